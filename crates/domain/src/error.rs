@@ -1,0 +1,307 @@
+//! The one error of the domain, and its parts.
+//!
+//! Nothing here knows HTTP: the web crate turns an [`Error`] into a status in one place. Messages
+//! for clients stand in the variants; what only the log may see is the `source` of an error.
+
+use std::fmt;
+
+use crate::ids::Revision;
+use crate::time::MICROS_PER_SECOND;
+
+/// The result of a use case.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can lie behind an internal error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// The most violations that one answer lists; the rest is counted only.
+pub const MAX_VIOLATIONS: usize = 100;
+
+/// Where in a request a [`Violation`] lies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A JSON pointer (RFC 6901) into the body: `/sources/0/address`; empty for the whole body.
+    Body(String),
+    /// A query parameter, by its name.
+    Query(String),
+    /// A header, by its name.
+    Header(String),
+}
+
+/// One thing that is wrong with a request: where it is, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Violation {
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong and what would be right: lower case, no full stop.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation at a JSON pointer of the body.
+    pub fn body(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { place: Place::Body(pointer.into()), detail: detail.into() }
+    }
+
+    /// A violation in a query parameter.
+    pub fn query(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { place: Place::Query(name.into()), detail: detail.into() }
+    }
+
+    /// A violation in a header.
+    pub fn header(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { place: Place::Header(name.into()), detail: detail.into() }
+    }
+
+    /// The same violation below another pointer; query and header violations stay as they are.
+    #[must_use]
+    pub fn below(mut self, prefix: &str) -> Self {
+        if let Place::Body(pointer) = &mut self.place {
+            pointer.insert_str(0, prefix);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Body(pointer) => write!(f, "#{pointer}: {}", self.detail),
+            Place::Query(name) | Place::Header(name) => write!(f, "{name}: {}", self.detail),
+        }
+    }
+}
+
+/// Violations as they are collected: bounded in what they keep, exact in their count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Violations {
+    items: Vec<Violation>,
+    omitted: usize,
+}
+
+impl Violations {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one; beyond [`MAX_VIOLATIONS`] it is counted only.
+    pub fn push(&mut self, violation: Violation) {
+        if self.items.len() < MAX_VIOLATIONS {
+            self.items.push(violation);
+        } else {
+            self.omitted += 1;
+        }
+    }
+
+    /// Adds all of another collection.
+    pub fn extend(&mut self, other: Self) {
+        self.omitted += other.omitted;
+        for violation in other.items {
+            self.push(violation);
+        }
+    }
+
+    /// Adds all of another collection, below a pointer.
+    pub fn extend_below(&mut self, prefix: &str, other: Self) {
+        self.omitted += other.omitted;
+        for violation in other.items {
+            self.push(violation.below(prefix));
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.omitted == 0
+    }
+
+    /// Those that were kept, in the order in which they were found.
+    #[must_use]
+    pub fn items(&self) -> &[Violation] {
+        &self.items
+    }
+
+    /// How many more there are than [`Self::items`] holds.
+    #[must_use]
+    pub fn omitted(&self) -> usize {
+        self.omitted
+    }
+
+    /// `Ok(value)` where there is none.
+    ///
+    /// # Errors
+    /// The violations themselves, where there are any.
+    pub fn into_result<T>(self, value: impl FnOnce() -> T) -> std::result::Result<T, Self> {
+        if self.is_empty() { Ok(value()) } else { Err(self) }
+    }
+}
+
+impl From<Violation> for Violations {
+    fn from(violation: Violation) -> Self {
+        Self { items: vec![violation], omitted: 0 }
+    }
+}
+
+/// The kinds of things that FireFlow keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// A firewall.
+    Firewall,
+    /// A filtering policy.
+    Policy,
+    /// A rule.
+    Rule,
+}
+
+impl Resource {
+    /// The words for it in a sentence.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Firewall => "firewall",
+            Self::Policy => "filtering policy",
+            Self::Rule => "firewall rule",
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.noun())
+    }
+}
+
+/// Why something could not be created or changed: it is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// A live resource has this name.
+    NameTaken {
+        /// What has it.
+        what: Resource,
+        /// The name.
+        name: String,
+        /// Its holder.
+        holder: i64,
+    },
+    /// A live rule of the policy is equal.
+    EqualRule {
+        /// The rule that is there.
+        holder: i64,
+        /// Its state, where that is not `active`: a disabled or expired twin is easily overlooked.
+        inactive: Option<&'static str>,
+    },
+}
+
+/// What can go wrong in a use case. Matched exhaustively wherever it is translated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Understood, but not valid: all that is wrong, at once.
+    #[error("the request is not valid")]
+    Invalid(Violations),
+    /// No such live, visible resource.
+    #[error("no such {what}")]
+    NotFound {
+        /// What was asked for.
+        what: Resource,
+        /// Its id as it was written in the path.
+        id: String,
+    },
+    /// It is there already.
+    #[error("it is there already")]
+    AlreadyExists(Conflict),
+    /// Somebody else was first.
+    #[error("the {what} has changed")]
+    RevisionMismatch {
+        /// What has changed.
+        what: Resource,
+        /// Its revision now.
+        current: Revision,
+    },
+    /// The caller's roles do not suffice.
+    #[error("this needs the role {needs}")]
+    Forbidden {
+        /// The smallest role that would.
+        needs: crate::actor::Role,
+    },
+    /// More than can be answered or kept.
+    #[error("{what} is limited to {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit, in the unit that `what` names.
+        limit: u64,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// The storage is away or overloaded; trying again later may work.
+    #[error("the storage is not available")]
+    Unavailable {
+        /// When to try again, in microseconds.
+        retry_after_micros: i64,
+        /// Why, for the log alone.
+        #[source]
+        source: BoxError,
+    },
+    /// A defect. The client sees nothing of it but the request's id.
+    #[error("internal error")]
+    Internal(#[source] BoxError),
+}
+
+impl Error {
+    /// One violation as an error.
+    #[must_use]
+    pub fn invalid(violation: Violation) -> Self {
+        Self::Invalid(violation.into())
+    }
+
+    /// A missing resource, by its id.
+    pub fn not_found(what: Resource, id: impl fmt::Display) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+/// What a storage says when it fails; absence is never an error there.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, is busy beyond its time limit, or gave up a conflict.
+    #[error("the storage is not available")]
+    Unavailable(#[source] BoxError),
+    /// It was used wrongly, or holds what it must not hold.
+    #[error("the storage failed")]
+    Failed(#[source] BoxError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(source) => {
+                Self::Unavailable { retry_after_micros: MICROS_PER_SECOND, source }
+            }
+            StoreError::Failed(source) => Self::Internal(source),
+        }
+    }
+}
+
+/// Prints an error with all its sources, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorChain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

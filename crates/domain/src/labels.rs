@@ -1,0 +1,100 @@
+//! Labels: small key-value pairs that users hang on what they keep.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Violation, Violations};
+use crate::text::excerpt;
+
+/// The most labels of one thing.
+pub const MAX_LABELS: usize = 64;
+/// The longest key, in characters.
+pub const MAX_LABEL_KEY_CHARS: usize = 63;
+/// The longest value, in characters.
+pub const MAX_LABEL_VALUE_CHARS: usize = 255;
+
+/// At most 64 labels, keys `[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?`, ordered by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// Checks all keys and values.
+    ///
+    /// # Errors
+    /// All that is wrong, with pointers below the labels (`/site`).
+    pub fn new(map: BTreeMap<String, String>) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        if map.len() > MAX_LABELS {
+            violations.push(Violation::body(
+                "",
+                format!("has {} labels; at most {MAX_LABELS} are allowed", map.len()),
+            ));
+        }
+        for (key, value) in &map {
+            let pointer = format!("/{}", escape_pointer(key));
+            if !is_key(key) {
+                violations.push(Violation::body(
+                    &pointer,
+                    format!(
+                        "`{}` is not a label key: 1 to 63 of a-z, 0-9, `.`, `_`, `/`, `-`, with a \
+                         letter or digit at both ends",
+                        excerpt(key)
+                    ),
+                ));
+            }
+            let chars = value.chars().count();
+            if chars > MAX_LABEL_VALUE_CHARS {
+                violations.push(Violation::body(
+                    &pointer,
+                    format!("has {chars} characters; at most {MAX_LABEL_VALUE_CHARS} are allowed"),
+                ));
+            }
+            if value.chars().any(char::is_control) {
+                violations.push(Violation::body(&pointer, "holds a control character; remove it"));
+            }
+        }
+        violations.into_result(|| Self(map))
+    }
+
+    /// The labels, ordered by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// As a map.
+    #[must_use]
+    pub fn as_map(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+/// Whether a text is a label key.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = key.as_bytes();
+    bytes.len() <= MAX_LABEL_KEY_CHARS
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|byte| alphanumeric(byte) || b"._/-".contains(byte))
+}
+
+/// Escapes one step of a JSON pointer (RFC 6901).
+#[must_use]
+pub fn escape_pointer(step: &str) -> String {
+    step.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_follow_their_pattern() {
+        for good in ["a", "0", "a.b", "team/net-ops_1", &"a".repeat(63)] {
+            assert!(is_key(good), "{good}");
+        }
+        for bad in ["", "A", "-a", "a-", "a b", "ä", &"a".repeat(64), "a\n"] {
+            assert!(!is_key(bad), "{bad}");
+        }
+    }
+}

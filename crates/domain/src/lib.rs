@@ -1,0 +1,13 @@
+//! What FireFlow knows, and nothing of how it is stored or served.
+//!
+//! Pure: no I/O, no async runtime, no database, no ambient clock. Values are parsed, not
+//! validated: a value of one of these types is right by construction.
+
+pub mod actor;
+pub mod error;
+pub mod ids;
+pub mod labels;
+pub mod page;
+pub mod patch;
+pub mod text;
+pub mod time;

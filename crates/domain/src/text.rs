@@ -1,0 +1,170 @@
+//! Bounded texts: names, descriptions, references, tenants; and how texts are compared without case.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization;
+
+/// The longest name, in characters.
+pub const MAX_NAME_CHARS: usize = 255;
+/// The longest description, in characters.
+pub const MAX_DESCRIPTION_CHARS: usize = 4_096;
+/// The longest reference (ticket, change number), in characters.
+pub const MAX_REFERENCE_CHARS: usize = 255;
+/// The longest tenant, in characters.
+pub const MAX_TENANT_CHARS: usize = 63;
+
+/// Why a text was refused; its `Display` completes "the name …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Nothing but white space.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than the limit.
+    #[error("has {chars} characters; at most {max} are allowed")]
+    TooLong {
+        /// Its length in characters.
+        chars: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A control character stands in it.
+    #[error("holds the control character U+{code:04X} at character {position}; remove it")]
+    Control {
+        /// The character's code point.
+        code: u32,
+        /// Its place, counted in characters from 1.
+        position: usize,
+    },
+}
+
+fn check(text: &str, min: usize, max: usize, allowed: &[char]) -> Result<(), TextError> {
+    let chars = text.chars().count();
+    if chars < min {
+        return Err(TextError::Empty);
+    }
+    if chars > max {
+        return Err(TextError::TooLong { chars, max });
+    }
+    for (index, character) in text.chars().enumerate() {
+        if is_forbidden(character) && !allowed.contains(&character) {
+            return Err(TextError::Control { code: u32::from(character), position: index + 1 });
+        }
+    }
+    Ok(())
+}
+
+/// Control characters, and the line separators that some programs take for line ends.
+fn is_forbidden(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $min:expr, $max:expr, $allowed:expr, trim: $trim:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Reads and checks the text.
+            ///
+            /// # Errors
+            /// Where it is empty though it must not be, too long, or holds control characters.
+            pub fn parse(text: &str) -> Result<Self, TextError> {
+                let text = if $trim { text.trim() } else { text };
+                check(text, $min, $max, $allowed)?;
+                Ok(Self(text.to_owned()))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text! {
+    /// The name of a firewall, policy or rule: trimmed, 1 to 255 characters, no control characters.
+    Name, 1, MAX_NAME_CHARS, &[], trim: true
+}
+text! {
+    /// Free text, up to 4,096 characters; line ends and tabs are allowed.
+    Description, 0, MAX_DESCRIPTION_CHARS, &['\n', '\r', '\t'], trim: false
+}
+text! {
+    /// A ticket or change number: trimmed, up to 255 characters.
+    Reference, 0, MAX_REFERENCE_CHARS, &[], trim: true
+}
+text! {
+    /// Whose a firewall is: trimmed, up to 63 characters; empty where nobody is named.
+    Tenant, 0, MAX_TENANT_CHARS, &[], trim: true
+}
+
+impl Default for Description {
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
+impl Default for Reference {
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
+impl Default for Tenant {
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
+
+/// How texts are compared without regard to case: NFC of the lower-case form, the same on every
+/// database, since it is computed here and stored.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    text.nfc().collect::<String>().to_lowercase().nfc().collect()
+}
+
+/// Shortens a text that goes into a message, so that a message stays readable.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    let mut out: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().count() > MAX_CHARS {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(Name::parse("  edge-1 ").unwrap().as_str(), "edge-1");
+        assert_eq!(Name::parse(" \t "), Err(TextError::Empty));
+        assert!(Name::parse(&"ä".repeat(255)).is_ok());
+        assert_eq!(Name::parse(&"ä".repeat(256)), Err(TextError::TooLong { chars: 256, max: 255 }));
+        assert_eq!(Name::parse("a\0b"), Err(TextError::Control { code: 0, position: 2 }));
+        assert_eq!(Name::parse("a\nb"), Err(TextError::Control { code: 10, position: 2 }));
+        assert!(Name::parse("a\u{2028}b").is_err());
+    }
+
+    #[test]
+    fn descriptions_take_line_ends_but_no_nul() {
+        assert!(Description::parse("one\n\ttwo\r\n").is_ok());
+        assert!(Description::parse("\0").is_err());
+    }
+
+    #[test]
+    fn folding_is_idempotent_and_joins_spellings() {
+        assert_eq!(fold("E\u{301}dge"), fold("éDGE"));
+        assert_eq!(fold(&fold("İSTANBUL")), fold("İSTANBUL"));
+    }
+}
