@@ -7,6 +7,8 @@ pub mod actor;
 pub mod error;
 pub mod ids;
 pub mod labels;
+pub mod net;
+pub mod packet;
 pub mod page;
 pub mod patch;
 pub mod text;

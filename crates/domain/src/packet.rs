@@ -1,0 +1,252 @@
+//! The packets that FireFlow decides: each the first packet of a connection.
+
+use std::net::IpAddr;
+
+use crate::error::{Violation, Violations};
+use crate::net::{Family, Protocol};
+use crate::time::Instant;
+
+/// What a packet carries behind its addresses and protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// Ports: exactly with the protocols that have them.
+    Ports {
+        /// The source port.
+        source: u16,
+        /// The destination port.
+        destination: u16,
+    },
+    /// Type and code: exactly with icmp and icmpv6.
+    Icmp {
+        /// The type.
+        icmp_type: u8,
+        /// The code.
+        icmp_code: u8,
+    },
+    /// Nothing that rules look at.
+    Opaque,
+}
+
+/// A packet that some network can carry: both addresses of one family, a protocol that exists in
+/// it, ports or ICMP fields exactly where the protocol has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Packet {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: Protocol,
+    payload: Payload,
+    at: Instant,
+}
+
+/// A packet as it is asked for, before it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketParts {
+    /// The source address.
+    pub source_address: IpAddr,
+    /// The destination address.
+    pub destination_address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The source port.
+    pub source_port: Option<u16>,
+    /// The destination port.
+    pub destination_port: Option<u16>,
+    /// The ICMP type; absent: echo request.
+    pub icmp_type: Option<u8>,
+    /// The ICMP code; absent: 0.
+    pub icmp_code: Option<u8>,
+    /// The packet's time.
+    pub at: Instant,
+}
+
+impl Packet {
+    /// Checks the parts against each other.
+    ///
+    /// # Errors
+    /// All that is wrong, with pointers such as `/source_port`.
+    pub fn new(parts: PacketParts) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let protocol = parts.protocol;
+        for (pointer, address) in [
+            ("/source_address", parts.source_address),
+            ("/destination_address", parts.destination_address),
+        ] {
+            if let IpAddr::V6(v6) = address
+                && let Some(v4) = v6.to_ipv4_mapped()
+            {
+                violations.push(Violation::body(
+                    pointer,
+                    format!("`{v6}` is IPv4 in IPv6 form; write `{v4}`"),
+                ));
+            }
+        }
+        if parts.source_address.is_ipv4() != parts.destination_address.is_ipv4() {
+            violations.push(Violation::body(
+                "/destination_address",
+                "must be of the same family as `source_address`",
+            ));
+        }
+        let family = family_of(parts.source_address);
+        if !protocol.exists_in(family) {
+            let (other, name) = match family {
+                Family::V4 => (Protocol::ICMP, "IPv4"),
+                Family::V6 => (Protocol::ICMPV6, "IPv6"),
+            };
+            violations.push(Violation::body(
+                "/protocol",
+                format!("{protocol} does not exist in {name}; {other} is meant"),
+            ));
+        }
+        for (pointer, port) in
+            [("/source_port", parts.source_port), ("/destination_port", parts.destination_port)]
+        {
+            match (protocol.has_ports(), port) {
+                (true, None) => violations
+                    .push(Violation::body(pointer, format!("is required with {protocol}"))),
+                (false, Some(_)) => violations.push(Violation::body(
+                    pointer,
+                    format!("must be left out: {protocol} has no ports"),
+                )),
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+        for (pointer, field) in [("/icmp_type", parts.icmp_type), ("/icmp_code", parts.icmp_code)] {
+            if field.is_some() && !protocol.is_icmp() {
+                violations.push(Violation::body(
+                    pointer,
+                    format!("must be left out: {protocol} is neither icmp nor icmpv6"),
+                ));
+            }
+        }
+        if parts.icmp_code.is_some() && parts.icmp_type.is_none() && protocol.is_icmp() {
+            violations.push(Violation::body("/icmp_type", "is required beside `icmp_code`"));
+        }
+        let payload = if let (Some(source), Some(destination)) =
+            (parts.source_port, parts.destination_port)
+        {
+            Payload::Ports { source, destination }
+        } else if protocol.is_icmp() {
+            let echo_request = if protocol == Protocol::ICMP { 8 } else { 128 };
+            Payload::Icmp {
+                icmp_type: parts.icmp_type.unwrap_or(echo_request),
+                icmp_code: parts.icmp_code.unwrap_or(0),
+            }
+        } else {
+            Payload::Opaque
+        };
+        violations.into_result(|| Self {
+            source: parts.source_address,
+            destination: parts.destination_address,
+            protocol,
+            payload,
+            at: parts.at,
+        })
+    }
+
+    /// The source address.
+    #[must_use]
+    pub const fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// The destination address.
+    #[must_use]
+    pub const fn destination(&self) -> IpAddr {
+        self.destination
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Ports or ICMP fields.
+    #[must_use]
+    pub const fn payload(&self) -> Payload {
+        self.payload
+    }
+
+    /// The packet's time.
+    #[must_use]
+    pub const fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The source port, where there is one.
+    #[must_use]
+    pub const fn source_port(&self) -> Option<u16> {
+        match self.payload {
+            Payload::Ports { source, .. } => Some(source),
+            Payload::Icmp { .. } | Payload::Opaque => None,
+        }
+    }
+
+    /// The destination port, where there is one.
+    #[must_use]
+    pub const fn destination_port(&self) -> Option<u16> {
+        match self.payload {
+            Payload::Ports { destination, .. } => Some(destination),
+            Payload::Icmp { .. } | Payload::Opaque => None,
+        }
+    }
+}
+
+/// The family of an address.
+#[must_use]
+pub const fn family_of(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(protocol: Protocol) -> PacketParts {
+        PacketParts {
+            source_address: "10.0.0.1".parse().unwrap(),
+            destination_address: "10.0.0.2".parse().unwrap(),
+            protocol,
+            source_port: None,
+            destination_port: None,
+            icmp_type: None,
+            icmp_code: None,
+            at: Instant::from_micros(0).unwrap(),
+        }
+    }
+
+    #[test]
+    fn ports_stand_exactly_where_the_protocol_has_them() {
+        let missing = Packet::new(parts(Protocol::TCP)).unwrap_err();
+        assert_eq!(missing.items().len(), 2);
+        let refused =
+            Packet::new(PacketParts { source_port: Some(1), ..parts(Protocol(47)) }).unwrap_err();
+        assert!(refused.items()[0].detail.contains("gre has no ports"));
+    }
+
+    #[test]
+    fn icmp_defaults_to_echo_request() {
+        let packet = Packet::new(parts(Protocol::ICMP)).unwrap();
+        assert_eq!(packet.payload(), Payload::Icmp { icmp_type: 8, icmp_code: 0 });
+        assert!(Packet::new(parts(Protocol::ICMPV6)).is_err());
+    }
+
+    #[test]
+    fn families_are_not_mixed_and_mapped_addresses_are_refused() {
+        let mixed = PacketParts {
+            destination_address: "2001:db8::1".parse().unwrap(),
+            ..parts(Protocol(47))
+        };
+        assert!(Packet::new(mixed).is_err());
+        let mapped = PacketParts {
+            source_address: "::ffff:10.0.0.1".parse().unwrap(),
+            destination_address: "2001:db8::1".parse().unwrap(),
+            ..parts(Protocol(47))
+        };
+        let violations = Packet::new(mapped).unwrap_err();
+        assert!(violations.items()[0].detail.contains("write `10.0.0.1`"));
+    }
+}
