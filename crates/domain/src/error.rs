@@ -190,7 +190,7 @@ pub enum Conflict {
         /// The rule that is there.
         holder: i64,
         /// Its state, where that is not `active`: a disabled or expired twin is easily overlooked.
-        inactive: Option<&'static str>,
+        inactive: Option<crate::rule::RuleState>,
     },
 }
 

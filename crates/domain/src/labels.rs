@@ -67,6 +67,55 @@ impl Labels {
     }
 }
 
+/// A change of labels: each key named is set, or removed. Empty: no change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelsPatch {
+    /// Some keys are set or removed.
+    Merge(BTreeMap<String, Option<String>>),
+    /// All labels are removed.
+    Clear,
+}
+
+impl Default for LabelsPatch {
+    fn default() -> Self {
+        Self::Merge(BTreeMap::new())
+    }
+}
+
+impl LabelsPatch {
+    /// The labels after the change.
+    ///
+    /// # Errors
+    /// As [`Labels::new`].
+    pub fn apply(self, labels: Labels) -> Result<Labels, Violations> {
+        match self {
+            Self::Clear => Ok(Labels::default()),
+            Self::Merge(changes) => {
+                let mut map = labels.0;
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => drop(map.insert(key, value)),
+                        None => drop(map.remove(&key)),
+                    }
+                }
+                Labels::new(map)
+            }
+        }
+    }
+
+    /// The labels after the change, with pointers below `/labels` in what is wrong.
+    ///
+    /// # Errors
+    /// As [`Labels::new`].
+    pub fn apply_below(self, labels: Labels) -> Result<Labels, Violations> {
+        self.apply(labels).map_err(|violations| {
+            let mut below = Violations::new();
+            below.extend_below("/labels", violations);
+            below
+        })
+    }
+}
+
 /// Whether a text is a label key.
 #[must_use]
 pub fn is_key(key: &str) -> bool {

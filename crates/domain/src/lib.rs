@@ -4,12 +4,16 @@
 //! validated: a value of one of these types is right by construction.
 
 pub mod actor;
+pub mod engine;
 pub mod error;
+pub mod firewall;
 pub mod ids;
 pub mod labels;
 pub mod net;
 pub mod packet;
 pub mod page;
 pub mod patch;
+pub mod policy;
+pub mod rule;
 pub mod text;
 pub mod time;

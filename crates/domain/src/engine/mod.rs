@@ -1,0 +1,5 @@
+//! What happens to a packet: one meaning of "matches", and whoever answers by it.
+//!
+//! [`naive`] is the definition; everything faster is tested against it.
+
+pub mod naive;

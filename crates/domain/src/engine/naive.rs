@@ -1,0 +1,201 @@
+//! The definition of a verdict, as a loop over the rules in order. Costs O(rules × entries) a packet.
+
+use std::net::IpAddr;
+
+use crate::ids::RuleId;
+use crate::net::PortRange;
+use crate::packet::{Packet, Payload};
+use crate::rule::{Action, Endpoint, RuleSpec, RuleState};
+
+/// The most rules that an explanation lists on either side of the deciding one.
+pub const MAX_EXPLAINED: usize = 100;
+
+/// A rule as the evaluator sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Its id, which orders rules of equal priority.
+    pub id: RuleId,
+    /// What it says.
+    pub spec: &'a RuleSpec,
+}
+
+/// What a rule asks of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// That the rule is active at the packet's time; carries the state in which it is instead.
+    State(RuleState),
+    /// That the protocol is listed.
+    Protocol,
+    /// That some source holds the packet's source address and port.
+    Source,
+    /// That some destination holds the packet's destination address and port.
+    Destination,
+    /// That the ICMP type and code are the packet's.
+    Icmp,
+}
+
+impl Condition {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::State(state) => state.as_str(),
+            Self::Protocol => "protocol",
+            Self::Source => "source",
+            Self::Destination => "destination",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+/// Sorts rules into the order of evaluation: priority, then id.
+pub fn sort(rules: &mut [Entry<'_>]) {
+    rules.sort_unstable_by_key(|rule| (rule.spec.priority, rule.id));
+}
+
+/// The index of the first rule that matches, of rules in order of evaluation.
+#[must_use]
+pub fn first_match(rules: &[Entry<'_>], packet: &Packet) -> Option<usize> {
+    rules.iter().position(|rule| matches(rule.spec, packet))
+}
+
+/// The action on a packet: that of the first rule that matches, else the default.
+#[must_use]
+pub fn verdict(rules: &[Entry<'_>], default_action: Action, packet: &Packet) -> Action {
+    first_match(rules, packet)
+        .and_then(|index| rules.get(index))
+        .map_or(default_action, |rule| rule.spec.action)
+}
+
+/// Whether a rule matches a packet.
+#[must_use]
+pub fn matches(rule: &RuleSpec, packet: &Packet) -> bool {
+    rule.state(packet.at()) == RuleState::Active
+        && has_protocol(rule, packet)
+        && rule.sources.iter().any(|entry| source_holds(entry, packet))
+        && rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet))
+        && has_icmp(rule, packet)
+}
+
+/// All conditions of a rule that a packet does not meet; empty exactly when the rule matches.
+#[must_use]
+pub fn failed_conditions(rule: &RuleSpec, packet: &Packet) -> Vec<Condition> {
+    let state = rule.state(packet.at());
+    [
+        (state == RuleState::Active, Condition::State(state)),
+        (has_protocol(rule, packet), Condition::Protocol),
+        (rule.sources.iter().any(|entry| source_holds(entry, packet)), Condition::Source),
+        (
+            rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet)),
+            Condition::Destination,
+        ),
+        (has_icmp(rule, packet), Condition::Icmp),
+    ]
+    .into_iter()
+    .filter(|(is_met, _)| !is_met)
+    .map(|(_, condition)| condition)
+    .collect()
+}
+
+/// Which entries of a matching rule hold the packet, by index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatchedEntries {
+    /// The first source that does.
+    pub source: usize,
+    /// The first destination that does.
+    pub destination: usize,
+    /// The first entry of `ports` that does, where the destination names none of its own.
+    pub port: Option<usize>,
+}
+
+/// Why a packet meets its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The deciding rule's index; none where the default decides.
+    pub active: Option<usize>,
+    /// Which of its entries hold the packet.
+    pub matched: Option<MatchedEntries>,
+    /// Rules before the deciding one (all, without one) with what failed: the nearest, in order.
+    pub before: Vec<(usize, Vec<Condition>)>,
+    /// How many rules stand before it.
+    pub before_count: usize,
+    /// Later rules that would have matched: the nearest, in order.
+    pub later: Vec<usize>,
+    /// How many later rules would have matched.
+    pub later_count: usize,
+}
+
+/// Explains a packet's verdict against rules in order of evaluation.
+#[must_use]
+pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
+    let active = first_match(rules, packet);
+    let before_count = active.unwrap_or(rules.len());
+    let before = rules
+        .iter()
+        .enumerate()
+        .take(before_count)
+        .skip(before_count.saturating_sub(MAX_EXPLAINED))
+        .map(|(index, rule)| (index, failed_conditions(rule.spec, packet)))
+        .collect();
+    let mut later = Vec::new();
+    let mut later_count = 0;
+    for (index, rule) in rules.iter().enumerate().skip(before_count.saturating_add(1)) {
+        if matches(rule.spec, packet) {
+            later_count += 1;
+            if later.len() < MAX_EXPLAINED {
+                later.push(index);
+            }
+        }
+    }
+    let matched = active
+        .and_then(|index| rules.get(index))
+        .and_then(|rule| matched_entries(rule.spec, packet));
+    Explanation { active, matched, before, before_count, later, later_count }
+}
+
+fn matched_entries(rule: &RuleSpec, packet: &Packet) -> Option<MatchedEntries> {
+    let source = rule.sources.iter().position(|entry| source_holds(entry, packet))?;
+    let destination =
+        rule.destinations.iter().position(|entry| destination_holds(rule, entry, packet))?;
+    let names_port = rule.destinations.get(destination).is_some_and(|entry| entry.port.is_some());
+    let port = packet
+        .destination_port()
+        .filter(|_| !names_port)
+        .and_then(|port| rule.ports.iter().position(|range| range.contains(port)));
+    Some(MatchedEntries { source, destination, port })
+}
+
+fn has_protocol(rule: &RuleSpec, packet: &Packet) -> bool {
+    rule.protocols.is_empty() || rule.protocols.contains(&packet.protocol())
+}
+
+fn has_icmp(rule: &RuleSpec, packet: &Packet) -> bool {
+    match packet.payload() {
+        Payload::Icmp { icmp_type, icmp_code } => {
+            rule.icmp_type.is_none_or(|wanted| wanted == icmp_type)
+                && rule.icmp_code.is_none_or(|wanted| wanted == icmp_code)
+        }
+        Payload::Ports { .. } | Payload::Opaque => {
+            rule.icmp_type.is_none() && rule.icmp_code.is_none()
+        }
+    }
+}
+
+fn source_holds(entry: &Endpoint, packet: &Packet) -> bool {
+    holds(entry, packet.source(), packet.source_port(), &[])
+}
+
+fn destination_holds(rule: &RuleSpec, entry: &Endpoint, packet: &Packet) -> bool {
+    holds(entry, packet.destination(), packet.destination_port(), &rule.ports)
+}
+
+/// Whether an entry holds an address and a port. What restricts ports does not hold a packet that
+/// has none.
+fn holds(entry: &Endpoint, address: IpAddr, port: Option<u16>, fallback: &[PortRange]) -> bool {
+    let has_port = |range: &PortRange| port.is_some_and(|port| range.contains(port));
+    entry.address.contains(address)
+        && match &entry.port {
+            Some(range) => has_port(range),
+            None => fallback.is_empty() || fallback.iter().any(has_port),
+        }
+}

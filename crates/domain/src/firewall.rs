@@ -1,0 +1,95 @@
+//! Firewalls.
+
+use crate::error::Violations;
+use crate::ids::{FirewallId, Revision};
+use crate::labels::{Labels, LabelsPatch};
+use crate::patch::Patch;
+use crate::text::{Description, Name, Tenant};
+use crate::time::Instant;
+
+/// A firewall as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// Its id.
+    pub id: FirewallId,
+    /// What it says.
+    pub spec: FirewallSpec,
+    /// How many live policies it has.
+    pub policy_count: u64,
+    /// Grows with its own fields, and with policies that come and go.
+    pub revision: Revision,
+    /// The revision at which something last changed that its children show.
+    pub header_revision: Revision,
+    /// When it was created.
+    pub created_at: Instant,
+    /// By whom.
+    pub created_by: String,
+    /// When it was last changed.
+    pub updated_at: Instant,
+    /// By whom.
+    pub updated_by: String,
+}
+
+/// What a user writes of a firewall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallSpec {
+    /// Its name, unique among the live firewalls of its tenant.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Free text.
+    pub description: Description,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// A firewall as its policies and rules show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallRef {
+    /// Its id.
+    pub id: FirewallId,
+    /// Its name.
+    pub name: Name,
+    /// Its header revision, part of its children's entity tags.
+    pub header_revision: Revision,
+}
+
+impl Firewall {
+    /// The firewall as its children show it.
+    #[must_use]
+    pub fn reference(&self) -> FirewallRef {
+        FirewallRef {
+            id: self.id,
+            name: self.spec.name.clone(),
+            header_revision: self.header_revision,
+        }
+    }
+}
+
+/// A change of a firewall.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FirewallPatch {
+    /// See [`FirewallSpec`].
+    pub name: Patch<Name>,
+    /// See [`FirewallSpec`]; for admins.
+    pub tenant: Patch<Tenant>,
+    /// See [`FirewallSpec`].
+    pub description: Patch<Description>,
+    /// See [`FirewallSpec`].
+    pub labels: LabelsPatch,
+}
+
+impl FirewallPatch {
+    /// The firewall's content after the change.
+    ///
+    /// # Errors
+    /// Where the labels no longer hold together.
+    pub fn apply(self, old: FirewallSpec) -> Result<FirewallSpec, Violations> {
+        Ok(FirewallSpec {
+            name: self.name.or(old.name),
+            tenant: self.tenant.or(old.tenant),
+            description: self.description.or(old.description),
+            labels: self.labels.apply_below(old.labels)?,
+        })
+    }
+}

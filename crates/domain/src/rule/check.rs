@@ -1,0 +1,159 @@
+//! The rules about rules: which hold together, and which of their parts can have no effect.
+
+use super::model::{
+    Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, Warning, WarningCode,
+};
+use crate::error::{Violation, Violations};
+use crate::net::{Family, Protocol};
+use crate::time::Instant;
+
+/// All that is wrong with a rule as a whole.
+pub(super) fn violations(parts: &RuleParts) -> Violations {
+    let mut violations = Violations::new();
+    for (pointer, count, min, max) in [
+        ("/protocols", parts.protocols.len(), 0, MAX_PROTOCOLS),
+        ("/sources", parts.sources.len(), 1, MAX_ENDPOINTS),
+        ("/destinations", parts.destinations.len(), 1, MAX_ENDPOINTS),
+        ("/ports", parts.ports.len(), 0, MAX_PORTS),
+    ] {
+        if count < min || count > max {
+            violations.push(Violation::body(
+                pointer,
+                format!("has {count} entries; {min} to {max} are allowed"),
+            ));
+        }
+    }
+    let is_one_icmp = matches!(parts.protocols.as_slice(), [only] if only.is_icmp());
+    if parts.icmp_type.is_some() && !is_one_icmp {
+        violations
+            .push(Violation::body("/icmp_type", "needs exactly one protocol, `icmp` or `icmpv6`"));
+    }
+    if parts.icmp_code.is_some() && parts.icmp_type.is_none() {
+        violations.push(Violation::body("/icmp_code", "needs `icmp_type`"));
+    }
+    if let (Some(starts_at), Some(expires_at)) = (parts.starts_at, parts.expires_at)
+        && expires_at <= starts_at
+    {
+        violations.push(Violation::body("/expires_at", "must be later than `starts_at`"));
+    }
+    if violations.is_empty() && !combinations(parts).any(|c| c.matches_some(parts)) {
+        violations.push(Violation::body("", why_nothing_matches(parts)));
+    }
+    violations
+}
+
+/// One family with one protocol: what decides whether entries can be met together.
+#[derive(Debug, Clone, Copy)]
+struct Combination {
+    family: Family,
+    /// The protocol listed; none where the rule lists none, and any that fits may be taken.
+    protocol: Option<Protocol>,
+}
+
+fn combinations(parts: &RuleParts) -> impl Iterator<Item = Combination> + '_ {
+    let listed = parts.protocols.iter().copied().map(Some);
+    let any = parts.protocols.is_empty().then_some(None);
+    listed
+        .chain(any)
+        .flat_map(|protocol| Family::ALL.map(|family| Combination { family, protocol }))
+        .filter(|c| c.protocol.is_none_or(|protocol| protocol.exists_in(c.family)))
+}
+
+impl Combination {
+    fn takes_ports(self) -> bool {
+        self.protocol.is_none_or(Protocol::has_ports)
+    }
+
+    /// Whether some packet of this combination can meet the entry.
+    fn meets(self, entry: Endpoint, restricts_ports: bool) -> bool {
+        entry.address.has_family(self.family) && (self.takes_ports() || !restricts_ports)
+    }
+
+    fn meets_source(self, entry: Endpoint) -> bool {
+        self.meets(entry, entry.port.is_some())
+    }
+
+    fn meets_destination(self, parts: &RuleParts, entry: Endpoint) -> bool {
+        self.meets(entry, entry.port.is_some() || !parts.ports.is_empty())
+    }
+
+    fn meets_some_source(self, parts: &RuleParts) -> bool {
+        parts.sources.iter().any(|entry| self.meets_source(*entry))
+    }
+
+    fn meets_some_destination(self, parts: &RuleParts) -> bool {
+        parts.destinations.iter().any(|entry| self.meets_destination(parts, *entry))
+    }
+
+    fn matches_some(self, parts: &RuleParts) -> bool {
+        self.meets_some_source(parts) && self.meets_some_destination(parts)
+    }
+}
+
+fn why_nothing_matches(parts: &RuleParts) -> String {
+    let shares_family = Family::ALL.iter().any(|family| {
+        let has = |entries: &[Endpoint]| entries.iter().any(|e| e.address.has_family(*family));
+        has(&parts.sources) && has(&parts.destinations)
+    });
+    if !shares_family {
+        return "can match no packet: no source and destination are of one address family".into();
+    }
+    let fits_family = Family::ALL.iter().any(|family| {
+        let has = |entries: &[Endpoint]| entries.iter().any(|e| e.address.has_family(*family));
+        let exists = parts.protocols.is_empty()
+            || parts.protocols.iter().any(|protocol| protocol.exists_in(*family));
+        exists && has(&parts.sources) && has(&parts.destinations)
+    });
+    if !fits_family {
+        return "can match no packet: icmp exists in IPv4 only, icmpv6 in IPv6 only".into();
+    }
+    "can match no packet: it asks for ports of protocols that have none".into()
+}
+
+/// What of a valid rule can have no effect. Costs O(entries × protocols).
+pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |code, pointer: String, detail: &str| {
+        warnings.push(Warning { code, pointer, detail: detail.to_owned() });
+    };
+    let useful: Vec<Combination> =
+        combinations(parts).filter(|combination| combination.matches_some(parts)).collect();
+    for (index, protocol) in parts.protocols.iter().enumerate() {
+        if !useful.iter().any(|c| c.protocol == Some(*protocol)) {
+            warn(
+                WarningCode::ProtocolWithoutEffect,
+                format!("/protocols/{index}"),
+                "no packet of this protocol can meet the addresses and ports of the rule",
+            );
+        }
+    }
+    for (index, entry) in parts.sources.iter().enumerate() {
+        if !useful.iter().any(|c| c.meets_source(*entry)) {
+            warn(
+                WarningCode::EntryWithoutEffect,
+                format!("/sources/{index}"),
+                "no destination of its address family goes with it under the rule's protocols",
+            );
+        }
+    }
+    for (index, entry) in parts.destinations.iter().enumerate() {
+        if !useful.iter().any(|c| c.meets_destination(parts, *entry)) {
+            warn(
+                WarningCode::EntryWithoutEffect,
+                format!("/destinations/{index}"),
+                "no source of its address family goes with it under the rule's protocols",
+            );
+        }
+    }
+    if !parts.ports.is_empty() && parts.destinations.iter().all(|entry| entry.port.is_some()) {
+        warn(
+            WarningCode::PortsWithoutEffect,
+            "/ports".to_owned(),
+            "every destination names a port of its own",
+        );
+    }
+    if parts.expires_at.is_some_and(|end| end <= now) {
+        warn(WarningCode::Expired, "/expires_at".to_owned(), "lies in the past");
+    }
+    warnings
+}

@@ -1,0 +1,10 @@
+//! Rules: what they say, when they hold, and what of them can have no effect.
+
+mod check;
+pub mod fingerprint;
+mod model;
+
+pub use model::{
+    Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, Rule, RuleParts, RulePatch,
+    RuleSpec, RuleState, Warning, WarningCode,
+};

@@ -1,0 +1,311 @@
+//! The types of a rule.
+
+use std::fmt;
+
+use crate::error::Violations;
+use crate::ids::{Revision, RuleId};
+use crate::labels::Labels;
+use crate::net::{AddressRange, PortRange, Protocol};
+use crate::patch::Patch;
+use crate::policy::PolicyRef;
+use crate::text::{Description, Name, Reference};
+use crate::time::Instant;
+
+/// The most protocols of a rule.
+pub const MAX_PROTOCOLS: usize = 16;
+/// The most sources, and the most destinations, of a rule.
+pub const MAX_ENDPOINTS: usize = 1_000;
+/// The most entries of a rule's `ports`.
+pub const MAX_PORTS: usize = 1_000;
+
+/// What is done with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It passes.
+    Allow,
+    /// It is dropped in silence.
+    Deny,
+    /// It is dropped, and its sender is told.
+    Reject,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Reject];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+            Self::Reject => "REJECT",
+        }
+    }
+
+    /// Reads the word, in any case.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(word))
+    }
+
+    /// Whether the packet passes.
+    #[must_use]
+    pub const fn permits(self) -> bool {
+        matches!(self, Self::Allow)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One source or destination entry: addresses, and the ports that go with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The addresses.
+    pub address: AddressRange,
+    /// The entry's own ports; none: every port (for a destination: the rule's `ports`).
+    pub port: Option<PortRange>,
+}
+
+/// Everything that a user writes of a rule, before it is checked as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleParts {
+    /// Its name, unique in its policy, where it has one.
+    pub name: Option<Name>,
+    /// What is done with the packets that it matches.
+    pub action: Action,
+    /// Its place: lower is examined first, equal ones in order of id.
+    pub priority: i32,
+    /// Its protocols; none: any.
+    pub protocols: Vec<Protocol>,
+    /// The ICMP type; needs exactly one protocol, icmp or icmpv6.
+    pub icmp_type: Option<u8>,
+    /// The ICMP code; needs a type.
+    pub icmp_code: Option<u8>,
+    /// Alternatives for the source, 1 to 1,000.
+    pub sources: Vec<Endpoint>,
+    /// Alternatives for the destination, 1 to 1,000.
+    pub destinations: Vec<Endpoint>,
+    /// Destination ports where a destination names none of its own; none: every port.
+    pub ports: Vec<PortRange>,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Whether matches are to be logged.
+    pub log: bool,
+    /// The first instant at which it holds.
+    pub starts_at: Option<Instant>,
+    /// The first instant at which it no longer holds.
+    pub expires_at: Option<Instant>,
+    /// Free text.
+    pub description: Description,
+    /// Ticket or change number.
+    pub reference: Reference,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// A rule's content that holds together: the cross-field rules of the model were checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleSpec(RuleParts);
+
+impl RuleSpec {
+    /// Checks the parts against each other.
+    ///
+    /// # Errors
+    /// All that is wrong, each with a pointer: wrong counts, ICMP fields without their protocol, a
+    /// period that holds no instant, a rule that can match no packet at all.
+    pub fn new(parts: RuleParts) -> Result<Self, Violations> {
+        super::check::violations(&parts).into_result(|| Self(parts))
+    }
+
+    /// The parts, to change and check them anew.
+    #[must_use]
+    pub fn into_parts(self) -> RuleParts {
+        self.0
+    }
+
+    /// The rule's state at an instant.
+    #[must_use]
+    pub fn state(&self, at: Instant) -> RuleState {
+        if !self.enabled {
+            RuleState::Disabled
+        } else if self.expires_at.is_some_and(|end| end <= at) {
+            RuleState::Expired
+        } else if self.starts_at.is_some_and(|start| at < start) {
+            RuleState::Scheduled
+        } else {
+            RuleState::Active
+        }
+    }
+
+    /// The parts of the rule that can have no effect, and an expiry that has passed.
+    #[must_use]
+    pub fn warnings(&self, now: Instant) -> Vec<Warning> {
+        super::check::warnings(&self.0, now)
+    }
+}
+
+impl std::ops::Deref for RuleSpec {
+    type Target = RuleParts;
+
+    fn deref(&self) -> &RuleParts {
+        &self.0
+    }
+}
+
+/// Whether a rule takes part at an instant, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RuleState {
+    /// It takes part.
+    Active,
+    /// It has yet to begin.
+    Scheduled,
+    /// It is over.
+    Expired,
+    /// It is switched off.
+    Disabled,
+}
+
+impl RuleState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Scheduled, Self::Expired, Self::Disabled];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Scheduled => "scheduled",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A part of a rule that is kept though it can have no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Which kind.
+    pub code: WarningCode,
+    /// A JSON pointer into the rule.
+    pub pointer: String,
+    /// What it is, in a sentence.
+    pub detail: String,
+}
+
+/// The kinds of [`Warning`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WarningCode {
+    /// A source or destination that no packet of the rule can meet.
+    EntryWithoutEffect,
+    /// A protocol that no packet of the rule can have.
+    ProtocolWithoutEffect,
+    /// `ports`, where every destination names its own.
+    PortsWithoutEffect,
+    /// `expires_at` lies in the past.
+    Expired,
+}
+
+impl WarningCode {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EntryWithoutEffect => "entry_without_effect",
+            Self::ProtocolWithoutEffect => "protocol_without_effect",
+            Self::PortsWithoutEffect => "ports_without_effect",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A rule as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its id.
+    pub id: RuleId,
+    /// Its policy, as rules show it.
+    pub policy: PolicyRef,
+    /// What it says.
+    pub spec: RuleSpec,
+    /// The policy's revision at the rule's last change.
+    pub revision: Revision,
+    /// When it was created.
+    pub created_at: Instant,
+    /// By whom.
+    pub created_by: String,
+    /// When it was last changed.
+    pub updated_at: Instant,
+    /// By whom.
+    pub updated_by: String,
+}
+
+/// A change of a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RulePatch {
+    /// See [`RuleParts`].
+    pub name: Patch<Option<Name>>,
+    /// See [`RuleParts`].
+    pub action: Patch<Action>,
+    /// See [`RuleParts`].
+    pub priority: Patch<i32>,
+    /// See [`RuleParts`].
+    pub protocols: Patch<Vec<Protocol>>,
+    /// See [`RuleParts`].
+    pub icmp_type: Patch<Option<u8>>,
+    /// See [`RuleParts`].
+    pub icmp_code: Patch<Option<u8>>,
+    /// See [`RuleParts`].
+    pub sources: Patch<Vec<Endpoint>>,
+    /// See [`RuleParts`].
+    pub destinations: Patch<Vec<Endpoint>>,
+    /// See [`RuleParts`].
+    pub ports: Patch<Vec<PortRange>>,
+    /// See [`RuleParts`].
+    pub enabled: Patch<bool>,
+    /// See [`RuleParts`].
+    pub log: Patch<bool>,
+    /// See [`RuleParts`].
+    pub starts_at: Patch<Option<Instant>>,
+    /// See [`RuleParts`].
+    pub expires_at: Patch<Option<Instant>>,
+    /// See [`RuleParts`].
+    pub description: Patch<Description>,
+    /// See [`RuleParts`].
+    pub reference: Patch<Reference>,
+    /// Labels set and removed, key by key.
+    pub labels: crate::labels::LabelsPatch,
+}
+
+impl RulePatch {
+    /// The rule's content after the change.
+    ///
+    /// # Errors
+    /// Where the whole no longer holds together.
+    pub fn apply(self, spec: RuleSpec) -> Result<RuleSpec, Violations> {
+        let old = spec.into_parts();
+        let labels = self.labels.apply_below(old.labels)?;
+        RuleSpec::new(RuleParts {
+            name: self.name.or(old.name),
+            action: self.action.or(old.action),
+            priority: self.priority.or(old.priority),
+            protocols: self.protocols.or(old.protocols),
+            icmp_type: self.icmp_type.or(old.icmp_type),
+            icmp_code: self.icmp_code.or(old.icmp_code),
+            sources: self.sources.or(old.sources),
+            destinations: self.destinations.or(old.destinations),
+            ports: self.ports.or(old.ports),
+            enabled: self.enabled.or(old.enabled),
+            log: self.log.or(old.log),
+            starts_at: self.starts_at.or(old.starts_at),
+            expires_at: self.expires_at.or(old.expires_at),
+            description: self.description.or(old.description),
+            reference: self.reference.or(old.reference),
+            labels,
+        })
+    }
+}
