@@ -4,6 +4,7 @@
 //! validated: a value of one of these types is right by construction.
 
 pub mod actor;
+pub mod audit;
 pub mod engine;
 pub mod error;
 pub mod firewall;
@@ -15,5 +16,6 @@ pub mod page;
 pub mod patch;
 pub mod policy;
 pub mod rule;
+pub mod store;
 pub mod text;
 pub mod time;

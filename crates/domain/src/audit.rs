@@ -1,0 +1,95 @@
+//! The audit trail: who changed what, when, why, from what to what.
+
+use crate::actor::Caller;
+use crate::error::Resource;
+use crate::firewall::Firewall;
+use crate::ids::FirewallId;
+use crate::policy::Policy;
+use crate::rule::Rule;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deed {
+    /// Created.
+    Create,
+    /// Changed.
+    Update,
+    /// Deleted.
+    Delete,
+}
+
+impl Deed {
+    /// The word in the trail.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A thing as it was before or after a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Snapshot {
+    /// A firewall.
+    Firewall(Box<Firewall>),
+    /// A policy.
+    Policy(Box<Policy>),
+    /// A rule.
+    Rule(Box<Rule>),
+}
+
+impl Snapshot {
+    /// What kind of thing it is.
+    #[must_use]
+    pub const fn resource(&self) -> Resource {
+        match self {
+            Self::Firewall(_) => Resource::Firewall,
+            Self::Policy(_) => Resource::Policy,
+            Self::Rule(_) => Resource::Rule,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> i64 {
+        match self {
+            Self::Firewall(firewall) => firewall.id.get(),
+            Self::Policy(policy) => policy.id.get(),
+            Self::Rule(rule) => rule.id.get(),
+        }
+    }
+
+    /// The firewall that it is, or belongs to.
+    #[must_use]
+    pub fn firewall_id(&self) -> FirewallId {
+        match self {
+            Self::Firewall(firewall) => firewall.id,
+            Self::Policy(policy) => policy.firewall.id,
+            Self::Rule(rule) => rule.policy.firewall.id,
+        }
+    }
+}
+
+/// One change, written in the transaction that makes it.
+#[derive(Debug, Clone)]
+pub struct AuditEvent {
+    /// Who, when, under which request, why.
+    pub caller: Caller,
+    /// What was done.
+    pub deed: Deed,
+    /// Before; none where it was created.
+    pub before: Option<Snapshot>,
+    /// After; none where it was deleted.
+    pub after: Option<Snapshot>,
+}
+
+impl AuditEvent {
+    /// The thing that was changed, as it is known best.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Snapshot> {
+        self.after.as_ref().or(self.before.as_ref())
+    }
+}

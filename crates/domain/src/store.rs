@@ -1,0 +1,287 @@
+//! What a storage offers: repositories that share one unit of work.
+//!
+//! To add a repository: write its trait here, give [`UnitOfWork`] an accessor, implement both in
+//! the storage crate. Lookups answer `Option`: the use case decides that absence is an error.
+//! Every lookup takes the caller's [`Visibility`] and sees live rows under live parents alone.
+
+use async_trait::async_trait;
+
+use crate::actor::Visibility;
+use crate::audit::AuditEvent;
+use crate::error::StoreError;
+use crate::firewall::{Firewall, FirewallSpec};
+use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
+use crate::net::{AddressRange, PortRange};
+use crate::page::{Page, PageRequest, SortKey};
+use crate::policy::{Policy, PolicyRef, PolicySpec};
+use crate::rule::fingerprint::Fingerprint;
+use crate::rule::{Action, Rule, RuleSpec, RuleState};
+use crate::text::Name;
+use crate::time::Instant;
+
+/// The result of a repository's method.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// When and by whom something is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// When.
+    pub at: Instant,
+    /// By whom: the token's subject.
+    pub by: String,
+}
+
+macro_rules! fields {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each is the field of the same name")]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            /// Every field.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The field's name on the wire and in the database.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// Finds a field by its name.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|field| field.as_str() == word)
+            }
+        }
+    };
+}
+
+fields! {
+    /// What firewalls can be ordered by.
+    FirewallField {
+        Id = "id", Name = "name", Tenant = "tenant", Description = "description",
+        PolicyCount = "policy_count", Revision = "revision", CreatedAt = "created_at",
+        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
+    }
+}
+fields! {
+    /// What policies can be ordered by.
+    PolicyField {
+        Id = "id", Name = "name", Description = "description", DefaultAction = "default_action",
+        RuleCount = "rule_count", Revision = "revision", CreatedAt = "created_at",
+        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
+    }
+}
+fields! {
+    /// What rules can be ordered by.
+    RuleField {
+        Id = "id", Name = "name", Action = "action", Priority = "priority",
+        IcmpType = "icmp_type", IcmpCode = "icmp_code", Enabled = "enabled", Log = "log",
+        StartsAt = "starts_at", ExpiresAt = "expires_at", Description = "description",
+        Reference = "reference", Revision = "revision", CreatedAt = "created_at",
+        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
+    }
+}
+
+/// Which firewalls a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FirewallFilter {
+    /// Those of this name.
+    pub name: Option<Name>,
+}
+
+/// Which policies a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyFilter {
+    /// Those of this name.
+    pub name: Option<Name>,
+    /// Those with this default.
+    pub default_action: Option<Action>,
+}
+
+/// Which rules a list shows: addresses and ports compare with what one entry says itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleFilter {
+    /// Those of this name.
+    pub name: Option<Name>,
+    /// Those with this action.
+    pub action: Option<Action>,
+    /// Those with this priority.
+    pub priority: Option<i32>,
+    /// Those with a source of exactly these addresses.
+    pub source_address: Option<AddressRange>,
+    /// Those with a source that names exactly these ports.
+    pub source_port: Option<PortRange>,
+    /// Those with a destination of exactly these addresses.
+    pub destination_address: Option<AddressRange>,
+    /// Those with a destination that itself names exactly these ports.
+    pub destination_port: Option<PortRange>,
+    /// Those with exactly this entry among their `ports`.
+    pub port: Option<PortRange>,
+}
+
+/// Firewalls.
+#[async_trait]
+pub trait FirewallRepository: Send {
+    /// One firewall.
+    async fn get(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
+    /// One firewall, held against other writers until the unit of work ends.
+    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
+    /// A page of them.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        filter: &FirewallFilter,
+        order: &[SortKey<FirewallField>],
+        page: PageRequest,
+    ) -> StoreResult<Page<Firewall>>;
+    /// Creates one at revision 1; `Err` in the inner result is the live holder of its name.
+    async fn insert(
+        &mut self,
+        spec: &FirewallSpec,
+        stamp: &Stamp,
+    ) -> StoreResult<Result<Firewall, FirewallId>>;
+    /// Writes a locked firewall as it is given; `Err` in the inner result is the live holder of
+    /// its new name, and nothing was written.
+    async fn update(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>>;
+    /// Marks a locked firewall as deleted; its children are hidden with it.
+    async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()>;
+}
+
+/// Filtering policies.
+#[async_trait]
+pub trait PolicyRepository: Send {
+    /// One policy of a firewall.
+    async fn get(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>>;
+    /// One policy, held against other writers until the unit of work ends.
+    async fn lock(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>>;
+    /// A page of a firewall's policies.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        filter: &PolicyFilter,
+        order: &[SortKey<PolicyField>],
+        page: PageRequest,
+    ) -> StoreResult<Page<Policy>>;
+    /// The live policy of a locked firewall that has a name.
+    async fn find_by_name(
+        &mut self,
+        firewall: FirewallId,
+        name: &Name,
+    ) -> StoreResult<Option<PolicyId>>;
+    /// Creates one under a locked firewall, at revision 1; its name was found free.
+    async fn insert(
+        &mut self,
+        firewall: &Firewall,
+        spec: &PolicySpec,
+        stamp: &Stamp,
+    ) -> StoreResult<Policy>;
+    /// Writes a locked policy as it is given; a new name was found free.
+    async fn update(&mut self, policy: &Policy) -> StoreResult<()>;
+    /// Marks a locked policy as deleted; its rules are hidden with it.
+    async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()>;
+}
+
+/// Rules. Those who write hold the policy's lock.
+#[async_trait]
+pub trait RuleRepository: Send {
+    /// One rule of a policy.
+    async fn get(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        id: RuleId,
+    ) -> StoreResult<Option<Rule>>;
+    /// A page of a policy's rules; without an order, as they are evaluated.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        filter: &RuleFilter,
+        order: &[SortKey<RuleField>],
+        page: PageRequest,
+    ) -> StoreResult<Page<Rule>>;
+    /// All live rules of a policy in order of evaluation: one statement.
+    async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
+    /// The live rule of a locked policy that has a name.
+    async fn find_by_name(&mut self, policy: PolicyId, name: &Name) -> StoreResult<Option<RuleId>>;
+    /// A live rule of a locked policy that is equal, other than `except`, and its state.
+    async fn find_equal(
+        &mut self,
+        policy: PolicyId,
+        fingerprint: Fingerprint,
+        except: Option<RuleId>,
+        at: Instant,
+    ) -> StoreResult<Option<(RuleId, RuleState)>>;
+    /// Creates one under a locked policy; name and content were found free.
+    async fn insert(
+        &mut self,
+        policy: &PolicyRef,
+        spec: &RuleSpec,
+        revision: Revision,
+        stamp: &Stamp,
+    ) -> StoreResult<Rule>;
+    /// Writes a rule as it is given.
+    async fn update(&mut self, rule: &Rule) -> StoreResult<()>;
+    /// Marks a rule as deleted, at the policy's new revision.
+    async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
+}
+
+/// The audit trail: append-only.
+#[async_trait]
+pub trait AuditLog: Send {
+    /// Writes one event in the transaction of the change.
+    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
+}
+
+/// Repositories that share one transaction, or for single reads one connection. Dropped without
+/// [`UnitOfWork::commit`], all is undone.
+#[async_trait]
+pub trait UnitOfWork: Send {
+    /// Firewalls.
+    fn firewalls(&mut self) -> &mut dyn FirewallRepository;
+    /// Policies.
+    fn policies(&mut self) -> &mut dyn PolicyRepository;
+    /// Rules.
+    fn rules(&mut self) -> &mut dyn RuleRepository;
+    /// The audit trail.
+    fn audit(&mut self) -> &mut dyn AuditLog;
+    /// Makes all of it last.
+    async fn commit(self: Box<Self>) -> StoreResult<()>;
+    /// Undoes all of it, and says so when that fails.
+    async fn rollback(self: Box<Self>) -> StoreResult<()>;
+}
+
+/// How a unit of work begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Statements on their own, without a transaction: for use cases that need one.
+    Autocommit,
+    /// Several reads that see one state.
+    Snapshot,
+    /// Reads and writes; on SQLite one at a time.
+    Write,
+}
+
+/// A storage.
+#[async_trait]
+pub trait Storage: Send + Sync {
+    /// Begins a unit of work.
+    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>>;
+    /// Whether the database answers and all migrations are applied.
+    async fn is_ready(&self) -> StoreResult<bool>;
+}
