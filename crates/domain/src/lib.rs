@@ -19,3 +19,4 @@ pub mod rule;
 pub mod store;
 pub mod text;
 pub mod time;
+pub mod usecase;

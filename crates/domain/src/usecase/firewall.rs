@@ -1,0 +1,195 @@
+//! Firewalls.
+
+use crate::actor::{Caller, Role, Visibility};
+use crate::audit::{Deed, Snapshot};
+use crate::error::{Conflict, Error, Resource, Result, Violation};
+use crate::firewall::{Firewall, FirewallPatch, FirewallSpec};
+use crate::ids::FirewallId;
+use crate::labels::Labels;
+use crate::page::{Page, PageRequest, SortKey};
+use crate::patch::Patch;
+use crate::store::{FirewallField, FirewallFilter, UnitOfWork};
+use crate::text::{Description, Name, Tenant, excerpt};
+
+use super::{Expected, next};
+
+/// A firewall to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFirewall {
+    /// Its name.
+    pub name: Name,
+    /// Whose it is to be; none: the token's only tenant, else nobody's.
+    pub tenant: Option<Tenant>,
+    /// Free text.
+    pub description: Description,
+    /// Labels.
+    pub labels: Labels,
+}
+
+fn not_found(id: FirewallId) -> Error {
+    Error::not_found(Resource::Firewall, id)
+}
+
+fn name_taken(name: &Name, holder: FirewallId) -> Error {
+    Error::AlreadyExists(Conflict::NameTaken {
+        what: Resource::Firewall,
+        name: name.as_str().to_owned(),
+        holder: holder.get(),
+    })
+}
+
+/// One firewall. One statement.
+///
+/// # Errors
+/// Where the role does not suffice, or there is no such firewall.
+pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, id: FirewallId) -> Result<Firewall> {
+    caller.require(Role::Viewer)?;
+    uow.firewalls().get(&caller.actor.visibility, id).await?.ok_or_else(|| not_found(id))
+}
+
+/// A page of firewalls. Two statements.
+///
+/// # Errors
+/// Where the role does not suffice.
+pub async fn page(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    filter: &FirewallFilter,
+    order: &[SortKey<FirewallField>],
+    request: PageRequest,
+) -> Result<Page<Firewall>> {
+    caller.require(Role::Viewer)?;
+    Ok(uow.firewalls().page(&caller.actor.visibility, filter, order, request).await?)
+}
+
+/// Creates a firewall.
+///
+/// # Errors
+/// Where the role or the tenants do not suffice, or the name is taken.
+pub async fn create(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    new: NewFirewall,
+) -> Result<Firewall> {
+    caller.require(Role::Editor)?;
+    let tenant = match new.tenant {
+        Some(tenant) => {
+            check_tenant(caller, &tenant)?;
+            tenant
+        }
+        None => default_tenant(caller)?,
+    };
+    let spec =
+        FirewallSpec { name: new.name, tenant, description: new.description, labels: new.labels };
+    let firewall = uow
+        .firewalls()
+        .insert(&spec, &caller.stamp())
+        .await?
+        .map_err(|holder| name_taken(&spec.name, holder))?;
+    let after = Snapshot::Firewall(Box::new(firewall.clone()));
+    uow.audit().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    Ok(firewall)
+}
+
+/// Whether the caller may give a firewall to a tenant: admins may, within their own tenants; an
+/// editor only names one of the token's.
+fn check_tenant(caller: &Caller, tenant: &Tenant) -> Result<()> {
+    let is_own = match &caller.actor.visibility {
+        Visibility::All => false,
+        Visibility::Tenants(tenants) => tenants.contains(tenant),
+    };
+    if is_own {
+        return Ok(());
+    }
+    caller.require(Role::Admin)?;
+    if caller.actor.visibility.allows(tenant) {
+        Ok(())
+    } else {
+        Err(Error::invalid(Violation::body(
+            "/tenant",
+            format!("`{}` is not one of your token's tenants", excerpt(tenant.as_str())),
+        )))
+    }
+}
+
+fn default_tenant(caller: &Caller) -> Result<Tenant> {
+    match &caller.actor.visibility {
+        Visibility::All => Ok(Tenant::default()),
+        Visibility::Tenants(tenants) => match tenants.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Error::invalid(Violation::body(
+                "/tenant",
+                "your token names no tenant, so it can create no firewall",
+            ))),
+            [_, ..] => Err(Error::invalid(Violation::body(
+                "/tenant",
+                "your token names several tenants; say which of them",
+            ))),
+        },
+    }
+}
+
+/// Changes a firewall; without a difference nothing is written.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such firewall, it has changed meanwhile, the new
+/// content is not valid, or the new name is taken.
+pub async fn update(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    id: FirewallId,
+    expected: &Expected,
+    patch: FirewallPatch,
+) -> Result<Firewall> {
+    caller.require(Role::Editor)?;
+    let who = &caller.actor.visibility;
+    let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
+    expected.check(Resource::Firewall, before.revision)?;
+    if let Patch::Set(tenant) = &patch.tenant
+        && *tenant != before.spec.tenant
+    {
+        caller.require(Role::Admin)?;
+        check_tenant(caller, tenant)?;
+    }
+    let spec = patch.apply(before.spec.clone())?;
+    if spec == before.spec {
+        return Ok(before);
+    }
+    let revision = next(before.revision);
+    let shows_anew = spec.name != before.spec.name;
+    let stamp = caller.stamp();
+    let after = Firewall {
+        spec,
+        revision,
+        header_revision: if shows_anew { revision } else { before.header_revision },
+        updated_at: stamp.at,
+        updated_by: stamp.by,
+        ..before.clone()
+    };
+    uow.firewalls().update(&after).await?.map_err(|holder| name_taken(&after.spec.name, holder))?;
+    let snapshots =
+        [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
+    let [before, snapshot] = snapshots;
+    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    Ok(after)
+}
+
+/// Deletes a firewall, and hides all below it.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such firewall, or it has changed meanwhile.
+pub async fn delete(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    id: FirewallId,
+    expected: &Expected,
+) -> Result<()> {
+    caller.require(Role::Editor)?;
+    let who = &caller.actor.visibility;
+    let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
+    expected.check(Resource::Firewall, before.revision)?;
+    uow.firewalls().delete(&before, &caller.stamp()).await?;
+    let before = Snapshot::Firewall(Box::new(before));
+    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    Ok(())
+}

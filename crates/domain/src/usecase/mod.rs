@@ -1,0 +1,65 @@
+//! What a caller may ask: free functions over a unit of work that the caller began and commits.
+//!
+//! Each checks the role first, then existence, then the precondition, then the content; and writes
+//! only when all of it holds. A change that changes nothing writes nothing.
+
+pub mod firewall;
+pub mod inspect;
+pub mod policy;
+pub mod rule;
+
+use crate::actor::{Caller, Role};
+use crate::audit::{AuditEvent, Deed, Snapshot};
+use crate::error::{Error, Resource, Result};
+use crate::ids::Revision;
+use crate::store::Stamp;
+
+/// What a conditional request demands of the revision (`If-Match`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: no condition, or `*`.
+    #[default]
+    Anything,
+    /// That it is one of these.
+    OneOf(Vec<Revision>),
+}
+
+impl Expected {
+    /// Checks a resource's revision.
+    ///
+    /// # Errors
+    /// [`Error::RevisionMismatch`], where somebody else was first.
+    pub fn check(&self, what: Resource, current: Revision) -> Result<()> {
+        match self {
+            Self::OneOf(revisions) if !revisions.contains(&current) => {
+                Err(Error::RevisionMismatch { what, current })
+            }
+            Self::Anything | Self::OneOf(_) => Ok(()),
+        }
+    }
+}
+
+impl Caller {
+    /// Demands a role.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`], where no role of the caller holds it.
+    pub fn require(&self, role: Role) -> Result<()> {
+        if self.actor.may(role) { Ok(()) } else { Err(Error::Forbidden { needs: role }) }
+    }
+
+    /// When and by whom this call writes.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        Stamp { at: self.now, by: self.actor.subject.clone() }
+    }
+
+    fn event(&self, deed: Deed, before: Option<Snapshot>, after: Option<Snapshot>) -> AuditEvent {
+        AuditEvent { caller: self.clone(), deed, before, after }
+    }
+}
+
+/// The next revision.
+fn next(revision: Revision) -> Revision {
+    Revision(revision.0.saturating_add(1))
+}

@@ -1,0 +1,190 @@
+//! Filtering policies.
+
+use crate::actor::{Caller, Role};
+use crate::audit::{Deed, Snapshot};
+use crate::error::{Conflict, Error, Resource, Result};
+use crate::firewall::Firewall;
+use crate::ids::{FirewallId, PolicyId};
+use crate::page::{Page, PageRequest, SortKey};
+use crate::policy::{Policy, PolicyPatch, PolicySpec};
+use crate::store::{PolicyField, PolicyFilter, UnitOfWork};
+use crate::text::Name;
+
+use super::{Expected, next};
+
+/// What is missing where a policy was not found: its firewall, or the policy itself. One statement.
+pub(super) async fn missing(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Error> {
+    let parent = uow.firewalls().get(&caller.actor.visibility, firewall).await?;
+    Ok(match parent {
+        Some(_) => Error::not_found(Resource::Policy, id),
+        None => Error::not_found(Resource::Firewall, firewall),
+    })
+}
+
+/// A policy, locked for a write below it.
+pub(super) async fn lock(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Policy> {
+    match uow.policies().lock(&caller.actor.visibility, firewall, id).await? {
+        Some(policy) => Ok(policy),
+        None => Err(missing(uow, caller, firewall, id).await?),
+    }
+}
+
+async fn lock_firewall(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    id: FirewallId,
+) -> Result<Firewall> {
+    let found = uow.firewalls().lock(&caller.actor.visibility, id).await?;
+    found.ok_or_else(|| Error::not_found(Resource::Firewall, id))
+}
+
+async fn check_name(uow: &mut dyn UnitOfWork, firewall: FirewallId, name: &Name) -> Result<()> {
+    match uow.policies().find_by_name(firewall, name).await? {
+        None => Ok(()),
+        Some(holder) => Err(Error::AlreadyExists(Conflict::NameTaken {
+            what: Resource::Policy,
+            name: name.as_str().to_owned(),
+            holder: holder.get(),
+        })),
+    }
+}
+
+/// One policy. One statement.
+///
+/// # Errors
+/// Where the role does not suffice, or there is no such policy.
+pub async fn get(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Policy> {
+    caller.require(Role::Viewer)?;
+    match uow.policies().get(&caller.actor.visibility, firewall, id).await? {
+        Some(policy) => Ok(policy),
+        None => Err(missing(uow, caller, firewall, id).await?),
+    }
+}
+
+/// A page of a firewall's policies.
+///
+/// # Errors
+/// Where the role does not suffice, or there is no such firewall.
+pub async fn page(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    filter: &PolicyFilter,
+    order: &[SortKey<PolicyField>],
+    request: PageRequest,
+) -> Result<Page<Policy>> {
+    super::firewall::get(uow, caller, firewall).await?;
+    Ok(uow.policies().page(&caller.actor.visibility, firewall, filter, order, request).await?)
+}
+
+/// Creates a policy.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such firewall, or the name is taken.
+pub async fn create(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    spec: PolicySpec,
+) -> Result<Policy> {
+    caller.require(Role::Editor)?;
+    let firewall = lock_firewall(uow, caller, firewall).await?;
+    check_name(uow, firewall.id, &spec.name).await?;
+    let policy = uow.policies().insert(&firewall, &spec, &caller.stamp()).await?;
+    count_policies(uow, &firewall, firewall.policy_count.saturating_add(1)).await?;
+    let after = Snapshot::Policy(Box::new(policy.clone()));
+    uow.audit().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    Ok(policy)
+}
+
+async fn count_policies(
+    uow: &mut dyn UnitOfWork,
+    firewall: &Firewall,
+    policy_count: u64,
+) -> Result<()> {
+    let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
+    uow.firewalls().update(&counted).await?.map_err(|holder| {
+        Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
+    })
+}
+
+/// Changes a policy; without a difference nothing is written.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such policy, it has changed meanwhile, the new
+/// content is not valid, or the new name is taken.
+pub async fn update(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+    expected: &Expected,
+    patch: PolicyPatch,
+) -> Result<Policy> {
+    caller.require(Role::Editor)?;
+    // The firewall's lock comes first: it is what keeps names unique, and orders all writers alike.
+    let parent = lock_firewall(uow, caller, firewall).await?;
+    let before = lock(uow, caller, firewall, id).await?;
+    expected.check(Resource::Policy, before.revision)?;
+    let spec = patch.apply(before.spec.clone())?;
+    if spec == before.spec {
+        return Ok(before);
+    }
+    if spec.name != before.spec.name {
+        check_name(uow, parent.id, &spec.name).await?;
+    }
+    let revision = next(before.revision);
+    let shows_anew =
+        spec.name != before.spec.name || spec.default_action != before.spec.default_action;
+    let stamp = caller.stamp();
+    let after = Policy {
+        spec,
+        revision,
+        header_revision: if shows_anew { revision } else { before.header_revision },
+        updated_at: stamp.at,
+        updated_by: stamp.by,
+        ..before.clone()
+    };
+    uow.policies().update(&after).await?;
+    let [before, snapshot] =
+        [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
+    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    Ok(after)
+}
+
+/// Deletes a policy, and hides its rules.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such policy, or it has changed meanwhile.
+pub async fn delete(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+    expected: &Expected,
+) -> Result<()> {
+    caller.require(Role::Editor)?;
+    let parent = lock_firewall(uow, caller, firewall).await?;
+    let before = lock(uow, caller, firewall, id).await?;
+    expected.check(Resource::Policy, before.revision)?;
+    uow.policies().delete(&before, &caller.stamp()).await?;
+    count_policies(uow, &parent, parent.policy_count.saturating_sub(1)).await?;
+    let before = Snapshot::Policy(Box::new(before));
+    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    Ok(())
+}

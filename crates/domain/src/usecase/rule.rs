@@ -1,0 +1,201 @@
+//! Rules.
+
+use crate::actor::{Caller, Role};
+use crate::audit::{Deed, Snapshot};
+use crate::error::{Conflict, Error, Resource, Result};
+use crate::ids::{FirewallId, PolicyId, RuleId};
+use crate::page::{Page, PageRequest, SortKey};
+use crate::policy::Policy;
+use crate::rule::fingerprint::Fingerprint;
+use crate::rule::{Rule, RulePatch, RuleSpec, RuleState};
+use crate::store::{RuleField, RuleFilter, UnitOfWork};
+
+use super::{Expected, next, policy};
+
+/// The most live rules of a policy.
+pub const MAX_RULES: u64 = 200_000;
+
+/// A rule's place: its firewall, its policy, its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RulePath {
+    /// The firewall.
+    pub firewall: FirewallId,
+    /// The policy.
+    pub policy: PolicyId,
+    /// The rule.
+    pub rule: RuleId,
+}
+
+/// One rule. One statement.
+///
+/// # Errors
+/// Where the role does not suffice, or there is no such rule.
+pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Rule> {
+    caller.require(Role::Viewer)?;
+    let who = &caller.actor.visibility;
+    match uow.rules().get(who, path.firewall, path.policy, path.rule).await? {
+        Some(rule) => Ok(rule),
+        None => Err(missing(uow, caller, path).await?),
+    }
+}
+
+/// What is missing where a rule was not found: a parent, or the rule itself.
+async fn missing(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Error> {
+    let who = &caller.actor.visibility;
+    match uow.policies().get(who, path.firewall, path.policy).await? {
+        Some(_) => Ok(Error::not_found(Resource::Rule, path.rule)),
+        None => policy::missing(uow, caller, path.firewall, path.policy).await,
+    }
+}
+
+/// A page of a policy's rules, and the policy at the same state.
+///
+/// # Errors
+/// Where the role does not suffice, or there is no such policy.
+pub async fn page(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    parent: (FirewallId, PolicyId),
+    filter: &RuleFilter,
+    order: &[SortKey<RuleField>],
+    request: PageRequest,
+) -> Result<(Policy, Page<Rule>)> {
+    let (firewall, id) = parent;
+    let policy = policy::get(uow, caller, firewall, id).await?;
+    let who = &caller.actor.visibility;
+    let page = uow.rules().page(who, firewall, id, filter, order, request).await?;
+    Ok((policy, page))
+}
+
+async fn check_free(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    policy: &Policy,
+    old: Option<&Rule>,
+    spec: &RuleSpec,
+) -> Result<()> {
+    if let Some(name) = &spec.name
+        && old.is_none_or(|old| old.spec.name.as_ref() != Some(name))
+        && let Some(holder) = uow.rules().find_by_name(policy.id, name).await?
+    {
+        return Err(Error::AlreadyExists(Conflict::NameTaken {
+            what: Resource::Rule,
+            name: name.as_str().to_owned(),
+            holder: holder.get(),
+        }));
+    }
+    let fingerprint = Fingerprint::of(spec);
+    let is_new = old.is_none_or(|old| Fingerprint::of(&old.spec) != fingerprint);
+    let except = old.map(|old| old.id);
+    if is_new
+        && let Some((holder, state)) =
+            uow.rules().find_equal(policy.id, fingerprint, except, caller.now).await?
+    {
+        let inactive = (state != RuleState::Active).then_some(state);
+        return Err(Error::AlreadyExists(Conflict::EqualRule { holder: holder.get(), inactive }));
+    }
+    Ok(())
+}
+
+/// Creates a rule.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such policy, it is full, or the name or an equal
+/// rule is there already.
+pub async fn create(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    policy: PolicyId,
+    spec: RuleSpec,
+) -> Result<Rule> {
+    caller.require(Role::Editor)?;
+    let policy = policy::lock(uow, caller, firewall, policy).await?;
+    if policy.rule_count >= MAX_RULES {
+        return Err(Error::TooLarge {
+            what: "the number of rules of a policy",
+            limit: MAX_RULES,
+            hint: "delete rules that are not needed, or use another policy",
+        });
+    }
+    check_free(uow, caller, &policy, None, &spec).await?;
+    let after = Policy {
+        rule_count: policy.rule_count.saturating_add(1),
+        revision: next(policy.revision),
+        ..policy
+    };
+    let stamp = caller.stamp();
+    let rule = uow.rules().insert(&after.reference(), &spec, after.revision, &stamp).await?;
+    uow.policies().update(&after).await?;
+    let snapshot = Snapshot::Rule(Box::new(rule.clone()));
+    uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
+    Ok(rule)
+}
+
+async fn lock(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    path: RulePath,
+    expected: &Expected,
+) -> Result<(Policy, Rule)> {
+    caller.require(Role::Editor)?;
+    let policy = policy::lock(uow, caller, path.firewall, path.policy).await?;
+    let who = &caller.actor.visibility;
+    let rule = uow
+        .rules()
+        .get(who, path.firewall, path.policy, path.rule)
+        .await?
+        .ok_or_else(|| Error::not_found(Resource::Rule, path.rule))?;
+    expected.check(Resource::Rule, rule.revision)?;
+    Ok((policy, rule))
+}
+
+/// Changes a rule; without a difference nothing is written.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such rule, it has changed meanwhile, the new
+/// content is not valid, or its name or an equal rule is there already.
+pub async fn update(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    path: RulePath,
+    expected: &Expected,
+    patch: RulePatch,
+) -> Result<Rule> {
+    let (policy, before) = lock(uow, caller, path, expected).await?;
+    let spec = patch.apply(before.spec.clone())?;
+    if spec == before.spec {
+        return Ok(before);
+    }
+    check_free(uow, caller, &policy, Some(&before), &spec).await?;
+    let revision = next(policy.revision);
+    let stamp = caller.stamp();
+    let after =
+        Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
+    uow.rules().update(&after).await?;
+    uow.policies().update(&Policy { revision, ..policy }).await?;
+    let [before, snapshot] =
+        [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
+    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    Ok(after)
+}
+
+/// Deletes a rule.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such rule, or it has changed meanwhile.
+pub async fn delete(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    path: RulePath,
+    expected: &Expected,
+) -> Result<()> {
+    let (policy, before) = lock(uow, caller, path, expected).await?;
+    let revision = next(policy.revision);
+    uow.rules().delete(&before, revision, &caller.stamp()).await?;
+    let rule_count = policy.rule_count.saturating_sub(1);
+    uow.policies().update(&Policy { revision, rule_count, ..policy }).await?;
+    let before = Snapshot::Rule(Box::new(before));
+    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    Ok(())
+}
