@@ -96,31 +96,18 @@ text! {
 }
 text! {
     /// Free text, up to 4,096 characters; line ends and tabs are allowed.
+    #[derive(Default)]
     Description, 0, MAX_DESCRIPTION_CHARS, &['\n', '\r', '\t'], trim: false
 }
 text! {
     /// A ticket or change number: trimmed, up to 255 characters.
+    #[derive(Default)]
     Reference, 0, MAX_REFERENCE_CHARS, &[], trim: true
 }
 text! {
     /// Whose a firewall is: trimmed, up to 63 characters; empty where nobody is named.
+    #[derive(Default)]
     Tenant, 0, MAX_TENANT_CHARS, &[], trim: true
-}
-
-impl Default for Description {
-    fn default() -> Self {
-        Self(String::new())
-    }
-}
-impl Default for Reference {
-    fn default() -> Self {
-        Self(String::new())
-    }
-}
-impl Default for Tenant {
-    fn default() -> Self {
-        Self(String::new())
-    }
 }
 
 /// How texts are compared without regard to case: NFC of the lower-case form, the same on every
