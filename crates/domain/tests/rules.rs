@@ -1,5 +1,7 @@
 //! What rules mean: which hold together, which are equal, and which packets they match.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use fireflow_domain::engine::naive::{self, Condition, Entry};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::labels::Labels;
