@@ -142,9 +142,13 @@ pub trait FirewallRepository: Send {
         spec: &FirewallSpec,
         stamp: &Stamp,
     ) -> StoreResult<Result<Firewall, FirewallId>>;
-    /// Writes a locked firewall as it is given; `Err` in the inner result is the live holder of
-    /// its new name, and nothing was written.
-    async fn update(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>>;
+    /// Writes a locked firewall as it is after a change; `Err` in the inner result is the live
+    /// holder of its new name, and nothing was written.
+    async fn update(
+        &mut self,
+        before: &Firewall,
+        after: &Firewall,
+    ) -> StoreResult<Result<(), FirewallId>>;
     /// Marks a locked firewall as deleted; its children are hidden with it.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()>;
 }
@@ -188,8 +192,8 @@ pub trait PolicyRepository: Send {
         spec: &PolicySpec,
         stamp: &Stamp,
     ) -> StoreResult<Policy>;
-    /// Writes a locked policy as it is given; a new name was found free.
-    async fn update(&mut self, policy: &Policy) -> StoreResult<()>;
+    /// Writes a locked policy as it is after a change; a new name was found free.
+    async fn update(&mut self, before: &Policy, after: &Policy) -> StoreResult<()>;
     /// Marks a locked policy as deleted; its rules are hidden with it.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()>;
 }
@@ -235,8 +239,8 @@ pub trait RuleRepository: Send {
         revision: Revision,
         stamp: &Stamp,
     ) -> StoreResult<Rule>;
-    /// Writes a rule as it is given.
-    async fn update(&mut self, rule: &Rule) -> StoreResult<()>;
+    /// Writes a rule as it is after a change; name and content were found free.
+    async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()>;
     /// Marks a rule as deleted, at the policy's new revision.
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
 }

@@ -1,1 +1,23 @@
-//! Storage.
+//! FireFlow's storage: the domain's repositories on SeaORM, for SQLite and PostgreSQL.
+//!
+//! To add a repository: its trait is in the domain's `store`; give its table an entity with a
+//! `live` door (`entity/`), translate rows in `mapping/`, implement the trait on the unit of work
+//! in `repository/`, and write contract tests, which run on both databases.
+
+mod connect;
+mod entity;
+mod error;
+mod index;
+mod lock;
+mod mapping;
+mod query;
+mod repository;
+mod schema;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod unit_of_work;
+
+pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
+pub use schema::{MigrateError, MigrationState};
+pub use store::Database;

@@ -131,15 +131,7 @@ impl RuleSpec {
     /// The rule's state at an instant.
     #[must_use]
     pub fn state(&self, at: Instant) -> RuleState {
-        if !self.enabled {
-            RuleState::Disabled
-        } else if self.expires_at.is_some_and(|end| end <= at) {
-            RuleState::Expired
-        } else if self.starts_at.is_some_and(|start| at < start) {
-            RuleState::Scheduled
-        } else {
-            RuleState::Active
-        }
+        RuleState::of(self.enabled, self.starts_at, self.expires_at, at)
     }
 
     /// The parts of the rule that can have no effect, and an expiry that has passed.
@@ -173,6 +165,26 @@ pub enum RuleState {
 impl RuleState {
     /// Every state.
     pub const ALL: [Self; 4] = [Self::Active, Self::Scheduled, Self::Expired, Self::Disabled];
+
+    /// The state at an instant, of a rule with these fields. It holds from `starts_at` on, and no
+    /// longer at `expires_at`.
+    #[must_use]
+    pub fn of(
+        enabled: bool,
+        starts_at: Option<Instant>,
+        expires_at: Option<Instant>,
+        at: Instant,
+    ) -> Self {
+        if !enabled {
+            Self::Disabled
+        } else if expires_at.is_some_and(|end| end <= at) {
+            Self::Expired
+        } else if starts_at.is_some_and(|start| at < start) {
+            Self::Scheduled
+        } else {
+            Self::Active
+        }
+    }
 
     /// The word on the wire.
     #[must_use]

@@ -166,7 +166,10 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    uow.firewalls().update(&after).await?.map_err(|holder| name_taken(&after.spec.name, holder))?;
+    uow.firewalls()
+        .update(&before, &after)
+        .await?
+        .map_err(|holder| name_taken(&after.spec.name, holder))?;
     let snapshots =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
     let [before, snapshot] = snapshots;

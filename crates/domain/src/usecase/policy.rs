@@ -118,7 +118,7 @@ async fn count_policies(
     policy_count: u64,
 ) -> Result<()> {
     let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
-    uow.firewalls().update(&counted).await?.map_err(|holder| {
+    uow.firewalls().update(firewall, &counted).await?.map_err(|holder| {
         Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
     })
 }
@@ -160,7 +160,7 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    uow.policies().update(&after).await?;
+    uow.policies().update(&before, &after).await?;
     let [before, snapshot] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;

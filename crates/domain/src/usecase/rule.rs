@@ -122,11 +122,11 @@ pub async fn create(
     let after = Policy {
         rule_count: policy.rule_count.saturating_add(1),
         revision: next(policy.revision),
-        ..policy
+        ..policy.clone()
     };
     let stamp = caller.stamp();
     let rule = uow.rules().insert(&after.reference(), &spec, after.revision, &stamp).await?;
-    uow.policies().update(&after).await?;
+    uow.policies().update(&policy, &after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
     Ok(rule)
@@ -172,8 +172,8 @@ pub async fn update(
     let stamp = caller.stamp();
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
-    uow.rules().update(&after).await?;
-    uow.policies().update(&Policy { revision, ..policy }).await?;
+    uow.rules().update(&before, &after).await?;
+    uow.policies().update(&policy, &Policy { revision, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
@@ -194,7 +194,8 @@ pub async fn delete(
     let revision = next(policy.revision);
     uow.rules().delete(&before, revision, &caller.stamp()).await?;
     let rule_count = policy.rule_count.saturating_sub(1);
-    uow.policies().update(&Policy { revision, rule_count, ..policy }).await?;
+    let after = Policy { revision, rule_count, ..policy.clone() };
+    uow.policies().update(&policy, &after).await?;
     let before = Snapshot::Rule(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())

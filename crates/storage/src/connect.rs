@@ -1,0 +1,234 @@
+//! From a URL to connections.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// Embedded, one file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// Where the database is. Holds a password, perhaps: neither `Debug` nor any error shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    url: String,
+    kind: DatabaseKind,
+}
+
+impl DatabaseUrl {
+    /// Reads `sqlite://FILE` or `postgres://…`.
+    ///
+    /// # Errors
+    /// Where it is neither, or the driver does not accept it.
+    pub fn parse(url: &str) -> Result<Self, OpenError> {
+        let bad = |why: &str| OpenError::BadUrl(why.to_owned());
+        let kind = if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(|_| bad("it is not a SQLite URL such as `sqlite://fireflow.db`"))?;
+            let is_memory = url.contains(":memory:") || url.contains("mode=memory");
+            if is_memory || options.get_filename().as_os_str().is_empty() {
+                return Err(bad(
+                    "name a file, such as `sqlite://fireflow.db`: a database in memory \
+                                would be lost with the process",
+                ));
+            }
+            DatabaseKind::Sqlite
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            PgConnectOptions::from_str(url).map_err(|_| {
+                bad("it is not a PostgreSQL URL such as `postgres://user:password@host/database`")
+            })?;
+            DatabaseKind::Postgres
+        } else {
+            return Err(bad("it must begin with `sqlite://` or `postgres://`"));
+        };
+        Ok(Self { url: url.to_owned(), kind })
+    }
+
+    /// Which database it names.
+    #[must_use]
+    pub const fn kind(&self) -> DatabaseKind {
+        self.kind
+    }
+
+    /// The file, where it is SQLite.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match self.kind {
+            DatabaseKind::Sqlite => SqliteConnectOptions::from_str(&self.url)
+                .ok()
+                .map(|options| options.get_filename().to_owned()),
+            DatabaseKind::Postgres => None,
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseUrl").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// Where.
+    pub url: DatabaseUrl,
+    /// The most connections: on SQLite of readers, beside the one writer.
+    pub max_connections: u32,
+    /// How long a request waits for a connection: on SQLite also for its turn to write.
+    pub acquire_timeout: Duration,
+}
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is wrong; says what is right, without the URL.
+    #[error("{0}")]
+    BadUrl(String),
+    /// A second process asks for a SQLite database.
+    #[error(
+        "{} is in use by {holder}; a SQLite database serves one process, use PostgreSQL for more",
+        path.display()
+    )]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Who has it.
+        holder: String,
+    },
+    /// The lock file cannot be used.
+    #[error("{}.lock: {source}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No connection.
+    #[error("cannot open the database {place}")]
+    Connect {
+        /// Where, without secrets.
+        place: String,
+        /// Why.
+        #[source]
+        source: DbErr,
+    },
+}
+
+/// How long SQLite waits for another process: backups, the `sqlite3` shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections to write and to read with; on PostgreSQL the same pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    pub(crate) write: DatabaseConnection,
+    pub(crate) read: DatabaseConnection,
+}
+
+/// Opens the pools.
+pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, OpenError> {
+    match options.url.kind {
+        DatabaseKind::Sqlite => {
+            // The writer first: it makes the file and its journal.
+            let write = pool(options, 1, true).await?;
+            let read = pool(options, options.max_connections.max(1), false).await?;
+            Ok(Connections { write, read })
+        }
+        DatabaseKind::Postgres => {
+            let pool = pool(options, options.max_connections.max(1), true).await?;
+            Ok(Connections { write: pool.clone(), read: pool })
+        }
+    }
+}
+
+/// A pool of one connection that lives until it is closed: a session lock on it stays.
+pub(crate) async fn session(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
+    pool(options, 1, true).await
+}
+
+async fn pool(
+    options: &DatabaseOptions,
+    connections: u32,
+    creates: bool,
+) -> Result<DatabaseConnection, OpenError> {
+    let mut connect = ConnectOptions::new(options.url.url.clone());
+    connect
+        .max_connections(connections)
+        .min_connections(if connections == 1 { 1 } else { 0 })
+        .acquire_timeout(options.acquire_timeout)
+        .connect_timeout(options.acquire_timeout)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false);
+    if connections == 1 {
+        connect.idle_timeout(None).max_lifetime(None);
+    }
+    match options.url.kind {
+        DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .create_if_missing(creates)
+                .journal_mode(SqliteJournalMode::Wal)
+                // In WAL only FULL keeps an acknowledged commit through a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(BUSY_TIMEOUT)
+        }),
+        DatabaseKind::Postgres => connect.map_sqlx_postgres_opts(|postgres| {
+            postgres
+                .application_name("fireflow")
+                // A generic plan is blind to how selective a value is.
+                .options([("plan_cache_mode", "force_custom_plan"), ("timezone", "UTC")])
+        }),
+    };
+    Database::connect(connect)
+        .await
+        .map_err(|source| OpenError::Connect { place: place(&options.url), source })
+}
+
+/// Where the database is, for a message: never with a password.
+fn place(url: &DatabaseUrl) -> String {
+    match url.kind {
+        DatabaseKind::Sqlite => {
+            url.file().as_deref().map(Path::display).map(|file| file.to_string())
+        }
+        DatabaseKind::Postgres => PgConnectOptions::from_str(&url.url).ok().map(|options| {
+            let database = options.get_database().unwrap_or("postgres").to_owned();
+            format!("{database} at {}:{}", options.get_host(), options.get_port())
+        }),
+    }
+    .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_which_database() {
+        let kind = |url| DatabaseUrl::parse(url).map(|url| url.kind()).ok();
+        assert_eq!(kind("sqlite://fireflow.db"), Some(DatabaseKind::Sqlite));
+        assert_eq!(kind("sqlite:///var/lib/fireflow/fireflow.db"), Some(DatabaseKind::Sqlite));
+        assert_eq!(kind("postgres://me:secret@db/fireflow"), Some(DatabaseKind::Postgres));
+        for bad in ["", "fireflow.db", "mysql://db", "sqlite::memory:", "sqlite://"] {
+            assert_eq!(kind(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let url = DatabaseUrl::parse("postgres://me:hunter2@db:1/fireflow").unwrap();
+        assert!(!format!("{url:?} {}", place(&url)).contains("hunter2"));
+        let error = DatabaseUrl::parse("postgres://me:hunter2@db:port/fireflow").unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,26 @@
+//! `audit_event`: append-only, which triggers hold on both databases.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit_event")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key)]
+    pub(crate) id: i64,
+    pub(crate) at: i64,
+    pub(crate) subject: String,
+    pub(crate) request_id: String,
+    pub(crate) client_address: String,
+    pub(crate) reason: String,
+    pub(crate) deed: String,
+    pub(crate) resource: String,
+    pub(crate) resource_id: i64,
+    pub(crate) firewall_id: i64,
+    pub(crate) state_before: Option<String>,
+    pub(crate) state_after: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

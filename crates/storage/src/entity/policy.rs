@@ -1,0 +1,67 @@
+//! `policy`, and policies with what they show of their firewall.
+
+use fireflow_domain::actor::Visibility;
+use sea_orm::entity::prelude::*;
+use sea_orm::{FromQueryResult, JoinType, QuerySelect, SelectModel, Selector};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "policy")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key)]
+    pub(crate) id: i64,
+    pub(crate) firewall_id: i64,
+    pub(crate) name: String,
+    pub(crate) name_folded: String,
+    pub(crate) description: String,
+    pub(crate) description_folded: String,
+    pub(crate) labels: String,
+    pub(crate) default_action: String,
+    pub(crate) rule_count: i64,
+    pub(crate) revision: i64,
+    pub(crate) header_revision: i64,
+    pub(crate) purged_revision: i64,
+    pub(crate) created_at: i64,
+    pub(crate) created_by: String,
+    pub(crate) updated_at: i64,
+    pub(crate) updated_by: String,
+    pub(crate) deleted_at: Option<i64>,
+    pub(crate) deleted_by: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {
+    #[sea_orm(
+        belongs_to = "super::firewall::Entity",
+        from = "Column::FirewallId",
+        to = "super::firewall::Column::Id"
+    )]
+    Firewall,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The live policies that a caller may see.
+pub(crate) fn live(who: &Visibility) -> Select<Entity> {
+    Entity::find()
+        .join(JoinType::InnerJoin, Relation::Firewall.def())
+        .filter(super::visible(who))
+        .filter(Column::DeletedAt.is_null())
+}
+
+/// A policy with what it shows of its firewall.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct WithParent {
+    #[sea_orm(nested)]
+    pub(crate) policy: Model,
+    pub(crate) firewall_name: String,
+    pub(crate) firewall_header_revision: i64,
+}
+
+/// Reads the parent's columns along: still one statement.
+pub(crate) fn with_parent(select: Select<Entity>) -> Selector<SelectModel<WithParent>> {
+    use super::firewall::Column as Firewall;
+    select
+        .column_as(Firewall::Name, "firewall_name")
+        .column_as(Firewall::HeaderRevision, "firewall_header_revision")
+        .into_model()
+}

@@ -1,0 +1,100 @@
+//! `rule`, and rules with what they show of their policy and firewall.
+
+use fireflow_domain::actor::Visibility;
+use sea_orm::entity::prelude::*;
+use sea_orm::{FromQueryResult, JoinType, QuerySelect, SelectModel, Selector};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "rule")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key)]
+    pub(crate) id: i64,
+    pub(crate) policy_id: i64,
+    pub(crate) firewall_id: i64,
+    pub(crate) name: Option<String>,
+    pub(crate) name_folded: Option<String>,
+    pub(crate) action: String,
+    pub(crate) priority: i32,
+    pub(crate) protocols: String,
+    pub(crate) icmp_type: Option<i32>,
+    pub(crate) icmp_code: Option<i32>,
+    pub(crate) sources: String,
+    pub(crate) destinations: String,
+    pub(crate) ports: String,
+    pub(crate) enabled: bool,
+    pub(crate) log: bool,
+    pub(crate) starts_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) description: String,
+    pub(crate) description_folded: String,
+    pub(crate) reference: String,
+    pub(crate) labels: String,
+    pub(crate) fingerprint: Option<Vec<u8>>,
+    pub(crate) copy: i64,
+    pub(crate) revision: i64,
+    pub(crate) created_at: i64,
+    pub(crate) created_by: String,
+    pub(crate) updated_at: i64,
+    pub(crate) updated_by: String,
+    pub(crate) deleted_at: Option<i64>,
+    pub(crate) deleted_by: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {
+    #[sea_orm(
+        belongs_to = "super::policy::Entity",
+        from = "Column::PolicyId",
+        to = "super::policy::Column::Id"
+    )]
+    Policy,
+    #[sea_orm(
+        belongs_to = "super::firewall::Entity",
+        from = "Column::FirewallId",
+        to = "super::firewall::Column::Id"
+    )]
+    Firewall,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The live rules that a caller may see.
+pub(crate) fn live(who: &Visibility) -> Select<Entity> {
+    Entity::find()
+        .join(JoinType::InnerJoin, Relation::Policy.def())
+        .join(JoinType::InnerJoin, Relation::Firewall.def())
+        .filter(super::visible(who))
+        .filter(super::policy::Column::DeletedAt.is_null())
+        .filter(Column::DeletedAt.is_null())
+}
+
+/// The live rules of one policy whose lock the caller holds, or that the caller has read in the
+/// same snapshot: its parents are known to be live and visible.
+pub(crate) fn live_of(policy: i64) -> Select<Entity> {
+    Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_null())
+}
+
+/// A rule with what it shows of its policy and firewall.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct WithParents {
+    #[sea_orm(nested)]
+    pub(crate) rule: Model,
+    pub(crate) policy_name: String,
+    pub(crate) policy_default_action: String,
+    pub(crate) policy_header_revision: i64,
+    pub(crate) firewall_name: String,
+    pub(crate) firewall_header_revision: i64,
+}
+
+/// Reads the parents' columns along: still one statement.
+pub(crate) fn with_parents(select: Select<Entity>) -> Selector<SelectModel<WithParents>> {
+    use super::firewall::Column as Firewall;
+    use super::policy::Column as Policy;
+    select
+        .column_as(Policy::Name, "policy_name")
+        .column_as(Policy::DefaultAction, "policy_default_action")
+        .column_as(Policy::HeaderRevision, "policy_header_revision")
+        .column_as(Firewall::Name, "firewall_name")
+        .column_as(Firewall::HeaderRevision, "firewall_header_revision")
+        .into_model()
+}

@@ -1,0 +1,27 @@
+//! `rule_address`: the sources and destinations of live rules, to search by. Derived; never read
+//! to answer with.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "rule_address")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key)]
+    pub(crate) id: i64,
+    pub(crate) rule_id: i64,
+    pub(crate) firewall_id: i64,
+    pub(crate) side: String,
+    pub(crate) entry: i32,
+    pub(crate) of_any: bool,
+    pub(crate) fork: Vec<u8>,
+    pub(crate) lo: Vec<u8>,
+    pub(crate) hi: Vec<u8>,
+    pub(crate) port_fork: Option<i32>,
+    pub(crate) port_lo: Option<i32>,
+    pub(crate) port_hi: Option<i32>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,102 @@
+//! What goes wrong in a database, sorted by what a caller can do about it.
+
+use fireflow_domain::error::StoreError;
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
+
+/// A stored value that the domain does not accept: somebody else wrote to the database.
+#[derive(Debug, thiserror::Error)]
+#[error("{table}.{column} of row {row} holds what it must not: {why}")]
+pub(crate) struct Corrupt {
+    /// The table.
+    pub(crate) table: &'static str,
+    /// The column.
+    pub(crate) column: &'static str,
+    /// The row's id.
+    pub(crate) row: i64,
+    /// What is wrong with it.
+    pub(crate) why: String,
+}
+
+impl From<Corrupt> for StoreError {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Failed(corrupt.into())
+    }
+}
+
+/// A write that met another number of rows than it must.
+#[derive(Debug, thiserror::Error)]
+#[error("a write of {what} {id} met {rows} rows, not one")]
+pub(crate) struct WrongRowCount {
+    /// The table.
+    pub(crate) what: &'static str,
+    /// The row's id.
+    pub(crate) id: i64,
+    /// How many rows it met.
+    pub(crate) rows: u64,
+}
+
+/// Sorts a driver's error: what may go away by itself is `Unavailable`.
+pub(crate) fn store_error(error: DbErr) -> StoreError {
+    if is_transient(&error) {
+        StoreError::Unavailable(error.into())
+    } else {
+        StoreError::Failed(error.into())
+    }
+}
+
+fn is_transient(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            is_transient_in_driver(error)
+        }
+        _ => false,
+    }
+}
+
+fn is_transient_in_driver(error: &SqlxError) -> bool {
+    match error {
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => true,
+        SqlxError::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
+        _ => false,
+    }
+}
+
+/// SQLite's primary and extended result codes, and PostgreSQL's SQLSTATEs, for what may work when
+/// it is tried again: locked or busy, full disks, I/O errors; serialization failures, deadlocks,
+/// cancelled statements, lost connections, servers that shut down or have too many clients.
+fn is_transient_code(code: &str) -> bool {
+    if code.len() == 5 {
+        return matches!(code, "40001" | "40P01" | "57014" | "55P03" | "25006")
+            || ["08", "53", "57P"].iter().any(|class| code.starts_with(class));
+    }
+    // The low byte of an extended code is the primary one: 5 BUSY, 6 LOCKED, 10 IOERR, 13 FULL.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+}
+
+/// Whether a unique index refused the write.
+pub(crate) fn is_unique_violation(error: &DbErr) -> bool {
+    matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_later_is_told_from_defects() {
+        for code in [
+            "5", "6", "261", "517", "10", "13", "40001", "40P01", "57014", "57P01", "53300",
+            "08006",
+        ] {
+            assert!(is_transient_code(code), "{code}");
+        }
+        for code in ["1", "19", "2067", "11", "23505", "42703", "22021"] {
+            assert!(!is_transient_code(code), "{code}");
+        }
+    }
+}

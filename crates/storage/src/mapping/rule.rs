@@ -1,0 +1,143 @@
+use std::borrow::Cow;
+
+use fireflow_domain::ids::{PolicyId, Revision, RuleId};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::fingerprint::Fingerprint;
+use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::text::{Description, Name, Reference, fold};
+use sea_orm::Set;
+use serde::{Deserialize, Serialize};
+
+use super::{Row, firewall_reference, json, labels_json};
+use crate::entity::rule::{ActiveModel, Model, WithParents};
+use crate::error::Corrupt;
+
+/// A source or destination in its column.
+#[derive(Serialize, Deserialize)]
+struct EntryJson<'a> {
+    #[serde(borrow)]
+    address: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    port: Option<Cow<'a, str>>,
+}
+
+/// A row as the domain knows it.
+pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
+    let row = Row { table: "policy", id: found.rule.policy_id };
+    let parent = PolicyRef {
+        id: row.known("id", PolicyId::new(found.rule.policy_id))?,
+        name: row.read("name", Name::parse(&found.policy_name))?,
+        default_action: row.known("default_action", Action::parse(&found.policy_default_action))?,
+        header_revision: Revision(found.policy_header_revision),
+        firewall: firewall_reference(
+            found.rule.firewall_id,
+            &found.firewall_name,
+            found.firewall_header_revision,
+        )?,
+    };
+    rule_of(parent, found.rule)
+}
+
+/// A row as the domain knows it, below a policy that is known.
+pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> {
+    let row = Row { table: "rule", id: model.id };
+    let parts = RuleParts {
+        name: model.name.as_deref().map(|name| row.read("name", Name::parse(name))).transpose()?,
+        action: row.known("action", Action::parse(&model.action))?,
+        priority: model.priority,
+        protocols: protocols(row, &model.protocols)?,
+        icmp_type: byte(row, "icmp_type", model.icmp_type)?,
+        icmp_code: byte(row, "icmp_code", model.icmp_code)?,
+        sources: endpoints(row, "sources", &model.sources)?,
+        destinations: endpoints(row, "destinations", &model.destinations)?,
+        ports: ports(row, &model.ports)?,
+        enabled: model.enabled,
+        log: model.log,
+        starts_at: row.optional_instant("starts_at", model.starts_at)?,
+        expires_at: row.optional_instant("expires_at", model.expires_at)?,
+        description: row.read("description", Description::parse(&model.description))?,
+        reference: row.read("reference", Reference::parse(&model.reference))?,
+        labels: row.labels(&model.labels)?,
+    };
+    let spec = RuleSpec::new(parts).map_err(|violations| {
+        let first = violations.items().first().map(ToString::to_string);
+        row.corrupt("sources", first.unwrap_or_default())
+    })?;
+    Ok(Rule {
+        id: row.known("id", RuleId::new(model.id))?,
+        policy,
+        spec,
+        revision: Revision(model.revision),
+        created_at: row.instant("created_at", model.created_at)?,
+        created_by: model.created_by,
+        updated_at: row.instant("updated_at", model.updated_at)?,
+        updated_by: model.updated_by,
+    })
+}
+
+fn byte(row: Row, column: &'static str, value: Option<i32>) -> Result<Option<u8>, Corrupt> {
+    value.map(|value| row.read(column, u8::try_from(value))).transpose()
+}
+
+fn protocols(row: Row, text: &str) -> Result<Vec<Protocol>, Corrupt> {
+    let words: Vec<Cow<'_, str>> = row.read("protocols", serde_json::from_str(text))?;
+    words.iter().map(|word| row.read("protocols", Protocol::parse(word))).collect()
+}
+
+fn ports(row: Row, text: &str) -> Result<Vec<PortRange>, Corrupt> {
+    let words: Vec<Cow<'_, str>> = row.read("ports", serde_json::from_str(text))?;
+    words.iter().map(|word| row.read("ports", PortRange::parse(word))).collect()
+}
+
+fn endpoints(row: Row, column: &'static str, text: &str) -> Result<Vec<Endpoint>, Corrupt> {
+    let entries: Vec<EntryJson<'_>> = row.read(column, serde_json::from_str(text))?;
+    entries
+        .iter()
+        .map(|entry| {
+            let port = entry.port.as_deref().map(PortRange::parse).transpose();
+            Ok(Endpoint {
+                address: row.read(column, AddressRange::parse(&entry.address))?,
+                port: row.read(column, port)?,
+            })
+        })
+        .collect()
+}
+
+fn endpoints_json(endpoints: &[Endpoint]) -> String {
+    let entries: Vec<EntryJson<'_>> = endpoints
+        .iter()
+        .map(|entry| EntryJson {
+            address: entry.address.to_string().into(),
+            port: entry.port.map(|port| port.to_string().into()),
+        })
+        .collect();
+    json(&entries)
+}
+
+/// The columns that a user writes, and the fingerprint of them.
+pub(crate) fn rule_content(spec: &RuleSpec) -> ActiveModel {
+    let spell_all = |words: &mut dyn Iterator<Item = String>| json(&words.collect::<Vec<_>>());
+    ActiveModel {
+        name: Set(spec.name.as_ref().map(|name| name.as_str().to_owned())),
+        name_folded: Set(spec.name.as_ref().map(|name| fold(name.as_str()))),
+        action: Set(spec.action.as_str().to_owned()),
+        priority: Set(spec.priority),
+        protocols: Set(spell_all(&mut spec.protocols.iter().map(ToString::to_string))),
+        icmp_type: Set(spec.icmp_type.map(i32::from)),
+        icmp_code: Set(spec.icmp_code.map(i32::from)),
+        sources: Set(endpoints_json(&spec.sources)),
+        destinations: Set(endpoints_json(&spec.destinations)),
+        ports: Set(spell_all(&mut spec.ports.iter().map(ToString::to_string))),
+        enabled: Set(spec.enabled),
+        log: Set(spec.log),
+        starts_at: Set(spec.starts_at.map(|instant| instant.micros())),
+        expires_at: Set(spec.expires_at.map(|instant| instant.micros())),
+        description: Set(spec.description.as_str().to_owned()),
+        description_folded: Set(fold(spec.description.as_str())),
+        reference: Set(spec.reference.as_str().to_owned()),
+        labels: Set(labels_json(&spec.labels)),
+        fingerprint: Set(Some(Fingerprint::of(spec).0.to_vec())),
+        ..ActiveModel::default()
+    }
+}

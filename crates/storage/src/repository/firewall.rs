@@ -1,0 +1,251 @@
+use async_trait::async_trait;
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::error::StoreError;
+use fireflow_domain::firewall::{Firewall, FirewallSpec};
+use fireflow_domain::ids::{FirewallId, Revision};
+use fireflow_domain::labels::Labels;
+use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::store::{
+    FirewallField, FirewallFilter, FirewallRepository, Stamp, StoreResult,
+};
+use sea_orm::sea_query::{LockType, OnConflict};
+use sea_orm::{
+    ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select, Set, TransactionTrait,
+};
+
+use super::{label_rows, labels_differ, one_row};
+use crate::entity::firewall::{ActiveModel, Column, Entity, live};
+use crate::entity::label::of_firewall as label;
+use crate::error::{is_unique_violation, store_error};
+use crate::unit_of_work::{Handle, SeaUnitOfWork};
+use crate::{mapping, query};
+
+const fn column(field: FirewallField) -> Column {
+    match field {
+        FirewallField::Id => Column::Id,
+        FirewallField::Name => Column::Name,
+        FirewallField::Tenant => Column::Tenant,
+        FirewallField::Description => Column::Description,
+        FirewallField::PolicyCount => Column::PolicyCount,
+        FirewallField::Revision => Column::Revision,
+        FirewallField::CreatedAt => Column::CreatedAt,
+        FirewallField::CreatedBy => Column::CreatedBy,
+        FirewallField::UpdatedAt => Column::UpdatedAt,
+        FirewallField::UpdatedBy => Column::UpdatedBy,
+    }
+}
+
+impl SeaUnitOfWork {
+    async fn one_firewall(&self, select: Select<Entity>) -> StoreResult<Option<Firewall>> {
+        let row = select.one(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(mapping::firewall).transpose()?)
+    }
+
+    /// The live firewall of a tenant that has a name. One statement.
+    async fn firewall_name_holder(&self, spec: &FirewallSpec) -> StoreResult<Option<FirewallId>> {
+        let holder: Option<i64> = live(&Visibility::All)
+            .filter(Column::Tenant.eq(spec.tenant.as_str()))
+            .filter(Column::Name.eq(spec.name.as_str()))
+            .select_only()
+            .column(Column::Id)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(holder.and_then(FirewallId::new))
+    }
+
+    /// The holder of a name that an index found taken: gone again only where another writer came
+    /// and went in between.
+    async fn taken_by(&self, spec: &FirewallSpec) -> StoreResult<FirewallId> {
+        let holder = self.firewall_name_holder(spec).await?;
+        holder.ok_or_else(|| {
+            StoreError::Unavailable("a firewall's name was taken and freed at once".into())
+        })
+    }
+
+    async fn write_firewall(&self, id: i64, row: ActiveModel) -> Result<(), StoreError> {
+        let result = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_null())
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        one_row("firewall", id, &result)
+    }
+
+    /// Renames in a savepoint, where the index decides between two that want the same name; only
+    /// there, for PostgreSQL undoes a whole transaction over an error.
+    async fn rename_firewall(
+        &self,
+        id: i64,
+        row: ActiveModel,
+        spec: &FirewallSpec,
+    ) -> StoreResult<Result<(), FirewallId>> {
+        let Handle::Transaction(outer) = &self.handle else {
+            return Err(StoreError::Failed("a write outside a transaction".into()));
+        };
+        let savepoint = outer.begin().await.map_err(store_error)?;
+        let written: Result<_, DbErr> = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_null())
+            .exec(&savepoint)
+            .await;
+        match written {
+            Ok(result) => {
+                savepoint.commit().await.map_err(store_error)?;
+                one_row("firewall", id, &result)?;
+                Ok(Ok(()))
+            }
+            Err(error) if is_unique_violation(&error) => {
+                savepoint.rollback().await.map_err(store_error)?;
+                Ok(Err(self.taken_by(spec).await?))
+            }
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn write_firewall_labels(&self, id: i64, labels: &Labels) -> StoreResult<()> {
+        self.insert_all(label_rows!(of_firewall, id, id, labels)).await
+    }
+
+    async fn clear_firewall_labels(&self, id: i64) -> StoreResult<()> {
+        label::Entity::delete_many()
+            .filter(label::Column::OwnerId.eq(id))
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl FirewallRepository for SeaUnitOfWork {
+    /// One statement.
+    async fn get(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
+        self.one_firewall(live(who).filter(Column::Id.eq(id.get()))).await
+    }
+
+    /// One statement.
+    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
+        let mut select = live(who).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            // NO KEY: a child's foreign key must not wait for this, or two writers wait for each
+            // other.
+            select = select.lock(LockType::NoKeyUpdate);
+        }
+        self.one_firewall(select).await
+    }
+
+    /// Two statements.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        filter: &FirewallFilter,
+        order: &[SortKey<FirewallField>],
+        request: PageRequest,
+    ) -> StoreResult<Page<Firewall>> {
+        let mut select = live(who);
+        if let Some(name) = &filter.name {
+            select = select.filter(Column::Name.eq(name.as_str()));
+        }
+        let total =
+            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?;
+        let keys = order.iter().map(|key| (column(key.field), key.direction));
+        let rows = query::ordered(select, keys, Column::Id)
+            .offset(request.offset())
+            .limit(u64::from(request.size()))
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(query::page(rows, total, request, mapping::firewall)?)
+    }
+
+    /// One statement, one more with labels, one more where the name is taken.
+    async fn insert(
+        &mut self,
+        spec: &FirewallSpec,
+        stamp: &Stamp,
+    ) -> StoreResult<Result<Firewall, FirewallId>> {
+        let row = ActiveModel {
+            policy_count: Set(0),
+            revision: Set(Revision::FIRST.0),
+            header_revision: Set(Revision::FIRST.0),
+            created_at: Set(stamp.at.micros()),
+            created_by: Set(stamp.by.clone()),
+            updated_at: Set(stamp.at.micros()),
+            updated_by: Set(stamp.by.clone()),
+            ..mapping::firewall_content(spec)
+        };
+        // No target: SeaORM's own "do nothing" names the primary key, which is never in conflict.
+        let inserted = Entity::insert(row)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec(&self.db())
+            .await;
+        let id = match inserted {
+            Ok(inserted) => inserted.last_insert_id,
+            Err(DbErr::RecordNotInserted) => return Ok(Err(self.taken_by(spec).await?)),
+            Err(error) => return Err(store_error(error)),
+        };
+        self.write_firewall_labels(id, &spec.labels).await?;
+        Ok(Ok(Firewall {
+            id: FirewallId::new(id)
+                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            spec: spec.clone(),
+            policy_count: 0,
+            revision: Revision::FIRST,
+            header_revision: Revision::FIRST,
+            created_at: stamp.at,
+            created_by: stamp.by.clone(),
+            updated_at: stamp.at,
+            updated_by: stamp.by.clone(),
+        }))
+    }
+
+    /// One statement; three where the name changes, and one more where that is taken; two more
+    /// where the labels change.
+    async fn update(
+        &mut self,
+        before: &Firewall,
+        after: &Firewall,
+    ) -> StoreResult<Result<(), FirewallId>> {
+        let id = after.id.get();
+        let content = if before.spec == after.spec {
+            ActiveModel::default()
+        } else {
+            mapping::firewall_content(&after.spec)
+        };
+        let row = ActiveModel {
+            policy_count: Set(i64::try_from(after.policy_count).unwrap_or(i64::MAX)),
+            revision: Set(after.revision.0),
+            header_revision: Set(after.header_revision.0),
+            updated_at: Set(after.updated_at.micros()),
+            updated_by: Set(after.updated_by.clone()),
+            ..content
+        };
+        let (old, new) = (&before.spec, &after.spec);
+        if (&old.tenant, &old.name) == (&new.tenant, &new.name) {
+            self.write_firewall(id, row).await?;
+        } else if let Err(holder) = self.rename_firewall(id, row, new).await? {
+            return Ok(Err(holder));
+        }
+        if labels_differ(&old.labels, &new.labels) {
+            self.clear_firewall_labels(id).await?;
+            self.write_firewall_labels(id, &new.labels).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// One statement. What is derived of it and below it is left to the sweeper.
+    async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()> {
+        let row = ActiveModel {
+            revision: Set(firewall.revision.0.saturating_add(1)),
+            deleted_at: Set(Some(stamp.at.micros())),
+            deleted_by: Set(Some(stamp.by.clone())),
+            ..ActiveModel::default()
+        };
+        self.write_firewall(firewall.id.get(), row).await
+    }
+}

@@ -1,0 +1,42 @@
+//! The domain's repositories on SeaORM. Each method says how many statements it needs; none needs
+//! one per row.
+
+mod audit;
+mod firewall;
+mod policy;
+mod rule;
+
+use fireflow_domain::error::StoreError;
+use fireflow_domain::labels::Labels;
+use sea_orm::UpdateResult;
+
+use crate::error::WrongRowCount;
+
+/// Checks that a write met exactly one row: who writes holds its lock, so anything else is a defect.
+fn one_row(what: &'static str, id: i64, result: &UpdateResult) -> Result<(), StoreError> {
+    match result.rows_affected {
+        1 => Ok(()),
+        rows => Err(StoreError::Failed(WrongRowCount { what, id, rows }.into())),
+    }
+}
+
+/// The rows of a label table.
+macro_rules! label_rows {
+    ($module:ident, $owner:expr, $firewall:expr, $labels:expr) => {
+        $labels
+            .iter()
+            .map(|(key, value)| crate::entity::label::$module::ActiveModel {
+                owner_id: sea_orm::Set($owner),
+                firewall_id: sea_orm::Set($firewall),
+                key: sea_orm::Set(key.to_owned()),
+                value: sea_orm::Set(value.to_owned()),
+            })
+            .collect::<Vec<_>>()
+    };
+}
+use label_rows;
+
+/// Whether the label rows have to be written anew.
+fn labels_differ(before: &Labels, after: &Labels) -> bool {
+    before != after
+}

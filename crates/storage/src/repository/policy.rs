@@ -1,0 +1,229 @@
+use async_trait::async_trait;
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::error::StoreError;
+use fireflow_domain::firewall::Firewall;
+use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
+use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
+use fireflow_domain::text::Name;
+use sea_orm::sea_query::LockType;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select, Set};
+
+use super::{label_rows, labels_differ, one_row};
+use crate::entity::label::of_policy as label;
+use crate::entity::policy::{ActiveModel, Column, Entity, live, with_parent};
+use crate::entity::{firewall, policy};
+use crate::error::store_error;
+use crate::unit_of_work::SeaUnitOfWork;
+use crate::{mapping, query};
+
+const fn column(field: PolicyField) -> Column {
+    match field {
+        PolicyField::Id => Column::Id,
+        PolicyField::Name => Column::Name,
+        PolicyField::Description => Column::Description,
+        PolicyField::DefaultAction => Column::DefaultAction,
+        PolicyField::RuleCount => Column::RuleCount,
+        PolicyField::Revision => Column::Revision,
+        PolicyField::CreatedAt => Column::CreatedAt,
+        PolicyField::CreatedBy => Column::CreatedBy,
+        PolicyField::UpdatedAt => Column::UpdatedAt,
+        PolicyField::UpdatedBy => Column::UpdatedBy,
+    }
+}
+
+fn filtered(mut select: Select<Entity>, filter: &PolicyFilter) -> Select<Entity> {
+    if let Some(name) = &filter.name {
+        select = select.filter(Column::Name.eq(name.as_str()));
+    }
+    if let Some(action) = filter.default_action {
+        select = select.filter(Column::DefaultAction.eq(action.as_str()));
+    }
+    select
+}
+
+impl SeaUnitOfWork {
+    async fn one_policy(&self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
+        let row = with_parent(select).one(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(mapping::policy).transpose()?)
+    }
+
+    /// How many live policies a firewall has, from its counter. One statement.
+    async fn policy_counter(
+        &self,
+        who: &Visibility,
+        firewall: FirewallId,
+    ) -> StoreResult<Option<i64>> {
+        firewall::live(who)
+            .filter(firewall::Column::Id.eq(firewall.get()))
+            .select_only()
+            .column(firewall::Column::PolicyCount)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)
+    }
+
+    async fn write_policy(&self, id: i64, row: ActiveModel) -> StoreResult<()> {
+        let result = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_null())
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        one_row("policy", id, &result)
+    }
+}
+
+#[async_trait]
+impl PolicyRepository for SeaUnitOfWork {
+    /// One statement.
+    async fn get(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>> {
+        let select =
+            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
+        self.one_policy(select).await
+    }
+
+    /// One statement.
+    async fn lock(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>> {
+        let mut select =
+            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            // The policy's row alone; NO KEY, since rules refer to it.
+            QuerySelect::query(&mut select)
+                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
+        }
+        self.one_policy(select).await
+    }
+
+    /// Two statements.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        filter: &PolicyFilter,
+        order: &[SortKey<PolicyField>],
+        request: PageRequest,
+    ) -> StoreResult<Page<Policy>> {
+        let select = live(who).filter(Column::FirewallId.eq(firewall.get()));
+        let select = filtered(select, filter);
+        let total = if *filter == PolicyFilter::default() {
+            query::counted(self.policy_counter(who, firewall).await?)
+        } else {
+            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?
+        };
+        let keys = order.iter().map(|key| (column(key.field), key.direction));
+        let select = query::ordered(select, keys, Column::Id)
+            .offset(request.offset())
+            .limit(u64::from(request.size()));
+        let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
+        Ok(query::page(rows, total, request, mapping::policy)?)
+    }
+
+    /// One statement.
+    async fn find_by_name(
+        &mut self,
+        firewall: FirewallId,
+        name: &Name,
+    ) -> StoreResult<Option<PolicyId>> {
+        let holder: Option<i64> = live(&Visibility::All)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::Name.eq(name.as_str()))
+            .select_only()
+            .column(Column::Id)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(holder.and_then(PolicyId::new))
+    }
+
+    /// One statement, one more with labels.
+    async fn insert(
+        &mut self,
+        firewall: &Firewall,
+        spec: &PolicySpec,
+        stamp: &Stamp,
+    ) -> StoreResult<Policy> {
+        let row = ActiveModel {
+            firewall_id: Set(firewall.id.get()),
+            rule_count: Set(0),
+            revision: Set(Revision::FIRST.0),
+            header_revision: Set(Revision::FIRST.0),
+            purged_revision: Set(0),
+            created_at: Set(stamp.at.micros()),
+            created_by: Set(stamp.by.clone()),
+            updated_at: Set(stamp.at.micros()),
+            updated_by: Set(stamp.by.clone()),
+            ..mapping::policy_content(spec)
+        };
+        let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
+        self.insert_all(label_rows!(of_policy, id, firewall.id.get(), spec.labels)).await?;
+        Ok(Policy {
+            id: PolicyId::new(id)
+                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            firewall: firewall.reference(),
+            spec: spec.clone(),
+            rule_count: 0,
+            revision: Revision::FIRST,
+            header_revision: Revision::FIRST,
+            created_at: stamp.at,
+            created_by: stamp.by.clone(),
+            updated_at: stamp.at,
+            updated_by: stamp.by.clone(),
+        })
+    }
+
+    /// One statement; two more where the labels change.
+    async fn update(&mut self, before: &Policy, after: &Policy) -> StoreResult<()> {
+        let id = after.id.get();
+        // Most updates only count a rule: the content is written where it differs.
+        let content = if before.spec == after.spec {
+            ActiveModel::default()
+        } else {
+            mapping::policy_content(&after.spec)
+        };
+        let row = ActiveModel {
+            rule_count: Set(i64::try_from(after.rule_count).unwrap_or(i64::MAX)),
+            revision: Set(after.revision.0),
+            header_revision: Set(after.header_revision.0),
+            updated_at: Set(after.updated_at.micros()),
+            updated_by: Set(after.updated_by.clone()),
+            ..content
+        };
+        self.write_policy(id, row).await?;
+        if labels_differ(&before.spec.labels, &after.spec.labels) {
+            label::Entity::delete_many()
+                .filter(label::Column::OwnerId.eq(id))
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+            let firewall = after.firewall.id.get();
+            self.insert_all(label_rows!(of_policy, id, firewall, after.spec.labels)).await?;
+        }
+        Ok(())
+    }
+
+    /// One statement. What is derived of it and below it is left to the sweeper.
+    async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()> {
+        let row = ActiveModel {
+            revision: Set(policy.revision.0.saturating_add(1)),
+            deleted_at: Set(Some(stamp.at.micros())),
+            deleted_by: Set(Some(stamp.by.clone())),
+            ..ActiveModel::default()
+        };
+        self.write_policy(policy.id.get(), row).await
+    }
+}

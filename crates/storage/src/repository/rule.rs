@@ -1,0 +1,431 @@
+use async_trait::async_trait;
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::error::StoreError;
+use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
+use fireflow_domain::net::AddressRange;
+use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::fingerprint::Fingerprint;
+use fireflow_domain::rule::{Endpoint, Rule, RuleSpec, RuleState};
+use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
+use fireflow_domain::text::Name;
+use fireflow_domain::time::Instant;
+use sea_orm::sea_query::SelectStatement;
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, NotSet, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Select, Set,
+};
+
+use super::{label_rows, labels_differ, one_row};
+use crate::entity::label::of_rule as label;
+use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};
+use crate::entity::{policy, rule_address, rule_port};
+use crate::error::store_error;
+use crate::index::{address_keys, port_key};
+use crate::unit_of_work::SeaUnitOfWork;
+use crate::{mapping, query};
+
+const fn column(field: RuleField) -> Column {
+    match field {
+        RuleField::Id => Column::Id,
+        RuleField::Name => Column::Name,
+        RuleField::Action => Column::Action,
+        RuleField::Priority => Column::Priority,
+        RuleField::IcmpType => Column::IcmpType,
+        RuleField::IcmpCode => Column::IcmpCode,
+        RuleField::Enabled => Column::Enabled,
+        RuleField::Log => Column::Log,
+        RuleField::StartsAt => Column::StartsAt,
+        RuleField::ExpiresAt => Column::ExpiresAt,
+        RuleField::Description => Column::Description,
+        RuleField::Reference => Column::Reference,
+        RuleField::Revision => Column::Revision,
+        RuleField::CreatedAt => Column::CreatedAt,
+        RuleField::CreatedBy => Column::CreatedBy,
+        RuleField::UpdatedAt => Column::UpdatedAt,
+        RuleField::UpdatedBy => Column::UpdatedBy,
+    }
+}
+
+/// Which of a rule's two lists of endpoints.
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "s",
+            Self::Destination => "d",
+        }
+    }
+}
+
+fn addresses_where(side: Side, condition: Condition) -> SelectStatement {
+    rule_address::Entity::find()
+        .select_only()
+        .column(rule_address::Column::RuleId)
+        .filter(rule_address::Column::Side.eq(side.as_str()))
+        .filter(condition)
+        .into_query()
+}
+
+/// The rules with an entry of exactly these addresses.
+fn with_address(side: Side, range: AddressRange) -> SelectStatement {
+    use rule_address::Column as Address;
+    let is_any = range == AddressRange::Any;
+    let mut one_of = Condition::any();
+    for key in address_keys(range) {
+        one_of =
+            one_of.add(Condition::all().add(Address::Lo.eq(key.lo)).add(Address::Hi.eq(key.hi)));
+    }
+    addresses_where(side, Condition::all().add(Address::OfAny.eq(is_any)).add(one_of))
+}
+
+/// The rules with an entry that itself names exactly these ports.
+fn with_entry_port(side: Side, range: fireflow_domain::net::PortRange) -> SelectStatement {
+    use rule_address::Column as Address;
+    let key = port_key(range);
+    let condition = Condition::all()
+        .add(Address::PortFork.eq(key.fork))
+        .add(Address::PortLo.eq(key.lo))
+        .add(Address::PortHi.eq(key.hi));
+    addresses_where(side, condition)
+}
+
+fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
+    if let Some(name) = &filter.name {
+        select = select.filter(Column::Name.eq(name.as_str()));
+    }
+    if let Some(action) = filter.action {
+        select = select.filter(Column::Action.eq(action.as_str()));
+    }
+    if let Some(priority) = filter.priority {
+        select = select.filter(Column::Priority.eq(priority));
+    }
+    let sides = [
+        (Side::Source, filter.source_address, filter.source_port),
+        (Side::Destination, filter.destination_address, filter.destination_port),
+    ];
+    for (side, address, port) in sides {
+        if let Some(address) = address {
+            select = select.filter(Column::Id.in_subquery(with_address(side, address)));
+        }
+        if let Some(port) = port {
+            select = select.filter(Column::Id.in_subquery(with_entry_port(side, port)));
+        }
+    }
+    if let Some(port) = filter.port {
+        let key = port_key(port);
+        let rules = rule_port::Entity::find()
+            .select_only()
+            .column(rule_port::Column::RuleId)
+            .filter(rule_port::Column::Fork.eq(key.fork))
+            .filter(rule_port::Column::Lo.eq(key.lo))
+            .filter(rule_port::Column::Hi.eq(key.hi))
+            .into_query();
+        select = select.filter(Column::Id.in_subquery(rules));
+    }
+    select
+}
+
+/// What is derived of a rule, to search by.
+fn address_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_address::ActiveModel> {
+    let mut rows = Vec::new();
+    for (side, endpoints) in
+        [(Side::Source, &spec.sources), (Side::Destination, &spec.destinations)]
+    {
+        for (entry, endpoint) in (0..).zip(endpoints) {
+            endpoint_rows(&mut rows, rule, firewall, side, entry, endpoint);
+        }
+    }
+    rows
+}
+
+fn endpoint_rows(
+    rows: &mut Vec<rule_address::ActiveModel>,
+    rule: i64,
+    firewall: i64,
+    side: Side,
+    entry: i32,
+    endpoint: &Endpoint,
+) {
+    let port = endpoint.port.map(port_key);
+    for key in address_keys(endpoint.address) {
+        rows.push(rule_address::ActiveModel {
+            id: NotSet,
+            rule_id: Set(rule),
+            firewall_id: Set(firewall),
+            side: Set(side.as_str().to_owned()),
+            entry: Set(entry),
+            of_any: Set(endpoint.address == AddressRange::Any),
+            fork: Set(key.fork),
+            lo: Set(key.lo),
+            hi: Set(key.hi),
+            port_fork: Set(port.map(|port| port.fork)),
+            port_lo: Set(port.map(|port| port.lo)),
+            port_hi: Set(port.map(|port| port.hi)),
+        });
+    }
+}
+
+fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
+    (0..)
+        .zip(&spec.ports)
+        .map(|(entry, port)| {
+            let key = port_key(*port);
+            rule_port::ActiveModel {
+                id: NotSet,
+                rule_id: Set(rule),
+                firewall_id: Set(firewall),
+                entry: Set(entry),
+                fork: Set(key.fork),
+                lo: Set(key.lo),
+                hi: Set(key.hi),
+            }
+        })
+        .collect()
+}
+
+impl SeaUnitOfWork {
+    async fn index_addresses(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
+        self.insert_all(address_rows(rule, firewall, spec)).await
+    }
+
+    async fn index_ports(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
+        self.insert_all(port_rows(rule, firewall, spec)).await
+    }
+
+    async fn index_labels(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
+        self.insert_all(label_rows!(of_rule, rule, firewall, spec.labels)).await
+    }
+
+    async fn unindex_addresses(&self, rule: i64) -> StoreResult<()> {
+        use rule_address::{Column, Entity};
+        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
+
+    async fn unindex_ports(&self, rule: i64) -> StoreResult<()> {
+        use rule_port::{Column, Entity};
+        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
+
+    async fn unindex_labels(&self, rule: i64) -> StoreResult<()> {
+        let delete = label::Entity::delete_many().filter(label::Column::OwnerId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
+
+    async fn write_rule(&self, id: i64, row: ActiveModel) -> StoreResult<()> {
+        let result = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_null())
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        one_row("rule", id, &result)
+    }
+
+    /// How many live rules a policy has, from its counter. One statement.
+    async fn rule_counter(
+        &self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+    ) -> StoreResult<Option<i64>> {
+        policy::live(who)
+            .filter(policy::Column::FirewallId.eq(firewall.get()))
+            .filter(policy::Column::Id.eq(policy.get()))
+            .select_only()
+            .column(policy::Column::RuleCount)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)
+    }
+}
+
+#[async_trait]
+impl RuleRepository for SeaUnitOfWork {
+    /// One statement.
+    async fn get(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        id: RuleId,
+    ) -> StoreResult<Option<Rule>> {
+        let select = live(who)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::PolicyId.eq(policy.get()))
+            .filter(Column::Id.eq(id.get()));
+        let row = with_parents(select).one(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(mapping::rule).transpose()?)
+    }
+
+    /// Two statements.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        filter: &RuleFilter,
+        order: &[SortKey<RuleField>],
+        request: PageRequest,
+    ) -> StoreResult<Page<Rule>> {
+        let select = live(who)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::PolicyId.eq(policy.get()));
+        let select = filtered(select, filter);
+        let total = if *filter == RuleFilter::default() {
+            query::counted(self.rule_counter(who, firewall, policy).await?)
+        } else {
+            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?
+        };
+        let select = if order.is_empty() {
+            select.order_by_asc(Column::Priority).order_by_asc(Column::Id)
+        } else {
+            let keys = order.iter().map(|key| (column(key.field), key.direction));
+            query::ordered(select, keys, Column::Id)
+        };
+        let select = select.offset(request.offset()).limit(u64::from(request.size()));
+        let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
+        Ok(query::page(rows, total, request, mapping::rule)?)
+    }
+
+    /// One statement.
+    async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>> {
+        let rows = live_of(policy.id.get())
+            .order_by_asc(Column::Priority)
+            .order_by_asc(Column::Id)
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
+        Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    /// One statement.
+    async fn find_by_name(&mut self, policy: PolicyId, name: &Name) -> StoreResult<Option<RuleId>> {
+        let holder: Option<i64> = live_of(policy.get())
+            .filter(Column::Name.eq(name.as_str()))
+            .select_only()
+            .column(Column::Id)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(holder.and_then(RuleId::new))
+    }
+
+    /// One statement.
+    async fn find_equal(
+        &mut self,
+        policy: PolicyId,
+        fingerprint: Fingerprint,
+        except: Option<RuleId>,
+        at: Instant,
+    ) -> StoreResult<Option<(RuleId, RuleState)>> {
+        let mut select =
+            live_of(policy.get()).filter(Column::Fingerprint.eq(fingerprint.0.to_vec()));
+        if let Some(except) = except {
+            select = select.filter(Column::Id.ne(except.get()));
+        }
+        let found: Option<(i64, bool, Option<i64>, Option<i64>)> = select
+            .select_only()
+            .columns([Column::Id, Column::Enabled, Column::StartsAt, Column::ExpiresAt])
+            .order_by_asc(Column::Id)
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(found.and_then(|(id, enabled, starts_at, expires_at)| {
+            let [starts_at, expires_at] =
+                [starts_at, expires_at].map(|micros| micros.and_then(Instant::from_micros));
+            Some((RuleId::new(id)?, RuleState::of(enabled, starts_at, expires_at, at)))
+        }))
+    }
+
+    /// Two statements, one more each with ports and labels, and one per further 1,000 entries.
+    async fn insert(
+        &mut self,
+        policy: &PolicyRef,
+        spec: &RuleSpec,
+        revision: Revision,
+        stamp: &Stamp,
+    ) -> StoreResult<Rule> {
+        let firewall = policy.firewall.id.get();
+        let row = ActiveModel {
+            policy_id: Set(policy.id.get()),
+            firewall_id: Set(firewall),
+            copy: Set(0),
+            revision: Set(revision.0),
+            created_at: Set(stamp.at.micros()),
+            created_by: Set(stamp.by.clone()),
+            updated_at: Set(stamp.at.micros()),
+            updated_by: Set(stamp.by.clone()),
+            ..mapping::rule_content(spec)
+        };
+        let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
+        self.index_addresses(id, firewall, spec).await?;
+        self.index_ports(id, firewall, spec).await?;
+        self.index_labels(id, firewall, spec).await?;
+        Ok(Rule {
+            id: RuleId::new(id)
+                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            policy: policy.clone(),
+            spec: spec.clone(),
+            revision,
+            created_at: stamp.at,
+            created_by: stamp.by.clone(),
+            updated_at: stamp.at,
+            updated_by: stamp.by.clone(),
+        })
+    }
+
+    /// One statement; two more for each of addresses, ports and labels that change.
+    async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()> {
+        let id = after.id.get();
+        let firewall = after.policy.firewall.id.get();
+        let row = ActiveModel {
+            revision: Set(after.revision.0),
+            updated_at: Set(after.updated_at.micros()),
+            updated_by: Set(after.updated_by.clone()),
+            ..mapping::rule_content(&after.spec)
+        };
+        self.write_rule(id, row).await?;
+        let (old, new) = (&before.spec, &after.spec);
+        if (&old.sources, &old.destinations) != (&new.sources, &new.destinations) {
+            self.unindex_addresses(id).await?;
+            self.index_addresses(id, firewall, new).await?;
+        }
+        if old.ports != new.ports {
+            self.unindex_ports(id).await?;
+            self.index_ports(id, firewall, new).await?;
+        }
+        if labels_differ(&old.labels, &new.labels) {
+            self.unindex_labels(id).await?;
+            self.index_labels(id, firewall, new).await?;
+        }
+        Ok(())
+    }
+
+    /// Four statements: the mark, and what is derived goes.
+    async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()> {
+        let id = rule.id.get();
+        let row = ActiveModel {
+            revision: Set(revision.0),
+            deleted_at: Set(Some(stamp.at.micros())),
+            deleted_by: Set(Some(stamp.by.clone())),
+            ..ActiveModel::default()
+        };
+        self.write_rule(id, row).await?;
+        self.unindex_addresses(id).await?;
+        self.unindex_ports(id).await?;
+        self.unindex_labels(id).await
+    }
+}

@@ -1,0 +1,101 @@
+//! One transaction, or one connection's pool, and the repositories that share it.
+
+use async_trait::async_trait;
+use fireflow_domain::error::StoreError;
+use fireflow_domain::store::{
+    AuditLog, FirewallRepository, PolicyRepository, RuleRepository, StoreResult, UnitOfWork,
+};
+use sea_orm::{
+    ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
+    EntityTrait,
+};
+
+use crate::error::store_error;
+
+/// What the statements run on.
+#[derive(Debug)]
+pub(crate) enum Handle {
+    /// Each statement on its own, on any connection of the pool.
+    Pool(DatabaseConnection),
+    /// All in one transaction.
+    Transaction(DatabaseTransaction),
+}
+
+/// The repositories over one handle. Implements each of them itself, so that none can be used
+/// beside the transaction.
+#[derive(Debug)]
+pub(crate) struct SeaUnitOfWork {
+    pub(crate) handle: Handle,
+}
+
+/// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.
+pub(crate) const ROWS_PER_INSERT: usize = 1_000;
+
+impl SeaUnitOfWork {
+    /// What to run statements on.
+    pub(crate) fn db(&self) -> DatabaseExecutor<'_> {
+        match &self.handle {
+            Handle::Pool(pool) => DatabaseExecutor::Connection(pool),
+            Handle::Transaction(transaction) => DatabaseExecutor::Transaction(transaction),
+        }
+    }
+
+    /// Inserts rows, a thousand in a statement; none: no statement.
+    pub(crate) async fn insert_all<A>(&self, rows: Vec<A>) -> StoreResult<()>
+    where
+        A: ActiveModelTrait + Send,
+    {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let chunk: Vec<A> = rows.by_ref().take(ROWS_PER_INSERT).collect();
+            A::Entity::insert_many(chunk)
+                .exec_without_returning(&self.db())
+                .await
+                .map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the database can lock single rows.
+    pub(crate) fn locks_rows(&self) -> bool {
+        self.db().get_database_backend() == sea_orm::DbBackend::Postgres
+    }
+}
+
+#[async_trait]
+impl UnitOfWork for SeaUnitOfWork {
+    fn firewalls(&mut self) -> &mut dyn FirewallRepository {
+        self
+    }
+
+    fn policies(&mut self) -> &mut dyn PolicyRepository {
+        self
+    }
+
+    fn rules(&mut self) -> &mut dyn RuleRepository {
+        self
+    }
+
+    fn audit(&mut self) -> &mut dyn AuditLog {
+        self
+    }
+
+    async fn commit(self: Box<Self>) -> StoreResult<()> {
+        match self.handle {
+            Handle::Pool(_) => Ok(()),
+            // In a task of its own: a caller that goes away while COMMIT is under way neither stops
+            // it nor leaves its outcome unknown to what follows in that task.
+            Handle::Transaction(transaction) => tokio::spawn(transaction.commit())
+                .await
+                .map_err(|error| StoreError::Failed(error.into()))?
+                .map_err(store_error),
+        }
+    }
+
+    async fn rollback(self: Box<Self>) -> StoreResult<()> {
+        match self.handle {
+            Handle::Pool(_) => Ok(()),
+            Handle::Transaction(transaction) => transaction.rollback().await.map_err(store_error),
+        }
+    }
+}

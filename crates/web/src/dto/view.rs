@@ -1,0 +1,441 @@
+//! What FireFlow answers: the wire form of what it keeps. Each type is both the schema in the API's
+//! description and what is written as JSON.
+
+use std::collections::BTreeMap;
+
+use fireflow_domain::firewall::{Firewall, FirewallRef};
+use fireflow_domain::labels::Labels;
+use fireflow_domain::page::Page;
+use fireflow_domain::policy::{Policy, PolicyRef};
+use fireflow_domain::rule::{Endpoint, Rule, Warning};
+use fireflow_domain::time::Instant;
+use poem_openapi::Object;
+use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
+use serde::Serialize;
+
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.as_map().clone()
+}
+
+/// A firewall: where policies hang.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Firewall")]
+pub struct FirewallView {
+    /// Identifies the firewall.
+    pub id: i64,
+    /// Unique among the live firewalls of a tenant.
+    pub name: String,
+    /// Whose it is; empty where nobody is named.
+    pub tenant: String,
+    /// Free text.
+    pub description: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// How many live policies it has.
+    pub policy_count: u64,
+    /// Grows with its own fields, and with policies that come and go.
+    pub revision: i64,
+    /// When it was created: RFC 3339, UTC, microseconds.
+    pub created_at: String,
+    /// By whom it was created.
+    pub created_by: String,
+    /// When its own fields were last changed.
+    pub updated_at: String,
+    /// By whom they were.
+    pub updated_by: String,
+}
+
+impl From<&Firewall> for FirewallView {
+    fn from(firewall: &Firewall) -> Self {
+        Self {
+            id: firewall.id.get(),
+            name: firewall.spec.name.to_string(),
+            tenant: firewall.spec.tenant.to_string(),
+            description: firewall.spec.description.to_string(),
+            labels: labels(&firewall.spec.labels),
+            policy_count: firewall.policy_count,
+            revision: firewall.revision.0,
+            created_at: firewall.created_at.to_string(),
+            created_by: firewall.created_by.clone(),
+            updated_at: firewall.updated_at.to_string(),
+            updated_by: firewall.updated_by.clone(),
+        }
+    }
+}
+
+/// A firewall, as its children show it.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "FirewallReference")]
+pub struct FirewallReferenceView {
+    /// Identifies the firewall.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+}
+
+impl From<&FirewallRef> for FirewallReferenceView {
+    fn from(firewall: &FirewallRef) -> Self {
+        Self { id: firewall.id.get(), name: firewall.name.to_string() }
+    }
+}
+
+/// A filtering policy: an ordered list of rules with a default.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "FilteringPolicy")]
+pub struct PolicyView {
+    /// Identifies the policy.
+    pub id: i64,
+    /// Its firewall.
+    pub firewall: FirewallReferenceView,
+    /// Unique among the live policies of its firewall.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What becomes of packets that no rule matches.
+    pub default_action: String,
+    /// How many live rules it has.
+    pub rule_count: u64,
+    /// Grows with each change of the policy or of any of its rules.
+    pub revision: i64,
+    /// When it was created: RFC 3339, UTC, microseconds.
+    pub created_at: String,
+    /// By whom it was created.
+    pub created_by: String,
+    /// When its own fields were last changed.
+    pub updated_at: String,
+    /// By whom they were.
+    pub updated_by: String,
+}
+
+impl From<&Policy> for PolicyView {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            id: policy.id.get(),
+            firewall: (&policy.firewall).into(),
+            name: policy.spec.name.to_string(),
+            description: policy.spec.description.to_string(),
+            labels: labels(&policy.spec.labels),
+            default_action: policy.spec.default_action.to_string(),
+            rule_count: policy.rule_count,
+            revision: policy.revision.0,
+            created_at: policy.created_at.to_string(),
+            created_by: policy.created_by.clone(),
+            updated_at: policy.updated_at.to_string(),
+            updated_by: policy.updated_by.clone(),
+        }
+    }
+}
+
+/// A policy, as its rules show it.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "FilteringPolicyReference")]
+pub struct PolicyReferenceView {
+    /// Identifies the policy.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// What becomes of packets that no rule matches.
+    pub default_action: String,
+    /// Its firewall.
+    pub firewall: FirewallReferenceView,
+}
+
+impl From<&PolicyRef> for PolicyReferenceView {
+    fn from(policy: &PolicyRef) -> Self {
+        Self {
+            id: policy.id.get(),
+            name: policy.name.to_string(),
+            default_action: policy.default_action.to_string(),
+            firewall: (&policy.firewall).into(),
+        }
+    }
+}
+
+/// One source or destination of a rule.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Endpoint")]
+pub struct EndpointView {
+    /// An address, a block, a range `first-last`, or `any`.
+    pub address: String,
+    /// The entry's own port or `first-last`; left out: every port, or the rule's `ports`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortValue>,
+}
+
+/// A port as a number, or a range as text.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum PortValue {
+    /// One port.
+    Number(u16),
+    /// A range.
+    Range(String),
+}
+
+impl Type for PortValue {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Port".into()
+    }
+
+    fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
+        use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+        let mut number = MetaSchema::new("integer");
+        number.minimum = Some(0.0);
+        number.maximum = Some(65_535.0);
+        let mut range = MetaSchema::new("string");
+        range.pattern = Some("^[0-9]{1,5}(-[0-9]{1,5})?$".to_owned());
+        range.example = Some("1024-65535".into());
+        let mut schema = MetaSchema::ANY;
+        schema.one_of =
+            vec![MetaSchemaRef::Inline(Box::new(number)), MetaSchemaRef::Inline(Box::new(range))];
+        MetaSchemaRef::Inline(Box::new(schema))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(
+        &'a self,
+    ) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ToJSON for PortValue {
+    fn to_json(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
+}
+
+/// Never used: bodies are read by [`crate::dto::read`], which collects every fault at once. It is
+/// here because an object's schema cannot be derived without it.
+impl ParseFromJSON for PortValue {
+    fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
+        match value {
+            Some(serde_json::Value::String(text)) => Ok(Self::Range(text)),
+            Some(serde_json::Value::Number(number)) => number
+                .as_u64()
+                .and_then(|number| u16::try_from(number).ok())
+                .map(Self::Number)
+                .ok_or_else(|| poem_openapi::types::ParseError::custom("not a port")),
+            other => Err(poem_openapi::types::ParseError::expected_type(
+                other.unwrap_or(serde_json::Value::Null),
+            )),
+        }
+    }
+}
+
+impl From<&Endpoint> for EndpointView {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            address: endpoint.address.to_string(),
+            port: endpoint.port.map(|port| {
+                if port.first() == port.last() {
+                    PortValue::Number(port.first())
+                } else {
+                    PortValue::Range(port.to_string())
+                }
+            }),
+        }
+    }
+}
+
+/// An entry of a rule's `ports`: `{"number": 443}` or `{"from": 8000, "to": 8100}`.
+#[derive(Debug, Default, Object, Serialize)]
+#[oai(rename = "PortEntry")]
+pub struct PortEntryView {
+    /// One port.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u16>,
+    /// The first of a range.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u16>,
+    /// The last of a range.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u16>,
+}
+
+/// A part of a rule that is kept though it can have no effect.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Warning")]
+pub struct WarningView {
+    /// Which kind: `entry_without_effect`, `protocol_without_effect`, `ports_without_effect`,
+    /// `expired`.
+    pub code: String,
+    /// A JSON pointer into the rule.
+    pub pointer: String,
+    /// What it is, in a sentence.
+    pub detail: String,
+}
+
+impl From<&Warning> for WarningView {
+    fn from(warning: &Warning) -> Self {
+        Self {
+            code: warning.code.as_str().to_owned(),
+            pointer: format!("#{}", warning.pointer),
+            detail: warning.detail.clone(),
+        }
+    }
+}
+
+/// A rule.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "FirewallRule")]
+pub struct RuleView {
+    /// Identifies the rule.
+    pub id: i64,
+    /// Its policy.
+    pub filtering_policy: PolicyReferenceView,
+    /// Its name, unique in its policy, where it has one.
+    pub name: Option<String>,
+    /// What is done with the packets that it matches.
+    pub action: String,
+    /// Its place: lower is examined first, equal ones in order of id.
+    pub priority: i32,
+    /// Its protocols, by name or number; empty: any.
+    pub protocols: Vec<String>,
+    /// The ICMP type.
+    pub icmp_type: Option<u8>,
+    /// The ICMP code.
+    pub icmp_code: Option<u8>,
+    /// Alternatives for the source.
+    pub sources: Vec<EndpointView>,
+    /// Alternatives for the destination.
+    pub destinations: Vec<EndpointView>,
+    /// Destination ports where a destination names none of its own; empty: every port.
+    pub ports: Vec<PortEntryView>,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Whether matches are to be logged.
+    pub log: bool,
+    /// The first instant at which it holds.
+    pub starts_at: Option<String>,
+    /// The first instant at which it no longer holds.
+    pub expires_at: Option<String>,
+    /// `active`, `scheduled`, `expired` or `disabled`, now.
+    pub state: String,
+    /// Free text.
+    pub description: String,
+    /// Ticket or change number.
+    pub reference: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Parts that can have no effect.
+    pub warnings: Vec<WarningView>,
+    /// The policy's revision at the rule's last change.
+    pub revision: i64,
+    /// When it was created: RFC 3339, UTC, microseconds.
+    pub created_at: String,
+    /// By whom it was created.
+    pub created_by: String,
+    /// When it was last changed.
+    pub updated_at: String,
+    /// By whom it was.
+    pub updated_by: String,
+}
+
+impl RuleView {
+    /// A rule as it shows at an instant, which decides `state` and `warnings`.
+    #[must_use]
+    pub fn at(rule: &Rule, now: Instant) -> Self {
+        let spec = &rule.spec;
+        Self {
+            id: rule.id.get(),
+            filtering_policy: (&rule.policy).into(),
+            name: spec.name.as_ref().map(ToString::to_string),
+            action: spec.action.to_string(),
+            priority: spec.priority,
+            protocols: spec.protocols.iter().map(ToString::to_string).collect(),
+            icmp_type: spec.icmp_type,
+            icmp_code: spec.icmp_code,
+            sources: spec.sources.iter().map(Into::into).collect(),
+            destinations: spec.destinations.iter().map(Into::into).collect(),
+            ports: spec
+                .ports
+                .iter()
+                .map(|port| {
+                    if port.first() == port.last() {
+                        PortEntryView { number: Some(port.first()), ..PortEntryView::default() }
+                    } else {
+                        PortEntryView {
+                            number: None,
+                            from: Some(port.first()),
+                            to: Some(port.last()),
+                        }
+                    }
+                })
+                .collect(),
+            enabled: spec.enabled,
+            log: spec.log,
+            starts_at: spec.starts_at.as_ref().map(ToString::to_string),
+            expires_at: spec.expires_at.as_ref().map(ToString::to_string),
+            state: spec.state(now).as_str().to_owned(),
+            description: spec.description.to_string(),
+            reference: spec.reference.to_string(),
+            labels: labels(&spec.labels),
+            warnings: spec.warnings(now).iter().map(Into::into).collect(),
+            revision: rule.revision.0,
+            created_at: rule.created_at.to_string(),
+            created_by: rule.created_by.clone(),
+            updated_at: rule.updated_at.to_string(),
+            updated_by: rule.updated_by.clone(),
+        }
+    }
+}
+
+macro_rules! pages {
+    ($(#[$doc:meta])* $name:ident, $schema:literal, $item:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, Object, Serialize)]
+        #[oai(rename = $schema)]
+        pub struct $name {
+            /// What is on the page.
+            pub items: Vec<$item>,
+            /// How many items the whole list has.
+            pub total: u64,
+            /// False where counting stopped.
+            pub total_is_exact: bool,
+            /// The page's number, from 1.
+            pub page: u32,
+            /// The most items on a page.
+            pub per_page: u32,
+        }
+
+        impl $name {
+            /// A page of the domain, item by item.
+            pub fn new<T>(page: &Page<T>, view: impl FnMut(&T) -> $item) -> Self {
+                Self {
+                    items: page.items.iter().map(view).collect(),
+                    total: page.total.count,
+                    total_is_exact: page.total.is_exact,
+                    page: page.request.number(),
+                    per_page: page.request.size(),
+                }
+            }
+        }
+    };
+}
+
+pages! {
+    /// A page of firewalls.
+    FirewallPage, "FirewallPage", FirewallView
+}
+pages! {
+    /// A page of policies.
+    PolicyPage, "FilteringPolicyPage", PolicyView
+}
+pages! {
+    /// A page of rules.
+    RulePage, "FirewallRulePage", RuleView
+}
