@@ -1,0 +1,461 @@
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::error::{Conflict, Error, Resource};
+use fireflow_domain::ids::{FirewallId, Revision};
+use fireflow_domain::labels::LabelsPatch;
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::page::{Direction, PageRequest, SortKey};
+use fireflow_domain::patch::Patch;
+use fireflow_domain::policy::PolicyPatch;
+use fireflow_domain::rule::{RuleParts, RulePatch, RuleState};
+use fireflow_domain::store::{
+    FirewallField, FirewallFilter, Mode, PolicyFilter, RuleField, RuleFilter,
+};
+use fireflow_domain::text::{Description, Reference};
+use fireflow_domain::usecase::firewall::NewFirewall;
+use fireflow_domain::usecase::rule::RulePath;
+use fireflow_domain::usecase::{Expected, firewall, policy, rule};
+use fireflow_domain::{firewall::FirewallPatch, rule::Rule};
+use fireflow_storage::db_test;
+use fireflow_storage::testing::TestDatabase;
+
+use crate::support::*;
+
+fn path(rule: &Rule) -> RulePath {
+    RulePath { firewall: rule.policy.firewall.id, policy: rule.policy.id, rule: rule.id }
+}
+
+fn conflict<T: std::fmt::Debug>(result: Result<T, Error>) -> Conflict {
+    match result {
+        Err(Error::AlreadyExists(conflict)) => conflict,
+        other => panic!("expected a conflict, not {other:?}"),
+    }
+}
+
+fn assert_not_found<T: std::fmt::Debug>(result: Result<T, Error>, missing: Resource) {
+    match result {
+        Err(Error::NotFound { what, .. }) => assert_eq!(what, missing),
+        other => panic!("expected that nothing is found, not {other:?}"),
+    }
+}
+
+/// A rule that uses every field.
+fn full_parts() -> RuleParts {
+    RuleParts {
+        name: Some(name("über-rule")),
+        action: fireflow_domain::rule::Action::Reject,
+        priority: i32::MIN,
+        protocols: vec![Protocol::parse("tcp").unwrap(), Protocol::parse("132").unwrap()],
+        sources: vec![endpoint("any"), endpoint("10.0.0.0/8 1024-65535"), endpoint("2001:db8::1")],
+        destinations: vec![endpoint("192.0.2.7-192.0.2.9"), endpoint("::/0 443")],
+        ports: vec![PortRange::parse("8000-8100").unwrap(), PortRange::parse("22").unwrap()],
+        enabled: false,
+        log: true,
+        starts_at: Some(now()),
+        expires_at: Some(now().plus_micros(1)),
+        description: Description::parse("line one\nline two 🔥").unwrap(),
+        reference: Reference::parse("CHG-1").unwrap(),
+        labels: labels(&[("team/net", "x"), ("a", "")]),
+        ..parts("any", "any")
+    }
+}
+
+db_test! {
+    async fn what_is_written_is_read_back(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
+        let icmp = RuleParts {
+            protocols: vec![Protocol::parse("icmp").unwrap()],
+            icmp_type: Some(255),
+            icmp_code: Some(0),
+            ..parts("10.0.0.1", "any")
+        };
+        let icmp = make_rule(&db, &policy, icmp).await.unwrap();
+
+        let mut uow = begin(&db, Mode::Autocommit).await;
+        let found = firewall::get(&mut *uow, &caller(), firewall.id).await.unwrap();
+        assert_eq!((found.spec, found.policy_count), (firewall.spec.clone(), 1));
+        let found = policy::get(&mut *uow, &caller(), firewall.id, policy.id).await.unwrap();
+        assert_eq!((&found.spec, found.rule_count, found.revision), (&policy.spec, 2, Revision(3)));
+        for written in [rule, icmp] {
+            let found = rule::get(&mut *uow, &caller(), path(&written)).await.unwrap();
+            assert_eq!(found, written);
+        }
+        let all = uow.rules().all(&policy.reference()).await.unwrap();
+        assert_eq!(all.len(), 2);
+    }
+}
+
+db_test! {
+    async fn a_deleted_name_can_be_used_again(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let mut uow = begin(&db, Mode::Write).await;
+        let taken = firewall::create(&mut *uow, &caller(), new_firewall("edge")).await;
+        let expected = Conflict::NameTaken {
+            what: Resource::Firewall,
+            name: "edge".into(),
+            holder: firewall.id.get(),
+        };
+        assert_eq!(conflict(taken), expected);
+        let policy = policy::create(&mut *uow, &caller(), firewall.id, policy_spec("in")).await;
+        let policy = policy.unwrap();
+        let named = RuleParts { name: Some(name("web")), ..parts("10.0.0.1", "any") };
+        for _ in 0..2 {
+            let named = spec(named.clone());
+            let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, named)
+                .await
+                .unwrap();
+            rule::delete(&mut *uow, &caller(), path(&made), &Expected::Anything).await.unwrap();
+        }
+        policy::delete(&mut *uow, &caller(), firewall.id, policy.id, &Expected::Anything)
+            .await
+            .unwrap();
+        policy::create(&mut *uow, &caller(), firewall.id, policy_spec("in")).await.unwrap();
+        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::Anything).await.unwrap();
+        let again = firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
+        assert!(again.id > firewall.id);
+        uow.commit().await.unwrap();
+    }
+}
+
+db_test! {
+    async fn children_of_a_deleted_parent_are_hidden(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        let mut uow = begin(&db, Mode::Write).await;
+        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::Anything).await.unwrap();
+        let caller = caller();
+        let missing = Resource::Firewall;
+        assert_not_found(firewall::get(&mut *uow, &caller, firewall.id).await, missing);
+        assert_not_found(policy::get(&mut *uow, &caller, firewall.id, policy.id).await, missing);
+        assert_not_found(rule::get(&mut *uow, &caller, path(&rule)).await, missing);
+        let new = rule::create(
+            &mut *uow,
+            &caller,
+            firewall.id,
+            policy.id,
+            spec(parts("10.0.0.2", "any")),
+        );
+        assert_not_found(new.await, missing);
+    }
+}
+
+db_test! {
+    async fn other_tenants_see_nothing(db: TestDatabase) {
+        let blue = caller_of(Visibility::Tenants(vec![tenant("blue")]));
+        let red = caller_of(Visibility::Tenants(vec![tenant("red")]));
+        let mut uow = begin(&db, Mode::Write).await;
+        let made = firewall::create(&mut *uow, &blue, new_firewall("edge")).await.unwrap();
+        assert_eq!(made.spec.tenant.as_str(), "blue");
+        let made_policy = policy::create(&mut *uow, &blue, made.id, policy_spec("in")).await.unwrap();
+        let made_rule =
+            rule::create(&mut *uow, &blue, made.id, made_policy.id, spec(parts("any", "any")));
+        let made_rule = made_rule.await.unwrap();
+        // The same name is free for another tenant.
+        let other = firewall::create(&mut *uow, &red, new_firewall("edge")).await.unwrap();
+
+        let missing = Resource::Firewall;
+        assert_not_found(firewall::get(&mut *uow, &red, made.id).await, missing);
+        assert_not_found(policy::get(&mut *uow, &red, made.id, made_policy.id).await, missing);
+        assert_not_found(rule::get(&mut *uow, &red, path(&made_rule)).await, missing);
+        let anything = Expected::Anything;
+        assert_not_found(firewall::delete(&mut *uow, &red, made.id, &anything).await, missing);
+        assert_not_found(
+            policy::delete(&mut *uow, &red, made.id, made_policy.id, &anything).await,
+            missing,
+        );
+        assert_not_found(rule::delete(&mut *uow, &red, path(&made_rule), &anything).await, missing);
+        // A known policy below one's own firewall is not there either.
+        let elsewhere = policy::get(&mut *uow, &red, other.id, made_policy.id).await;
+        assert_not_found(elsewhere, Resource::Policy);
+
+        let filter = FirewallFilter::default();
+        let seen = firewall::page(&mut *uow, &red, &filter, &[], first_page()).await.unwrap();
+        assert_eq!(seen.items.iter().map(|it| it.id).collect::<Vec<_>>(), [other.id]);
+        assert_eq!(seen.total.count, 1);
+        let nobody = caller_of(Visibility::Tenants(vec![]));
+        let seen = firewall::page(&mut *uow, &nobody, &filter, &[], first_page()).await.unwrap();
+        assert!(seen.items.is_empty());
+    }
+}
+
+db_test! {
+    async fn an_equal_rule_is_refused_also_after_a_restart(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let old = RuleParts { enabled: false, ..parts("10.0.0.0/8", "any 443") };
+        let old = make_rule(&db, &policy, old).await.unwrap();
+        let url = db.url.clone();
+        db.database.close().await.unwrap();
+
+        let database =
+            fireflow_storage::Database::open(fireflow_storage::testing::options(&url)).await.unwrap();
+        let storage: &dyn fireflow_domain::store::Storage = &database;
+        let mut uow = storage.begin(Mode::Write).await.unwrap();
+        let twin = RuleParts { priority: 99, log: true, ..parts("10.0.0.0/8", "any 443-443") };
+        let made =
+            rule::create(&mut *uow, &caller(), firewall.id, policy.id, spec(twin)).await;
+        let holder = old.id.get();
+        assert_eq!(
+            conflict(made),
+            Conflict::EqualRule { holder, inactive: Some(RuleState::Disabled) }
+        );
+    }
+}
+
+db_test! {
+    async fn revisions_and_counters_follow_every_change(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        assert_eq!(rule.revision, Revision(2));
+        let second = make_rule(&db, &policy, parts("10.0.0.2", "any")).await.unwrap();
+        assert_eq!(second.revision, Revision(3));
+
+        let mut uow = begin(&db, Mode::Write).await;
+        let caller = caller();
+        let patch = RulePatch { priority: Patch::Set(5), ..RulePatch::default() };
+        let stale = Expected::OneOf(vec![Revision(1)]);
+        let refused = rule::update(&mut *uow, &caller, path(&rule), &stale, patch.clone()).await;
+        assert!(matches!(refused, Err(Error::RevisionMismatch { current: Revision(2), .. })));
+        let fresh = Expected::OneOf(vec![Revision(2)]);
+        let changed = rule::update(&mut *uow, &caller, path(&rule), &fresh, patch.clone()).await;
+        assert_eq!(changed.unwrap().revision, Revision(4));
+        // The same again changes nothing, and writes nothing.
+        let before = db.statements();
+        let same = rule::update(&mut *uow, &caller, path(&rule), &Expected::Anything, patch).await;
+        assert_eq!(same.unwrap().revision, Revision(4));
+        assert_eq!(db.statements() - before, 2, "two reads");
+
+        rule::delete(&mut *uow, &caller, path(&second), &Expected::Anything).await.unwrap();
+        let found = policy::get(&mut *uow, &caller, firewall.id, policy.id).await.unwrap();
+        assert_eq!((found.revision, found.header_revision), (Revision(5), Revision(1)));
+        assert_eq!(found.rule_count, 1);
+        let patch = PolicyPatch { name: Patch::Set(name("out")), ..PolicyPatch::default() };
+        let anything = Expected::Anything;
+        policy::update(&mut *uow, &caller, firewall.id, policy.id, &anything, patch).await.unwrap();
+        let found = rule::get(&mut *uow, &caller, path(&rule)).await.unwrap();
+        assert_eq!(found.policy.name.as_str(), "out");
+        assert_eq!((found.revision, found.policy.header_revision), (Revision(4), Revision(6)));
+        uow.commit().await.unwrap();
+
+        // The mark of a deletion carries the policy's revision: a cache reads what it missed.
+        let deleted = db.integers("SELECT revision FROM rule WHERE deleted_at IS NOT NULL").await;
+        assert_eq!(deleted, [5]);
+        // Counters equal what they count.
+        let counted = "SELECT p.rule_count - (SELECT count(*) FROM rule r WHERE r.policy_id = p.id \
+                       AND r.deleted_at IS NULL) FROM policy p";
+        assert_eq!(db.integers(counted).await, [0]);
+        assert_eq!(db.integers("SELECT policy_count FROM firewall").await, [1]);
+        // What is derived of the deleted rule is gone; of the other it is there.
+        assert_eq!(db.integers("SELECT DISTINCT rule_id FROM rule_address").await, [rule.id.get()]);
+    }
+}
+
+db_test! {
+    async fn what_is_derived_follows_the_rule(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
+        // `any` has a row for each family.
+        assert_eq!(db.integers("SELECT count(*) FROM rule_address").await, [6]);
+        assert_eq!(db.integers("SELECT count(*) FROM rule_port").await, [2]);
+        assert_eq!(db.integers("SELECT count(*) FROM rule_label").await, [2]);
+        let mut uow = begin(&db, Mode::Write).await;
+        let patch = RulePatch {
+            sources: Patch::Set(vec![endpoint("10.9.0.0/16")]),
+            ports: Patch::Set(vec![]),
+            labels: LabelsPatch::Clear,
+            ..RulePatch::default()
+        };
+        rule::update(&mut *uow, &caller(), path(&rule), &Expected::Anything, patch).await.unwrap();
+        let patch = FirewallPatch { labels: LabelsPatch::Clear, ..FirewallPatch::default() };
+        firewall::update(&mut *uow, &caller(), firewall.id, &Expected::Anything, patch)
+            .await
+            .unwrap();
+        uow.commit().await.unwrap();
+        assert_eq!(db.integers("SELECT count(*) FROM rule_address").await, [3]);
+        assert_eq!(db.integers("SELECT count(*) FROM rule_port").await, [0]);
+        assert_eq!(db.integers("SELECT count(*) FROM rule_label").await, [0]);
+        assert_eq!(db.integers("SELECT count(*) FROM firewall_label").await, [0]);
+        assert_eq!(db.integers("SELECT count(*) FROM policy_label").await, [1]);
+    }
+}
+
+async fn rule_ids(
+    db: &TestDatabase,
+    policy: &fireflow_domain::policy::Policy,
+    filter: RuleFilter,
+    order: &[SortKey<RuleField>],
+) -> Vec<i64> {
+    let mut uow = begin(db, Mode::Snapshot).await;
+    let parent = (policy.firewall.id, policy.id);
+    let (_, page) =
+        rule::page(&mut *uow, &caller(), parent, &filter, order, first_page()).await.unwrap();
+    assert_eq!(page.total.count, page.items.len() as u64);
+    page.items.iter().map(|rule| rule.id.get()).collect()
+}
+
+db_test! {
+    async fn rules_come_as_they_are_evaluated_and_equal_priorities_have_an_order(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let mut ids = Vec::new();
+        for (index, priority) in [20, 10, -5, 10].into_iter().enumerate() {
+            let parts = RuleParts { priority, ..parts(&format!("10.0.0.{index}"), "any") };
+            ids.push(make_rule(&db, &policy, parts).await.unwrap().id.get());
+        }
+        let [a, b, c, d] = ids[..] else { panic!("four rules") };
+        assert_eq!(rule_ids(&db, &policy, RuleFilter::default(), &[]).await, [c, b, d, a]);
+        let descending = [SortKey { field: RuleField::Priority, direction: Direction::Descending }];
+        let sorted = rule_ids(&db, &policy, RuleFilter::default(), &descending).await;
+        assert_eq!(sorted, [a, b, d, c], "ids break ties");
+    }
+}
+
+db_test! {
+    async fn nulls_come_first_and_every_field_sorts(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let named = |word: &str, source| RuleParts { name: Some(name(word)), ..parts(source, "any") };
+        let z = make_rule(&db, &policy, named("z", "10.0.0.1")).await.unwrap().id.get();
+        let none = make_rule(&db, &policy, parts("10.0.0.2", "any")).await.unwrap().id.get();
+        let upper = make_rule(&db, &policy, named("B", "10.0.0.3")).await.unwrap().id.get();
+        let lower = make_rule(&db, &policy, named("a", "10.0.0.4")).await.unwrap().id.get();
+        let by = |field, direction| [SortKey { field, direction }];
+        let all = RuleFilter::default;
+        let names = rule_ids(&db, &policy, all(), &by(RuleField::Name, Direction::Ascending)).await;
+        assert_eq!(names, [none, upper, lower, z], "bytes, on both databases");
+        let names = rule_ids(&db, &policy, all(), &by(RuleField::Name, Direction::Descending)).await;
+        assert_eq!(names, [z, lower, upper, none]);
+        for field in RuleField::ALL {
+            for direction in [Direction::Ascending, Direction::Descending] {
+                assert_eq!(rule_ids(&db, &policy, all(), &by(*field, direction)).await.len(), 4);
+            }
+        }
+        let mut uow = begin(&db, Mode::Autocommit).await;
+        for field in FirewallField::ALL {
+            let order = [SortKey { field: *field, direction: Direction::Descending }];
+            let filter = FirewallFilter::default();
+            let page = firewall::page(&mut *uow, &caller(), &filter, &order, first_page()).await;
+            assert_eq!(page.unwrap().items.len(), 1);
+        }
+    }
+}
+
+db_test! {
+    async fn plain_filters_compare_one_entry_exactly(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let any = make_rule(&db, &policy, parts("any", "10.0.0.0/8 443")).await.unwrap().id.get();
+        let zero = parts("0.0.0.0/0", "10.0.0.0/9");
+        let zero = RuleParts { priority: 7, ports: vec![PortRange::parse("443").unwrap()], ..zero };
+        let zero = make_rule(&db, &policy, zero).await.unwrap().id.get();
+        let v6 = parts("2001:db8::/32 53", "::/0");
+        let v6 = RuleParts { name: Some(name("six")), ..v6 };
+        let v6 = make_rule(&db, &policy, v6).await.unwrap().id.get();
+
+        let address = |text: &str| Some(AddressRange::parse(text).unwrap());
+        let port = |text: &str| Some(PortRange::parse(text).unwrap());
+        let none = RuleFilter::default;
+        let cases = [
+            (RuleFilter { source_address: address("any"), ..none() }, vec![any]),
+            (RuleFilter { source_address: address("0.0.0.0/0"), ..none() }, vec![zero]),
+            (RuleFilter { source_address: address("::/0"), ..none() }, vec![]),
+            (RuleFilter { destination_address: address("10.0.0.0/8"), ..none() }, vec![any]),
+            (RuleFilter { destination_address: address("10.0.0.1"), ..none() }, vec![]),
+            (RuleFilter { destination_port: port("443"), ..none() }, vec![any]),
+            (RuleFilter { source_port: port("53"), ..none() }, vec![v6]),
+            (RuleFilter { port: port("443"), ..none() }, vec![zero]),
+            (RuleFilter { name: Some(name("six")), ..none() }, vec![v6]),
+            (RuleFilter { priority: Some(7), ..none() }, vec![zero]),
+            (RuleFilter { priority: Some(7), name: Some(name("six")), ..none() }, vec![]),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(rule_ids(&db, &policy, filter.clone(), &[]).await, expected, "{filter:?}");
+        }
+    }
+}
+
+db_test! {
+    async fn pages_cut_the_list_and_totals_are_exact(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        for index in 0..5 {
+            make_policy(&db, firewall.id, &format!("p{index}")).await;
+        }
+        let mut uow = begin(&db, Mode::Snapshot).await;
+        let mut seen = Vec::new();
+        for number in 1..=3 {
+            let request = PageRequest::new(number, 2).unwrap();
+            let filter = PolicyFilter::default();
+            let page = policy::page(&mut *uow, &caller(), firewall.id, &filter, &[], request)
+                .await
+                .unwrap();
+            assert_eq!((page.total.count, page.total.is_exact), (5, true));
+            seen.extend(page.items.iter().map(|policy| policy.spec.name.to_string()));
+        }
+        assert_eq!(seen, ["p0", "p1", "p2", "p3", "p4"]);
+        let unknown = FirewallId::new(999).unwrap();
+        let filter = PolicyFilter::default();
+        let page = policy::page(&mut *uow, &caller(), unknown, &filter, &[], first_page()).await;
+        assert_not_found(page, Resource::Firewall);
+    }
+}
+
+db_test! {
+    async fn what_is_not_committed_is_undone_with_its_audit_event(db: TestDatabase) {
+        let mut uow = begin(&db, Mode::Write).await;
+        firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
+        uow.rollback().await.unwrap();
+        let mut uow = begin(&db, Mode::Write).await;
+        firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
+        drop(uow);
+        assert_eq!(db.integers("SELECT count(*) FROM audit_event").await, [0]);
+        assert_eq!(db.integers("SELECT count(*) FROM firewall").await, [0]);
+
+        let made = make_firewall(&db, "edge").await;
+        assert_eq!(db.integers("SELECT resource_id FROM audit_event").await, [made.id.get()]);
+        for write in ["UPDATE audit_event SET reason = 'x'", "DELETE FROM audit_event"] {
+            let refused = db.try_execute(write).await.unwrap_err();
+            assert!(refused.contains("append-only"), "{refused}");
+        }
+    }
+}
+
+db_test! {
+    async fn a_rename_meets_the_holder_of_the_name(db: TestDatabase) {
+        let one = make_firewall(&db, "one").await;
+        let two = make_firewall(&db, "two").await;
+        let mut uow = begin(&db, Mode::Write).await;
+        let patch = FirewallPatch { name: Patch::Set(name("one")), ..FirewallPatch::default() };
+        let anything = Expected::Anything;
+        let taken = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await;
+        let holder = one.id.get();
+        let expected = Conflict::NameTaken { what: Resource::Firewall, name: "one".into(), holder };
+        assert_eq!(conflict(taken), expected);
+        // The unit of work goes on: the refusal undid nothing but itself.
+        let patch = FirewallPatch { name: Patch::Set(name("three")), ..FirewallPatch::default() };
+        let renamed = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await.unwrap();
+        assert_eq!((renamed.revision, renamed.header_revision), (Revision(2), Revision(2)));
+        uow.commit().await.unwrap();
+        let mut uow = begin(&db, Mode::Write).await;
+        let again = NewFirewall { labels: labels(&[]), ..new_firewall("two") };
+        firewall::create(&mut *uow, &caller(), again).await.unwrap();
+    }
+}
+
+db_test! {
+    async fn a_value_that_the_domain_refuses_is_reported_with_its_place(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        db.execute(r#"UPDATE rule SET sources = '[{"address":"10.0.0.1/8"}]'"#).await;
+        let mut uow = begin(&db, Mode::Autocommit).await;
+        let Err(Error::Internal(source)) = rule::get(&mut *uow, &caller(), path(&rule)).await else {
+            panic!("a corrupt row must not be answered");
+        };
+        let place = format!("rule.sources of row {}", rule.id);
+        assert!(source.to_string().contains(&place), "{source}");
+    }
+}

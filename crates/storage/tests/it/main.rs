@@ -1,0 +1,9 @@
+//! The storage's contract, on both databases.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
+mod concurrency;
+mod contract;
+mod schema;
+mod statements;
+mod support;

@@ -1,0 +1,98 @@
+use fireflow_domain::store::Storage;
+use fireflow_storage::testing::{TestDatabase, options};
+use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, db_test};
+
+async fn tables(db: &TestDatabase) -> i64 {
+    let sql = match db.database.kind() {
+        DatabaseKind::Sqlite => {
+            "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' \
+             AND name <> 'seaql_migrations'"
+        }
+        DatabaseKind::Postgres => {
+            "SELECT (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid \
+             AND c.relkind IN ('r', 'i', 'S') AND c.relname NOT LIKE 'seaql_migrations%') \
+             + (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = n.oid) \
+             FROM pg_namespace n WHERE n.nspname = current_schema()"
+        }
+    };
+    db.integers(sql).await[0]
+}
+
+#[derive(Debug)]
+struct Empty(TestDatabase);
+
+impl Empty {
+    async fn new(kind: DatabaseKind) -> Self {
+        Self(TestDatabase::empty(kind).await)
+    }
+}
+
+db_test! {
+    async fn migrations_go_up_and_down_and_up(db: Empty) {
+        let Empty(db) = db;
+        assert!(!db.database.is_ready().await.unwrap());
+        db.database.migrate_up("local").await.unwrap();
+        assert!(db.database.is_ready().await.unwrap());
+        assert!(db.database.migration_status().await.unwrap().iter().all(|step| step.is_applied));
+        let all = tables(&db).await;
+        assert!(all > 10);
+        db.database.migrate_down(None).await.unwrap();
+        assert_eq!(tables(&db).await, 0, "nothing is left");
+        assert!(!db.database.is_ready().await.unwrap());
+        db.database.migrate_up("local").await.unwrap();
+        assert_eq!(tables(&db).await, all);
+        // Applied twice is applied once.
+        db.database.migrate_up("production").await.unwrap();
+        db.database.migrate_down(None).await.unwrap();
+    }
+}
+
+db_test! {
+    async fn only_a_local_database_can_be_undone(db: Empty) {
+        let Empty(db) = db;
+        db.database.migrate_up("production").await.unwrap();
+        // Whoever asks says `local`; the database knows better.
+        db.database.migrate_up("local").await.unwrap();
+        let refused = db.database.migrate_down(Some(1)).await;
+        assert!(matches!(refused, Err(MigrateError::Protected(place)) if place == "production"));
+        assert!(db.database.is_ready().await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_processes_that_start_at_once_migrate_once() {
+    let first = TestDatabase::empty(DatabaseKind::Postgres).await;
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let database = Database::open(options(&first.url)).await.unwrap();
+        tasks.push(tokio::spawn(async move { database.migrate_up("local").await }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert!(first.database.is_ready().await.unwrap());
+    assert_eq!(first.integers("SELECT count(*) FROM seaql_migrations").await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_is_refused_a_sqlite_file() {
+    let first = TestDatabase::new(DatabaseKind::Sqlite).await;
+    let second = Database::open(options(&first.url)).await;
+    let Err(error @ OpenError::InUse { .. }) = second else { panic!("{second:?}") };
+    let holder = format!("process {}", std::process::id());
+    assert!(error.to_string().contains(&holder), "{error}");
+    let url = first.url.clone();
+    let TestDatabase { database, .. } = &first;
+    database.clone().close().await.unwrap();
+    // A clone was closed; the lock goes with the last of them.
+    assert!(Database::open(options(&url)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_is_durable_and_checks_what_refers_to_what() {
+    let db = TestDatabase::new(DatabaseKind::Sqlite).await;
+    assert_eq!(db.integers("PRAGMA synchronous").await, [2], "FULL");
+    assert_eq!(db.integers("PRAGMA foreign_keys").await, [1]);
+    assert_eq!(db.integers("SELECT journal_mode = 'wal' FROM pragma_journal_mode").await, [1]);
+    assert_eq!(db.integers("SELECT timeout > 1000 FROM pragma_busy_timeout").await, [1]);
+}
