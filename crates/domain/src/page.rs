@@ -16,6 +16,9 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
+    /// The first page, of the default size.
+    pub const FIRST: Self = Self { number: 1, size: DEFAULT_PAGE_SIZE };
+
     /// A page by number (from 1) and size; none where a bound does not hold.
     #[must_use]
     pub fn new(number: u32, size: u32) -> Option<Self> {

@@ -42,6 +42,9 @@ macro_rules! fields {
             /// Every field.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
+            /// The name of every field.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The field's name on the wire and in the database.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

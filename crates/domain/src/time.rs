@@ -17,6 +17,9 @@ pub struct Instant(i64);
 pub struct ParseInstantError;
 
 impl Instant {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
     /// An instant from microseconds, where it lies in the years 0001 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {

@@ -1,1 +1,20 @@
-//! Web.
+//! FireFlow's service: the API over HTTP, its description, settings, and the commands of the
+//! binary. A thin crate: it reads requests, asks the domain's use cases, and writes answers.
+//!
+//! To add an operation: a view and a body in `dto/`, a method in `api/` (its first argument is the
+//! role it needs), its query parameters in `params`, its examples and links in `openapi`; the tests
+//! in `tests/it/coverage.rs` then demand that it refuses whom it must.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod conditions;
+pub mod dto;
+pub mod middleware;
+pub mod openapi;
+pub mod params;
+pub mod problem;
+pub mod reply;
+pub mod server;
+pub mod settings;

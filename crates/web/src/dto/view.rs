@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::labels::Labels;
+use fireflow_domain::net::PortRange;
 use fireflow_domain::page::Page;
 use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::rule::{Endpoint, Rule, Warning};
@@ -266,6 +267,16 @@ pub struct PortEntryView {
     pub to: Option<u16>,
 }
 
+impl From<&PortRange> for PortEntryView {
+    fn from(port: &PortRange) -> Self {
+        if port.first() == port.last() {
+            Self { number: Some(port.first()), ..Self::default() }
+        } else {
+            Self { number: None, from: Some(port.first()), to: Some(port.last()) }
+        }
+    }
+}
+
 /// A part of a rule that is kept though it can have no effect.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Warning")]
@@ -303,6 +314,11 @@ pub struct RuleView {
     pub action: String,
     /// Its place: lower is examined first, equal ones in order of id.
     pub priority: i32,
+    /// Its place among the policy's rules, from 1; only in the policy's own list, unfiltered and
+    /// in order of evaluation.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
     /// Its protocols, by name or number; empty: any.
     pub protocols: Vec<String>,
     /// The ICMP type.
@@ -356,26 +372,13 @@ impl RuleView {
             name: spec.name.as_ref().map(ToString::to_string),
             action: spec.action.to_string(),
             priority: spec.priority,
+            position: None,
             protocols: spec.protocols.iter().map(ToString::to_string).collect(),
             icmp_type: spec.icmp_type,
             icmp_code: spec.icmp_code,
             sources: spec.sources.iter().map(Into::into).collect(),
             destinations: spec.destinations.iter().map(Into::into).collect(),
-            ports: spec
-                .ports
-                .iter()
-                .map(|port| {
-                    if port.first() == port.last() {
-                        PortEntryView { number: Some(port.first()), ..PortEntryView::default() }
-                    } else {
-                        PortEntryView {
-                            number: None,
-                            from: Some(port.first()),
-                            to: Some(port.last()),
-                        }
-                    }
-                })
-                .collect(),
+            ports: spec.ports.iter().map(Into::into).collect(),
             enabled: spec.enabled,
             log: spec.log,
             starts_at: spec.starts_at.as_ref().map(ToString::to_string),

@@ -1,0 +1,143 @@
+//! Firewalls.
+
+use fireflow_domain::error::Resource;
+use fireflow_domain::store::{FirewallField, FirewallFilter};
+use fireflow_domain::text::Name;
+use fireflow_domain::usecase::firewall;
+use poem::http::header;
+use poem_openapi::OpenApi;
+use poem_openapi::param::Path;
+
+use super::{Tag, firewall_id};
+use crate::auth::{As, Editor, Viewer};
+use crate::conditions::{Conditions, EntityTag};
+use crate::dto::body::Body;
+use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
+use crate::dto::view::{FirewallPage, FirewallView};
+use crate::params::{self, QueryString, RawId};
+use crate::problem::Problem;
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
+
+/// The operations on firewalls.
+#[derive(Debug)]
+pub struct Firewalls;
+
+#[OpenApi(tag = "Tag::Firewalls")]
+impl Firewalls {
+    /// List firewalls
+    ///
+    /// The live firewalls that the token's tenants let you see, by id unless ordered otherwise.
+    #[oai(path = "/firewalls/", method = "get", operation_id = "getFirewalls")]
+    async fn list(
+        &self,
+        ctx: As<Viewer>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, FirewallPage>, Problem> {
+        let mut query = query.open(params::FIREWALLS);
+        let request = query.page();
+        let order = query.order(FirewallField::parse, FirewallField::WORDS);
+        let filter = FirewallFilter { name: query.parse("name", Name::parse) };
+        query.finish()?;
+        let page = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(async move { firewall::page(uow, caller, &filter, &order, request).await })
+            })
+            .await?;
+        let view = FirewallPage::new(&page, |firewall| firewall.into());
+        Ok(Reply::new(&view)?.with_pagination(&page))
+    }
+
+    /// Create a firewall
+    ///
+    /// Names are unique among the live firewalls of a tenant. Without `tenant` it becomes the
+    /// token's only one.
+    #[oai(path = "/firewalls/", method = "post", operation_id = "createFirewall")]
+    async fn create(
+        &self,
+        ctx: As<Editor>,
+        query: QueryString,
+        body: Body<FirewallBody>,
+    ) -> Result<Reply<Created, FirewallView>, Problem> {
+        query.open(params::NONE).finish()?;
+        let new = body.read(new_firewall)?;
+        let made = ctx
+            .write(|uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }))
+            .await?;
+        Ok(Reply::new(&FirewallView::from(&made))?
+            .with_header(header::ETAG, EntityTag::of_firewall(&made).as_str())
+            .with_header(header::LOCATION, &ctx.path(format_args!("/firewalls/{}/", made.id))))
+    }
+
+    /// Get a firewall
+    #[oai(path = "/firewalls/:firewall_id/", method = "get", operation_id = "getFirewallById")]
+    async fn get(
+        &self,
+        ctx: As<Viewer>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Fetched, FirewallView>, Problem> {
+        let id = firewall_id(&firewall_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let found = ctx
+            .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
+            .await?;
+        let tag = EntityTag::of_firewall(&found);
+        let reply = if conditions.is_unchanged(Resource::Firewall, found.revision, &tag)? {
+            Reply::unchanged()
+        } else {
+            Reply::new(&FirewallView::from(&found))?
+        };
+        Ok(reply.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Change a firewall
+    ///
+    /// JSON Merge Patch (RFC 7396): what is left out stays.
+    #[oai(path = "/firewalls/:firewall_id/", method = "patch", operation_id = "updateFirewallById")]
+    async fn update(
+        &self,
+        ctx: As<Editor>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: Body<FirewallPatchBody>,
+    ) -> Result<Reply<Changed, FirewallView>, Problem> {
+        let id = firewall_id(&firewall_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let patch = body.read(|value, violations| firewall_patch(value, id, violations))?;
+        let expected = conditions.expected();
+        let changed = ctx
+            .write(|uow, caller| {
+                Box::pin(async move { firewall::update(uow, caller, id, &expected, patch).await })
+            })
+            .await?;
+        let tag = EntityTag::of_firewall(&changed);
+        Ok(Reply::new(&FirewallView::from(&changed))?.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Delete a firewall
+    ///
+    /// Its policies and their rules vanish with it; its name is free again.
+    #[oai(
+        path = "/firewalls/:firewall_id/",
+        method = "delete",
+        operation_id = "deleteFirewallById"
+    )]
+    async fn delete(
+        &self,
+        ctx: As<Editor>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Deleted, FirewallView>, Problem> {
+        let id = firewall_id(&firewall_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let expected = conditions.expected();
+        ctx.write(|uow, caller| {
+            Box::pin(async move { firewall::delete(uow, caller, id, &expected).await })
+        })
+        .await?;
+        Ok(Reply::deleted())
+    }
+}

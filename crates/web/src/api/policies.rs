@@ -1,0 +1,168 @@
+//! Filtering policies.
+
+use fireflow_domain::error::Resource;
+use fireflow_domain::store::{PolicyField, PolicyFilter};
+use fireflow_domain::text::Name;
+use fireflow_domain::usecase::policy;
+use poem::http::header;
+use poem_openapi::OpenApi;
+use poem_openapi::param::Path;
+
+use super::{Tag, firewall_id, policy_ids};
+use crate::auth::{As, Editor, Viewer};
+use crate::conditions::{Conditions, EntityTag};
+use crate::dto::body::Body;
+use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
+use crate::dto::rule::action;
+use crate::dto::view::{PolicyPage, PolicyView};
+use crate::params::{self, QueryString, RawId};
+use crate::problem::Problem;
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
+
+/// The operations on filtering policies.
+#[derive(Debug)]
+pub struct Policies;
+
+#[OpenApi(prefix_path = "/firewalls/:firewall_id", tag = "Tag::FilteringPolicies")]
+impl Policies {
+    /// List a firewall's policies
+    #[oai(path = "/filtering-policies/", method = "get", operation_id = "getFilteringPolicies")]
+    async fn list(
+        &self,
+        ctx: As<Viewer>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, PolicyPage>, Problem> {
+        let firewall = firewall_id(&firewall_id_raw)?;
+        let mut query = query.open(params::POLICIES);
+        let request = query.page();
+        let order = query.order(PolicyField::parse, PolicyField::WORDS);
+        let filter = PolicyFilter {
+            name: query.parse("name", Name::parse),
+            default_action: query.parse("default_action", action),
+        };
+        query.finish()?;
+        let page = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(async move {
+                    policy::page(uow, caller, firewall, &filter, &order, request).await
+                })
+            })
+            .await?;
+        let view = PolicyPage::new(&page, |policy| policy.into());
+        Ok(Reply::new(&view)?.with_pagination(&page))
+    }
+
+    /// Create a filtering policy
+    ///
+    /// Names are unique among the live policies of a firewall.
+    #[oai(path = "/filtering-policies/", method = "post", operation_id = "createFilteringPolicy")]
+    async fn create(
+        &self,
+        ctx: As<Editor>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+        body: Body<PolicyBody>,
+    ) -> Result<Reply<Created, PolicyView>, Problem> {
+        let firewall = firewall_id(&firewall_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let made = ctx
+            .write(|uow, caller| {
+                Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
+            })
+            .await?;
+        let path = ctx.path(format_args!("/firewalls/{firewall}/filtering-policies/{}/", made.id));
+        Ok(Reply::new(&PolicyView::from(&made))?
+            .with_header(header::ETAG, EntityTag::of_policy(&made).as_str())
+            .with_header(header::LOCATION, &path))
+    }
+
+    /// Get a filtering policy
+    #[oai(
+        path = "/filtering-policies/:filtering_policy_id/",
+        method = "get",
+        operation_id = "getFilteringPolicyById"
+    )]
+    async fn get(
+        &self,
+        ctx: As<Viewer>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Fetched, PolicyView>, Problem> {
+        let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        let found = ctx
+            .read(|uow, caller| {
+                Box::pin(async move { policy::get(uow, caller, firewall, id).await })
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&found);
+        let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
+            Reply::unchanged()
+        } else {
+            Reply::new(&PolicyView::from(&found))?
+        };
+        Ok(reply.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Change a filtering policy
+    ///
+    /// JSON Merge Patch (RFC 7396): what is left out stays.
+    #[oai(
+        path = "/filtering-policies/:filtering_policy_id/",
+        method = "patch",
+        operation_id = "updateFilteringPolicyById"
+    )]
+    async fn update(
+        &self,
+        ctx: As<Editor>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: Body<PolicyPatchBody>,
+    ) -> Result<Reply<Changed, PolicyView>, Problem> {
+        let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let expected = conditions.expected();
+        let changed = ctx
+            .write(|uow, caller| {
+                Box::pin(async move {
+                    policy::update(uow, caller, firewall, id, &expected, patch).await
+                })
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&changed);
+        Ok(Reply::new(&PolicyView::from(&changed))?.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Delete a filtering policy
+    ///
+    /// Its rules vanish with it; its name is free again.
+    #[oai(
+        path = "/filtering-policies/:filtering_policy_id/",
+        method = "delete",
+        operation_id = "deleteFilteringPolicyById"
+    )]
+    async fn delete(
+        &self,
+        ctx: As<Editor>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Deleted, PolicyView>, Problem> {
+        let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        let expected = conditions.expected();
+        ctx.write(|uow, caller| {
+            Box::pin(async move { policy::delete(uow, caller, firewall, id, &expected).await })
+        })
+        .await?;
+        Ok(Reply::deleted())
+    }
+}

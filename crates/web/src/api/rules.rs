@@ -1,0 +1,197 @@
+//! The rules of a policy.
+
+use fireflow_domain::error::Resource;
+use fireflow_domain::net::{AddressRange, PortRange};
+use fireflow_domain::store::{RuleField, RuleFilter};
+use fireflow_domain::text::Name;
+use fireflow_domain::usecase::rule::{self, RulePath};
+use poem::http::header;
+use poem_openapi::OpenApi;
+use poem_openapi::param::Path;
+
+use super::{Tag, policy_ids, rule_id};
+use crate::auth::{As, Editor, Viewer};
+use crate::conditions::{Conditions, EntityTag};
+use crate::dto::body::Body;
+use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
+use crate::dto::view::{RulePage, RuleView};
+use crate::params::{self, Query, QueryString, RawId};
+use crate::problem::Problem;
+use crate::reply::{Changed, Created, Deleted, Fetched, ListedWithTag, Reply};
+
+/// The operations on rules.
+#[derive(Debug)]
+pub struct Rules;
+
+fn filter(query: &mut Query) -> RuleFilter {
+    RuleFilter {
+        name: query.parse("name", Name::parse),
+        action: query.parse("action", action),
+        priority: query
+            .integer("priority", i32::MIN.into(), i32::MAX.into())
+            .and_then(|priority| i32::try_from(priority).ok()),
+        source_address: query.parse("source_address", AddressRange::parse),
+        source_port: query.parse("source_port", PortRange::parse),
+        destination_address: query.parse("destination_address", AddressRange::parse),
+        destination_port: query.parse("destination_port", PortRange::parse),
+        port: query.parse("port", PortRange::parse),
+    }
+}
+
+#[OpenApi(
+    prefix_path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id",
+    tag = "Tag::FirewallRules"
+)]
+impl Rules {
+    /// List a policy's rules
+    ///
+    /// In order of evaluation (priority, then id) unless ordered otherwise. The filters compare what
+    /// one entry says itself; several are met together.
+    #[oai(path = "/rules/", method = "get", operation_id = "getRules")]
+    async fn list(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
+        let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let mut query = query.open(params::RULES);
+        let request = query.page();
+        let order = query.order(RuleField::parse, RuleField::WORDS);
+        let filter = filter(&mut query);
+        query.finish()?;
+        let is_evaluation = order.is_empty() && filter == RuleFilter::default();
+        let (policy, page) = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(
+                    async move { rule::page(uow, caller, parent, &filter, &order, request).await },
+                )
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&policy);
+        if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
+            return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
+        }
+        let now = ctx.caller.now;
+        let mut position = request.offset();
+        let view = RulePage::new(&page, |rule| {
+            position = position.saturating_add(1);
+            RuleView { position: is_evaluation.then_some(position), ..RuleView::at(rule, now) }
+        });
+        Ok(Reply::new(&view)?.with_pagination(&page).with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Create a rule
+    ///
+    /// Entries of `sources` and of `destinations` are alternatives. Equal rules in one policy are
+    /// refused: the same action, protocols, ICMP fields, sources, destinations and ports.
+    #[oai(path = "/rules/", method = "post", operation_id = "createRule")]
+    async fn create(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        body: Body<RuleBody>,
+    ) -> Result<Reply<Created, RuleView>, Problem> {
+        let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        let spec = body.read(|value, violations| new_rule(value, policy, violations))?;
+        let made = ctx
+            .write(|uow, caller| {
+                Box::pin(async move { rule::create(uow, caller, firewall, policy, spec).await })
+            })
+            .await?;
+        let path = ctx.path(format_args!(
+            "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
+            made.id
+        ));
+        Ok(Reply::new(&RuleView::at(&made, ctx.caller.now))?
+            .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
+            .with_header(header::LOCATION, &path))
+    }
+
+    /// Get a rule
+    #[oai(path = "/rules/:rule_id/", method = "get", operation_id = "getRuleById")]
+    async fn get(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        #[oai(name = "rule_id")] rule_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Fetched, RuleView>, Problem> {
+        let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let found = ctx
+            .read(|uow, caller| Box::pin(async move { rule::get(uow, caller, path).await }))
+            .await?;
+        let tag = EntityTag::of_rule(&found);
+        let reply = if conditions.is_unchanged(Resource::Rule, found.revision, &tag)? {
+            Reply::unchanged()
+        } else {
+            Reply::new(&RuleView::at(&found, ctx.caller.now))?
+        };
+        Ok(reply.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Change a rule
+    ///
+    /// JSON Merge Patch (RFC 7396): what is left out stays, arrays are replaced as a whole.
+    #[oai(path = "/rules/:rule_id/", method = "patch", operation_id = "updateRuleById")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
+    async fn update(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        #[oai(name = "rule_id")] rule_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: Body<RulePatchBody>,
+    ) -> Result<Reply<Changed, RuleView>, Problem> {
+        let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let patch = body.read(|value, faults| rule_patch(value, path.policy, path.rule, faults))?;
+        let expected = conditions.expected();
+        let changed = ctx
+            .write(|uow, caller| {
+                Box::pin(async move { rule::update(uow, caller, path, &expected, patch).await })
+            })
+            .await?;
+        let tag = EntityTag::of_rule(&changed);
+        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?
+            .with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// Delete a rule
+    ///
+    /// It decides no packet from then on; its name is free again.
+    #[oai(path = "/rules/:rule_id/", method = "delete", operation_id = "deleteRuleById")]
+    async fn delete(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        #[oai(name = "rule_id")] rule_id_raw: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+    ) -> Result<Reply<Deleted, RuleView>, Problem> {
+        let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        query.open(params::NONE).finish()?;
+        let expected = conditions.expected();
+        ctx.write(|uow, caller| {
+            Box::pin(async move { rule::delete(uow, caller, path, &expected).await })
+        })
+        .await?;
+        Ok(Reply::deleted())
+    }
+}
+
+fn rule_path(firewall: &RawId, policy: &RawId, rule: &RawId) -> Result<RulePath, Problem> {
+    let (firewall, policy) = policy_ids(firewall, policy)?;
+    Ok(RulePath { firewall, policy, rule: rule_id(rule)? })
+}

@@ -1,0 +1,130 @@
+//! The service itself: who asks, and is it well?
+
+use fireflow_domain::time::MICROS_PER_SECOND;
+use poem_openapi::{Object, OpenApi};
+use serde::Serialize;
+
+use super::Tag;
+use crate::app::App;
+use crate::auth::{Anyone, As, HealthCheck, Identity};
+use crate::params::{self, QueryString};
+use crate::problem::{Code, Problem};
+use crate::reply::{Answered, Reply};
+use std::sync::Arc;
+
+/// The operations on the service itself.
+#[derive(Debug)]
+pub struct Service {
+    /// What all requests share.
+    pub app: Arc<App>,
+}
+
+/// Who asks.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Whoami")]
+pub struct WhoamiView {
+    /// The token's subject.
+    pub subject: String,
+    /// The roles that FireFlow knows.
+    pub roles: Vec<String>,
+    /// The tenants whose firewalls can be seen; null: all.
+    pub tenants: Option<Vec<String>>,
+    /// When the token ends.
+    pub expires_at: String,
+}
+
+/// A status and no more.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "HealthStatus")]
+pub struct StatusView {
+    /// `ok`.
+    pub status: String,
+}
+
+/// How the service is.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Health")]
+pub struct HealthView {
+    /// `ok`, or `unavailable` where the database does not answer or lacks migrations.
+    pub status: String,
+    /// The program's version.
+    pub version: String,
+    /// `sqlite` or `postgres`.
+    pub database: String,
+    /// Whether the database answers and all migrations are applied.
+    pub is_ready: bool,
+    /// The most connections of the pool.
+    pub max_connections: u32,
+    /// How long the process has been running, in seconds.
+    pub uptime_s: i64,
+}
+
+#[OpenApi(tag = "Tag::Service")]
+impl Service {
+    /// Who am I?
+    ///
+    /// What the token says, as the service understands it.
+    #[oai(path = "/whoami/", method = "get", operation_id = "whoami")]
+    async fn whoami(
+        &self,
+        ctx: As<Anyone>,
+        identity: poem::web::Data<&Identity>,
+        query: QueryString,
+    ) -> Result<Reply<Answered, WhoamiView>, Problem> {
+        query.open(params::NONE).finish()?;
+        let actor = &ctx.caller.actor;
+        Reply::new(&WhoamiView {
+            subject: actor.subject.clone(),
+            roles: actor.roles.iter().map(ToString::to_string).collect(),
+            tenants: match &actor.visibility {
+                fireflow_domain::actor::Visibility::All => None,
+                fireflow_domain::actor::Visibility::Tenants(tenants) => {
+                    Some(tenants.iter().map(ToString::to_string).collect())
+                }
+            },
+            expires_at: identity.expires_at.to_string(),
+        })
+    }
+
+    /// Detailed health
+    #[oai(path = "/health/", method = "get", operation_id = "getHealth")]
+    async fn health(
+        &self,
+        ctx: As<HealthCheck>,
+        query: QueryString,
+    ) -> Result<Reply<Answered, HealthView>, Problem> {
+        query.open(params::NONE).finish()?;
+        let app = &ctx.app;
+        // That it is not ready is the answer here, not an error.
+        let is_ready = app.storage.is_ready().await.unwrap_or(false);
+        let uptime = ctx.caller.now.micros().saturating_sub(app.about.started_at.micros());
+        Reply::new(&HealthView {
+            status: if is_ready { "ok" } else { "unavailable" }.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            database: app.about.database.to_owned(),
+            is_ready,
+            max_connections: app.about.max_connections,
+            uptime_s: uptime.div_euclid(MICROS_PER_SECOND),
+        })
+    }
+
+    /// Does the process answer?
+    #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
+    async fn live(&self) -> Result<Reply<Answered, StatusView>, Problem> {
+        Reply::new(&StatusView { status: "ok".to_owned() })
+    }
+
+    /// Can it serve?
+    ///
+    /// The database answers, all migrations are applied, and the process is not shutting down.
+    #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
+    async fn ready(&self) -> Result<Reply<Answered, StatusView>, Problem> {
+        let is_stopping = self.app.is_stopping.load(std::sync::atomic::Ordering::Relaxed);
+        let is_ready = !is_stopping && self.app.storage.is_ready().await.unwrap_or(false);
+        if is_ready {
+            Reply::new(&StatusView { status: "ok".to_owned() })
+        } else {
+            Err(Problem::unavailable(Code::Unavailable, "not ready", 1))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What all requests share, and what one request does with it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fireflow_domain::actor::Caller;
+use fireflow_domain::error::Error;
+use fireflow_domain::store::{Mode, Storage, UnitOfWork};
+use fireflow_domain::time::{Clock, Instant};
+use futures_util::future::BoxFuture;
+
+use crate::auth::Authenticator;
+use crate::problem::Problem;
+
+/// The system's clock: the only place that asks for the time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        Instant::from_micros(micros).unwrap_or(Instant::EPOCH)
+    }
+}
+
+/// What all requests share.
+pub struct App {
+    /// Where things are kept.
+    pub storage: Arc<dyn Storage>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who asks.
+    pub authenticator: Authenticator,
+    /// The prefix of every path, without a slash at its end: empty, or `/fireflow`.
+    pub base_path: String,
+    /// What `/health/` tells beside readiness.
+    pub about: About,
+    /// Whether the process is shutting down: then it is not ready.
+    pub is_stopping: AtomicBool,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("base_path", &self.base_path).finish_non_exhaustive()
+    }
+}
+
+/// What is known of the process when it starts.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// `sqlite` or `postgres`.
+    pub database: &'static str,
+    /// The most connections of the pool.
+    pub max_connections: u32,
+    /// When the process started.
+    pub started_at: Instant,
+}
+
+/// One request of a caller who holds the role that the operation needs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// What all requests share.
+    pub app: Arc<App>,
+    /// Who asks, and when.
+    pub caller: Caller,
+}
+
+impl Context {
+    /// Reads in one statement, or in several that need not agree.
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn read<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.run(Mode::Autocommit, ask).await
+    }
+
+    /// Reads in several statements that see one state.
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn read_snapshot<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.run(Mode::Snapshot, ask).await
+    }
+
+    /// Writes: the only way to, and the only place that commits. All of the use case, its audit
+    /// event included, lasts when this returns; after an error nothing of it does.
+    ///
+    /// # Errors
+    /// The use case's, or the commit's.
+    pub async fn write<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.run(Mode::Write, ask).await
+    }
+
+    async fn run<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
+        match ask(&mut *uow, &self.caller).await {
+            Ok(value) => {
+                uow.commit().await.map_err(Error::from)?;
+                Ok(value)
+            }
+            Err(error) => {
+                // The answer is the error's; that the rollback failed is for the log.
+                if let Err(rollback) = uow.rollback().await {
+                    tracing::warn!(error = %fireflow_domain::error::ErrorChain(&rollback), "rollback failed");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A path of the API below the base path, for `Location`.
+    #[must_use]
+    pub fn path(&self, path: fmt::Arguments<'_>) -> String {
+        format!("{}{path}", self.app.base_path)
+    }
+}

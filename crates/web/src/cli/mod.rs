@@ -1,0 +1,215 @@
+//! The commands of the binary.
+
+mod healthcheck;
+mod jwt;
+mod migrate;
+mod secret;
+mod serve;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use fireflow_storage::{Database, DatabaseOptions, OpenError};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::SystemClock;
+use crate::auth::{Authenticator, TokenRules};
+use crate::settings::{self, Loaded, LogFormat, Settings, Sources};
+
+/// Firewalls, their filtering policies and ordered rules in one place.
+#[derive(Debug, Parser)]
+#[command(name = "fireflow", version, after_help = settings::help())]
+struct Cli {
+    /// Read settings from this file instead of fireflow.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API (the default).
+    #[command(after_help = settings::help())]
+    Serve,
+    /// Change the database's schema, or show where it stands.
+    Migrate {
+        #[command(subcommand)]
+        step: MigrateStep,
+    },
+    /// Print a token, and nothing else.
+    Jwt(JwtArgs),
+    /// Print the description of the API (OpenAPI 3.0, JSON).
+    Openapi,
+    /// Ask a running service whether it is ready: exit status 0 or 1.
+    Healthcheck,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum MigrateStep {
+    /// Apply all pending steps.
+    Up,
+    /// Undo the last steps; only where the database was made in `local`.
+    Down {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: u32,
+    },
+    /// Undo and apply all steps: everything is lost. Only where the database was made in `local`.
+    Reset,
+    /// Show every step, and whether it is applied.
+    Status,
+}
+
+#[derive(Debug, Args)]
+struct JwtArgs {
+    /// The token's subject.
+    #[arg(long)]
+    user: Option<String>,
+    /// Its roles, separated by commas: viewer, editor, admin, health_check.
+    #[arg(long, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// How long it lives: 30s, 5m, 24h, 30d.
+    #[arg(long)]
+    ttl: Option<String>,
+    /// The tenants whose firewalls it shows, separated by commas; left out: all.
+    #[arg(long, value_delimiter = ',')]
+    tenants: Option<Vec<String>>,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage or settings: exit status 2.
+    Usage(anyhow::Error),
+    /// Anything else: exit status 1.
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(why: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(why.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Runs the command that the arguments name. Exit status: 0, 1 for a failure, 2 for wrong usage or
+/// settings, with one line that says what is wrong.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let status = if error.use_stderr() { 2 } else { 0 };
+            // Nobody is left to tell where even this cannot be printed.
+            let _printed = error.print().is_ok();
+            return ExitCode::from(status);
+        }
+    };
+    let (status, error) = match execute(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (2, error),
+        Err(Failure::Other(error)) => (1, error),
+    };
+    let _printed = writeln!(std::io::stderr(), "fireflow: {error:#}").is_ok();
+    ExitCode::from(status)
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Openapi) {
+        return print(&serve::description()?);
+    }
+    let Loaded { settings, warnings } = load(cli.config)?;
+    log_to_stderr(&settings)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Serve => runtime.block_on(serve::serve(&settings)),
+        Command::Migrate { step } => runtime.block_on(migrate::migrate(&settings, step)),
+        Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
+        Command::Healthcheck => healthcheck::healthcheck(&settings),
+        Command::Openapi => Ok(()),
+    }
+}
+
+fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
+    let is_named = config.is_some();
+    let path = config.unwrap_or_else(|| PathBuf::from("fireflow.toml"));
+    let name = path.display().to_string();
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => Some((name, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => None,
+        Err(error) => return Err(Failure::usage(anyhow::anyhow!("{name}: {error}"))),
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let sources = Sources {
+        // What is not text cannot be one of our settings.
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        file,
+        is_terminal: std::io::stderr().is_terminal(),
+        processors: u32::try_from(processors).unwrap_or(u32::MAX),
+    };
+    settings::load(&sources).map_err(Failure::usage)
+}
+
+fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(Failure::usage)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match settings.log_format {
+        LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
+}
+
+/// Prints a line to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+async fn open(settings: &Settings) -> Result<Database, Failure> {
+    let options = DatabaseOptions {
+        url: settings.database_url.clone(),
+        max_connections: settings.max_connections,
+        acquire_timeout: settings.request_timeout,
+    };
+    Database::open(options).await.map_err(|error| match error {
+        OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. } => {
+            Failure::usage(error)
+        }
+        OpenError::Connect { .. } => Failure::Other(error.into()),
+    })
+}
+
+/// Checks tokens by the settings; in `local` with a secret of its own.
+fn authenticator(settings: &Settings) -> Result<Authenticator, Failure> {
+    let secrets = if settings.jwt_secrets.is_empty() {
+        vec![secret::local()?]
+    } else {
+        settings.jwt_secrets.iter().map(|secret| secret.reveal().to_vec()).collect()
+    };
+    let rules = TokenRules {
+        issuer: settings.jwt_issuer.clone(),
+        audience: settings.jwt_audience.clone(),
+        max_lifetime_s: settings
+            .jwt_max_lifetime
+            .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)),
+    };
+    Ok(Authenticator::new(secrets, rules))
+}
+
+fn clock() -> SystemClock {
+    SystemClock
+}

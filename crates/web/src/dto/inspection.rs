@@ -1,0 +1,425 @@
+//! Packets as they are asked for, and what became of them.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use fireflow_domain::engine::naive::Explanation;
+use fireflow_domain::error::{Place, Violation, Violations};
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::{Packet, PacketParts, Payload};
+use fireflow_domain::rule::Rule;
+use fireflow_domain::text::excerpt;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
+use poem_openapi::Object;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::read::Members;
+use super::view::{EndpointView, PortEntryView, RuleView};
+use crate::params::Query;
+
+/// The most packets of one request.
+pub const MAX_PACKETS: usize = 10_000;
+/// The most packets of one request that are explained.
+pub const MAX_EXPLAINED_PACKETS: usize = 100;
+
+/// A packet to be inspected.
+#[derive(Debug, Object)]
+#[oai(rename = "Packet", example)]
+pub struct PacketBody {
+    /// The source address.
+    pub source_address: String,
+    /// The source port; required where the protocol has ports, refused elsewhere.
+    #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
+    pub source_port: Option<u16>,
+    /// The destination address.
+    pub destination_address: String,
+    /// The destination port; required where the protocol has ports, refused elsewhere.
+    #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
+    pub destination_port: Option<u16>,
+    /// The protocol, by name or number; left out: tcp.
+    pub protocol: Option<String>,
+    /// The ICMP type; left out: echo request.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_type: Option<u8>,
+    /// The ICMP code; left out: 0.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_code: Option<u8>,
+    /// The packet's time, RFC 3339; left out: now.
+    pub at: Option<String>,
+}
+
+impl poem_openapi::types::Example for PacketBody {
+    fn example() -> Self {
+        Self {
+            source_address: "10.1.2.3".into(),
+            source_port: Some(40_000),
+            destination_address: "198.51.100.10".into(),
+            destination_port: Some(443),
+            protocol: Some("tcp".into()),
+            icmp_type: None,
+            icmp_code: None,
+            at: None,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    // The standard library's parser takes ASCII alone, and no zones, masks or white space.
+    text.parse().map_err(|_| {
+        format!("`{}` is not an IPv4 or IPv6 address such as `192.0.2.1`", excerpt(text))
+    })
+}
+
+/// Reads one packet from query parameters.
+///
+/// # Errors
+/// All that is wrong, by parameter.
+pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Violations> {
+    for name in ["source_address", "destination_address"] {
+        query.missing(name);
+    }
+    let source = query.parse("source_address", address);
+    let destination = query.parse("destination_address", address);
+    let protocol = query.parse("protocol", Protocol::parse);
+    let port = |query: &mut Query, name: &str| {
+        query.integer(name, 0, u16::MAX.into()).and_then(|it| u16::try_from(it).ok())
+    };
+    let byte = |query: &mut Query, name: &str| {
+        query.integer(name, 0, u8::MAX.into()).and_then(|it| u8::try_from(it).ok())
+    };
+    let source_port = port(&mut query, "source_port");
+    let destination_port = port(&mut query, "destination_port");
+    let icmp_type = byte(&mut query, "icmp_type");
+    let icmp_code = byte(&mut query, "icmp_code");
+    let at = query.parse("at", Instant::parse);
+    query.finish()?;
+    // What is missing was a fault above.
+    let (Some(source_address), Some(destination_address)) = (source, destination) else {
+        return Err(Violations::new());
+    };
+    let parts = PacketParts {
+        source_address,
+        destination_address,
+        protocol: protocol.unwrap_or(Protocol::TCP),
+        source_port,
+        destination_port,
+        icmp_type,
+        icmp_code,
+        at: at.unwrap_or(now),
+    };
+    Packet::new(parts).map_err(|violations| {
+        let mut named = Violations::new();
+        for violation in violations.items() {
+            let name = match &violation.place {
+                Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+                Place::Query(name) | Place::Header(name) => name.clone(),
+            };
+            named.push(Violation::query(name, violation.detail.clone()));
+        }
+        named
+    })
+}
+
+/// Reads an array of packets.
+pub fn packets(
+    value: Value,
+    now: Instant,
+    explains: bool,
+    violations: &mut Violations,
+) -> Option<Vec<Packet>> {
+    let Value::Array(items) = value else {
+        let detail = format!("must be an array of packets, not {}", super::json::kind(&value));
+        violations.push(Violation::body("", detail));
+        return None;
+    };
+    let (limit, why) = if explains {
+        (MAX_EXPLAINED_PACKETS, "with `explain`")
+    } else {
+        (MAX_PACKETS, "in one request")
+    };
+    if items.len() > limit {
+        let detail = format!("has {} packets; at most {limit} are taken {why}", items.len());
+        violations.push(Violation::body("", detail));
+        return None;
+    }
+    let packets: Vec<Packet> = items
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, item)| packet(item, &format!("/{index}"), now, violations))
+        .collect();
+    Some(packets)
+}
+
+fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
+    let mut faults = Violations::new();
+    let mut members = Members::open(value, at, &mut faults)?;
+    let source = members.text("source_address", address);
+    let source = members.required("source_address", source);
+    let destination = members.text("destination_address", address);
+    let destination = members.required("destination_address", destination);
+    let protocol = members.value("protocol", |value| match &value {
+        Value::String(word) => Protocol::parse(word).map_err(text),
+        Value::Number(_) => super::read::integer(&value, 0, u8::MAX.into())
+            .and_then(|number| Protocol::parse(&number.to_string()).map_err(text)),
+        other => Err(format!("must be a name or number, not {}", super::json::kind(other))),
+    });
+    let source_port = port(&mut members, "source_port");
+    let destination_port = port(&mut members, "destination_port");
+    let icmp_type = byte(&mut members, "icmp_type");
+    let icmp_code = byte(&mut members, "icmp_code");
+    let time = members.text("at", Instant::parse).nullable();
+    members.finish();
+    if !faults.is_empty() {
+        violations.extend(faults);
+        return None;
+    }
+    let parts = PacketParts {
+        source_address: source?,
+        destination_address: destination?,
+        protocol: protocol.nullable().unwrap_or(Protocol::TCP),
+        source_port,
+        destination_port,
+        icmp_type,
+        icmp_code,
+        at: time.unwrap_or(now),
+    };
+    Packet::new(parts).map_err(|faults| violations.extend_below(at, faults)).ok()
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn port(members: &mut Members<'_>, name: &'static str) -> Option<u16> {
+    members.integer(name, 0, u16::MAX.into()).nullable().and_then(|it| u16::try_from(it).ok())
+}
+
+fn byte(members: &mut Members<'_>, name: &'static str) -> Option<u8> {
+    members.integer(name, 0, u8::MAX.into()).nullable().and_then(|it| u8::try_from(it).ok())
+}
+
+/// A packet as it was understood.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "InspectedPacket")]
+pub struct PacketView {
+    /// The source address.
+    pub source_address: String,
+    /// The source port, where the protocol has ports.
+    pub source_port: Option<u16>,
+    /// The destination address.
+    pub destination_address: String,
+    /// The destination port, where the protocol has ports.
+    pub destination_port: Option<u16>,
+    /// The protocol, by its name where it has one.
+    pub protocol: String,
+    /// The ICMP type, with icmp and icmpv6.
+    pub icmp_type: Option<u8>,
+    /// The ICMP code, with icmp and icmpv6.
+    pub icmp_code: Option<u8>,
+    /// The packet's time.
+    pub at: String,
+}
+
+impl From<&Packet> for PacketView {
+    fn from(packet: &Packet) -> Self {
+        let (icmp_type, icmp_code) = match packet.payload() {
+            Payload::Icmp { icmp_type, icmp_code } => (Some(icmp_type), Some(icmp_code)),
+            Payload::Ports { .. } | Payload::Opaque => (None, None),
+        };
+        Self {
+            source_address: packet.source().to_string(),
+            source_port: packet.source_port(),
+            destination_address: packet.destination().to_string(),
+            destination_port: packet.destination_port(),
+            protocol: packet.protocol().to_string(),
+            icmp_type,
+            icmp_code,
+            at: packet.at().to_string(),
+        }
+    }
+}
+
+/// The policy that decided, as it was.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "InspectedPolicy")]
+pub struct PolicyStateView {
+    /// Identifies the policy.
+    pub id: i64,
+    /// Its revision.
+    pub revision: i64,
+}
+
+/// A rule in brief.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "RuleSummary")]
+pub struct RuleSummaryView {
+    /// Identifies the rule.
+    pub id: i64,
+    /// Its name.
+    pub name: Option<String>,
+    /// What is done with the packets that it matches.
+    pub action: String,
+    /// Its priority.
+    pub priority: i32,
+}
+
+impl From<&Rule> for RuleSummaryView {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            id: rule.id.get(),
+            name: rule.spec.name.as_ref().map(ToString::to_string),
+            action: rule.spec.action.to_string(),
+            priority: rule.spec.priority,
+        }
+    }
+}
+
+/// Which entries of the deciding rule hold the packet.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "MatchedEntries")]
+pub struct MatchedView {
+    /// The index in `sources`.
+    pub source_index: u64,
+    /// That source.
+    pub source: EndpointView,
+    /// The index in `destinations`.
+    pub destination_index: u64,
+    /// That destination.
+    pub destination: EndpointView,
+    /// The index in `ports`, where those decide.
+    pub port_index: Option<u64>,
+    /// That port entry.
+    pub port: Option<PortEntryView>,
+}
+
+/// An earlier rule, and which of its conditions the packet does not meet.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "FailedRule")]
+pub struct FailedRuleView {
+    /// The rule.
+    pub rule: RuleSummaryView,
+    /// `protocol`, `source`, `destination`, `icmp`, or the state in which the rule takes no part:
+    /// `disabled`, `expired`, `scheduled`.
+    pub failed: Vec<String>,
+}
+
+/// Why a packet meets its verdict.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Explanation")]
+pub struct ExplanationView {
+    /// Which entries of the deciding rule hold the packet.
+    pub matched: Option<MatchedView>,
+    /// The rules before the deciding one, at most the 100 nearest, in order.
+    pub earlier: Vec<FailedRuleView>,
+    /// How many rules stand before it.
+    pub earlier_count: u64,
+    /// Later rules that would have matched, at most the 100 nearest, in order.
+    pub later: Vec<RuleSummaryView>,
+    /// How many later rules would have matched.
+    pub later_count: u64,
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+impl ExplanationView {
+    fn new(inspected: &InspectedPolicy, explanation: &Explanation) -> Self {
+        let rule = |index: usize| inspected.rules.get(index);
+        let matched = explanation.active.and_then(rule).zip(explanation.matched.as_ref());
+        Self {
+            matched: matched.and_then(|(rule, entries)| {
+                let (source, destination) = (entries.source, entries.destination);
+                Some(MatchedView {
+                    source_index: wide(source),
+                    source: rule.spec.sources.get(source)?.into(),
+                    destination_index: wide(destination),
+                    destination: rule.spec.destinations.get(destination)?.into(),
+                    port_index: entries.port.map(wide),
+                    port: entries.port.and_then(|port| rule.spec.ports.get(port)).map(Into::into),
+                })
+            }),
+            earlier: explanation
+                .before
+                .iter()
+                .filter_map(|(index, failed)| {
+                    Some(FailedRuleView {
+                        rule: rule(*index)?.into(),
+                        failed: failed.iter().map(|it| it.as_str().to_owned()).collect(),
+                    })
+                })
+                .collect(),
+            earlier_count: wide(explanation.before_count),
+            later: explanation
+                .later
+                .iter()
+                .filter_map(|index| rule(*index))
+                .map(Into::into)
+                .collect(),
+            later_count: wide(explanation.later_count),
+        }
+    }
+}
+
+macro_rules! inspections {
+    ($($(#[$doc:meta])* $name:ident, $schema:literal, $rule:ty;)+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Object, Serialize)]
+            #[oai(rename = $schema)]
+            pub struct $name {
+                /// What is done with the packet: `ALLOW`, `DENY` or `REJECT`.
+                pub action: String,
+                /// Whether it passes.
+                pub permitted: bool,
+                /// `rule` where a rule decides, `default` where none matches.
+                pub reason: String,
+                /// The rule that decides.
+                pub active_rule: Option<$rule>,
+                /// The packet as it was understood.
+                pub packet: PacketView,
+                /// The policy as it was.
+                pub policy: PolicyStateView,
+                /// Why; with `explain=true`.
+                #[oai(skip_serializing_if_is_none)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub explanation: Option<ExplanationView>,
+            }
+
+            impl $name {
+                /// Inspects a packet.
+                pub fn new(
+                    inspected: &InspectedPolicy,
+                    packet: &Packet,
+                    explains: bool,
+                    view: impl FnOnce(&Rule) -> $rule,
+                ) -> Self {
+                    let verdict = inspected.verdict(packet);
+                    let explanation = explains
+                        .then(|| ExplanationView::new(inspected, &inspected.explain(packet)));
+                    Self {
+                        action: verdict.action.to_string(),
+                        permitted: verdict.action.permits(),
+                        reason: if verdict.rule.is_some() { "rule" } else { "default" }.to_owned(),
+                        active_rule: verdict.rule.map(view),
+                        packet: packet.into(),
+                        policy: PolicyStateView {
+                            id: inspected.policy.id.get(),
+                            revision: inspected.policy.revision.0,
+                        },
+                        explanation,
+                    }
+                }
+            }
+        )+
+    };
+}
+
+inspections! {
+    /// What happens to a packet.
+    InspectionView, "Inspection", RuleView;
+    /// What happens to one of many packets.
+    InspectionItemView, "InspectionItem", RuleSummaryView;
+}

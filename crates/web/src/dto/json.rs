@@ -1,0 +1,195 @@
+//! JSON, read strictly: no member twice, no depth beyond what any body needs.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// The deepest nesting that is read.
+pub const MAX_DEPTH: u8 = 32;
+
+/// Reads one JSON value and nothing behind it.
+///
+/// # Errors
+/// Where it is not JSON, has a member twice, or is nested too deeply; says where.
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth: 0 }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: u8,
+}
+
+impl Strict {
+    fn below<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth < MAX_DEPTH {
+            Ok(Self { depth: self.depth + 1 })
+        } else {
+            Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")))
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(below)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(below)?;
+            if map.contains_key(&name) {
+                let name = fireflow_domain::text::excerpt(&name);
+                return Err(A::Error::custom(format!("the member `{name}` stands there twice")));
+            }
+            map.insert(name, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// What a value is, for messages.
+#[must_use]
+pub const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The known word that a misspelt one is nearest to, where it is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const MAX_CHARS: usize = 64;
+    if word.chars().count() > MAX_CHARS {
+        return None;
+    }
+    let near_enough = word.chars().count() / 3 + 1;
+    known
+        .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
+        .filter(|(distance, _)| *distance <= near_enough)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, left) in left.chars().enumerate() {
+        let mut diagonal = index;
+        let mut before = index + 1;
+        let mut next = vec![before];
+        for (above, right) in row.iter().skip(1).zip(&right) {
+            let replaced = diagonal + usize::from(left != *right);
+            before = replaced.min(above + 1).min(before + 1);
+            diagonal = *above;
+            next.push(before);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_strictly() {
+        assert_eq!(parse(br#"{"a": [1, -2, 1.5, "x", null, true]}"#).unwrap()["a"][1], -2);
+        let deep = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(parse(&deep(32)).is_ok());
+        let bad: &[&[u8]] = &[
+            b"",
+            b"{",
+            b"{} {}",
+            b"nul",
+            b"{'a': 1}",
+            b"{\"a\": 01}",
+            b"[1,]",
+            b"NaN",
+            b"1e999",
+            b"\"\xff\"",
+            b"\"\\ud800\"",
+            b"\xef\xbb\xbf{}",
+            br#"{"a": 1, "a": 2}"#,
+            br#"{"b": {"a": 1, "\u0061": 2}}"#,
+        ];
+        for text in bad {
+            assert!(parse(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+        assert!(parse(&deep(33)).is_err());
+        assert!(parse(&deep(100_000)).is_err(), "and the stack holds");
+        assert!(parse(br#"{"a": 1, "a": 2}"#).unwrap_err().to_string().contains("`a`"));
+    }
+
+    #[test]
+    fn misspelt_words_are_told_the_nearest() {
+        let known = ["protocols", "sources", "ports", "enabled"];
+        let nearest = |word| nearest(word, known.into_iter());
+        assert_eq!(nearest("protocl"), Some("protocols"));
+        assert_eq!(nearest("Sources"), Some("sources"));
+        assert_eq!(nearest("port"), Some("ports"));
+        assert_eq!(nearest("negate_sources"), None);
+        assert_eq!(nearest(&"x".repeat(1_000)), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! What goes over the wire: bodies that are read, views that are written. Neither is a type of the
+//! domain, so that the one can change without the other.
+
+pub mod body;
+pub mod firewall;
+pub mod inspection;
+pub mod json;
+pub mod policy;
+pub mod read;
+pub mod rule;
+pub mod view;

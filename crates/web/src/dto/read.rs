@@ -1,0 +1,342 @@
+//! Reads JSON objects member by member, and collects all that is wrong with them, each with its
+//! pointer. What was not asked for is refused: nothing is dropped in silence.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::labels::{Labels, LabelsPatch, escape_pointer};
+use fireflow_domain::patch::Patch;
+use fireflow_domain::text::excerpt;
+use serde_json::{Map, Value};
+
+use super::json::{kind, nearest};
+
+/// What an object says of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given<T> {
+    /// Nothing.
+    Absent,
+    /// `null`.
+    Null,
+    /// A value.
+    Is(T),
+    /// Something wrong, which has been noted.
+    Bad,
+}
+
+impl<T> Given<T> {
+    /// The value turned into another.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
+        match self {
+            Self::Absent => Given::Absent,
+            Self::Null => Given::Null,
+            Self::Is(value) => Given::Is(change(value)),
+            Self::Bad => Given::Bad,
+        }
+    }
+
+    /// As a change of a member that can be null.
+    pub fn nullable_patch(self) -> Patch<Option<T>> {
+        match self {
+            Self::Absent | Self::Bad => Patch::Keep,
+            Self::Null => Patch::Set(None),
+            Self::Is(value) => Patch::Set(Some(value)),
+        }
+    }
+
+    /// The value of a member that can be null.
+    pub fn nullable(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Absent | Self::Null | Self::Bad => None,
+        }
+    }
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+pub struct Members<'v> {
+    members: Map<String, Value>,
+    at: String,
+    known: Vec<&'static str>,
+    violations: &'v mut Violations,
+}
+
+impl<'v> Members<'v> {
+    /// Begins to read a value as an object; notes where it is none.
+    pub fn open(value: Value, at: &str, violations: &'v mut Violations) -> Option<Self> {
+        match value {
+            Value::Object(members) => {
+                Some(Self { members, at: at.to_owned(), known: Vec::new(), violations })
+            }
+            other => {
+                let detail = format!("must be an object, not {}", kind(&other));
+                violations.push(Violation::body(at, detail));
+                None
+            }
+        }
+    }
+
+    fn pointer(&self, name: &str) -> String {
+        format!("{}/{}", self.at, escape_pointer(name))
+    }
+
+    /// Notes a fault of a member.
+    pub fn fault(&mut self, name: &str, detail: impl Into<String>) {
+        let pointer = self.pointer(name);
+        self.violations.push(Violation::body(pointer, detail));
+    }
+
+    /// Notes a fault of the object as a whole.
+    pub fn fault_of_all(&mut self, detail: &str) {
+        self.violations.push(Violation::body(self.at.clone(), detail));
+    }
+
+    fn take(&mut self, name: &'static str) -> Given<Value> {
+        self.known.push(name);
+        match self.members.remove(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => Given::Is(value),
+        }
+    }
+
+    fn wrong<T>(&mut self, name: &str, detail: impl Into<String>) -> Given<T> {
+        self.fault(name, detail);
+        Given::Bad
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Given<T> {
+        match self.take(name) {
+            Given::Absent => Given::Absent,
+            Given::Null => Given::Null,
+            Given::Bad => Given::Bad,
+            Given::Is(value) => match read(value) {
+                Ok(value) => Given::Is(value),
+                Err(detail) => self.wrong(name, detail),
+            },
+        }
+    }
+
+    /// A string, read by the domain. Numbers and booleans are no strings.
+    pub fn text<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Given<T> {
+        self.read(name, |value| match value {
+            Value::String(text) => parse(&text).map_err(|error| error.to_string()),
+            other => Err(format!("must be a string, not {}", kind(&other))),
+        })
+    }
+
+    /// An integer within bounds. `1.0` is none.
+    pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Given<i64> {
+        self.read(name, |value| integer(&value, min, max))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, name: &'static str) -> Given<bool> {
+        self.read(name, |value| match value {
+            Value::Bool(value) => Ok(value),
+            other => Err(format!("must be true or false, not {}", kind(&other))),
+        })
+    }
+
+    /// A value that is read by a function of its own.
+    pub fn value<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Given<T> {
+        self.read(name, read)
+    }
+
+    /// An array; every item is read, with its own pointer.
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        mut read: impl FnMut(Value, &str, &mut Violations) -> Option<T>,
+    ) -> Given<Vec<T>> {
+        let items = match self.take(name) {
+            Given::Absent => return Given::Absent,
+            Given::Null => return Given::Null,
+            Given::Bad => return Given::Bad,
+            Given::Is(Value::Array(items)) => items,
+            Given::Is(other) => {
+                let detail = format!("must be an array, not {}", kind(&other));
+                return self.wrong(name, detail);
+            }
+        };
+        if items.len() > max {
+            let detail = format!("has {} entries; at most {max} are allowed", items.len());
+            return self.wrong(name, detail);
+        }
+        let at = self.pointer(name);
+        let count = items.len();
+        let read: Vec<T> = items
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, item)| read(item, &format!("{at}/{index}"), self.violations))
+            .collect();
+        if read.len() == count { Given::Is(read) } else { Given::Bad }
+    }
+
+    fn label_map(&mut self, allows_null: bool) -> Given<BTreeMap<String, Option<String>>> {
+        let name = "labels";
+        let members = match self.take(name) {
+            Given::Absent => return Given::Absent,
+            Given::Null => return Given::Null,
+            Given::Bad => return Given::Bad,
+            Given::Is(Value::Object(members)) => members,
+            Given::Is(other) => {
+                let detail = format!("must be an object, not {}", kind(&other));
+                return self.wrong(name, detail);
+            }
+        };
+        let at = self.pointer(name);
+        let mut map = BTreeMap::new();
+        let mut is_good = true;
+        for (key, value) in members {
+            let value = match value {
+                Value::String(text) => Some(text),
+                Value::Null if allows_null => None,
+                other => {
+                    let detail = format!("must be a string, not {}", kind(&other));
+                    let pointer = format!("{at}/{}", escape_pointer(&key));
+                    self.violations.push(Violation::body(pointer, detail));
+                    is_good = false;
+                    continue;
+                }
+            };
+            map.insert(key, value);
+        }
+        if is_good { Given::Is(map) } else { Given::Bad }
+    }
+
+    /// `labels` of something new.
+    pub fn labels(&mut self) -> Labels {
+        let given = self.label_map(false);
+        let map = self.or("labels", given, BTreeMap::new());
+        let map = map.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        match Labels::new(map) {
+            Ok(labels) => labels,
+            Err(violations) => {
+                let at = self.pointer("labels");
+                self.violations.extend_below(&at, violations);
+                Labels::default()
+            }
+        }
+    }
+
+    /// `labels` of a change: each key is set, or removed by `null`; `null` as a whole removes all.
+    pub fn labels_patch(&mut self) -> LabelsPatch {
+        match self.label_map(true) {
+            Given::Absent | Given::Bad => LabelsPatch::default(),
+            Given::Null => LabelsPatch::Clear,
+            Given::Is(map) => LabelsPatch::Merge(map),
+        }
+    }
+
+    /// The value of a member that must be there.
+    pub fn required<T>(&mut self, name: &str, given: Given<T>) -> Option<T> {
+        match given {
+            Given::Is(value) => Some(value),
+            Given::Bad => None,
+            Given::Absent => {
+                self.fault(name, "is required");
+                None
+            }
+            Given::Null => {
+                self.fault(name, "is required and must not be null");
+                None
+            }
+        }
+    }
+
+    /// The value of a member, or its default; null is no value of it.
+    pub fn or<T>(&mut self, name: &str, given: Given<T>, default: T) -> T {
+        match given {
+            Given::Is(value) => value,
+            Given::Absent | Given::Bad => default,
+            Given::Null => {
+                self.fault(name, "must not be null; leave it out");
+                default
+            }
+        }
+    }
+
+    /// The change of a member; null is no value of it.
+    pub fn patch<T>(&mut self, name: &str, given: Given<T>) -> Patch<T> {
+        match given {
+            Given::Is(value) => Patch::Set(value),
+            Given::Absent | Given::Bad => Patch::Keep,
+            Given::Null => {
+                self.fault(name, "must not be null; leave it out to keep it");
+                Patch::Keep
+            }
+        }
+    }
+
+    /// Members that an answer has and nobody writes: they are taken, so that what was read can be
+    /// sent again.
+    pub fn read_only(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
+    /// A read-only id: where it is there, it must be the one of the path.
+    pub fn same_id(&mut self, name: &'static str, id: Option<i64>) {
+        match (self.take(name), id) {
+            (Given::Is(value), Some(id)) if value != id => {
+                self.fault(name, format!("contradicts the path, which says {id}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A read-only parent `{"id": …}`: where it is there, it must be the one of the path.
+    pub fn same_parent(&mut self, name: &'static str, id: i64) {
+        if let Given::Is(value) = self.take(name) {
+            let given = value.get("id").unwrap_or(&value);
+            if *given != id {
+                self.fault(name, format!("contradicts the path, which says id={id}"));
+            }
+        }
+    }
+
+    /// Notes every member that nobody asked for, with the nearest that is known.
+    pub fn finish(mut self) {
+        let unknown = std::mem::take(&mut self.members);
+        for name in unknown.keys() {
+            let detail = match nearest(name, self.known.iter().copied()) {
+                Some(meant) => format!("is not a known member; did you mean `{meant}`?"),
+                None => "is not a known member".to_owned(),
+            };
+            // A name can be as long as the body: what is shown of it is cut.
+            let pointer = format!("{}/{}", self.at, escape_pointer(&excerpt(name)));
+            self.violations.push(Violation::body(pointer, detail));
+        }
+    }
+}
+
+/// An integer within bounds.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn integer(value: &Value, min: i64, max: i64) -> Result<i64, String> {
+    let Value::Number(number) = value else {
+        return Err(format!("must be an integer, not {}", kind(value)));
+    };
+    number
+        .as_i64()
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("must be an integer from {min} to {max}"))
+}

@@ -1,0 +1,419 @@
+//! Bodies of rules.
+
+use std::collections::BTreeMap;
+
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::ids::{PolicyId, RuleId};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::rule::{
+    Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, RulePatch, RuleSpec,
+};
+use fireflow_domain::text::{Description, Name, Reference, excerpt};
+use fireflow_domain::time::Instant;
+use poem_openapi::{Enum, Object};
+use serde_json::Value;
+
+use super::json::kind;
+use super::read::{Given, Members, integer};
+use super::view::{EndpointView, PortEntryView, PortValue};
+
+const READ_ONLY: &[&str] = &[
+    "position",
+    "state",
+    "warnings",
+    "revision",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "updated_by",
+];
+
+/// What is done with a packet; in any case on input.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "Action", rename_all = "UPPERCASE")]
+pub enum ActionWord {
+    /// It passes.
+    Allow,
+    /// It is dropped in silence.
+    Deny,
+    /// It is dropped, and its sender is told.
+    Reject,
+}
+
+/// A rule to be created.
+#[derive(Debug, Object)]
+#[oai(rename = "NewFirewallRule", example)]
+pub struct RuleBody {
+    /// Unique in its policy, where there is one; trimmed, 1 to 255 characters.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub name: Option<String>,
+    /// What is done with the packets that it matches.
+    pub action: ActionWord,
+    /// Lower is examined first, equal ones in order of id.
+    pub priority: i32,
+    /// `tcp`, `udp`, `udplite`, `sctp`, `dccp`, `icmp`, `icmpv6`, `gre`, `esp`, `ah`, or a number
+    /// from 0 to 255; empty or left out: any.
+    #[oai(validator(max_items = 16))]
+    pub protocols: Option<Vec<String>>,
+    /// Short for `protocols` with one entry, or `any`.
+    pub protocol: Option<String>,
+    /// The ICMP type; needs exactly one protocol, `icmp` or `icmpv6`.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_type: Option<u8>,
+    /// The ICMP code; needs a type.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_code: Option<u8>,
+    /// Alternatives for the source.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    pub sources: Vec<EndpointView>,
+    /// Alternatives for the destination.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    pub destinations: Vec<EndpointView>,
+    /// Destination ports where a destination names none of its own; empty: every port.
+    #[oai(validator(max_items = 1000))]
+    pub ports: Option<Vec<PortEntryView>>,
+    /// Whether it takes part; left out: true.
+    pub enabled: Option<bool>,
+    /// Whether matches are to be logged; left out: false.
+    pub log: Option<bool>,
+    /// The first instant at which it holds, RFC 3339.
+    pub starts_at: Option<String>,
+    /// The first instant at which it no longer holds, RFC 3339.
+    pub expires_at: Option<String>,
+    /// Free text.
+    #[oai(validator(max_length = 4096))]
+    pub description: Option<String>,
+    /// Ticket or change number.
+    #[oai(validator(max_length = 255))]
+    pub reference: Option<String>,
+    /// Labels: keys of a-z, 0-9, `.`, `_`, `/`, `-`.
+    #[oai(validator(max_properties = 64))]
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl poem_openapi::types::Example for RuleBody {
+    fn example() -> Self {
+        let entry = |address: &str, port| EndpointView { address: address.into(), port };
+        Self {
+            name: Some("web-in".into()),
+            action: ActionWord::Allow,
+            priority: 100,
+            protocols: Some(vec!["tcp".into()]),
+            protocol: None,
+            icmp_type: None,
+            icmp_code: None,
+            sources: vec![
+                entry("10.0.0.0/8", None),
+                entry("192.0.2.1-192.0.2.9", Some(PortValue::Range("1024-65535".into()))),
+            ],
+            destinations: vec![
+                entry("198.51.100.10", None),
+                entry("198.51.100.11", Some(PortValue::Number(8443))),
+            ],
+            ports: Some(vec![PortEntryView { number: Some(443), ..PortEntryView::default() }]),
+            enabled: None,
+            log: None,
+            starts_at: None,
+            expires_at: None,
+            description: None,
+            reference: Some("CHG-1042".into()),
+            labels: None,
+        }
+    }
+}
+
+/// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole, a label
+/// set to null goes.
+#[derive(Debug, Object)]
+#[oai(rename = "FirewallRulePatch", example)]
+pub struct RulePatchBody {
+    /// Unique in its policy; null: none.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub name: Option<String>,
+    /// What is done with the packets that it matches.
+    pub action: Option<ActionWord>,
+    /// Lower is examined first, equal ones in order of id.
+    pub priority: Option<i32>,
+    /// By name or number; empty: any.
+    #[oai(validator(max_items = 16))]
+    pub protocols: Option<Vec<String>>,
+    /// Short for `protocols` with one entry, or `any`.
+    pub protocol: Option<String>,
+    /// The ICMP type; null: none.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_type: Option<u8>,
+    /// The ICMP code; null: none.
+    #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
+    pub icmp_code: Option<u8>,
+    /// Alternatives for the source.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    pub sources: Option<Vec<EndpointView>>,
+    /// Alternatives for the destination.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    pub destinations: Option<Vec<EndpointView>>,
+    /// Destination ports where a destination names none of its own; empty: every port.
+    #[oai(validator(max_items = 1000))]
+    pub ports: Option<Vec<PortEntryView>>,
+    /// Whether it takes part.
+    pub enabled: Option<bool>,
+    /// Whether matches are to be logged.
+    pub log: Option<bool>,
+    /// The first instant at which it holds; null: always.
+    pub starts_at: Option<String>,
+    /// The first instant at which it no longer holds; null: never.
+    pub expires_at: Option<String>,
+    /// Free text.
+    #[oai(validator(max_length = 4096))]
+    pub description: Option<String>,
+    /// Ticket or change number.
+    #[oai(validator(max_length = 255))]
+    pub reference: Option<String>,
+    /// Labels: keys of a-z, 0-9, `.`, `_`, `/`, `-`.
+    pub labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+impl poem_openapi::types::Example for RulePatchBody {
+    fn example() -> Self {
+        Self {
+            name: None,
+            action: None,
+            priority: Some(90),
+            protocols: None,
+            protocol: None,
+            icmp_type: None,
+            icmp_code: None,
+            sources: None,
+            destinations: None,
+            ports: None,
+            enabled: Some(false),
+            log: None,
+            starts_at: None,
+            expires_at: None,
+            description: None,
+            reference: None,
+            labels: None,
+        }
+    }
+}
+
+/// Reads the word of an action.
+///
+/// # Errors
+/// Says what there is.
+pub fn action(word: &str) -> Result<Action, String> {
+    Action::parse(word)
+        .ok_or_else(|| format!("`{}` is not an action; use ALLOW, DENY or REJECT", excerpt(word)))
+}
+
+/// What a body says of a rule, before it is known whether it is new.
+struct Fields {
+    name: Given<Name>,
+    action: Given<Action>,
+    priority: Given<i32>,
+    protocols: Given<Vec<Protocol>>,
+    icmp_type: Given<u8>,
+    icmp_code: Given<u8>,
+    sources: Given<Vec<Endpoint>>,
+    destinations: Given<Vec<Endpoint>>,
+    ports: Given<Vec<PortRange>>,
+    enabled: Given<bool>,
+    log: Given<bool>,
+    starts_at: Given<Instant>,
+    expires_at: Given<Instant>,
+    description: Given<Description>,
+    reference: Given<Reference>,
+}
+
+fn fields(members: &mut Members<'_>, policy: PolicyId, id: Option<RuleId>) -> Fields {
+    let priority = members.integer("priority", i32::MIN.into(), i32::MAX.into());
+    let fields = Fields {
+        name: members.text("name", Name::parse),
+        action: members.text("action", action),
+        // The bounds were checked.
+        priority: priority.map(|number| i32::try_from(number).unwrap_or_default()),
+        protocols: protocols(members),
+        icmp_type: byte(members, "icmp_type"),
+        icmp_code: byte(members, "icmp_code"),
+        sources: members.list("sources", MAX_ENDPOINTS, endpoint),
+        destinations: members.list("destinations", MAX_ENDPOINTS, endpoint),
+        ports: members.list("ports", MAX_PORTS, port_entry),
+        enabled: members.boolean("enabled"),
+        log: members.boolean("log"),
+        starts_at: members.text("starts_at", Instant::parse),
+        expires_at: members.text("expires_at", Instant::parse),
+        description: members.text("description", Description::parse),
+        reference: members.text("reference", Reference::parse),
+    };
+    members.same_id("id", id.map(RuleId::get));
+    members.same_parent("filtering_policy", policy.get());
+    members.read_only(READ_ONLY);
+    fields
+}
+
+fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
+    members.integer(name, 0, u8::MAX.into()).map(|number| u8::try_from(number).unwrap_or_default())
+}
+
+/// `protocols`, or `protocol` for one of them.
+fn protocols(members: &mut Members<'_>) -> Given<Vec<Protocol>> {
+    let many =
+        members.list("protocols", MAX_PROTOCOLS, |value, at, violations| match protocol(&value) {
+            Ok(protocol) => Some(protocol),
+            Err(detail) => {
+                violations.push(Violation::body(at, detail));
+                None
+            }
+        });
+    let one = members.value("protocol", |value| match value.as_str() {
+        Some(word) if word.eq_ignore_ascii_case("any") => Ok(Vec::new()),
+        _ => protocol(&value).map(|protocol| vec![protocol]),
+    });
+    match (many, one) {
+        (many, Given::Absent) => many,
+        (Given::Absent, one) => one,
+        _ => {
+            members.fault("protocol", "stands beside `protocols`; use one of them");
+            Given::Bad
+        }
+    }
+}
+
+/// A protocol by name or number.
+fn protocol(value: &Value) -> Result<Protocol, String> {
+    match value {
+        Value::String(word) => Protocol::parse(word).map_err(|error| error.to_string()),
+        Value::Number(_) => {
+            let number = integer(value, 0, u8::MAX.into())?;
+            Protocol::parse(&number.to_string()).map_err(|error| error.to_string())
+        }
+        other => Err(format!("must be a protocol's name or number, not {}", kind(other))),
+    }
+}
+
+fn endpoint(value: Value, at: &str, violations: &mut Violations) -> Option<Endpoint> {
+    let mut members = Members::open(value, at, violations)?;
+    let address = members.text("address", AddressRange::parse);
+    let address = members.required("address", address);
+    let port = members.value("port", |value| match &value {
+        Value::String(text) => PortRange::parse(text).map_err(|error| error.to_string()),
+        Value::Number(_) => single_port(&value),
+        other => Err(format!("must be a port number or a range as text, not {}", kind(other))),
+    });
+    members.finish();
+    let is_good = port != Given::Bad;
+    is_good.then_some(Endpoint { address: address?, port: port.nullable() })
+}
+
+fn single_port(value: &Value) -> Result<PortRange, String> {
+    let number = integer(value, 0, u16::MAX.into())?;
+    u16::try_from(number).map(PortRange::single).map_err(|error| error.to_string())
+}
+
+/// `{"number": 443}` or `{"from": 8000, "to": 8100}`.
+fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<PortRange> {
+    let mut members = Members::open(value, at, violations)?;
+    let mut port = |name| {
+        members.integer(name, 0, u16::MAX.into()).map(|it| u16::try_from(it).unwrap_or_default())
+    };
+    let given = (port("number"), port("from"), port("to"));
+    let range = match given {
+        (Given::Bad, _, _) | (_, Given::Bad, _) | (_, _, Given::Bad) => None,
+        (Given::Is(number), Given::Absent | Given::Null, Given::Absent | Given::Null) => {
+            Some(PortRange::single(number))
+        }
+        (Given::Absent | Given::Null, Given::Is(from), Given::Is(to)) => {
+            match PortRange::new(from, to) {
+                Ok(range) => Some(range),
+                Err(error) => {
+                    members.fault("to", error.to_string());
+                    None
+                }
+            }
+        }
+        _ => {
+            let detail = "must be either {\"number\": …} or {\"from\": …, \"to\": …}";
+            members.fault_of_all(detail);
+            None
+        }
+    };
+    members.finish();
+    range
+}
+
+/// Reads a rule to be created.
+pub fn new_rule(value: Value, policy: PolicyId, violations: &mut Violations) -> Option<RuleSpec> {
+    let mut members = Members::open(value, "", violations)?;
+    let given = fields(&mut members, policy, None);
+    let labels = members.labels();
+    let action = members.required("action", given.action);
+    let priority = members.required("priority", given.priority);
+    let sources = members.required("sources", given.sources);
+    let destinations = members.required("destinations", given.destinations);
+    let protocols = members.or("protocols", given.protocols, Vec::new());
+    let ports = members.or("ports", given.ports, Vec::new());
+    let enabled = members.or("enabled", given.enabled, true);
+    let log = members.or("log", given.log, false);
+    let description = members.or("description", given.description, Description::default());
+    let reference = members.or("reference", given.reference, Reference::default());
+    members.finish();
+    // The whole is judged only where its parts are right, or its faults would be those of gaps.
+    if !violations.is_empty() {
+        return None;
+    }
+    let parts = RuleParts {
+        name: given.name.nullable(),
+        action: action?,
+        priority: priority?,
+        protocols,
+        icmp_type: given.icmp_type.nullable(),
+        icmp_code: given.icmp_code.nullable(),
+        sources: sources?,
+        destinations: destinations?,
+        ports,
+        enabled,
+        log,
+        starts_at: given.starts_at.nullable(),
+        expires_at: given.expires_at.nullable(),
+        description,
+        reference,
+        labels,
+    };
+    match RuleSpec::new(parts) {
+        Ok(spec) => Some(spec),
+        Err(faults) => {
+            violations.extend(faults);
+            None
+        }
+    }
+}
+
+/// Reads a change of a rule.
+pub fn rule_patch(
+    value: Value,
+    policy: PolicyId,
+    id: RuleId,
+    violations: &mut Violations,
+) -> Option<RulePatch> {
+    let mut members = Members::open(value, "", violations)?;
+    let given = fields(&mut members, policy, Some(id));
+    let patch = RulePatch {
+        name: given.name.nullable_patch(),
+        action: members.patch("action", given.action),
+        priority: members.patch("priority", given.priority),
+        protocols: members.patch("protocols", given.protocols),
+        icmp_type: given.icmp_type.nullable_patch(),
+        icmp_code: given.icmp_code.nullable_patch(),
+        sources: members.patch("sources", given.sources),
+        destinations: members.patch("destinations", given.destinations),
+        ports: members.patch("ports", given.ports),
+        enabled: members.patch("enabled", given.enabled),
+        log: members.patch("log", given.log),
+        starts_at: given.starts_at.nullable_patch(),
+        expires_at: given.expires_at.nullable_patch(),
+        description: members.patch("description", given.description),
+        reference: members.patch("reference", given.reference),
+        labels: members.labels_patch(),
+    };
+    members.finish();
+    Some(patch)
+}

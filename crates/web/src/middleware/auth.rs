@@ -1,0 +1,104 @@
+//! Who asks: checked before anything else of a request is looked at.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fireflow_domain::actor::Caller;
+use fireflow_domain::error::{Error, Violation};
+use poem::http::HeaderMap;
+use poem::{Endpoint, Request};
+
+use super::envelope::{RequestId, Who};
+use crate::app::{App, Context};
+use crate::problem::Problem;
+
+/// The longest reason of a change, in characters.
+const MAX_REASON_CHARS: usize = 1_000;
+
+/// Whether a path is open to everybody: the description, and the probes.
+fn is_open(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    path == "/docs"
+        || path.starts_with("/docs/")
+        || path == "/health/live"
+        || path == "/health/ready"
+}
+
+/// Checks the token, and hands on who asks. Without one nothing of what exists is told: neither
+/// 404, 405, 413 nor 422.
+///
+/// # Errors
+/// 401 or 403, else those of the inner endpoint.
+pub async fn authenticate<E: Endpoint>(
+    app: Arc<App>,
+    next: Arc<E>,
+    mut request: Request,
+) -> poem::Result<E::Output> {
+    if !is_open(request.uri().path()) {
+        let now = app.clock.now();
+        let identity =
+            app.authenticator.authenticate(request.headers(), now).map_err(Problem::from)?;
+        let reason = reason(request.headers()).map_err(Problem::from)?;
+        let request_id =
+            request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let caller = Caller {
+            actor: identity.actor.clone(),
+            now,
+            request_id,
+            client_address: client_address(&request),
+            reason,
+        };
+        let context = Context { app, caller };
+        if let Some(who) = request.extensions().get::<Who>() {
+            who.note(&context);
+        }
+        request.extensions_mut().insert(identity);
+        request.extensions_mut().insert(context);
+    }
+    next.call(request).await
+}
+
+/// The client's address without its port.
+pub fn client_address(request: &Request) -> String {
+    match request.remote_addr().as_socket_addr() {
+        Some(SocketAddr::V4(v4)) => v4.ip().to_string(),
+        Some(SocketAddr::V6(v6)) => v6.ip().to_canonical().to_string(),
+        None => String::new(),
+    }
+}
+
+/// Why something is changed, for the audit trail: UTF-8, bounded.
+fn reason(headers: &HeaderMap) -> Result<String, Error> {
+    const NAME: &str = "Change-Reason";
+    let Some(value) = headers.get(NAME) else { return Ok(String::new()) };
+    let fault = |detail: String| Error::invalid(Violation::header(NAME, detail));
+    let text =
+        std::str::from_utf8(value.as_bytes()).map_err(|_| fault("is not UTF-8".to_owned()))?.trim();
+    let chars = text.chars().count();
+    if chars > MAX_REASON_CHARS {
+        return Err(fault(format!(
+            "has {chars} characters; at most {MAX_REASON_CHARS} are allowed"
+        )));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(fault("holds a control character; remove it".to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_open;
+
+    #[test]
+    fn few_paths_are_open() {
+        for open in ["/docs", "/docs/", "/docs/swagger-ui", "/health/live", "/health/ready/"] {
+            assert!(is_open(open), "{open}");
+        }
+        for closed in
+            ["/", "/health", "/health/", "/docsx", "/firewalls/", "/health/live/x", "//docs"]
+        {
+            assert!(!is_open(closed), "{closed}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Limits of a request: its body, its time, and how many there are at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::http::header;
+use poem::{Body, Endpoint, Request};
+use tokio::sync::Semaphore;
+
+use crate::problem::{Code, Problem};
+
+/// What one request, and all together, may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// The longest time to an answer.
+    pub request_timeout: Duration,
+    /// One permit per request that is served at the same time.
+    pub in_flight: Arc<Semaphore>,
+}
+
+/// Refuses what is too much at once, and ends what takes too long. Dropping the request's future
+/// stops its query and undoes its transaction.
+///
+/// # Errors
+/// 503, else those of the inner endpoint.
+pub async fn bound_time<E: Endpoint>(
+    limits: Limits,
+    next: Arc<E>,
+    request: Request,
+) -> poem::Result<E::Output> {
+    let Ok(_permit) = limits.in_flight.try_acquire() else {
+        let detail = "too many requests are being served; try again";
+        return Err(Problem::unavailable(Code::Unavailable, detail, 1).into());
+    };
+    match tokio::time::timeout(limits.request_timeout, next.call(request)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let detail = "the request took too long and was given up";
+            Err(Problem::unavailable(Code::Timeout, detail, 1).into())
+        }
+    }
+}
+
+/// Reads the body up to the limit, whatever the headers say of its length, and refuses compressed
+/// ones: a small one could unpack to any size.
+///
+/// # Errors
+/// 413, 415 or 400, else those of the inner endpoint.
+pub async fn bound_body<E: Endpoint>(
+    limits: Limits,
+    next: Arc<E>,
+    mut request: Request,
+) -> poem::Result<E::Output> {
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
+    }
+    let max = limits.max_body_bytes;
+    let too_large = || {
+        let detail = format!("the body is limited to {max} bytes; send it in parts");
+        Problem::new(Code::TooLarge, detail)
+    };
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > max) {
+        return Err(too_large().into());
+    }
+    let body = request.take_body();
+    let bytes = match body.into_bytes_limit(max).await {
+        Ok(bytes) => bytes,
+        Err(poem::error::ReadBodyError::PayloadTooLarge) => return Err(too_large().into()),
+        Err(error) => {
+            let detail = "the body came to no good end";
+            let problem = Problem::new(Code::MalformedRequest, detail);
+            return Err(Problem { source: Some(error.into()), ..problem }.into());
+        }
+    };
+    request.set_body(Body::from_bytes(bytes));
+    next.call(request).await
+}

@@ -1,0 +1,277 @@
+//! The description of the API: what the framework writes, corrected where it cannot say it, and the
+//! links from what was created to what can be done with it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use crate::dto::body::MERGE_PATCH;
+use crate::params::{self, Param};
+use crate::problem::Code;
+use crate::reply::JSON;
+
+const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. Answers \
+                     what happens to a packet, and why.\n\nSend a token with every request: \
+                     **Authorize** above takes what `cargo xtask jwt` prints. Paths work with and \
+                     without a slash at their end. Errors are RFC 9457 problems: branch on `code`.";
+
+/// The query parameters of each operation.
+#[must_use]
+pub fn parameters_of(operation: &str) -> &'static [Param] {
+    match operation {
+        "getFirewalls" => params::FIREWALLS,
+        "getFilteringPolicies" => params::POLICIES,
+        "getRules" => params::RULES,
+        "inspectPacket" => params::INSPECTION,
+        "inspectPackets" => params::INSPECTIONS,
+        _ => params::NONE,
+    }
+}
+
+/// Members that can be null, by schema.
+const NULLABLE: &[(&str, &[&str])] = &[
+    ("Endpoint", &["port"]),
+    ("PortEntry", &["number", "from", "to"]),
+    ("NewFirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
+    ("FirewallRulePatch", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at", "labels"]),
+    ("FirewallPatch", &["labels"]),
+    ("FilteringPolicyPatch", &["labels"]),
+    ("FirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
+    ("RuleSummary", &["name"]),
+    ("Packet", &["source_port", "destination_port", "protocol", "icmp_type", "icmp_code", "at"]),
+    ("InspectedPacket", &["source_port", "destination_port", "icmp_type", "icmp_code"]),
+    ("Inspection", &["active_rule"]),
+    ("InspectionItem", &["active_rule"]),
+    ("Explanation", &["matched"]),
+    ("MatchedEntries", &["port_index", "port"]),
+    ("Whoami", &["tenants"]),
+];
+
+/// What can be done with what an operation created: target, and where its parameters come from.
+type Link = (&'static str, &'static [(&'static str, &'static str)]);
+
+const OF_FIREWALL: &[(&str, &str)] = &[("firewall_id", "$response.body#/id")];
+const OF_POLICY: &[(&str, &str)] =
+    &[("firewall_id", "$request.path.firewall_id"), ("filtering_policy_id", "$response.body#/id")];
+const OF_RULE: &[(&str, &str)] = &[
+    ("firewall_id", "$request.path.firewall_id"),
+    ("filtering_policy_id", "$request.path.filtering_policy_id"),
+    ("rule_id", "$response.body#/id"),
+];
+
+const LINKS: &[(&str, &[Link])] = &[
+    (
+        "createFirewall",
+        &[
+            ("getFirewallById", OF_FIREWALL),
+            ("updateFirewallById", OF_FIREWALL),
+            ("deleteFirewallById", OF_FIREWALL),
+            ("getFilteringPolicies", OF_FIREWALL),
+            ("createFilteringPolicy", OF_FIREWALL),
+        ],
+    ),
+    (
+        "createFilteringPolicy",
+        &[
+            ("getFilteringPolicyById", OF_POLICY),
+            ("updateFilteringPolicyById", OF_POLICY),
+            ("deleteFilteringPolicyById", OF_POLICY),
+            ("getRules", OF_POLICY),
+            ("createRule", OF_POLICY),
+            ("inspectPacket", OF_POLICY),
+            ("inspectPackets", OF_POLICY),
+        ],
+    ),
+    (
+        "createRule",
+        &[("getRuleById", OF_RULE), ("updateRuleById", OF_RULE), ("deleteRuleById", OF_RULE)],
+    ),
+];
+
+/// The framework's document with all corrections.
+///
+/// # Errors
+/// Where it has not the shape that the corrections expect: a defect, found by the first test.
+pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
+    let mut document: Value = serde_json::from_str(raw).context("the framework's document")?;
+    let root = object(&mut document)?;
+    root.insert("openapi".to_owned(), json!("3.0.3"));
+    root.insert(
+        "servers".to_owned(),
+        json!([{"url": if base_path.is_empty() { "/" } else { base_path }}]),
+    );
+    let info = object(member(root, "info")?)?;
+    info.insert("description".to_owned(), json!(ABOUT));
+    info.insert("license".to_owned(), json!({"name": "MIT OR Apache-2.0"}));
+
+    let mut operations = 0;
+    for (_, methods) in object(member(root, "paths")?)? {
+        for (method, operation) in object(methods)? {
+            correct_operation(method, object(operation)?)?;
+            operations += 1;
+        }
+    }
+    if operations == 0 {
+        bail!("the description has no operations");
+    }
+    let components = object(member(root, "components")?)?;
+    let schemas = object(member(components, "schemas")?)?;
+    correct_schemas(schemas)?;
+    Ok(document)
+}
+
+fn object(value: &mut Value) -> anyhow::Result<&mut Map<String, Value>> {
+    value.as_object_mut().context("an object was expected")
+}
+
+fn member<'a>(object: &'a mut Map<String, Value>, name: &str) -> anyhow::Result<&'a mut Value> {
+    object.get_mut(name).with_context(|| format!("`{name}` was expected"))
+}
+
+fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow::Result<()> {
+    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+    let parameters = parameters.as_array_mut().context("parameters are an array")?;
+    parameters.extend(parameters_of(&id).iter().map(Param::describe));
+    parameters.extend(headers_of(method, &id));
+
+    if method == "patch" {
+        let body = object(member(operation, "requestBody")?)?;
+        let content = object(member(body, "content")?)?;
+        let schema = content.get(JSON).cloned().context("a JSON body")?;
+        content.insert(MERGE_PATCH.to_owned(), schema);
+    }
+    if id == "inspectPackets" {
+        let body = object(member(operation, "requestBody")?)?;
+        let content = object(member(body, "content")?)?;
+        let schema = object(member(object(member(content, JSON)?)?, "schema")?)?;
+        schema.insert("maxItems".to_owned(), json!(crate::dto::inspection::MAX_PACKETS));
+    }
+
+    let is_open = !operation.contains_key("security");
+    let has_path_ids = operation
+        .get("parameters")
+        .and_then(Value::as_array)
+        .is_some_and(|all| all.iter().any(|it| it.get("in") == Some(&json!("path"))));
+    let responses = object(member(operation, "responses")?)?;
+    responses.retain(|status, _| can_answer(status, method, &id, is_open, has_path_ids));
+    for (status, response) in responses.iter_mut() {
+        let header = match status.as_str() {
+            "401" => Some(("WWW-Authenticate", "How to authenticate, and why it failed")),
+            "503" => Some(("Retry-After", "When to try again, in seconds")),
+            _ => None,
+        };
+        if let Some((name, description)) = header {
+            let header = json!({name: {"description": description, "schema": {"type": "string"}}});
+            object(response)?.insert("headers".to_owned(), header);
+        }
+    }
+    if let Some((_, links)) = LINKS.iter().find(|(creates, _)| *creates == id) {
+        let links: BTreeMap<&str, Value> = links
+            .iter()
+            .map(|(target, parameters)| {
+                let parameters: BTreeMap<_, _> = parameters.iter().copied().collect();
+                (*target, json!({"operationId": target, "parameters": parameters}))
+            })
+            .collect();
+        object(member(responses, "201")?)?.insert("links".to_owned(), json!(links));
+    }
+    Ok(())
+}
+
+/// Request headers that mean something to an operation.
+fn headers_of(method: &str, id: &str) -> Vec<Value> {
+    let header = |name: &str, description: &str| {
+        json!({
+            "name": name,
+            "in": "header",
+            "required": false,
+            "description": description,
+            "schema": {"type": "string"},
+        })
+    };
+    let if_match =
+        header("If-Match", "Only if the state is still the one with this tag; else 412.");
+    let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
+    match method {
+        "post" if id == "inspectPackets" => vec![],
+        "post" => vec![reason],
+        "patch" | "delete" => vec![if_match, reason],
+        _ if id.ends_with("ById") || id == "getRules" => {
+            let detail = "Only if the state is no longer the one with this tag; else 304.";
+            vec![if_match, header("If-None-Match", detail)]
+        }
+        _ => vec![],
+    }
+}
+
+/// Whether an operation can answer with a status at all.
+fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids: bool) -> bool {
+    let has_body = matches!(method, "post" | "patch");
+    let writes = has_body && id != "inspectPackets";
+    match status {
+        "400" | "413" | "415" => has_body || (status != "400" && !is_open),
+        "401" => !is_open,
+        "403" => !is_open && id != "whoami" || id == "whoami",
+        "404" => has_path_ids,
+        // Of routing, not of an operation.
+        "405" => false,
+        "409" => writes,
+        "412" => {
+            method == "patch" || method == "delete" || id.ends_with("ById") || id == "getRules"
+        }
+        "422" => !is_open,
+        _ => true,
+    }
+}
+
+fn correct_schemas(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
+    for (name, schema) in schemas.iter_mut() {
+        let schema = object(schema)?;
+        if schema.get("type") != Some(&json!("object")) || !schema.contains_key("properties") {
+            continue;
+        }
+        // Unknown members are refused, and none is ever answered.
+        schema.insert("additionalProperties".to_owned(), json!(false));
+        let nullable = NULLABLE.iter().find(|(schema, _)| schema == name);
+        let properties = object(member(schema, "properties")?)?;
+        for property in nullable.iter().flat_map(|(_, names)| names.iter()) {
+            let property = properties
+                .get_mut(*property)
+                .with_context(|| format!("`{name}` has no member `{property}`"))?;
+            set_nullable(property)?;
+        }
+        if name.ends_with("Patch")
+            && let Some(labels) = properties.get_mut("labels")
+        {
+            let labels = object(labels)?;
+            labels.insert(
+                "additionalProperties".to_owned(),
+                json!({"type": "string", "nullable": true, "maxLength": 255}),
+            );
+        }
+    }
+    if let Some(problem) = schemas.get_mut("Problem") {
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let properties = object(member(object(problem)?, "properties")?)?;
+        object(member(properties, "code")?)?.insert("enum".to_owned(), json!(codes));
+    }
+    Ok(())
+}
+
+/// A reference cannot carry `nullable` beside it: it is wrapped.
+fn set_nullable(property: &mut Value) -> anyhow::Result<()> {
+    let members = object(property)?;
+    if let Some(reference) = members.remove("$ref") {
+        members.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+    }
+    members.insert("nullable".to_owned(), json!(true));
+    Ok(())
+}
+
+/// The description as YAML: every JSON document is one (YAML 1.2).
+#[must_use]
+pub fn yaml(document: &Value) -> String {
+    format!("{document:#}\n")
+}

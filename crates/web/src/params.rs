@@ -1,0 +1,458 @@
+//! Query parameters. One table per operation says what is taken: it drives reading, and the
+//! description.
+
+use std::fmt::Display;
+
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::page::{
+    DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
+};
+use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
+use fireflow_domain::text::excerpt;
+use percent_encoding::percent_decode_str;
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
+use serde_json::{Value, json};
+
+use crate::dto::json::nearest;
+
+/// A query parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: ParamKind,
+    /// What it is for.
+    pub description: &'static str,
+}
+
+/// What a parameter takes, as far as the description can say it.
+#[derive(Debug, Clone, Copy)]
+pub enum ParamKind {
+    /// An integer within bounds, with a default.
+    Integer(i64, i64, Option<i64>),
+    /// `true` or `false`.
+    Boolean,
+    /// An action, in any case.
+    Action,
+    /// Text up to so many characters.
+    Text(usize),
+    /// An address, block, range or `any`.
+    AddressRange,
+    /// A single address; required.
+    Address,
+    /// A port or `first-last`.
+    Ports,
+    /// A protocol by name or number.
+    Protocol,
+    /// An RFC 3339 instant.
+    Instant,
+    /// Fields, comma-separated, `-` before those that descend.
+    OrderBy(&'static [&'static str]),
+}
+
+impl Param {
+    /// Whether it must be given.
+    #[must_use]
+    pub const fn is_required(&self) -> bool {
+        matches!(self.kind, ParamKind::Address)
+    }
+
+    /// The parameter in the description.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        let (schema, example) = match self.kind {
+            ParamKind::Integer(min, max, default) => {
+                let mut schema = json!({"type": "integer", "minimum": min, "maximum": max});
+                if let Some(default) = default {
+                    schema["default"] = json!(default);
+                }
+                (schema, None)
+            }
+            ParamKind::Boolean => (json!({"type": "boolean", "default": false}), None),
+            ParamKind::Action => {
+                (json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}), None)
+            }
+            ParamKind::Text(max) => {
+                (json!({"type": "string", "minLength": 1, "maxLength": max}), None)
+            }
+            ParamKind::AddressRange => (json!({"type": "string"}), Some("10.0.0.0/8")),
+            ParamKind::Address => (json!({"type": "string"}), Some("10.1.2.3")),
+            ParamKind::Ports => {
+                let pattern = "^[0-9]{1,5}(-[0-9]{1,5})?$";
+                (json!({"type": "string", "pattern": pattern}), Some("443"))
+            }
+            ParamKind::Protocol => (json!({"type": "string", "default": "tcp"}), Some("tcp")),
+            ParamKind::Instant => (json!({"type": "string", "format": "date-time"}), None),
+            ParamKind::OrderBy(fields) => {
+                let one = format!("-?({})", fields.join("|"));
+                (json!({"type": "string", "pattern": format!("^{one}(,{one})*$")}), None)
+            }
+        };
+        let mut param = json!({
+            "name": self.name,
+            "in": "query",
+            "required": self.is_required(),
+            "description": self.description,
+            "schema": schema,
+        });
+        if let Some(example) = example
+            && self.is_required()
+        {
+            param["example"] = json!(example);
+        }
+        param
+    }
+}
+
+const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
+    Param { name, kind, description }
+}
+
+const PAGE: Param =
+    param("page", ParamKind::Integer(1, 100_000, Some(1)), "The page's number, from 1.");
+const PAGE_SIZE: Param = param(
+    "page_size",
+    ParamKind::Integer(1, MAX_PAGE_SIZE as i64, Some(DEFAULT_PAGE_SIZE as i64)),
+    "The most items on a page.",
+);
+const NAME: Param = param("name", ParamKind::Text(255), "Those of exactly this name.");
+
+const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
+                     first ascending, and `id` breaks ties.";
+
+/// Of the list of firewalls.
+pub const FIREWALLS: &[Param] =
+    &[PAGE, PAGE_SIZE, param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER), NAME];
+
+/// Of the list of a firewall's policies.
+pub const POLICIES: &[Param] = &[
+    PAGE,
+    PAGE_SIZE,
+    param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
+    NAME,
+    param("default_action", ParamKind::Action, "Those with this default."),
+];
+
+/// Of the list of a policy's rules.
+pub const RULES: &[Param] = &[
+    PAGE,
+    PAGE_SIZE,
+    param(
+        "order_by",
+        ParamKind::OrderBy(RuleField::WORDS),
+        "The order: fields separated by commas, `-` before one that descends; left out: as the \
+         rules are evaluated.",
+    ),
+    NAME,
+    param("action", ParamKind::Action, "Those with this action."),
+    param(
+        "priority",
+        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64, None),
+        "Those with this priority.",
+    ),
+    param(
+        "source_address",
+        ParamKind::AddressRange,
+        "Those with a source of exactly these addresses.",
+    ),
+    param("source_port", ParamKind::Ports, "Those with a source that names exactly these ports."),
+    param(
+        "destination_address",
+        ParamKind::AddressRange,
+        "Those with a destination of exactly these addresses.",
+    ),
+    param(
+        "destination_port",
+        ParamKind::Ports,
+        "Those with a destination that itself names exactly these ports.",
+    ),
+    param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
+];
+
+/// Of the inspection of one packet.
+pub const INSPECTION: &[Param] = &[
+    param("source_address", ParamKind::Address, "The packet's source address."),
+    param(
+        "source_port",
+        ParamKind::Integer(0, 65_535, None),
+        "The packet's source port; required where the protocol has ports, refused elsewhere.",
+    ),
+    param("destination_address", ParamKind::Address, "The packet's destination address."),
+    param(
+        "destination_port",
+        ParamKind::Integer(0, 65_535, None),
+        "The packet's destination port; required where the protocol has ports, refused elsewhere.",
+    ),
+    param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
+    param("icmp_type", ParamKind::Integer(0, 255, None), "The ICMP type; left out: echo request."),
+    param("icmp_code", ParamKind::Integer(0, 255, None), "The ICMP code; left out: 0."),
+    param("at", ParamKind::Instant, "The packet's time; left out: now."),
+    param("explain", ParamKind::Boolean, "Also say why: what matched, and what did not."),
+];
+
+/// Of the inspection of many packets.
+pub const INSPECTIONS: &[Param] =
+    &[param("explain", ParamKind::Boolean, "Also say why, for at most 100 packets.")];
+
+/// Of operations that take none.
+pub const NONE: &[Param] = &[];
+
+/// The query string of a request, not yet read.
+#[derive(Debug, Clone)]
+pub struct QueryString(String);
+
+impl<'a> FromRequest<'a> for QueryString {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(request.uri().query().unwrap_or_default().to_owned()))
+    }
+}
+
+/// Reads parameters, and collects all that is wrong with them.
+#[derive(Debug)]
+pub struct Query {
+    values: Vec<(String, String)>,
+    violations: Violations,
+}
+
+impl QueryString {
+    /// Splits and decodes it, and checks names against the operation's table: unknown and repeated
+    /// ones are faults, since a misspelt filter must not return everything.
+    #[must_use]
+    pub fn open(&self, table: &[Param]) -> Query {
+        let mut query = Query { values: Vec::new(), violations: Violations::new() };
+        for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (decode(name), decode(value)) else {
+                query.fault(&excerpt(pair), "is not percent-encoded UTF-8");
+                continue;
+            };
+            if !table.iter().any(|param| param.name == name) {
+                let names = table.iter().map(|param| param.name);
+                query.fault(&excerpt(&name), unknown(&name, names));
+            } else if query.values.iter().any(|(known, _)| *known == name) {
+                query.fault(&name, "is given more than once");
+            } else {
+                query.values.push((name, value));
+            }
+        }
+        query
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| text.into_owned())
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(name, known) {
+        Some(meant) => format!("is not a parameter of this operation; did you mean `{meant}`?"),
+        None => "is not a parameter of this operation".to_owned(),
+    }
+}
+
+impl Query {
+    fn fault(&mut self, name: &str, detail: impl Into<String>) {
+        self.violations.push(Violation::query(name, detail));
+    }
+
+    fn raw(&self, name: &str) -> Option<String> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    /// Whether a parameter is given.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
+    /// A parameter, read by the domain.
+    pub fn parse<T, E: Display>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.raw(name)?;
+        match read(&value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// An integer within bounds: ASCII digits, perhaps a minus.
+    pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Option<i64> {
+        self.parse(name, |text| {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse()
+                .ok()
+                .filter(|number| is_number && (min..=max).contains(number))
+                .ok_or_else(|| format!("`{}` is not an integer from {min} to {max}", excerpt(text)))
+        })
+    }
+
+    /// `true` or `false`; left out: false.
+    pub fn boolean(&mut self, name: &str) -> bool {
+        let read = |text: &str| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => Err(format!("`{}` is neither `true` nor `false`", excerpt(other))),
+        };
+        self.parse(name, read).unwrap_or(false)
+    }
+
+    /// Which page.
+    pub fn page(&mut self) -> PageRequest {
+        let number = self.integer("page", 1, i64::from(u32::MAX));
+        let size = self.integer("page_size", 1, i64::from(MAX_PAGE_SIZE));
+        let [number, size] = [(number, 1), (size, DEFAULT_PAGE_SIZE)]
+            .map(|(given, default)| given.and_then(|it| u32::try_from(it).ok()).unwrap_or(default));
+        PageRequest::new(number, size).unwrap_or_else(|| {
+            let detail = format!(
+                "page {number} of {size} items lies beyond the first {MAX_PAGE_DEPTH} items; narrow \
+                 the list with a filter"
+            );
+            self.fault("page", detail);
+            PageRequest::FIRST
+        })
+    }
+
+    /// In which order.
+    pub fn order<F: Copy + PartialEq>(
+        &mut self,
+        parse: impl Fn(&str) -> Option<F>,
+        words: &[&'static str],
+    ) -> Vec<SortKey<F>> {
+        let Some(text) = self.raw("order_by") else { return Vec::new() };
+        let mut keys: Vec<SortKey<F>> = Vec::new();
+        for word in text.split(',') {
+            let (word, direction) = match word.strip_prefix('-') {
+                Some(word) => (word, Direction::Descending),
+                None => (word, Direction::Ascending),
+            };
+            match parse(word) {
+                None => {
+                    let hint = match nearest(word, words.iter().copied()) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!("known are {}", words.join(", ")),
+                    };
+                    self.fault("order_by", format!("`{}` is not a field; {hint}", excerpt(word)));
+                }
+                Some(field) if keys.iter().any(|key| key.field == field) => {
+                    self.fault("order_by", format!("`{word}` stands there twice"));
+                }
+                Some(field) => keys.push(SortKey { field, direction }),
+            }
+        }
+        keys
+    }
+
+    /// A required parameter is missing.
+    pub fn missing(&mut self, name: &str) {
+        if !self.has(name) {
+            self.fault(name, "is required");
+        }
+    }
+
+    /// Adds what the domain found wrong with the whole.
+    pub fn extend(&mut self, violations: Violations) {
+        self.violations.extend(violations);
+    }
+
+    /// All that is wrong, if anything is.
+    ///
+    /// # Errors
+    /// The violations.
+    pub fn finish(self) -> Result<(), Violations> {
+        self.violations.into_result(|| ())
+    }
+}
+
+/// An id as it stands in a path. Reading it never fails: what is no id names nothing, which is 404.
+#[derive(Debug, Clone)]
+pub struct RawId(pub String);
+
+impl Type for RawId {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        let mut schema = MetaSchema::new_with_format("integer", "int64");
+        schema.minimum = Some(1.0);
+        #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is a double")]
+        let max = fireflow_domain::ids::MAX_ID as f64;
+        schema.maximum = Some(max);
+        MetaSchemaRef::Inline(Box::new(schema))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(
+        &'a self,
+    ) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromParameter for RawId {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Ok(Self(value.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(query: &str) -> Vec<String> {
+        let mut open = QueryString(query.to_owned()).open(RULES);
+        open.page();
+        open.integer("priority", i64::from(i32::MIN), i64::from(i32::MAX));
+        open.order(RuleField::parse, RuleField::WORDS);
+        match open.finish() {
+            Ok(()) => Vec::new(),
+            Err(violations) => violations.items().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_comes_at_once_and_nothing_is_dropped() {
+        assert!(faults("page=2&page_size=1000&order_by=-priority,name&priority=-5").is_empty());
+        assert_eq!(faults("pgae=1&page=1&page=2").len(), 2);
+        assert!(faults("pgae=1")[0].contains("did you mean `page`?"));
+        for bad in [
+            "page=0",
+            "page=99999999999999999999",
+            "page=%D9%A3",
+            "page=1%0A",
+            "page=+1",
+            "page=",
+            "page",
+            "page_size=1001",
+            "page=101&page_size=1000",
+            "priority=1e30",
+            "priority=2147483648",
+            "priority=0x1",
+            "name=%FF",
+            "order_by=",
+            "order_by=name,name",
+            "order_by=nmae",
+            "order_by=--name",
+        ] {
+            assert_eq!(faults(bad).len(), 1, "{bad}: {:?}", faults(bad));
+        }
+    }
+}

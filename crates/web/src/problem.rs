@@ -1,0 +1,349 @@
+//! The one form of every error: RFC 9457, `application/problem+json`.
+
+use std::fmt;
+
+use fireflow_domain::error::{BoxError, Conflict, Error, Place, Violations};
+use fireflow_domain::text::excerpt;
+use fireflow_domain::time::MICROS_PER_SECOND;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, Object};
+use serde::Serialize;
+
+/// The media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+macro_rules! codes {
+    ($($variant:ident = $word:literal, $status:ident, $title:literal;)+) => {
+        /// What went wrong, in one word: a closed list that clients branch on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)+
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The status that it comes with.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status),+ }
+            }
+
+            /// The same in a few words, for people.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read";
+    MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is needed";
+    Forbidden = "forbidden", FORBIDDEN, "The token's roles do not suffice";
+    NotFound = "not_found", NOT_FOUND, "There is no such resource";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The resource has no such method";
+    NameTaken = "name_taken", CONFLICT, "The name is taken";
+    EqualRule = "equal_rule", CONFLICT, "An equal rule is there already";
+    RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first";
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken";
+    Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now";
+    Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long";
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
+#[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
+pub struct Fault {
+    /// Where in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// Which query parameter or header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// What is wrong, and what would be right.
+    pub detail: String,
+}
+
+/// The body of every error (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
+#[oai(rename = "Problem", skip_serializing_if_is_none)]
+pub struct ProblemBody {
+    /// Identifies the kind of problem.
+    #[serde(rename = "type")]
+    #[oai(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in a few words.
+    pub title: String,
+    /// The status again.
+    pub status: u16,
+    /// The kind of problem in one word of a closed list: branch on this, never on text.
+    pub code: String,
+    /// What went wrong this time.
+    pub detail: String,
+    /// The request's id, as in `X-Request-Id` and in the log.
+    pub instance: String,
+    /// The id of what is there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existing_id: Option<i64>,
+    /// All that is wrong, at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct Problem {
+    /// What went wrong.
+    pub code: Code,
+    /// For people.
+    pub detail: String,
+    /// All that is wrong with the request.
+    pub faults: Vec<Fault>,
+    /// What is there already.
+    pub existing_id: Option<i64>,
+    /// Headers beside the body: `Retry-After`, `WWW-Authenticate`, `Allow`.
+    pub headers: Vec<(header::HeaderName, String)>,
+    /// Why, for the log alone.
+    pub source: Option<BoxError>,
+}
+
+impl Problem {
+    /// A problem with a sentence.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            existing_id: None,
+            headers: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn with_header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A defect.
+    pub fn internal(source: impl Into<BoxError>) -> Self {
+        let detail = "something went wrong inside FireFlow; the log tells what, under this id";
+        Self { source: Some(source.into()), ..Self::new(Code::Internal, detail) }
+    }
+
+    /// Too much, or the database is away: worth another try.
+    pub fn unavailable(code: Code, detail: &str, retry_after_s: i64) -> Self {
+        Self::new(code, detail).with_header(header::RETRY_AFTER, retry_after_s.max(1).to_string())
+    }
+
+    /// Faults of a request that was understood.
+    #[must_use]
+    pub fn invalid(violations: &Violations) -> Self {
+        let faults: Vec<Fault> = violations
+            .items()
+            .iter()
+            .map(|violation| {
+                let (pointer, parameter) = match &violation.place {
+                    Place::Body(pointer) => (Some(format!("#{pointer}")), None),
+                    Place::Query(name) | Place::Header(name) => (None, Some(name.clone())),
+                };
+                Fault { pointer, parameter, detail: violation.detail.clone() }
+            })
+            .collect();
+        let detail = match (faults.as_slice(), violations.omitted()) {
+            ([only], 0) => {
+                let place = only.pointer.as_deref().or(only.parameter.as_deref());
+                format!("{}: {}", place.unwrap_or_default(), only.detail)
+            }
+            (all, 0) => format!("{} things are wrong; see `errors`", all.len()),
+            (all, omitted) => format!(
+                "{} things are wrong; the first {} are in `errors`",
+                all.len().saturating_add(omitted),
+                all.len()
+            ),
+        };
+        Self { faults, ..Self::new(Code::Invalid, detail) }
+    }
+
+    /// The answer, under a request's id.
+    #[must_use]
+    pub fn response(&self, request_id: &str) -> Response {
+        let body = ProblemBody {
+            kind: format!("urn:fireflow:problem:{}", self.code.as_str()),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            code: self.code.as_str().to_owned(),
+            detail: self.detail.clone(),
+            instance: request_id.to_owned(),
+            existing_id: self.existing_id,
+            errors: self.faults.clone(),
+        };
+        // Plain strings and numbers: serialising them cannot fail.
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(self.code.status())
+            .header(header::CACHE_CONTROL, "no-store")
+            .content_type(PROBLEM_JSON)
+            .body(bytes);
+        for (name, value) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+impl poem::error::ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn as_response(&self) -> Response {
+        self.response("")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.response("")
+    }
+}
+
+impl From<Violations> for Problem {
+    fn from(violations: Violations) -> Self {
+        Self::invalid(&violations)
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(violations) => Self::invalid(&violations),
+            Error::NotFound { what, id } => Self::new(
+                Code::NotFound,
+                format!("A {what} with id={} was not found", excerpt(&id)),
+            ),
+            Error::AlreadyExists(conflict) => conflict.into(),
+            Error::RevisionMismatch { what, current } => Self::new(
+                Code::RevisionMismatch,
+                format!("the {what} has changed: its revision is {current} now; read it again"),
+            ),
+            Error::Forbidden { needs } => Self::forbidden(needs),
+            Error::TooLarge { what, limit, hint } => {
+                Self::new(Code::TooLarge, format!("{what} is limited to {limit}; {hint}"))
+            }
+            Error::Unavailable { retry_after_micros, source } => {
+                let seconds = retry_after_micros.div_euclid(MICROS_PER_SECOND);
+                let detail = "the database is away or overloaded; nothing was changed";
+                let problem = Self::unavailable(Code::Unavailable, detail, seconds);
+                Self { source: Some(source), ..problem }
+            }
+            Error::Internal(source) => Self::internal(source),
+        }
+    }
+}
+
+impl From<Conflict> for Problem {
+    fn from(conflict: Conflict) -> Self {
+        let (code, detail, holder) = match conflict {
+            Conflict::NameTaken { what, name, holder } => (
+                Code::NameTaken,
+                format!("the {what} with id={holder} is already named `{}`", excerpt(&name)),
+                holder,
+            ),
+            Conflict::EqualRule { holder, inactive } => {
+                let state = inactive.map(|state| format!(" (which is {})", state.as_str()));
+                let detail = format!(
+                    "the firewall rule with id={holder}{} has the same action, protocols, sources, \
+                     destinations and ports",
+                    state.unwrap_or_default()
+                );
+                (Code::EqualRule, detail, holder)
+            }
+        };
+        Self { existing_id: Some(holder), ..Self::new(code, detail) }
+    }
+}
+
+impl Problem {
+    /// A role is missing.
+    #[must_use]
+    pub fn forbidden(needs: fireflow_domain::actor::Role) -> Self {
+        Self::new(Code::Forbidden, format!("this needs the role `{needs}`"))
+    }
+}
+
+/// The schema's place in the description.
+struct ProblemPayload;
+
+impl Payload for ProblemPayload {
+    const CONTENT_TYPE: &'static str = PROBLEM_JSON;
+
+    fn schema_ref() -> MetaSchemaRef {
+        ProblemBody::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        ProblemBody::register(registry);
+    }
+}
+
+impl ApiResponse for Problem {
+    /// Every status; the description keeps of them what an operation can answer.
+    fn meta() -> MetaResponses {
+        let mut responses: Vec<MetaResponse> = Vec::new();
+        for code in Code::ALL {
+            let status = Some(code.status().as_u16());
+            if responses.iter().any(|response| response.status == status) {
+                continue;
+            }
+            responses.push(MetaResponse {
+                description: code.title(),
+                status,
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: ProblemPayload::CONTENT_TYPE,
+                    schema: ProblemPayload::schema_ref(),
+                }],
+                headers: Vec::new(),
+            });
+        }
+        MetaResponses { responses }
+    }
+
+    fn register(registry: &mut Registry) {
+        ProblemPayload::register(registry);
+    }
+}

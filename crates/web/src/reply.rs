@@ -1,0 +1,217 @@
+//! Answers, written once by our own serialiser: no second tree of values.
+
+use std::marker::PhantomData;
+
+use fireflow_domain::page::{Page, PageRequest};
+use poem::http::{StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
+use poem_openapi::types::Type;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::problem::Problem;
+
+/// The media type of every answer that is no error.
+pub const JSON: &str = "application/json";
+
+/// What an answer says beside its body, as the description has it.
+pub trait Kind {
+    /// The status.
+    const STATUS: StatusCode;
+    /// What that means here.
+    const DESCRIPTION: &'static str;
+    /// The headers, each with what it is.
+    const HEADERS: &'static [(&'static str, &'static str)];
+    /// Whether `304` can come instead.
+    const CAN_BE_UNCHANGED: bool = false;
+    /// Whether it has a body.
+    const HAS_BODY: bool = true;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident { $($item:tt)* })+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub struct $name;
+
+            impl Kind for $name { $($item)* }
+        )+
+    };
+}
+
+const ETAG: (&str, &str) = ("ETag", "The state's tag, for `If-Match` and `If-None-Match`");
+
+kinds! {
+    /// One resource, or what was asked.
+    Fetched {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "As asked";
+        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+        const CAN_BE_UNCHANGED: bool = true;
+    }
+    /// An answer without a state of its own.
+    Answered {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "As asked";
+        const HEADERS: &'static [(&'static str, &'static str)] = &[];
+    }
+    /// A page of a list.
+    Listed {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "A page of the list";
+        const HEADERS: &'static [(&'static str, &'static str)] =
+            &[("X-Pagination", "The page's number and its neighbours, as JSON")];
+    }
+    /// A page of a list that has a state of its own.
+    ListedWithTag {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "A page of the list";
+        const HEADERS: &'static [(&'static str, &'static str)] =
+            &[ETAG, ("X-Pagination", "The page's number and its neighbours, as JSON")];
+        const CAN_BE_UNCHANGED: bool = true;
+    }
+    /// A new resource.
+    Created {
+        const STATUS: StatusCode = StatusCode::CREATED;
+        const DESCRIPTION: &'static str = "Created";
+        const HEADERS: &'static [(&'static str, &'static str)] =
+            &[ETAG, ("Location", "The path of what was created")];
+    }
+    /// A resource after its change.
+    Changed {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "As it is after the change";
+        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+    }
+    /// Nothing is left.
+    Deleted {
+        const STATUS: StatusCode = StatusCode::NO_CONTENT;
+        const DESCRIPTION: &'static str = "Deleted";
+        const HEADERS: &'static [(&'static str, &'static str)] = &[];
+        const HAS_BODY: bool = false;
+    }
+}
+
+/// An answer of a kind, with a body of a schema.
+#[derive(Debug)]
+pub struct Reply<K, T> {
+    response: Response,
+    shape: PhantomData<fn() -> (K, T)>,
+}
+
+impl<K: Kind, T: Type + Serialize> Reply<K, T> {
+    /// With a body.
+    ///
+    /// # Errors
+    /// Where it cannot be serialised: a defect.
+    pub fn new(body: &T) -> Result<Self, Problem> {
+        let bytes = serde_json::to_vec(body).map_err(Problem::internal)?;
+        let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
+        Ok(Self { response, shape: PhantomData })
+    }
+
+    /// `304`: what the client has is still so.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        let response = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
+        Self { response, shape: PhantomData }
+    }
+
+    /// The same with a header; values are our own, and where one cannot be sent it is left out.
+    #[must_use]
+    pub fn with_header(mut self, name: header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = value.parse() {
+            self.response.headers_mut().insert(name, value);
+        }
+        self
+    }
+
+    /// The same with where the page stands.
+    #[must_use]
+    pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
+        let pagination = pagination(page.total.count, page.request);
+        self.with_header(header::HeaderName::from_static("x-pagination"), &pagination)
+    }
+}
+
+impl<T: Type + Serialize> Reply<Deleted, T> {
+    /// Without a body.
+    #[must_use]
+    pub fn deleted() -> Self {
+        let response = Response::builder().status(Deleted::STATUS).finish();
+        Self { response, shape: PhantomData }
+    }
+}
+
+fn pagination(total: u64, request: PageRequest) -> String {
+    let page = u64::from(request.number());
+    let last = total.div_ceil(u64::from(request.size()));
+    let mut value = json!({ "total": total, "total_pages": last, "page": page });
+    if let Some(members) = value.as_object_mut()
+        && last > 0
+    {
+        members.insert("first_page".to_owned(), json!(1));
+        members.insert("last_page".to_owned(), json!(last));
+        if page > 1 {
+            members.insert("previous_page".to_owned(), json!(page.saturating_sub(1).min(last)));
+        }
+        if page < last {
+            members.insert("next_page".to_owned(), json!(page.saturating_add(1)));
+        }
+    }
+    value.to_string()
+}
+
+impl<K, T> IntoResponse for Reply<K, T> {
+    fn into_response(self) -> Response {
+        self.response
+    }
+}
+
+impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
+    fn meta() -> MetaResponses {
+        let headers = || {
+            K::HEADERS
+                .iter()
+                .map(|(name, description)| MetaHeader {
+                    name: (*name).to_owned(),
+                    description: Some((*description).to_owned()),
+                    required: true,
+                    deprecated: false,
+                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                })
+                .collect::<Vec<_>>()
+        };
+        let content = if K::HAS_BODY {
+            vec![MetaMediaType { content_type: JSON, schema: T::schema_ref() }]
+        } else {
+            Vec::new()
+        };
+        let mut responses = vec![MetaResponse {
+            description: K::DESCRIPTION,
+            status: Some(K::STATUS.as_u16()),
+            status_range: None,
+            content,
+            headers: headers(),
+        }];
+        if K::CAN_BE_UNCHANGED {
+            responses.push(MetaResponse {
+                description: "What `If-None-Match` names is still so",
+                status: Some(StatusCode::NOT_MODIFIED.as_u16()),
+                status_range: None,
+                content: Vec::new(),
+                headers: Vec::new(),
+            });
+        }
+        MetaResponses { responses }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}

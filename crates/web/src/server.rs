@@ -1,0 +1,140 @@
+//! Routes, and what surrounds them.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use poem::endpoint::make_sync;
+use poem::http::header;
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem_openapi::OpenApiService;
+use serde_json::Value;
+
+use crate::api::firewalls::Firewalls;
+use crate::api::inspections::Inspections;
+use crate::api::policies::Policies;
+use crate::api::rules::Rules;
+use crate::api::service::Service;
+use crate::app::App;
+use crate::middleware::envelope::{AllowTable, envelope, panic_answer};
+use crate::middleware::limits::{Limits, bound_body, bound_time};
+use crate::middleware::{auth, slash};
+use crate::openapi;
+
+type Api = (Firewalls, Policies, Rules, Inspections, Service);
+
+fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
+    let api = (Firewalls, Policies, Rules, Inspections, Service { app: Arc::clone(app) });
+    OpenApiService::new(api, "FireFlow", env!("CARGO_PKG_VERSION"))
+}
+
+/// The description of the API, as the code itself gives it.
+///
+/// # Errors
+/// Where the framework's document is not what the corrections expect: a defect.
+pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
+    openapi::corrected(&service(app).spec(), &app.base_path)
+}
+
+/// The whole service.
+///
+/// # Errors
+/// Where the description cannot be made: a defect.
+pub fn endpoint(
+    app: &Arc<App>,
+    limits: &Limits,
+) -> anyhow::Result<impl Endpoint<Output = Response> + 'static> {
+    let service = service(app);
+    let raw = service.spec();
+    let document = openapi::corrected(&raw, &app.base_path)?;
+    let json = serde_json::to_string_pretty(&document)?;
+    let compact = serde_json::to_string(&document)?;
+    // The page holds its scripts and styles itself: it loads nothing from elsewhere.
+    let html = service.swagger_ui_html().replace(&raw, &compact);
+    let allow = allow_table(&document, &app.base_path);
+
+    let to_swagger = format!("{}/docs/swagger-ui", app.base_path);
+    let docs = Route::new()
+        .at("/openapi.json", text("application/json", json))
+        .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
+        .at("/swagger-ui", text("text/html; charset=utf-8", html.clone()))
+        .at("/swagger-ui/", text("text/html; charset=utf-8", html))
+        .at(
+            "/",
+            make_sync(move |_| {
+                Response::builder()
+                    .status(poem::http::StatusCode::SEE_OTHER)
+                    .header(header::LOCATION, &to_swagger)
+                    .finish()
+            }),
+        );
+    let routes = Route::new().nest("/docs", docs).nest("/", service);
+
+    let with_body = limits.clone();
+    let with_time = limits.clone();
+    let asked = Arc::clone(app);
+    let inner = routes
+        .around(move |next, request| bound_body(with_body.clone(), next, request))
+        .around(slash::normalise)
+        .around(move |next, request| auth::authenticate(Arc::clone(&asked), next, request))
+        .around(move |next, request| bound_time(with_time.clone(), next, request))
+        .around(catch_panic);
+    let based: poem::endpoint::BoxEndpoint<'static, Response> = if app.base_path.is_empty() {
+        inner.map_to_response().boxed()
+    } else {
+        Route::new().nest(&app.base_path, inner).boxed()
+    };
+    Ok(based.around(move |next, request| envelope(Arc::clone(&allow), next, request)))
+}
+
+fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
+    let body = bytes::Bytes::from(body);
+    make_sync(move |_| {
+        Response::builder()
+            .content_type(content_type)
+            .header(header::CACHE_CONTROL, "no-cache")
+            .body(body.clone())
+    })
+}
+
+async fn catch_panic<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(answer) => answer.map(IntoResponse::into_response),
+        Err(panic) => Err(panic_answer(&*panic).into()),
+    }
+}
+
+/// The methods of each path of the description, for `Allow`.
+fn allow_table(document: &Value, base_path: &str) -> AllowTable {
+    let mut table: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let paths = document.get("paths").and_then(Value::as_object);
+    for (path, operations) in paths.into_iter().flatten() {
+        let mut methods: Vec<String> =
+            operations.as_object().into_iter().flatten().map(|(it, _)| it.to_uppercase()).collect();
+        if methods.iter().any(|method| method == "GET") {
+            methods.push("HEAD".to_owned());
+        }
+        methods.sort();
+        table.insert(steps(path), methods.join(", "));
+    }
+    let base_path = base_path.to_owned();
+    Arc::new(move |path| {
+        let steps = steps(path.strip_prefix(&base_path)?);
+        table
+            .iter()
+            .find(|(pattern, _)| {
+                pattern.len() == steps.len()
+                    && pattern
+                        .iter()
+                        .zip(&steps)
+                        .all(|(is, step)| is.starts_with('{') || is == step)
+            })
+            .map(|(_, methods)| methods.clone())
+            .or_else(|| Some("GET, HEAD".to_owned()))
+    })
+}
+
+fn steps(path: &str) -> Vec<String> {
+    path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,44 @@
+use std::time::Duration;
+
+/// Reads a number with a unit: `30s`, `5m`, `24h`, `90d`.
+///
+/// # Errors
+/// Says what it takes.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || "takes a number with a unit: `30s`, `5m`, `24h` or `90d`".to_owned();
+    let unit_s = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(bad()),
+    };
+    let number = text.trim_end_matches(['s', 'm', 'h', 'd']);
+    let is_plain = number.len() + 1 == text.len()
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit());
+    // A hundred years is more than anything here means.
+    const MAX_S: u64 = 100 * 366 * 86_400;
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|_| is_plain)
+        .and_then(|number| number.checked_mul(unit_s))
+        .filter(|seconds| (1..=MAX_S).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        for bad in ["", "30", "s", "-1s", "1.5h", "1hh", "0s", "99999999999999999999d", "١s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

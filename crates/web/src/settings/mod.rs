@@ -1,0 +1,117 @@
+//! Settings: the environment over a file over defaults. One table says what there is: it drives
+//! reading, `--help` and the documentation.
+
+mod duration;
+mod load;
+mod table;
+
+pub use duration::parse_duration;
+pub use load::{Loaded, Sources, load};
+pub use table::{SETTINGS, Setting, help};
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fireflow_storage::DatabaseUrl;
+
+/// Where the service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// Somebody's machine.
+    Local,
+    /// Rehearsals.
+    Staging,
+    /// The real thing.
+    Production,
+}
+
+impl Environment {
+    /// The word of the setting.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// Something that must be shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Hides it.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Shows it to who needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// All settings, read and checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the service runs.
+    pub environment: Environment,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where the database is.
+    pub database_url: DatabaseUrl,
+    /// The most connections to it.
+    pub max_connections: u32,
+    /// Whether to migrate at start.
+    pub migrate_on_start: bool,
+    /// HS256 secrets: the first signs, all verify. Empty in `local`, where one is made.
+    pub jwt_secrets: Vec<Secret>,
+    /// What `iss` must be.
+    pub jwt_issuer: Option<String>,
+    /// What `aud` must be.
+    pub jwt_audience: Option<String>,
+    /// How long a token may live.
+    pub jwt_max_lifetime: Option<Duration>,
+    /// The largest body.
+    pub max_body_bytes: usize,
+    /// The longest time to an answer.
+    pub request_timeout: Duration,
+    /// The most requests at once.
+    pub max_in_flight: usize,
+    /// The prefix of every path, without a slash at its end.
+    pub base_path: String,
+    /// What to log, in tracing's syntax.
+    pub log: String,
+    /// How to write it.
+    pub log_format: LogFormat,
+}
+
+/// A setting that is wrong: names it, and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {why}")]
+pub struct SettingError {
+    /// The setting, as it was given.
+    pub name: String,
+    /// What is wrong, and what would be right; without the value of a secret.
+    pub why: String,
+}

@@ -1,0 +1,143 @@
+use std::fmt::Write;
+
+/// A setting, as it is documented and found.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its key in the file; a dot nests.
+    pub key: &'static str,
+    /// Its name in the environment.
+    pub variable: &'static str,
+    /// Other names for it in the environment.
+    pub aliases: &'static [&'static str],
+    /// Its default, for people.
+    pub default: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Whether it must be shown nowhere, and can come from a file: `…_FILE`.
+    pub is_secret: bool,
+}
+
+const fn plain(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Setting {
+    Setting { key, variable, aliases: &[], default, about, is_secret: false }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    plain(
+        "environment",
+        "FIREFLOW_ENVIRONMENT",
+        "local",
+        "`local`, `staging` or `production`; only `local` makes its own secret",
+    ),
+    plain(
+        "listen",
+        "FIREFLOW_LISTEN",
+        "127.0.0.1:8080",
+        "address and port; port 0 picks one and prints it",
+    ),
+    Setting {
+        key: "database.url",
+        variable: "FIREFLOW_DATABASE_URL",
+        aliases: &["FIREFLOW_DATABASE__URL"],
+        default: "sqlite://fireflow.db",
+        about: "`sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`",
+        is_secret: true,
+    },
+    plain(
+        "database.max_connections",
+        "FIREFLOW_DATABASE__MAX_CONNECTIONS",
+        "4 per CPU",
+        "the most connections; on SQLite of readers, beside one writer",
+    ),
+    plain(
+        "migrate_on_start",
+        "FIREFLOW_MIGRATE_ON_START",
+        "true in `local`, else false",
+        "whether to apply pending migrations before serving",
+    ),
+    Setting {
+        key: "jwt.secret",
+        variable: "FIREFLOW_JWT_SECRET",
+        aliases: &["FIREFLOW_JWT__SECRET"],
+        default: "in `local` one is made and kept in .fireflow/",
+        about: "HS256 secret, 32 bytes or more outside `local`; the file form may hold several, one \
+                a line: the first signs, all verify",
+        is_secret: true,
+    },
+    plain(
+        "jwt.issuer",
+        "FIREFLOW_JWT__ISSUER",
+        "",
+        "what `iss` of a token must be; required outside `local`",
+    ),
+    plain(
+        "jwt.audience",
+        "FIREFLOW_JWT__AUDIENCE",
+        "",
+        "what `aud` of a token must name; required outside `local`",
+    ),
+    plain(
+        "jwt.max_lifetime",
+        "FIREFLOW_JWT__MAX_LIFETIME",
+        "24h outside `local`, else none",
+        "tokens that live longer are refused",
+    ),
+    plain(
+        "http.max_body_bytes",
+        "FIREFLOW_HTTP__MAX_BODY_BYTES",
+        "10485760",
+        "the largest request body",
+    ),
+    plain(
+        "http.request_timeout",
+        "FIREFLOW_HTTP__REQUEST_TIMEOUT",
+        "30s",
+        "the longest time to an answer",
+    ),
+    plain(
+        "http.max_in_flight",
+        "FIREFLOW_HTTP__MAX_IN_FLIGHT",
+        "1024",
+        "the most requests served at once; more are told to come back",
+    ),
+    plain(
+        "http.base_path",
+        "FIREFLOW_HTTP__BASE_PATH",
+        "/",
+        "a path prefix that routes, docs, links and `Location` obey",
+    ),
+    plain("log", "FIREFLOW_LOG", "info", "what to log, in tracing's filter syntax"),
+    plain(
+        "log_format",
+        "FIREFLOW_LOG_FORMAT",
+        "`pretty` on a terminal, else `json`",
+        "`pretty` or `json`",
+    ),
+];
+
+/// The settings as `--help` lists them.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from(
+        "Settings come from the environment, over fireflow.toml (or --config FILE), over defaults.\n\
+         In the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
+    );
+    for setting in SETTINGS {
+        let Setting { variable, default, about, is_secret, .. } = setting;
+        let default =
+            if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+        let file = if *is_secret {
+            format!("\n      or from a file: {variable}_FILE")
+        } else {
+            String::new()
+        };
+        // Writing to a string cannot fail.
+        let _written = write!(text, "\n  {variable}{default}\n      {about}{file}").is_ok();
+    }
+    text
+}
