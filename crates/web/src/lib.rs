@@ -14,6 +14,7 @@ pub mod dto;
 pub mod middleware;
 pub mod openapi;
 pub mod params;
+pub mod path_id;
 pub mod problem;
 pub mod reply;
 pub mod server;

@@ -106,6 +106,7 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     info.insert("license".to_owned(), json!({"name": "MIT OR Apache-2.0"}));
 
     let mut operations = 0;
+    end_paths_with_slash(object(member(root, "paths")?)?);
     for (_, methods) in object(member(root, "paths")?)? {
         for (method, operation) in object(methods)? {
             correct_operation(method, object(operation)?)?;
@@ -119,6 +120,15 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     let schemas = object(member(components, "schemas")?)?;
     correct_schemas(schemas)?;
     Ok(document)
+}
+
+/// The framework drops the slash at a path's end. The API's paths have one, but for the probes'.
+fn end_paths_with_slash(paths: &mut Map<String, Value>) {
+    let bare = std::mem::take(paths);
+    paths.extend(bare.into_iter().map(|(path, methods)| match path.as_str() {
+        "/health/live" | "/health/ready" => (path, methods),
+        _ => (format!("{path}/"), methods),
+    }));
 }
 
 fn object(value: &mut Value) -> anyhow::Result<&mut Map<String, Value>> {

@@ -11,8 +11,6 @@ use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
 use fireflow_domain::text::excerpt;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
 use serde_json::{Value, json};
 
 use crate::dto::json::nearest;
@@ -374,45 +372,6 @@ impl Query {
     }
 }
 
-/// An id as it stands in a path. Reading it never fails: what is no id names nothing, which is 404.
-#[derive(Debug, Clone)]
-pub struct RawId(pub String);
-
-impl Type for RawId {
-    const IS_REQUIRED: bool = true;
-    type RawValueType = Self;
-    type RawElementValueType = Self;
-
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Id".into()
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        let mut schema = MetaSchema::new_with_format("integer", "int64");
-        schema.minimum = Some(1.0);
-        #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is a double")]
-        let max = fireflow_domain::ids::MAX_ID as f64;
-        schema.maximum = Some(max);
-        MetaSchemaRef::Inline(Box::new(schema))
-    }
-
-    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
-        Some(self)
-    }
-
-    fn raw_element_iter<'a>(
-        &'a self,
-    ) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
-        Box::new(std::iter::once(self))
-    }
-}
-
-impl ParseFromParameter for RawId {
-    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-        Ok(Self(value.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,6 +389,7 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_comes_at_once_and_nothing_is_dropped() {
+        assert!(faults("").is_empty() && faults("&").is_empty());
         assert!(faults("page=2&page_size=1000&order_by=-priority,name&priority=-5").is_empty());
         assert_eq!(faults("pgae=1&page=1&page=2").len(), 2);
         assert!(faults("pgae=1")[0].contains("did you mean `page`?"));

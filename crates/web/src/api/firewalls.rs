@@ -14,7 +14,8 @@ use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
 use crate::dto::view::{FirewallPage, FirewallView};
-use crate::params::{self, QueryString, RawId};
+use crate::params::{self, QueryString};
+use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 

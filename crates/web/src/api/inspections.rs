@@ -14,7 +14,8 @@ use crate::dto::inspection::{
     InspectionItemView, InspectionView, PacketBody, RuleSummaryView, packet_from_query, packets,
 };
 use crate::dto::view::RuleView;
-use crate::params::{self, QueryString, RawId};
+use crate::params::{self, QueryString};
+use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Reply};
 
@@ -22,16 +23,17 @@ use crate::reply::{Answered, Reply};
 #[derive(Debug)]
 pub struct Inspections;
 
-#[OpenApi(
-    prefix_path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id",
-    tag = "Tag::Inspections"
-)]
+#[OpenApi(tag = "Tag::Inspections")]
 impl Inspections {
     /// Inspect one packet
     ///
     /// The verdict is that of the first active rule that matches, by priority and id, else the
     /// policy's default.
-    #[oai(path = "/inspections/", method = "get", operation_id = "inspectPacket")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
+        method = "get",
+        operation_id = "inspectPacket"
+    )]
     async fn one(
         &self,
         ctx: As<Viewer>,
@@ -56,7 +58,11 @@ impl Inspections {
     /// Inspect many packets
     ///
     /// Up to 10,000, at one state of the policy; the answers come in the same order.
-    #[oai(path = "/inspections/", method = "post", operation_id = "inspectPackets")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
+        method = "post",
+        operation_id = "inspectPackets"
+    )]
     async fn many(
         &self,
         ctx: As<Viewer>,

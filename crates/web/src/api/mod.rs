@@ -12,7 +12,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId, RuleId};
 use fireflow_domain::text::excerpt;
 use poem_openapi::Tags;
 
-use crate::params::RawId;
+use crate::path_id::RawId;
 
 /// The groups of operations.
 #[derive(Debug, Tags)]

@@ -15,7 +15,8 @@ use crate::dto::body::Body;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::rule::action;
 use crate::dto::view::{PolicyPage, PolicyView};
-use crate::params::{self, QueryString, RawId};
+use crate::params::{self, QueryString};
+use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 
@@ -23,10 +24,14 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 #[derive(Debug)]
 pub struct Policies;
 
-#[OpenApi(prefix_path = "/firewalls/:firewall_id", tag = "Tag::FilteringPolicies")]
+#[OpenApi(tag = "Tag::FilteringPolicies")]
 impl Policies {
     /// List a firewall's policies
-    #[oai(path = "/filtering-policies/", method = "get", operation_id = "getFilteringPolicies")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/",
+        method = "get",
+        operation_id = "getFilteringPolicies"
+    )]
     async fn list(
         &self,
         ctx: As<Viewer>,
@@ -56,7 +61,11 @@ impl Policies {
     /// Create a filtering policy
     ///
     /// Names are unique among the live policies of a firewall.
-    #[oai(path = "/filtering-policies/", method = "post", operation_id = "createFilteringPolicy")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/",
+        method = "post",
+        operation_id = "createFilteringPolicy"
+    )]
     async fn create(
         &self,
         ctx: As<Editor>,
@@ -80,7 +89,7 @@ impl Policies {
 
     /// Get a filtering policy
     #[oai(
-        path = "/filtering-policies/:filtering_policy_id/",
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "get",
         operation_id = "getFilteringPolicyById"
     )]
@@ -112,7 +121,7 @@ impl Policies {
     ///
     /// JSON Merge Patch (RFC 7396): what is left out stays.
     #[oai(
-        path = "/filtering-policies/:filtering_policy_id/",
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "patch",
         operation_id = "updateFilteringPolicyById"
     )]
@@ -144,7 +153,7 @@ impl Policies {
     ///
     /// Its rules vanish with it; its name is free again.
     #[oai(
-        path = "/filtering-policies/:filtering_policy_id/",
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "delete",
         operation_id = "deleteFilteringPolicyById"
     )]

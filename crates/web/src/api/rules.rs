@@ -15,7 +15,8 @@ use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
 use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
 use crate::dto::view::{RulePage, RuleView};
-use crate::params::{self, Query, QueryString, RawId};
+use crate::params::{self, Query, QueryString};
+use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, ListedWithTag, Reply};
 
@@ -38,16 +39,17 @@ fn filter(query: &mut Query) -> RuleFilter {
     }
 }
 
-#[OpenApi(
-    prefix_path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id",
-    tag = "Tag::FirewallRules"
-)]
+#[OpenApi(tag = "Tag::FirewallRules")]
 impl Rules {
     /// List a policy's rules
     ///
     /// In order of evaluation (priority, then id) unless ordered otherwise. The filters compare what
     /// one entry says itself; several are met together.
-    #[oai(path = "/rules/", method = "get", operation_id = "getRules")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
+        method = "get",
+        operation_id = "getRules"
+    )]
     async fn list(
         &self,
         ctx: As<Viewer>,
@@ -87,7 +89,11 @@ impl Rules {
     ///
     /// Entries of `sources` and of `destinations` are alternatives. Equal rules in one policy are
     /// refused: the same action, protocols, ICMP fields, sources, destinations and ports.
-    #[oai(path = "/rules/", method = "post", operation_id = "createRule")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
+        method = "post",
+        operation_id = "createRule"
+    )]
     async fn create(
         &self,
         ctx: As<Editor>,
@@ -114,7 +120,11 @@ impl Rules {
     }
 
     /// Get a rule
-    #[oai(path = "/rules/:rule_id/", method = "get", operation_id = "getRuleById")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
+        method = "get",
+        operation_id = "getRuleById"
+    )]
     async fn get(
         &self,
         ctx: As<Viewer>,
@@ -141,7 +151,11 @@ impl Rules {
     /// Change a rule
     ///
     /// JSON Merge Patch (RFC 7396): what is left out stays, arrays are replaced as a whole.
-    #[oai(path = "/rules/:rule_id/", method = "patch", operation_id = "updateRuleById")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
+        method = "patch",
+        operation_id = "updateRuleById"
+    )]
     #[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
     async fn update(
         &self,
@@ -170,7 +184,11 @@ impl Rules {
     /// Delete a rule
     ///
     /// It decides no packet from then on; its name is free again.
-    #[oai(path = "/rules/:rule_id/", method = "delete", operation_id = "deleteRuleById")]
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
+        method = "delete",
+        operation_id = "deleteRuleById"
+    )]
     async fn delete(
         &self,
         ctx: As<Editor>,

@@ -5,10 +5,8 @@ use poem::http::uri::PathAndQuery;
 use poem::{Endpoint, Request};
 use std::sync::Arc;
 
-/// The routes that are described without a slash at their end.
-const WITHOUT: [&str; 2] = ["/health/live", "/health/ready"];
-
-/// Gives every path the form in which it is routed.
+/// Gives every path the form in which it is routed: without a slash at its end, as the framework
+/// registers it.
 ///
 /// # Errors
 /// Those of the inner endpoint.
@@ -25,13 +23,12 @@ fn routed(uri: &Uri) -> Option<Uri> {
         return None;
     }
     let bare = path.trim_end_matches('/');
-    let routed = if WITHOUT.contains(&bare) { bare.to_owned() } else { format!("{bare}/") };
-    if routed == path {
+    if bare.is_empty() || bare.len() == path.len() {
         return None;
     }
     let text = match uri.query() {
-        Some(query) => format!("{routed}?{query}"),
-        None => routed,
+        Some(query) => format!("{bare}?{query}"),
+        None => bare.to_owned(),
     };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
@@ -48,10 +45,10 @@ mod tests {
             let uri: Uri = text.parse().unwrap();
             routed(&uri).unwrap_or(uri).to_string()
         };
-        assert_eq!(path("/firewalls"), "/firewalls/");
-        assert_eq!(path("/firewalls/?page=2"), "/firewalls/?page=2");
-        assert_eq!(path("/firewalls?page=2"), "/firewalls/?page=2");
-        assert_eq!(path("/health/live/"), "/health/live");
+        assert_eq!(path("/firewalls"), "/firewalls");
+        assert_eq!(path("/firewalls/"), "/firewalls");
+        assert_eq!(path("/firewalls/?page=2"), "/firewalls?page=2");
+        assert_eq!(path("/firewalls?page=2"), "/firewalls?page=2");
         assert_eq!(path("/docs/swagger-ui"), "/docs/swagger-ui");
         assert_eq!(path("/"), "/");
     }
