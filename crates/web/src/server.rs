@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use poem::endpoint::make_sync;
 use poem::http::header;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
 
@@ -62,12 +62,12 @@ pub fn endpoint(
         .at("/swagger-ui/", text("text/html; charset=utf-8", html))
         .at(
             "/",
-            make_sync(move |_| {
+            get(make_sync(move |_| {
                 Response::builder()
                     .status(poem::http::StatusCode::SEE_OTHER)
                     .header(header::LOCATION, &to_swagger)
                     .finish()
-            }),
+            })),
         );
     let routes = Route::new().nest("/docs", docs).nest("/", service);
 
@@ -90,12 +90,12 @@ pub fn endpoint(
 
 fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
     let body = bytes::Bytes::from(body);
-    make_sync(move |_| {
+    get(make_sync(move |_| {
         Response::builder()
             .content_type(content_type)
             .header(header::CACHE_CONTROL, "no-cache")
             .body(body.clone())
-    })
+    }))
 }
 
 async fn catch_panic<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {

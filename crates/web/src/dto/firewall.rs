@@ -17,7 +17,7 @@ const READ_ONLY: &[&str] =
 
 /// A firewall to be created. Read-only members of an answer are taken and ignored.
 #[derive(Debug, Object)]
-#[oai(rename = "NewFirewall", example)]
+#[oai(rename = "NewFirewall", example, skip_serializing_if_is_none)]
 pub struct FirewallBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
@@ -46,7 +46,7 @@ impl poem_openapi::types::Example for FirewallBody {
 
 /// A change of a firewall (RFC 7396): what is left out stays; a label set to null goes.
 #[derive(Debug, Object)]
-#[oai(rename = "FirewallPatch", example)]
+#[oai(rename = "FirewallPatch", example, skip_serializing_if_is_none)]
 pub struct FirewallPatchBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]

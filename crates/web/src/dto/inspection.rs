@@ -26,7 +26,7 @@ pub const MAX_EXPLAINED_PACKETS: usize = 100;
 
 /// A packet to be inspected.
 #[derive(Debug, Object)]
-#[oai(rename = "Packet", example)]
+#[oai(rename = "Packet", example, skip_serializing_if_is_none)]
 pub struct PacketBody {
     /// The source address.
     pub source_address: String,
@@ -144,17 +144,35 @@ pub fn packets(
         violations.push(Violation::body("", detail));
         return None;
     }
+    let count = items.len();
     let packets: Vec<Packet> = items
         .into_iter()
         .enumerate()
         .filter_map(|(index, item)| packet(item, &format!("/{index}"), now, violations))
         .collect();
-    Some(packets)
+    // One answer for each packet asked for, or none at all.
+    (packets.len() == count).then_some(packets)
 }
 
+/// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
 fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
     let mut faults = Violations::new();
-    let mut members = Members::open(value, at, &mut faults)?;
+    let parts = packet_parts(value, at, now, &mut faults);
+    if !faults.is_empty() {
+        violations.extend(faults);
+        return None;
+    }
+    // The whole is judged only where its parts are right.
+    Packet::new(parts?).map_err(|faults| violations.extend_below(at, faults)).ok()
+}
+
+fn packet_parts(
+    value: Value,
+    at: &str,
+    now: Instant,
+    faults: &mut Violations,
+) -> Option<PacketParts> {
+    let mut members = Members::open(value, at, faults)?;
     let source = members.text("source_address", address);
     let source = members.required("source_address", source);
     let destination = members.text("destination_address", address);
@@ -171,11 +189,7 @@ fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> 
     let icmp_code = byte(&mut members, "icmp_code");
     let time = members.text("at", Instant::parse).nullable();
     members.finish();
-    if !faults.is_empty() {
-        violations.extend(faults);
-        return None;
-    }
-    let parts = PacketParts {
+    Some(PacketParts {
         source_address: source?,
         destination_address: destination?,
         protocol: protocol.nullable().unwrap_or(Protocol::TCP),
@@ -184,8 +198,7 @@ fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> 
         icmp_type,
         icmp_code,
         at: time.unwrap_or(now),
-    };
-    Packet::new(parts).map_err(|faults| violations.extend_below(at, faults)).ok()
+    })
 }
 
 fn text(error: impl Display) -> String {

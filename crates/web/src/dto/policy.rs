@@ -18,7 +18,7 @@ const READ_ONLY: &[&str] =
 
 /// A filtering policy to be created.
 #[derive(Debug, Object)]
-#[oai(rename = "NewFilteringPolicy", example)]
+#[oai(rename = "NewFilteringPolicy", example, skip_serializing_if_is_none)]
 pub struct PolicyBody {
     /// Unique among the live policies of its firewall; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
@@ -46,7 +46,7 @@ impl poem_openapi::types::Example for PolicyBody {
 
 /// A change of a filtering policy (RFC 7396): what is left out stays; a label set to null goes.
 #[derive(Debug, Object)]
-#[oai(rename = "FilteringPolicyPatch", example)]
+#[oai(rename = "FilteringPolicyPatch", example, skip_serializing_if_is_none)]
 pub struct PolicyPatchBody {
     /// Unique among the live policies of its firewall; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]

@@ -42,7 +42,7 @@ pub enum ActionWord {
 
 /// A rule to be created.
 #[derive(Debug, Object)]
-#[oai(rename = "NewFirewallRule", example)]
+#[oai(rename = "NewFirewallRule", example, skip_serializing_if_is_none)]
 pub struct RuleBody {
     /// Unique in its policy, where there is one; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
@@ -125,7 +125,7 @@ impl poem_openapi::types::Example for RuleBody {
 /// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole, a label
 /// set to null goes.
 #[derive(Debug, Object)]
-#[oai(rename = "FirewallRulePatch", example)]
+#[oai(rename = "FirewallRulePatch", example, skip_serializing_if_is_none)]
 pub struct RulePatchBody {
     /// Unique in its policy; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]

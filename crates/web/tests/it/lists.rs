@@ -1,0 +1,132 @@
+//! Pages, orders, filters.
+
+use fireflow_storage::db_test;
+use serde_json::{Value, json};
+
+use crate::support::Api;
+
+fn ids(list: &Value) -> Vec<i64> {
+    list["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
+}
+
+db_test! {
+    async fn pages_cut_a_list(api: Api) {
+        for index in 0..5 {
+            api.post("/firewalls/", &json!({"name": format!("f{index}")})).await.expect(201);
+        }
+        let all = ids(&api.get("/firewalls/").await.expect(200));
+        let answer = api.get("/firewalls/?page=2&page_size=2").await;
+        let pagination: Value = serde_json::from_str(answer.header("x-pagination")).unwrap();
+        let expected = json!({
+            "total": 5, "total_pages": 3, "page": 2, "first_page": 1, "last_page": 3,
+            "previous_page": 1, "next_page": 3,
+        });
+        assert_eq!(pagination, expected);
+        let page = answer.expect(200);
+        assert_eq!(ids(&page), all[2..4]);
+        assert_eq!((&page["total"], &page["page"], &page["per_page"]), (&json!(5), &json!(2), &json!(2)));
+        assert_eq!(page["total_is_exact"], true);
+        let beyond = api.get("/firewalls/?page=9").await.expect(200);
+        assert_eq!((&beyond["items"], &beyond["total"]), (&json!([]), &json!(5)));
+        let problem = api.get("/firewalls/?page=101&page_size=1000").await;
+        assert_eq!(problem.problem(422, "invalid")["errors"][0]["parameter"], "page");
+    }
+}
+
+db_test! {
+    async fn lists_are_ordered_by_any_field(api: Api) {
+        for name in ["b", "a", "C"] {
+            api.post("/firewalls/", &json!({"name": name})).await.expect(201);
+        }
+        let list = api.get("/firewalls/?order_by=-name").await.expect(200);
+        let names: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["b", "a", "C"]);
+        let problem = api.get("/firewalls/?order_by=nmae").await.problem(422, "invalid");
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("`name`"), "{problem}");
+        // Every field that the description names can be used.
+        let policy = api.policy().await;
+        api.rule(&policy, &json!({})).await;
+        for (operation, path) in [
+            ("getFirewalls", "/firewalls/".to_owned()),
+            ("getFilteringPolicies", policy[..policy.find("policies/").unwrap() + 9].to_owned()),
+            ("getRules", format!("{policy}rules/")),
+        ] {
+            let order = fireflow::openapi::parameters_of(operation)
+                .iter()
+                .find_map(|param| match param.kind {
+                    fireflow::params::ParamKind::OrderBy(fields) => Some(fields),
+                    _ => None,
+                })
+                .unwrap();
+            for field in order {
+                let list = api.get(&format!("{path}?order_by=-{field}")).await.expect(200);
+                assert!(list["total"].as_i64().unwrap() > 0);
+            }
+        }
+    }
+}
+
+db_test! {
+    async fn rules_come_in_order_of_evaluation_with_their_position(api: Api) {
+        let policy = api.policy().await;
+        for (index, priority) in [30, 10, 20].into_iter().enumerate() {
+            let source = json!([{"address": format!("10.0.0.{index}")}]);
+            api.rule(&policy, &json!({"priority": priority, "sources": source})).await;
+        }
+        let positions = |list: &Value| -> Vec<(i64, Option<i64>)> {
+            let item = |it: &Value| (it["priority"].as_i64().unwrap(), it["position"].as_i64());
+            list["items"].as_array().unwrap().iter().map(item).collect()
+        };
+        let path = format!("{policy}rules/");
+        let list = api.get(&path).await.expect(200);
+        assert_eq!(positions(&list), [(10, Some(1)), (20, Some(2)), (30, Some(3))]);
+        let second = api.get(&format!("{path}?page=2&page_size=2")).await.expect(200);
+        assert_eq!(positions(&second), [(30, Some(3))]);
+        let sorted = api.get(&format!("{path}?order_by=-priority")).await.expect(200);
+        assert_eq!(positions(&sorted), [(30, None), (20, None), (10, None)]);
+        let filtered = api.get(&format!("{path}?priority=20")).await.expect(200);
+        assert_eq!(positions(&filtered), [(20, None)]);
+    }
+}
+
+db_test! {
+    async fn plain_filters_compare_one_entry(api: Api) {
+        let policy = api.policy().await;
+        let rule = json!({
+            "name": "a rule", "action": "REJECT", "priority": 5,
+            "sources": [{"address": "10.0.0.0/8"}, {"address": "2001:db8::/32", "port": 53}],
+            "destinations": [{"address": "any", "port": "8000-8100"}, {"address": "any"}],
+            "ports": [{"number": 443}],
+        });
+        let made = api.rule(&policy, &rule).await;
+        api.rule(&policy, &json!({})).await;
+        for query in [
+            "name=a+rule",
+            "name=a%20rule",
+            "action=reject",
+            "priority=5",
+            "source_address=10.0.0.0-10.255.255.255",
+            "source_address=2001%3Adb8%3A%3A%2F32",
+            "source_port=53",
+            "destination_port=8000-8100",
+            "port=443",
+            "port=443&action=REJECT&destination_address=any",
+        ] {
+            let list = api.get(&format!("{policy}rules/?{query}")).await.expect(200);
+            assert_eq!(ids(&list), [made["id"].as_i64().unwrap()], "{query}");
+            assert_eq!(list["total"], 1);
+        }
+        for query in ["port=44", "source_port=443", "source_address=10.0.0.1", "name=a"] {
+            let list = api.get(&format!("{policy}rules/?{query}")).await.expect(200);
+            assert_eq!(list["total"], 0, "{query}");
+        }
+        let policies = &policy[..policy.find("policies/").unwrap() + 9];
+        let list = api.get(&format!("{policies}?default_action=deny&name=in")).await.expect(200);
+        assert_eq!(list["total"], 1);
+        let list = api.get(&format!("{policies}?default_action=ALLOW")).await.expect(200);
+        assert_eq!(list["total"], 0);
+        let list = api.get("/firewalls/?name=edge").await.expect(200);
+        assert_eq!(list["total"], 1);
+    }
+}

@@ -1,0 +1,18 @@
+//! The API, in process, on both databases; and the binary, as its users run it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod bad_input;
+mod conditions;
+mod coverage;
+mod description;
+mod faults;
+mod lists;
+mod process;
+mod resources;
+mod support;

@@ -1,0 +1,249 @@
+//! A service of one test's own: its database, its clock, its tokens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use fireflow::app::{About, App};
+use fireflow::auth::{Authenticator, TokenRequest, TokenRules};
+use fireflow::middleware::limits::Limits;
+use fireflow::server;
+use fireflow_domain::actor::Role;
+use fireflow_domain::text::Tenant;
+use fireflow_domain::time::{Clock, Instant};
+use fireflow_storage::DatabaseKind;
+use fireflow_storage::testing::TestDatabase;
+use poem::endpoint::BoxEndpoint;
+use poem::http::{HeaderMap, Method, StatusCode};
+use poem::test::TestClient;
+use poem::{EndpointExt, Response};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+pub(crate) const SECRET: &[u8] = b"a secret of the tests, long enough";
+pub(crate) const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+pub(crate) struct Api {
+    pub(crate) client: TestClient<BoxEndpoint<'static, Response>>,
+    pub(crate) db: TestDatabase,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) document: Value,
+    authenticator: Authenticator,
+    token: String,
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
+    }
+
+    /// The answer's JSON, where it has the status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The problem, where it has the status and code, and the form that every problem has.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let body = self.json();
+        assert_eq!((&body["status"], &body["code"]), (&json!(status), &json!(code)));
+        assert_eq!(body["type"], format!("urn:fireflow:problem:{code}"));
+        assert_eq!(body["instance"], self.header("x-request-id"));
+        for member in ["title", "detail"] {
+            assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+        }
+        body
+    }
+}
+
+impl Api {
+    pub(crate) async fn new(kind: DatabaseKind) -> Self {
+        Self::on(TestDatabase::new(kind).await)
+    }
+
+    fn on(db: TestDatabase) -> Self {
+        let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
+        let authenticator = Authenticator::new(vec![SECRET.to_vec()], TokenRules::default());
+        let app = Arc::new(App {
+            storage: Arc::new(db.database.clone()),
+            clock: Arc::<TestClock>::clone(&clock),
+            authenticator: authenticator.clone(),
+            base_path: String::new(),
+            about: About { database: "test", max_connections: 1, started_at: start },
+            is_stopping: AtomicBool::new(false),
+        });
+        let limits = Limits {
+            max_body_bytes: MAX_BODY_BYTES,
+            request_timeout: Duration::from_secs(60),
+            in_flight: Arc::new(Semaphore::new(1_000)),
+        };
+        let document = server::description(&app).unwrap();
+        let client = TestClient::new(server::endpoint(&app, &limits).unwrap().boxed());
+        let mut api = Self { client, db, clock, document, authenticator, token: String::new() };
+        api.token = api.token_for(&Role::ALL, None);
+        api
+    }
+
+    pub(crate) fn token_for(&self, roles: &[Role], tenants: Option<&[&str]>) -> String {
+        let tenants =
+            tenants.map(|words| words.iter().map(|word| Tenant::parse(word).unwrap()).collect());
+        let request = TokenRequest {
+            subject: "tester".to_owned(),
+            roles: roles.to_vec(),
+            tenants,
+            lifetime_s: 3_600,
+        };
+        self.authenticator.mint(&request, self.clock.now()).unwrap()
+    }
+
+    /// Sends a request as it is given.
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, path).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.0;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.into_body().into_string().await.unwrap();
+        Answer { status, headers, text }
+    }
+
+    /// Sends JSON with a token and headers of its own.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let mut all = vec![("authorization", authorization.as_str())];
+        if body.is_some() {
+            all.push(("content-type", "application/json"));
+        }
+        all.extend(headers);
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.raw(method, path, &all, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &self.token, &[], None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &self.token, &[], Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send("PATCH", path, &self.token, &[], Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &self.token, &[], None).await
+    }
+
+    pub(crate) async fn with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        self.send(method, path, &self.token, headers, body).await
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A firewall with a policy that denies; the policy's path.
+    pub(crate) async fn policy(&self) -> String {
+        let firewall = self.post("/firewalls/", &json!({"name": "edge"})).await.expect(201);
+        let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+        let body = json!({"name": "in", "default_action": "DENY"});
+        let policy = self.post(&path, &body).await.expect(201);
+        format!("{path}{}/", policy["id"])
+    }
+
+    /// Creates a rule below a policy's path, over a plain one.
+    pub(crate) async fn rule(&self, policy: &str, changes: &Value) -> Value {
+        self.try_rule(policy, changes).await.expect(201)
+    }
+
+    pub(crate) async fn try_rule(&self, policy: &str, changes: &Value) -> Answer {
+        let mut body = plain_rule();
+        for (name, value) in changes.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        self.post(&format!("{policy}rules/"), &body).await
+    }
+
+    /// The action on a packet, and the id of the rule that decides.
+    pub(crate) async fn verdict(&self, policy: &str, query: &str) -> (String, Option<i64>) {
+        let answer = self.get(&format!("{policy}inspections/?{query}")).await.expect(200);
+        let rule = answer["active_rule"]["id"].as_i64();
+        assert_eq!(answer["reason"], if rule.is_some() { "rule" } else { "default" });
+        assert_eq!(answer["permitted"], answer["action"] == "ALLOW");
+        (answer["action"].as_str().unwrap().to_owned(), rule)
+    }
+}
+
+/// A rule that lets all TCP through.
+pub(crate) fn plain_rule() -> Value {
+    json!({
+        "action": "ALLOW",
+        "priority": 100,
+        "protocols": ["tcp"],
+        "sources": [{"address": "any"}],
+        "destinations": [{"address": "any"}],
+    })
+}
+
+/// A TCP packet as a query.
+pub(crate) fn tcp(source: &str, destination: &str, port: u16) -> String {
+    format!(
+        "source_address={source}&source_port=40000&destination_address={destination}\
+         &destination_port={port}"
+    )
+}
