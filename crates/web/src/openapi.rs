@@ -221,9 +221,10 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
     let has_body = matches!(method, "post" | "patch");
     let writes = has_body && id != "inspectPackets";
     match status {
-        "400" | "413" | "415" => has_body || (status != "400" && !is_open),
-        "401" => !is_open,
-        "403" => !is_open && id != "whoami" || id == "whoami",
+        "400" => has_body,
+        // Of what a request carries, whether the operation wants it or not.
+        "413" | "415" => !is_open,
+        "401" | "403" | "422" => !is_open,
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,
@@ -231,7 +232,6 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "412" => {
             method == "patch" || method == "delete" || id.ends_with("ById") || id == "getRules"
         }
-        "422" => !is_open,
         _ => true,
     }
 }

@@ -63,11 +63,8 @@ impl Param {
     pub fn describe(&self) -> Value {
         let (schema, example) = match self.kind {
             ParamKind::Integer(min, max, default) => {
-                let mut schema = json!({"type": "integer", "minimum": min, "maximum": max});
-                if let Some(default) = default {
-                    schema["default"] = json!(default);
-                }
-                (schema, None)
+                let bounds = json!({"type": "integer", "minimum": min, "maximum": max});
+                (with(bounds, "default", default), None)
             }
             ParamKind::Boolean => (json!({"type": "boolean", "default": false}), None),
             ParamKind::Action => {
@@ -89,20 +86,23 @@ impl Param {
                 (json!({"type": "string", "pattern": format!("^{one}(,{one})*$")}), None)
             }
         };
-        let mut param = json!({
+        let param = json!({
             "name": self.name,
             "in": "query",
             "required": self.is_required(),
             "description": self.description,
             "schema": schema,
         });
-        if let Some(example) = example
-            && self.is_required()
-        {
-            param["example"] = json!(example);
-        }
-        param
+        with(param, "example", example.filter(|_| self.is_required()))
     }
+}
+
+/// An object with one more member, where there is a value for it.
+fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> Value {
+    if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
+        members.insert(name.to_owned(), json!(value));
+    }
+    object
 }
 
 const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {

@@ -3,7 +3,7 @@
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, MAX_BODY_BYTES, plain_rule, tcp};
+use crate::support::{Answer, Api, MAX_BODY_BYTES, firewall_of, plain_rule, tcp};
 
 async fn raw_post(api: &Api, path: &str, body: impl Into<Vec<u8>>) -> Answer {
     let authorization = format!("Bearer {}", api.token());
@@ -202,7 +202,7 @@ db_test! {
         let policy = api.policy().await;
         let rule = api.rule(&policy, &json!({})).await;
         let rule = format!("{policy}rules/{}/", rule["id"]);
-        let firewall = policy[..policy.find("filtering").unwrap()].to_owned();
+        let firewall = firewall_of(&policy).to_owned();
         for path in [
             "/firewalls/".to_owned(), firewall, policy.clone(), format!("{policy}rules/"), rule,
             format!("{policy}inspections/"), "/whoami/".to_owned(), "/health/".to_owned(),

@@ -3,13 +3,13 @@
 use fireflow_storage::db_test;
 use serde_json::json;
 
-use crate::support::Api;
+use crate::support::{Api, firewall_of};
 
 db_test! {
     async fn a_reader_who_knows_the_state_is_told_so(api: Api) {
         let policy = api.policy().await;
         let rule = api.rule(&policy, &json!({})).await;
-        let firewall = policy[..policy.find("filtering").unwrap()].to_owned();
+        let firewall = firewall_of(&policy).to_owned();
         let rules = format!("{policy}rules/");
         let rule = format!("{rules}{}/", rule["id"]);
         for path in [&firewall, &policy, &rules, &rule] {
@@ -34,7 +34,7 @@ db_test! {
     async fn of_two_writers_who_read_the_same_the_second_is_told(api: Api) {
         let policy = api.policy().await;
         let rule = api.rule(&policy, &json!({})).await;
-        let firewall = policy[..policy.find("filtering").unwrap()].to_owned();
+        let firewall = firewall_of(&policy).to_owned();
         let rule = format!("{policy}rules/{}/", rule["id"]);
         for path in [&rule, &policy, &firewall] {
             let tag = api.get(path).await.header("etag").to_owned();

@@ -6,7 +6,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::json;
 
-use crate::support::{Api, tcp};
+use crate::support::{Api, firewall_of, tcp};
 
 db_test! {
     async fn a_rule_with_several_sources_matches_packets_of_each(api: Api) {
@@ -71,7 +71,7 @@ db_test! {
             let rule = api.rule(&policy, &json!({"name": "web"})).await;
             api.delete(&format!("{policy}rules/{}/", rule["id"])).await.expect(204);
             api.rule(&policy, &json!({"name": "web"})).await;
-            let firewall = &policy[..policy.find("filtering").unwrap()];
+            let firewall = firewall_of(&policy);
             api.delete(firewall).await.expect(204);
         }
     }

@@ -3,7 +3,7 @@
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::Api;
+use crate::support::{Api, list_of};
 
 fn ids(list: &Value) -> Vec<i64> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
@@ -49,7 +49,7 @@ db_test! {
         api.rule(&policy, &json!({})).await;
         for (operation, path) in [
             ("getFirewalls", "/firewalls/".to_owned()),
-            ("getFilteringPolicies", policy[..policy.find("policies/").unwrap() + 9].to_owned()),
+            ("getFilteringPolicies", list_of(&policy)),
             ("getRules", format!("{policy}rules/")),
         ] {
             let order = fireflow::openapi::parameters_of(operation)
@@ -121,7 +121,7 @@ db_test! {
             let list = api.get(&format!("{policy}rules/?{query}")).await.expect(200);
             assert_eq!(list["total"], 0, "{query}");
         }
-        let policies = &policy[..policy.find("policies/").unwrap() + 9];
+        let policies = list_of(&policy);
         let list = api.get(&format!("{policies}?default_action=deny&name=in")).await.expect(200);
         assert_eq!(list["total"], 1);
         let list = api.get(&format!("{policies}?default_action=ALLOW")).await.expect(200);

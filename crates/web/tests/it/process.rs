@@ -1,1 +1,337 @@
+//! The binary as its users run it: a process of its own, over TCP, ended by signals.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use fireflow_storage::testing::TestDatabase;
+use fireflow_storage::{DatabaseKind, db_test};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fireflow"));
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
+            command.env_remove(name);
+        }
+    }
+    command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    binary(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A running service; killed when it is dropped.
+struct Service {
+    child: Child,
+    address: String,
+    token: String,
+}
+
+impl Service {
+    fn start(folder: &Path, database_url: &str) -> Self {
+        let mut child = binary(folder)
+            .env("FIREFLOW_DATABASE_URL", database_url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().unwrap_or_else(|| panic!("the service did not start")).unwrap();
+        let address = line.rsplit("http://").next().unwrap().to_owned();
+        let token = text(&run(folder, &["jwt"], &[]).stdout).trim().to_owned();
+        Self { child, address, token }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection {
+            stream: BufReader::new(TcpStream::connect(&self.address).unwrap()),
+            token: self.token.clone(),
+        }
+    }
+
+    /// Ends it as nothing can prepare for.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _killed = self.child.kill().is_ok();
+        let _ended = self.child.wait().is_ok();
+    }
+}
+
+/// One connection that is kept open.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    token: String,
+}
+
+impl Connection {
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let end = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(end)?;
+        let mut length = 0;
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(end());
+            }
+            let header = line.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+}
+
+/// Where a process finds the test's database.
+struct Place {
+    folder: TempDir,
+    url: String,
+    // Keeps the schema's name reserved for as long as the test runs.
+    _postgres: Option<TestDatabase>,
+}
+
+impl Place {
+    async fn new(kind: DatabaseKind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        match kind {
+            DatabaseKind::Sqlite => {
+                Self { folder, url: "sqlite://fireflow.db".to_owned(), _postgres: None }
+            }
+            DatabaseKind::Postgres => {
+                let database = TestDatabase::empty(kind).await;
+                Self { folder, url: database.url.clone(), _postgres: Some(database) }
+            }
+        }
+    }
+}
+
+db_test! {
+    async fn a_process_killed_in_the_middle_of_writes_loses_nothing_that_it_acknowledged(place: Place) {
+        let folder = place.folder.path();
+        let acknowledged: Mutex<BTreeMap<i64, String>> = Mutex::default();
+        for round in 0..3 {
+            let mut service = Service::start(folder, &place.url);
+            std::thread::scope(|scope| {
+                for writer in 0..8 {
+                    let mut connection = service.connect();
+                    let acknowledged = &acknowledged;
+                    scope.spawn(move || {
+                        for index in 0.. {
+                            let name = format!("r{round} w{writer} i{index}");
+                            let body = json!({"name": name}).to_string();
+                            // The kill ends the connection.
+                            let Ok((status, made)) = connection.ask("POST", "/firewalls/", &body)
+                            else {
+                                break;
+                            };
+                            assert_eq!(status, 201, "{made}");
+                            let id = made["id"].as_i64().unwrap();
+                            acknowledged.lock().unwrap().insert(id, name);
+                        }
+                    });
+                }
+                std::thread::sleep(Duration::from_millis(400));
+                service.kill();
+            });
+        }
+        let acknowledged = acknowledged.into_inner().unwrap();
+        assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
+        let service = Service::start(folder, &place.url);
+        let mut connection = service.connect();
+        let mut found = BTreeMap::new();
+        for page in 1.. {
+            let path = format!("/firewalls/?page_size=1000&page={page}");
+            let (_, list) = connection.ask("GET", &path, "").unwrap();
+            let items = list["items"].as_array().unwrap();
+            if items.is_empty() {
+                break;
+            }
+            for item in items {
+                found.insert(item["id"].as_i64().unwrap(), item["name"].as_str().unwrap().to_owned());
+            }
+        }
+        for (id, name) in &acknowledged {
+            assert_eq!(found.get(id), Some(name), "lost: {id}");
+        }
+    }
+}
+
+db_test! {
+    async fn sixty_four_writers_at_once_see_no_error(place: Place) {
+        let service = Service::start(place.folder.path(), &place.url);
+        let mut connection = service.connect();
+        let (_, firewall) = connection.ask("POST", "/firewalls/", "{\"name\": \"edge\"}").unwrap();
+        let policies = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+        let body = "{\"name\": \"in\", \"default_action\": \"DENY\"}";
+        let (_, policy) = connection.ask("POST", &policies, body).unwrap();
+        let policy = format!("{policies}{}/", policy["id"]);
+        let rules = format!("{policy}rules/");
+        std::thread::scope(|scope| {
+            for writer in 0..64 {
+                let (mut connection, rules) = (service.connect(), &rules);
+                scope.spawn(move || {
+                    for index in 0..5 {
+                        let body = json!({
+                            "action": "ALLOW",
+                            "priority": index,
+                            "sources": [{"address": format!("10.0.{writer}.{index}")}],
+                            "destinations": [{"address": "any"}],
+                        });
+                        let (status, answer) =
+                            connection.ask("POST", rules, &body.to_string()).unwrap();
+                        assert_eq!(status, 201, "{answer}");
+                    }
+                });
+            }
+        });
+        let (_, after) = connection.ask("GET", &policy, "").unwrap();
+        assert_eq!((&after["rule_count"], &after["revision"]), (&json!(320), &json!(321)));
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_a_sqlite_file_is_told_who_has_it() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let mut first = Service::start(folder, &place.url);
+    for command in [&["serve"][..], &["migrate", "up"], &["migrate", "reset"]] {
+        let second = run(folder, command, &[("FIREFLOW_DATABASE_URL", &place.url)]);
+        assert_eq!(second.status.code(), Some(2));
+        let message = text(&second.stderr);
+        let holder = format!("process {}", first.child.id());
+        assert!(message.contains(&holder) && message.contains("PostgreSQL"), "{message}");
+    }
+    // However the first one ends, its lock ends with it.
+    first.kill();
+    let after = run(folder, &["migrate", "status"], &[("FIREFLOW_DATABASE_URL", &place.url)]);
+    assert_eq!(after.status.code(), Some(0));
+    assert!(text(&after.stdout).starts_with("applied  m2026"));
+}
+
+#[test]
+fn wrong_usage_and_settings_are_one_line_and_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (arguments, environment, word) in [
+        (&["srve"][..], &[][..], "srve"),
+        (&[], &[("FIREFLOW_LISTEN", "8080")], "FIREFLOW_LISTEN"),
+        (&[], &[("FIREFLOW_DATABASE_URL", "mysql://root:hunter2@db")], "FIREFLOW_DATABASE_URL"),
+        (&[], &[("FIREFLOW_ENVIRONMENT", "production")], "FIREFLOW_JWT_SECRET"),
+        (&["--config", "no.toml"], &[], "no.toml"),
+        (&["jwt", "--roles", "root"], &[], "known are viewer, editor, admin, health_check"),
+        (&["jwt", "--ttl", "forever"], &[], "`30s`"),
+    ] {
+        let output = run(folder, arguments, environment);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {environment:?}");
+        let message = text(&output.stderr);
+        assert!(message.contains(word), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let away = [("FIREFLOW_DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/db")];
+    let output = run(folder, &["migrate", "status"], &away);
+    assert_eq!(output.status.code(), Some(1), "the database is away: no wrong setting");
+    let message = text(&output.stderr);
+    assert!(message.contains("db at 127.0.0.1:1") && !message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn a_token_is_printed_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let output = run(folder, &["jwt", "--user", "ann", "--roles", "viewer,editor"], &[]);
+    let token = text(&output.stdout);
+    assert_eq!(token.trim().split('.').count(), 3);
+    assert_eq!(token.lines().count(), 1);
+    let secret = std::fs::read(folder.join(".fireflow/jwt-secret")).unwrap();
+    assert!(!text(&output.stderr).contains(&text(&secret)));
+
+    let outside = [
+        ("FIREFLOW_ENVIRONMENT", "production"),
+        ("FIREFLOW_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("FIREFLOW_JWT__ISSUER", "idp"),
+        ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
+    ];
+    let output = run(folder, &["jwt"], &outside);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--user"));
+    let all = ["jwt", "--user", "ann", "--roles", "viewer", "--ttl", "1h"];
+    let output = run(folder, &all, &outside);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("a token was minted"));
+    let long = ["jwt", "--user", "ann", "--roles", "viewer", "--ttl", "30d"];
+    assert_eq!(run(folder, &long, &outside).status.code(), Some(2));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_service_ends_cleanly_when_it_is_told_to() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let mut service = Service::start(folder, &place.url);
+    let listen = [("FIREFLOW_LISTEN", service.address.as_str())];
+    assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(0));
+    let (status, _) = service.connect().ask("POST", "/firewalls/", "{\"name\": \"x\"}").unwrap();
+    assert_eq!(status, 201);
+    let id = service.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = service.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(1));
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["--help"][..], &["serve", "--help"]] {
+        let output = run(folder.path(), arguments, &[]);
+        assert_eq!(output.status.code(), Some(0));
+        let help = text(&output.stdout);
+        for setting in fireflow::settings::SETTINGS {
+            assert!(help.contains(setting.variable), "{}", setting.variable);
+        }
+    }
+    let output = run(folder.path(), &["openapi"], &[]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["info"]["title"], "FireFlow");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "and leaves nothing behind");
+}

@@ -247,3 +247,13 @@ pub(crate) fn tcp(source: &str, destination: &str, port: u16) -> String {
          &destination_port={port}"
     )
 }
+
+/// The path of the firewall above a policy's path.
+pub(crate) fn firewall_of(policy: &str) -> &str {
+    policy.split_once("filtering-policies").unwrap().0
+}
+
+/// The path of the list that a policy's path is in.
+pub(crate) fn list_of(policy: &str) -> String {
+    format!("{}filtering-policies/", firewall_of(policy))
+}
