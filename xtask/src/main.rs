@@ -1,2 +1,62 @@
-//! Xtask.
-fn main() {}
+//! FireFlow's development commands: `cargo xtask help`.
+//!
+//! Light on purpose: it runs cargo and the `fireflow` binary instead of linking them.
+
+mod ci;
+mod postgres;
+mod sh;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  ci [--install]                     every check and the whole test suite, on SQLite and PostgreSQL;
+                                     --install (or CI=true) may install what the machine lacks
+  fmt                                formats the code
+  lint                               clippy, and the house rules
+  test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
+  migrations                         migrations up, down and up, against the entities, on both databases
+  openapi [--check]                  writes, or checks, docs/openapi.json
+  deny                               licences, bans and sources of the dependencies
+  docs                               builds the documentation of the code
+  jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
+                                     prints a token for the local service, and nothing else
+  db reset                           empties the database, where it was made in `local`
+  help                               this
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            sh::say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    sh::go_to_root()?;
+    match arguments {
+        [] | ["help" | "--help" | "-h"] => sh::print(HELP),
+        ["ci"] => ci::ci(std::env::var("CI").is_ok_and(|value| value == "true")),
+        ["ci", "--install"] => ci::ci(true),
+        ["fmt"] => sh::cargo(&["fmt", "--all"]),
+        ["lint"] => ci::lint(),
+        ["test", rest @ ..] => ci::test_some(rest),
+        ["migrations"] => ci::with_postgres(false, ci::migrations),
+        ["openapi"] => ci::write_openapi(),
+        ["openapi", "--check"] => ci::check_openapi(),
+        ["deny"] => ci::deny(),
+        ["docs"] => ci::docs(),
+        ["jwt", rest @ ..] => ci::fireflow(&[&["jwt"], rest].concat()),
+        ["db", "reset"] => ci::fireflow(&["migrate", "reset"]),
+        other => bail!("`{}` is no command; see `cargo xtask help`", other.join(" ")),
+    }
+}

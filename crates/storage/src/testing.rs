@@ -5,11 +5,14 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot begin must say why")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, EntityName, EntityTrait, IdenStatic, Iterable,
+};
 use tempfile::TempDir;
 
 use crate::connect::{DatabaseKind, DatabaseOptions, DatabaseUrl};
@@ -93,6 +96,63 @@ impl TestDatabase {
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let rows = connection.query_all_raw(statement).await.expect("the query runs");
         rows.iter().map(|row| row.try_get_by_index(0).expect("an integer")).collect()
+    }
+}
+
+/// The columns of a table, each with whether it can be null.
+pub type Columns = BTreeMap<String, bool>;
+
+/// What the entities say of their tables.
+#[must_use]
+pub fn entity_tables() -> BTreeMap<String, Columns> {
+    fn columns<E: EntityTrait + EntityName>(table: E) -> (String, Columns) {
+        let columns = E::Column::iter()
+            .map(|column| (IdenStatic::as_str(&column).to_owned(), column.def().is_null()));
+        (table.table_name().to_owned(), columns.collect())
+    }
+    use crate::entity::{
+        audit_event, firewall, label, meta, policy, rule, rule_address, rule_port,
+    };
+    BTreeMap::from([
+        columns(audit_event::Entity),
+        columns(firewall::Entity),
+        columns(label::of_firewall::Entity),
+        columns(label::of_policy::Entity),
+        columns(label::of_rule::Entity),
+        columns(meta::Entity),
+        columns(policy::Entity),
+        columns(rule::Entity),
+        columns(rule_address::Entity),
+        columns(rule_port::Entity),
+    ])
+}
+
+impl TestDatabase {
+    /// What the migrated database says of its tables.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    pub async fn tables(&self) -> BTreeMap<String, Columns> {
+        let sql = match self.database.kind() {
+            DatabaseKind::Sqlite => {
+                "SELECT m.name, c.name, c.\"notnull\" = 0 AND c.pk = 0 FROM sqlite_master m, \
+                 pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"
+            }
+            DatabaseKind::Postgres => {
+                "SELECT table_name::text, column_name::text, is_nullable = 'YES' \
+                 FROM information_schema.columns WHERE table_schema = current_schema()"
+            }
+        };
+        let connection = &self.database.connections().write;
+        let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
+        let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
+        for row in connection.query_all_raw(statement).await.expect("the query runs") {
+            let text = |index| row.try_get_by_index::<String>(index).expect("a name");
+            let is_nullable = row.try_get_by_index(2).expect("a boolean");
+            tables.entry(text(0)).or_default().insert(text(1), is_nullable);
+        }
+        tables.remove("seaql_migrations");
+        tables
     }
 }
 

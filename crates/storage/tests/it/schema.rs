@@ -1,5 +1,5 @@
 use fireflow_domain::store::Storage;
-use fireflow_storage::testing::{TestDatabase, options};
+use fireflow_storage::testing::{TestDatabase, entity_tables, options};
 use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, db_test};
 
 async fn tables(db: &TestDatabase) -> i64 {
@@ -44,6 +44,12 @@ db_test! {
         // Applied twice is applied once.
         db.database.migrate_up("production").await.unwrap();
         db.database.migrate_down(None).await.unwrap();
+    }
+}
+
+db_test! {
+    async fn the_entities_are_the_migrated_schema(db: TestDatabase) {
+        assert_eq!(db.tables().await, entity_tables());
     }
 }
 

@@ -260,7 +260,11 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
         assert!(message.contains(word), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
-    let away = [("FIREFLOW_DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/db")];
+    // How long a connection is tried for is what a request may take.
+    let away = [
+        ("FIREFLOW_DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/db"),
+        ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "1s"),
+    ];
     let output = run(folder, &["migrate", "status"], &away);
     assert_eq!(output.status.code(), Some(1), "the database is away: no wrong setting");
     let message = text(&output.stderr);

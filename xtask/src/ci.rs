@@ -1,0 +1,196 @@
+//! The checks, one by one and all together.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::postgres::Server;
+use crate::{sh, tidy};
+
+/// Pinned, from the crate registry.
+const CARGO_DENY_VERSION: &str = "0.20.2";
+const OPENAPI: &str = "docs/openapi.json";
+
+/// Every check and the whole test suite. Stops at the first that fails; prints a line per step.
+pub(crate) fn ci(may_install: bool) -> Result<()> {
+    let all = Instant::now();
+    let server = Server::find_or_start(may_install)?;
+    type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
+    let steps: [Step<'_>; 7] = [
+        ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
+        ("lint", &|_| lint()),
+        ("test", &|server| test(server, &[])),
+        ("migrations", &migrations),
+        ("openapi --check", &|_| check_openapi()),
+        ("deny", &|_| deny()),
+        ("docs", &|_| docs()),
+    ];
+    let mut lines = Vec::new();
+    for (name, step) in steps {
+        sh::say(&format!("── {name}"));
+        let start = Instant::now();
+        let result = step(&server);
+        let state = if result.is_ok() { "ok" } else { "FAILED" };
+        lines.push(format!("{state:7} {name:16} {:6.1} s", start.elapsed().as_secs_f64()));
+        if let Err(error) = result {
+            sh::say(&lines.join("\n"));
+            return Err(error.context(name.to_owned()));
+        }
+    }
+    sh::say(&lines.join("\n"));
+    sh::say(&format!("all checks passed in {:.0} s", all.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Clippy with every warning an error, and the house rules.
+pub(crate) fn lint() -> Result<()> {
+    sh::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    tidy::tidy()
+}
+
+/// Runs something with a PostgreSQL.
+pub(crate) fn with_postgres(
+    may_install: bool,
+    step: impl FnOnce(&Server) -> Result<()>,
+) -> Result<()> {
+    step(&Server::find_or_start(may_install)?)
+}
+
+/// The tests that the arguments choose.
+pub(crate) fn test_some(arguments: &[&str]) -> Result<()> {
+    let (database, filter) = match arguments {
+        ["--sqlite", filter @ ..] => (Some("::postgres"), filter),
+        ["--postgres", filter @ ..] => (Some("::sqlite"), filter),
+        filter => (None, filter),
+    };
+    let filter = match filter {
+        [] => None,
+        [filter] if !filter.starts_with('-') => Some(*filter),
+        other => bail!("test takes [--sqlite|--postgres] [FILTER], not `{}`", other.join(" ")),
+    };
+    // Without nextest the harness's own words mean the same.
+    let mut expressions = Vec::new();
+    if let Some(other) = database {
+        expressions.push(format!("not test({other})"));
+        if other == "::postgres" {
+            expressions.push("not test(postgres_)".to_owned());
+        }
+    }
+    if let Some(filter) = filter {
+        expressions.push(format!("test({filter})"));
+    }
+    if database == Some("::postgres") {
+        return run_tests(None, &expressions);
+    }
+    with_postgres(false, |server| run_tests(Some(server), &expressions))
+}
+
+fn test(server: &Server, expressions: &[String]) -> Result<()> {
+    run_tests(Some(server), expressions)
+}
+
+fn run_tests(server: Option<&Server>, expressions: &[String]) -> Result<()> {
+    let mut command = Command::new(sh::cargo_path());
+    if let Some(server) = server {
+        command.env("FIREFLOW_TEST_POSTGRES_URL", server.url());
+    }
+    // Always the whole workspace: choosing a package changes features, and rebuilds half of it.
+    if sh::answers("cargo-nextest", "--version") {
+        command.args(["nextest", "run", "--workspace", "--profile", "ci"]);
+        if !expressions.is_empty() {
+            command.args(["-E", &expressions.join(" and ")]);
+        }
+    } else {
+        command.args(["test", "--workspace"]);
+        for expression in expressions {
+            let word = |prefix: &str| expression.strip_prefix(prefix)?.strip_suffix(')');
+            match (word("not test("), word("test(")) {
+                (Some(skipped), _) => command.args(["--", "--skip", skipped]),
+                (None, Some(wanted)) => command.arg(wanted),
+                (None, None) => &mut command,
+            };
+        }
+    }
+    sh::run(&mut command)
+}
+
+/// Migrations up, down and up again, and every column against the entities, on both databases.
+pub(crate) fn migrations(server: &Server) -> Result<()> {
+    run_tests(Some(server), &["test(schema::)".to_owned()])
+}
+
+/// Runs the service's binary.
+pub(crate) fn fireflow(arguments: &[&str]) -> Result<()> {
+    sh::run(&mut fireflow_command(arguments))
+}
+
+fn fireflow_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(sh::cargo_path());
+    command.args(["run", "--quiet", "--bin", "fireflow", "--"]).args(arguments);
+    command
+}
+
+fn described() -> Result<String> {
+    sh::output(&mut fireflow_command(&["openapi"]))
+}
+
+/// Writes the description of the API.
+pub(crate) fn write_openapi() -> Result<()> {
+    fs::write(OPENAPI, described()?).context(OPENAPI)
+}
+
+/// Checks that the committed description is the code's.
+pub(crate) fn check_openapi() -> Result<()> {
+    let committed = fs::read_to_string(OPENAPI).context(OPENAPI)?;
+    if committed != described()? {
+        bail!("{OPENAPI} is not what the code says; run `cargo xtask openapi`");
+    }
+    Ok(())
+}
+
+/// Licences, bans and sources of the dependencies; advisories where their database can be reached.
+pub(crate) fn deny() -> Result<()> {
+    let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
+    let tool = tool.to_string_lossy();
+    sh::run(Command::new(&*tool).args(["--offline", "check", "bans", "licenses", "sources"]))?;
+    if sh::run(Command::new(&*tool).args(["fetch", "db"])).is_ok() {
+        sh::run(Command::new(&*tool).args(["check", "advisories"]))
+    } else {
+        sh::say("advisories were not checked: their database cannot be reached from here");
+        Ok(())
+    }
+}
+
+/// A tool below `target/`, built by the first who needs it.
+fn tool(name: &str, version: &str) -> Result<PathBuf> {
+    let root = format!("target/tools/{name}-{version}");
+    let path = PathBuf::from(&root).join("bin").join(name);
+    if !path.exists() {
+        sh::say(&format!("building {name} {version} below target/, once"));
+        // Unoptimised: it runs for seconds, and builds in half the time.
+        sh::cargo(&[
+            "install",
+            "--quiet",
+            "--locked",
+            "--debug",
+            "--root",
+            &root,
+            "--version",
+            version,
+            name,
+        ])?;
+    }
+    Ok(path.canonicalize()?)
+}
+
+/// Builds the documentation of the code; a broken link is an error.
+pub(crate) fn docs() -> Result<()> {
+    sh::run(
+        Command::new(sh::cargo_path())
+            .args(["doc", "--workspace", "--no-deps", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}

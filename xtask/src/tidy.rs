@@ -1,0 +1,140 @@
+//! The house rules that no linter knows. Each says what to do instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+/// The longest file, in lines; above it a file has two subjects.
+const MAX_LINES: usize = 600;
+
+/// What the domain must not depend on: it is pure.
+const NOT_IN_DOMAIN: &[&str] =
+    &["tokio", "sea-orm", "sea-query", "sqlx", "poem", "poem-openapi", "serde", "serde_json"];
+
+struct Rule {
+    /// Where it holds: a prefix of the path.
+    below: &'static str,
+    /// Where it does not.
+    except: &'static str,
+    /// What must not stand there.
+    word: &'static str,
+    /// Why, and what to do.
+    instead: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        below: "crates/web/src",
+        except: "",
+        word: "sea_orm",
+        instead: "the web crate knows no database; ask the storage crate",
+    },
+    Rule {
+        below: "crates/storage/src",
+        except: "crates/storage/src/entity/",
+        word: "Entity::find()",
+        instead: "live rows have one door: `live(visibility)` of their entity",
+    },
+    Rule {
+        below: "crates",
+        except: "",
+        word: "on_conflict_do_nothing()",
+        instead: "it names the primary key; use `OnConflict::new().do_nothing()`",
+    },
+    Rule {
+        below: "crates/web/src/api",
+        except: "",
+        word: ".commit()",
+        instead: "`ctx.write(…)` is the only place that commits",
+    },
+    Rule {
+        below: "crates",
+        except: "",
+        word: "pub use self::*",
+        instead: "name what is offered; globs hide where a name comes from",
+    },
+    Rule {
+        below: "crates/web/src/dto",
+        except: "crates/web/src/dto/view.rs",
+        word: "ParseFromJSON",
+        instead: "bodies are read by `dto::read`, which finds every fault at once",
+    },
+];
+
+/// Checks them all, and tells every breach.
+pub(crate) fn tidy() -> Result<()> {
+    let mut breaches = domain_breaches()?;
+    let mut files = Vec::new();
+    for folder in ["crates", "migration", "xtask"] {
+        rust_files(Path::new(folder), &mut files)?;
+    }
+    if files.len() < 50 {
+        bail!("only {} files were found: the rules check nothing", files.len());
+    }
+    for file in &files {
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let path = file.to_string_lossy();
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            breaches.push(format!("{path}: has {lines} lines; split it by subject"));
+        }
+        for rule in RULES {
+            let holds = path.starts_with(rule.below)
+                && (rule.except.is_empty() || !path.starts_with(rule.except));
+            for (index, line) in text.lines().enumerate().filter(|_| holds) {
+                if line.contains(rule.word) && !is_exempt(&path, line, rule) {
+                    let number = index + 1;
+                    breaches.push(format!("{path}:{number}: `{}`: {}", rule.word, rule.instead));
+                }
+            }
+        }
+    }
+    if breaches.is_empty() { Ok(()) } else { bail!("{}", breaches.join("\n")) }
+}
+
+/// Tables that hold no live rows of their own, and comments.
+fn is_exempt(path: &str, line: &str, rule: &Rule) -> bool {
+    let is_comment = line.trim_start().starts_with("//");
+    let is_derived = rule.word == "Entity::find()"
+        && path.ends_with("repository/rule.rs")
+        && (line.contains("rule_address::") || line.contains("rule_port::"));
+    is_comment || is_derived
+}
+
+/// What `cargo tree` shows of the domain that must not be there.
+fn domain_breaches() -> Result<Vec<String>> {
+    let tree = sh::output(Command::new(sh::cargo_path()).args([
+        "tree",
+        "--package",
+        "fireflow-domain",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]))?;
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    if !names.contains(&"fireflow-domain") {
+        bail!("cargo tree does not show the domain crate: the rule checks nothing");
+    }
+    Ok(NOT_IN_DOMAIN
+        .iter()
+        .filter(|name| names.contains(name))
+        .map(|name| format!("fireflow-domain depends on {name}; the domain is pure"))
+        .collect())
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            rust_files(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
