@@ -2,7 +2,7 @@
 //!
 //! To add a step: a module `mYYYYMMDD_NNNNNN_what_it_does`, its name in [`Migrator::migrations`],
 //! an `up`, a `down` that undoes it, `use_transaction` as in the others. A step never uses the
-//! model: it must mean the same in a year. Steps are SQL with a small vocabulary (see [`Dialect`]),
+//! model: it must mean the same in a year. Steps are SQL with a small vocabulary (see `Dialect`),
 //! because what matters here (partial indexes, collations, triggers) is what builders hide.
 //!
 //! Locking against a second process that starts at the same time is the storage crate's.

@@ -16,6 +16,10 @@ const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in on
                      **Authorize** above takes what `cargo xtask jwt` prints. Paths work with and \
                      without a slash at their end. Errors are RFC 9457 problems: branch on `code`.";
 
+/// The groups of operations as one reads them, from the outside in.
+const TAGS: [&str; 5] =
+    ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Service"];
+
 /// The query parameters of each operation.
 #[must_use]
 pub fn parameters_of(operation: &str) -> &'static [Param] {
@@ -101,6 +105,11 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
         "servers".to_owned(),
         json!([{"url": if base_path.is_empty() { "/" } else { base_path }}]),
     );
+    if let Some(tags) = member(root, "tags")?.as_array_mut() {
+        let place =
+            |tag: &Value| TAGS.iter().position(|name| tag.get("name") == Some(&json!(name)));
+        tags.sort_by_key(|tag| place(tag).unwrap_or(TAGS.len()));
+    }
     let info = object(member(root, "info")?)?;
     info.insert("description".to_owned(), json!(ABOUT));
     info.insert("license".to_owned(), json!({"name": "MIT OR Apache-2.0"}));

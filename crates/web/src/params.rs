@@ -24,6 +24,8 @@ pub struct Param {
     pub kind: ParamKind,
     /// What it is for.
     pub description: &'static str,
+    /// A value with which the operation works as it stands.
+    pub example: Option<&'static str>,
 }
 
 /// What a parameter takes, as far as the description can say it.
@@ -61,29 +63,23 @@ impl Param {
     /// The parameter in the description.
     #[must_use]
     pub fn describe(&self) -> Value {
-        let (schema, example) = match self.kind {
+        let schema = match self.kind {
             ParamKind::Integer(min, max, default) => {
                 let bounds = json!({"type": "integer", "minimum": min, "maximum": max});
-                (with(bounds, "default", default), None)
+                with(bounds, "default", default)
             }
-            ParamKind::Boolean => (json!({"type": "boolean", "default": false}), None),
-            ParamKind::Action => {
-                (json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}), None)
-            }
-            ParamKind::Text(max) => {
-                (json!({"type": "string", "minLength": 1, "maxLength": max}), None)
-            }
-            ParamKind::AddressRange => (json!({"type": "string"}), Some("10.0.0.0/8")),
-            ParamKind::Address => (json!({"type": "string"}), Some("10.1.2.3")),
+            ParamKind::Boolean => json!({"type": "boolean", "default": false}),
+            ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
+            ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
+            ParamKind::AddressRange | ParamKind::Address => json!({"type": "string"}),
             ParamKind::Ports => {
-                let pattern = "^[0-9]{1,5}(-[0-9]{1,5})?$";
-                (json!({"type": "string", "pattern": pattern}), Some("443"))
+                json!({"type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"})
             }
-            ParamKind::Protocol => (json!({"type": "string", "default": "tcp"}), Some("tcp")),
-            ParamKind::Instant => (json!({"type": "string", "format": "date-time"}), None),
+            ParamKind::Protocol => json!({"type": "string", "default": "tcp"}),
+            ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
             ParamKind::OrderBy(fields) => {
                 let one = format!("-?({})", fields.join("|"));
-                (json!({"type": "string", "pattern": format!("^{one}(,{one})*$")}), None)
+                json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
             }
         };
         let param = json!({
@@ -93,7 +89,11 @@ impl Param {
             "description": self.description,
             "schema": schema,
         });
-        with(param, "example", example.filter(|_| self.is_required()))
+        let example = self.example.map(|text| match self.kind {
+            ParamKind::Integer(..) => text.parse::<i64>().map_or(Value::Null, Value::from),
+            _ => Value::from(text),
+        });
+        with(param, "example", example)
     }
 }
 
@@ -106,7 +106,13 @@ fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> 
 }
 
 const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
-    Param { name, kind, description }
+    Param { name, kind, description, example: None }
+}
+
+impl Param {
+    const fn example(self, text: &'static str) -> Self {
+        Self { example: Some(text), ..self }
+    }
 }
 
 const PAGE: Param =
@@ -172,18 +178,21 @@ pub const RULES: &[Param] = &[
 
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
-    param("source_address", ParamKind::Address, "The packet's source address."),
+    param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
     param(
         "source_port",
         ParamKind::Integer(0, 65_535, None),
         "The packet's source port; required where the protocol has ports, refused elsewhere.",
-    ),
-    param("destination_address", ParamKind::Address, "The packet's destination address."),
+    )
+    .example("40000"),
+    param("destination_address", ParamKind::Address, "The packet's destination address.")
+        .example("198.51.100.10"),
     param(
         "destination_port",
         ParamKind::Integer(0, 65_535, None),
         "The packet's destination port; required where the protocol has ports, refused elsewhere.",
-    ),
+    )
+    .example("443"),
     param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
     param("icmp_type", ParamKind::Integer(0, 255, None), "The ICMP type; left out: echo request."),
     param("icmp_code", ParamKind::Integer(0, 255, None), "The ICMP code; left out: 0."),

@@ -90,6 +90,7 @@ async fn swagger_ui_loads_nothing_from_elsewhere() {
         assert_eq!(answer.status.as_u16(), 200);
         assert!(answer.header("content-type").starts_with("text/html"));
         assert!(answer.text.contains("createFilteringPolicy"));
+        assert!(answer.text.contains("<link rel=\"icon\" href=\"data:,\">"));
         assert!(answer.text.contains("\"3.0.3\""), "the corrected description is in it");
         for tag in ["<script src=", "<link rel=\"stylesheet\" href=\"http", "@import"] {
             assert!(!answer.text.contains(tag), "{tag}");
