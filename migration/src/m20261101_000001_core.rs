@@ -75,6 +75,7 @@ const TABLES: &[&str] = &[
         labels {text} NOT NULL,
         default_action {text} NOT NULL CHECK (default_action IN ('ALLOW', 'DENY', 'REJECT')),
         rule_count {big} NOT NULL DEFAULT 0 CHECK (rule_count >= 0),
+        entry_count {big} NOT NULL DEFAULT 0 CHECK (entry_count >= 0),
         revision {big} NOT NULL,
         header_revision {big} NOT NULL,
         purged_revision {big} NOT NULL DEFAULT 0,

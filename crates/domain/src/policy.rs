@@ -20,6 +20,8 @@ pub struct Policy {
     pub spec: PolicySpec,
     /// How many live rules it has.
     pub rule_count: u64,
+    /// How many source, destination and port entries those have.
+    pub entry_count: u64,
     /// Grows with each change of the policy or of any of its rules.
     pub revision: Revision,
     /// The revision at which something last changed that its rules show.

@@ -18,6 +18,7 @@ use crate::rule::fingerprint::Fingerprint;
 use crate::rule::{Action, Rule, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
+use crate::usecase::rule::Duplicates;
 
 /// The result of a repository's method.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -234,12 +235,14 @@ pub trait RuleRepository: Send {
         except: Option<RuleId>,
         at: Instant,
     ) -> StoreResult<Option<(RuleId, RuleState)>>;
-    /// Creates one under a locked policy; name and content were found free.
+    /// Creates one under a locked policy; its name was found free, and its content too unless
+    /// duplicates are kept.
     async fn insert(
         &mut self,
         policy: &PolicyRef,
         spec: &RuleSpec,
         revision: Revision,
+        duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Rule>;
     /// Writes a rule as it is after a change; name and content were found free.

@@ -27,6 +27,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFirewalls" => params::FIREWALLS,
         "getFilteringPolicies" => params::POLICIES,
         "getRules" => params::RULES,
+        "createRule" => params::NEW_RULE,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,

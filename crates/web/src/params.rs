@@ -37,6 +37,8 @@ pub enum ParamKind {
     Boolean,
     /// An action, in any case.
     Action,
+    /// One word.
+    Word(&'static str),
     /// Text up to so many characters.
     Text(usize),
     /// An address, block, range or `any`.
@@ -70,6 +72,7 @@ impl Param {
             }
             ParamKind::Boolean => json!({"type": "boolean", "default": false}),
             ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
+            ParamKind::Word(word) => json!({"type": "string", "enum": [word]}),
             ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
             ParamKind::AddressRange | ParamKind::Address => json!({"type": "string"}),
             ParamKind::Ports => {
@@ -175,6 +178,13 @@ pub const RULES: &[Param] = &[
     ),
     param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
 ];
+
+/// Of the creation of a rule.
+pub const NEW_RULE: &[Param] = &[param(
+    "duplicates",
+    ParamKind::Word("keep"),
+    "`keep` stores the rule though an equal one is there.",
+)];
 
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
@@ -312,6 +322,14 @@ impl Query {
             other => Err(format!("`{}` is neither `true` nor `false`", excerpt(other))),
         };
         self.parse(name, read).unwrap_or(false)
+    }
+
+    /// Whether a parameter that takes a single word is given.
+    pub fn is_word(&mut self, name: &str, word: &str) -> bool {
+        let read = |text: &str| {
+            if text == word { Ok(()) } else { Err(format!("takes `{word}` or is left out")) }
+        };
+        self.parse(name, read).is_some()
     }
 
     /// Which page.

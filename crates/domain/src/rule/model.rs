@@ -128,6 +128,14 @@ impl RuleSpec {
         self.0
     }
 
+    /// How many source, destination and port entries it has.
+    #[must_use]
+    pub fn entry_count(&self) -> u64 {
+        let count = self.sources.len() + self.destinations.len() + self.ports.len();
+        // At most 3,000.
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
     /// The rule's state at an instant.
     #[must_use]
     pub fn state(&self, at: Instant) -> RuleState {

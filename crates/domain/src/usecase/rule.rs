@@ -14,6 +14,18 @@ use super::{Expected, next, policy};
 
 /// The most live rules of a policy.
 pub const MAX_RULES: u64 = 200_000;
+/// The most source, destination and port entries of a policy's live rules.
+pub const MAX_ENTRIES: u64 = 1_000_000;
+
+/// What becomes of a new rule that is equal to a live one of its policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Duplicates {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is kept beside it, as real devices do.
+    Keep,
+}
 
 /// A rule's place: its firewall, its policy, its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +85,7 @@ async fn check_free(
     policy: &Policy,
     old: Option<&Rule>,
     spec: &RuleSpec,
+    duplicates: Duplicates,
 ) -> Result<()> {
     if let Some(name) = &spec.name
         && old.is_none_or(|old| old.spec.name.as_ref() != Some(name))
@@ -84,6 +97,9 @@ async fn check_free(
             holder: holder.get(),
         }));
     }
+    if duplicates == Duplicates::Keep {
+        return Ok(());
+    }
     let fingerprint = Fingerprint::of(spec);
     let is_new = old.is_none_or(|old| Fingerprint::of(&old.spec) != fingerprint);
     let except = old.map(|old| old.id);
@@ -93,6 +109,19 @@ async fn check_free(
     {
         let inactive = (state != RuleState::Active).then_some(state);
         return Err(Error::AlreadyExists(Conflict::EqualRule { holder: holder.get(), inactive }));
+    }
+    Ok(())
+}
+
+fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
+    let hint = "delete rules that are not needed, or use another policy";
+    if rule_count > MAX_RULES {
+        let what = "the number of rules of a policy";
+        return Err(Error::TooLarge { what, limit: MAX_RULES, hint });
+    }
+    if entry_count > MAX_ENTRIES {
+        let what = "the number of source, destination and port entries of a policy";
+        return Err(Error::TooLarge { what, limit: MAX_ENTRIES, hint });
     }
     Ok(())
 }
@@ -108,24 +137,19 @@ pub async fn create(
     firewall: FirewallId,
     policy: PolicyId,
     spec: RuleSpec,
+    duplicates: Duplicates,
 ) -> Result<Rule> {
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, firewall, policy).await?;
-    if policy.rule_count >= MAX_RULES {
-        return Err(Error::TooLarge {
-            what: "the number of rules of a policy",
-            limit: MAX_RULES,
-            hint: "delete rules that are not needed, or use another policy",
-        });
-    }
-    check_free(uow, caller, &policy, None, &spec).await?;
-    let after = Policy {
-        rule_count: policy.rule_count.saturating_add(1),
-        revision: next(policy.revision),
-        ..policy.clone()
-    };
+    let rule_count = policy.rule_count.saturating_add(1);
+    let entry_count = policy.entry_count.saturating_add(spec.entry_count());
+    check_size(rule_count, entry_count)?;
+    check_free(uow, caller, &policy, None, &spec, duplicates).await?;
+    let after =
+        Policy { rule_count, entry_count, revision: next(policy.revision), ..policy.clone() };
     let stamp = caller.stamp();
-    let rule = uow.rules().insert(&after.reference(), &spec, after.revision, &stamp).await?;
+    let rule =
+        uow.rules().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
     uow.policies().update(&policy, &after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
@@ -167,13 +191,20 @@ pub async fn update(
     if spec == before.spec {
         return Ok(before);
     }
-    check_free(uow, caller, &policy, Some(&before), &spec).await?;
+    let entry_count = policy
+        .entry_count
+        .saturating_sub(before.spec.entry_count())
+        .saturating_add(spec.entry_count());
+    if entry_count > policy.entry_count {
+        check_size(policy.rule_count, entry_count)?;
+    }
+    check_free(uow, caller, &policy, Some(&before), &spec, Duplicates::Refuse).await?;
     let revision = next(policy.revision);
     let stamp = caller.stamp();
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
     uow.rules().update(&before, &after).await?;
-    uow.policies().update(&policy, &Policy { revision, ..policy.clone() }).await?;
+    uow.policies().update(&policy, &Policy { revision, entry_count, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
@@ -194,7 +225,8 @@ pub async fn delete(
     let revision = next(policy.revision);
     uow.rules().delete(&before, revision, &caller.stamp()).await?;
     let rule_count = policy.rule_count.saturating_sub(1);
-    let after = Policy { revision, rule_count, ..policy.clone() };
+    let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
     uow.policies().update(&policy, &after).await?;
     let before = Snapshot::Rule(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;

@@ -17,6 +17,7 @@ pub(crate) struct Model {
     pub(crate) labels: String,
     pub(crate) default_action: String,
     pub(crate) rule_count: i64,
+    pub(crate) entry_count: i64,
     pub(crate) revision: i64,
     pub(crate) header_revision: i64,
     pub(crate) purged_revision: i64,

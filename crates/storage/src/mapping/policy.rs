@@ -26,6 +26,7 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
             default_action: row.known("default_action", Action::parse(&model.default_action))?,
         },
         rule_count: row.count("rule_count", model.rule_count)?,
+        entry_count: row.count("entry_count", model.entry_count)?,
         revision: Revision(model.revision),
         header_revision: Revision(model.header_revision),
         created_at: row.instant("created_at", model.created_at)?,

@@ -160,6 +160,7 @@ impl PolicyRepository for SeaUnitOfWork {
         let row = ActiveModel {
             firewall_id: Set(firewall.id.get()),
             rule_count: Set(0),
+            entry_count: Set(0),
             revision: Set(Revision::FIRST.0),
             header_revision: Set(Revision::FIRST.0),
             purged_revision: Set(0),
@@ -177,6 +178,7 @@ impl PolicyRepository for SeaUnitOfWork {
             firewall: firewall.reference(),
             spec: spec.clone(),
             rule_count: 0,
+            entry_count: 0,
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
             created_at: stamp.at,
@@ -197,6 +199,7 @@ impl PolicyRepository for SeaUnitOfWork {
         };
         let row = ActiveModel {
             rule_count: Set(i64::try_from(after.rule_count).unwrap_or(i64::MAX)),
+            entry_count: Set(i64::try_from(after.entry_count).unwrap_or(i64::MAX)),
             revision: Set(after.revision.0),
             header_revision: Set(after.header_revision.0),
             updated_at: Set(after.updated_at.micros()),

@@ -10,6 +10,7 @@ use fireflow_domain::rule::{Endpoint, Rule, RuleSpec, RuleState};
 use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::rule::Duplicates;
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, NotSet, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
@@ -230,6 +231,19 @@ impl SeaUnitOfWork {
         one_row("rule", id, &result)
     }
 
+    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
+    async fn next_copy(&self, policy: PolicyId, fingerprint: Fingerprint) -> StoreResult<i64> {
+        let last: Option<Option<i64>> = live_of(policy.get())
+            .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
+            .select_only()
+            .column_as(Column::Copy.max(), "last")
+            .into_tuple()
+            .one(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
+    }
+
     /// How many live rules a policy has, from its counter. One statement.
     async fn rule_counter(
         &self,
@@ -350,19 +364,25 @@ impl RuleRepository for SeaUnitOfWork {
         }))
     }
 
-    /// Two statements, one more each with ports and labels, and one per further 1,000 entries.
+    /// Two statements, one more each with ports, with labels and to keep duplicates, and one per
+    /// further 1,000 entries.
     async fn insert(
         &mut self,
         policy: &PolicyRef,
         spec: &RuleSpec,
         revision: Revision,
+        duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Rule> {
         let firewall = policy.firewall.id.get();
+        let copy = match duplicates {
+            Duplicates::Refuse => 0,
+            Duplicates::Keep => self.next_copy(policy.id, Fingerprint::of(spec)).await?,
+        };
         let row = ActiveModel {
             policy_id: Set(policy.id.get()),
             firewall_id: Set(firewall),
-            copy: Set(0),
+            copy: Set(copy),
             revision: Set(revision.0),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),

@@ -12,7 +12,7 @@ use fireflow_domain::store::{
 };
 use fireflow_domain::text::{Description, Reference};
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::RulePath;
+use fireflow_domain::usecase::rule::{Duplicates, RulePath};
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_domain::{firewall::FirewallPatch, rule::Rule};
 use fireflow_storage::db_test;
@@ -102,7 +102,7 @@ db_test! {
         let named = RuleParts { name: Some(name("web")), ..parts("10.0.0.1", "any") };
         for _ in 0..2 {
             let named = spec(named.clone());
-            let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, named)
+            let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, named, Duplicates::Refuse)
                 .await
                 .unwrap();
             rule::delete(&mut *uow, &caller(), path(&made), &Expected::Anything).await.unwrap();
@@ -135,8 +135,7 @@ db_test! {
             &caller,
             firewall.id,
             policy.id,
-            spec(parts("10.0.0.2", "any")),
-        );
+            spec(parts("10.0.0.2", "any")), Duplicates::Refuse);
         assert_not_found(new.await, missing);
     }
 }
@@ -150,7 +149,7 @@ db_test! {
         assert_eq!(made.spec.tenant.as_str(), "blue");
         let made_policy = policy::create(&mut *uow, &blue, made.id, policy_spec("in")).await.unwrap();
         let made_rule =
-            rule::create(&mut *uow, &blue, made.id, made_policy.id, spec(parts("any", "any")));
+            rule::create(&mut *uow, &blue, made.id, made_policy.id, spec(parts("any", "any")), Duplicates::Refuse);
         let made_rule = made_rule.await.unwrap();
         // The same name is free for another tenant.
         let other = firewall::create(&mut *uow, &red, new_firewall("edge")).await.unwrap();
@@ -195,7 +194,7 @@ db_test! {
         let mut uow = storage.begin(Mode::Write).await.unwrap();
         let twin = RuleParts { priority: 99, log: true, ..parts("10.0.0.0/8", "any 443-443") };
         let made =
-            rule::create(&mut *uow, &caller(), firewall.id, policy.id, spec(twin)).await;
+            rule::create(&mut *uow, &caller(), firewall.id, policy.id, spec(twin), Duplicates::Refuse).await;
         let holder = old.id.get();
         assert_eq!(
             conflict(made),
@@ -248,8 +247,30 @@ db_test! {
                        AND r.deleted_at IS NULL) FROM policy p";
         assert_eq!(db.integers(counted).await, [0]);
         assert_eq!(db.integers("SELECT policy_count FROM firewall").await, [1]);
+        let counted = "SELECT entry_count FROM policy";
+        assert_eq!(db.integers(counted).await, [2], "a source and a destination are left");
         // What is derived of the deleted rule is gone; of the other it is there.
         assert_eq!(db.integers("SELECT DISTINCT rule_id FROM rule_address").await, [rule.id.get()]);
+    }
+}
+
+db_test! {
+    async fn a_full_policy_takes_no_more(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        db.execute("UPDATE policy SET entry_count = 999998").await;
+        let last = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        let full = make_rule(&db, &policy, parts("10.0.0.2", "any")).await;
+        assert!(matches!(full, Err(Error::TooLarge { limit: 1_000_000, .. })), "{full:?}");
+        let mut uow = begin(&db, Mode::Write).await;
+        let grow = Patch::Set(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
+        let patch = RulePatch { sources: grow, ..RulePatch::default() };
+        let full = rule::update(&mut *uow, &caller(), path(&last), &Expected::Anything, patch).await;
+        assert!(matches!(full, Err(Error::TooLarge { .. })), "{full:?}");
+        drop(uow);
+        db.execute("UPDATE policy SET entry_count = 2, rule_count = 200000").await;
+        let full = make_rule(&db, &policy, parts("10.0.0.2", "any")).await;
+        assert!(matches!(full, Err(Error::TooLarge { limit: 200_000, .. })), "{full:?}");
     }
 }
 

@@ -15,6 +15,7 @@ use fireflow_domain::store::{Mode, Storage, UnitOfWork};
 use fireflow_domain::text::{Description, Name, Reference, Tenant};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
+use fireflow_domain::usecase::rule::Duplicates;
 use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::testing::TestDatabase;
 
@@ -138,7 +139,9 @@ pub(crate) async fn make_rule_in(
     parts: RuleParts,
 ) -> Result<Rule, Error> {
     let mut uow = begin(db, Mode::Write).await;
-    let made = rule::create(&mut *uow, &caller(), firewall, policy, spec(parts)).await?;
+    let made =
+        rule::create(&mut *uow, &caller(), firewall, policy, spec(parts), Duplicates::Refuse)
+            .await?;
     uow.commit().await.unwrap();
     Ok(made)
 }

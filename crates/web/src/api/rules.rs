@@ -4,7 +4,7 @@ use fireflow_domain::error::Resource;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::store::{RuleField, RuleFilter};
 use fireflow_domain::text::Name;
-use fireflow_domain::usecase::rule::{self, RulePath};
+use fireflow_domain::usecase::rule::{self, Duplicates, RulePath};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -88,7 +88,8 @@ impl Rules {
     /// Create a rule
     ///
     /// Entries of `sources` and of `destinations` are alternatives. Equal rules in one policy are
-    /// refused: the same action, protocols, ICMP fields, sources, destinations and ports.
+    /// refused (the same action, protocols, ICMP fields, sources, destinations and ports), unless
+    /// `duplicates=keep`.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "post",
@@ -103,11 +104,16 @@ impl Rules {
         body: Body<RuleBody>,
     ) -> Result<Reply<Created, RuleView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        query.open(params::NONE).finish()?;
+        let mut query = query.open(params::NEW_RULE);
+        let duplicates =
+            if query.is_word("duplicates", "keep") { Duplicates::Keep } else { Duplicates::Refuse };
+        query.finish()?;
         let spec = body.read(|value, violations| new_rule(value, policy, violations))?;
         let made = ctx
             .write(|uow, caller| {
-                Box::pin(async move { rule::create(uow, caller, firewall, policy, spec).await })
+                Box::pin(async move {
+                    rule::create(uow, caller, firewall, policy, spec, duplicates).await
+                })
             })
             .await?;
         let path = ctx.path(format_args!(

@@ -6,7 +6,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::json;
 
-use crate::support::{Api, firewall_of, tcp};
+use crate::support::{Api, firewall_of, plain_rule, tcp};
 
 db_test! {
     async fn a_rule_with_several_sources_matches_packets_of_each(api: Api) {
@@ -61,6 +61,27 @@ db_test! {
         api.patch(&path, &json!({"enabled": false})).await.expect(200);
         let problem = api.try_rule(&policy, &twin).await.problem(409, "equal_rule");
         assert!(problem["detail"].as_str().unwrap().contains("disabled"), "{problem}");
+    }
+}
+
+db_test! {
+    async fn equal_rules_can_be_kept_on_purpose(api: Api) {
+        let policy = api.policy().await;
+        let path = format!("{policy}rules/");
+        let keep = format!("{path}?duplicates=keep");
+        for _ in 0..3 {
+            api.post(&keep, &plain_rule()).await.expect(201);
+        }
+        api.post(&path, &plain_rule()).await.problem(409, "equal_rule");
+        let list = api.get(&path).await.expect(200);
+        assert_eq!(list["total"], 3);
+        for rule in list["items"].as_array().unwrap() {
+            let one = format!("{path}{}/", rule["id"]);
+            api.patch(&one, &json!({"priority": rule["id"]})).await.expect(200);
+            api.delete(&one).await.expect(204);
+        }
+        api.post(&path, &plain_rule()).await.expect(201);
+        api.post(&format!("{path}?duplicates=drop"), &plain_rule()).await.problem(422, "invalid");
     }
 }
 
