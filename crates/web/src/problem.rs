@@ -103,8 +103,8 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
     /// All that is wrong, at once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Fault>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Vec<Fault>>,
 }
 
 /// An error on its way to the client.
@@ -195,7 +195,7 @@ impl Problem {
             detail: self.detail.clone(),
             instance: request_id.to_owned(),
             existing_id: self.existing_id,
-            errors: self.faults.clone(),
+            errors: (!self.faults.is_empty()).then(|| self.faults.clone()),
         };
         // Plain strings and numbers: serialising them cannot fail.
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
