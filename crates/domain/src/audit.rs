@@ -6,6 +6,7 @@ use crate::firewall::Firewall;
 use crate::ids::FirewallId;
 use crate::policy::Policy;
 use crate::rule::Rule;
+use crate::rule::order::Place;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +15,8 @@ pub enum Deed {
     Create,
     /// Changed.
     Update,
+    /// Moved to another place in the order.
+    Move,
     /// Deleted.
     Delete,
 }
@@ -25,6 +28,7 @@ impl Deed {
         match self {
             Self::Create => "create",
             Self::Update => "update",
+            Self::Move => "move",
             Self::Delete => "delete",
         }
     }
@@ -39,6 +43,8 @@ pub enum Snapshot {
     Policy(Box<Policy>),
     /// A rule.
     Rule(Box<Rule>),
+    /// The priorities of some of a policy's rules.
+    Order(Box<Policy>, Vec<Place>),
 }
 
 impl Snapshot {
@@ -47,7 +53,7 @@ impl Snapshot {
     pub const fn resource(&self) -> Resource {
         match self {
             Self::Firewall(_) => Resource::Firewall,
-            Self::Policy(_) => Resource::Policy,
+            Self::Policy(_) | Self::Order(..) => Resource::Policy,
             Self::Rule(_) => Resource::Rule,
         }
     }
@@ -57,7 +63,7 @@ impl Snapshot {
     pub fn id(&self) -> i64 {
         match self {
             Self::Firewall(firewall) => firewall.id.get(),
-            Self::Policy(policy) => policy.id.get(),
+            Self::Policy(policy) | Self::Order(policy, _) => policy.id.get(),
             Self::Rule(rule) => rule.id.get(),
         }
     }
@@ -67,7 +73,7 @@ impl Snapshot {
     pub fn firewall_id(&self) -> FirewallId {
         match self {
             Self::Firewall(firewall) => firewall.id,
-            Self::Policy(policy) => policy.firewall.id,
+            Self::Policy(policy) | Self::Order(policy, _) => policy.firewall.id,
             Self::Rule(rule) => rule.policy.firewall.id,
         }
     }

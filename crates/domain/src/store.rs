@@ -15,6 +15,7 @@ use crate::net::{AddressRange, PortRange};
 use crate::page::{Page, PageRequest, SortKey};
 use crate::policy::{Policy, PolicyRef, PolicySpec};
 use crate::rule::fingerprint::Fingerprint;
+use crate::rule::order::Place;
 use crate::rule::{Action, Rule, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
@@ -225,6 +226,18 @@ pub trait RuleRepository: Send {
     ) -> StoreResult<Page<Rule>>;
     /// All live rules of a policy in order of evaluation: one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
+    /// The places of all live rules of a locked policy, in order of evaluation.
+    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
+    /// Gives rules of a locked policy other priorities; nothing else of them changes.
+    async fn renumber(&mut self, policy: PolicyId, places: &[Place]) -> StoreResult<()>;
+    /// Notes that rules of a locked policy were changed, at the policy's new revision.
+    async fn touch(
+        &mut self,
+        policy: PolicyId,
+        rules: &[RuleId],
+        revision: Revision,
+        stamp: &Stamp,
+    ) -> StoreResult<()>;
     /// The live rule of a locked policy that has a name.
     async fn find_by_name(&mut self, policy: PolicyId, name: &Name) -> StoreResult<Option<RuleId>>;
     /// A live rule of a locked policy that is equal, other than `except`, and its state.

@@ -25,14 +25,16 @@ impl From<Corrupt> for StoreError {
 
 /// A write that met another number of rows than it must.
 #[derive(Debug, thiserror::Error)]
-#[error("a write of {what} {id} met {rows} rows, not one")]
+#[error("a write of {what} {id} met {rows} rows, not {expected}")]
 pub(crate) struct WrongRowCount {
     /// The table.
     pub(crate) what: &'static str,
-    /// The row's id.
+    /// The row's id, or that of the rows' parent.
     pub(crate) id: i64,
     /// How many rows it met.
     pub(crate) rows: u64,
+    /// How many it had to meet.
+    pub(crate) expected: usize,
 }
 
 /// Sorts a driver's error: what may go away by itself is `Unavailable`.

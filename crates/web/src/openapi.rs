@@ -84,6 +84,7 @@ const LINKS: &[(&str, &[Link])] = &[
             ("deleteFilteringPolicyById", OF_POLICY),
             ("getRules", OF_POLICY),
             ("createRule", OF_POLICY),
+            ("moveRules", OF_POLICY),
             ("inspectPacket", OF_POLICY),
             ("inspectPackets", OF_POLICY),
         ],
@@ -216,6 +217,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
     match method {
         "post" if id == "inspectPackets" => vec![],
+        "post" if id == "moveRules" => vec![if_match, reason],
         "post" => vec![reason],
         "patch" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
@@ -238,9 +240,11 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,
-        "409" => writes,
+        "409" => writes && id != "moveRules",
         "412" => {
-            method == "patch" || method == "delete" || id.ends_with("ById") || id == "getRules"
+            matches!(method, "patch" | "delete")
+                || id.ends_with("ById")
+                || matches!(id, "getRules" | "moveRules")
         }
         _ => true,
     }

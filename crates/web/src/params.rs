@@ -4,9 +4,11 @@
 use std::fmt::Display;
 
 use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::ids::{MAX_ID, RuleId};
 use fireflow_domain::page::{
     DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
 };
+use fireflow_domain::rule::order::Placement;
 use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
 use fireflow_domain::text::excerpt;
 use percent_encoding::percent_decode_str;
@@ -37,8 +39,8 @@ pub enum ParamKind {
     Boolean,
     /// An action, in any case.
     Action,
-    /// One word.
-    Word(&'static str),
+    /// One of some words.
+    Words(&'static [&'static str]),
     /// Text up to so many characters.
     Text(usize),
     /// An address, block, range or `any`.
@@ -72,7 +74,7 @@ impl Param {
             }
             ParamKind::Boolean => json!({"type": "boolean", "default": false}),
             ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
-            ParamKind::Word(word) => json!({"type": "string", "enum": [word]}),
+            ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
             ParamKind::AddressRange | ParamKind::Address => json!({"type": "string"}),
             ParamKind::Ports => {
@@ -180,11 +182,28 @@ pub const RULES: &[Param] = &[
 ];
 
 /// Of the creation of a rule.
-pub const NEW_RULE: &[Param] = &[param(
-    "duplicates",
-    ParamKind::Word("keep"),
-    "`keep` stores the rule though an equal one is there.",
-)];
+pub const NEW_RULE: &[Param] = &[
+    param(
+        "before",
+        ParamKind::Integer(1, MAX_ID, None),
+        "Places the rule before the one with this id; then it has no `priority`.",
+    ),
+    param(
+        "after",
+        ParamKind::Integer(1, MAX_ID, None),
+        "Places the rule behind the one with this id; then it has no `priority`.",
+    ),
+    param(
+        "at",
+        ParamKind::Words(&["first", "last"]),
+        "Places the rule before or behind all others; then it has no `priority`.",
+    ),
+    param(
+        "duplicates",
+        ParamKind::Words(&["keep"]),
+        "`keep` stores the rule though an equal one is there.",
+    ),
+];
 
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
@@ -324,12 +343,34 @@ impl Query {
         self.parse(name, read).unwrap_or(false)
     }
 
-    /// Whether a parameter that takes a single word is given.
-    pub fn is_word(&mut self, name: &str, word: &str) -> bool {
-        let read = |text: &str| {
-            if text == word { Ok(()) } else { Err(format!("takes `{word}` or is left out")) }
+    /// One of some words.
+    pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        self.parse(name, |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(
+                || {
+                    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                    format!("takes `{}` or is left out", known.join("` or `"))
+                },
+            )
+        })
+    }
+
+    /// Where a rule is placed: at most one of `before`, `after` and `at`.
+    pub fn placement(&mut self) -> Option<Placement> {
+        let id = |text: &str| {
+            RuleId::parse(text).ok_or_else(|| format!("`{}` is not an id", excerpt(text)))
         };
-        self.parse(name, read).is_some()
+        let before = self.parse("before", id).map(Placement::Before);
+        let after = self.parse("after", id).map(Placement::After);
+        let at = self.word("at", &[("first", Placement::First), ("last", Placement::Last)]);
+        let given = [("before", before), ("after", after), ("at", at)];
+        let mut placements =
+            given.into_iter().filter_map(|(name, it)| it.map(|placement| (name, placement)));
+        let (_, placement) = placements.next()?;
+        if let Some((name, _)) = placements.next() {
+            self.fault(name, "stands beside another place; use one of before, after and at");
+        }
+        Some(placement)
     }
 
     /// Which page.

@@ -3,6 +3,7 @@
 mod check;
 pub mod fingerprint;
 mod model;
+pub mod order;
 
 pub use model::{
     Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, Rule, RuleParts, RulePatch,

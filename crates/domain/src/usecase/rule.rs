@@ -1,13 +1,16 @@
 //! Rules.
 
+use std::collections::HashSet;
+
 use crate::actor::{Caller, Role};
 use crate::audit::{Deed, Snapshot};
-use crate::error::{Conflict, Error, Resource, Result};
+use crate::error::{Conflict, Error, Resource, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, RuleId};
 use crate::page::{Page, PageRequest, SortKey};
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::{Rule, RulePatch, RuleSpec, RuleState};
+use crate::rule::order::{self, Place, Placement};
+use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec, RuleState};
 use crate::store::{RuleField, RuleFilter, UnitOfWork};
 
 use super::{Expected, next, policy};
@@ -126,25 +129,79 @@ fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
     Ok(())
 }
 
+/// A rule to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRule {
+    /// What it says; its priority counts unless it is placed.
+    pub spec: RuleSpec,
+    /// Where it is placed.
+    pub placement: Option<Placement>,
+    /// Whether it may be equal to another.
+    pub duplicates: Duplicates,
+}
+
+/// A rule, and where it stands in the order of evaluation, from 1, where that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The rule.
+    pub rule: Rule,
+    /// Its position.
+    pub position: Option<u64>,
+}
+
+fn not_beside(rule: RuleId, name: &str) -> Error {
+    let detail = format!("a rule with id={rule} is not among the others of this policy");
+    Error::invalid(Violation::query(name, detail))
+}
+
+/// The priority of a rule that is placed, and its position; others give way where they must.
+async fn make_room(
+    uow: &mut dyn UnitOfWork,
+    policy: PolicyId,
+    placement: Placement,
+) -> Result<(i32, u64)> {
+    let order = uow.rules().order(policy).await?;
+    let at = placement.index(&order).ok_or_else(|| match placement {
+        Placement::Before(rule) => not_beside(rule, "before"),
+        Placement::After(rule) => not_beside(rule, "after"),
+        Placement::First | Placement::Last => no_room(),
+    })?;
+    let plan = order::make_room(&order, at, 1).ok_or_else(no_room)?;
+    uow.rules().renumber(policy, &plan.renumbered).await?;
+    let priority = plan.placed.first().copied().ok_or_else(no_room)?;
+    Ok((priority, u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1)))
+}
+
+fn no_room() -> Error {
+    Error::Internal("the priorities leave no room".into())
+}
+
 /// Creates a rule.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it is full, or the name or an equal
-/// rule is there already.
+/// Where the role does not suffice, there is no such policy, it is full, the name or an equal rule
+/// is there already, or the rule that it is placed at is not in the policy.
 pub async fn create(
     uow: &mut dyn UnitOfWork,
     caller: &Caller,
     firewall: FirewallId,
     policy: PolicyId,
-    spec: RuleSpec,
-    duplicates: Duplicates,
-) -> Result<Rule> {
+    new: NewRule,
+) -> Result<Placed> {
+    let NewRule { spec, placement, duplicates } = new;
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, firewall, policy).await?;
     let rule_count = policy.rule_count.saturating_add(1);
     let entry_count = policy.entry_count.saturating_add(spec.entry_count());
     check_size(rule_count, entry_count)?;
     check_free(uow, caller, &policy, None, &spec, duplicates).await?;
+    let (spec, position) = match placement {
+        None => (spec, None),
+        Some(placement) => {
+            let (priority, position) = make_room(uow, policy.id, placement).await?;
+            (RuleSpec::new(RuleParts { priority, ..spec.into_parts() })?, Some(position))
+        }
+    };
     let after =
         Policy { rule_count, entry_count, revision: next(policy.revision), ..policy.clone() };
     let stamp = caller.stamp();
@@ -153,7 +210,99 @@ pub async fn create(
     uow.policies().update(&policy, &after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
-    Ok(rule)
+    Ok(Placed { rule, position })
+}
+
+/// Rules that were moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The policy after the move.
+    pub policy: Policy,
+    /// The rules that were asked to move, in order, with their priorities.
+    pub places: Vec<Place>,
+    /// The position of the first of them, from 1.
+    pub position: u64,
+}
+
+/// Moves a block of rules, which keep their order among themselves. Where they stand there already,
+/// nothing is written. Other rules may be renumbered to make room; that does not count as a change
+/// of theirs.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such policy, it has changed meanwhile, or one of
+/// the rules is not in it.
+pub async fn move_rules(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    parent: (FirewallId, PolicyId),
+    expected: &Expected,
+    rules: &[RuleId],
+    placement: Placement,
+) -> Result<Moved> {
+    caller.require(Role::Editor)?;
+    let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
+    expected.check(Resource::Policy, policy.revision)?;
+    let order = uow.rules().order(policy.id).await?;
+    let wanted: HashSet<RuleId> = rules.iter().copied().collect();
+    check_moved(rules, &wanted, &order, placement)?;
+    let (block, rest): (Vec<Place>, Vec<Place>) =
+        order.iter().partition(|(id, _)| wanted.contains(id));
+    let at = placement.index(&rest).ok_or_else(no_room)?;
+    let position = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
+    let stays = order.get(at..).is_some_and(|there| there.starts_with(&block));
+    if stays {
+        return Ok(Moved { policy, places: block, position });
+    }
+    let plan = order::make_room(&rest, at, block.len()).ok_or_else(no_room)?;
+    let places: Vec<Place> =
+        block.iter().zip(&plan.placed).map(|((id, _), priority)| (*id, *priority)).collect();
+    let ids: Vec<RuleId> = block.iter().map(|(id, _)| *id).collect();
+    let after = Policy { revision: next(policy.revision), ..policy.clone() };
+    uow.rules().renumber(policy.id, &plan.renumbered).await?;
+    uow.rules().renumber(policy.id, &places).await?;
+    uow.rules().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
+    uow.policies().update(&policy, &after).await?;
+    let before = Snapshot::Order(Box::new(policy), block);
+    let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
+    uow.audit().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
+    Ok(Moved { policy: after, places, position })
+}
+
+fn check_moved(
+    rules: &[RuleId],
+    wanted: &HashSet<RuleId>,
+    order: &[Place],
+    placement: Placement,
+) -> Result<()> {
+    let known: HashSet<RuleId> = order.iter().map(|(id, _)| *id).collect();
+    let mut violations = Violations::new();
+    let mut seen = HashSet::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let pointer = format!("/rule_ids/{index}");
+        if !known.contains(rule) {
+            let detail = format!("a rule with id={rule} is not in this policy");
+            violations.push(Violation::body(pointer, detail));
+        } else if !seen.insert(rule) {
+            violations.push(Violation::body(pointer, format!("names rule {rule} twice")));
+        }
+    }
+    if rules.is_empty() {
+        violations.push(Violation::body("/rule_ids", "must name a rule"));
+    }
+    let beside = match placement {
+        Placement::Before(rule) => Some(("/before", rule)),
+        Placement::After(rule) => Some(("/after", rule)),
+        Placement::First | Placement::Last => None,
+    };
+    if let Some((pointer, rule)) = beside {
+        if wanted.contains(&rule) {
+            violations.push(Violation::body(pointer, format!("rule {rule} is itself to be moved")));
+        } else if !known.contains(&rule) {
+            let detail = format!("a rule with id={rule} is not in this policy");
+            violations.push(Violation::body(pointer, detail));
+        }
+    }
+    Ok(violations.into_result(|| ())?)
 }
 
 async fn lock(

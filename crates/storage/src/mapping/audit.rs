@@ -53,6 +53,14 @@ fn state(snapshot: &Snapshot) -> Value {
             "rule_count": policy.rule_count,
             "revision": policy.revision.0,
         }),
+        Snapshot::Order(policy, places) => json!({
+            "name": policy.spec.name.as_str(),
+            "revision": policy.revision.0,
+            "rules": places
+                .iter()
+                .map(|(id, priority)| json!({"id": id.get(), "priority": priority}))
+                .collect::<Vec<_>>(),
+        }),
         Snapshot::Rule(rule) => {
             let spec = &rule.spec;
             json!({

@@ -14,9 +14,15 @@ use crate::error::WrongRowCount;
 
 /// Checks that a write met exactly one row: who writes holds its lock, so anything else is a defect.
 fn one_row(what: &'static str, id: i64, result: &UpdateResult) -> Result<(), StoreError> {
-    match result.rows_affected {
-        1 => Ok(()),
-        rows => Err(StoreError::Failed(WrongRowCount { what, id, rows }.into())),
+    all_rows(what, id, 1, result.rows_affected)
+}
+
+/// Checks that a write met as many rows as it must.
+fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(), StoreError> {
+    if usize::try_from(rows) == Ok(expected) {
+        Ok(())
+    } else {
+        Err(StoreError::Failed(WrongRowCount { what, id, rows, expected }.into()))
     }
 }
 

@@ -6,6 +6,7 @@ use fireflow_domain::net::AddressRange;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
+use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Endpoint, Rule, RuleSpec, RuleState};
 use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
@@ -13,17 +14,17 @@ use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::Duplicates;
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, NotSet, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    Select, Set,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, NotSet, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select, Set, Statement,
 };
 
-use super::{label_rows, labels_differ, one_row};
+use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
 use crate::index::{address_keys, port_key};
-use crate::unit_of_work::SeaUnitOfWork;
+use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
 const fn column(field: RuleField) -> Column {
@@ -321,6 +322,68 @@ impl RuleRepository for SeaUnitOfWork {
             .map_err(store_error)?;
         let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
         Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    /// One statement.
+    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>> {
+        let rows: Vec<(i64, i32)> = live_of(policy.get())
+            .select_only()
+            .columns([Column::Id, Column::Priority])
+            .order_by_asc(Column::Priority)
+            .order_by_asc(Column::Id)
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let place = |(id, priority)| RuleId::new(id).map(|id| (id, priority));
+        Ok(rows.into_iter().filter_map(place).collect())
+    }
+
+    /// One statement for each 1,000 rules.
+    async fn renumber(&mut self, policy: PolicyId, places: &[Place]) -> StoreResult<()> {
+        for chunk in places.chunks(ROWS_PER_INSERT) {
+            // Numbers of our own, written out: as parameters they would be text to PostgreSQL.
+            let rows: Vec<String> =
+                chunk.iter().map(|(id, priority)| format!("({id},{priority})")).collect();
+            let sql = format!(
+                "UPDATE rule SET priority = given.column2 FROM (VALUES {}) AS given \
+                 WHERE rule.id = given.column1 AND rule.policy_id = {policy} \
+                 AND rule.deleted_at IS NULL",
+                rows.join(",")
+            );
+            let statement = Statement::from_string(self.db().get_database_backend(), sql);
+            let result = self.db().execute_raw(statement).await.map_err(store_error)?;
+            all_rows("rule", policy.get(), chunk.len(), result.rows_affected())?;
+        }
+        Ok(())
+    }
+
+    /// One statement for each 1,000 rules.
+    async fn touch(
+        &mut self,
+        policy: PolicyId,
+        rules: &[RuleId],
+        revision: Revision,
+        stamp: &Stamp,
+    ) -> StoreResult<()> {
+        for chunk in rules.chunks(ROWS_PER_INSERT) {
+            let row = ActiveModel {
+                revision: Set(revision.0),
+                updated_at: Set(stamp.at.micros()),
+                updated_by: Set(stamp.by.clone()),
+                ..ActiveModel::default()
+            };
+            let result = Entity::update_many()
+                .set(row)
+                .filter(Column::Id.is_in(chunk.iter().map(|id| id.get())))
+                .filter(Column::PolicyId.eq(policy.get()))
+                .filter(Column::DeletedAt.is_null())
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+            all_rows("rule", policy.get(), chunk.len(), result.rows_affected)?;
+        }
+        Ok(())
     }
 
     /// One statement.

@@ -7,7 +7,6 @@ use fireflow_domain::error::{Conflict, Error};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
 use fireflow_domain::store::{Mode, Storage};
-use fireflow_domain::usecase::rule::Duplicates;
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
@@ -89,7 +88,7 @@ db_test! {
                     }
                     _ => {
                         let new = spec(parts(&format!("10.0.0.{index}"), "any"));
-                        rule::create(&mut *uow, &caller, parent, policy.id, new, Duplicates::Refuse).await.map(drop)?;
+                        rule::create(&mut *uow, &caller, parent, policy.id, plain(new)).await.map(drop)?;
                     }
                 }
                 uow.commit().await?;

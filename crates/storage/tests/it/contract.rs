@@ -12,7 +12,7 @@ use fireflow_domain::store::{
 };
 use fireflow_domain::text::{Description, Reference};
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::{Duplicates, RulePath};
+use fireflow_domain::usecase::rule::RulePath;
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_domain::{firewall::FirewallPatch, rule::Rule};
 use fireflow_storage::db_test;
@@ -102,10 +102,10 @@ db_test! {
         let named = RuleParts { name: Some(name("web")), ..parts("10.0.0.1", "any") };
         for _ in 0..2 {
             let named = spec(named.clone());
-            let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, named, Duplicates::Refuse)
+            let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, plain(named))
                 .await
                 .unwrap();
-            rule::delete(&mut *uow, &caller(), path(&made), &Expected::Anything).await.unwrap();
+            rule::delete(&mut *uow, &caller(), path(&made.rule), &Expected::Anything).await.unwrap();
         }
         policy::delete(&mut *uow, &caller(), firewall.id, policy.id, &Expected::Anything)
             .await
@@ -135,7 +135,7 @@ db_test! {
             &caller,
             firewall.id,
             policy.id,
-            spec(parts("10.0.0.2", "any")), Duplicates::Refuse);
+            plain(spec(parts("10.0.0.2", "any"))));
         assert_not_found(new.await, missing);
     }
 }
@@ -149,8 +149,8 @@ db_test! {
         assert_eq!(made.spec.tenant.as_str(), "blue");
         let made_policy = policy::create(&mut *uow, &blue, made.id, policy_spec("in")).await.unwrap();
         let made_rule =
-            rule::create(&mut *uow, &blue, made.id, made_policy.id, spec(parts("any", "any")), Duplicates::Refuse);
-        let made_rule = made_rule.await.unwrap();
+            rule::create(&mut *uow, &blue, made.id, made_policy.id, plain(spec(parts("any", "any"))));
+        let made_rule = made_rule.await.unwrap().rule;
         // The same name is free for another tenant.
         let other = firewall::create(&mut *uow, &red, new_firewall("edge")).await.unwrap();
 
@@ -194,7 +194,7 @@ db_test! {
         let mut uow = storage.begin(Mode::Write).await.unwrap();
         let twin = RuleParts { priority: 99, log: true, ..parts("10.0.0.0/8", "any 443-443") };
         let made =
-            rule::create(&mut *uow, &caller(), firewall.id, policy.id, spec(twin), Duplicates::Refuse).await;
+            rule::create(&mut *uow, &caller(), firewall.id, policy.id, plain(spec(twin))).await;
         let holder = old.id.get();
         assert_eq!(
             conflict(made),

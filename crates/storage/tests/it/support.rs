@@ -15,7 +15,7 @@ use fireflow_domain::store::{Mode, Storage, UnitOfWork};
 use fireflow_domain::text::{Description, Name, Reference, Tenant};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::Duplicates;
+use fireflow_domain::usecase::rule::{Duplicates, NewRule};
 use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::testing::TestDatabase;
 
@@ -102,6 +102,11 @@ pub(crate) fn spec(parts: RuleParts) -> RuleSpec {
     RuleSpec::new(parts).unwrap()
 }
 
+/// A rule that is neither placed nor a duplicate.
+pub(crate) fn plain(spec: RuleSpec) -> NewRule {
+    NewRule { spec, placement: None, duplicates: Duplicates::Refuse }
+}
+
 pub(crate) fn first_page() -> PageRequest {
     PageRequest::new(1, 1_000).unwrap()
 }
@@ -139,9 +144,7 @@ pub(crate) async fn make_rule_in(
     parts: RuleParts,
 ) -> Result<Rule, Error> {
     let mut uow = begin(db, Mode::Write).await;
-    let made =
-        rule::create(&mut *uow, &caller(), firewall, policy, spec(parts), Duplicates::Refuse)
-            .await?;
+    let made = rule::create(&mut *uow, &caller(), firewall, policy, plain(spec(parts))).await?;
     uow.commit().await.unwrap();
-    Ok(made)
+    Ok(made.rule)
 }

@@ -4,7 +4,7 @@ use fireflow_domain::error::Resource;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::store::{RuleField, RuleFilter};
 use fireflow_domain::text::Name;
-use fireflow_domain::usecase::rule::{self, Duplicates, RulePath};
+use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -13,6 +13,7 @@ use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
+use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
 use crate::dto::view::{RulePage, RuleView};
 use crate::params::{self, Query, QueryString};
@@ -90,6 +91,9 @@ impl Rules {
     /// Entries of `sources` and of `destinations` are alternatives. Equal rules in one policy are
     /// refused (the same action, protocols, ICMP fields, sources, destinations and ports), unless
     /// `duplicates=keep`.
+    ///
+    /// Instead of a `priority` the rule can be given a place: `before` or `after` another one, or
+    /// `at` either end. Others give way where they must, without a new revision.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "post",
@@ -106,23 +110,58 @@ impl Rules {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let mut query = query.open(params::NEW_RULE);
         let duplicates =
-            if query.is_word("duplicates", "keep") { Duplicates::Keep } else { Duplicates::Refuse };
+            query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        let placement = query.placement();
         query.finish()?;
-        let spec = body.read(|value, violations| new_rule(value, policy, violations))?;
-        let made = ctx
+        let is_placed = placement.is_some();
+        let spec = body.read(|value, faults| new_rule(value, policy, is_placed, faults))?;
+        let new = NewRule { spec, placement, duplicates };
+        let Placed { rule: made, position } = ctx
             .write(|uow, caller| {
-                Box::pin(async move {
-                    rule::create(uow, caller, firewall, policy, spec, duplicates).await
-                })
+                Box::pin(async move { rule::create(uow, caller, firewall, policy, new).await })
             })
             .await?;
         let path = ctx.path(format_args!(
             "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
             made.id
         ));
-        Ok(Reply::new(&RuleView::at(&made, ctx.caller.now))?
+        let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
+        Ok(Reply::new(&view)?
             .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
             .with_header(header::LOCATION, &path))
+    }
+
+    /// Move rules
+    ///
+    /// As a block, which keeps its order, before or behind another rule or to either end. Other
+    /// rules may get other priorities to make room, without a new revision.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/move/",
+        method = "post",
+        operation_id = "moveRules"
+    )]
+    async fn move_rules(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: Body<MoveBody>,
+    ) -> Result<Reply<Changed, MovedView>, Problem> {
+        let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        let (rules, placement) = body.read(move_body)?;
+        let expected = conditions.expected();
+        let moved = ctx
+            .write(|uow, caller| {
+                Box::pin(async move {
+                    rule::move_rules(uow, caller, parent, &expected, &rules, placement).await
+                })
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&moved.policy);
+        Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
     }
 
     /// Get a rule

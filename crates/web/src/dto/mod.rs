@@ -5,6 +5,7 @@ pub mod body;
 pub mod firewall;
 pub mod inspection;
 pub mod json;
+pub mod order;
 pub mod policy;
 pub mod read;
 pub mod rule;

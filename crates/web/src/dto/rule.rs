@@ -49,8 +49,8 @@ pub struct RuleBody {
     pub name: Option<String>,
     /// What is done with the packets that it matches.
     pub action: ActionWord,
-    /// Lower is examined first, equal ones in order of id.
-    pub priority: i32,
+    /// Lower is examined first, equal ones in order of id; left out where the rule is placed.
+    pub priority: Option<i32>,
     /// `tcp`, `udp`, `udplite`, `sctp`, `dccp`, `icmp`, `icmpv6`, `gre`, `esp`, `ah`, or a number
     /// from 0 to 255; empty or left out: any.
     #[oai(validator(max_items = 16))]
@@ -97,7 +97,7 @@ impl poem_openapi::types::Example for RuleBody {
         Self {
             name: Some("web-in".into()),
             action: ActionWord::Allow,
-            priority: 100,
+            priority: Some(100),
             protocols: Some(vec!["tcp".into()]),
             protocol: None,
             icmp_type: None,
@@ -340,13 +340,25 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
     range
 }
 
-/// Reads a rule to be created.
-pub fn new_rule(value: Value, policy: PolicyId, violations: &mut Violations) -> Option<RuleSpec> {
+/// Reads a rule to be created; one that is placed has no priority yet.
+pub fn new_rule(
+    value: Value,
+    policy: PolicyId,
+    is_placed: bool,
+    violations: &mut Violations,
+) -> Option<RuleSpec> {
     let mut members = Members::open(value, "", violations)?;
     let given = fields(&mut members, policy, None);
     let labels = members.labels();
     let action = members.required("action", given.action);
-    let priority = members.required("priority", given.priority);
+    let priority = match given.priority {
+        Given::Absent if is_placed => Some(0),
+        _ if is_placed => {
+            members.fault("priority", "stands beside a place; use one of them");
+            None
+        }
+        given => members.required("priority", given),
+    };
     let sources = members.required("sources", given.sources);
     let destinations = members.required("destinations", given.destinations);
     let protocols = members.or("protocols", given.protocols, Vec::new());

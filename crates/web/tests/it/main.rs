@@ -13,6 +13,7 @@ mod coverage;
 mod description;
 mod faults;
 mod lists;
+mod order;
 mod process;
 mod resources;
 mod support;
