@@ -20,6 +20,7 @@ use crate::rule::{Action, Rule, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
 use crate::usecase::rule::Duplicates;
+use crate::usecase::rule_set::RuleChanges;
 
 /// The result of a repository's method.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -260,6 +261,16 @@ pub trait RuleRepository: Send {
     ) -> StoreResult<Rule>;
     /// Writes a rule as it is after a change; name and content were found free.
     async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()>;
+    /// Changes many rules of a locked policy at once; the end state has no name twice, and no
+    /// content unless duplicates are kept. Answers the new rules, in no order.
+    async fn apply(
+        &mut self,
+        policy: &PolicyRef,
+        changes: &RuleChanges,
+        revision: Revision,
+        duplicates: Duplicates,
+        stamp: &Stamp,
+    ) -> StoreResult<Vec<Rule>>;
     /// Marks a rule as deleted, at the policy's new revision.
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
 }
@@ -269,6 +280,8 @@ pub trait RuleRepository: Send {
 pub trait AuditLog: Send {
     /// Writes one event in the transaction of the change.
     async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
+    /// Writes the events of a change of many things.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
 }
 
 /// Repositories that share one transaction, or for single reads one connection. Dropped without

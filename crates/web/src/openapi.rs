@@ -28,6 +28,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFilteringPolicies" => params::POLICIES,
         "getRules" => params::RULES,
         "createRule" => params::NEW_RULE,
+        "replaceRules" => params::RULE_SET,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,
@@ -85,6 +86,7 @@ const LINKS: &[(&str, &[Link])] = &[
             ("getRules", OF_POLICY),
             ("createRule", OF_POLICY),
             ("moveRules", OF_POLICY),
+            ("replaceRules", OF_POLICY),
             ("inspectPacket", OF_POLICY),
             ("inspectPackets", OF_POLICY),
         ],
@@ -170,6 +172,14 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         schema.insert("maxItems".to_owned(), json!(crate::dto::inspection::MAX_PACKETS));
     }
 
+    if id == "replaceRules" {
+        let body = object(member(operation, "requestBody")?)?;
+        let content = object(member(body, "content")?)?;
+        let one =
+            json!({"type": "array", "items": {"$ref": "#/components/schemas/FirewallRuleOfSet"}});
+        object(member(content, JSON)?)?.insert("schema".to_owned(), one);
+    }
+
     let is_open = !operation.contains_key("security");
     let has_path_ids = operation
         .get("parameters")
@@ -219,7 +229,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
         "post" if id == "inspectPackets" => vec![],
         "post" if id == "moveRules" => vec![if_match, reason],
         "post" => vec![reason],
-        "patch" | "delete" => vec![if_match, reason],
+        "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
             let detail = "Only if the state is no longer the one with this tag; else 304.";
             vec![if_match, header("If-None-Match", detail)]
@@ -230,7 +240,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
 
 /// Whether an operation can answer with a status at all.
 fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids: bool) -> bool {
-    let has_body = matches!(method, "post" | "patch");
+    let has_body = matches!(method, "post" | "patch" | "put");
     let writes = has_body && id != "inspectPackets";
     match status {
         "400" => has_body,
@@ -240,9 +250,9 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,
-        "409" => writes && id != "moveRules",
+        "409" => writes && !matches!(id, "moveRules" | "replaceRules"),
         "412" => {
-            matches!(method, "patch" | "delete")
+            matches!(method, "patch" | "put" | "delete")
                 || id.ends_with("ById")
                 || matches!(id, "getRules" | "moveRules")
         }
@@ -276,6 +286,14 @@ fn correct_schemas(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
             );
         }
     }
+    // A rule of a set is like a new one, and may say which stored one it is.
+    let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;
+    let members = object(&mut of_set)?;
+    members.insert("title".to_owned(), json!("FirewallRuleOfSet"));
+    let id = json!({"type": "integer", "format": "int64", "minimum": 1, "nullable": true,
+                    "description": "The stored rule that it is; left out: found by name or content."});
+    object(member(members, "properties")?)?.insert("id".to_owned(), id);
+    schemas.insert("FirewallRuleOfSet".to_owned(), of_set);
     if let Some(problem) = schemas.get_mut("Problem") {
         let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         let properties = object(member(object(problem)?, "properties")?)?;

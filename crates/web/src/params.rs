@@ -205,6 +205,13 @@ pub const NEW_RULE: &[Param] = &[
     ),
 ];
 
+/// Of a rule set.
+pub const RULE_SET: &[Param] = &[param(
+    "duplicates",
+    ParamKind::Words(&["keep"]),
+    "`keep` stores rules though they are equal.",
+)];
+
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
     param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),

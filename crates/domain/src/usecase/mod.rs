@@ -7,6 +7,7 @@ pub mod firewall;
 pub mod inspect;
 pub mod policy;
 pub mod rule;
+pub mod rule_set;
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};

@@ -116,7 +116,7 @@ async fn check_free(
     Ok(())
 }
 
-fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
+pub(super) fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
     let hint = "delete rules that are not needed, or use another policy";
     if rule_count > MAX_RULES {
         let what = "the number of rules of a policy";

@@ -20,4 +20,9 @@ impl AuditLog for SeaUnitOfWork {
         }
         Ok(())
     }
+
+    /// One statement for each 1,000 events.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
+        self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await
+    }
 }

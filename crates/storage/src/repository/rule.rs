@@ -12,6 +12,7 @@ use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, Store
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::Duplicates;
+use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, NotSet, QueryFilter, QueryOrder,
@@ -134,7 +135,11 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
 }
 
 /// What is derived of a rule, to search by.
-fn address_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_address::ActiveModel> {
+pub(super) fn address_rows(
+    rule: i64,
+    firewall: i64,
+    spec: &RuleSpec,
+) -> Vec<rule_address::ActiveModel> {
     let mut rows = Vec::new();
     for (side, endpoints) in
         [(Side::Source, &spec.sources), (Side::Destination, &spec.destinations)]
@@ -173,7 +178,7 @@ fn endpoint_rows(
     }
 }
 
-fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
+pub(super) fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
     (0..)
         .zip(&spec.ports)
         .map(|(entry, port)| {
@@ -495,6 +500,18 @@ impl RuleRepository for SeaUnitOfWork {
             self.index_labels(id, firewall, new).await?;
         }
         Ok(())
+    }
+
+    /// A constant number of statements for each 1,000 rules and derived rows.
+    async fn apply(
+        &mut self,
+        policy: &PolicyRef,
+        changes: &RuleChanges,
+        revision: Revision,
+        duplicates: Duplicates,
+        stamp: &Stamp,
+    ) -> StoreResult<Vec<Rule>> {
+        self.apply_changes(policy, changes, revision, duplicates, stamp).await
     }
 
     /// Four statements: the mark, and what is derived goes.

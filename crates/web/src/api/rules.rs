@@ -5,6 +5,7 @@ use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::store::{RuleField, RuleFilter};
 use fireflow_domain::text::Name;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
+use fireflow_domain::usecase::rule_set;
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -12,9 +13,10 @@ use poem_openapi::param::Path;
 use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
-use crate::dto::body::Body;
+use crate::dto::body::{Body, RawBody};
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
+use crate::dto::rule_set::{ReplacedView, rule_set};
 use crate::dto::view::{RulePage, RuleView};
 use crate::params::{self, Query, QueryString};
 use crate::path_id::RawId;
@@ -129,6 +131,46 @@ impl Rules {
         Ok(Reply::new(&view)?
             .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
             .with_header(header::LOCATION, &path))
+    }
+
+    /// Replace all rules
+    ///
+    /// Takes the whole set, as an array or as the list answers it, and changes only what differs. A
+    /// given rule is the stored one with its `id`, else with its `name`, else an equal one; these
+    /// keep their ids, the others are created, and what is not given is deleted. Where no rule says
+    /// its `priority`, the array's order counts.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
+        method = "put",
+        operation_id = "replaceRules"
+    )]
+    async fn replace(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: RawBody<Vec<RuleBody>>,
+    ) -> Result<Reply<Changed, ReplacedView>, Problem> {
+        let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let mut query = query.open(params::RULE_SET);
+        let duplicates =
+            query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        query.finish()?;
+        let given = tokio::task::spawn_blocking(move || rule_set(&body.bytes, parent.1))
+            .await
+            .map_err(Problem::internal)??;
+        let expected = conditions.expected();
+        let replaced = ctx
+            .write(|uow, caller| {
+                Box::pin(async move {
+                    rule_set::replace(uow, caller, parent, &expected, given, duplicates).await
+                })
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&replaced.policy);
+        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_header(header::ETAG, tag.as_str()))
     }
 
     /// Move rules

@@ -53,6 +53,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     });
     let limits = Limits {
         max_body_bytes: settings.max_body_bytes,
+        max_rule_set_bytes: settings.max_rule_set_bytes,
         request_timeout: settings.request_timeout,
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
     };

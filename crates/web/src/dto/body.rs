@@ -68,10 +68,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        check_media_type(request)?;
-        let bytes = body.take()?.into_bytes().await.map_err(|error| {
-            Problem::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
-        })?;
+        let bytes = take_bytes(request, body).await?;
         let parsed = if bytes.len() > DECODED_INLINE_BYTES {
             tokio::task::spawn_blocking(move || json::parse(&bytes))
                 .await
@@ -82,6 +79,46 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         let value = parsed.map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
         Ok(Self { value, schema: PhantomData })
     }
+}
+
+/// A JSON body whose schema is that of `T`, as it came: for what is read piece by piece.
+#[derive(Debug)]
+pub struct RawBody<T> {
+    /// The bytes.
+    pub bytes: bytes::Bytes,
+    schema: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for RawBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<T>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = take_bytes(request, body).await?;
+        Ok(Self { bytes, schema: PhantomData })
+    }
+}
+
+async fn take_bytes(request: &Request, body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
+    check_media_type(request)?;
+    let bytes = body.take()?.into_bytes().await.map_err(|error| {
+        Problem::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
+    })?;
+    Ok(bytes)
 }
 
 /// JSON, and for a change also its own media type.

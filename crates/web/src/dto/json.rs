@@ -20,6 +20,74 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// Reads an array, or an object with an array under `items`, element by element: the whole is never
+/// there at once. Answers the object's other members.
+///
+/// # Errors
+/// As [`parse`]; and where it is neither.
+pub fn parse_elements(
+    bytes: &[u8],
+    visit: &mut dyn FnMut(usize, Value),
+) -> Result<Map<String, Value>, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let others = reader.deserialize_any(Elements { visit, is_inside: false })?;
+    reader.end()?;
+    Ok(others)
+}
+
+/// What is inside an array, or inside the `items` of an object.
+struct Elements<'a> {
+    visit: &'a mut dyn FnMut(usize, Value),
+    is_inside: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array, or an object with an array under `items`")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut index = 0;
+        while let Some(item) = items.next_element_seed(Strict { depth: 1 })? {
+            (self.visit)(index, item);
+            index += 1;
+        }
+        Ok(Map::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        if self.is_inside {
+            return Err(A::Error::custom("`items` must be an array"));
+        }
+        let mut others = Map::new();
+        let mut has_items = false;
+        while let Some(name) = members.next_key::<String>()? {
+            let is_repeated = if name == "items" {
+                members.next_value_seed(Elements { visit: &mut *self.visit, is_inside: true })?;
+                std::mem::replace(&mut has_items, true)
+            } else {
+                let value = members.next_value_seed(Strict { depth: 1 })?;
+                others.insert(name.clone(), value).is_some()
+            };
+            if is_repeated {
+                let name = fireflow_domain::text::excerpt(&name);
+                return Err(A::Error::custom(format!("the member `{name}` stands there twice")));
+            }
+        }
+        if has_items { Ok(others) } else { Err(A::Error::custom("the member `items` is missing")) }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Strict {
     depth: u8,
@@ -180,6 +248,34 @@ mod tests {
         assert!(parse(&deep(33)).is_err());
         assert!(parse(&deep(100_000)).is_err(), "and the stack holds");
         assert!(parse(br#"{"a": 1, "a": 2}"#).unwrap_err().to_string().contains("`a`"));
+    }
+
+    #[test]
+    fn elements_are_read_one_by_one() {
+        let read = |text: &str| {
+            let mut seen = Vec::new();
+            let others = parse_elements(text.as_bytes(), &mut |index, value| {
+                seen.push((index, value));
+            });
+            others.map(|others| (seen, others.len())).map_err(|error| error.to_string())
+        };
+        let two = vec![(0, serde_json::json!(1)), (1, serde_json::json!({"a": 2}))];
+        assert_eq!(read("[1, {\"a\": 2}]"), Ok((two.clone(), 0)));
+        assert_eq!(read("{\"page\": 1, \"items\": [1, {\"a\": 2}]}"), Ok((two, 1)));
+        for bad in [
+            "",
+            "7",
+            "\"x\"",
+            "{}",
+            "[1",
+            "[1] 2",
+            "{\"items\": 7}",
+            "{\"items\": {\"items\": []}}",
+            "{\"items\": [], \"items\": []}",
+            "[{\"a\": 1, \"a\": 2}]",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -9,4 +9,5 @@ pub mod order;
 pub mod policy;
 pub mod read;
 pub mod rule;
+pub mod rule_set;
 pub mod view;

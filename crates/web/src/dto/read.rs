@@ -312,8 +312,9 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// Notes every member that nobody asked for, with the nearest that is known.
-    pub fn finish(mut self) {
+    /// Notes every member that nobody asked for, with the nearest that is known. Gives back where
+    /// the object stands, and what is wrong so far.
+    pub fn finish(mut self) -> (String, &'v mut Violations) {
         let unknown = std::mem::take(&mut self.members);
         for name in unknown.keys() {
             let detail = match nearest(name, self.known.iter().copied()) {
@@ -324,6 +325,7 @@ impl<'v> Members<'v> {
             let pointer = format!("{}/{}", self.at, escape_pointer(&excerpt(name)));
             self.violations.push(Violation::body(pointer, detail));
         }
+        (self.at, self.violations)
     }
 }
 

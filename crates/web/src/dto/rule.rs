@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::ids::{PolicyId, RuleId};
+use fireflow_domain::ids::{MAX_ID, PolicyId, RuleId};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::rule::{
     Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, RulePatch, RuleSpec,
 };
 use fireflow_domain::text::{Description, Name, Reference, excerpt};
 use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::rule_set::GivenRule;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 
@@ -244,7 +245,9 @@ fn fields(members: &mut Members<'_>, policy: PolicyId, id: Option<RuleId>) -> Fi
         description: members.text("description", Description::parse),
         reference: members.text("reference", Reference::parse),
     };
-    members.same_id("id", id.map(RuleId::get));
+    if let Some(id) = id {
+        members.same_id("id", Some(id.get()));
+    }
     members.same_parent("filtering_policy", policy.get());
     members.read_only(READ_ONLY);
     fields
@@ -348,17 +351,43 @@ pub fn new_rule(
     violations: &mut Violations,
 ) -> Option<RuleSpec> {
     let mut members = Members::open(value, "", violations)?;
-    let given = fields(&mut members, policy, None);
+    let mut given = fields(&mut members, policy, None);
+    match (&given.priority, is_placed) {
+        (Given::Absent, true) => given.priority = Given::Is(0),
+        (_, true) => members.fault("priority", "stands beside a place; use one of them"),
+        (Given::Absent, false) => members.fault("priority", "is required"),
+        _ => {}
+    }
+    members.same_id("id", None);
+    spec(members, given)
+}
+
+/// Reads a rule of a set, with pointers below `at`, and whether it says its priority.
+pub fn given_rule(
+    value: Value,
+    at: &str,
+    policy: PolicyId,
+    violations: &mut Violations,
+) -> Option<(GivenRule, bool)> {
+    let mut members = Members::open(value, at, violations)?;
+    let mut given = fields(&mut members, policy, None);
+    let id = members.value("id", |value| {
+        let number = integer(&value, 1, MAX_ID)?;
+        RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
+    });
+    let has_priority = given.priority != Given::Absent;
+    if !has_priority {
+        given.priority = Given::Is(0);
+    }
+    let spec = spec(members, given)?;
+    Some((GivenRule { id: id.nullable(), spec }, has_priority))
+}
+
+/// The content of a rule whose members were read.
+fn spec(mut members: Members<'_>, given: Fields) -> Option<RuleSpec> {
     let labels = members.labels();
     let action = members.required("action", given.action);
-    let priority = match given.priority {
-        Given::Absent if is_placed => Some(0),
-        _ if is_placed => {
-            members.fault("priority", "stands beside a place; use one of them");
-            None
-        }
-        given => members.required("priority", given),
-    };
+    let priority = members.required("priority", given.priority);
     let sources = members.required("sources", given.sources);
     let destinations = members.required("destinations", given.destinations);
     let protocols = members.or("protocols", given.protocols, Vec::new());
@@ -367,7 +396,7 @@ pub fn new_rule(
     let log = members.or("log", given.log, false);
     let description = members.or("description", given.description, Description::default());
     let reference = members.or("reference", given.reference, Reference::default());
-    members.finish();
+    let (at, violations) = members.finish();
     // The whole is judged only where its parts are right, or its faults would be those of gaps.
     if !violations.is_empty() {
         return None;
@@ -390,13 +419,7 @@ pub fn new_rule(
         reference,
         labels,
     };
-    match RuleSpec::new(parts) {
-        Ok(spec) => Some(spec),
-        Err(faults) => {
-            violations.extend(faults);
-            None
-        }
-    }
+    RuleSpec::new(parts).map_err(|faults| violations.extend_below(&at, faults)).ok()
 }
 
 /// Reads a change of a rule.

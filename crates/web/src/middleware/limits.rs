@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::http::header;
+use poem::http::{Method, header};
 use poem::{Body, Endpoint, Request};
 use tokio::sync::Semaphore;
 
@@ -14,6 +14,8 @@ use crate::problem::{Code, Problem};
 pub struct Limits {
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
+    /// The largest body of a whole rule set, in bytes.
+    pub max_rule_set_bytes: usize,
     /// The longest time to an answer.
     pub request_timeout: Duration,
     /// One permit per request that is served at the same time.
@@ -59,7 +61,12 @@ pub async fn bound_body<E: Endpoint>(
         let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
         return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
     }
-    let max = limits.max_body_bytes;
+    // Only whole rule sets are put.
+    let max = if request.method() == Method::PUT {
+        limits.max_rule_set_bytes
+    } else {
+        limits.max_body_bytes
+    };
     let too_large = || {
         let detail = format!("the body is limited to {max} bytes; send it in parts");
         Problem::new(Code::TooLarge, detail)

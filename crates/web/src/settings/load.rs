@@ -190,6 +190,10 @@ impl Values {
         )
     }
 
+    fn size(&self, key: &str, default: u32) -> Result<usize, SettingError> {
+        Ok(usize::try_from(self.number(key, default)?).unwrap_or(usize::MAX))
+    }
+
     fn text(&self, key: &str) -> Option<String> {
         self.get(key).map(|value| value.text.trim().to_owned())
     }
@@ -254,11 +258,10 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             || default_lifetime,
             |text| duration(text).map(Some),
         )?,
-        max_body_bytes: usize::try_from(values.number("http.max_body_bytes", 10 * 1024 * 1024)?)
-            .unwrap_or(usize::MAX),
+        max_body_bytes: values.size("http.max_body_bytes", 10 * 1024 * 1024)?,
+        max_rule_set_bytes: values.size("http.max_rule_set_bytes", 64 * 1024 * 1024)?,
         request_timeout: timeout,
-        max_in_flight: usize::try_from(values.number("http.max_in_flight", 1_024)?)
-            .unwrap_or(usize::MAX),
+        max_in_flight: values.size("http.max_in_flight", 1_024)?,
         base_path: values.read("http.base_path", String::new, base_path)?,
         log: values.read(
             "log",

@@ -94,6 +94,8 @@ pub struct Settings {
     pub jwt_max_lifetime: Option<Duration>,
     /// The largest body.
     pub max_body_bytes: usize,
+    /// The largest body of a whole rule set.
+    pub max_rule_set_bytes: usize,
     /// The longest time to an answer.
     pub request_timeout: Duration,
     /// The most requests at once.

@@ -94,6 +94,12 @@ pub const SETTINGS: &[Setting] = &[
         "the largest request body",
     ),
     plain(
+        "http.max_rule_set_bytes",
+        "FIREFLOW_HTTP__MAX_RULE_SET_BYTES",
+        "67108864",
+        "the largest body of a whole rule set",
+    ),
+    plain(
         "http.request_timeout",
         "FIREFLOW_HTTP__REQUEST_TIMEOUT",
         "30s",

@@ -273,6 +273,8 @@ db_test! {
         for (method, path, allow) in [
             ("PUT", "/firewalls/", "GET, HEAD, POST"),
             ("PUT", "/firewalls/1", "DELETE, GET, HEAD, PATCH"),
+            ("DELETE", "/firewalls/1/filtering-policies/1/rules/", "GET, HEAD, POST, PUT"),
+            ("PUT", "/firewalls/1/filtering-policies/1/rules/move/", "POST"),
             ("OPTIONS", "/whoami/", "GET, HEAD"),
             ("POST", "/health/live", "GET, HEAD"),
             ("DELETE", "/docs/openapi.json", "GET, HEAD"),

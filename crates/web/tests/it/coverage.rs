@@ -72,7 +72,7 @@ db_test! {
         let policy_path = format!("{policies}{}/", policy["id"]);
         let rule = api.rule(&policy_path, &json!({})).await;
         let all = operations(&api.document, [&firewall["id"], &policy["id"], &rule["id"]]);
-        assert_eq!(all.len(), 22, "a new operation? see whether it is described as it should be");
+        assert_eq!(all.len(), 23, "a new operation? see whether it is described as it should be");
 
         let before = api.db.integers("SELECT count(*) FROM audit_event").await;
         let blue = api.token_for(&Role::ALL, Some(&["blue"]));
@@ -119,9 +119,10 @@ db_test! {
             "createFirewall" => 0,
             "createFilteringPolicy" => 1,
             "createRule" => 2,
-            "deleteRuleById" => 4,
-            "deleteFilteringPolicyById" => 5,
-            "deleteFirewallById" => 6,
+            "replaceRules" => 4,
+            "deleteRuleById" => 5,
+            "deleteFilteringPolicyById" => 6,
+            "deleteFirewallById" => 7,
             _ => 3,
         };
         let mut names: Vec<String> = operations(&api.document, [&ids[0], &ids[1], &ids[2]])

@@ -16,4 +16,5 @@ mod lists;
 mod order;
 mod process;
 mod resources;
+mod rule_set;
 mod support;

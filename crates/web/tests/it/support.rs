@@ -107,6 +107,7 @@ impl Api {
         });
         let limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
+            max_rule_set_bytes: 2 * MAX_BODY_BYTES,
             request_timeout: Duration::from_secs(60),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
@@ -177,6 +178,10 @@ impl Api {
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.send("PATCH", path, &self.token, &[], Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &self.token, &[], Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

@@ -1,0 +1,236 @@
+//! Changes of many rules at once: a constant number of statements for each 1,000 rows.
+
+use fireflow_domain::ids::Revision;
+use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::{Rule, RuleSpec};
+use fireflow_domain::store::{Stamp, StoreResult};
+use fireflow_domain::usecase::rule::Duplicates;
+use fireflow_domain::usecase::rule_set::RuleChanges;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
+
+use super::rule::{address_rows, port_rows};
+use super::{all_rows, label_rows};
+use crate::entity::label::of_rule as label;
+use crate::entity::rule::{ActiveModel, Column, Entity};
+use crate::entity::{rule_address, rule_port};
+use crate::error::store_error;
+use crate::mapping;
+use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
+
+/// Numbers for rules that may be equal to others: unique in their policy, since its revision only
+/// grows, and a policy has fewer than a million rules.
+struct Copies {
+    next: i64,
+    step: i64,
+}
+
+impl Copies {
+    const RULES: i64 = 1 << 20;
+
+    fn new(revision: Revision, duplicates: Duplicates) -> Self {
+        match duplicates {
+            Duplicates::Refuse => Self { next: 0, step: 0 },
+            Duplicates::Keep => Self { next: revision.0.saturating_mul(Self::RULES), step: 1 },
+        }
+    }
+
+    fn next(&mut self) -> i64 {
+        let copy = self.next;
+        self.next = copy.saturating_add(self.step);
+        copy
+    }
+}
+
+/// What an update of a whole row writes: all but what never changes.
+fn changing_columns() -> Vec<Column> {
+    use sea_orm::Iterable;
+    Column::iter()
+        .filter(|column| {
+            !matches!(
+                column,
+                Column::Id
+                    | Column::PolicyId
+                    | Column::FirewallId
+                    | Column::CreatedAt
+                    | Column::CreatedBy
+                    | Column::DeletedAt
+                    | Column::DeletedBy
+            )
+        })
+        .collect()
+}
+
+impl SeaUnitOfWork {
+    /// See [`fireflow_domain::store::RuleRepository::apply`].
+    pub(super) async fn apply_changes(
+        &self,
+        policy: &PolicyRef,
+        changes: &RuleChanges,
+        revision: Revision,
+        duplicates: Duplicates,
+        stamp: &Stamp,
+    ) -> StoreResult<Vec<Rule>> {
+        let mut copies = Copies::new(revision, duplicates);
+        self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
+        self.update_rules(policy, &changes.updated, &mut copies).await?;
+        self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
+    }
+
+    async fn delete_rules(
+        &self,
+        policy: &PolicyRef,
+        rules: &[Rule],
+        revision: Revision,
+        stamp: &Stamp,
+    ) -> StoreResult<()> {
+        let ids: Vec<i64> = rules.iter().map(|rule| rule.id.get()).collect();
+        let row = ActiveModel {
+            revision: Set(revision.0),
+            deleted_at: Set(Some(stamp.at.micros())),
+            deleted_by: Set(Some(stamp.by.clone())),
+            ..ActiveModel::default()
+        };
+        self.set_on(policy, &ids, &row).await?;
+        self.unindex(&ids).await
+    }
+
+    async fn update_rules(
+        &self,
+        policy: &PolicyRef,
+        rules: &[(Rule, Rule)],
+        copies: &mut Copies,
+    ) -> StoreResult<()> {
+        let ids: Vec<i64> = rules.iter().map(|(_, after)| after.id.get()).collect();
+        // Names and contents may change hands among the rules: first none of them has any.
+        let nothing =
+            ActiveModel { name: Set(None), fingerprint: Set(None), ..ActiveModel::default() };
+        self.set_on(policy, &ids, &nothing).await?;
+        for chunk in rules.chunks(ROWS_PER_INSERT) {
+            let rows = chunk.iter().map(|(_, after)| ActiveModel {
+                id: Set(after.id.get()),
+                created_at: Set(after.created_at.micros()),
+                created_by: Set(after.created_by.clone()),
+                updated_at: Set(after.updated_at.micros()),
+                updated_by: Set(after.updated_by.clone()),
+                ..row(policy, &after.spec, after.revision, copies.next())
+            });
+            let replace =
+                OnConflict::column(Column::Id).update_columns(changing_columns()).to_owned();
+            let written = Entity::insert_many(rows)
+                .on_conflict(replace)
+                .exec_without_returning(&self.db())
+                .await
+                .map_err(store_error)?;
+            all_rows("rule", policy.id.get(), chunk.len(), written)?;
+        }
+        let moved: Vec<&Rule> = rules
+            .iter()
+            .filter(|(before, after)| is_indexed_otherwise(&before.spec, &after.spec))
+            .map(|(_, after)| after)
+            .collect();
+        self.unindex(&moved.iter().map(|rule| rule.id.get()).collect::<Vec<_>>()).await?;
+        self.index(policy, moved.into_iter()).await
+    }
+
+    async fn create_rules(
+        &self,
+        policy: &PolicyRef,
+        specs: &[RuleSpec],
+        revision: Revision,
+        copies: &mut Copies,
+        stamp: &Stamp,
+    ) -> StoreResult<Vec<Rule>> {
+        let mut made = Vec::with_capacity(specs.len());
+        for chunk in specs.chunks(ROWS_PER_INSERT) {
+            let rows = chunk.iter().map(|spec| ActiveModel {
+                created_at: Set(stamp.at.micros()),
+                created_by: Set(stamp.by.clone()),
+                updated_at: Set(stamp.at.micros()),
+                updated_by: Set(stamp.by.clone()),
+                ..row(policy, spec, revision, copies.next())
+            });
+            let models = Entity::insert_many(rows)
+                .exec_with_returning(&self.db())
+                .await
+                .map_err(store_error)?;
+            for model in models {
+                made.push(mapping::rule_of(policy.clone(), model)?);
+            }
+        }
+        self.index(policy, made.iter()).await?;
+        Ok(made)
+    }
+
+    async fn set_on(&self, policy: &PolicyRef, ids: &[i64], row: &ActiveModel) -> StoreResult<()> {
+        for chunk in ids.chunks(ROWS_PER_INSERT) {
+            let result = Entity::update_many()
+                .set(row.clone())
+                .filter(Column::Id.is_in(chunk.iter().copied()))
+                .filter(Column::PolicyId.eq(policy.id.get()))
+                .filter(Column::DeletedAt.is_null())
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+            all_rows("rule", policy.id.get(), chunk.len(), result.rows_affected)?;
+        }
+        Ok(())
+    }
+
+    async fn unindex(&self, ids: &[i64]) -> StoreResult<()> {
+        for chunk in ids.chunks(ROWS_PER_INSERT) {
+            let ids = || chunk.iter().copied();
+            rule_address::Entity::delete_many()
+                .filter(rule_address::Column::RuleId.is_in(ids()))
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+            rule_port::Entity::delete_many()
+                .filter(rule_port::Column::RuleId.is_in(ids()))
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+            label::Entity::delete_many()
+                .filter(label::Column::OwnerId.is_in(ids()))
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn index<'a>(
+        &self,
+        policy: &PolicyRef,
+        rules: impl Iterator<Item = &'a Rule> + Clone + Send,
+    ) -> StoreResult<()> {
+        let firewall = policy.firewall.id.get();
+        let addresses =
+            rules.clone().flat_map(|rule| address_rows(rule.id.get(), firewall, &rule.spec));
+        let addresses: Vec<_> = addresses.collect();
+        self.insert_all(addresses).await?;
+        let ports: Vec<_> =
+            rules.clone().flat_map(|rule| port_rows(rule.id.get(), firewall, &rule.spec)).collect();
+        self.insert_all(ports).await?;
+        let labels: Vec<_> = rules
+            .flat_map(|rule| label_rows!(of_rule, rule.id.get(), firewall, rule.spec.labels))
+            .collect();
+        self.insert_all(labels).await
+    }
+}
+
+/// A whole row, but for its id and its stamps.
+fn row(policy: &PolicyRef, spec: &RuleSpec, revision: Revision, copy: i64) -> ActiveModel {
+    ActiveModel {
+        policy_id: Set(policy.id.get()),
+        firewall_id: Set(policy.firewall.id.get()),
+        copy: Set(copy),
+        revision: Set(revision.0),
+        ..mapping::rule_content(spec)
+    }
+}
+
+fn is_indexed_otherwise(before: &RuleSpec, after: &RuleSpec) -> bool {
+    (&before.sources, &before.destinations, &before.ports, &before.labels)
+        != (&after.sources, &after.destinations, &after.ports, &after.labels)
+}
