@@ -114,6 +114,9 @@ fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usiz
     let low = |first: usize| bound_before(rules, first) - index(first);
     let high = |end: usize| bound_after(rules, end) - index(end);
     let needed = index(count).checked_add(1)?;
+    if high(at) - low(at) >= needed {
+        return Some((at, at));
+    }
     let mut best: Option<(usize, usize)> = None;
     // From the place outwards: an end is only worth looking at where it leaves more room than those
     // before it, and so is a beginning. The further the beginning, the nearer the end may be.

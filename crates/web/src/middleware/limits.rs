@@ -32,6 +32,10 @@ pub async fn bound_time<E: Endpoint>(
     next: Arc<E>,
     request: Request,
 ) -> poem::Result<E::Output> {
+    // A service that is busy is alive: who restarts it for being so makes matters worse.
+    if request.uri().path().trim_end_matches('/') == "/health/live" {
+        return next.call(request).await;
+    }
     let Ok(_permit) = limits.in_flight.try_acquire() else {
         let detail = "too many requests are being served; try again";
         return Err(Problem::unavailable(Code::Unavailable, detail, 1).into());

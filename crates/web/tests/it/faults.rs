@@ -194,3 +194,13 @@ db_test! {
         api.send("GET", "/firewalls/", &probe, &[], None).await.problem(403, "forbidden");
     }
 }
+
+#[tokio::test]
+async fn a_service_that_is_overloaded_says_so_and_lives() {
+    let api = Api::overloaded().await;
+    let answer = api.get("/firewalls/").await;
+    assert_eq!(answer.header("retry-after"), "1");
+    answer.problem(503, "unavailable");
+    api.raw("GET", "/health/ready", &[], vec![]).await.problem(503, "unavailable");
+    api.raw("GET", "/health/live", &[], vec![]).await.expect(200);
+}

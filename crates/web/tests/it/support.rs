@@ -93,7 +93,16 @@ impl Api {
         Self::on(TestDatabase::new(kind).await)
     }
 
+    /// A service that takes no more requests.
+    pub(crate) async fn overloaded() -> Self {
+        Self::with_limit(TestDatabase::new(DatabaseKind::Sqlite).await, 0)
+    }
+
     fn on(db: TestDatabase) -> Self {
+        Self::with_limit(db, 1_000)
+    }
+
+    fn with_limit(db: TestDatabase, in_flight: usize) -> Self {
         let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
         let authenticator = Authenticator::new(vec![SECRET.to_vec()], TokenRules::default());
@@ -109,7 +118,7 @@ impl Api {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
             request_timeout: Duration::from_secs(60),
-            in_flight: Arc::new(Semaphore::new(1_000)),
+            in_flight: Arc::new(Semaphore::new(in_flight)),
         };
         let document = server::description(&app).unwrap();
         let client = TestClient::new(server::endpoint(&app, &limits).unwrap().boxed());
