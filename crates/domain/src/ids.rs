@@ -24,6 +24,9 @@ macro_rules! id {
                 parse_decimal(text).and_then(Self::new)
             }
 
+            /// The largest id.
+            pub const LAST: Self = Self(MAX_ID);
+
             /// The number.
             #[must_use]
             pub const fn get(self) -> i64 {

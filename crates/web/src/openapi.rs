@@ -28,7 +28,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFilteringPolicies" => params::POLICIES,
         "getRules" => params::RULES,
         "createRule" => params::NEW_RULE,
-        "replaceRules" => params::RULE_SET,
+        "replaceRules" | "batchRules" => params::RULE_SET,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,
@@ -86,6 +86,7 @@ const LINKS: &[(&str, &[Link])] = &[
             ("getRules", OF_POLICY),
             ("createRule", OF_POLICY),
             ("moveRules", OF_POLICY),
+            ("batchRules", OF_POLICY),
             ("replaceRules", OF_POLICY),
             ("inspectPacket", OF_POLICY),
             ("inspectPackets", OF_POLICY),
@@ -227,7 +228,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
     match method {
         "post" if id == "inspectPackets" => vec![],
-        "post" if id == "moveRules" => vec![if_match, reason],
+        "post" if matches!(id, "moveRules" | "batchRules") => vec![if_match, reason],
         "post" => vec![reason],
         "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
@@ -250,11 +251,11 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,
-        "409" => writes && !matches!(id, "moveRules" | "replaceRules"),
+        "409" => writes && !matches!(id, "moveRules" | "replaceRules" | "batchRules"),
         "412" => {
             matches!(method, "patch" | "put" | "delete")
                 || id.ends_with("ById")
-                || matches!(id, "getRules" | "moveRules")
+                || matches!(id, "getRules" | "moveRules" | "batchRules")
         }
         _ => true,
     }

@@ -3,6 +3,7 @@
 //! Each checks the role first, then existence, then the precondition, then the content; and writes
 //! only when all of it holds. A change that changes nothing writes nothing.
 
+pub mod batch;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;

@@ -50,7 +50,7 @@ pub struct RuleChanges {
 }
 
 impl RuleChanges {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
     }
 }
@@ -185,7 +185,7 @@ fn difference(
     changes
 }
 
-fn events(caller: &Caller, changes: RuleChanges, made: Vec<Rule>) -> Vec<AuditEvent> {
+pub(super) fn events(caller: &Caller, changes: RuleChanges, made: Vec<Rule>) -> Vec<AuditEvent> {
     let snapshot = |rule: Rule| Some(Snapshot::Rule(Box::new(rule)));
     let deleted =
         changes.deleted.into_iter().map(|rule| caller.event(Deed::Delete, snapshot(rule), None));

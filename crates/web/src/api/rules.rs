@@ -5,7 +5,7 @@ use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::store::{RuleField, RuleFilter};
 use fireflow_domain::text::Name;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
-use fireflow_domain::usecase::rule_set;
+use fireflow_domain::usecase::{batch, rule_set};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -13,6 +13,7 @@ use poem_openapi::param::Path;
 use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
+use crate::dto::batch::{BatchBody, BatchView, operations};
 use crate::dto::body::{Body, RawBody};
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
@@ -116,7 +117,7 @@ impl Rules {
         let placement = query.placement();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec = body.read(|value, faults| new_rule(value, policy, is_placed, faults))?;
+        let spec = body.read(|value, faults| new_rule(value, "", policy, is_placed, faults))?;
         let new = NewRule { spec, placement, duplicates };
         let Placed { rule: made, position } = ctx
             .write(|uow, caller| {
@@ -206,6 +207,43 @@ impl Rules {
         Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
     }
 
+    /// Change many rules
+    ///
+    /// Up to 10,000 creations, changes, deletions and moves, one after the other, all or none. Names
+    /// and contents are judged by what they are in the end.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/batch/",
+        method = "post",
+        operation_id = "batchRules"
+    )]
+    async fn batch(
+        &self,
+        ctx: As<Editor>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        conditions: Conditions,
+        body: Body<BatchBody>,
+    ) -> Result<Reply<Changed, BatchView>, Problem> {
+        let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let mut query = query.open(params::RULE_SET);
+        let duplicates =
+            query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        query.finish()?;
+        let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
+        let expected = conditions.expected();
+        let batch = ctx
+            .write(|uow, caller| {
+                Box::pin(async move {
+                    batch::apply(uow, caller, parent, &expected, operations, duplicates).await
+                })
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&batch.policy);
+        let view = BatchView::at(&batch, ctx.caller.now);
+        Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+    }
+
     /// Get a rule
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
@@ -256,7 +294,8 @@ impl Rules {
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| rule_patch(value, path.policy, path.rule, faults))?;
+        let patch =
+            body.read(|value, faults| rule_patch(value, "", path.policy, path.rule, faults))?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

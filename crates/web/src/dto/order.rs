@@ -62,7 +62,7 @@ impl From<&Moved> for MovedView {
     }
 }
 
-fn rule_id(value: &Value) -> Result<RuleId, String> {
+pub(super) fn rule_id(value: &Value) -> Result<RuleId, String> {
     let number = integer(value, 1, MAX_ID)?;
     RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
 }
@@ -85,7 +85,19 @@ pub fn move_body(value: Value, violations: &mut Violations) -> Option<(Vec<RuleI
 }
 
 /// Exactly one of `before`, `after` and `at`.
-fn placement(members: &mut Members<'_>) -> Option<Placement> {
+pub(super) fn placement(members: &mut Members<'_>) -> Option<Placement> {
+    match some_placement(members) {
+        Given::Is(placement) => Some(placement),
+        Given::Absent | Given::Null => {
+            members.fault_of_all("must have exactly one of `before`, `after` and `at`");
+            None
+        }
+        Given::Bad => None,
+    }
+}
+
+/// At most one of `before`, `after` and `at`.
+pub(super) fn some_placement(members: &mut Members<'_>) -> Given<Placement> {
     let before = members.value("before", |value| rule_id(&value)).map(Placement::Before);
     let after = members.value("after", |value| rule_id(&value)).map(Placement::After);
     let at = members.text("at", |word| match word {
@@ -97,15 +109,16 @@ fn placement(members: &mut Members<'_>) -> Option<Placement> {
     for given in [before, after, at] {
         match given {
             Given::Is(placement) => placements.push(placement),
-            Given::Bad => return None,
+            Given::Bad => return Given::Bad,
             Given::Absent | Given::Null => {}
         }
     }
     match placements.as_slice() {
-        [placement] => Some(*placement),
+        [] => Given::Absent,
+        [placement] => Given::Is(*placement),
         _ => {
             members.fault_of_all("must have exactly one of `before`, `after` and `at`");
-            None
+            Given::Bad
         }
     }
 }

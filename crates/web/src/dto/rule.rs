@@ -346,11 +346,12 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
 /// Reads a rule to be created; one that is placed has no priority yet.
 pub fn new_rule(
     value: Value,
+    at: &str,
     policy: PolicyId,
     is_placed: bool,
     violations: &mut Violations,
 ) -> Option<RuleSpec> {
-    let mut members = Members::open(value, "", violations)?;
+    let mut members = Members::open(value, at, violations)?;
     let mut given = fields(&mut members, policy, None);
     match (&given.priority, is_placed) {
         (Given::Absent, true) => given.priority = Given::Is(0),
@@ -425,11 +426,12 @@ fn spec(mut members: Members<'_>, given: Fields) -> Option<RuleSpec> {
 /// Reads a change of a rule.
 pub fn rule_patch(
     value: Value,
+    at: &str,
     policy: PolicyId,
     id: RuleId,
     violations: &mut Violations,
 ) -> Option<RulePatch> {
-    let mut members = Members::open(value, "", violations)?;
+    let mut members = Members::open(value, at, violations)?;
     let given = fields(&mut members, policy, Some(id));
     let patch = RulePatch {
         name: given.name.nullable_patch(),

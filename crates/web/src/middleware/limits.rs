@@ -66,7 +66,8 @@ pub async fn bound_body<E: Endpoint>(
         return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
     }
     // Only whole rule sets are put.
-    let max = if request.method() == Method::PUT {
+    let is_batch = request.uri().path().ends_with("/rules/batch");
+    let max = if request.method() == Method::PUT || is_batch {
         limits.max_rule_set_bytes
     } else {
         limits.max_body_bytes

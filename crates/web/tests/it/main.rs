@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod batch;
 mod conditions;
 mod coverage;
 mod description;

@@ -1,0 +1,227 @@
+//! Many changes of a policy's rules, all or none.
+
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::ids::{PolicyId, Revision};
+use fireflow_domain::text::excerpt;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::batch::{Batch, MAX_OPERATIONS, Operation, Outcome};
+use poem_openapi::Object;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::order::{placement, rule_id, some_placement};
+use super::read::{Given, Members, integer};
+use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
+use super::view::RuleView;
+
+/// One change. `create` takes `rule` and perhaps a place, `update` takes `rule_id` and `patch`,
+/// `delete` takes `rule_id`, `move` takes `rule_ids` and a place.
+#[derive(Debug, Object)]
+#[oai(rename = "RuleOperation", skip_serializing_if_is_none)]
+pub struct OperationBody {
+    /// `create`, `update`, `delete` or `move`.
+    pub op: String,
+    /// The rule to be created.
+    pub rule: Option<RuleBody>,
+    /// The rule to be changed or deleted.
+    pub rule_id: Option<i64>,
+    /// The change.
+    pub patch: Option<RulePatchBody>,
+    /// Only if the rule is still at this revision.
+    pub if_revision: Option<i64>,
+    /// The rules to be moved, which keep their order.
+    pub rule_ids: Option<Vec<i64>>,
+    /// Before the rule with this id.
+    pub before: Option<i64>,
+    /// Behind the rule with this id.
+    pub after: Option<i64>,
+    /// `first` or `last`.
+    pub at: Option<String>,
+}
+
+/// Changes of a policy's rules, applied one after the other, all or none.
+#[derive(Debug, Object)]
+#[oai(rename = "RuleBatch", example)]
+pub struct BatchBody {
+    /// The changes.
+    #[oai(validator(max_items = 10_000))]
+    pub operations: Vec<OperationBody>,
+}
+
+impl poem_openapi::types::Example for BatchBody {
+    fn example() -> Self {
+        let rule = RuleBody {
+            name: Some("no-telnet".into()),
+            priority: None,
+            ..<RuleBody as poem_openapi::types::Example>::example()
+        };
+        let rule = RuleBody { action: super::rule::ActionWord::Deny, ..rule };
+        Self {
+            operations: vec![OperationBody {
+                op: "create".into(),
+                rule: Some(rule),
+                rule_id: None,
+                patch: None,
+                if_revision: None,
+                rule_ids: None,
+                before: None,
+                after: None,
+                at: Some("first".into()),
+            }],
+        }
+    }
+}
+
+/// What became of an operation.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "RuleOperationResult", skip_serializing_if_is_none)]
+pub struct OutcomeView {
+    /// The rule as it is after the whole batch, where it was created or changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleView>,
+    /// The rule that was changed or deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_id: Option<i64>,
+    /// The rules that were moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_ids: Option<Vec<i64>>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "RuleBatchResult")]
+pub struct BatchView {
+    /// The policy's revision after it.
+    pub revision: i64,
+    /// How many rules the policy has.
+    pub rule_count: u64,
+    /// What became of each operation, in order.
+    pub items: Vec<OutcomeView>,
+}
+
+impl BatchView {
+    /// A batch as its rules show at an instant.
+    #[must_use]
+    pub fn at(batch: &Batch, now: Instant) -> Self {
+        let items = batch.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Written(id, rule) => OutcomeView {
+                rule: rule.as_ref().map(|rule| RuleView::at(rule, now)),
+                rule_id: Some(id.get()),
+                rule_ids: None,
+            },
+            Outcome::Deleted(id) => {
+                OutcomeView { rule: None, rule_id: Some(id.get()), rule_ids: None }
+            }
+            Outcome::Moved(ids) => OutcomeView {
+                rule: None,
+                rule_id: None,
+                rule_ids: Some(ids.iter().map(|id| id.get()).collect()),
+            },
+        });
+        Self {
+            revision: batch.policy.revision.0,
+            rule_count: batch.policy.rule_count,
+            items: items.collect(),
+        }
+    }
+}
+
+/// Reads a batch.
+pub fn operations(
+    value: Value,
+    policy: PolicyId,
+    violations: &mut Violations,
+) -> Option<Vec<Operation>> {
+    let mut members = Members::open(value, "", violations)?;
+    let operations = members.list("operations", MAX_OPERATIONS, |value, at, faults| {
+        operation(value, at, policy, faults)
+    });
+    let operations = members.required("operations", operations);
+    members.finish();
+    operations
+}
+
+fn operation(
+    value: Value,
+    at: &str,
+    policy: PolicyId,
+    violations: &mut Violations,
+) -> Option<Operation> {
+    // Rules and changes are read below, beside the object that holds them.
+    let (mut rule, mut patch) = (None, None);
+    let mut members = Members::open(value, at, violations)?;
+    let op = members.text("op", |word| match word {
+        "create" | "update" | "delete" | "move" => Ok(word.to_owned()),
+        _ => {
+            Err(format!("`{}` is no operation; use create, update, delete or move", excerpt(word)))
+        }
+    });
+    let op = members.required("op", op)?;
+    let read = match op.as_str() {
+        "create" => {
+            let given = members.value("rule", Ok);
+            rule = members.required("rule", given);
+            let place = some_placement(&mut members);
+            (place != Given::Bad).then(|| Read::Create(place.nullable()))
+        }
+        "update" => {
+            let id = id(&mut members);
+            let revision = if_revision(&mut members);
+            let given = members.value("patch", Ok);
+            patch = members.required("patch", given);
+            id.map(|id| Read::Update(id, revision))
+        }
+        "delete" => {
+            let id = id(&mut members);
+            let if_revision = if_revision(&mut members);
+            id.map(|rule| Read::Whole(Operation::Delete { rule, if_revision }))
+        }
+        _ => {
+            let rules = members.list("rule_ids", usize::MAX, |value, at, faults| {
+                rule_id(&value).map_err(|detail| faults.push(Violation::body(at, detail))).ok()
+            });
+            let rules = members.required("rule_ids", rules);
+            let place = placement(&mut members);
+            rules
+                .zip(place)
+                .map(|(rules, placement)| Read::Whole(Operation::Move { rules, placement }))
+        }
+    };
+    let (_, violations) = members.finish();
+    match read? {
+        Read::Whole(operation) => Some(operation),
+        Read::Create(placement) => {
+            let mut faults = Violations::new();
+            let below = format!("{at}/rule");
+            let spec = new_rule(rule?, &below, policy, placement.is_some(), &mut faults);
+            let is_good = faults.is_empty();
+            violations.extend(faults);
+            Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })
+        }
+        Read::Update(rule, if_revision) => {
+            let mut faults = Violations::new();
+            let below = format!("{at}/patch");
+            let patch = rule_patch(patch?, &below, policy, rule, &mut faults);
+            let is_good = faults.is_empty();
+            violations.extend(faults);
+            let patch = Box::new(patch.filter(|_| is_good)?);
+            Some(Operation::Update { rule, patch, if_revision })
+        }
+    }
+}
+
+/// An operation, perhaps without what is read below it.
+enum Read {
+    Whole(Operation),
+    Create(Option<fireflow_domain::rule::order::Placement>),
+    Update(fireflow_domain::ids::RuleId, Option<Revision>),
+}
+
+fn id(members: &mut Members<'_>) -> Option<fireflow_domain::ids::RuleId> {
+    let id = members.value("rule_id", |value| rule_id(&value));
+    members.required("rule_id", id)
+}
+
+fn if_revision(members: &mut Members<'_>) -> Option<Revision> {
+    members.value("if_revision", |value| integer(&value, 1, i64::MAX)).nullable().map(Revision)
+}
