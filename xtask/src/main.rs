@@ -4,6 +4,7 @@
 
 mod ci;
 mod postgres;
+mod schemathesis;
 mod sh;
 mod tidy;
 
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   lint                               clippy, and the house rules
   test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
   migrations                         migrations up, down and up, against the entities, on both databases
+  schemathesis                       tests the running API from its own description, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   deny                               licences, bans and sources of the dependencies
   docs                               builds the documentation of the code
@@ -51,6 +53,9 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["lint"] => ci::lint(),
         ["test", rest @ ..] => ci::test_some(rest),
         ["migrations"] => ci::with_postgres(false, ci::migrations),
+        ["schemathesis"] => {
+            ci::with_postgres(false, |server| schemathesis::schemathesis(server, false))
+        }
         ["openapi"] => ci::write_openapi(),
         ["openapi", "--check"] => ci::check_openapi(),
         ["deny"] => ci::deny(),

@@ -167,12 +167,7 @@ fn install() -> Result<bool> {
     if !is_root() || !sh::answers("apt-get", "--version") {
         return Ok(false);
     }
-    sh::say("installing PostgreSQL with apt-get");
-    let apt = |arguments: &[&str]| {
-        sh::run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
-    apt(&["update", "-qq"])?;
-    apt(&["install", "-y", "-qq", "--no-install-recommends", "postgresql"])?;
+    sh::apt_install(&["postgresql"])?;
     Ok(true)
 }
 

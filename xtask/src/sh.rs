@@ -52,6 +52,16 @@ pub(crate) fn cargo_path() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
 
+/// Installs packages of Debian or Ubuntu, as root.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+    say(&format!("installing {} with apt-get", packages.join(", ")));
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
 /// Whether a program is there and answers.
 pub(crate) fn answers(program: &str, argument: &str) -> bool {
     Command::new(program)
@@ -63,8 +73,9 @@ pub(crate) fn answers(program: &str, argument: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// What a command is called in messages: without what may be a secret further on.
 fn name(command: &Command) -> String {
-    let arguments = command.get_args().take(4).map(|it| it.to_string_lossy().into_owned());
+    let arguments = command.get_args().take(2).map(|it| it.to_string_lossy().into_owned());
     let words: Vec<String> = std::iter::once(command.get_program().to_string_lossy().into_owned())
         .chain(arguments)
         .collect();

@@ -63,7 +63,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     })?;
     let address = acceptor.local_addr().first().map(ToString::to_string).unwrap_or_default();
     let address = address.trim_start_matches("socket://").to_owned();
-    announce(settings, &address)?;
+    announce(settings, &address);
 
     let stopping = Arc::clone(&app);
     let stop = async move {
@@ -79,7 +79,8 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn announce(settings: &Settings, address: &str) -> Result<(), Failure> {
+/// Tells people where it is. That nobody listens is no reason not to serve.
+fn announce(settings: &Settings, address: &str) {
     let base = &settings.base_path;
     let mut text = format!(
         "FireFlow {} serves on http://{address}{base}\n  Swagger UI: \
@@ -89,7 +90,9 @@ fn announce(settings: &Settings, address: &str) -> Result<(), Failure> {
     if settings.environment == Environment::Local {
         text.push_str("\n  a token:    cargo xtask jwt   (or: fireflow jwt)");
     }
-    print(&text)
+    if print(&text).is_err() {
+        tracing::info!(address, "serving");
+    }
 }
 
 /// Waits for Ctrl-C, or for what service managers send.

@@ -240,7 +240,15 @@ impl<'v> Members<'v> {
         match self.label_map(true) {
             Given::Absent | Given::Bad => LabelsPatch::default(),
             Given::Null => LabelsPatch::Clear,
-            Given::Is(map) => LabelsPatch::Merge(map),
+            Given::Is(map) => {
+                // What is set is checked already here; how many there are is known only later.
+                let set = map.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+                if let Err(violations) = Labels::new(set.collect()) {
+                    let at = self.pointer("labels");
+                    self.violations.extend_below(&at, violations);
+                }
+                LabelsPatch::Merge(map)
+            }
         }
     }
 
