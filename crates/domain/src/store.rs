@@ -176,11 +176,11 @@ pub trait PolicyRepository: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// A page of a firewall's policies.
+    /// A page of a firewall's policies, or of all firewalls'.
     async fn page(
         &mut self,
         who: &Visibility,
-        firewall: FirewallId,
+        firewall: Option<FirewallId>,
         filter: &PolicyFilter,
         order: &[SortKey<PolicyField>],
         page: PageRequest,
@@ -215,12 +215,12 @@ pub trait RuleRepository: Send {
         policy: PolicyId,
         id: RuleId,
     ) -> StoreResult<Option<Rule>>;
-    /// A page of a policy's rules; without an order, as they are evaluated.
+    /// A page of a policy's rules, without an order as they are evaluated; or of all policies', by
+    /// id.
     async fn page(
         &mut self,
         who: &Visibility,
-        firewall: FirewallId,
-        policy: PolicyId,
+        parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
         order: &[SortKey<RuleField>],
         page: PageRequest,

@@ -46,6 +46,11 @@ pub(crate) async fn total<E: EntityTrait>(
     Ok(Total { count: Ord::min(count, MAX_COUNTED), is_exact: count <= MAX_COUNTED })
 }
 
+/// A sum of counters, as an integer on both databases; null where there is none.
+pub(crate) fn sum(column: impl ColumnTrait) -> Expr {
+    column.sum().cast_as("bigint")
+}
+
 /// An exact total, from a counter.
 pub(crate) fn counted(counter: Option<i64>) -> Total {
     let count = counter.and_then(|counter| u64::try_from(counter).ok()).unwrap_or(0);

@@ -25,8 +25,8 @@ const TAGS: [&str; 5] =
 pub fn parameters_of(operation: &str) -> &'static [Param] {
     match operation {
         "getFirewalls" => params::FIREWALLS,
-        "getFilteringPolicies" => params::POLICIES,
-        "getRules" => params::RULES,
+        "getFilteringPolicies" | "getAllFilteringPolicies" => params::POLICIES,
+        "getRules" | "getAllRules" => params::RULES,
         "createRule" => params::NEW_RULE,
         "replaceRules" | "batchRules" => params::RULE_SET,
         "inspectPacket" => params::INSPECTION,

@@ -426,6 +426,25 @@ impl Query {
         keys
     }
 
+    /// Notes order fields that are only for the list of one parent: across all of them they would
+    /// sort everything there is.
+    pub fn only_ordered_by<F: Copy + PartialEq>(
+        &mut self,
+        keys: &[SortKey<F>],
+        allowed: &[F],
+        word: impl Fn(F) -> &'static str,
+    ) {
+        for key in keys.iter().filter(|key| !allowed.contains(&key.field)) {
+            let known: Vec<&str> = allowed.iter().map(|field| word(*field)).collect();
+            let detail = format!(
+                "`{}` orders the list of one parent, or one with a filter; across all use {}",
+                word(key.field),
+                known.join(", ")
+            );
+            self.fault("order_by", detail);
+        }
+    }
+
     /// A required parameter is missing.
     pub fn missing(&mut self, name: &str) {
         if !self.has(name) {

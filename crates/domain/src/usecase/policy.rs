@@ -89,7 +89,25 @@ pub async fn page(
     request: PageRequest,
 ) -> Result<Page<Policy>> {
     super::firewall::get(uow, caller, firewall).await?;
-    Ok(uow.policies().page(&caller.actor.visibility, firewall, filter, order, request).await?)
+    Ok(uow
+        .policies()
+        .page(&caller.actor.visibility, Some(firewall), filter, order, request)
+        .await?)
+}
+
+/// A page of the policies of all firewalls. Two statements.
+///
+/// # Errors
+/// Where the role does not suffice.
+pub async fn page_of_all(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    filter: &PolicyFilter,
+    order: &[SortKey<PolicyField>],
+    request: PageRequest,
+) -> Result<Page<Policy>> {
+    caller.require(Role::Viewer)?;
+    Ok(uow.policies().page(&caller.actor.visibility, None, filter, order, request).await?)
 }
 
 /// Creates a policy.

@@ -78,8 +78,23 @@ pub async fn page(
     let (firewall, id) = parent;
     let policy = policy::get(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
-    let page = uow.rules().page(who, firewall, id, filter, order, request).await?;
+    let page = uow.rules().page(who, Some(parent), filter, order, request).await?;
     Ok((policy, page))
+}
+
+/// A page of the rules of all policies. Two statements.
+///
+/// # Errors
+/// Where the role does not suffice.
+pub async fn page_of_all(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    filter: &RuleFilter,
+    order: &[SortKey<RuleField>],
+    request: PageRequest,
+) -> Result<Page<Rule>> {
+    caller.require(Role::Viewer)?;
+    Ok(uow.rules().page(&caller.actor.visibility, None, filter, order, request).await?)
 }
 
 async fn check_free(

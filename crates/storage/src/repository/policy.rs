@@ -49,20 +49,24 @@ impl SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
-    /// How many live policies a firewall has, from its counter. One statement.
+    /// How many live policies a firewall has, or all of them, from their counters. One statement.
     async fn policy_counter(
         &self,
         who: &Visibility,
-        firewall: FirewallId,
+        firewall: Option<FirewallId>,
     ) -> StoreResult<Option<i64>> {
-        firewall::live(who)
-            .filter(firewall::Column::Id.eq(firewall.get()))
+        let mut select = firewall::live(who);
+        if let Some(firewall) = firewall {
+            select = select.filter(firewall::Column::Id.eq(firewall.get()));
+        }
+        let sum: Option<Option<i64>> = select
             .select_only()
-            .column(firewall::Column::PolicyCount)
+            .column_as(query::sum(firewall::Column::PolicyCount), "counted")
             .into_tuple()
             .one(&self.db())
             .await
-            .map_err(store_error)
+            .map_err(store_error)?;
+        Ok(sum.flatten())
     }
 
     async fn write_policy(&self, id: i64, row: ActiveModel) -> StoreResult<()> {
@@ -112,13 +116,15 @@ impl PolicyRepository for SeaUnitOfWork {
     async fn page(
         &mut self,
         who: &Visibility,
-        firewall: FirewallId,
+        firewall: Option<FirewallId>,
         filter: &PolicyFilter,
         order: &[SortKey<PolicyField>],
         request: PageRequest,
     ) -> StoreResult<Page<Policy>> {
-        let select = live(who).filter(Column::FirewallId.eq(firewall.get()));
-        let select = filtered(select, filter);
+        let mut select = filtered(live(who), filter);
+        if let Some(firewall) = firewall {
+            select = select.filter(Column::FirewallId.eq(firewall.get()));
+        }
         let total = if *filter == PolicyFilter::default() {
             query::counted(self.policy_counter(who, firewall).await?)
         } else {

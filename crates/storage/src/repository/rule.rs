@@ -250,22 +250,26 @@ impl SeaUnitOfWork {
         Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
     }
 
-    /// How many live rules a policy has, from its counter. One statement.
+    /// How many live rules a policy has, or all of them, from their counters. One statement.
     async fn rule_counter(
         &self,
         who: &Visibility,
-        firewall: FirewallId,
-        policy: PolicyId,
+        parent: Option<(FirewallId, PolicyId)>,
     ) -> StoreResult<Option<i64>> {
-        policy::live(who)
-            .filter(policy::Column::FirewallId.eq(firewall.get()))
-            .filter(policy::Column::Id.eq(policy.get()))
+        let mut select = policy::live(who);
+        if let Some((firewall, policy)) = parent {
+            select = select
+                .filter(policy::Column::FirewallId.eq(firewall.get()))
+                .filter(policy::Column::Id.eq(policy.get()));
+        }
+        let sum: Option<Option<i64>> = select
             .select_only()
-            .column(policy::Column::RuleCount)
+            .column_as(query::sum(policy::Column::RuleCount), "counted")
             .into_tuple()
             .one(&self.db())
             .await
-            .map_err(store_error)
+            .map_err(store_error)?;
+        Ok(sum.flatten())
     }
 }
 
@@ -291,22 +295,23 @@ impl RuleRepository for SeaUnitOfWork {
     async fn page(
         &mut self,
         who: &Visibility,
-        firewall: FirewallId,
-        policy: PolicyId,
+        parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
         order: &[SortKey<RuleField>],
         request: PageRequest,
     ) -> StoreResult<Page<Rule>> {
-        let select = live(who)
-            .filter(Column::FirewallId.eq(firewall.get()))
-            .filter(Column::PolicyId.eq(policy.get()));
-        let select = filtered(select, filter);
+        let mut select = filtered(live(who), filter);
+        if let Some((firewall, policy)) = parent {
+            select = select
+                .filter(Column::FirewallId.eq(firewall.get()))
+                .filter(Column::PolicyId.eq(policy.get()));
+        }
         let total = if *filter == RuleFilter::default() {
-            query::counted(self.rule_counter(who, firewall, policy).await?)
+            query::counted(self.rule_counter(who, parent).await?)
         } else {
             query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?
         };
-        let select = if order.is_empty() {
+        let select = if order.is_empty() && parent.is_some() {
             select.order_by_asc(Column::Priority).order_by_asc(Column::Id)
         } else {
             let keys = order.iter().map(|key| (column(key.field), key.direction));

@@ -15,7 +15,7 @@ use crate::dto::body::Body;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::rule::action;
 use crate::dto::view::{PolicyPage, PolicyView};
-use crate::params::{self, QueryString};
+use crate::params::{self, Query, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
@@ -23,6 +23,13 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 /// The operations on filtering policies.
 #[derive(Debug)]
 pub struct Policies;
+
+fn filter(query: &mut Query) -> PolicyFilter {
+    PolicyFilter {
+        name: query.parse("name", Name::parse),
+        default_action: query.parse("default_action", action),
+    }
+}
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
 impl Policies {
@@ -42,16 +49,43 @@ impl Policies {
         let mut query = query.open(params::POLICIES);
         let request = query.page();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
-        let filter = PolicyFilter {
-            name: query.parse("name", Name::parse),
-            default_action: query.parse("default_action", action),
-        };
+        let filter = filter(&mut query);
         query.finish()?;
         let page = ctx
             .read_snapshot(|uow, caller| {
                 Box::pin(async move {
                     policy::page(uow, caller, firewall, &filter, &order, request).await
                 })
+            })
+            .await?;
+        let view = PolicyPage::new(&page, |policy| policy.into());
+        Ok(Reply::new(&view)?.with_pagination(&page))
+    }
+
+    /// List the policies of all firewalls
+    ///
+    /// By id unless ordered otherwise; without a filter only by `id`, `name`, `created_at` or
+    /// `updated_at`.
+    #[oai(path = "/filtering-policies/", method = "get", operation_id = "getAllFilteringPolicies")]
+    async fn list_all(
+        &self,
+        ctx: As<Viewer>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, PolicyPage>, Problem> {
+        use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
+        let mut query = query.open(params::POLICIES);
+        let request = query.page();
+        let order = query.order(PolicyField::parse, PolicyField::WORDS);
+        let filter = filter(&mut query);
+        if filter == PolicyFilter::default() {
+            query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
+        }
+        query.finish()?;
+        let page = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(
+                    async move { policy::page_of_all(uow, caller, &filter, &order, request).await },
+                )
             })
             .await?;
         let view = PolicyPage::new(&page, |policy| policy.into());

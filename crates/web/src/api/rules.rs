@@ -22,7 +22,7 @@ use crate::dto::view::{RulePage, RuleView};
 use crate::params::{self, Query, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Changed, Created, Deleted, Fetched, ListedWithTag, Reply};
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Reply};
 
 /// The operations on rules.
 #[derive(Debug)]
@@ -87,6 +87,37 @@ impl Rules {
             RuleView { position: is_evaluation.then_some(position), ..RuleView::at(rule, now) }
         });
         Ok(Reply::new(&view)?.with_pagination(&page).with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// List the rules of all policies
+    ///
+    /// By id unless ordered otherwise; without a filter only by `id`, `name`, `created_at`,
+    /// `updated_at` or `expires_at`.
+    #[oai(path = "/rules/", method = "get", operation_id = "getAllRules")]
+    async fn list_all(
+        &self,
+        ctx: As<Viewer>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, RulePage>, Problem> {
+        use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
+        let mut query = query.open(params::RULES);
+        let request = query.page();
+        let order = query.order(RuleField::parse, RuleField::WORDS);
+        let filter = filter(&mut query);
+        if filter == RuleFilter::default() {
+            let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
+            query.only_ordered_by(&order, &allowed, RuleField::as_str);
+        }
+        query.finish()?;
+        let page = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(
+                    async move { rule::page_of_all(uow, caller, &filter, &order, request).await },
+                )
+            })
+            .await?;
+        let view = RulePage::new(&page, |rule| RuleView::at(rule, ctx.caller.now));
+        Ok(Reply::new(&view)?.with_pagination(&page))
     }
 
     /// Create a rule

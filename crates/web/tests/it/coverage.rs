@@ -72,7 +72,7 @@ db_test! {
         let policy_path = format!("{policies}{}/", policy["id"]);
         let rule = api.rule(&policy_path, &json!({})).await;
         let all = operations(&api.document, [&firewall["id"], &policy["id"], &rule["id"]]);
-        assert_eq!(all.len(), 24, "a new operation? see whether it is described as it should be");
+        assert_eq!(all.len(), 26, "a new operation? see whether it is described as it should be");
 
         let before = api.db.integers("SELECT count(*) FROM audit_event").await;
         let blue = api.token_for(&Role::ALL, Some(&["blue"]));

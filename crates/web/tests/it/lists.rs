@@ -1,5 +1,6 @@
 //! Pages, orders, filters.
 
+use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
@@ -128,5 +129,54 @@ db_test! {
         assert_eq!(list["total"], 0);
         let list = api.get("/firewalls/?name=edge").await.expect(200);
         assert_eq!(list["total"], 1);
+    }
+}
+
+db_test! {
+    async fn lists_across_all_firewalls_show_what_the_tenants_may_see(api: Api) {
+        let blue = api.token_for(&[Role::Editor], Some(&["blue"]));
+        let mut all = Vec::new();
+        for (tenant, name) in [("blue", "one"), ("blue", "two"), ("red", "one")] {
+            let body = json!({"name": name, "tenant": tenant});
+            let firewall = api.post("/firewalls/", &body).await.expect(201);
+            let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+            let body = json!({"name": "in", "default_action": "DENY"});
+            let policy = api.post(&path, &body).await.expect(201);
+            let policy = format!("{path}{}/", policy["id"]);
+            let rule = json!({"sources": [{"address": "10.1.2.3"}], "name": format!("{name} rule")});
+            all.push(api.rule(&policy, &rule).await["id"].as_i64().unwrap());
+            api.rule(&policy, &json!({})).await;
+        }
+        let policies = api.get("/filtering-policies/").await.expect(200);
+        assert_eq!((&policies["total"], policies["items"].as_array().unwrap().len()), (&json!(3), 3));
+        let rules = api.get("/rules?page_size=4").await.expect(200);
+        assert_eq!((&rules["total"], rules["items"].as_array().unwrap().len()), (&json!(6), 4));
+        let found = api.get("/rules/?source_address=10.1.2.3").await.expect(200);
+        assert_eq!(ids(&found), all);
+        assert_eq!(found["items"][0]["filtering_policy"]["firewall"]["name"], "one");
+        assert!(found["items"][0].get("position").is_none());
+
+        let see = async |path: &str| api.send("GET", path, &blue, &[], None).await.expect(200);
+        assert_eq!(see("/filtering-policies/").await["total"], 2);
+        assert_eq!(see("/rules/").await["total"], 4);
+        assert_eq!(ids(&see("/rules/?source_address=10.1.2.3").await), all[..2]);
+        let none = api.token_for(&[Role::Viewer], Some(&[]));
+        let nothing = api.send("GET", "/rules/", &none, &[], None).await.expect(200);
+        assert_eq!((&nothing["total"], &nothing["items"]), (&json!(0), &json!([])));
+
+        // What belongs to a deleted firewall is in neither list, nor counted.
+        let firewall = &found["items"][2]["filtering_policy"]["firewall"]["id"];
+        api.delete(&format!("/firewalls/{firewall}/")).await.expect(204);
+        assert_eq!(api.get("/rules/").await.expect(200)["total"], 4);
+        assert_eq!(api.get("/filtering-policies/").await.expect(200)["total"], 2);
+
+        let sorted = api.get("/rules/?order_by=-name&action=ALLOW").await.expect(200);
+        assert_eq!(sorted["items"][0]["name"], "two rule");
+        api.get("/rules/?order_by=priority&action=ALLOW").await.expect(200);
+        api.get("/rules/?order_by=priority").await.problem(422, "invalid");
+        api.get("/filtering-policies/?order_by=rule_count").await.problem(422, "invalid");
+        for order in ["id", "-name", "created_at", "updated_at", "expires_at"] {
+            api.get(&format!("/rules/?order_by={order}")).await.expect(200);
+        }
     }
 }
