@@ -27,6 +27,9 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFirewalls" => params::FIREWALLS,
         "getFilteringPolicies" | "getAllFilteringPolicies" => params::POLICIES,
         "getRules" | "getAllRules" => params::RULES,
+        "getFirewallById" => params::FIREWALL,
+        "getFilteringPolicyById" => params::POLICY,
+        "getRuleById" => params::RULE,
         "createRule" => params::NEW_RULE,
         "replaceRules" | "batchRules" => params::RULE_SET,
         "inspectPacket" => params::INSPECTION,
@@ -286,6 +289,11 @@ fn correct_schemas(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
                 json!({"type": "string", "nullable": true, "maxLength": 255}),
             );
         }
+    }
+    // What comes depends on `fields`.
+    for view in ["Firewall", "FilteringPolicy", "FirewallRule"] {
+        let schema = object(member(schemas, view)?)?;
+        schema.insert("required".to_owned(), json!(["id"]));
     }
     // A rule of a set is like a new one, and may say which stored one it is.
     let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;

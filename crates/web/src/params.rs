@@ -16,6 +16,7 @@ use poem::{FromRequest, Request, RequestBody};
 use serde_json::{Value, json};
 
 use crate::dto::json::nearest;
+use crate::dto::view::{FirewallView, PolicyView, RuleView};
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,8 @@ pub enum ParamKind {
     Instant,
     /// Fields, comma-separated, `-` before those that descend.
     OrderBy(&'static [&'static str]),
+    /// Members of the answer, comma-separated.
+    Fields(&'static [&'static str]),
 }
 
 impl Param {
@@ -82,6 +85,10 @@ impl Param {
             }
             ParamKind::Protocol => json!({"type": "string", "default": "tcp"}),
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
+            ParamKind::Fields(members) => {
+                let one = format!("({})", members.join("|"));
+                json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
+            }
             ParamKind::OrderBy(fields) => {
                 let one = format!("-?({})", fields.join("|"));
                 json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
@@ -132,14 +139,32 @@ const NAME: Param = param("name", ParamKind::Text(255), "Those of exactly this n
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
                      first ascending, and `id` breaks ties.";
 
+const FIELDS: &str = "Only these members of each, separated by commas; `id` always comes.";
+const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::MEMBERS), FIELDS);
+const POLICY_FIELDS: Param = param("fields", ParamKind::Fields(PolicyView::MEMBERS), FIELDS);
+const RULE_FIELDS: Param = param("fields", ParamKind::Fields(RuleView::MEMBERS), FIELDS);
+
+/// Of a firewall.
+pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS];
+/// Of a filtering policy.
+pub const POLICY: &[Param] = &[POLICY_FIELDS];
+/// Of a rule.
+pub const RULE: &[Param] = &[RULE_FIELDS];
+
 /// Of the list of firewalls.
-pub const FIREWALLS: &[Param] =
-    &[PAGE, PAGE_SIZE, param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER), NAME];
+pub const FIREWALLS: &[Param] = &[
+    PAGE,
+    PAGE_SIZE,
+    param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
+    NAME,
+    FIREWALL_FIELDS,
+];
 
 /// Of the list of a firewall's policies.
 pub const POLICIES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    POLICY_FIELDS,
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
     NAME,
     param("default_action", ParamKind::Action, "Those with this default."),
@@ -149,6 +174,7 @@ pub const POLICIES: &[Param] = &[
 pub const RULES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    RULE_FIELDS,
     param(
         "order_by",
         ParamKind::OrderBy(RuleField::WORDS),
@@ -242,6 +268,19 @@ pub const INSPECTIONS: &[Param] =
 
 /// Of operations that take none.
 pub const NONE: &[Param] = &[];
+
+/// The members that an answer is to have, and `id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields(Vec<&'static str>);
+
+impl Fields {
+    /// Takes all other members away.
+    pub fn keep(&self, object: &mut Value) {
+        if let Some(members) = object.as_object_mut() {
+            members.retain(|name, _| name == "id" || self.0.iter().any(|kept| kept == name));
+        }
+    }
+}
 
 /// The query string of a request, not yet read.
 #[derive(Debug, Clone)]
@@ -424,6 +463,28 @@ impl Query {
             }
         }
         keys
+    }
+
+    /// Which members the answer is to have.
+    pub fn fields(&mut self, known: &'static [&'static str]) -> Option<Fields> {
+        let text = self.raw("fields")?;
+        let mut fields = Vec::new();
+        for word in text.split(',') {
+            match known.iter().find(|name| **name == word) {
+                None => {
+                    let hint = match nearest(word, known.iter().copied()) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!("known are {}", known.join(", ")),
+                    };
+                    self.fault("fields", format!("`{}` is not a member; {hint}", excerpt(word)));
+                }
+                Some(name) if fields.contains(name) => {
+                    self.fault("fields", format!("`{word}` stands there twice"));
+                }
+                Some(name) => fields.push(name),
+            }
+        }
+        Some(Fields(fields))
     }
 
     /// Notes order fields that are only for the list of one parent: across all of them they would

@@ -11,8 +11,9 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::Type;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::params::Fields;
 use crate::problem::Problem;
 
 /// The media type of every answer that is no error.
@@ -111,6 +112,22 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// Where it cannot be serialised: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
         let bytes = serde_json::to_vec(body).map_err(Problem::internal)?;
+        let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
+        Ok(Self { response, shape: PhantomData })
+    }
+
+    /// With the members that were asked for; a list's items have them.
+    ///
+    /// # Errors
+    /// Where it cannot be serialised: a defect.
+    pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
+        let Some(fields) = fields else { return Self::new(body) };
+        let mut value = serde_json::to_value(body).map_err(Problem::internal)?;
+        match value.get_mut("items").and_then(Value::as_array_mut) {
+            Some(items) => items.iter_mut().for_each(|item| fields.keep(item)),
+            None => fields.keep(&mut value),
+        }
+        let bytes = serde_json::to_vec(&value).map_err(Problem::internal)?;
         let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
         Ok(Self { response, shape: PhantomData })
     }

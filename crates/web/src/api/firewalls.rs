@@ -36,6 +36,7 @@ impl Firewalls {
     ) -> Result<Reply<Listed, FirewallPage>, Problem> {
         let mut query = query.open(params::FIREWALLS);
         let request = query.page();
+        let fields = query.fields(FirewallView::MEMBERS);
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
         let filter = FirewallFilter { name: query.parse("name", Name::parse) };
         query.finish()?;
@@ -45,7 +46,7 @@ impl Firewalls {
             })
             .await?;
         let view = FirewallPage::new(&page, |firewall| firewall.into());
-        Ok(Reply::new(&view)?.with_pagination(&page))
+        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
     /// Create a firewall
@@ -79,7 +80,9 @@ impl Firewalls {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
+        let mut query = query.open(params::FIREWALL);
+        let fields = query.fields(FirewallView::MEMBERS);
+        query.finish()?;
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
             .await?;
@@ -87,7 +90,7 @@ impl Firewalls {
         let reply = if conditions.is_unchanged(Resource::Firewall, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::new(&FirewallView::from(&found))?
+            Reply::selected(&FirewallView::from(&found), fields.as_ref())?
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

@@ -48,6 +48,7 @@ impl Policies {
         let firewall = firewall_id(&firewall_id_raw)?;
         let mut query = query.open(params::POLICIES);
         let request = query.page();
+        let fields = query.fields(PolicyView::MEMBERS);
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
         let filter = filter(&mut query);
         query.finish()?;
@@ -59,7 +60,7 @@ impl Policies {
             })
             .await?;
         let view = PolicyPage::new(&page, |policy| policy.into());
-        Ok(Reply::new(&view)?.with_pagination(&page))
+        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
     /// List the policies of all firewalls
@@ -75,6 +76,7 @@ impl Policies {
         use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
         let mut query = query.open(params::POLICIES);
         let request = query.page();
+        let fields = query.fields(PolicyView::MEMBERS);
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
         let filter = filter(&mut query);
         if filter == PolicyFilter::default() {
@@ -89,7 +91,7 @@ impl Policies {
             })
             .await?;
         let view = PolicyPage::new(&page, |policy| policy.into());
-        Ok(Reply::new(&view)?.with_pagination(&page))
+        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
     /// Create a filtering policy
@@ -136,7 +138,9 @@ impl Policies {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
-        query.open(params::NONE).finish()?;
+        let mut query = query.open(params::POLICY);
+        let fields = query.fields(PolicyView::MEMBERS);
+        query.finish()?;
         let found = ctx
             .read(|uow, caller| {
                 Box::pin(async move { policy::get(uow, caller, firewall, id).await })
@@ -146,7 +150,7 @@ impl Policies {
         let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::new(&PolicyView::from(&found))?
+            Reply::selected(&PolicyView::from(&found), fields.as_ref())?
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

@@ -65,6 +65,7 @@ impl Rules {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let mut query = query.open(params::RULES);
         let request = query.page();
+        let fields = query.fields(RuleView::MEMBERS);
         let order = query.order(RuleField::parse, RuleField::WORDS);
         let filter = filter(&mut query);
         query.finish()?;
@@ -86,7 +87,9 @@ impl Rules {
             position = position.saturating_add(1);
             RuleView { position: is_evaluation.then_some(position), ..RuleView::at(rule, now) }
         });
-        Ok(Reply::new(&view)?.with_pagination(&page).with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::selected(&view, fields.as_ref())?
+            .with_pagination(&page)
+            .with_header(header::ETAG, tag.as_str()))
     }
 
     /// List the rules of all policies
@@ -102,6 +105,7 @@ impl Rules {
         use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
         let mut query = query.open(params::RULES);
         let request = query.page();
+        let fields = query.fields(RuleView::MEMBERS);
         let order = query.order(RuleField::parse, RuleField::WORDS);
         let filter = filter(&mut query);
         if filter == RuleFilter::default() {
@@ -117,7 +121,7 @@ impl Rules {
             })
             .await?;
         let view = RulePage::new(&page, |rule| RuleView::at(rule, ctx.caller.now));
-        Ok(Reply::new(&view)?.with_pagination(&page))
+        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
     /// Create a rule
@@ -291,7 +295,9 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
-        query.open(params::NONE).finish()?;
+        let mut query = query.open(params::RULE);
+        let fields = query.fields(RuleView::MEMBERS);
+        query.finish()?;
         let found = ctx
             .read(|uow, caller| Box::pin(async move { rule::get(uow, caller, path).await }))
             .await?;
@@ -299,7 +305,7 @@ impl Rules {
         let reply = if conditions.is_unchanged(Resource::Rule, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::new(&RuleView::at(&found, ctx.caller.now))?
+            Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

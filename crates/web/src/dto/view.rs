@@ -46,6 +46,23 @@ pub struct FirewallView {
     pub updated_by: String,
 }
 
+impl FirewallView {
+    /// Its members, for `fields`.
+    pub const MEMBERS: &'static [&'static str] = &[
+        "id",
+        "name",
+        "tenant",
+        "description",
+        "labels",
+        "policy_count",
+        "revision",
+        "created_at",
+        "created_by",
+        "updated_at",
+        "updated_by",
+    ];
+}
+
 impl From<&Firewall> for FirewallView {
     fn from(firewall: &Firewall) -> Self {
         Self {
@@ -108,6 +125,24 @@ pub struct PolicyView {
     pub updated_at: String,
     /// By whom they were.
     pub updated_by: String,
+}
+
+impl PolicyView {
+    /// Its members, for `fields`.
+    pub const MEMBERS: &'static [&'static str] = &[
+        "id",
+        "firewall",
+        "name",
+        "description",
+        "labels",
+        "default_action",
+        "rule_count",
+        "revision",
+        "created_at",
+        "created_by",
+        "updated_at",
+        "updated_by",
+    ];
 }
 
 impl From<&Policy> for PolicyView {
@@ -362,6 +397,36 @@ pub struct RuleView {
 }
 
 impl RuleView {
+    /// Its members, for `fields`.
+    pub const MEMBERS: &'static [&'static str] = &[
+        "id",
+        "filtering_policy",
+        "name",
+        "action",
+        "priority",
+        "position",
+        "protocols",
+        "icmp_type",
+        "icmp_code",
+        "sources",
+        "destinations",
+        "ports",
+        "enabled",
+        "log",
+        "starts_at",
+        "expires_at",
+        "state",
+        "description",
+        "reference",
+        "labels",
+        "warnings",
+        "revision",
+        "created_at",
+        "created_by",
+        "updated_at",
+        "updated_by",
+    ];
+
     /// A rule as it shows at an instant, which decides `state` and `warnings`.
     #[must_use]
     pub fn at(rule: &Rule, now: Instant) -> Self {

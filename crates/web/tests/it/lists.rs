@@ -180,3 +180,40 @@ db_test! {
         }
     }
 }
+
+db_test! {
+    async fn answers_have_the_members_that_are_asked_for(api: Api) {
+        let policy = api.policy().await;
+        let rule = api.rule(&policy, &json!({"name": "web"})).await;
+        let one = format!("{policy}rules/{}/", rule["id"]);
+        let only = json!({"id": rule["id"], "name": "web"});
+        assert_eq!(api.get(&format!("{one}?fields=name")).await.expect(200), only);
+        for list in [format!("{policy}rules/"), "/rules/".to_owned()] {
+            let page = api.get(&format!("{list}?fields=id,name")).await.expect(200);
+            assert_eq!((&page["items"], &page["total"]), (&json!([only]), &json!(1)));
+        }
+        let page = api.get("/firewalls/?fields=policy_count").await.expect(200);
+        assert_eq!(page["items"][0].as_object().unwrap().len(), 2);
+        let found = api.get(&format!("{policy}?fields=default_action,revision")).await.expect(200);
+        assert_eq!(found.as_object().unwrap().len(), 3);
+        for bad in ["fields=", "fields=nmae", "fields=name,name", "fields=name,", "fields=name&fields=id"] {
+            let problem = api.get(&format!("{one}?{bad}")).await.problem(422, "invalid");
+            assert_eq!(problem["errors"][0]["parameter"], "fields", "{bad}");
+        }
+        // The members that can be asked for are those that are described.
+        use fireflow::dto::view::{FirewallView, PolicyView, RuleView};
+        for (schema, members) in [
+            ("Firewall", FirewallView::MEMBERS),
+            ("FilteringPolicy", PolicyView::MEMBERS),
+            ("FirewallRule", RuleView::MEMBERS),
+        ] {
+            let described = &api.document["components"]["schemas"][schema]["properties"];
+            let mut described: Vec<&str> =
+                described.as_object().unwrap().keys().map(String::as_str).collect();
+            let mut members = members.to_vec();
+            described.sort_unstable();
+            members.sort_unstable();
+            assert_eq!(described, members);
+        }
+    }
+}
