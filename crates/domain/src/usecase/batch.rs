@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::actor::{Caller, Role};
-use crate::error::{Resource, Result, Violation, Violations};
+use crate::error::{Error, Resource, Result, Violation, Violations};
 use crate::ids::{FirewallId, MAX_ID, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
@@ -17,6 +17,10 @@ use super::{Expected, next, policy};
 
 /// The most operations of a batch.
 pub const MAX_OPERATIONS: usize = 10_000;
+
+/// The most that placing and moving may cost: operations that do, times the policy's rules. Keeps a
+/// batch under a few seconds, in which on SQLite nobody else writes.
+pub const MAX_PLACING_COST: u64 = 50_000_000;
 
 /// One of the changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,7 @@ pub async fn apply(
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
     expected.check(Resource::Policy, policy.revision)?;
     let stored = uow.rules().all(&policy.reference()).await?;
+    check_cost(&operations, stored.len())?;
     let mut working = Working::new(stored);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
@@ -187,6 +192,24 @@ pub async fn apply(
         })
         .collect();
     Ok(Batch { policy: after, outcomes })
+}
+
+/// A place is found by looking at all rules.
+fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
+    let places = operations.iter().filter(|operation| match operation {
+        Operation::Create { placement, .. } => placement.is_some(),
+        Operation::Move { .. } => true,
+        Operation::Update { .. } | Operation::Delete { .. } => false,
+    });
+    let cost = places.count().saturating_mul(rules);
+    if u64::try_from(cost).unwrap_or(u64::MAX) > MAX_PLACING_COST {
+        return Err(Error::TooLarge {
+            what: "the number of placed and moved rules of a batch, times the policy's rules,",
+            limit: MAX_PLACING_COST,
+            hint: "send several batches, move blocks, or put the whole set",
+        });
+    }
+    Ok(())
 }
 
 /// What an operation asked for, until it is known what became of it.
@@ -513,4 +536,19 @@ fn told_apart(new: &[RuleId], entries: &HashMap<RuleId, Entry>, made: &[Rule]) -
                 .unwrap_or(rule.id)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_hold_up_others_is_refused() {
+        let rule = RuleId::new(1).unwrap();
+        let moves = vec![Operation::Move { rules: vec![rule], placement: Placement::First }; 1_000];
+        assert!(check_cost(&moves, 50_000).is_ok());
+        assert!(matches!(check_cost(&moves, 50_001), Err(Error::TooLarge { .. })));
+        let deletions = vec![Operation::Delete { rule, if_revision: None }; 10_000];
+        assert!(check_cost(&deletions, 200_000).is_ok());
+    }
 }
