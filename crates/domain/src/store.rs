@@ -185,6 +185,8 @@ pub trait PolicyRepository: Send {
         order: &[SortKey<PolicyField>],
         page: PageRequest,
     ) -> StoreResult<Page<Policy>>;
+    /// All live policies of firewalls that were read in the same snapshot, by firewall and id.
+    async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>>;
     /// The live policy of a locked firewall that has a name.
     async fn find_by_name(
         &mut self,
@@ -227,6 +229,9 @@ pub trait RuleRepository: Send {
     ) -> StoreResult<Page<Rule>>;
     /// All live rules of a policy in order of evaluation: one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
+    /// All live rules of policies that were read in the same snapshot, by policy and in order of
+    /// evaluation.
+    async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>>;
     /// The places of all live rules of a locked policy, in order of evaluation.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
     /// Gives rules of a locked policy other priorities; nothing else of them changes.

@@ -89,7 +89,18 @@ impl Context {
     where
         F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.run(Mode::Snapshot, ask).await
+        self.read_in(Mode::Snapshot, ask).await
+    }
+
+    /// Reads in a mode that the request decides.
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn read_in<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.run(mode, ask).await
     }
 
     /// Writes: the only way to, and the only place that commits. All of the use case, its audit

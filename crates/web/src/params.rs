@@ -15,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
 use serde_json::{Value, json};
 
+use crate::dto::expansion::Depth;
 use crate::dto::json::nearest;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
 
@@ -144,10 +145,15 @@ const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::M
 const POLICY_FIELDS: Param = param("fields", ParamKind::Fields(PolicyView::MEMBERS), FIELDS);
 const RULE_FIELDS: Param = param("fields", ParamKind::Fields(RuleView::MEMBERS), FIELDS);
 
+const EXPAND: &str = "Embeds children, at most 10,000 rules; beyond that 413.";
+const FIREWALL_EXPAND: Param =
+    param("expand", ParamKind::Words(&["filtering_policies", "filtering_policies.rules"]), EXPAND);
+const POLICY_EXPAND: Param = param("expand", ParamKind::Words(&["rules"]), EXPAND);
+
 /// Of a firewall.
-pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS];
+pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS, FIREWALL_EXPAND];
 /// Of a filtering policy.
-pub const POLICY: &[Param] = &[POLICY_FIELDS];
+pub const POLICY: &[Param] = &[POLICY_FIELDS, POLICY_EXPAND];
 /// Of a rule.
 pub const RULE: &[Param] = &[RULE_FIELDS];
 
@@ -158,6 +164,7 @@ pub const FIREWALLS: &[Param] = &[
     param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
     NAME,
     FIREWALL_FIELDS,
+    FIREWALL_EXPAND,
 ];
 
 /// Of the list of a firewall's policies.
@@ -165,6 +172,7 @@ pub const POLICIES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
     POLICY_FIELDS,
+    POLICY_EXPAND,
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
     NAME,
     param("default_action", ParamKind::Action, "Those with this default."),
@@ -399,6 +407,18 @@ impl Query {
                 },
             )
         })
+    }
+
+    /// How far the children of firewalls are embedded.
+    pub fn expand_firewalls(&mut self) -> Option<Depth> {
+        let words =
+            [("filtering_policies", Depth::Policies), ("filtering_policies.rules", Depth::Rules)];
+        self.word("expand", &words)
+    }
+
+    /// Whether the rules of policies are embedded.
+    pub fn expand_policies(&mut self) -> bool {
+        self.word("expand", &[("rules", ())]).is_some()
     }
 
     /// Where a rule is placed: at most one of `before`, `after` and `at`.

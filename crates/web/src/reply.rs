@@ -198,7 +198,8 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
                 .map(|(name, description)| MetaHeader {
                     name: (*name).to_owned(),
                     description: Some((*description).to_owned()),
-                    required: true,
+                    // An expanded firewall has no tag.
+                    required: !K::CAN_BE_UNCHANGED,
                     deprecated: false,
                     schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
                 })

@@ -4,6 +4,7 @@
 //! only when all of it holds. A change that changes nothing writes nothing.
 
 pub mod batch;
+pub mod expand;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;

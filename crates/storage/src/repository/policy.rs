@@ -8,7 +8,7 @@ use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use sea_orm::sea_query::LockType;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set};
 
 use super::{label_rows, labels_differ, one_row};
 use crate::entity::label::of_policy as label;
@@ -136,6 +136,17 @@ impl PolicyRepository for SeaUnitOfWork {
             .limit(u64::from(request.size()));
         let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
         Ok(query::page(rows, total, request, mapping::policy)?)
+    }
+
+    /// One statement; there are at most as many firewalls as on a page.
+    async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>> {
+        let ids = firewalls.iter().map(|id| id.get());
+        let select = live(&Visibility::All)
+            .filter(Column::FirewallId.is_in(ids))
+            .order_by_asc(Column::FirewallId)
+            .order_by_asc(Column::Id);
+        let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?)
     }
 
     /// One statement.

@@ -334,6 +334,18 @@ impl RuleRepository for SeaUnitOfWork {
         Ok(rules.collect::<Result<_, _>>()?)
     }
 
+    /// One statement; there are at most as many policies as an expansion answers.
+    async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>> {
+        let ids = policies.iter().map(|id| id.get());
+        let select = live(&Visibility::All)
+            .filter(Column::PolicyId.is_in(ids))
+            .order_by_asc(Column::PolicyId)
+            .order_by_asc(Column::Priority)
+            .order_by_asc(Column::Id);
+        let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?)
+    }
+
     /// One statement.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>> {
         let rows: Vec<(i64, i32)> = live_of(policy.get())

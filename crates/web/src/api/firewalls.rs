@@ -1,8 +1,10 @@
 //! Firewalls.
 
-use fireflow_domain::error::Resource;
-use fireflow_domain::store::{FirewallField, FirewallFilter};
+use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::firewall::Firewall;
+use fireflow_domain::store::{FirewallField, FirewallFilter, UnitOfWork};
 use fireflow_domain::text::Name;
+use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -12,6 +14,7 @@ use super::{Tag, firewall_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
+use crate::dto::expansion::{self, Depth};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
 use crate::dto::view::{FirewallPage, FirewallView};
 use crate::params::{self, QueryString};
@@ -22,6 +25,19 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 /// The operations on firewalls.
 #[derive(Debug)]
 pub struct Firewalls;
+
+/// Firewalls as they are answered, with children where they are asked for.
+async fn views(
+    uow: &mut dyn UnitOfWork,
+    firewalls: &[Firewall],
+    expand: Option<Depth>,
+    now: Instant,
+) -> Result<Vec<FirewallView>, Error> {
+    match expand {
+        None => Ok(firewalls.iter().map(FirewallView::from).collect()),
+        Some(depth) => expansion::firewalls(uow, firewalls, depth, now).await,
+    }
+}
 
 #[OpenApi(tag = "Tag::Firewalls")]
 impl Firewalls {
@@ -37,15 +53,20 @@ impl Firewalls {
         let mut query = query.open(params::FIREWALLS);
         let request = query.page();
         let fields = query.fields(FirewallView::MEMBERS);
+        let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
         let filter = FirewallFilter { name: query.parse("name", Name::parse) };
         query.finish()?;
-        let page = ctx
+        let (page, items) = ctx
             .read_snapshot(|uow, caller| {
-                Box::pin(async move { firewall::page(uow, caller, &filter, &order, request).await })
+                Box::pin(async move {
+                    let page = firewall::page(uow, caller, &filter, &order, request).await?;
+                    let items = views(uow, &page.items, expand, caller.now).await?;
+                    Ok((page, items))
+                })
             })
             .await?;
-        let view = FirewallPage::new(&page, |firewall| firewall.into());
+        let view = FirewallPage::with(&page, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
@@ -82,7 +103,23 @@ impl Firewalls {
         let id = firewall_id(&firewall_id_raw)?;
         let mut query = query.open(params::FIREWALL);
         let fields = query.fields(FirewallView::MEMBERS);
+        let expand = query.expand_firewalls();
         query.finish()?;
+        if let Some(depth) = expand {
+            // What is embedded changes without the firewall's tag: there is none.
+            let view = ctx
+                .read_snapshot(|uow, caller| {
+                    Box::pin(async move {
+                        let found = firewall::get(uow, caller, id).await?;
+                        conditions.expected().check(Resource::Firewall, found.revision)?;
+                        let views = views(uow, &[found], Some(depth), caller.now).await?;
+                        Ok(views.into_iter().next())
+                    })
+                })
+                .await?;
+            let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
+            return Reply::selected(&view, fields.as_ref());
+        }
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
             .await?;

@@ -1,8 +1,10 @@
 //! Filtering policies.
 
-use fireflow_domain::error::Resource;
-use fireflow_domain::store::{PolicyField, PolicyFilter};
+use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::policy::Policy;
+use fireflow_domain::store::{Mode, PolicyField, PolicyFilter, UnitOfWork};
 use fireflow_domain::text::Name;
+use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::policy;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -12,6 +14,7 @@ use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
+use crate::dto::expansion;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::rule::action;
 use crate::dto::view::{PolicyPage, PolicyView};
@@ -28,6 +31,20 @@ fn filter(query: &mut Query) -> PolicyFilter {
     PolicyFilter {
         name: query.parse("name", Name::parse),
         default_action: query.parse("default_action", action),
+    }
+}
+
+/// Policies as they are answered, with their rules where they are asked for.
+async fn views(
+    uow: &mut dyn UnitOfWork,
+    policies: &[Policy],
+    expands: bool,
+    now: Instant,
+) -> Result<Vec<PolicyView>, Error> {
+    if expands {
+        expansion::policies(uow, policies, now).await
+    } else {
+        Ok(policies.iter().map(PolicyView::from).collect())
     }
 }
 
@@ -49,17 +66,21 @@ impl Policies {
         let mut query = query.open(params::POLICIES);
         let request = query.page();
         let fields = query.fields(PolicyView::MEMBERS);
+        let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
         let filter = filter(&mut query);
         query.finish()?;
-        let page = ctx
+        let (page, items) = ctx
             .read_snapshot(|uow, caller| {
                 Box::pin(async move {
-                    policy::page(uow, caller, firewall, &filter, &order, request).await
+                    let page =
+                        policy::page(uow, caller, firewall, &filter, &order, request).await?;
+                    let items = views(uow, &page.items, expands, caller.now).await?;
+                    Ok((page, items))
                 })
             })
             .await?;
-        let view = PolicyPage::new(&page, |policy| policy.into());
+        let view = PolicyPage::with(&page, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
@@ -77,20 +98,23 @@ impl Policies {
         let mut query = query.open(params::POLICIES);
         let request = query.page();
         let fields = query.fields(PolicyView::MEMBERS);
+        let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
         let filter = filter(&mut query);
         if filter == PolicyFilter::default() {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish()?;
-        let page = ctx
+        let (page, items) = ctx
             .read_snapshot(|uow, caller| {
-                Box::pin(
-                    async move { policy::page_of_all(uow, caller, &filter, &order, request).await },
-                )
+                Box::pin(async move {
+                    let page = policy::page_of_all(uow, caller, &filter, &order, request).await?;
+                    let items = views(uow, &page.items, expands, caller.now).await?;
+                    Ok((page, items))
+                })
             })
             .await?;
-        let view = PolicyPage::new(&page, |policy| policy.into());
+        let view = PolicyPage::with(&page, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
@@ -140,17 +164,26 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         let mut query = query.open(params::POLICY);
         let fields = query.fields(PolicyView::MEMBERS);
+        let expands = query.expand_policies();
         query.finish()?;
-        let found = ctx
-            .read(|uow, caller| {
-                Box::pin(async move { policy::get(uow, caller, firewall, id).await })
+        let mode = if expands { Mode::Snapshot } else { Mode::Autocommit };
+        let (found, view) = ctx
+            .read_in(mode, |uow, caller| {
+                Box::pin(async move {
+                    let found = policy::get(uow, caller, firewall, id).await?;
+                    let views = views(uow, std::slice::from_ref(&found), expands, caller.now);
+                    let view = views.await?.into_iter().next();
+                    Ok((found, view))
+                })
             })
             .await?;
+        // It covers the rules: their changes are the policy's.
         let tag = EntityTag::of_policy(&found);
+        let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
         let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::selected(&PolicyView::from(&found), fields.as_ref())?
+            Reply::selected(&view, fields.as_ref())?
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

@@ -12,8 +12,15 @@ use serde_json::Value;
 
 use super::read::Members;
 
-const READ_ONLY: &[&str] =
-    &["policy_count", "revision", "created_at", "created_by", "updated_at", "updated_by"];
+const READ_ONLY: &[&str] = &[
+    "policy_count",
+    "filtering_policies",
+    "revision",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "updated_by",
+];
 
 /// A firewall to be created. Read-only members of an answer are taken and ignored.
 #[derive(Debug, Object)]

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod expansion;
 pub mod firewall;
 pub mod inspection;
 pub mod json;

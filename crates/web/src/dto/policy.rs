@@ -14,7 +14,7 @@ use super::read::Members;
 use super::rule::{ActionWord, action};
 
 const READ_ONLY: &[&str] =
-    &["rule_count", "revision", "created_at", "created_by", "updated_at", "updated_by"];
+    &["rule_count", "rules", "revision", "created_at", "created_by", "updated_at", "updated_by"];
 
 /// A filtering policy to be created.
 #[derive(Debug, Object)]

@@ -34,6 +34,10 @@ pub struct FirewallView {
     pub labels: BTreeMap<String, String>,
     /// How many live policies it has.
     pub policy_count: u64,
+    /// Its policies; with `expand=filtering_policies`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filtering_policies: Option<Vec<PolicyView>>,
     /// Grows with its own fields, and with policies that come and go.
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
@@ -55,6 +59,7 @@ impl FirewallView {
         "description",
         "labels",
         "policy_count",
+        "filtering_policies",
         "revision",
         "created_at",
         "created_by",
@@ -72,6 +77,7 @@ impl From<&Firewall> for FirewallView {
             description: firewall.spec.description.to_string(),
             labels: labels(&firewall.spec.labels),
             policy_count: firewall.policy_count,
+            filtering_policies: None,
             revision: firewall.revision.0,
             created_at: firewall.created_at.to_string(),
             created_by: firewall.created_by.clone(),
@@ -115,6 +121,10 @@ pub struct PolicyView {
     pub default_action: String,
     /// How many live rules it has.
     pub rule_count: u64,
+    /// Its rules in order of evaluation; with `expand=rules`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<RuleView>>,
     /// Grows with each change of the policy or of any of its rules.
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
@@ -137,6 +147,7 @@ impl PolicyView {
         "labels",
         "default_action",
         "rule_count",
+        "rules",
         "revision",
         "created_at",
         "created_by",
@@ -155,6 +166,7 @@ impl From<&Policy> for PolicyView {
             labels: labels(&policy.spec.labels),
             default_action: policy.spec.default_action.to_string(),
             rule_count: policy.rule_count,
+            rules: None,
             revision: policy.revision.0,
             created_at: policy.created_at.to_string(),
             created_by: policy.created_by.clone(),
@@ -483,8 +495,14 @@ macro_rules! pages {
         impl $name {
             /// A page of the domain, item by item.
             pub fn new<T>(page: &Page<T>, view: impl FnMut(&T) -> $item) -> Self {
+                Self::with(page, page.items.iter().map(view).collect())
+            }
+
+            /// A page of the domain, with items that were made already.
+            #[must_use]
+            pub fn with<T>(page: &Page<T>, items: Vec<$item>) -> Self {
                 Self {
-                    items: page.items.iter().map(view).collect(),
+                    items,
                     total: page.total.count,
                     total_is_exact: page.total.is_exact,
                     page: page.request.number(),

@@ -4,7 +4,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Api, list_of};
+use crate::support::{Api, firewall_of, list_of};
 
 fn ids(list: &Value) -> Vec<i64> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
@@ -215,5 +215,62 @@ db_test! {
             members.sort_unstable();
             assert_eq!(described, members);
         }
+    }
+}
+
+db_test! {
+    async fn children_are_embedded_where_they_are_asked_for(api: Api) {
+        let policy = api.policy().await;
+        let firewall = firewall_of(&policy);
+        for (priority, source) in [(20, "10.0.0.1"), (10, "10.0.0.2")] {
+            let rule = json!({"priority": priority, "sources": [{"address": source}]});
+            api.rule(&policy, &rule).await;
+        }
+        let plain = api.get(&policy).await.expect(200);
+        assert!(plain.get("rules").is_none());
+        let before = api.db.statements();
+        let answer = api.get(&format!("{policy}?expand=rules")).await;
+        assert_eq!(api.db.statements() - before, 2);
+        let tag = answer.header("etag").to_owned();
+        let expanded = answer.expect(200);
+        let priorities: Vec<&Value> =
+            expanded["rules"].as_array().unwrap().iter().map(|rule| &rule["priority"]).collect();
+        assert_eq!(priorities, [&json!(10), &json!(20)]);
+        let rule = format!("{policy}rules/{}/", expanded["rules"][0]["id"]);
+        assert_eq!(expanded["rules"][0], api.get(&rule).await.expect(200));
+        // The tag covers the rules.
+        assert_eq!(tag, api.get(&policy).await.header("etag"));
+        // What was read can be sent again.
+        api.patch(&policy, &expanded).await.expect(200);
+
+        for path in [firewall.to_owned(), "/firewalls/".to_owned()] {
+            let one = |answer: &Value| answer["items"].get(0).unwrap_or(answer).clone();
+            let answer = api.get(&format!("{path}?expand=filtering_policies")).await;
+            assert!(answer.headers.get("etag").is_none());
+            let shallow = one(&answer.expect(200));
+            assert_eq!(shallow["filtering_policies"][0], api.get(&policy).await.expect(200));
+            let before = api.db.statements();
+            let deep = api.get(&format!("{path}?expand=filtering_policies.rules")).await;
+            assert!(api.db.statements() - before <= 4, "one for each level, and a total");
+            let deep = one(&deep.expect(200));
+            assert_eq!(deep["filtering_policies"][0], expanded);
+        }
+        for path in [list_of(&policy), "/filtering-policies/".to_owned()] {
+            let list = api.get(&format!("{path}?expand=rules&fields=rules")).await.expect(200);
+            assert_eq!(list["items"][0], json!({"id": expanded["id"], "rules": expanded["rules"]}));
+        }
+        let empty = json!({"name": "empty"});
+        let empty = api.post("/firewalls/", &empty).await.expect(201);
+        let path = format!("/firewalls/{}/?expand=filtering_policies.rules", empty["id"]);
+        assert_eq!(api.get(&path).await.expect(200)["filtering_policies"], json!([]));
+
+        for bad in ["expand=rule", "expand=", "expand=rules,rules"] {
+            api.get(&format!("{policy}?{bad}")).await.problem(422, "invalid");
+        }
+        api.db.execute("UPDATE policy SET rule_count = 10001").await;
+        let problem = api.get(&format!("{policy}?expand=rules")).await.problem(413, "too_large");
+        assert!(problem["detail"].as_str().unwrap().contains("page_size"), "{problem}");
+        api.get("/firewalls/?expand=filtering_policies.rules").await.problem(413, "too_large");
+        api.get("/firewalls/?expand=filtering_policies").await.expect(200);
     }
 }

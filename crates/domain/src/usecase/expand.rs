@@ -1,0 +1,58 @@
+//! Children embedded in their parents: one statement for each level, within limits that are checked
+//! before, on the counters.
+
+use crate::error::{Error, Result};
+use crate::ids::{FirewallId, PolicyId};
+use crate::policy::Policy;
+use crate::rule::Rule;
+use crate::store::UnitOfWork;
+
+/// The most policies of an expansion.
+pub const MAX_POLICIES: u64 = 10_000;
+/// The most rules of an expansion.
+pub const MAX_RULES: u64 = 10_000;
+/// The most entries of an expansion's rules.
+pub const MAX_ENTRIES: u64 = 200_000;
+
+const HINT: &str = "take a smaller page_size, or the lists of the children, which have pages";
+
+fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
+    if count > limit { Err(Error::TooLarge { what, limit, hint: HINT }) } else { Ok(()) }
+}
+
+/// The policies of firewalls, by firewall and id; `count` is what their counters say together.
+///
+/// # Errors
+/// Where there are too many.
+pub async fn policies(
+    uow: &mut dyn UnitOfWork,
+    firewalls: &[FirewallId],
+    count: u64,
+) -> Result<Vec<Policy>> {
+    check("the number of filtering policies of an expansion", count, MAX_POLICIES)?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(uow.policies().of_firewalls(firewalls).await?)
+}
+
+/// The rules of policies, by policy and in order of evaluation.
+///
+/// # Errors
+/// Where there are too many.
+pub async fn rules(uow: &mut dyn UnitOfWork, policies: &[Policy]) -> Result<Vec<Rule>> {
+    let rules = policies.iter().map(|policy| policy.rule_count).sum();
+    let entries = policies.iter().map(|policy| policy.entry_count).sum();
+    check("the number of rules of an expansion", rules, MAX_RULES)?;
+    check(
+        "the number of source, destination and port entries of an expansion",
+        entries,
+        MAX_ENTRIES,
+    )?;
+    let ids: Vec<PolicyId> =
+        policies.iter().filter(|policy| policy.rule_count > 0).map(|policy| policy.id).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(uow.rules().of_policies(&ids).await?)
+}
