@@ -3,6 +3,7 @@
 //! Nothing here knows HTTP: the web crate turns an [`Error`] into a status in one place. Messages
 //! for clients stand in the variants; what only the log may see is the `source` of an error.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::ids::Revision;
@@ -233,7 +234,7 @@ pub enum Error {
         /// The limit, in the unit that `what` names.
         limit: u64,
         /// What to do instead.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// The storage is away or overloaded; trying again later may work.
     #[error("the storage is not available")]

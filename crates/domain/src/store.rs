@@ -227,6 +227,16 @@ pub trait RuleRepository: Send {
         order: &[SortKey<RuleField>],
         page: PageRequest,
     ) -> StoreResult<Page<Rule>>;
+    /// At most `limit` of the rules that follow a place in a policy's order of evaluation; or, of
+    /// all policies', in the order of ids. Costs the same however far the place is.
+    async fn following(
+        &mut self,
+        who: &Visibility,
+        parent: Option<(FirewallId, PolicyId)>,
+        filter: &RuleFilter,
+        after: Option<Place>,
+        limit: u32,
+    ) -> StoreResult<Vec<Rule>>;
     /// All live rules of a policy in order of evaluation: one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
     /// All live rules of policies that were read in the same snapshot, by policy and in order of

@@ -206,7 +206,7 @@ fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
         return Err(Error::TooLarge {
             what: "the number of placed and moved rules of a batch, times the policy's rules,",
             limit: MAX_PLACING_COST,
-            hint: "send several batches, move blocks, or put the whole set",
+            hint: "send several batches, move blocks, or put the whole set".into(),
         });
     }
     Ok(())

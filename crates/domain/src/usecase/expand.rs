@@ -6,18 +6,17 @@ use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::store::UnitOfWork;
+use crate::usecase::rule::MAX_ANSWERED_ENTRIES;
 
 /// The most policies of an expansion.
 pub const MAX_POLICIES: u64 = 10_000;
 /// The most rules of an expansion.
 pub const MAX_RULES: u64 = 10_000;
-/// The most entries of an expansion's rules.
-pub const MAX_ENTRIES: u64 = 200_000;
 
 const HINT: &str = "take a smaller page_size, or the lists of the children, which have pages";
 
 fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
-    if count > limit { Err(Error::TooLarge { what, limit, hint: HINT }) } else { Ok(()) }
+    if count > limit { Err(Error::TooLarge { what, limit, hint: HINT.into() }) } else { Ok(()) }
 }
 
 /// The policies of firewalls, by firewall and id; `count` is what their counters say together.
@@ -47,7 +46,7 @@ pub async fn rules(uow: &mut dyn UnitOfWork, policies: &[Policy]) -> Result<Vec<
     check(
         "the number of source, destination and port entries of an expansion",
         entries,
-        MAX_ENTRIES,
+        MAX_ANSWERED_ENTRIES,
     )?;
     let ids: Vec<PolicyId> =
         policies.iter().filter(|policy| policy.rule_count > 0).map(|policy| policy.id).collect();

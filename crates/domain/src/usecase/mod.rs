@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod expand;
+pub mod export;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;

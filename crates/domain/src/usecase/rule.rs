@@ -19,6 +19,8 @@ use super::{Expected, next, policy};
 pub const MAX_RULES: u64 = 200_000;
 /// The most source, destination and port entries of a policy's live rules.
 pub const MAX_ENTRIES: u64 = 1_000_000;
+/// The most source, destination and port entries of the rules of one answer.
+pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;
 
 /// What becomes of a new rule that is equal to a live one of its policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,7 +81,26 @@ pub async fn page(
     let policy = policy::get(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
     let page = uow.rules().page(who, Some(parent), filter, order, request).await?;
-    Ok((policy, page))
+    Ok((policy, bounded(page)?))
+}
+
+/// A page, if it has no more entries than an answer may have: a few rules can name thousands of
+/// addresses each.
+fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
+    let mut entries = 0_u64;
+    let fit = page.items.iter().take_while(|rule| {
+        entries = entries.saturating_add(rule.spec.entry_count());
+        entries <= MAX_ANSWERED_ENTRIES
+    });
+    let fit = fit.count();
+    if fit == page.items.len() {
+        return Ok(page);
+    }
+    Err(Error::TooLarge {
+        what: "the number of source, destination and port entries of a page",
+        limit: MAX_ANSWERED_ENTRIES,
+        hint: format!("take page_size={fit} or less, or the list as CSV or NDJSON").into(),
+    })
 }
 
 /// A page of the rules of all policies. Two statements.
@@ -94,7 +115,7 @@ pub async fn page_of_all(
     request: PageRequest,
 ) -> Result<Page<Rule>> {
     caller.require(Role::Viewer)?;
-    Ok(uow.rules().page(&caller.actor.visibility, None, filter, order, request).await?)
+    bounded(uow.rules().page(&caller.actor.visibility, None, filter, order, request).await?)
 }
 
 async fn check_free(
@@ -135,11 +156,11 @@ pub(super) fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
     let hint = "delete rules that are not needed, or use another policy";
     if rule_count > MAX_RULES {
         let what = "the number of rules of a policy";
-        return Err(Error::TooLarge { what, limit: MAX_RULES, hint });
+        return Err(Error::TooLarge { what, limit: MAX_RULES, hint: hint.into() });
     }
     if entry_count > MAX_ENTRIES {
         let what = "the number of source, destination and port entries of a policy";
-        return Err(Error::TooLarge { what, limit: MAX_ENTRIES, hint });
+        return Err(Error::TooLarge { what, limit: MAX_ENTRIES, hint: hint.into() });
     }
     Ok(())
 }

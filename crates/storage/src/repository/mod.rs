@@ -5,6 +5,7 @@ mod audit;
 mod firewall;
 mod policy;
 mod rule;
+mod rule_index;
 mod rule_set;
 
 use fireflow_domain::error::StoreError;

@@ -2,29 +2,28 @@ use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
-use fireflow_domain::net::AddressRange;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
-use fireflow_domain::rule::{Endpoint, Rule, RuleSpec, RuleState};
+use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::Duplicates;
 use fireflow_domain::usecase::rule_set::RuleChanges;
-use sea_orm::sea_query::SelectStatement;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, NotSet, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select, Set, Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
+    Statement,
 };
 
+use super::rule_index::{Side, address_rows, port_rows, with_address, with_entry_port, with_port};
 use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
-use crate::index::{address_keys, port_key};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
@@ -50,52 +49,14 @@ const fn column(field: RuleField) -> Column {
     }
 }
 
-/// Which of a rule's two lists of endpoints.
-#[derive(Clone, Copy)]
-enum Side {
-    Source,
-    Destination,
-}
-
-impl Side {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "s",
-            Self::Destination => "d",
-        }
+/// The live rules of a policy, or of all.
+fn listed(who: &Visibility, parent: Option<(FirewallId, PolicyId)>) -> Select<Entity> {
+    match parent {
+        Some((firewall, policy)) => live(who)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::PolicyId.eq(policy.get())),
+        None => live(who),
     }
-}
-
-fn addresses_where(side: Side, condition: Condition) -> SelectStatement {
-    rule_address::Entity::find()
-        .select_only()
-        .column(rule_address::Column::RuleId)
-        .filter(rule_address::Column::Side.eq(side.as_str()))
-        .filter(condition)
-        .into_query()
-}
-
-/// The rules with an entry of exactly these addresses.
-fn with_address(side: Side, range: AddressRange) -> SelectStatement {
-    use rule_address::Column as Address;
-    let is_any = range == AddressRange::Any;
-    let mut one_of = Condition::any();
-    for key in address_keys(range) {
-        one_of =
-            one_of.add(Condition::all().add(Address::Lo.eq(key.lo)).add(Address::Hi.eq(key.hi)));
-    }
-    addresses_where(side, Condition::all().add(Address::OfAny.eq(is_any)).add(one_of))
-}
-
-/// The rules with an entry that itself names exactly these ports.
-fn with_entry_port(side: Side, range: fireflow_domain::net::PortRange) -> SelectStatement {
-    use rule_address::Column as Address;
-    let key = port_key(range);
-    let condition = Condition::all()
-        .add(Address::PortFork.eq(key.fork))
-        .add(Address::PortLo.eq(key.lo))
-        .add(Address::PortHi.eq(key.hi));
-    addresses_where(side, condition)
 }
 
 fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
@@ -121,79 +82,9 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
         }
     }
     if let Some(port) = filter.port {
-        let key = port_key(port);
-        let rules = rule_port::Entity::find()
-            .select_only()
-            .column(rule_port::Column::RuleId)
-            .filter(rule_port::Column::Fork.eq(key.fork))
-            .filter(rule_port::Column::Lo.eq(key.lo))
-            .filter(rule_port::Column::Hi.eq(key.hi))
-            .into_query();
-        select = select.filter(Column::Id.in_subquery(rules));
+        select = select.filter(Column::Id.in_subquery(with_port(port)));
     }
     select
-}
-
-/// What is derived of a rule, to search by.
-pub(super) fn address_rows(
-    rule: i64,
-    firewall: i64,
-    spec: &RuleSpec,
-) -> Vec<rule_address::ActiveModel> {
-    let mut rows = Vec::new();
-    for (side, endpoints) in
-        [(Side::Source, &spec.sources), (Side::Destination, &spec.destinations)]
-    {
-        for (entry, endpoint) in (0..).zip(endpoints) {
-            endpoint_rows(&mut rows, rule, firewall, side, entry, endpoint);
-        }
-    }
-    rows
-}
-
-fn endpoint_rows(
-    rows: &mut Vec<rule_address::ActiveModel>,
-    rule: i64,
-    firewall: i64,
-    side: Side,
-    entry: i32,
-    endpoint: &Endpoint,
-) {
-    let port = endpoint.port.map(port_key);
-    for key in address_keys(endpoint.address) {
-        rows.push(rule_address::ActiveModel {
-            id: NotSet,
-            rule_id: Set(rule),
-            firewall_id: Set(firewall),
-            side: Set(side.as_str().to_owned()),
-            entry: Set(entry),
-            of_any: Set(endpoint.address == AddressRange::Any),
-            fork: Set(key.fork),
-            lo: Set(key.lo),
-            hi: Set(key.hi),
-            port_fork: Set(port.map(|port| port.fork)),
-            port_lo: Set(port.map(|port| port.lo)),
-            port_hi: Set(port.map(|port| port.hi)),
-        });
-    }
-}
-
-pub(super) fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
-    (0..)
-        .zip(&spec.ports)
-        .map(|(entry, port)| {
-            let key = port_key(*port);
-            rule_port::ActiveModel {
-                id: NotSet,
-                rule_id: Set(rule),
-                firewall_id: Set(firewall),
-                entry: Set(entry),
-                fork: Set(key.fork),
-                lo: Set(key.lo),
-                hi: Set(key.hi),
-            }
-        })
-        .collect()
 }
 
 impl SeaUnitOfWork {
@@ -300,12 +191,7 @@ impl RuleRepository for SeaUnitOfWork {
         order: &[SortKey<RuleField>],
         request: PageRequest,
     ) -> StoreResult<Page<Rule>> {
-        let mut select = filtered(live(who), filter);
-        if let Some((firewall, policy)) = parent {
-            select = select
-                .filter(Column::FirewallId.eq(firewall.get()))
-                .filter(Column::PolicyId.eq(policy.get()));
-        }
+        let select = filtered(listed(who, parent), filter);
         let total = if *filter == RuleFilter::default() {
             query::counted(self.rule_counter(who, parent).await?)
         } else {
@@ -320,6 +206,35 @@ impl RuleRepository for SeaUnitOfWork {
         let select = select.offset(request.offset()).limit(u64::from(request.size()));
         let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
         Ok(query::page(rows, total, request, mapping::rule)?)
+    }
+
+    /// One statement.
+    async fn following(
+        &mut self,
+        who: &Visibility,
+        parent: Option<(FirewallId, PolicyId)>,
+        filter: &RuleFilter,
+        after: Option<Place>,
+        limit: u32,
+    ) -> StoreResult<Vec<Rule>> {
+        let mut select = filtered(listed(who, parent), filter);
+        if parent.is_some() {
+            if let Some((id, priority)) = after {
+                // Compared as a row, both databases start at the place in their index.
+                let key = Expr::tuple([
+                    Expr::col((Entity, Column::Priority)),
+                    Expr::col((Entity, Column::Id)),
+                ]);
+                let place = Expr::tuple([Expr::val(priority), Expr::val(id.get())]);
+                select = select.filter(key.gt(place));
+            }
+            select = select.order_by_asc(Column::Priority);
+        } else if let Some((id, _)) = after {
+            select = select.filter(Column::Id.gt(id.get()));
+        }
+        let select = select.order_by_asc(Column::Id).limit(u64::from(limit));
+        let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?)
     }
 
     /// One statement.

@@ -9,7 +9,7 @@ use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
-use super::rule::{address_rows, port_rows};
+use super::rule_index::{address_rows, port_rows};
 use super::{all_rows, label_rows};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity};

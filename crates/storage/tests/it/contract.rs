@@ -1,12 +1,12 @@
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::{Conflict, Error, Resource};
-use fireflow_domain::ids::{FirewallId, Revision};
+use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::labels::LabelsPatch;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
-use fireflow_domain::rule::{RuleParts, RulePatch, RuleState};
+use fireflow_domain::rule::{Action, RuleParts, RulePatch, RuleState};
 use fireflow_domain::store::{
     FirewallField, FirewallFilter, Mode, PolicyFilter, RuleField, RuleFilter,
 };
@@ -304,6 +304,24 @@ db_test! {
     }
 }
 
+/// Lists rules two at a time, as far as there are any.
+async fn stepwise(
+    db: &TestDatabase,
+    who: &Visibility,
+    parent: Option<(FirewallId, PolicyId)>,
+    filter: &RuleFilter,
+) -> Vec<i64> {
+    let mut uow = begin(db, Mode::Snapshot).await;
+    let (mut ids, mut after) = (Vec::new(), None);
+    loop {
+        let rules = uow.rules().following(who, parent, filter, after, 2).await.unwrap();
+        assert!(rules.len() <= 2);
+        let Some(last) = rules.last() else { return ids };
+        after = Some((last.id, last.spec.priority));
+        ids.extend(rules.iter().map(|rule| rule.id.get()));
+    }
+}
+
 async fn rule_ids(
     db: &TestDatabase,
     policy: &fireflow_domain::policy::Policy,
@@ -332,6 +350,34 @@ db_test! {
         let descending = [SortKey { field: RuleField::Priority, direction: Direction::Descending }];
         let sorted = rule_ids(&db, &policy, RuleFilter::default(), &descending).await;
         assert_eq!(sorted, [a, b, d, c], "ids break ties");
+    }
+}
+
+db_test! {
+    async fn steps_through_a_list_meet_every_rule_once(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        let other = make_policy(&db, firewall.id, "out").await;
+        for (index, priority) in [20, 10, -5, 10, 10, 10, i32::MAX].into_iter().enumerate() {
+            let action = if index % 2 == 0 { Action::Allow } else { Action::Deny };
+            let parts = RuleParts { priority, action, ..parts(&format!("10.0.0.{index}"), "any") };
+            make_rule(&db, &policy, parts).await.unwrap();
+        }
+        let last = make_rule(&db, &other, parts("10.0.0.1", "any")).await.unwrap().id.get();
+        let all = RuleFilter::default();
+        let denied = RuleFilter { action: Some(Action::Deny), ..RuleFilter::default() };
+        let parent = Some((firewall.id, policy.id));
+        for filter in [&all, &denied] {
+            let evaluated = rule_ids(&db, &policy, filter.clone(), &[]).await;
+            assert_eq!(stepwise(&db, &Visibility::All, parent, filter).await, evaluated);
+            let mut by_id = evaluated;
+            by_id.sort_unstable();
+            by_id.extend((*filter == all).then_some(last));
+            assert_eq!(stepwise(&db, &Visibility::All, None, filter).await, by_id);
+        }
+        let stranger = Visibility::Tenants(vec![fireflow_domain::text::Tenant::parse("elsewhere").unwrap()]);
+        assert_eq!(stepwise(&db, &stranger, parent, &all).await, [0_i64; 0]);
+        assert_eq!(stepwise(&db, &stranger, None, &all).await, [0_i64; 0]);
     }
 }
 

@@ -1,0 +1,63 @@
+//! A list of rules from its first to its last, in steps that cost the same however far they are.
+
+use super::policy;
+use crate::actor::{Caller, Role};
+use crate::error::Result;
+use crate::ids::{FirewallId, PolicyId};
+use crate::policy::Policy;
+use crate::rule::Rule;
+use crate::rule::order::Place;
+use crate::store::{RuleFilter, UnitOfWork};
+
+/// The most rules of a step.
+pub const STEP: u32 = 500;
+
+/// A list that is read step by step, all in one unit of work: it shows one state.
+#[derive(Debug)]
+pub struct Export {
+    parent: Option<(FirewallId, PolicyId)>,
+    filter: RuleFilter,
+    after: Option<Place>,
+    is_at_end: bool,
+}
+
+impl Export {
+    /// The rules of a policy in order of evaluation, and the policy. One statement.
+    ///
+    /// # Errors
+    /// Where the policy is not there, or the role does not suffice.
+    pub async fn of_policy(
+        uow: &mut dyn UnitOfWork,
+        caller: &Caller,
+        parent: (FirewallId, PolicyId),
+        filter: RuleFilter,
+    ) -> Result<(Policy, Self)> {
+        let policy = policy::get(uow, caller, parent.0, parent.1).await?;
+        Ok((policy, Self { parent: Some(parent), filter, after: None, is_at_end: false }))
+    }
+
+    /// The rules of all policies, by id. No statement.
+    ///
+    /// # Errors
+    /// Where the role does not suffice.
+    pub fn of_all(caller: &Caller, filter: RuleFilter) -> Result<Self> {
+        caller.require(Role::Viewer)?;
+        Ok(Self { parent: None, filter, after: None, is_at_end: false })
+    }
+
+    /// The next rules, at most [`STEP`]; none at the end. One statement.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn next(&mut self, uow: &mut dyn UnitOfWork, caller: &Caller) -> Result<Vec<Rule>> {
+        if self.is_at_end {
+            return Ok(Vec::new());
+        }
+        let who = &caller.actor.visibility;
+        let rules = uow.rules().following(who, self.parent, &self.filter, self.after, STEP).await?;
+        // A step that is not full is the last one.
+        self.is_at_end = rules.len() < STEP as usize;
+        self.after = rules.last().map(|last| (last.id, last.spec.priority)).or(self.after);
+        Ok(rules)
+    }
+}
