@@ -9,6 +9,7 @@ use fireflow_domain::error::Error;
 use fireflow_domain::store::{Mode, Storage, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
 use crate::problem::Problem;
@@ -39,6 +40,8 @@ pub struct App {
     pub base_path: String,
     /// What `/health/` tells beside readiness.
     pub about: About,
+    /// One permit per list that is exported at the same time.
+    pub exports: Arc<Semaphore>,
     /// Whether the process is shutting down: then it is not ready.
     pub is_stopping: AtomicBool,
 }

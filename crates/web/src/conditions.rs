@@ -9,6 +9,8 @@ use fireflow_domain::usecase::Expected;
 use poem::http::{HeaderMap, header};
 use poem::{FromRequest, Request, RequestBody};
 
+use crate::dto::lines::LineFormat;
+
 /// A strong entity tag: the resource's revision, then the header revisions of the parents it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityTag(String);
@@ -34,6 +36,16 @@ impl EntityTag {
             "\"{}.{}.{}\"",
             rule.revision, policy.header_revision, firewall.header_revision
         ))
+    }
+
+    /// Of the same state in another format: its bytes differ, so its tag does (RFC 9110, 8.8.1).
+    #[must_use]
+    pub fn of_format(&self, format: LineFormat) -> Self {
+        let word = match format {
+            LineFormat::Csv => "csv",
+            LineFormat::Ndjson => "ndjson",
+        };
+        Self(format!("{}.{word}\"", self.0.trim_end_matches('"')))
     }
 
     /// As it is sent.

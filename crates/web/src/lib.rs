@@ -11,6 +11,7 @@ pub mod auth;
 pub mod cli;
 pub mod conditions;
 pub mod dto;
+pub mod export;
 pub mod middleware;
 pub mod openapi;
 pub mod params;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 use crate::dto::body::MERGE_PATCH;
+use crate::dto::lines::LineFormat;
 use crate::params::{self, Param};
 use crate::problem::Code;
 use crate::reply::JSON;
@@ -182,6 +183,18 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         let one =
             json!({"type": "array", "items": {"$ref": "#/components/schemas/FirewallRuleOfSet"}});
         object(member(content, JSON)?)?.insert("schema".to_owned(), one);
+    }
+
+    if matches!(id.as_str(), "getRules" | "getAllRules") {
+        let list = object(member(object(member(operation, "responses")?)?, "200")?)?;
+        let content = object(member(list, "content")?)?;
+        for (format, what) in [
+            (LineFormat::Csv, "A header and one line per rule (RFC 4180)"),
+            (LineFormat::Ndjson, "One rule per line, each as in `items`"),
+        ] {
+            let schema = json!({"type": "string", "description": what});
+            content.insert(format.media_type().to_owned(), json!({"schema": schema}));
+        }
     }
 
     let is_open = !operation.contains_key("security");

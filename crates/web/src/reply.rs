@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use fireflow_domain::page::{Page, PageRequest};
 use poem::http::{StatusCode, header};
-use poem::{IntoResponse, Response};
+use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{
     MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
@@ -13,6 +13,7 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::dto::lines::LineFormat;
 use crate::params::Fields;
 use crate::problem::Problem;
 
@@ -130,6 +131,14 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         let bytes = serde_json::to_vec(&value).map_err(Problem::internal)?;
         let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
         Ok(Self { response, shape: PhantomData })
+    }
+
+    /// With a body in another format.
+    #[must_use]
+    pub fn lines(format: LineFormat, body: impl Into<Body>) -> Self {
+        let response =
+            Response::builder().status(K::STATUS).content_type(format.content_type()).body(body);
+        Self { response, shape: PhantomData }
     }
 
     /// `304`: what the client has is still so.

@@ -4,6 +4,7 @@
 pub mod firewalls;
 pub mod inspections;
 pub mod policies;
+mod rule_list;
 pub mod rules;
 pub mod service;
 

@@ -1,25 +1,24 @@
 //! The rules of a policy.
 
 use fireflow_domain::error::Resource;
-use fireflow_domain::net::{AddressRange, PortRange};
-use fireflow_domain::store::{RuleField, RuleFilter};
-use fireflow_domain::text::Name;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::{batch, rule_set};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
+use super::rule_list::RuleList;
 use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
 use crate::dto::body::{Body, RawBody};
 use crate::dto::order::{MoveBody, MovedView, move_body};
-use crate::dto::rule::{RuleBody, RulePatchBody, action, new_rule, rule_patch};
+use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
 use crate::dto::rule_set::{ReplacedView, rule_set};
 use crate::dto::view::{RulePage, RuleView};
-use crate::params::{self, Query, QueryString};
+use crate::export::Accepted;
+use crate::params::{self, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Reply};
@@ -28,27 +27,15 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Re
 #[derive(Debug)]
 pub struct Rules;
 
-fn filter(query: &mut Query) -> RuleFilter {
-    RuleFilter {
-        name: query.parse("name", Name::parse),
-        action: query.parse("action", action),
-        priority: query
-            .integer("priority", i32::MIN.into(), i32::MAX.into())
-            .and_then(|priority| i32::try_from(priority).ok()),
-        source_address: query.parse("source_address", AddressRange::parse),
-        source_port: query.parse("source_port", PortRange::parse),
-        destination_address: query.parse("destination_address", AddressRange::parse),
-        destination_port: query.parse("destination_port", PortRange::parse),
-        port: query.parse("port", PortRange::parse),
-    }
-}
-
 #[OpenApi(tag = "Tag::FirewallRules")]
 impl Rules {
     /// List a policy's rules
     ///
     /// In order of evaluation (priority, then id) unless ordered otherwise. The filters compare what
     /// one entry says itself; several are met together.
+    ///
+    /// `Accept: text/csv` or `application/x-ndjson` answers the whole list at once, line by line,
+    /// where neither `page` nor `page_size` is given.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "get",
@@ -61,67 +48,27 @@ impl Rules {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         conditions: Conditions,
+        accepted: Accepted,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let mut query = query.open(params::RULES);
-        let request = query.page();
-        let fields = query.fields(RuleView::MEMBERS);
-        let order = query.order(RuleField::parse, RuleField::WORDS);
-        let filter = filter(&mut query);
-        query.finish()?;
-        let is_evaluation = order.is_empty() && filter == RuleFilter::default();
-        let (policy, page) = ctx
-            .read_snapshot(|uow, caller| {
-                Box::pin(
-                    async move { rule::page(uow, caller, parent, &filter, &order, request).await },
-                )
-            })
-            .await?;
-        let tag = EntityTag::of_policy(&policy);
-        if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
-            return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
-        }
-        let now = ctx.caller.now;
-        let mut position = request.offset();
-        let view = RulePage::new(&page, |rule| {
-            position = position.saturating_add(1);
-            RuleView { position: is_evaluation.then_some(position), ..RuleView::at(rule, now) }
-        });
-        Ok(Reply::selected(&view, fields.as_ref())?
-            .with_pagination(&page)
-            .with_header(header::ETAG, tag.as_str()))
+        let reply =
+            RuleList::read(&query, accepted.0)?.of_policy(&ctx, parent, &conditions).await?;
+        Ok(reply.with_header(header::VARY, "Accept"))
     }
 
     /// List the rules of all policies
     ///
     /// By id unless ordered otherwise; without a filter only by `id`, `name`, `created_at`,
-    /// `updated_at` or `expires_at`.
+    /// `updated_at` or `expires_at`. As CSV or NDJSON like the list of one policy.
     #[oai(path = "/rules/", method = "get", operation_id = "getAllRules")]
     async fn list_all(
         &self,
         ctx: As<Viewer>,
         query: QueryString,
+        accepted: Accepted,
     ) -> Result<Reply<Listed, RulePage>, Problem> {
-        use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
-        let mut query = query.open(params::RULES);
-        let request = query.page();
-        let fields = query.fields(RuleView::MEMBERS);
-        let order = query.order(RuleField::parse, RuleField::WORDS);
-        let filter = filter(&mut query);
-        if filter == RuleFilter::default() {
-            let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
-            query.only_ordered_by(&order, &allowed, RuleField::as_str);
-        }
-        query.finish()?;
-        let page = ctx
-            .read_snapshot(|uow, caller| {
-                Box::pin(
-                    async move { rule::page_of_all(uow, caller, &filter, &order, request).await },
-                )
-            })
-            .await?;
-        let view = RulePage::new(&page, |rule| RuleView::at(rule, ctx.caller.now));
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let reply = RuleList::read_of_all(&query, accepted.0)?.of_all(&ctx).await?;
+        Ok(reply.with_header(header::VARY, "Accept"))
     }
 
     /// Create a rule

@@ -49,6 +49,8 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         clock: Arc::new(clock()),
         authenticator,
         base_path: settings.base_path.clone(),
+        // A quarter of the pool, so that slow readers cannot starve the rest.
+        exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         is_stopping: AtomicBool::new(false),
     });
     let limits = Limits {
@@ -77,6 +79,10 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         .await?;
     database.close().await?;
     Ok(())
+}
+
+fn connections_for_exports(pool: u32) -> usize {
+    usize::try_from(pool / 4).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// Tells people where it is. That nobody listens is no reason not to serve.
@@ -122,6 +128,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         clock: Arc::new(clock()),
         authenticator: Authenticator::new(Vec::new(), TokenRules::default()),
         base_path: String::new(),
+        exports: Arc::new(Semaphore::new(0)),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
         is_stopping: AtomicBool::new(false),
     });

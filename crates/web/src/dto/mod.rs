@@ -7,6 +7,7 @@ pub mod expansion;
 pub mod firewall;
 pub mod inspection;
 pub mod json;
+pub mod lines;
 pub mod order;
 pub mod policy;
 pub mod read;

@@ -274,3 +274,33 @@ db_test! {
         api.get("/firewalls/?expand=filtering_policies").await.expect(200);
     }
 }
+
+db_test! {
+    async fn a_page_of_too_many_entries_is_refused_with_a_size_that_fits(api: Api) {
+        let policy = api.policy().await;
+        let many = |second: u32| -> Value {
+            let one = |i: u32| json!({"address": format!("10.{second}.{}.{}", i / 250, i % 250)});
+            (0..1_000).map(one).collect()
+        };
+        let ports: Value = (1..=1_000).map(|port| json!({"number": port})).collect();
+        let wide = json!({"sources": many(1), "destinations": many(2), "ports": ports});
+        api.rule(&policy, &wide).await;
+        // 66 more rows like it; what is derived of them is of no matter here.
+        let tables = fireflow_storage::testing::entity_tables();
+        let columns: Vec<String> =
+            tables["rule"].keys().filter(|it| !["id", "copy"].contains(&it.as_str())).cloned().collect();
+        let columns = columns.join(", ");
+        let copies = format!(
+            "INSERT INTO rule ({columns}, copy) \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 66) \
+             SELECT {columns}, i FROM rule, n"
+        );
+        api.db.execute(&copies).await;
+        for path in [format!("{policy}rules/"), "/rules/".to_owned()] {
+            let problem = api.get(&format!("{path}?page_size=100")).await.problem(413, "too_large");
+            assert!(problem["detail"].as_str().unwrap().contains("page_size=66"), "{problem}");
+            let page = api.get(&format!("{path}?page_size=66")).await.expect(200);
+            assert_eq!(ids(&page).len(), 66);
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod batch;
 mod conditions;
 mod coverage;
 mod description;
+mod export;
 mod faults;
 mod lists;
 mod order;

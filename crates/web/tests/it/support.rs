@@ -111,6 +111,7 @@ impl Api {
             clock: Arc::<TestClock>::clone(&clock),
             authenticator: authenticator.clone(),
             base_path: String::new(),
+            exports: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },
             is_stopping: AtomicBool::new(false),
         });
@@ -156,6 +157,13 @@ impl Api {
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.into_body().into_string().await.unwrap();
         Answer { status, headers, text }
+    }
+
+    /// Asks, and leaves the body unread.
+    pub(crate) async fn open(&self, path: &str, accept: &str) -> poem::Response {
+        let authorization = format!("Bearer {}", self.token);
+        let request = self.client.get(path).header("authorization", authorization);
+        request.header("accept", accept).send().await.0
     }
 
     /// Sends JSON with a token and headers of its own.

@@ -1,291 +1,41 @@
-//! Query parameters. One table per operation says what is taken: it drives reading, and the
-//! description.
+//! Query parameters: read all at once, with every fault.
+
+mod table;
 
 use std::fmt::Display;
 
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::ids::{MAX_ID, RuleId};
+use fireflow_domain::ids::RuleId;
 use fireflow_domain::page::{
     DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
 };
 use fireflow_domain::rule::order::Placement;
-use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
 use fireflow_domain::text::excerpt;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::dto::expansion::Depth;
 use crate::dto::json::nearest;
-use crate::dto::view::{FirewallView, PolicyView, RuleView};
+use crate::dto::lines::LineFormat;
 
-/// A query parameter.
-#[derive(Debug, Clone, Copy)]
-pub struct Param {
-    /// Its name.
-    pub name: &'static str,
-    /// What it takes.
-    pub kind: ParamKind,
-    /// What it is for.
-    pub description: &'static str,
-    /// A value with which the operation works as it stands.
-    pub example: Option<&'static str>,
-}
-
-/// What a parameter takes, as far as the description can say it.
-#[derive(Debug, Clone, Copy)]
-pub enum ParamKind {
-    /// An integer within bounds, with a default.
-    Integer(i64, i64, Option<i64>),
-    /// `true` or `false`.
-    Boolean,
-    /// An action, in any case.
-    Action,
-    /// One of some words.
-    Words(&'static [&'static str]),
-    /// Text up to so many characters.
-    Text(usize),
-    /// An address, block, range or `any`.
-    AddressRange,
-    /// A single address; required.
-    Address,
-    /// A port or `first-last`.
-    Ports,
-    /// A protocol by name or number.
-    Protocol,
-    /// An RFC 3339 instant.
-    Instant,
-    /// Fields, comma-separated, `-` before those that descend.
-    OrderBy(&'static [&'static str]),
-    /// Members of the answer, comma-separated.
-    Fields(&'static [&'static str]),
-}
-
-impl Param {
-    /// Whether it must be given.
-    #[must_use]
-    pub const fn is_required(&self) -> bool {
-        matches!(self.kind, ParamKind::Address)
-    }
-
-    /// The parameter in the description.
-    #[must_use]
-    pub fn describe(&self) -> Value {
-        let schema = match self.kind {
-            ParamKind::Integer(min, max, default) => {
-                let bounds = json!({"type": "integer", "minimum": min, "maximum": max});
-                with(bounds, "default", default)
-            }
-            ParamKind::Boolean => json!({"type": "boolean", "default": false}),
-            ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
-            ParamKind::Words(words) => json!({"type": "string", "enum": words}),
-            ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
-            ParamKind::AddressRange | ParamKind::Address => json!({"type": "string"}),
-            ParamKind::Ports => {
-                json!({"type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"})
-            }
-            ParamKind::Protocol => json!({"type": "string", "default": "tcp"}),
-            ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
-            ParamKind::Fields(members) => {
-                let one = format!("({})", members.join("|"));
-                json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
-            }
-            ParamKind::OrderBy(fields) => {
-                let one = format!("-?({})", fields.join("|"));
-                json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
-            }
-        };
-        let param = json!({
-            "name": self.name,
-            "in": "query",
-            "required": self.is_required(),
-            "description": self.description,
-            "schema": schema,
-        });
-        let example = self.example.map(|text| match self.kind {
-            ParamKind::Integer(..) => text.parse::<i64>().map_or(Value::Null, Value::from),
-            _ => Value::from(text),
-        });
-        with(param, "example", example)
-    }
-}
-
-/// An object with one more member, where there is a value for it.
-fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> Value {
-    if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
-        members.insert(name.to_owned(), json!(value));
-    }
-    object
-}
-
-const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
-    Param { name, kind, description, example: None }
-}
-
-impl Param {
-    const fn example(self, text: &'static str) -> Self {
-        Self { example: Some(text), ..self }
-    }
-}
-
-const PAGE: Param =
-    param("page", ParamKind::Integer(1, 100_000, Some(1)), "The page's number, from 1.");
-const PAGE_SIZE: Param = param(
-    "page_size",
-    ParamKind::Integer(1, MAX_PAGE_SIZE as i64, Some(DEFAULT_PAGE_SIZE as i64)),
-    "The most items on a page.",
-);
-const NAME: Param = param("name", ParamKind::Text(255), "Those of exactly this name.");
-
-const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
-                     first ascending, and `id` breaks ties.";
-
-const FIELDS: &str = "Only these members of each, separated by commas; `id` always comes.";
-const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::MEMBERS), FIELDS);
-const POLICY_FIELDS: Param = param("fields", ParamKind::Fields(PolicyView::MEMBERS), FIELDS);
-const RULE_FIELDS: Param = param("fields", ParamKind::Fields(RuleView::MEMBERS), FIELDS);
-
-const EXPAND: &str = "Embeds children, at most 10,000 rules; beyond that 413.";
-const FIREWALL_EXPAND: Param =
-    param("expand", ParamKind::Words(&["filtering_policies", "filtering_policies.rules"]), EXPAND);
-const POLICY_EXPAND: Param = param("expand", ParamKind::Words(&["rules"]), EXPAND);
-
-/// Of a firewall.
-pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS, FIREWALL_EXPAND];
-/// Of a filtering policy.
-pub const POLICY: &[Param] = &[POLICY_FIELDS, POLICY_EXPAND];
-/// Of a rule.
-pub const RULE: &[Param] = &[RULE_FIELDS];
-
-/// Of the list of firewalls.
-pub const FIREWALLS: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
-    NAME,
-    FIREWALL_FIELDS,
-    FIREWALL_EXPAND,
-];
-
-/// Of the list of a firewall's policies.
-pub const POLICIES: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    POLICY_FIELDS,
-    POLICY_EXPAND,
-    param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
-    NAME,
-    param("default_action", ParamKind::Action, "Those with this default."),
-];
-
-/// Of the list of a policy's rules.
-pub const RULES: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    RULE_FIELDS,
-    param(
-        "order_by",
-        ParamKind::OrderBy(RuleField::WORDS),
-        "The order: fields separated by commas, `-` before one that descends; left out: as the \
-         rules are evaluated.",
-    ),
-    NAME,
-    param("action", ParamKind::Action, "Those with this action."),
-    param(
-        "priority",
-        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64, None),
-        "Those with this priority.",
-    ),
-    param(
-        "source_address",
-        ParamKind::AddressRange,
-        "Those with a source of exactly these addresses.",
-    ),
-    param("source_port", ParamKind::Ports, "Those with a source that names exactly these ports."),
-    param(
-        "destination_address",
-        ParamKind::AddressRange,
-        "Those with a destination of exactly these addresses.",
-    ),
-    param(
-        "destination_port",
-        ParamKind::Ports,
-        "Those with a destination that itself names exactly these ports.",
-    ),
-    param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
-];
-
-/// Of the creation of a rule.
-pub const NEW_RULE: &[Param] = &[
-    param(
-        "before",
-        ParamKind::Integer(1, MAX_ID, None),
-        "Places the rule before the one with this id; then it has no `priority`.",
-    ),
-    param(
-        "after",
-        ParamKind::Integer(1, MAX_ID, None),
-        "Places the rule behind the one with this id; then it has no `priority`.",
-    ),
-    param(
-        "at",
-        ParamKind::Words(&["first", "last"]),
-        "Places the rule before or behind all others; then it has no `priority`.",
-    ),
-    param(
-        "duplicates",
-        ParamKind::Words(&["keep"]),
-        "`keep` stores the rule though an equal one is there.",
-    ),
-];
-
-/// Of a rule set.
-pub const RULE_SET: &[Param] = &[param(
-    "duplicates",
-    ParamKind::Words(&["keep"]),
-    "`keep` stores rules though they are equal.",
-)];
-
-/// Of the inspection of one packet.
-pub const INSPECTION: &[Param] = &[
-    param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
-    param(
-        "source_port",
-        ParamKind::Integer(0, 65_535, None),
-        "The packet's source port; required where the protocol has ports, refused elsewhere.",
-    )
-    .example("40000"),
-    param("destination_address", ParamKind::Address, "The packet's destination address.")
-        .example("198.51.100.10"),
-    param(
-        "destination_port",
-        ParamKind::Integer(0, 65_535, None),
-        "The packet's destination port; required where the protocol has ports, refused elsewhere.",
-    )
-    .example("443"),
-    param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
-    param("icmp_type", ParamKind::Integer(0, 255, None), "The ICMP type; left out: echo request."),
-    param("icmp_code", ParamKind::Integer(0, 255, None), "The ICMP code; left out: 0."),
-    param("at", ParamKind::Instant, "The packet's time; left out: now."),
-    param("explain", ParamKind::Boolean, "Also say why: what matched, and what did not."),
-];
-
-/// Of the inspection of many packets.
-pub const INSPECTIONS: &[Param] =
-    &[param("explain", ParamKind::Boolean, "Also say why, for at most 100 packets.")];
-
-/// Of operations that take none.
-pub const NONE: &[Param] = &[];
+pub use self::table::*;
 
 /// The members that an answer is to have, and `id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fields(Vec<&'static str>);
 
 impl Fields {
+    /// Whether a member is among them.
+    #[must_use]
+    pub fn has(&self, member: &str) -> bool {
+        member == "id" || self.0.contains(&member)
+    }
+
     /// Takes all other members away.
     pub fn keep(&self, object: &mut Value) {
         if let Some(members) = object.as_object_mut() {
-            members.retain(|name, _| name == "id" || self.0.iter().any(|kept| kept == name));
+            members.retain(|name, _| self.has(name));
         }
     }
 }
@@ -526,6 +276,18 @@ impl Query {
         }
     }
 
+    /// Whether the whole list is asked for, as lines are sent: then nothing orders it but itself.
+    pub fn is_whole(&mut self, format: Option<LineFormat>) -> bool {
+        if format.is_none() || self.has("page") || self.has("page_size") {
+            return false;
+        }
+        if self.has("order_by") {
+            let detail = "orders the pages of a list; leave it out, or give a page_size";
+            self.fault("order_by", detail);
+        }
+        true
+    }
+
     /// A required parameter is missing.
     pub fn missing(&mut self, name: &str) {
         if !self.has(name) {
@@ -549,6 +311,8 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
+    use fireflow_domain::store::RuleField;
+
     use super::*;
 
     fn faults(query: &str) -> Vec<String> {

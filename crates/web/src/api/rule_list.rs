@@ -1,0 +1,169 @@
+//! Lists of rules: what is asked of them, and the three formats that they are answered in.
+
+use fireflow_domain::error::Resource;
+use fireflow_domain::ids::{FirewallId, PolicyId};
+use fireflow_domain::net::{AddressRange, PortRange};
+use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::rule::Rule;
+use fireflow_domain::store::{RuleField, RuleFilter};
+use fireflow_domain::text::Name;
+use fireflow_domain::usecase::export::Export;
+use fireflow_domain::usecase::rule;
+use poem::http::header;
+
+use crate::app::Context;
+use crate::conditions::{Conditions, EntityTag};
+use crate::dto::lines::{LineFormat, RuleLines};
+use crate::dto::rule::action;
+use crate::dto::view::{RulePage, RuleView};
+use crate::export::Begun;
+use crate::params::{self, Fields, Query, QueryString};
+use crate::problem::Problem;
+use crate::reply::{Kind, Listed, ListedWithTag, Reply};
+
+/// What is asked of a list.
+pub(super) struct RuleList {
+    format: Option<LineFormat>,
+    /// All of it, as lines.
+    is_whole: bool,
+    request: PageRequest,
+    fields: Option<Fields>,
+    order: Vec<SortKey<RuleField>>,
+    filter: RuleFilter,
+}
+
+fn filter(query: &mut Query) -> RuleFilter {
+    RuleFilter {
+        name: query.parse("name", Name::parse),
+        action: query.parse("action", action),
+        priority: query
+            .integer("priority", i32::MIN.into(), i32::MAX.into())
+            .and_then(|priority| i32::try_from(priority).ok()),
+        source_address: query.parse("source_address", AddressRange::parse),
+        source_port: query.parse("source_port", PortRange::parse),
+        destination_address: query.parse("destination_address", AddressRange::parse),
+        destination_port: query.parse("destination_port", PortRange::parse),
+        port: query.parse("port", PortRange::parse),
+    }
+}
+
+impl RuleList {
+    /// Of the list of one policy.
+    pub(super) fn read(query: &QueryString, format: Option<LineFormat>) -> Result<Self, Problem> {
+        let (list, query) = Self::open(query, format);
+        query.finish()?;
+        Ok(list)
+    }
+
+    /// Of the list across all policies.
+    pub(super) fn read_of_all(
+        query: &QueryString,
+        format: Option<LineFormat>,
+    ) -> Result<Self, Problem> {
+        use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
+        let (list, mut query) = Self::open(query, format);
+        if list.filter == RuleFilter::default() {
+            let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
+            query.only_ordered_by(&list.order, &allowed, RuleField::as_str);
+        }
+        query.finish()?;
+        Ok(list)
+    }
+
+    fn open(query: &QueryString, format: Option<LineFormat>) -> (Self, Query) {
+        let mut query = query.open(params::RULES);
+        let list = Self {
+            format,
+            is_whole: query.is_whole(format),
+            request: query.page(),
+            fields: query.fields(RuleView::MEMBERS),
+            order: query.order(RuleField::parse, RuleField::WORDS),
+            filter: filter(&mut query),
+        };
+        (list, query)
+    }
+
+    /// The list of one policy.
+    pub(super) async fn of_policy(
+        self,
+        ctx: &Context,
+        parent: (FirewallId, PolicyId),
+        conditions: &Conditions,
+    ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
+        let is_evaluation = self.order.is_empty() && self.filter == RuleFilter::default();
+        let before_first = is_evaluation.then_some(self.request.offset());
+        if let Some(format) = self.format
+            && self.is_whole
+        {
+            let mut begun = Begun::new(ctx).await?;
+            let (policy, export) =
+                Export::of_policy(&mut *begun.uow, &ctx.caller, parent, self.filter).await?;
+            let tag = EntityTag::of_policy(&policy).of_format(format);
+            if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
+                return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
+            }
+            let lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
+            let body = begun.send(export, lines).await?;
+            return Ok(Reply::lines(format, body).with_header(header::ETAG, tag.as_str()));
+        }
+        let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
+        let (policy, page) = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(
+                    async move { rule::page(uow, caller, parent, &filter, &order, request).await },
+                )
+            })
+            .await?;
+        let tag = EntityTag::of_policy(&policy);
+        let tag = self.format.map_or_else(|| tag.clone(), |format| tag.of_format(format));
+        if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
+            return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
+        }
+        Ok(self.answer(ctx, &page, before_first)?.with_header(header::ETAG, tag.as_str()))
+    }
+
+    /// The list across all policies.
+    pub(super) async fn of_all(self, ctx: &Context) -> Result<Reply<Listed, RulePage>, Problem> {
+        if let Some(format) = self.format
+            && self.is_whole
+        {
+            let export = Export::of_all(&ctx.caller, self.filter)?;
+            let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
+            let body = Begun::new(ctx).await?.send(export, lines).await?;
+            return Ok(Reply::lines(format, body));
+        }
+        let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
+        let page = ctx
+            .read_snapshot(|uow, caller| {
+                Box::pin(
+                    async move { rule::page_of_all(uow, caller, &filter, &order, request).await },
+                )
+            })
+            .await?;
+        self.answer(ctx, &page, None)
+    }
+
+    /// One page, in the format.
+    fn answer<K: Kind>(
+        self,
+        ctx: &Context,
+        page: &Page<Rule>,
+        before_first: Option<u64>,
+    ) -> Result<Reply<K, RulePage>, Problem> {
+        let reply = match self.format {
+            Some(format) => {
+                let mut lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
+                Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
+            }
+            None => {
+                let mut position = before_first;
+                let view = RulePage::new(page, |rule| {
+                    position = position.map(|position| position.saturating_add(1));
+                    RuleView { position, ..RuleView::at(rule, ctx.caller.now) }
+                });
+                Reply::selected(&view, self.fields.as_ref())?
+            }
+        };
+        Ok(reply.with_pagination(page))
+    }
+}

@@ -1,0 +1,142 @@
+//! Whole lists of rules as CSV or NDJSON: read in steps within one snapshot, and sent as they are
+//! read, so that memory does not grow with the list.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fireflow_domain::error::{BoxError, Error, ErrorChain};
+use fireflow_domain::store::{Mode, UnitOfWork};
+use fireflow_domain::usecase::export::Export;
+use futures_util::stream;
+use poem::web::Accept;
+use poem::{Body, FromRequest, Request, RequestBody};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use crate::app::Context;
+use crate::dto::lines::{LineFormat, RuleLines};
+use crate::problem::{Code, Problem};
+
+/// How long a client may take to accept the next piece. Meanwhile a connection of the pool is held.
+const MAX_STALL: Duration = Duration::from_secs(30);
+/// How long all of it may take.
+const MAX_DURATION: Duration = Duration::from_secs(600);
+/// How many pieces may wait to be sent.
+const AHEAD: usize = 2;
+
+/// How a list is to be answered: in lines, or where there is none, as a page in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted(pub Option<LineFormat>);
+
+impl<'a> FromRequest<'a> for Accepted {
+    /// What the client likes best of what there is; JSON where it names nothing of that (RFC 9110,
+    /// section 12.5.1, leaves that to the server).
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let Accept(types) = Accept::from_request(request, body).await?;
+        let best = types
+            .iter()
+            .filter(|it| it.get_param("q").is_none_or(|q| q.as_str().parse() != Ok(0.0_f32)))
+            .find_map(|it| match it.essence_str() {
+                "application/json" | "application/*" | "*/*" => Some(None),
+                "text/csv" | "text/*" => Some(Some(LineFormat::Csv)),
+                "application/x-ndjson" | "application/ndjson" => Some(Some(LineFormat::Ndjson)),
+                _ => None,
+            });
+        Ok(Self(best.flatten()))
+    }
+}
+
+/// An export that has its snapshot, and nothing read yet.
+pub(crate) struct Begun {
+    context: Context,
+    /// The snapshot.
+    pub(crate) uow: Box<dyn UnitOfWork>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What the reading side tells the sending side. Without an end it was cut.
+enum Piece {
+    Text(Vec<u8>),
+    End,
+}
+
+impl Begun {
+    /// Takes a snapshot. Exports hold a connection as long as their clients take, so that they may
+    /// have only some of them.
+    ///
+    /// # Errors
+    /// 503 where too many run.
+    pub(crate) async fn new(context: &Context) -> Result<Self, Problem> {
+        let Ok(permit) = Arc::clone(&context.app.exports).try_acquire_owned() else {
+            let detail = "too many lists are being exported; try again, or read pages";
+            return Err(Problem::unavailable(Code::Unavailable, detail, 5));
+        };
+        let uow = context.app.storage.begin(Mode::Snapshot).await.map_err(Error::from)?;
+        Ok(Self { context: context.clone(), uow, permit })
+    }
+
+    /// Reads the first step, and sends it and what follows. What fails later ends the connection
+    /// before the end of the body, so that no client takes a part for the whole.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn send(
+        mut self,
+        mut export: Export,
+        mut lines: RuleLines,
+    ) -> Result<Body, Problem> {
+        let rules = export.next(&mut *self.uow, &self.context.caller).await?;
+        let first = lines.write(&rules).map_err(Problem::internal)?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            let subject = self.context.caller.actor.subject.clone();
+            let all = timeout(MAX_DURATION, self.run(export, lines, first, sender));
+            let cause = match all.await {
+                Ok(Ok(())) => return,
+                Ok(Err(cause)) => ErrorChain(&*cause).to_string(),
+                Err(elapsed) => elapsed.to_string(),
+            };
+            tracing::warn!(%subject, %cause, "an export was cut off");
+        });
+        Ok(Body::from_bytes_stream(stream::try_unfold(receiver, |mut receiver| async move {
+            match receiver.recv().await {
+                Some(Piece::Text(text)) => Ok(Some((Bytes::from(text), receiver))),
+                Some(Piece::End) => Ok(None),
+                None => Err(io::Error::other("the export was cut off")),
+            }
+        })))
+    }
+
+    async fn run(
+        mut self,
+        mut export: Export,
+        mut lines: RuleLines,
+        first: Vec<u8>,
+        sender: mpsc::Sender<Piece>,
+    ) -> Result<(), BoxError> {
+        let mut text = first;
+        loop {
+            // An empty piece could be taken for the end.
+            if !text.is_empty() {
+                hand_over(&sender, Piece::Text(text)).await?;
+            }
+            let rules = export.next(&mut *self.uow, &self.context.caller).await?;
+            if rules.is_empty() {
+                break;
+            }
+            text = lines.write(&rules)?;
+        }
+        self.uow.commit().await?;
+        drop(self.permit);
+        hand_over(&sender, Piece::End).await
+    }
+}
+
+async fn hand_over(sender: &mpsc::Sender<Piece>, piece: Piece) -> Result<(), BoxError> {
+    timeout(MAX_STALL, sender.send(piece))
+        .await
+        .map_err(|_| "the client takes nothing")?
+        .map_err(|_| "the client has gone".into())
+}
