@@ -37,13 +37,15 @@ pub enum TextError {
     },
 }
 
-fn check(text: &str, min: usize, max: usize, allowed: &[char]) -> Result<(), TextError> {
+/// Counts what is given, white space around it included, as the schemas do.
+fn check_length(text: &str, max: usize) -> Result<(), TextError> {
     let chars = text.chars().count();
-    if chars < min {
+    if chars > max { Err(TextError::TooLong { chars, max }) } else { Ok(()) }
+}
+
+fn check(text: &str, min: usize, allowed: &[char]) -> Result<(), TextError> {
+    if text.len() < min {
         return Err(TextError::Empty);
-    }
-    if chars > max {
-        return Err(TextError::TooLong { chars, max });
     }
     for (index, character) in text.chars().enumerate() {
         if is_forbidden(character) && !allowed.contains(&character) {
@@ -70,8 +72,9 @@ macro_rules! text {
             /// # Errors
             /// Where it is empty though it must not be, too long, or holds control characters.
             pub fn parse(text: &str) -> Result<Self, TextError> {
+                check_length(text, $max)?;
                 let text = if $trim { text.trim() } else { text };
-                check(text, $min, $max, $allowed)?;
+                check(text, $min, $allowed)?;
                 Ok(Self(text.to_owned()))
             }
 

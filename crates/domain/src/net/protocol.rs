@@ -47,6 +47,11 @@ impl Protocol {
     /// UDP-Lite.
     pub const UDPLITE: Self = Self(136);
 
+    /// The names that are known here.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(name, _)| *name)
+    }
+
     /// Reads a name, in any case, or a number.
     ///
     /// # Errors

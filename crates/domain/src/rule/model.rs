@@ -231,6 +231,14 @@ pub enum WarningCode {
 }
 
 impl WarningCode {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [
+        Self::EntryWithoutEffect,
+        Self::ProtocolWithoutEffect,
+        Self::PortsWithoutEffect,
+        Self::Expired,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -7,6 +7,7 @@ use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
 use serde_json::{Value, json};
 
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
+use crate::openapi::schemas;
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +33,8 @@ pub enum ParamKind {
     Action,
     /// One of some words.
     Words(&'static [&'static str]),
-    /// Text up to so many characters.
-    Text(usize),
+    /// A name up to so many characters.
+    Name(usize),
     /// An address, block, range or `any`.
     AddressRange,
     /// A single address; required.
@@ -68,12 +69,16 @@ impl Param {
             ParamKind::Boolean => json!({"type": "boolean", "default": false}),
             ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
-            ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
-            ParamKind::AddressRange | ParamKind::Address => json!({"type": "string"}),
-            ParamKind::Ports => {
-                json!({"type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$"})
+            ParamKind::Name(max) => {
+                json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": schemas::NAME})
             }
-            ParamKind::Protocol => json!({"type": "string", "default": "tcp"}),
+            ParamKind::AddressRange => json!({"type": "string", "pattern": schemas::ADDRESS_RANGE}),
+            ParamKind::Address => json!({"type": "string", "pattern": schemas::ADDRESS}),
+            ParamKind::Ports => json!({"type": "string", "pattern": schemas::PORTS}),
+            ParamKind::Protocol => {
+                let pattern = schemas::protocol(false);
+                json!({"type": "string", "default": "tcp", "pattern": pattern})
+            }
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
             ParamKind::Fields(members) => {
                 let one = format!("({})", members.join("|"));
@@ -124,7 +129,7 @@ const PAGE_SIZE: Param = param(
     ParamKind::Integer(1, MAX_PAGE_SIZE as i64, Some(DEFAULT_PAGE_SIZE as i64)),
     "The most items on a page.",
 );
-const NAME: Param = param("name", ParamKind::Text(255), "Those of exactly this name.");
+const NAME: Param = param("name", ParamKind::Name(255), "Those of exactly this name.");
 
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
                      first ascending, and `id` breaks ties.";

@@ -1,6 +1,8 @@
 //! The description of the API: what the framework writes, corrected where it cannot say it, and the
 //! links from what was created to what can be done with it.
 
+pub mod schemas;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
@@ -9,7 +11,6 @@ use serde_json::{Map, Value, json};
 use crate::dto::body::MERGE_PATCH;
 use crate::dto::lines::LineFormat;
 use crate::params::{self, Param};
-use crate::problem::Code;
 use crate::reply::JSON;
 
 const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. Answers \
@@ -38,25 +39,6 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         _ => params::NONE,
     }
 }
-
-/// Members that can be null, by schema.
-const NULLABLE: &[(&str, &[&str])] = &[
-    ("Endpoint", &["port"]),
-    ("PortEntry", &["number", "from", "to"]),
-    ("NewFirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
-    ("FirewallRulePatch", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at", "labels"]),
-    ("FirewallPatch", &["labels"]),
-    ("FilteringPolicyPatch", &["labels"]),
-    ("FirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
-    ("RuleSummary", &["name"]),
-    ("Packet", &["source_port", "destination_port", "protocol", "icmp_type", "icmp_code", "at"]),
-    ("InspectedPacket", &["source_port", "destination_port", "icmp_type", "icmp_code"]),
-    ("Inspection", &["active_rule"]),
-    ("InspectionItem", &["active_rule"]),
-    ("Explanation", &["matched"]),
-    ("MatchedEntries", &["port_index", "port"]),
-    ("Whoami", &["tenants"]),
-];
 
 /// What can be done with what an operation created: target, and where its parameters come from.
 type Link = (&'static str, &'static [(&'static str, &'static str)]);
@@ -136,7 +118,7 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     }
     let components = object(member(root, "components")?)?;
     let schemas = object(member(components, "schemas")?)?;
-    correct_schemas(schemas)?;
+    schemas::correct(schemas)?;
     Ok(document)
 }
 
@@ -275,63 +257,6 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         }
         _ => true,
     }
-}
-
-fn correct_schemas(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
-    for (name, schema) in schemas.iter_mut() {
-        let schema = object(schema)?;
-        if schema.get("type") != Some(&json!("object")) || !schema.contains_key("properties") {
-            continue;
-        }
-        // Unknown members are refused, and none is ever answered.
-        schema.insert("additionalProperties".to_owned(), json!(false));
-        let nullable = NULLABLE.iter().find(|(schema, _)| schema == name);
-        let properties = object(member(schema, "properties")?)?;
-        for property in nullable.iter().flat_map(|(_, names)| names.iter()) {
-            let property = properties
-                .get_mut(*property)
-                .with_context(|| format!("`{name}` has no member `{property}`"))?;
-            set_nullable(property)?;
-        }
-        if name.ends_with("Patch")
-            && let Some(labels) = properties.get_mut("labels")
-        {
-            let labels = object(labels)?;
-            labels.insert(
-                "additionalProperties".to_owned(),
-                json!({"type": "string", "nullable": true, "maxLength": 255}),
-            );
-        }
-    }
-    // What comes depends on `fields`.
-    for view in ["Firewall", "FilteringPolicy", "FirewallRule"] {
-        let schema = object(member(schemas, view)?)?;
-        schema.insert("required".to_owned(), json!(["id"]));
-    }
-    // A rule of a set is like a new one, and may say which stored one it is.
-    let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;
-    let members = object(&mut of_set)?;
-    members.insert("title".to_owned(), json!("FirewallRuleOfSet"));
-    let id = json!({"type": "integer", "format": "int64", "minimum": 1, "nullable": true,
-                    "description": "The stored rule that it is; left out: found by name or content."});
-    object(member(members, "properties")?)?.insert("id".to_owned(), id);
-    schemas.insert("FirewallRuleOfSet".to_owned(), of_set);
-    if let Some(problem) = schemas.get_mut("Problem") {
-        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        let properties = object(member(object(problem)?, "properties")?)?;
-        object(member(properties, "code")?)?.insert("enum".to_owned(), json!(codes));
-    }
-    Ok(())
-}
-
-/// A reference cannot carry `nullable` beside it: it is wrapped.
-fn set_nullable(property: &mut Value) -> anyhow::Result<()> {
-    let members = object(property)?;
-    if let Some(reference) = members.remove("$ref") {
-        members.insert("allOf".to_owned(), json!([{"$ref": reference}]));
-    }
-    members.insert("nullable".to_owned(), json!(true));
-    Ok(())
 }
 
 /// The description as YAML: every JSON document is one (YAML 1.2).

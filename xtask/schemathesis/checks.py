@@ -1,0 +1,61 @@
+"""What a request that keeps to the schemas may still be refused for.
+
+Loaded by `cargo xtask schemathesis`. It stands in for the check `positive_data_acceptance`, which
+knows statuses alone: here every single reason of a refusal must be one that OpenAPI 3.0 has no word
+for. Anything else means that the description promises too much.
+"""
+
+import re
+
+import schemathesis
+
+# Each by the words with which FireFlow refuses it.
+BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
+    # Two values that do not go together.
+    r"lies beyond the first \d+ items",
+    r"stands beside (another place|a place|`\w+`); use one of them|use one of before, after and at$",
+    r"^must have exactly one of `before`, `after` and `at`$",
+    r"^is required( with \w+)?$",
+    r"^must be left out: ",
+    r"^the range `?[^ ]+ ends before it begins$",
+    r"^must be later than `starts_at`",
+    r"^needs (exactly one protocol, `icmp` or `icmpv6`|`icmp_type`)$",
+    r"^can match no packet: ",
+    r"^must be of the same family as `source_address`$",
+    r"does not exist in IPv[46]; \w+ is meant$",
+    r"stands there twice$",
+    r"`\w+` orders the list of one parent, or one with a filter",
+    r"orders the pages of a list",
+    # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
+    r"has host bits set; the block that holds it is",
+    r"is IPv4 in IPv6 form; write ",
+    r"^`[^`]*:[^`]*` is not an (address|IPv4 or IPv6 address)",
+    # OpenAPI 3.0 cannot constrain the names of members.
+    r"is not a label key: ",
+    # What is stored.
+    r"^a rule with id=\d+ is not (in this policy|among the others of this policy)$",
+    r"has the same name as the one with id=\d+$",
+    r"is equal to the one with id=\d+$",
+    # Two entries of one set.
+    r"^stands already at #/\d+$",
+    r"is already the name of #/\d+$",
+    r"^is equal to #/\d+$",
+    r"^has \d+ packets; at most 100 are taken with `explain`$",
+]]
+
+
+def reasons(response):
+    problem = response.json()
+    errors = problem.get("errors", [])
+    return [error["detail"] for error in errors] or [problem["detail"]]
+
+
+@schemathesis.check
+def refused_only_beyond_the_schemas(ctx, response, case):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if response.status_code not in (400, 413, 415, 422):
+        return
+    for reason in reasons(response):
+        if not any(pattern.search(reason) for pattern in BEYOND_SCHEMAS):
+            raise AssertionError(f"refused, though the schemas allow it: {reason}")
