@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::postgres::Server;
 use crate::schemathesis::schemathesis;
+use crate::walkthrough::walkthrough;
 use crate::{sh, tidy};
 
 /// Pinned, from the crate registry.
@@ -20,13 +21,14 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
-    let steps: [Step<'_>; 8] = [
+    let steps: [Step<'_>; 9] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
         ("openapi --check", &|_| check_openapi()),
         ("schemathesis", &|server| schemathesis(server, may_install)),
+        ("walkthrough", &|server| walkthrough(server, may_install)),
         ("deny", &|_| deny()),
         ("docs", &|_| docs()),
     ];

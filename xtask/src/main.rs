@@ -7,6 +7,7 @@ mod postgres;
 mod schemathesis;
 mod sh;
 mod tidy;
+mod walkthrough;
 
 use std::process::ExitCode;
 
@@ -22,9 +23,11 @@ cargo xtask COMMAND
   test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
   migrations                         migrations up, down and up, against the entities, on both databases
   schemathesis                       tests the running API from its own description, on both databases
+  walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   deny                               licences, bans and sources of the dependencies
   docs                               builds the documentation of the code
+  demo                               fills the local database with an example, and asks it four questions
   jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
                                      prints a token for the local service, and nothing else
   db reset                           empties the database, where it was made in `local`
@@ -56,6 +59,10 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["schemathesis"] => {
             ci::with_postgres(false, |server| schemathesis::schemathesis(server, false))
         }
+        ["walkthrough"] => {
+            ci::with_postgres(false, |server| walkthrough::walkthrough(server, false))
+        }
+        ["demo"] => ci::fireflow(&["demo"]),
         ["openapi"] => ci::write_openapi(),
         ["openapi", "--check"] => ci::check_openapi(),
         ["deny"] => ci::deny(),

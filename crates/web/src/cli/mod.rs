@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod demo;
 mod healthcheck;
 mod jwt;
 mod migrate;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Print a token, and nothing else.
     Jwt(JwtArgs),
+    /// Fill the database with an example, and print four questions with their answers; in `local`.
+    Demo,
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
     /// Ask a running service whether it is ready: exit status 0 or 1.
@@ -127,7 +130,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if matches!(command, Command::Openapi) {
         return print(&serve::description()?);
     }
-    let Loaded { settings, warnings } = load(cli.config)?;
+    let Loaded { mut settings, warnings } = load(cli.config)?;
+    if matches!(command, Command::Demo) {
+        // Its requests are its own affair.
+        settings.log = "warn".to_owned();
+    }
     log_to_stderr(&settings)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -137,6 +144,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve => runtime.block_on(serve::serve(&settings)),
         Command::Migrate { step } => runtime.block_on(migrate::migrate(&settings, step)),
         Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
+        Command::Demo => runtime.block_on(demo::demo(&settings)),
         Command::Healthcheck => healthcheck::healthcheck(&settings),
         Command::Openapi => Ok(()),
     }

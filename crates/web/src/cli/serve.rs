@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_storage::DatabaseKind;
+use fireflow_storage::{Database, DatabaseKind};
 use poem::Server;
 use poem::listener::{Acceptor, Listener, TcpListener};
 use tokio::sync::Semaphore;
@@ -35,6 +35,35 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     } else if !database.is_ready().await? {
         tracing::warn!("migrations are pending; not ready until `fireflow migrate up` has run");
     }
+    let (app, limits) = service(settings, &database, authenticator);
+    let endpoint = server::endpoint(&app, &limits)?;
+    let acceptor = TcpListener::bind(settings.listen).into_acceptor().await.map_err(|error| {
+        Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
+    })?;
+    let address = acceptor.local_addr().first().map(ToString::to_string).unwrap_or_default();
+    let address = address.trim_start_matches("socket://").to_owned();
+    announce(settings, &address);
+
+    let stopping = Arc::clone(&app);
+    let stop = async move {
+        signal().await;
+        stopping.is_stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: requests under way come to their end");
+    };
+    Server::new_with_acceptor(acceptor)
+        .idle_timeout(IDLE)
+        .run_with_graceful_shutdown(endpoint, stop, Some(GRACE))
+        .await?;
+    database.close().await?;
+    Ok(())
+}
+
+/// What requests share, and what bounds them.
+pub(super) fn service(
+    settings: &Settings,
+    database: &Database,
+    authenticator: Authenticator,
+) -> (Arc<App>, Limits) {
     let kind = match database.kind() {
         DatabaseKind::Sqlite => "sqlite",
         DatabaseKind::Postgres => "postgres",
@@ -59,26 +88,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         request_timeout: settings.request_timeout,
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
     };
-    let endpoint = server::endpoint(&app, &limits)?;
-    let acceptor = TcpListener::bind(settings.listen).into_acceptor().await.map_err(|error| {
-        Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
-    })?;
-    let address = acceptor.local_addr().first().map(ToString::to_string).unwrap_or_default();
-    let address = address.trim_start_matches("socket://").to_owned();
-    announce(settings, &address);
-
-    let stopping = Arc::clone(&app);
-    let stop = async move {
-        signal().await;
-        stopping.is_stopping.store(true, Ordering::Relaxed);
-        tracing::info!("stopping: requests under way come to their end");
-    };
-    Server::new_with_acceptor(acceptor)
-        .idle_timeout(IDLE)
-        .run_with_graceful_shutdown(endpoint, stop, Some(GRACE))
-        .await?;
-    database.close().await?;
-    Ok(())
+    (app, limits)
 }
 
 fn connections_for_exports(pool: u32) -> usize {

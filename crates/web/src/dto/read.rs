@@ -188,6 +188,21 @@ impl<'v> Members<'v> {
         if read.len() == count { Given::Is(read) } else { Given::Bad }
     }
 
+    /// An array that is not empty.
+    pub fn some<T>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        read: impl FnMut(Value, &str, &mut Violations) -> Option<T>,
+    ) -> Given<Vec<T>> {
+        match self.list(name, max, read) {
+            Given::Is(items) if items.is_empty() => {
+                self.wrong(name, format!("has no entries; 1 to {max} are needed"))
+            }
+            other => other,
+        }
+    }
+
     fn label_map(&mut self, allows_null: bool) -> Given<BTreeMap<String, Option<String>>> {
         let name = "labels";
         let members = match self.take(name) {

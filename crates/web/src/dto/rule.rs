@@ -235,8 +235,8 @@ fn fields(members: &mut Members<'_>, policy: PolicyId, id: Option<RuleId>) -> Fi
         protocols: protocols(members),
         icmp_type: byte(members, "icmp_type"),
         icmp_code: byte(members, "icmp_code"),
-        sources: members.list("sources", MAX_ENDPOINTS, endpoint),
-        destinations: members.list("destinations", MAX_ENDPOINTS, endpoint),
+        sources: members.some("sources", MAX_ENDPOINTS, endpoint),
+        destinations: members.some("destinations", MAX_ENDPOINTS, endpoint),
         ports: members.list("ports", MAX_PORTS, port_entry),
         enabled: members.boolean("enabled"),
         log: members.boolean("log"),
@@ -356,7 +356,6 @@ pub fn new_rule(
     match (&given.priority, is_placed) {
         (Given::Absent, true) => given.priority = Given::Is(0),
         (_, true) => members.fault("priority", "stands beside a place; use one of them"),
-        (Given::Absent, false) => members.fault("priority", "is required"),
         _ => {}
     }
     members.same_id("id", None);

@@ -309,3 +309,14 @@ db_test! {
         answer.problem(401, "unauthenticated");
     }
 }
+
+db_test! {
+    async fn every_fault_is_told_once(api: Api) {
+        let policy = api.policy().await;
+        let body = json!({"sources": [], "destinations": [{"address": "10.0.0.1/8"}]});
+        let problem = api.post(&format!("{policy}rules/"), &body).await.problem(422, "invalid");
+        let pointers: Vec<&Value> =
+            problem["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
+        assert_eq!(pointers, ["#/sources", "#/destinations/0/address", "#/action", "#/priority"]);
+    }
+}
