@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::browser::browser;
+use crate::client::client;
 use crate::postgres::Server;
 use crate::schemathesis::schemathesis;
 use crate::walkthrough::walkthrough;
@@ -21,13 +23,15 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
-    let steps: [Step<'_>; 9] = [
+    let steps: [Step<'_>; 11] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
         ("openapi --check", &|_| check_openapi()),
         ("schemathesis", &|server| schemathesis(server, may_install)),
+        ("client", &|server| client(server, may_install)),
+        ("browser", &|_| browser(may_install)),
         ("walkthrough", &|server| walkthrough(server, may_install)),
         ("deny", &|_| deny()),
         ("docs", &|_| docs()),

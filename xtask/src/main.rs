@@ -2,9 +2,13 @@
 //!
 //! Light on purpose: it runs cargo and the `fireflow` binary instead of linking them.
 
+mod browser;
 mod ci;
+mod client;
 mod postgres;
+mod python;
 mod schemathesis;
+mod service;
 mod sh;
 mod tidy;
 mod walkthrough;
@@ -23,6 +27,8 @@ cargo xtask COMMAND
   test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
   migrations                         migrations up, down and up, against the entities, on both databases
   schemathesis                       tests the running API from its own description, on both databases
+  client                             generates a client from docs/openapi.json, checks its types, drives it
+  browser                            Swagger UI in headless Chromium; pictures in target/browser
   walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   deny                               licences, bans and sources of the dependencies
@@ -59,6 +65,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["schemathesis"] => {
             ci::with_postgres(false, |server| schemathesis::schemathesis(server, false))
         }
+        ["client"] => ci::with_postgres(false, |server| client::client(server, false)),
+        ["browser"] => browser::browser(false),
         ["walkthrough"] => {
             ci::with_postgres(false, |server| walkthrough::walkthrough(server, false))
         }

@@ -35,7 +35,7 @@ pub struct WhoamiView {
 
 /// A status and no more.
 #[derive(Debug, Object, Serialize)]
-#[oai(rename = "HealthStatus")]
+#[oai(rename = "ProbeStatus")]
 pub struct StatusView {
     /// `ok`.
     pub status: String,

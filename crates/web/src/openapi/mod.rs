@@ -119,7 +119,27 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     let components = object(member(root, "components")?)?;
     let schemas = object(member(components, "schemas")?)?;
     schemas::correct(schemas)?;
+    simplify_references(&mut document);
     Ok(document)
+}
+
+/// The framework writes a described reference as `allOf` of the reference and a schema that is only
+/// the description, which client generators take for a second type. The description stands beside
+/// it too: the reference alone is enough.
+fn simplify_references(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(simplify_references),
+        Value::Object(members) => {
+            if let Some(Value::Array(all)) = members.get_mut("allOf") {
+                let is_only_words = |it: &Value| {
+                    it.as_object().is_some_and(|it| it.keys().all(|name| name == "description"))
+                };
+                all.retain(|it| !is_only_words(it));
+            }
+            members.values_mut().for_each(simplify_references);
+        }
+        _ => {}
+    }
 }
 
 /// The framework drops the slash at a path's end. The API's paths have one, but for the probes'.

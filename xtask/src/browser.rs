@@ -1,0 +1,44 @@
+//! Swagger UI in a headless Chromium: authorise, create, inspect. Pictures stay in `target/browser`.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::service::{Service, fireflow};
+use crate::{python, sh};
+
+const PACKAGES: [&str; 1] = ["playwright==1.65.2"];
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// Uses the page as a newcomer does.
+pub(crate) fn browser(may_install: bool) -> Result<()> {
+    let chromium = chromium(may_install)?;
+    let programs = python::programs("browser", &PACKAGES, may_install)?;
+    sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
+    let root = std::env::current_dir()?;
+    let folder = root.join("target/browser");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let service = Service::start(&folder, "sqlite://api.db")?;
+    let token = sh::output(fireflow(&folder).arg("jwt"))?;
+    let mut command = Command::new(programs.join("python3"));
+    command.arg(root.join("xtask/browser/browse.py")).arg(&service.address).arg(chromium);
+    sh::run(command.arg(&folder).env("FIREFLOW_TOKEN", token.trim()))
+}
+
+fn chromium(may_install: bool) -> Result<&'static str> {
+    let find = || BROWSERS.into_iter().find(|name| sh::answers(name, "--version"));
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    if !may_install {
+        bail!("the browser is missing: install the package chromium");
+    }
+    sh::apt_install(&["chromium"])?;
+    match find() {
+        Some(found) => Ok(found),
+        None => bail!("chromium was installed, but does not start"),
+    }
+}

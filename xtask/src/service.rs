@@ -1,0 +1,54 @@
+//! The service, started for a check.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::sh;
+
+/// The binary in a folder of its own, with nothing of this environment's settings.
+pub(crate) fn fireflow(folder: &Path) -> Command {
+    let binary = std::env::current_dir().unwrap_or_default().join("target/debug/fireflow");
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FIREFLOW_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder).env("FIREFLOW_LOG", "warn").env("FIREFLOW_LISTEN", "127.0.0.1:0");
+    command
+}
+
+/// A running service; ended when it is dropped.
+pub(crate) struct Service {
+    child: Child,
+    /// `http://127.0.0.1:…`
+    pub(crate) address: String,
+}
+
+impl Service {
+    pub(crate) fn start(folder: &Path, database_url: &str) -> Result<Self> {
+        let mut child = fireflow(folder)
+            .env("FIREFLOW_DATABASE_URL", database_url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("fireflow")?;
+        let stdout = child.stdout.take().context("the service's output")?;
+        let mut service = Self { child, address: String::new() };
+        let line = BufReader::new(stdout).lines().next().context("the service did not start")??;
+        let address = line.rsplit(' ').next().context("the service's address")?;
+        service.address = address.to_owned();
+        Ok(service)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            sh::say(&format!("the service was not ended: {error}"));
+        }
+    }
+}
