@@ -4,6 +4,7 @@ Usage: browse.py ADDRESS CHROMIUM FOLDER, with a token in FIREFLOW_TOKEN; leaves
 """
 
 import os
+import shutil
 import sys
 
 from playwright.sync_api import sync_playwright
@@ -50,8 +51,8 @@ def main(browser):
     picture("start")
     assert "FireFlow" in page.locator(".title").inner_text()
 
-    # Without a token the example is refused.
-    execute("Firewalls", "createFirewall", "401")
+    # Without a token nothing is answered.
+    execute("Firewalls", "getFirewalls", "401")
     complaints.clear()  # Chromium complains of every 4xx.
     page.locator("button.authorize").first.click()
     page.locator(".auth-container input").fill(os.environ["FIREFLOW_TOKEN"])
@@ -74,7 +75,7 @@ def main(browser):
 
 
 with sync_playwright() as playwright:
-    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    chromium = playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=ARGUMENTS)
     try:
         main(chromium)
     finally:
