@@ -23,12 +23,13 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
-    let steps: [Step<'_>; 11] = [
+    let steps: [Step<'_>; 12] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
         ("openapi --check", &|_| check_openapi()),
+        ("reference --check", &|_| check_reference()),
         ("schemathesis", &|server| schemathesis(server, may_install)),
         ("client", &|server| client(server, may_install)),
         ("browser", &|_| browser(may_install)),
@@ -42,7 +43,7 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
         let start = Instant::now();
         let result = step(&server);
         let state = if result.is_ok() { "ok" } else { "FAILED" };
-        lines.push(format!("{state:7} {name:16} {:6.1} s", start.elapsed().as_secs_f64()));
+        lines.push(format!("{state:7} {name:17} {:6.1} s", start.elapsed().as_secs_f64()));
         if let Err(error) = result {
             sh::say(&lines.join("\n"));
             return Err(error.context(name.to_owned()));
@@ -155,6 +156,29 @@ pub(crate) fn check_openapi() -> Result<()> {
     let committed = fs::read_to_string(OPENAPI).context(OPENAPI)?;
     if committed != described()? {
         bail!("{OPENAPI} is not what the code says; run `cargo xtask openapi`");
+    }
+    Ok(())
+}
+
+/// The pages that are made of the code.
+const PAGES: [(&str, &str); 2] =
+    [("configuration", "docs/configuration.md"), ("errors", "docs/errors.md")];
+
+/// Writes them.
+pub(crate) fn write_reference() -> Result<()> {
+    for (page, path) in PAGES {
+        fs::write(path, sh::output(&mut fireflow_command(&["reference", page]))?).context(path)?;
+    }
+    Ok(())
+}
+
+/// Checks that the committed ones are the code's.
+pub(crate) fn check_reference() -> Result<()> {
+    for (page, path) in PAGES {
+        let committed = fs::read_to_string(path).context(path)?;
+        if committed != sh::output(&mut fireflow_command(&["reference", page]))? {
+            bail!("{path} is not what the code says; run `cargo xtask reference`");
+        }
     }
     Ok(())
 }

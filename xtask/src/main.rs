@@ -31,6 +31,7 @@ cargo xtask COMMAND
   browser                            Swagger UI in headless Chromium; pictures in target/browser
   walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
+  reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
   deny                               licences, bans and sources of the dependencies
   docs                               builds the documentation of the code
   demo                               fills the local database with an example, and asks it four questions
@@ -73,6 +74,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["demo"] => ci::fireflow(&["demo"]),
         ["openapi"] => ci::write_openapi(),
         ["openapi", "--check"] => ci::check_openapi(),
+        ["reference"] => ci::write_reference(),
+        ["reference", "--check"] => ci::check_reference(),
         ["deny"] => ci::deny(),
         ["docs"] => ci::docs(),
         ["jwt", rest @ ..] => ci::fireflow(&[&["jwt"], rest].concat()),

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! codes {
-    ($($variant:ident = $word:literal, $status:ident, $title:literal;)+) => {
+    ($($variant:ident = $word:literal, $status:ident, $title:literal, $advice:literal;)+) => {
         /// What went wrong, in one word: a closed list that clients branch on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
@@ -45,26 +45,47 @@ macro_rules! codes {
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title),+ }
             }
+
+            /// What a client does about it.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice),+ }
+            }
         }
     };
 }
 
 codes! {
-    MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read";
-    MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON";
-    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is needed";
-    Forbidden = "forbidden", FORBIDDEN, "The token's roles do not suffice";
-    NotFound = "not_found", NOT_FOUND, "There is no such resource";
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The resource has no such method";
-    NameTaken = "name_taken", CONFLICT, "The name is taken";
-    EqualRule = "equal_rule", CONFLICT, "An equal rule is there already";
-    RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first";
-    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large";
-    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken";
-    Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid";
-    Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow";
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now";
-    Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long";
+    MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
+        "Mend the request: its form or its encoding is wrong, not what it asks.";
+    MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON",
+        "`detail` tells line and column. Numbers must be finite, members must not repeat.";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is needed",
+        "Send `Authorization: Bearer …`; `WWW-Authenticate` tells why a token was refused.";
+    Forbidden = "forbidden", FORBIDDEN, "The token's roles do not suffice",
+        "`detail` names the role that is needed. Another token, or somebody else.";
+    NotFound = "not_found", NOT_FOUND, "There is no such resource",
+        "It is not there, was deleted, or belongs to a tenant that the token does not show.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The resource has no such method",
+        "`Allow` lists the methods of the path.";
+    NameTaken = "name_taken", CONFLICT, "The name is taken",
+        "`existing_id` is who has it. Use that one, or another name.";
+    EqualRule = "equal_rule", CONFLICT, "An equal rule is there already",
+        "`existing_id` is the rule that says the same. Where two are meant: `duplicates=keep`.";
+    RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first",
+        "Read it again, apply the change to what is there now, and send the new tag.";
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
+        "`detail` tells the limit and what to do instead: smaller pages, parts, lists with pages.";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken",
+        "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
+    Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
+        "`errors` lists everything that is wrong at once, each with its place and what would be right.";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow",
+        "Report it with the `instance`: the log tells the cause under that id.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
+        "Nothing was changed. Try again after `Retry-After` seconds.";
+    Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
+        "Ask for less, or try again after `Retry-After` seconds. Read before a write is repeated: it may just have lasted.";
 }
 
 /// One thing that is wrong with a request.

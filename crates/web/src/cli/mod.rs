@@ -4,6 +4,7 @@ mod demo;
 mod healthcheck;
 mod jwt;
 mod migrate;
+mod reference;
 mod secret;
 mod serve;
 
@@ -46,6 +47,12 @@ enum Command {
     Demo,
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
+    /// Print a page of the documentation that is made of the code (Markdown).
+    #[command(hide = true)]
+    Reference {
+        /// Which.
+        page: reference::Page,
+    },
     /// Ask a running service whether it is ready: exit status 0 or 1.
     Healthcheck,
 }
@@ -130,6 +137,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if matches!(command, Command::Openapi) {
         return print(&serve::description()?);
     }
+    if let Command::Reference { page } = command {
+        return print(&reference::page(page));
+    }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
         // Its requests are its own affair.
@@ -146,7 +156,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
         Command::Demo => runtime.block_on(demo::demo(&settings)),
         Command::Healthcheck => healthcheck::healthcheck(&settings),
-        Command::Openapi => Ok(()),
+        Command::Openapi | Command::Reference { .. } => Ok(()),
     }
 }
 
@@ -182,9 +192,12 @@ fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
     installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
 }
 
-/// Prints a line to standard output.
+/// Prints a line to standard output. A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn open(settings: &Settings) -> Result<Database, Failure> {

@@ -122,10 +122,10 @@ fn problem_of(error: poem::Error, path: &str, allow: &AllowTable) -> Problem {
         return Problem::new(Code::NotFound, detail);
     }
     if error.is::<MethodNotAllowedError>() {
-        let problem = Problem::new(Code::MethodNotAllowed, "the resource has no such method");
         return match allow(path) {
-            Some(methods) => problem.with_header(header::ALLOW, methods),
-            None => problem,
+            Some(methods) => Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+                .with_header(header::ALLOW, methods),
+            None => Problem::new(Code::MethodNotAllowed, "it takes other methods"),
         };
     }
     if let Some(read) = error.downcast_ref::<ReadBodyError>() {

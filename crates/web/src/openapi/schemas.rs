@@ -124,10 +124,13 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "name") if is_input => json!({"pattern": NAME}),
         ("string", "tenant" | "reference") if is_input => json!({"pattern": NAME_OR_EMPTY}),
         ("string", "description") if is_input => json!({"pattern": FREE_TEXT}),
-        ("string", "address") => json!({"pattern": ADDRESS_RANGE}),
-        ("string", "source_address" | "destination_address") => json!({"pattern": ADDRESS}),
+        ("string", "address") => json!({"pattern": ADDRESS_RANGE, "example": "10.0.0.0/8"}),
+        ("string", "source_address" | "destination_address") => {
+            json!({"pattern": ADDRESS, "example": "192.0.2.7"})
+        }
         ("string", "protocol") => {
-            json!({"pattern": protocol(!matches!(schema, "Packet" | "InspectedPacket"))})
+            let and_any = !matches!(schema, "Packet" | "InspectedPacket");
+            json!({"pattern": protocol(and_any), "example": "tcp"})
         }
         ("string", "created_at" | "updated_at" | "starts_at" | "expires_at" | "at") => {
             json!({"format": "date-time"})
@@ -136,7 +139,9 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
             "additionalProperties":
                 {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": LABEL},
         }),
-        ("array", "protocols") => json!({"items": {"type": "string", "pattern": protocol(false)}}),
+        ("array", "protocols") => json!({
+            "items": {"type": "string", "pattern": protocol(false), "example": "tcp"},
+        }),
         ("array", "rule_ids") => {
             json!({"items": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}})
         }
