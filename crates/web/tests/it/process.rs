@@ -282,12 +282,7 @@ fn a_token_is_printed_and_nothing_else() {
     let secret = std::fs::read(folder.join(".fireflow/jwt-secret")).unwrap();
     assert!(!text(&output.stderr).contains(&text(&secret)));
 
-    let outside = [
-        ("FIREFLOW_ENVIRONMENT", "production"),
-        ("FIREFLOW_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
-        ("FIREFLOW_JWT__ISSUER", "idp"),
-        ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
-    ];
+    let outside = OUTSIDE;
     let output = run(folder, &["jwt"], &outside);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--user"));
@@ -338,4 +333,33 @@ fn help_lists_every_setting() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["info"]["title"], "FireFlow");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "and leaves nothing behind");
+}
+
+/// What a service outside `local` needs.
+const OUTSIDE: [(&str, &str); 4] = [
+    ("FIREFLOW_ENVIRONMENT", "production"),
+    ("FIREFLOW_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("FIREFLOW_JWT__ISSUER", "idp"),
+    ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
+];
+
+#[test]
+fn the_demo_is_made_once_and_only_in_local() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let refused = run(folder, &["demo"], &OUTSIDE);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("`local`"));
+    let first = run(folder, &["demo"], &[]);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert_eq!(text(&first.stderr), "", "its requests are not logged");
+    let told = text(&first.stdout);
+    assert_eq!(told.matches("\ncurl -s -H ").count(), 4);
+    for answer in
+        ["\"name\":\"web\"", "\"name\":\"dns\"", "\"name\":\"no-ssh\",\"action\":\"REJECT\""]
+    {
+        assert!(told.contains(answer), "{told}");
+    }
+    let again = run(folder, &["demo"], &[]);
+    assert_eq!((again.status.code(), text(&again.stdout)), (Some(0), told));
 }
