@@ -2,8 +2,9 @@
 //! binary. A thin crate: it reads requests, asks the domain's use cases, and writes answers.
 //!
 //! To add an operation: a view and a body in `dto/`, a method in `api/` (its first argument is the
-//! role it needs), its query parameters in `params`, its links in `openapi`, what its members can hold in `openapi::schemas`; the tests
-//! in `tests/it/coverage.rs` then demand that it refuses whom it must.
+//! role it needs), its query parameters in `params`, its links in `openapi`, what its members can
+//! hold in `openapi::schemas`; the tests in `tests/it/coverage.rs` then demand that it refuses whom
+//! it must.
 
 pub mod api;
 pub mod app;
