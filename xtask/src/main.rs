@@ -39,6 +39,9 @@ cargo xtask COMMAND
                                      prints a token for the local service, and nothing else
   db reset                           empties the database, where it was made in `local`
   help                               this
+
+PostgreSQL is started for a check and ended with it. FIREFLOW_TEST_POSTGRES_URL names one of yours
+instead: what its database holds of FireFlow is lost.
 ";
 
 fn main() -> ExitCode {
