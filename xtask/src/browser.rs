@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::service::{Service, fireflow};
+use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 const PACKAGES: [&str; 1] = ["playwright==1.65.2"];
@@ -14,17 +14,11 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 pub(crate) fn browser(may_install: bool) -> Result<()> {
     let chromium = chromium(may_install)?;
     let programs = python::programs("browser", &PACKAGES, may_install)?;
-    sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
-    let root = std::env::current_dir()?;
-    let folder = root.join("target/browser");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    std::fs::create_dir_all(&folder)?;
+    let folder = service::build_for("browser")?;
     let service = Service::start(&folder, "sqlite://api.db")?;
     let token = sh::output(fireflow(&folder).arg("jwt"))?;
     let mut command = Command::new(programs.join("python3"));
-    command.arg(root.join("xtask/browser/browse.py")).arg(&service.address).arg(chromium);
+    command.arg("xtask/browser/browse.py").arg(&service.address).arg(chromium);
     sh::run(command.arg(&folder).env("FIREFLOW_TOKEN", token.trim()))
 }
 

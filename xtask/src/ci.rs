@@ -16,7 +16,6 @@ use crate::{sh, tidy};
 
 /// Pinned, from the crate registry.
 const CARGO_DENY_VERSION: &str = "0.20.2";
-const OPENAPI: &str = "docs/openapi.json";
 
 /// Every check and the whole test suite. Stops at the first that fails; prints a line per step.
 pub(crate) fn ci(may_install: bool) -> Result<()> {
@@ -28,8 +27,8 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
-        ("openapi --check", &|_| check_openapi()),
-        ("reference --check", &|_| check_reference()),
+        ("openapi --check", &|_| check_generated("openapi")),
+        ("reference --check", &|_| check_generated("reference")),
         ("schemathesis", &|server| schemathesis(server, may_install)),
         ("client", &|server| client(server, may_install)),
         ("browser", &|_| browser(may_install)),
@@ -142,42 +141,27 @@ fn fireflow_command(arguments: &[&str]) -> Command {
     command
 }
 
-fn described() -> Result<String> {
-    sh::output(&mut fireflow_command(&["openapi"]))
-}
+/// Files that are made of the code: the command of xtask, what `fireflow` is told, the file.
+const GENERATED: [(&str, &[&str], &str); 3] = [
+    ("openapi", &["openapi"], "docs/openapi.json"),
+    ("reference", &["reference", "configuration"], "docs/configuration.md"),
+    ("reference", &["reference", "errors"], "docs/errors.md"),
+];
 
-/// Writes the description of the API.
-pub(crate) fn write_openapi() -> Result<()> {
-    fs::write(OPENAPI, described()?).context(OPENAPI)
-}
-
-/// Checks that the committed description is the code's.
-pub(crate) fn check_openapi() -> Result<()> {
-    let committed = fs::read_to_string(OPENAPI).context(OPENAPI)?;
-    if committed != described()? {
-        bail!("{OPENAPI} is not what the code says; run `cargo xtask openapi`");
-    }
-    Ok(())
-}
-
-/// The pages that are made of the code.
-const PAGES: [(&str, &str); 2] =
-    [("configuration", "docs/configuration.md"), ("errors", "docs/errors.md")];
-
-/// Writes them.
-pub(crate) fn write_reference() -> Result<()> {
-    for (page, path) in PAGES {
-        fs::write(path, sh::output(&mut fireflow_command(&["reference", page]))?).context(path)?;
+/// Writes those of a command.
+pub(crate) fn write_generated(command: &str) -> Result<()> {
+    for (_, arguments, path) in GENERATED.iter().filter(|(of, ..)| *of == command) {
+        fs::write(path, sh::output(&mut fireflow_command(arguments))?).context(*path)?;
     }
     Ok(())
 }
 
 /// Checks that the committed ones are the code's.
-pub(crate) fn check_reference() -> Result<()> {
-    for (page, path) in PAGES {
-        let committed = fs::read_to_string(path).context(path)?;
-        if committed != sh::output(&mut fireflow_command(&["reference", page]))? {
-            bail!("{path} is not what the code says; run `cargo xtask reference`");
+pub(crate) fn check_generated(command: &str) -> Result<()> {
+    for (_, arguments, path) in GENERATED.iter().filter(|(of, ..)| *of == command) {
+        let committed = fs::read_to_string(path).context(*path)?;
+        if committed != sh::output(&mut fireflow_command(arguments))? {
+            bail!("{path} is not what the code says; run `cargo xtask {command}`");
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::postgres::Server;
-use crate::service::{Service, fireflow};
+use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 const PACKAGES: [&str; 3] = ["openapi-python-client==0.29.1", "ruff==0.17.6", "mypy==2.4.1"];
@@ -14,13 +14,8 @@ const PACKAGES: [&str; 3] = ["openapi-python-client==0.29.1", "ruff==0.17.6", "m
 /// Generates, checks and runs it.
 pub(crate) fn client(server: &Server, may_install: bool) -> Result<()> {
     let programs = python::programs("client", &PACKAGES, may_install)?;
-    sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
+    let folder = service::build_for("client")?;
     let root = std::env::current_dir()?;
-    let folder = root.join("target/client");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    std::fs::create_dir_all(&folder)?;
     // The generator looks for its formatter there.
     let path = std::env::join_paths(
         [programs.clone()]

@@ -75,10 +75,8 @@ fn run(arguments: &[&str]) -> Result<()> {
             ci::with_postgres(false, |server| walkthrough::walkthrough(server, false))
         }
         ["demo"] => ci::fireflow(&["demo"]),
-        ["openapi"] => ci::write_openapi(),
-        ["openapi", "--check"] => ci::check_openapi(),
-        ["reference"] => ci::write_reference(),
-        ["reference", "--check"] => ci::check_reference(),
+        [command @ ("openapi" | "reference")] => ci::write_generated(command),
+        [command @ ("openapi" | "reference"), "--check"] => ci::check_generated(command),
         ["deny"] => ci::deny(),
         ["docs"] => ci::docs(),
         ["jwt", rest @ ..] => ci::fireflow(&[&["jwt"], rest].concat()),

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::postgres::Server;
-use crate::service::{Service, fireflow};
+use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 const PACKAGES: [&str; 1] = ["schemathesis==4.32.5"];
@@ -14,11 +14,7 @@ const CASES_PER_OPERATION: &str = "40";
 /// Runs it on both databases.
 pub(crate) fn schemathesis(server: &Server, may_install: bool) -> Result<()> {
     let tool = python::programs("schemathesis", &PACKAGES, may_install)?.join("schemathesis");
-    sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
-    let folder = std::env::current_dir()?.join("target/schemathesis");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
+    let folder = service::build_for("schemathesis")?;
     let checks = std::env::current_dir()?.join("xtask/schemathesis/checks.py");
     for (name, url) in [("sqlite", "sqlite://api.db"), ("postgres", server.url())] {
         sh::say(&format!("schemathesis on {name}"));

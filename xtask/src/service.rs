@@ -1,22 +1,24 @@
 //! The service, started for a check.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use crate::sh;
 
+/// Builds the service, and makes an empty folder below `target/` for a check of it.
+pub(crate) fn build_for(check: &str) -> Result<PathBuf> {
+    sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
+    sh::empty_folder(check)
+}
+
 /// The binary in a folder of its own, with nothing of this environment's settings.
 pub(crate) fn fireflow(folder: &Path) -> Command {
     let binary = std::env::current_dir().unwrap_or_default().join("target/debug/fireflow");
     let mut command = Command::new(binary);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FIREFLOW_") {
-            command.env_remove(name);
-        }
-    }
+    sh::without_settings(&mut command);
     command.current_dir(folder).env("FIREFLOW_LOG", "warn").env("FIREFLOW_LISTEN", "127.0.0.1:0");
     command
 }

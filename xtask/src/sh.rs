@@ -1,7 +1,7 @@
 //! Running programs, and saying what happens.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -40,6 +40,25 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{} failed: {}", name(command), output.status);
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// An empty folder below `target/`, by its whole path.
+pub(crate) fn empty_folder(name: &str) -> Result<PathBuf> {
+    let folder = std::env::current_dir()?.join("target").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Takes this environment's settings of the service from a command.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FIREFLOW_") {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Runs cargo.

@@ -27,10 +27,7 @@ pub(crate) fn walkthrough(server: &Server, may_install: bool) -> Result<()> {
     for document in DOCUMENTS {
         text.push_str(&fs::read_to_string(document).with_context(|| document.to_owned())?);
     }
-    let folder = std::env::current_dir()?.join("target/walkthrough");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    let folder = sh::empty_folder("walkthrough")?;
     for (name, url) in [("sqlite", None), ("postgres", Some(server.url()))] {
         sh::say(&format!("{} on {name}", DOCUMENTS.join(" and ")));
         let folder = folder.join(name);
@@ -52,11 +49,7 @@ fn walk(text: &str, folder: &Path, database_url: &str) -> Result<()> {
     fs::write(&script_file, script)?;
     let log = fs::File::create(folder.join("errors.txt"))?;
     let mut command = Command::new("sh");
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FIREFLOW_") {
-            command.env_remove(name);
-        }
-    }
+    sh::without_settings(&mut command);
     let output = command
         .arg(&script_file)
         .env("FIREFLOW_DATABASE_URL", database_url)

@@ -156,11 +156,8 @@ impl RuleList {
                 Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
             }
             None => {
-                let mut position = before_first;
-                let view = RulePage::new(page, |rule| {
-                    position = position.map(|position| position.saturating_add(1));
-                    RuleView { position, ..RuleView::at(rule, ctx.caller.now) }
-                });
+                let view =
+                    RulePage::new(page, RuleView::numbering(ctx.caller.now, before_first));
                 Reply::selected(&view, self.fields.as_ref())?
             }
         };

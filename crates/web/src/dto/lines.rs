@@ -67,16 +67,13 @@ impl RuleLines {
     /// # Errors
     /// Where one cannot be written: a defect.
     pub fn write(&mut self, rules: &[Rule]) -> Result<Vec<u8>, BoxError> {
-        let mut position = self.position;
-        let views = rules.iter().map(|rule| {
-            position = position.map(|position| position.saturating_add(1));
-            RuleView { position, ..RuleView::at(rule, self.now) }
-        });
+        let mut view = RuleView::numbering(self.now, self.position);
+        let views = rules.iter().map(&mut view);
         let text = match self.format {
             LineFormat::Ndjson => ndjson(views, self.fields.as_ref())?,
             LineFormat::Csv => csv(views, self.fields.as_ref(), self.is_header_due)?,
         };
-        self.position = position;
+        self.position = self.position.map(|before| before.saturating_add(rules.len() as u64));
         self.is_header_due = false;
         Ok(text)
     }

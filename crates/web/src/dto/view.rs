@@ -439,6 +439,16 @@ impl RuleView {
         "updated_by",
     ];
 
+    /// Shows rules at an instant, one after the other; in order of evaluation each has its
+    /// position, where it is known how many rules come before the first.
+    pub fn numbering(now: Instant, before_first: Option<u64>) -> impl FnMut(&Rule) -> Self {
+        let mut position = before_first;
+        move |rule| {
+            position = position.map(|before| before.saturating_add(1));
+            Self { position, ..Self::at(rule, now) }
+        }
+    }
+
     /// A rule as it shows at an instant, which decides `state` and `warnings`.
     #[must_use]
     pub fn at(rule: &Rule, now: Instant) -> Self {
