@@ -324,6 +324,8 @@ pub enum Mode {
     Autocommit,
     /// Several reads that see one state.
     Snapshot,
+    /// The same, of a state that may be a little old: a read replica's, where there is one.
+    ReplicaSnapshot,
     /// Reads and writes; on SQLite one at a time.
     Write,
 }

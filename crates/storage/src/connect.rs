@@ -4,11 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+
+use crate::replica::Replica;
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,8 @@ impl fmt::Debug for DatabaseUrl {
 pub struct DatabaseOptions {
     /// Where.
     pub url: DatabaseUrl,
+    /// A read replica of it, for lists; only with PostgreSQL.
+    pub read_url: Option<DatabaseUrl>,
     /// The most connections: on SQLite of readers, beside the one writer.
     pub max_connections: u32,
     /// How long a request waits for a connection: on SQLite also for its turn to write.
@@ -129,11 +134,15 @@ pub enum OpenError {
 /// How long SQLite waits for another process: backups, the `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connections to write and to read with; on PostgreSQL the same pool.
+/// How long a connection to the read replica is waited for: the primary can answer instead.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The connections to write and to read with; on PostgreSQL the same pool, and perhaps a replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     pub(crate) write: DatabaseConnection,
     pub(crate) read: DatabaseConnection,
+    pub(crate) replica: Option<Arc<Replica>>,
 }
 
 /// Opens the pools.
@@ -143,11 +152,15 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
             // The writer first: it makes the file and its journal.
             let write = pool(options, 1, true).await?;
             let read = pool(options, options.max_connections.max(1), false).await?;
-            Ok(Connections { write, read })
+            Ok(Connections { write, read, replica: None })
         }
         DatabaseKind::Postgres => {
             let pool = pool(options, options.max_connections.max(1), true).await?;
-            Ok(Connections { write: pool.clone(), read: pool })
+            let replica = match &options.read_url {
+                Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
+                None => None,
+            };
+            Ok(Connections { write: pool.clone(), read: pool, replica })
         }
     }
 }
@@ -155,6 +168,11 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
 /// A pool of one connection that lives until it is closed: a session lock on it stays.
 pub(crate) async fn session(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
     pool(options, 1, true).await
+}
+
+/// One connection to what is there already.
+pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
+    pool(options, 1, false).await
 }
 
 async fn pool(
@@ -167,13 +185,36 @@ async fn pool(
         .max_connections(connections)
         .min_connections(if connections == 1 { 1 } else { 0 })
         .acquire_timeout(options.acquire_timeout)
-        .connect_timeout(options.acquire_timeout)
-        .sqlx_logging(false)
-        .record_stmt_in_spans(false);
+        .connect_timeout(options.acquire_timeout);
     if connections == 1 {
         connect.idle_timeout(None).max_lifetime(None);
     }
-    match options.url.kind {
+    open(connect, &options.url, creates).await
+}
+
+/// Lazy: a replica that is away keeps no service from starting.
+async fn replica_pool(
+    options: &DatabaseOptions,
+    url: &DatabaseUrl,
+) -> Result<DatabaseConnection, OpenError> {
+    let timeout = options.acquire_timeout.min(REPLICA_TIMEOUT);
+    let mut connect = ConnectOptions::new(url.url.clone());
+    connect
+        .max_connections(options.max_connections.max(1))
+        .min_connections(0)
+        .acquire_timeout(timeout)
+        .connect_timeout(timeout)
+        .connect_lazy(true);
+    open(connect, url, false).await
+}
+
+async fn open(
+    mut connect: ConnectOptions,
+    url: &DatabaseUrl,
+    creates: bool,
+) -> Result<DatabaseConnection, OpenError> {
+    connect.sqlx_logging(false).record_stmt_in_spans(false);
+    match url.kind {
         DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
                 .create_if_missing(creates)
@@ -192,7 +233,7 @@ async fn pool(
     };
     Database::connect(connect)
         .await
-        .map_err(|source| OpenError::Connect { place: place(&options.url), source })
+        .map_err(|source| OpenError::Connect { place: place(url), source })
 }
 
 /// Where the database is, for a message: never with a password.

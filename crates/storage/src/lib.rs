@@ -4,6 +4,7 @@
 //! `live` door (`entity/`), translate rows in `mapping/`, implement the trait on the unit of work
 //! in `repository/`, and write contract tests, which run on both databases.
 
+mod backup;
 mod connect;
 mod entity;
 mod error;
@@ -11,6 +12,7 @@ mod index;
 mod lock;
 mod mapping;
 mod query;
+mod replica;
 mod repository;
 mod schema;
 mod store;
@@ -18,6 +20,7 @@ mod store;
 pub mod testing;
 mod unit_of_work;
 
+pub use backup::{BackupError, Contents, backup, restore};
 pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
 pub use schema::{MigrateError, MigrationState};
 pub use store::Database;

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use fireflow_migration::Migrator;
 use sea_orm::{
-    AccessMode, DatabaseConnection, DbErr, IsolationLevel, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
 use crate::lock::DatabaseLock;
+use crate::replica::read_only;
 use crate::unit_of_work::{Handle, SeaUnitOfWork};
 
 /// An open database. Cheap to clone: all clones share the connections and the lock.
@@ -53,9 +53,13 @@ impl Database {
     /// # Errors
     /// Where the driver does.
     pub async fn close(self) -> StoreResult<()> {
-        let Connections { write, read } = self.connections;
+        let Connections { write, read, replica } = self.connections;
+        let replica = match replica {
+            Some(replica) => replica.close().await,
+            None => Ok(()),
+        };
         let (read, write) = (read.close().await, write.close().await);
-        read.and(write).map_err(store_error)
+        replica.and(read).and(write).map_err(store_error)
     }
 
     pub(crate) const fn options(&self) -> &DatabaseOptions {
@@ -83,19 +87,21 @@ impl Database {
 #[async_trait]
 impl Storage for Database {
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
-        let Connections { write, read } = &self.connections;
+        let Connections { write, read, replica } = &self.connections;
+        if let (Mode::ReplicaSnapshot, Some(replica)) = (mode, replica)
+            && let Some(transaction) = replica.snapshot().await
+        {
+            return Ok(Box::new(SeaUnitOfWork { handle: Handle::Transaction(transaction) }));
+        }
         let plain = TransactionOptions::default();
         let handle = match (mode, self.kind()) {
             (Mode::Autocommit, _) => Ok(Handle::Pool(read.clone())),
             // SQLite: the first read takes the snapshot.
-            (Mode::Snapshot, DatabaseKind::Sqlite) => self.transaction(read, plain).await,
-            (Mode::Snapshot, DatabaseKind::Postgres) => {
-                let options = TransactionOptions {
-                    isolation_level: Some(IsolationLevel::RepeatableRead),
-                    access_mode: Some(AccessMode::ReadOnly),
-                    ..plain
-                };
-                self.transaction(read, options).await
+            (Mode::Snapshot | Mode::ReplicaSnapshot, DatabaseKind::Sqlite) => {
+                self.transaction(read, plain).await
+            }
+            (Mode::Snapshot | Mode::ReplicaSnapshot, DatabaseKind::Postgres) => {
+                self.transaction(read, read_only()).await
             }
             (Mode::Write, DatabaseKind::Sqlite) => {
                 // Immediate: a transaction that begins to write late is refused without a wait.

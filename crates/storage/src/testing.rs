@@ -57,6 +57,16 @@ impl TestDatabase {
         Self { database, url, statements: Arc::default(), _folder: folder }
     }
 
+    /// Opens it anew, with a read replica at a URL.
+    ///
+    /// # Panics
+    /// Where it cannot be opened.
+    pub async fn read_from(&mut self, replica_url: &str) {
+        let read_url = Some(DatabaseUrl::parse(replica_url).expect("a database URL"));
+        let options = DatabaseOptions { read_url, ..options(&self.url) };
+        self.database = Database::open(options).await.expect("the test database opens");
+    }
+
     /// How many statements have run so far, without BEGIN and COMMIT.
     #[must_use]
     pub fn statements(&self) -> u64 {
@@ -170,6 +180,7 @@ fn count(connection: &mut DatabaseConnection, statements: Arc<AtomicU64>) {
 pub fn options(url: &str) -> DatabaseOptions {
     DatabaseOptions {
         url: DatabaseUrl::parse(url).expect("a database URL"),
+        read_url: None,
         max_connections: 4,
         acquire_timeout: Duration::from_secs(60),
     }

@@ -95,6 +95,17 @@ impl Context {
         self.read_in(Mode::Snapshot, ask).await
     }
 
+    /// Reads a list: of a read replica where there is one, so perhaps a state that is a little old.
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn read_list<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.read_in(Mode::ReplicaSnapshot, ask).await
+    }
+
     /// Reads in a mode that the request decides.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::Revision;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
+use fireflow_domain::store::Mode;
 use fireflow_domain::usecase::Expected;
 use poem::http::{HeaderMap, header};
 use poem::{FromRequest, Request, RequestBody};
@@ -99,6 +100,15 @@ impl Conditions {
             Some(Tags::Listed(tags)) => {
                 Expected::OneOf(tags.iter().filter_map(|tag| revision(tag)).collect())
             }
+        }
+    }
+
+    /// How a list is read: who compares it with a state wants the newest, never a replica's.
+    #[must_use]
+    pub const fn list_mode(&self) -> Mode {
+        match self {
+            Self { if_match: None, if_none_match: None } => Mode::ReplicaSnapshot,
+            Self { .. } => Mode::Snapshot,
         }
     }
 

@@ -68,12 +68,12 @@ impl Begun {
     ///
     /// # Errors
     /// 503 where too many run.
-    pub(crate) async fn new(context: &Context) -> Result<Self, Problem> {
+    pub(crate) async fn new(context: &Context, mode: Mode) -> Result<Self, Problem> {
         let Ok(permit) = Arc::clone(&context.app.exports).try_acquire_owned() else {
             let detail = "too many lists are being exported; try again, or read pages";
             return Err(Problem::unavailable(Code::Unavailable, detail, 5));
         };
-        let uow = context.app.storage.begin(Mode::Snapshot).await.map_err(Error::from)?;
+        let uow = context.app.storage.begin(mode).await.map_err(Error::from)?;
         Ok(Self { context: context.clone(), uow, permit })
     }
 

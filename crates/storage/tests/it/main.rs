@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod backup;
 mod concurrency;
 mod contract;
 mod schema;

@@ -58,7 +58,7 @@ impl Firewalls {
         let filter = FirewallFilter { name: query.parse("name", Name::parse) };
         query.finish()?;
         let (page, items) = ctx
-            .read_snapshot(|uow, caller| {
+            .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = firewall::page(uow, caller, &filter, &order, request).await?;
                     let items = views(uow, &page.items, expand, caller.now).await?;

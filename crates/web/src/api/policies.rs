@@ -71,7 +71,7 @@ impl Policies {
         let filter = filter(&mut query);
         query.finish()?;
         let (page, items) = ctx
-            .read_snapshot(|uow, caller| {
+            .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page =
                         policy::page(uow, caller, firewall, &filter, &order, request).await?;
@@ -106,7 +106,7 @@ impl Policies {
         }
         query.finish()?;
         let (page, items) = ctx
-            .read_snapshot(|uow, caller| {
+            .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = policy::page_of_all(uow, caller, &filter, &order, request).await?;
                     let items = views(uow, &page.items, expands, caller.now).await?;

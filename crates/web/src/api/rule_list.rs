@@ -5,7 +5,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::rule::Rule;
-use fireflow_domain::store::{RuleField, RuleFilter};
+use fireflow_domain::store::{Mode, RuleField, RuleFilter};
 use fireflow_domain::text::Name;
 use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::rule;
@@ -95,7 +95,7 @@ impl RuleList {
         if let Some(format) = self.format
             && self.is_whole
         {
-            let mut begun = Begun::new(ctx).await?;
+            let mut begun = Begun::new(ctx, conditions.list_mode()).await?;
             let (policy, export) =
                 Export::of_policy(&mut *begun.uow, &ctx.caller, parent, self.filter).await?;
             let tag = EntityTag::of_policy(&policy).of_format(format);
@@ -108,7 +108,7 @@ impl RuleList {
         }
         let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
         let (policy, page) = ctx
-            .read_snapshot(|uow, caller| {
+            .read_in(conditions.list_mode(), |uow, caller| {
                 Box::pin(
                     async move { rule::page(uow, caller, parent, &filter, &order, request).await },
                 )
@@ -129,12 +129,12 @@ impl RuleList {
         {
             let export = Export::of_all(&ctx.caller, self.filter)?;
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
-            let body = Begun::new(ctx).await?.send(export, lines).await?;
+            let body = Begun::new(ctx, Mode::ReplicaSnapshot).await?.send(export, lines).await?;
             return Ok(Reply::lines(format, body));
         }
         let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
         let page = ctx
-            .read_snapshot(|uow, caller| {
+            .read_list(|uow, caller| {
                 Box::pin(
                     async move { rule::page_of_all(uow, caller, &filter, &order, request).await },
                 )
@@ -156,8 +156,7 @@ impl RuleList {
                 Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
             }
             None => {
-                let view =
-                    RulePage::new(page, RuleView::numbering(ctx.caller.now, before_first));
+                let view = RulePage::new(page, RuleView::numbering(ctx.caller.now, before_first));
                 Reply::selected(&view, self.fields.as_ref())?
             }
         };

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod backup;
 mod demo;
 mod healthcheck;
 mod jwt;
@@ -54,7 +55,24 @@ enum Command {
         page: reference::Page,
     },
     /// Ask a running service whether it is ready: exit status 0 or 1.
-    Healthcheck,
+    Healthcheck {
+        /// Where it is, such as `http://fireflow:8080`; without it, at FIREFLOW_LISTEN.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Copy the SQLite database into a new file, while it is served.
+    Backup {
+        /// The new file.
+        file: PathBuf,
+    },
+    /// Make a backup the SQLite database, while it is not served.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Put a database that is there aside, as FILE.replaced.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -140,6 +158,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if let Command::Reference { page } = command {
         return print(&reference::page(page));
     }
+    if let Command::Healthcheck { url: Some(url) } = &command {
+        return healthcheck::at(url);
+    }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
         // Its requests are its own affair.
@@ -155,7 +176,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Migrate { step } => runtime.block_on(migrate::migrate(&settings, step)),
         Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
         Command::Demo => runtime.block_on(demo::demo(&settings)),
-        Command::Healthcheck => healthcheck::healthcheck(&settings),
+        Command::Healthcheck { .. } => healthcheck::healthcheck(&settings),
+        Command::Backup { file } => runtime.block_on(backup::backup(&settings, &file)),
+        Command::Restore { file, replace } => {
+            runtime.block_on(backup::restore(&settings, &file, replace))
+        }
         Command::Openapi | Command::Reference { .. } => Ok(()),
     }
 }
@@ -200,13 +225,17 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-async fn open(settings: &Settings) -> Result<Database, Failure> {
-    let options = DatabaseOptions {
+fn database_options(settings: &Settings) -> DatabaseOptions {
+    DatabaseOptions {
         url: settings.database_url.clone(),
+        read_url: settings.read_url.clone(),
         max_connections: settings.max_connections,
         acquire_timeout: settings.request_timeout,
-    };
-    Database::open(options).await.map_err(|error| match error {
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Database, Failure> {
+    Database::open(database_options(settings)).await.map_err(|error| match error {
         OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. } => {
             Failure::usage(error)
         }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fireflow_storage::DatabaseUrl;
+use fireflow_storage::{DatabaseKind, DatabaseUrl};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, Secret, SettingError, Settings, parse_duration};
@@ -227,6 +227,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         let name = database.map_or("FIREFLOW_DATABASE_URL", |value| value.name.as_str());
         error(name, fault.to_string())
     })?;
+    let read_url = read_url(values, &database_url)?;
     let truth = |text: &str| match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -247,6 +248,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         environment,
         listen,
         database_url,
+        read_url,
         max_connections: values
             .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
         migrate_on_start: values.read("migrate_on_start", || is_local, truth)?,
@@ -282,6 +284,18 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             },
         )?,
     })
+}
+
+/// A replica is one of PostgreSQL's.
+fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl>, SettingError> {
+    let Some(value) = values.get("database.read_url") else { return Ok(None) };
+    let url = DatabaseUrl::parse(value.text.trim())
+        .map_err(|fault| error(&value.name, fault.to_string()))?;
+    if [primary.kind(), url.kind()] != [DatabaseKind::Postgres; 2] {
+        let why = "takes a `postgres://` URL, and goes with FIREFLOW_DATABASE_URL of PostgreSQL";
+        return Err(error(&value.name, why));
+    }
+    Ok(Some(url))
 }
 
 fn base_path(text: &str) -> Result<String, String> {
@@ -381,6 +395,7 @@ mod tests {
             ("FIREFLOW_LISTEN", "8080"),
             ("FIREFLOW_DATABASE_URL", "mysql://x"),
             ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "0"),
+            ("FIREFLOW_DATABASE__READ_URL", "postgres://replica/fireflow"),
             ("FIREFLOW_MIGRATE_ON_START", "yes"),
             ("FIREFLOW_JWT__MAX_LIFETIME", "1"),
             ("FIREFLOW_HTTP__BASE_PATH", "fireflow"),
@@ -419,8 +434,12 @@ mod tests {
         let name = path.to_str().unwrap();
         let url = "postgres://me:hunter2@db/fireflow";
         let pairs = [("FIREFLOW_JWT_SECRET_FILE", name), ("FIREFLOW_DATABASE_URL", url)];
+        let mut pairs = pairs.to_vec();
+        let read_url = "postgres://me:hunter2@replica/fireflow";
+        pairs.push(("FIREFLOW_DATABASE__READ_URL", read_url));
         let settings = load(&sources(&pairs, None)).unwrap().settings;
         assert_eq!(settings.jwt_secrets.len(), 2);
+        assert!(settings.read_url.is_some());
         let shown = format!("{settings:?}");
         assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
     }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the database is.
     pub database_url: DatabaseUrl,
+    /// Where lists are read, if not there.
+    pub read_url: Option<DatabaseUrl>,
     /// The most connections to it.
     pub max_connections: u32,
     /// Whether to migrate at start.

@@ -48,6 +48,15 @@ pub const SETTINGS: &[Setting] = &[
         about: "`sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`",
         is_secret: true,
     },
+    Setting {
+        key: "database.read_url",
+        variable: "FIREFLOW_DATABASE__READ_URL",
+        aliases: &[],
+        default: "",
+        about: "a read replica of the PostgreSQL database: lists are read there, perhaps a little \
+                old; where it is away they read the primary",
+        is_secret: true,
+    },
     plain(
         "database.max_connections",
         "FIREFLOW_DATABASE__MAX_CONNECTIONS",

@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod backup;
 mod bad_input;
 mod batch;
 mod conditions;
@@ -17,6 +18,8 @@ mod faults;
 mod lists;
 mod order;
 mod process;
+mod replica;
 mod resources;
 mod rule_set;
+mod service;
 mod support;

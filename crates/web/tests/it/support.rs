@@ -98,7 +98,7 @@ impl Api {
         Self::with_limit(TestDatabase::new(DatabaseKind::Sqlite).await, 0)
     }
 
-    fn on(db: TestDatabase) -> Self {
+    pub(crate) fn on(db: TestDatabase) -> Self {
         Self::with_limit(db, 1_000)
     }
 

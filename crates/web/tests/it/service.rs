@@ -1,0 +1,141 @@
+//! The binary as a process of its own, over TCP, for tests of what only that shows.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use fireflow_storage::DatabaseKind;
+use fireflow_storage::testing::TestDatabase;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fireflow"));
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
+            command.env_remove(name);
+        }
+    }
+    command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    binary(folder).args(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A running service; killed when it is dropped.
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) token: String,
+}
+
+impl Service {
+    pub(crate) fn start(folder: &Path, database_url: &str) -> Self {
+        let mut child = binary(folder)
+            .env("FIREFLOW_DATABASE_URL", database_url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().unwrap_or_else(|| panic!("the service did not start")).unwrap();
+        let address = line.rsplit("http://").next().unwrap().to_owned();
+        let token = text(&run(folder, &["jwt"], &[]).stdout).trim().to_owned();
+        Self { child, address, token }
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection {
+            stream: BufReader::new(TcpStream::connect(&self.address).unwrap()),
+            token: self.token.clone(),
+        }
+    }
+
+    /// Ends it as nothing can prepare for.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _killed = self.child.kill().is_ok();
+        let _ended = self.child.wait().is_ok();
+    }
+}
+
+/// One connection that is kept open.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+    token: String,
+}
+
+impl Connection {
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, Value)> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let end = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(end)?;
+        let mut length = 0;
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(end());
+            }
+            let header = line.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+}
+
+/// Where a process finds the test's database.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    pub(crate) url: String,
+    // Keeps the schema's name reserved for as long as the test runs.
+    _postgres: Option<TestDatabase>,
+}
+
+impl Place {
+    pub(crate) async fn new(kind: DatabaseKind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        match kind {
+            DatabaseKind::Sqlite => {
+                Self { folder, url: "sqlite://fireflow.db".to_owned(), _postgres: None }
+            }
+            DatabaseKind::Postgres => {
+                let database = TestDatabase::empty(kind).await;
+                Self { folder, url: database.url.clone(), _postgres: Some(database) }
+            }
+        }
+    }
+}

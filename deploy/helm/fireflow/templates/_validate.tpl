@@ -1,0 +1,167 @@
+{{/*
+Combinations that values.schema.json cannot refuse, each with one sentence that says what to set. They
+stop the rendering, so that nothing half right reaches a cluster. No sentence repeats a secret.
+*/}}
+
+{{- define "fireflow.validate" -}}
+{{- include "fireflow.validateTokens" . -}}
+{{- include "fireflow.validateDatabase" . -}}
+{{- include "fireflow.validateScale" . -}}
+{{- include "fireflow.validateNetwork" . -}}
+{{- include "fireflow.validateSettings" . -}}
+{{- end -}}
+
+{{- define "fireflow.validateTokens" -}}
+{{- $jwt := .Values.jwt -}}
+{{- if and $jwt.secret $jwt.existingSecret -}}
+{{- fail "jwt.secret and jwt.existingSecret are both given: set one of them" -}}
+{{- end -}}
+{{- if ne .Values.environment "local" -}}
+{{- if not (or $jwt.secret $jwt.existingSecret) -}}
+{{- fail "there is no JWT secret: set jwt.existingSecret to the name of a Secret that holds one, or jwt.secret" -}}
+{{- end -}}
+{{- if not $jwt.issuer -}}
+{{- fail "jwt.issuer must be set outside `local`: it is what `iss` of a token must be" -}}
+{{- end -}}
+{{- if not $jwt.audience -}}
+{{- fail "jwt.audience must be set outside `local`: it is what `aud` of a token must name" -}}
+{{- end -}}
+{{- if $jwt.secret -}}
+{{- $found := false -}}
+{{- range splitList "\n" $jwt.secret -}}
+{{- $line := trim . -}}
+{{- if $line -}}
+{{- $found = true -}}
+{{- if lt (len $line) 32 -}}
+{{- fail "jwt.secret is too short: outside `local` every line takes 32 bytes or more" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $found -}}
+{{- fail "jwt.secret is too short: it holds nothing but spaces" -}}
+{{- end -}}
+{{- end -}}
+{{- else if and (include "fireflow.isPlural" .) (not (or $jwt.secret $jwt.existingSecret)) -}}
+{{- fail "several pods would each make a JWT secret of their own: set jwt.existingSecret or jwt.secret" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fireflow.validateDatabase" -}}
+{{- $db := .Values.database -}}
+{{- $ext := $db.external -}}
+{{- if eq $db.mode "sqlite" -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- fail "SQLite serves one process: set autoscaling.enabled to false, or database.mode to `external` or `cloudnativepg`" -}}
+{{- end -}}
+{{- if gt (int .Values.replicaCount) 1 -}}
+{{- fail "SQLite serves one process: set replicaCount to 1, or database.mode to `external` or `cloudnativepg`" -}}
+{{- end -}}
+{{- if and (not .Values.persistence.enabled) (ne .Values.environment "local") -}}
+{{- fail "the SQLite database would be lost with its pod: set persistence.enabled to true" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (ne $db.mode "external") (or $ext.readUrl $ext.readUrlKey) -}}
+{{- fail (printf "a read replica of one's own goes with database.mode `external`, not `%s`: remove database.external.readUrl and readUrlKey" $db.mode) -}}
+{{- end -}}
+{{- if and (ne $db.mode "external") (or $ext.url $ext.existingSecret) -}}
+{{- fail (printf "database.external.url or existingSecret is given, but database.mode is `%s`: set it to `external`, or remove them" $db.mode) -}}
+{{- end -}}
+{{- if eq $db.mode "external" -}}
+{{- if and $ext.url $ext.existingSecret -}}
+{{- fail "database.external.url and database.external.existingSecret are both given: set one of them" -}}
+{{- end -}}
+{{- if not (or $ext.url $ext.existingSecret) -}}
+{{- fail "there is no database: set database.external.existingSecret to the name of a Secret that holds its URL, or database.external.url" -}}
+{{- end -}}
+{{- if and $ext.existingSecret $ext.readUrl -}}
+{{- fail "database.external.readUrl goes with database.external.url: beside existingSecret set readUrlKey" -}}
+{{- end -}}
+{{- if and $ext.url $ext.readUrlKey -}}
+{{- fail "database.external.readUrlKey is a key of database.external.existingSecret: beside url set readUrl" -}}
+{{- end -}}
+{{- range list $ext.url $ext.readUrl -}}
+{{- if and . (not (regexMatch "^postgres(ql)?://." .)) -}}
+{{- fail "database.external.url and readUrl must begin with `postgres://`" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $db.mode "cloudnativepg") $db.cloudnativepg.readReplicas (lt (int $db.cloudnativepg.instances) 2) -}}
+{{- fail "one instance has no replicas to read from: set database.cloudnativepg.instances to 2 or more, or readReplicas to false" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fireflow.validateScale" -}}
+{{- $hpa := .Values.autoscaling -}}
+{{- $pdb := .Values.podDisruptionBudget -}}
+{{- $fewest := int .Values.replicaCount -}}
+{{- if $hpa.enabled -}}
+{{- $fewest = int $hpa.minReplicas -}}
+{{- if gt (int $hpa.minReplicas) (int $hpa.maxReplicas) -}}
+{{- fail "autoscaling.minReplicas is greater than autoscaling.maxReplicas: set it to the same or less" -}}
+{{- end -}}
+{{- if not (or $hpa.targetCPUUtilizationPercentage $hpa.targetMemoryUtilizationPercentage) -}}
+{{- fail "the autoscaler looks at nothing: set autoscaling.targetCPUUtilizationPercentage or targetMemoryUtilizationPercentage" -}}
+{{- end -}}
+{{- $requests := default dict .Values.resources.requests -}}
+{{- if or (and $hpa.targetCPUUtilizationPercentage (not $requests.cpu)) (and $hpa.targetMemoryUtilizationPercentage (not $requests.memory)) -}}
+{{- fail "the autoscaler's targets are percentages of requests: set resources.requests for what it looks at" -}}
+{{- end -}}
+{{- end -}}
+{{- if $pdb.enabled -}}
+{{- $hasMin := not (kindIs "invalid" $pdb.minAvailable) -}}
+{{- if and $hasMin (not (kindIs "invalid" $pdb.maxUnavailable)) -}}
+{{- fail "podDisruptionBudget.minAvailable and maxUnavailable are both given: set one of them" -}}
+{{- end -}}
+{{- if lt $fewest 2 -}}
+{{- fail "a disruption budget over one pod would block every drain of its node: set podDisruptionBudget.enabled to false, or run two pods or more" -}}
+{{- end -}}
+{{- if $hasMin -}}
+{{- $min := toString $pdb.minAvailable -}}
+{{- if or (eq $min "100%") (and (not (hasSuffix "%" $min)) (ge (int $pdb.minAvailable) $fewest)) -}}
+{{- fail "podDisruptionBudget.minAvailable would block every drain: set it to less than the number of pods" -}}
+{{- end -}}
+{{- else if and (not (kindIs "invalid" $pdb.maxUnavailable)) (has (toString $pdb.maxUnavailable) (list "0" "0%")) -}}
+{{- fail "podDisruptionBudget.maxUnavailable would block every drain: set it to 1 or more" -}}
+{{- end -}}
+{{- end -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.preStopSleepSeconds) 15) -}}
+{{- fail "a pod would be killed amid requests: set terminationGracePeriodSeconds to preStopSleepSeconds and 15 more at least" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fireflow.validateNetwork" -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "the ingress has no host: set ingress.hosts" -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
+{{- fail "the HTTPRoute has no Gateway: set gateway.parentRefs" -}}
+{{- end -}}
+{{- if and (eq .Values.environment "local") (or .Values.ingress.enabled .Values.gateway.enabled (ne .Values.service.type "ClusterIP")) -}}
+{{- fail "a `local` service must not be reachable from outside the cluster, for it lets its database be reset: set environment to `staging` or `production`" -}}
+{{- end -}}
+{{- $needsIPv6 := or (has "IPv6" .Values.service.ipFamilies) (eq .Values.service.ipFamilyPolicy "RequireDualStack") -}}
+{{- if and $needsIPv6 (not (contains ":" .Values.http.listenAddress)) -}}
+{{- fail "the Service has IPv6, but the pods would listen on IPv4 alone: set http.listenAddress to `::`" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fireflow.validateSettings" -}}
+{{- $secrets := list
+      "FIREFLOW_JWT_SECRET" "FIREFLOW_JWT__SECRET"
+      "FIREFLOW_DATABASE_URL" "FIREFLOW_DATABASE__URL"
+      "FIREFLOW_DATABASE_READ_URL" "FIREFLOW_DATABASE__READ_URL" -}}
+{{- $own := include "fireflow.ownConfig" . | fromYaml -}}
+{{- range $name, $_ := .Values.settings -}}
+{{- if has (trimSuffix "_FILE" $name) $secrets -}}
+{{- fail (printf "settings.%s would put a secret into a ConfigMap: set it under jwt or database" $name) -}}
+{{- end -}}
+{{- if hasKey $own $name -}}
+{{- fail (printf "settings.%s is also set by another value of this chart: use that one (see values.yaml)" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if has (trimSuffix "_FILE" .name) $secrets -}}
+{{- fail (printf "extraEnv must not set %s: set it under jwt or database, so that it is mounted as a file" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
