@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::browser::browser;
 use crate::client::client;
 use crate::postgres::Server;
-use crate::schemathesis::schemathesis;
+use crate::schemathesis::{CASES, schemathesis};
 use crate::walkthrough::walkthrough;
-use crate::{sh, tidy};
+use crate::{deploy, sh, tidy};
 
 /// Pinned, from the crate registry.
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -22,19 +22,20 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
-    let steps: [Step<'_>; 12] = [
+    let steps: [Step<'_>; 13] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
         ("openapi --check", &|_| check_generated("openapi")),
         ("reference --check", &|_| check_generated("reference")),
-        ("schemathesis", &|server| schemathesis(server, may_install)),
+        ("schemathesis", &|server| schemathesis(server, CASES, may_install)),
         ("client", &|server| client(server, may_install)),
         ("browser", &|_| browser(may_install)),
         ("walkthrough", &|server| walkthrough(server, may_install)),
-        ("deny", &|_| deny()),
+        ("deny", &|_| deny(false)),
         ("docs", &|_| docs()),
+        ("deploy --check", &|_| deploy::check(may_install)),
     ];
     let mut lines = Vec::new();
     for (name, step) in steps {
@@ -168,12 +169,14 @@ pub(crate) fn check_generated(command: &str) -> Result<()> {
 }
 
 /// Licences, bans and sources of the dependencies; advisories where their database can be reached.
-pub(crate) fn deny() -> Result<()> {
+pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
     let tool = tool.to_string_lossy();
     sh::run(Command::new(&*tool).args(["--offline", "check", "bans", "licenses", "sources"]))?;
     if sh::run(Command::new(&*tool).args(["fetch", "db"])).is_ok() {
         sh::run(Command::new(&*tool).args(["check", "advisories"]))
+    } else if needs_advisories {
+        bail!("the database of advisories cannot be reached")
     } else {
         sh::say("advisories were not checked: their database cannot be reached from here");
         Ok(())
@@ -181,7 +184,7 @@ pub(crate) fn deny() -> Result<()> {
 }
 
 /// A tool below `target/`, built by the first who needs it.
-fn tool(name: &str, version: &str) -> Result<PathBuf> {
+pub(crate) fn tool(name: &str, version: &str) -> Result<PathBuf> {
     let root = format!("target/tools/{name}-{version}");
     let path = PathBuf::from(&root).join("bin").join(name);
     if !path.exists() {

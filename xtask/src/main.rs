@@ -5,6 +5,9 @@
 mod browser;
 mod ci;
 mod client;
+mod deploy;
+mod fuzz;
+mod image;
 mod postgres;
 mod python;
 mod schemathesis;
@@ -26,13 +29,21 @@ cargo xtask COMMAND
   lint                               clippy, and the house rules
   test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
   migrations                         migrations up, down and up, against the entities, on both databases
-  schemathesis                       tests the running API from its own description, on both databases
+  schemathesis [--cases N]           tests the running API from its own description, on both databases;
+                                     N cases for each operation
+  fuzz [--seconds N]                 fuzzes what reads text, for so long each; needs a nightly toolchain
   client                             generates a client from docs/openapi.json, checks its types, drives it
   browser                            Swagger UI in headless Chromium; pictures in target/browser
   walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
-  deny                               licences, bans and sources of the dependencies
+  deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
+                                     their database can be reached; with the option it has to be
+  image [--run]                      builds the container image with Docker, Podman or Buildah;
+                                     --run starts it and tries it
+  deploy compose|minikube|helm       starts FireFlow there; what follows `helm` is given to Helm
+  deploy --check                     checks all of these, without a cluster
+  chart                              writes the README of the Helm chart
   docs                               builds the documentation of the code
   demo                               fills the local database with an example, and asks it four questions
   jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
@@ -66,9 +77,14 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["lint"] => ci::lint(),
         ["test", rest @ ..] => ci::test_some(rest),
         ["migrations"] => ci::with_postgres(false, ci::migrations),
-        ["schemathesis"] => {
-            ci::with_postgres(false, |server| schemathesis::schemathesis(server, false))
+        ["schemathesis"] => ci::with_postgres(false, |server| {
+            schemathesis::schemathesis(server, schemathesis::CASES, false)
+        }),
+        ["schemathesis", "--cases", cases] => {
+            ci::with_postgres(false, |server| schemathesis::schemathesis(server, cases, false))
         }
+        ["fuzz"] => fuzz::fuzz("60"),
+        ["fuzz", "--seconds", seconds] => fuzz::fuzz(seconds),
         ["client"] => ci::with_postgres(false, |server| client::client(server, false)),
         ["browser"] => browser::browser(false),
         ["walkthrough"] => {
@@ -77,7 +93,12 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["demo"] => ci::fireflow(&["demo"]),
         [command @ ("openapi" | "reference")] => ci::write_generated(command),
         [command @ ("openapi" | "reference"), "--check"] => ci::check_generated(command),
-        ["deny"] => ci::deny(),
+        ["deny"] => ci::deny(false),
+        ["deny", "--advisories"] => ci::deny(true),
+        ["image"] => image::image(false),
+        ["image", "--run"] => image::image(true),
+        ["deploy", rest @ ..] => deploy::deploy(rest, false),
+        ["chart"] => deploy::write_chart_readme(false),
         ["docs"] => ci::docs(),
         ["jwt", rest @ ..] => ci::fireflow(&[&["jwt"], rest].concat()),
         ["db", "reset"] => ci::fireflow(&["migrate", "reset"]),

@@ -9,10 +9,11 @@ use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 const PACKAGES: [&str; 1] = ["schemathesis==4.32.5"];
-const CASES_PER_OPERATION: &str = "40";
+/// How many cases are made up for each operation, unless asked otherwise.
+pub(crate) const CASES: &str = "40";
 
 /// Runs it on both databases.
-pub(crate) fn schemathesis(server: &Server, may_install: bool) -> Result<()> {
+pub(crate) fn schemathesis(server: &Server, cases: &str, may_install: bool) -> Result<()> {
     let tool = python::programs("schemathesis", &PACKAGES, may_install)?.join("schemathesis");
     let folder = service::build_for("schemathesis")?;
     let checks = std::env::current_dir()?.join("xtask/schemathesis/checks.py");
@@ -28,7 +29,7 @@ pub(crate) fn schemathesis(server: &Server, may_install: bool) -> Result<()> {
                 .arg("run")
                 .arg(format!("{}/docs/openapi.json", service.address))
                 .args(["--header", &format!("Authorization: Bearer {}", token.trim())])
-                .args(["--max-examples", CASES_PER_OPERATION, "--seed", "1", "--workers", "1"])
+                .args(["--max-examples", cases, "--seed", "1", "--workers", "1"])
                 // Stands in for the excluded check, and is stricter: see there.
                 .env("SCHEMATHESIS_HOOKS", &checks)
                 .args(["--exclude-checks", "positive_data_acceptance", "--no-color"]),

@@ -83,8 +83,13 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
 
 /// Whether a program is there and answers.
 pub(crate) fn answers(program: &str, argument: &str) -> bool {
+    answers_all(program, &[argument])
+}
+
+/// Whether a program is there and answers to several words.
+pub(crate) fn answers_all(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
-        .arg(argument)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -27,6 +27,12 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
+    if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
+        tracing::warn!(
+            "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
+            settings.listen
+        );
+    }
     // Before the database is touched: what stops a start should stop it early.
     let authenticator = authenticator(settings)?;
     let database = open(settings).await?;

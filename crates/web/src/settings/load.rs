@@ -51,12 +51,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingError> {
     };
     values.extend(from_environment(&sources.environment, &mut warnings)?);
     let settings = check(&Values { values }, sources)?;
-    if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
-        warnings.push(format!(
-            "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
-            settings.listen
-        ));
-    }
     Ok(Loaded { settings, warnings })
 }
 

@@ -116,8 +116,12 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "a disruption budget over one pod would block every drain of its node: set podDisruptionBudget.enabled to false, or run two pods or more" -}}
 {{- end -}}
 {{- if $hasMin -}}
-{{- $min := toString $pdb.minAvailable -}}
-{{- if or (eq $min "100%") (and (not (hasSuffix "%" $min)) (ge (int $pdb.minAvailable) $fewest)) -}}
+{{- $min := int $pdb.minAvailable -}}
+{{- if kindIs "string" $pdb.minAvailable -}}
+{{- /* Kubernetes rounds a percentage up to whole pods. */ -}}
+{{- $min = div (add (mul (int (trimSuffix "%" $pdb.minAvailable)) $fewest) 99) 100 -}}
+{{- end -}}
+{{- if ge (int $min) $fewest -}}
 {{- fail "podDisruptionBudget.minAvailable would block every drain: set it to less than the number of pods" -}}
 {{- end -}}
 {{- else if and (not (kindIs "invalid" $pdb.maxUnavailable)) (has (toString $pdb.maxUnavailable) (list "0" "0%")) -}}
@@ -137,7 +141,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "the HTTPRoute has no Gateway: set gateway.parentRefs" -}}
 {{- end -}}
 {{- if and (eq .Values.environment "local") (or .Values.ingress.enabled .Values.gateway.enabled (ne .Values.service.type "ClusterIP")) -}}
-{{- fail "a `local` service must not be reachable from outside the cluster, for it lets its database be reset: set environment to `staging` or `production`" -}}
+{{- fail "a `local` service must not be reachable from outside the cluster, for it asks for no issuer, no audience and no secret: set environment to `staging` or `production`" -}}
 {{- end -}}
 {{- $needsIPv6 := or (has "IPv6" .Values.service.ipFamilies) (eq .Values.service.ipFamilyPolicy "RequireDualStack") -}}
 {{- if and $needsIPv6 (not (contains ":" .Values.http.listenAddress)) -}}

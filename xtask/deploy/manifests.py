@@ -1,0 +1,131 @@
+"""Reads manifests and holds each against the schema of its kind.
+
+Kubernetes' own kinds are held against the schemas of a Kubernetes version, custom ones against the
+files of `schemas/`. In both an unknown field is a fault, and so is a kind that has no schema: what
+nobody looked at must not count as right.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+from kubernetes_validate import utils
+
+Manifest = dict[str, Any]
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+# The library reads and parses megabytes at every call; they do not change.
+utils.schema_contents = functools.cache(utils.schema_contents)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, which YAML readers otherwise let pass."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.YAMLError(f"`{key}` stands twice{node.start_mark}")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read(text: str) -> list[Manifest]:
+    """The manifests of what `helm template` printed."""
+    return [document for document in yaml.load_all(text, Loader=_Loader) if document]  # noqa: S506
+
+
+def label(manifest: Manifest) -> str:
+    """What a message calls it."""
+    name = manifest.get("metadata", {}).get("name", "?")
+    return f"{manifest.get('kind', '?')} {name}"
+
+
+def pod_template(manifest: Manifest) -> Manifest | None:
+    """The pod of a workload, with `metadata` and `spec`; nothing of what is none."""
+    match manifest.get("kind"):
+        case "Pod":
+            return manifest
+        case "Deployment" | "Job" | "StatefulSet" | "DaemonSet" | "ReplicaSet":
+            template: Manifest = manifest["spec"]["template"]
+        case "CronJob":
+            template = manifest["spec"]["jobTemplate"]["spec"]["template"]
+        case _:
+            return None
+    return template
+
+
+def pod_templates(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Every workload with its pod."""
+    for manifest in manifests:
+        template = pod_template(manifest)
+        if template is not None:
+            yield manifest, template
+
+
+def containers(spec: Manifest) -> Iterator[tuple[str, Manifest]]:
+    """Every container of a pod, with the field that it stands in."""
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(field) or []:
+            yield field, container
+
+
+def hook(manifest: Manifest) -> str:
+    """When Helm makes it; empty: together with the release."""
+    return str((manifest["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
+
+
+def versions(count: int) -> list[str]:
+    """The newest Kubernetes versions that there are schemas of, the newest first."""
+    # The library names each once for its strict schemas and once for the others.
+    return list(dict.fromkeys(reversed(utils.all_versions())))[:count]
+
+
+@functools.cache
+def _custom(kind: str, api_version: str) -> jsonschema.Draft202012Validator | None:
+    path = SCHEMAS / f"{kind.lower()}-{api_version.replace('/', '-')}.json"
+    if not path.is_file():
+        return None
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@functools.cache
+def _fault(text: str, kubernetes: str) -> str | None:
+    manifest = json.loads(text)
+    kind, api_version = manifest.get("kind"), manifest.get("apiVersion")
+    if not isinstance(kind, str) or not isinstance(api_version, str):
+        return "has no kind or no apiVersion"
+    custom = _custom(kind, api_version)
+    if custom is not None:
+        error = jsonschema.exceptions.best_match(custom.iter_errors(manifest))
+        return None if error is None else f"{error.json_path}: {error.message}"
+    try:
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+    except kubernetes_validate.SchemaNotFoundError:
+        return f"has no schema ({api_version}, Kubernetes {kubernetes})"
+    except kubernetes_validate.ValidationError as error:
+        place = ".".join(str(step) for step in error.path) or "$"
+        return f"{place}: {error.message} (Kubernetes {kubernetes})"
+    return None
+
+
+def faults(manifests: list[Manifest], kubernetes: str) -> list[str]:
+    """What the schemas refuse."""
+    found = []
+    for manifest in manifests:
+        # Most manifests are the same in the next rendering: each text is looked at once a version.
+        fault = _fault(json.dumps(manifest, sort_keys=True), kubernetes)
+        if fault is not None:
+            found.append(f"{label(manifest)}: {fault}")
+    return found
