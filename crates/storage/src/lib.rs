@@ -22,5 +22,5 @@ mod unit_of_work;
 
 pub use backup::{BackupError, Contents, backup, restore};
 pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
-pub use schema::{MigrateError, MigrationState};
+pub use schema::{MigrateError, Step, StepState};
 pub use store::Database;

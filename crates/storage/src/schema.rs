@@ -1,11 +1,14 @@
 //! Migrations, one process at a time, and the environment that a database was made in.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fireflow_migration::Migrator;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Set, Statement};
-use sea_orm_migration::{MigrationStatus, MigratorTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityName, EntityTrait, Set, Statement,
+};
+use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
 use crate::connect::{self, DatabaseKind, OpenError};
 use crate::entity::meta;
@@ -13,11 +16,22 @@ use crate::store::Database;
 
 /// One step of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrationState {
+pub struct Step {
     /// Its name.
     pub name: String,
-    /// Whether it is applied.
-    pub is_applied: bool,
+    /// Where it stands.
+    pub state: StepState,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepState {
+    /// The database has it.
+    Applied,
+    /// The database lacks it.
+    Pending,
+    /// The database has it, but this program does not know it: a newer version applied it.
+    Newer,
 }
 
 /// Why the schema could not be changed.
@@ -32,6 +46,20 @@ pub enum MigrateError {
     /// Another process migrates, and does not come to an end.
     #[error("another process has been migrating this database for {0:?}")]
     Locked(Duration),
+    /// A newer version changed the schema, and not all that this one needs is there.
+    #[error(
+        "a newer version has applied {newer}, but {pending} of this one is not applied: use the \
+         newer version"
+    )]
+    Diverged {
+        /// What this program does not know.
+        newer: String,
+        /// What it needs.
+        pending: String,
+    },
+    /// Only who knows a step can undo it.
+    #[error("a newer version has applied {0}: undo it with that version")]
+    Newer(String),
     /// The database was made in an environment where nothing may be dropped.
     #[error(
         "the database was made in the environment `{0}`; only one made in `local` may be undone"
@@ -49,6 +77,8 @@ const LOCAL: &str = "local";
 impl Database {
     /// Applies all pending steps, and notes the environment if this database has none yet. Safe
     /// when several processes do it at once: one does, the others wait and find nothing to do.
+    /// Where a newer version was here first there is nothing to do either: it only adds what this
+    /// one does not mind, so that both serve side by side while a deployment rolls.
     ///
     /// # Errors
     /// Where a step fails: it is undone as a whole.
@@ -56,7 +86,7 @@ impl Database {
         let session = Session::open(self).await?;
         let result = up(&session.connection, environment).await;
         session.close().await?;
-        Ok(result?)
+        result
     }
 
     /// Undoes the last steps; all of them without a number.
@@ -70,23 +100,50 @@ impl Database {
         result
     }
 
-    /// Every step, and whether it is applied.
+    /// Every step of this program, oldest first, and where it stands; then those of a newer one.
     ///
     /// # Errors
-    /// Where the database does not answer, or knows a step that this program does not.
-    pub async fn migration_status(&self) -> Result<Vec<MigrationState>, MigrateError> {
-        let steps = Migrator::get_migration_with_status_read_only(&self.connections().read).await?;
-        Ok(steps
-            .iter()
-            .map(|step| MigrationState {
-                name: step.name().to_owned(),
-                is_applied: step.status() == MigrationStatus::Applied,
-            })
-            .collect())
+    /// Where the database does not answer.
+    pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
+        Ok(steps(&self.connections().read).await?)
     }
 }
 
-async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), DbErr> {
+/// The steps of this program and of the database. Two statements; writes nothing.
+pub(crate) async fn steps(connection: &DatabaseConnection) -> Result<Vec<Step>, DbErr> {
+    let table = seaql_migrations::Entity.table_name();
+    let mut applied = BTreeSet::new();
+    if SchemaManager::new(connection).has_table(table).await? {
+        let rows = seaql_migrations::Entity::find().all(connection).await?;
+        applied.extend(rows.into_iter().map(|row| row.version));
+    }
+    let mut steps: Vec<Step> = Migrator::migrations()
+        .iter()
+        .map(|step| {
+            let is_applied = applied.remove(step.name());
+            let state = if is_applied { StepState::Applied } else { StepState::Pending };
+            Step { name: step.name().to_owned(), state }
+        })
+        .collect();
+    steps.extend(applied.into_iter().map(|name| Step { name, state: StepState::Newer }));
+    Ok(steps)
+}
+
+/// The first step in a state.
+fn first(steps: &[Step], state: StepState) -> Option<String> {
+    steps.iter().find(|step| step.state == state).map(|step| step.name.clone())
+}
+
+async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), MigrateError> {
+    let steps = steps(connection).await?;
+    match (first(&steps, StepState::Newer), first(&steps, StepState::Pending)) {
+        (None, _) => {}
+        (Some(newer), None) => {
+            tracing::info!(newer, "the schema is of a newer version; there is nothing to apply");
+            return Ok(());
+        }
+        (Some(newer), Some(pending)) => return Err(MigrateError::Diverged { newer, pending }),
+    }
     Migrator::up(connection, None).await?;
     let row = meta::ActiveModel {
         key: Set(meta::ENVIRONMENT.to_owned()),
@@ -100,8 +157,11 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Db
 }
 
 async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), MigrateError> {
-    let applied = Migrator::get_applied_migrations_read_only(connection).await?;
-    if applied.is_empty() {
+    let known = self::steps(connection).await?;
+    if let Some(newer) = first(&known, StepState::Newer) {
+        return Err(MigrateError::Newer(newer));
+    }
+    if first(&known, StepState::Applied).is_none() {
         return Ok(());
     }
     let environment = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
-use fireflow_migration::Migrator;
 use sea_orm::{
     DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
-use sea_orm_migration::MigratorTrait;
 
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
 use crate::lock::DatabaseLock;
 use crate::replica::read_only;
+use crate::schema::{self, StepState};
 use crate::unit_of_work::{Handle, SeaUnitOfWork};
 
 /// An open database. Cheap to clone: all clones share the connections and the lock.
@@ -119,9 +118,7 @@ impl Storage for Database {
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {
-        let pending = Migrator::get_pending_migrations_read_only(&self.connections.read)
-            .await
-            .map_err(store_error)?;
-        Ok(pending.is_empty())
+        let steps = schema::steps(&self.connections.read).await.map_err(store_error)?;
+        Ok(steps.iter().all(|step| step.state != StepState::Pending))
     }
 }

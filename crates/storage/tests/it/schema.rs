@@ -1,6 +1,6 @@
 use fireflow_domain::store::Storage;
 use fireflow_storage::testing::{TestDatabase, entity_tables, options};
-use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, db_test};
+use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, StepState, db_test};
 
 async fn tables(db: &TestDatabase) -> i64 {
     let sql = match db.database.kind() {
@@ -33,7 +33,8 @@ db_test! {
         assert!(!db.database.is_ready().await.unwrap());
         db.database.migrate_up("local").await.unwrap();
         assert!(db.database.is_ready().await.unwrap());
-        assert!(db.database.migration_status().await.unwrap().iter().all(|step| step.is_applied));
+        let steps = db.database.migration_status().await.unwrap();
+        assert!(steps.iter().all(|step| step.state == StepState::Applied));
         let all = tables(&db).await;
         assert!(all > 10);
         db.database.migrate_down(None).await.unwrap();
@@ -62,6 +63,26 @@ db_test! {
         let refused = db.database.migrate_down(Some(1)).await;
         assert!(matches!(refused, Err(MigrateError::Protected(place)) if place == "production"));
         assert!(db.database.is_ready().await.unwrap());
+    }
+}
+
+// While a deployment rolls, pods of the old version serve, and may start, on the new schema.
+db_test! {
+    async fn a_newer_versions_schema_is_served_and_left_alone(db: TestDatabase) {
+        let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m2099_later', 0)";
+        db.execute(newer).await;
+        assert!(db.database.is_ready().await.unwrap());
+        db.database.migrate_up("local").await.unwrap();
+        let last = db.database.migration_status().await.unwrap().pop().unwrap();
+        assert_eq!((last.name.as_str(), last.state), ("m2099_later", StepState::Newer));
+        let undone = db.database.migrate_down(None).await;
+        assert!(matches!(undone, Err(MigrateError::Newer(step)) if step == "m2099_later"));
+        assert!(db.database.is_ready().await.unwrap());
+        // But what it needs itself has to be there.
+        db.execute("DELETE FROM seaql_migrations WHERE version <> 'm2099_later'").await;
+        assert!(!db.database.is_ready().await.unwrap());
+        let refused = db.database.migrate_up("local").await;
+        assert!(matches!(refused, Err(MigrateError::Diverged { .. })), "{refused:?}");
     }
 }
 

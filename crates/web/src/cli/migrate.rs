@@ -1,6 +1,6 @@
 //! The database's schema.
 
-use fireflow_storage::MigrateError;
+use fireflow_storage::{MigrateError, StepState};
 
 use super::{Failure, MigrateStep, open, print};
 use crate::settings::Settings;
@@ -19,7 +19,11 @@ pub(super) async fn migrate(settings: &Settings, step: MigrateStep) -> Result<()
         MigrateStep::Status => {}
     }
     for step in database.migration_status().await.map_err(failure)? {
-        let state = if step.is_applied { "applied" } else { "pending" };
+        let state = match step.state {
+            StepState::Applied => "applied",
+            StepState::Pending => "pending",
+            StepState::Newer => "newer  ",
+        };
         print(&format!("{state}  {}", step.name))?;
     }
     Ok(database.close().await?)
@@ -27,7 +31,9 @@ pub(super) async fn migrate(settings: &Settings, step: MigrateStep) -> Result<()
 
 fn failure(error: MigrateError) -> Failure {
     match error {
-        MigrateError::Protected(_) => Failure::usage(error),
+        MigrateError::Protected(_) | MigrateError::Newer(_) | MigrateError::Diverged { .. } => {
+            Failure::usage(error)
+        }
         MigrateError::Open(_) | MigrateError::Failed(_) | MigrateError::Locked(_) => {
             Failure::Other(error.into())
         }
