@@ -62,12 +62,12 @@ enum Command {
     },
     /// Copy the SQLite database into a new file, while it is served.
     Backup {
-        /// The new file.
+        /// The new file; `-` is standard output.
         file: PathBuf,
     },
     /// Make a backup the SQLite database, while it is not served.
     Restore {
-        /// The backup.
+        /// The backup; `-` is standard input.
         file: PathBuf,
         /// Put a database that is there aside, as FILE.replaced.
         #[arg(long)]

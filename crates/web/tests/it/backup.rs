@@ -1,12 +1,14 @@
 //! Backups of a database under write load, and the way back.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fireflow_storage::DatabaseKind;
 use serde_json::{Value, json};
 
-use crate::service::{Connection, Place, Service, run, text};
+use crate::service::{Connection, Place, Service, binary, run, text};
 
 /// Writers that add rules one by one, and one that puts whole sets.
 const ADDERS: usize = 3;
@@ -181,6 +183,42 @@ async fn a_backup_overwrites_nothing_and_a_restore_keeps_what_it_replaces() {
     assert_eq!(count("fireflow.db.replaced"), 2, "its log went with it");
     let left = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
     assert!(left.into_iter().all(|name| name != "b.db.partial" && name != "fireflow.db.partial"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_go_through_pipes() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let service = Service::start(folder, &place.url);
+    let mut connection = service.connect();
+    ask(&mut connection, "POST", "/firewalls/", &json!({"name": "one"}), 201);
+    let copied = run(folder, &["backup", "-"], &[]);
+    assert_eq!(copied.status.code(), Some(0));
+    assert!(text(&copied.stderr).contains("the backup holds 1 firewalls"));
+    drop(service);
+
+    let restored = tempfile::tempdir().unwrap();
+    for (input, status, told) in [
+        (&copied.stdout[..copied.stdout.len() / 2], 1, "no sound database"),
+        (&copied.stdout[..], 0, "restored 1 firewalls"),
+        (&copied.stdout[..], 2, "--replace"),
+    ] {
+        let mut child = binary(restored.path())
+            .args(["restore", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!((text(&output.stdout) + &text(&output.stderr)).contains(told), "{output:?}");
+    }
+    for folder in [folder, restored.path()] {
+        let mut names = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
+        assert!(names.all(|name| !name.to_str().unwrap().contains("ing-")), "a spool is left");
+    }
 }
 
 #[test]
