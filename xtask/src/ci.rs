@@ -172,6 +172,8 @@ pub(crate) fn check_generated(command: &str) -> Result<()> {
 pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
     let tool = tool.to_string_lossy();
+    // Those of other systems too, which no build here has fetched.
+    sh::cargo(&["fetch", "--quiet", "--locked"])?;
     sh::run(Command::new(&*tool).args(["--offline", "check", "bans", "licenses", "sources"]))?;
     if sh::run(Command::new(&*tool).args(["fetch", "db"])).is_ok() {
         sh::run(Command::new(&*tool).args(["check", "advisories"]))
