@@ -12,6 +12,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::{DbErr, MigrationTrait, MigratorTrait, SchemaManager};
 
 mod m20261101_000001_core;
+mod m20261124_000002_filters;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -20,7 +21,10 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261101_000001_core::Migration)]
+        vec![
+            Box::new(m20261101_000001_core::Migration),
+            Box::new(m20261124_000002_filters::Migration),
+        ]
     }
 }
 

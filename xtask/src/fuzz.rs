@@ -9,7 +9,7 @@ use crate::{ci, sh};
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 /// The crate of the targets, and they themselves.
 const CRATE: &str = "crates/domain/fuzz";
-const TARGETS: [&str; 1] = ["parse"];
+const TARGETS: [&str; 2] = ["parse", "filter"];
 
 /// Each target, for so many seconds. What it finds is in `crates/domain/fuzz/artifacts`.
 pub(crate) fn fuzz(seconds: &str) -> Result<()> {

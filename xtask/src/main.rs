@@ -2,6 +2,7 @@
 //!
 //! Light on purpose: it runs cargo and the `fireflow` binary instead of linking them.
 
+mod bench;
 mod browser;
 mod ci;
 mod client;
@@ -39,6 +40,7 @@ cargo xtask COMMAND
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
   deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
                                      their database can be reached; with the option it has to be
+  bench lists                        measures lists on a million rules, on both databases; minutes
   image [--run]                      builds the container image with Docker, Podman or Buildah;
                                      --run starts it and tries it
   deploy compose|minikube|helm       starts FireFlow there; what follows `helm` is given to Helm
@@ -95,6 +97,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         [command @ ("openapi" | "reference"), "--check"] => ci::check_generated(command),
         ["deny"] => ci::deny(false),
         ["deny", "--advisories"] => ci::deny(true),
+        ["bench", name] => bench::bench(name),
         ["image"] => image::image(false),
         ["image", "--run"] => image::image(true),
         ["deploy", rest @ ..] => deploy::deploy(rest, false),

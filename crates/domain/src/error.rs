@@ -236,6 +236,9 @@ pub enum Error {
         /// What to do instead.
         hint: Cow<'static, str>,
     },
+    /// It takes longer to find than is allowed.
+    #[error("the list takes too long to find")]
+    TooExpensive(#[source] BoxError),
     /// The storage is away or overloaded; trying again later may work.
     #[error("the storage is not available")]
     Unavailable {
@@ -275,6 +278,9 @@ pub enum StoreError {
     /// It cannot be reached, is busy beyond its time limit, or gave up a conflict.
     #[error("the storage is not available")]
     Unavailable(#[source] BoxError),
+    /// A statement took longer than its limit.
+    #[error("the storage stopped a statement that took too long")]
+    TooExpensive(#[source] BoxError),
     /// It was used wrongly, or holds what it must not hold.
     #[error("the storage failed")]
     Failed(#[source] BoxError),
@@ -286,6 +292,7 @@ impl From<StoreError> for Error {
             StoreError::Unavailable(source) => {
                 Self::Unavailable { retry_after_micros: MICROS_PER_SECOND, source }
             }
+            StoreError::TooExpensive(source) => Self::TooExpensive(source),
             StoreError::Failed(source) => Self::Internal(source),
         }
     }

@@ -7,6 +7,7 @@ pub mod actor;
 pub mod audit;
 pub mod engine;
 pub mod error;
+pub mod filter;
 pub mod firewall;
 pub mod ids;
 pub mod labels;
@@ -16,7 +17,10 @@ pub mod page;
 pub mod patch;
 pub mod policy;
 pub mod rule;
+pub mod sort;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod text;
 pub mod time;
 pub mod usecase;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::actor::Visibility;
 use crate::audit::AuditEvent;
 use crate::error::StoreError;
+use crate::filter::Expression;
 use crate::firewall::{Firewall, FirewallSpec};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::net::{AddressRange, PortRange};
@@ -95,6 +96,8 @@ fields! {
 pub struct FirewallFilter {
     /// Those of this name.
     pub name: Option<Name>,
+    /// Those that fit.
+    pub expression: Option<Expression>,
 }
 
 /// Which policies a list shows.
@@ -104,6 +107,8 @@ pub struct PolicyFilter {
     pub name: Option<Name>,
     /// Those with this default.
     pub default_action: Option<Action>,
+    /// Those that fit.
+    pub expression: Option<Expression>,
 }
 
 /// Which rules a list shows: addresses and ports compare with what one entry says itself.
@@ -125,6 +130,8 @@ pub struct RuleFilter {
     pub destination_port: Option<PortRange>,
     /// Those with exactly this entry among their `ports`.
     pub port: Option<PortRange>,
+    /// Those that fit.
+    pub expression: Option<Expression>,
 }
 
 /// Firewalls.
@@ -140,7 +147,7 @@ pub trait FirewallRepository: Send {
         who: &Visibility,
         filter: &FirewallFilter,
         order: &[SortKey<FirewallField>],
-        page: PageRequest,
+        page: &PageRequest,
     ) -> StoreResult<Page<Firewall>>;
     /// Creates one at revision 1; `Err` in the inner result is the live holder of its name.
     async fn insert(
@@ -183,7 +190,7 @@ pub trait PolicyRepository: Send {
         firewall: Option<FirewallId>,
         filter: &PolicyFilter,
         order: &[SortKey<PolicyField>],
-        page: PageRequest,
+        page: &PageRequest,
     ) -> StoreResult<Page<Policy>>;
     /// All live policies of firewalls that were read in the same snapshot, by firewall and id.
     async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>>;
@@ -225,7 +232,7 @@ pub trait RuleRepository: Send {
         parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
         order: &[SortKey<RuleField>],
-        page: PageRequest,
+        page: &PageRequest,
     ) -> StoreResult<Page<Rule>>;
     /// At most `limit` of the rules that follow a place in a policy's order of evaluation; or, of
     /// all policies', in the order of ids. Costs the same however far the place is.
@@ -237,6 +244,9 @@ pub trait RuleRepository: Send {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>>;
+    /// How many live rules of a policy come before a place in its order of evaluation, or stand
+    /// at it.
+    async fn count_to(&mut self, policy: PolicyId, place: Place) -> StoreResult<u64>;
     /// All live rules of a policy in order of evaluation: one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
     /// All live rules of policies that were read in the same snapshot, by policy and in order of
@@ -324,8 +334,13 @@ pub enum Mode {
     Autocommit,
     /// Several reads that see one state.
     Snapshot,
-    /// The same, of a state that may be a little old: a read replica's, where there is one.
-    ReplicaSnapshot,
+    /// The same for a list that is read to its end: of a state that may be a little old, a read
+    /// replica's, where there is one.
+    Export,
+    /// The same for a page of a list: no statement may take longer than the storage allows.
+    Page,
+    /// A page of a list that is compared with a state: bounded like one, but never old.
+    FreshPage,
     /// Reads and writes; on SQLite one at a time.
     Write,
 }

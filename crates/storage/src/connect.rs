@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sea_orm::sqlx::SqliteConnection;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
 use crate::replica::Replica;
 
@@ -91,6 +92,8 @@ pub struct DatabaseOptions {
     pub read_url: Option<DatabaseUrl>,
     /// The most connections: on SQLite of readers, beside the one writer.
     pub max_connections: u32,
+    /// How long a page of a list may take in the database.
+    pub list_timeout: Duration,
     /// How long a request waits for a connection: on SQLite also for its turn to write.
     pub acquire_timeout: Duration,
 }
@@ -142,6 +145,9 @@ const REPLICA_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Connections {
     pub(crate) write: DatabaseConnection,
     pub(crate) read: DatabaseConnection,
+    /// For pages of lists: on SQLite a pool of its own, whose statements are stopped when they take
+    /// too long; PostgreSQL is told so in the transaction.
+    pub(crate) list: DatabaseConnection,
     pub(crate) replica: Option<Arc<Replica>>,
 }
 
@@ -152,7 +158,8 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
             // The writer first: it makes the file and its journal.
             let write = pool(options, 1, true).await?;
             let read = pool(options, options.max_connections.max(1), false).await?;
-            Ok(Connections { write, read, replica: None })
+            let list = bounded_pool(options).await?;
+            Ok(Connections { write, read, list, replica: None })
         }
         DatabaseKind::Postgres => {
             let pool = pool(options, options.max_connections.max(1), true).await?;
@@ -160,7 +167,7 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
                 Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
                 None => None,
             };
-            Ok(Connections { write: pool.clone(), read: pool, replica })
+            Ok(Connections { write: pool.clone(), read: pool.clone(), list: pool, replica })
         }
     }
 }
@@ -190,6 +197,39 @@ async fn pool(
         connect.idle_timeout(None).max_lifetime(None);
     }
     open(connect, &options.url, creates).await
+}
+
+/// How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
+const STEPS_PER_LOOK: i32 = 20_000;
+
+/// A pool of readers whose connections, from the moment that each is taken, have so long: whoever
+/// takes one reads a page of a list, and gives it back.
+async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
+    let limit = options.list_timeout;
+    let mut connect = ConnectOptions::new(options.url.url.clone());
+    connect
+        .max_connections(options.max_connections.max(1))
+        .min_connections(0)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_timeout(options.acquire_timeout)
+        .map_sqlx_sqlite_pool_opts(move |pool| {
+            // New connections, and those that come back from their last user.
+            pool.after_connect(move |connection, _| Box::pin(bound(connection, limit)))
+                .before_acquire(move |connection, _| {
+                    Box::pin(async move { bound(connection, limit).await.map(|()| true) })
+                })
+        });
+    open(connect, &options.url, false).await
+}
+
+/// Stops whatever the connection does when the time is over.
+async fn bound(connection: &mut SqliteConnection, limit: Duration) -> Result<(), SqlxError> {
+    let start = Instant::now();
+    connection
+        .lock_handle()
+        .await?
+        .set_progress_handler(STEPS_PER_LOOK, move || start.elapsed() < limit);
+    Ok(())
 }
 
 /// Lazy: a replica that is away keeps no service from starting.

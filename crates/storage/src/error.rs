@@ -39,10 +39,25 @@ pub(crate) struct WrongRowCount {
 
 /// Sorts a driver's error: what may go away by itself is `Unavailable`.
 pub(crate) fn store_error(error: DbErr) -> StoreError {
-    if is_transient(&error) {
+    if is_over_time(&error) {
+        StoreError::TooExpensive(error.into())
+    } else if is_transient(&error) {
         StoreError::Unavailable(error.into())
     } else {
         StoreError::Failed(error.into())
+    }
+}
+
+/// Stopped by the limit of lists: SQLite's INTERRUPT, PostgreSQL's query_canceled.
+fn is_over_time(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    match &**error {
+        SqlxError::Database(error) => matches!(error.code().as_deref(), Some("9" | "57014")),
+        _ => false,
     }
 }
 
@@ -73,7 +88,7 @@ fn is_transient_in_driver(error: &SqlxError) -> bool {
 /// cancelled statements, lost connections, servers that shut down or have too many clients.
 fn is_transient_code(code: &str) -> bool {
     if code.len() == 5 {
-        return matches!(code, "40001" | "40P01" | "57014" | "55P03" | "25006")
+        return matches!(code, "40001" | "40P01" | "55P03" | "25006")
             || ["08", "53", "57P"].iter().any(|class| code.starts_with(class));
     }
     // The low byte of an extended code is the primary one: 5 BUSY, 6 LOCKED, 10 IOERR, 13 FULL.
@@ -91,10 +106,9 @@ mod tests {
 
     #[test]
     fn what_may_work_later_is_told_from_defects() {
-        for code in [
-            "5", "6", "261", "517", "10", "13", "40001", "40P01", "57014", "57P01", "53300",
-            "08006",
-        ] {
+        for code in
+            ["5", "6", "261", "517", "10", "13", "40001", "40P01", "57P01", "53300", "08006"]
+        {
             assert!(is_transient_code(code), "{code}");
         }
         for code in ["1", "19", "2067", "11", "23505", "42703", "22021"] {

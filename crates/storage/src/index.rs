@@ -17,8 +17,10 @@ pub(crate) struct AddressKey {
     pub(crate) hi: Vec<u8>,
 }
 
-const V4: u8 = 4;
-const V6: u8 = 6;
+/// The first byte of IPv4 keys.
+pub(crate) const V4: u8 = 4;
+/// The first byte of IPv6 keys.
+pub(crate) const V6: u8 = 6;
 
 /// The keys of a range: one, or for `any` one per family.
 pub(crate) fn address_keys(range: AddressRange) -> Vec<AddressKey> {
@@ -46,6 +48,36 @@ fn key(family: u8, block: &[u8], length: u32, first: &[u8], last: &[u8]) -> Addr
     let length = u8::try_from(length).unwrap_or(u8::MAX);
     let bound = |bytes: &[u8]| [&[family], bytes].concat();
     AddressKey { fork: [&[family], block, &[length]].concat(), lo: bound(first), hi: bound(last) }
+}
+
+/// The forks that an entry around a range can have: the blocks around the range's own, itself
+/// included; 33 in IPv4, 129 in IPv6, at most.
+pub(crate) fn address_ancestors(key: &AddressKey) -> Vec<Vec<u8>> {
+    let Some((length, block)) = key.fork.split_last() else { return Vec::new() };
+    let Some((family, address)) = block.split_first() else { return Vec::new() };
+    (0..=*length)
+        .map(|prefix| {
+            let mut fork = vec![*family];
+            fork.extend(address.iter().zip(0_u32..).map(|(byte, index)| {
+                // How many of the byte's bits are in the prefix.
+                let kept = u32::from(prefix).saturating_sub(index * 8).min(8);
+                byte & !u8::MAX.checked_shr(kept).unwrap_or(0)
+            }));
+            fork.push(prefix);
+            fork
+        })
+        .collect()
+}
+
+/// The same of ports: 17 at most.
+pub(crate) fn port_ancestors(key: PortKey) -> Vec<i32> {
+    let (block, length) = (key.fork >> 5, key.fork & 31);
+    (0..=length)
+        .map(|prefix| {
+            let hosts = (1_i32 << (16 - prefix)) - 1;
+            ((block & !hosts) << 5) | prefix
+        })
+        .collect()
 }
 
 /// The search key of a port range.
@@ -91,6 +123,23 @@ mod tests {
         assert_eq!(keys("0.0.0.0/0")[0].fork, [4, 0, 0, 0, 0, 0]);
         assert_eq!(keys("2001:db8::/32")[0].fork[17], 32);
         assert_eq!(keys("::1")[0].fork[17], 128);
+    }
+
+    #[test]
+    fn the_ancestors_of_a_point_are_the_blocks_around_it() {
+        let key = keys("10.1.2.3").remove(0);
+        let ancestors = address_ancestors(&key);
+        assert_eq!(ancestors.len(), 33);
+        for block in ["0.0.0.0/0", "10.0.0.0/8", "10.1.2.0/25", "10.1.2.3"] {
+            assert!(ancestors.contains(&keys(block)[0].fork), "{block}");
+        }
+        assert!(!ancestors.contains(&keys("10.1.3.0/24")[0].fork));
+        assert_eq!(address_ancestors(&keys("2001:db8::1")[0]).len(), 129);
+        let ports = port_ancestors(port_key(PortRange::single(443)));
+        assert_eq!(ports.len(), 17);
+        for range in ["0-65535", "443", "442-443", "256-511"] {
+            assert!(ports.contains(&port_key(PortRange::parse(range).unwrap()).fork), "{range}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod backup;
 mod connect;
 mod entity;
 mod error;
+mod filter;
 mod index;
 mod lock;
 mod mapping;

@@ -1,30 +1,181 @@
-//! Orders, pages and totals.
+//! Orders, pages, places and totals.
 
-use fireflow_domain::page::{Direction, MAX_COUNTED, Page, PageRequest, Total};
-use sea_orm::sea_query::{Alias, Asterisk, Expr, ExprTrait, NullOrdering, Order, Query};
+use fireflow_domain::page::{
+    Direction, MAX_COUNTED, PageRequest, Position, SortKey, SortValue, Start, Total,
+};
+use fireflow_domain::sort::SortField;
+use sea_orm::sea_query::{
+    Alias, Asterisk, Expr, ExprTrait, IntoCondition, NullOrdering, Order, Query, Value,
+};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryOrder, QuerySelect, QueryTrait, Select,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoSimpleExpr,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel, Selector,
 };
 
-/// Orders by the keys and at last by id, so that every order is total. Null is smallest on both
-/// databases; PostgreSQL has to be told.
-pub(crate) fn ordered<E: EntityTrait>(
-    mut select: Select<E>,
-    keys: impl IntoIterator<Item = (E::Column, Direction)>,
+/// An order: columns with their directions, and at last the id, in the direction of the last of
+/// them, so that every order is total and an index can be walked either way.
+#[derive(Debug, Clone)]
+pub(crate) struct OrderBy<E: EntityTrait> {
+    keys: Vec<(E::Column, Direction)>,
     id: E::Column,
-) -> Select<E> {
-    for (column, direction) in keys {
-        let (order, nulls) = match direction {
-            Direction::Ascending => (Order::Asc, NullOrdering::First),
-            Direction::Descending => (Order::Desc, NullOrdering::Last),
-        };
-        select = if column.def().is_null() {
-            select.order_by_with_nulls(column, order, nulls)
-        } else {
-            select.order_by(column, order)
-        };
+}
+
+impl<E: EntityTrait> OrderBy<E> {
+    pub(crate) fn new<F: SortField>(
+        order: &[SortKey<F>],
+        column: impl Fn(F) -> E::Column,
+        id: E::Column,
+    ) -> Self {
+        let keys = order.iter().map(|key| (column(key.field), key.direction)).collect();
+        Self { keys, id }
     }
-    select.order_by(id, Order::Asc)
+
+    fn id_direction(&self) -> Direction {
+        self.keys.last().map_or(Direction::Ascending, |(_, direction)| *direction)
+    }
+
+    /// Null is smallest on both databases; PostgreSQL has to be told.
+    pub(crate) fn apply(&self, mut select: Select<E>) -> Select<E> {
+        for (column, direction) in &self.keys {
+            let (order, nulls) = match direction {
+                Direction::Ascending => (Order::Asc, NullOrdering::First),
+                Direction::Descending => (Order::Desc, NullOrdering::Last),
+            };
+            select = if column.def().is_null() {
+                select.order_by_with_nulls(*column, order, nulls)
+            } else {
+                select.order_by(*column, order)
+            };
+        }
+        let order = match self.id_direction() {
+            Direction::Ascending => Order::Asc,
+            Direction::Descending => Order::Desc,
+        };
+        select.order_by(self.id, order)
+    }
+
+    /// What comes behind a place, as ranges of the index, one after the other. With one key each is
+    /// a range that starts at the place, however far that is; with several keys there is one
+    /// condition, which the rows from the first key's value on are put to.
+    fn behind(&self, position: &Position) -> Vec<Condition> {
+        let id = Expr::val(position.id);
+        match (self.keys.as_slice(), position.values.as_slice()) {
+            ([], _) => vec![self.id.gt(position.id).into_condition()],
+            ([(column, direction)], [value]) => {
+                let is_nullable = column.def().is_null();
+                let behind_id = match direction {
+                    Direction::Ascending => self.id.into_simple_expr().gt(id.clone()),
+                    Direction::Descending => self.id.into_simple_expr().lt(id.clone()),
+                };
+                match (bound(value), direction) {
+                    // Nulls come first ascending, and last descending.
+                    (None, Direction::Ascending) => vec![
+                        Condition::all().add(column.is_null()).add(behind_id),
+                        column.is_not_null().into_condition(),
+                    ],
+                    (None, Direction::Descending) => {
+                        vec![Condition::all().add(column.is_null()).add(behind_id)]
+                    }
+                    (Some(value), direction) => {
+                        let key =
+                            Expr::tuple([column.into_simple_expr(), self.id.into_simple_expr()]);
+                        let place = Expr::tuple([Expr::val(value), id]);
+                        match direction {
+                            Direction::Ascending => vec![key.gt(place).into_condition()],
+                            Direction::Descending if is_nullable => vec![
+                                key.lt(place).into_condition(),
+                                column.is_null().into_condition(),
+                            ],
+                            Direction::Descending => vec![key.lt(place).into_condition()],
+                        }
+                    }
+                }
+            }
+            (keys, values) => vec![self.behind_all(keys, values, position.id)],
+        }
+    }
+
+    /// Behind in the first key, or equal there and behind in the second, and so on.
+    fn behind_all(
+        &self,
+        keys: &[(E::Column, Direction)],
+        values: &[SortValue],
+        id: i64,
+    ) -> Condition {
+        let mut any = Condition::any();
+        let mut equal = Condition::all();
+        for ((column, direction), value) in keys.iter().zip(values) {
+            let value = bound(value);
+            let is_behind = match (&value, direction) {
+                (None, Direction::Ascending) => Some(column.is_not_null().into_condition()),
+                (None, Direction::Descending) => None,
+                (Some(value), Direction::Ascending) => {
+                    Some(column.gt(value.clone()).into_condition())
+                }
+                (Some(value), Direction::Descending) => {
+                    let less = Condition::any().add(column.lt(value.clone()));
+                    Some(if column.def().is_null() { less.add(column.is_null()) } else { less })
+                }
+            };
+            if let Some(is_behind) = is_behind {
+                any = any.add(equal.clone().add(is_behind));
+            }
+            equal = match value {
+                None => equal.add(column.is_null()),
+                Some(value) => equal.add(column.eq(value)),
+            };
+        }
+        let by_id = match self.id_direction() {
+            Direction::Ascending => self.id.gt(id),
+            Direction::Descending => self.id.lt(id),
+        };
+        any.add(equal.add(by_id))
+    }
+}
+
+fn bound(value: &SortValue) -> Option<Value> {
+    match value {
+        SortValue::Absent => None,
+        SortValue::Integer(number) => Some((*number).into()),
+        SortValue::Text(text) => Some(text.as_str().into()),
+        SortValue::Flag(flag) => Some((*flag).into()),
+    }
+}
+
+/// The rows of a part of a list, and whether others follow. One statement; two where a place is
+/// followed by values after nulls, or by nulls after values.
+pub(crate) async fn rows<E, M>(
+    db: &impl ConnectionTrait,
+    select: Select<E>,
+    order: &OrderBy<E>,
+    request: &PageRequest,
+    read: impl Fn(Select<E>) -> Selector<SelectModel<M>>,
+) -> Result<(Vec<M>, bool), DbErr>
+where
+    E: EntityTrait,
+    M: FromQueryResult + Sized + Send + Sync,
+{
+    let size = usize::try_from(request.size()).unwrap_or(usize::MAX);
+    let ranges = match request.start() {
+        Start::Page(_) | Start::First => vec![Condition::all()],
+        Start::Behind(position) => order.behind(position),
+    };
+    let mut rows: Vec<M> = Vec::new();
+    for range in ranges {
+        // One more than asked for tells whether others follow.
+        let missing = size.saturating_add(1).saturating_sub(rows.len());
+        let part = order
+            .apply(select.clone().filter(range))
+            .offset(request.offset())
+            .limit(u64::try_from(missing).unwrap_or(u64::MAX));
+        rows.extend(read(part).all(db).await?);
+        if rows.len() > size {
+            break;
+        }
+    }
+    let has_more = rows.len() > size;
+    rows.truncate(size);
+    Ok((rows, has_more))
 }
 
 /// Counts the rows, up to [`MAX_COUNTED`]. One statement.
@@ -55,15 +206,4 @@ pub(crate) fn sum(column: impl ColumnTrait) -> Expr {
 pub(crate) fn counted(counter: Option<i64>) -> Total {
     let count = counter.and_then(|counter| u64::try_from(counter).ok()).unwrap_or(0);
     Total { count, is_exact: true }
-}
-
-/// A page of rows that were read, each turned into what the domain knows.
-pub(crate) fn page<R, T, E>(
-    rows: Vec<R>,
-    total: Total,
-    request: PageRequest,
-    read: impl FnMut(R) -> Result<T, E>,
-) -> Result<Page<T>, E> {
-    let items = rows.into_iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Page { items, total, request })
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use sea_orm::{
-    DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
+use crate::filter::MAX_CANDIDATES;
 use crate::lock::DatabaseLock;
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
@@ -20,6 +22,7 @@ use crate::unit_of_work::{Handle, SeaUnitOfWork};
 pub struct Database {
     options: DatabaseOptions,
     connections: Connections,
+    max_candidates: u64,
     _lock: Option<Arc<DatabaseLock>>,
 }
 
@@ -32,7 +35,7 @@ impl Database {
         let lock =
             options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
         let connections = connect::connect(&options).await?;
-        Ok(Self { options, connections, _lock: lock })
+        Ok(Self { options, connections, max_candidates: MAX_CANDIDATES, _lock: lock })
     }
 
     /// Which database it is.
@@ -52,13 +55,32 @@ impl Database {
     /// # Errors
     /// Where the driver does.
     pub async fn close(self) -> StoreResult<()> {
-        let Connections { write, read, replica } = self.connections;
+        let Connections { write, read, list, replica } = self.connections;
         let replica = match replica {
             Some(replica) => replica.close().await,
             None => Ok(()),
         };
-        let (read, write) = (read.close().await, write.close().await);
-        replica.and(read).and(write).map_err(store_error)
+        let (list, read, write) = (list.close().await, read.close().await, write.close().await);
+        replica.and(list).and(read).and(write).map_err(store_error)
+    }
+
+    /// Bounds the statements of a transaction of PostgreSQL.
+    async fn bound(&self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+        // A number of ours: SET takes no parameters.
+        let limit = self.options.list_timeout.as_millis().clamp(1, i32::MAX as u128);
+        transaction.execute_unprepared(&format!("SET LOCAL statement_timeout = {limit}")).await?;
+        Ok(())
+    }
+
+    const fn unit(&self, handle: Handle) -> SeaUnitOfWork {
+        SeaUnitOfWork { handle, max_candidates: self.max_candidates }
+    }
+
+    /// How many rules an index may name before a filtered list is walked instead; for tests of both
+    /// ways.
+    #[cfg(feature = "testing")]
+    pub const fn set_max_candidates(&mut self, most: u64) {
+        self.max_candidates = most;
     }
 
     pub(crate) const fn options(&self) -> &DatabaseOptions {
@@ -86,21 +108,36 @@ impl Database {
 #[async_trait]
 impl Storage for Database {
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
-        let Connections { write, read, replica } = &self.connections;
-        if let (Mode::ReplicaSnapshot, Some(replica)) = (mode, replica)
+        let Connections { write, read, list, replica } = &self.connections;
+        let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
+        if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
             && let Some(transaction) = replica.snapshot().await
         {
-            return Ok(Box::new(SeaUnitOfWork { handle: Handle::Transaction(transaction) }));
+            if is_bounded {
+                self.bound(&transaction).await.map_err(store_error)?;
+            }
+            return Ok(Box::new(self.unit(Handle::Transaction(transaction))));
         }
         let plain = TransactionOptions::default();
         let handle = match (mode, self.kind()) {
             (Mode::Autocommit, _) => Ok(Handle::Pool(read.clone())),
             // SQLite: the first read takes the snapshot.
-            (Mode::Snapshot | Mode::ReplicaSnapshot, DatabaseKind::Sqlite) => {
+            (Mode::Snapshot | Mode::Export, DatabaseKind::Sqlite) => {
                 self.transaction(read, plain).await
             }
-            (Mode::Snapshot | Mode::ReplicaSnapshot, DatabaseKind::Postgres) => {
+            (Mode::Page | Mode::FreshPage, DatabaseKind::Sqlite) => {
+                self.transaction(list, plain).await
+            }
+            (Mode::Snapshot | Mode::Export, DatabaseKind::Postgres) => {
                 self.transaction(read, read_only()).await
+            }
+            (Mode::Page | Mode::FreshPage, DatabaseKind::Postgres) => {
+                match list.begin_with_options(read_only()).await {
+                    Ok(transaction) => {
+                        self.bound(&transaction).await.map(|()| Handle::Transaction(transaction))
+                    }
+                    Err(error) => Err(error),
+                }
             }
             (Mode::Write, DatabaseKind::Sqlite) => {
                 // Immediate: a transaction that begins to write late is refused without a wait.
@@ -114,7 +151,7 @@ impl Storage for Database {
             (Mode::Write, DatabaseKind::Postgres) => self.transaction(write, plain).await,
         };
         let handle = handle.map_err(store_error)?;
-        Ok(Box::new(SeaUnitOfWork { handle }))
+        Ok(Box::new(self.unit(handle)))
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {

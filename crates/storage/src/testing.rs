@@ -75,7 +75,7 @@ impl TestDatabase {
 
     fn count_statements(&mut self) {
         let connections = self.database.connections_mut();
-        for connection in [&mut connections.write, &mut connections.read] {
+        for connection in [&mut connections.write, &mut connections.read, &mut connections.list] {
             count(connection, Arc::clone(&self.statements));
         }
     }
@@ -181,6 +181,7 @@ pub fn options(url: &str) -> DatabaseOptions {
     DatabaseOptions {
         url: DatabaseUrl::parse(url).expect("a database URL"),
         read_url: None,
+        list_timeout: Duration::from_secs(60),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(60),
     }

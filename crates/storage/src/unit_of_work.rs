@@ -26,6 +26,8 @@ pub(crate) enum Handle {
 #[derive(Debug)]
 pub(crate) struct SeaUnitOfWork {
     pub(crate) handle: Handle,
+    /// See [`crate::filter::MAX_CANDIDATES`].
+    pub(crate) max_candidates: u64,
 }
 
 /// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.

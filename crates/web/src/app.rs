@@ -95,7 +95,8 @@ impl Context {
         self.read_in(Mode::Snapshot, ask).await
     }
 
-    /// Reads a list: of a read replica where there is one, so perhaps a state that is a little old.
+    /// Reads a page of a list, within the time that lists have: of a read replica where there is
+    /// one, so perhaps a state that is a little old.
     ///
     /// # Errors
     /// The use case's.
@@ -103,7 +104,7 @@ impl Context {
     where
         F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.read_in(Mode::ReplicaSnapshot, ask).await
+        self.read_in(Mode::Page, ask).await
     }
 
     /// Reads in a mode that the request decides.

@@ -103,12 +103,16 @@ impl Conditions {
         }
     }
 
-    /// How a list is read: who compares it with a state wants the newest, never a replica's.
+    /// How a page of a list, or a whole one, is read: who compares it with a state wants the
+    /// newest, never a replica's.
     #[must_use]
-    pub const fn list_mode(&self) -> Mode {
-        match self {
-            Self { if_match: None, if_none_match: None } => Mode::ReplicaSnapshot,
-            Self { .. } => Mode::Snapshot,
+    pub const fn list_mode(&self, is_whole: bool) -> Mode {
+        let is_conditional = self.if_match.is_some() || self.if_none_match.is_some();
+        match (is_conditional, is_whole) {
+            (false, false) => Mode::Page,
+            (true, false) => Mode::FreshPage,
+            (false, true) => Mode::Export,
+            (true, true) => Mode::Snapshot,
         }
     }
 

@@ -80,6 +80,10 @@ codes! {
         "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
         "`errors` lists everything that is wrong at once, each with its place and what would be right.";
+    BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor is not one of this list",
+        "Begin anew with an empty cursor. One belongs to its list, filter and order.";
+    TooExpensive = "too_expensive", UNPROCESSABLE_ENTITY, "The list takes too long to find",
+        "Narrow the filter: with an address, a port, a name, a label or a time that few have.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow",
         "Report it with the `instance`: the log tells the cause under that id.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
@@ -284,6 +288,12 @@ impl From<Error> for Problem {
             Error::Forbidden { needs } => Self::forbidden(needs),
             Error::TooLarge { what, limit, hint } => {
                 Self::new(Code::TooLarge, format!("{what} is limited to {limit}; {hint}"))
+            }
+            Error::TooExpensive(source) => {
+                let detail = "the list takes longer to find than it may; narrow `filter` with a \
+                              condition that few things meet (an address, a port, a name, a label, \
+                              a time), or leave the total out with `with_total=false`";
+                Self { source: Some(source), ..Self::new(Code::TooExpensive, detail) }
             }
             Error::Unavailable { retry_after_micros, source } => {
                 let seconds = retry_after_micros.div_euclid(MICROS_PER_SECOND);

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use fireflow_domain::page::{Page, PageRequest};
+use fireflow_domain::page::Page;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -160,7 +160,9 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// The same with where the page stands.
     #[must_use]
     pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
-        let pagination = pagination(page.total.count, page.request);
+        // It is made of a page's number and the length of the list; a cursor's page has neither.
+        let (Some(total), Some(number)) = (page.total, page.request.number()) else { return self };
+        let pagination = pagination(total.count, number, page.request.size());
         self.with_header(header::HeaderName::from_static("x-pagination"), &pagination)
     }
 }
@@ -174,9 +176,9 @@ impl<T: Type + Serialize> Reply<Deleted, T> {
     }
 }
 
-fn pagination(total: u64, request: PageRequest) -> String {
-    let page = u64::from(request.number());
-    let last = total.div_ceil(u64::from(request.size()));
+fn pagination(total: u64, number: u32, size: u32) -> String {
+    let page = u64::from(number);
+    let last = total.div_ceil(u64::from(size));
     let mut value = json!({ "total": total, "total_pages": last, "page": page });
     if let Some(members) = value.as_object_mut()
         && last > 0

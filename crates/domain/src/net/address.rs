@@ -196,7 +196,8 @@ impl AddressRange {
     }
 
     /// The first address; `0.0.0.0` for `any`.
-    fn first(self) -> IpAddr {
+    #[must_use]
+    pub fn first(self) -> IpAddr {
         match self {
             Self::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Self::V4 { first, .. } => IpAddr::V4(Ipv4Addr::from_bits(first)),

@@ -28,6 +28,9 @@ pub enum ParsePortError {
 }
 
 impl PortRange {
+    /// Every port.
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
     /// One port.
     #[must_use]
     pub const fn single(port: u16) -> Self {

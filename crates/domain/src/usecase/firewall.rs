@@ -56,7 +56,7 @@ pub async fn page(
     caller: &Caller,
     filter: &FirewallFilter,
     order: &[SortKey<FirewallField>],
-    request: PageRequest,
+    request: &PageRequest,
 ) -> Result<Page<Firewall>> {
     caller.require(Role::Viewer)?;
     Ok(uow.firewalls().page(&caller.actor.visibility, filter, order, request).await?)

@@ -86,7 +86,7 @@ pub async fn page(
     firewall: FirewallId,
     filter: &PolicyFilter,
     order: &[SortKey<PolicyField>],
-    request: PageRequest,
+    request: &PageRequest,
 ) -> Result<Page<Policy>> {
     super::firewall::get(uow, caller, firewall).await?;
     Ok(uow
@@ -104,7 +104,7 @@ pub async fn page_of_all(
     caller: &Caller,
     filter: &PolicyFilter,
     order: &[SortKey<PolicyField>],
-    request: PageRequest,
+    request: &PageRequest,
 ) -> Result<Page<Policy>> {
     caller.require(Role::Viewer)?;
     Ok(uow.policies().page(&caller.actor.visibility, None, filter, order, request).await?)

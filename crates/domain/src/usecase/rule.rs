@@ -6,7 +6,7 @@ use crate::actor::{Caller, Role};
 use crate::audit::{Deed, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, RuleId};
-use crate::page::{Page, PageRequest, SortKey};
+use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, Start};
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{self, Place, Placement};
@@ -75,13 +75,51 @@ pub async fn page(
     parent: (FirewallId, PolicyId),
     filter: &RuleFilter,
     order: &[SortKey<RuleField>],
-    request: PageRequest,
+    request: &PageRequest,
 ) -> Result<(Policy, Page<Rule>)> {
     let (firewall, id) = parent;
     let policy = policy::get(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
     let page = uow.rules().page(who, Some(parent), filter, order, request).await?;
     Ok((policy, bounded(page)?))
+}
+
+/// The order of evaluation: by priority, then by id.
+pub const EVALUATION: [SortKey<RuleField>; 1] =
+    [SortKey { field: RuleField::Priority, direction: Direction::Ascending }];
+
+/// How many rules come before the first of a page of a policy's own list, whole and in order of
+/// evaluation; notes in the page's end where the next one begins. No statement, but one where the
+/// page was asked for by a place that the policy has changed since.
+///
+/// # Errors
+/// The store's.
+pub async fn number(
+    uow: &mut dyn UnitOfWork,
+    policy: &Policy,
+    page: &mut Page<Rule>,
+) -> Result<Option<u64>> {
+    let before = match page.request.start() {
+        Start::Page(_) | Start::First => page.request.offset(),
+        Start::Behind(position) => match position.place {
+            Some((place, revision)) if revision == policy.revision.0 => place,
+            Some(_) | None => match at(position) {
+                Some(place) => uow.rules().count_to(policy.id, place).await?,
+                None => return Ok(None),
+            },
+        },
+    };
+    let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
+    if let Some(next) = &mut page.next {
+        next.place = Some((before.saturating_add(count), policy.revision.0));
+    }
+    Ok(Some(before))
+}
+
+/// The place of a position in the order of evaluation.
+fn at(position: &Position) -> Option<Place> {
+    let [SortValue::Integer(priority)] = position.values.as_slice() else { return None };
+    Some((RuleId::new(position.id)?, i32::try_from(*priority).ok()?))
 }
 
 /// A page, if it has no more entries than an answer may have: a few rules can name thousands of
@@ -112,7 +150,7 @@ pub async fn page_of_all(
     caller: &Caller,
     filter: &RuleFilter,
     order: &[SortKey<RuleField>],
-    request: PageRequest,
+    request: &PageRequest,
 ) -> Result<Page<Rule>> {
     caller.require(Role::Viewer)?;
     bounded(uow.rules().page(&caller.actor.visibility, None, filter, order, request).await?)

@@ -5,18 +5,22 @@ use fireflow_domain::firewall::{Firewall, FirewallSpec};
 use fireflow_domain::ids::{FirewallId, Revision};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::sort;
 use fireflow_domain::store::{
     FirewallField, FirewallFilter, FirewallRepository, Stamp, StoreResult,
 };
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
-    ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select, Set, TransactionTrait,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select, Set,
+    TransactionTrait,
 };
 
 use super::{label_rows, labels_differ, one_row};
-use crate::entity::firewall::{ActiveModel, Column, Entity, live};
+use crate::entity::firewall::{ActiveModel, Column, Entity, Model, live};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
+use crate::filter::{Dialect, condition};
+use crate::query::OrderBy;
 use crate::unit_of_work::{Handle, SeaUnitOfWork};
 use crate::{mapping, query};
 
@@ -139,28 +143,38 @@ impl FirewallRepository for SeaUnitOfWork {
         self.one_firewall(select).await
     }
 
-    /// Two statements.
+    /// One statement, one more for the total.
     async fn page(
         &mut self,
         who: &Visibility,
         filter: &FirewallFilter,
         order: &[SortKey<FirewallField>],
-        request: PageRequest,
+        request: &PageRequest,
     ) -> StoreResult<Page<Firewall>> {
         let mut select = live(who);
         if let Some(name) = &filter.name {
             select = select.filter(Column::Name.eq(name.as_str()));
         }
-        let total =
-            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?;
-        let keys = order.iter().map(|key| (column(key.field), key.direction));
-        let rows = query::ordered(select, keys, Column::Id)
-            .offset(request.offset())
-            .limit(u64::from(request.size()))
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        Ok(query::page(rows, total, request, mapping::firewall)?)
+        if let Some(expression) = &filter.expression {
+            let dialect = Dialect::of(self.db().get_database_backend(), expression);
+            select = select.filter(condition(dialect, &expression.filter));
+        }
+        let total = if request.counts {
+            let total = query::total(&self.db(), select.clone(), Column::Id).await;
+            Some(total.map_err(store_error)?)
+        } else {
+            None
+        };
+        let by = OrderBy::new(order, column, Column::Id);
+        let (rows, has_more) =
+            query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
+                .await
+                .map_err(store_error)?;
+        let items: Vec<Firewall> =
+            rows.into_iter().map(mapping::firewall).collect::<Result<_, _>>()?;
+        let last = items.last().filter(|_| has_more);
+        let next = last.map(|last| sort::position(order, last));
+        Ok(Page { items, total, request: request.clone(), next })
     }
 
     /// One statement, one more with labels, one more where the name is taken.

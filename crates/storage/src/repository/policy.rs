@@ -5,16 +5,21 @@ use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::sort;
 use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use sea_orm::sea_query::LockType;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
+};
 
 use super::{label_rows, labels_differ, one_row};
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{ActiveModel, Column, Entity, live, with_parent};
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
+use crate::filter::{Dialect, condition};
+use crate::query::OrderBy;
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -112,30 +117,39 @@ impl PolicyRepository for SeaUnitOfWork {
         self.one_policy(select).await
     }
 
-    /// Two statements.
+    /// One statement, one more for the total.
     async fn page(
         &mut self,
         who: &Visibility,
         firewall: Option<FirewallId>,
         filter: &PolicyFilter,
         order: &[SortKey<PolicyField>],
-        request: PageRequest,
+        request: &PageRequest,
     ) -> StoreResult<Page<Policy>> {
         let mut select = filtered(live(who), filter);
         if let Some(firewall) = firewall {
             select = select.filter(Column::FirewallId.eq(firewall.get()));
         }
-        let total = if *filter == PolicyFilter::default() {
-            query::counted(self.policy_counter(who, firewall).await?)
+        if let Some(expression) = &filter.expression {
+            let dialect = Dialect::of(self.db().get_database_backend(), expression);
+            select = select.filter(condition(dialect, &expression.filter));
+        }
+        let total = if !request.counts {
+            None
+        } else if *filter == PolicyFilter::default() {
+            Some(query::counted(self.policy_counter(who, firewall).await?))
         } else {
-            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?
+            let total = query::total(&self.db(), select.clone(), Column::Id).await;
+            Some(total.map_err(store_error)?)
         };
-        let keys = order.iter().map(|key| (column(key.field), key.direction));
-        let select = query::ordered(select, keys, Column::Id)
-            .offset(request.offset())
-            .limit(u64::from(request.size()));
-        let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
-        Ok(query::page(rows, total, request, mapping::policy)?)
+        let by = OrderBy::new(order, column, Column::Id);
+        let (rows, has_more) = query::rows(&self.db(), select, &by, request, with_parent)
+            .await
+            .map_err(store_error)?;
+        let items: Vec<Policy> = rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?;
+        let last = items.last().filter(|_| has_more);
+        let next = last.map(|last| sort::position(order, last));
+        Ok(Page { items, total, request: request.clone(), next })
     }
 
     /// One statement; there are at most as many firewalls as on a page.

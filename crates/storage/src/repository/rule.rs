@@ -7,15 +7,16 @@ use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
+use fireflow_domain::sort;
 use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::rule::Duplicates;
+use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
 use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
-    Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoSimpleExpr, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select, Set, Statement,
 };
 
 use super::rule_index::{Side, address_rows, port_rows, with_address, with_entry_port, with_port};
@@ -24,6 +25,8 @@ use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
+use crate::filter::{Dialect, Plan, condition, seeds};
+use crate::query::OrderBy;
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
@@ -87,7 +90,35 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
     select
 }
 
+/// A list with its filter, as it is best read and as it is best counted.
+struct Planned {
+    listed: Select<Entity>,
+    counted: Select<Entity>,
+}
+
 impl SeaUnitOfWork {
+    /// Puts the expression of a filter to a list, in the form that fits how many rules meet it: at
+    /// most two statements, none without one.
+    async fn planned(&self, select: Select<Entity>, filter: &RuleFilter) -> StoreResult<Planned> {
+        let Some(expression) = &filter.expression else {
+            return Ok(Planned { listed: select.clone(), counted: select });
+        };
+        let dialect = Dialect::of(self.db().get_database_backend(), expression);
+        let seeds = seeds(dialect, &expression.filter);
+        let most = self.max_candidates;
+        let plan = Plan::make(&self.db(), seeds, most).await.map_err(store_error)?;
+        let select = select.filter(condition(dialect, &expression.filter));
+        let id = || Column::Id.into_simple_expr();
+        let with = |restriction: Option<Expr>| match restriction {
+            Some(restriction) => select.clone().filter(restriction),
+            None => select.clone(),
+        };
+        Ok(Planned {
+            listed: with(plan.restriction(dialect, id())),
+            counted: with(plan.counted(dialect, id())),
+        })
+    }
+
     async fn index_addresses(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
         self.insert_all(address_rows(rule, firewall, spec)).await
     }
@@ -182,33 +213,48 @@ impl RuleRepository for SeaUnitOfWork {
         Ok(row.map(mapping::rule).transpose()?)
     }
 
-    /// Two statements.
+    /// One statement, or two behind a place whose value is absent; one more for the total, and at
+    /// most two more to find out how a filter is best answered.
     async fn page(
         &mut self,
         who: &Visibility,
         parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
         order: &[SortKey<RuleField>],
-        request: PageRequest,
+        request: &PageRequest,
     ) -> StoreResult<Page<Rule>> {
+        let order = match (order, parent) {
+            ([], Some(_)) => &EVALUATION,
+            _ => order,
+        };
         let select = filtered(listed(who, parent), filter);
-        let total = if *filter == RuleFilter::default() {
-            query::counted(self.rule_counter(who, parent).await?)
+        let planned = self.planned(select, filter).await?;
+        let total = if !request.counts {
+            None
+        } else if *filter == RuleFilter::default() {
+            Some(query::counted(self.rule_counter(who, parent).await?))
         } else {
-            query::total(&self.db(), select.clone(), Column::Id).await.map_err(store_error)?
+            let total = query::total(&self.db(), planned.counted, Column::Id).await;
+            Some(total.map_err(store_error)?)
         };
-        let select = if order.is_empty() && parent.is_some() {
-            select.order_by_asc(Column::Priority).order_by_asc(Column::Id)
-        } else {
-            let keys = order.iter().map(|key| (column(key.field), key.direction));
-            query::ordered(select, keys, Column::Id)
-        };
-        let select = select.offset(request.offset()).limit(u64::from(request.size()));
-        let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
-        Ok(query::page(rows, total, request, mapping::rule)?)
+        let by = OrderBy::new(order, column, Column::Id);
+        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
+            .await
+            .map_err(store_error)?;
+        let items: Vec<Rule> = rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?;
+        let last = items.last().filter(|_| has_more);
+        let next = last.map(|last| sort::position(order, last));
+        Ok(Page { items, total, request: request.clone(), next })
     }
 
     /// One statement.
+    async fn count_to(&mut self, policy: PolicyId, (id, priority): Place) -> StoreResult<u64> {
+        let key = Expr::tuple([Column::Priority.into_simple_expr(), Column::Id.into_simple_expr()]);
+        let place = Expr::tuple([Expr::val(priority), Expr::val(id.get())]);
+        live_of(policy.get()).filter(key.lte(place)).count(&self.db()).await.map_err(store_error)
+    }
+
+    /// One statement, and at most two more to find out how a filter is best answered.
     async fn following(
         &mut self,
         who: &Visibility,
@@ -217,7 +263,8 @@ impl RuleRepository for SeaUnitOfWork {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
-        let mut select = filtered(listed(who, parent), filter);
+        let select = filtered(listed(who, parent), filter);
+        let mut select = self.planned(select, filter).await?.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {
                 // Compared as a row, both databases start at the place in their index.

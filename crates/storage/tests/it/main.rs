@@ -10,6 +10,9 @@
 mod backup;
 mod concurrency;
 mod contract;
+mod filter;
+#[path = "../../../domain/tests/support/filter_strategies.rs"]
+mod filter_strategies;
 mod schema;
 mod statements;
 mod support;

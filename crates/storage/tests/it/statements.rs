@@ -36,7 +36,7 @@ db_test! {
             let mut uow = begin(&db, Mode::Snapshot).await;
             let parent = (firewall.id, policy.id);
             let filter = RuleFilter::default();
-            rule::page(&mut *uow, &caller(), parent, &filter, &[], first_page()).await.unwrap();
+            rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(db.statements() - before, 3, "a page: its policy, its total, its rules");
 
             let path =

@@ -1,6 +1,7 @@
 //! Firewalls.
 
 use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::filter::Level;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::store::{FirewallField, FirewallFilter, UnitOfWork};
 use fireflow_domain::text::Name;
@@ -51,22 +52,26 @@ impl Firewalls {
         query: QueryString,
     ) -> Result<Reply<Listed, FirewallPage>, Problem> {
         let mut query = query.open(params::FIREWALLS);
-        let request = query.page();
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
-        let filter = FirewallFilter { name: query.parse("name", Name::parse) };
-        query.finish()?;
+        let filter = FirewallFilter {
+            name: query.parse("name", Name::parse),
+            expression: query.expression(Level::Firewall, ctx.caller.now),
+        };
+        let scope = query.scope("firewalls", filter.expression.as_ref());
+        let request = query.page(&scope, &order);
+        query.finish_list()?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
-                    let page = firewall::page(uow, caller, &filter, &order, request).await?;
+                    let page = firewall::page(uow, caller, &filter, &order, &request).await?;
                     let items = views(uow, &page.items, expand, caller.now).await?;
                     Ok((page, items))
                 })
             })
             .await?;
-        let view = FirewallPage::with(&page, items);
+        let view = FirewallPage::with(&page, &scope, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 

@@ -1,6 +1,7 @@
 //! Filtering policies.
 
 use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::filter::Level;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::store::{Mode, PolicyField, PolicyFilter, UnitOfWork};
 use fireflow_domain::text::Name;
@@ -27,10 +28,11 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
 #[derive(Debug)]
 pub struct Policies;
 
-fn filter(query: &mut Query) -> PolicyFilter {
+fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     PolicyFilter {
         name: query.parse("name", Name::parse),
         default_action: query.parse("default_action", action),
+        expression: query.expression(Level::Policy, now),
     }
 }
 
@@ -64,23 +66,25 @@ impl Policies {
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         let mut query = query.open(params::POLICIES);
-        let request = query.page();
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
-        let filter = filter(&mut query);
-        query.finish()?;
+        let filter = filter(&mut query, ctx.caller.now);
+        let list = format!("policies of {firewall}");
+        let scope = query.scope(&list, filter.expression.as_ref());
+        let request = query.page(&scope, &order);
+        query.finish_list()?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page =
-                        policy::page(uow, caller, firewall, &filter, &order, request).await?;
+                        policy::page(uow, caller, firewall, &filter, &order, &request).await?;
                     let items = views(uow, &page.items, expands, caller.now).await?;
                     Ok((page, items))
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, items);
+        let view = PolicyPage::with(&page, &scope, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 
@@ -96,25 +100,26 @@ impl Policies {
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
         let mut query = query.open(params::POLICIES);
-        let request = query.page();
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
-        let filter = filter(&mut query);
+        let filter = filter(&mut query, ctx.caller.now);
+        let scope = query.scope("policies", filter.expression.as_ref());
+        let request = query.page(&scope, &order);
         if filter == PolicyFilter::default() {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
-        query.finish()?;
+        query.finish_list()?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
-                    let page = policy::page_of_all(uow, caller, &filter, &order, request).await?;
+                    let page = policy::page_of_all(uow, caller, &filter, &order, &request).await?;
                     let items = views(uow, &page.items, expands, caller.now).await?;
                     Ok((page, items))
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, items);
+        let view = PolicyPage::with(&page, &scope, items);
         Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
     }
 

@@ -1,14 +1,16 @@
 //! Lists of rules: what is asked of them, and the three formats that they are answered in.
 
 use fireflow_domain::error::Resource;
+use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::{Mode, RuleField, RuleFilter};
 use fireflow_domain::text::Name;
+use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
-use fireflow_domain::usecase::rule;
+use fireflow_domain::usecase::rule::{self, EVALUATION};
 use poem::http::header;
 
 use crate::app::Context;
@@ -29,10 +31,14 @@ pub(super) struct RuleList {
     request: PageRequest,
     fields: Option<Fields>,
     order: Vec<SortKey<RuleField>>,
+    /// Whether it is a policy's own, in order of evaluation and without a filter.
+    has_positions: bool,
     filter: RuleFilter,
+    /// What its cursors belong to.
+    scope: String,
 }
 
-fn filter(query: &mut Query) -> RuleFilter {
+fn filter(query: &mut Query, now: Instant) -> RuleFilter {
     RuleFilter {
         name: query.parse("name", Name::parse),
         action: query.parse("action", action),
@@ -44,14 +50,20 @@ fn filter(query: &mut Query) -> RuleFilter {
         destination_address: query.parse("destination_address", AddressRange::parse),
         destination_port: query.parse("destination_port", PortRange::parse),
         port: query.parse("port", PortRange::parse),
+        expression: query.expression(Level::Rule, now),
     }
 }
 
 impl RuleList {
     /// Of the list of one policy.
-    pub(super) fn read(query: &QueryString, format: Option<LineFormat>) -> Result<Self, Problem> {
-        let (list, query) = Self::open(query, format);
-        query.finish()?;
+    pub(super) fn read(
+        query: &QueryString,
+        policy: PolicyId,
+        format: Option<LineFormat>,
+        now: Instant,
+    ) -> Result<Self, Problem> {
+        let (list, query) = Self::open(query, Some(policy), format, now);
+        query.finish_list()?;
         Ok(list)
     }
 
@@ -59,26 +71,45 @@ impl RuleList {
     pub(super) fn read_of_all(
         query: &QueryString,
         format: Option<LineFormat>,
+        now: Instant,
     ) -> Result<Self, Problem> {
         use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
-        let (list, mut query) = Self::open(query, format);
+        let (list, mut query) = Self::open(query, None, format, now);
         if list.filter == RuleFilter::default() {
             let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
             query.only_ordered_by(&list.order, &allowed, RuleField::as_str);
         }
-        query.finish()?;
+        query.finish_list()?;
         Ok(list)
     }
 
-    fn open(query: &QueryString, format: Option<LineFormat>) -> (Self, Query) {
+    fn open(
+        query: &QueryString,
+        policy: Option<PolicyId>,
+        format: Option<LineFormat>,
+        now: Instant,
+    ) -> (Self, Query) {
         let mut query = query.open(params::RULES);
+        let filter = filter(&mut query, now);
+        let mut order = query.order(RuleField::parse, RuleField::WORDS);
+        let is_evaluation = order.is_empty() && policy.is_some();
+        if is_evaluation {
+            order = EVALUATION.to_vec();
+        }
+        let list = match policy {
+            Some(policy) => format!("rules of {policy}"),
+            None => "rules".to_owned(),
+        };
+        let scope = query.scope(&list, filter.expression.as_ref());
         let list = Self {
             format,
             is_whole: query.is_whole(format),
-            request: query.page(),
+            request: query.page(&scope, &order),
             fields: query.fields(RuleView::MEMBERS),
-            order: query.order(RuleField::parse, RuleField::WORDS),
-            filter: filter(&mut query),
+            has_positions: is_evaluation && filter == RuleFilter::default(),
+            order,
+            filter,
+            scope,
         };
         (list, query)
     }
@@ -90,28 +121,35 @@ impl RuleList {
         parent: (FirewallId, PolicyId),
         conditions: &Conditions,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
-        let is_evaluation = self.order.is_empty() && self.filter == RuleFilter::default();
-        let before_first = is_evaluation.then_some(self.request.offset());
         if let Some(format) = self.format
             && self.is_whole
         {
-            let mut begun = Begun::new(ctx, conditions.list_mode()).await?;
+            let mut begun = Begun::new(ctx, conditions.list_mode(true)).await?;
             let (policy, export) =
                 Export::of_policy(&mut *begun.uow, &ctx.caller, parent, self.filter).await?;
             let tag = EntityTag::of_policy(&policy).of_format(format);
             if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
                 return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
             }
+            let before_first = self.has_positions.then_some(0);
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
             let body = begun.send(export, lines).await?;
             return Ok(Reply::lines(format, body).with_header(header::ETAG, tag.as_str()));
         }
-        let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
-        let (policy, page) = ctx
-            .read_in(conditions.list_mode(), |uow, caller| {
-                Box::pin(
-                    async move { rule::page(uow, caller, parent, &filter, &order, request).await },
-                )
+        let (filter, order) = (self.filter.clone(), self.order.clone());
+        let (request, has_positions) = (self.request.clone(), self.has_positions);
+        let (policy, page, before_first) = ctx
+            .read_in(conditions.list_mode(false), |uow, caller| {
+                Box::pin(async move {
+                    let (policy, mut page) =
+                        rule::page(uow, caller, parent, &filter, &order, &request).await?;
+                    let before = if has_positions {
+                        rule::number(uow, &policy, &mut page).await?
+                    } else {
+                        None
+                    };
+                    Ok((policy, page, before))
+                })
             })
             .await?;
         let tag = EntityTag::of_policy(&policy);
@@ -129,14 +167,15 @@ impl RuleList {
         {
             let export = Export::of_all(&ctx.caller, self.filter)?;
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
-            let body = Begun::new(ctx, Mode::ReplicaSnapshot).await?.send(export, lines).await?;
+            let body = Begun::new(ctx, Mode::Export).await?.send(export, lines).await?;
             return Ok(Reply::lines(format, body));
         }
-        let (filter, order, request) = (self.filter.clone(), self.order.clone(), self.request);
+        let (filter, order) = (self.filter.clone(), self.order.clone());
+        let request = self.request.clone();
         let page = ctx
             .read_list(|uow, caller| {
                 Box::pin(
-                    async move { rule::page_of_all(uow, caller, &filter, &order, request).await },
+                    async move { rule::page_of_all(uow, caller, &filter, &order, &request).await },
                 )
             })
             .await?;
@@ -156,7 +195,8 @@ impl RuleList {
                 Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
             }
             None => {
-                let view = RulePage::new(page, RuleView::numbering(ctx.caller.now, before_first));
+                let numbering = RuleView::numbering(ctx.caller.now, before_first);
+                let view = RulePage::new(page, &self.scope, numbering);
                 Reply::selected(&view, self.fields.as_ref())?
             }
         };

@@ -51,8 +51,8 @@ impl Rules {
         accepted: Accepted,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let reply =
-            RuleList::read(&query, accepted.0)?.of_policy(&ctx, parent, &conditions).await?;
+        let list = RuleList::read(&query, parent.1, accepted.0, ctx.caller.now)?;
+        let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
     }
 
@@ -67,7 +67,7 @@ impl Rules {
         query: QueryString,
         accepted: Accepted,
     ) -> Result<Reply<Listed, RulePage>, Problem> {
-        let reply = RuleList::read_of_all(&query, accepted.0)?.of_all(&ctx).await?;
+        let reply = RuleList::read_of_all(&query, accepted.0, ctx.caller.now)?.of_all(&ctx).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
     }
 

@@ -230,6 +230,7 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         url: settings.database_url.clone(),
         read_url: settings.read_url.clone(),
         max_connections: settings.max_connections,
+        list_timeout: settings.list_timeout,
         acquire_timeout: settings.request_timeout,
     }
 }

@@ -14,6 +14,8 @@ use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use serde::Serialize;
 
+use crate::params::cursor;
+
 fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.as_map().clone()
 }
@@ -492,31 +494,38 @@ macro_rules! pages {
         pub struct $name {
             /// What is on the page.
             pub items: Vec<$item>,
-            /// How many items the whole list has.
-            pub total: u64,
+            /// How many items the whole list has, where it was counted.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub total: Option<u64>,
             /// False where counting stopped.
-            pub total_is_exact: bool,
-            /// The page's number, from 1.
-            pub page: u32,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub total_is_exact: Option<bool>,
+            /// The page's number, from 1, where it was asked for by number.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub page: Option<u32>,
             /// The most items on a page.
             pub per_page: u32,
+            /// The `cursor` of what follows; left out on the last page.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub next_cursor: Option<String>,
         }
 
         impl $name {
             /// A page of the domain, item by item.
-            pub fn new<T>(page: &Page<T>, view: impl FnMut(&T) -> $item) -> Self {
-                Self::with(page, page.items.iter().map(view).collect())
+            pub fn new<T>(page: &Page<T>, scope: &str, view: impl FnMut(&T) -> $item) -> Self {
+                Self::with(page, scope, page.items.iter().map(view).collect())
             }
 
             /// A page of the domain, with items that were made already.
             #[must_use]
-            pub fn with<T>(page: &Page<T>, items: Vec<$item>) -> Self {
+            pub fn with<T>(page: &Page<T>, scope: &str, items: Vec<$item>) -> Self {
                 Self {
                     items,
-                    total: page.total.count,
-                    total_is_exact: page.total.is_exact,
+                    total: page.total.map(|total| total.count),
+                    total_is_exact: page.total.map(|total| total.is_exact),
                     page: page.request.number(),
                     per_page: page.request.size(),
+                    next_cursor: page.next.as_ref().map(|next| cursor::encode(scope, next)),
                 }
             }
         }

@@ -1,16 +1,20 @@
 //! Query parameters: read all at once, with every fault.
 
+pub mod cursor;
 mod table;
 
 use std::fmt::Display;
 
 use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::page::{
     DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
 };
 use fireflow_domain::rule::order::Placement;
+use fireflow_domain::sort::SortField;
 use fireflow_domain::text::excerpt;
+use fireflow_domain::time::Instant;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
 use serde_json::Value;
@@ -18,6 +22,7 @@ use serde_json::Value;
 use crate::dto::expansion::Depth;
 use crate::dto::json::nearest;
 use crate::dto::lines::LineFormat;
+use crate::problem::{Code, Problem};
 
 pub use self::table::*;
 
@@ -40,6 +45,10 @@ impl Fields {
     }
 }
 
+/// Parameters that do not decide what is in a list, or are in its cursors' scope in another form.
+const NOT_OF_A_LIST: [&str; 7] =
+    ["page", "page_size", "cursor", "with_total", "fields", "expand", "filter"];
+
 /// The query string of a request, not yet read.
 #[derive(Debug, Clone)]
 pub struct QueryString(String);
@@ -55,6 +64,7 @@ impl<'a> FromRequest<'a> for QueryString {
 pub struct Query {
     values: Vec<(String, String)>,
     violations: Violations,
+    has_bad_cursor: bool,
 }
 
 impl QueryString {
@@ -62,7 +72,8 @@ impl QueryString {
     /// ones are faults, since a misspelt filter must not return everything.
     #[must_use]
     pub fn open(&self, table: &[Param]) -> Query {
-        let mut query = Query { values: Vec::new(), violations: Violations::new() };
+        let mut query =
+            Query { values: Vec::new(), violations: Violations::new(), has_bad_cursor: false };
         for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decode(name), decode(value)) else {
@@ -189,20 +200,82 @@ impl Query {
         Some(placement)
     }
 
-    /// Which page.
-    pub fn page(&mut self) -> PageRequest {
+    /// Which page, or what comes behind a cursor, of a list in an order.
+    pub fn page<F: SortField>(&mut self, scope: &str, order: &[SortKey<F>]) -> PageRequest {
         let number = self.integer("page", 1, i64::from(u32::MAX));
         let size = self.integer("page_size", 1, i64::from(MAX_PAGE_SIZE));
         let [number, size] = [(number, 1), (size, DEFAULT_PAGE_SIZE)]
             .map(|(given, default)| given.and_then(|it| u32::try_from(it).ok()).unwrap_or(default));
-        PageRequest::new(number, size).unwrap_or_else(|| {
-            let detail = format!(
-                "page {number} of {size} items lies beyond the first {MAX_PAGE_DEPTH} items; narrow \
-                 the list with a filter"
-            );
-            self.fault("page", detail);
-            PageRequest::FIRST
-        })
+        let request = match self.raw("cursor") {
+            Some(cursor) => {
+                if self.has("page") {
+                    self.fault("cursor", "stands beside `page`; use one of them");
+                }
+                self.behind(&cursor, scope, order, size)
+            }
+            None => {
+                let request = PageRequest::new(number, size);
+                if request.is_none() {
+                    let detail = format!(
+                        "page {number} of {size} items lies beyond the first {MAX_PAGE_DEPTH} \
+                         items; go on with `cursor`, or narrow the list with a filter"
+                    );
+                    self.fault("page", detail);
+                }
+                request
+            }
+        };
+        let mut request = request.unwrap_or(PageRequest::first());
+        if self.has("with_total") {
+            request.counts = self.boolean("with_total");
+        }
+        request
+    }
+
+    /// What comes behind a cursor; behind none, the beginning.
+    fn behind<F: SortField>(
+        &mut self,
+        cursor: &str,
+        scope: &str,
+        order: &[SortKey<F>],
+        size: u32,
+    ) -> Option<PageRequest> {
+        if cursor.is_empty() {
+            return PageRequest::behind(None, size);
+        }
+        let position = cursor::decode(scope, cursor).filter(|position| {
+            position.values.len() == order.len()
+                && order.iter().zip(&position.values).all(|(key, value)| key.field.takes(value))
+        });
+        if position.is_none() {
+            self.has_bad_cursor = true;
+            let detail = "is not a cursor of this list, filter and order; begin anew with an empty \
+                          one, and hand on `next_cursor` as it is";
+            self.fault("cursor", detail);
+            return None;
+        }
+        PageRequest::behind(position, size)
+    }
+
+    /// The expression of the filter language, asked at a time.
+    pub fn expression(&mut self, level: Level, at: Instant) -> Option<Expression> {
+        let filter = self.parse("filter", |text| Filter::parse(level, text))?;
+        Some(Expression { filter, at })
+    }
+
+    /// What a cursor belongs to: a list, and all parameters that decide what is in it and in which
+    /// order. The filter stands for its meaning, not for its spelling.
+    #[must_use]
+    pub fn scope(&self, list: &str, expression: Option<&Expression>) -> String {
+        let mut values: Vec<String> = self
+            .values
+            .iter()
+            .filter(|(name, _)| !NOT_OF_A_LIST.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        values.sort();
+        values.extend(expression.map(|expression| format!("filter={}", expression.filter)));
+        format!("{list}\n{}", values.join("\n"))
     }
 
     /// In which order.
@@ -278,7 +351,8 @@ impl Query {
 
     /// Whether the whole list is asked for, as lines are sent: then nothing orders it but itself.
     pub fn is_whole(&mut self, format: Option<LineFormat>) -> bool {
-        if format.is_none() || self.has("page") || self.has("page_size") {
+        let is_part = ["page", "page_size", "cursor"].iter().any(|name| self.has(name));
+        if format.is_none() || is_part {
             return false;
         }
         if self.has("order_by") {
@@ -300,6 +374,19 @@ impl Query {
         self.violations.extend(violations);
     }
 
+    /// All that is wrong with the parameters of a list, if anything is: a bad cursor alone has a
+    /// code of its own, so that clients can begin anew.
+    ///
+    /// # Errors
+    /// The violations.
+    pub fn finish_list(self) -> Result<(), Problem> {
+        let is_cursor = self.has_bad_cursor && self.violations.items().len() == 1;
+        self.finish().map_err(|violations| {
+            let problem = Problem::invalid(&violations);
+            if is_cursor { Problem { code: Code::BadCursor, ..problem } } else { problem }
+        })
+    }
+
     /// All that is wrong, if anything is.
     ///
     /// # Errors
@@ -317,9 +404,9 @@ mod tests {
 
     fn faults(query: &str) -> Vec<String> {
         let mut open = QueryString(query.to_owned()).open(RULES);
-        open.page();
         open.integer("priority", i64::from(i32::MIN), i64::from(i32::MAX));
-        open.order(RuleField::parse, RuleField::WORDS);
+        let order = open.order(RuleField::parse, RuleField::WORDS);
+        open.page("rules", &order);
         match open.finish() {
             Ok(()) => Vec::new(),
             Err(violations) => violations.items().iter().map(ToString::to_string).collect(),
@@ -342,6 +429,9 @@ mod tests {
             "page",
             "page_size=1001",
             "page=101&page_size=1000",
+            "cursor=x",
+            "cursor=&page=1",
+            "with_total=yes",
             "priority=1e30",
             "priority=2147483648",
             "priority=0x1",

@@ -1,6 +1,7 @@
 //! Which query parameters an operation takes: one table each, which the reader checks names against
 //! and the description is made of.
 
+use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
 use crate::openapi::schemas;
+use crate::params::cursor::MAX_CURSOR_CHARS;
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +49,10 @@ pub enum ParamKind {
     Instant,
     /// Fields, comma-separated, `-` before those that descend.
     OrderBy(&'static [&'static str]),
+    /// An expression of the filter language.
+    Filter,
+    /// What a page called `next_cursor`.
+    Cursor,
     /// Members of the answer, comma-separated.
     Fields(&'static [&'static str]),
 }
@@ -80,6 +86,12 @@ impl Param {
                 json!({"type": "string", "default": "tcp", "pattern": pattern})
             }
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
+            ParamKind::Filter => {
+                json!({"type": "string", "minLength": 1, "maxLength": MAX_FILTER_CHARS})
+            }
+            ParamKind::Cursor => {
+                json!({"type": "string", "maxLength": MAX_CURSOR_CHARS, "pattern": "^[A-Za-z0-9_-]*$"})
+            }
             ParamKind::Fields(members) => {
                 let one = format!("({})", members.join("|"));
                 json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
@@ -129,10 +141,23 @@ const PAGE_SIZE: Param = param(
     ParamKind::Integer(1, MAX_PAGE_SIZE as i64, Some(DEFAULT_PAGE_SIZE as i64)),
     "The most items on a page.",
 );
+const CURSOR: Param = param(
+    "cursor",
+    ParamKind::Cursor,
+    "Goes on behind a page: its `next_cursor`. It costs the same however far that is. Empty: from \
+     the beginning, without page numbers.",
+);
+const WITH_TOTAL: Param = param(
+    "with_total",
+    ParamKind::Boolean,
+    "Whether to count the list; left out: with page numbers, but not with a cursor.",
+);
+const FILTER: &str = "Those that fit an expression of the filter language; \
+                      `/docs/filter-schema.json` lists its fields.";
 const NAME: Param = param("name", ParamKind::Name(255), "Those of exactly this name.");
 
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
-                     first ascending, and `id` breaks ties.";
+                     first ascending, and `id` breaks ties, in the direction of the last field.";
 
 const FIELDS: &str = "Only these members of each, separated by commas; `id` always comes.";
 const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::MEMBERS), FIELDS);
@@ -159,6 +184,9 @@ pub const FIREWALLS: &[Param] = &[
     NAME,
     FIREWALL_FIELDS,
     FIREWALL_EXPAND,
+    param("filter", ParamKind::Filter, FILTER).example("name = \"*\""),
+    CURSOR,
+    WITH_TOTAL,
 ];
 
 /// Of the list of a firewall's policies.
@@ -170,6 +198,9 @@ pub const POLICIES: &[Param] = &[
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
     NAME,
     param("default_action", ParamKind::Action, "Those with this default."),
+    param("filter", ParamKind::Filter, FILTER).example("rule_count > 0 AND firewall.name = \"*\""),
+    CURSOR,
+    WITH_TOTAL,
 ];
 
 /// Of the list of a policy's rules.
@@ -207,6 +238,10 @@ pub const RULES: &[Param] = &[
         "Those with a destination that itself names exactly these ports.",
     ),
     param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
+    param("filter", ParamKind::Filter, FILTER)
+        .example("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
+    CURSOR,
+    WITH_TOTAL,
 ];
 
 /// Of the creation of a rule.

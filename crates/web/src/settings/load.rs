@@ -257,6 +257,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         max_body_bytes: values.size("http.max_body_bytes", 10 * 1024 * 1024)?,
         max_rule_set_bytes: values.size("http.max_rule_set_bytes", 64 * 1024 * 1024)?,
         request_timeout: timeout,
+        list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
         max_in_flight: values.size("http.max_in_flight", 1_024)?,
         base_path: values.read("http.base_path", String::new, base_path)?,
         log: values.read(
@@ -392,6 +393,7 @@ mod tests {
             ("FIREFLOW_DATABASE__READ_URL", "postgres://replica/fireflow"),
             ("FIREFLOW_MIGRATE_ON_START", "yes"),
             ("FIREFLOW_JWT__MAX_LIFETIME", "1"),
+            ("FIREFLOW_HTTP__LIST_TIMEOUT", "soon"),
             ("FIREFLOW_HTTP__BASE_PATH", "fireflow"),
             ("FIREFLOW_LOG", "=="),
             ("FIREFLOW_LOG_FORMAT", "xml"),

@@ -100,6 +100,8 @@ pub struct Settings {
     pub max_rule_set_bytes: usize,
     /// The longest time to an answer.
     pub request_timeout: Duration,
+    /// The longest time that a page of a list takes in the database.
+    pub list_timeout: Duration,
     /// The most requests at once.
     pub max_in_flight: usize,
     /// The prefix of every path, without a slash at its end.

@@ -115,6 +115,13 @@ pub const SETTINGS: &[Setting] = &[
         "the longest time to an answer",
     ),
     plain(
+        "http.list_timeout",
+        "FIREFLOW_HTTP__LIST_TIMEOUT",
+        "5s",
+        "the longest time that a page of a list takes in the database; beyond it the filter is to \
+         be narrowed",
+    ),
+    plain(
         "http.max_in_flight",
         "FIREFLOW_HTTP__MAX_IN_FLIGHT",
         "1024",

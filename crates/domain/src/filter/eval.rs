@@ -1,0 +1,344 @@
+//! The meaning of a filter, over things in memory. The definition: what the database answers has
+//! to be the same.
+
+use crate::firewall::Firewall;
+use crate::net::{AddressRange, Family, PortRange, Protocol};
+use crate::policy::Policy;
+use crate::rule::{Endpoint, Rule, RuleSpec};
+use crate::text::fold;
+use crate::time::Instant;
+
+use super::tree::{
+    ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
+    Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
+};
+
+/// What is asked about: a firewall, a policy with its firewall, or a rule with both; and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The firewall, or that of the policy or rule.
+    pub firewall: &'a Firewall,
+    /// The policy, or that of the rule.
+    pub policy: Option<&'a Policy>,
+    /// The rule.
+    pub rule: Option<&'a Rule>,
+    /// The time, which decides a rule's state.
+    pub now: Instant,
+}
+
+impl Filter {
+    /// Whether a thing fits. What a test asks of a level that the subject does not have is false.
+    /// Costs O(tests × entries).
+    #[must_use]
+    pub fn fits(&self, subject: Subject<'_>) -> bool {
+        self.condition.holds(&|test| test.fits(subject))
+    }
+}
+
+impl<T> Logic<T> {
+    /// Whether it holds, where each test does or does not.
+    pub fn holds(&self, test: &dyn Fn(&T) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(test)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(test)),
+            Self::Not(part) => !part.holds(test),
+            Self::Is(one) => test(one),
+        }
+    }
+}
+
+impl Test {
+    fn fits(&self, subject: Subject<'_>) -> bool {
+        let of_rule =
+            |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule.is_some_and(|it| holds(&it.spec));
+        match self {
+            Self::Number(field, test) => subject.number(*field).is_some_and(|it| test.fits(it)),
+            Self::Instant(field, test) => subject.instant(*field).is_some_and(|it| test.fits(it)),
+            Self::Text(field, test) => subject.text(*field).is_some_and(|it| test.fits(it)),
+            Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
+            Self::Flag(FlagField::Log, wanted) => of_rule(&|rule| rule.log == *wanted),
+            Self::Action(ActionField::Action, actions) => {
+                of_rule(&|rule| actions.contains(&rule.action))
+            }
+            Self::Action(ActionField::DefaultAction, actions) => {
+                subject.policy.is_some_and(|policy| actions.contains(&policy.spec.default_action))
+            }
+            Self::State(states) => of_rule(&|rule| states.contains(&rule.state(subject.now))),
+            Self::Label(level, key, test) => {
+                let labels = match level {
+                    Level::Firewall => Some(&subject.firewall.spec.labels),
+                    Level::Policy => subject.policy.map(|policy| &policy.spec.labels),
+                    Level::Rule => subject.rule.map(|rule| &rule.spec.labels),
+                };
+                labels.is_some_and(|labels| test.fits(labels.as_map().get(key).map(String::as_str)))
+            }
+            Self::Protocol(None) => of_rule(&|rule| rule.protocols.is_empty()),
+            Self::Protocol(Some(listed)) => {
+                of_rule(&|rule| rule.protocols.iter().any(|it| listed.contains(it)))
+            }
+            Self::Ports(PortTest::Absent) => of_rule(&|rule| rule.ports.is_empty()),
+            Self::Ports(PortTest::Range(test)) => {
+                of_rule(&|rule| in_effect(None, &rule.ports).any(|port| test.fits_port(port)))
+            }
+            Self::Entry(side, condition) => of_rule(&|rule| some_entry(rule, *side, condition)),
+            Self::Traffic(traffic) => of_rule(&|rule| traffic.meets(rule)),
+        }
+    }
+}
+
+/// The outer `Option` is whether the subject has the level, the inner one whether it has a value.
+impl<'a> Subject<'a> {
+    fn number(self, field: NumberField) -> Option<Option<i64>> {
+        use NumberField as F;
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let value = match field {
+            F::FirewallId => Some(self.firewall.id.get()),
+            F::PolicyCount => Some(count(self.firewall.policy_count)),
+            F::FirewallRevision => Some(self.firewall.revision.0),
+            F::PolicyId => Some(self.policy?.id.get()),
+            F::RuleCount => Some(count(self.policy?.rule_count)),
+            F::PolicyRevision => Some(self.policy?.revision.0),
+            F::RuleId => Some(self.rule?.id.get()),
+            F::Priority => Some(self.rule?.spec.priority.into()),
+            F::IcmpType => self.rule?.spec.icmp_type.map(Into::into),
+            F::IcmpCode => self.rule?.spec.icmp_code.map(Into::into),
+            F::RuleRevision => Some(self.rule?.revision.0),
+        };
+        Some(value)
+    }
+
+    fn instant(self, field: InstantField) -> Option<Option<Instant>> {
+        use InstantField as F;
+        let value = match field {
+            F::FirewallCreatedAt => Some(self.firewall.created_at),
+            F::FirewallUpdatedAt => Some(self.firewall.updated_at),
+            F::PolicyCreatedAt => Some(self.policy?.created_at),
+            F::PolicyUpdatedAt => Some(self.policy?.updated_at),
+            F::RuleCreatedAt => Some(self.rule?.created_at),
+            F::RuleUpdatedAt => Some(self.rule?.updated_at),
+            F::StartsAt => self.rule?.spec.starts_at,
+            F::ExpiresAt => self.rule?.spec.expires_at,
+        };
+        Some(value)
+    }
+
+    fn text(self, field: TextField) -> Option<Option<&'a str>> {
+        use TextField as F;
+        let value = match field {
+            F::FirewallName => Some(self.firewall.spec.name.as_str()),
+            F::Tenant => Some(self.firewall.spec.tenant.as_str()),
+            F::FirewallDescription => Some(self.firewall.spec.description.as_str()),
+            F::FirewallCreatedBy => Some(self.firewall.created_by.as_str()),
+            F::FirewallUpdatedBy => Some(self.firewall.updated_by.as_str()),
+            F::PolicyName => Some(self.policy?.spec.name.as_str()),
+            F::PolicyDescription => Some(self.policy?.spec.description.as_str()),
+            F::PolicyCreatedBy => Some(self.policy?.created_by.as_str()),
+            F::PolicyUpdatedBy => Some(self.policy?.updated_by.as_str()),
+            F::RuleName => self.rule?.spec.name.as_ref().map(|name| name.as_str()),
+            F::RuleDescription => Some(self.rule?.spec.description.as_str()),
+            F::Reference => Some(self.rule?.spec.reference.as_str()),
+            F::RuleCreatedBy => Some(self.rule?.created_by.as_str()),
+            F::RuleUpdatedBy => Some(self.rule?.updated_by.as_str()),
+        };
+        Some(value)
+    }
+}
+
+impl<T: Ord + Copy> Ordered<T> {
+    fn fits(&self, value: Option<T>) -> bool {
+        match self {
+            Self::Absent => value.is_none(),
+            Self::OneOf(wanted) => value.is_some_and(|value| wanted.contains(&value)),
+            Self::Less(bound) => value.is_some_and(|value| value < *bound),
+            Self::AtMost(bound) => value.is_some_and(|value| value <= *bound),
+            Self::Greater(bound) => value.is_some_and(|value| value > *bound),
+            Self::AtLeast(bound) => value.is_some_and(|value| value >= *bound),
+        }
+    }
+}
+
+impl TextTest {
+    fn fits(&self, value: Option<&str>) -> bool {
+        match self {
+            Self::Absent => value.is_none(),
+            Self::OneOf(patterns) => {
+                value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
+            }
+            Self::Holds(part) => value.is_some_and(|value| fold(value).contains(&fold(part))),
+        }
+    }
+}
+
+impl LabelTest {
+    fn fits(&self, value: Option<&str>) -> bool {
+        match self {
+            Self::Present => value.is_some(),
+            Self::Absent => value.is_none(),
+            Self::OneOf(patterns) => {
+                value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
+            }
+        }
+    }
+}
+
+impl Pattern {
+    fn fits(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(text) => value == text,
+            Self::Prefix(text) => value.starts_with(text.as_str()),
+            Self::Suffix(text) => value.ends_with(text.as_str()),
+            Self::Infix(text) => value.contains(text.as_str()),
+        }
+    }
+}
+
+/// The port ranges in effect where an entry names `own`, and the rule these.
+fn in_effect(own: Option<PortRange>, ports: &[PortRange]) -> impl Iterator<Item = PortRange> {
+    let every = (own.is_none() && ports.is_empty()).then_some(PortRange::ALL);
+    let inherited = if own.is_none() { ports } else { &[] };
+    own.into_iter().chain(every).chain(inherited.iter().copied())
+}
+
+/// Whether some entry of a side, with one of the port ranges in effect there, meets all of it.
+fn some_entry(rule: &RuleSpec, side: Side, condition: &Logic<EntryTest>) -> bool {
+    let (entries, ports) = match side {
+        Side::Source => (&rule.sources, &[][..]),
+        Side::Destination => (&rule.destinations, rule.ports.as_slice()),
+    };
+    entries.iter().any(|entry| {
+        in_effect(entry.port, ports).any(|port| condition.holds(&|test| test.fits(entry, port)))
+    })
+}
+
+impl EntryTest {
+    fn fits(&self, entry: &Endpoint, port: PortRange) -> bool {
+        match self {
+            Self::Address(test) => test.fits_address(entry.address),
+            Self::Port(PortTest::Absent) => entry.port.is_none(),
+            Self::Port(PortTest::Range(test)) => test.fits_port(port),
+        }
+    }
+}
+
+/// Whether the first range lies inside the second.
+fn lies_in(inner: AddressRange, outer: AddressRange) -> bool {
+    match (inner, outer) {
+        (_, AddressRange::Any) => true,
+        (AddressRange::Any, AddressRange::V4 { .. } | AddressRange::V6 { .. })
+        | (AddressRange::V4 { .. }, AddressRange::V6 { .. })
+        | (AddressRange::V6 { .. }, AddressRange::V4 { .. }) => false,
+        (AddressRange::V4 { first, last }, AddressRange::V4 { first: from, last: to }) => {
+            from <= first && last <= to
+        }
+        (AddressRange::V6 { first, last }, AddressRange::V6 { first: from, last: to }) => {
+            from <= first && last <= to
+        }
+    }
+}
+
+/// Whether two ranges have an address in common.
+fn overlaps(one: AddressRange, other: AddressRange) -> bool {
+    match (one, other) {
+        (AddressRange::Any, _) | (_, AddressRange::Any) => true,
+        (AddressRange::V4 { .. }, AddressRange::V6 { .. })
+        | (AddressRange::V6 { .. }, AddressRange::V4 { .. }) => false,
+        (AddressRange::V4 { first, last }, AddressRange::V4 { first: from, last: to }) => {
+            first <= to && from <= last
+        }
+        (AddressRange::V6 { first, last }, AddressRange::V6 { first: from, last: to }) => {
+            first <= to && from <= last
+        }
+    }
+}
+
+impl RangeTest<AddressRange> {
+    fn fits_address(&self, value: AddressRange) -> bool {
+        match self {
+            Self::OneOf(ranges) => ranges.contains(&value),
+            Self::Within(range) => lies_in(value, *range),
+            Self::Contains(range) => lies_in(*range, value),
+            Self::Overlaps(range) => overlaps(value, *range),
+        }
+    }
+}
+
+impl RangeTest<PortRange> {
+    fn fits_port(&self, value: PortRange) -> bool {
+        let lies_in = |inner: PortRange, outer: PortRange| {
+            outer.first() <= inner.first() && inner.last() <= outer.last()
+        };
+        match self {
+            Self::OneOf(ranges) => ranges.contains(&value),
+            Self::Within(range) => lies_in(value, *range),
+            Self::Contains(range) => lies_in(*range, value),
+            Self::Overlaps(range) => ports_overlap(value, *range),
+        }
+    }
+}
+
+fn ports_overlap(one: PortRange, other: PortRange) -> bool {
+    one.first() <= other.last() && other.first() <= one.last()
+}
+
+/// One protocol of each kind that the model tells apart: with ports, ICMP in each family, neither.
+const KINDS: [Protocol; 4] = [Protocol::TCP, Protocol::ICMP, Protocol::ICMPV6, Protocol(47)];
+
+impl Traffic {
+    /// Whether the rule matches some packet of the set, if it were active and the first.
+    fn meets(&self, rule: &RuleSpec) -> bool {
+        let candidates: &[Protocol] = match &self.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None if rule.protocols.is_empty() => &KINDS,
+            None => &rule.protocols,
+        };
+        let listed = |protocol| rule.protocols.is_empty() || rule.protocols.contains(&protocol);
+        Family::ALL
+            .into_iter()
+            .filter(|family| self.family.is_none_or(|wanted| wanted == *family))
+            .any(|family| {
+                candidates.iter().any(|protocol| {
+                    listed(*protocol)
+                        && protocol.exists_in(family)
+                        && self.meets_icmp(rule, *protocol)
+                        && self.meets_ends(rule, family, protocol.has_ports())
+                })
+            })
+    }
+
+    fn meets_icmp(&self, rule: &RuleSpec, protocol: Protocol) -> bool {
+        if !protocol.is_icmp() {
+            // Such a rule lists ICMP alone.
+            return self.icmp_type.is_none() && self.icmp_code.is_none();
+        }
+        let agree = |asked: Option<u8>, said: Option<u8>| {
+            asked.zip(said).is_none_or(|(asked, said)| asked == said)
+        };
+        agree(self.icmp_type, rule.icmp_type) && agree(self.icmp_code, rule.icmp_code)
+    }
+
+    fn meets_ends(&self, rule: &RuleSpec, family: Family, has_ports: bool) -> bool {
+        let has_address = |entry: &Endpoint, asked: Option<AddressRange>| {
+            let asked = asked.unwrap_or(AddressRange::Any);
+            // Two ranges that overlap have a family in common; `any` has both.
+            entry.address.has_family(family)
+                && asked.has_family(family)
+                && overlaps(entry.address, asked)
+        };
+        let has_port = |own: Option<PortRange>, ports: &[PortRange], asked: Option<PortRange>| {
+            if has_ports {
+                asked.is_none_or(|asked| {
+                    in_effect(own, ports).any(|port| ports_overlap(port, asked))
+                })
+            } else {
+                // What restricts ports does not match a packet that has none.
+                own.is_none() && ports.is_empty() && asked.is_none()
+            }
+        };
+        rule.sources.iter().any(|entry| {
+            has_address(entry, self.source) && has_port(entry.port, &[], self.source_port)
+        }) && rule.destinations.iter().any(|entry| {
+            has_address(entry, self.destination)
+                && has_port(entry.port, &rule.ports, self.destination_port)
+        })
+    }
+}

@@ -1,0 +1,522 @@
+//! The fields that filters know, by the list that is asked: one table for the reader, the writer,
+//! messages, and clients that offer a choice. It is made of the enums of the tree.
+
+use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
+use crate::rule::{Action, RuleState};
+
+/// What a comparison does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    AtMost,
+    Greater,
+    AtLeast,
+    In,
+    Has,
+    Within,
+    Contains,
+    Overlaps,
+}
+
+impl Operator {
+    const ALL: [Self; 11] = [
+        Self::Equal,
+        Self::NotEqual,
+        Self::Less,
+        Self::AtMost,
+        Self::Greater,
+        Self::AtLeast,
+        Self::In,
+        Self::Has,
+        Self::Within,
+        Self::Contains,
+        Self::Overlaps,
+    ];
+
+    /// How it is written.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+            Self::In => "IN",
+            Self::Has => ":",
+            Self::Within => "WITHIN",
+            Self::Contains => "CONTAINS",
+            Self::Overlaps => "OVERLAPS",
+        }
+    }
+
+    /// Reads it, words in any case.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operator| operator.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+/// What a field holds, which decides how it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldKind {
+    /// An integer of 64 bits.
+    Integer,
+    /// A text, compared exactly but for a star at either end.
+    Text,
+    /// An instant, RFC 3339.
+    Timestamp,
+    /// `true` or `false`.
+    Boolean,
+    /// An action, in any case.
+    Action,
+    /// A rule's state at the time of the question.
+    State,
+    /// The value of one label.
+    Label,
+    /// All labels, which `:` asks for a key.
+    Labels,
+    /// A protocol, by name or number.
+    Protocol,
+    /// An address family.
+    Family,
+    /// Ports: one, or a range.
+    Ports,
+    /// Addresses: a host, a block, a range or `any`.
+    Addresses,
+    /// The entries of a side, of which some one has to meet a condition.
+    Entries,
+    /// A set of packets.
+    Traffic,
+}
+
+impl FieldKind {
+    /// Every kind.
+    pub const ALL: [Self; 14] = [
+        Self::Integer,
+        Self::Text,
+        Self::Timestamp,
+        Self::Boolean,
+        Self::Action,
+        Self::State,
+        Self::Label,
+        Self::Labels,
+        Self::Protocol,
+        Self::Family,
+        Self::Ports,
+        Self::Addresses,
+        Self::Entries,
+        Self::Traffic,
+    ];
+
+    /// The word for clients.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Text => "text",
+            Self::Timestamp => "timestamp",
+            Self::Boolean => "boolean",
+            Self::Action => "action",
+            Self::State => "state",
+            Self::Label => "label",
+            Self::Labels => "labels",
+            Self::Protocol => "protocol",
+            Self::Family => "family",
+            Self::Ports => "ports",
+            Self::Addresses => "addresses",
+            Self::Entries => "entries",
+            Self::Traffic => "traffic",
+        }
+    }
+
+    /// What a value of it looks like, for messages.
+    pub(super) const fn example(self) -> &'static str {
+        match self {
+            Self::Integer => "an integer such as `100`",
+            Self::Text => "a text such as `\"edge-*\"`",
+            Self::Timestamp => "an instant such as `2026-12-31T00:00:00Z`",
+            Self::Boolean => "`true` or `false`",
+            Self::Action => "`ALLOW`, `DENY` or `REJECT`",
+            Self::State => "`active`, `scheduled`, `expired` or `disabled`",
+            Self::Label => "a text such as `fra`",
+            Self::Labels => "a label's key such as `site`",
+            Self::Protocol => "a protocol such as `tcp`",
+            Self::Family => "`ipv4` or `ipv6`",
+            Self::Ports => "a port such as `443` or a range such as `8000-8999`",
+            Self::Addresses => "an address such as `192.0.2.1`, `10.0.0.0/8` or `any`",
+            Self::Entries => "`(address CONTAINS 10.1.2.3 AND port = 443)`",
+            Self::Traffic => {
+                "`(source = 10.20.0.0/16 AND protocol = tcp AND destination_port = 22)`"
+            }
+        }
+    }
+
+    fn values(self) -> Vec<&'static str> {
+        match self {
+            Self::Boolean => vec!["true", "false"],
+            Self::Action => Action::ALL.map(Action::as_str).into(),
+            Self::State => RuleState::ALL.map(RuleState::as_str).into(),
+            Self::Family => vec!["ipv4", "ipv6"],
+            Self::Integer
+            | Self::Text
+            | Self::Timestamp
+            | Self::Label
+            | Self::Labels
+            | Self::Protocol
+            | Self::Ports
+            | Self::Addresses
+            | Self::Entries
+            | Self::Traffic => Vec::new(),
+        }
+    }
+}
+
+/// What a condition is about, as far as its operator and value depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits {
+    pub(super) kind: FieldKind,
+    pub(super) operators: &'static [Operator],
+    pub(super) is_nullable: bool,
+}
+
+const EQUALITY: &[Operator] = &[Operator::Equal, Operator::NotEqual, Operator::In];
+
+/// The value of a label: there is a field for each key.
+pub(super) const LABEL: Traits =
+    Traits { kind: FieldKind::Label, operators: EQUALITY, is_nullable: true };
+
+impl Traits {
+    const fn new(kind: FieldKind, is_nullable: bool) -> Self {
+        let operators: &[Operator] = match kind {
+            FieldKind::Integer | FieldKind::Timestamp => &[
+                Operator::Equal,
+                Operator::NotEqual,
+                Operator::Less,
+                Operator::AtMost,
+                Operator::Greater,
+                Operator::AtLeast,
+                Operator::In,
+            ],
+            FieldKind::Boolean => &[Operator::Equal, Operator::NotEqual],
+            FieldKind::Text
+            | FieldKind::Action
+            | FieldKind::State
+            | FieldKind::Label
+            | FieldKind::Protocol
+            | FieldKind::Family => EQUALITY,
+            FieldKind::Labels | FieldKind::Entries | FieldKind::Traffic => &[Operator::Has],
+            FieldKind::Ports | FieldKind::Addresses => &[
+                Operator::Equal,
+                Operator::NotEqual,
+                Operator::In,
+                Operator::Within,
+                Operator::Contains,
+                Operator::Overlaps,
+            ],
+        };
+        Self { kind, operators, is_nullable }
+    }
+}
+
+/// A member of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EntryMember {
+    Address,
+    Port,
+}
+
+impl EntryMember {
+    pub(super) const ALL: [Self; 2] = [Self::Address, Self::Port];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Port => "port",
+        }
+    }
+
+    pub(super) const fn traits(self) -> Traits {
+        match self {
+            Self::Address => Traits::new(FieldKind::Addresses, false),
+            Self::Port => Traits::new(FieldKind::Ports, true),
+        }
+    }
+}
+
+/// A member of a set of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrafficMember {
+    Family,
+    Source,
+    SourcePort,
+    Destination,
+    DestinationPort,
+    Protocol,
+    IcmpType,
+    IcmpCode,
+}
+
+impl TrafficMember {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Family,
+        Self::Source,
+        Self::SourcePort,
+        Self::Destination,
+        Self::DestinationPort,
+        Self::Protocol,
+        Self::IcmpType,
+        Self::IcmpCode,
+    ];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Family => "family",
+            Self::Source => "source",
+            Self::SourcePort => "source_port",
+            Self::Destination => "destination",
+            Self::DestinationPort => "destination_port",
+            Self::Protocol => "protocol",
+            Self::IcmpType => "icmp_type",
+            Self::IcmpCode => "icmp_code",
+        }
+    }
+
+    /// Only `=`, and never null: what is not restricted is left out.
+    pub(super) const fn traits(self) -> Traits {
+        let kind = match self {
+            Self::Family => FieldKind::Family,
+            Self::Source | Self::Destination => FieldKind::Addresses,
+            Self::SourcePort | Self::DestinationPort => FieldKind::Ports,
+            Self::Protocol => FieldKind::Protocol,
+            Self::IcmpType | Self::IcmpCode => FieldKind::Integer,
+        };
+        Traits { kind, operators: &[Operator::Equal], is_nullable: false }
+    }
+}
+
+/// What a name stands for; the value of a label apart, which has a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Number(NumberField),
+    Text(TextField),
+    Flag(FlagField),
+    Action(ActionField),
+    Instant(InstantField),
+    Labels(Level),
+    State,
+    Protocols,
+    Ports,
+    Entries(Side),
+    Entry(Side, EntryMember),
+    Traffic,
+}
+
+impl Field {
+    /// The fields that a level itself has.
+    pub(super) fn own(owner: Level) -> impl Iterator<Item = Self> {
+        const OF_RULES: [Field; 10] = [
+            Field::State,
+            Field::Protocols,
+            Field::Ports,
+            Field::Entries(Side::Source),
+            Field::Entry(Side::Source, EntryMember::Address),
+            Field::Entry(Side::Source, EntryMember::Port),
+            Field::Entries(Side::Destination),
+            Field::Entry(Side::Destination, EntryMember::Address),
+            Field::Entry(Side::Destination, EntryMember::Port),
+            Field::Traffic,
+        ];
+        NumberField::ALL
+            .iter()
+            .copied()
+            .map(Self::Number)
+            .chain(TextField::ALL.iter().copied().map(Self::Text))
+            .chain(FlagField::ALL.iter().copied().map(Self::Flag))
+            .chain(ActionField::ALL.iter().copied().map(Self::Action))
+            .chain(InstantField::ALL.iter().copied().map(Self::Instant))
+            .chain([Level::Firewall, Level::Policy, Level::Rule].map(Self::Labels))
+            .chain(OF_RULES)
+            .filter(move |field| field.level() == owner)
+    }
+
+    /// The fields that a list of a level can be asked for: its own, then its parents'.
+    pub(super) fn all(level: Level) -> impl Iterator<Item = Self> {
+        ancestry(level).iter().copied().flat_map(Self::own)
+    }
+
+    const fn level(self) -> Level {
+        match self {
+            Self::Number(field) => field.level(),
+            Self::Text(field) => field.level(),
+            Self::Flag(field) => field.level(),
+            Self::Action(field) => field.level(),
+            Self::Instant(field) => field.level(),
+            Self::Labels(level) => level,
+            Self::State
+            | Self::Protocols
+            | Self::Ports
+            | Self::Entries(_)
+            | Self::Entry(_, _)
+            | Self::Traffic => Level::Rule,
+        }
+    }
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Number(field) => field.word(),
+            Self::Text(field) => field.word(),
+            Self::Flag(field) => field.word(),
+            Self::Action(field) => field.word(),
+            Self::Instant(field) => field.word(),
+            Self::Labels(_) => "labels",
+            Self::State => "state",
+            Self::Protocols => "protocols",
+            Self::Ports => "ports",
+            Self::Entries(side) => side_word(side),
+            Self::Entry(side, member) => match (side, member) {
+                (Side::Source, EntryMember::Address) => "sources.address",
+                (Side::Source, EntryMember::Port) => "sources.port",
+                (Side::Destination, EntryMember::Address) => "destinations.address",
+                (Side::Destination, EntryMember::Port) => "destinations.port",
+            },
+            Self::Traffic => "traffic",
+        }
+    }
+
+    /// Its name in a list of a level.
+    pub(super) fn name(self, at: Level) -> String {
+        field_name(at, self.level(), self.word())
+    }
+
+    pub(super) const fn traits(self) -> Traits {
+        const SEARCHED: Traits = Traits {
+            operators: &[Operator::Equal, Operator::NotEqual, Operator::In, Operator::Has],
+            ..Traits::new(FieldKind::Text, false)
+        };
+        match self {
+            Self::Number(field) => Traits::new(FieldKind::Integer, field.is_nullable()),
+            Self::Text(field) if field.is_searchable() => {
+                Traits { is_nullable: field.is_nullable(), ..SEARCHED }
+            }
+            Self::Text(field) => Traits::new(FieldKind::Text, field.is_nullable()),
+            Self::Flag(field) => Traits::new(FieldKind::Boolean, field.is_nullable()),
+            Self::Action(field) => Traits::new(FieldKind::Action, field.is_nullable()),
+            Self::Instant(field) => Traits::new(FieldKind::Timestamp, field.is_nullable()),
+            Self::Labels(_) => Traits::new(FieldKind::Labels, false),
+            Self::State => Traits::new(FieldKind::State, false),
+            Self::Protocols => Traits::new(FieldKind::Protocol, true),
+            Self::Ports => Traits::new(FieldKind::Ports, true),
+            Self::Entries(_) => Traits::new(FieldKind::Entries, false),
+            Self::Entry(_, member) => member.traits(),
+            Self::Traffic => Traits::new(FieldKind::Traffic, false),
+        }
+    }
+}
+
+/// The word for a side.
+pub(super) const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Source => "sources",
+        Side::Destination => "destinations",
+    }
+}
+
+/// A level and its parents, the nearest first.
+pub(super) const fn ancestry(level: Level) -> &'static [Level] {
+    match level {
+        Level::Rule => &[Level::Rule, Level::Policy, Level::Firewall],
+        Level::Policy => &[Level::Policy, Level::Firewall],
+        Level::Firewall => &[Level::Firewall],
+    }
+}
+
+/// What stands before a field of a level in a list of another; none where no such list has it.
+pub(super) const fn prefix(at: Level, of: Level) -> Option<&'static str> {
+    match (at, of) {
+        (Level::Rule, Level::Rule)
+        | (Level::Policy, Level::Policy)
+        | (Level::Firewall, Level::Firewall) => Some(""),
+        (Level::Rule, Level::Policy) => Some("filtering_policy."),
+        (Level::Rule | Level::Policy, Level::Firewall) => Some("firewall."),
+        (Level::Policy, Level::Rule) | (Level::Firewall, Level::Policy | Level::Rule) => None,
+    }
+}
+
+pub(super) const fn plural(level: Level) -> &'static str {
+    match level {
+        Level::Firewall => "firewalls",
+        Level::Policy => "policies",
+        Level::Rule => "rules",
+    }
+}
+
+/// The name of a field in a filter: `word` is a field of `of`, the list is one of `at`
+/// (`firewall.name` in a list of rules). A field that `at` does not know keeps its own name.
+#[must_use]
+pub fn field_name(at: Level, of: Level, word: &str) -> String {
+    format!("{}{word}", prefix(at, of).unwrap_or_default())
+}
+
+/// A field, for clients that offer a choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldInfo {
+    /// Its name, with that of a parent before it; `labels.{key}` stands for one for each key.
+    pub name: String,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// The operators that it takes, as they are written.
+    pub operators: Vec<&'static str>,
+    /// Whether `= null`, `!= null` and null in `IN ( … )` can be asked.
+    pub is_nullable: bool,
+    /// Its values, where there are only these.
+    pub values: Vec<&'static str>,
+    /// What can stand in `( … )` behind `:`, of entries and traffic.
+    pub members: Vec<FieldInfo>,
+}
+
+impl FieldInfo {
+    fn new(name: impl Into<String>, traits: Traits) -> Self {
+        Self {
+            name: name.into(),
+            kind: traits.kind,
+            operators: traits.operators.iter().copied().map(Operator::as_str).collect(),
+            is_nullable: traits.is_nullable,
+            values: traits.kind.values(),
+            members: Vec::new(),
+        }
+    }
+}
+
+/// The fields that a list of a level can be asked for: its own, then its parents'.
+#[must_use]
+pub fn describe(level: Level) -> Vec<FieldInfo> {
+    let mut fields = Vec::new();
+    for field in Field::all(level) {
+        let mut info = FieldInfo::new(field.name(level), field.traits());
+        info.members = match field {
+            Field::Entries(_) => {
+                EntryMember::ALL.map(|it| FieldInfo::new(it.word(), it.traits())).into()
+            }
+            Field::Traffic => {
+                TrafficMember::ALL.map(|it| FieldInfo::new(it.word(), it.traits())).into()
+            }
+            Field::Number(_)
+            | Field::Text(_)
+            | Field::Flag(_)
+            | Field::Action(_)
+            | Field::Instant(_)
+            | Field::Labels(_)
+            | Field::State
+            | Field::Protocols
+            | Field::Ports
+            | Field::Entry(_, _) => Vec::new(),
+        };
+        fields.push(info);
+        if let Field::Labels(_) = field {
+            fields.push(FieldInfo::new(format!("{}.{{key}}", field.name(level)), LABEL));
+        }
+    }
+    fields
+}

@@ -1,0 +1,303 @@
+//! Words, operators and values of a filter. What a character means depends on its place, so the
+//! reader says what it looks for. Every step is linear in what it consumes.
+
+use super::error::{FilterError, shown};
+
+/// A word that is none of the user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyword {
+    And,
+    Or,
+    Not,
+    In,
+    Within,
+    Contains,
+    Overlaps,
+    Null,
+    True,
+    False,
+}
+
+impl Keyword {
+    const ALL: [(&'static str, Self); 10] = [
+        ("AND", Self::And),
+        ("OR", Self::Or),
+        ("NOT", Self::Not),
+        ("IN", Self::In),
+        ("WITHIN", Self::Within),
+        ("CONTAINS", Self::Contains),
+        ("OVERLAPS", Self::Overlaps),
+        ("null", Self::Null),
+        ("true", Self::True),
+        ("false", Self::False),
+    ];
+
+    /// Reads it, in any case.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        let mut known = Self::ALL.into_iter();
+        known.find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
+    }
+}
+
+/// A run of characters that belong together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word<'a> {
+    /// Where it begins, in characters from 1.
+    pub(super) position: usize,
+    /// As it was written.
+    pub(super) text: &'a str,
+}
+
+/// A value as it was written.
+#[derive(Debug)]
+pub(super) struct Value<'a> {
+    /// Where it begins, in characters from 1.
+    pub(super) position: usize,
+    /// As it was written, quotes and all.
+    pub(super) raw: &'a str,
+    /// What it says: without quotes and escapes.
+    pub(super) text: String,
+    /// Where in `text`, in bytes, stand stars that were not escaped.
+    pub(super) stars: Vec<usize>,
+    pub(super) is_quoted: bool,
+}
+
+impl Value<'_> {
+    /// The keyword that it is; in quotes it is none.
+    pub(super) fn keyword(&self) -> Option<Keyword> {
+        if self.is_quoted { None } else { Keyword::parse(&self.text) }
+    }
+}
+
+/// A place in the text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark(usize);
+
+#[derive(Debug, Clone)]
+pub(super) struct Lexer<'a> {
+    text: &'a str,
+    /// In bytes.
+    offset: usize,
+    /// In characters from 1.
+    position: usize,
+}
+
+/// White space of the language; other kinds are a mistake that is hard to see.
+const fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | '\r')
+}
+
+/// What ends a word that is no value.
+const fn ends_word(character: char) -> bool {
+    is_space(character)
+        || matches!(
+            character,
+            '=' | '!' | '<' | '>' | ':' | '(' | ')' | ',' | '"' | '~' | '&' | '|' | ';'
+        )
+}
+
+/// What ends a value without quotes.
+const fn ends_value(character: char) -> bool {
+    is_space(character) || matches!(character, '(' | ')' | ',' | '"')
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, offset: 0, position: 1 }
+    }
+
+    /// Where it stands, in characters from 1.
+    pub(super) const fn position(&self) -> usize {
+        self.position
+    }
+
+    pub(super) const fn mark(&self) -> Mark {
+        Mark(self.offset)
+    }
+
+    /// The text from a mark to here.
+    pub(super) fn since(&self, mark: Mark) -> &'a str {
+        // Both lie between characters, and the mark came first.
+        self.text.get(mark.0..self.offset).unwrap_or_default()
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
+        self.text.get(self.offset..).unwrap_or_default()
+    }
+
+    pub(super) fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    pub(super) fn bump(&mut self) -> Option<char> {
+        let character = self.peek()?;
+        self.offset += character.len_utf8();
+        self.position += 1;
+        Some(character)
+    }
+
+    /// Consumes a character where it stands here.
+    pub(super) fn eat(&mut self, character: char) -> bool {
+        let is_here = self.peek() == Some(character);
+        if is_here {
+            self.bump();
+        }
+        is_here
+    }
+
+    fn take_while(&mut self, fits: impl Fn(char) -> bool) -> Word<'a> {
+        let (mark, position) = (self.mark(), self.position);
+        while self.peek().is_some_and(&fits) {
+            self.bump();
+        }
+        Word { position, text: self.since(mark) }
+    }
+
+    pub(super) fn skip_space(&mut self) {
+        self.take_while(is_space);
+    }
+
+    /// A field or keyword, which may be empty. It takes more than their names are made of, so that
+    /// a misspelt one is seen whole.
+    pub(super) fn word(&mut self) -> Word<'a> {
+        self.take_while(|character| !ends_word(character))
+    }
+
+    /// A run of the characters that operators are made of, which may be empty. The colon is one only
+    /// at its beginning, or values such as `::1` would become part of it.
+    pub(super) fn symbols(&mut self) -> Word<'a> {
+        let (mark, position) = (self.mark(), self.position);
+        self.eat(':');
+        self.take_while(|character| matches!(character, '=' | '!' | '<' | '>' | '~' | '&' | '|'));
+        Word { position, text: self.since(mark) }
+    }
+
+    /// The word that stands here, without consuming it.
+    pub(super) fn peek_word(&self) -> Word<'a> {
+        self.clone().word()
+    }
+
+    /// The keyword that stands here, without consuming it.
+    pub(super) fn peek_keyword(&self) -> Option<Keyword> {
+        Keyword::parse(self.peek_word().text)
+    }
+
+    /// What stands here, for a message.
+    pub(super) fn found(&self) -> String {
+        let word = self.peek_word().text;
+        match self.peek() {
+            None => "the filter ends here".to_owned(),
+            Some(_) if !word.is_empty() => format!("`{}` stands here", shown(word)),
+            Some(other) => {
+                let symbols = self.clone().symbols().text;
+                let mut one = [0; 4];
+                let text = if symbols.is_empty() { &*other.encode_utf8(&mut one) } else { symbols };
+                format!("`{}` stands here", shown(text))
+            }
+        }
+    }
+
+    /// A value, in quotes or without; without them it may be empty.
+    pub(super) fn value(&mut self) -> Result<Value<'a>, FilterError> {
+        if self.peek() == Some('"') { self.quoted() } else { self.bare() }
+    }
+
+    fn bare(&mut self) -> Result<Value<'a>, FilterError> {
+        if let Some(quote @ ('\'' | '\u{2018}' | '\u{201c}' | '\u{201e}' | '\u{ab}' | '`')) =
+            self.peek()
+        {
+            return Err(FilterError::new(
+                self.position,
+                format!("{quote} stands here; quotes are straight and double: \"so\""),
+            ));
+        }
+        let (mark, start) = (self.mark(), self.position);
+        let mut stars = Vec::new();
+        let mut wrong = None;
+        while let Some(character) = self.peek().filter(|character| !ends_value(*character)) {
+            let is_wrong = matches!(character, '=' | '<' | '>' | '!' | '\\')
+                || character.is_control()
+                || character.is_whitespace();
+            if is_wrong {
+                wrong = wrong.or(Some((self.position, character)));
+            }
+            if character == '*' {
+                stars.push(self.since(mark).len());
+            }
+            self.bump();
+        }
+        let raw = self.since(mark);
+        match wrong {
+            Some((position, '\\')) => Err(FilterError::new(
+                position,
+                format!(
+                    "`\\` stands in `{}`, which has no quotes; write the value in quotes, and `\\\\` \
+                     for the character itself",
+                    shown(raw)
+                ),
+            )),
+            Some((position, character)) => Err(FilterError::new(
+                position,
+                format!(
+                    "`{}` stands in `{}`, which has no quotes; write \"{1}\" if it belongs to the \
+                     value",
+                    character.escape_debug(),
+                    shown(raw)
+                ),
+            )),
+            None => {
+                Ok(Value { position: start, raw, text: raw.to_owned(), stars, is_quoted: false })
+            }
+        }
+    }
+
+    fn quoted(&mut self) -> Result<Value<'a>, FilterError> {
+        let (mark, start) = (self.mark(), self.position);
+        self.bump();
+        let (mut text, mut stars) = (String::new(), Vec::new());
+        loop {
+            let position = self.position;
+            match self.bump() {
+                None => {
+                    return Err(FilterError::new(
+                        start,
+                        "the quotes that open here are not closed; inside quotes `\\\"` stands for \
+                         a quote",
+                    ));
+                }
+                Some('"') => break,
+                Some('\\') => match self.bump() {
+                    Some(escaped @ ('"' | '\\' | '*')) => text.push(escaped),
+                    // The text ends, which the next turn finds.
+                    None => {}
+                    Some(other) => {
+                        return Err(FilterError::new(
+                            position,
+                            format!(
+                                "`\\{}` stands in quotes; there only `\\\"`, `\\\\` and `\\*` begin \
+                                 with `\\`",
+                                other.escape_debug()
+                            ),
+                        ));
+                    }
+                },
+                Some(control) if control.is_control() && !is_space(control) => {
+                    return Err(FilterError::new(
+                        position,
+                        format!(
+                            "the control character U+{:04X} stands here; no text holds it, remove it",
+                            u32::from(control)
+                        ),
+                    ));
+                }
+                Some(character) => {
+                    if character == '*' {
+                        stars.push(text.len());
+                    }
+                    text.push(character);
+                }
+            }
+        }
+        Ok(Value { position: start, raw: self.since(mark), text, stars, is_quoted: true })
+    }
+}

@@ -1,0 +1,81 @@
+//! What to write instead of operators that a field does not take, or that are from elsewhere.
+
+use crate::filter::error::{listed, shown};
+use crate::filter::fields::{FieldKind, Operator, Traits};
+
+/// Why what stands in an operator's place is none.
+pub(super) fn foreign(field: &str, found: &str, traits: Traits) -> String {
+    let instead = match found.to_ascii_uppercase().as_str() {
+        "==" => "write `=`".to_owned(),
+        "<>" | "!" | "NE" => "write `!=`".to_owned(),
+        "=>" => "write `>=`".to_owned(),
+        "=<" => "write `<=`".to_owned(),
+        "EQ" => "write `=`".to_owned(),
+        "~" | "=~" | "!~" | "~=" | "LIKE" | "ILIKE" | "MATCHES" | "REGEXP" => format!(
+            "there are no patterns but a star at either end: `{field} = \"edge-*\"`; `:` finds a \
+             text anywhere, in any case"
+        ),
+        "IS" => format!("write `{field} = null` or `{field} != null`"),
+        "NOT" => format!("write NOT before the condition: `NOT {field} IN (…)`"),
+        "BETWEEN" => format!("write `{field} >= … AND {field} <= …`"),
+        "HAS" | "INCLUDES" => "write `:` or CONTAINS".to_owned(),
+        _ => takes(field, traits),
+    };
+    format!("`{}` is no operator; {instead}", shown(found))
+}
+
+/// Which operators a field takes.
+pub(super) fn takes(field: &str, traits: Traits) -> String {
+    format!("`{field}` takes {}", listed(traits.operators.iter().map(|it| it.as_str()), "and"))
+}
+
+/// Why a field does not take an operator.
+pub(super) fn refused(field: &str, operator: Operator, traits: Traits) -> String {
+    format!(
+        "{}, not `{}`{}",
+        takes(field, traits),
+        operator.as_str(),
+        hint(field, operator, traits)
+    )
+}
+
+fn hint(field: &str, operator: Operator, traits: Traits) -> String {
+    let is_search = matches!(operator, Operator::Has | Operator::Contains);
+    match traits.kind {
+        FieldKind::Entries => format!(
+            "; write `{field}.address CONTAINS 10.1.2.3`, or both of one entry: \
+             `{field}:(address CONTAINS 10.1.2.3 AND port = 443)`"
+        ),
+        FieldKind::Traffic => format!("; write `{field}:{}`", bare(traits.kind)),
+        FieldKind::Labels => {
+            format!("; `{field}:site` has the label, `{field}.site = fra` compares it")
+        }
+        FieldKind::Label if is_search => {
+            format!("; write `{field} = \"*fra*\"`, or `{field} != null` where it is there at all")
+        }
+        FieldKind::Protocol if is_search => {
+            format!("; `{field} = tcp` is true where one of them is tcp")
+        }
+        FieldKind::Ports | FieldKind::Addresses if is_search => "; write CONTAINS".to_owned(),
+        FieldKind::Text if is_search && traits.operators.contains(&Operator::Has) => {
+            "; `:` finds a text anywhere".to_owned()
+        }
+        FieldKind::Text if is_search => format!("; write `{field} = \"*x*\"`"),
+        FieldKind::Integer
+        | FieldKind::Text
+        | FieldKind::Timestamp
+        | FieldKind::Boolean
+        | FieldKind::Action
+        | FieldKind::State
+        | FieldKind::Label
+        | FieldKind::Protocol
+        | FieldKind::Family
+        | FieldKind::Ports
+        | FieldKind::Addresses => String::new(),
+    }
+}
+
+/// The example of a kind without its backquotes.
+pub(super) fn bare(kind: FieldKind) -> &'static str {
+    kind.example().trim_matches('`')
+}

@@ -1,0 +1,296 @@
+//! Conditions by the field that they begin with: those of a list, and those inside an entry.
+
+use super::names::{self, Named};
+use super::{After, Comparison, Parser, Scope, Subject, operators, traffic, values};
+use crate::filter::error::{FilterError, listed, shown};
+use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word};
+use crate::filter::lexer::Word;
+use crate::filter::tree::{
+    EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, PortTest, RangeTest,
+    Side, Test, TextField, TextTest,
+};
+use crate::net::PortRange;
+
+/// The fields of the list.
+pub(super) struct List;
+
+/// The members of an entry of a side.
+struct Entry(Side);
+
+impl Scope for List {
+    type Test = Test;
+
+    fn condition(&self, parser: &mut Parser<'_>, after: After) -> Result<Logic<Test>, FilterError> {
+        let word = parser.field(after, "name = \"edge-*\"")?;
+        match names::resolve(parser.level, word.text).map_err(|why| parser.no_field(word, why))? {
+            Named::Field(field) => {
+                parser.of_field(field, Subject { name: word.text, traits: field.traits() })
+            }
+            Named::Label(level, key) => {
+                parser.of_label(level, key, Subject { name: word.text, traits: LABEL })
+            }
+        }
+    }
+}
+
+impl Scope for Entry {
+    type Test = EntryTest;
+
+    fn condition(
+        &self,
+        parser: &mut Parser<'_>,
+        after: After,
+    ) -> Result<Logic<EntryTest>, FilterError> {
+        let word = parser.field(after, "address CONTAINS 10.1.2.3")?;
+        let member = EntryMember::ALL.into_iter().find(|member| member.word() == word.text);
+        match member {
+            Some(member) => {
+                parser.of_member(member, Subject { name: word.text, traits: member.traits() })
+            }
+            None => Err(self.no_member(word, parser.level)),
+        }
+    }
+}
+
+impl Entry {
+    fn no_member(&self, word: Word<'_>, level: Level) -> FilterError {
+        let (given, side) = (shown(word.text), side_word(self.0));
+        let inner = word.text.strip_prefix(side).and_then(|rest| rest.strip_prefix('.'));
+        let detail = if let Some(inner) = inner {
+            format!("inside `{side}:( … )` stands `{}`, without `{side}.`", shown(inner))
+        } else {
+            let elsewhere = if names::resolve(level, word.text).is_ok() {
+                "; what is about the rule stands outside of the parentheses"
+            } else {
+                ""
+            };
+            let members = listed(EntryMember::ALL.map(EntryMember::word), "and");
+            format!("`{given}` is not a member of an entry, which has {members}{elsewhere}")
+        };
+        FilterError::new(word.position, detail)
+    }
+}
+
+/// The same condition of other tests.
+fn map<T, U>(logic: Logic<T>, test: &impl Fn(T) -> U) -> Logic<U> {
+    let all = |terms: Vec<Logic<T>>| terms.into_iter().map(|term| map(term, test)).collect();
+    match logic {
+        Logic::All(terms) => Logic::All(all(terms)),
+        Logic::Any(terms) => Logic::Any(all(terms)),
+        Logic::Not(term) => Logic::Not(Box::new(map(*term, test))),
+        Logic::Is(it) => Logic::Is(test(it)),
+    }
+}
+
+/// The error about an operator that the table of fields does not give to the subject.
+fn refused(subject: Subject<'_>, operator: Operator, position: usize) -> FilterError {
+    FilterError::new(position, operators::refused(subject.name, operator, subject.traits))
+}
+
+fn ordered<T>(operator: Operator, value: T) -> Option<Ordered<T>> {
+    match operator {
+        Operator::Less => Some(Ordered::Less(value)),
+        Operator::AtMost => Some(Ordered::AtMost(value)),
+        Operator::Greater => Some(Ordered::Greater(value)),
+        Operator::AtLeast => Some(Ordered::AtLeast(value)),
+        Operator::Equal
+        | Operator::NotEqual
+        | Operator::In
+        | Operator::Has
+        | Operator::Within
+        | Operator::Contains
+        | Operator::Overlaps => None,
+    }
+}
+
+fn range<R>(operator: Operator, value: R) -> Option<RangeTest<R>> {
+    match operator {
+        Operator::Within => Some(RangeTest::Within(value)),
+        Operator::Contains => Some(RangeTest::Contains(value)),
+        Operator::Overlaps => Some(RangeTest::Overlaps(value)),
+        Operator::Equal
+        | Operator::NotEqual
+        | Operator::Less
+        | Operator::AtMost
+        | Operator::Greater
+        | Operator::AtLeast
+        | Operator::In
+        | Operator::Has => None,
+    }
+}
+
+impl Parser<'_> {
+    fn of_field(&mut self, field: Field, subject: Subject<'_>) -> Result<Logic<Test>, FilterError> {
+        match field {
+            Field::Number(field) => self.of_number(field, subject),
+            Field::Instant(field) => self.of_instant(field, subject),
+            Field::Text(field) => self.of_text(field, subject),
+            Field::Flag(field) => {
+                let (operator, _) = self.operator(subject)?;
+                let flag = self.single(subject, operator, values::flag)?;
+                let condition = Logic::Is(Test::Flag(field, flag));
+                Ok(if operator == Operator::NotEqual {
+                    Logic::Not(Box::new(condition))
+                } else {
+                    condition
+                })
+            }
+            Field::Action(field) => {
+                self.some_of(subject, values::action, None, |it| Test::Action(field, it))
+            }
+            Field::State => self.some_of(subject, values::state, None, Test::State),
+            Field::Protocols => {
+                let absent = Some(Test::Protocol(None));
+                self.some_of(subject, values::protocol, absent, |it| Test::Protocol(Some(it)))
+            }
+            Field::Labels(level) => {
+                let (operator, _) = self.operator(subject)?;
+                let key = self.single(subject, operator, values::key)?;
+                Ok(Logic::Is(Test::Label(level, key, LabelTest::Present)))
+            }
+            Field::Ports => Ok(map(self.of_ports(subject)?, &Test::Ports)),
+            Field::Entry(side, member) => {
+                let condition = self.of_member(member, subject)?;
+                Ok(map(condition, &|test| Test::Entry(side, Logic::Is(test))))
+            }
+            Field::Entries(side) => {
+                self.group(subject)?;
+                let inside = |parser: &mut Self| parser.logic(&Entry(side), After::Parenthesis);
+                Ok(Logic::Is(Test::Entry(side, self.parentheses(inside)?)))
+            }
+            Field::Traffic => {
+                self.group(subject)?;
+                let traffic = self.parentheses(traffic::read)?;
+                Ok(Logic::Is(Test::Traffic(Box::new(traffic))))
+            }
+        }
+    }
+
+    fn of_number(
+        &mut self,
+        field: NumberField,
+        subject: Subject<'_>,
+    ) -> Result<Logic<Test>, FilterError> {
+        let (operator, position) = self.operator(subject)?;
+        match self.comparison(subject, operator, values::integer)? {
+            Comparison::Equality(equality) => {
+                let absent = Some(Test::Number(field, Ordered::Absent));
+                Ok(equality.into_logic(absent, |it| Test::Number(field, Ordered::OneOf(it))))
+            }
+            Comparison::Other(operator, value) => ordered(operator, value)
+                .map(|it| Logic::Is(Test::Number(field, it)))
+                .ok_or_else(|| refused(subject, operator, position)),
+        }
+    }
+
+    fn of_instant(
+        &mut self,
+        field: InstantField,
+        subject: Subject<'_>,
+    ) -> Result<Logic<Test>, FilterError> {
+        let (operator, position) = self.operator(subject)?;
+        match self.comparison(subject, operator, values::instant)? {
+            Comparison::Equality(equality) => {
+                let absent = Some(Test::Instant(field, Ordered::Absent));
+                Ok(equality.into_logic(absent, |it| Test::Instant(field, Ordered::OneOf(it))))
+            }
+            Comparison::Other(operator, value) => ordered(operator, value)
+                .map(|it| Logic::Is(Test::Instant(field, it)))
+                .ok_or_else(|| refused(subject, operator, position)),
+        }
+    }
+
+    fn of_text(
+        &mut self,
+        field: TextField,
+        subject: Subject<'_>,
+    ) -> Result<Logic<Test>, FilterError> {
+        let (operator, position) = self.operator(subject)?;
+        if operator == Operator::Has {
+            let needle = self.single(subject, operator, values::needle)?;
+            return Ok(Logic::Is(Test::Text(field, TextTest::Holds(needle))));
+        }
+        match self.comparison(subject, operator, values::pattern)? {
+            Comparison::Equality(equality) => {
+                let absent = Some(Test::Text(field, TextTest::Absent));
+                Ok(equality.into_logic(absent, |it| Test::Text(field, TextTest::OneOf(it))))
+            }
+            Comparison::Other(operator, _) => Err(refused(subject, operator, position)),
+        }
+    }
+
+    fn of_label(
+        &mut self,
+        level: Level,
+        key: &str,
+        subject: Subject<'_>,
+    ) -> Result<Logic<Test>, FilterError> {
+        let test = |test| Test::Label(level, key.to_owned(), test);
+        let absent = Some(test(LabelTest::Absent));
+        self.some_of(subject, values::pattern, absent, |it| test(LabelTest::OneOf(it)))
+    }
+
+    fn of_member(
+        &mut self,
+        member: EntryMember,
+        subject: Subject<'_>,
+    ) -> Result<Logic<EntryTest>, FilterError> {
+        match member {
+            EntryMember::Address => {
+                let (operator, position) = self.operator(subject)?;
+                match self.comparison(subject, operator, values::addresses)? {
+                    Comparison::Equality(equality) => {
+                        Ok(equality.into_logic(None, |it| EntryTest::Address(RangeTest::OneOf(it))))
+                    }
+                    Comparison::Other(operator, value) => range(operator, value)
+                        .map(|it| Logic::Is(EntryTest::Address(it)))
+                        .ok_or_else(|| refused(subject, operator, position)),
+                }
+            }
+            EntryMember::Port => Ok(map(self.of_ports(subject)?, &EntryTest::Port)),
+        }
+    }
+
+    fn of_ports(&mut self, subject: Subject<'_>) -> Result<Logic<PortTest>, FilterError> {
+        let one_of = |it: Vec<PortRange>| PortTest::Range(RangeTest::OneOf(it));
+        let (operator, position) = self.operator(subject)?;
+        match self.comparison(subject, operator, values::ports)? {
+            Comparison::Equality(equality) => {
+                Ok(equality.into_logic(Some(PortTest::Absent), one_of))
+            }
+            Comparison::Other(operator, value) => range(operator, value)
+                .map(|it| Logic::Is(PortTest::Range(it)))
+                .ok_or_else(|| refused(subject, operator, position)),
+        }
+    }
+
+    /// A field that takes `=`, `!=` and IN alone.
+    fn some_of<V, T>(
+        &mut self,
+        subject: Subject<'_>,
+        read: impl Fn(&crate::filter::lexer::Value<'_>) -> values::Read<V>,
+        absent: Option<T>,
+        one_of: impl FnOnce(Vec<V>) -> T,
+    ) -> Result<Logic<T>, FilterError> {
+        let (operator, position) = self.operator(subject)?;
+        match self.comparison(subject, operator, read)? {
+            Comparison::Equality(equality) => Ok(equality.into_logic(absent, one_of)),
+            Comparison::Other(operator, _) => Err(refused(subject, operator, position)),
+        }
+    }
+
+    /// The `:` of a group; a `(` stands behind it.
+    fn group(&mut self, subject: Subject<'_>) -> Result<(), FilterError> {
+        self.operator(subject)?;
+        self.lexer.skip_space();
+        if self.lexer.peek() == Some('(') {
+            return Ok(());
+        }
+        Err(self.error(format!(
+            "{}; behind `{1}:` stand conditions in parentheses: `{1}:{2}`",
+            self.lexer.found(),
+            subject.name,
+            operators::bare(subject.traits.kind)
+        )))
+    }
+}

@@ -1,0 +1,150 @@
+//! Values by their type. An error is a sentence that begins with the value.
+
+use crate::filter::error::shown;
+use crate::filter::fields::FieldKind;
+use crate::filter::lexer::{Keyword, Value};
+use crate::filter::tree::Pattern;
+use crate::labels;
+use crate::net::{AddressRange, Family, PortRange, Protocol};
+use crate::rule::{Action, RuleState};
+use crate::time::Instant;
+
+/// What is read, or why it is not.
+pub(super) type Read<T> = Result<T, String>;
+
+fn no(value: &Value<'_>, kind: FieldKind) -> String {
+    format!("`{}` is not {}", shown(value.raw), kind.example())
+}
+
+pub(super) fn integer(value: &Value<'_>) -> Read<i64> {
+    let text = value.text.as_str();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_canonical = text == "0" || !digits.starts_with('0');
+    if !is_decimal {
+        return Err(no(value, FieldKind::Integer));
+    }
+    if !is_canonical {
+        return Err(format!("`{}` has zeros in front; leave them out", shown(value.raw)));
+    }
+    text.parse()
+        .map_err(|_| format!("`{}` is not within {} to {}", shown(value.raw), i64::MIN, i64::MAX))
+}
+
+/// A number from 0 to 255.
+pub(super) fn octet(value: &Value<'_>) -> Read<u8> {
+    let number = integer(value)?;
+    u8::try_from(number).map_err(|_| format!("`{number}` is not a number from 0 to 255"))
+}
+
+pub(super) fn instant(value: &Value<'_>) -> Read<Instant> {
+    Instant::parse(&value.text).map_err(|error| {
+        let hint = if value.text.eq_ignore_ascii_case("now") {
+            "; write the instant itself, or ask for the present with `state`, such as \
+             `state = expired`"
+        } else {
+            ""
+        };
+        format!("`{}` {error}{hint}", shown(value.raw))
+    })
+}
+
+pub(super) fn flag(value: &Value<'_>) -> Read<bool> {
+    match Keyword::parse(&value.text) {
+        Some(Keyword::True) => Ok(true),
+        Some(Keyword::False) => Ok(false),
+        Some(
+            Keyword::And
+            | Keyword::Or
+            | Keyword::Not
+            | Keyword::In
+            | Keyword::Within
+            | Keyword::Contains
+            | Keyword::Overlaps
+            | Keyword::Null,
+        )
+        | None => Err(no(value, FieldKind::Boolean)),
+    }
+}
+
+pub(super) fn action(value: &Value<'_>) -> Read<Action> {
+    Action::parse(&value.text).ok_or_else(|| no(value, FieldKind::Action))
+}
+
+pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
+    RuleState::ALL
+        .into_iter()
+        .find(|state| state.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::State))
+}
+
+pub(super) fn family(value: &Value<'_>) -> Read<Family> {
+    match value.text.to_ascii_lowercase().as_str() {
+        "ipv4" => Ok(Family::V4),
+        "ipv6" => Ok(Family::V6),
+        _ => Err(no(value, FieldKind::Family)),
+    }
+}
+
+pub(super) fn protocol(value: &Value<'_>) -> Read<Protocol> {
+    Protocol::parse(&value.text).map_err(|error| {
+        let hint = if value.text.eq_ignore_ascii_case("any") {
+            "; where none is written `protocols` is null, and in `traffic` it is left out"
+        } else {
+            ""
+        };
+        format!("{error}{hint}")
+    })
+}
+
+pub(super) fn ports(value: &Value<'_>) -> Read<PortRange> {
+    PortRange::parse(&value.text).map_err(|error| error.to_string())
+}
+
+pub(super) fn addresses(value: &Value<'_>) -> Read<AddressRange> {
+    AddressRange::parse(&value.text).map_err(|error| error.to_string())
+}
+
+/// A label's key.
+pub(super) fn key(value: &Value<'_>) -> Read<String> {
+    if labels::is_key(&value.text) {
+        Ok(value.text.clone())
+    } else {
+        Err(super::names::not_a_key(&value.text))
+    }
+}
+
+/// A text to look for, in which a star is a star and has to say so.
+pub(super) fn needle(value: &Value<'_>) -> Read<String> {
+    if value.stars.is_empty() {
+        Ok(value.text.clone())
+    } else {
+        Err(format!(
+            "`{}` has a star, but `:` finds the text anywhere and takes none; leave it out, or write \
+             `\\*` in quotes for the character itself",
+            shown(value.raw)
+        ))
+    }
+}
+
+/// A text with a star at either end.
+pub(super) fn pattern(value: &Value<'_>) -> Read<Pattern> {
+    let text = value.text.as_str();
+    let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+    let last = text.len().saturating_sub(1);
+    match *value.stars.as_slice() {
+        [] => Ok(Pattern::Exact(text.to_owned())),
+        [0] if last == 0 => Ok(Pattern::Prefix(String::new())),
+        [0] => Ok(Pattern::Suffix(part(text.get(1..)))),
+        [at] if at == last => Ok(Pattern::Prefix(part(text.get(..at)))),
+        [0, 1] if last == 1 => {
+            Err(format!("`{}` has a star too many; `*` alone is any text", shown(value.raw)))
+        }
+        [0, at] if at == last => Ok(Pattern::Infix(part(text.get(1..at)))),
+        _ => Err(format!(
+            "`{}` has a star inside; one may stand at either end, and `\\*` in quotes is the \
+             character itself",
+            shown(value.raw)
+        )),
+    }
+}

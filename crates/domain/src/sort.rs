@@ -1,0 +1,188 @@
+//! What items are ordered by: the values behind cursors.
+
+use crate::firewall::Firewall;
+use crate::page::{Position, SortKey, SortValue};
+use crate::policy::Policy;
+use crate::rule::Rule;
+use crate::store::{FirewallField, PolicyField, RuleField};
+use crate::time::Instant;
+
+/// A field that items are ordered by.
+pub trait SortField: Copy + PartialEq {
+    /// What is ordered.
+    type Item;
+
+    /// The field's value of an item.
+    fn value(self, item: &Self::Item) -> SortValue;
+
+    /// The id of an item.
+    fn id(item: &Self::Item) -> i64;
+
+    /// Whether a value is of the field's type: a cursor comes from outside.
+    fn takes(self, value: &SortValue) -> bool;
+}
+
+/// The place of an item in an order.
+pub fn position<F: SortField>(order: &[SortKey<F>], item: &F::Item) -> Position {
+    let values = order.iter().map(|key| key.field.value(item)).collect();
+    Position { values, id: F::id(item), place: None }
+}
+
+/// The types of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Integer,
+    /// Of 32 bits, as the database keeps it.
+    Small,
+    Text,
+    Flag,
+}
+
+fn is_of(kind: Kind, is_nullable: bool, value: &SortValue) -> bool {
+    match (kind, value) {
+        (Kind::Integer, SortValue::Integer(_))
+        | (Kind::Text, SortValue::Text(_))
+        | (Kind::Flag, SortValue::Flag(_)) => true,
+        (Kind::Small, SortValue::Integer(number)) => i32::try_from(*number).is_ok(),
+        (Kind::Integer | Kind::Small | Kind::Text | Kind::Flag, SortValue::Absent) => is_nullable,
+        (Kind::Integer | Kind::Small, SortValue::Text(_) | SortValue::Flag(_))
+        | (Kind::Text, SortValue::Integer(_) | SortValue::Flag(_))
+        | (Kind::Flag, SortValue::Integer(_) | SortValue::Text(_)) => false,
+    }
+}
+
+fn text(text: &str) -> SortValue {
+    SortValue::Text(text.to_owned())
+}
+
+fn count(count: u64) -> SortValue {
+    SortValue::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn at(instant: Instant) -> SortValue {
+    SortValue::Integer(instant.micros())
+}
+
+fn maybe(number: Option<i64>) -> SortValue {
+    number.map_or(SortValue::Absent, SortValue::Integer)
+}
+
+impl SortField for FirewallField {
+    type Item = Firewall;
+
+    fn id(item: &Firewall) -> i64 {
+        item.id.get()
+    }
+
+    fn value(self, item: &Firewall) -> SortValue {
+        match self {
+            Self::Id => SortValue::Integer(item.id.get()),
+            Self::Name => text(item.spec.name.as_str()),
+            Self::Tenant => text(item.spec.tenant.as_str()),
+            Self::Description => text(item.spec.description.as_str()),
+            Self::PolicyCount => count(item.policy_count),
+            Self::Revision => SortValue::Integer(item.revision.0),
+            Self::CreatedAt => at(item.created_at),
+            Self::CreatedBy => text(&item.created_by),
+            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedBy => text(&item.updated_by),
+        }
+    }
+
+    fn takes(self, value: &SortValue) -> bool {
+        let kind = match self {
+            Self::Id | Self::PolicyCount | Self::Revision | Self::CreatedAt | Self::UpdatedAt => {
+                Kind::Integer
+            }
+            Self::Name | Self::Tenant | Self::Description | Self::CreatedBy | Self::UpdatedBy => {
+                Kind::Text
+            }
+        };
+        is_of(kind, false, value)
+    }
+}
+
+impl SortField for PolicyField {
+    type Item = Policy;
+
+    fn id(item: &Policy) -> i64 {
+        item.id.get()
+    }
+
+    fn value(self, item: &Policy) -> SortValue {
+        match self {
+            Self::Id => SortValue::Integer(item.id.get()),
+            Self::Name => text(item.spec.name.as_str()),
+            Self::Description => text(item.spec.description.as_str()),
+            Self::DefaultAction => text(item.spec.default_action.as_str()),
+            Self::RuleCount => count(item.rule_count),
+            Self::Revision => SortValue::Integer(item.revision.0),
+            Self::CreatedAt => at(item.created_at),
+            Self::CreatedBy => text(&item.created_by),
+            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedBy => text(&item.updated_by),
+        }
+    }
+
+    fn takes(self, value: &SortValue) -> bool {
+        let kind = match self {
+            Self::Id | Self::RuleCount | Self::Revision | Self::CreatedAt | Self::UpdatedAt => {
+                Kind::Integer
+            }
+            Self::Name
+            | Self::Description
+            | Self::DefaultAction
+            | Self::CreatedBy
+            | Self::UpdatedBy => Kind::Text,
+        };
+        is_of(kind, false, value)
+    }
+}
+
+impl SortField for RuleField {
+    type Item = Rule;
+
+    fn id(item: &Rule) -> i64 {
+        item.id.get()
+    }
+
+    fn value(self, item: &Rule) -> SortValue {
+        let spec = &item.spec;
+        match self {
+            Self::Id => SortValue::Integer(item.id.get()),
+            Self::Name => spec.name.as_ref().map_or(SortValue::Absent, |name| text(name.as_str())),
+            Self::Action => text(spec.action.as_str()),
+            Self::Priority => SortValue::Integer(spec.priority.into()),
+            Self::IcmpType => maybe(spec.icmp_type.map(Into::into)),
+            Self::IcmpCode => maybe(spec.icmp_code.map(Into::into)),
+            Self::Enabled => SortValue::Flag(spec.enabled),
+            Self::Log => SortValue::Flag(spec.log),
+            Self::StartsAt => maybe(spec.starts_at.map(Instant::micros)),
+            Self::ExpiresAt => maybe(spec.expires_at.map(Instant::micros)),
+            Self::Description => text(spec.description.as_str()),
+            Self::Reference => text(spec.reference.as_str()),
+            Self::Revision => SortValue::Integer(item.revision.0),
+            Self::CreatedAt => at(item.created_at),
+            Self::CreatedBy => text(&item.created_by),
+            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedBy => text(&item.updated_by),
+        }
+    }
+
+    fn takes(self, value: &SortValue) -> bool {
+        let (kind, is_nullable) = match self {
+            Self::Id | Self::Revision | Self::CreatedAt | Self::UpdatedAt => (Kind::Integer, false),
+            Self::StartsAt | Self::ExpiresAt => (Kind::Integer, true),
+            Self::Priority => (Kind::Small, false),
+            Self::IcmpType | Self::IcmpCode => (Kind::Small, true),
+            Self::Enabled | Self::Log => (Kind::Flag, false),
+            Self::Name => (Kind::Text, true),
+            Self::Action
+            | Self::Description
+            | Self::Reference
+            | Self::CreatedBy
+            | Self::UpdatedBy => (Kind::Text, false),
+        };
+        is_of(kind, is_nullable, value)
+    }
+}

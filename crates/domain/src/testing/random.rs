@@ -1,0 +1,40 @@
+//! Numbers that look random and are the same each time.
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below a bound, which is not 0. Slightly uneven for huge bounds, which does not
+    /// matter here.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        let number = (u128::from(self.next()) * u128::from(bound.max(1))) >> 64;
+        u32::try_from(number).unwrap_or(0)
+    }
+
+    /// Whether something of a probability, in percent, happens.
+    pub fn happens(&mut self, percent: u32) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of some things.
+    pub fn pick<'a, T>(&mut self, things: &'a [T]) -> Option<&'a T> {
+        let count = u32::try_from(things.len()).unwrap_or(u32::MAX);
+        things.get(usize::try_from(self.below(count)).unwrap_or(0))
+    }
+}

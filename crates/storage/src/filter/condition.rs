@@ -1,0 +1,309 @@
+//! A filter as one condition on a row that is joined with its parents.
+
+use fireflow_domain::filter::Filter;
+use fireflow_domain::filter::tree::{
+    ActionField, FlagField, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern,
+    PortTest, Test, TextField, TextTest,
+};
+use fireflow_domain::net::{PortRange, Protocol};
+use fireflow_domain::rule::RuleState;
+use fireflow_domain::text::fold;
+use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, Value};
+use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
+
+use super::entry::{port_fits, some_entry};
+use super::traffic::meets_traffic;
+use super::{Dialect, constant, finds};
+use crate::entity::{firewall, label, policy, rule, rule_port};
+
+/// The filter on a row of its level. Every part of it is true or false, never null, so that NOT is
+/// plain negation.
+pub(crate) fn condition(dialect: Dialect, filter: &Filter) -> Condition {
+    logic(&filter.condition, &|test| one(dialect, test))
+}
+
+/// Joins what each test comes to.
+pub(super) fn logic<T>(tree: &Logic<T>, test: &dyn Fn(&T) -> Condition) -> Condition {
+    match tree {
+        Logic::All(parts) => {
+            parts.iter().fold(Condition::all(), |all, part| all.add(logic(part, test)))
+        }
+        Logic::Any(parts) => {
+            parts.iter().fold(Condition::any(), |any, part| any.add(logic(part, test)))
+        }
+        Logic::Not(part) => logic(part, test).not(),
+        Logic::Is(one) => test(one),
+    }
+}
+
+fn one(dialect: Dialect, test: &Test) -> Condition {
+    match test {
+        Test::Number(field, test) => {
+            ordered(number_column(*field), field.is_nullable(), test, |number| (*number).into())
+        }
+        Test::Instant(field, test) => {
+            ordered(instant_column(*field), field.is_nullable(), test, |at| at.micros().into())
+        }
+        Test::Text(field, test) => text(dialect, *field, test),
+        Test::Flag(field, wanted) => {
+            let column = match field {
+                FlagField::Enabled => rule::Column::Enabled,
+                FlagField::Log => rule::Column::Log,
+            };
+            column.eq(*wanted).into_condition()
+        }
+        Test::Action(field, actions) => {
+            let words = actions.iter().map(|action| action.as_str());
+            match field {
+                ActionField::Action => rule::Column::Action.is_in(words).into_condition(),
+                ActionField::DefaultAction => {
+                    policy::Column::DefaultAction.is_in(words).into_condition()
+                }
+            }
+        }
+        Test::State(states) => {
+            states.iter().fold(Condition::any(), |any, state| any.add(in_state(dialect, *state)))
+        }
+        Test::Label(level, key, test) => label_test(dialect, *level, key, test),
+        Test::Protocol(None) => rule::Column::Protocols.eq(EMPTY).into_condition(),
+        Test::Protocol(Some(listed)) => {
+            listed.iter().fold(Condition::any(), |any, protocol| any.add(lists(dialect, *protocol)))
+        }
+        Test::Ports(PortTest::Absent) => rule::Column::Ports.eq(EMPTY).into_condition(),
+        Test::Ports(PortTest::Range(test)) => {
+            let bounds = (rule_port::Column::Lo.into_expr(), rule_port::Column::Hi.into_expr());
+            let mut query = Query::select();
+            query
+                .from(rule_port::Entity)
+                .and_where(rule_port::Column::RuleId.into_expr().eq(rule::Column::Id.into_expr()))
+                .and_where(port_fits(test, &bounds));
+            let mut any = Condition::any().add(finds(query));
+            if super::entry::fits_every_port(test) {
+                any = any.add(rule::Column::Ports.eq(EMPTY));
+            }
+            any
+        }
+        Test::Entry(side, condition) => some_entry(*side, condition).into_condition(),
+        Test::Traffic(traffic) => meets_traffic(dialect, traffic),
+    }
+}
+
+/// A JSON column that lists nothing.
+pub(super) const EMPTY: &str = "[]";
+
+/// Whether a rule lists a protocol. The column holds them in canonical spelling, each in quotes.
+pub(super) fn lists(dialect: Dialect, protocol: Protocol) -> Expr {
+    dialect.holds(rule::Column::Protocols.into_simple_expr(), &format!("\"{protocol}\""))
+}
+
+/// A test of a column that has an order.
+fn ordered<T>(
+    column: Expr,
+    is_nullable: bool,
+    test: &Ordered<T>,
+    value: impl Fn(&T) -> Value,
+) -> Condition {
+    let compared = match test {
+        Ordered::Absent => return column.is_null().into_condition(),
+        Ordered::OneOf(wanted) => match wanted.as_slice() {
+            [only] => column.clone().eq(value(only)),
+            _ => column.clone().is_in(wanted.iter().map(value)),
+        },
+        Ordered::Less(bound) => column.clone().lt(value(bound)),
+        Ordered::AtMost(bound) => column.clone().lte(value(bound)),
+        Ordered::Greater(bound) => column.clone().gt(value(bound)),
+        Ordered::AtLeast(bound) => column.clone().gte(value(bound)),
+    };
+    present(column, is_nullable, compared)
+}
+
+/// A comparison, false where the column is null.
+fn present(column: Expr, is_nullable: bool, compared: impl IntoCondition) -> Condition {
+    let all = Condition::all().add(compared.into_condition());
+    if is_nullable { all.add(column.is_not_null()) } else { all }
+}
+
+pub(super) fn number_column(field: NumberField) -> Expr {
+    use NumberField as F;
+    match field {
+        F::FirewallId => firewall::Column::Id.into_simple_expr(),
+        F::PolicyCount => firewall::Column::PolicyCount.into_simple_expr(),
+        F::FirewallRevision => firewall::Column::Revision.into_simple_expr(),
+        F::PolicyId => policy::Column::Id.into_simple_expr(),
+        F::RuleCount => policy::Column::RuleCount.into_simple_expr(),
+        F::PolicyRevision => policy::Column::Revision.into_simple_expr(),
+        F::RuleId => rule::Column::Id.into_simple_expr(),
+        F::Priority => rule::Column::Priority.into_simple_expr(),
+        F::IcmpType => rule::Column::IcmpType.into_simple_expr(),
+        F::IcmpCode => rule::Column::IcmpCode.into_simple_expr(),
+        F::RuleRevision => rule::Column::Revision.into_simple_expr(),
+    }
+}
+
+pub(super) fn instant_column(field: InstantField) -> Expr {
+    use InstantField as F;
+    match field {
+        F::FirewallCreatedAt => firewall::Column::CreatedAt.into_simple_expr(),
+        F::FirewallUpdatedAt => firewall::Column::UpdatedAt.into_simple_expr(),
+        F::PolicyCreatedAt => policy::Column::CreatedAt.into_simple_expr(),
+        F::PolicyUpdatedAt => policy::Column::UpdatedAt.into_simple_expr(),
+        F::RuleCreatedAt => rule::Column::CreatedAt.into_simple_expr(),
+        F::RuleUpdatedAt => rule::Column::UpdatedAt.into_simple_expr(),
+        F::StartsAt => rule::Column::StartsAt.into_simple_expr(),
+        F::ExpiresAt => rule::Column::ExpiresAt.into_simple_expr(),
+    }
+}
+
+pub(super) fn text_column(field: TextField) -> Expr {
+    use TextField as F;
+    match field {
+        F::FirewallName => firewall::Column::Name.into_simple_expr(),
+        F::Tenant => firewall::Column::Tenant.into_simple_expr(),
+        F::FirewallDescription => firewall::Column::Description.into_simple_expr(),
+        F::FirewallCreatedBy => firewall::Column::CreatedBy.into_simple_expr(),
+        F::FirewallUpdatedBy => firewall::Column::UpdatedBy.into_simple_expr(),
+        F::PolicyName => policy::Column::Name.into_simple_expr(),
+        F::PolicyDescription => policy::Column::Description.into_simple_expr(),
+        F::PolicyCreatedBy => policy::Column::CreatedBy.into_simple_expr(),
+        F::PolicyUpdatedBy => policy::Column::UpdatedBy.into_simple_expr(),
+        F::RuleName => rule::Column::Name.into_simple_expr(),
+        F::RuleDescription => rule::Column::Description.into_simple_expr(),
+        F::Reference => rule::Column::Reference.into_simple_expr(),
+        F::RuleCreatedBy => rule::Column::CreatedBy.into_simple_expr(),
+        F::RuleUpdatedBy => rule::Column::UpdatedBy.into_simple_expr(),
+    }
+}
+
+/// The column that the domain's `fold` has filled; none where the parser allows no search.
+fn folded_column(field: TextField) -> Option<Expr> {
+    use TextField as F;
+    match field {
+        F::FirewallName => Some(firewall::Column::NameFolded.into_simple_expr()),
+        F::FirewallDescription => Some(firewall::Column::DescriptionFolded.into_simple_expr()),
+        F::PolicyName => Some(policy::Column::NameFolded.into_simple_expr()),
+        F::PolicyDescription => Some(policy::Column::DescriptionFolded.into_simple_expr()),
+        F::RuleName => Some(rule::Column::NameFolded.into_simple_expr()),
+        F::RuleDescription => Some(rule::Column::DescriptionFolded.into_simple_expr()),
+        F::Tenant
+        | F::FirewallCreatedBy
+        | F::FirewallUpdatedBy
+        | F::PolicyCreatedBy
+        | F::PolicyUpdatedBy
+        | F::Reference
+        | F::RuleCreatedBy
+        | F::RuleUpdatedBy => None,
+    }
+}
+
+fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
+    let column = text_column(field);
+    match test {
+        TextTest::Absent => column.is_null().into_condition(),
+        TextTest::OneOf(patterns) => {
+            let fits = one_pattern(dialect, &column, patterns);
+            present(column, field.is_nullable(), fits)
+        }
+        TextTest::Holds(part) => {
+            let folded = folded_column(field).unwrap_or_else(|| column.clone());
+            present(column, field.is_nullable(), dialect.holds(folded, &fold(part)))
+        }
+    }
+}
+
+/// Whether some pattern fits.
+pub(super) fn one_pattern(dialect: Dialect, column: &Expr, patterns: &[Pattern]) -> Condition {
+    patterns.iter().fold(Condition::any(), |any, pattern| {
+        any.add(match pattern {
+            Pattern::Exact(text) => column.clone().eq(text.as_str()).into_condition(),
+            Pattern::Prefix(prefix) => starts_with(column, prefix),
+            Pattern::Suffix(end) => dialect.ends_with(column.clone(), end).into_condition(),
+            Pattern::Infix(part) => dialect.holds(column.clone(), part).into_condition(),
+        })
+    })
+}
+
+/// A range that an index knows: both databases compare texts byte by byte, which in UTF-8 is by
+/// code point.
+fn starts_with(column: &Expr, prefix: &str) -> Condition {
+    if prefix.is_empty() {
+        return constant(true).into_condition();
+    }
+    let from = Condition::all().add(column.clone().gte(prefix));
+    match behind_all_with(prefix) {
+        Some(end) => from.add(column.clone().lt(end)),
+        None => from,
+    }
+}
+
+/// The first text behind all that begin with a prefix; none where there is none.
+fn behind_all_with(prefix: &str) -> Option<String> {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            characters.push(next);
+            return Some(characters.into_iter().collect());
+        }
+    }
+    None
+}
+
+fn in_state(dialect: Dialect, state: RuleState) -> Condition {
+    let now = dialect.now.micros();
+    let enabled = rule::Column::Enabled.eq(true);
+    let (starts, expires) = (rule::Column::StartsAt, rule::Column::ExpiresAt);
+    let is_over = Condition::all().add(expires.is_not_null()).add(expires.lte(now));
+    let is_before = Condition::all().add(starts.is_not_null()).add(starts.gt(now));
+    match state {
+        RuleState::Disabled => rule::Column::Enabled.eq(false).into_condition(),
+        RuleState::Expired => Condition::all().add(enabled).add(is_over),
+        RuleState::Scheduled => Condition::all().add(enabled).add(is_before).add(is_over.not()),
+        RuleState::Active => Condition::all().add(enabled).add(is_before.not()).add(is_over.not()),
+    }
+}
+
+fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Condition {
+    macro_rules! of {
+        ($module:ident, $owner:expr) => {{
+            use label::$module::{Column, Entity};
+            let mut query = Query::select();
+            query
+                .from(Entity)
+                .and_where(Column::OwnerId.into_expr().eq($owner))
+                .and_where(Column::Key.eq(key));
+            (query, Column::Value.into_simple_expr())
+        }};
+    }
+    let (mut query, value) = match level {
+        Level::Firewall => of!(of_firewall, firewall::Column::Id.into_expr()),
+        Level::Policy => of!(of_policy, policy::Column::Id.into_expr()),
+        Level::Rule => of!(of_rule, rule::Column::Id.into_expr()),
+    };
+    match test {
+        LabelTest::Present => finds(query).into_condition(),
+        LabelTest::Absent => finds(query).into_condition().not(),
+        LabelTest::OneOf(patterns) => {
+            query.cond_where(one_pattern(dialect, &value, patterns));
+            finds(query).into_condition()
+        }
+    }
+}
+
+/// What every rule's ports are where it names none.
+pub(super) const EVERY_PORT: PortRange = PortRange::ALL;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_a_prefix() {
+        for (prefix, end) in
+            [("a", Some("b")), ("edge-", Some("edge.")), ("\u{d7ff}", Some("\u{e000}"))]
+        {
+            assert_eq!(behind_all_with(prefix).as_deref(), end);
+        }
+        assert_eq!(behind_all_with("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(behind_all_with("\u{10ffff}"), None);
+    }
+}

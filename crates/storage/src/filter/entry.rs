@@ -1,0 +1,155 @@
+//! Tests of a rule's sources and destinations, on the rows that were derived of them.
+
+use fireflow_domain::filter::tree::{EntryTest, Logic, PortTest, RangeTest, Side};
+use fireflow_domain::net::{AddressRange, PortRange};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, SelectStatement};
+use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
+
+use super::condition::{EVERY_PORT, logic};
+use super::{constant, finds};
+use crate::entity::rule_address::Column as Address;
+use crate::entity::rule_port::Column as Port;
+use crate::entity::{rule, rule_address, rule_port};
+use crate::index::{AddressKey, address_keys};
+
+/// The letter of a side in the database.
+pub(super) const fn letter(side: Side) -> &'static str {
+    match side {
+        Side::Source => "s",
+        Side::Destination => "d",
+    }
+}
+
+/// Whether some entry of the rule meets all of it, with one of the port ranges in effect there.
+pub(super) fn some_entry(side: Side, condition: &Logic<EntryTest>) -> Expr {
+    let mut query = entries_of(side);
+    let ports = if asks_for_ports(condition) && side == Side::Destination {
+        // A row for each of the rule's ports, where the entry names none of its own.
+        query.left_join(
+            rule_port::Entity,
+            Condition::all()
+                .add(Port::RuleId.into_expr().eq(Address::RuleId.into_expr()))
+                .add(Address::PortLo.is_null()),
+        );
+        let effective = |own: Address, inherited: Port, every: u16| {
+            coalesce([own.into_simple_expr(), inherited.into_simple_expr(), port_value(every)])
+        };
+        (
+            effective(Address::PortLo, Port::Lo, EVERY_PORT.first()),
+            effective(Address::PortHi, Port::Hi, EVERY_PORT.last()),
+        )
+    } else {
+        let effective =
+            |own: Address, every: u16| coalesce([own.into_simple_expr(), port_value(every)]);
+        (
+            effective(Address::PortLo, EVERY_PORT.first()),
+            effective(Address::PortHi, EVERY_PORT.last()),
+        )
+    };
+    query.cond_where(logic(condition, &|test| match test {
+        EntryTest::Address(test) => address_fits(test),
+        EntryTest::Port(PortTest::Absent) => Address::PortLo.is_null().into_condition(),
+        EntryTest::Port(PortTest::Range(test)) => port_fits(test, &ports).into_condition(),
+    }));
+    finds(query)
+}
+
+/// The rows of a side of the rule in question.
+pub(super) fn entries_of(side: Side) -> SelectStatement {
+    Query::select()
+        .from(rule_address::Entity)
+        .and_where(Address::RuleId.into_expr().eq(rule::Column::Id.into_expr()))
+        .and_where(Address::Side.eq(letter(side)))
+        .to_owned()
+}
+
+fn asks_for_ports(condition: &Logic<EntryTest>) -> bool {
+    match condition {
+        Logic::All(parts) | Logic::Any(parts) => parts.iter().any(asks_for_ports),
+        Logic::Not(part) => asks_for_ports(part),
+        Logic::Is(EntryTest::Port(PortTest::Range(_))) => true,
+        Logic::Is(EntryTest::Port(PortTest::Absent) | EntryTest::Address(_)) => false,
+    }
+}
+
+fn coalesce<const N: usize>(values: [Expr; N]) -> Expr {
+    sea_orm::sea_query::Func::coalesce(values).into()
+}
+
+/// A port as a literal: a parameter of COALESCE would have no type on PostgreSQL.
+fn port_value(port: u16) -> Expr {
+    Expr::cust(port.to_string())
+}
+
+/// On one row. `any` has a row in each family, and both say the same, so that NOT means the entry.
+fn address_fits(test: &RangeTest<AddressRange>) -> Condition {
+    let of_any = || Address::OfAny.eq(true);
+    match test {
+        RangeTest::OneOf(ranges) => {
+            ranges.iter().fold(Condition::any(), |any, range| any.add(is_range(*range)))
+        }
+        RangeTest::Within(range) => match bounds(*range) {
+            None => constant(true).into_condition(),
+            Some(AddressKey { lo, hi, .. }) => Condition::all()
+                .add(Address::OfAny.eq(false))
+                .add(Address::Lo.gte(lo))
+                .add(Address::Hi.lte(hi)),
+        },
+        RangeTest::Contains(range) => match bounds(*range) {
+            None => of_any().into_condition(),
+            Some(AddressKey { lo, hi, .. }) => Condition::any()
+                .add(of_any())
+                .add(Condition::all().add(Address::Lo.lte(lo)).add(Address::Hi.gte(hi))),
+        },
+        RangeTest::Overlaps(range) => match bounds(*range) {
+            None => constant(true).into_condition(),
+            Some(AddressKey { lo, hi, .. }) => Condition::any()
+                .add(of_any())
+                .add(Condition::all().add(Address::Lo.lte(hi)).add(Address::Hi.gte(lo))),
+        },
+    }
+}
+
+fn is_range(range: AddressRange) -> Condition {
+    match bounds(range) {
+        None => Address::OfAny.eq(true).into_condition(),
+        Some(AddressKey { lo, hi, .. }) => Condition::all()
+            .add(Address::OfAny.eq(false))
+            .add(Address::Lo.eq(lo))
+            .add(Address::Hi.eq(hi)),
+    }
+}
+
+/// The key of a range of one family; none of `any`.
+pub(super) fn bounds(range: AddressRange) -> Option<AddressKey> {
+    match range {
+        AddressRange::Any => None,
+        AddressRange::V4 { .. } | AddressRange::V6 { .. } => address_keys(range).pop(),
+    }
+}
+
+/// A test of ports between two bounds.
+pub(super) fn port_fits(test: &RangeTest<PortRange>, (lo, hi): &(Expr, Expr)) -> Expr {
+    let (lo, hi) = (lo.clone(), hi.clone());
+    let [first, last]: [fn(&PortRange) -> i32; 2] =
+        [|range| range.first().into(), |range| range.last().into()];
+    match test {
+        RangeTest::OneOf(ranges) => ranges
+            .iter()
+            .map(|range| lo.clone().eq(first(range)).and(hi.clone().eq(last(range))))
+            .reduce(Expr::or)
+            .unwrap_or_else(|| constant(false)),
+        RangeTest::Within(range) => lo.gte(first(range)).and(hi.lte(last(range))),
+        RangeTest::Contains(range) => lo.lte(first(range)).and(hi.gte(last(range))),
+        RangeTest::Overlaps(range) => lo.lte(last(range)).and(hi.gte(first(range))),
+    }
+}
+
+/// Whether the test holds of what is in effect where no port is written.
+pub(super) fn fits_every_port(test: &RangeTest<PortRange>) -> bool {
+    match test {
+        RangeTest::OneOf(ranges) => ranges.contains(&EVERY_PORT),
+        RangeTest::Within(range) => *range == EVERY_PORT,
+        RangeTest::Contains(_) | RangeTest::Overlaps(_) => true,
+    }
+}

@@ -1,0 +1,177 @@
+//! Filters in SQL: the meaning of the domain's tree (`fireflow_domain::filter::eval`), as one
+//! condition on a row with its parents, and as *seeds*, queries that an index answers.
+//!
+//! A condition alone would have a database walk all rules; an index alone is slow where many rules
+//! meet it. So a list is read in two phases: the seeds are counted up to [`MAX_CANDIDATES`] in one
+//! statement; the ids of the smallest, if it is small enough, become the candidates that the
+//! condition is put to; else the list's order is walked, and the condition put to each row.
+//! Everything is bound; no text of a user becomes SQL.
+
+mod condition;
+mod entry;
+mod seed;
+mod traffic;
+
+use fireflow_domain::filter::Expression;
+use fireflow_domain::time::Instant;
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+
+pub(crate) use condition::condition;
+pub(crate) use seed::seeds;
+
+/// The most rules that are looked at one by one because an index named them.
+pub(crate) const MAX_CANDIDATES: u64 = 5_000;
+
+/// What the translation depends on beside the tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialect {
+    /// The database: they name a few functions differently.
+    pub(crate) backend: DbBackend,
+    /// The time of the question, which decides states.
+    pub(crate) now: Instant,
+}
+
+impl Dialect {
+    pub(crate) const fn of(backend: DbBackend, expression: &Expression) -> Self {
+        Self { backend, now: expression.at }
+    }
+
+    /// Whether a text holds another, byte for byte.
+    fn holds(self, text: Expr, part: &str) -> Expr {
+        let position = match self.backend {
+            DbBackend::Postgres => "strpos($1, $2) > 0",
+            _ => "instr(?, ?) > 0",
+        };
+        Expr::cust_with_exprs(position, [text, Expr::val(part)])
+    }
+
+    /// Whether a text ends with another.
+    fn ends_with(self, text: Expr, end: &str) -> Expr {
+        let tail = match self.backend {
+            DbBackend::Postgres => "right($1, char_length($2)) = $3",
+            // Of a shorter text it is the whole.
+            _ => "substr(?, -length(?)) = ?",
+        };
+        Expr::cust_with_exprs(tail, [text, Expr::val(end), Expr::val(end)])
+    }
+
+    /// Whether an id is among many: one parameter, however many there are.
+    fn is_among(self, id: Expr, ids: &[i64]) -> Expr {
+        let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        match self.backend {
+            DbBackend::Postgres => {
+                let array = format!("{{{}}}", words.join(","));
+                Expr::cust_with_exprs("$1 = ANY(CAST($2 AS bigint[]))", [id, Expr::val(array)])
+            }
+            _ => {
+                let array = format!("[{}]", words.join(","));
+                let among = "? IN (SELECT value FROM json_each(?))";
+                Expr::cust_with_exprs(among, [id, Expr::val(array)])
+            }
+        }
+    }
+}
+
+/// Whether a correlated query finds a row. A scalar query instead of EXISTS: neither database turns
+/// it into a join over all rows.
+fn finds(mut query: SelectStatement) -> Expr {
+    let query = query.expr(Expr::cust("1")).limit(1).to_owned();
+    Expr::SubQuery(None, Box::new(query.into())).is_not_null()
+}
+
+/// A condition that holds for everything, or for nothing.
+fn constant(holds: bool) -> Expr {
+    Expr::cust(if holds { "1 = 1" } else { "1 = 0" })
+}
+
+/// How a filtered list of rules is read.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// The rules are among these.
+    Candidates(Vec<i64>),
+    /// Too many for that, or no index names them: the order is walked. To count all of them, an
+    /// index may still be the better way.
+    Walk(Option<Box<SelectStatement>>),
+}
+
+impl Plan {
+    /// Finds out: at most two statements.
+    pub(crate) async fn make(
+        db: &impl ConnectionTrait,
+        seeds: Vec<SelectStatement>,
+        most: u64,
+    ) -> Result<Self, DbErr> {
+        let mut seeds = seeds;
+        if seeds.len() > 1 {
+            let counts = counts(db, &seeds, most).await?;
+            let smallest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+            match smallest {
+                Some((index, count)) if *count <= most => seeds = vec![seeds.swap_remove(index)],
+                _ => return Ok(Self::Walk(seeds.into_iter().next().map(Box::new))),
+            }
+        }
+        let Some(seed) = seeds.pop() else { return Ok(Self::Walk(None)) };
+        let ids = ids(db, &seed, most).await?;
+        match ids {
+            Some(ids) => Ok(Self::Candidates(ids)),
+            None => Ok(Self::Walk(Some(Box::new(seed)))),
+        }
+    }
+
+    /// What a row has to meet for a page.
+    pub(crate) fn restriction(&self, dialect: Dialect, id: Expr) -> Option<Expr> {
+        match self {
+            Self::Candidates(ids) => Some(dialect.is_among(id, ids)),
+            Self::Walk(_) => None,
+        }
+    }
+
+    /// What a row has to meet to be counted.
+    pub(crate) fn counted(&self, dialect: Dialect, id: Expr) -> Option<Expr> {
+        match self {
+            Self::Candidates(ids) => Some(dialect.is_among(id, ids)),
+            Self::Walk(seed) => seed.clone().map(|seed| id.in_subquery(*seed)),
+        }
+    }
+}
+
+/// How many rows each finds, up to one more than `most`: one statement.
+async fn counts(
+    db: &impl ConnectionTrait,
+    seeds: &[SelectStatement],
+    most: u64,
+) -> Result<Vec<u64>, DbErr> {
+    let mut all = Query::select();
+    for seed in seeds {
+        let mut some = seed.clone();
+        some.limit(most.saturating_add(1));
+        let count =
+            Query::select().expr(Expr::cust("count(*)")).from_subquery(some, "seed").to_owned();
+        all.expr(Expr::SubQuery(None, Box::new(count.into())));
+    }
+    let Some(row) = db.query_one(&all).await? else { return Ok(Vec::new()) };
+    (0..seeds.len())
+        .map(|index| row.try_get_by_index::<i64>(index).map(|it| u64::try_from(it).unwrap_or(0)))
+        .collect()
+}
+
+/// The ids that a seed finds, each once; none where they are more than `most`.
+async fn ids(
+    db: &impl ConnectionTrait,
+    seed: &SelectStatement,
+    most: u64,
+) -> Result<Option<Vec<i64>>, DbErr> {
+    let mut some = seed.clone();
+    // Entries, not rules: a rule may be named several times, and then the walk is taken early.
+    some.limit(most.saturating_add(1));
+    let rows = db.query_all(&some).await?;
+    if u64::try_from(rows.len()).is_ok_and(|rows| rows > most) {
+        return Ok(None);
+    }
+    let ids: Result<Vec<i64>, DbErr> = rows.iter().map(|row| row.try_get_by_index(0)).collect();
+    let mut ids = ids?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(Some(ids))
+}

@@ -1,0 +1,370 @@
+//! Seeds of a filter on rules: queries for ids of rules that an index answers, each of which finds
+//! all rules that the filter can fit (and others).
+
+use fireflow_domain::filter::Filter;
+use fireflow_domain::filter::tree::{
+    EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern, PortTest,
+    RangeTest, Side, Test, TextField, TextTest, Traffic,
+};
+use fireflow_domain::net::{AddressRange, PortRange};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
+use sea_orm::{ColumnTrait, Condition};
+
+use super::Dialect;
+use super::condition::{EMPTY, condition, one_pattern};
+use super::entry::{bounds, letter};
+use crate::entity::rule_address::Column as Address;
+use crate::entity::rule_port::Column as Port;
+use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
+use crate::index::{address_ancestors, port_ancestors, port_key};
+
+/// The seeds of the filter's conjuncts; none where no index helps.
+pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
+    match filter.level {
+        Level::Rule => of_logic(&filter.condition, &|test| of_test(dialect, test)),
+        // There are few of them; their order's index is walked.
+        Level::Firewall | Level::Policy => Vec::new(),
+    }
+}
+
+/// Of AND every seed of every part; of OR the union of one seed of each; of NOT none.
+fn of_logic<T>(
+    tree: &Logic<T>,
+    of_test: &dyn Fn(&T) -> Vec<SelectStatement>,
+) -> Vec<SelectStatement> {
+    match tree {
+        Logic::All(parts) => parts.iter().flat_map(|part| of_logic(part, of_test)).collect(),
+        Logic::Any(parts) => {
+            let each: Option<Vec<SelectStatement>> =
+                parts.iter().map(|part| of_logic(part, of_test).into_iter().next()).collect();
+            each.and_then(union).into_iter().collect()
+        }
+        Logic::Not(_) => Vec::new(),
+        Logic::Is(test) => of_test(test),
+    }
+}
+
+fn union(parts: Vec<SelectStatement>) -> Option<SelectStatement> {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next()?;
+    for part in parts {
+        all.union(UnionType::All, part);
+    }
+    // Wrapped, so that a limit is on the whole.
+    Some(Query::select().column("id").from_subquery(all, "part").to_owned())
+}
+
+fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
+    match test {
+        Test::Number(NumberField::RuleId, Ordered::Absent) | Test::Instant(_, Ordered::Absent) => {
+            Vec::new()
+        }
+        Test::Number(field, _) => match field {
+            NumberField::RuleId => vec![of_rules(dialect, test)],
+            NumberField::PolicyId | NumberField::FirewallId => {
+                of_parents(dialect, field.level(), test)
+            }
+            NumberField::PolicyCount
+            | NumberField::FirewallRevision
+            | NumberField::RuleCount
+            | NumberField::PolicyRevision
+            | NumberField::Priority
+            | NumberField::IcmpType
+            | NumberField::IcmpCode
+            | NumberField::RuleRevision => Vec::new(),
+        },
+        Test::Instant(field, _) => match field {
+            InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
+                vec![of_rules(dialect, test)]
+            }
+            InstantField::StartsAt => Vec::new(),
+            InstantField::FirewallCreatedAt
+            | InstantField::FirewallUpdatedAt
+            | InstantField::PolicyCreatedAt
+            | InstantField::PolicyUpdatedAt => of_parents(dialect, field.level(), test),
+        },
+        Test::Text(field, TextTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
+            match field {
+                TextField::RuleName => vec![of_rules(dialect, test)],
+                TextField::PolicyName | TextField::FirewallName | TextField::Tenant => {
+                    of_parents(dialect, field.level(), test)
+                }
+                TextField::FirewallDescription
+                | TextField::FirewallCreatedBy
+                | TextField::FirewallUpdatedBy
+                | TextField::PolicyDescription
+                | TextField::PolicyCreatedBy
+                | TextField::PolicyUpdatedBy
+                | TextField::RuleDescription
+                | TextField::Reference
+                | TextField::RuleCreatedBy
+                | TextField::RuleUpdatedBy => Vec::new(),
+            }
+        }
+        Test::Label(Level::Rule, key, test) => of_label(dialect, key, test),
+        Test::Label(level, _, LabelTest::Present) => of_parents(dialect, *level, test),
+        Test::Label(level, _, LabelTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
+            of_parents(dialect, *level, test)
+        }
+        Test::Ports(PortTest::Range(test)) => of_ports(test).into_iter().collect(),
+        Test::Entry(side, condition) => of_logic(condition, &|test| of_entry(*side, test)),
+        Test::Traffic(traffic) => of_traffic(traffic),
+        Test::Text(..)
+        | Test::Label(..)
+        | Test::Flag(..)
+        | Test::Action(..)
+        | Test::State(..)
+        | Test::Protocol(_)
+        | Test::Ports(PortTest::Absent) => Vec::new(),
+    }
+}
+
+/// Whether a b-tree finds it.
+fn is_range(pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Exact(_) => true,
+        Pattern::Prefix(prefix) => !prefix.is_empty(),
+        Pattern::Suffix(_) | Pattern::Infix(_) => false,
+    }
+}
+
+fn as_filter(level: Level, test: &Test) -> Filter {
+    Filter { level, condition: Logic::Is(test.clone()) }
+}
+
+/// By a column of the rules themselves.
+fn of_rules(dialect: Dialect, test: &Test) -> SelectStatement {
+    Query::select()
+        .expr_as(rule::Column::Id.into_expr(), "id")
+        .from(rule::Entity)
+        .and_where(rule::Column::DeletedAt.is_null())
+        .cond_where(condition(dialect, &as_filter(Level::Rule, test)))
+        .to_owned()
+}
+
+/// All rules of the policies, or of the firewalls' policies, that a test fits.
+fn of_parents(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatement> {
+    let fits = condition(dialect, &as_filter(level, test));
+    let mut policies = Query::select();
+    policies
+        .column((policy::Entity, policy::Column::Id))
+        .from(policy::Entity)
+        .and_where(policy::Column::DeletedAt.is_null());
+    match level {
+        Level::Policy => {
+            policies.cond_where(fits);
+        }
+        Level::Firewall => {
+            let firewalls = Query::select()
+                .column((firewall::Entity, firewall::Column::Id))
+                .from(firewall::Entity)
+                .and_where(firewall::Column::DeletedAt.is_null())
+                .cond_where(fits)
+                .to_owned();
+            policies.and_where(policy::Column::FirewallId.in_subquery(firewalls));
+        }
+        Level::Rule => return Vec::new(),
+    }
+    let rules = Query::select()
+        .expr_as(rule::Column::Id.into_expr(), "id")
+        .from(rule::Entity)
+        .and_where(rule::Column::DeletedAt.is_null())
+        .and_where(rule::Column::PolicyId.in_subquery(policies))
+        .to_owned();
+    vec![rules]
+}
+
+fn of_label(dialect: Dialect, key: &str, test: &LabelTest) -> Vec<SelectStatement> {
+    use label::of_rule::{Column, Entity};
+    let mut query = Query::select();
+    query.expr_as(Column::OwnerId.into_expr(), "id").from(Entity).and_where(Column::Key.eq(key));
+    match test {
+        LabelTest::Present => vec![query],
+        LabelTest::OneOf(patterns) if patterns.iter().all(is_range) => {
+            query.cond_where(one_pattern(dialect, &Column::Value.into_expr(), patterns));
+            vec![query]
+        }
+        LabelTest::OneOf(_) | LabelTest::Absent => Vec::new(),
+    }
+}
+
+fn of_traffic(traffic: &Traffic) -> Vec<SelectStatement> {
+    let sides = [
+        (Side::Source, traffic.source, traffic.source_port),
+        (Side::Destination, traffic.destination, traffic.destination_port),
+    ];
+    let mut seeds = Vec::new();
+    for (side, address, port) in sides {
+        if let Some(address) = address {
+            seeds.extend(of_address(side, &RangeTest::Overlaps(address)));
+        }
+        if let (Side::Destination, Some(port)) = (side, port) {
+            seeds.extend(of_effective_ports(&RangeTest::Overlaps(port)));
+        }
+    }
+    seeds
+}
+
+fn of_entry(side: Side, test: &EntryTest) -> Vec<SelectStatement> {
+    match (side, test) {
+        (_, EntryTest::Address(test)) => of_address(side, test).into_iter().collect(),
+        (Side::Destination, EntryTest::Port(PortTest::Range(test))) => {
+            of_effective_ports(test).into_iter().collect()
+        }
+        (Side::Source, EntryTest::Port(PortTest::Range(test))) => {
+            of_source_ports(test).into_iter().collect()
+        }
+        (_, EntryTest::Port(PortTest::Absent)) => Vec::new(),
+    }
+}
+
+fn rows_of(side: Side) -> SelectStatement {
+    Query::select()
+        .expr_as(Address::RuleId.into_expr(), "id")
+        .from(rule_address::Entity)
+        .and_where(Address::Side.eq(letter(side)))
+        .to_owned()
+}
+
+/// By address; `any` as a value names too many to be of use, or is found by its own rows.
+fn of_address(side: Side, test: &RangeTest<AddressRange>) -> Option<SelectStatement> {
+    match test {
+        RangeTest::OneOf(ranges) => {
+            let exact = |range: &AddressRange| {
+                bounds(*range).map(|key| {
+                    rows_of(side)
+                        .and_where(Address::Lo.eq(key.lo))
+                        .and_where(Address::Hi.eq(key.hi))
+                        .to_owned()
+                })
+            };
+            union(ranges.iter().map(exact).collect::<Option<_>>()?)
+        }
+        RangeTest::Within(range) => {
+            let key = bounds(*range)?;
+            let query = rows_of(side)
+                .and_where(Address::Lo.gte(key.lo))
+                .and_where(Address::Lo.lte(key.hi.clone()))
+                .and_where(Address::Hi.lte(key.hi))
+                .to_owned();
+            Some(query)
+        }
+        RangeTest::Contains(range) => holding(side, *range),
+        RangeTest::Overlaps(range) => {
+            let key = bounds(*range)?;
+            let inside = rows_of(side)
+                .and_where(Address::Lo.gt(key.lo.clone()))
+                .and_where(Address::Lo.lte(key.hi))
+                .to_owned();
+            union(vec![holding(side, first_of(*range))?, inside])
+        }
+    }
+}
+
+/// The range of a range's first address alone.
+fn first_of(range: AddressRange) -> AddressRange {
+    match range {
+        AddressRange::Any => AddressRange::Any,
+        AddressRange::V4 { first, .. } => AddressRange::V4 { first, last: first },
+        AddressRange::V6 { first, .. } => AddressRange::V6 { first, last: first },
+    }
+}
+
+/// Entries that hold all of a range: the fork of each is a block around the range's own.
+fn holding(side: Side, range: AddressRange) -> Option<SelectStatement> {
+    let key = bounds(range)?;
+    let query = rows_of(side)
+        .and_where(Address::Fork.is_in(address_ancestors(&key)))
+        .and_where(Address::Lo.lte(key.lo))
+        .and_where(Address::Hi.gte(key.hi))
+        .to_owned();
+    Some(query)
+}
+
+/// A test of ports on two columns and their fork.
+fn ports_where(test: &RangeTest<PortRange>, fork: Expr, lo: Expr, hi: Expr) -> Option<Condition> {
+    let around = |first: u16, last: u16| {
+        let key = port_key(PortRange::new(first, last).ok()?);
+        Some(
+            Condition::all()
+                .add(fork.clone().is_in(port_ancestors(key)))
+                .add(lo.clone().lte(key.lo))
+                .add(hi.clone().gte(key.hi)),
+        )
+    };
+    let (first, last) = match test {
+        RangeTest::OneOf(ranges) => {
+            return Some(ranges.iter().fold(Condition::any(), |any, range| {
+                let key = port_key(*range);
+                any.add(
+                    Condition::all()
+                        .add(fork.clone().eq(key.fork))
+                        .add(lo.clone().eq(key.lo))
+                        .add(hi.clone().eq(key.hi)),
+                )
+            }));
+        }
+        RangeTest::Within(range) => {
+            return Some(
+                Condition::all()
+                    .add(lo.clone().between(i32::from(range.first()), i32::from(range.last())))
+                    .add(hi.clone().lte(i32::from(range.last()))),
+            );
+        }
+        RangeTest::Contains(range) | RangeTest::Overlaps(range) => (range.first(), range.last()),
+    };
+    match test {
+        RangeTest::Contains(_) => around(first, last),
+        RangeTest::OneOf(_) | RangeTest::Within(_) | RangeTest::Overlaps(_) => Some(
+            Condition::any().add(around(first, first)?).add(
+                Condition::all()
+                    .add(lo.clone().gt(i32::from(first)))
+                    .add(lo.clone().lte(i32::from(last))),
+            ),
+        ),
+    }
+}
+
+fn own_ports(side: Side, test: &RangeTest<PortRange>) -> Option<SelectStatement> {
+    let condition = ports_where(
+        test,
+        Address::PortFork.into_expr(),
+        Address::PortLo.into_expr(),
+        Address::PortHi.into_expr(),
+    )?;
+    Some(rows_of(side).cond_where(condition).to_owned())
+}
+
+/// Sources mostly name no port, and then every port is in effect: an index helps only where that
+/// does not fit.
+fn of_source_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
+    if super::entry::fits_every_port(test) { None } else { own_ports(Side::Source, test) }
+}
+
+/// The rule's own `ports`, and where that fits, those that have none.
+fn of_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
+    let condition =
+        ports_where(test, Port::Fork.into_expr(), Port::Lo.into_expr(), Port::Hi.into_expr())?;
+    let written = Query::select()
+        .expr_as(Port::RuleId.into_expr(), "id")
+        .from(rule_port::Entity)
+        .cond_where(condition)
+        .to_owned();
+    let mut parts = vec![written];
+    if super::entry::fits_every_port(test) {
+        parts.push(
+            Query::select()
+                .expr_as(rule::Column::Id.into_expr(), "id")
+                .from(rule::Entity)
+                .and_where(rule::Column::DeletedAt.is_null())
+                .and_where(rule::Column::Ports.eq(EMPTY))
+                .to_owned(),
+        );
+    }
+    union(parts)
+}
+
+/// What is in effect at a destination: its own ports, else the rule's, else every port.
+fn of_effective_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
+    union(vec![own_ports(Side::Destination, test)?, of_ports(test)?])
+}

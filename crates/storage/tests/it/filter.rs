@@ -1,0 +1,301 @@
+//! Filters: both databases, in both forms, answer what the evaluator in memory does.
+
+use std::collections::BTreeSet;
+
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::filter::eval::Subject;
+use fireflow_domain::filter::{Expression, Filter, Level};
+use fireflow_domain::firewall::Firewall;
+use fireflow_domain::labels::Labels;
+use fireflow_domain::net::PortRange;
+use fireflow_domain::page::PageRequest;
+use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::store::{FirewallFilter, Mode, PolicyFilter, RuleFilter};
+use fireflow_domain::text::{Description, Name, Reference};
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::firewall::NewFirewall;
+use fireflow_domain::usecase::rule::{Duplicates, NewRule};
+use fireflow_domain::usecase::{firewall, policy, rule};
+use fireflow_storage::db_test;
+use fireflow_storage::testing::TestDatabase;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::filter_strategies::{
+    FIRST_DAY, ICMP, LABEL_KEYS, LABEL_VALUES, PROTOCOLS, TEXTS, addresses, filters, instants,
+    ports,
+};
+use crate::support::{begin, caller, tenant};
+
+/// How many filters of each level.
+const FILTERS: usize = 250;
+const FIREWALLS: usize = 4;
+const POLICIES: usize = 2;
+const RULES: usize = 9;
+
+/// The same data and filters each time: what fails, fails again.
+fn runner() -> TestRunner {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    TestRunner::new_with_rng(Config::default(), rng)
+}
+
+fn draw<T: std::fmt::Debug>(runner: &mut TestRunner, strategy: impl Strategy<Value = T>) -> T {
+    strategy.new_tree(runner).unwrap().current()
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    btree_map(select(&LABEL_KEYS[..]), select(&LABEL_VALUES[..]), 0..3).prop_map(|map| {
+        let map = map.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Labels::new(map.collect()).unwrap()
+    })
+}
+
+fn texts() -> impl Strategy<Value = &'static str> {
+    select(&TEXTS[..])
+}
+
+fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
+    let one = (addresses(), option::weighted(0.3, ports()));
+    vec(one.prop_map(|(address, port)| Endpoint { address, port }), 1..4)
+}
+
+/// Contents of rules, those that hold together.
+fn specs() -> impl Strategy<Value = RuleSpec> {
+    let match_parts = (
+        vec(select(&PROTOCOLS[..]), 0..3),
+        option::weighted(0.3, select(&ICMP[..])),
+        option::weighted(0.5, select(&ICMP[..])),
+        endpoints(),
+        endpoints(),
+        prop_oneof![2 => Just(Vec::new()), 3 => vec(ports(), 1..3)],
+    );
+    let others = (
+        (select(&Action::ALL[..]), 0..6_i32, any::<bool>(), any::<bool>()),
+        (option::of(instants()), option::of(instants())),
+        (texts(), texts(), labels()),
+    );
+    (match_parts, others).prop_filter_map("it holds together", |(matches, others)| {
+        let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = matches;
+        let ((action, priority, enabled, log), (starts_at, expires_at), texts) = others;
+        protocols.dedup();
+        RuleSpec::new(RuleParts {
+            name: None,
+            action,
+            priority,
+            protocols,
+            icmp_type,
+            icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
+            sources,
+            destinations,
+            ports,
+            enabled,
+            log,
+            starts_at,
+            expires_at,
+            description: Description::parse(texts.0).ok()?,
+            reference: Reference::parse(texts.1).ok()?,
+            labels: texts.2,
+        })
+        .ok()
+    })
+}
+
+/// Everything that a database holds.
+struct Data {
+    firewalls: Vec<Firewall>,
+    policies: Vec<Policy>,
+    rules: Vec<Rule>,
+}
+
+async fn fill(db: &TestDatabase) -> Data {
+    let mut runner = runner();
+    let caller = caller();
+    for index in 0..FIREWALLS {
+        let mut uow = begin(db, Mode::Write).await;
+        let new = NewFirewall {
+            name: Name::parse(&format!("edge-{index}")).unwrap(),
+            tenant: Some(tenant(["", "edge-1"][index % 2])),
+            description: Description::parse(draw(&mut runner, texts())).unwrap(),
+            labels: draw(&mut runner, labels()),
+        };
+        let firewall = firewall::create(&mut *uow, &caller, new).await.unwrap();
+        for index in 0..POLICIES {
+            let spec = PolicySpec {
+                name: Name::parse(["web", "Web-in"][index]).unwrap(),
+                description: Description::parse(draw(&mut runner, texts())).unwrap(),
+                labels: draw(&mut runner, labels()),
+                default_action: draw(&mut runner, select(&Action::ALL[..])),
+            };
+            let policy = policy::create(&mut *uow, &caller, firewall.id, spec).await.unwrap();
+            for index in 0..RULES {
+                let mut parts = draw(&mut runner, specs()).into_parts();
+                // Names are unique in a policy; most rules have none.
+                parts.name = TEXTS.get(index).and_then(|text| Name::parse(text).ok());
+                let new = NewRule {
+                    spec: RuleSpec::new(parts).unwrap(),
+                    placement: None,
+                    duplicates: Duplicates::Keep,
+                };
+                rule::create(&mut *uow, &caller, firewall.id, policy.id, new).await.unwrap();
+            }
+        }
+        uow.commit().await.unwrap();
+    }
+    // What is deleted, and below what is, fits nothing.
+    let mut uow = begin(db, Mode::Write).await;
+    let anything = fireflow_domain::usecase::Expected::Anything;
+    let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
+    firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
+    uow.commit().await.unwrap();
+    let all = PageRequest::new(1, 1_000).unwrap();
+    let mut uow = begin(db, Mode::Snapshot).await;
+    let (who, all) = (&Visibility::All, &all);
+    let firewalls = uow.firewalls().page(who, &FirewallFilter::default(), &[], all).await.unwrap();
+    let policies =
+        uow.policies().page(who, None, &PolicyFilter::default(), &[], all).await.unwrap();
+    let rules = uow.rules().page(who, None, &RuleFilter::default(), &[], all).await.unwrap();
+    assert_eq!(rules.items.len(), (FIREWALLS - 1) * POLICIES * RULES);
+    Data { firewalls: firewalls.items, policies: policies.items, rules: rules.items }
+}
+
+impl Data {
+    /// The ids of what fits, by the evaluator.
+    fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
+        let firewall = |id| self.firewalls.iter().find(|firewall| firewall.id == id).unwrap();
+        let policy = |id| self.policies.iter().find(|policy| policy.id == id).unwrap();
+        let mut ids = BTreeSet::new();
+        match filter.level {
+            Level::Firewall => ids.extend(self.firewalls.iter().filter_map(|firewall| {
+                let subject = Subject { firewall, policy: None, rule: None, now };
+                filter.fits(subject).then_some(firewall.id.get())
+            })),
+            Level::Policy => ids.extend(self.policies.iter().filter_map(|policy| {
+                let firewall = firewall(policy.firewall.id);
+                let subject = Subject { firewall, policy: Some(policy), rule: None, now };
+                filter.fits(subject).then_some(policy.id.get())
+            })),
+            Level::Rule => ids.extend(self.rules.iter().filter_map(|rule| {
+                let firewall = firewall(rule.policy.firewall.id);
+                let policy = Some(policy(rule.policy.id));
+                let subject = Subject { firewall, policy, rule: Some(rule), now };
+                filter.fits(subject).then_some(rule.id.get())
+            })),
+        }
+        ids
+    }
+}
+
+/// The ids that the database finds, and the total that it counts.
+async fn found(db: &TestDatabase, filter: &Filter, now: Instant) -> (BTreeSet<i64>, u64) {
+    let all = PageRequest::new(1, 1_000).unwrap();
+    let expression = Some(Expression { filter: filter.clone(), at: now });
+    let mut uow = begin(db, Mode::Page).await;
+    let who = &Visibility::All;
+    let (ids, total): (Vec<i64>, _) = match filter.level {
+        Level::Firewall => {
+            let filter = FirewallFilter { expression, ..FirewallFilter::default() };
+            let page = uow.firewalls().page(who, &filter, &[], &all).await.unwrap();
+            (page.items.iter().map(|it| it.id.get()).collect(), page.total)
+        }
+        Level::Policy => {
+            let filter = PolicyFilter { expression, ..PolicyFilter::default() };
+            let page = uow.policies().page(who, None, &filter, &[], &all).await.unwrap();
+            (page.items.iter().map(|it| it.id.get()).collect(), page.total)
+        }
+        Level::Rule => {
+            let filter = RuleFilter { expression, ..RuleFilter::default() };
+            let page = uow.rules().page(who, None, &filter, &[], &all).await.unwrap();
+            let exported = uow.rules().following(who, None, &filter, None, 1_000).await.unwrap();
+            assert_eq!(exported, page.items);
+            (page.items.iter().map(|it| it.id.get()).collect(), page.total)
+        }
+    };
+    (ids.into_iter().collect(), total.unwrap().count)
+}
+
+db_test! {
+    async fn generated_filters_find_what_the_evaluator_does(db: TestDatabase) {
+        let mut db = db;
+        let data = fill(&db).await;
+        let mut runner = runner();
+        let now = Instant::parse(FIRST_DAY).unwrap().plus_micros(3 * 86_400_000_000);
+        for level in Level::ALL {
+            let mut fitting = 0;
+            for _ in 0..FILTERS {
+                let filter = draw(&mut runner, filters(level));
+                let expected = data.fitting(&filter, now);
+                fitting += usize::from(!expected.is_empty());
+                // By candidates of an index where there are any, by the order's index, and between.
+                for most in [1_000_000, 0, 7] {
+                    db.database.set_max_candidates(most);
+                    let (ids, total) = found(&db, &filter, now).await;
+                    assert_eq!(ids, expected, "most {most}: {filter}");
+                    assert_eq!(total, expected.len() as u64, "most {most}: {filter}");
+                }
+            }
+            // A test whose filters find nothing would show nothing.
+            assert!(fitting > FILTERS / 4, "{level:?}: {fitting}");
+        }
+    }
+}
+
+db_test! {
+    async fn every_port_is_in_effect_where_none_is_written(db: TestDatabase) {
+        let data = fill(&db).await;
+        let now = Instant::parse(FIRST_DAY).unwrap();
+        for text in [
+            "destinations.port CONTAINS 22",
+            "destinations.port = 0-65535",
+            "destinations.port = null",
+            "destinations:(port CONTAINS 22 AND NOT port = null)",
+            "ports OVERLAPS 22-23",
+            "sources.port WITHIN 20-30",
+            "traffic:(destination_port = 22)",
+            "NOT traffic:(protocol = udp)",
+        ] {
+            let filter = Filter::parse(Level::Rule, text).unwrap();
+            let expected = data.fitting(&filter, now);
+            assert!(!expected.is_empty(), "{text} shows nothing");
+            assert_eq!(found(&db, &filter, now).await.0, expected, "{text}");
+        }
+        assert_eq!(PortRange::ALL.to_string(), "0-65535");
+    }
+}
+
+db_test! {
+    async fn nothing_that_a_filter_holds_becomes_sql(db: TestDatabase) {
+        let data = fill(&db).await;
+        let now = Instant::parse(FIRST_DAY).unwrap();
+        let injections = [
+            "'", "''", "\\'", "' OR '1'='1", "'; DROP TABLE rule; --", "\"; DROP TABLE rule; --",
+            "1 OR 1=1", "x' UNION SELECT name FROM firewall --", "%", "_", "%'", "?", "$1", "$1$",
+            "{}", "\u{2019}", "/*", "*/ OR 1=1 /*", "\\", "name) OR (1=1", "E'\\x27'", "CHR(39)",
+        ];
+        for text in injections {
+            let quoted = text.replace('\\', "\\\\").replace('"', "\\\"").replace('*', "\\*");
+            for filter in [
+                format!("name = \"{quoted}\""),
+                format!("name = \"{quoted}*\""),
+                format!("name = \"*{quoted}\""),
+                format!("name = \"*{quoted}*\""),
+                format!("name : \"{quoted}\""),
+                format!("labels.site = \"{quoted}\""),
+                format!("NOT firewall.name IN (\"{quoted}\", x)"),
+                format!("created_by = \"{quoted}\" OR reference = \"*{quoted}*\""),
+            ] {
+                let filter = Filter::parse(Level::Rule, &filter)
+                    .unwrap_or_else(|error| panic!("{filter}: {error}"));
+                let expected = data.fitting(&filter, now);
+                assert_eq!(found(&db, &filter, now).await.0, expected, "{filter}");
+            }
+        }
+        // Everything is still there.
+        let all = Filter::parse(Level::Rule, "id > 0").unwrap();
+        assert_eq!(found(&db, &all, now).await.0.len(), data.rules.len());
+    }
+}

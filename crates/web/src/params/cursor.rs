@@ -1,0 +1,177 @@
+//! Cursors: places in a list, as text that clients hand back unread.
+//!
+//! base64url of: a version, the id, the item's place in the order of evaluation where it has one,
+//! the values that the list is ordered by, and the first eight bytes of a SHA-256 over all of that
+//! and over which list, filter and order it belongs to. The hash keeps a cursor from being used
+//! with another list by mistake. It is no secret and needs none: what a cursor says is checked like
+//! any input, and shows nothing that its list would not.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fireflow_domain::page::{Position, SortValue};
+use sha2::{Digest, Sha256};
+
+const VERSION: u8 = 1;
+const HASH_BYTES: usize = 8;
+/// The longest cursor, in characters: a few keys, one of which may be a description.
+pub const MAX_CURSOR_CHARS: usize = 65_536;
+
+/// The text of a place in a list.
+#[must_use]
+pub fn encode(scope: &str, position: &Position) -> String {
+    let mut bytes = vec![VERSION];
+    bytes.extend(position.id.to_be_bytes());
+    match position.place {
+        None => bytes.push(0),
+        Some((place, revision)) => {
+            bytes.push(1);
+            bytes.extend(place.to_be_bytes());
+            bytes.extend(revision.to_be_bytes());
+        }
+    }
+    for value in &position.values {
+        match value {
+            SortValue::Absent => bytes.push(0),
+            SortValue::Integer(number) => {
+                bytes.push(1);
+                bytes.extend(number.to_be_bytes());
+            }
+            SortValue::Text(text) => {
+                bytes.push(2);
+                // Texts are bounded far below.
+                bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+                bytes.extend(text.as_bytes());
+            }
+            SortValue::Flag(flag) => bytes.extend([3, u8::from(*flag)]),
+        }
+    }
+    let hash = hash(scope, &bytes);
+    bytes.extend(hash);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The place that a text stands for; none where it is not one of this list's.
+#[must_use]
+pub fn decode(scope: &str, text: &str) -> Option<Position> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (said, given) = bytes.split_last_chunk::<HASH_BYTES>()?;
+    if hash(scope, said) != *given {
+        return None;
+    }
+    let mut rest = Bytes(said);
+    if rest.byte()? != VERSION {
+        return None;
+    }
+    let id = i64::from_be_bytes(rest.take()?);
+    let place = match rest.byte()? {
+        0 => None,
+        1 => Some((u64::from_be_bytes(rest.take()?), i64::from_be_bytes(rest.take()?))),
+        _ => return None,
+    };
+    let mut values = Vec::new();
+    while let Some(kind) = rest.byte() {
+        values.push(match kind {
+            0 => SortValue::Absent,
+            1 => SortValue::Integer(i64::from_be_bytes(rest.take()?)),
+            2 => {
+                let length = usize::try_from(u32::from_be_bytes(rest.take()?)).ok()?;
+                SortValue::Text(rest.text(length)?)
+            }
+            3 => SortValue::Flag(match rest.byte()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            }),
+            _ => return None,
+        });
+    }
+    Some(Position { values, id, place })
+}
+
+fn hash(scope: &str, bytes: &[u8]) -> [u8; HASH_BYTES] {
+    let mut hasher = Sha256::new();
+    hasher.update(u64::try_from(scope.len()).unwrap_or(u64::MAX).to_be_bytes());
+    hasher.update(scope.as_bytes());
+    hasher.update(bytes);
+    let digest: [u8; 32] = hasher.finalize().into();
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
+/// Bytes that are read from the front.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn text(&mut self, length: usize) -> Option<String> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        let text = std::str::from_utf8(first).ok()?;
+        // PostgreSQL takes no such byte in any text.
+        (!text.contains('\0')).then(|| text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position() -> Position {
+        Position {
+            values: vec![
+                SortValue::Absent,
+                SortValue::Integer(-7),
+                SortValue::Text("Zoë".to_owned()),
+                SortValue::Flag(true),
+            ],
+            id: 42,
+            place: Some((17, 3)),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = encode("rules of 1", &position());
+        assert_eq!(decode("rules of 1", &text), Some(position()));
+        let bare = Position { values: Vec::new(), id: 1, place: None };
+        assert_eq!(decode("x", &encode("x", &bare)), Some(bare));
+    }
+
+    #[test]
+    fn no_other_text_is_a_place_of_the_list() {
+        let text = encode("rules of 1", &position());
+        assert_eq!(decode("rules of 2", &text), None, "another list");
+        for length in 0..text.len() {
+            assert_eq!(decode("rules of 1", &text[..length]), None, "cut off");
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        for index in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut spoilt = bytes.clone();
+                spoilt[index] ^= 1 << bit;
+                assert_eq!(decode("rules of 1", &URL_SAFE_NO_PAD.encode(spoilt)), None);
+            }
+        }
+        // With a hash that fits, what it says is still checked.
+        for said in [
+            &[][..],
+            &[2],
+            &[1],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 1, 9],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 255, 255, 255, 255],
+        ] {
+            let forged = [said, &hash("x", said)].concat();
+            assert_eq!(decode("x", &URL_SAFE_NO_PAD.encode(forged)), None, "{said:?}");
+        }
+    }
+}
