@@ -55,8 +55,9 @@ fn caller() -> Caller {
 
 async fn fill(database: &Database, firewalls: u32) {
     let start = Stopwatch::now();
-    let caller = caller();
     for number in 0..firewalls {
+        // A firewall a minute.
+        let caller = Caller { now: now().plus_micros(i64::from(number) * 60_000_000), ..caller() };
         let mut uow = database.begin(Mode::Write).await.unwrap();
         let env = ["prod", "staging"][usize::from(number % 5 == 0)];
         let labels = [("env".to_owned(), env.to_owned())].into_iter().collect();
@@ -353,6 +354,8 @@ async fn run(url: &str, firewalls: u32) {
     drop(uow);
     if page.items.is_empty() {
         fill(&database, firewalls).await;
+        // What PostgreSQL does by itself, a minute later.
+        database.analyze().await.unwrap();
     }
     measure(&database).await;
     let by = |field, direction| [SortKey { field, direction }];

@@ -76,6 +76,19 @@ impl Database {
         SeaUnitOfWork { handle, max_candidates: self.max_candidates }
     }
 
+    /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    #[cfg(feature = "testing")]
+    pub async fn analyze(&self) -> StoreResult<()> {
+        if self.kind() == DatabaseKind::Postgres {
+            let analyzed = self.connections.write.execute_unprepared("ANALYZE").await;
+            analyzed.map_err(store_error)?;
+        }
+        Ok(())
+    }
+
     /// How many rules an index may name before a filtered list is walked instead; for tests of both
     /// ways.
     #[cfg(feature = "testing")]

@@ -71,7 +71,8 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
         }
         Test::Ports(PortTest::Absent) => rule::Column::Ports.eq(EMPTY).into_condition(),
         Test::Ports(PortTest::Range(test)) => {
-            let bounds = (rule_port::Column::Lo.into_expr(), rule_port::Column::Hi.into_expr());
+            let sifting = |column: rule_port::Column| dialect.sifting(column.into_simple_expr());
+            let bounds = (sifting(rule_port::Column::Lo), sifting(rule_port::Column::Hi));
             let mut query = Query::select();
             query
                 .from(rule_port::Entity)
@@ -83,7 +84,7 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
             }
             any
         }
-        Test::Entry(side, condition) => some_entry(*side, condition).into_condition(),
+        Test::Entry(side, condition) => some_entry(dialect, *side, condition).into_condition(),
         Test::Traffic(traffic) => meets_traffic(dialect, traffic),
     }
 }

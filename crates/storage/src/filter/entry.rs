@@ -6,7 +6,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, SelectStatement}
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
 use super::condition::{EVERY_PORT, logic};
-use super::{constant, finds};
+use super::{Dialect, constant, finds};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{rule, rule_address, rule_port};
@@ -21,8 +21,8 @@ pub(super) const fn letter(side: Side) -> &'static str {
 }
 
 /// Whether some entry of the rule meets all of it, with one of the port ranges in effect there.
-pub(super) fn some_entry(side: Side, condition: &Logic<EntryTest>) -> Expr {
-    let mut query = entries_of(side);
+pub(super) fn some_entry(dialect: Dialect, side: Side, condition: &Logic<EntryTest>) -> Expr {
+    let mut query = entries_of(dialect, side);
     let ports = if asks_for_ports(condition) && side == Side::Destination {
         // A row for each of the rule's ports, where the entry names none of its own.
         query.left_join(
@@ -55,11 +55,11 @@ pub(super) fn some_entry(side: Side, condition: &Logic<EntryTest>) -> Expr {
 }
 
 /// The rows of a side of the rule in question.
-pub(super) fn entries_of(side: Side) -> SelectStatement {
+pub(super) fn entries_of(dialect: Dialect, side: Side) -> SelectStatement {
     Query::select()
         .from(rule_address::Entity)
         .and_where(Address::RuleId.into_expr().eq(rule::Column::Id.into_expr()))
-        .and_where(Address::Side.eq(letter(side)))
+        .and_where(dialect.sifting(Address::Side.into_simple_expr()).eq(letter(side)))
         .to_owned()
 }
 

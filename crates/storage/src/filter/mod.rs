@@ -56,6 +56,16 @@ impl Dialect {
         Expr::cust_with_exprs(tail, [text, Expr::val(end), Expr::val(end)])
     }
 
+    /// A column that only sifts what another condition has found. SQLite, which knows nothing of how
+    /// selective a condition is, would otherwise rather look it up in a covering index than the
+    /// rule's own rows in theirs; `+` keeps it from that. PostgreSQL has statistics.
+    fn sifting(self, column: Expr) -> Expr {
+        match self.backend {
+            DbBackend::Postgres => column,
+            _ => Expr::cust_with_exprs("+?", [column]),
+        }
+    }
+
     /// Whether an id is among many: one parameter, however many there are.
     fn is_among(self, id: Expr, ids: &[i64]) -> Expr {
         let words: Vec<String> = ids.iter().map(ToString::to_string).collect();

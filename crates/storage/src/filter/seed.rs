@@ -16,7 +16,7 @@ use super::entry::{bounds, letter};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
-use crate::index::{address_ancestors, port_ancestors, port_key};
+use crate::index::{address_ancestors, address_keys, port_ancestors, port_key};
 
 /// The seeds of the filter's conjuncts; none where no index helps.
 pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
@@ -226,17 +226,19 @@ fn rows_of(side: Side) -> SelectStatement {
         .to_owned()
 }
 
-/// By address; `any` as a value names too many to be of use, or is found by its own rows.
+/// By address. WITHIN and OVERLAPS of `any` hold for everything.
 fn of_address(side: Side, test: &RangeTest<AddressRange>) -> Option<SelectStatement> {
     match test {
         RangeTest::OneOf(ranges) => {
+            // The rows of `any` in one family are those of `0.0.0.0/0` too; the condition tells them
+            // apart.
             let exact = |range: &AddressRange| {
-                bounds(*range).map(|key| {
-                    rows_of(side)
-                        .and_where(Address::Lo.eq(key.lo))
-                        .and_where(Address::Hi.eq(key.hi))
-                        .to_owned()
-                })
+                let key = address_keys(*range).into_iter().next()?;
+                let rows = rows_of(side)
+                    .and_where(Address::Lo.eq(key.lo))
+                    .and_where(Address::Hi.eq(key.hi))
+                    .to_owned();
+                Some(rows)
             };
             union(ranges.iter().map(exact).collect::<Option<_>>()?)
         }
@@ -248,6 +250,9 @@ fn of_address(side: Side, test: &RangeTest<AddressRange>) -> Option<SelectStatem
                 .and_where(Address::Hi.lte(key.hi))
                 .to_owned();
             Some(query)
+        }
+        RangeTest::Contains(AddressRange::Any) => {
+            of_address(side, &RangeTest::OneOf(vec![AddressRange::Any]))
         }
         RangeTest::Contains(range) => holding(side, *range),
         RangeTest::Overlaps(range) => {

@@ -48,7 +48,7 @@ pub(super) fn meets_traffic(dialect: Dialect, traffic: &Traffic) -> Condition {
                 (Side::Destination, traffic.destination, traffic.destination_port),
             ];
             for (side, address, port) in sides {
-                all = all.add(end(side, family, kind.has_ports, address, port));
+                all = all.add(end(dialect, side, family, kind.has_ports, address, port));
             }
             some = some.add(all);
         }
@@ -123,13 +123,14 @@ fn agrees(column: rule::Column, asked: Option<u8>) -> Condition {
 
 /// Whether some entry of a side holds some address of the family and set, and some port of it.
 fn end(
+    dialect: Dialect,
     side: Side,
     family: Family,
     has_ports: bool,
     address: Option<AddressRange>,
     port: Option<PortRange>,
 ) -> Expr {
-    let mut query = entries_of(side);
+    let mut query = entries_of(dialect, side);
     match address.and_then(bounds) {
         Some(key) => {
             query.and_where(Address::Lo.lte(key.hi)).and_where(Address::Hi.gte(key.lo));
@@ -154,7 +155,8 @@ fn end(
                 Side::Source => constant(true),
                 Side::Destination => {
                     let mut ports = Query::select();
-                    let bounds = (Port::Lo.into_simple_expr(), Port::Hi.into_simple_expr());
+                    let sifting = |column: Port| dialect.sifting(column.into_simple_expr());
+                    let bounds = (sifting(Port::Lo), sifting(Port::Hi));
                     ports
                         .from(rule_port::Entity)
                         .and_where(Port::RuleId.into_expr().eq(rule::Column::Id.into_expr()))
