@@ -1,4 +1,5 @@
-//! What filters need of the schema: an index that finds the rules whose every port is in effect.
+//! What filters need of the schema: indexes that find the rules whose every port is in effect, and
+//! the entries whose own ports lie in a range; most entries name none.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
@@ -18,13 +19,18 @@ impl MigrationName for Migration {
 #[async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let index = "CREATE INDEX rule_without_ports ON rule (id)
-            WHERE deleted_at IS NULL AND ports = '[]'";
-        run(manager, &[index]).await
+        let indexes = [
+            "CREATE INDEX rule_without_ports ON rule (id)
+                WHERE deleted_at IS NULL AND ports = '[]'",
+            "CREATE INDEX rule_address_port_bounds ON rule_address (side, port_lo, port_hi, rule_id)
+                WHERE port_lo IS NOT NULL",
+        ];
+        run(manager, &indexes).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, &["DROP INDEX rule_without_ports"]).await
+        run(manager, &["DROP INDEX rule_address_port_bounds", "DROP INDEX rule_without_ports"])
+            .await
     }
 
     fn use_transaction(&self) -> Option<bool> {

@@ -28,6 +28,10 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"stands there twice$",
     r"`\w+` orders the list of one parent, or one with a filter",
     r"orders the pages of a list",
+    # The filter language, and cursors, which are opaque.
+    r"^at position \d+: ",
+    r"^is not a cursor of this list, filter and order; ",
+    r"^stands beside `page`; use one of them$",
     # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
     r"has host bits set; the block that holds it is",
     r"is IPv4 in IPv6 form; write ",

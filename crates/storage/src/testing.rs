@@ -57,14 +57,20 @@ impl TestDatabase {
         Self { database, url, statements: Arc::default(), _folder: folder }
     }
 
-    /// Opens it anew, with a read replica at a URL.
+    /// The same, opened anew with other options.
     ///
     /// # Panics
     /// Where it cannot be opened.
-    pub async fn read_from(&mut self, replica_url: &str) {
-        let read_url = Some(DatabaseUrl::parse(replica_url).expect("a database URL"));
-        let options = DatabaseOptions { read_url, ..options(&self.url) };
-        self.database = Database::open(options).await.expect("the test database opens");
+    pub async fn reopened(self, change: impl FnOnce(&mut DatabaseOptions)) -> Self {
+        let Self { database, url, statements, _folder } = self;
+        // Its lock goes with it.
+        database.close().await.expect("the test database closes");
+        let mut options = options(&url);
+        change(&mut options);
+        let database = Database::open(options).await.expect("the test database opens");
+        let mut test = Self { database, url, statements, _folder };
+        test.count_statements();
+        test
     }
 
     /// How many statements have run so far, without BEGIN and COMMIT.

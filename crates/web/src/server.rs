@@ -56,9 +56,11 @@ pub fn endpoint(
     let html = html.replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
     let allow = allow_table(&document, &app.base_path);
 
+    let filter_schema = serde_json::to_string_pretty(&openapi::filters::filter_schema())?;
     let to_swagger = format!("{}/docs/swagger-ui", app.base_path);
     let docs = Route::new()
         .at("/openapi.json", text("application/json", json))
+        .at("/filter-schema.json", text("application/json", filter_schema))
         .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
         .at("/swagger-ui", text("text/html; charset=utf-8", html.clone()))
         .at("/swagger-ui/", text("text/html; charset=utf-8", html))

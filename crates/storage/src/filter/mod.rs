@@ -67,19 +67,20 @@ impl Dialect {
     }
 
     /// Whether an id is among many: one parameter, however many there are.
-    fn is_among(self, id: Expr, ids: &[i64]) -> Expr {
-        let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        match self.backend {
-            DbBackend::Postgres => {
-                let array = format!("{{{}}}", words.join(","));
-                Expr::cust_with_exprs("$1 = ANY(CAST($2 AS bigint[]))", [id, Expr::val(array)])
-            }
-            _ => {
-                let array = format!("[{}]", words.join(","));
-                let among = "? IN (SELECT value FROM json_each(?))";
-                Expr::cust_with_exprs(among, [id, Expr::val(array)])
-            }
-        }
+    fn is_among(self, id: Expr, ids: &IdList) -> Expr {
+        let among = match self.backend {
+            DbBackend::Postgres => "$1 = ANY(CAST($2 AS bigint[]))",
+            _ => "? IN (SELECT value FROM json_each(?))",
+        };
+        Expr::cust_with_exprs(among, [id, Expr::val(ids.0.as_str())])
+    }
+
+    /// A text of all ids of a query, as [`Dialect::is_among`] takes it.
+    fn gathered(self) -> Expr {
+        Expr::cust(match self.backend {
+            DbBackend::Postgres => "CAST(coalesce(array_agg(\"id\"), '{}') AS text)",
+            _ => "json_group_array(\"id\")",
+        })
     }
 }
 
@@ -95,11 +96,16 @@ fn constant(holds: bool) -> Expr {
     Expr::cust(if holds { "1 = 1" } else { "1 = 0" })
 }
 
+/// Ids as the database wrote them, and takes them: they go there and back as one text, since
+/// thousands of rows cost more on their way than all the rest.
+#[derive(Debug)]
+pub(crate) struct IdList(String);
+
 /// How a filtered list of rules is read.
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// The rules are among these.
-    Candidates(Vec<i64>),
+    Candidates(IdList),
     /// Too many for that, or no index names them: the order is walked. To count all of them, an
     /// index may still be the better way.
     Walk(Option<Box<SelectStatement>>),
@@ -109,10 +115,10 @@ impl Plan {
     /// Finds out: at most two statements.
     pub(crate) async fn make(
         db: &impl ConnectionTrait,
-        seeds: Vec<SelectStatement>,
+        dialect: Dialect,
+        mut seeds: Vec<SelectStatement>,
         most: u64,
     ) -> Result<Self, DbErr> {
-        let mut seeds = seeds;
         if seeds.len() > 1 {
             let counts = counts(db, &seeds, most).await?;
             let smallest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
@@ -122,7 +128,7 @@ impl Plan {
             }
         }
         let Some(seed) = seeds.pop() else { return Ok(Self::Walk(None)) };
-        let ids = ids(db, &seed, most).await?;
+        let ids = ids(db, dialect, &seed, most).await?;
         match ids {
             Some(ids) => Ok(Self::Candidates(ids)),
             None => Ok(Self::Walk(Some(Box::new(seed)))),
@@ -166,22 +172,25 @@ async fn counts(
         .collect()
 }
 
-/// The ids that a seed finds, each once; none where they are more than `most`.
+/// The ids that a seed finds; none where they are more than `most`. A rule is named once for each
+/// of its entries, which does no harm.
 async fn ids(
     db: &impl ConnectionTrait,
+    dialect: Dialect,
     seed: &SelectStatement,
     most: u64,
-) -> Result<Option<Vec<i64>>, DbErr> {
+) -> Result<Option<IdList>, DbErr> {
     let mut some = seed.clone();
-    // Entries, not rules: a rule may be named several times, and then the walk is taken early.
     some.limit(most.saturating_add(1));
-    let rows = db.query_all(&some).await?;
-    if u64::try_from(rows.len()).is_ok_and(|rows| rows > most) {
+    let all = Query::select()
+        .expr(Expr::cust("count(*)"))
+        .expr(dialect.gathered())
+        .from_subquery(some, "seed")
+        .to_owned();
+    let Some(row) = db.query_one(&all).await? else { return Ok(None) };
+    let count: i64 = row.try_get_by_index(0)?;
+    if u64::try_from(count).is_ok_and(|count| count > most) {
         return Ok(None);
     }
-    let ids: Result<Vec<i64>, DbErr> = rows.iter().map(|row| row.try_get_by_index(0)).collect();
-    let mut ids = ids?;
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(Some(ids))
+    Ok(Some(IdList(row.try_get_by_index(1)?)))
 }

@@ -12,7 +12,7 @@ use sea_orm::{ColumnTrait, Condition};
 
 use super::Dialect;
 use super::condition::{EMPTY, condition, one_pattern};
-use super::entry::{bounds, letter};
+use super::entry::{bounds, fits_every_port, letter};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
@@ -21,27 +21,56 @@ use crate::index::{address_ancestors, address_keys, port_ancestors, port_key};
 /// The seeds of the filter's conjuncts; none where no index helps.
 pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
     match filter.level {
-        Level::Rule => of_logic(&filter.condition, &|test| of_test(dialect, test)),
+        Level::Rule => of_logic(&filter.condition, &|test| of_test(dialect, test), &|parts| {
+            of_ranges(dialect, parts)
+        }),
         // There are few of them; their order's index is walked.
         Level::Firewall | Level::Policy => Vec::new(),
     }
 }
 
-/// Of AND every seed of every part; of OR the union of one seed of each; of NOT none.
+/// Of AND every seed of every part, and of what some parts come to together; of OR the union of one
+/// seed of each; of NOT none.
 fn of_logic<T>(
     tree: &Logic<T>,
     of_test: &dyn Fn(&T) -> Vec<SelectStatement>,
+    of_all: &dyn Fn(&[Logic<T>]) -> Vec<SelectStatement>,
 ) -> Vec<SelectStatement> {
     match tree {
-        Logic::All(parts) => parts.iter().flat_map(|part| of_logic(part, of_test)).collect(),
+        Logic::All(parts) => {
+            let mut seeds = of_all(parts);
+            seeds.extend(parts.iter().flat_map(|part| of_logic(part, of_test, of_all)));
+            seeds
+        }
         Logic::Any(parts) => {
-            let each: Option<Vec<SelectStatement>> =
-                parts.iter().map(|part| of_logic(part, of_test).into_iter().next()).collect();
+            let one = |part| of_logic(part, of_test, of_all).into_iter().next();
+            let each: Option<Vec<SelectStatement>> = parts.iter().map(one).collect();
             each.and_then(union).into_iter().collect()
         }
         Logic::Not(_) => Vec::new(),
         Logic::Is(test) => of_test(test),
     }
+}
+
+/// Two bounds of one instant: each alone may hold for half of all rules, both for a few.
+fn of_ranges(dialect: Dialect, parts: &[Logic<Test>]) -> Vec<SelectStatement> {
+    let indexed =
+        [InstantField::RuleCreatedAt, InstantField::RuleUpdatedAt, InstantField::ExpiresAt];
+    let mut seeds = Vec::new();
+    for field in indexed {
+        let bounds: Vec<Logic<Test>> = parts
+            .iter()
+            .filter(|part| match part {
+                Logic::Is(Test::Instant(of, test)) => *of == field && *test != Ordered::Absent,
+                Logic::Is(_) | Logic::All(_) | Logic::Any(_) | Logic::Not(_) => false,
+            })
+            .cloned()
+            .collect();
+        if bounds.len() > 1 {
+            seeds.push(of_rules(dialect, Logic::All(bounds)));
+        }
+    }
+    seeds
 }
 
 fn union(parts: Vec<SelectStatement>) -> Option<SelectStatement> {
@@ -60,7 +89,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             Vec::new()
         }
         Test::Number(field, _) => match field {
-            NumberField::RuleId => vec![of_rules(dialect, test)],
+            NumberField::RuleId => vec![of_rules(dialect, Logic::Is(test.clone()))],
             NumberField::PolicyId | NumberField::FirewallId => {
                 of_parents(dialect, field.level(), test)
             }
@@ -75,7 +104,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         },
         Test::Instant(field, _) => match field {
             InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
-                vec![of_rules(dialect, test)]
+                vec![of_rules(dialect, Logic::Is(test.clone()))]
             }
             InstantField::StartsAt => Vec::new(),
             InstantField::FirewallCreatedAt
@@ -85,7 +114,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         },
         Test::Text(field, TextTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
             match field {
-                TextField::RuleName => vec![of_rules(dialect, test)],
+                TextField::RuleName => vec![of_rules(dialect, Logic::Is(test.clone()))],
                 TextField::PolicyName | TextField::FirewallName | TextField::Tenant => {
                     of_parents(dialect, field.level(), test)
                 }
@@ -106,8 +135,10 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         Test::Label(level, _, LabelTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
             of_parents(dialect, *level, test)
         }
-        Test::Ports(PortTest::Range(test)) => of_ports(test).into_iter().collect(),
-        Test::Entry(side, condition) => of_logic(condition, &|test| of_entry(*side, test)),
+        Test::Ports(PortTest::Range(test)) => union(written_ports(test)).into_iter().collect(),
+        Test::Entry(side, condition) => {
+            of_logic(condition, &|test| of_entry(*side, test), &|_| Vec::new())
+        }
         Test::Traffic(traffic) => of_traffic(traffic),
         Test::Text(..)
         | Test::Label(..)
@@ -128,23 +159,21 @@ fn is_range(pattern: &Pattern) -> bool {
     }
 }
 
-fn as_filter(level: Level, test: &Test) -> Filter {
-    Filter { level, condition: Logic::Is(test.clone()) }
-}
-
 /// By a column of the rules themselves.
-fn of_rules(dialect: Dialect, test: &Test) -> SelectStatement {
+fn of_rules(dialect: Dialect, condition: Logic<Test>) -> SelectStatement {
+    let filter = Filter { level: Level::Rule, condition };
     Query::select()
         .expr_as(rule::Column::Id.into_expr(), "id")
         .from(rule::Entity)
         .and_where(rule::Column::DeletedAt.is_null())
-        .cond_where(condition(dialect, &as_filter(Level::Rule, test)))
+        .cond_where(super::condition(dialect, &filter))
         .to_owned()
 }
 
 /// All rules of the policies, or of the firewalls' policies, that a test fits.
 fn of_parents(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatement> {
-    let fits = condition(dialect, &as_filter(level, test));
+    let filter = Filter { level, condition: Logic::Is(test.clone()) };
+    let fits = condition(dialect, &filter);
     let mut policies = Query::select();
     policies
         .column((policy::Entity, policy::Column::Id))
@@ -286,77 +315,80 @@ fn holding(side: Side, range: AddressRange) -> Option<SelectStatement> {
     Some(query)
 }
 
-/// A test of ports on two columns and their fork.
-fn ports_where(test: &RangeTest<PortRange>, fork: Expr, lo: Expr, hi: Expr) -> Option<Condition> {
-    let around = |first: u16, last: u16| {
-        let key = port_key(PortRange::new(first, last).ok()?);
-        Some(
-            Condition::all()
-                .add(fork.clone().is_in(port_ancestors(key)))
-                .add(lo.clone().lte(key.lo))
-                .add(hi.clone().gte(key.hi)),
-        )
+/// A test of ports on two columns and their fork, as ranges of indexes: apart, since with OR between
+/// them SQLite reads all.
+fn port_ranges(test: &RangeTest<PortRange>, fork: &Expr, lo: &Expr, hi: &Expr) -> Vec<Condition> {
+    let holding = |first: u16, last: u16| {
+        let key = PortRange::new(first, last).ok().map(port_key)?;
+        let condition = Condition::all()
+            .add(fork.clone().is_in(port_ancestors(key)))
+            .add(lo.clone().lte(key.lo))
+            .add(hi.clone().gte(key.hi));
+        Some(condition)
     };
-    let (first, last) = match test {
-        RangeTest::OneOf(ranges) => {
-            return Some(ranges.iter().fold(Condition::any(), |any, range| {
-                let key = port_key(*range);
-                any.add(
-                    Condition::all()
-                        .add(fork.clone().eq(key.fork))
-                        .add(lo.clone().eq(key.lo))
-                        .add(hi.clone().eq(key.hi)),
-                )
-            }));
-        }
-        RangeTest::Within(range) => {
-            return Some(
-                Condition::all()
-                    .add(lo.clone().between(i32::from(range.first()), i32::from(range.last())))
-                    .add(hi.clone().lte(i32::from(range.last()))),
-            );
-        }
-        RangeTest::Contains(range) | RangeTest::Overlaps(range) => (range.first(), range.last()),
-    };
+    let beginning = |from: i32, to: u16| lo.clone().between(from, i32::from(to));
     match test {
-        RangeTest::Contains(_) => around(first, last),
-        RangeTest::OneOf(_) | RangeTest::Within(_) | RangeTest::Overlaps(_) => Some(
-            Condition::any().add(around(first, first)?).add(
+        RangeTest::OneOf(ranges) => ranges
+            .iter()
+            .map(|range| {
+                let key = port_key(*range);
                 Condition::all()
-                    .add(lo.clone().gt(i32::from(first)))
-                    .add(lo.clone().lte(i32::from(last))),
-            ),
-        ),
+                    .add(fork.clone().eq(key.fork))
+                    .add(lo.clone().eq(key.lo))
+                    .add(hi.clone().eq(key.hi))
+            })
+            .collect(),
+        RangeTest::Within(range) => vec![
+            Condition::all()
+                .add(beginning(range.first().into(), range.last()))
+                .add(hi.clone().lte(i32::from(range.last()))),
+        ],
+        RangeTest::Contains(range) => holding(range.first(), range.last()).into_iter().collect(),
+        RangeTest::Overlaps(range) => {
+            let mut parts: Vec<Condition> =
+                holding(range.first(), range.first()).into_iter().collect();
+            if range.first() < range.last() {
+                let behind = i32::from(range.first()) + 1;
+                parts.push(Condition::all().add(beginning(behind, range.last())));
+            }
+            parts
+        }
     }
 }
 
-fn own_ports(side: Side, test: &RangeTest<PortRange>) -> Option<SelectStatement> {
-    let condition = ports_where(
+fn own_ports(side: Side, test: &RangeTest<PortRange>) -> Vec<SelectStatement> {
+    port_ranges(
         test,
-        Address::PortFork.into_expr(),
-        Address::PortLo.into_expr(),
-        Address::PortHi.into_expr(),
-    )?;
-    Some(rows_of(side).cond_where(condition).to_owned())
+        &Address::PortFork.into_expr(),
+        &Address::PortLo.into_expr(),
+        &Address::PortHi.into_expr(),
+    )
+    .into_iter()
+    .map(|range| rows_of(side).cond_where(range).to_owned())
+    .collect()
 }
 
 /// Sources mostly name no port, and then every port is in effect: an index helps only where that
 /// does not fit.
 fn of_source_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
-    if super::entry::fits_every_port(test) { None } else { own_ports(Side::Source, test) }
+    if fits_every_port(test) { None } else { union(own_ports(Side::Source, test)) }
 }
 
 /// The rule's own `ports`, and where that fits, those that have none.
-fn of_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
-    let condition =
-        ports_where(test, Port::Fork.into_expr(), Port::Lo.into_expr(), Port::Hi.into_expr())?;
-    let written = Query::select()
-        .expr_as(Port::RuleId.into_expr(), "id")
-        .from(rule_port::Entity)
-        .cond_where(condition)
-        .to_owned();
-    let mut parts = vec![written];
-    if super::entry::fits_every_port(test) {
+fn written_ports(test: &RangeTest<PortRange>) -> Vec<SelectStatement> {
+    let ranges =
+        port_ranges(test, &Port::Fork.into_expr(), &Port::Lo.into_expr(), &Port::Hi.into_expr());
+    let mut parts: Vec<SelectStatement> = ranges
+        .into_iter()
+        .map(|range| {
+            Query::select()
+                .expr_as(Port::RuleId.into_expr(), "id")
+                .from(rule_port::Entity)
+                .cond_where(range)
+                .to_owned()
+        })
+        .collect();
+    if fits_every_port(test) {
         parts.push(
             Query::select()
                 .expr_as(rule::Column::Id.into_expr(), "id")
@@ -366,10 +398,12 @@ fn of_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
                 .to_owned(),
         );
     }
-    union(parts)
+    parts
 }
 
 /// What is in effect at a destination: its own ports, else the rule's, else every port.
 fn of_effective_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
-    union(vec![own_ports(Side::Destination, test)?, of_ports(test)?])
+    let mut parts = own_ports(Side::Destination, test);
+    parts.extend(written_ports(test));
+    union(parts)
 }

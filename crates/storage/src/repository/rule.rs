@@ -106,7 +106,7 @@ impl SeaUnitOfWork {
         let dialect = Dialect::of(self.db().get_database_backend(), expression);
         let seeds = seeds(dialect, &expression.filter);
         let most = self.max_candidates;
-        let plan = Plan::make(&self.db(), seeds, most).await.map_err(store_error)?;
+        let plan = Plan::make(&self.db(), dialect, seeds, most).await.map_err(store_error)?;
         let select = select.filter(condition(dialect, &expression.filter));
         let id = || Column::Id.into_simple_expr();
         let with = |restriction: Option<Expr>| match restriction {

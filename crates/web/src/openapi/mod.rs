@@ -1,6 +1,7 @@
 //! The description of the API: what the framework writes, corrected where it cannot say it, and the
 //! links from what was created to what can be done with it.
 
+pub mod filters;
 pub mod schemas;
 
 use std::collections::BTreeMap;

@@ -15,6 +15,7 @@ mod coverage;
 mod description;
 mod export;
 mod faults;
+mod filters;
 mod lists;
 mod order;
 mod process;

@@ -1,7 +1,7 @@
 //! Lists on a read replica. A second database with other content stands for one that lags.
 
-use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
+use fireflow_storage::{DatabaseKind, DatabaseUrl};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -27,6 +27,13 @@ async fn fill(api: &Api, name: &str) {
     api.post("/firewalls/1/filtering-policies/1/rules/", &body).await.expect(201);
 }
 
+/// A service whose lists are read at a URL.
+async fn reading_from(url: &str) -> Api {
+    let url = DatabaseUrl::parse(url).unwrap();
+    let database = TestDatabase::new(DatabaseKind::Postgres).await;
+    Api::on(database.reopened(|options| options.read_url = Some(url)).await)
+}
+
 fn names(list: &Value) -> Vec<&str> {
     list["items"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect()
 }
@@ -35,9 +42,7 @@ fn names(list: &Value) -> Vec<&str> {
 async fn lists_are_read_on_the_replica_and_nothing_else_is() {
     let old = Api::new(DatabaseKind::Postgres).await;
     fill(&old, "old").await;
-    let mut database = TestDatabase::new(DatabaseKind::Postgres).await;
-    database.read_from(&old.db.url).await;
-    let api = Api::on(database);
+    let api = reading_from(&old.db.url).await;
     fill(&api, "new").await;
 
     for list in LISTS {
@@ -66,9 +71,7 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_are_read_on_the_primary_while_the_replica_is_away() {
-    let mut database = TestDatabase::new(DatabaseKind::Postgres).await;
-    database.read_from("postgres://nobody@127.0.0.1:1/nothing").await;
-    let api = Api::on(database);
+    let api = reading_from("postgres://nobody@127.0.0.1:1/nothing").await;
     fill(&api, "new").await;
     for list in LISTS {
         assert_eq!(names(&api.get(list).await.expect(200)), ["new"], "{list}");

@@ -1,0 +1,252 @@
+//! The meaning of `traffic`: a rule is found exactly when there is a packet of the set that it
+//! matches, by the evaluator of packets, tried one by one.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::net::IpAddr;
+
+use fireflow_domain::engine::naive;
+use fireflow_domain::filter::eval::Subject;
+use fireflow_domain::filter::tree::{Logic, Test, Traffic};
+use fireflow_domain::filter::{Filter, Level};
+use fireflow_domain::firewall::{Firewall, FirewallSpec};
+use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
+use fireflow_domain::labels::Labels;
+use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
+use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::text::{Description, Name, Reference, Tenant};
+use fireflow_domain::time::Instant;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// A small world: whatever two ranges of it have in common holds one of these.
+const ADDRESSES: [&str; 6] =
+    ["10.0.0.0", "10.0.0.1", "10.0.0.2", "2001:db8::", "2001:db8::1", "2001:db8::2"];
+const PORTS: [u16; 4] = [0, 21, 22, 65_535];
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6, Protocol(47)];
+const ICMP: [u8; 2] = [0, 8];
+
+fn addresses() -> impl Strategy<Value = AddressRange> + Clone {
+    select(
+        &[
+            "any",
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0",
+            "10.0.0.1",
+            "10.0.0.0/31",
+            "10.0.0.1-10.0.0.2",
+            "2001:db8::",
+            "2001:db8::1",
+            "2001:db8::/127",
+            "2001:db8::1-2001:db8::2",
+        ][..],
+    )
+    .prop_map(|text| AddressRange::parse(text).unwrap())
+}
+
+fn ports() -> impl Strategy<Value = PortRange> + Clone {
+    select(&["0-65535", "21", "22", "21-22", "0", "22-65535"][..])
+        .prop_map(|text| PortRange::parse(text).unwrap())
+}
+
+fn specs() -> impl Strategy<Value = RuleSpec> {
+    let endpoints = || {
+        vec((addresses(), option::weighted(0.3, ports())), 1..3).prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(address, port)| Endpoint { address, port })
+                .collect::<Vec<_>>()
+        })
+    };
+    (
+        vec(select(&PROTOCOLS[..]), 0..3),
+        option::of(select(&ICMP[..])),
+        option::of(select(&ICMP[..])),
+        endpoints(),
+        endpoints(),
+        vec(ports(), 0..2),
+    )
+        .prop_filter_map("it holds together", |parts| {
+            let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = parts;
+            protocols.dedup();
+            RuleSpec::new(RuleParts {
+                name: None,
+                action: Action::Allow,
+                priority: 1,
+                protocols,
+                icmp_type,
+                icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
+                sources,
+                destinations,
+                ports,
+                enabled: true,
+                log: false,
+                starts_at: None,
+                expires_at: None,
+                description: Description::default(),
+                reference: Reference::default(),
+                labels: Labels::default(),
+            })
+            .ok()
+        })
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    (
+        option::of(select(&Family::ALL[..])),
+        (option::of(addresses()), option::of(ports())),
+        (option::of(addresses()), option::of(ports())),
+        option::of(select(&PROTOCOLS[..])),
+        option::weighted(0.2, select(&ICMP[..])),
+        option::weighted(0.2, select(&ICMP[..])),
+    )
+        .prop_map(|(family, source, destination, protocol, icmp_type, icmp_code)| Traffic {
+            family,
+            source: source.0,
+            source_port: source.1,
+            destination: destination.0,
+            destination_port: destination.1,
+            protocol,
+            icmp_type,
+            icmp_code,
+        })
+}
+
+/// Every packet of the small world.
+fn packets(at: Instant) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    let addresses = ADDRESSES.map(|text| text.parse::<IpAddr>().unwrap());
+    let ports: Vec<Option<u16>> = PORTS.into_iter().map(Some).chain([None]).collect();
+    let icmp: Vec<Option<u8>> = ICMP.into_iter().map(Some).chain([None]).collect();
+    for source_address in addresses {
+        for destination_address in addresses {
+            for protocol in PROTOCOLS {
+                for (source_port, destination_port) in
+                    ports.iter().flat_map(|one| ports.iter().map(move |other| (*one, *other)))
+                {
+                    for (icmp_type, icmp_code) in
+                        icmp.iter().flat_map(|one| icmp.iter().map(move |other| (*one, *other)))
+                    {
+                        // Absent would be an echo request, which is given too.
+                        if protocol.is_icmp() != (icmp_type.is_some() && icmp_code.is_some()) {
+                            continue;
+                        }
+                        packets.extend(
+                            Packet::new(PacketParts {
+                                source_address,
+                                destination_address,
+                                protocol,
+                                source_port,
+                                destination_port,
+                                icmp_type,
+                                icmp_code,
+                                at,
+                            })
+                            .ok(),
+                        );
+                    }
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn is_of(traffic: &Traffic, packet: &Packet) -> bool {
+    let icmp = match packet.payload() {
+        fireflow_domain::packet::Payload::Icmp { icmp_type, icmp_code } => {
+            Some((icmp_type, icmp_code))
+        }
+        _ => None,
+    };
+    let port = |asked: Option<PortRange>, port: Option<u16>| {
+        asked.is_none_or(|asked| port.is_some_and(|port| asked.contains(port)))
+    };
+    let family = if packet.source().is_ipv4() { Family::V4 } else { Family::V6 };
+    traffic.family.is_none_or(|asked| asked == family)
+        && traffic.source.is_none_or(|asked| asked.contains(packet.source()))
+        && traffic.destination.is_none_or(|asked| asked.contains(packet.destination()))
+        && traffic.protocol.is_none_or(|asked| asked == packet.protocol())
+        && port(traffic.source_port, packet.source_port())
+        && port(traffic.destination_port, packet.destination_port())
+        && traffic.icmp_type.is_none_or(|asked| icmp.is_some_and(|(found, _)| found == asked))
+        && traffic.icmp_code.is_none_or(|asked| icmp.is_some_and(|(_, found)| found == asked))
+}
+
+fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
+    let firewall = Firewall {
+        id: FirewallId::new(1).unwrap(),
+        spec: FirewallSpec {
+            name: Name::parse("edge").unwrap(),
+            tenant: Tenant::parse("").unwrap(),
+            description: Description::default(),
+            labels: Labels::default(),
+        },
+        policy_count: 1,
+        revision: Revision::FIRST,
+        header_revision: Revision::FIRST,
+        created_at: now,
+        created_by: String::new(),
+        updated_at: now,
+        updated_by: String::new(),
+    };
+    let policy = Policy {
+        id: PolicyId::new(1).unwrap(),
+        firewall: firewall.reference(),
+        spec: PolicySpec {
+            name: Name::parse("in").unwrap(),
+            description: Description::default(),
+            labels: Labels::default(),
+            default_action: Action::Deny,
+        },
+        rule_count: 1,
+        entry_count: 2,
+        revision: Revision::FIRST,
+        header_revision: Revision::FIRST,
+        created_at: now,
+        created_by: String::new(),
+        updated_at: now,
+        updated_by: String::new(),
+    };
+    let rule = Rule {
+        id: RuleId::new(1).unwrap(),
+        policy: policy.reference(),
+        spec,
+        revision: Revision::FIRST,
+        created_at: now,
+        created_by: String::new(),
+        updated_at: now,
+        updated_by: String::new(),
+    };
+    (firewall, policy, rule)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn traffic_finds_a_rule_exactly_when_it_matches_some_packet_of_the_set(
+        spec in specs(),
+        traffic in traffic(),
+    ) {
+        let now = Instant::parse("2026-11-24T12:00:00Z").unwrap();
+        thread_local! {
+            static PACKETS: Vec<Packet> = packets(Instant::parse("2026-11-24T12:00:00Z").unwrap());
+        }
+        let expected = PACKETS.with(|packets| {
+            packets.iter().any(|packet| is_of(&traffic, packet) && naive::matches(&spec, packet))
+        });
+        let (firewall, policy, rule) = rule(spec, now);
+        let filter =
+            Filter { level: Level::Rule, condition: Logic::Is(Test::Traffic(Box::new(traffic))) };
+        let subject =
+            Subject { firewall: &firewall, policy: Some(&policy), rule: Some(&rule), now };
+        prop_assert_eq!(filter.fits(subject), expected, "{}", filter);
+    }
+}
