@@ -17,7 +17,7 @@ use fireflow_domain::actor::{Actor, Caller, Role, Visibility};
 use fireflow_domain::error::Error;
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::page::{PageRequest, SortKey};
+use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::policy::PolicySpec;
 use fireflow_domain::rule::{Action, Rule};
 use fireflow_domain::store::{Mode, RuleField, RuleFilter, Storage};
@@ -308,11 +308,14 @@ fn memory_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Walks the list of all rules to its end by cursor.
-async fn walk(database: &Database, order: &[SortKey<RuleField>], name: &str) {
+/// Reads pages of all rules one after the other by cursor, to the end or so many.
+async fn pages(
+    database: &Database,
+    order: &[SortKey<RuleField>],
+    most: usize,
+) -> (Vec<Duration>, Vec<u64>) {
     let mut request = PageRequest::behind(None, PAGE).unwrap();
-    let mut times = Vec::new();
-    let mut memory = Vec::new();
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
     loop {
         let start = Stopwatch::now();
         let mut uow = database.begin(Mode::Page).await.unwrap();
@@ -323,20 +326,37 @@ async fn walk(database: &Database, order: &[SortKey<RuleField>], name: &str) {
         if times.len() % 1_000 == 0 {
             memory.push(memory_kib());
         }
-        let Some(next) = page.next else { break };
+        let Some(next) = page.next.filter(|_| times.len() < most) else { return (times, memory) };
         request = PageRequest::behind(Some(next), PAGE).unwrap();
     }
+}
+
+/// Walks the list of all rules to its end by cursor. The last pages hold other rules than the first,
+/// which may lie further apart; so they are also read as the first of the opposite order.
+async fn walk(database: &Database, field: RuleField, direction: Direction) {
+    let opposite = match direction {
+        Direction::Ascending => Direction::Descending,
+        Direction::Descending => Direction::Ascending,
+    };
+    const SOME: usize = 200;
+    let (again, _) = pages(database, &[SortKey { field, direction: opposite }], SOME).await;
+    let (times, memory) = pages(database, &[SortKey { field, direction }], usize::MAX).await;
     let middle = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() / 2].as_secs_f64() * 1e3
     };
     let count = times.len();
-    let first = middle(times[..count.min(200)].to_vec());
-    let last = middle(times[count.saturating_sub(200)..].to_vec());
+    let (first, last) = (
+        middle(times[..count.min(SOME)].to_vec()),
+        middle(times[count.saturating_sub(SOME)..].to_vec()),
+    );
+    let again = middle(again);
     println!(
-        "{name}: {count} pages; the first 200 {first:.2} ms, the last 200 {last:.2} ms (median), \
-         ratio {:.2}; memory {} to {} MB",
-        last / first,
+        "by {} {direction:?}: {count} pages; median of the first {SOME} {first:.2} ms, of the last \
+         {SOME} {last:.2} ms, of these as the first of the opposite order {again:.2} ms: {:.2} times; \
+         memory {} to {} MB",
+        field.as_str(),
+        last / again,
         memory.iter().min().unwrap_or(&0) / 1024,
         memory.iter().max().unwrap_or(&0) / 1024,
     );
@@ -363,12 +383,10 @@ async fn run(url: &str, firewalls: u32) {
         database.analyze().await.unwrap();
     }
     measure(&database).await;
-    let by = |field, direction| [SortKey { field, direction }];
-    use fireflow_domain::page::Direction::{Ascending, Descending};
-    walk(&database, &[], "by id").await;
-    walk(&database, &by(RuleField::Name, Ascending), "by name").await;
-    walk(&database, &by(RuleField::CreatedAt, Descending), "by created_at, descending").await;
-    walk(&database, &by(RuleField::ExpiresAt, Ascending), "by expires_at").await;
+    walk(&database, RuleField::Id, Direction::Ascending).await;
+    walk(&database, RuleField::Name, Direction::Ascending).await;
+    walk(&database, RuleField::CreatedAt, Direction::Descending).await;
+    walk(&database, RuleField::ExpiresAt, Direction::Ascending).await;
     database.close().await.unwrap();
 }
 

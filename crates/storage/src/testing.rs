@@ -10,12 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::filter::Expression;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, EntityName, EntityTrait, IdenStatic, Iterable,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityName, EntityTrait,
+    IdenStatic, Iterable, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
+    TransactionTrait,
 };
 use tempfile::TempDir;
 
 use crate::connect::{DatabaseKind, DatabaseOptions, DatabaseUrl};
+use crate::filter::Dialect;
 use crate::store::Database;
 
 /// A migrated database of one test's own; it goes when this is dropped or with the server.
@@ -71,6 +76,48 @@ impl TestDatabase {
         let mut test = Self { database, url, statements, _folder };
         test.count_statements();
         test
+    }
+
+    /// How the database would find the candidates of a filter on rules, for each seed, and how it
+    /// would walk all rules for it, in the order of ids: as it explains it.
+    ///
+    /// # Panics
+    /// Where it explains nothing.
+    pub async fn plans(&self, expression: &Expression) -> (Vec<String>, String) {
+        let backend = self.database.connections().read.get_database_backend();
+        let dialect = Dialect::of(backend, expression);
+        let mut seeds = Vec::new();
+        for seed in crate::filter::seeds(dialect, &expression.filter) {
+            seeds.push(self.explain(backend.build(&seed)).await);
+        }
+        let walk = crate::entity::rule::live(&Visibility::All)
+            .filter(crate::filter::condition(dialect, &expression.filter))
+            .order_by_asc(crate::entity::rule::Column::Id)
+            .limit(10);
+        (seeds, self.explain(walk.build(backend)).await)
+    }
+
+    async fn explain(&self, statement: Statement) -> String {
+        let connection = &self.database.connections().read;
+        let transaction = connection.begin().await.expect("a transaction");
+        let word = match statement.db_backend {
+            DbBackend::Postgres => {
+                // Small tables are read as a whole; what is asked is how a large one would be.
+                let setting = "SET LOCAL enable_seqscan = off";
+                transaction.execute_unprepared(setting).await.expect("a setting");
+                "EXPLAIN"
+            }
+            _ => "EXPLAIN QUERY PLAN",
+        };
+        let explain = Statement { sql: format!("{word} {}", statement.sql), ..statement };
+        let rows = transaction.query_all_raw(explain).await.expect("a plan");
+        let column = match connection.get_database_backend() {
+            DbBackend::Postgres => "QUERY PLAN",
+            _ => "detail",
+        };
+        let lines: Vec<String> =
+            rows.iter().map(|row| row.try_get("", column).expect("a line of the plan")).collect();
+        lines.join("\n")
     }
 
     /// How many statements have run so far, without BEGIN and COMMIT.

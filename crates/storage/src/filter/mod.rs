@@ -75,6 +75,19 @@ impl Dialect {
         Expr::cust_with_exprs(among, [id, Expr::val(ids.0.as_str())])
     }
 
+    /// Whether an id is among those that a query finds, which is run once and first. PostgreSQL
+    /// would join instead, and put the rest of the condition to all rows before that: an array is
+    /// looked up in the index.
+    fn is_among_those_of(self, id: Expr, query: SelectStatement) -> Expr {
+        match self.backend {
+            DbBackend::Postgres => {
+                let query = Expr::SubQuery(None, Box::new(query.into()));
+                Expr::cust_with_exprs("$1 = ANY(ARRAY $2)", [id, query])
+            }
+            _ => id.in_subquery(query),
+        }
+    }
+
     /// A text of all ids of a query, as [`Dialect::is_among`] takes it.
     fn gathered(self) -> Expr {
         Expr::cust(match self.backend {
@@ -147,7 +160,7 @@ impl Plan {
     pub(crate) fn counted(&self, dialect: Dialect, id: Expr) -> Option<Expr> {
         match self {
             Self::Candidates(ids) => Some(dialect.is_among(id, ids)),
-            Self::Walk(seed) => seed.clone().map(|seed| id.in_subquery(*seed)),
+            Self::Walk(seed) => seed.clone().map(|seed| dialect.is_among_those_of(id, *seed)),
         }
     }
 }

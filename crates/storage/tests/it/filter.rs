@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::filter::eval::Subject;
+use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::labels::Labels;
@@ -12,11 +13,13 @@ use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::{FirewallFilter, Mode, PolicyFilter, RuleFilter};
+use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::{Duplicates, NewRule};
-use fireflow_domain::usecase::{firewall, policy, rule};
+use fireflow_domain::usecase::rule_set::{GivenRule, replace};
+use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
 use proptest::collection::{btree_map, vec};
@@ -30,7 +33,7 @@ use crate::filter_strategies::{
     FIRST_DAY, ICMP, LABEL_KEYS, LABEL_VALUES, PROTOCOLS, TEXTS, addresses, filters, instants,
     ports,
 };
-use crate::support::{begin, caller, tenant};
+use crate::support::{begin, caller, make_firewall, make_policy, now, tenant};
 
 /// How many filters of each level.
 const FILTERS: usize = 250;
@@ -148,7 +151,7 @@ async fn fill(db: &TestDatabase) -> Data {
     }
     // What is deleted, and below what is, fits nothing.
     let mut uow = begin(db, Mode::Write).await;
-    let anything = fireflow_domain::usecase::Expected::Anything;
+    let anything = Expected::Anything;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
     firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
     uow.commit().await.unwrap();
@@ -245,9 +248,106 @@ db_test! {
 }
 
 db_test! {
-    async fn every_port_is_in_effect_where_none_is_written(db: TestDatabase) {
+    async fn each_form_is_answered_from_its_index(db: TestDatabase) {
+        // PostgreSQL chooses by what the tables hold.
+        for number in 0..3 {
+            let made = make_firewall(&db, &format!("edge-{number}")).await;
+            let policy = make_policy(&db, made.id, "in").await;
+            let given = rule_set(1, number, 1_000, now());
+            let given = given.into_iter().map(|spec| GivenRule { id: None, spec }).collect();
+            let mut uow = begin(&db, Mode::Write).await;
+            let (parent, anything) = ((made.id, policy.id), Expected::Anything);
+            replace(&mut *uow, &caller(), parent, &anything, given, Duplicates::Keep).await.unwrap();
+            uow.commit().await.unwrap();
+        }
+        db.database.analyze().await.unwrap();
+        let plans = |text: &str| {
+            let filter = Filter::parse(Level::Rule, text).unwrap();
+            Expression { filter, at: Instant::parse(FIRST_DAY).unwrap() }
+        };
+        for (text, indexes) in [
+            ("sources.address CONTAINS 10.40.0.1", &["rule_address_fork"][..]),
+            ("sources.address OVERLAPS 10.40.0.0/24", &["rule_address_fork", "rule_address_bounds"]),
+            ("sources.address WITHIN 10.0.0.0/24", &["rule_address_bounds"]),
+            ("destinations.address = 10.0.0.0/24", &["rule_address_bounds"]),
+            ("destinations.address = any", &["rule_address_bounds"]),
+            ("sources.port = 22", &["rule_address_port"]),
+            ("sources:(port WITHIN 20-30)", &["rule_address_port_bounds"]),
+            (
+                "destinations.port CONTAINS 9000",
+                &["rule_address_port", "rule_port_fork", "rule_without_ports"],
+            ),
+            (
+                "destinations.port OVERLAPS 9000-9010",
+                &["rule_address_port_bounds", "rule_port_fork", "rule_port_bounds"],
+            ),
+            ("ports WITHIN 20-30", &["rule_port_bounds"]),
+            ("name = edge", &["rule_name"]),
+            ("name = \"edge-*\"", &["rule_name"]),
+            ("created_at < 2026-01-01T00:00:00Z", &["rule_created_at"]),
+            ("updated_at >= 2027-01-01T00:00:00Z", &["rule_updated_at"]),
+            ("expires_at <= 2026-01-01T00:00:00Z", &["rule_expires_at"]),
+            ("labels:site", &["rule_label_value"]),
+            ("labels.site IN (fra, \"p*\")", &["rule_label_value"]),
+            ("firewall.labels.site = fra", &["firewall_label"]),
+            ("filtering_policy.name = web", &["policy_name"]),
+            ("traffic:(source = 10.40.0.1)", &["rule_address_fork"]),
+        ] {
+            let (seeds, walk) = db.plans(&plans(text)).await;
+            let [seed] = &seeds[..] else { panic!("{text} has {} seeds", seeds.len()) };
+            for index in indexes {
+                assert!(seed.contains(index), "{text} is not answered from {index}:\n{seed}");
+            }
+            // Of no table is everything read: SQLite calls that SCAN, PostgreSQL Seq Scan.
+            // All of a partial index is what it is for.
+            let is_scan = |line: &&str| {
+                (line.contains("SCAN rule") && !line.contains("rule_without_ports"))
+                    || line.contains("Seq Scan")
+            };
+            assert_eq!(seed.lines().find(is_scan), None, "{text}:\n{seed}");
+            if text.starts_with("sources.") || text.starts_with("traffic") {
+                assert!(walk.contains("rule_address_rule"), "{text}:\n{walk}");
+            }
+        }
+        // Bounds of one field are one range, and of the conditions of AND each is a seed.
+        let (seeds, _) = db
+            .plans(&plans(
+                "expires_at >= 2026-01-01T00:00:00Z AND expires_at < 2026-02-01T00:00:00Z AND \
+                 name = edge AND enabled = true",
+            ))
+            .await;
+        assert_eq!(seeds.len(), 4, "{seeds:?}");
+        // No index helps with these.
+        for text in [
+            "NOT name = edge", "name != edge", "name : edge", "name = \"*edge\"", "enabled = true",
+            "name = edge OR enabled = true", "expires_at = null", "labels.site = null",
+        ] {
+            assert_eq!(db.plans(&plans(text)).await.0, [] as [String; 0], "{text}");
+        }
+    }
+}
+
+db_test! {
+    async fn the_examples_and_ports_in_effect_mean_the_same(db: TestDatabase) {
         let data = fill(&db).await;
         let now = Instant::parse(FIRST_DAY).unwrap();
+        // What the documentation shows means the same there.
+        let page = include_str!("../../../../docs/filters.md");
+        let mut shown = 0;
+        for block in page.split("```filter\n").skip(1) {
+            let mut lines = block.lines();
+            let level = match lines.next().unwrap() {
+                "# rules" => Level::Rule,
+                "# policies" => Level::Policy,
+                "# firewalls" => Level::Firewall,
+                other => panic!("{other}"),
+            };
+            let filter = Filter::parse(level, lines.next().unwrap()).unwrap();
+            let expected = data.fitting(&filter, now);
+            assert_eq!(found(&db, &filter, now).await.0, expected, "{filter}");
+            shown += 1;
+        }
+        assert!(shown >= 20, "{shown}");
         for text in [
             "destinations.port CONTAINS 22",
             "destinations.port = 0-65535",
@@ -264,6 +364,41 @@ db_test! {
             assert_eq!(found(&db, &filter, now).await.0, expected, "{text}");
         }
         assert_eq!(PortRange::ALL.to_string(), "0-65535");
+    }
+}
+
+db_test! {
+    async fn the_largest_filters_are_answered(db: TestDatabase) {
+        let data = fill(&db).await;
+        let now = Instant::parse(FIRST_DAY).unwrap();
+        let many = |join: &str, one: &dyn Fn(usize) -> String| {
+            let mut text = one(0);
+            for index in 1..128 {
+                let next = format!("{join}{}", one(index));
+                if text.len() + next.len() > MAX_FILTER_CHARS {
+                    break;
+                }
+                text += &next;
+            }
+            text
+        };
+        let v6 = |index: usize| format!("2001:db8::{index:x}");
+        let deep = |inner: &str| format!("{}{inner}{}", "NOT (".repeat(32), ")".repeat(32));
+        for text in [
+            many(" OR ", &|index| format!("sources.address OVERLAPS {}", v6(index))),
+            many(" AND ", &|index| format!("NOT destinations.address CONTAINS {}", v6(index))),
+            many(" OR ", &|index| format!("destinations.port OVERLAPS {index}-{}", index + 9)),
+            many(" AND ", &|index| format!("destinations.port OVERLAPS {index}-65535")),
+            many(" OR ", &|index| format!("traffic:(source = {})", v6(index))),
+            format!("destinations.address IN ({})", (0..128).map(v6).collect::<Vec<_>>().join(", ")),
+            many(" OR ", &|index| format!("name = \"a{index}*\"")),
+            format!("name = web OR {}", deep("priority > 1 AND sources.address CONTAINS 10.0.0.1")),
+        ] {
+            let filter = Filter::parse(Level::Rule, &text)
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
+            let expected = data.fitting(&filter, now);
+            assert_eq!(found(&db, &filter, now).await.0, expected, "{text}");
+        }
     }
 }
 

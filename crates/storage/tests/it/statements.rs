@@ -1,5 +1,6 @@
 //! The number of statements of an operation does not depend on the number of rows.
 
+use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::net::PortRange;
 use fireflow_domain::rule::RuleParts;
 use fireflow_domain::store::{Mode, RuleFilter};
@@ -38,6 +39,17 @@ db_test! {
             let filter = RuleFilter::default();
             rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(db.statements() - before, 3, "a page: its policy, its total, its rules");
+
+            let text = "traffic:(source = 10.0.0.0/8) AND name = null AND labels.a = null";
+            let filter = Filter::parse(Level::Rule, text).unwrap();
+            let expression = Some(Expression { filter, at: now() });
+            let filter = RuleFilter { expression, ..RuleFilter::default() };
+            let before = db.statements();
+            let mut uow = begin(&db, Mode::Snapshot).await;
+            let (_, page) =
+                rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
+            assert_eq!(page.items.len(), loaded.rules.len());
+            assert_eq!(db.statements() - before, 4, "the same, and its candidates");
 
             let path =
                 RulePath { firewall: firewall.id, policy: policy.id, rule: loaded.rules[0].id };

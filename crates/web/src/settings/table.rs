@@ -61,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
         "database.max_connections",
         "FIREFLOW_DATABASE__MAX_CONNECTIONS",
         "4 per CPU",
-        "the most connections; on SQLite of readers, beside one writer",
+        "the most connections; on SQLite of readers, and as many of lists, beside one writer",
     ),
     plain(
         "migrate_on_start",
