@@ -17,7 +17,7 @@ use fireflow_domain::actor::{Actor, Caller, Role, Visibility};
 use fireflow_domain::error::Error;
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::page::{Direction, PageRequest, SortKey};
+use fireflow_domain::page::{Direction, PageRequest, Position, SortKey};
 use fireflow_domain::policy::PolicySpec;
 use fireflow_domain::rule::{Action, Rule};
 use fireflow_domain::store::{Mode, RuleField, RuleFilter, Storage};
@@ -308,57 +308,60 @@ fn memory_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Reads pages of all rules one after the other by cursor, to the end or so many.
-async fn pages(
+/// One page of all rules in an order, and its time.
+async fn page(
     database: &Database,
     order: &[SortKey<RuleField>],
-    most: usize,
-) -> (Vec<Duration>, Vec<u64>) {
-    let mut request = PageRequest::behind(None, PAGE).unwrap();
-    let (mut times, mut memory) = (Vec::new(), Vec::new());
-    loop {
-        let start = Stopwatch::now();
-        let mut uow = database.begin(Mode::Page).await.unwrap();
-        let filter = RuleFilter::default();
-        let page = rule::page_of_all(&mut *uow, &caller(), &filter, order, &request).await.unwrap();
-        drop(uow);
-        times.push(start.elapsed());
-        if times.len() % 1_000 == 0 {
-            memory.push(memory_kib());
-        }
-        let Some(next) = page.next.filter(|_| times.len() < most) else { return (times, memory) };
-        request = PageRequest::behind(Some(next), PAGE).unwrap();
-    }
+    request: &PageRequest,
+) -> (Duration, Option<Position>) {
+    let start = Stopwatch::now();
+    let mut uow = database.begin(Mode::Page).await.unwrap();
+    let filter = RuleFilter::default();
+    let page = rule::page_of_all(&mut *uow, &caller(), &filter, order, request).await.unwrap();
+    drop(uow);
+    (start.elapsed(), page.next)
 }
 
-/// Walks the list of all rules to its end by cursor. The last pages hold other rules than the first,
-/// which may lie further apart; so they are also read as the first of the opposite order.
+/// Walks the list of all rules to its end by cursor, then compares its last page, by its cursor,
+/// with the first of the opposite order, which holds the same rules: one after the other, since
+/// the machine is not equally fast all the time.
 async fn walk(database: &Database, field: RuleField, direction: Direction) {
     let opposite = match direction {
         Direction::Ascending => Direction::Descending,
         Direction::Descending => Direction::Ascending,
     };
-    const SOME: usize = 200;
-    let (again, _) = pages(database, &[SortKey { field, direction: opposite }], SOME).await;
-    let (times, memory) = pages(database, &[SortKey { field, direction }], usize::MAX).await;
+    let order = [SortKey { field, direction }];
+    let opposite = [SortKey { field, direction: opposite }];
+    let first = PageRequest::behind(None, PAGE).unwrap();
+    let (mut deep, mut count, mut memory) = (first.clone(), 0, Vec::new());
+    let start = Stopwatch::now();
+    loop {
+        let (_, next) = page(database, &order, &deep).await;
+        count += 1;
+        if count % 1_000 == 0 {
+            memory.push(memory_kib() / 1024);
+        }
+        let Some(next) = next else { break };
+        deep = PageRequest::behind(Some(next), PAGE).unwrap();
+    }
+    let whole = start.elapsed().as_secs_f64();
+    let (mut firsts, mut lasts) = (Vec::new(), Vec::new());
+    for _ in 0..500 {
+        firsts.push(page(database, &opposite, &first).await.0);
+        lasts.push(page(database, &order, &deep).await.0);
+    }
     let middle = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() / 2].as_secs_f64() * 1e3
     };
-    let count = times.len();
-    let (first, last) = (
-        middle(times[..count.min(SOME)].to_vec()),
-        middle(times[count.saturating_sub(SOME)..].to_vec()),
-    );
-    let again = middle(again);
+    let (first, last) = (middle(firsts), middle(lasts));
     println!(
-        "by {} {direction:?}: {count} pages; median of the first {SOME} {first:.2} ms, of the last \
-         {SOME} {last:.2} ms, of these as the first of the opposite order {again:.2} ms: {:.2} times; \
-         memory {} to {} MB",
+        "by {} {direction:?}: {count} pages in {whole:.0} s; the last page {last:.2} ms, the same \
+         rules as a first page {first:.2} ms: {:.2} times; memory {} to {} MB",
         field.as_str(),
-        last / again,
-        memory.iter().min().unwrap_or(&0) / 1024,
-        memory.iter().max().unwrap_or(&0) / 1024,
+        last / first,
+        memory.iter().min().unwrap_or(&0),
+        memory.iter().max().unwrap_or(&0),
     );
 }
 
