@@ -46,6 +46,9 @@ macro_rules! kinds {
     };
 }
 
+/// With page numbers and a total only.
+const PAGINATION: (&str, &str) =
+    ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
 const ETAG: (&str, &str) = ("ETag", "The state's tag, for `If-Match` and `If-None-Match`");
 
 kinds! {
@@ -67,14 +70,14 @@ kinds! {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[("X-Pagination", "The page's number and its neighbours, as JSON")];
+            &[PAGINATION];
     }
     /// A page of a list that has a state of its own.
     ListedWithTag {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[ETAG, ("X-Pagination", "The page's number and its neighbours, as JSON")];
+            &[ETAG, PAGINATION];
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// A new resource.
@@ -210,7 +213,7 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
                     name: (*name).to_owned(),
                     description: Some((*description).to_owned()),
                     // An expanded firewall has no tag.
-                    required: !K::CAN_BE_UNCHANGED,
+                    required: !K::CAN_BE_UNCHANGED && *name != PAGINATION.0,
                     deprecated: false,
                     schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
                 })

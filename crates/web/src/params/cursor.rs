@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 8;
-/// The longest cursor, in characters: a few keys, one of which may be a description.
-pub const MAX_CURSOR_CHARS: usize = 65_536;
+/// The longest cursor, in characters: a few keys, one of which may be a description. An address is
+/// at most twice as long.
+pub const MAX_CURSOR_CHARS: usize = 32_768;
 
 /// The text of a place in a list.
 #[must_use]
@@ -53,6 +54,9 @@ pub fn encode(scope: &str, position: &Position) -> String {
 /// The place that a text stands for; none where it is not one of this list's.
 #[must_use]
 pub fn decode(scope: &str, text: &str) -> Option<Position> {
+    if text.len() > MAX_CURSOR_CHARS {
+        return None;
+    }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (said, given) = bytes.split_last_chunk::<HASH_BYTES>()?;
     if hash(scope, said) != *given {
