@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
@@ -135,6 +135,11 @@ pub async fn restore(
     reserve(&draft)?;
     let copied = async {
         fs::copy(backup, &draft).map_err(|source| at(backup, source))?;
+        if has_log(&draft)? {
+            let why = "it is not a backup but a database's own file, whose newest part may be in \
+                       another one; copy it with `fireflow backup`";
+            return Err(unsound(backup, &why));
+        }
         check(&draft, backup).await
     }
     .await;
@@ -155,6 +160,19 @@ pub async fn restore(
     }
     publish(&draft, &database)?;
     Ok(contents)
+}
+
+/// Whether a file belongs to a database with a write-ahead log (bytes 18 and 19 of SQLite's header
+/// are 2): a backup never does, and without its log what was committed last would be missing.
+fn has_log(file: &Path) -> Result<bool, BackupError> {
+    let mut header = [0_u8; 20];
+    let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => Ok(header.ends_with(&[2, 2])),
+        // Too short for a database: the next check says so.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(source) => Err(at(file, source)),
+    }
 }
 
 /// Reads all of a copy: pages, indexes, references, the steps of the schema; and counts. Errors

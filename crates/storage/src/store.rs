@@ -125,10 +125,8 @@ impl Storage for Database {
         let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
         if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
             && let Some(transaction) = replica.snapshot().await
+            && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
-            if is_bounded {
-                self.bound(&transaction).await.map_err(store_error)?;
-            }
             return Ok(Box::new(self.unit(Handle::Transaction(transaction))));
         }
         let plain = TransactionOptions::default();

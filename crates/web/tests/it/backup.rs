@@ -231,6 +231,10 @@ fn a_broken_backup_is_not_restored_and_postgresql_has_its_own_tools() {
     for file in ["text.db", "empty.db"] {
         assert!(restore(folder, &[file], 1).contains(&format!("{file} is no sound database")));
     }
+    // A database's own file, however sound it looks, may lack what is in its log.
+    assert_eq!(run(folder, &["migrate", "up"], &[]).status.code(), Some(0));
+    std::fs::rename(folder.join("fireflow.db"), folder.join("copied.db")).unwrap();
+    assert!(restore(folder, &["copied.db"], 1).contains("copy it with `fireflow backup`"));
     let names = std::fs::read_dir(folder).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| name != "fireflow.db"), "{names:?}");
