@@ -18,6 +18,7 @@ pub mod patch;
 pub mod policy;
 pub mod rule;
 pub mod sort;
+pub mod spelling;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,7 +1,7 @@
 //! What items are ordered by: the values behind cursors.
 
 use crate::firewall::Firewall;
-use crate::page::{Position, SortKey, SortValue};
+use crate::page::{Page, PageRequest, Position, SortKey, SortValue, Total};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::store::{FirewallField, PolicyField, RuleField};
@@ -26,6 +26,19 @@ pub trait SortField: Copy + PartialEq {
 pub fn position<F: SortField>(order: &[SortKey<F>], item: &F::Item) -> Position {
     let values = order.iter().map(|key| key.field.value(item)).collect();
     Position { values, id: F::id(item), place: None }
+}
+
+/// A page of items in an order, with the place of the next one where others follow.
+pub fn page<F: SortField>(
+    items: Vec<F::Item>,
+    has_more: bool,
+    order: &[SortKey<F>],
+    request: &PageRequest,
+    total: Option<Total>,
+) -> Page<F::Item> {
+    let last = items.last().filter(|_| has_more);
+    let next = last.map(|last| position(order, last));
+    Page { items, total, request: request.clone(), next }
 }
 
 /// The types of values.

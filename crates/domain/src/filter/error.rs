@@ -4,8 +4,6 @@
 const MAX_SHOWN_CHARS: usize = 60;
 /// The same, of a term that an error about AND and OR repeats.
 const MAX_TERM_CHARS: usize = 200;
-/// The longest word for which a near one is looked for, in characters: the search is quadratic.
-const MAX_NEAREST_CHARS: usize = 40;
 
 /// Why a text is no filter: one mistake, the first, its place, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,39 +98,6 @@ fn write_term(out: &mut String, word: Option<&str>, open: &str, term: &str, clos
         out.push_str(&format!(" {word} "));
     }
     out.push_str(&format!("{open}{}{close}", shown_up_to(term, MAX_TERM_CHARS)));
-}
-
-/// The known word that a misspelt one is nearest to, where it is near enough to be meant.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let chars = word.chars().count();
-    if chars > MAX_NEAREST_CHARS {
-        return None;
-    }
-    let word = word.to_lowercase();
-    known
-        .map(|candidate| (distance(&word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= chars / 3 + 1)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// The Levenshtein distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, left) in left.chars().enumerate() {
-        let mut diagonal = index;
-        let mut before = index + 1;
-        let mut next = vec![before];
-        for (above, right) in row.iter().skip(1).zip(&right) {
-            let replaced = diagonal + usize::from(left != *right);
-            before = replaced.min(above + 1).min(before + 1);
-            diagonal = *above;
-            next.push(before);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

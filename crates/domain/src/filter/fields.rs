@@ -2,6 +2,7 @@
 //! messages, and clients that offer a choice. It is made of the enums of the tree.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
+use crate::net::Family;
 use crate::rule::{Action, RuleState};
 
 /// What a comparison does.
@@ -158,7 +159,7 @@ impl FieldKind {
             Self::Boolean => vec!["true", "false"],
             Self::Action => Action::ALL.map(Action::as_str).into(),
             Self::State => RuleState::ALL.map(RuleState::as_str).into(),
-            Self::Family => vec!["ipv4", "ipv6"],
+            Self::Family => Family::ALL.map(Family::as_str).into(),
             Self::Integer
             | Self::Text
             | Self::Timestamp

@@ -32,6 +32,11 @@ impl Keyword {
         ("false", Self::False),
     ];
 
+    /// Whether it stands in the place of a value.
+    pub(super) const fn is_value(self) -> bool {
+        matches!(self, Self::Null | Self::True | Self::False)
+    }
+
     /// Reads it, in any case.
     pub(super) fn parse(word: &str) -> Option<Self> {
         let mut known = Self::ALL.into_iter();

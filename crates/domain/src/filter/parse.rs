@@ -180,17 +180,7 @@ impl<'a> Parser<'a> {
         let found = match self.lexer.peek_keyword() {
             Some(Keyword::And) => ("AND", After::And),
             Some(Keyword::Or) => ("OR", After::Or),
-            Some(
-                Keyword::Not
-                | Keyword::In
-                | Keyword::Within
-                | Keyword::Contains
-                | Keyword::Overlaps
-                | Keyword::Null
-                | Keyword::True
-                | Keyword::False,
-            )
-            | None => {
+            _ => {
                 let rest = self.lexer.rest();
                 let hint = if rest.starts_with('&') {
                     "write AND"
@@ -250,11 +240,7 @@ impl<'a> Parser<'a> {
         let read = inside(self)?;
         self.depth -= 1;
         self.lexer.skip_space();
-        if self.lexer.eat(')') {
-            Ok(read)
-        } else {
-            Err(FilterError::new(open, "the `(` here is not closed; its `)` is missing"))
-        }
+        if self.lexer.eat(')') { Ok(read) } else { Err(unclosed(open)) }
     }
 
     /// The word in the place of a field; `example` is a condition that could stand there.
@@ -284,18 +270,7 @@ impl<'a> Parser<'a> {
         }
         match Keyword::parse(word.text) {
             None => Ok(word),
-            Some(
-                Keyword::And
-                | Keyword::Or
-                | Keyword::Not
-                | Keyword::In
-                | Keyword::Within
-                | Keyword::Contains
-                | Keyword::Overlaps
-                | Keyword::Null
-                | Keyword::True
-                | Keyword::False,
-            ) => Err(no_condition(format!("`{}` stands here", shown(word.text)))),
+            Some(_) => Err(no_condition(format!("`{}` stands here", shown(word.text)))),
         }
     }
 
@@ -388,26 +363,15 @@ impl<'a> Parser<'a> {
             Some(_) => {}
         }
         let value = self.lexer.value()?;
-        match value.keyword() {
-            None | Some(Keyword::Null | Keyword::True | Keyword::False) => {}
-            Some(
-                Keyword::And
-                | Keyword::Or
-                | Keyword::Not
-                | Keyword::In
-                | Keyword::Within
-                | Keyword::Contains
-                | Keyword::Overlaps,
-            ) => {
-                return Err(FilterError::new(
-                    value.position,
-                    format!(
-                        "`{0}` stands where a value belongs: {expected}; if the word itself is \
-                         meant, write \"{0}\"",
-                        value.raw
-                    ),
-                ));
-            }
+        if value.keyword().is_some_and(|keyword| !keyword.is_value()) {
+            return Err(FilterError::new(
+                value.position,
+                format!(
+                    "`{0}` stands where a value belongs: {expected}; if the word itself is meant, \
+                     write \"{0}\"",
+                    value.raw
+                ),
+            ));
         }
         self.count(value.position)?;
         Ok(value)
@@ -490,10 +454,7 @@ impl<'a> Parser<'a> {
                 return Ok((has_null, values));
             }
             if self.lexer.peek().is_none() {
-                return Err(FilterError::new(
-                    open,
-                    "the `(` here is not closed; its `)` is missing",
-                ));
+                return Err(unclosed(open));
             }
             if !self.lexer.eat(',') {
                 return Err(self.error(format!(
@@ -503,6 +464,10 @@ impl<'a> Parser<'a> {
             }
         }
     }
+}
+
+fn unclosed(open: usize) -> FilterError {
+    FilterError::new(open, "the `(` here is not closed; its `)` is missing")
 }
 
 fn read_at<V>(

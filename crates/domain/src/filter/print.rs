@@ -11,7 +11,6 @@ use super::tree::{
     EntryTest, Filter, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Test,
     TextTest, Traffic,
 };
-use crate::net::Family;
 
 impl Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,13 +241,7 @@ fn entry(test: &EntryTest) -> (EntryMember, Relation) {
 fn traffic(traffic: &Traffic) -> String {
     let said = TrafficMember::ALL.into_iter().filter_map(|member| {
         let value = match member {
-            TrafficMember::Family => traffic.family.map(|family| {
-                match family {
-                    Family::V4 => "ipv4",
-                    Family::V6 => "ipv6",
-                }
-                .to_owned()
-            }),
+            TrafficMember::Family => traffic.family.map(|it| it.as_str().to_owned()),
             TrafficMember::Source => traffic.source.map(|it| it.to_string()),
             TrafficMember::SourcePort => traffic.source_port.map(|it| it.to_string()),
             TrafficMember::Destination => traffic.destination.map(|it| it.to_string()),

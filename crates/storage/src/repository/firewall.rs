@@ -172,9 +172,7 @@ impl FirewallRepository for SeaUnitOfWork {
                 .map_err(store_error)?;
         let items: Vec<Firewall> =
             rows.into_iter().map(mapping::firewall).collect::<Result<_, _>>()?;
-        let last = items.last().filter(|_| has_more);
-        let next = last.map(|last| sort::position(order, last));
-        Ok(Page { items, total, request: request.clone(), next })
+        Ok(sort::page(items, has_more, order, request, total))
     }
 
     /// One statement, one more with labels, one more where the name is taken.

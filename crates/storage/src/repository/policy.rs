@@ -147,9 +147,7 @@ impl PolicyRepository for SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         let items: Vec<Policy> = rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?;
-        let last = items.last().filter(|_| has_more);
-        let next = last.map(|last| sort::position(order, last));
-        Ok(Page { items, total, request: request.clone(), next })
+        Ok(sort::page(items, has_more, order, request, total))
     }
 
     /// One statement; there are at most as many firewalls as on a page.

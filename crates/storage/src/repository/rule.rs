@@ -242,9 +242,7 @@ impl RuleRepository for SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         let items: Vec<Rule> = rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?;
-        let last = items.last().filter(|_| has_more);
-        let next = last.map(|last| sort::position(order, last));
-        Ok(Page { items, total, request: request.clone(), next })
+        Ok(sort::page(items, has_more, order, request, total))
     }
 
     /// One statement.

@@ -7,10 +7,11 @@ use std::fmt::Display;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::labels::{Labels, LabelsPatch, escape_pointer};
 use fireflow_domain::patch::Patch;
+use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value};
 
-use super::json::{kind, nearest};
+use super::json::kind;
 
 /// What an object says of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use fireflow_domain::page::{
 };
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::sort::SortField;
+use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use percent_encoding::percent_decode_str;
@@ -20,7 +21,6 @@ use poem::{FromRequest, Request, RequestBody};
 use serde_json::Value;
 
 use crate::dto::expansion::Depth;
-use crate::dto::json::nearest;
 use crate::dto::lines::LineFormat;
 use crate::problem::{Code, Problem};
 

@@ -3,11 +3,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use fireflow_domain::spelling::nearest;
 use fireflow_storage::{DatabaseKind, DatabaseUrl};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, Secret, SettingError, Settings, parse_duration};
-use crate::dto::json::nearest;
 
 /// What the settings are read from.
 #[derive(Debug, Default)]

@@ -1,9 +1,13 @@
 //! Names in the place of a field: what they stand for, and what was meant by unknown ones.
 
-use crate::filter::error::{listed, nearest, shown};
+use crate::filter::error::{listed, shown};
 use crate::filter::fields::{EntryMember, Field, ancestry, plural, prefix, side_word};
 use crate::filter::tree::{Level, Side};
 use crate::labels;
+use crate::spelling::nearest;
+
+/// The longest name for which a near one is looked for, in characters.
+const MAX_NEAREST_CHARS: usize = 40;
 
 /// What a word in the place of a field is.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +81,9 @@ fn unknown(level: Level, name: &str) -> String {
     }
     let list = plural(level);
     let known: Vec<String> = Field::all(level).map(|field| field.name(level)).collect();
-    if let Some(meant) = nearest(name, known.iter().map(String::as_str)) {
+    if name.chars().count() <= MAX_NEAREST_CHARS
+        && let Some(meant) = nearest(name, known.iter().map(String::as_str))
+    {
         return format!("`{given}` is not a field of {list}; did you mean `{meant}`?");
     }
     let own = listed(Field::own(level).map(Field::word), "and");

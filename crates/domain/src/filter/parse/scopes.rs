@@ -4,10 +4,10 @@ use super::names::{self, Named};
 use super::{After, Comparison, Parser, Scope, Subject, operators, traffic, values};
 use crate::filter::error::{FilterError, listed, shown};
 use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word};
-use crate::filter::lexer::Word;
+use crate::filter::lexer::{Value, Word};
 use crate::filter::tree::{
-    EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, PortTest, RangeTest,
-    Side, Test, TextField, TextTest,
+    EntryTest, LabelTest, Level, Logic, Ordered, PortTest, RangeTest, Side, Test, TextField,
+    TextTest,
 };
 use crate::net::PortRange;
 
@@ -122,8 +122,12 @@ fn range<R>(operator: Operator, value: R) -> Option<RangeTest<R>> {
 impl Parser<'_> {
     fn of_field(&mut self, field: Field, subject: Subject<'_>) -> Result<Logic<Test>, FilterError> {
         match field {
-            Field::Number(field) => self.of_number(field, subject),
-            Field::Instant(field) => self.of_instant(field, subject),
+            Field::Number(field) => {
+                self.of_ordered(subject, values::integer, |it| Test::Number(field, it))
+            }
+            Field::Instant(field) => {
+                self.of_ordered(subject, values::instant, |it| Test::Instant(field, it))
+            }
             Field::Text(field) => self.of_text(field, subject),
             Field::Flag(field) => {
                 let (operator, _) = self.operator(subject)?;
@@ -166,36 +170,20 @@ impl Parser<'_> {
         }
     }
 
-    fn of_number(
+    /// A field that has an order.
+    fn of_ordered<V>(
         &mut self,
-        field: NumberField,
         subject: Subject<'_>,
+        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        test: impl Fn(Ordered<V>) -> Test,
     ) -> Result<Logic<Test>, FilterError> {
         let (operator, position) = self.operator(subject)?;
-        match self.comparison(subject, operator, values::integer)? {
+        match self.comparison(subject, operator, read)? {
             Comparison::Equality(equality) => {
-                let absent = Some(Test::Number(field, Ordered::Absent));
-                Ok(equality.into_logic(absent, |it| Test::Number(field, Ordered::OneOf(it))))
+                Ok(equality.into_logic(Some(test(Ordered::Absent)), |it| test(Ordered::OneOf(it))))
             }
             Comparison::Other(operator, value) => ordered(operator, value)
-                .map(|it| Logic::Is(Test::Number(field, it)))
-                .ok_or_else(|| refused(subject, operator, position)),
-        }
-    }
-
-    fn of_instant(
-        &mut self,
-        field: InstantField,
-        subject: Subject<'_>,
-    ) -> Result<Logic<Test>, FilterError> {
-        let (operator, position) = self.operator(subject)?;
-        match self.comparison(subject, operator, values::instant)? {
-            Comparison::Equality(equality) => {
-                let absent = Some(Test::Instant(field, Ordered::Absent));
-                Ok(equality.into_logic(absent, |it| Test::Instant(field, Ordered::OneOf(it))))
-            }
-            Comparison::Other(operator, value) => ordered(operator, value)
-                .map(|it| Logic::Is(Test::Instant(field, it)))
+                .map(|it| Logic::Is(test(it)))
                 .ok_or_else(|| refused(subject, operator, position)),
         }
     }
@@ -268,7 +256,7 @@ impl Parser<'_> {
     fn some_of<V, T>(
         &mut self,
         subject: Subject<'_>,
-        read: impl Fn(&crate::filter::lexer::Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Read<V>,
         absent: Option<T>,
         one_of: impl FnOnce(Vec<V>) -> T,
     ) -> Result<Logic<T>, FilterError> {

@@ -53,17 +53,7 @@ pub(super) fn flag(value: &Value<'_>) -> Read<bool> {
     match Keyword::parse(&value.text) {
         Some(Keyword::True) => Ok(true),
         Some(Keyword::False) => Ok(false),
-        Some(
-            Keyword::And
-            | Keyword::Or
-            | Keyword::Not
-            | Keyword::In
-            | Keyword::Within
-            | Keyword::Contains
-            | Keyword::Overlaps
-            | Keyword::Null,
-        )
-        | None => Err(no(value, FieldKind::Boolean)),
+        _ => Err(no(value, FieldKind::Boolean)),
     }
 }
 
@@ -79,11 +69,10 @@ pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
 }
 
 pub(super) fn family(value: &Value<'_>) -> Read<Family> {
-    match value.text.to_ascii_lowercase().as_str() {
-        "ipv4" => Ok(Family::V4),
-        "ipv6" => Ok(Family::V6),
-        _ => Err(no(value, FieldKind::Family)),
-    }
+    Family::ALL
+        .into_iter()
+        .find(|family| family.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::Family))
 }
 
 pub(super) fn protocol(value: &Value<'_>) -> Read<Protocol> {

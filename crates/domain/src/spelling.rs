@@ -1,0 +1,55 @@
+//! Misspelt words, and what was meant.
+
+/// The longest word that is compared, in characters: the search is quadratic.
+const MAX_CHARS: usize = 64;
+
+/// The known word that a misspelt one is nearest to, where it is near enough to be meant: known
+/// words are in lower case, and what is longer than 64 characters is none of them.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let chars = word.chars().count();
+    if chars > MAX_CHARS {
+        return None;
+    }
+    let word = word.to_lowercase();
+    known
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= chars / 3 + 1)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, left) in left.chars().enumerate() {
+        let mut diagonal = index;
+        let mut before = index + 1;
+        let mut next = vec![before];
+        for (above, right) in row.iter().skip(1).zip(&right) {
+            let replaced = diagonal + usize::from(left != *right);
+            before = replaced.min(above + 1).min(before + 1);
+            diagonal = *above;
+            next.push(before);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_words_are_told_the_nearest() {
+        let known = ["protocols", "sources", "ports", "enabled"];
+        let nearest = |word| nearest(word, known.into_iter());
+        assert_eq!(nearest("protocl"), Some("protocols"));
+        assert_eq!(nearest("Sources"), Some("sources"));
+        assert_eq!(nearest("port"), Some("ports"));
+        assert_eq!(nearest("negate_sources"), None);
+        assert_eq!(nearest(&"x".repeat(1_000)), None);
+    }
+}
