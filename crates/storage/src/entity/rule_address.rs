@@ -1,6 +1,7 @@
 //! `rule_address`: the sources and destinations of live rules, to search by. Derived; never read
 //! to answer with.
 
+use fireflow_domain::filter::tree::Side;
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -25,3 +26,11 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// How a side is written in the column `side`.
+pub(crate) const fn letter(side: Side) -> &'static str {
+    match side {
+        Side::Source => "s",
+        Side::Destination => "d",
+    }
+}

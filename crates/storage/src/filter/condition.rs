@@ -5,7 +5,7 @@ use fireflow_domain::filter::tree::{
     ActionField, FlagField, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern,
     PortTest, Test, TextField, TextTest,
 };
-use fireflow_domain::net::{PortRange, Protocol};
+use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::RuleState;
 use fireflow_domain::text::fold;
 use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, Value};
@@ -289,9 +289,6 @@ fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Co
         }
     }
 }
-
-/// What every rule's ports are where it names none.
-pub(super) const EVERY_PORT: PortRange = PortRange::ALL;
 
 #[cfg(test)]
 mod tests {

@@ -5,20 +5,12 @@ use fireflow_domain::net::{AddressRange, PortRange};
 use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, SelectStatement};
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
-use super::condition::{EVERY_PORT, logic};
+use super::condition::logic;
 use super::{Dialect, constant, finds};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{rule, rule_address, rule_port};
 use crate::index::{AddressKey, address_keys};
-
-/// The letter of a side in the database.
-pub(super) const fn letter(side: Side) -> &'static str {
-    match side {
-        Side::Source => "s",
-        Side::Destination => "d",
-    }
-}
 
 /// Whether some entry of the rule meets all of it, with one of the port ranges in effect there.
 pub(super) fn some_entry(dialect: Dialect, side: Side, condition: &Logic<EntryTest>) -> Expr {
@@ -35,15 +27,15 @@ pub(super) fn some_entry(dialect: Dialect, side: Side, condition: &Logic<EntryTe
             coalesce([own.into_simple_expr(), inherited.into_simple_expr(), port_value(every)])
         };
         (
-            effective(Address::PortLo, Port::Lo, EVERY_PORT.first()),
-            effective(Address::PortHi, Port::Hi, EVERY_PORT.last()),
+            effective(Address::PortLo, Port::Lo, PortRange::ALL.first()),
+            effective(Address::PortHi, Port::Hi, PortRange::ALL.last()),
         )
     } else {
         let effective =
             |own: Address, every: u16| coalesce([own.into_simple_expr(), port_value(every)]);
         (
-            effective(Address::PortLo, EVERY_PORT.first()),
-            effective(Address::PortHi, EVERY_PORT.last()),
+            effective(Address::PortLo, PortRange::ALL.first()),
+            effective(Address::PortHi, PortRange::ALL.last()),
         )
     };
     query.cond_where(logic(condition, &|test| match test {
@@ -59,7 +51,7 @@ pub(super) fn entries_of(dialect: Dialect, side: Side) -> SelectStatement {
     Query::select()
         .from(rule_address::Entity)
         .and_where(Address::RuleId.into_expr().eq(rule::Column::Id.into_expr()))
-        .and_where(dialect.sifting(Address::Side.into_simple_expr()).eq(letter(side)))
+        .and_where(dialect.sifting(Address::Side.into_simple_expr()).eq(rule_address::letter(side)))
         .to_owned()
 }
 
@@ -148,8 +140,8 @@ pub(super) fn port_fits(test: &RangeTest<PortRange>, (lo, hi): &(Expr, Expr)) ->
 /// Whether the test holds of what is in effect where no port is written.
 pub(super) fn fits_every_port(test: &RangeTest<PortRange>) -> bool {
     match test {
-        RangeTest::OneOf(ranges) => ranges.contains(&EVERY_PORT),
-        RangeTest::Within(range) => *range == EVERY_PORT,
+        RangeTest::OneOf(ranges) => ranges.contains(&PortRange::ALL),
+        RangeTest::Within(range) => *range == PortRange::ALL,
         RangeTest::Contains(_) | RangeTest::Overlaps(_) => true,
     }
 }

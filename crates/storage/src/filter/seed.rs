@@ -12,7 +12,7 @@ use sea_orm::{ColumnTrait, Condition};
 
 use super::Dialect;
 use super::condition::{EMPTY, condition, one_pattern};
-use super::entry::{bounds, fits_every_port, letter};
+use super::entry::{bounds, fits_every_port};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
@@ -251,7 +251,7 @@ fn rows_of(side: Side) -> SelectStatement {
     Query::select()
         .expr_as(Address::RuleId.into_expr(), "id")
         .from(rule_address::Entity)
-        .and_where(Address::Side.eq(letter(side)))
+        .and_where(Address::Side.eq(rule_address::letter(side)))
         .to_owned()
 }
 

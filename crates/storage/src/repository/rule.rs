@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::StoreError;
+use fireflow_domain::filter::tree::Side;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
@@ -19,7 +20,7 @@ use sea_orm::{
     QueryOrder, QuerySelect, Select, Set, Statement,
 };
 
-use super::rule_index::{Side, address_rows, port_rows, with_address, with_entry_port, with_port};
+use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
 use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};

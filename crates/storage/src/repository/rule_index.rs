@@ -1,5 +1,6 @@
 //! What is derived of a rule's content, to search by: its addresses and ports as keys.
 
+use fireflow_domain::filter::tree::Side;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::rule::{Endpoint, RuleSpec};
 use sea_orm::sea_query::SelectStatement;
@@ -10,27 +11,11 @@ use sea_orm::{
 use crate::entity::{rule_address, rule_port};
 use crate::index::{address_keys, port_key};
 
-/// Which of a rule's two lists of endpoints.
-#[derive(Clone, Copy)]
-pub(super) enum Side {
-    Source,
-    Destination,
-}
-
-impl Side {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "s",
-            Self::Destination => "d",
-        }
-    }
-}
-
 fn addresses_where(side: Side, condition: Condition) -> SelectStatement {
     rule_address::Entity::find()
         .select_only()
         .column(rule_address::Column::RuleId)
-        .filter(rule_address::Column::Side.eq(side.as_str()))
+        .filter(rule_address::Column::Side.eq(rule_address::letter(side)))
         .filter(condition)
         .into_query()
 }
@@ -102,7 +87,7 @@ fn endpoint_rows(
             id: NotSet,
             rule_id: Set(rule),
             firewall_id: Set(firewall),
-            side: Set(side.as_str().to_owned()),
+            side: Set(rule_address::letter(side).to_owned()),
             entry: Set(entry),
             of_any: Set(endpoint.address == AddressRange::Any),
             fork: Set(key.fork),
