@@ -248,6 +248,9 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
+    /// The storage went away while a change was being made to last: it may have, or not.
+    #[error("it is not known whether the change lasted")]
+    Unsettled(#[source] BoxError),
     /// A defect. The client sees nothing of it but the request's id.
     #[error("internal error")]
     Internal(#[source] BoxError),
@@ -281,6 +284,9 @@ pub enum StoreError {
     /// A statement took longer than its limit.
     #[error("the storage stopped a statement that took too long")]
     TooExpensive(#[source] BoxError),
+    /// It went away while a change was being made to last.
+    #[error("the storage does not say whether the change lasted")]
+    Unsettled(#[source] BoxError),
     /// It was used wrongly, or holds what it must not hold.
     #[error("the storage failed")]
     Failed(#[source] BoxError),
@@ -293,6 +299,7 @@ impl From<StoreError> for Error {
                 Self::Unavailable { retry_after_micros: MICROS_PER_SECOND, source }
             }
             StoreError::TooExpensive(source) => Self::TooExpensive(source),
+            StoreError::Unsettled(source) => Self::Unsettled(source),
             StoreError::Failed(source) => Self::Internal(source),
         }
     }

@@ -341,8 +341,11 @@ pub enum Mode {
     Page,
     /// A page of a list that is compared with a state: bounded like one, but never old.
     FreshPage,
-    /// Reads and writes; on SQLite one at a time.
+    /// Reads and writes; on SQLite one at a time, and those that come at the same time may last or
+    /// fail together.
     Write,
+    /// The same for what may write many rows: others do not share its end.
+    WriteMany,
 }
 
 /// A storage.

@@ -94,8 +94,10 @@ pub struct DatabaseOptions {
     pub max_connections: u32,
     /// How long a page of a list may take in the database.
     pub list_timeout: Duration,
-    /// How long a request waits for a connection: on SQLite also for its turn to write.
+    /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
+    /// How long a request waits for its turn to write, on SQLite.
+    pub turn_timeout: Duration,
 }
 
 /// Why a database could not be opened.
@@ -254,6 +256,9 @@ async fn open(
     creates: bool,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
+    // A connection to a server may have died unseen; one to a file does not, and asking it costs as
+    // much as a small query.
+    connect.test_before_acquire(url.kind == DatabaseKind::Postgres);
     match url.kind {
         DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
             sqlite

@@ -48,6 +48,30 @@ pub(crate) fn store_error(error: DbErr) -> StoreError {
     }
 }
 
+/// Sorts an error of COMMIT: after most of them nobody knows whether it lasted.
+pub(crate) fn commit_error(error: DbErr) -> StoreError {
+    let is_undone = match &error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            match &**error {
+                SqlxError::Database(error) => error.code().is_some_and(|code| is_undone(&code)),
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    if is_undone { store_error(error) } else { StoreError::Unsettled(error.into()) }
+}
+
+/// Whether a refused COMMIT has certainly undone the transaction: serialization failures,
+/// deadlocks and violated constraints of PostgreSQL; a SQLite that is busy, full or refuses a
+/// constraint.
+fn is_undone(code: &str) -> bool {
+    if code.len() == 5 {
+        return code.starts_with("40") && code != "40003" || code.starts_with("23");
+    }
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 13 | 19))
+}
+
 /// Stopped by the limit of lists: SQLite's INTERRUPT, PostgreSQL's query_canceled.
 fn is_over_time(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =

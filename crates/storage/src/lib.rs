@@ -4,11 +4,13 @@
 //! `live` door (`entity/`), translate rows in `mapping/`, implement the trait on the unit of work
 //! in `repository/`, and write contract tests, which run on both databases.
 
+mod audit_log;
 mod backup;
 mod connect;
 mod entity;
 mod error;
 mod filter;
+mod group;
 mod index;
 mod lock;
 mod mapping;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
+    TransactionTrait,
 };
 
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
 use crate::filter::MAX_CANDIDATES;
+use crate::group::Writer;
 use crate::lock::DatabaseLock;
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
@@ -22,6 +23,8 @@ use crate::unit_of_work::{Handle, SeaUnitOfWork};
 pub struct Database {
     options: DatabaseOptions,
     connections: Connections,
+    /// SQLite's, where units of work share transactions.
+    writer: Option<Writer>,
     max_candidates: u64,
     _lock: Option<Arc<DatabaseLock>>,
 }
@@ -35,7 +38,8 @@ impl Database {
         let lock =
             options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
         let connections = connect::connect(&options).await?;
-        Ok(Self { options, connections, max_candidates: MAX_CANDIDATES, _lock: lock })
+        let writer = writer(&options, &connections);
+        Ok(Self { options, connections, writer, max_candidates: MAX_CANDIDATES, _lock: lock })
     }
 
     /// Which database it is.
@@ -73,7 +77,7 @@ impl Database {
     }
 
     const fn unit(&self, handle: Handle) -> SeaUnitOfWork {
-        SeaUnitOfWork { handle, max_candidates: self.max_candidates }
+        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new() }
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -104,6 +108,26 @@ impl Database {
         &self.connections
     }
 
+    /// How many units of work wait for their turn to write, on SQLite.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn waiting_writers(&self) -> usize {
+        self.writer.as_ref().map_or(0, Writer::waiting)
+    }
+
+    /// How many transactions SQLite's writer has begun.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn write_groups(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::groups)
+    }
+
+    /// Makes the writer use the connections as they are now.
+    #[cfg(feature = "testing")]
+    pub(crate) fn restart_writer(&mut self) {
+        self.writer = writer(&self.options, &self.connections);
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) const fn connections_mut(&mut self) -> &mut Connections {
         &mut self.connections
@@ -118,6 +142,16 @@ impl Database {
     }
 }
 
+/// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
+fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
+    match options.url.kind() {
+        DatabaseKind::Sqlite => {
+            Some(Writer::start(connections.write.clone(), options.turn_timeout))
+        }
+        DatabaseKind::Postgres => None,
+    }
+}
+
 #[async_trait]
 impl Storage for Database {
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
@@ -128,6 +162,10 @@ impl Storage for Database {
             && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
             return Ok(Box::new(self.unit(Handle::Transaction(transaction))));
+        }
+        if let (Mode::Write | Mode::WriteMany, Some(writer)) = (mode, &self.writer) {
+            let turn = writer.begin(mode == Mode::WriteMany).await?;
+            return Ok(Box::new(self.unit(Handle::Turn(turn))));
         }
         let plain = TransactionOptions::default();
         let handle = match (mode, self.kind()) {
@@ -150,16 +188,8 @@ impl Storage for Database {
                     Err(error) => Err(error),
                 }
             }
-            (Mode::Write, DatabaseKind::Sqlite) => {
-                // Immediate: a transaction that begins to write late is refused without a wait.
-                let options = TransactionOptions {
-                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                    ..plain
-                };
-                self.transaction(write, options).await
-            }
             // Read committed: who waited for a lock must see what its holder wrote.
-            (Mode::Write, DatabaseKind::Postgres) => self.transaction(write, plain).await,
+            (Mode::Write | Mode::WriteMany, _) => self.transaction(write, plain).await,
         };
         let handle = handle.map_err(store_error)?;
         Ok(Box::new(self.unit(handle)))

@@ -131,6 +131,7 @@ impl TestDatabase {
         for connection in [&mut connections.write, &mut connections.read, &mut connections.list] {
             count(connection, Arc::clone(&self.statements));
         }
+        self.database.restart_writer();
     }
 
     /// Runs SQL past the repositories, to look at what they wrote.
@@ -237,6 +238,7 @@ pub fn options(url: &str) -> DatabaseOptions {
         list_timeout: Duration::from_secs(60),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(60),
+        turn_timeout: Duration::from_secs(60),
     }
 }
 

@@ -10,7 +10,9 @@ use sea_orm::{
     EntityTrait,
 };
 
-use crate::error::store_error;
+use crate::audit_log;
+use crate::error::{commit_error, store_error};
+use crate::group::Turn;
 
 /// What the statements run on.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) enum Handle {
     Pool(DatabaseConnection),
     /// All in one transaction.
     Transaction(DatabaseTransaction),
+    /// All in a savepoint of SQLite's writer.
+    Turn(Turn),
 }
 
 /// The repositories over one handle. Implements each of them itself, so that none can be used
@@ -28,6 +32,8 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) handle: Handle,
     /// See [`crate::filter::MAX_CANDIDATES`].
     pub(crate) max_candidates: u64,
+    /// What the log tells of the audit trail when all of it lasts.
+    pub(crate) events: Vec<audit_log::Line>,
 }
 
 /// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.
@@ -39,6 +45,16 @@ impl SeaUnitOfWork {
         match &self.handle {
             Handle::Pool(pool) => DatabaseExecutor::Connection(pool),
             Handle::Transaction(transaction) => DatabaseExecutor::Transaction(transaction),
+            Handle::Turn(turn) => DatabaseExecutor::Transaction(turn.transaction()),
+        }
+    }
+
+    /// The transaction, for savepoints in it.
+    pub(crate) fn transaction(&self) -> StoreResult<&DatabaseTransaction> {
+        match &self.handle {
+            Handle::Pool(_) => Err(StoreError::Failed("a write outside a transaction".into())),
+            Handle::Transaction(transaction) => Ok(transaction),
+            Handle::Turn(turn) => Ok(turn.transaction()),
         }
     }
 
@@ -83,21 +99,26 @@ impl UnitOfWork for SeaUnitOfWork {
     }
 
     async fn commit(self: Box<Self>) -> StoreResult<()> {
-        match self.handle {
-            Handle::Pool(_) => Ok(()),
-            // In a task of its own: a caller that goes away while COMMIT is under way neither stops
-            // it nor leaves its outcome unknown to what follows in that task.
-            Handle::Transaction(transaction) => tokio::spawn(transaction.commit())
-                .await
-                .map_err(|error| StoreError::Failed(error.into()))?
-                .map_err(store_error),
-        }
+        let Self { handle, events, .. } = *self;
+        let ends = async move {
+            match handle {
+                Handle::Pool(_) => Ok(()),
+                Handle::Transaction(transaction) => transaction.commit().await.map_err(commit_error),
+                Handle::Turn(turn) => turn.end(true).await,
+            }?;
+            audit_log::write(events);
+            Ok(())
+        };
+        // In a task of its own: a caller that goes away while COMMIT is under way neither stops it
+        // nor what is to follow it.
+        tokio::spawn(ends).await.map_err(|error| StoreError::Failed(error.into()))?
     }
 
     async fn rollback(self: Box<Self>) -> StoreResult<()> {
         match self.handle {
             Handle::Pool(_) => Ok(()),
             Handle::Transaction(transaction) => transaction.rollback().await.map_err(store_error),
+            Handle::Turn(turn) => turn.end(false).await,
         }
     }
 }

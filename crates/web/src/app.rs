@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fireflow_domain::actor::Caller;
-use fireflow_domain::error::Error;
+use fireflow_domain::error::{Error, ErrorChain};
 use fireflow_domain::store::{Mode, Storage, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
 use futures_util::future::BoxFuture;
@@ -130,6 +130,17 @@ impl Context {
         self.run(Mode::Write, ask).await
     }
 
+    /// The same for a change of many things.
+    ///
+    /// # Errors
+    /// The use case's, or the commit's.
+    pub async fn write_many<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        self.run(Mode::WriteMany, ask).await
+    }
+
     async fn run<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -141,11 +152,14 @@ impl Context {
                 Ok(value)
             }
             Err(error) => {
-                // The answer is the error's; that the rollback failed is for the log.
-                if let Err(rollback) = uow.rollback().await {
-                    tracing::warn!(error = %fireflow_domain::error::ErrorChain(&rollback), "rollback failed");
+                // Where that fails, what the error rests on may not last either.
+                match uow.rollback().await {
+                    Ok(()) => Err(error.into()),
+                    Err(rollback) => {
+                        tracing::warn!(error = %ErrorChain(&error), "given up, and not undone");
+                        Err(Error::from(rollback).into())
+                    }
                 }
-                Err(error.into())
             }
         }
     }

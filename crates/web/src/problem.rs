@@ -88,6 +88,8 @@ codes! {
         "Report it with the `instance`: the log tells the cause under that id.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
         "Nothing was changed. Try again after `Retry-After` seconds.";
+    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is not known whether the change lasted",
+        "The database went away just then. Read before a write is repeated, or repeat it with the same `Idempotency-Key`.";
     Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
         "Ask for less, or try again after `Retry-After` seconds. Read before a write is repeated: it may just have lasted.";
 }
@@ -299,6 +301,12 @@ impl From<Error> for Problem {
                 let seconds = retry_after_micros.div_euclid(MICROS_PER_SECOND);
                 let detail = "the database is away or overloaded; nothing was changed";
                 let problem = Self::unavailable(Code::Unavailable, detail, seconds);
+                Self { source: Some(source), ..problem }
+            }
+            Error::Unsettled(source) => {
+                let detail = "the database went away while the change was made to last: it may \
+                              have, or not; read it again";
+                let problem = Self::unavailable(Code::OutcomeUnknown, detail, 1);
                 Self { source: Some(source), ..problem }
             }
             Error::Internal(source) => Self::internal(source),

@@ -27,7 +27,7 @@ pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
     })
 }
 
-const fn resource_word(resource: Resource) -> &'static str {
+pub(crate) const fn resource_word(resource: Resource) -> &'static str {
     match resource {
         Resource::Firewall => "firewall",
         Resource::Policy => "filtering_policy",

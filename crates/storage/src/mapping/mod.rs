@@ -6,7 +6,7 @@ mod firewall;
 mod policy;
 mod rule;
 
-pub(crate) use audit::audit_row;
+pub(crate) use audit::{audit_row, resource_word};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
 pub(crate) use rule::{rule, rule_content, rule_of};

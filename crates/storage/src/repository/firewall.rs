@@ -21,7 +21,7 @@ use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
 use crate::query::OrderBy;
-use crate::unit_of_work::{Handle, SeaUnitOfWork};
+use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
 const fn column(field: FirewallField) -> Column {
@@ -87,10 +87,7 @@ impl SeaUnitOfWork {
         row: ActiveModel,
         spec: &FirewallSpec,
     ) -> StoreResult<Result<(), FirewallId>> {
-        let Handle::Transaction(outer) = &self.handle else {
-            return Err(StoreError::Failed("a write outside a transaction".into()));
-        };
-        let savepoint = outer.begin().await.map_err(store_error)?;
+        let savepoint = self.transaction()?.begin().await.map_err(store_error)?;
         let written: Result<_, DbErr> = Entity::update_many()
             .set(row)
             .filter(Column::Id.eq(id))

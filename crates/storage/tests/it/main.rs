@@ -13,6 +13,7 @@ mod contract;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
+mod group;
 mod schema;
 mod statements;
 mod support;

@@ -146,7 +146,7 @@ impl Rules {
             .map_err(Problem::internal)??;
         let expected = conditions.expected();
         let replaced = ctx
-            .write(|uow, caller| {
+            .write_many(|uow, caller| {
                 Box::pin(async move {
                     rule_set::replace(uow, caller, parent, &expected, given, duplicates).await
                 })
@@ -215,7 +215,7 @@ impl Rules {
         let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
         let expected = conditions.expected();
         let batch = ctx
-            .write(|uow, caller| {
+            .write_many(|uow, caller| {
                 Box::pin(async move {
                     batch::apply(uow, caller, parent, &expected, operations, duplicates).await
                 })

@@ -231,7 +231,8 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         read_url: settings.read_url.clone(),
         max_connections: settings.max_connections,
         list_timeout: settings.list_timeout,
-        acquire_timeout: settings.request_timeout,
+        acquire_timeout: settings.acquire_timeout,
+        turn_timeout: settings.request_timeout,
     }
 }
 

@@ -245,6 +245,11 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         read_url,
         max_connections: values
             .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
+        acquire_timeout: values.read(
+            "database.acquire_timeout",
+            || Duration::from_secs(5),
+            duration,
+        )?,
         migrate_on_start: values.read("migrate_on_start", || is_local, truth)?,
         jwt_secrets,
         jwt_issuer: jwt_issuer?,

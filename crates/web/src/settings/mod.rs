@@ -84,6 +84,8 @@ pub struct Settings {
     pub read_url: Option<DatabaseUrl>,
     /// The most connections to it.
     pub max_connections: u32,
+    /// The longest time that a request waits for a connection to it.
+    pub acquire_timeout: Duration,
     /// Whether to migrate at start.
     pub migrate_on_start: bool,
     /// HS256 secrets: the first signs, all verify. Empty in `local`, where one is made.

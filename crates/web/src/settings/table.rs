@@ -64,6 +64,13 @@ pub const SETTINGS: &[Setting] = &[
         "the most connections; on SQLite of readers, and as many of lists, beside one writer",
     ),
     plain(
+        "database.acquire_timeout",
+        "FIREFLOW_DATABASE__ACQUIRE_TIMEOUT",
+        "5s",
+        "the longest time that a request waits for a connection; beyond it the database counts as \
+         away",
+    ),
+    plain(
         "migrate_on_start",
         "FIREFLOW_MIGRATE_ON_START",
         "true in `local`, else false",

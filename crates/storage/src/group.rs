@@ -1,0 +1,311 @@
+//! The one door to SQLite's one writer: units of work queue for it, and those that wait at the same
+//! time share one transaction, so that one sync of the disk serves them all.
+//!
+//! Each unit runs in a savepoint of its own, one after the other: a unit that is undone takes
+//! nothing of its neighbours with it. Its answer, whatever it is, waits until the shared
+//! transaction's end is known, since it may rest on what a neighbour wrote; when that fails, all
+//! fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fireflow_domain::error::StoreError;
+use fireflow_domain::store::StoreResult;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{commit_error, store_error};
+
+/// The most units of a group.
+const MAX_UNITS: usize = 64;
+/// How long a group takes others in: what its first unit waits for the sake of the rest.
+const MAX_AGE: Duration = Duration::from_millis(10);
+/// How many may queue. Requests are bounded before they come here; this is the last guard.
+const MAX_QUEUE: usize = 65_536;
+
+/// The queue for the writer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Ticket>,
+    patience: Duration,
+    groups: Arc<AtomicU64>,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Ticket {
+    /// A long unit, which others are not to wait for.
+    is_alone: bool,
+    turn: oneshot::Sender<StoreResult<Turn>>,
+}
+
+/// What a unit tells its group when it ends.
+#[derive(Debug)]
+struct Return {
+    lasts: bool,
+    /// Hears how the group ended.
+    outcome: oneshot::Sender<Outcome>,
+}
+
+/// How a group ended.
+#[derive(Debug, Clone)]
+enum Outcome {
+    Committed,
+    /// It did not last, for this reason.
+    Undone(String),
+    /// Nobody knows whether it lasted, for this reason.
+    Unsettled(String),
+}
+
+impl Outcome {
+    fn into_result(self) -> StoreResult<()> {
+        match self {
+            Self::Committed => Ok(()),
+            Self::Undone(why) => Err(StoreError::Unavailable(why.into())),
+            Self::Unsettled(why) => Err(StoreError::Unsettled(why.into())),
+        }
+    }
+}
+
+/// A unit's turn: the writer's transaction, in a savepoint. Given back when the unit ends, however
+/// it ends. The order of the fields is that in which they are dropped: who hears of the end has
+/// the transaction alone.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    transaction: Arc<DatabaseTransaction>,
+    back: Back,
+}
+
+#[derive(Debug)]
+struct Back(Option<oneshot::Sender<Return>>);
+
+impl Turn {
+    /// The group's transaction.
+    pub(crate) fn transaction(&self) -> &DatabaseTransaction {
+        &self.transaction
+    }
+
+    /// Ends the unit, and waits for the group's end.
+    pub(crate) async fn end(self, lasts: bool) -> StoreResult<()> {
+        let Self { transaction, mut back } = self;
+        drop(transaction);
+        match back.tell(lasts) {
+            Some(outcome) => match outcome.await {
+                Ok(outcome) => outcome.into_result(),
+                Err(_) => Err(StoreError::Unsettled("the writer was shut down".into())),
+            },
+            None => Err(StoreError::Unavailable("the writer was shut down".into())),
+        }
+    }
+}
+
+impl Back {
+    fn tell(&mut self, lasts: bool) -> Option<oneshot::Receiver<Outcome>> {
+        let (outcome, heard) = oneshot::channel();
+        self.0.take()?.send(Return { lasts, outcome }).ok().map(|()| heard)
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // A unit that was given up is undone; nobody waits for what comes of it.
+        drop(self.tell(false));
+    }
+}
+
+impl Writer {
+    /// Starts the task that owns the writer's connection; it ends when no clone is left.
+    pub(crate) fn start(connection: DatabaseConnection, patience: Duration) -> Self {
+        let (queue, tickets) = mpsc::channel(MAX_QUEUE);
+        let groups = Arc::default();
+        tokio::spawn(serve(connection, tickets, Arc::clone(&groups)));
+        Self { queue, patience, groups }
+    }
+
+    /// How many wait for a turn.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+    }
+
+    /// How many transactions were begun.
+    #[cfg(feature = "testing")]
+    pub(crate) fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn begin(&self, is_alone: bool) -> StoreResult<Turn> {
+        let (turn, given) = oneshot::channel();
+        let closed = || StoreError::Unavailable("the writer was shut down".into());
+        let full = || StoreError::Unavailable("too many writes are waiting".into());
+        match self.queue.try_send(Ticket { is_alone, turn }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(full()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
+        }
+        match tokio::time::timeout(self.patience, given).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) => Err(closed()),
+            Err(_) => Err(StoreError::Unavailable("the writer was busy for too long".into())),
+        }
+    }
+}
+
+async fn serve(
+    connection: DatabaseConnection,
+    mut tickets: mpsc::Receiver<Ticket>,
+    groups: Arc<AtomicU64>,
+) {
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(ticket) => ticket,
+            None => match tickets.recv().await {
+                Some(ticket) => ticket,
+                None => return,
+            },
+        };
+        if first.turn.is_closed() {
+            continue;
+        }
+        // Immediate: a transaction that begins to write late is refused without a wait.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        match connection.begin_with_options(options).await {
+            Ok(transaction) => {
+                groups.fetch_add(1, Ordering::Relaxed);
+                let mut group = Group::default();
+                let transaction = Arc::new(transaction);
+                let (end, following) = group.run(&transaction, first, &mut tickets).await;
+                let outcome = match (end, Arc::into_inner(transaction)) {
+                    (Ok(()), Some(transaction)) => commit(&connection, transaction).await,
+                    (end, transaction) => {
+                        drop(transaction);
+                        discard(&connection).await;
+                        let kept = || "a unit kept the transaction".to_owned();
+                        Outcome::Undone(end.err().unwrap_or_else(kept))
+                    }
+                };
+                group.tell(&outcome);
+                next = following;
+            }
+            Err(error) => {
+                // Nobody waits any more: that is no matter.
+                drop(first.turn.send(Err(store_error(error))));
+            }
+        }
+    }
+}
+
+async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransaction) -> Outcome {
+    match transaction.commit().await {
+        Ok(()) => Outcome::Committed,
+        Err(error) => {
+            let why = fireflow_domain::error::ErrorChain(&error).to_string();
+            discard(connection).await;
+            match commit_error(error) {
+                StoreError::Unsettled(_) => Outcome::Unsettled(why),
+                _ => Outcome::Undone(why),
+            }
+        }
+    }
+}
+
+/// Closes the connection, whose state is in doubt; the pool opens another.
+async fn discard(connection: &DatabaseConnection) {
+    let pool = connection.get_sqlite_connection_pool();
+    let closed = match pool.acquire().await {
+        Ok(connection) => connection.close().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the writer's connection was not closed");
+    }
+}
+
+/// The units that share a transaction.
+#[derive(Debug, Default)]
+struct Group {
+    units: Vec<oneshot::Sender<Outcome>>,
+}
+
+/// What ends a unit's savepoint.
+const KEEP: &str = "RELEASE unit";
+const UNDO: &str = "ROLLBACK TO unit; RELEASE unit";
+
+impl Group {
+    /// Gives turns until nobody waits, or the group is full, or old. Answers whether the
+    /// transaction is as the units left it, else why nobody knows what it holds; and the ticket
+    /// that came out of the queue and did not fit in.
+    async fn run(
+        &mut self,
+        transaction: &Arc<DatabaseTransaction>,
+        first: Ticket,
+        tickets: &mut mpsc::Receiver<Ticket>,
+    ) -> (Result<(), String>, Option<Ticket>) {
+        let start = Instant::now();
+        let mut ticket = first;
+        let mut before: Option<&str> = None;
+        loop {
+            let is_alone = ticket.is_alone;
+            // One hop to the driver's thread ends the last savepoint and begins the next.
+            let begun = match before {
+                None => transaction.execute_unprepared("SAVEPOINT unit").await,
+                Some(KEEP) => transaction.execute_unprepared("RELEASE unit; SAVEPOINT unit").await,
+                Some(_) => transaction.execute_unprepared("ROLLBACK TO unit").await,
+            };
+            if let Err(error) = begun {
+                let why = broken(&error);
+                drop(ticket.turn.send(Err(StoreError::Unavailable(why.clone().into()))));
+                return (Err(why), None);
+            }
+            let (back, returned) = oneshot::channel();
+            let turn = Turn { transaction: Arc::clone(transaction), back: Back(Some(back)) };
+            // A ticket that nobody holds any more gives its turn back at once.
+            drop(ticket.turn.send(Ok(turn)));
+            let Ok(Return { lasts, outcome }) = returned.await else {
+                return (Err("a unit was lost".to_owned()), None);
+            };
+            self.units.push(outcome);
+            before = Some(if lasts { KEEP } else { UNDO });
+            let next = loop {
+                match tickets.try_recv() {
+                    Ok(next) if next.turn.is_closed() => {}
+                    Ok(next) => break Some(next),
+                    Err(_) => break None,
+                }
+            };
+            let is_full = self.units.len() >= MAX_UNITS || start.elapsed() >= MAX_AGE;
+            match next {
+                Some(next) if !is_alone && !next.is_alone && !is_full => ticket = next,
+                following => {
+                    // COMMIT keeps what is not undone.
+                    if !lasts && let Err(error) = transaction.execute_unprepared(UNDO).await {
+                        return (Err(broken(&error)), following);
+                    }
+                    return (Ok(()), following);
+                }
+            }
+        }
+    }
+
+    fn tell(self, outcome: &Outcome) {
+        for unit in self.units {
+            // Who left does not hear it.
+            drop(unit.send(outcome.clone()));
+        }
+    }
+}
+
+/// A savepoint that is gone: SQLite has undone the whole transaction, as it does when the disk is
+/// full.
+fn broken(error: &DbErr) -> String {
+    format!("the group of writes was undone: {}", fireflow_domain::error::ErrorChain(error))
+}
