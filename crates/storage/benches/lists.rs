@@ -372,6 +372,7 @@ async fn run(url: &str, firewalls: u32) {
         max_connections: 4,
         list_timeout: Duration::from_secs(5),
         acquire_timeout: Duration::from_secs(60),
+        turn_timeout: Duration::from_secs(60),
     };
     let database = Database::open(options).await.unwrap();
     database.migrate_up("local").await.unwrap();

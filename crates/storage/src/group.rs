@@ -133,7 +133,6 @@ impl Writer {
     }
 
     /// How many transactions were begun.
-    #[cfg(feature = "testing")]
     pub(crate) fn groups(&self) -> u64 {
         self.groups.load(Ordering::Relaxed)
     }

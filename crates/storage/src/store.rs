@@ -116,7 +116,6 @@ impl Database {
     }
 
     /// How many transactions SQLite's writer has begun.
-    #[cfg(feature = "testing")]
     #[must_use]
     pub fn write_groups(&self) -> u64 {
         self.writer.as_ref().map_or(0, Writer::groups)

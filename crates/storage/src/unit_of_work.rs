@@ -103,7 +103,9 @@ impl UnitOfWork for SeaUnitOfWork {
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
-                Handle::Transaction(transaction) => transaction.commit().await.map_err(commit_error),
+                Handle::Transaction(transaction) => {
+                    transaction.commit().await.map_err(commit_error)
+                }
                 Handle::Turn(turn) => turn.end(true).await,
             }?;
             audit_log::write(events);

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
+use crate::middleware::Gate;
 use crate::problem::Problem;
 
 /// The system's clock: the only place that asks for the time.
@@ -36,6 +37,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Who asks.
     pub authenticator: Authenticator,
+    /// What is decided by where a request comes from.
+    pub gate: Gate,
     /// The prefix of every path, without a slash at its end: empty, or `/fireflow`.
     pub base_path: String,
     /// What `/health/` tells beside readiness.

@@ -84,6 +84,8 @@ codes! {
         "Begin anew with an empty cursor. One belongs to its list, filter and order.";
     TooExpensive = "too_expensive", UNPROCESSABLE_ENTITY, "The list takes too long to find",
         "Narrow the filter: with an address, a port, a name, a label or a time that few have.";
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests",
+        "Wait for `Retry-After` seconds. Ask for more at once (batch, pages of 1,000, NDJSON) instead of more often.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow",
         "Report it with the `instance`: the log tells the cause under that id.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
@@ -178,7 +180,7 @@ impl Problem {
     }
 
     /// Too much, or the database is away: worth another try.
-    pub fn unavailable(code: Code, detail: &str, retry_after_s: i64) -> Self {
+    pub fn unavailable(code: Code, detail: impl Into<String>, retry_after_s: i64) -> Self {
         Self::new(code, detail).with_header(header::RETRY_AFTER, retry_after_s.max(1).to_string())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use futures_util::FutureExt;
 use poem::endpoint::make_sync;
 use poem::http::header;
@@ -62,8 +63,8 @@ pub fn endpoint(
         .at("/openapi.json", text("application/json", json))
         .at("/filter-schema.json", text("application/json", filter_schema))
         .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
-        .at("/swagger-ui", text("text/html; charset=utf-8", html.clone()))
-        .at("/swagger-ui/", text("text/html; charset=utf-8", html))
+        .at("/swagger-ui", page(html.clone()))
+        .at("/swagger-ui/", page(html))
         .at(
             "/",
             get(make_sync(move |_| {
@@ -89,7 +90,10 @@ pub fn endpoint(
     } else {
         Route::new().nest(&app.base_path, inner).boxed()
     };
-    Ok(based.around(move |next, request| envelope(Arc::clone(&allow), next, request)))
+    let outer = Arc::clone(app);
+    Ok(based.around(move |next, request| {
+        envelope(Arc::clone(&outer), Arc::clone(&allow), next, request)
+    }))
 }
 
 fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
@@ -100,6 +104,38 @@ fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Resp
             .header(header::CACHE_CONTROL, "no-cache")
             .body(body.clone())
     }))
+}
+
+/// The one page that runs scripts: only those that it holds, and they ask only this service.
+fn page(html: String) -> impl Endpoint<Output = Response> + 'static {
+    let policy = content_policy(&html);
+    text("text/html; charset=utf-8", html).after(move |answer: poem::Result<Response>| {
+        let policy = policy.clone();
+        async move {
+            answer
+                .map(|answer| answer.with_header("content-security-policy", policy).into_response())
+        }
+    })
+}
+
+/// A content security policy that names the page's scripts by their hashes. Its styles are set by
+/// those scripts, which no hash can name.
+fn content_policy(html: &str) -> String {
+    let scripts = html.split("<script").skip(1).filter_map(|rest| {
+        let (attributes, rest) = rest.split_once('>')?;
+        let (script, _) = rest.split_once("</script>")?;
+        (!attributes.contains("src=")).then_some(script)
+    });
+    let hashes = scripts.map(|script| {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(script);
+        format!(" 'sha256-{}'", base64::engine::general_purpose::STANDARD.encode(digest))
+    });
+    let hashes: String = hashes.collect();
+    format!(
+        "default-src 'none'; script-src{hashes}; style-src 'unsafe-inline'; img-src data:; \
+         font-src data:; connect-src 'self'; form-action 'none'; base-uri 'none'; \
+         frame-ancestors 'none'"
+    )
 }
 
 async fn catch_panic<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {

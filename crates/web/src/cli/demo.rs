@@ -57,7 +57,8 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     let database = open(settings).await?;
     database.migrate_up(settings.environment.as_str()).await?;
     let (app, limits) = service(settings, &database, authenticator);
-    let api = Api { endpoint: server::endpoint(&app, &limits)?, token, base: &settings.base_path };
+    let api =
+        Api { endpoint: server::endpoint(&app, &limits)?, token, base: &settings.http.base_path };
     let path = match api.policy().await? {
         Some(path) => path,
         None => api.fill().await?,
@@ -126,7 +127,7 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
 
     async fn questions(&self, settings: &Settings, path: &str) -> anyhow::Result<String> {
         let port = settings.listen.port();
-        let url = format!("http://localhost:{port}{}{path}inspections/", settings.base_path);
+        let url = format!("http://localhost:{port}{}{path}inspections/", settings.http.base_path);
         let mut text = String::from(
             "The firewall `demo` has a policy `inbound` with twelve rules, and three of them are \
              wrong.\nStart the service, and ask:\n\nTOKEN=$(cargo xtask jwt)   # or: fireflow jwt\n",

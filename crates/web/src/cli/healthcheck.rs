@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Succeeds where `/health/ready` answers 200.
 pub(super) fn healthcheck(settings: &Settings) -> Result<(), Failure> {
     let address = reachable(settings.listen);
-    Ok(ask(&[address], &address.to_string(), &settings.base_path)?)
+    Ok(ask(&[address], &address.to_string(), &settings.http.base_path)?)
 }
 
 /// The same of a service at a URL, whose name may stand for several addresses. Takes no settings:

@@ -18,8 +18,8 @@ use fireflow_storage::{Database, DatabaseOptions, OpenError};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::SystemClock;
-use crate::auth::{Authenticator, TokenRules};
-use crate::settings::{self, Loaded, LogFormat, Settings, Sources};
+use crate::auth::{Authenticator, KeyFiles};
+use crate::settings::{self, Environment, Loaded, LogFormat, Secret, Settings, Sources};
 
 /// Firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]
@@ -232,7 +232,7 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         max_connections: settings.max_connections,
         list_timeout: settings.list_timeout,
         acquire_timeout: settings.acquire_timeout,
-        turn_timeout: settings.request_timeout,
+        turn_timeout: settings.http.request_timeout,
     }
 }
 
@@ -245,21 +245,20 @@ async fn open(settings: &Settings) -> Result<Database, Failure> {
     })
 }
 
-/// Checks tokens by the settings; in `local` with a secret of its own.
+/// Where the keys of tokens are; in `local` with a secret of its own.
+fn key_files(settings: &Settings) -> Result<KeyFiles, Failure> {
+    let mut files = settings.tokens.clone();
+    let is_local = settings.environment == Environment::Local;
+    if is_local && files.secrets.is_empty() {
+        files.secrets.push(Secret::new(secret::local()?));
+    }
+    Ok(files)
+}
+
+/// Checks tokens by the settings.
 fn authenticator(settings: &Settings) -> Result<Authenticator, Failure> {
-    let secrets = if settings.jwt_secrets.is_empty() {
-        vec![secret::local()?]
-    } else {
-        settings.jwt_secrets.iter().map(|secret| secret.reveal().to_vec()).collect()
-    };
-    let rules = TokenRules {
-        issuer: settings.jwt_issuer.clone(),
-        audience: settings.jwt_audience.clone(),
-        max_lifetime_s: settings
-            .jwt_max_lifetime
-            .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)),
-    };
-    Ok(Authenticator::new(secrets, rules))
+    let trust = key_files(settings)?.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
+    Ok(Authenticator::new(trust))
 }
 
 fn clock() -> SystemClock {

@@ -1,5 +1,6 @@
 //! Serves the API until it is told to stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,21 +10,23 @@ use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind};
-use poem::Server;
-use poem::listener::{Acceptor, Listener, TcpListener};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::{Failure, authenticator, clock, open, print};
+use super::{Failure, authenticator, clock, key_files, open, print};
 use crate::app::{About, App};
-use crate::auth::{Authenticator, TokenRules};
+use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
+use crate::listener::{self, Certificate, ConnectionLimits};
+use crate::middleware::Gate;
+use crate::middleware::client::Proxies;
+use crate::middleware::cors::Cors;
 use crate::middleware::limits::Limits;
+use crate::middleware::rates::Rates;
 use crate::server;
 use crate::settings::{Environment, Settings};
 
-/// How long requests under way may take to their end after a signal.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent, half a request included.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often files of keys and certificates are looked at.
+const RELOAD: Duration = Duration::from_secs(2);
 
 /// Serves.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
@@ -35,33 +38,50 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     }
     // Before the database is touched: what stops a start should stop it early.
     let authenticator = authenticator(settings)?;
+    let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
+    let certificate = certificate.map_err(Failure::usage)?;
     let database = open(settings).await?;
     if settings.migrate_on_start {
         database.migrate_up(settings.environment.as_str()).await?;
     } else if !database.is_ready().await? {
         tracing::warn!("migrations are pending; not ready until `fireflow migrate up` has run");
     }
-    let (app, limits) = service(settings, &database, authenticator);
+    let (app, limits) = service(settings, &database, authenticator.clone());
     let endpoint = server::endpoint(&app, &limits)?;
-    let acceptor = TcpListener::bind(settings.listen).into_acceptor().await.map_err(|error| {
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
-    let address = acceptor.local_addr().first().map(ToString::to_string).unwrap_or_default();
-    let address = address.trim_start_matches("socket://").to_owned();
-    announce(settings, &address);
+    announce(settings, listener.local_addr()?);
 
-    let stopping = Arc::clone(&app);
+    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
+    let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
     let stop = async move {
         signal().await;
         stopping.is_stopping.store(true, Ordering::Relaxed);
+        tracing::info!(?drain_delay, "stopping: not ready any more, requests are still served");
+        // Until those who send requests have noticed.
+        tokio::time::sleep(drain_delay).await;
         tracing::info!("stopping: requests under way come to their end");
     };
-    Server::new_with_acceptor(acceptor)
-        .idle_timeout(IDLE)
-        .run_with_graceful_shutdown(endpoint, stop, Some(GRACE))
-        .await?;
+    let grace = settings.http.stop_timeout;
+    listener::serve(listener, endpoint, connection_limits(settings), certificate, stop, grace)
+        .await;
+    for watcher in watchers {
+        watcher.abort();
+    }
     database.close().await?;
     Ok(())
+}
+
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    let http = &settings.http;
+    ConnectionLimits {
+        max_connections: http.max_connections,
+        max_head_bytes: http.max_head_bytes,
+        head_timeout: http.head_timeout,
+        idle_timeout: http.idle_timeout,
+    }
 }
 
 /// What requests share, and what bounds them.
@@ -70,6 +90,7 @@ pub(super) fn service(
     database: &Database,
     authenticator: Authenticator,
 ) -> (Arc<App>, Limits) {
+    let http = &settings.http;
     let kind = match database.kind() {
         DatabaseKind::Sqlite => "sqlite",
         DatabaseKind::Postgres => "postgres",
@@ -83,16 +104,22 @@ pub(super) fn service(
         storage: Arc::new(database.clone()),
         clock: Arc::new(clock()),
         authenticator,
-        base_path: settings.base_path.clone(),
+        gate: Gate {
+            proxies: Proxies::new(http.trusted_proxies.clone(), http.forwarded_header),
+            rates: Rates::new(http.address_rate_limit, http.rate_limit),
+            cors: Cors::new(http.cors_origins.clone()),
+            is_tls: http.tls.is_some(),
+        },
+        base_path: http.base_path.clone(),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         is_stopping: AtomicBool::new(false),
     });
     let limits = Limits {
-        max_body_bytes: settings.max_body_bytes,
-        max_rule_set_bytes: settings.max_rule_set_bytes,
-        request_timeout: settings.request_timeout,
-        in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+        max_body_bytes: http.max_body_bytes,
+        max_rule_set_bytes: http.max_rule_set_bytes,
+        request_timeout: http.request_timeout,
+        in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
     };
     (app, limits)
 }
@@ -102,18 +129,19 @@ fn connections_for_exports(pool: u32) -> usize {
 }
 
 /// Tells people where it is. That nobody listens is no reason not to serve.
-fn announce(settings: &Settings, address: &str) {
-    let base = &settings.base_path;
+fn announce(settings: &Settings, address: SocketAddr) {
+    let base = &settings.http.base_path;
+    let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
     let mut text = format!(
-        "FireFlow {} serves on http://{address}{base}\n  Swagger UI: \
-         http://{address}{base}/docs/swagger-ui",
+        "FireFlow {} serves on {scheme}://{address}{base}\n  Swagger UI: \
+         {scheme}://{address}{base}/docs/swagger-ui",
         env!("CARGO_PKG_VERSION")
     );
     if settings.environment == Environment::Local {
         text.push_str("\n  a token:    cargo xtask jwt   (or: fireflow jwt)");
     }
     if print(&text).is_err() {
-        tracing::info!(address, "serving");
+        tracing::info!(%address, "serving");
     }
 }
 
@@ -142,7 +170,13 @@ pub(super) fn description() -> anyhow::Result<String> {
     let app = Arc::new(App {
         storage: Arc::new(Nowhere),
         clock: Arc::new(clock()),
-        authenticator: Authenticator::new(Vec::new(), TokenRules::default()),
+        authenticator: Authenticator::new(Trust::new(
+            Vec::new(),
+            Vec::new(),
+            TokenRules::default(),
+            Revocations::default(),
+        )),
+        gate: Gate::default(),
         base_path: String::new(),
         exports: Arc::new(Semaphore::new(0)),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },

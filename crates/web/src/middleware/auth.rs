@@ -1,6 +1,5 @@
 //! Who asks: checked before anything else of a request is looked at.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fireflow_domain::actor::Caller;
@@ -8,6 +7,7 @@ use fireflow_domain::error::{Error, Violation};
 use poem::http::HeaderMap;
 use poem::{Endpoint, Request};
 
+use super::client::ClientAddress;
 use super::envelope::{RequestId, Who};
 use crate::app::{App, Context};
 use crate::problem::Problem;
@@ -28,7 +28,7 @@ fn is_open(path: &str) -> bool {
 /// 404, 405, 413 nor 422.
 ///
 /// # Errors
-/// 401 or 403, else those of the inner endpoint.
+/// 401, 403 or 429, else those of the inner endpoint.
 pub async fn authenticate<E: Endpoint>(
     app: Arc<App>,
     next: Arc<E>,
@@ -36,8 +36,11 @@ pub async fn authenticate<E: Endpoint>(
 ) -> poem::Result<E::Output> {
     if !is_open(request.uri().path()) {
         let now = app.clock.now();
+        let client = ClientAddress::of(&request);
+        app.gate.rates.check_address(client.0)?;
         let identity =
             app.authenticator.authenticate(request.headers(), now).map_err(Problem::from)?;
+        app.gate.rates.check_subject(&identity.actor.subject)?;
         let reason = reason(request.headers()).map_err(Problem::from)?;
         let request_id =
             request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
@@ -45,7 +48,7 @@ pub async fn authenticate<E: Endpoint>(
             actor: identity.actor.clone(),
             now,
             request_id,
-            client_address: client_address(&request),
+            client_address: client.text(),
             reason,
         };
         let context = Context { app, caller };
@@ -56,15 +59,6 @@ pub async fn authenticate<E: Endpoint>(
         request.extensions_mut().insert(context);
     }
     next.call(request).await
-}
-
-/// The client's address without its port.
-pub fn client_address(request: &Request) -> String {
-    match request.remote_addr().as_socket_addr() {
-        Some(SocketAddr::V4(v4)) => v4.ip().to_string(),
-        Some(SocketAddr::V6(v6)) => v6.ip().to_canonical().to_string(),
-        None => String::new(),
-    }
 }
 
 /// Why something is changed, for the audit trail: UTF-8, bounded.

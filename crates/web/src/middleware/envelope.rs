@@ -1,8 +1,8 @@
 //! The outermost layer: gives each request an id, turns every error into a problem, and writes one
 //! line of log.
 
-use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use fireflow_domain::error::ErrorChain;
@@ -10,11 +10,11 @@ use fireflow_domain::text::excerpt;
 use poem::error::{
     MethodNotAllowedError, NotFoundError, ParsePathError, ReadBodyError, ResponseError,
 };
-use poem::http::{HeaderName, HeaderValue, StatusCode, header};
+use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
-use super::auth::client_address;
-use crate::app::Context;
+use super::cors::Cors;
+use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
 
 /// The request's id, among its extensions.
@@ -26,19 +26,30 @@ fn new_id() -> String {
     let mut bytes = [0_u8; 16];
     // Without randomness ids repeat, which harms nothing but the log.
     let _filled = getrandom::fill(&mut bytes).is_ok();
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _written = write!(text, "{byte:02x}").is_ok();
-        text
-    })
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
-/// The headers that every answer has.
-const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
+/// The headers that every answer has (OWASP REST security cheat sheet).
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
+/// Those that an answer has unless it says otherwise itself: no page may load anything, nothing is
+/// kept.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 2] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+/// A year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Which methods a path has, for `Allow`.
 pub type AllowTable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -48,6 +59,7 @@ pub type AllowTable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// # Errors
 /// None.
 pub async fn envelope<E: Endpoint>(
+    app: Arc<App>,
     allow: AllowTable,
     next: Arc<E>,
     mut request: Request,
@@ -55,29 +67,43 @@ pub async fn envelope<E: Endpoint>(
     let start = Instant::now();
     let id = new_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let client = client_address(&request);
+    let client = app.gate.proxies.client(&request);
+    let origin = app.gate.cors.origin(&request);
+    let keeps_connection = request.version() < Version::HTTP_2;
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
     let who = Who::default();
     request.extensions_mut().insert(who.clone());
 
-    let mut response = match next.call(request).await {
-        Ok(answer) => answer.into_response(),
-        Err(error) => {
-            let problem = problem_of(error, &path, &allow);
-            log_cause(&id, &problem);
-            problem.response(&id)
-        }
+    let preflight = if origin.is_some() { Cors::preflight(&request) } else { None };
+    let answer = match preflight {
+        Some(answer) => Ok(answer),
+        None => next.call(request).await.map(IntoResponse::into_response),
     };
+    let mut response = answer.unwrap_or_else(|error| {
+        let problem = problem_of(error, &path, &allow);
+        log_cause(&id, &problem);
+        problem.response(&id)
+    });
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", value);
     }
-    for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+    headers.extend(SECURITY_HEADERS);
+    for (name, value) in DEFAULT_HEADERS {
+        headers.entry(name).or_insert(value);
+    }
+    app.gate.cors.allow(headers, origin);
+    if app.gate.is_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    // Who asks again does so of another process.
+    if keeps_connection && app.is_stopping.load(Ordering::Relaxed) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status().as_u16();
     let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let subject = who.get();
+    let (subject, client) = (who.get(), client.text());
     tracing::info!(
         target: "fireflow::request",
         request_id = %id, %method, path = %excerpt(&path), status, elapsed_us, %client, %subject,

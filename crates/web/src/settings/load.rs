@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fireflow_domain::spelling::nearest;
 use fireflow_storage::{DatabaseKind, DatabaseUrl};
 
 use super::table::{SETTINGS, Setting};
-use super::{Environment, LogFormat, Secret, SettingError, Settings, parse_duration};
+use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
 
 /// What the settings are read from.
 #[derive(Debug, Default)]
@@ -33,10 +33,11 @@ pub struct Loaded {
 
 /// A value with the name that it was given under.
 #[derive(Debug, Clone)]
-struct Value {
-    name: String,
-    text: String,
-    is_from_file: bool,
+pub(super) struct Value {
+    pub(super) name: String,
+    pub(super) text: String,
+    /// The file that the name's `…_FILE` form names.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// Reads and checks all settings.
@@ -54,7 +55,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingError> {
     Ok(Loaded { settings, warnings })
 }
 
-fn error(name: impl Into<String>, why: impl Into<String>) -> SettingError {
+pub(super) fn error(name: impl Into<String>, why: impl Into<String>) -> SettingError {
     SettingError { name: name.into(), why: why.into() }
 }
 
@@ -79,7 +80,7 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
             _ => return Err(error(format!("{name}: {key}"), "takes a string, number or boolean")),
         };
         let name = format!("{name}: {key}");
-        values.insert(setting.key, Value { name, text, is_from_file: false });
+        values.insert(setting.key, Value { name, text, file: None });
     }
     Ok(values)
 }
@@ -99,7 +100,8 @@ fn from_environment(
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<&'static str, Value>, SettingError> {
     let mut values: BTreeMap<&'static str, Value> = BTreeMap::new();
-    for (name, text) in environment {
+    for (name, path) in environment {
+        let text = path;
         // Kubernetes names services so, and the tests have their own.
         let is_foreign = ["FIREFLOW_SERVICE_", "FIREFLOW_PORT", "FIREFLOW_TEST_"]
             .iter()
@@ -117,7 +119,8 @@ fn from_environment(
             continue;
         };
         let text = if is_from_file { read(name, Path::new(text))? } else { text.clone() };
-        let value = Value { name: name.clone(), text, is_from_file };
+        let file = is_from_file.then(|| PathBuf::from(path));
+        let value = Value { name: name.clone(), text, file };
         if let Some(other) = values.insert(setting.key, value) {
             return Err(error(name, format!("is given beside {}; use one of them", other.name)));
         }
@@ -149,17 +152,17 @@ fn read(name: &str, path: &Path) -> Result<String, SettingError> {
         .map_err(|fault| error(name, format!("{} cannot be read: {fault}", path.display())))
 }
 
-struct Values {
+pub(super) struct Values {
     values: BTreeMap<&'static str, Value>,
 }
 
 impl Values {
     /// The value of a setting that is given and not empty.
-    fn get(&self, key: &str) -> Option<&Value> {
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.text.trim().is_empty())
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         key: &str,
         default: impl FnOnce() -> T,
@@ -171,7 +174,7 @@ impl Values {
         }
     }
 
-    fn number(&self, key: &str, default: u32) -> Result<u32, SettingError> {
+    pub(super) fn number(&self, key: &str, default: u32) -> Result<u32, SettingError> {
         self.read(
             key,
             || default,
@@ -184,11 +187,11 @@ impl Values {
         )
     }
 
-    fn size(&self, key: &str, default: u32) -> Result<usize, SettingError> {
+    pub(super) fn size(&self, key: &str, default: u32) -> Result<usize, SettingError> {
         Ok(usize::try_from(self.number(key, default)?).unwrap_or(usize::MAX))
     }
 
-    fn text(&self, key: &str) -> Option<String> {
+    pub(super) fn text(&self, key: &str) -> Option<String> {
         self.get(key).map(|value| value.text.trim().to_owned())
     }
 }
@@ -228,16 +231,6 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         _ => Err("takes `true` or `false`".to_owned()),
     };
     let duration = |text: &str| parse_duration(text);
-    let jwt_secrets = secrets(values, is_local)?;
-    let [jwt_issuer, jwt_audience] =
-        [("jwt.issuer", "FIREFLOW_JWT__ISSUER"), ("jwt.audience", "FIREFLOW_JWT__AUDIENCE")].map(
-            |(key, name)| match values.text(key) {
-                None if !is_local => Err(error(name, "must be set outside `local`")),
-                given => Ok(given),
-            },
-        );
-    let default_lifetime = (!is_local).then_some(Duration::from_secs(24 * 3_600));
-    let timeout = values.read("http.request_timeout", || Duration::from_secs(30), duration)?;
     Ok(Settings {
         environment,
         listen,
@@ -251,20 +244,14 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             duration,
         )?,
         migrate_on_start: values.read("migrate_on_start", || is_local, truth)?,
-        jwt_secrets,
-        jwt_issuer: jwt_issuer?,
-        jwt_audience: jwt_audience?,
-        jwt_max_lifetime: values.read(
-            "jwt.max_lifetime",
-            || default_lifetime,
-            |text| duration(text).map(Some),
-        )?,
-        max_body_bytes: values.size("http.max_body_bytes", 10 * 1024 * 1024)?,
-        max_rule_set_bytes: values.size("http.max_rule_set_bytes", 64 * 1024 * 1024)?,
-        request_timeout: timeout,
+        tokens: super::tokens::read(values, environment)?,
+        http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
-        max_in_flight: values.size("http.max_in_flight", 1_024)?,
-        base_path: values.read("http.base_path", String::new, base_path)?,
+        keep_deleted: values.read(
+            "retention.deleted",
+            || Duration::from_secs(90 * 86_400),
+            duration,
+        )?,
         log: values.read(
             "log",
             || "info".to_owned(),
@@ -298,38 +285,9 @@ fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl
     Ok(Some(url))
 }
 
-fn base_path(text: &str) -> Result<String, String> {
-    let bare = text.trim_end_matches('/');
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    let is_path = bare.is_empty()
-        || (bare.starts_with('/') && !bare.contains("//") && bare.bytes().all(is_plain));
-    if is_path { Ok(bare.to_owned()) } else { Err("takes a path such as `/fireflow`".to_owned()) }
-}
-
-/// Outside `local` a secret must be there, and long enough that it cannot be guessed.
-fn secrets(values: &Values, is_local: bool) -> Result<Vec<Secret>, SettingError> {
-    const MIN_BYTES: usize = 32;
-    const NAME: &str = "FIREFLOW_JWT_SECRET";
-    let Some(value) = values.get("jwt.secret") else {
-        return if is_local {
-            Ok(Vec::new())
-        } else {
-            Err(error(NAME, "must be set outside `local`: 32 bytes or more"))
-        };
-    };
-    let lines: Vec<&str> = if value.is_from_file {
-        value.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
-    } else {
-        vec![value.text.as_str()]
-    };
-    if !is_local && lines.iter().any(|line| line.len() < MIN_BYTES) {
-        return Err(error(&value.name, "is too short: outside `local` it takes 32 bytes or more"));
-    }
-    Ok(lines.into_iter().map(Secret::new).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Secret;
     use super::*;
 
     fn sources(pairs: &[(&str, &str)], file: Option<&str>) -> Sources {
@@ -355,7 +313,7 @@ mod tests {
         let Loaded { settings, warnings } = load(&sources(&[], None)).unwrap();
         assert_eq!(settings.environment, Environment::Local);
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
-        assert!(settings.migrate_on_start && settings.jwt_secrets.is_empty());
+        assert!(settings.migrate_on_start && settings.tokens.secrets.is_empty());
         assert_eq!(settings.max_connections, 8);
         assert!(warnings.is_empty());
     }
@@ -366,9 +324,9 @@ mod tests {
         let pairs = [("FIREFLOW_LISTEN", "127.0.0.1:2"), ("FIREFLOW_JWT__SECRET", "short")];
         let settings = load(&sources(&pairs, Some(file))).unwrap().settings;
         assert_eq!(settings.listen.port(), 2);
-        assert_eq!(settings.base_path, "/ff");
-        assert_eq!(settings.max_in_flight, 7);
-        assert_eq!(settings.jwt_secrets, [Secret::new("short")]);
+        assert_eq!(settings.http.base_path, "/ff");
+        assert_eq!(settings.http.max_in_flight, 7);
+        assert_eq!(settings.tokens.secrets, [Secret::new("short")]);
     }
 
     #[test]
@@ -384,7 +342,7 @@ mod tests {
         assert!(fault(&pairs, None).contains("FIREFLOW_JWT__AUDIENCE"));
         pairs.push(("FIREFLOW_JWT__AUDIENCE", "fireflow"));
         let settings = load(&sources(&pairs, None)).unwrap().settings;
-        assert_eq!(settings.jwt_max_lifetime, Some(Duration::from_secs(86_400)));
+        assert_eq!(settings.tokens.rules.max_lifetime_s, Some(86_400));
         assert!(!settings.migrate_on_start);
     }
 
@@ -400,6 +358,16 @@ mod tests {
             ("FIREFLOW_JWT__MAX_LIFETIME", "1"),
             ("FIREFLOW_HTTP__LIST_TIMEOUT", "soon"),
             ("FIREFLOW_HTTP__BASE_PATH", "fireflow"),
+            ("FIREFLOW_HTTP__RATE_LIMIT", "many"),
+            ("FIREFLOW_HTTP__TRUSTED_PROXIES", "any"),
+            ("FIREFLOW_HTTP__FORWARDED_HEADER", "x-real-ip"),
+            ("FIREFLOW_HTTP__CORS_ORIGINS", "*"),
+            ("FIREFLOW_HTTP__MAX_HEAD_BYTES", "100"),
+            ("FIREFLOW_HTTP__IDLE_TIMEOUT", "30s"),
+            ("FIREFLOW_JWT__LEEWAY", "1h"),
+            ("FIREFLOW_JWT__ROLE_MAP", "a=root"),
+            ("FIREFLOW_TLS__KEY", "key.pem"),
+            ("FIREFLOW_RETENTION__DELETED", "never"),
             ("FIREFLOW_LOG", "=="),
             ("FIREFLOW_LOG_FORMAT", "xml"),
             ("FIREFLOW_JWT_SECRET_FILE", "/does/not/exist"),
@@ -439,7 +407,7 @@ mod tests {
         let read_url = "postgres://me:hunter2@replica/fireflow";
         pairs.push(("FIREFLOW_DATABASE__READ_URL", read_url));
         let settings = load(&sources(&pairs, None)).unwrap().settings;
-        assert_eq!(settings.jwt_secrets.len(), 2);
+        assert_eq!(settings.tokens.secrets.len(), 2);
         assert!(settings.read_url.is_some());
         let shown = format!("{settings:?}");
         assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");

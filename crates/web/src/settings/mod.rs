@@ -2,11 +2,17 @@
 //! reading, `--help` and the documentation.
 
 mod duration;
+mod http;
 mod load;
 mod table;
+mod tokens;
 
 pub use duration::parse_duration;
+pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
 pub use load::{Loaded, Sources, load};
+pub use tokens::secret_lines;
+
+use load::{Values, error};
 pub use table::{SETTINGS, Setting, help};
 
 use std::fmt;
@@ -14,6 +20,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fireflow_storage::DatabaseUrl;
+
+use crate::auth::KeyFiles;
 
 /// Where the service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,26 +96,14 @@ pub struct Settings {
     pub acquire_timeout: Duration,
     /// Whether to migrate at start.
     pub migrate_on_start: bool,
-    /// HS256 secrets: the first signs, all verify. Empty in `local`, where one is made.
-    pub jwt_secrets: Vec<Secret>,
-    /// What `iss` must be.
-    pub jwt_issuer: Option<String>,
-    /// What `aud` must be.
-    pub jwt_audience: Option<String>,
-    /// How long a token may live.
-    pub jwt_max_lifetime: Option<Duration>,
-    /// The largest body.
-    pub max_body_bytes: usize,
-    /// The largest body of a whole rule set.
-    pub max_rule_set_bytes: usize,
-    /// The longest time to an answer.
-    pub request_timeout: Duration,
+    /// What tokens are checked by. No secret in `local`: one is made.
+    pub tokens: KeyFiles,
+    /// What is taken over HTTP.
+    pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
-    /// The most requests at once.
-    pub max_in_flight: usize,
-    /// The prefix of every path, without a slash at its end.
-    pub base_path: String,
+    /// How long deleted rows stay.
+    pub keep_deleted: Duration,
     /// What to log, in tracing's syntax.
     pub log: String,
     /// How to write it.

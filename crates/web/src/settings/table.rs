@@ -86,6 +86,13 @@ pub const SETTINGS: &[Setting] = &[
         is_secret: true,
     },
     plain(
+        "jwt.public_keys",
+        "FIREFLOW_JWT__PUBLIC_KEYS",
+        "",
+        "a file of public keys for RS256, ES256 and EdDSA: a JWKS, or PEM blocks; read again when it \
+         changes",
+    ),
+    plain(
         "jwt.issuer",
         "FIREFLOW_JWT__ISSUER",
         "",
@@ -102,6 +109,32 @@ pub const SETTINGS: &[Setting] = &[
         "FIREFLOW_JWT__MAX_LIFETIME",
         "24h outside `local`, else none",
         "tokens that live longer are refused",
+    ),
+    plain(
+        "jwt.leeway",
+        "FIREFLOW_JWT__LEEWAY",
+        "10s",
+        "how far clocks may differ, for `exp`, `nbf` and `iat` of a token; at most 5m",
+    ),
+    plain(
+        "jwt.roles_claim",
+        "FIREFLOW_JWT__ROLES_CLAIM",
+        "roles",
+        "the claim with the roles: a name, or a dotted path such as `realm_access.roles`",
+    ),
+    plain(
+        "jwt.role_map",
+        "FIREFLOW_JWT__ROLE_MAP",
+        "",
+        "what the identity provider's groups stand for: `fw-admins=admin,fw-operators=editor`; \
+         where it is set, no other word names a role",
+    ),
+    plain(
+        "jwt.revoked_file",
+        "FIREFLOW_JWT__REVOKED_FILE",
+        "",
+        "a file of refused tokens, one a line: `jti ID`, or `sub SUBJECT UNTIL` for all that were \
+         issued to a subject up to an instant; read again when it changes",
     ),
     plain(
         "http.max_body_bytes",
@@ -133,6 +166,94 @@ pub const SETTINGS: &[Setting] = &[
         "FIREFLOW_HTTP__MAX_IN_FLIGHT",
         "1024",
         "the most requests served at once; more are told to come back",
+    ),
+    plain(
+        "http.max_connections",
+        "FIREFLOW_HTTP__MAX_CONNECTIONS",
+        "8192",
+        "the most connections at once; more wait to be accepted",
+    ),
+    plain(
+        "http.max_head_bytes",
+        "FIREFLOW_HTTP__MAX_HEAD_BYTES",
+        "32768",
+        "the largest head of a request, its path and headers",
+    ),
+    plain(
+        "http.head_timeout",
+        "FIREFLOW_HTTP__HEAD_TIMEOUT",
+        "10s",
+        "how long a request's head may take to come, and a TLS handshake",
+    ),
+    plain(
+        "http.idle_timeout",
+        "FIREFLOW_HTTP__IDLE_TIMEOUT",
+        "75s",
+        "how long a connection may be without progress, in either direction; longer than the \
+         request timeout",
+    ),
+    plain(
+        "http.rate_limit",
+        "FIREFLOW_HTTP__RATE_LIMIT",
+        "1000/s",
+        "how many requests of one subject are served: `100/s`, `6000/m`, or `off`",
+    ),
+    plain(
+        "http.address_rate_limit",
+        "FIREFLOW_HTTP__ADDRESS_RATE_LIMIT",
+        "2000/s",
+        "how many requests of one client address (of IPv6: one /64) are looked at, before their \
+         token is checked; behind a proxy it needs FIREFLOW_HTTP__TRUSTED_PROXIES, or all clients \
+         are one",
+    ),
+    plain(
+        "http.trusted_proxies",
+        "FIREFLOW_HTTP__TRUSTED_PROXIES",
+        "",
+        "blocks of addresses of proxies that are believed who the client is: `10.0.0.0/8,fd00::/8`",
+    ),
+    plain(
+        "http.forwarded_header",
+        "FIREFLOW_HTTP__FORWARDED_HEADER",
+        "x-forwarded-for",
+        "the header in which they say so: `x-forwarded-for` or `forwarded`; the other is not read",
+    ),
+    plain(
+        "http.cors_origins",
+        "FIREFLOW_HTTP__CORS_ORIGINS",
+        "",
+        "origins of web pages that may ask from browsers: `https://console.example.org`; none: off",
+    ),
+    plain(
+        "http.drain_delay",
+        "FIREFLOW_HTTP__DRAIN_DELAY",
+        "0s in `local`, else 3s",
+        "how long requests are still taken after the signal to stop, while `/health/ready` says no",
+    ),
+    plain(
+        "http.stop_timeout",
+        "FIREFLOW_HTTP__STOP_TIMEOUT",
+        "10s",
+        "how long requests under way may take to their end after that",
+    ),
+    plain(
+        "tls.certificate",
+        "FIREFLOW_TLS__CERTIFICATE",
+        "",
+        "a file with the certificate and those that lead to its root, in PEM: TLS ends here; read \
+         again when it changes",
+    ),
+    plain(
+        "tls.key",
+        "FIREFLOW_TLS__KEY",
+        "",
+        "the file of its private key, in PEM; read again when it changes",
+    ),
+    plain(
+        "retention.deleted",
+        "FIREFLOW_RETENTION__DELETED",
+        "90d",
+        "how long what was deleted can be restored, before it is removed",
     ),
     plain(
         "http.base_path",

@@ -24,3 +24,4 @@ mod resources;
 mod rule_set;
 mod service;
 mod support;
+mod tokens;

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use fireflow::app::{About, App};
-use fireflow::auth::{Authenticator, TokenRequest, TokenRules};
+use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
+use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
 use fireflow::server;
+use fireflow::settings::Secret;
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
@@ -88,6 +90,12 @@ impl Answer {
     }
 }
 
+/// Trusts what is signed with one of these.
+pub(crate) fn trust(secrets: &[&[u8]]) -> Trust {
+    let secrets = secrets.iter().map(|secret| Secret::new(*secret)).collect();
+    Trust::new(secrets, Vec::new(), TokenRules::default(), Revocations::default())
+}
+
 impl Api {
     pub(crate) async fn new(kind: DatabaseKind) -> Self {
         Self::on(TestDatabase::new(kind).await)
@@ -105,11 +113,12 @@ impl Api {
     fn with_limit(db: TestDatabase, in_flight: usize) -> Self {
         let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
-        let authenticator = Authenticator::new(vec![SECRET.to_vec()], TokenRules::default());
+        let authenticator = Authenticator::new(trust(&[SECRET]));
         let app = Arc::new(App {
             storage: Arc::new(db.database.clone()),
             clock: Arc::<TestClock>::clone(&clock),
             authenticator: authenticator.clone(),
+            gate: Gate::default(),
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },

@@ -1,0 +1,231 @@
+//! What a token's claims say, once its signature holds.
+
+use fireflow_domain::actor::{Actor, Role, Visibility};
+use fireflow_domain::text::Tenant;
+use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
+use serde_json::{Map, Value, json};
+
+use super::{Refusal, Revocations, TokenRequest, TokenRules};
+
+/// The longest subject, in characters.
+const MAX_SUBJECT_CHARS: usize = 255;
+/// The most tenants of a token.
+const MAX_TENANTS: usize = 1_000;
+
+/// The instants between which a token is good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) expires_at: Instant,
+    pub(super) issued_at: Option<Instant>,
+    begins_at: Option<Instant>,
+}
+
+/// A token's claims.
+pub(super) type Claims = Map<String, Value>;
+
+impl Times {
+    fn read(claims: &Claims) -> Result<Self, Refusal> {
+        Ok(Self {
+            expires_at: instant(claims, "exp")?.ok_or_else(|| unfit("the token has no exp"))?,
+            issued_at: instant(claims, "iat")?,
+            begins_at: instant(claims, "nbf")?,
+        })
+    }
+
+    /// Checks them against the time: again each time that a token is shown.
+    pub(super) fn check(&self, rules: &TokenRules, now: Instant) -> Result<(), Refusal> {
+        let leeway = rules.leeway_s.saturating_mul(MICROS_PER_SECOND);
+        if self.expires_at.plus_micros(leeway) <= now {
+            return Err(unfit("the token has expired"));
+        }
+        let soon = now.plus_micros(leeway);
+        if self.begins_at.is_some_and(|begin| begin > soon) {
+            return Err(unfit("the token is not yet valid"));
+        }
+        if self.issued_at.is_some_and(|issued| issued > soon) {
+            return Err(unfit("the token was issued in the future"));
+        }
+        if let Some(limit) = rules.max_lifetime_s {
+            let begin = self.issued_at.unwrap_or(now);
+            if self.expires_at > begin.plus_micros(limit.saturating_mul(MICROS_PER_SECOND)) {
+                return Err(Refusal::Unfit(format!("the token lives longer than {limit} s")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whom the claims name, and when they hold.
+pub(super) fn read(
+    claims: &Claims,
+    rules: &TokenRules,
+    revoked: &Revocations,
+    now: Instant,
+) -> Result<(Actor, Times), Refusal> {
+    let times = Times::read(claims)?;
+    times.check(rules, now)?;
+    check_issuer_and_audience(claims, rules)?;
+    let subject = subject(claims)?;
+    let id = claims.get("jti").and_then(Value::as_str);
+    if revoked.cover(id, &subject, times.issued_at) {
+        return Err(unfit("the token was revoked"));
+    }
+    let roles = roles(claims, rules)?;
+    let visibility = tenants(claims)?;
+    Ok((Actor { subject, roles, visibility }, times))
+}
+
+fn unfit(why: &str) -> Refusal {
+    Refusal::Unfit(why.to_owned())
+}
+
+fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), Refusal> {
+    if let Some(issuer) = &rules.issuer
+        && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+    {
+        return Err(unfit("the token is of another issuer"));
+    }
+    if let Some(audience) = &rules.audience {
+        let is_meant = match claims.get("aud") {
+            Some(Value::String(one)) => one == audience,
+            Some(Value::Array(many)) => many.iter().any(|one| one == audience.as_str()),
+            _ => false,
+        };
+        if !is_meant {
+            return Err(unfit("the token is for another audience"));
+        }
+    }
+    Ok(())
+}
+
+/// A NumericDate (RFC 7519): seconds, perhaps with a fraction.
+fn instant(claims: &Claims, name: &str) -> Result<Option<Instant>, Refusal> {
+    let bad = || Refusal::Unfit(format!("the token's {name} is not a time"));
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let micros = match value.as_i64() {
+        Some(seconds) => seconds.checked_mul(MICROS_PER_SECOND).ok_or_else(bad)?,
+        None => {
+            let seconds = value.as_f64().ok_or_else(bad)?;
+            // Within the years 1 to 9999 the seconds fit; microseconds are cut to whole seconds.
+            if !(-62_135_596_800.0..253_402_300_800.0).contains(&seconds) {
+                return Err(bad());
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+            let whole = seconds.floor() as i64;
+            whole.checked_mul(MICROS_PER_SECOND).ok_or_else(bad)?
+        }
+    };
+    Instant::from_micros(micros).map(Some).ok_or_else(bad)
+}
+
+fn subject(claims: &Claims) -> Result<String, Refusal> {
+    let subject = claims
+        .get("sub")
+        .or_else(|| claims.get("username"))
+        .and_then(Value::as_str)
+        .ok_or_else(|| unfit("the token has no sub"))?;
+    let is_plain = !subject.trim().is_empty()
+        && subject.chars().count() <= MAX_SUBJECT_CHARS
+        && !subject.chars().any(char::is_control);
+    if is_plain {
+        Ok(subject.to_owned())
+    } else {
+        Err(unfit("the token's sub is not a plain name"))
+    }
+}
+
+/// The claim of a dotted path; a claim whose own name holds the dots comes first, since names that
+/// are URLs do.
+fn at_path<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    let mut steps = path.split('.');
+    let mut value = claims.get(steps.next()?)?;
+    for step in steps {
+        value = value.get(step)?;
+    }
+    Some(value)
+}
+
+/// Known roles; others beside them are the identity provider's own.
+fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
+    let words = match at_path(claims, &rules.roles_claim) {
+        None => return Err(Refusal::NoRole),
+        Some(Value::Array(words)) => words,
+        Some(_) => return Err(unfit("the token's roles are not an array")),
+    };
+    if words.is_empty() {
+        return Err(Refusal::NoRole);
+    }
+    let mut roles = Vec::new();
+    for word in words.iter().filter_map(Value::as_str) {
+        for role in rules.roles_of(word) {
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
+    }
+    if roles.is_empty() {
+        return Err(unfit("the token names no role that FireFlow knows"));
+    }
+    Ok(roles)
+}
+
+/// A claim that cannot be read must not widen what is seen: it is refused.
+fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
+    let bad = || unfit("the token's tenants are not an array of names");
+    let Some(value) = claims.get("tenants") else { return Ok(Visibility::All) };
+    let words = value.as_array().ok_or_else(bad)?;
+    if words.len() > MAX_TENANTS {
+        return Err(bad());
+    }
+    let mut tenants = Vec::new();
+    for word in words {
+        let tenant = Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|_| bad())?;
+        if !tenants.contains(&tenant) {
+            tenants.push(tenant);
+        }
+    }
+    Ok(Visibility::Tenants(tenants))
+}
+
+/// The claims of a token to be made, which [`read`] takes.
+pub(super) fn made(
+    request: &TokenRequest,
+    rules: &TokenRules,
+    now: Instant,
+) -> anyhow::Result<Claims> {
+    if let Some(limit) = rules.max_lifetime_s
+        && request.lifetime_s > limit
+    {
+        anyhow::bail!("the service refuses tokens that live longer than {limit} s");
+    }
+    let issued_at = now.micros().div_euclid(MICROS_PER_SECOND);
+    let mut claims = Claims::new();
+    claims.insert("sub".to_owned(), json!(request.subject));
+    claims.insert("iat".to_owned(), json!(issued_at));
+    claims.insert("exp".to_owned(), json!(issued_at.saturating_add(request.lifetime_s)));
+    let words = request.roles.iter().map(|role| rules.word_of(*role));
+    let words = words.collect::<anyhow::Result<Vec<&str>>>()?;
+    let mut steps = rules.roles_claim.rsplit('.');
+    let last = steps.next().unwrap_or("roles");
+    let mut name = last.to_owned();
+    let mut value = json!(words);
+    for step in steps {
+        value = json!({ (name): value });
+        name = step.to_owned();
+    }
+    claims.insert(name, value);
+    if let Some(tenants) = &request.tenants {
+        let words: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
+        claims.insert("tenants".to_owned(), json!(words));
+    }
+    if let Some(issuer) = &rules.issuer {
+        claims.insert("iss".to_owned(), json!(issuer));
+    }
+    if let Some(audience) = &rules.audience {
+        claims.insert("aud".to_owned(), json!(audience));
+    }
+    Ok(claims)
+}

@@ -1,0 +1,114 @@
+//! The role that an operation needs, as its first argument.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use fireflow_domain::actor::Role;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::Refusal;
+use crate::app::Context;
+use crate::problem::Problem;
+
+/// The role that an operation needs, as a type: it stands first among the operation's arguments,
+/// so that a missing role is told before path, query and body are looked at.
+pub trait Needs: Send + Sync + 'static {
+    /// The role.
+    const ROLE: Option<Role>;
+}
+
+macro_rules! needs {
+    ($($name:ident = $role:expr, $doc:literal;)+) => {
+        $(
+            #[doc = $doc]
+            #[derive(Debug)]
+            pub struct $name;
+
+            impl Needs for $name {
+                const ROLE: Option<Role> = $role;
+            }
+        )+
+    };
+}
+
+needs! {
+    Anyone = None, "Any role at all.";
+    Viewer = Some(Role::Viewer), "Reads and inspects.";
+    Editor = Some(Role::Editor), "Also writes.";
+    Admin = Some(Role::Admin), "Also restores, sees what was deleted, and reads the audit trail.";
+    HealthCheck = Some(Role::HealthCheck), "Reads the detailed health.";
+}
+
+/// The name of the security scheme in the description.
+pub const SCHEME: &str = "token";
+
+/// A caller who holds a role. The middleware has checked the token; this checks the role.
+pub struct As<R> {
+    context: Context,
+    role: PhantomData<fn() -> R>,
+}
+
+impl<R> fmt::Debug for As<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("As").field(&self.context).finish()
+    }
+}
+
+impl<R> Deref for As<R> {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "A JSON Web Token (HS256, RS256, ES256 or EdDSA). For a local service `cargo xtask jwt` prints one.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        // Without a context the middleware was left out: nobody gets in.
+        let context = request
+            .extensions()
+            .get::<Context>()
+            .cloned()
+            .ok_or_else(|| Problem::from(Refusal::Missing))?;
+        if let Some(role) = R::ROLE
+            && !context.caller.actor.may(role)
+        {
+            return Err(Problem::forbidden(role).into());
+        }
+        Ok(Self { context, role: PhantomData })
+    }
+}

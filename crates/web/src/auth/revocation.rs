@@ -1,0 +1,98 @@
+//! Tokens that are refused before they end: single ones, and all of a subject until an instant.
+//!
+//! One a line: `jti ID`, or `sub SUBJECT UNTIL`: what was issued to the subject up to then, or does
+//! not say when, is refused. Blank lines, and those that begin with `#`, say nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use fireflow_domain::text::excerpt;
+use fireflow_domain::time::Instant;
+
+/// The revocations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revocations {
+    ids: HashSet<String>,
+    subjects: HashMap<String, Instant>,
+}
+
+impl Revocations {
+    /// Reads them; what cannot be read is told with the number of its line, and the rest holds.
+    #[must_use]
+    pub fn read(text: &str) -> (Self, Vec<String>) {
+        let (mut all, mut faults) = (Self::default(), Vec::new());
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Err(why) = all.add(line) {
+                faults.push(format!("line {}: {why}", index + 1));
+            }
+        }
+        (all, faults)
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), String> {
+        let takes = "takes `jti ID` or `sub SUBJECT 2026-11-24T12:00:00Z`";
+        let (word, rest) = line.split_once(char::is_whitespace).ok_or(takes)?;
+        let rest = rest.trim();
+        match word {
+            "jti" => {
+                self.ids.insert(rest.to_owned());
+            }
+            "sub" => {
+                // A subject may hold spaces; an instant holds none.
+                let (subject, until) = rest.rsplit_once(char::is_whitespace).ok_or(takes)?;
+                let until = Instant::parse(until)
+                    .map_err(|_| format!("`{}` is not an instant; it {takes}", excerpt(until)))?;
+                let noted = self.subjects.entry(subject.trim().to_owned()).or_insert(until);
+                *noted = (*noted).max(until);
+            }
+            _ => return Err(takes.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether a token is revoked: by its id, its subject and when it was issued.
+    #[must_use]
+    pub fn cover(&self, id: Option<&str>, subject: &str, issued_at: Option<Instant>) -> bool {
+        id.is_some_and(|id| self.ids.contains(id))
+            || self
+                .subjects
+                .get(subject)
+                .is_some_and(|until| issued_at.is_none_or(|issued| issued <= *until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Instant {
+        Instant::parse(text).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_revoked_one_by_one_or_by_subject_and_instant() {
+        let (all, faults) = Revocations::read(
+            "# stolen laptop\njti 8e03-97\n\nsub ann 2026-11-24T12:00:00Z\n\
+             sub svc deploy 2026-11-24T12:00:00Z\nsub ann 2026-11-23T12:00:00Z\n",
+        );
+        assert_eq!(faults, [""; 0]);
+        assert!(all.cover(Some("8e03-97"), "bob", None));
+        assert!(!all.cover(Some("8e03"), "bob", None));
+        assert!(all.cover(None, "ann", Some(at("2026-11-24T12:00:00Z"))), "the later line holds");
+        assert!(!all.cover(None, "ann", Some(at("2026-11-24T12:00:01Z"))));
+        assert!(all.cover(None, "ann", None), "who does not say when");
+        assert!(all.cover(None, "svc deploy", None) && !all.cover(None, "svc", None));
+    }
+
+    #[test]
+    fn a_bad_line_is_told_and_the_others_hold() {
+        let (all, faults) = Revocations::read("jti a\nsub ann\nann\nsub ann tomorrow\njti b");
+        assert!(all.cover(Some("a"), "x", None) && all.cover(Some("b"), "x", None));
+        assert_eq!(faults.len(), 3);
+        assert!(faults[0].starts_with("line 2: takes `jti ID`"), "{faults:?}");
+        assert!(faults[2].contains("`tomorrow` is not an instant"), "{faults:?}");
+    }
+}

@@ -1,0 +1,145 @@
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::time::MICROS_PER_SECOND;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn now() -> Instant {
+    Instant::parse("2026-11-24T12:00:00Z").unwrap()
+}
+
+fn seconds() -> i64 {
+    now().micros() / MICROS_PER_SECOND
+}
+
+fn authenticator() -> Authenticator {
+    with_secrets(&[SECRET], TokenRules::default())
+}
+
+fn with_secrets(secrets: &[&[u8]], rules: TokenRules) -> Authenticator {
+    let secrets = secrets.iter().map(|secret| Secret::new(*secret)).collect();
+    Authenticator::new(Trust::new(secrets, Vec::new(), rules, Revocations::default()))
+}
+
+fn sign(claims: &Value, algorithm: Algorithm, secret: &[u8]) -> String {
+    let key = EncodingKey::from_secret(secret);
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+}
+
+fn verify(claims: &Value) -> Result<Identity, Refusal> {
+    authenticator().verify(&sign(claims, Algorithm::HS256, SECRET), now())
+}
+
+fn good() -> Value {
+    json!({"sub": "ann", "roles": ["editor", "offline_access"], "exp": seconds() + 60})
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = good();
+    claims.as_object_mut().unwrap().insert(name.to_owned(), value);
+    claims
+}
+
+#[test]
+fn a_good_token_names_its_subject_and_known_roles() {
+    let identity = verify(&good()).unwrap();
+    assert_eq!(identity.actor.subject, "ann");
+    assert_eq!(identity.actor.roles, [Role::Editor]);
+    assert_eq!(identity.actor.visibility, Visibility::All);
+}
+
+#[test]
+fn odd_claims_are_refused_and_widen_nothing() {
+    let cases = [
+        with("exp", json!(seconds() - LEEWAY_S)),
+        with("exp", json!("tomorrow")),
+        with("exp", json!(1e300)),
+        with("exp", json!(i64::MAX)),
+        with("exp", Value::Null),
+        with("nbf", json!(seconds() + 60)),
+        with("iat", json!(seconds() + 3_600)),
+        with("sub", json!(17)),
+        with("sub", json!("a\nb")),
+        with("sub", json!(" ")),
+        with("roles", json!("admin")),
+        with("roles", json!(["root"])),
+        with("roles", json!([["admin"]])),
+        with("roles", json!({"admin": true})),
+        with("tenants", json!("blue")),
+        with("tenants", Value::Null),
+        with("tenants", json!([7])),
+    ];
+    for claims in cases {
+        assert!(matches!(verify(&claims), Err(Refusal::Unfit(_))), "{claims}");
+    }
+    let mut without = good();
+    without.as_object_mut().unwrap().remove("exp");
+    assert_eq!(verify(&without).unwrap_err(), Refusal::Unfit("the token has no exp".into()));
+    assert_eq!(verify(&with("roles", json!([]))).unwrap_err(), Refusal::NoRole);
+    let nothing = verify(&with("tenants", json!([]))).unwrap();
+    assert_eq!(nothing.actor.visibility, Visibility::Tenants(vec![]));
+}
+
+#[test]
+fn before_the_signature_holds_nothing_is_said() {
+    let expired = with("exp", json!(1));
+    let cases = [
+        sign(&expired, Algorithm::HS256, b"another secret, another secret!!"),
+        sign(&good(), Algorithm::HS384, SECRET),
+        "a.b.c".to_owned(),
+        String::new(),
+        // alg: none
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.".to_owned(),
+    ];
+    for token in cases {
+        assert_eq!(authenticator().verify(&token, now()).unwrap_err(), Refusal::Invalid);
+    }
+}
+
+#[test]
+fn every_secret_verifies_and_the_first_signs() {
+    let new = with_secrets(&[b"new", SECRET], TokenRules::default());
+    assert!(new.verify(&sign(&good(), Algorithm::HS256, SECRET), now()).is_ok());
+    let request = TokenRequest {
+        subject: "ann".into(),
+        roles: vec![Role::Viewer],
+        tenants: Some(vec![Tenant::parse("blue").unwrap()]),
+        lifetime_s: 60,
+    };
+    let token = new.mint(&request, now()).unwrap();
+    assert_eq!(authenticator().verify(&token, now()).unwrap_err(), Refusal::Invalid);
+    let identity = new.verify(&token, now()).unwrap();
+    assert_eq!(identity.actor.roles, [Role::Viewer]);
+    assert_eq!(identity.expires_at, now().plus_micros(60 * MICROS_PER_SECOND));
+}
+
+#[test]
+fn issuer_audience_and_lifetime_are_checked_where_they_are_set() {
+    let rules = TokenRules {
+        issuer: Some("idp".into()),
+        audience: Some("fireflow".into()),
+        max_lifetime_s: Some(3_600),
+        ..TokenRules::default()
+    };
+    let strict = with_secrets(&[SECRET], rules);
+    let check = |claims: Value| strict.verify(&sign(&claims, Algorithm::HS256, SECRET), now());
+    let mut claims = with("iss", json!("idp"));
+    assert!(check(claims.clone()).is_err(), "no audience");
+    for audience in [json!("fireflow"), json!(["other", "fireflow"])] {
+        claims["aud"] = audience;
+        assert!(check(claims.clone()).is_ok());
+    }
+    claims["iss"] = json!("elsewhere");
+    assert!(check(claims.clone()).is_err());
+    claims["iss"] = json!("idp");
+    claims["exp"] = json!(seconds() + 3_601);
+    assert!(check(claims).is_err(), "lives too long");
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    assert!(!format!("{:?}", authenticator()).contains("0123"));
+}

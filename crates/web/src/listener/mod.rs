@@ -1,0 +1,172 @@
+//! Connections: accepted up to a number, bounded in time and size, with TLS where it ends here, and
+//! brought to their end when the service stops.
+//!
+//! The framework's own server has no limit of a request's head, neither in time nor in size, none of
+//! connections, and asks for the next connection at once when the system has no more of them (see
+//! ADR 15).
+
+mod idle;
+mod tls;
+
+pub use tls::{Certificate, TlsError};
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use idle::Bounded;
+
+/// How long nothing is accepted after the system refused a connection: it has no more of them.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The most requests at once on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// The most headers of a request.
+const MAX_HEADERS: usize = 100;
+
+/// What a connection may take.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The largest head of a request, in bytes.
+    pub max_head_bytes: usize,
+    /// How long a head may take to come, and a TLS handshake.
+    pub head_timeout: Duration,
+    /// How long it may be without progress, in either direction.
+    pub idle_timeout: Duration,
+}
+
+/// Serves connections until `stop` ends; then those under way come to their end, within `grace`.
+pub async fn serve<E>(
+    listener: TcpListener,
+    endpoint: E,
+    limits: ConnectionLimits,
+    certificate: Option<Certificate>,
+    stop: impl Future<Output = ()>,
+    grace: Duration,
+) where
+    E: Endpoint<Output = Response> + 'static,
+{
+    let endpoint = Arc::new(endpoint);
+    let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let local = listener.local_addr().ok();
+    let server = Arc::new(server(&limits));
+    let connections = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        let (stream, peer, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let connection = Connection {
+            endpoint: Arc::clone(&endpoint),
+            server: Arc::clone(&server),
+            limits: limits.clone(),
+            peer,
+            local,
+        };
+        let (certificate, watcher) = (certificate.clone(), connections.watcher());
+        tokio::spawn(async move {
+            connection.run(stream, certificate, watcher).await;
+            drop(permit);
+        });
+    }
+    // Nobody else is let in: the next one tries another process.
+    drop(listener);
+    if tokio::time::timeout(grace, connections.shutdown()).await.is_err() {
+        tracing::warn!("requests under way were ended: they took longer than the time to stop");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    // Those that are too many wait in the system's queue.
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // An answer is written at once: waiting for more to send only delays it.
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, permit))
+}
+
+fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(limits.max_head_bytes)
+        .pipeline_flush(true);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX));
+    server
+}
+
+struct Connection<E> {
+    endpoint: Arc<E>,
+    server: Arc<auto::Builder<TokioExecutor>>,
+    limits: ConnectionLimits,
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
+    async fn run(self, stream: TcpStream, certificate: Option<Certificate>, watcher: Watcher) {
+        let Some(certificate) = certificate else {
+            return self.serve(stream, Scheme::HTTP, watcher).await;
+        };
+        let handshake = certificate.acceptor().accept(stream);
+        match tokio::time::timeout(self.limits.head_timeout, handshake).await {
+            Ok(Ok(stream)) => self.serve(stream, Scheme::HTTPS, watcher).await,
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS handshake"),
+            Err(_) => tracing::debug!(peer = %self.peer, "the TLS handshake took too long"),
+        }
+    }
+
+    async fn serve<S>(self, stream: S, scheme: Scheme, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { endpoint, server, limits, peer, local } = self;
+        let local = LocalAddr(local.map_or_else(|| Addr::custom("unknown", ""), Addr::from));
+        let service = hyper::service::service_fn(move |request| {
+            let endpoint = Arc::clone(&endpoint);
+            let remote = RemoteAddr(Addr::from(peer));
+            let request = Request::from((request, local.clone(), remote, scheme.clone()));
+            async move {
+                Ok::<_, Infallible>(hyper::Response::from(endpoint.get_response(request).await))
+            }
+        });
+        let stream = TokioIo::new(Bounded::new(stream, limits.idle_timeout));
+        let connection = server.serve_connection(stream, service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "a connection came to no good end");
+        }
+    }
+}

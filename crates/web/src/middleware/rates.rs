@@ -1,0 +1,138 @@
+//! How many requests of one client address, and of one subject, are served in a time.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::problem::{Code, Problem};
+use crate::settings::Rate;
+
+/// After so many requests, those who have long been silent are forgotten.
+const REQUESTS_PER_CLEANING: u64 = 8_192;
+
+/// The limits; none where nothing is limited. In memory: each process has its own.
+#[derive(Debug, Default)]
+pub struct Rates {
+    by_address: Option<Limit>,
+    by_subject: Option<Limit>,
+    /// Names are kept as numbers that nobody outside can make collide.
+    names: RandomState,
+}
+
+struct Limit {
+    limiter: DefaultKeyedRateLimiter<u64>,
+    clock: DefaultClock,
+    requests: AtomicU64,
+}
+
+impl std::fmt::Debug for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limit").finish_non_exhaustive()
+    }
+}
+
+impl Rates {
+    /// Limits requests of each address, and of each subject.
+    #[must_use]
+    pub fn new(by_address: Option<Rate>, by_subject: Option<Rate>) -> Self {
+        Self {
+            by_address: by_address.and_then(Limit::new),
+            by_subject: by_subject.and_then(Limit::new),
+            names: RandomState::new(),
+        }
+    }
+
+    /// Counts a request of an address, before it is known whose it is.
+    ///
+    /// # Errors
+    /// 429, with when to come back.
+    pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
+        let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
+        limit.check(self.number(&network(address)), "this address sends")
+    }
+
+    /// Counts a request of a subject.
+    ///
+    /// # Errors
+    /// 429, with when to come back.
+    pub fn check_subject(&self, subject: &str) -> Result<(), Problem> {
+        let Some(limit) = &self.by_subject else { return Ok(()) };
+        limit.check(self.number(&subject), "you send")
+    }
+
+    fn number(&self, name: &impl Hash) -> u64 {
+        self.names.hash_one(name)
+    }
+}
+
+/// What one client can change its address in: of IPv6 a network of 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+    }
+}
+
+impl Limit {
+    fn new(rate: Rate) -> Option<Self> {
+        let each = rate.per.checked_div(rate.count.get())?;
+        let quota = Quota::with_period(each)?.allow_burst(rate.count);
+        Some(Self {
+            limiter: RateLimiter::keyed(quota),
+            clock: DefaultClock::default(),
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    fn check(&self, key: u64, who: &str) -> Result<(), Problem> {
+        if self.requests.fetch_add(1, Ordering::Relaxed) % REQUESTS_PER_CLEANING
+            == REQUESTS_PER_CLEANING - 1
+        {
+            self.limiter.retain_recent();
+        }
+        let Err(refused) = self.limiter.check_key(&key) else { return Ok(()) };
+        let wait = refused.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
+        let seconds = i64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        let detail = format!("{who} more requests than are served; wait for {seconds} s");
+        Err(Problem::unavailable(Code::TooManyRequests, detail, seconds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn each_has_a_share_of_its_own() {
+        let rate = Rate { count: NonZeroU32::new(3).unwrap(), per: Duration::from_secs(3_600) };
+        let rates = Rates::new(Some(rate), Some(rate));
+        for _ in 0..3 {
+            assert!(rates.check_subject("ann").is_ok());
+        }
+        assert_eq!(rates.check_subject("ann").unwrap_err().code, Code::TooManyRequests);
+        assert!(rates.check_subject("bob").is_ok());
+        let of = |text: &str| rates.check_address(Some(text.parse().unwrap())).is_ok();
+        assert!(of("2001:db8::1") && of("2001:db8::2") && of("2001:db8::3"));
+        assert!(!of("2001:db8::4"), "a network of 64 bits is one client");
+        assert!(of("2001:db8:0:1::1") && of("192.0.2.1"));
+        assert!(rates.check_address(None).is_ok());
+        assert!((0..10_000).all(|_| Rates::default().check_subject("ann").is_ok()));
+    }
+
+    #[test]
+    fn who_is_silent_is_forgotten() {
+        let rate = Rate { count: NonZeroU32::new(1_000_000).unwrap(), per: Duration::from_secs(1) };
+        let rates = Rates::new(None, Some(rate));
+        for index in 0..3 * REQUESTS_PER_CLEANING {
+            rates.check_subject(&index.to_string()).unwrap();
+        }
+        let known = rates.by_subject.unwrap().limiter.len();
+        assert!(known <= usize::try_from(2 * REQUESTS_PER_CLEANING).unwrap(), "{known}");
+    }
+}
