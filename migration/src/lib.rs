@@ -13,6 +13,7 @@ use sea_orm_migration::{DbErr, MigrationTrait, MigratorTrait, SchemaManager};
 
 mod m20261101_000001_core;
 mod m20261124_000002_filters;
+mod m20261125_000003_retention;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261101_000001_core::Migration),
             Box::new(m20261124_000002_filters::Migration),
+            Box::new(m20261125_000003_retention::Migration),
         ]
     }
 }

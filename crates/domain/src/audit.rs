@@ -7,6 +7,7 @@ use crate::ids::FirewallId;
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rule::order::Place;
+use crate::time::Instant;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,9 +20,23 @@ pub enum Deed {
     Move,
     /// Deleted.
     Delete,
+    /// Brought back after it was deleted.
+    Restore,
 }
 
 impl Deed {
+    /// Every deed.
+    pub const ALL: [Self; 5] =
+        [Self::Create, Self::Update, Self::Move, Self::Delete, Self::Restore];
+    /// Their words.
+    pub const WORDS: [&'static str; 5] = ["create", "update", "move", "delete", "restore"];
+
+    /// Reads the word; none where it is no deed.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|deed| deed.as_str() == word)
+    }
+
     /// The word in the trail.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -30,6 +45,7 @@ impl Deed {
             Self::Update => "update",
             Self::Move => "move",
             Self::Delete => "delete",
+            Self::Restore => "restore",
         }
     }
 }
@@ -98,4 +114,33 @@ impl AuditEvent {
     pub fn subject(&self) -> Option<&Snapshot> {
         self.after.as_ref().or(self.before.as_ref())
     }
+}
+
+/// An event as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Identifies the event; later ones have higher ids.
+    pub id: i64,
+    /// When.
+    pub at: Instant,
+    /// By whom.
+    pub subject: String,
+    /// Under which request.
+    pub request_id: String,
+    /// From where.
+    pub client_address: String,
+    /// Why, where that was said.
+    pub reason: String,
+    /// What was done.
+    pub deed: Deed,
+    /// To what kind of thing.
+    pub resource: Resource,
+    /// To which.
+    pub resource_id: i64,
+    /// The firewall that it is, or belongs to.
+    pub firewall_id: FirewallId,
+    /// Before, as JSON; none where it was created.
+    pub before: Option<String>,
+    /// After, as JSON; none where it was deleted.
+    pub after: Option<String>,
 }

@@ -157,6 +157,27 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Firewall, Self::Policy, Self::Rule];
+    /// Their words.
+    pub const WORDS: [&'static str; 3] = ["firewall", "filtering_policy", "firewall_rule"];
+
+    /// The word for it in the audit trail.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firewall => "firewall",
+            Self::Policy => "filtering_policy",
+            Self::Rule => "firewall_rule",
+        }
+    }
+
+    /// Reads the word; none where it is no kind.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The words for it in a sentence.
     #[must_use]
     pub const fn noun(self) -> &'static str {

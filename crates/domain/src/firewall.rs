@@ -4,6 +4,7 @@ use crate::error::Violations;
 use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::patch::Patch;
+use crate::store::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
 
@@ -28,6 +29,8 @@ pub struct Firewall {
     pub updated_at: Instant,
     /// By whom.
     pub updated_by: String,
+    /// When and by whom it was deleted; none while it is live.
+    pub deleted: Option<Stamp>,
 }
 
 /// What a user writes of a firewall.

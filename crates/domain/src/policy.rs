@@ -6,6 +6,7 @@ use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::patch::Patch;
 use crate::rule::Action;
+use crate::store::Stamp;
 use crate::text::{Description, Name};
 use crate::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct Policy {
     pub updated_at: Instant,
     /// By whom.
     pub updated_by: String,
+    /// When and by whom it was deleted; none while it is live.
+    pub deleted: Option<Stamp>,
 }
 
 /// What a user writes of a policy.

@@ -1,10 +1,11 @@
 //! What items are ordered by: the values behind cursors.
 
+use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
 use crate::page::{Page, PageRequest, Position, SortKey, SortValue, Total};
 use crate::policy::Policy;
 use crate::rule::Rule;
-use crate::store::{FirewallField, PolicyField, RuleField};
+use crate::store::{AuditField, FirewallField, PolicyField, RuleField};
 use crate::time::Instant;
 
 /// A field that items are ordered by.
@@ -197,5 +198,34 @@ impl SortField for RuleField {
             | Self::UpdatedBy => (Kind::Text, false),
         };
         is_of(kind, is_nullable, value)
+    }
+}
+
+impl SortField for AuditField {
+    type Item = AuditRecord;
+
+    fn id(item: &AuditRecord) -> i64 {
+        item.id
+    }
+
+    fn value(self, item: &AuditRecord) -> SortValue {
+        match self {
+            Self::Id => SortValue::Integer(item.id),
+            Self::At => at(item.at),
+            Self::Subject => text(&item.subject),
+            Self::ClientAddress => text(&item.client_address),
+            Self::Deed => text(item.deed.as_str()),
+            Self::Resource => text(item.resource.as_str()),
+            Self::ResourceId => SortValue::Integer(item.resource_id),
+            Self::FirewallId => SortValue::Integer(item.firewall_id.get()),
+        }
+    }
+
+    fn takes(self, value: &SortValue) -> bool {
+        let kind = match self {
+            Self::Id | Self::At | Self::ResourceId | Self::FirewallId => Kind::Integer,
+            Self::Subject | Self::ClientAddress | Self::Deed | Self::Resource => Kind::Text,
+        };
+        is_of(kind, false, value)
     }
 }

@@ -7,8 +7,8 @@
 use async_trait::async_trait;
 
 use crate::actor::Visibility;
-use crate::audit::AuditEvent;
-use crate::error::StoreError;
+use crate::audit::{AuditEvent, AuditRecord, Deed};
+use crate::error::{Resource, StoreError};
 use crate::filter::Expression;
 use crate::firewall::{Firewall, FirewallSpec};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
@@ -91,9 +91,102 @@ fields! {
     }
 }
 
+fields! {
+    /// What audit events can be ordered by.
+    AuditField {
+        Id = "id", At = "at", Subject = "subject", ClientAddress = "client_address",
+        Deed = "deed", Resource = "resource", ResourceId = "resource_id",
+        FirewallId = "firewall_id",
+    }
+}
+
+/// Which audit events a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Those of this subject.
+    pub subject: Option<String>,
+    /// Those of this deed.
+    pub deed: Option<Deed>,
+    /// Those that concern things of this kind.
+    pub resource: Option<Resource>,
+    /// Those that concern the thing with this id.
+    pub resource_id: Option<i64>,
+    /// Those that concern this firewall, or what belongs to it.
+    pub firewall_id: Option<FirewallId>,
+    /// Those of this request.
+    pub request_id: Option<String>,
+    /// Those of this instant or later.
+    pub since: Option<Instant>,
+    /// Those before this instant.
+    pub until: Option<Instant>,
+}
+
+/// A key that a client names a request with, and what the request is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose key it is.
+    pub subject: String,
+    /// The key.
+    pub key: String,
+    /// A hash of all that the answer depends on.
+    pub fingerprint: [u8; 32],
+    /// When it is asked.
+    pub at: Instant,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Nothing: this is its first request.
+    First,
+    /// The same request was answered so.
+    Repeated(KeptAnswer),
+    /// Another request had it.
+    Other,
+}
+
+/// An answer as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers that are the request's own.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// How many rows were removed for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Rules.
+    pub rules: u64,
+    /// Policies.
+    pub policies: u64,
+    /// Firewalls.
+    pub firewalls: u64,
+    /// Kept answers.
+    pub answers: u64,
+}
+
+impl Purged {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            rules: self.rules.saturating_add(other.rules),
+            policies: self.policies.saturating_add(other.policies),
+            firewalls: self.firewalls.saturating_add(other.firewalls),
+            answers: self.answers.saturating_add(other.answers),
+        }
+    }
+}
+
 /// Which firewalls a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FirewallFilter {
+    /// Those that were deleted, in place of the live ones.
+    pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
     /// Those that fit.
@@ -103,6 +196,8 @@ pub struct FirewallFilter {
 /// Which policies a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyFilter {
+    /// Those that were deleted, of live firewalls, in place of the live ones.
+    pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
     /// Those with this default.
@@ -114,6 +209,9 @@ pub struct PolicyFilter {
 /// Which rules a list shows: addresses and ports compare with what one entry says itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleFilter {
+    /// Those that were deleted, of live policies, in place of the live ones. What is only found
+    /// by an index (addresses, ports, labels) is not there for them.
+    pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
     /// Those with this action.
@@ -164,6 +262,15 @@ pub trait FirewallRepository: Send {
     ) -> StoreResult<Result<(), FirewallId>>;
     /// Marks a locked firewall as deleted; its children are hidden with it.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()>;
+    /// One firewall that was deleted, held against other writers until the unit of work ends.
+    async fn lock_deleted(
+        &mut self,
+        who: &Visibility,
+        id: FirewallId,
+    ) -> StoreResult<Option<Firewall>>;
+    /// Takes the mark of a locked firewall away, and of all that was hidden with it; `Err` in the
+    /// inner result is the live holder of its name, and nothing was written.
+    async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>>;
 }
 
 /// Filtering policies.
@@ -211,6 +318,17 @@ pub trait PolicyRepository: Send {
     async fn update(&mut self, before: &Policy, after: &Policy) -> StoreResult<()>;
     /// Marks a locked policy as deleted; its rules are hidden with it.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()>;
+    /// One policy of a live firewall that was deleted, held against other writers until the unit of
+    /// work ends.
+    async fn lock_deleted(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>>;
+    /// Takes the mark of a locked policy away, and of the rules that were hidden with it; its name
+    /// was found free.
+    async fn restore(&mut self, policy: &Policy) -> StoreResult<()>;
 }
 
 /// Rules. Those who write hold the policy's lock.
@@ -298,6 +416,11 @@ pub trait RuleRepository: Send {
     ) -> StoreResult<Vec<Rule>>;
     /// Marks a rule as deleted, at the policy's new revision.
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
+    /// One rule of a locked policy that was deleted.
+    async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>>;
+    /// Takes the mark of a rule away, at the policy's new revision; name and content were found
+    /// free.
+    async fn restore(&mut self, rule: &Rule) -> StoreResult<()>;
 }
 
 /// The audit trail: append-only.
@@ -307,6 +430,37 @@ pub trait AuditLog: Send {
     async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
     /// Writes the events of a change of many things.
     async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
+    /// A page of the events that concern firewalls which the caller may see, deleted ones too.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        filter: &AuditFilter,
+        order: &[SortKey<AuditField>],
+        page: &PageRequest,
+    ) -> StoreResult<Page<AuditRecord>>;
+}
+
+/// Answers that are kept, so that a repeated request is answered as the first was.
+#[async_trait]
+pub trait AnswerStore: Send {
+    /// Takes a key for the request under way, or finds what is kept under it. Whoever asks for a
+    /// key that another request has just taken waits for that one's end.
+    async fn claim(&mut self, claim: &Claim) -> StoreResult<Claimed>;
+    /// Keeps the answer under the key that was taken.
+    async fn keep(&mut self, claim: &Claim, answer: &KeptAnswer) -> StoreResult<()>;
+}
+
+/// What is kept only for a while.
+#[async_trait]
+pub trait Upkeep: Send {
+    /// Removes for good some of what was deleted before an instant, and of the answers kept since
+    /// before another: about so many rows. Nothing where another process is at it.
+    async fn purge(
+        &mut self,
+        deleted_before: Instant,
+        kept_before: Instant,
+        rows: u32,
+    ) -> StoreResult<Purged>;
 }
 
 /// Repositories that share one transaction, or for single reads one connection. Dropped without
@@ -321,6 +475,10 @@ pub trait UnitOfWork: Send {
     fn rules(&mut self) -> &mut dyn RuleRepository;
     /// The audit trail.
     fn audit(&mut self) -> &mut dyn AuditLog;
+    /// Answers of requests that may be repeated.
+    fn answers(&mut self) -> &mut dyn AnswerStore;
+    /// What is kept only for a while.
+    fn upkeep(&mut self) -> &mut dyn Upkeep;
     /// Makes all of it last.
     async fn commit(self: Box<Self>) -> StoreResult<()>;
     /// Undoes all of it, and says so when that fails.

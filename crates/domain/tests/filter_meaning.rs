@@ -195,6 +195,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         created_by: String::new(),
         updated_at: now,
         updated_by: String::new(),
+        deleted: None,
     };
     let policy = Policy {
         id: PolicyId::new(1).unwrap(),
@@ -213,6 +214,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         created_by: String::new(),
         updated_at: now,
         updated_by: String::new(),
+        deleted: None,
     };
     let rule = Rule {
         id: RuleId::new(1).unwrap(),
@@ -223,6 +225,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         created_by: String::new(),
         updated_at: now,
         updated_by: String::new(),
+        deleted: None,
     };
     (firewall, policy, rule)
 }

@@ -3,8 +3,6 @@
 
 use fireflow_domain::audit::AuditEvent;
 
-use crate::mapping;
-
 /// The lines' target, for filters of the log: `info,fireflow::audit=off`.
 const TARGET: &str = "fireflow::audit";
 
@@ -33,7 +31,7 @@ impl Line {
             client_address: caller.client_address.clone(),
             reason: caller.reason.clone(),
             deed: event.deed.as_str(),
-            resource: mapping::resource_word(subject.resource()),
+            resource: subject.resource().as_str(),
             resource_id: subject.id(),
             firewall_id: subject.firewall_id().get(),
         })

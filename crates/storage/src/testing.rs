@@ -175,9 +175,10 @@ pub fn entity_tables() -> BTreeMap<String, Columns> {
         (table.table_name().to_owned(), columns.collect())
     }
     use crate::entity::{
-        audit_event, firewall, label, meta, policy, rule, rule_address, rule_port,
+        answer, audit_event, firewall, label, meta, policy, rule, rule_address, rule_port,
     };
     BTreeMap::from([
+        columns(answer::Entity),
         columns(audit_event::Entity),
         columns(firewall::Entity),
         columns(label::of_firewall::Entity),

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
-    AuditLog, FirewallRepository, PolicyRepository, RuleRepository, StoreResult, UnitOfWork,
+    AnswerStore, AuditLog, FirewallRepository, PolicyRepository, RuleRepository, StoreResult,
+    UnitOfWork, Upkeep,
 };
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
@@ -95,6 +96,14 @@ impl UnitOfWork for SeaUnitOfWork {
     }
 
     fn audit(&mut self) -> &mut dyn AuditLog {
+        self
+    }
+
+    fn answers(&mut self) -> &mut dyn AnswerStore {
+        self
+    }
+
+    fn upkeep(&mut self) -> &mut dyn Upkeep {
         self
     }
 

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fireflow_domain::actor::Caller;
-use fireflow_domain::error::{Error, ErrorChain};
-use fireflow_domain::store::{Mode, Storage, UnitOfWork};
+use fireflow_domain::error::Error;
+use fireflow_domain::store::{Claim, Claimed, Mode, Storage, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
 use futures_util::future::BoxFuture;
+use poem_openapi::types::Type;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
+use crate::idempotency::Once;
 use crate::middleware::Gate;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
+use crate::reply::{Kind, Reply};
 
 /// The system's clock: the only place that asks for the time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,6 +77,8 @@ pub struct Context {
     pub app: Arc<App>,
     /// Who asks, and when.
     pub caller: Caller,
+    /// The key that the client named the request with, to ask for it again.
+    pub once: Option<Arc<Once>>,
 }
 
 impl Context {
@@ -144,22 +150,75 @@ impl Context {
         self.run(Mode::WriteMany, ask).await
     }
 
+    /// Writes what a client may ask for again: where the request has a key that is known, its first
+    /// answer is given, and nothing is written; else its answer is kept under the key, in the same
+    /// transaction.
+    ///
+    /// # Errors
+    /// The use case's, the commit's, or where the key stands for another request.
+    pub async fn write_once<T, F, K, V>(
+        &self,
+        mode: Mode,
+        ask: F,
+        render: impl FnOnce(T) -> Result<Reply<K, V>, Problem> + Send,
+    ) -> Result<Reply<K, V>, Problem>
+    where
+        T: Send,
+        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        K: Kind,
+        V: Type + Serialize,
+    {
+        let Some(once) = &self.once else { return render(self.run(mode, ask).await?) };
+        let claim = Claim {
+            subject: self.caller.actor.subject.clone(),
+            key: once.key.clone(),
+            fingerprint: once.fingerprint,
+            at: self.caller.now,
+        };
+        let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
+        let answered = match uow.answers().claim(&claim).await.map_err(Error::from) {
+            Ok(Claimed::First) => match ask(&mut *uow, &self.caller).await {
+                Ok(value) => match render(value) {
+                    Ok(reply) => {
+                        let kept = uow.answers().keep(&claim, &reply.kept()).await;
+                        kept.map(|()| reply).map_err(|error| Error::from(error).into())
+                    }
+                    Err(problem) => Err(problem),
+                },
+                Err(error) => Err(error.into()),
+            },
+            Ok(Claimed::Repeated(answer)) => Reply::repeated(answer),
+            Ok(Claimed::Other) => {
+                let detail = "this `Idempotency-Key` was used for another request; take a new one";
+                Err(Problem::new(Code::KeyReused, detail))
+            }
+            Err(error) => Err(error.into()),
+        };
+        Self::end(uow, answered).await
+    }
+
     async fn run<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
         let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
-        match ask(&mut *uow, &self.caller).await {
+        let answered = ask(&mut *uow, &self.caller).await.map_err(Problem::from);
+        Self::end(uow, answered).await
+    }
+
+    /// Makes all of it last, or nothing.
+    async fn end<T>(uow: Box<dyn UnitOfWork>, answered: Result<T, Problem>) -> Result<T, Problem> {
+        match answered {
             Ok(value) => {
                 uow.commit().await.map_err(Error::from)?;
                 Ok(value)
             }
-            Err(error) => {
-                // Where that fails, what the error rests on may not last either.
+            Err(problem) => {
+                // Where that fails, what the answer rests on may not last either.
                 match uow.rollback().await {
-                    Ok(()) => Err(error.into()),
+                    Ok(()) => Err(problem),
                     Err(rollback) => {
-                        tracing::warn!(error = %ErrorChain(&error), "given up, and not undone");
+                        tracing::warn!(code = problem.code.as_str(), "given up, and not undone");
                         Err(Error::from(rollback).into())
                     }
                 }

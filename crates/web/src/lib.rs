@@ -13,6 +13,7 @@ pub mod cli;
 pub mod conditions;
 pub mod dto;
 pub mod export;
+pub mod idempotency;
 pub mod listener;
 pub mod middleware;
 pub mod openapi;

@@ -82,6 +82,8 @@ codes! {
         "`errors` lists everything that is wrong at once, each with its place and what would be right.";
     BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor is not one of this list",
         "Begin anew with an empty cursor. One belongs to its list, filter and order.";
+    KeyReused = "key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
+        "Send each new request with a new key; only the very same request, by a token that shows the same, is repeated under its own.";
     TooExpensive = "too_expensive", UNPROCESSABLE_ENTITY, "The list takes too long to find",
         "Narrow the filter: with an address, a port, a name, a label or a time that few have.";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests",

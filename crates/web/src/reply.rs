@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use fireflow_domain::page::Page;
+use fireflow_domain::store::KeptAnswer;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::dto::lines::LineFormat;
+use crate::idempotency;
 use crate::params::Fields;
 use crate::problem::Problem;
 
@@ -93,6 +96,12 @@ kinds! {
         const DESCRIPTION: &'static str = "As it is after the change";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
+    /// A resource that was brought back.
+    Restored {
+        const STATUS: StatusCode = StatusCode::OK;
+        const DESCRIPTION: &'static str = "As it is again";
+        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+    }
     /// Nothing is left.
     Deleted {
         const STATUS: StatusCode = StatusCode::NO_CONTENT;
@@ -106,6 +115,8 @@ kinds! {
 #[derive(Debug)]
 pub struct Reply<K, T> {
     response: Response,
+    /// The body again, where it may have to be kept.
+    bytes: Bytes,
     shape: PhantomData<fn() -> (K, T)>,
 }
 
@@ -115,9 +126,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// # Errors
     /// Where it cannot be serialised: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
-        let bytes = serde_json::to_vec(body).map_err(Problem::internal)?;
-        let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
-        Ok(Self { response, shape: PhantomData })
+        Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
 
     /// With the members that were asked for; a list's items have them.
@@ -131,9 +140,45 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
             Some(items) => items.iter_mut().for_each(|item| fields.keep(item)),
             None => fields.keep(&mut value),
         }
-        let bytes = serde_json::to_vec(&value).map_err(Problem::internal)?;
-        let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes);
-        Ok(Self { response, shape: PhantomData })
+        Ok(Self::json(serde_json::to_vec(&value).map_err(Problem::internal)?))
+    }
+
+    fn json(body: Vec<u8>) -> Self {
+        let bytes = Bytes::from(body);
+        let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes.clone());
+        Self { response, bytes, shape: PhantomData }
+    }
+
+    /// The answer as it is kept for a request that is repeated.
+    #[must_use]
+    pub fn kept(&self) -> KeptAnswer {
+        let headers = self.response.headers().iter();
+        KeptAnswer {
+            status: self.response.status().as_u16(),
+            headers: headers
+                .filter_map(|(name, value)| {
+                    Some((name.to_string(), value.to_str().ok()?.to_owned()))
+                })
+                .collect(),
+            body: self.bytes.to_vec(),
+        }
+    }
+
+    /// An answer that was kept.
+    ///
+    /// # Errors
+    /// Where it is none: a defect.
+    pub fn repeated(kept: KeptAnswer) -> Result<Self, Problem> {
+        let bytes = Bytes::from(kept.body);
+        let status = StatusCode::from_u16(kept.status).map_err(Problem::internal)?;
+        let response = Response::builder().status(status).body(bytes.clone());
+        let mut reply = Self { response, bytes, shape: PhantomData };
+        for (name, value) in &kept.headers {
+            let name: header::HeaderName =
+                name.parse().map_err(|_| Problem::internal("a kept header"))?;
+            reply = reply.with_header(name, value);
+        }
+        Ok(reply.with_header(header::HeaderName::from_static(idempotency::REPLAYED), "true"))
     }
 
     /// With a body in another format.
@@ -141,14 +186,14 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     pub fn lines(format: LineFormat, body: impl Into<Body>) -> Self {
         let response =
             Response::builder().status(K::STATUS).content_type(format.content_type()).body(body);
-        Self { response, shape: PhantomData }
+        Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 
     /// `304`: what the client has is still so.
     #[must_use]
     pub fn unchanged() -> Self {
         let response = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
-        Self { response, shape: PhantomData }
+        Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 
     /// The same with a header; values are our own, and where one cannot be sent it is left out.
@@ -175,7 +220,7 @@ impl<T: Type + Serialize> Reply<Deleted, T> {
     #[must_use]
     pub fn deleted() -> Self {
         let response = Response::builder().status(Deleted::STATUS).finish();
-        Self { response, shape: PhantomData }
+        Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 }
 

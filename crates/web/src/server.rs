@@ -12,6 +12,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
 
+use crate::api::audit::Audit;
 use crate::api::firewalls::Firewalls;
 use crate::api::inspections::Inspections;
 use crate::api::policies::Policies;
@@ -23,10 +24,10 @@ use crate::middleware::limits::{Limits, bound_body, bound_time};
 use crate::middleware::{auth, slash};
 use crate::openapi;
 
-type Api = (Firewalls, Policies, Rules, Inspections, Service);
+type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
 
 fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
-    let api = (Firewalls, Policies, Rules, Inspections, Service { app: Arc::clone(app) });
+    let api = (Firewalls, Policies, Rules, Inspections, Audit, Service { app: Arc::clone(app) });
     OpenApiService::new(api, "FireFlow", env!("CARGO_PKG_VERSION"))
 }
 

@@ -8,6 +8,7 @@ use crate::labels::Labels;
 use crate::net::{AddressRange, PortRange, Protocol};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
+use crate::store::Stamp;
 use crate::text::{Description, Name, Reference};
 use crate::time::Instant;
 
@@ -270,6 +271,8 @@ pub struct Rule {
     pub updated_at: Instant,
     /// By whom.
     pub updated_by: String,
+    /// When and by whom it was deleted; none while it is live.
+    pub deleted: Option<Stamp>,
 }
 
 /// A change of a rule.

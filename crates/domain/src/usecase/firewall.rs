@@ -58,7 +58,7 @@ pub async fn page(
     order: &[SortKey<FirewallField>],
     request: &PageRequest,
 ) -> Result<Page<Firewall>> {
-    caller.require(Role::Viewer)?;
+    caller.require_for_list(filter.deleted)?;
     Ok(uow.firewalls().page(&caller.actor.visibility, filter, order, request).await?)
 }
 
@@ -195,4 +195,29 @@ pub async fn delete(
     let before = Snapshot::Firewall(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
+}
+
+/// Brings a deleted firewall back, and all that was hidden with it; one that is live stays as it is.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such firewall, or its name was taken meanwhile.
+pub async fn restore(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    id: FirewallId,
+) -> Result<Firewall> {
+    caller.require(Role::Admin)?;
+    let who = &caller.actor.visibility;
+    let Some(deleted) = uow.firewalls().lock_deleted(who, id).await? else {
+        return uow.firewalls().get(who, id).await?.ok_or_else(|| not_found(id));
+    };
+    let revision = next(deleted.revision);
+    let restored = Firewall { revision, deleted: None, ..deleted };
+    uow.firewalls()
+        .restore(&restored)
+        .await?
+        .map_err(|holder| name_taken(&restored.spec.name, holder))?;
+    let after = Snapshot::Firewall(Box::new(restored.clone()));
+    uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    Ok(restored)
 }

@@ -3,12 +3,14 @@
 //! Each checks the role first, then existence, then the precondition, then the content; and writes
 //! only when all of it holds. A change that changes nothing writes nothing.
 
+pub mod audit;
 pub mod batch;
 pub mod expand;
 pub mod export;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;
+pub mod retention;
 pub mod rule;
 pub mod rule_set;
 
@@ -50,6 +52,14 @@ impl Caller {
     /// [`Error::Forbidden`], where no role of the caller holds it.
     pub fn require(&self, role: Role) -> Result<()> {
         if self.actor.may(role) { Ok(()) } else { Err(Error::Forbidden { needs: role }) }
+    }
+
+    /// Demands what a list needs: of what was deleted, and in the audit trail, `admin`.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`], where no role of the caller holds it.
+    fn require_for_list(&self, of_deleted: bool) -> Result<()> {
+        self.require(if of_deleted { Role::Admin } else { Role::Viewer })
     }
 
     /// When and by whom this call writes.

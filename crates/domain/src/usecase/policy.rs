@@ -88,6 +88,7 @@ pub async fn page(
     order: &[SortKey<PolicyField>],
     request: &PageRequest,
 ) -> Result<Page<Policy>> {
+    caller.require_for_list(filter.deleted)?;
     super::firewall::get(uow, caller, firewall).await?;
     Ok(uow
         .policies()
@@ -106,7 +107,7 @@ pub async fn page_of_all(
     order: &[SortKey<PolicyField>],
     request: &PageRequest,
 ) -> Result<Page<Policy>> {
-    caller.require(Role::Viewer)?;
+    caller.require_for_list(filter.deleted)?;
     Ok(uow.policies().page(&caller.actor.visibility, None, filter, order, request).await?)
 }
 
@@ -205,4 +206,32 @@ pub async fn delete(
     let before = Snapshot::Policy(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
+}
+
+/// Brings a deleted policy of a live firewall back, and the rules that were hidden with it; one that
+/// is live stays as it is.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such policy or its firewall is deleted, or its name
+/// was taken meanwhile.
+pub async fn restore(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Policy> {
+    caller.require(Role::Admin)?;
+    let parent = lock_firewall(uow, caller, firewall).await?;
+    let who = &caller.actor.visibility;
+    let Some(deleted) = uow.policies().lock_deleted(who, firewall, id).await? else {
+        return get(uow, caller, firewall, id).await;
+    };
+    check_name(uow, parent.id, &deleted.spec.name).await?;
+    let revision = next(deleted.revision);
+    let restored = Policy { revision, deleted: None, ..deleted };
+    uow.policies().restore(&restored).await?;
+    count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
+    let after = Snapshot::Policy(Box::new(restored.clone()));
+    uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    Ok(restored)
 }

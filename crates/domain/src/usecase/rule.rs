@@ -77,6 +77,7 @@ pub async fn page(
     order: &[SortKey<RuleField>],
     request: &PageRequest,
 ) -> Result<(Policy, Page<Rule>)> {
+    caller.require_for_list(filter.deleted)?;
     let (firewall, id) = parent;
     let policy = policy::get(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
@@ -152,7 +153,7 @@ pub async fn page_of_all(
     order: &[SortKey<RuleField>],
     request: &PageRequest,
 ) -> Result<Page<Rule>> {
-    caller.require(Role::Viewer)?;
+    caller.require_for_list(filter.deleted)?;
     bounded(uow.rules().page(&caller.actor.visibility, None, filter, order, request).await?)
 }
 
@@ -454,4 +455,30 @@ pub async fn delete(
     let before = Snapshot::Rule(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
+}
+
+/// Brings a deleted rule of a live policy back, with the priority that it had; one that is live stays
+/// as it is.
+///
+/// # Errors
+/// Where the role does not suffice, there is no such rule or its policy is deleted, the policy is
+/// full, or its name or an equal rule is there meanwhile.
+pub async fn restore(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Rule> {
+    caller.require(Role::Admin)?;
+    let policy = policy::lock(uow, caller, path.firewall, path.policy).await?;
+    let Some(deleted) = uow.rules().get_deleted(&policy.reference(), path.rule).await? else {
+        return get(uow, caller, path).await;
+    };
+    let rule_count = policy.rule_count.saturating_add(1);
+    let entry_count = policy.entry_count.saturating_add(deleted.spec.entry_count());
+    check_size(rule_count, entry_count)?;
+    check_free(uow, caller, &policy, None, &deleted.spec, Duplicates::Refuse).await?;
+    let revision = next(policy.revision);
+    let restored = Rule { revision, deleted: None, ..deleted };
+    uow.rules().restore(&restored).await?;
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
+    uow.policies().update(&policy, &after).await?;
+    let snapshot = Snapshot::Rule(Box::new(restored.clone()));
+    uow.audit().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
+    Ok(restored)
 }

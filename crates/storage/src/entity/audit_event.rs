@@ -1,5 +1,6 @@
 //! `audit_event`: append-only, which triggers hold on both databases.
 
+use fireflow_domain::actor::Visibility;
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -24,3 +25,14 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// The events that concern firewalls of the caller's tenants, live or not.
+pub(crate) fn of_visible(who: &Visibility) -> Select<Entity> {
+    match who {
+        Visibility::All => Entity::find(),
+        Visibility::Tenants(_) => {
+            let firewalls = super::firewall::ids_of_tenants(who);
+            Entity::find().filter(Column::FirewallId.in_subquery(firewalls))
+        }
+    }
+}

@@ -34,3 +34,20 @@ impl ActiveModelBehavior for ActiveModel {}
 pub(crate) fn live(who: &Visibility) -> Select<Entity> {
     Entity::find().filter(super::visible(who))
 }
+
+/// The firewalls that were deleted, of those that a caller may see.
+pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
+    Entity::find().filter(super::of_tenants(who)).filter(Column::DeletedAt.is_not_null())
+}
+
+/// The ids of the firewalls of the caller's tenants, live or not.
+pub(crate) fn ids_of_tenants(who: &Visibility) -> sea_orm::sea_query::SelectStatement {
+    use sea_orm::{QuerySelect, QueryTrait};
+    let of_tenants = Entity::find().filter(super::of_tenants(who));
+    of_tenants.select_only().column(Column::Id).into_query()
+}
+
+/// Those that were deleted before an instant, in microseconds: for the purge.
+pub(crate) fn old(before: i64) -> Select<Entity> {
+    Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
+}

@@ -2,8 +2,10 @@
 //!
 //! A row is live when it and all its parents are not deleted, and visible when the firewall's
 //! tenant is one of the caller's. `live(visibility)` of each module says both, so that no query
-//! can forget one; `Entity::find()` appears nowhere else.
+//! can forget one; `Entity::find()` appears nowhere else. `deleted(visibility)` is the door to those
+//! that are deleted themselves while their parents are live: what can be restored.
 
+pub(crate) mod answer;
 pub(crate) mod audit_event;
 pub(crate) mod firewall;
 pub(crate) mod label;
@@ -18,12 +20,16 @@ use sea_orm::{ColumnTrait, Condition};
 
 /// What holds of a firewall that the caller may see and that is not deleted.
 fn visible(who: &Visibility) -> Condition {
-    let live = Condition::all().add(firewall::Column::DeletedAt.is_null());
+    of_tenants(who).add(firewall::Column::DeletedAt.is_null())
+}
+
+/// What holds of a firewall of the caller's tenants, live or not.
+fn of_tenants(who: &Visibility) -> Condition {
     match who {
-        Visibility::All => live,
+        Visibility::All => Condition::all(),
         Visibility::Tenants(tenants) => {
             let words = tenants.iter().map(|tenant| tenant.as_str());
-            live.add(firewall::Column::Tenant.is_in(words))
+            Condition::all().add(firewall::Column::Tenant.is_in(words))
         }
     }
 }

@@ -49,6 +49,14 @@ pub(crate) fn live(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.is_null())
 }
 
+/// The policies that were deleted, of the live firewalls that a caller may see.
+pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
+    Entity::find()
+        .join(JoinType::InnerJoin, Relation::Firewall.def())
+        .filter(super::visible(who))
+        .filter(Column::DeletedAt.is_not_null())
+}
+
 /// A policy with what it shows of its firewall.
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct WithParent {
@@ -65,4 +73,14 @@ pub(crate) fn with_parent(select: Select<Entity>) -> Selector<SelectModel<WithPa
         .column_as(Firewall::Name, "firewall_name")
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
         .into_model()
+}
+
+/// Those that were deleted before an instant, in microseconds: for the purge.
+pub(crate) fn old(before: i64) -> Select<Entity> {
+    Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
+}
+
+/// The policies of firewalls, live or not: for the purge.
+pub(crate) fn of_firewalls(firewalls: &[i64]) -> Select<Entity> {
+    Entity::find().filter(Column::FirewallId.is_in(firewalls.iter().copied()))
 }

@@ -74,6 +74,21 @@ pub(crate) fn live_of(policy: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_null())
 }
 
+/// The rules that were deleted, of the live policies that a caller may see.
+pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
+    Entity::find()
+        .join(JoinType::InnerJoin, Relation::Policy.def())
+        .join(JoinType::InnerJoin, Relation::Firewall.def())
+        .filter(super::visible(who))
+        .filter(super::policy::Column::DeletedAt.is_null())
+        .filter(Column::DeletedAt.is_not_null())
+}
+
+/// The rules of one policy that were deleted, where the caller holds its lock.
+pub(crate) fn deleted_of(policy: i64) -> Select<Entity> {
+    Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_not_null())
+}
+
 /// A rule with what it shows of its policy and firewall.
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct WithParents {
@@ -97,4 +112,14 @@ pub(crate) fn with_parents(select: Select<Entity>) -> Selector<SelectModel<WithP
         .column_as(Firewall::Name, "firewall_name")
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
         .into_model()
+}
+
+/// Those that were deleted before an instant, in microseconds: for the purge.
+pub(crate) fn old(before: i64) -> Select<Entity> {
+    Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
+}
+
+/// The rules of policies, live or not: for the purge.
+pub(crate) fn of_policies(policies: &[i64]) -> Select<Entity> {
+    Entity::find().filter(Column::PolicyId.is_in(policies.iter().copied()))
 }

@@ -1,10 +1,13 @@
-use fireflow_domain::audit::{AuditEvent, Snapshot};
+use fireflow_domain::audit::{AuditEvent, AuditRecord, Deed, Snapshot};
 use fireflow_domain::error::Resource;
+use fireflow_domain::ids::FirewallId;
 use fireflow_domain::rule::Endpoint;
 use sea_orm::{NotSet, Set};
 use serde_json::{Value, json};
 
-use crate::entity::audit_event::ActiveModel;
+use super::Row;
+use crate::entity::audit_event::{ActiveModel, Model};
+use crate::error::Corrupt;
 
 /// An event as a row; none where it concerns nothing.
 pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
@@ -19,7 +22,7 @@ pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
         client_address: Set(caller.client_address.clone()),
         reason: Set(caller.reason.clone()),
         deed: Set(event.deed.as_str().to_owned()),
-        resource: Set(resource_word(subject.resource()).to_owned()),
+        resource: Set(subject.resource().as_str().to_owned()),
         resource_id: Set(subject.id()),
         firewall_id: Set(subject.firewall_id().get()),
         state_before: Set(state(&event.before)),
@@ -27,12 +30,23 @@ pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
     })
 }
 
-pub(crate) const fn resource_word(resource: Resource) -> &'static str {
-    match resource {
-        Resource::Firewall => "firewall",
-        Resource::Policy => "filtering_policy",
-        Resource::Rule => "firewall_rule",
-    }
+/// A row as the domain knows it.
+pub(crate) fn audit_record(model: Model) -> Result<AuditRecord, Corrupt> {
+    let row = Row { table: "audit_event", id: model.id };
+    Ok(AuditRecord {
+        id: model.id,
+        at: row.instant("at", model.at)?,
+        subject: model.subject,
+        request_id: model.request_id,
+        client_address: model.client_address,
+        reason: model.reason,
+        deed: row.known("deed", Deed::parse(&model.deed))?,
+        resource: row.known("resource", Resource::parse(&model.resource))?,
+        resource_id: model.resource_id,
+        firewall_id: row.known("firewall_id", FirewallId::new(model.firewall_id))?,
+        before: model.state_before,
+        after: model.state_after,
+    })
 }
 
 /// A state with the member names that the API has, so that the trail reads alike.

@@ -25,6 +25,7 @@ pub(crate) fn firewall(model: Model) -> Result<Firewall, Corrupt> {
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,
         updated_by: model.updated_by,
+        deleted: row.deleted(model.deleted_at, model.deleted_by)?,
     })
 }
 

@@ -6,7 +6,7 @@ mod firewall;
 mod policy;
 mod rule;
 
-pub(crate) use audit::{audit_row, resource_word};
+pub(crate) use audit::{audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
 pub(crate) use rule::{rule, rule_content, rule_of};
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use fireflow_domain::labels::Labels;
+use fireflow_domain::store::Stamp;
 use fireflow_domain::time::Instant;
 
 use crate::error::Corrupt;
@@ -49,6 +50,12 @@ impl Row {
         micros: Option<i64>,
     ) -> Result<Option<Instant>, Corrupt> {
         micros.map(|micros| self.instant(column, micros)).transpose()
+    }
+
+    /// When and by whom a row was deleted.
+    fn deleted(self, at: Option<i64>, by: Option<String>) -> Result<Option<Stamp>, Corrupt> {
+        let at = self.optional_instant("deleted_at", at)?;
+        Ok(at.map(|at| Stamp { at, by: by.unwrap_or_default() }))
     }
 
     fn count(self, column: &'static str, value: i64) -> Result<u64, Corrupt> {

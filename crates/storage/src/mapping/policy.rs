@@ -33,6 +33,7 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,
         updated_by: model.updated_by,
+        deleted: row.deleted(model.deleted_at, model.deleted_by)?,
     })
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> 
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,
         updated_by: model.updated_by,
+        deleted: row.deleted(model.deleted_at, model.deleted_by)?,
     })
 }
 

@@ -1,13 +1,60 @@
 use async_trait::async_trait;
-use fireflow_domain::audit::AuditEvent;
-use fireflow_domain::store::{AuditLog, StoreResult};
-use sea_orm::EntityTrait;
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::audit::{AuditEvent, AuditRecord};
+use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::sort;
+use fireflow_domain::store::{AuditField, AuditFilter, AuditLog, StoreResult};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Select};
 
 use crate::audit_log::Line;
-use crate::entity::audit_event;
+use crate::entity::audit_event::{self, Column, Entity, Model, of_visible};
 use crate::error::store_error;
-use crate::mapping;
+use crate::query::OrderBy;
 use crate::unit_of_work::SeaUnitOfWork;
+use crate::{mapping, query};
+
+const fn column(field: AuditField) -> Column {
+    match field {
+        AuditField::Id => Column::Id,
+        AuditField::At => Column::At,
+        AuditField::Subject => Column::Subject,
+        AuditField::ClientAddress => Column::ClientAddress,
+        AuditField::Deed => Column::Deed,
+        AuditField::Resource => Column::Resource,
+        AuditField::ResourceId => Column::ResourceId,
+        AuditField::FirewallId => Column::FirewallId,
+    }
+}
+
+fn filtered(mut select: Select<Entity>, filter: &AuditFilter) -> Select<Entity> {
+    let texts = [
+        (Column::Subject, filter.subject.as_deref()),
+        (Column::RequestId, filter.request_id.as_deref()),
+        (Column::Deed, filter.deed.map(|deed| deed.as_str())),
+        (Column::Resource, filter.resource.map(|resource| resource.as_str())),
+    ];
+    for (column, text) in texts {
+        if let Some(text) = text {
+            select = select.filter(column.eq(text));
+        }
+    }
+    let numbers = [
+        (Column::ResourceId, filter.resource_id),
+        (Column::FirewallId, filter.firewall_id.map(|id| id.get())),
+    ];
+    for (column, number) in numbers {
+        if let Some(number) = number {
+            select = select.filter(column.eq(number));
+        }
+    }
+    if let Some(since) = filter.since {
+        select = select.filter(Column::At.gte(since.micros()));
+    }
+    if let Some(until) = filter.until {
+        select = select.filter(Column::At.lt(until.micros()));
+    }
+    select
+}
 
 #[async_trait]
 impl AuditLog for SeaUnitOfWork {
@@ -28,5 +75,30 @@ impl AuditLog for SeaUnitOfWork {
         self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await?;
         self.events.extend(events.iter().filter_map(Line::of));
         Ok(())
+    }
+
+    /// One statement, one more for the total.
+    async fn page(
+        &mut self,
+        who: &Visibility,
+        filter: &AuditFilter,
+        order: &[SortKey<AuditField>],
+        request: &PageRequest,
+    ) -> StoreResult<Page<AuditRecord>> {
+        let select = filtered(of_visible(who), filter);
+        let total = if request.counts {
+            let total = query::total(&self.db(), select.clone(), Column::Id).await;
+            Some(total.map_err(store_error)?)
+        } else {
+            None
+        };
+        let by = OrderBy::new(order, column, Column::Id);
+        let (rows, has_more) =
+            query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
+                .await
+                .map_err(store_error)?;
+        let items: Vec<AuditRecord> =
+            rows.into_iter().map(mapping::audit_record).collect::<Result<_, _>>()?;
+        Ok(sort::page(items, has_more, order, request, total))
     }
 }

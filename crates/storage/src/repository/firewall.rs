@@ -16,7 +16,7 @@ use sea_orm::{
 };
 
 use super::{label_rows, labels_differ, one_row};
-use crate::entity::firewall::{ActiveModel, Column, Entity, Model, live};
+use crate::entity::firewall::{ActiveModel, Column, Entity, Model, deleted, live};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
@@ -79,19 +79,22 @@ impl SeaUnitOfWork {
         one_row("firewall", id, &result)
     }
 
-    /// Renames in a savepoint, where the index decides between two that want the same name; only
-    /// there, for PostgreSQL undoes a whole transaction over an error.
-    async fn rename_firewall(
+    /// Names a live or a deleted one in a savepoint, where the index decides between two that want
+    /// the same name; only there, for PostgreSQL undoes a whole transaction over an error.
+    async fn name_firewall(
         &self,
         id: i64,
         row: ActiveModel,
         spec: &FirewallSpec,
+        is_live: bool,
     ) -> StoreResult<Result<(), FirewallId>> {
         let savepoint = self.transaction()?.begin().await.map_err(store_error)?;
+        let mark =
+            if is_live { Column::DeletedAt.is_null() } else { Column::DeletedAt.is_not_null() };
         let written: Result<_, DbErr> = Entity::update_many()
             .set(row)
             .filter(Column::Id.eq(id))
-            .filter(Column::DeletedAt.is_null())
+            .filter(mark)
             .exec(&savepoint)
             .await;
         match written {
@@ -148,7 +151,7 @@ impl FirewallRepository for SeaUnitOfWork {
         order: &[SortKey<FirewallField>],
         request: &PageRequest,
     ) -> StoreResult<Page<Firewall>> {
-        let mut select = live(who);
+        let mut select = if filter.deleted { deleted(who) } else { live(who) };
         if let Some(name) = &filter.name {
             select = select.filter(Column::Name.eq(name.as_str()));
         }
@@ -210,6 +213,7 @@ impl FirewallRepository for SeaUnitOfWork {
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
             updated_by: stamp.by.clone(),
+            deleted: None,
         }))
     }
 
@@ -237,7 +241,7 @@ impl FirewallRepository for SeaUnitOfWork {
         let (old, new) = (&before.spec, &after.spec);
         if (&old.tenant, &old.name) == (&new.tenant, &new.name) {
             self.write_firewall(id, row).await?;
-        } else if let Err(holder) = self.rename_firewall(id, row, new).await? {
+        } else if let Err(holder) = self.name_firewall(id, row, new, true).await? {
             return Ok(Err(holder));
         }
         if labels_differ(&old.labels, &new.labels) {
@@ -247,7 +251,7 @@ impl FirewallRepository for SeaUnitOfWork {
         Ok(Ok(()))
     }
 
-    /// One statement. What is derived of it and below it is left to the sweeper.
+    /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(firewall.revision.0.saturating_add(1)),
@@ -256,5 +260,29 @@ impl FirewallRepository for SeaUnitOfWork {
             ..ActiveModel::default()
         };
         self.write_firewall(firewall.id.get(), row).await
+    }
+
+    /// One statement.
+    async fn lock_deleted(
+        &mut self,
+        who: &Visibility,
+        id: FirewallId,
+    ) -> StoreResult<Option<Firewall>> {
+        let mut select = deleted(who).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            select = select.lock(LockType::NoKeyUpdate);
+        }
+        self.one_firewall(select).await
+    }
+
+    /// Three statements, and one more where the name is taken.
+    async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>> {
+        let row = ActiveModel {
+            revision: Set(firewall.revision.0),
+            deleted_at: Set(None),
+            deleted_by: Set(None),
+            ..ActiveModel::default()
+        };
+        self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await
     }
 }

@@ -1,12 +1,14 @@
 //! The domain's repositories on SeaORM. Each method says how many statements it needs; none needs
 //! one per row.
 
+mod answer;
 mod audit;
 mod firewall;
 mod policy;
 mod rule;
 mod rule_index;
 mod rule_set;
+mod upkeep;
 
 use fireflow_domain::error::StoreError;
 use fireflow_domain::labels::Labels;

@@ -15,7 +15,7 @@ use sea_orm::{
 
 use super::{label_rows, labels_differ, one_row};
 use crate::entity::label::of_policy as label;
-use crate::entity::policy::{ActiveModel, Column, Entity, live, with_parent};
+use crate::entity::policy::{ActiveModel, Column, Entity, deleted, live, with_parent};
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
@@ -126,7 +126,8 @@ impl PolicyRepository for SeaUnitOfWork {
         order: &[SortKey<PolicyField>],
         request: &PageRequest,
     ) -> StoreResult<Page<Policy>> {
-        let mut select = filtered(live(who), filter);
+        let door = if filter.deleted { deleted(who) } else { live(who) };
+        let mut select = filtered(door, filter);
         if let Some(firewall) = firewall {
             select = select.filter(Column::FirewallId.eq(firewall.get()));
         }
@@ -214,6 +215,7 @@ impl PolicyRepository for SeaUnitOfWork {
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
             updated_by: stamp.by.clone(),
+            deleted: None,
         })
     }
 
@@ -248,7 +250,7 @@ impl PolicyRepository for SeaUnitOfWork {
         Ok(())
     }
 
-    /// One statement. What is derived of it and below it is left to the sweeper.
+    /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(policy.revision.0.saturating_add(1)),
@@ -257,5 +259,41 @@ impl PolicyRepository for SeaUnitOfWork {
             ..ActiveModel::default()
         };
         self.write_policy(policy.id.get(), row).await
+    }
+
+    /// One statement.
+    async fn lock_deleted(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>> {
+        let mut select = deleted(who)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            QuerySelect::query(&mut select)
+                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
+        }
+        self.one_policy(select).await
+    }
+
+    /// One statement.
+    async fn restore(&mut self, policy: &Policy) -> StoreResult<()> {
+        let id = policy.id.get();
+        let row = ActiveModel {
+            revision: Set(policy.revision.0),
+            deleted_at: Set(None),
+            deleted_by: Set(None),
+            ..ActiveModel::default()
+        };
+        let result = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_not_null())
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        one_row("policy", id, &result)
     }
 }

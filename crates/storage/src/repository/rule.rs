@@ -23,7 +23,9 @@ use sea_orm::{
 use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
 use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
-use crate::entity::rule::{ActiveModel, Column, Entity, live, live_of, with_parents};
+use crate::entity::rule::{
+    ActiveModel, Column, Entity, deleted, deleted_of, live, live_of, with_parents,
+};
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
 use crate::filter::{Dialect, Plan, condition, seeds};
@@ -53,13 +55,18 @@ const fn column(field: RuleField) -> Column {
     }
 }
 
-/// The live rules of a policy, or of all.
-fn listed(who: &Visibility, parent: Option<(FirewallId, PolicyId)>) -> Select<Entity> {
+/// The live rules of a policy, or of all; or the deleted ones.
+fn listed(
+    who: &Visibility,
+    parent: Option<(FirewallId, PolicyId)>,
+    of_deleted: bool,
+) -> Select<Entity> {
+    let door = if of_deleted { deleted(who) } else { live(who) };
     match parent {
-        Some((firewall, policy)) => live(who)
+        Some((firewall, policy)) => door
             .filter(Column::FirewallId.eq(firewall.get()))
             .filter(Column::PolicyId.eq(policy.get())),
-        None => live(who),
+        None => door,
     }
 }
 
@@ -228,7 +235,7 @@ impl RuleRepository for SeaUnitOfWork {
             ([], Some(_)) => &EVALUATION,
             _ => order,
         };
-        let select = filtered(listed(who, parent), filter);
+        let select = filtered(listed(who, parent, filter.deleted), filter);
         let planned = self.planned(select, filter).await?;
         let total = if !request.counts {
             None
@@ -262,7 +269,7 @@ impl RuleRepository for SeaUnitOfWork {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
-        let select = filtered(listed(who, parent), filter);
+        let select = filtered(listed(who, parent, filter.deleted), filter);
         let mut select = self.planned(select, filter).await?.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {
@@ -450,6 +457,7 @@ impl RuleRepository for SeaUnitOfWork {
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
             updated_by: stamp.by.clone(),
+            deleted: None,
         })
     }
 
@@ -505,5 +513,36 @@ impl RuleRepository for SeaUnitOfWork {
         self.unindex_addresses(id).await?;
         self.unindex_ports(id).await?;
         self.unindex_labels(id).await
+    }
+
+    /// One statement.
+    async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>> {
+        let select = deleted_of(policy.id.get()).filter(Column::Id.eq(id.get()));
+        let row = select.one(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(|row| mapping::rule_of(policy.clone(), row)).transpose()?)
+    }
+
+    /// Two statements, one more each with ports and with labels: what is derived comes back.
+    async fn restore(&mut self, rule: &Rule) -> StoreResult<()> {
+        let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());
+        let row = ActiveModel {
+            revision: Set(rule.revision.0),
+            fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
+            copy: Set(0),
+            deleted_at: Set(None),
+            deleted_by: Set(None),
+            ..ActiveModel::default()
+        };
+        let result = Entity::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::DeletedAt.is_not_null())
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        one_row("rule", id, &result)?;
+        self.index_addresses(id, firewall, &rule.spec).await?;
+        self.index_ports(id, firewall, &rule.spec).await?;
+        self.index_labels(id, firewall, &rule.spec).await
     }
 }

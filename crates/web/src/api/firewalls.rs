@@ -3,7 +3,7 @@
 use fireflow_domain::error::{Error, Resource};
 use fireflow_domain::filter::Level;
 use fireflow_domain::firewall::Firewall;
-use fireflow_domain::store::{FirewallField, FirewallFilter, UnitOfWork};
+use fireflow_domain::store::{FirewallField, FirewallFilter, Mode, UnitOfWork};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall;
@@ -12,7 +12,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id};
-use crate::auth::{As, Editor, Viewer};
+use crate::auth::{Admin, As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
 use crate::dto::expansion::{self, Depth};
@@ -21,7 +21,7 @@ use crate::dto::view::{FirewallPage, FirewallView};
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
 
 /// The operations on firewalls.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
         let filter = FirewallFilter {
+            deleted: query.deleted(None),
             name: query.parse("name", Name::parse),
             expression: query.expression(Level::Firewall, ctx.caller.now),
         };
@@ -88,12 +89,17 @@ impl Firewalls {
     ) -> Result<Reply<Created, FirewallView>, Problem> {
         query.open(params::NONE).finish()?;
         let new = body.read(new_firewall)?;
-        let made = ctx
-            .write(|uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }))
-            .await?;
-        Ok(Reply::new(&FirewallView::from(&made))?
-            .with_header(header::ETAG, EntityTag::of_firewall(&made).as_str())
-            .with_header(header::LOCATION, &ctx.path(format_args!("/firewalls/{}/", made.id))))
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
+            |made| {
+                let path = ctx.path(format_args!("/firewalls/{}/", made.id));
+                Ok(Reply::new(&FirewallView::from(&made))?
+                    .with_header(header::ETAG, EntityTag::of_firewall(&made).as_str())
+                    .with_header(header::LOCATION, &path))
+            },
+        )
+        .await
     }
 
     /// Get a firewall
@@ -185,5 +191,34 @@ impl Firewalls {
         })
         .await?;
         Ok(Reply::deleted())
+    }
+
+    /// Restore a firewall
+    ///
+    /// Brings a deleted firewall back as it was, with all that was hidden with it. One that is not
+    /// deleted stays as it is.
+    #[oai(
+        path = "/firewalls/:firewall_id/restore/",
+        method = "post",
+        operation_id = "restoreFirewallById"
+    )]
+    async fn restore(
+        &self,
+        ctx: As<Admin>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+    ) -> Result<Reply<Restored, FirewallView>, Problem> {
+        let id = firewall_id(&firewall_id_raw)?;
+        query.open(params::NONE).finish()?;
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id).await }),
+            |restored| {
+                let tag = EntityTag::of_firewall(&restored);
+                Ok(Reply::new(&FirewallView::from(&restored))?
+                    .with_header(header::ETAG, tag.as_str()))
+            },
+        )
+        .await
     }
 }

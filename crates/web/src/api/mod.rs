@@ -1,6 +1,7 @@
 //! The operations: glue between what is read, the use cases and what is written. Each names first
 //! the role that it needs.
 
+pub mod audit;
 pub mod firewalls;
 pub mod inspections;
 pub mod policies;
@@ -26,6 +27,8 @@ pub enum Tag {
     FirewallRules,
     /// What happens to a packet, and why?
     Inspections,
+    /// Who changed what, when and why?
+    Audit,
     /// The service itself.
     Service,
 }

@@ -12,7 +12,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id, policy_ids};
-use crate::auth::{As, Editor, Viewer};
+use crate::auth::{Admin, As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::body::Body;
 use crate::dto::expansion;
@@ -22,7 +22,7 @@ use crate::dto::view::{PolicyPage, PolicyView};
 use crate::params::{self, Query, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply};
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
 
 /// The operations on filtering policies.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct Policies;
 
 fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     PolicyFilter {
+        deleted: query.deleted(None),
         name: query.parse("name", Name::parse),
         default_action: query.parse("default_action", action),
         expression: query.expression(Level::Policy, now),
@@ -106,7 +107,7 @@ impl Policies {
         let filter = filter(&mut query, ctx.caller.now);
         let scope = query.scope("policies", filter.expression.as_ref());
         let request = query.page(&scope, &order);
-        if filter == PolicyFilter::default() {
+        if (PolicyFilter { deleted: false, ..filter.clone() }) == PolicyFilter::default() {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
@@ -141,15 +142,20 @@ impl Policies {
         let firewall = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
         let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
-        let made = ctx
-            .write(|uow, caller| {
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
-            })
-            .await?;
-        let path = ctx.path(format_args!("/firewalls/{firewall}/filtering-policies/{}/", made.id));
-        Ok(Reply::new(&PolicyView::from(&made))?
-            .with_header(header::ETAG, EntityTag::of_policy(&made).as_str())
-            .with_header(header::LOCATION, &path))
+            },
+            |made| {
+                let path =
+                    ctx.path(format_args!("/firewalls/{firewall}/filtering-policies/{}/", made.id));
+                Ok(Reply::new(&PolicyView::from(&made))?
+                    .with_header(header::ETAG, EntityTag::of_policy(&made).as_str())
+                    .with_header(header::LOCATION, &path))
+            },
+        )
+        .await
     }
 
     /// Get a filtering policy
@@ -249,5 +255,35 @@ impl Policies {
         })
         .await?;
         Ok(Reply::deleted())
+    }
+
+    /// Restore a filtering policy
+    ///
+    /// Brings a deleted policy of a live firewall back as it was, with the rules that were hidden
+    /// with it. One that is not deleted stays as it is.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/restore/",
+        method = "post",
+        operation_id = "restoreFilteringPolicyById"
+    )]
+    async fn restore(
+        &self,
+        ctx: As<Admin>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+    ) -> Result<Reply<Restored, PolicyView>, Problem> {
+        let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        query.open(params::NONE).finish()?;
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
+            |restored| {
+                let tag = EntityTag::of_policy(&restored);
+                Ok(Reply::new(&PolicyView::from(&restored))?
+                    .with_header(header::ETAG, tag.as_str()))
+            },
+        )
+        .await
     }
 }

@@ -38,8 +38,9 @@ pub(super) struct RuleList {
     scope: String,
 }
 
-fn filter(query: &mut Query, now: Instant) -> RuleFilter {
+fn filter(query: &mut Query, format: Option<LineFormat>, now: Instant) -> RuleFilter {
     RuleFilter {
+        deleted: query.deleted(format),
         name: query.parse("name", Name::parse),
         action: query.parse("action", action),
         priority: query
@@ -75,7 +76,7 @@ impl RuleList {
     ) -> Result<Self, Problem> {
         use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
         let (list, mut query) = Self::open(query, None, format, now);
-        if list.filter == RuleFilter::default() {
+        if (RuleFilter { deleted: false, ..list.filter.clone() }) == RuleFilter::default() {
             let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
             query.only_ordered_by(&list.order, &allowed, RuleField::as_str);
         }
@@ -90,7 +91,7 @@ impl RuleList {
         now: Instant,
     ) -> (Self, Query) {
         let mut query = query.open(params::RULES);
-        let filter = filter(&mut query, now);
+        let filter = filter(&mut query, format, now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
         let is_evaluation = order.is_empty() && policy.is_some();
         if is_evaluation {

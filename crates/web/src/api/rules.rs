@@ -1,6 +1,7 @@
 //! The rules of a policy.
 
 use fireflow_domain::error::Resource;
+use fireflow_domain::store::Mode;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::{batch, rule_set};
 use poem::http::header;
@@ -9,7 +10,7 @@ use poem_openapi::param::Path;
 
 use super::rule_list::RuleList;
 use super::{Tag, policy_ids, rule_id};
-use crate::auth::{As, Editor, Viewer};
+use crate::auth::{Admin, As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
 use crate::dto::body::{Body, RawBody};
@@ -21,7 +22,7 @@ use crate::export::Accepted;
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Reply};
+use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Reply, Restored};
 
 /// The operations on rules.
 #[derive(Debug)]
@@ -101,19 +102,23 @@ impl Rules {
         let is_placed = placement.is_some();
         let spec = body.read(|value, faults| new_rule(value, "", policy, is_placed, faults))?;
         let new = NewRule { spec, placement, duplicates };
-        let Placed { rule: made, position } = ctx
-            .write(|uow, caller| {
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| {
                 Box::pin(async move { rule::create(uow, caller, firewall, policy, new).await })
-            })
-            .await?;
-        let path = ctx.path(format_args!(
-            "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
-            made.id
-        ));
-        let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
-        Ok(Reply::new(&view)?
-            .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
-            .with_header(header::LOCATION, &path))
+            },
+            |Placed { rule: made, position }| {
+                let path = ctx.path(format_args!(
+                    "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
+                    made.id
+                ));
+                let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
+                Ok(Reply::new(&view)?
+                    .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
+                    .with_header(header::LOCATION, &path))
+            },
+        )
+        .await
     }
 
     /// Replace all rules
@@ -178,15 +183,19 @@ impl Rules {
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body)?;
         let expected = conditions.expected();
-        let moved = ctx
-            .write(|uow, caller| {
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| {
                 Box::pin(async move {
                     rule::move_rules(uow, caller, parent, &expected, &rules, placement).await
                 })
-            })
-            .await?;
-        let tag = EntityTag::of_policy(&moved.policy);
-        Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
+            },
+            |moved| {
+                let tag = EntityTag::of_policy(&moved.policy);
+                Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
+            },
+        )
+        .await
     }
 
     /// Change many rules
@@ -214,16 +223,20 @@ impl Rules {
         query.finish()?;
         let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
         let expected = conditions.expected();
-        let batch = ctx
-            .write_many(|uow, caller| {
+        ctx.write_once(
+            Mode::WriteMany,
+            |uow, caller| {
                 Box::pin(async move {
                     batch::apply(uow, caller, parent, &expected, operations, duplicates).await
                 })
-            })
-            .await?;
-        let tag = EntityTag::of_policy(&batch.policy);
-        let view = BatchView::at(&batch, ctx.caller.now);
-        Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+            },
+            |batch| {
+                let tag = EntityTag::of_policy(&batch.policy);
+                let view = BatchView::at(&batch, ctx.caller.now);
+                Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+            },
+        )
+        .await
     }
 
     /// Get a rule
@@ -316,6 +329,37 @@ impl Rules {
         })
         .await?;
         Ok(Reply::deleted())
+    }
+
+    /// Restore a rule
+    ///
+    /// Brings a deleted rule of a live policy back as it was, with the priority that it had. One that
+    /// is not deleted stays as it is.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/restore/",
+        method = "post",
+        operation_id = "restoreRuleById"
+    )]
+    async fn restore(
+        &self,
+        ctx: As<Admin>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        #[oai(name = "rule_id")] rule_id_raw: Path<RawId>,
+        query: QueryString,
+    ) -> Result<Reply<Restored, RuleView>, Problem> {
+        let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        query.open(params::NONE).finish()?;
+        ctx.write_once(
+            Mode::Write,
+            |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
+            |restored| {
+                let tag = EntityTag::of_rule(&restored);
+                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?
+                    .with_header(header::ETAG, tag.as_str()))
+            },
+        )
+        .await
     }
 }
 

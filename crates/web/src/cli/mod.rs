@@ -5,6 +5,7 @@ mod demo;
 mod healthcheck;
 mod jwt;
 mod migrate;
+mod purge;
 mod reference;
 mod secret;
 mod serve;
@@ -59,6 +60,13 @@ enum Command {
         /// Where it is, such as `http://fireflow:8080`; without it, at FIREFLOW_LISTEN.
         #[arg(long)]
         url: Option<String>,
+    },
+    /// Remove for good what was deleted long ago, and answers of requests that are not repeated any
+    /// more. The service does it by itself; the audit trail is never removed.
+    Purge {
+        /// How long ago: 90d, 24h, or 0s for all; without it FIREFLOW_RETENTION__DELETED.
+        #[arg(long, value_name = "AGE")]
+        older_than: Option<String>,
     },
     /// Copy the SQLite database into a new file, while it is served.
     Backup {
@@ -177,6 +185,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
         Command::Demo => runtime.block_on(demo::demo(&settings)),
         Command::Healthcheck { .. } => healthcheck::healthcheck(&settings),
+        Command::Purge { older_than } => {
+            runtime.block_on(purge::purge(&settings, older_than.as_deref()))
+        }
         Command::Backup { file } => runtime.block_on(backup::backup(&settings, &file)),
         Command::Restore { file, replace } => {
             runtime.block_on(backup::restore(&settings, &file, replace))

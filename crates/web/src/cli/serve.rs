@@ -13,6 +13,7 @@ use fireflow_storage::{Database, DatabaseKind};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::purge::purge_regularly;
 use super::{Failure, authenticator, clock, key_files, open, print};
 use crate::app::{About, App};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
@@ -54,6 +55,8 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     announce(settings, listener.local_addr()?);
 
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
+    watchers.push(tokio::spawn(purges));
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
     let stop = async move {

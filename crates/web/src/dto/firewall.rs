@@ -20,6 +20,8 @@ const READ_ONLY: &[&str] = &[
     "created_by",
     "updated_at",
     "updated_by",
+    "deleted_at",
+    "deleted_by",
 ];
 
 /// A firewall to be created. Read-only members of an answer are taken and ignored.

@@ -162,6 +162,8 @@ const COLUMNS: &[Column] = columns! {
     "created_by" of "created_by": |rule| guarded(&rule.created_by);
     "updated_at" of "updated_at": |rule| rule.updated_at.clone();
     "updated_by" of "updated_by": |rule| guarded(&rule.updated_by);
+    "deleted_at" of "deleted_at": |rule| rule.deleted_at.clone().unwrap_or_default();
+    "deleted_by" of "deleted_by": |rule| rule.deleted_by.as_deref().map(guarded).unwrap_or_default();
 };
 
 /// What people wrote, with an apostrophe before what a spreadsheet would take for a formula and

@@ -1,6 +1,7 @@
 //! What goes over the wire: bodies that are read, views that are written. Neither is a type of the
 //! domain, so that the one can change without the other.
 
+pub mod audit;
 pub mod batch;
 pub mod body;
 pub mod expansion;

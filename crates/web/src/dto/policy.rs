@@ -13,8 +13,17 @@ use serde_json::Value;
 use super::read::Members;
 use super::rule::{ActionWord, action};
 
-const READ_ONLY: &[&str] =
-    &["rule_count", "rules", "revision", "created_at", "created_by", "updated_at", "updated_by"];
+const READ_ONLY: &[&str] = &[
+    "rule_count",
+    "rules",
+    "revision",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "updated_by",
+    "deleted_at",
+    "deleted_by",
+];
 
 /// A filtering policy to be created.
 #[derive(Debug, Object)]

@@ -27,6 +27,8 @@ const READ_ONLY: &[&str] = &[
     "created_by",
     "updated_at",
     "updated_by",
+    "deleted_at",
+    "deleted_by",
 ];
 
 /// What is done with a packet; in any case on input.

@@ -6,15 +6,12 @@ use std::collections::BTreeMap;
 use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
-use fireflow_domain::page::Page;
 use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::rule::{Endpoint, Rule, Warning};
 use fireflow_domain::time::Instant;
 use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use serde::Serialize;
-
-use crate::params::cursor;
 
 fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.as_map().clone()
@@ -50,6 +47,14 @@ pub struct FirewallView {
     pub updated_at: String,
     /// By whom they were.
     pub updated_by: String,
+    /// When it was deleted; in lists with `deleted=true`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// By whom it was deleted.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<String>,
 }
 
 impl FirewallView {
@@ -67,6 +72,8 @@ impl FirewallView {
         "created_by",
         "updated_at",
         "updated_by",
+        "deleted_at",
+        "deleted_by",
     ];
 }
 
@@ -85,6 +92,8 @@ impl From<&Firewall> for FirewallView {
             created_by: firewall.created_by.clone(),
             updated_at: firewall.updated_at.to_string(),
             updated_by: firewall.updated_by.clone(),
+            deleted_at: firewall.deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: firewall.deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }
@@ -137,6 +146,14 @@ pub struct PolicyView {
     pub updated_at: String,
     /// By whom they were.
     pub updated_by: String,
+    /// When it was deleted; in lists with `deleted=true`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// By whom it was deleted.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<String>,
 }
 
 impl PolicyView {
@@ -155,6 +172,8 @@ impl PolicyView {
         "created_by",
         "updated_at",
         "updated_by",
+        "deleted_at",
+        "deleted_by",
     ];
 }
 
@@ -174,6 +193,8 @@ impl From<&Policy> for PolicyView {
             created_by: policy.created_by.clone(),
             updated_at: policy.updated_at.to_string(),
             updated_by: policy.updated_by.clone(),
+            deleted_at: policy.deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: policy.deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }
@@ -408,6 +429,14 @@ pub struct RuleView {
     pub updated_at: String,
     /// By whom it was.
     pub updated_by: String,
+    /// When it was deleted; in lists with `deleted=true`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// By whom it was deleted.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<String>,
 }
 
 impl RuleView {
@@ -439,6 +468,8 @@ impl RuleView {
         "created_by",
         "updated_at",
         "updated_by",
+        "deleted_at",
+        "deleted_by",
     ];
 
     /// Shows rules at an instant, one after the other; in order of evaluation each has its
@@ -482,6 +513,8 @@ impl RuleView {
             created_by: rule.created_by.clone(),
             updated_at: rule.updated_at.to_string(),
             updated_by: rule.updated_by.clone(),
+            deleted_at: rule.deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: rule.deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }
@@ -512,25 +545,29 @@ macro_rules! pages {
 
         impl $name {
             /// A page of the domain, item by item.
-            pub fn new<T>(page: &Page<T>, scope: &str, view: impl FnMut(&T) -> $item) -> Self {
+            pub fn new<T>(page: &fireflow_domain::page::Page<T>, scope: &str, view: impl FnMut(&T) -> $item) -> Self {
                 Self::with(page, scope, page.items.iter().map(view).collect())
             }
 
             /// A page of the domain, with items that were made already.
             #[must_use]
-            pub fn with<T>(page: &Page<T>, scope: &str, items: Vec<$item>) -> Self {
+            pub fn with<T>(page: &fireflow_domain::page::Page<T>, scope: &str, items: Vec<$item>) -> Self {
                 Self {
                     items,
                     total: page.total.map(|total| total.count),
                     total_is_exact: page.total.map(|total| total.is_exact),
                     page: page.request.number(),
                     per_page: page.request.size(),
-                    next_cursor: page.next.as_ref().map(|next| cursor::encode(scope, next)),
+                    next_cursor: page
+                        .next
+                        .as_ref()
+                        .map(|next| $crate::params::cursor::encode(scope, next)),
                 }
             }
         }
     };
 }
+pub(super) use pages;
 
 pages! {
     /// A page of firewalls.

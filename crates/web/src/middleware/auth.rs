@@ -51,7 +51,7 @@ pub async fn authenticate<E: Endpoint>(
             client_address: client.text(),
             reason,
         };
-        let context = Context { app, caller };
+        let context = Context { app, caller, once: None };
         if let Some(who) = request.extensions().get::<Who>() {
             who.note(&context);
         }

@@ -7,6 +7,8 @@ use poem::http::{Method, header};
 use poem::{Body, Endpoint, Request};
 use tokio::sync::Semaphore;
 
+use crate::app::Context;
+use crate::idempotency::{self, Once};
 use crate::problem::{Code, Problem};
 
 /// What one request, and all together, may take.
@@ -47,6 +49,22 @@ pub async fn bound_time<E: Endpoint>(
             Err(Problem::unavailable(Code::Timeout, detail, 1).into())
         }
     }
+}
+
+/// Notes a POST's key, if it has one, and what it stands for.
+fn note_once(request: &mut Request, body: &[u8]) -> Result<(), Problem> {
+    if request.method() != Method::POST {
+        return Ok(());
+    }
+    let Some(key) = idempotency::key(request.headers())? else { return Ok(()) };
+    let target = request.uri().path_and_query().map(|it| it.as_str().to_owned());
+    let method = request.method().clone();
+    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
+        let who = &context.caller.actor.visibility;
+        let fingerprint = idempotency::fingerprint(&method, &target.unwrap_or_default(), body, who);
+        context.once = Some(Arc::new(Once { key, fingerprint }));
+    }
+    Ok(())
 }
 
 /// Reads the body up to the limit, whatever the headers say of its length, and refuses compressed
@@ -94,6 +112,7 @@ pub async fn bound_body<E: Endpoint>(
             return Err(Problem { source: Some(error.into()), ..problem }.into());
         }
     };
+    note_once(&mut request, &bytes)?;
     request.set_body(Body::from_bytes(bytes));
     next.call(request).await
 }

@@ -20,8 +20,8 @@ const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in on
                      without a slash at their end. Errors are RFC 9457 problems: branch on `code`.";
 
 /// The groups of operations as one reads them, from the outside in.
-const TAGS: [&str; 5] =
-    ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Service"];
+const TAGS: [&str; 6] =
+    ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Audit", "Service"];
 
 /// The query parameters of each operation.
 #[must_use]
@@ -33,6 +33,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFirewallById" => params::FIREWALL,
         "getFilteringPolicyById" => params::POLICY,
         "getRuleById" => params::RULE,
+        "getAuditEvents" => params::AUDIT_EVENTS,
         "createRule" => params::NEW_RULE,
         "replaceRules" | "batchRules" => params::RULE_SET,
         "inspectPacket" => params::INSPECTION,
@@ -60,6 +61,7 @@ const LINKS: &[(&str, &[Link])] = &[
             ("getFirewallById", OF_FIREWALL),
             ("updateFirewallById", OF_FIREWALL),
             ("deleteFirewallById", OF_FIREWALL),
+            ("restoreFirewallById", OF_FIREWALL),
             ("getFilteringPolicies", OF_FIREWALL),
             ("createFilteringPolicy", OF_FIREWALL),
         ],
@@ -70,6 +72,7 @@ const LINKS: &[(&str, &[Link])] = &[
             ("getFilteringPolicyById", OF_POLICY),
             ("updateFilteringPolicyById", OF_POLICY),
             ("deleteFilteringPolicyById", OF_POLICY),
+            ("restoreFilteringPolicyById", OF_POLICY),
             ("getRules", OF_POLICY),
             ("createRule", OF_POLICY),
             ("moveRules", OF_POLICY),
@@ -81,7 +84,12 @@ const LINKS: &[(&str, &[Link])] = &[
     ),
     (
         "createRule",
-        &[("getRuleById", OF_RULE), ("updateRuleById", OF_RULE), ("deleteRuleById", OF_RULE)],
+        &[
+            ("getRuleById", OF_RULE),
+            ("updateRuleById", OF_RULE),
+            ("deleteRuleById", OF_RULE),
+            ("restoreRuleById", OF_RULE),
+        ],
     ),
 ];
 
@@ -210,7 +218,7 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
     for (status, response) in responses.iter_mut() {
         let header = match status.as_str() {
             "401" => Some(("WWW-Authenticate", "How to authenticate, and why it failed")),
-            "503" => Some(("Retry-After", "When to try again, in seconds")),
+            "429" | "503" => Some(("Retry-After", "When to try again, in seconds")),
             _ => None,
         };
         if let Some((name, description)) = header {
@@ -245,10 +253,15 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
     let if_match =
         header("If-Match", "Only if the state is still the one with this tag; else 412.");
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
+    let once = header(
+        "Idempotency-Key",
+        "A name for this request, 1 to 255 visible characters, best a UUID: repeated within 24 hours \
+         it changes nothing, and is answered as the first was; another request under it is 422.",
+    );
     match method {
         "post" if id == "inspectPackets" => vec![],
-        "post" if matches!(id, "moveRules" | "batchRules") => vec![if_match, reason],
-        "post" => vec![reason],
+        "post" if matches!(id, "moveRules" | "batchRules") => vec![if_match, once, reason],
+        "post" => vec![once, reason],
         "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
             let detail = "Only if the state is no longer the one with this tag; else 304.";
@@ -266,7 +279,7 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "400" => has_body,
         // Of what a request carries, whether the operation wants it or not.
         "413" | "415" => !is_open,
-        "401" | "403" | "422" => !is_open,
+        "401" | "403" | "422" | "429" => !is_open,
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,

@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use fireflow_domain::actor::Role;
+use fireflow_domain::audit::Deed;
+use fireflow_domain::error::Resource;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::net::Protocol;
@@ -115,7 +117,9 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "op") => json!({"enum": ["create", "update", "delete", "move"]}),
         ("string", "action" | "default_action") => json!({"enum": ACTIONS}),
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
-        ("string", "reason") => json!({"enum": ["rule", "default"]}),
+        ("string", "deed") => json!({"enum": Deed::WORDS}),
+        ("string", "resource") => json!({"enum": Resource::WORDS}),
+        ("string", "reason") if schema != "AuditEvent" => json!({"enum": ["rule", "default"]}),
         ("string", "code") if schema == "Warning" => {
             json!({"enum": WarningCode::ALL.map(WarningCode::as_str)})
         }
@@ -132,7 +136,10 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
             let and_any = !matches!(schema, "Packet" | "InspectedPacket");
             json!({"pattern": protocol(and_any), "example": "tcp"})
         }
-        ("string", "created_at" | "updated_at" | "starts_at" | "expires_at" | "at") => {
+        (
+            "string",
+            "created_at" | "updated_at" | "deleted_at" | "starts_at" | "expires_at" | "at",
+        ) => {
             json!({"format": "date-time"})
         }
         ("object", "labels") if schema.starts_with("New") => json!({
@@ -206,7 +213,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
         }
     }
     // What comes depends on `fields`.
-    for view in ["Firewall", "FilteringPolicy", "FirewallRule"] {
+    for view in ["Firewall", "FilteringPolicy", "FirewallRule", "AuditEvent"] {
         let schema = object(member(schemas, view)?)?;
         schema.insert("required".to_owned(), json!(["id"]));
     }

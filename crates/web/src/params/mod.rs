@@ -49,6 +49,17 @@ impl Fields {
 const NOT_OF_A_LIST: [&str; 7] =
     ["page", "page_size", "cursor", "with_total", "fields", "expand", "filter"];
 
+/// Parameters that the deleted ones cannot be asked with.
+const ONLY_OF_LIVE: [&str; 7] = [
+    "filter",
+    "expand",
+    "source_address",
+    "source_port",
+    "destination_address",
+    "destination_port",
+    "port",
+];
+
 /// The query string of a request, not yet read.
 #[derive(Debug, Clone)]
 pub struct QueryString(String);
@@ -198,6 +209,35 @@ impl Query {
             self.fault(name, "stands beside another place; use one of before, after and at");
         }
         Some(placement)
+    }
+
+    /// Whether the deleted ones are asked for: then nothing that is found by an index of the live
+    /// ones goes with it, and nothing is embedded in them.
+    pub fn deleted(&mut self, format: Option<LineFormat>) -> bool {
+        if !self.boolean("deleted") {
+            return false;
+        }
+        for name in ONLY_OF_LIVE {
+            if self.has(name) {
+                self.fault(name, "does not go with `deleted=true`; leave it out");
+            }
+        }
+        if format.is_some() {
+            self.fault("deleted", "comes as JSON alone; leave `Accept` out");
+        }
+        true
+    }
+
+    /// A text of so many characters at most, without control characters.
+    pub fn text(&mut self, name: &str, max: usize) -> Option<String> {
+        self.parse(name, |text| {
+            let chars = text.chars().count();
+            if (1..=max).contains(&chars) && !text.chars().any(char::is_control) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("takes 1 to {max} characters, none of them a control character"))
+            }
+        })
     }
 
     /// Which page, or what comes behind a cursor, of a list in an order.

@@ -1,12 +1,15 @@
 //! Which query parameters an operation takes: one table each, which the reader checks names against
 //! and the description is made of.
 
+use fireflow_domain::audit::Deed;
+use fireflow_domain::error::Resource;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
-use fireflow_domain::store::{FirewallField, PolicyField, RuleField};
+use fireflow_domain::store::{AuditField, FirewallField, PolicyField, RuleField};
 use serde_json::{Value, json};
 
+use crate::dto::audit::AuditEventView;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
 use crate::openapi::schemas;
 use crate::params::cursor::MAX_CURSOR_CHARS;
@@ -37,6 +40,8 @@ pub enum ParamKind {
     Words(&'static [&'static str]),
     /// A name up to so many characters.
     Name(usize),
+    /// Any text up to so many characters.
+    Text(usize),
     /// An address, block, range or `any`.
     AddressRange,
     /// A single address; required.
@@ -78,6 +83,7 @@ impl Param {
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": schemas::NAME})
             }
+            ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
             ParamKind::AddressRange => json!({"type": "string", "pattern": schemas::ADDRESS_RANGE}),
             ParamKind::Address => json!({"type": "string", "pattern": schemas::ADDRESS}),
             ParamKind::Ports => json!({"type": "string", "pattern": schemas::PORTS}),
@@ -156,6 +162,13 @@ const FILTER: &str = "Those that fit an expression of the filter language; \
                       `/docs/filter-schema.json` lists its fields.";
 const NAME: Param = param("name", ParamKind::Name(255), "Those of exactly this name.");
 
+const DELETED: Param = param(
+    "deleted",
+    ParamKind::Boolean,
+    "Those that were deleted, of live parents, in place of the live ones: what can be restored. Needs \
+     `admin`; goes with plain filters of scalar fields alone.",
+);
+
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
                      first ascending, and `id` breaks ties, in the direction of the last field.";
 
@@ -187,6 +200,7 @@ pub const FIREWALLS: &[Param] = &[
     param("filter", ParamKind::Filter, FILTER).example("name = \"*\""),
     CURSOR,
     WITH_TOTAL,
+    DELETED,
 ];
 
 /// Of the list of a firewall's policies.
@@ -201,6 +215,7 @@ pub const POLICIES: &[Param] = &[
     param("filter", ParamKind::Filter, FILTER).example("rule_count > 0 AND firewall.name = \"*\""),
     CURSOR,
     WITH_TOTAL,
+    DELETED,
 ];
 
 /// Of the list of a policy's rules.
@@ -240,6 +255,37 @@ pub const RULES: &[Param] = &[
     param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
     param("filter", ParamKind::Filter, FILTER)
         .example("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
+    CURSOR,
+    WITH_TOTAL,
+    DELETED,
+];
+
+/// Of the audit trail.
+pub const AUDIT_EVENTS: &[Param] = &[
+    PAGE,
+    PAGE_SIZE,
+    param("fields", ParamKind::Fields(AuditEventView::MEMBERS), FIELDS),
+    param("order_by", ParamKind::OrderBy(AuditField::WORDS), ORDER),
+    param("subject", ParamKind::Text(255), "Those of this subject."),
+    param("deed", ParamKind::Words(&Deed::WORDS), "Those of this deed."),
+    param(
+        "resource",
+        ParamKind::Words(&Resource::WORDS),
+        "Those that concern things of this kind.",
+    ),
+    param(
+        "resource_id",
+        ParamKind::Integer(1, MAX_ID, None),
+        "Those that concern the thing with this id.",
+    ),
+    param(
+        "firewall_id",
+        ParamKind::Integer(1, MAX_ID, None),
+        "Those that concern this firewall, or what belongs to it.",
+    ),
+    param("request_id", ParamKind::Text(64), "Those of the request with this id."),
+    param("since", ParamKind::Instant, "Those of this instant or later."),
+    param("until", ParamKind::Instant, "Those before this instant."),
     CURSOR,
     WITH_TOTAL,
 ];

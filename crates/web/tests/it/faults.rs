@@ -172,12 +172,14 @@ db_test! {
 
 db_test! {
     async fn tokens_end(api: Api) {
-        api.get("/firewalls/").await.expect(200);
+        let token = api.token_for(&Role::ALL, None);
+        let ask = || api.send("GET", "/firewalls/", &token, &[], None);
+        ask().await.expect(200);
         // An hour, and what clocks may differ by.
         api.clock.advance(Duration::from_secs(3_600 + 9));
-        api.get("/firewalls/").await.expect(200);
+        ask().await.expect(200);
         api.clock.advance(Duration::from_secs(1));
-        let answer = api.get("/firewalls/").await;
+        let answer = ask().await;
         assert!(answer.header("www-authenticate").contains("the token has expired"));
         answer.problem(401, "unauthenticated");
         // A token without an end is refused whatever it says else: see the tests of `auth`.

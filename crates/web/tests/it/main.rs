@@ -7,11 +7,13 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod audit;
 mod backup;
 mod bad_input;
 mod batch;
 mod conditions;
 mod coverage;
+mod deleted;
 mod description;
 mod export;
 mod faults;
@@ -19,6 +21,7 @@ mod filters;
 mod lists;
 mod order;
 mod process;
+mod repeated;
 mod replica;
 mod resources;
 mod rule_set;

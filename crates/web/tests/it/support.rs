@@ -133,18 +133,33 @@ impl Api {
         let document = server::description(&app).unwrap();
         let client = TestClient::new(server::endpoint(&app, &limits).unwrap().boxed());
         let mut api = Self { client, db, clock, document, authenticator, token: String::new() };
-        api.token = api.token_for(&Role::ALL, None);
+        // Longer than any test lets the clock run.
+        api.token = api.mint("tester", &Role::ALL, None, 400 * 86_400);
         api
     }
 
     pub(crate) fn token_for(&self, roles: &[Role], tenants: Option<&[&str]>) -> String {
+        self.mint("tester", roles, tenants, 3_600)
+    }
+
+    pub(crate) fn token_of(&self, subject: &str, roles: &[Role]) -> String {
+        self.mint(subject, roles, None, 3_600)
+    }
+
+    fn mint(
+        &self,
+        subject: &str,
+        roles: &[Role],
+        tenants: Option<&[&str]>,
+        lifetime_s: i64,
+    ) -> String {
         let tenants =
             tenants.map(|words| words.iter().map(|word| Tenant::parse(word).unwrap()).collect());
         let request = TokenRequest {
-            subject: "tester".to_owned(),
+            subject: subject.to_owned(),
             roles: roles.to_vec(),
             tenants,
-            lifetime_s: 3_600,
+            lifetime_s,
         };
         self.authenticator.mint(&request, self.clock.now()).unwrap()
     }

@@ -1,0 +1,22 @@
+//! The audit trail, read.
+
+use crate::actor::{Caller, Role};
+use crate::audit::AuditRecord;
+use crate::error::Result;
+use crate::page::{Page, PageRequest, SortKey};
+use crate::store::{AuditField, AuditFilter, UnitOfWork};
+
+/// A page of audit events. Two statements.
+///
+/// # Errors
+/// Where the role does not suffice.
+pub async fn page(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    filter: &AuditFilter,
+    order: &[SortKey<AuditField>],
+    request: &PageRequest,
+) -> Result<Page<AuditRecord>> {
+    caller.require(Role::Admin)?;
+    Ok(uow.audit().page(&caller.actor.visibility, filter, order, request).await?)
+}

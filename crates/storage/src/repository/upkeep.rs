@@ -1,0 +1,196 @@
+use async_trait::async_trait;
+use fireflow_domain::store::{Purged, StoreResult, Upkeep};
+use fireflow_domain::time::Instant;
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select, Statement,
+};
+
+use crate::entity::{answer, firewall, label, policy, rule, rule_address, rule_port};
+use crate::error::store_error;
+use crate::unit_of_work::SeaUnitOfWork;
+
+/// How many parents are removed with what is below them at once.
+const PARENTS: u64 = 50;
+
+/// Rows of a table whose ids are among some.
+macro_rules! remove {
+    ($uow:expr, $module:path, $column:expr, $ids:expr) => {{
+        use $module as table;
+        table::Entity::delete_many()
+            .filter($column.is_in($ids.iter().copied()))
+            .exec(&$uow.db())
+            .await
+            .map_err(store_error)?
+            .rows_affected
+    }};
+}
+
+#[async_trait]
+impl Upkeep for SeaUnitOfWork {
+    /// A constant number of statements. Each call removes from the bottom up: rules that were
+    /// deleted themselves; else what is below deleted policies, then these; else what is below
+    /// deleted firewalls, then these; else answers.
+    async fn purge(
+        &mut self,
+        deleted_before: Instant,
+        kept_before: Instant,
+        rows: u32,
+    ) -> StoreResult<Purged> {
+        if !self.is_only_purge().await? {
+            return Ok(Purged::default());
+        }
+        let (before, rows) = (deleted_before.micros(), u64::from(rows));
+        let purged = self.purge_rules(before, rows).await?;
+        if purged != Purged::default() {
+            return Ok(purged);
+        }
+        let policies = self
+            .held_ids(policy::old(before).select_only().column(policy::Column::Id).limit(PARENTS));
+        let policies = policies.await?;
+        let purged = self.purge_policies(&policies, rows).await?;
+        if purged != Purged::default() {
+            return Ok(purged);
+        }
+        let purged = self.purge_firewalls(before, rows).await?;
+        if purged != Purged::default() {
+            return Ok(purged);
+        }
+        let answers = self.purge_answers(kept_before.micros(), rows).await?;
+        Ok(Purged { answers, ..Purged::default() })
+    }
+}
+
+impl SeaUnitOfWork {
+    /// Whether no other process purges at the same time: two would only wait for each other.
+    async fn is_only_purge(&self) -> StoreResult<bool> {
+        if self.db().get_database_backend() != DbBackend::Postgres {
+            return Ok(true);
+        }
+        let lock = Statement::from_string(
+            DbBackend::Postgres,
+            "SELECT pg_try_advisory_xact_lock(hashtext('fireflow purge'), \
+             hashtext(current_schema()))",
+        );
+        match self.db().query_one_raw(lock).await.map_err(store_error)? {
+            Some(row) => row.try_get_by_index(0).map_err(store_error),
+            None => Ok(false),
+        }
+    }
+
+    /// Ids of rows, held against whoever would restore them; without those that somebody holds.
+    async fn held_ids<E: EntityTrait>(&self, mut select: Select<E>) -> StoreResult<Vec<i64>> {
+        if self.locks_rows() {
+            select = select.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        }
+        select.into_tuple().all(&self.db()).await.map_err(store_error)
+    }
+
+    async fn purge_rules(&self, before: i64, rows: u64) -> StoreResult<Purged> {
+        let select = rule::old(before)
+            .select_only()
+            .columns([rule::Column::Id, rule::Column::PolicyId])
+            .order_by_asc(rule::Column::DeletedAt)
+            .limit(rows);
+        let select = if self.locks_rows() {
+            select.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        } else {
+            select
+        };
+        let found: Vec<(i64, i64)> =
+            select.into_tuple().all(&self.db()).await.map_err(store_error)?;
+        if found.is_empty() {
+            return Ok(Purged::default());
+        }
+        let ids: Vec<i64> = found.iter().map(|(id, _)| *id).collect();
+        let mut policies: Vec<i64> = found.iter().map(|(_, policy)| *policy).collect();
+        policies.sort_unstable();
+        policies.dedup();
+        let rules = self.remove_rules(&ids).await?;
+        // Who knows a policy from before cannot learn any more what has gone since.
+        policy::Entity::update_many()
+            .col_expr(policy::Column::PurgedRevision, Expr::col(policy::Column::Revision))
+            .filter(policy::Column::Id.is_in(policies))
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(Purged { rules, ..Purged::default() })
+    }
+
+    /// Removes rules, and what is derived of them.
+    async fn remove_rules(&self, ids: &[i64]) -> StoreResult<u64> {
+        remove!(self, rule_address, table::Column::RuleId, ids);
+        remove!(self, rule_port, table::Column::RuleId, ids);
+        remove!(self, label::of_rule, table::Column::OwnerId, ids);
+        Ok(remove!(self, rule, table::Column::Id, ids))
+    }
+
+    /// Removes rules of policies, or, where none is left, the policies.
+    async fn purge_policies(&self, policies: &[i64], rows: u64) -> StoreResult<Purged> {
+        if policies.is_empty() {
+            return Ok(Purged::default());
+        }
+        let rules: Vec<i64> = rule::of_policies(policies)
+            .select_only()
+            .column(rule::Column::Id)
+            .limit(rows)
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        if !rules.is_empty() {
+            let rules = self.remove_rules(&rules).await?;
+            return Ok(Purged { rules, ..Purged::default() });
+        }
+        remove!(self, label::of_policy, table::Column::OwnerId, policies);
+        let policies = remove!(self, policy, table::Column::Id, policies);
+        Ok(Purged { policies, ..Purged::default() })
+    }
+
+    /// Removes what is below old firewalls, or, where nothing is left, the firewalls.
+    async fn purge_firewalls(&self, before: i64, rows: u64) -> StoreResult<Purged> {
+        let firewalls = self.held_ids(
+            firewall::old(before).select_only().column(firewall::Column::Id).limit(PARENTS),
+        );
+        let firewalls = firewalls.await?;
+        if firewalls.is_empty() {
+            return Ok(Purged::default());
+        }
+        let policies: Vec<i64> = policy::of_firewalls(&firewalls)
+            .select_only()
+            .column(policy::Column::Id)
+            .limit(PARENTS)
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        if !policies.is_empty() {
+            return self.purge_policies(&policies, rows).await;
+        }
+        remove!(self, label::of_firewall, table::Column::OwnerId, firewalls);
+        let firewalls = remove!(self, firewall, table::Column::Id, firewalls);
+        Ok(Purged { firewalls, ..Purged::default() })
+    }
+
+    async fn purge_answers(&self, before: i64, rows: u64) -> StoreResult<u64> {
+        use answer::Column::CreatedAt;
+        let last: Vec<i64> = answer::Entity::find()
+            .filter(CreatedAt.lte(before))
+            .select_only()
+            .column(CreatedAt)
+            .order_by_asc(CreatedAt)
+            .limit(rows)
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let Some(last) = last.last() else { return Ok(0) };
+        let result = answer::Entity::delete_many()
+            .filter(Expr::col(CreatedAt).lte(*last))
+            .exec(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(result.rows_affected)
+    }
+}

@@ -1,0 +1,68 @@
+//! The audit trail.
+
+use fireflow_domain::audit::Deed;
+use fireflow_domain::error::Resource;
+use fireflow_domain::ids::{FirewallId, MAX_ID};
+use fireflow_domain::store::{AuditField, AuditFilter};
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::audit;
+use poem_openapi::OpenApi;
+
+use super::Tag;
+use crate::auth::{Admin, As};
+use crate::dto::audit::{AuditEventPage, AuditEventView};
+use crate::params::{self, Query, QueryString};
+use crate::problem::Problem;
+use crate::reply::{Listed, Reply};
+
+/// The operations on the audit trail.
+#[derive(Debug)]
+pub struct Audit;
+
+fn filter(query: &mut Query) -> AuditFilter {
+    let deeds = Deed::ALL.map(|deed| (deed.as_str(), deed));
+    let kinds = Resource::ALL.map(|kind| (kind.as_str(), kind));
+    AuditFilter {
+        subject: query.text("subject", 255),
+        deed: query.word("deed", &deeds),
+        resource: query.word("resource", &kinds),
+        resource_id: query.integer("resource_id", 1, MAX_ID),
+        firewall_id: query.integer("firewall_id", 1, MAX_ID).and_then(FirewallId::new),
+        request_id: query.text("request_id", 64),
+        since: query.parse("since", Instant::parse),
+        until: query.parse("until", Instant::parse),
+    }
+}
+
+#[OpenApi(tag = "Tag::Audit")]
+impl Audit {
+    /// List audit events
+    ///
+    /// Every change, oldest first unless ordered otherwise: who, when, from where, why, from what to
+    /// what. The trail only grows. A token with tenants sees those of its firewalls. Without a filter
+    /// it is ordered by `id` or `at`.
+    #[oai(path = "/audit-events/", method = "get", operation_id = "getAuditEvents")]
+    async fn list(
+        &self,
+        ctx: As<Admin>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, AuditEventPage>, Problem> {
+        let mut query = query.open(params::AUDIT_EVENTS);
+        let fields = query.fields(AuditEventView::MEMBERS);
+        let order = query.order(AuditField::parse, AuditField::WORDS);
+        let filter = filter(&mut query);
+        if filter == AuditFilter::default() {
+            query.only_ordered_by(&order, &[AuditField::Id, AuditField::At], AuditField::as_str);
+        }
+        let scope = query.scope("audit events", None);
+        let request = query.page(&scope, &order);
+        query.finish_list()?;
+        let page = ctx
+            .read_list(|uow, caller| {
+                Box::pin(async move { audit::page(uow, caller, &filter, &order, &request).await })
+            })
+            .await?;
+        let view = AuditEventPage::new(&page, &scope, |event| AuditEventView::from(event));
+        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+    }
+}

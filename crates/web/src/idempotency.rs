@@ -1,0 +1,114 @@
+//! Requests that a client may send again, because it does not know whether they came through:
+//! `Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header).
+//!
+//! The key is the subject's own. What is kept under it, in the transaction of the change itself, is
+//! the answer of a request that changed something; one that failed changed nothing, and its key is
+//! free. So the first answer is given again exactly when the first request was done.
+
+use fireflow_domain::actor::Visibility;
+use fireflow_domain::error::{Error, Violation};
+use fireflow_domain::text::Tenant;
+use poem::http::{HeaderMap, Method};
+use sha2::{Digest, Sha256};
+
+/// The header.
+pub const HEADER: &str = "Idempotency-Key";
+/// The header of an answer that is given again.
+pub const REPLAYED: &str = "idempotency-replayed";
+/// The longest key, in characters.
+const MAX_CHARS: usize = 255;
+
+/// A request's key, and what the request is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// The key.
+    pub key: String,
+    /// A hash of all that the answer depends on.
+    pub fingerprint: [u8; 32],
+}
+
+/// The key of a request, as it stands or in quotes (RFC 8941, 3.3.3); none where there is none.
+///
+/// # Errors
+/// Where it is not one key of 1 to 255 visible ASCII characters.
+pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let fault = |detail: &str| Error::invalid(Violation::header(HEADER, detail));
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(fault("is given more than once"));
+    }
+    let takes = "takes 1 to 255 visible ASCII characters, best a UUID";
+    let text = value.to_str().map_err(|_| fault(takes))?.trim();
+    let bare = text.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(text);
+    let is_plain = (1..=MAX_CHARS).contains(&bare.len())
+        && bare.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+    if is_plain { Ok(Some(bare.to_owned())) } else { Err(fault(takes)) }
+}
+
+/// A hash of a request: what is asked, with which body, by a token that shows what.
+#[must_use]
+pub fn fingerprint(method: &Method, target: &str, body: &[u8], who: &Visibility) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        // With its length: no two requests run together alike.
+        hash.update(bytes.len().to_be_bytes());
+        hash.update(bytes);
+    };
+    part(method.as_str().as_bytes());
+    part(target.as_bytes());
+    part(body);
+    match who {
+        Visibility::All => part(b"all"),
+        Visibility::Tenants(tenants) => {
+            let mut words: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
+            words.sort_unstable();
+            part(b"tenants");
+            words.iter().for_each(|word| part(word.as_bytes()));
+        }
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Result<Option<String>, ()> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HEADER, value.parse().unwrap());
+        }
+        key(&headers).map_err(|_| ())
+    }
+
+    #[test]
+    fn a_key_is_a_plain_word() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["8e03978e-40d5"]), Ok(Some("8e03978e-40d5".into())));
+        assert_eq!(read(&["\"8e03978e-40d5\""]), Ok(Some("8e03978e-40d5".into())));
+        let long = "x".repeat(256);
+        for bad in ["", "\"\"", "a b", "a\\b", "\"a", long.as_str()] {
+            assert_eq!(read(&[bad]), Err(()), "{bad}");
+        }
+        assert_eq!(read(&["a", "a"]), Err(()));
+    }
+
+    #[test]
+    fn requests_that_differ_have_other_fingerprints() {
+        let of = |target: &str, body: &str, who: &Visibility| {
+            fingerprint(&Method::POST, target, body.as_bytes(), who)
+        };
+        let blue = Visibility::Tenants(vec![Tenant::parse("blue").unwrap()]);
+        let all = [
+            of("/a", "b", &Visibility::All),
+            of("/ab", "", &Visibility::All),
+            of("/a", "c", &Visibility::All),
+            of("/a", "b", &blue),
+            of("/a", "b", &Visibility::Tenants(vec![])),
+            fingerprint(&Method::PUT, "/a", b"b", &Visibility::All),
+        ];
+        let different: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), all.len());
+    }
+}

@@ -1,0 +1,139 @@
+//! The audit trail: what it says, who reads it, that it only grows.
+
+use fireflow_domain::actor::Role;
+use fireflow_storage::db_test;
+use serde_json::{Value, json};
+
+use crate::support::Api;
+
+fn ids(list: &Value) -> Vec<i64> {
+    list["items"].as_array().unwrap().iter().map(|it| it["id"].as_i64().unwrap()).collect()
+}
+
+/// A firewall of each tenant, changes of one, and the deletion of the other.
+async fn history(api: &Api) {
+    api.post("/firewalls/", &json!({"name": "edge", "tenant": "red"})).await.expect(201);
+    api.post("/firewalls/", &json!({"name": "core", "tenant": "blue"})).await.expect(201);
+    let headers = [("change-reason", "CHG-4711: new uplink")];
+    let patch = json!({"description": "both uplinks"});
+    api.with("PATCH", "/firewalls/1/", &headers, Some(&patch)).await.expect(200);
+    let policy = json!({"name": "in", "default_action": "DENY"});
+    api.post("/firewalls/1/filtering-policies/", &policy).await.expect(201);
+    api.rule("/firewalls/1/filtering-policies/1/", &json!({"name": "web"})).await;
+    api.with("DELETE", "/firewalls/2/", &[], None).await.expect(204);
+}
+
+db_test! {
+    async fn every_change_is_there_with_who_when_why_and_what(api: Api) {
+        history(&api).await;
+        let all = api.get("/audit-events/").await.expect(200);
+        assert_eq!((&all["total"], ids(&all)), (&json!(6), vec![1, 2, 3, 4, 5, 6]));
+        let event = &all["items"][2];
+        assert_eq!((&event["deed"], &event["resource"]), (&json!("update"), &json!("firewall")));
+        assert_eq!(event["subject"], "tester");
+        assert_eq!(event["reason"], "CHG-4711: new uplink");
+        assert_eq!(event["at"], "2026-11-24T12:00:00.000000Z");
+        assert_eq!(event["before"]["description"], "");
+        assert_eq!(event["after"]["description"], "both uplinks");
+        assert_eq!(event["request_id"].as_str().unwrap().len(), 32);
+        let rule = &all["items"][4];
+        assert_eq!((&rule["resource"], &rule["firewall_id"]), (&json!("firewall_rule"), &json!(1)));
+        assert_eq!((&rule["before"], &rule["after"]["name"]), (&Value::Null, &json!("web")));
+        let deleted = &all["items"][5];
+        assert_eq!((&deleted["deed"], &deleted["after"]), (&json!("delete"), &Value::Null));
+    }
+}
+
+db_test! {
+    async fn it_is_filtered_ordered_and_paged_like_other_lists(api: Api) {
+        history(&api).await;
+        let at = "2026-11-24T12:00:00Z";
+        for (query, expected) in [
+            ("deed=create", vec![1, 2, 4, 5]),
+            ("resource=firewall_rule", vec![5]),
+            ("resource=firewall&resource_id=2", vec![2, 6]),
+            ("firewall_id=1", vec![1, 3, 4, 5]),
+            ("subject=tester&deed=delete", vec![6]),
+            ("subject=nobody", vec![]),
+            (&format!("since={at}"), vec![1, 2, 3, 4, 5, 6]),
+            (&format!("until={at}"), vec![]),
+            ("order_by=-id&page_size=2", vec![6, 5]),
+            ("order_by=-at", vec![6, 5, 4, 3, 2, 1]),
+            ("order_by=deed,-id&firewall_id=1", vec![5, 4, 1, 3]),
+            ("page=2&page_size=4", vec![5, 6]),
+        ] {
+            let list = api.get(&format!("/audit-events/?{query}")).await.expect(200);
+            assert_eq!(ids(&list), expected, "{query}");
+        }
+        let request = api.get("/audit-events/?page_size=1").await.expect(200);
+        let request = request["items"][0]["request_id"].as_str().unwrap().to_owned();
+        let list = api.get(&format!("/audit-events/?request_id={request}")).await.expect(200);
+        assert_eq!(ids(&list), [1]);
+        let mut seen = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let query = format!("/audit-events/?order_by=-at&page_size=4&cursor={cursor}");
+            let page = api.get(&query).await.expect(200);
+            seen.extend(ids(&page));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(seen, [6, 5, 4, 3, 2, 1]);
+        let few = api.get("/audit-events/?fields=deed&page_size=1").await.expect(200);
+        assert_eq!(few["items"], json!([{"id": 1, "deed": "create"}]));
+        for bad in [
+            "deed=created",
+            "resource=rule",
+            "resource_id=0",
+            "since=yesterday",
+            "order_by=subject",
+            "order_by=state",
+            "subject=",
+            "cursor=x",
+            "fliter=x",
+        ] {
+            let answer = api.get(&format!("/audit-events/?{bad}")).await;
+            assert_eq!(answer.status, 422, "{bad}: {}", answer.text);
+        }
+    }
+}
+
+db_test! {
+    async fn admins_read_it_and_only_of_their_tenants(api: Api) {
+        history(&api).await;
+        for role in [Role::Viewer, Role::Editor, Role::HealthCheck] {
+            let token = api.token_for(&[role], None);
+            let answer = api.send("GET", "/audit-events/", &token, &[], None).await;
+            answer.problem(403, "forbidden");
+        }
+        for (tenants, expected) in
+            [(&["red"][..], vec![1, 3, 4, 5]), (&["blue"], vec![2, 6]), (&["green"], vec![])]
+        {
+            let token = api.token_for(&[Role::Admin], Some(tenants));
+            let list = api.send("GET", "/audit-events/", &token, &[], None).await.expect(200);
+            assert_eq!((ids(&list), &list["total"]), (expected.clone(), &json!(expected.len())));
+        }
+    }
+}
+
+db_test! {
+    async fn it_only_grows(api: Api) {
+        history(&api).await;
+        for sql in [
+            "UPDATE audit_event SET subject = 'nobody'",
+            "UPDATE audit_event SET subject = subject WHERE id = 1",
+            "DELETE FROM audit_event WHERE id = 1",
+            "DELETE FROM audit_event",
+        ] {
+            let refusal = api.db.try_execute(sql).await.unwrap_err();
+            assert!(refusal.contains("the audit trail is append-only"), "{sql}: {refusal}");
+        }
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let answer = api.with(method, "/audit-events/", &[], Some(&json!({}))).await;
+            answer.problem(405, "method_not_allowed");
+        }
+        assert_eq!(api.get("/audit-events/").await.expect(200)["total"], 6);
+    }
+}

@@ -1,0 +1,152 @@
+//! Requests that are sent again under their `Idempotency-Key`.
+
+use std::time::Duration;
+
+use fireflow_domain::actor::Role;
+use fireflow_storage::db_test;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api};
+
+async fn post(api: &Api, path: &str, key: &str, body: &Value) -> Answer {
+    api.with("POST", path, &[("idempotency-key", key)], Some(body)).await
+}
+
+async fn names(api: &Api) -> Vec<String> {
+    let list = api.get("/firewalls/?page_size=1000").await.expect(200);
+    let items = list["items"].as_array().unwrap().iter();
+    items.map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+}
+
+db_test! {
+    async fn a_repeated_request_is_answered_as_the_first_was(api: Api) {
+        let body = json!({"name": "edge", "labels": {"site": "fra"}});
+        let first = post(&api, "/firewalls/", "8e03978e", &body).await;
+        assert!(first.headers.get("idempotency-replayed").is_none());
+        let again = post(&api, "/firewalls/", "8e03978e", &body).await;
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        assert_eq!((first.status, &first.text), (again.status, &again.text));
+        for name in ["etag", "location", "content-type"] {
+            assert_eq!(first.header(name), again.header(name), "{name}");
+        }
+        assert_ne!(first.header("x-request-id"), again.header("x-request-id"));
+        assert_eq!(names(&api).await, ["edge"]);
+        assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [1]);
+        // The quoted form is the same key; what happened to the firewall since is no matter.
+        api.with("DELETE", first.header("location"), &[], None).await.expect(204);
+        let quoted = post(&api, "/firewalls/", "\"8e03978e\"", &body).await;
+        assert_eq!((quoted.header("idempotency-replayed"), &quoted.text), ("true", &first.text));
+        assert!(names(&api).await.is_empty());
+    }
+}
+
+db_test! {
+    async fn another_request_under_a_used_key_is_refused(api: Api) {
+        post(&api, "/firewalls/", "k", &json!({"name": "edge"})).await.expect(201);
+        post(&api, "/firewalls/", "k", &json!({"name": "core"})).await.problem(422, "key_reused");
+        // Not only the body makes a request.
+        let policy = json!({"name": "in", "default_action": "DENY"});
+        post(&api, "/firewalls/1/filtering-policies/", "k", &policy).await.problem(422, "key_reused");
+        let blue = api.token_for(&Role::ALL, Some(&[""]));
+        let body = json!({"name": "edge"});
+        let other = api.send("POST", "/firewalls/", &blue, &[("idempotency-key", "k")], Some(&body));
+        other.await.problem(422, "key_reused");
+        assert_eq!(names(&api).await, ["edge"]);
+        for bad in ["", "a b", &"x".repeat(256)] {
+            let answer = post(&api, "/firewalls/", bad, &json!({"name": "x"})).await;
+            let problem = answer.problem(422, "invalid");
+            assert_eq!(problem["errors"][0]["parameter"], "Idempotency-Key", "{problem}");
+        }
+    }
+}
+
+db_test! {
+    async fn what_failed_changed_nothing_and_leaves_its_key_free(api: Api) {
+        post(&api, "/firewalls/", "a", &json!({"name": "edge"})).await.expect(201);
+        let taken = post(&api, "/firewalls/", "b", &json!({"name": "edge"})).await;
+        taken.problem(409, "name_taken");
+        post(&api, "/firewalls/", "b", &json!({"nmae": "edge"})).await.problem(422, "invalid");
+        let made = post(&api, "/firewalls/", "b", &json!({"name": "core"})).await;
+        assert!(made.headers.get("idempotency-replayed").is_none());
+        made.expect(201);
+        // A validated dry run of a token without the role does not touch it either.
+        let viewer = api.token_for(&[Role::Viewer], None);
+        let body = json!({"name": "edge"});
+        let answer = api.send("POST", "/firewalls/", &viewer, &[("idempotency-key", "a")], Some(&body));
+        answer.await.problem(403, "forbidden");
+    }
+}
+
+db_test! {
+    async fn keys_are_each_subjects_own_and_end_after_a_day(api: Api) {
+        post(&api, "/firewalls/", "k", &json!({"name": "edge"})).await.expect(201);
+        let bob = api.token_of("bob", &[Role::Editor]);
+        let body = json!({"name": "bobs"});
+        let his = api.send("POST", "/firewalls/", &bob, &[("idempotency-key", "k")], Some(&body)).await;
+        his.expect(201);
+        api.clock.advance(Duration::from_secs(24 * 3_600 - 1));
+        let early = api.token_of("tester", &Role::ALL);
+        let key = [("idempotency-key", "k")];
+        let other = json!({"name": "other"});
+        let answer = api.send("POST", "/firewalls/", &early, &key, Some(&other)).await;
+        answer.problem(422, "key_reused");
+        api.clock.advance(Duration::from_secs(1));
+        let late = api.token_of("tester", &Role::ALL);
+        let answer = api.send("POST", "/firewalls/", &late, &key, Some(&other)).await;
+        assert!(answer.headers.get("idempotency-replayed").is_none());
+        answer.expect(201);
+        let again = api.send("POST", "/firewalls/", &late, &key, Some(&other)).await;
+        assert_eq!(again.header("idempotency-replayed"), "true");
+    }
+}
+
+db_test! {
+    async fn of_many_that_come_at_once_one_is_done(api: Api) {
+        let body = json!({"name": "edge"});
+        let all = (0..16).map(|_| post(&api, "/firewalls/", "k", &body));
+        let answers = futures_util::future::join_all(all).await;
+        let first = answers.iter().filter(|it| it.headers.get("idempotency-replayed").is_none());
+        assert_eq!(first.count(), 1);
+        assert!(answers.iter().all(|it| it.status == 201 && it.text == answers[0].text));
+        assert_eq!(names(&api).await, ["edge"]);
+    }
+}
+
+db_test! {
+    async fn every_writing_post_can_be_repeated(api: Api) {
+        post(&api, "/firewalls/", "1", &json!({"name": "edge"})).await.expect(201);
+        let policies = "/firewalls/1/filtering-policies/";
+        let policy = json!({"name": "in", "default_action": "DENY"});
+        post(&api, policies, "2", &policy).await.expect(201);
+        let any = json!([{"address": "any"}]);
+        let rule = |name: &str, action: &str| {
+            json!({"name": name, "action": action, "priority": 1, "sources": any, "destinations": any})
+        };
+        let rules = format!("{policies}1/rules/");
+        api.post(&rules, &rule("a", "ALLOW")).await.expect(201);
+        api.post(&rules, &rule("b", "DENY")).await.expect(201);
+        api.with("DELETE", &format!("{rules}2/"), &[], None).await.expect(204);
+        let batch = json!({"operations": [{"op": "create", "rule": rule("d", "REJECT")}]});
+        for (index, (path, body)) in [
+            (rules.clone(), Some(json!({"name": "c", "action": "ALLOW", "priority": 5,
+                "sources": [{"address": "10.0.0.1"}], "destinations": any}))),
+            (format!("{rules}move/"), Some(json!({"rule_ids": [1], "at": "last"}))),
+            (format!("{rules}batch/"), Some(batch)),
+            (format!("{rules}2/restore/"), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let key = format!("key-{index}");
+            let mut answers = Vec::new();
+            for _ in 0..2 {
+                let headers = [("idempotency-key", key.as_str())];
+                answers.push(api.with("POST", &path, &headers, body.as_ref()).await);
+            }
+            assert!(answers[0].status.is_success(), "{path}: {}", answers[0].text);
+            assert_eq!(answers[0].text, answers[1].text, "{path}");
+            assert_eq!(answers[1].header("idempotency-replayed"), "true", "{path}");
+        }
+        assert_eq!(api.get(&format!("{policies}1/")).await.expect(200)["rule_count"], 4);
+    }
+}
