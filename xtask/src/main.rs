@@ -33,7 +33,8 @@ cargo xtask COMMAND
   migrations                         migrations up, down and up, against the entities, on both databases
   schemathesis [--cases N]           tests the running API from its own description, on both databases;
                                      N cases for each operation
-  fuzz [--seconds N]                 fuzzes what reads text, for so long each; needs a nightly toolchain
+  fuzz [--seconds N]                 fuzzes what reads text, for so long each, from the stored seeds; needs
+                                     a nightly toolchain
   client                             generates a client from docs/openapi.json, checks its types, drives it
   browser                            Swagger UI in headless Chromium; pictures in target/browser
   walkthrough                        runs the README and docs/getting-started.md, on both databases
