@@ -12,7 +12,7 @@ use crate::client::client;
 use crate::postgres::Server;
 use crate::schemathesis::{CASES, schemathesis};
 use crate::walkthrough::walkthrough;
-use crate::{deploy, sh, tidy};
+use crate::{deploy, sbom, sh, tidy};
 
 /// Pinned, from the crate registry.
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -22,7 +22,7 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
-    let steps: [Step<'_>; 13] = [
+    let steps: [Step<'_>; 14] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
         ("lint", &|_| lint()),
         ("test", &|server| test(server, &[])),
@@ -34,6 +34,7 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
         ("browser", &|_| browser(may_install)),
         ("walkthrough", &|server| walkthrough(server, may_install)),
         ("deny", &|_| deny(false)),
+        ("sbom", &|_| sbom::sbom()),
         ("docs", &|_| docs()),
         ("deploy --check", &|_| deploy::check(may_install)),
     ];

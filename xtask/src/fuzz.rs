@@ -1,35 +1,89 @@
-//! Fuzzing with libFuzzer. It needs a nightly toolchain, so that it is no part of `ci`.
+//! Fuzzing with libFuzzer. It needs a nightly toolchain, so that it is no part of `ci`; what is
+//! stored is replayed by ordinary tests.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{ci, sh};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
-/// The crate of the targets, and they themselves.
-const CRATE: &str = "crates/domain/fuzz";
-const TARGETS: [&str; 2] = ["parse", "filter"];
 
-/// Each target, for so many seconds. What it finds is in `crates/domain/fuzz/artifacts`.
+/// Each target, for so many seconds. What it finds is in the folder `artifacts` of its crate, what
+/// it has learned in `corpus`; it begins with that, `seeds` and `regressions`.
 pub(crate) fn fuzz(seconds: &str) -> Result<()> {
     let Ok(seconds) = seconds.parse::<u32>() else {
         bail!("fuzz takes --seconds with a number, not `{seconds}`");
     };
+    let targets = targets(Path::new("crates"))?;
     if !sh::answers_all("rustup", &["run", "nightly", "cargo", "--version"]) {
         bail!("fuzzing needs a nightly toolchain: `rustup toolchain install nightly`");
     }
     let tool = ci::tool("cargo-fuzz", CARGO_FUZZ_VERSION)?;
-    for target in TARGETS {
-        sh::say(&format!("fuzzing {target} for {seconds} seconds"));
-        let time = format!("-max_total_time={seconds}");
+    for Target { fuzz, name, inputs } in targets {
+        sh::say(&format!("fuzzing {name} of {} for {seconds} seconds", fuzz.display()));
+        // The first folder takes what is learned.
+        let corpus = fuzz.join("corpus").join(&name);
+        fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
         let mut command = Command::new("rustup");
         // As its own program: the alias of cargo would look for it on the PATH.
-        command.args(["run", "nightly"]).arg(&tool).args(["fuzz", "run", "--fuzz-dir", CRATE]);
+        command.args(["run", "nightly"]).arg(&tool).args(["fuzz", "run", "--fuzz-dir"]);
+        command.arg(&fuzz).arg(&name).arg(&corpus).args(&inputs);
         // Slow inputs are findings too.
-        command.args([target, "--", &time, "-timeout=5", "-print_final_stats=1"]);
+        let time = format!("-max_total_time={seconds}");
+        command.args(["--", &time, "-timeout=5", "-print_final_stats=1"]);
         // What chose the toolchain for xtask itself does not hold for this one.
         sh::run(command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO"))?;
     }
     Ok(())
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    /// The crate of the targets.
+    fuzz: PathBuf,
+    name: String,
+    /// Stored inputs: the seeds, and what once failed.
+    inputs: [PathBuf; 2],
+}
+
+/// Those of every crate in a folder: the files of its `fuzz/fuzz_targets`.
+fn targets(crates: &Path) -> Result<BTreeSet<Target>> {
+    let mut targets = BTreeSet::new();
+    for member in fs::read_dir(crates).with_context(|| crates.display().to_string())? {
+        let fuzz = member?.path().join("fuzz");
+        let Ok(files) = fs::read_dir(fuzz.join("fuzz_targets")) else { continue };
+        for file in files {
+            let path = file?.path();
+            let name = path.file_stem().and_then(|stem| stem.to_str());
+            let name = name.with_context(|| path.display().to_string())?.to_owned();
+            let inputs = ["seeds", "regressions"].map(|folder| fuzz.join(folder).join(&name));
+            if let Some(missing) = inputs.iter().find(|folder| !folder.is_dir()) {
+                bail!("{} has no folder {}", path.display(), missing.display());
+            }
+            targets.insert(Target { fuzz: fuzz.clone(), name, inputs });
+        }
+    }
+    if targets.is_empty() {
+        bail!("no crate below {} has a fuzz target", crates.display());
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_targets_of_all_crates_are_found_with_their_inputs() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        let names: Vec<String> = targets(&crates).unwrap().into_iter().map(|it| it.name).collect();
+        for name in ["filter", "parse"] {
+            assert!(names.iter().any(|it| it == name), "{names:?}");
+        }
+        assert!(targets(&crates.join("domain")).is_err());
+    }
 }

@@ -11,6 +11,7 @@ mod fuzz;
 mod image;
 mod postgres;
 mod python;
+mod sbom;
 mod schemathesis;
 mod service;
 mod sh;
@@ -32,7 +33,8 @@ cargo xtask COMMAND
   migrations                         migrations up, down and up, against the entities, on both databases
   schemathesis [--cases N]           tests the running API from its own description, on both databases;
                                      N cases for each operation
-  fuzz [--seconds N]                 fuzzes what reads text, for so long each; needs a nightly toolchain
+  fuzz [--seconds N]                 fuzzes what reads text, for so long each, from the stored seeds; needs
+                                     a nightly toolchain
   client                             generates a client from docs/openapi.json, checks its types, drives it
   browser                            Swagger UI in headless Chromium; pictures in target/browser
   walkthrough                        runs the README and docs/getting-started.md, on both databases
@@ -40,6 +42,7 @@ cargo xtask COMMAND
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
   deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
                                      their database can be reached; with the option it has to be
+  sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
   bench lists                        measures lists on a million rules, on both databases; minutes
   image [--run]                      builds the container image with Docker, Podman or Buildah;
                                      --run starts it and tries it
@@ -97,6 +100,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         [command @ ("openapi" | "reference"), "--check"] => ci::check_generated(command),
         ["deny"] => ci::deny(false),
         ["deny", "--advisories"] => ci::deny(true),
+        ["sbom"] => sbom::sbom(),
         ["bench", name] => bench::bench(name),
         ["image"] => image::image(false),
         ["image", "--run"] => image::image(true),

@@ -1,4 +1,7 @@
-//! Data for tests and measurements, made of seeds: the same seed gives the same data everywhere.
+//! For tests, fuzzing and measurements: data that is made of seeds (the same seed gives the same data
+//! everywhere), and what holds for any text.
 
+pub mod corpus;
+pub mod fuzz;
 pub mod random;
 pub mod rule_sets;
