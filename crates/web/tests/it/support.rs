@@ -1,11 +1,13 @@
 //! A service of one test's own: its database, its clock, its tokens.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use fireflow::app::{About, App};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
+use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
 use fireflow::server;
@@ -20,7 +22,9 @@ use poem::http::{HeaderMap, Method, StatusCode};
 use poem::test::TestClient;
 use poem::{EndpointExt, Response};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, long enough";
 pub(crate) const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -47,6 +51,8 @@ pub(crate) struct Api {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) document: Value,
     authenticator: Authenticator,
+    app: Arc<App>,
+    limits: Limits,
     token: String,
 }
 
@@ -103,18 +109,21 @@ impl Api {
 
     /// A service that takes no more requests.
     pub(crate) async fn overloaded() -> Self {
-        Self::with_limit(TestDatabase::new(DatabaseKind::Sqlite).await, 0)
+        let none = Arc::new(Semaphore::new(0));
+        let db = TestDatabase::new(DatabaseKind::Sqlite).await;
+        Self::built(db, |_, limits| limits.in_flight = none)
     }
 
     pub(crate) fn on(db: TestDatabase) -> Self {
-        Self::with_limit(db, 1_000)
+        Self::built(db, |_, _| {})
     }
 
-    fn with_limit(db: TestDatabase, in_flight: usize) -> Self {
+    /// A service that is changed before it begins.
+    pub(crate) fn built(db: TestDatabase, change: impl FnOnce(&mut App, &mut Limits)) -> Self {
         let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
         let authenticator = Authenticator::new(trust(&[SECRET]));
-        let app = Arc::new(App {
+        let mut app = App {
             storage: Arc::new(db.database.clone()),
             clock: Arc::<TestClock>::clone(&clock),
             authenticator: authenticator.clone(),
@@ -123,19 +132,43 @@ impl Api {
             exports: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },
             is_stopping: AtomicBool::new(false),
-        });
-        let limits = Limits {
+        };
+        let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
             request_timeout: Duration::from_secs(60),
-            in_flight: Arc::new(Semaphore::new(in_flight)),
+            in_flight: Arc::new(Semaphore::new(1_000)),
         };
+        change(&mut app, &mut limits);
+        let app = Arc::new(app);
         let document = server::description(&app).unwrap();
         let client = TestClient::new(server::endpoint(&app, &limits).unwrap().boxed());
-        let mut api = Self { client, db, clock, document, authenticator, token: String::new() };
+        let mut api =
+            Self { client, db, clock, document, authenticator, app, limits, token: String::new() };
         // Longer than any test lets the clock run.
         api.token = api.mint("tester", &Role::ALL, None, 400 * 86_400);
         api
+    }
+
+    /// Serves over TCP, until what is answered beside the address is dropped or sent to; then the
+    /// task ends.
+    pub(crate) async fn listen(
+        &self,
+        limits: ConnectionLimits,
+        certificate: Option<Certificate>,
+    ) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let endpoint = server::endpoint(&self.app, &self.limits).unwrap();
+        let app = Arc::clone(&self.app);
+        let stopped = async move {
+            let _dropped = stopped.await.is_err();
+            app.is_stopping.store(true, Ordering::SeqCst);
+        };
+        let grace = Duration::from_secs(5);
+        let served = listener::serve(listener, endpoint, limits, certificate, stopped, grace);
+        (address, stop, tokio::spawn(served))
     }
 
     pub(crate) fn token_for(&self, roles: &[Role], tenants: Option<&[&str]>) -> String {
