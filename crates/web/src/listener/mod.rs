@@ -118,8 +118,7 @@ fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(limits.max_head_bytes)
-        .pipeline_flush(true);
+        .max_buf_size(limits.max_head_bytes);
     server
         .http2()
         .timer(TokioTimer::new())
