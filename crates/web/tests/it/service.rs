@@ -4,11 +4,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::Answer;
+
+/// Longer than any answer takes: a service that hangs is told from one that is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn binary(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fireflow"));
@@ -39,12 +46,14 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(folder: &Path, database_url: &str) -> Self {
-        let mut child = binary(folder)
-            .env("FIREFLOW_DATABASE_URL", database_url)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = binary(folder);
+        command.env("FIREFLOW_DATABASE_URL", database_url).stderr(Stdio::null());
+        Self::spawn(folder, &mut command)
+    }
+
+    /// Starts a [`binary`] of the folder, with settings of its own.
+    pub(crate) fn spawn(folder: &Path, command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().unwrap_or_else(|| panic!("the service did not start")).unwrap();
         let address = line.rsplit("http://").next().unwrap().to_owned();
@@ -53,10 +62,9 @@ impl Service {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        Connection {
-            stream: BufReader::new(TcpStream::connect(&self.address).unwrap()),
-            token: self.token.clone(),
-        }
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Connection { stream: BufReader::new(stream), token: self.token.clone() }
     }
 
     /// Ends it as nothing can prepare for.
@@ -86,6 +94,18 @@ impl Connection {
         path: &str,
         body: &str,
     ) -> std::io::Result<(u16, Value)> {
+        let answer = self.exchange(method, path, body)?;
+        let body = serde_json::from_str(&answer.text).unwrap_or(Value::Null);
+        Ok((answer.status.as_u16(), body))
+    }
+
+    /// The same, with the answer's headers.
+    pub(crate) fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<Answer> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -97,23 +117,21 @@ impl Connection {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(end)?;
-        let mut length = 0;
+        let mut headers = HeaderMap::new();
         loop {
             line.clear();
             if self.stream.read_line(&mut line)? == 0 {
                 return Err(end());
             }
-            let header = line.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
+            let Some((name, value)) = line.trim().split_once(':') else { break };
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value.trim()).unwrap());
         }
-        let mut body = vec![0; length];
+        let length = headers.get("content-length").map_or("0", |it| it.to_str().unwrap());
+        let mut body = vec![0; length.parse().unwrap()];
         self.stream.read_exact(&mut body)?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(Answer { status, headers, text: text(&body) })
     }
 }
 

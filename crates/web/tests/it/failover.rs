@@ -1,0 +1,333 @@
+//! The database's primary dies under load, and its standby takes over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, wait_until};
+use crate::forwarder::{Behind, Forwarder};
+use crate::service::{Connection, Service, binary};
+use crate::support::{Answer, plain_rule, tcp};
+
+/// What a write may be told that was not acknowledged.
+const CODES: [&str; 3] = ["unavailable", "timeout", "outcome_unknown"];
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the load goes on with a primary, and at the least in each kind of outage.
+const LOAD: Duration = Duration::from_secs(2);
+/// How many times each worker has to succeed where it must.
+const SEVERAL: usize = 5;
+
+/// Where the primary is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Before,
+    Away(Behind),
+    After,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Creates firewalls.
+    Firewalls,
+    /// Creates rules, all in one policy.
+    Rules,
+    /// Reads lists: of the standby.
+    Lists,
+    /// Reads single resources, and inspects: of the primary.
+    Singles,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Firewalls, Self::Rules, Self::Lists, Self::Singles];
+
+    const fn writes(self) -> bool {
+        matches!(self, Self::Firewalls | Self::Rules)
+    }
+}
+
+/// One thread of the load; its connection stays open all the time.
+#[derive(Debug, Clone, Copy)]
+struct Worker {
+    number: usize,
+    process: usize,
+    kind: Kind,
+}
+
+/// An answer, and what it was to.
+#[derive(Debug)]
+struct Seen {
+    worker: Worker,
+    name: String,
+    began: Phase,
+    ended: Phase,
+    /// The problem's code; none where it was done.
+    refused: Option<&'static str>,
+}
+
+impl Seen {
+    fn is_done(&self) -> bool {
+        self.refused.is_none()
+    }
+
+    fn is_within(&self, phase: Phase) -> bool {
+        (self.began, self.ended) == (phase, phase)
+    }
+}
+
+/// What all threads share.
+struct Load {
+    policy: String,
+    phase: Mutex<Phase>,
+    is_over: AtomicBool,
+    seen: Mutex<Vec<Seen>>,
+    /// What must not have been; empty to the end.
+    faults: Mutex<Vec<String>>,
+}
+
+/// Ends the threads even where a check fails: their scope waits for them.
+struct EndOnDrop<'a>(&'a Load);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Load {
+    fn phase(&self) -> Phase {
+        *self.phase.lock().unwrap()
+    }
+
+    fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap() = phase;
+    }
+
+    fn run(&self, worker: Worker, mut connection: Connection) {
+        for index in 0.. {
+            if self.is_over.load(Ordering::SeqCst) {
+                return;
+            }
+            let name = format!("w{} i{index}", worker.number);
+            let (method, path, body) = self.request(worker, index, &name);
+            let began = self.phase();
+            let answer = connection.exchange(method, &path, &body);
+            let ended = self.phase();
+            let verdict = answer
+                .map_err(|error| format!("the connection broke: {error}"))
+                .and_then(|answer| judge(worker.kind, &answer));
+            match verdict {
+                Ok(refused) => {
+                    self.seen.lock().unwrap().push(Seen { worker, name, began, ended, refused });
+                    // This is not about how much it can bear.
+                    let pause = if refused.is_none() { 2 } else { 20 };
+                    std::thread::sleep(Duration::from_millis(pause));
+                }
+                Err(fault) => {
+                    let fault = format!("{method} {path}, from {began:?} to {ended:?}: {fault}");
+                    return self.faults.lock().unwrap().push(fault);
+                }
+            }
+        }
+    }
+
+    fn request(&self, worker: Worker, index: u32, name: &str) -> (&'static str, String, String) {
+        let is_even = index.is_multiple_of(2);
+        match worker.kind {
+            Kind::Firewalls => {
+                ("POST", "/firewalls/".to_owned(), json!({ "name": name }).to_string())
+            }
+            Kind::Rules => {
+                let mut rule = plain_rule();
+                rule["name"] = json!(name);
+                // Equal rules would be refused.
+                let source = format!("10.{}.{}.{}", worker.number, index / 256, index % 256);
+                rule["sources"] = json!([{ "address": source }]);
+                ("POST", format!("{}rules/", self.policy), rule.to_string())
+            }
+            Kind::Lists => {
+                let list = if is_even { "/firewalls/" } else { "/rules/" };
+                ("GET", format!("{list}?page_size=20"), String::new())
+            }
+            Kind::Singles => {
+                let packet = tcp("10.0.0.1", "192.0.2.1", 443);
+                let inspected = format!("{}inspections/?{packet}", self.policy);
+                let path = if is_even { self.policy.clone() } else { inspected };
+                ("GET", path, String::new())
+            }
+        }
+    }
+
+    /// Waits until every worker has had so many answers of a kind; ends early where one was wrong.
+    fn wait(&self, what: &str, workers: &[Worker], times: usize, is_one: impl Fn(&Seen) -> bool) {
+        wait_until(what, PATIENCE, || {
+            let seen = self.seen.lock().unwrap();
+            let has_enough = |worker: &Worker| {
+                let own = seen.iter().filter(|it| it.worker.number == worker.number);
+                own.filter(|it| is_one(it)).count() >= times
+            };
+            workers.iter().all(has_enough) || !self.faults.lock().unwrap().is_empty()
+        });
+        assert_eq!(*self.faults.lock().unwrap(), [""; 0], "until this was so: {what}");
+    }
+}
+
+/// The code that it was refused with, none where it was done; an error where it is neither.
+fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
+    if answer.status == if kind.writes() { 201 } else { 200 } {
+        return Ok(None);
+    }
+    let header = |name| answer.headers.get(name)?.to_str().ok();
+    let wait: Option<u64> = header("retry-after").and_then(|it| it.parse().ok());
+    let is_formed = answer.status == 503
+        && header("content-type") == Some("application/problem+json")
+        && wait.is_some_and(|seconds| seconds > 0);
+    let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    let code = CODES.into_iter().find(|code| is_formed && body["code"] == *code);
+    if code.is_some() { Ok(code) } else { Err(format!("{answer:?}")) }
+}
+
+/// Two processes on one database, started at once: both migrate it.
+fn start_both(folder: &Path, url: &str, read_url: &str) -> [Service; 2] {
+    let start = |number: usize| {
+        let log = File::create(folder.join(format!("{number}.log"))).unwrap();
+        let mut command = binary(folder);
+        command.stderr(log).envs([
+            ("FIREFLOW_DATABASE_URL", url),
+            ("FIREFLOW_DATABASE__READ_URL", read_url),
+            ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "8"),
+            ("FIREFLOW_MIGRATE_ON_START", "true"),
+            // Also how long a connection to a database that is away is waited for.
+            ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "3s"),
+            ("FIREFLOW_LOG", "warn"),
+            ("FIREFLOW_LOG_FORMAT", "json"),
+        ]);
+        Service::spawn(folder, &mut command)
+    };
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|number| scope.spawn(move || start(number)));
+        both.map(|service| service.join().unwrap())
+    })
+}
+
+/// The policy's path, made by one process, once the other lists it.
+fn policy_of_both(services: &[Service; 2]) -> String {
+    let [mut first, mut second] = [0, 1].map(|number| services[number].connect());
+    let (status, firewall) = first.ask("POST", "/firewalls/", "{\"name\": \"edge\"}").unwrap();
+    assert_eq!(status, 201, "{firewall}");
+    let policies = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+    let body = "{\"name\": \"in\", \"default_action\": \"DENY\"}";
+    let (status, policy) = second.ask("POST", &policies, body).unwrap();
+    assert_eq!(status, 201, "{policy}");
+    wait_until("a list on the standby that has it", PATIENCE, || {
+        let (status, list) = first.ask("GET", &policies, "").unwrap();
+        status == 200 && list["total"] == 1
+    });
+    format!("{policies}{}/", policy["id"])
+}
+
+/// How many times each name is in a list.
+fn names(connection: &mut Connection, list: &str) -> BTreeMap<String, usize> {
+    let mut names = BTreeMap::new();
+    for page in 1.. {
+        let path = format!("{list}?page_size=1000&page={page}");
+        let (status, answer) = connection.ask("GET", &path, "").unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let items = answer["items"].as_array().unwrap();
+        if items.is_empty() {
+            break;
+        }
+        for item in items {
+            *names.entry(item["name"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    names
+}
+
+/// All that was acknowledged is there; nothing is there twice, or without being asked for.
+fn compare(seen: &[Seen], kind: Kind, found: &BTreeMap<String, usize>) {
+    let of_kind = || seen.iter().filter(|it| it.worker.kind == kind);
+    let lost: Vec<&Seen> =
+        of_kind().filter(|it| it.is_done() && !found.contains_key(&it.name)).collect();
+    assert!(lost.is_empty(), "acknowledged, and lost: {lost:#?}");
+    let asked: BTreeSet<&str> = of_kind().map(|it| it.name.as_str()).collect();
+    for (name, times) in found {
+        assert_eq!(*times, 1, "{name}");
+        assert!(asked.contains(name.as_str()) || name == "edge", "nobody asked for {name}");
+    }
+}
+
+#[test]
+fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart() {
+    let mut cluster = Cluster::start();
+    let forwarder = Forwarder::new(cluster.primary.address());
+    let folder = tempfile::tempdir().unwrap();
+    let url = |address| format!("postgres://postgres@{address}/postgres");
+    let (stable, standby) = (url(forwarder.address()), url(cluster.standby.address()));
+    let mut services = start_both(folder.path(), &stable, &standby);
+    let load = Load {
+        policy: policy_of_both(&services),
+        phase: Mutex::new(Phase::Before),
+        is_over: AtomicBool::new(false),
+        seen: Mutex::default(),
+        faults: Mutex::default(),
+    };
+    let workers: Vec<Worker> = [0, 1]
+        .into_iter()
+        .flat_map(|process| Kind::ALL.map(|kind| (process, kind)))
+        .enumerate()
+        .map(|(number, (process, kind))| Worker { number, process, kind })
+        .collect();
+    let (listers, others): (Vec<Worker>, Vec<Worker>) =
+        workers.iter().partition(|it| it.kind == Kind::Lists);
+
+    std::thread::scope(|scope| {
+        let _end = EndOnDrop(&load);
+        for worker in &workers {
+            let (connection, load) = (services[worker.process].connect(), &load);
+            scope.spawn(move || load.run(*worker, connection));
+        }
+        std::thread::sleep(LOAD);
+        load.wait("every worker succeeds", &workers, SEVERAL, Seen::is_done);
+
+        cluster.primary.kill();
+        for behind in [Behind::Nobody, Behind::Silence] {
+            forwarder.point_at(behind);
+            let away = Phase::Away(behind);
+            load.enter(away);
+            std::thread::sleep(LOAD);
+            load.wait("lists go on", &listers, SEVERAL, |it| it.is_within(away) && it.is_done());
+            load.wait("the rest is refused", &others, 1, |it| it.ended == away && !it.is_done());
+        }
+
+        cluster.promote();
+        forwarder.point_at(Behind::Server(cluster.standby.address()));
+        load.enter(Phase::After);
+        load.wait("every worker succeeds again", &workers, SEVERAL, |it| {
+            it.began == Phase::After && it.is_done()
+        });
+    });
+
+    assert_eq!(load.faults.into_inner().unwrap(), [""; 0]);
+    for (number, service) in services.iter_mut().enumerate() {
+        assert!(service.child.try_wait().unwrap().is_none(), "process {number} has ended");
+        let log = fs::read_to_string(folder.path().join(format!("{number}.log"))).unwrap();
+        let defects: Vec<&str> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
+        assert!(defects.is_empty(), "{defects:#?}");
+    }
+    let seen = load.seen.into_inner().unwrap();
+    let is_away = |it: &Seen| matches!((it.began, it.ended), (Phase::Away(_), Phase::Away(_)));
+    let alone = seen.iter().find(|it| it.worker.kind.writes() && is_away(it) && it.is_done());
+    assert!(alone.is_none(), "written without a primary: {alone:?}");
+    for service in &services {
+        let mut connection = service.connect();
+        compare(&seen, Kind::Firewalls, &names(&mut connection, "/firewalls/"));
+        compare(&seen, Kind::Rules, &names(&mut connection, &format!("{}rules/", load.policy)));
+    }
+}

@@ -1,0 +1,137 @@
+//! An address that stays while servers behind it change: what a virtual address or a proxy is.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Who answers at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    Server(SocketAddr),
+    /// Who connects is let go at once, as by a proxy that knows of no server.
+    Nobody,
+    /// What is sent gets lost, and nobody is told, as when a machine loses its power.
+    Silence,
+}
+
+/// Listens until it is dropped.
+pub(crate) struct Forwarder {
+    address: SocketAddr,
+    route: Arc<Mutex<Route>>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+struct Route {
+    behind: Behind,
+    open: Vec<TcpStream>,
+    /// Of the open ones: what they send gets lost.
+    is_silent: Arc<AtomicBool>,
+    /// Opened before or during a silence that is over: nobody is there to end them.
+    lost: Vec<TcpStream>,
+    is_over: bool,
+}
+
+impl Forwarder {
+    pub(crate) fn new(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let route = Arc::new(Mutex::new(Route {
+            behind: Behind::Server(server),
+            open: Vec::new(),
+            is_silent: Arc::default(),
+            lost: Vec::new(),
+            is_over: false,
+        }));
+        let shared = Arc::clone(&route);
+        let accepting = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                // Locked until the connection is noted: none goes to who was behind it before.
+                let mut route = shared.lock().unwrap();
+                if route.is_over {
+                    break;
+                }
+                if let Ok(client) = client {
+                    route.join(client);
+                }
+            }
+        });
+        Self { address, route, accepting: Some(accepting) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes who is behind the address. Connections to who was there end, unless that fell
+    /// silent: those stay as they are.
+    pub(crate) fn point_at(&self, behind: Behind) {
+        let mut route = self.route();
+        if behind == Behind::Silence {
+            route.is_silent.store(true, Ordering::SeqCst);
+        } else if route.behind == Behind::Silence {
+            let open = std::mem::take(&mut route.open);
+            route.lost.extend(open);
+            route.is_silent = Arc::default();
+        } else {
+            end(&mut route.open);
+        }
+        route.behind = behind;
+    }
+
+    fn route(&self) -> MutexGuard<'_, Route> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Route {
+    fn join(&mut self, client: TcpStream) {
+        let server = match self.behind {
+            Behind::Nobody => return,
+            Behind::Silence => return self.open.push(client),
+            Behind::Server(address) => TcpStream::connect(address),
+        };
+        // Where it has just died the client's connection is dropped.
+        let Ok(server) = server else { return };
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            from.set_nodelay(true).unwrap();
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let is_silent = Arc::clone(&self.is_silent);
+            std::thread::spawn(move || pump(from, to, &is_silent));
+        }
+        self.open.extend([client, server]);
+    }
+}
+
+/// Passes on what comes, and its end.
+fn pump(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !is_silent.load(Ordering::SeqCst) && to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    if !is_silent.load(Ordering::SeqCst) {
+        end(&mut vec![from, to]);
+    }
+}
+
+fn end(streams: &mut Vec<TcpStream>) {
+    for stream in streams.drain(..) {
+        let _was_open = stream.shutdown(Shutdown::Both).is_ok();
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        let mut route = self.route();
+        route.is_over = true;
+        end(&mut route.open);
+        end(&mut route.lost);
+        drop(route);
+        // Wakes the thread, which then sees that it is over.
+        let _woken = TcpStream::connect(self.address).is_ok();
+        let _ended = self.accepting.take().map(JoinHandle::join).is_some();
+    }
+}
