@@ -77,7 +77,7 @@ async fn a_service_that_stops_under_load_loses_no_request() {
                 }
             }));
         }
-        wait_until(PATIENCE, "the load runs", || answered.load(Ordering::SeqCst) > 100);
+        wait_until("the load runs", PATIENCE, || answered.load(Ordering::SeqCst) > 100);
         signal(&service, "-TERM");
         // First of all it says so, while it still serves.
         let start = Instant::now();
@@ -140,7 +140,6 @@ async fn a_request_under_way_is_finished_when_the_service_stops() {
     assert_eq!((status, &answer["created"]), (200, &json!(30_000)));
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
     let again = Service::start(folder, &place.url);
-    let (_, policy) =
-        again.connect().ask("GET", "/firewalls/1/filtering-policies/1/", "").unwrap();
+    let (_, policy) = again.connect().ask("GET", "/firewalls/1/filtering-policies/1/", "").unwrap();
     assert_eq!(policy["rule_count"], 30_000);
 }
