@@ -1,6 +1,7 @@
 //! Measurements. Each prints its figures; `docs/performance.md` has those that count.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -11,7 +12,9 @@ use crate::sh;
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
         "lists" => lists(),
-        other => bail!("there is no measurement `{other}`; there is `lists`"),
+        "service" => service(),
+        "soak" => soak(),
+        other => bail!("there is no measurement `{other}`; there are `lists`, `service`, `soak`"),
     }
 }
 
@@ -26,4 +29,39 @@ fn lists() -> Result<()> {
     command.env("CARGO_PROFILE_BENCH_LTO", "false").env("CARGO_PROFILE_BENCH_CODEGEN_UNITS", "16");
     command.env("FIREFLOW_BENCH_SQLITE_URL", format!("sqlite://{}/lists.db", folder.display()));
     sh::run(command.env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
+}
+
+/// How long a soak takes, unless `FIREFLOW_BENCH_SECONDS` says otherwise.
+const SOAK: Duration = Duration::from_secs(600);
+
+/// The program that measures the service, built for it.
+fn service_bench() -> Command {
+    let mut command = Command::new(sh::cargo_path());
+    command.args(["bench", "--quiet", "--package", "fireflow", "--bench", "service"]);
+    command.env("CARGO_PROFILE_BENCH_LTO", "false").env("CARGO_PROFILE_BENCH_CODEGEN_UNITS", "16");
+    command
+}
+
+/// What the service costs over HTTP, against bare handlers.
+fn service() -> Result<()> {
+    let server = Server::find_or_start(false)?;
+    sh::run(service_bench().env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
+}
+
+/// A mixed load for ten minutes, while the database is restarted twice.
+fn soak() -> Result<()> {
+    // Built before the time counts.
+    sh::run(service_bench().arg("--no-run"))?;
+    let server = Server::start_own()?;
+    let time = std::env::var("FIREFLOW_BENCH_SECONDS").ok().and_then(|it| it.parse().ok());
+    let time = time.map_or(SOAK, Duration::from_secs);
+    let mut command = service_bench();
+    command.args(["--", "soak"]).env("FIREFLOW_BENCH_SECONDS", time.as_secs().to_string());
+    let mut load = command.env("FIREFLOW_BENCH_POSTGRES_URL", server.url()).spawn()?;
+    for _ in 0..2 {
+        std::thread::sleep(time / 3);
+        sh::say("restarting the database");
+        server.restart()?;
+    }
+    if load.wait()?.success() { Ok(()) } else { bail!("the soak did not hold") }
 }

@@ -59,6 +59,30 @@ impl Server {
     }
 }
 
+impl Server {
+    /// One of this machine's binaries, of one's own: to be restarted.
+    pub(crate) fn start_own() -> Result<Self> {
+        cluster(binaries().context("this needs PostgreSQL's binaries: install `postgresql`")?)
+    }
+
+    /// Restarts it, as administrators do: sessions are ended.
+    pub(crate) fn restart(&self) -> Result<()> {
+        let Some(Started::Cluster { folder, binaries }) = &self.started else {
+            bail!("only what was started here is restarted");
+        };
+        let data = folder.join("data");
+        sh::run(
+            unprivileged(binaries, "pg_ctl")
+                .arg("-D")
+                .arg(&data)
+                .args(["-m", "fast", "-s", "-w", "-l"])
+                .arg(folder.join("log"))
+                .arg("restart")
+                .stdout(Stdio::null()),
+        )
+    }
+}
+
 /// The newest PostgreSQL of this machine.
 fn binaries() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

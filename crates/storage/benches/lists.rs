@@ -373,6 +373,7 @@ async fn run(url: &str, firewalls: u32) {
         list_timeout: Duration::from_secs(5),
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
+        write_group: fireflow_storage::WRITE_GROUP,
     };
     let database = Database::open(options).await.unwrap();
     database.migrate_up("local").await.unwrap();

@@ -98,6 +98,8 @@ pub struct DatabaseOptions {
     pub acquire_timeout: Duration,
     /// How long a request waits for its turn to write, on SQLite.
     pub turn_timeout: Duration,
+    /// The most units of work that share a transaction, on SQLite.
+    pub write_group: usize,
 }
 
 /// Why a database could not be opened.

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{commit_error, store_error};
 
-/// The most units of a group.
-const MAX_UNITS: usize = 64;
+/// The most units of a group, unless it is set.
+pub const WRITE_GROUP: usize = 64;
 /// How long a group takes others in: what its first unit waits for the sake of the rest.
 const MAX_AGE: Duration = Duration::from_millis(10);
 /// How many may queue. Requests are bounded before they come here; this is the last guard.
@@ -119,10 +119,14 @@ impl Drop for Back {
 
 impl Writer {
     /// Starts the task that owns the writer's connection; it ends when no clone is left.
-    pub(crate) fn start(connection: DatabaseConnection, patience: Duration) -> Self {
+    pub(crate) fn start(
+        connection: DatabaseConnection,
+        patience: Duration,
+        max_units: usize,
+    ) -> Self {
         let (queue, tickets) = mpsc::channel(MAX_QUEUE);
         let groups = Arc::default();
-        tokio::spawn(serve(connection, tickets, Arc::clone(&groups)));
+        tokio::spawn(serve(connection, tickets, Arc::clone(&groups), max_units));
         Self { queue, patience, groups }
     }
 
@@ -159,6 +163,7 @@ async fn serve(
     connection: DatabaseConnection,
     mut tickets: mpsc::Receiver<Ticket>,
     groups: Arc<AtomicU64>,
+    max_units: usize,
 ) {
     let mut next = None;
     loop {
@@ -182,7 +187,8 @@ async fn serve(
                 groups.fetch_add(1, Ordering::Relaxed);
                 let mut group = Group::default();
                 let transaction = Arc::new(transaction);
-                let (end, following) = group.run(&transaction, first, &mut tickets).await;
+                let (end, following) =
+                    group.run(&transaction, first, &mut tickets, max_units).await;
                 let outcome = match (end, Arc::into_inner(transaction)) {
                     (Ok(()), Some(transaction)) => commit(&connection, transaction).await,
                     (end, transaction) => {
@@ -248,6 +254,7 @@ impl Group {
         transaction: &Arc<DatabaseTransaction>,
         first: Ticket,
         tickets: &mut mpsc::Receiver<Ticket>,
+        max_units: usize,
     ) -> (Result<(), String>, Option<Ticket>) {
         let start = Instant::now();
         let mut ticket = first;
@@ -281,7 +288,7 @@ impl Group {
                     Err(_) => break None,
                 }
             };
-            let is_full = self.units.len() >= MAX_UNITS || start.elapsed() >= MAX_AGE;
+            let is_full = self.units.len() >= max_units || start.elapsed() >= MAX_AGE;
             match next {
                 Some(next) if !is_alone && !next.is_alone && !is_full => ticket = next,
                 following => {

@@ -25,5 +25,6 @@ mod unit_of_work;
 
 pub use backup::{BackupError, Contents, backup, restore};
 pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
+pub use group::WRITE_GROUP;
 pub use schema::{MigrateError, Step, StepState};
 pub use store::Database;

@@ -145,7 +145,8 @@ impl Database {
 fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
     match options.url.kind() {
         DatabaseKind::Sqlite => {
-            Some(Writer::start(connections.write.clone(), options.turn_timeout))
+            let connection = connections.write.clone();
+            Some(Writer::start(connection, options.turn_timeout, options.write_group))
         }
         DatabaseKind::Postgres => None,
     }

@@ -240,6 +240,7 @@ pub fn options(url: &str) -> DatabaseOptions {
         max_connections: 4,
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
+        write_group: crate::WRITE_GROUP,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::Error;
@@ -51,6 +52,35 @@ pub struct App {
     pub exports: Arc<Semaphore>,
     /// Whether the process is shutting down: then it is not ready.
     pub is_stopping: AtomicBool,
+    /// Whether the database was well a moment ago: anybody may ask, so that it is not asked each
+    /// time.
+    pub readiness: Readiness,
+}
+
+/// How long an answer of the database on its health counts.
+const READINESS_COUNTS: Duration = Duration::from_millis(500);
+
+/// The last answer on the database's health.
+#[derive(Debug, Default)]
+pub struct Readiness(tokio::sync::Mutex<Option<(std::time::Instant, bool)>>);
+
+impl App {
+    /// Whether the database answers, all migrations are applied, and the process does not stop. One
+    /// that asks while another does waits for that one's answer.
+    pub async fn is_ready(&self) -> bool {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut last = self.readiness.0.lock().await;
+        if let Some((at, is_ready)) = *last
+            && at.elapsed() < READINESS_COUNTS
+        {
+            return is_ready;
+        }
+        let is_ready = self.storage.is_ready().await.unwrap_or(false);
+        *last = Some((std::time::Instant::now(), is_ready));
+        is_ready
+    }
 }
 
 impl fmt::Debug for App {

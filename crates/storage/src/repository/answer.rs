@@ -6,7 +6,7 @@ use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
 use super::one_row;
-use crate::entity::answer::{ActiveModel, Column, Entity, Model};
+use crate::entity::answer::{self, ActiveModel, Column, Entity, Model};
 use crate::error::{Corrupt, store_error};
 use crate::unit_of_work::SeaUnitOfWork;
 
@@ -45,15 +45,11 @@ impl AnswerStore for SeaUnitOfWork {
         if taken == 1 {
             return Ok(Claimed::First);
         }
-        let kept = Entity::find()
-            .filter(Column::Subject.eq(claim.subject.as_str()))
-            .filter(Column::Key.eq(claim.key.as_str()))
-            .one(&self.db())
-            .await
-            .map_err(store_error)?;
+        let kept =
+            answer::of(&claim.subject, &claim.key).one(&self.db()).await.map_err(store_error)?;
         match kept {
             Some(kept) if kept.fingerprint == claim.fingerprint => {
-                Ok(Claimed::Repeated(answer(kept)?))
+                Ok(Claimed::Repeated(kept_answer(kept)?))
             }
             Some(_) => Ok(Claimed::Other),
             // Purged in between: the client asks again.
@@ -82,7 +78,7 @@ impl AnswerStore for SeaUnitOfWork {
     }
 }
 
-fn answer(kept: Model) -> Result<KeptAnswer, Corrupt> {
+fn kept_answer(kept: Model) -> Result<KeptAnswer, Corrupt> {
     let corrupt = |column, why| Corrupt { table: "kept_answer", column, row: kept.created_at, why };
     let status =
         u16::try_from(kept.status).map_err(|error| corrupt("status", error.to_string()))?;

@@ -175,8 +175,7 @@ impl SeaUnitOfWork {
 
     async fn purge_answers(&self, before: i64, rows: u64) -> StoreResult<u64> {
         use answer::Column::CreatedAt;
-        let last: Vec<i64> = answer::Entity::find()
-            .filter(CreatedAt.lte(before))
+        let last: Vec<i64> = answer::old(before)
             .select_only()
             .column(CreatedAt)
             .order_by_asc(CreatedAt)

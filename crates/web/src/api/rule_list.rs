@@ -153,6 +153,10 @@ impl RuleList {
                 })
             })
             .await?;
+        if self.filter.deleted {
+            // What a purge removes changes no state of the policy: there is no tag.
+            return self.answer(ctx, &page, before_first);
+        }
         let tag = EntityTag::of_policy(&policy);
         let tag = self.format.map_or_else(|| tag.clone(), |format| tag.of_format(format));
         if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {

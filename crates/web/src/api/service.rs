@@ -119,9 +119,7 @@ impl Service {
     /// The database answers, all migrations are applied, and the process is not shutting down.
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Reply<Answered, StatusView>, Problem> {
-        let is_stopping = self.app.is_stopping.load(std::sync::atomic::Ordering::Relaxed);
-        let is_ready = !is_stopping && self.app.storage.is_ready().await.unwrap_or(false);
-        if is_ready {
+        if self.app.is_ready().await {
             Reply::new(&StatusView { status: "ok".to_owned() })
         } else {
             Err(Problem::unavailable(Code::Unavailable, "not ready", 1))

@@ -244,6 +244,7 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         list_timeout: settings.list_timeout,
         acquire_timeout: settings.acquire_timeout,
         turn_timeout: settings.http.request_timeout,
+        write_group: settings.write_group,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::purge::purge_regularly;
 use super::{Failure, authenticator, clock, key_files, open, print};
-use crate::app::{About, App};
+use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::middleware::Gate;
@@ -73,8 +73,11 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     for watcher in watchers {
         watcher.abort();
     }
-    database.close().await?;
-    Ok(())
+    // A list that is sent for long may still hold a connection.
+    match tokio::time::timeout(grace, database.close()).await {
+        Ok(closed) => Ok(closed?),
+        Err(_) => Ok(tracing::warn!("the database's connections were not all given back")),
+    }
 }
 
 fn connection_limits(settings: &Settings) -> ConnectionLimits {
@@ -117,6 +120,7 @@ pub(super) fn service(
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         is_stopping: AtomicBool::new(false),
+        readiness: Readiness::default(),
     });
     let limits = Limits {
         max_body_bytes: http.max_body_bytes,
@@ -184,6 +188,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         exports: Arc::new(Semaphore::new(0)),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
         is_stopping: AtomicBool::new(false),
+        readiness: Readiness::default(),
     });
     Ok(serde_json::to_string_pretty(&server::description(&app)?)?)
 }

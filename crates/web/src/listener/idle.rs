@@ -1,45 +1,133 @@
-//! A stream that fails when it has made no progress for a while: half a request, an answer that
-//! nobody reads, a connection that is only held open.
+//! A stream that fails when it has made no progress for a while (an answer that nobody reads, a
+//! connection that is only held open), or when the head of a request does not come to its end in
+//! time, however busily it trickles.
+//!
+//! hyper's own limit of a head also runs while a connection waits for its next request, which would
+//! end the connections that proxies keep; and it does not run before the version of HTTP is known.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+/// What a stream is told of the requests that come over it.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// How many have come: their heads are there.
+    begun: AtomicUsize,
+    under_way: AtomicUsize,
+    /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
+    is_multiplexed: AtomicBool,
+}
+
+impl Requests {
+    /// Notes that a request's head is there; its answer is under way until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
+        if is_multiplexed {
+            self.is_multiplexed.store(true, Ordering::Relaxed);
+        }
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct UnderWay(Arc<Requests>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Bounded<S> {
     stream: S,
-    limit: Duration,
+    requests: Arc<Requests>,
+    idle_limit: Duration,
+    head_limit: Duration,
     /// When the last progress was.
     progress_at: Instant,
-    /// Set anew only when it rings: resetting a timer costs more than noting the time.
+    /// When the first byte of a head came, and how many requests had come before it; at the
+    /// beginning, when the connection did. It is there when one more has come.
+    head_since: Option<(Instant, usize)>,
+    /// Set anew only where it would ring too late, or rang too early: resetting a timer costs more
+    /// than noting the time.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, progress_at: Instant::now(), alarm: Box::pin(sleep(limit)) }
+    pub(super) fn new(
+        stream: S,
+        requests: Arc<Requests>,
+        idle_limit: Duration,
+        head_limit: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            requests,
+            idle_limit,
+            head_limit,
+            progress_at: now,
+            head_since: Some((now, 0)),
+            alarm: Box::pin(sleep(idle_limit.min(head_limit))),
+        }
     }
 
-    /// Notes progress, or fails where there has been none for too long.
+    /// Notes that bytes came: they begin a head, unless they belong to what is under way.
+    fn note_read(&mut self, now: Instant) {
+        let begun = self.requests.begun.load(Ordering::Relaxed);
+        let is_more_of_it = self.head_since.is_some_and(|(_, before)| before == begun);
+        if self.requests.under_way.load(Ordering::Relaxed) == 0 && !is_more_of_it {
+            self.head_since = Some((now, begun));
+        }
+    }
+
+    /// When it fails, unless there is progress.
+    fn deadline(&self) -> Instant {
+        let idle = self.progress_at + self.idle_limit;
+        match self.head_since {
+            Some((since, before))
+                if self.requests.begun.load(Ordering::Relaxed) == before
+                    && !self.requests.is_multiplexed.load(Ordering::Relaxed) =>
+            {
+                idle.min(since + self.head_limit)
+            }
+            _ => idle,
+        }
+    }
+
+    /// Notes progress, or fails where the time is over.
     fn bound<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.progress_at = Instant::now();
-            return polled;
-        }
-        while self.alarm.as_mut().poll(context).is_ready() {
-            let ends_at = self.progress_at + self.limit;
-            if ends_at <= Instant::now() {
+            let now = Instant::now();
+            self.progress_at = now;
+            if self.deadline() <= now {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.alarm.as_mut().reset(ends_at);
+            return polled;
+        }
+        let deadline = self.deadline();
+        if self.alarm.deadline() > deadline {
+            self.alarm.as_mut().reset(deadline);
+        }
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let deadline = self.deadline();
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.alarm.as_mut().reset(deadline);
         }
         Poll::Pending
     }
@@ -51,7 +139,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.note_read(Instant::now());
+        }
         self.bound(polled, context)
     }
 }
@@ -67,7 +159,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // Of TLS it may have to write.
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.bound(Poll::Pending, context),
+            ready => ready,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use poem::http::Version;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
@@ -27,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use idle::Bounded;
+use idle::{Bounded, Requests};
 
 /// How long nothing is accepted after the system refused a connection: it has no more of them.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -116,7 +117,8 @@ fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
+        // See `idle`.
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.max_head_bytes);
     server
@@ -154,15 +156,21 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
     {
         let Self { endpoint, server, limits, peer, local } = self;
         let local = LocalAddr(local.map_or_else(|| Addr::custom("unknown", ""), Addr::from));
-        let service = hyper::service::service_fn(move |request| {
+        let requests = Arc::new(Requests::default());
+        let asked = Arc::clone(&requests);
+        let service = hyper::service::service_fn(move |request: hyper::Request<_>| {
+            let under_way = asked.begin(request.version() >= Version::HTTP_2);
             let endpoint = Arc::clone(&endpoint);
             let remote = RemoteAddr(Addr::from(peer));
             let request = Request::from((request, local.clone(), remote, scheme.clone()));
             async move {
-                Ok::<_, Infallible>(hyper::Response::from(endpoint.get_response(request).await))
+                let response = endpoint.get_response(request).await;
+                drop(under_way);
+                Ok::<_, Infallible>(hyper::Response::from(response))
             }
         });
-        let stream = TokioIo::new(Bounded::new(stream, limits.idle_timeout));
+        let stream =
+            TokioIo::new(Bounded::new(stream, requests, limits.idle_timeout, limits.head_timeout));
         let connection = server.serve_connection(stream, service).into_owned();
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%peer, %error, "a connection came to no good end");

@@ -17,11 +17,13 @@ const MAX_REASON_CHARS: usize = 1_000;
 
 /// Whether a path is open to everybody: the description, and the probes.
 fn is_open(path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    path == "/docs"
-        || path.starts_with("/docs/")
-        || path == "/health/live"
-        || path == "/health/ready"
+    let bare = path.trim_end_matches('/');
+    bare == "/docs" || bare.starts_with("/docs/") || is_probe(path)
+}
+
+/// Whether a path is one that a machine asks again and again, to see whether the service is well.
+fn is_probe(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/health/live" | "/health/ready")
 }
 
 /// Checks the token, and hands on who asks. Without one nothing of what exists is told: neither
@@ -34,12 +36,17 @@ pub async fn authenticate<E: Endpoint>(
     next: Arc<E>,
     mut request: Request,
 ) -> poem::Result<E::Output> {
+    let client = ClientAddress::of(&request);
+    if !is_probe(request.uri().path()) {
+        app.gate.rates.check_address(client.0)?;
+    }
     if !is_open(request.uri().path()) {
         let now = app.clock.now();
-        let client = ClientAddress::of(&request);
-        app.gate.rates.check_address(client.0)?;
         let identity =
             app.authenticator.authenticate(request.headers(), now).map_err(Problem::from)?;
+        if let Some(who) = request.extensions().get::<Who>() {
+            who.note(&identity.actor.subject);
+        }
         app.gate.rates.check_subject(&identity.actor.subject)?;
         let reason = reason(request.headers()).map_err(Problem::from)?;
         let request_id =
@@ -52,9 +59,6 @@ pub async fn authenticate<E: Endpoint>(
             reason,
         };
         let context = Context { app, caller, once: None };
-        if let Some(who) = request.extensions().get::<Who>() {
-            who.note(&context);
-        }
         request.extensions_mut().insert(identity);
         request.extensions_mut().insert(context);
     }
@@ -64,8 +68,12 @@ pub async fn authenticate<E: Endpoint>(
 /// Why something is changed, for the audit trail: UTF-8, bounded.
 fn reason(headers: &HeaderMap) -> Result<String, Error> {
     const NAME: &str = "Change-Reason";
-    let Some(value) = headers.get(NAME) else { return Ok(String::new()) };
     let fault = |detail: String| Error::invalid(Violation::header(NAME, detail));
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(String::new()) };
+    if values.next().is_some() {
+        return Err(fault("is given more than once".to_owned()));
+    }
     let text =
         std::str::from_utf8(value.as_bytes()).map_err(|_| fault("is not UTF-8".to_owned()))?.trim();
     let chars = text.chars().count();

@@ -14,7 +14,7 @@ use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
 use super::cors::Cors;
-use crate::app::{App, Context};
+use crate::app::App;
 use crate::problem::{Code, Problem};
 
 /// The request's id, among its extensions.
@@ -118,8 +118,8 @@ pub struct Who(Arc<std::sync::OnceLock<String>>);
 
 impl Who {
     /// Notes who it is.
-    pub fn note(&self, context: &Context) {
-        self.0.get_or_init(|| context.caller.actor.subject.clone());
+    pub fn note(&self, subject: &str) {
+        self.0.get_or_init(|| subject.to_owned());
     }
 
     fn get(&self) -> String {

@@ -243,6 +243,10 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             || Duration::from_secs(5),
             duration,
         )?,
+        write_group: values.size(
+            "database.write_group",
+            u32::try_from(fireflow_storage::WRITE_GROUP).unwrap_or(u32::MAX),
+        )?,
         migrate_on_start: values.read("migrate_on_start", || is_local, truth)?,
         tokens: super::tokens::read(values, environment)?,
         http: super::http::read(values, environment)?,

@@ -94,6 +94,8 @@ pub struct Settings {
     pub max_connections: u32,
     /// The longest time that a request waits for a connection to it.
     pub acquire_timeout: Duration,
+    /// The most writes that share a transaction of SQLite.
+    pub write_group: usize,
     /// Whether to migrate at start.
     pub migrate_on_start: bool,
     /// What tokens are checked by. No secret in `local`: one is made.

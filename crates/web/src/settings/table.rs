@@ -71,6 +71,13 @@ pub const SETTINGS: &[Setting] = &[
          away",
     ),
     plain(
+        "database.write_group",
+        "FIREFLOW_DATABASE__WRITE_GROUP",
+        "64",
+        "the most writes that share a transaction of SQLite, and one sync of the disk; 1: each has its \
+         own",
+    ),
+    plain(
         "migrate_on_start",
         "FIREFLOW_MIGRATE_ON_START",
         "true in `local`, else false",

@@ -38,8 +38,7 @@ async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     // Whether it is closed or reset is no matter.
-    let _ended =
-        tokio::time::timeout(Duration::from_secs(20), read).await.expect("it ends").is_ok();
+    let _ended = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().is_ok();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -126,7 +125,7 @@ async fn a_connection_without_progress_ends_in_either_direction() {
     tokio::time::sleep(short().idle_timeout * 3).await;
     let mut bytes = Vec::new();
     let read = unread.read_to_end(&mut bytes);
-    let ended = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it ends");
+    let ended = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap();
     let is_whole = ended.is_ok() && bytes.ends_with(b"0\r\n\r\n");
     assert!(!is_whole, "{} bytes waited for their reader", bytes.len());
     // Whoever reads it gets it, and the service has room for that: one list is read at a time here.

@@ -241,3 +241,31 @@ fn the_demo_is_made_once_and_only_in_local() {
     let again = run(folder, &["demo"], &[]);
     assert_eq!((again.status.code(), text(&again.stdout)), (Some(0), told));
 }
+
+#[tokio::test]
+async fn what_was_deleted_is_purged_by_command_too() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let mut service = Service::start(folder, &place.url);
+    let mut connection = service.connect();
+    for name in ["a", "b"] {
+        let body = json!({"name": name}).to_string();
+        assert_eq!(connection.ask("POST", "/firewalls/", &body).unwrap().0, 201);
+    }
+    assert_eq!(connection.ask("DELETE", "/firewalls/1/", "").unwrap().0, 204);
+    let database = [("FIREFLOW_DATABASE_URL", place.url.as_str())];
+    let in_use = run(folder, &["purge", "--older-than", "0s"], &database);
+    assert_eq!(in_use.status.code(), Some(2), "the service has it, and purges itself");
+    service.kill();
+    for (age, told) in [
+        ("90d", "removed 0 firewalls, 0 policies, 0 rules and 0 kept answers\n"),
+        ("0s", "removed 1 firewalls, 0 policies, 0 rules and 0 kept answers\n"),
+    ] {
+        let output = run(folder, &["purge", "--older-than", age], &database);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), told.to_owned()));
+    }
+    assert_eq!(run(folder, &["purge", "--older-than", "old"], &database).status.code(), Some(2));
+    let again = Service::start(folder, &place.url);
+    let (_, list) = again.connect().ask("GET", "/firewalls/", "").unwrap();
+    assert_eq!(list["total"], 1);
+}

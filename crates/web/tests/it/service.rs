@@ -56,7 +56,7 @@ impl Service {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().unwrap_or_else(|| panic!("the service did not start")).unwrap();
-        let address = line.rsplit("http://").next().unwrap().to_owned();
+        let address = line.rsplit("://").next().unwrap().to_owned();
         let token = text(&run(folder, &["jwt"], &[]).stdout).trim().to_owned();
         Self { child, address, token }
     }

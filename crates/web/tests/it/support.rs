@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use fireflow::app::{About, App};
+use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
 use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
@@ -132,6 +132,7 @@ impl Api {
             exports: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },
             is_stopping: AtomicBool::new(false),
+            readiness: Readiness::default(),
         };
         let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,

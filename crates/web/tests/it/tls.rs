@@ -1,6 +1,7 @@
 //! TLS that ends here, and its certificate, which changes while the service runs.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 
+use crate::service::{Place, Service, binary, run, text};
 use crate::support::Api;
 
 fn limits() -> ConnectionLimits {
@@ -150,4 +152,29 @@ fn files_that_cannot_be_used_are_told_apart() {
     assert!(mismatch.contains("do not go together"), "{mismatch}");
     let body: String = good_key.lines().nth(1).unwrap().chars().take(20).collect();
     assert!(!mismatch.contains(&body), "{mismatch}");
+}
+
+#[tokio::test]
+async fn the_binary_serves_and_asks_for_its_health_with_tls() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let files = Files::new();
+    files.renew();
+    let TlsFiles { certificate, key } = files.paths();
+    let settings = [
+        ("FIREFLOW_TLS__CERTIFICATE", certificate.to_str().unwrap()),
+        ("FIREFLOW_TLS__KEY", key.to_str().unwrap()),
+    ];
+    let mut command = binary(folder);
+    command.envs(settings).env("FIREFLOW_DATABASE_URL", &place.url);
+    let service = Service::spawn(folder, command.stderr(Stdio::null()));
+    let mut health = settings.to_vec();
+    health.push(("FIREFLOW_LISTEN", &service.address));
+    assert_eq!(run(folder, &["healthcheck"], &health).status.code(), Some(0));
+    let plain = [("FIREFLOW_LISTEN", service.address.as_str())];
+    assert_eq!(run(folder, &["healthcheck"], &plain).status.code(), Some(1));
+    let alone = [("FIREFLOW_TLS__KEY", key.to_str().unwrap())];
+    let refused = run(folder, &["serve"], &alone);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("goes with FIREFLOW_TLS__CERTIFICATE"));
 }

@@ -1,0 +1,234 @@
+//! What the service costs, over HTTP: against handlers that do only what cannot be left out, in the
+//! same run, one after the other in turns. The load comes from this process, over connections that
+//! stay open; the servers are processes of their own, on the same processors.
+//!
+//! `FIREFLOW_BENCH_POSTGRES_URL` names a database that may be filled; without it SQLite alone is
+//! measured. `FIREFLOW_BENCH_SECONDS` is how long each measurement takes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a measurement prints, and says what is wrong by panicking"
+)]
+
+mod bare;
+mod load;
+mod soak;
+
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use load::{Load, Outcome};
+
+/// How many rounds of each; the median counts.
+const ROUNDS: usize = 5;
+/// How many connections ask at once.
+const CONNECTIONS: usize = 64;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Ok(bare) = std::env::var("FIREFLOW_BENCH_BARE") {
+        return bare::serve(&bare);
+    }
+    match arguments.get(1).map(String::as_str) {
+        Some("serve" | "jwt" | "migrate") => fireflow::cli::run(),
+        Some("soak") => soak::soak(),
+        _ => {
+            measure();
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// A server of one's own; ended when it is dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) token: String,
+}
+
+impl Server {
+    /// The service, in a folder of its own.
+    pub(crate) fn fireflow(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let token = String::from_utf8(command(folder).arg("jwt").output().unwrap().stdout).unwrap();
+        let mut serve = command(folder);
+        serve.arg("serve").envs(settings.iter().copied());
+        Self::start(&mut serve, token.trim().to_owned())
+    }
+
+    /// A handler that does only what cannot be left out: what, see [`bare`].
+    fn bare(folder: &Path, what: &str, database: &str, like: &Self) -> Self {
+        let mut serve = command(folder);
+        serve.env("FIREFLOW_BENCH_BARE", what).env("FIREFLOW_DATABASE_URL", database);
+        Self::start(&mut serve, like.token.clone())
+    }
+
+    fn start(command: &mut Command, token: String) -> Self {
+        use std::io::BufRead;
+        let log = std::fs::File::create("/dev/null").unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let line = out.lines().next().unwrap_or_else(|| panic!("no server")).unwrap();
+        let address = line.rsplit("http://").next().unwrap().to_owned();
+        Self { child, address, token }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _killed = self.child.kill().is_ok();
+        let _ended = self.child.wait().is_ok();
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("FIREFLOW_LISTEN", "127.0.0.1:0")
+        .env("FIREFLOW_LOG_FORMAT", "json")
+        // The load is one subject at one address; they are counted all the same.
+        .env("FIREFLOW_HTTP__RATE_LIMIT", "1000000/s")
+        .env("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "1000000/s");
+    command
+}
+
+fn seconds() -> Duration {
+    let seconds = std::env::var("FIREFLOW_BENCH_SECONDS").ok().and_then(|it| it.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(3.0))
+}
+
+/// Asks each in turns, and prints the medians, and their ratios to the first.
+fn compare(title: &str, candidates: &[(&str, &Server, Load)]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut rates: Vec<Vec<Outcome>> = candidates.iter().map(|_| Vec::new()).collect();
+    for round in 0..=ROUNDS {
+        for ((_, server, load), rates) in candidates.iter().zip(&mut rates) {
+            let outcome = runtime.block_on(load.run(server, CONNECTIONS, seconds()));
+            // The first round warms up.
+            if round > 0 {
+                rates.push(outcome);
+            }
+        }
+    }
+    println!("\n{title}");
+    let mut first = None;
+    for ((name, ..), rates) in candidates.iter().zip(&mut rates) {
+        rates.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+        let median = &rates[rates.len() / 2];
+        let first = *first.get_or_insert(median.per_second);
+        println!(
+            "  {name:44} {:9.0} /s  {:5.2} x   p50 {:6.2} ms  p99 {:6.2} ms  ({:.0} to {:.0})",
+            median.per_second,
+            median.per_second / first,
+            median.p50_ms,
+            median.p99_ms,
+            rates[0].per_second,
+            rates[rates.len() - 1].per_second,
+        );
+    }
+}
+
+fn measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let here = place("on");
+    let sqlite = format!("sqlite://{}/on.db", here.display());
+    let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &sqlite)]);
+    let off_folder = place("off");
+    std::fs::create_dir(off_folder.join(".fireflow")).unwrap();
+    let secret = ".fireflow/jwt-secret";
+    std::fs::copy(here.join(secret), off_folder.join(secret)).unwrap();
+    let off = Server::fireflow(
+        &off_folder,
+        &[
+            ("FIREFLOW_LOG", "off"),
+            ("FIREFLOW_HTTP__RATE_LIMIT", "off"),
+            ("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "off"),
+        ],
+    );
+    let bare = Server::bare(&here, "token", &sqlite, &on);
+    compare(
+        "GET without a database: what surrounds a request",
+        &[
+            ("a bare poem handler that checks the token", &bare, Load::get("/whoami/")),
+            ("FireFlow, all on", &on, Load::get("/whoami/")),
+            ("FireFlow, without rates and log", &off, Load::get("/whoami/")),
+        ],
+    );
+    drop((bare, off));
+
+    fill(&on);
+    one_resource("SQLite", &here, &sqlite, &on);
+    drop(on);
+    if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
+        let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &url)]);
+        fill(&on);
+        one_resource("PostgreSQL", &here, &url, &on);
+    }
+
+    for (title, path) in [
+        ("POST of a firewall on SQLite, full durability", "/firewalls/"),
+        ("POST of a rule on SQLite, full durability", "/firewalls/1/filtering-policies/1/rules/"),
+    ] {
+        let [own, shared] = ["1", "64"].map(|group| {
+            let folder = place(&format!("group-{group}-{}", path.len()));
+            let server = Server::fireflow(&folder, &[("FIREFLOW_DATABASE__WRITE_GROUP", group)]);
+            fill(&server);
+            server
+        });
+        compare(
+            title,
+            &[
+                ("a commit of its own", &own, Load::post(path)),
+                ("commits shared", &shared, Load::post(path)),
+            ],
+        );
+    }
+}
+
+/// A firewall and a policy.
+fn fill(server: &Server) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (path, body) in [
+        ("/firewalls/", "{\"name\": \"edge\", \"labels\": {\"site\": \"fra\"}}"),
+        ("/firewalls/1/filtering-policies/", "{\"name\": \"in\", \"default_action\": \"DENY\"}"),
+    ] {
+        let status = runtime.block_on(load::once(server, "POST", path, body));
+        assert_eq!(status, 201, "{path}");
+    }
+}
+
+fn one_resource(database: &str, folder: &Path, url: &str, on: &Server) {
+    // SQLite's file is the service's own: the other one reads a copy.
+    let copy = format!("sqlite://{}/copy.db", folder.display());
+    let url = if url.starts_with("sqlite:") {
+        let backup = url.strip_prefix("sqlite://").unwrap();
+        for end in ["", "-wal"] {
+            std::fs::copy(format!("{backup}{end}"), folder.join(format!("copy.db{end}"))).unwrap();
+        }
+        copy.as_str()
+    } else {
+        url
+    };
+    let bare = Server::bare(folder, "select", url, on);
+    compare(
+        &format!("GET of one firewall on {database}"),
+        &[
+            ("a bare poem handler: token, one select", &bare, Load::get("/firewalls/1/")),
+            ("FireFlow, all on", on, Load::get("/firewalls/1/")),
+        ],
+    );
+}
