@@ -75,7 +75,7 @@ async fn the_description_is_open_and_holds_together() {
             links += 1;
         }
     }
-    assert_eq!(links, 18);
+    assert_eq!(links, 21);
     assert_eq!(
         document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
             .as_array()

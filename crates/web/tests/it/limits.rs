@@ -74,6 +74,26 @@ async fn a_head_that_does_not_come_to_its_end_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_waits_for_its_next_request_is_kept() {
+    let api = Api::on(database().await);
+    let limits = ConnectionLimits { idle_timeout: Duration::from_secs(20), ..short() };
+    let head = limits.head_timeout;
+    let (address, _stop, _served) = api.listen(limits, None).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut bytes = [0; 4 * 1024];
+    for _ in 0..3 {
+        stream.write_all(format!("{LIVE}\r\n").as_bytes()).await.unwrap();
+        let length = stream.read(&mut bytes).await.unwrap();
+        assert!(bytes[..length].starts_with(b"HTTP/1.1 200 "));
+        // Longer than a head may take: nothing of one has come.
+        tokio::time::sleep(2 * head).await;
+    }
+    // The next head has its time from its own first byte on.
+    stream.write_all(LIVE.as_bytes()).await.unwrap();
+    assert!(!rest(&mut stream).await.contains("200"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_is_too_large_is_refused() {
     let api = Api::on(database().await);
     let (address, _stop, _served) = api.listen(short(), None).await;
