@@ -16,6 +16,7 @@ mod schemathesis;
 mod service;
 mod sh;
 mod tidy;
+mod tidy_docs;
 mod walkthrough;
 
 use std::process::ExitCode;

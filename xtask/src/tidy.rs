@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::sh;
+use crate::{sh, tidy_docs};
 
 /// The longest file, in lines; above it a file has two subjects.
 const MAX_LINES: usize = 600;
@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
 /// Checks them all, and tells every breach.
 pub(crate) fn tidy() -> Result<()> {
     let mut breaches = domain_breaches()?;
+    breaches.extend(tidy_docs::breaches()?);
     let mut files = Vec::new();
     for folder in ["crates", "migration", "xtask"] {
         rust_files(Path::new(folder), &mut files)?;

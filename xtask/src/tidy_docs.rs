@@ -1,0 +1,291 @@
+//! What the page on security says is shown by tests: these have to be there, and be run.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+const PAGE: &str = "docs/security.md";
+
+/// The sections whose tables name a test for every point.
+const POINT_BY_POINT: [&str; 2] = ["RFC 8725, point by point", "OWASP API Security Top 10 (2023)"];
+
+/// Every row that names no test, one that is not there, or a marker in place of one.
+pub(crate) fn breaches() -> Result<Vec<String>> {
+    breaches_of(&fs::read_to_string(PAGE).context(PAGE)?, Path::new("."))
+}
+
+fn breaches_of(page: &str, root: &Path) -> Result<Vec<String>> {
+    let rows = rows(page);
+    for section in POINT_BY_POINT {
+        if !rows.iter().any(|row| row.section == section) {
+            bail!("{PAGE}: has no table below `{section}`: the rule checks nothing");
+        }
+    }
+    let mut breaches = Vec::new();
+    for row in rows {
+        let mut breach = |why: &str| {
+            breaches.push(format!("{PAGE}:{}: `{}`: {why}", row.number, row.point()));
+        };
+        if row.text.contains("TODO") {
+            breach("a marker shows nothing; name the test");
+        }
+        let names: Vec<&str> = row.names().collect();
+        if names.is_empty() && POINT_BY_POINT.contains(&row.section) {
+            breach("name a test that shows it, as `file::test`");
+        }
+        for name in names {
+            if !is_test(root, name)? {
+                breach(&format!("there is no test `{name}` that is run"));
+            }
+        }
+    }
+    Ok(breaches)
+}
+
+/// A row of a table, without those of its head.
+#[derive(Debug)]
+struct Row<'a> {
+    /// The section that it stands in.
+    section: &'a str,
+    /// The number of its line.
+    number: usize,
+    text: &'a str,
+}
+
+impl<'a> Row<'a> {
+    /// What it is about: its first cell.
+    fn point(&self) -> &'a str {
+        self.text.split('|').nth(1).unwrap_or_default().trim()
+    }
+
+    /// The names of tests: what stands between backticks, and has a module.
+    fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.text.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))
+    }
+}
+
+fn rows(page: &str) -> Vec<Row<'_>> {
+    let (mut section, mut is_code) = ("", false);
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for (index, text) in page.lines().enumerate() {
+        if text.starts_with("```") {
+            is_code = !is_code;
+        }
+        if is_code {
+            continue;
+        }
+        if let Some(heading) = text.strip_prefix("## ") {
+            section = heading.trim();
+        } else if text.starts_with('|') {
+            if text.chars().all(|it| " |-:".contains(it)) {
+                // What stands right above the line is the head.
+                rows.pop_if(|row| row.number == index);
+            } else {
+                rows.push(Row { section, number: index + 1, text });
+            }
+        }
+    }
+    rows
+}
+
+/// Whether a name, such as `tokens::tokens_end` or `auth::tests::tokens_end`, is that of a test of
+/// one of the crates.
+fn is_test(root: &Path, name: &str) -> Result<bool> {
+    let Some((module, test)) = name.rsplit_once("::") else { return Ok(false) };
+    let crates = root.join("crates");
+    for member in fs::read_dir(&crates).with_context(|| crates.display().to_string())? {
+        for text in texts(&member?.path(), module)? {
+            if has_test(&text, test) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// What a crate has of a module of tests: as an integration test of its own, as a module of the one
+/// that has them all, as a file of unit tests, or at the end of what they test.
+fn texts(member: &Path, module: &str) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    if let Some(of) = module.strip_suffix("::tests") {
+        let source = member.join("src").join(of.replace("::", "/"));
+        texts.extend(read(source.join("tests.rs"))?);
+        for file in [source.with_extension("rs"), source.join("mod.rs")] {
+            let text = read(file)?;
+            let tests = text.as_ref().and_then(|text| text.split_once("\nmod tests {"));
+            texts.extend(tests.map(|(_, tests)| tests.to_owned()));
+        }
+    } else if !module.contains("::") {
+        let file = format!("{module}.rs");
+        texts.extend(read(member.join("tests").join(&file))?);
+        let list = read(member.join("tests/it/main.rs"))?.unwrap_or_default();
+        if list.lines().any(|line| line == format!("mod {module};")) {
+            texts.extend(read(member.join("tests/it").join(&file))?);
+        }
+    }
+    Ok(texts)
+}
+
+/// A file's text, where it is there.
+fn read(file: PathBuf) -> Result<Option<String>> {
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| file.display().to_string()),
+    }
+}
+
+/// Whether a text has a test of a name that is run.
+fn has_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let is_declared = |line: &str| {
+        let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
+    };
+    lines
+        .iter()
+        .enumerate()
+        .any(|(index, line)| is_declared(line) && is_run(lines.iter().take(index).rev().copied()))
+}
+
+/// Whether what stands above a function makes it a test, from the nearest line on.
+fn is_run<'a>(above: impl Iterator<Item = &'a str>) -> bool {
+    let mut is_test = false;
+    for line in above {
+        if line.starts_with("#[ignore") {
+            return false;
+        }
+        let is_mark = line.starts_with("#[test]")
+            || line.starts_with("#[tokio::test")
+            || line.starts_with("db_test!");
+        is_test |= is_mark;
+        if !is_mark && !line.starts_with("#[") && !line.starts_with("//") {
+            break;
+        }
+    }
+    is_test
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    #[test]
+    fn a_name_is_that_of_a_test_in_the_file_of_its_module() {
+        for there in [
+            "tokens::the_kid_chooses_among_several_keys",
+            "audit::it_only_grows",
+            "process::a_service_ends_cleanly_when_it_is_told_to",
+            "contract::other_tenants_see_nothing",
+            "rules::entries_are_alternatives",
+            "filter_meaning::traffic_finds_a_rule_exactly_when_it_matches_some_packet_of_the_set",
+            "auth::tests::secrets_are_not_printed",
+            "auth::revocation::tests::a_bad_line_is_told_and_the_others_hold",
+            "filter::error::tests::both_readings_keep_the_order_of_the_terms",
+            "params::tests::all_that_is_wrong_comes_at_once_and_nothing_is_dropped",
+        ] {
+            assert!(is_test(&root(), there).unwrap(), "{there}");
+        }
+        for not_there in [
+            "tokens::no_such_test",
+            "tokens::the_kid_chooses",
+            // A helper; a test of another file; one without its module, or without the file's.
+            "tokens::now",
+            "audit::the_kid_chooses_among_several_keys",
+            "auth::secrets_are_not_printed",
+            "tests::secrets_are_not_printed",
+            "the_kid_chooses_among_several_keys",
+            "no_such_file::tokens_end",
+            "fireflow::audit",
+            "::",
+        ] {
+            assert!(!is_test(&root(), not_there).unwrap(), "{not_there}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_run_is_a_test() {
+        for text in [
+            "#[test]\nfn it() {}",
+            "    #[tokio::test(flavor = \"multi_thread\")]\n    async fn it() {}",
+            "#[cfg(unix)]\n#[test]\n/// Why.\nfn it() {}",
+            "db_test! {\n    async fn it(api: Api) {}\n}",
+            "fn it() {}\n#[test]\nfn it() {}",
+        ] {
+            assert!(has_test(text, "it"), "{text}");
+        }
+        for text in [
+            "fn it() {}",
+            "#[test]\n#[ignore = \"slow\"]\nfn it() {}",
+            "#[ignore]\n#[test]\nfn it() {}",
+            "db_test! {\n    #[ignore]\n    async fn it(api: Api) {}\n}",
+            "#[test]\nfn it_too() {}",
+            "#[test]\nfn other() {}\n\nfn it() {}",
+            "#[test]\n// fn it() {}\nfn other() {}",
+        ] {
+            assert!(!has_test(text, "it"), "{text}");
+        }
+    }
+
+    const GOOD: &str = "\
+## Limits
+
+| setting | default |
+| --- | --- |
+| `a` | none |
+
+## RFC 8725, point by point
+
+| point | done | test |
+| --- | --- | --- |
+| 2.1 | it is | `tokens::the_kid_chooses_among_several_keys` |
+
+## OWASP API Security Top 10 (2023)
+
+| risk | done | tests |
+|:---|---|---|
+| API1 | it is | `audit::it_only_grows`, `tokens::the_kid_chooses_among_several_keys` |
+
+```
+| not | a row |
+```
+";
+
+    fn told(from: &str, to: &str) -> Vec<String> {
+        assert!(GOOD.contains(from), "{from}");
+        breaches_of(&GOOD.replace(from, to), &root()).unwrap()
+    }
+
+    #[test]
+    fn each_row_names_tests_that_are_there() {
+        assert_eq!(told("", ""), [""; 0]);
+        let breaches = told("`audit::it_only_grows`", "`audit::it_shrinks`");
+        assert_eq!(
+            breaches,
+            ["docs/security.md:17: `API1`: there is no test `audit::it_shrinks` that is run"]
+        );
+        let breaches =
+            told("`tokens::the_kid_chooses_among_several_keys` |\n\n", "see above |\n\n");
+        let why = "docs/security.md:11: `2.1`: name a test that shows it, as `file::test`";
+        assert_eq!(breaches, [why]);
+        // A marker is none, and stays one beside a test.
+        assert_eq!(told("`audit::it_only_grows`", "TODO-limits").len(), 1);
+        assert_eq!(told("`audit::it_only_grows`", "`TODO-limits`").len(), 1);
+        // What other tables name has to be there too, but they need not name any.
+        assert_eq!(told("| `a` | none |", "| `a` | `tokens::none` |").len(), 1);
+    }
+
+    #[test]
+    fn a_page_without_its_tables_is_refused() {
+        for from in ["## RFC 8725", "| API1"] {
+            assert!(breaches_of(&GOOD.replace(from, ""), &root()).is_err(), "{from}");
+        }
+        assert!(breaches_of("", &root()).is_err());
+    }
+}
