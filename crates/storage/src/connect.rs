@@ -7,9 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::SqliteConnection;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
 use crate::replica::Replica;
@@ -258,9 +258,9 @@ async fn open(
     creates: bool,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
-    // A connection to a server may have died unseen; one to a file does not, and asking it costs as
-    // much as a small query.
-    connect.test_before_acquire(url.kind == DatabaseKind::Postgres);
+    // Asking costs as much as a small query. One to a file does not die; of those to a server see
+    // `is_well`.
+    connect.test_before_acquire(false);
     match url.kind {
         DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
@@ -271,16 +271,44 @@ async fn open(
                 .foreign_keys(true)
                 .busy_timeout(BUSY_TIMEOUT)
         }),
-        DatabaseKind::Postgres => connect.map_sqlx_postgres_opts(|postgres| {
-            postgres
-                .application_name("fireflow")
-                // A generic plan is blind to how selective a value is.
-                .options([("plan_cache_mode", "force_custom_plan"), ("timezone", "UTC")])
-        }),
+        DatabaseKind::Postgres => connect
+            .map_sqlx_postgres_pool_opts(|pool| {
+                pool.before_acquire(|connection, meta| {
+                    let is_fresh = meta.idle_for < TRUSTED;
+                    Box::pin(async move {
+                        if is_fresh || is_well(connection).await { Ok(true) } else { Err(silent()) }
+                    })
+                })
+                // The driver asks too, but waits for its answer for as long as the system does: a
+                // server that falls silent would keep every connection that was in use.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        if is_well(connection).await { Ok(true) } else { Err(silent()) }
+                    })
+                })
+            })
+            .map_sqlx_postgres_opts(|postgres| {
+                postgres.application_name("fireflow").options([("timezone", "UTC")])
+            }),
     };
     Database::connect(connect)
         .await
         .map_err(|source| OpenError::Connect { place: place(url), source })
+}
+
+/// How long a connection that has just been in use is taken to be well.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// How long a server has for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// Whether the server at a connection's other end answers.
+async fn is_well(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await, Ok(Ok(())))
+}
+
+/// What makes the pool give a connection up at once, without saying goodbye.
+fn silent() -> SqlxError {
+    SqlxError::Io(io::ErrorKind::TimedOut.into())
 }
 
 /// Where the database is, for a message: never with a password.

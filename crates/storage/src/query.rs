@@ -9,7 +9,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoSimpleExpr,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel, Selector,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel, Selector, SelectorTrait,
 };
 
 /// An order: columns with their directions, and at last the id, in the direction of the last of
@@ -206,4 +206,31 @@ pub(crate) fn sum(column: impl ColumnTrait) -> Expr {
 pub(crate) fn counted(counter: Option<i64>) -> Total {
     let count = counter.and_then(|counter| u64::try_from(counter).ok()).unwrap_or(0);
     Total { count, is_exact: true }
+}
+
+/// Selects that find one row at most: by a key, or an aggregate. Not with SeaORM's `one`, which adds
+/// `LIMIT ?`: SQLite looks at a limit's value when it plans, and so prepares the statement anew each
+/// time that one is bound, which costs as much as a small query.
+pub(crate) trait Only {
+    /// A row.
+    type Row;
+
+    /// The row, if it is there.
+    async fn only(self, db: &impl ConnectionTrait) -> Result<Option<Self::Row>, DbErr>;
+}
+
+impl<E: EntityTrait> Only for Select<E> {
+    type Row = E::Model;
+
+    async fn only(self, db: &impl ConnectionTrait) -> Result<Option<E::Model>, DbErr> {
+        Ok(self.all(db).await?.into_iter().next())
+    }
+}
+
+impl<S: SelectorTrait + Send + Sync> Only for Selector<S> {
+    type Row = S::Item;
+
+    async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {
+        Ok(self.all(db).await?.into_iter().next())
+    }
 }

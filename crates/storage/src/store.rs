@@ -29,6 +29,9 @@ pub struct Database {
     _lock: Option<Arc<DatabaseLock>>,
 }
 
+/// How PostgreSQL plans what has filters: for the values that it is asked with.
+const CUSTOM_PLANS: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
+
 impl Database {
     /// Opens it: a SQLite file is created where it is missing, and taken for this process alone.
     ///
@@ -70,9 +73,11 @@ impl Database {
 
     /// Bounds the statements of a transaction of PostgreSQL.
     async fn bound(&self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-        // A number of ours: SET takes no parameters.
+        // A number of ours: SET takes no parameters. A generic plan is blind to how selective a
+        // value of a filter is.
         let limit = self.options.list_timeout.as_millis().clamp(1, i32::MAX as u128);
-        transaction.execute_unprepared(&format!("SET LOCAL statement_timeout = {limit}")).await?;
+        let settings = format!("SET LOCAL statement_timeout = {limit}; {CUSTOM_PLANS}");
+        transaction.execute_unprepared(&settings).await?;
         Ok(())
     }
 
@@ -177,8 +182,15 @@ impl Storage for Database {
             (Mode::Page | Mode::FreshPage, DatabaseKind::Sqlite) => {
                 self.transaction(list, plain).await
             }
-            (Mode::Snapshot | Mode::Export, DatabaseKind::Postgres) => {
-                self.transaction(read, read_only()).await
+            (Mode::Snapshot, DatabaseKind::Postgres) => self.transaction(read, read_only()).await,
+            (Mode::Export, DatabaseKind::Postgres) => {
+                match read.begin_with_options(read_only()).await {
+                    Ok(transaction) => {
+                        let planned = transaction.execute_unprepared(CUSTOM_PLANS).await;
+                        planned.map(|_| Handle::Transaction(transaction))
+                    }
+                    Err(error) => Err(error),
+                }
             }
             (Mode::Page | Mode::FreshPage, DatabaseKind::Postgres) => {
                 match list.begin_with_options(read_only()).await {

@@ -1,5 +1,7 @@
 //! One transaction, or one connection's pool, and the repositories that share it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
@@ -36,6 +38,10 @@ pub(crate) struct SeaUnitOfWork {
     /// What the log tells of the audit trail when all of it lasts.
     pub(crate) events: Vec<audit_log::Line>,
 }
+
+/// How long COMMIT may take: a server that has fallen silent never answers, and the task would keep
+/// its connection.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.
 pub(crate) const ROWS_PER_INSERT: usize = 1_000;
@@ -109,11 +115,17 @@ impl UnitOfWork for SeaUnitOfWork {
 
     async fn commit(self: Box<Self>) -> StoreResult<()> {
         let Self { handle, events, .. } = *self;
+        if matches!(handle, Handle::Pool(_)) {
+            return Ok(());
+        }
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
                 Handle::Transaction(transaction) => {
-                    transaction.commit().await.map_err(commit_error)
+                    match tokio::time::timeout(COMMIT_TIMEOUT, transaction.commit()).await {
+                        Ok(committed) => committed.map_err(commit_error),
+                        Err(late) => Err(StoreError::Unsettled(late.into())),
+                    }
                 }
                 Handle::Turn(turn) => turn.end(true).await,
             }?;

@@ -1,14 +1,12 @@
 //! Routes, and what surrounds them.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use futures_util::FutureExt;
 use poem::endpoint::make_sync;
 use poem::http::header;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
 
@@ -19,9 +17,8 @@ use crate::api::policies::Policies;
 use crate::api::rules::Rules;
 use crate::api::service::Service;
 use crate::app::App;
-use crate::middleware::envelope::{AllowTable, envelope, panic_answer};
-use crate::middleware::limits::{Limits, bound_body, bound_time};
-use crate::middleware::{auth, slash};
+use crate::middleware::envelope::{AllowTable, envelope};
+use crate::middleware::limits::{Limits, guard};
 use crate::openapi;
 
 type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
@@ -77,15 +74,9 @@ pub fn endpoint(
         );
     let routes = Route::new().nest("/docs", docs).nest("/", service);
 
-    let with_body = limits.clone();
-    let with_time = limits.clone();
-    let asked = Arc::clone(app);
+    let (guarded, limits) = (Arc::clone(app), limits.clone());
     let inner = routes
-        .around(move |next, request| bound_body(with_body.clone(), next, request))
-        .around(slash::normalise)
-        .around(move |next, request| auth::authenticate(Arc::clone(&asked), next, request))
-        .around(move |next, request| bound_time(with_time.clone(), next, request))
-        .around(catch_panic);
+        .around(move |next, request| guard(Arc::clone(&guarded), limits.clone(), next, request));
     let based: poem::endpoint::BoxEndpoint<'static, Response> = if app.base_path.is_empty() {
         inner.map_to_response().boxed()
     } else {
@@ -137,13 +128,6 @@ fn content_policy(html: &str) -> String {
          font-src data:; connect-src 'self'; form-action 'none'; base-uri 'none'; \
          frame-ancestors 'none'"
     )
-}
-
-async fn catch_panic<E: Endpoint>(next: Arc<E>, request: Request) -> poem::Result<Response> {
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(answer) => answer.map(IntoResponse::into_response),
-        Err(panic) => Err(panic_answer(&*panic).into()),
-    }
 }
 
 /// The methods of each path of the description, for `Allow`.

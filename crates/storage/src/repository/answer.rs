@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 use super::one_row;
 use crate::entity::answer::{self, ActiveModel, Column, Entity, Model};
 use crate::error::{Corrupt, store_error};
+use crate::query::Only;
 use crate::unit_of_work::SeaUnitOfWork;
 
 #[async_trait]
@@ -46,7 +47,7 @@ impl AnswerStore for SeaUnitOfWork {
             return Ok(Claimed::First);
         }
         let kept =
-            answer::of(&claim.subject, &claim.key).one(&self.db()).await.map_err(store_error)?;
+            answer::of(&claim.subject, &claim.key).only(&self.db()).await.map_err(store_error)?;
         match kept {
             Some(kept) if kept.fingerprint == claim.fingerprint => {
                 Ok(Claimed::Repeated(kept_answer(kept)?))

@@ -20,7 +20,7 @@ use crate::entity::firewall::{ActiveModel, Column, Entity, Model, deleted, live}
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
-use crate::query::OrderBy;
+use crate::query::{Only, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -41,7 +41,7 @@ const fn column(field: FirewallField) -> Column {
 
 impl SeaUnitOfWork {
     async fn one_firewall(&self, select: Select<Entity>) -> StoreResult<Option<Firewall>> {
-        let row = select.one(&self.db()).await.map_err(store_error)?;
+        let row = select.only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::firewall).transpose()?)
     }
 
@@ -53,7 +53,7 @@ impl SeaUnitOfWork {
             .select_only()
             .column(Column::Id)
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(holder.and_then(FirewallId::new))

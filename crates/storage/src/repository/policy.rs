@@ -19,7 +19,7 @@ use crate::entity::policy::{ActiveModel, Column, Entity, deleted, live, with_par
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
-use crate::query::OrderBy;
+use crate::query::{Only, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -50,7 +50,7 @@ fn filtered(mut select: Select<Entity>, filter: &PolicyFilter) -> Select<Entity>
 
 impl SeaUnitOfWork {
     async fn one_policy(&self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
-        let row = with_parent(select).one(&self.db()).await.map_err(store_error)?;
+        let row = with_parent(select).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::policy).transpose()?)
     }
 
@@ -68,7 +68,7 @@ impl SeaUnitOfWork {
             .select_only()
             .column_as(query::sum(firewall::Column::PolicyCount), "counted")
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(sum.flatten())
@@ -174,7 +174,7 @@ impl PolicyRepository for SeaUnitOfWork {
             .select_only()
             .column(Column::Id)
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(holder.and_then(PolicyId::new))

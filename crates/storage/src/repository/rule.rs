@@ -17,7 +17,7 @@ use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoSimpleExpr, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select, Set, Statement,
+    QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
 };
 
 use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
@@ -29,7 +29,7 @@ use crate::entity::rule::{
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
 use crate::filter::{Dialect, Plan, condition, seeds};
-use crate::query::OrderBy;
+use crate::query::{Only, OrderBy};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
@@ -174,7 +174,7 @@ impl SeaUnitOfWork {
             .select_only()
             .column_as(Column::Copy.max(), "last")
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
@@ -196,7 +196,7 @@ impl SeaUnitOfWork {
             .select_only()
             .column_as(query::sum(policy::Column::RuleCount), "counted")
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(sum.flatten())
@@ -217,7 +217,7 @@ impl RuleRepository for SeaUnitOfWork {
             .filter(Column::FirewallId.eq(firewall.get()))
             .filter(Column::PolicyId.eq(policy.get()))
             .filter(Column::Id.eq(id.get()));
-        let row = with_parents(select).one(&self.db()).await.map_err(store_error)?;
+        let row = with_parents(select).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::rule).transpose()?)
     }
 
@@ -383,7 +383,7 @@ impl RuleRepository for SeaUnitOfWork {
             .select_only()
             .column(Column::Id)
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(holder.and_then(RuleId::new))
@@ -397,17 +397,18 @@ impl RuleRepository for SeaUnitOfWork {
         except: Option<RuleId>,
         at: Instant,
     ) -> StoreResult<Option<(RuleId, RuleState)>> {
-        let mut select =
+        let mut equal =
             live_of(policy.get()).filter(Column::Fingerprint.eq(fingerprint.0.to_vec()));
         if let Some(except) = except {
-            select = select.filter(Column::Id.ne(except.get()));
+            equal = equal.filter(Column::Id.ne(except.get()));
         }
-        let found: Option<(i64, bool, Option<i64>, Option<i64>)> = select
+        let first = equal.select_only().column_as(Column::Id.min(), "first").into_query();
+        let found: Option<(i64, bool, Option<i64>, Option<i64>)> = live_of(policy.get())
+            .filter(Column::Id.in_subquery(first))
             .select_only()
             .columns([Column::Id, Column::Enabled, Column::StartsAt, Column::ExpiresAt])
-            .order_by_asc(Column::Id)
             .into_tuple()
-            .one(&self.db())
+            .only(&self.db())
             .await
             .map_err(store_error)?;
         Ok(found.and_then(|(id, enabled, starts_at, expires_at)| {
@@ -518,7 +519,7 @@ impl RuleRepository for SeaUnitOfWork {
     /// One statement.
     async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>> {
         let select = deleted_of(policy.id.get()).filter(Column::Id.eq(id.get()));
-        let row = select.one(&self.db()).await.map_err(store_error)?;
+        let row = select.only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(|row| mapping::rule_of(policy.clone(), row)).transpose()?)
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::{Error, Violation};
+use poem::Request;
 use poem::http::HeaderMap;
-use poem::{Endpoint, Request};
 
 use super::client::ClientAddress;
 use super::envelope::{RequestId, Who};
@@ -30,13 +30,9 @@ fn is_probe(path: &str) -> bool {
 /// 404, 405, 413 nor 422.
 ///
 /// # Errors
-/// 401, 403 or 429, else those of the inner endpoint.
-pub async fn authenticate<E: Endpoint>(
-    app: Arc<App>,
-    next: Arc<E>,
-    mut request: Request,
-) -> poem::Result<E::Output> {
-    let client = ClientAddress::of(&request);
+/// 401, 403, 422 or 429.
+pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem> {
+    let client = ClientAddress::of(request);
     if !is_probe(request.uri().path()) {
         app.gate.rates.check_address(client.0)?;
     }
@@ -58,11 +54,11 @@ pub async fn authenticate<E: Endpoint>(
             client_address: client.text(),
             reason,
         };
-        let context = Context { app, caller, once: None };
+        let context = Context { app: Arc::clone(app), caller, once: None };
         request.extensions_mut().insert(identity);
         request.extensions_mut().insert(context);
     }
-    next.call(request).await
+    Ok(())
 }
 
 /// Why something is changed, for the audit trail: UTF-8, bounded.

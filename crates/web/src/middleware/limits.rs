@@ -1,13 +1,17 @@
 //! Limits of a request: its body, its time, and how many there are at once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use poem::http::{Method, header};
-use poem::{Body, Endpoint, Request};
+use poem::{Body, Endpoint, IntoResponse, Request, Response};
 use tokio::sync::Semaphore;
 
-use crate::app::Context;
+use super::envelope::panic_answer;
+use super::{auth, slash};
+use crate::app::{App, Context};
 use crate::idempotency::{self, Once};
 use crate::problem::{Code, Problem};
 
@@ -24,25 +28,49 @@ pub struct Limits {
     pub in_flight: Arc<Semaphore>,
 }
 
-/// Refuses what is too much at once, and ends what takes too long. Dropping the request's future
-/// stops its query and undoes its transaction.
+/// Serves a request within all limits: how many there are at once, how long each takes, who asks,
+/// how large its body is. Dropping the request's future stops its query and undoes its transaction.
+///
+/// One layer does all of it: each layer of the framework moves the request, and what is to become of
+/// it, once more.
 ///
 /// # Errors
-/// 503, else those of the inner endpoint.
-pub async fn bound_time<E: Endpoint>(
+/// What the limits say, else those of the inner endpoint; a panic is a defect.
+pub async fn guard<E: Endpoint>(
+    app: Arc<App>,
     limits: Limits,
     next: Arc<E>,
     request: Request,
+) -> poem::Result<Response> {
+    let served = AssertUnwindSafe(bounded(&app, &limits, &*next, request)).catch_unwind();
+    match served.await {
+        Ok(answer) => answer.map(IntoResponse::into_response),
+        Err(panic) => Err(panic_answer(&*panic).into()),
+    }
+}
+
+async fn bounded<E: Endpoint>(
+    app: &Arc<App>,
+    limits: &Limits,
+    next: &E,
+    mut request: Request,
 ) -> poem::Result<E::Output> {
     // A service that is busy is alive: who restarts it for being so makes matters worse.
     if request.uri().path().trim_end_matches('/') == "/health/live" {
+        slash::normalise(&mut request);
         return next.call(request).await;
     }
     let Ok(_permit) = limits.in_flight.try_acquire() else {
         let detail = "too many requests are being served; try again";
         return Err(Problem::unavailable(Code::Unavailable, detail, 1).into());
     };
-    match tokio::time::timeout(limits.request_timeout, next.call(request)).await {
+    let served = async {
+        auth::authenticate(app, &mut request)?;
+        slash::normalise(&mut request);
+        read_body(limits, &mut request).await?;
+        next.call(request).await
+    };
+    match tokio::time::timeout(limits.request_timeout, served).await {
         Ok(answer) => answer,
         Err(_) => {
             let detail = "the request took too long and was given up";
@@ -71,17 +99,13 @@ fn note_once(request: &mut Request, body: &[u8]) -> Result<(), Problem> {
 /// ones: a small one could unpack to any size.
 ///
 /// # Errors
-/// 413, 415 or 400, else those of the inner endpoint.
-pub async fn bound_body<E: Endpoint>(
-    limits: Limits,
-    next: Arc<E>,
-    mut request: Request,
-) -> poem::Result<E::Output> {
+/// 413, 415 or 400.
+async fn read_body(limits: &Limits, request: &mut Request) -> Result<(), Problem> {
     if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
         let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
-        return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     // Only whole rule sets are put.
     let is_batch = request.uri().path().ends_with("/rules/batch");
@@ -100,19 +124,19 @@ pub async fn bound_body<E: Endpoint>(
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
     if declared.is_some_and(|length| length > max) {
-        return Err(too_large().into());
+        return Err(too_large());
     }
     let body = request.take_body();
     let bytes = match body.into_bytes_limit(max).await {
         Ok(bytes) => bytes,
-        Err(poem::error::ReadBodyError::PayloadTooLarge) => return Err(too_large().into()),
+        Err(poem::error::ReadBodyError::PayloadTooLarge) => return Err(too_large()),
         Err(error) => {
             let detail = "the body came to no good end";
             let problem = Problem::new(Code::MalformedRequest, detail);
-            return Err(Problem { source: Some(error.into()), ..problem }.into());
+            return Err(Problem { source: Some(error.into()), ..problem });
         }
     };
-    note_once(&mut request, &bytes)?;
+    note_once(request, &bytes)?;
     request.set_body(Body::from_bytes(bytes));
-    next.call(request).await
+    Ok(())
 }

@@ -1,20 +1,15 @@
 //! Paths work with and without a slash at their end, without a redirect.
 
+use poem::Request;
 use poem::http::Uri;
 use poem::http::uri::PathAndQuery;
-use poem::{Endpoint, Request};
-use std::sync::Arc;
 
 /// Gives every path the form in which it is routed: without a slash at its end, as the framework
 /// registers it.
-///
-/// # Errors
-/// Those of the inner endpoint.
-pub async fn normalise<E: Endpoint>(next: Arc<E>, mut request: Request) -> poem::Result<E::Output> {
+pub fn normalise(request: &mut Request) {
     if let Some(uri) = routed(request.uri()) {
         *request.uri_mut() = uri;
     }
-    next.call(request).await
 }
 
 fn routed(uri: &Uri) -> Option<Uri> {
