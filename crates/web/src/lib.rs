@@ -6,6 +6,10 @@
 //! hold in `openapi::schemas`; the tests in `tests/it/coverage.rs` then demand that it refuses whom
 //! it must.
 
+/// For all that links the service, what it is measured against included.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod api;
 pub mod app;
 pub mod auth;
