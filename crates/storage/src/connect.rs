@@ -194,7 +194,9 @@ async fn pool(
     let mut connect = ConnectOptions::new(options.url.url.clone());
     connect
         .max_connections(connections)
-        .min_connections(if connections == 1 { 1 } else { 0 })
+        // SQLite's writer stays open; a pool that keeps a number of connections to a server away
+        // holds their places while it tries.
+        .min_connections(u32::from(connections == 1 && options.url.kind == DatabaseKind::Sqlite))
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout);
     if connections == 1 {

@@ -1,5 +1,7 @@
 //! Orders, pages, places and totals.
 
+use std::sync::OnceLock;
+
 use fireflow_domain::page::{
     Direction, MAX_COUNTED, PageRequest, Position, SortKey, SortValue, Start, Total,
 };
@@ -8,8 +10,9 @@ use sea_orm::sea_query::{
     Alias, Asterisk, Expr, ExprTrait, IntoCondition, NullOrdering, Order, Query, Value,
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoSimpleExpr,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel, Selector, SelectorTrait,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
+    IntoSimpleExpr, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel,
+    Selector, SelectorTrait, Statement,
 };
 
 /// An order: columns with their directions, and at last the id, in the direction of the last of
@@ -232,5 +235,36 @@ impl<S: SelectorTrait + Send + Sync> Only for Selector<S> {
 
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {
         Ok(self.all(db).await?.into_iter().next())
+    }
+}
+
+/// A statement that is asked again and again with other values: its text is made once for each
+/// database. Making it costs as much as a small query does.
+pub(crate) struct Rendered {
+    sqlite: OnceLock<String>,
+    postgres: OnceLock<String>,
+}
+
+impl Rendered {
+    pub(crate) const fn new() -> Self {
+        Self { sqlite: OnceLock::new(), postgres: OnceLock::new() }
+    }
+
+    /// The statement with these values, which are those of `select`, in its order.
+    pub(crate) fn with<Q>(
+        &self,
+        backend: DbBackend,
+        values: impl IntoIterator<Item = i64>,
+        select: impl FnOnce() -> Q,
+    ) -> Statement
+    where
+        Q: QueryTrait,
+    {
+        let text = match backend {
+            DbBackend::Postgres => &self.postgres,
+            _ => &self.sqlite,
+        };
+        let sql = text.get_or_init(|| select().build(backend).sql);
+        Statement::from_sql_and_values(backend, sql.as_str(), values.into_iter().map(Value::from))
     }
 }

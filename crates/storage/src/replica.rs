@@ -1,5 +1,6 @@
 //! A read replica: asked for what may be a little old, and left alone for a while when it fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use sea_orm::{
     TransactionTrait,
 };
 
+use crate::schema::{self, StepState};
+
 /// How long one that failed is left alone: each try may cost a request what a connection may take.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -15,12 +18,15 @@ const PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Replica {
     pool: DatabaseConnection,
+    /// Whether it has the schema. One that lags does not have it yet when the primary has; once it
+    /// does, it does.
+    has_schema: AtomicBool,
     failed_at: Mutex<Option<Instant>>,
 }
 
 impl Replica {
     pub(crate) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, failed_at: Mutex::new(None) }
+        Self { pool, has_schema: AtomicBool::new(false), failed_at: Mutex::new(None) }
     }
 
     /// A snapshot of the replica; nothing where it is away: the primary has the same, and newer.
@@ -28,7 +34,7 @@ impl Replica {
         if self.failed_at().is_some_and(|at| at.elapsed() < PAUSE) {
             return None;
         }
-        let begun = self.pool.begin_with_options(read_only()).await;
+        let begun = self.begin().await;
         let is_new = self.note(begun.is_err().then(Instant::now));
         match begun {
             Ok(transaction) => Some(transaction),
@@ -40,6 +46,17 @@ impl Replica {
                 None
             }
         }
+    }
+
+    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        if !self.has_schema.load(Ordering::Relaxed) {
+            let steps = schema::steps(&self.pool).await?;
+            if steps.iter().any(|step| step.state == StepState::Pending) {
+                return Err(DbErr::Custom("it does not have the schema yet".to_owned()));
+            }
+            self.has_schema.store(true, Ordering::Relaxed);
+        }
+        self.pool.begin_with_options(read_only()).await
     }
 
     pub(crate) async fn close(&self) -> Result<(), DbErr> {

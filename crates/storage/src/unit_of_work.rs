@@ -41,7 +41,7 @@ pub(crate) struct SeaUnitOfWork {
 
 /// How long COMMIT may take: a server that has fallen silent never answers, and the task would keep
 /// its connection.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.
 pub(crate) const ROWS_PER_INSERT: usize = 1_000;

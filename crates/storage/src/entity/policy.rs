@@ -68,11 +68,15 @@ pub(crate) struct WithParent {
 
 /// Reads the parent's columns along: still one statement.
 pub(crate) fn with_parent(select: Select<Entity>) -> Selector<SelectModel<WithParent>> {
+    parent_columns(select).into_model()
+}
+
+/// The same as a query.
+pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
     use super::firewall::Column as Firewall;
     select
         .column_as(Firewall::Name, "firewall_name")
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
-        .into_model()
 }
 
 /// Those that were deleted before an instant, in microseconds: for the purge.

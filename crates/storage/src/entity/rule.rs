@@ -2,6 +2,7 @@
 
 use fireflow_domain::actor::Visibility;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::SelectStatement;
 use sea_orm::{FromQueryResult, JoinType, QuerySelect, SelectModel, Selector};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -103,6 +104,11 @@ pub(crate) struct WithParents {
 
 /// Reads the parents' columns along: still one statement.
 pub(crate) fn with_parents(select: Select<Entity>) -> Selector<SelectModel<WithParents>> {
+    parent_columns(select).into_model()
+}
+
+/// The same as a query.
+pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
     use super::firewall::Column as Firewall;
     use super::policy::Column as Policy;
     select
@@ -111,7 +117,11 @@ pub(crate) fn with_parents(select: Select<Entity>) -> Selector<SelectModel<WithP
         .column_as(Policy::HeaderRevision, "policy_header_revision")
         .column_as(Firewall::Name, "firewall_name")
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
-        .into_model()
+}
+
+/// The rules whose ids another select finds, which sees live ones alone.
+pub(crate) fn among(ids: SelectStatement) -> Select<Entity> {
+    Entity::find().filter(Column::Id.in_subquery(ids))
 }
 
 /// Those that were deleted before an instant, in microseconds: for the purge.

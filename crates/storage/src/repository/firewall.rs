@@ -11,8 +11,8 @@ use fireflow_domain::store::{
 };
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, Select, Set,
-    TransactionTrait,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    Select, Set, TransactionTrait,
 };
 
 use super::{label_rows, labels_differ, one_row};
@@ -20,7 +20,7 @@ use crate::entity::firewall::{ActiveModel, Column, Entity, Model, deleted, live}
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy};
+use crate::query::{Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -129,7 +129,15 @@ impl SeaUnitOfWork {
 impl FirewallRepository for SeaUnitOfWork {
     /// One statement.
     async fn get(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
-        self.one_firewall(live(who).filter(Column::Id.eq(id.get()))).await
+        static BY_ID: Rendered = Rendered::new();
+        let select = || live(who).filter(Column::Id.eq(id.get()));
+        if *who != Visibility::All {
+            return self.one_firewall(select()).await;
+        }
+        let statement = BY_ID.with(self.db().get_database_backend(), [id.get()], select);
+        let rows =
+            Model::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().next().map(mapping::firewall).transpose()?)
     }
 
     /// One statement.

@@ -10,16 +10,19 @@ use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp,
 use fireflow_domain::text::Name;
 use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, Select, Set,
 };
 
 use super::{label_rows, labels_differ, one_row};
 use crate::entity::label::of_policy as label;
-use crate::entity::policy::{ActiveModel, Column, Entity, deleted, live, with_parent};
+use crate::entity::policy::{
+    ActiveModel, Column, Entity, WithParent, deleted, live, parent_columns, with_parent,
+};
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy};
+use crate::query::{Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -95,9 +98,19 @@ impl PolicyRepository for SeaUnitOfWork {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>> {
-        let select =
-            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
-        self.one_policy(select).await
+        static BY_ID: Rendered = Rendered::new();
+        let select = || {
+            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()))
+        };
+        if *who != Visibility::All {
+            return self.one_policy(select()).await;
+        }
+        let values = [firewall.get(), id.get()];
+        let backend = self.db().get_database_backend();
+        let statement = BY_ID.with(backend, values, || parent_columns(select()));
+        let rows =
+            WithParent::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().next().map(mapping::policy).transpose()?)
     }
 
     /// One statement.

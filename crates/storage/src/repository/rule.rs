@@ -16,20 +16,21 @@ use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
 use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoSimpleExpr, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoSimpleExpr, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
 };
 
 use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
 use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{
-    ActiveModel, Column, Entity, deleted, deleted_of, live, live_of, with_parents,
+    ActiveModel, Column, Entity, WithParents, among, deleted, deleted_of, live, live_of,
+    parent_columns, with_parents,
 };
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
 use crate::filter::{Dialect, Plan, condition, seeds};
-use crate::query::{Only, OrderBy};
+use crate::query::{Only, OrderBy, Rendered};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
@@ -213,12 +214,23 @@ impl RuleRepository for SeaUnitOfWork {
         policy: PolicyId,
         id: RuleId,
     ) -> StoreResult<Option<Rule>> {
-        let select = live(who)
-            .filter(Column::FirewallId.eq(firewall.get()))
-            .filter(Column::PolicyId.eq(policy.get()))
-            .filter(Column::Id.eq(id.get()));
-        let row = with_parents(select).only(&self.db()).await.map_err(store_error)?;
-        Ok(row.map(mapping::rule).transpose()?)
+        static BY_ID: Rendered = Rendered::new();
+        let select = || {
+            live(who)
+                .filter(Column::FirewallId.eq(firewall.get()))
+                .filter(Column::PolicyId.eq(policy.get()))
+                .filter(Column::Id.eq(id.get()))
+        };
+        if *who != Visibility::All {
+            let row = with_parents(select()).only(&self.db()).await.map_err(store_error)?;
+            return Ok(row.map(mapping::rule).transpose()?);
+        }
+        let values = [firewall.get(), policy.get(), id.get()];
+        let backend = self.db().get_database_backend();
+        let statement = BY_ID.with(backend, values, || parent_columns(select()));
+        let rows =
+            WithParents::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
+        Ok(rows.into_iter().next().map(mapping::rule).transpose()?)
     }
 
     /// One statement, or two behind a place whose value is absent; one more for the total, and at
@@ -403,8 +415,7 @@ impl RuleRepository for SeaUnitOfWork {
             equal = equal.filter(Column::Id.ne(except.get()));
         }
         let first = equal.select_only().column_as(Column::Id.min(), "first").into_query();
-        let found: Option<(i64, bool, Option<i64>, Option<i64>)> = live_of(policy.get())
-            .filter(Column::Id.in_subquery(first))
+        let found: Option<(i64, bool, Option<i64>, Option<i64>)> = among(first)
             .select_only()
             .columns([Column::Id, Column::Enabled, Column::StartsAt, Column::ExpiresAt])
             .into_tuple()

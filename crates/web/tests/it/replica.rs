@@ -70,6 +70,16 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_read_on_the_primary_while_the_replica_has_no_schema_yet() {
+    let late = TestDatabase::empty(DatabaseKind::Postgres).await;
+    let api = reading_from(&late.url).await;
+    fill(&api, "new").await;
+    for list in LISTS {
+        assert_eq!(names(&api.get(list).await.expect(200)), ["new"], "{list}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_are_read_on_the_primary_while_the_replica_is_away() {
     let api = reading_from("postgres://nobody@127.0.0.1:1/nothing").await;
     fill(&api, "new").await;
