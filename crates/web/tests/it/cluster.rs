@@ -115,8 +115,10 @@ impl Cluster {
                 .arg(&first),
         );
         // Not in a file, which the standby would get a copy of: once promoted, it would wait for
-        // one of its own. Nothing is committed before the standby is there.
-        let primary = Server::start(&programs, first, "synchronous_standby_names=standby");
+        // one of its own. Nothing is committed before the standby is there. A commit waits until
+        // the standby shows it: else the first list could come before the schema does.
+        let settings = ["synchronous_standby_names=standby", "synchronous_commit=remote_apply"];
+        let primary = Server::start(&programs, first, &settings);
         succeed(
             programs
                 .command("pg_basebackup")
@@ -125,7 +127,7 @@ impl Cluster {
                 .args(["-c", "fast", "--no-sync", "-D"])
                 .arg(&second),
         );
-        let standby = Server::start(&programs, second, "cluster_name=standby");
+        let standby = Server::start(&programs, second, &["cluster_name=standby"]);
         Self { primary, standby, programs, _folder: folder }
     }
 
@@ -144,7 +146,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(programs: &Programs, data: PathBuf, setting: &str) -> Self {
+    fn start(programs: &Programs, data: PathBuf, settings: &[&str]) -> Self {
         let log = data.with_extension("log");
         // Between the question for a free port and its use somebody else may take it.
         for _ in 0..5 {
@@ -153,7 +155,8 @@ impl Server {
                 .command("postgres")
                 .arg("-D")
                 .arg(&data)
-                .args(["-c", &format!("port={port}"), "-c", setting])
+                .args(["-c", &format!("port={port}")])
+                .args(settings.iter().flat_map(|setting| ["-c", setting]))
                 .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
                 .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
                 // Below the folder: what is killed leaves it behind.
