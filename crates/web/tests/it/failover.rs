@@ -194,14 +194,15 @@ fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
 }
 
 /// Two processes on one database, started at once: both migrate it.
-fn start_both(folder: &Path, url: &str, read_url: &str) -> [Service; 2] {
+fn start_both(folder: &Path, url: &str, read_url: &str, connections: usize) -> [Service; 2] {
+    let connections = connections.to_string();
     let start = |number: usize| {
         let log = File::create(folder.join(format!("{number}.log"))).unwrap();
         let mut command = binary(folder);
         command.stderr(log).envs([
             ("FIREFLOW_DATABASE_URL", url),
             ("FIREFLOW_DATABASE__READ_URL", read_url),
-            ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "8"),
+            ("FIREFLOW_DATABASE__MAX_CONNECTIONS", connections.as_str()),
             ("FIREFLOW_MIGRATE_ON_START", "true"),
             // Also how long a connection to a database that is away is waited for.
             ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "3s"),
@@ -250,12 +251,16 @@ fn names(connection: &mut Connection, list: &str) -> BTreeMap<String, usize> {
     names
 }
 
-/// All that was acknowledged is there; nothing is there twice, or without being asked for.
+/// All that was acknowledged is there, and nothing of what is said to have changed nothing; nothing is there twice, or without being asked for.
 fn compare(seen: &[Seen], kind: Kind, found: &BTreeMap<String, usize>) {
     let of_kind = || seen.iter().filter(|it| it.worker.kind == kind);
     let lost: Vec<&Seen> =
         of_kind().filter(|it| it.is_done() && !found.contains_key(&it.name)).collect();
     assert!(lost.is_empty(), "acknowledged, and lost: {lost:#?}");
+    let kept: Vec<&Seen> = of_kind()
+        .filter(|it| it.refused == Some("unavailable") && found.contains_key(&it.name))
+        .collect();
+    assert!(kept.is_empty(), "said to have changed nothing, and there: {kept:#?}");
     let asked: BTreeSet<&str> = of_kind().map(|it| it.name.as_str()).collect();
     for (name, times) in found {
         assert_eq!(*times, 1, "{name}");
@@ -265,12 +270,24 @@ fn compare(seen: &[Seen], kind: Kind, found: &BTreeMap<String, usize>) {
 
 #[test]
 fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart() {
+    fail_over(8, 1, &[Behind::Nobody, Behind::Silence]);
+}
+
+/// Every connection of the pools is in use when its other end is gone, and none is told.
+#[test]
+fn a_primary_that_falls_silent_keeps_no_connection_of_the_pool() {
+    fail_over(2, 3, &[Behind::Silence]);
+}
+
+/// So many connections of each process to the primary, so many threads of each kind and process,
+/// and what is behind the primary's address until the standby is.
+fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
     let mut cluster = Cluster::start();
     let forwarder = Forwarder::new(cluster.primary.address());
     let folder = tempfile::tempdir().unwrap();
     let url = |address| format!("postgres://postgres@{address}/postgres");
     let (stable, standby) = (url(forwarder.address()), url(cluster.standby.address()));
-    let mut services = start_both(folder.path(), &stable, &standby);
+    let mut services = start_both(folder.path(), &stable, &standby, connections);
     let load = Load {
         policy: policy_of_both(&services),
         phase: Mutex::new(Phase::Before),
@@ -281,6 +298,7 @@ fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart()
     let workers: Vec<Worker> = [0, 1]
         .into_iter()
         .flat_map(|process| Kind::ALL.map(|kind| (process, kind)))
+        .flat_map(|it| std::iter::repeat_n(it, threads))
         .enumerate()
         .map(|(number, (process, kind))| Worker { number, process, kind })
         .collect();
@@ -296,8 +314,12 @@ fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart()
         std::thread::sleep(LOAD);
         load.wait("every worker succeeds", &workers, SEVERAL, Seen::is_done);
 
+        if outages.first() == Some(&Behind::Silence) {
+            // Who is killed is still heard: the system ends its connections.
+            forwarder.point_at(Behind::Silence);
+        }
         cluster.primary.kill();
-        for behind in [Behind::Nobody, Behind::Silence] {
+        for &behind in outages {
             forwarder.point_at(behind);
             let away = Phase::Away(behind);
             load.enter(away);
