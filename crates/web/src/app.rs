@@ -107,6 +107,8 @@ pub struct Context {
     pub app: Arc<App>,
     /// Who asks, and when.
     pub caller: Caller,
+    /// When the caller's token ends.
+    pub expires_at: Instant,
     /// The key that the client named the request with, to ask for it again.
     pub once: Option<Arc<Once>>,
 }

@@ -151,21 +151,14 @@ fn measure() {
     std::fs::create_dir(off_folder.join(".fireflow")).unwrap();
     let secret = ".fireflow/jwt-secret";
     std::fs::copy(here.join(secret), off_folder.join(secret)).unwrap();
-    let off = Server::fireflow(
-        &off_folder,
-        &[
-            ("FIREFLOW_LOG", "off"),
-            ("FIREFLOW_HTTP__RATE_LIMIT", "off"),
-            ("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "off"),
-        ],
-    );
+    let off = Server::fireflow(&off_folder, &[("FIREFLOW_LOG", "off")]);
     let bare = Server::bare(&here, "token", &sqlite, &on);
     compare(
         "GET without a database: what surrounds a request",
         &[
             ("a bare poem handler that checks the token", &bare, Load::get("/whoami/")),
             ("FireFlow, all on", &on, Load::get("/whoami/")),
-            ("FireFlow, without rates and log", &off, Load::get("/whoami/")),
+            ("FireFlow, all on but its log", &off, Load::get("/whoami/")),
         ],
     );
     drop((bare, off));

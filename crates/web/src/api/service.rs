@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Tag;
 use crate::app::App;
-use crate::auth::{Anyone, As, HealthCheck, Identity};
+use crate::auth::{Anyone, As, HealthCheck};
 use crate::params::{self, QueryString};
 use crate::problem::{Code, Problem};
 use crate::reply::{Answered, Reply};
@@ -68,7 +68,6 @@ impl Service {
     async fn whoami(
         &self,
         ctx: As<Anyone>,
-        identity: poem::web::Data<&Identity>,
         query: QueryString,
     ) -> Result<Reply<Answered, WhoamiView>, Problem> {
         query.open(params::NONE).finish()?;
@@ -82,7 +81,7 @@ impl Service {
                     Some(tenants.iter().map(ToString::to_string).collect())
                 }
             },
-            expires_at: identity.expires_at.to_string(),
+            expires_at: ctx.expires_at.to_string(),
         })
     }
 

@@ -7,9 +7,9 @@ use fireflow_domain::error::{Error, Violation};
 use poem::Request;
 use poem::http::HeaderMap;
 
-use super::client::ClientAddress;
-use super::envelope::{RequestId, Who};
+use super::envelope::Asked;
 use crate::app::{App, Context};
+use crate::auth::Identity;
 use crate::problem::Problem;
 
 /// The longest reason of a change, in characters.
@@ -32,7 +32,13 @@ fn is_probe(path: &str) -> bool {
 /// # Errors
 /// 401, 403, 422 or 429.
 pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem> {
-    let client = ClientAddress::of(request);
+    // Without it the outermost layer was left out.
+    let asked = request
+        .extensions()
+        .get::<Arc<Asked>>()
+        .cloned()
+        .ok_or_else(|| Problem::internal("a request without its envelope"))?;
+    let client = asked.client;
     if !is_probe(request.uri().path()) {
         app.gate.rates.check_address(client.0)?;
     }
@@ -40,22 +46,18 @@ pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem
         let now = app.clock.now();
         let identity =
             app.authenticator.authenticate(request.headers(), now).map_err(Problem::from)?;
-        if let Some(who) = request.extensions().get::<Who>() {
-            who.note(&identity.actor.subject);
-        }
+        asked.subject.get_or_init(|| identity.actor.subject.clone());
         app.gate.rates.check_subject(&identity.actor.subject)?;
         let reason = reason(request.headers()).map_err(Problem::from)?;
-        let request_id =
-            request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let Identity { actor, expires_at } = identity;
         let caller = Caller {
-            actor: identity.actor.clone(),
+            actor,
             now,
-            request_id,
+            request_id: asked.id.clone(),
             client_address: client.text(),
             reason,
         };
-        let context = Context { app: Arc::clone(app), caller, once: None };
-        request.extensions_mut().insert(identity);
+        let context = Context { app: Arc::clone(app), caller, expires_at, once: None };
         request.extensions_mut().insert(context);
     }
     Ok(())

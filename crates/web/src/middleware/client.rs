@@ -8,17 +8,11 @@ use poem::http::HeaderMap;
 
 use crate::settings::ForwardedHeader;
 
-/// The client's address, among a request's extensions; none where the connection has no address.
+/// The client's address; none where the connection has no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub Option<IpAddr>);
 
 impl ClientAddress {
-    /// The one of a request.
-    #[must_use]
-    pub fn of(request: &Request) -> Self {
-        request.extensions().get::<Self>().copied().unwrap_or(Self(None))
-    }
-
     /// As text; empty where there is none.
     #[must_use]
     pub fn text(self) -> String {

@@ -1,8 +1,8 @@
 //! The outermost layer: gives each request an id, turns every error into a problem, and writes one
 //! line of log.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use fireflow_domain::error::ErrorChain;
@@ -13,13 +13,22 @@ use poem::error::{
 use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
+use super::client::ClientAddress;
 use super::cors::Cors;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
-/// The request's id, among its extensions.
-#[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+/// What is known of a request before its token is checked, among its extensions; and who asked, told
+/// from the inside out to the log line.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request's id.
+    pub id: String,
+    /// Where it comes from.
+    pub client: ClientAddress,
+    /// Whose token it is.
+    pub subject: OnceLock<String>,
+}
 
 /// A new id: 128 random bits.
 fn new_id() -> String {
@@ -48,6 +57,8 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 2] = [
     ),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
+/// How many headers an answer gets here, about.
+const ADDED_HEADERS: usize = 8;
 /// A year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
@@ -65,15 +76,12 @@ pub async fn envelope<E: Endpoint>(
     mut request: Request,
 ) -> poem::Result<Response> {
     let start = Instant::now();
-    let id = new_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let client = app.gate.proxies.client(&request);
+    let asked = Arc::new(Asked { id: new_id(), client, subject: OnceLock::new() });
     let origin = app.gate.cors.origin(&request);
     let keeps_connection = request.version() < Version::HTTP_2;
-    request.extensions_mut().insert(RequestId(id.clone()));
-    request.extensions_mut().insert(client);
-    let who = Who::default();
-    request.extensions_mut().insert(who.clone());
+    request.extensions_mut().insert(Arc::clone(&asked));
 
     let preflight = if origin.is_some() { Cors::preflight(&request) } else { None };
     let answer = match preflight {
@@ -82,11 +90,12 @@ pub async fn envelope<E: Endpoint>(
     };
     let mut response = answer.unwrap_or_else(|error| {
         let problem = problem_of(error, &path, &allow);
-        log_cause(&id, &problem);
-        problem.response(&id)
+        log_cause(&asked.id, &problem);
+        problem.response(&asked.id)
     });
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    headers.reserve(ADDED_HEADERS);
+    if let Ok(value) = HeaderValue::from_str(&asked.id) {
         headers.insert("x-request-id", value);
     }
     headers.extend(SECURITY_HEADERS);
@@ -101,30 +110,16 @@ pub async fn envelope<E: Endpoint>(
     if keeps_connection && app.is_stopping.load(Ordering::Relaxed) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let status = response.status().as_u16();
-    let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (subject, client) = (who.get(), client.text());
     tracing::info!(
         target: "fireflow::request",
-        request_id = %id, %method, path = %excerpt(&path), status, elapsed_us, %client, %subject,
+        request_id = %asked.id, %method, path = %excerpt(&path),
+        status = response.status().as_u16(),
+        elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        client = %client.text(),
+        subject = %asked.subject.get().map(|subject| excerpt(subject)).unwrap_or_default(),
         "request"
     );
     Ok(response)
-}
-
-/// Who asked, told from the inside out to the log line.
-#[derive(Debug, Clone, Default)]
-pub struct Who(Arc<std::sync::OnceLock<String>>);
-
-impl Who {
-    /// Notes who it is.
-    pub fn note(&self, subject: &str) {
-        self.0.get_or_init(|| subject.to_owned());
-    }
-
-    fn get(&self) -> String {
-        self.0.get().map(|subject| excerpt(subject)).unwrap_or_default()
-    }
 }
 
 fn log_cause(id: &str, problem: &Problem) {
