@@ -17,8 +17,8 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "jwt.secret and jwt.existingSecret are both given: set one of them" -}}
 {{- end -}}
 {{- if ne .Values.environment "local" -}}
-{{- if not (or $jwt.secret $jwt.existingSecret) -}}
-{{- fail "there is no JWT secret: set jwt.existingSecret to the name of a Secret that holds one, or jwt.secret" -}}
+{{- if not (or $jwt.secret $jwt.existingSecret (get .Values.settings "FIREFLOW_JWT__PUBLIC_KEYS")) -}}
+{{- fail "there is no JWT secret: set jwt.existingSecret to the name of a Secret that holds one, or jwt.secret, or settings.FIREFLOW_JWT__PUBLIC_KEYS to a file of public keys" -}}
 {{- end -}}
 {{- if not $jwt.issuer -}}
 {{- fail "jwt.issuer must be set outside `local`: it is what `iss` of a token must be" -}}
