@@ -113,16 +113,19 @@ fn page(html: String) -> impl Endpoint<Output = Response> + 'static {
 /// A content security policy that names the page's scripts by their hashes. Its styles are set by
 /// those scripts, which no hash can name.
 fn content_policy(html: &str) -> String {
-    let scripts = html.split("<script").skip(1).filter_map(|rest| {
-        let (attributes, rest) = rest.split_once('>')?;
-        let (script, _) = rest.split_once("</script>")?;
-        (!attributes.contains("src=")).then_some(script)
-    });
-    let hashes = scripts.map(|script| {
-        let digest = <sha2::Sha256 as sha2::Digest>::digest(script);
-        format!(" 'sha256-{}'", base64::engine::general_purpose::STANDARD.encode(digest))
-    });
-    let hashes: String = hashes.collect();
+    let mut hashes = String::new();
+    let mut rest = html;
+    // One after the other: a script may hold the text of a tag.
+    while let Some((_, tag)) = rest.split_once("<script") {
+        let Some((attributes, script)) = tag.split_once('>') else { break };
+        let Some((script, behind)) = script.split_once("</script>") else { break };
+        if !attributes.contains("src=") {
+            let digest = <sha2::Sha256 as sha2::Digest>::digest(script);
+            let digest = base64::engine::general_purpose::STANDARD.encode(digest);
+            hashes.push_str(&format!(" 'sha256-{digest}'"));
+        }
+        rest = behind;
+    }
     format!(
         "default-src 'none'; script-src{hashes}; style-src 'unsafe-inline'; img-src data:; \
          font-src data:; connect-src 'self'; form-action 'none'; base-uri 'none'; \

@@ -76,7 +76,10 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     // A list that is sent for long may still hold a connection.
     match tokio::time::timeout(grace, database.close()).await {
         Ok(closed) => Ok(closed?),
-        Err(_) => Ok(tracing::warn!("the database's connections were not all given back")),
+        Err(_) => {
+            tracing::warn!("the database's connections were not all given back");
+            Ok(())
+        }
     }
 }
 
