@@ -2,6 +2,7 @@
 
 use fireflow_domain::actor::Visibility;
 use sea_orm::entity::prelude::*;
+use sea_orm::{FromQueryResult, QuerySelect};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "firewall")]
@@ -42,7 +43,7 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
 
 /// The ids of the firewalls of the caller's tenants, live or not.
 pub(crate) fn ids_of_tenants(who: &Visibility) -> sea_orm::sea_query::SelectStatement {
-    use sea_orm::{QuerySelect, QueryTrait};
+    use sea_orm::QueryTrait;
     let of_tenants = Entity::find().filter(super::of_tenants(who));
     of_tenants.select_only().column(Column::Id).into_query()
 }
@@ -50,4 +51,63 @@ pub(crate) fn ids_of_tenants(who: &Visibility) -> sea_orm::sea_query::SelectStat
 /// Those that were deleted before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
+}
+
+/// What is shown of a live firewall: without what is only searched, since the driver copies each
+/// column that is read.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Shown {
+    id: i64,
+    name: String,
+    tenant: String,
+    description: String,
+    labels: String,
+    policy_count: i64,
+    revision: i64,
+    header_revision: i64,
+    created_at: i64,
+    created_by: String,
+    updated_at: i64,
+    updated_by: String,
+}
+
+/// The columns of [`Shown`].
+pub(crate) fn shown(select: Select<Entity>) -> Select<Entity> {
+    select.select_only().columns([
+        Column::Id,
+        Column::Name,
+        Column::Tenant,
+        Column::Description,
+        Column::Labels,
+        Column::PolicyCount,
+        Column::Revision,
+        Column::HeaderRevision,
+        Column::CreatedAt,
+        Column::CreatedBy,
+        Column::UpdatedAt,
+        Column::UpdatedBy,
+    ])
+}
+
+impl From<Shown> for Model {
+    fn from(shown: Shown) -> Self {
+        Self {
+            id: shown.id,
+            name: shown.name,
+            name_folded: String::new(),
+            tenant: shown.tenant,
+            description: shown.description,
+            description_folded: String::new(),
+            labels: shown.labels,
+            policy_count: shown.policy_count,
+            revision: shown.revision,
+            header_revision: shown.header_revision,
+            created_at: shown.created_at,
+            created_by: shown.created_by,
+            updated_at: shown.updated_at,
+            updated_by: shown.updated_by,
+            deleted_at: None,
+            deleted_by: None,
+        }
+    }
 }

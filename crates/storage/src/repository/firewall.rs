@@ -16,7 +16,7 @@ use sea_orm::{
 };
 
 use super::{label_rows, labels_differ, one_row};
-use crate::entity::firewall::{ActiveModel, Column, Entity, Model, deleted, live};
+use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
@@ -134,10 +134,12 @@ impl FirewallRepository for SeaUnitOfWork {
         if *who != Visibility::All {
             return self.one_firewall(select()).await;
         }
-        let statement = BY_ID.with(self.db().get_database_backend(), [id.get()], select);
+        let backend = self.db().get_database_backend();
+        let statement = BY_ID.with(backend, [id.get()], || shown(select()));
         let rows =
-            Model::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().next().map(mapping::firewall).transpose()?)
+            Shown::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
+        let row = rows.into_iter().next().map(Model::from);
+        Ok(row.map(mapping::firewall).transpose()?)
     }
 
     /// One statement.
