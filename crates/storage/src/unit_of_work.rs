@@ -134,7 +134,7 @@ impl UnitOfWork for SeaUnitOfWork {
         };
         // In a task of its own: a caller that goes away while COMMIT is under way neither stops it
         // nor what is to follow it.
-        tokio::spawn(ends).await.map_err(|error| StoreError::Failed(error.into()))?
+        tokio::spawn(ends).await.map_err(|error| StoreError::Unsettled(error.into()))?
     }
 
     async fn rollback(self: Box<Self>) -> StoreResult<()> {

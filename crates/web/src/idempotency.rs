@@ -46,9 +46,16 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     if is_plain { Ok(Some(bare.to_owned())) } else { Err(fault(takes)) }
 }
 
-/// A hash of a request: what is asked, with which body, by a token that shows what.
+/// A hash of a request: what is asked, on which condition (`If-Match`), with which body, by a token
+/// that shows what.
 #[must_use]
-pub fn fingerprint(method: &Method, target: &str, body: &[u8], who: &Visibility) -> [u8; 32] {
+pub fn fingerprint(
+    method: &Method,
+    target: &str,
+    condition: &[u8],
+    body: &[u8],
+    who: &Visibility,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         // With its length: no two requests run together alike.
@@ -57,6 +64,7 @@ pub fn fingerprint(method: &Method, target: &str, body: &[u8], who: &Visibility)
     };
     part(method.as_str().as_bytes());
     part(target.as_bytes());
+    part(condition);
     part(body);
     match who {
         Visibility::All => part(b"all"),
@@ -97,7 +105,7 @@ mod tests {
     #[test]
     fn requests_that_differ_have_other_fingerprints() {
         let of = |target: &str, body: &str, who: &Visibility| {
-            fingerprint(&Method::POST, target, body.as_bytes(), who)
+            fingerprint(&Method::POST, target, b"", body.as_bytes(), who)
         };
         let blue = Visibility::Tenants(vec![Tenant::parse("blue").unwrap()]);
         let all = [
@@ -106,7 +114,8 @@ mod tests {
             of("/a", "c", &Visibility::All),
             of("/a", "b", &blue),
             of("/a", "b", &Visibility::Tenants(vec![])),
-            fingerprint(&Method::PUT, "/a", b"b", &Visibility::All),
+            fingerprint(&Method::PUT, "/a", b"", b"b", &Visibility::All),
+            fingerprint(&Method::POST, "/a", b"\"7\"", b"b", &Visibility::All),
         ];
         let different: std::collections::HashSet<_> = all.into_iter().collect();
         assert_eq!(different.len(), all.len());

@@ -38,7 +38,10 @@ pub(crate) fn live(who: &Visibility) -> Select<Entity> {
 
 /// The firewalls that were deleted, of those that a caller may see.
 pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
-    Entity::find().filter(super::of_tenants(who)).filter(Column::DeletedAt.is_not_null())
+    Entity::find()
+        .filter(super::of_tenants(who))
+        .filter(Column::DeletedAt.is_not_null())
+        .filter(Column::DeletedAt.ne(super::BEING_PURGED))
 }
 
 /// The ids of the firewalls of the caller's tenants, live or not.

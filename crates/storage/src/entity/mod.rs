@@ -18,6 +18,10 @@ pub(crate) mod rule_port;
 use fireflow_domain::actor::Visibility;
 use sea_orm::{ColumnTrait, Condition};
 
+/// The `deleted_at` of what is being purged: some of what was below it has gone already, so that it
+/// cannot be restored any more.
+pub(crate) const BEING_PURGED: i64 = 0;
+
 /// What holds of a firewall that the caller may see and that is not deleted.
 fn visible(who: &Visibility) -> Condition {
     of_tenants(who).add(firewall::Column::DeletedAt.is_null())

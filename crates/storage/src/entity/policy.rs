@@ -55,6 +55,7 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .join(JoinType::InnerJoin, Relation::Firewall.def())
         .filter(super::visible(who))
         .filter(Column::DeletedAt.is_not_null())
+        .filter(Column::DeletedAt.ne(super::BEING_PURGED))
 }
 
 /// A policy with what it shows of its firewall.
@@ -82,6 +83,11 @@ pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
 /// Those that were deleted before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
+}
+
+/// Policies by id, live or not: for the purge.
+pub(crate) fn among(ids: &[i64]) -> Select<Entity> {
+    Entity::find().filter(Column::Id.is_in(ids.iter().copied()))
 }
 
 /// The policies of firewalls, live or not: for the purge.

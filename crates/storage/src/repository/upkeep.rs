@@ -1,13 +1,13 @@
 use async_trait::async_trait;
 use fireflow_domain::store::{Purged, StoreResult, Upkeep};
 use fireflow_domain::time::Instant;
-use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     Select, Statement,
 };
 
-use crate::entity::{answer, firewall, label, policy, rule, rule_address, rule_port};
+use crate::entity::{BEING_PURGED, answer, firewall, label, policy, rule, rule_address, rule_port};
 use crate::error::store_error;
 use crate::unit_of_work::SeaUnitOfWork;
 
@@ -38,9 +38,7 @@ impl Upkeep for SeaUnitOfWork {
         kept_before: Instant,
         rows: u32,
     ) -> StoreResult<Purged> {
-        if !self.is_only_purge().await? {
-            return Ok(Purged::default());
-        }
+        self.wait_for_other_purges().await?;
         let (before, rows) = (deleted_before.micros(), u64::from(rows));
         let purged = self.purge_rules(before, rows).await?;
         if purged != Purged::default() {
@@ -63,50 +61,53 @@ impl Upkeep for SeaUnitOfWork {
 }
 
 impl SeaUnitOfWork {
-    /// Whether no other process purges at the same time: two would only wait for each other.
-    async fn is_only_purge(&self) -> StoreResult<bool> {
+    /// Waits until no other process purges at the same time: each transaction is short.
+    async fn wait_for_other_purges(&self) -> StoreResult<()> {
         if self.db().get_database_backend() != DbBackend::Postgres {
-            return Ok(true);
+            return Ok(());
         }
         let lock = Statement::from_string(
             DbBackend::Postgres,
-            "SELECT pg_try_advisory_xact_lock(hashtext('fireflow purge'), \
+            "SELECT pg_advisory_xact_lock(hashtext('fireflow purge'), \
              hashtext(current_schema()))",
         );
-        match self.db().query_one_raw(lock).await.map_err(store_error)? {
-            Some(row) => row.try_get_by_index(0).map_err(store_error),
-            None => Ok(false),
-        }
+        self.db().execute_raw(lock).await.map(drop).map_err(store_error)
     }
 
-    /// Ids of rows, held against whoever would restore them; without those that somebody holds.
+    /// Ids of rows, held against whoever would restore them.
     async fn held_ids<E: EntityTrait>(&self, mut select: Select<E>) -> StoreResult<Vec<i64>> {
         if self.locks_rows() {
-            select = select.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+            select = select.lock(LockType::Update);
         }
         select.into_tuple().all(&self.db()).await.map_err(store_error)
     }
 
     async fn purge_rules(&self, before: i64, rows: u64) -> StoreResult<Purged> {
-        let select = rule::old(before)
+        let policies: Vec<i64> = rule::old(before)
             .select_only()
-            .columns([rule::Column::Id, rule::Column::PolicyId])
+            .column(rule::Column::PolicyId)
             .order_by_asc(rule::Column::DeletedAt)
-            .limit(rows);
-        let select = if self.locks_rows() {
-            select.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        } else {
-            select
-        };
-        let found: Vec<(i64, i64)> =
-            select.into_tuple().all(&self.db()).await.map_err(store_error)?;
-        if found.is_empty() {
+            .limit(rows)
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        if policies.is_empty() {
             return Ok(Purged::default());
         }
-        let ids: Vec<i64> = found.iter().map(|(id, _)| *id).collect();
-        let mut policies: Vec<i64> = found.iter().map(|(_, policy)| *policy).collect();
-        policies.sort_unstable();
-        policies.dedup();
+        // Policies before their rules, and in one order: as all others take them.
+        let policies = policy::among(&policies)
+            .select_only()
+            .column(policy::Column::Id)
+            .order_by_asc(policy::Column::Id);
+        let policies = self.held_ids(policies).await?;
+        let old = rule::old(before)
+            .filter(rule::Column::PolicyId.is_in(policies.iter().copied()))
+            .select_only()
+            .column(rule::Column::Id)
+            .order_by_asc(rule::Column::DeletedAt)
+            .limit(rows);
+        let ids = self.held_ids(old).await?;
         let rules = self.remove_rules(&ids).await?;
         // Who knows a policy from before cannot learn any more what has gone since.
         policy::Entity::update_many()
@@ -140,6 +141,14 @@ impl SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         if !rules.is_empty() {
+            // From now on there is nothing whole to restore.
+            policy::Entity::update_many()
+                .col_expr(policy::Column::DeletedAt, Expr::val(BEING_PURGED))
+                .filter(policy::Column::Id.is_in(policies.iter().copied()))
+                .filter(policy::Column::DeletedAt.is_not_null())
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
             let rules = self.remove_rules(&rules).await?;
             return Ok(Purged { rules, ..Purged::default() });
         }
@@ -166,6 +175,12 @@ impl SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         if !policies.is_empty() {
+            firewall::Entity::update_many()
+                .col_expr(firewall::Column::DeletedAt, Expr::val(BEING_PURGED))
+                .filter(firewall::Column::Id.is_in(firewalls.iter().copied()))
+                .exec(&self.db())
+                .await
+                .map_err(store_error)?;
             return self.purge_policies(&policies, rows).await;
         }
         remove!(self, label::of_firewall, table::Column::OwnerId, firewalls);

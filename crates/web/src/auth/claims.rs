@@ -66,7 +66,11 @@ pub(super) fn read(
     times.check(rules, now)?;
     check_issuer_and_audience(claims, rules)?;
     let subject = subject(claims)?;
-    let id = claims.get("jti").and_then(Value::as_str);
+    // What could not be revoked is not taken.
+    let id = match claims.get("jti") {
+        None => None,
+        Some(id) => Some(id.as_str().ok_or_else(|| unfit("the token's jti is not a text"))?),
+    };
     if revoked.cover(id, &subject, times.issued_at) {
         return Err(unfit("the token was revoked"));
     }
@@ -124,7 +128,8 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
         .or_else(|| claims.get("username"))
         .and_then(Value::as_str)
         .ok_or_else(|| unfit("the token has no sub"))?;
-    let is_plain = !subject.trim().is_empty()
+    let is_plain = !subject.is_empty()
+        && subject.trim() == subject
         && subject.chars().count() <= MAX_SUBJECT_CHARS
         && !subject.chars().any(char::is_control);
     if is_plain {

@@ -53,20 +53,24 @@ impl Key {
     }
 }
 
-/// Reads public keys: a JWKS, a single JWK, or PEM blocks one after the other.
+/// Reads public keys: a JWKS, a single JWK, or PEM blocks one after the other. Answers those that can
+/// be used, perhaps none, and what is wrong with the others; never a key.
 ///
 /// # Errors
-/// What is wrong with them, in one line; never a key.
-pub fn public_keys(text: &str) -> Result<Vec<Key>, String> {
-    let keys = if text.trim_start().starts_with('{') { from_jwks(text) } else { from_pem(text) }?;
-    match keys.len() {
-        0 => Err("holds no public key that is for signatures".to_owned()),
-        1..=MAX_KEYS => Ok(keys),
-        many => Err(format!("holds {many} keys; at most {MAX_KEYS} are taken")),
+/// Where the whole cannot be read.
+pub fn public_keys(text: &str) -> Result<(Vec<Key>, Vec<String>), String> {
+    let (keys, mut faults) =
+        if text.trim_start().starts_with('{') { from_jwks(text) } else { from_pem(text) }?;
+    if keys.len() > MAX_KEYS {
+        return Err(format!("holds {} keys; at most {MAX_KEYS} are taken", keys.len()));
     }
+    if keys.is_empty() && faults.is_empty() {
+        faults.push("holds no public key that is for signatures".to_owned());
+    }
+    Ok((keys, faults))
 }
 
-fn from_jwks(text: &str) -> Result<Vec<Key>, String> {
+fn from_jwks(text: &str) -> Result<(Vec<Key>, Vec<String>), String> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("is not a JWKS: {error}"))?;
     let entries = match value.get("keys") {
@@ -74,17 +78,18 @@ fn from_jwks(text: &str) -> Result<Vec<Key>, String> {
         Some(_) => return Err("is not a JWKS: `keys` is not an array".to_owned()),
         None => vec![value],
     };
-    let mut keys = Vec::new();
+    let (mut keys, mut faults) = (Vec::new(), Vec::new());
     for (index, entry) in entries.iter().enumerate() {
         let name = match entry.get("kid").and_then(Value::as_str) {
             Some(id) => format!("the key `{}`", excerpt(id)),
             None => format!("key {}", index + 1),
         };
-        if let Some(key) = from_jwk(entry).map_err(|why| format!("{name} {why}"))? {
-            keys.push(key);
+        match from_jwk(entry) {
+            Ok(key) => keys.extend(key),
+            Err(why) => faults.push(format!("{name} {why}")),
         }
     }
-    Ok(keys)
+    Ok((keys, faults))
 }
 
 /// A key; none where it is for something else than signatures, which an identity provider's set
@@ -143,15 +148,16 @@ fn unsupported(entry: &Value) -> Result<Option<Key>, String> {
     Ok(None)
 }
 
-fn from_pem(text: &str) -> Result<Vec<Key>, String> {
+fn from_pem(text: &str) -> Result<(Vec<Key>, Vec<String>), String> {
     let blocks = pem::parse_many(text).map_err(|error| format!("is no PEM: {error}"))?;
-    blocks
-        .iter()
-        .enumerate()
-        .map(|(index, block)| {
-            pem_key(block).map_err(|why| format!("the PEM block {} {why}", index + 1))
-        })
-        .collect()
+    let (mut keys, mut faults) = (Vec::new(), Vec::new());
+    for (index, block) in blocks.iter().enumerate() {
+        match pem_key(block) {
+            Ok(key) => keys.push(key),
+            Err(why) => faults.push(format!("the PEM block {} {why}", index + 1)),
+        }
+    }
+    Ok((keys, faults))
 }
 
 fn pem_key(block: &pem::Pem) -> Result<Key, String> {

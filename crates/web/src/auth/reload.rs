@@ -88,18 +88,27 @@ impl KeyFiles {
         }
     }
 
-    /// Takes a file's text, where all of it can be used; of revocations what can be, and answers
-    /// what of them cannot.
+    /// Takes of a file's text what can be used, and answers what cannot.
     fn take(&self, part: Part, text: &str, parts: &mut Parts) -> Result<Vec<String>, String> {
         match part {
             Part::Secrets => {
                 parts.secrets =
                     crate::settings::secret_lines(text.as_bytes(), self.takes_weak_secrets)?;
             }
-            Part::PublicKeys => parts.public = public_keys(text)?,
+            Part::PublicKeys => {
+                // What the file no longer holds is withdrawn, whatever else is wrong with it.
+                let (public, faults) = public_keys(text)?;
+                parts.public = public;
+                return Ok(faults);
+            }
             Part::Revocations => {
                 let (revoked, faults) = Revocations::read(text);
-                parts.revoked = revoked;
+                if faults.is_empty() {
+                    parts.revoked = revoked;
+                } else {
+                    // A line that is cut revokes less than it did: what held still holds.
+                    parts.revoked.extend(revoked);
+                }
                 return Ok(faults);
             }
         }
@@ -121,9 +130,9 @@ fn text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(fault)
 }
 
-/// Reads the files again and again, and makes the service trust what they say. What cannot be used
-/// changes nothing, and is told once: a key that was trusted stays so until a good file leaves it
-/// out. Of the revocations every line that can be read holds at once. A fault of one file keeps no
+/// Reads the files again and again, and makes the service trust what they say. A file that cannot be
+/// read as a whole changes nothing, and is told once. Of one that can, what can be used holds at once:
+/// a key that it leaves out is withdrawn, also where that was the last. A fault of one file keeps no
 /// other from being taken.
 pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duration) {
     let watched: Vec<(Part, PathBuf)> = Part::ALL
@@ -138,6 +147,7 @@ pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duratio
     // Until each was read once here, what was read at the start stays trusted.
     let mut was_read = vec![false; watched.len()];
     let mut is_first = true;
+    let mut doubted: Option<String> = None;
     loop {
         let mut has_changed = false;
         for (((part, path), known), was_read) in watched.iter().zip(&mut known).zip(&mut was_read) {
@@ -148,13 +158,24 @@ pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duratio
             if known.as_ref() == Some(&now) {
                 continue;
             }
+            // Read between the moments of a careless write a file is empty: what takes revocations
+            // back has to be there twice.
+            if *part == Part::Revocations
+                && let Ok(Hidden(text)) = &now
+                && !Revocations::read(text).0.hold(&parts.revoked)
+                && doubted.as_ref() != Some(text)
+            {
+                doubted = Some(text.clone());
+                continue;
+            }
+            doubted = None;
             let setting = part.setting();
             let text = now.as_ref().map_err(Clone::clone);
             match text.and_then(|Hidden(text)| files.take(*part, text, &mut parts)) {
                 Ok(faults) => {
                     (has_changed, *was_read) = (true, true);
                     for fault in faults {
-                        tracing::error!(setting, %fault, "a revocation cannot be read");
+                        tracing::error!(setting, %fault, "a part of it cannot be used");
                     }
                 }
                 Err(fault) => {

@@ -53,6 +53,25 @@ impl Revocations {
         Ok(())
     }
 
+    /// Whether all that another set revokes is revoked here too.
+    #[must_use]
+    pub fn hold(&self, other: &Self) -> bool {
+        self.ids.is_superset(&other.ids)
+            && other
+                .subjects
+                .iter()
+                .all(|(subject, until)| self.subjects.get(subject).is_some_and(|own| own >= until))
+    }
+
+    /// Adds what another set revokes.
+    pub fn extend(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        for (subject, until) in other.subjects {
+            let noted = self.subjects.entry(subject).or_insert(until);
+            *noted = (*noted).max(until);
+        }
+    }
+
     /// Whether a token is revoked: by its id, its subject and when it was issued.
     #[must_use]
     pub fn cover(&self, id: Option<&str>, subject: &str, issued_at: Option<Instant>) -> bool {

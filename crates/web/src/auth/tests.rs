@@ -64,6 +64,8 @@ fn odd_claims_are_refused_and_widen_nothing() {
         with("sub", json!(17)),
         with("sub", json!("a\nb")),
         with("sub", json!(" ")),
+        with("sub", json!(" ann")),
+        with("jti", json!(7)),
         with("roles", json!("admin")),
         with("roles", json!(["root"])),
         with("roles", json!([["admin"]])),

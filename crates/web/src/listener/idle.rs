@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -40,6 +41,39 @@ impl Requests {
 
 /// A request that is being answered.
 pub(super) struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    /// The body of the answer, until whose end the request is under way.
+    pub(super) const fn with<B>(self, body: B) -> Answer<B> {
+        Answer { body, _under_way: self }
+    }
+}
+
+/// The body of an answer.
+pub(super) struct Answer<B> {
+    body: B,
+    _under_way: UnderWay,
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -112,7 +146,12 @@ impl<S> Bounded<S> {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             let now = Instant::now();
-            self.progress_at = now;
+            // Signs of life between requests would keep a connection for ever.
+            if self.requests.under_way.load(Ordering::Relaxed) > 0
+                || !self.requests.is_multiplexed.load(Ordering::Relaxed)
+            {
+                self.progress_at = now;
+            }
             if self.deadline() <= now {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }

@@ -74,6 +74,8 @@ pub async fn serve<E>(
         };
         let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
+            // One client's own matter.
+            Err(error) if is_of_one(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -107,9 +109,14 @@ async fn accept(
     // Those that are too many wait in the system's queue.
     let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    // An answer is written at once: waiting for more to send only delays it.
-    stream.set_nodelay(true)?;
+    // An answer is written at once: waiting for more to send only delays it. A connection that is
+    // gone again already is found out about soon enough.
+    let _set = stream.set_nodelay(true).is_ok();
     Ok((stream, peer, permit))
+}
+
+fn is_of_one(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
@@ -164,9 +171,9 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
             let remote = RemoteAddr(Addr::from(peer));
             let request = Request::from((request, local.clone(), remote, scheme.clone()));
             async move {
-                let response = endpoint.get_response(request).await;
-                drop(under_way);
-                Ok::<_, Infallible>(hyper::Response::from(response))
+                let response = hyper::Response::from(endpoint.get_response(request).await);
+                // Until its last byte is handed on.
+                Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }
         });
         let stream =

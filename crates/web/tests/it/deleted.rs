@@ -252,3 +252,30 @@ db_test! {
         assert_eq!(api.db.integers("SELECT count(*) FROM rule_address").await, [0]);
     }
 }
+
+db_test! {
+    async fn what_is_half_removed_cannot_be_restored(api: Api) {
+        use fireflow_domain::store::{Mode, Storage};
+
+        fill(&api).await;
+        delete(&api, POLICY).await;
+        delete(&api, "/firewalls/1/").await;
+        api.clock.advance(Duration::from_secs(60));
+        // One step of many: a rule goes, the rest is still there.
+        let now = api.clock.now();
+        let mut uow = api.db.database.begin(Mode::WriteMany).await.unwrap();
+        let purged = uow.upkeep().purge(now, now, 1).await.unwrap();
+        uow.commit().await.unwrap();
+        assert_eq!(purged, Purged { rules: 1, ..Purged::default() });
+        restore(&api, "/firewalls/1/").await;
+        let restoring = format!("{POLICY}restore/");
+        api.with("POST", &restoring, &[], None).await.problem(404, "not_found");
+        let list = api.get("/firewalls/1/filtering-policies/?deleted=true").await.expect(200);
+        assert!(names(&list).is_empty());
+        // A firewall whose policies have begun to go stays away too.
+        delete(&api, "/firewalls/1/").await;
+        api.clock.advance(Duration::from_secs(60));
+        let purged = purge(&api, Duration::from_secs(30)).await;
+        assert_eq!(purged, Purged { rules: 1, policies: 1, firewalls: 1, answers: 0 });
+    }
+}
