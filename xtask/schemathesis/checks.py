@@ -28,6 +28,8 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"stands there twice$",
     r"`\w+` orders the list of one parent, or one with a filter",
     r"orders the pages of a list",
+    r"^does not go with `deleted=true`; leave it out$",
+    r"^comes as JSON alone; leave `Accept` out$",
     # The filter language, and cursors, which are opaque.
     r"^at position \d+: ",
     r"^is not a cursor of this list, filter and order; ",
@@ -41,6 +43,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     # To Python, `$` is also before a line end at the end; to JSON Schema (ECMA 262) it is not.
     r"^holds a control character; remove it$",
     # What is stored.
+    r"^this `Idempotency-Key` was used for another request; ",
     r"^a rule with id=\d+ is not (in this policy|among the others of this policy)$",
     r"has the same name as the one with id=\d+$",
     r"is equal to the one with id=\d+$",

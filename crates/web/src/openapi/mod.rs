@@ -253,11 +253,16 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
     let if_match =
         header("If-Match", "Only if the state is still the one with this tag; else 412.");
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
-    let once = header(
+    let mut once = header(
         "Idempotency-Key",
         "A name for this request, 1 to 255 visible characters, best a UUID: repeated within 24 hours \
          it changes nothing, and is answered as the first was; another request under it is 422.",
     );
+    // Its quoted form is taken too, and not told: the bare one is enough.
+    if let Some(once) = once.as_object_mut() {
+        let schema = json!({"type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"});
+        once.insert("schema".to_owned(), schema);
+    }
     match method {
         "post" if id == "inspectPackets" => vec![],
         "post" if matches!(id, "moveRules" | "batchRules") => vec![if_match, once, reason],

@@ -94,7 +94,7 @@ const NAME_OR_EMPTY: &str = concat!("^", white!(), "(", trimmed!(), ")?", white!
 /// No control characters but tabs and line ends.
 const FREE_TEXT: &str = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]*$";
 /// No control characters.
-const LABEL: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
+pub const NO_CONTROLS: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 
 /// A protocol by name, in any case, or by number.
 #[must_use]
@@ -144,7 +144,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         ("object", "labels") if schema.starts_with("New") => json!({
             "additionalProperties":
-                {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": LABEL},
+                {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": NO_CONTROLS},
         }),
         ("array", "protocols") => json!({
             "items": {"type": "string", "pattern": protocol(false), "example": "tcp"},
@@ -208,7 +208,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
             object(labels)?.insert(
                 "additionalProperties".to_owned(),
                 json!({"type": "string", "nullable": true, "maxLength": MAX_LABEL_VALUE_CHARS,
-                       "pattern": LABEL}),
+                       "pattern": NO_CONTROLS}),
             );
         }
     }

@@ -83,7 +83,10 @@ impl Param {
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": schemas::NAME})
             }
-            ParamKind::Text(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
+            ParamKind::Text(max) => {
+                let pattern = schemas::NO_CONTROLS;
+                json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": pattern})
+            }
             ParamKind::AddressRange => json!({"type": "string", "pattern": schemas::ADDRESS_RANGE}),
             ParamKind::Address => json!({"type": "string", "pattern": schemas::ADDRESS}),
             ParamKind::Ports => json!({"type": "string", "pattern": schemas::PORTS}),

@@ -102,7 +102,7 @@ pub(super) fn read(
         request_timeout,
         max_in_flight: values.size("http.max_in_flight", 1_024)?,
         max_connections: values.size("http.max_connections", 8_192)?,
-        max_head_bytes: values.read("http.max_head_bytes", || 32 * 1024, head_bytes)?,
+        max_head_bytes: values.read("http.max_head_bytes", || 64 * 1024, head_bytes)?,
         head_timeout: values.read("http.head_timeout", || seconds(10), duration)?,
         idle_timeout,
         rate_limit: values.read("http.rate_limit", per_second(1_000), rate)?,

@@ -183,8 +183,8 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "http.max_head_bytes",
         "FIREFLOW_HTTP__MAX_HEAD_BYTES",
-        "32768",
-        "the largest head of a request, its path and headers",
+        "65536",
+        "the largest head of a request, its path and headers; a cursor alone may have 32768",
     ),
     plain(
         "http.head_timeout",
