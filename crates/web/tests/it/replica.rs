@@ -51,6 +51,10 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
     let whole = api.open("/rules/", "application/x-ndjson").await;
     assert!(whole.into_body().into_string().await.unwrap().contains("\"name\":\"old\""));
 
+    // The trail too: it has one event less there.
+    api.post("/firewalls/", &json!({"name": "newer"})).await.expect(201);
+    assert_eq!(api.get("/audit-events/").await.expect(200)["total"], 3);
+
     for one in [
         "/firewalls/1/",
         "/firewalls/1/?expand=filtering_policies",
