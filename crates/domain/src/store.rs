@@ -454,7 +454,7 @@ pub trait AnswerStore: Send {
 #[async_trait]
 pub trait Upkeep: Send {
     /// Removes for good some of what was deleted before an instant, and of the answers kept since
-    /// before another: about so many rows. Nothing where another process is at it.
+    /// before another: about so many rows. Waits while another process is at it.
     async fn purge(
         &mut self,
         deleted_before: Instant,

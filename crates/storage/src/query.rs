@@ -12,7 +12,7 @@ use sea_orm::sea_query::{
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
     IntoSimpleExpr, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, SelectModel,
-    Selector, SelectorTrait, Statement,
+    Selector, SelectorRaw, SelectorTrait, Statement,
 };
 
 /// An order: columns with their directions, and at last the id, in the direction of the last of
@@ -231,6 +231,14 @@ impl<E: EntityTrait> Only for Select<E> {
 }
 
 impl<S: SelectorTrait + Send + Sync> Only for Selector<S> {
+    type Row = S::Item;
+
+    async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {
+        Ok(self.all(db).await?.into_iter().next())
+    }
+}
+
+impl<S: SelectorTrait + Send + Sync> Only for SelectorRaw<S> {
     type Row = S::Item;
 
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {

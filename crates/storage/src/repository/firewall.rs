@@ -136,10 +136,9 @@ impl FirewallRepository for SeaUnitOfWork {
         }
         let backend = self.db().get_database_backend();
         let statement = BY_ID.with(backend, [id.get()], || shown(select()));
-        let rows =
-            Shown::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
-        let row = rows.into_iter().next().map(Model::from);
-        Ok(row.map(mapping::firewall).transpose()?)
+        let row =
+            Shown::find_by_statement(statement).only(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(Model::from).map(mapping::firewall).transpose()?)
     }
 
     /// One statement.

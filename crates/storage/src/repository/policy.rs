@@ -8,7 +8,7 @@ use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::sort;
 use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
-use sea_orm::sea_query::LockType;
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
     QuerySelect, Select, Set,
@@ -77,11 +77,12 @@ impl SeaUnitOfWork {
         Ok(sum.flatten())
     }
 
-    async fn write_policy(&self, id: i64, row: ActiveModel) -> StoreResult<()> {
+    /// Writes the one that bears this mark: live or deleted.
+    async fn write_policy(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
             .set(row)
             .filter(Column::Id.eq(id))
-            .filter(Column::DeletedAt.is_null())
+            .filter(mark)
             .exec(&self.db())
             .await
             .map_err(store_error)?;
@@ -108,9 +109,9 @@ impl PolicyRepository for SeaUnitOfWork {
         let values = [firewall.get(), id.get()];
         let backend = self.db().get_database_backend();
         let statement = BY_ID.with(backend, values, || parent_columns(select()));
-        let rows =
-            WithParent::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().next().map(mapping::policy).transpose()?)
+        let row =
+            WithParent::find_by_statement(statement).only(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(mapping::policy).transpose()?)
     }
 
     /// One statement.
@@ -250,7 +251,7 @@ impl PolicyRepository for SeaUnitOfWork {
             updated_by: Set(after.updated_by.clone()),
             ..content
         };
-        self.write_policy(id, row).await?;
+        self.write_policy(id, row, Column::DeletedAt.is_null()).await?;
         if labels_differ(&before.spec.labels, &after.spec.labels) {
             label::Entity::delete_many()
                 .filter(label::Column::OwnerId.eq(id))
@@ -271,7 +272,7 @@ impl PolicyRepository for SeaUnitOfWork {
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
         };
-        self.write_policy(policy.id.get(), row).await
+        self.write_policy(policy.id.get(), row, Column::DeletedAt.is_null()).await
     }
 
     /// One statement.
@@ -300,13 +301,6 @@ impl PolicyRepository for SeaUnitOfWork {
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
-        let result = Entity::update_many()
-            .set(row)
-            .filter(Column::Id.eq(id))
-            .filter(Column::DeletedAt.is_not_null())
-            .exec(&self.db())
-            .await
-            .map_err(store_error)?;
-        one_row("policy", id, &result)
+        self.write_policy(id, row, Column::DeletedAt.is_not_null()).await
     }
 }

@@ -157,11 +157,12 @@ impl SeaUnitOfWork {
         delete.exec(&self.db()).await.map(drop).map_err(store_error)
     }
 
-    async fn write_rule(&self, id: i64, row: ActiveModel) -> StoreResult<()> {
+    /// Writes the one that bears this mark: live or deleted.
+    async fn write_rule(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
             .set(row)
             .filter(Column::Id.eq(id))
-            .filter(Column::DeletedAt.is_null())
+            .filter(mark)
             .exec(&self.db())
             .await
             .map_err(store_error)?;
@@ -228,9 +229,11 @@ impl RuleRepository for SeaUnitOfWork {
         let values = [firewall.get(), policy.get(), id.get()];
         let backend = self.db().get_database_backend();
         let statement = BY_ID.with(backend, values, || parent_columns(select()));
-        let rows =
-            WithParents::find_by_statement(statement).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().next().map(mapping::rule).transpose()?)
+        let row = WithParents::find_by_statement(statement)
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(row.map(mapping::rule).transpose()?)
     }
 
     /// One statement, or two behind a place whose value is absent; one more for the total, and at
@@ -483,7 +486,7 @@ impl RuleRepository for SeaUnitOfWork {
             updated_by: Set(after.updated_by.clone()),
             ..mapping::rule_content(&after.spec)
         };
-        self.write_rule(id, row).await?;
+        self.write_rule(id, row, Column::DeletedAt.is_null()).await?;
         let (old, new) = (&before.spec, &after.spec);
         if (&old.sources, &old.destinations) != (&new.sources, &new.destinations) {
             self.unindex_addresses(id).await?;
@@ -521,7 +524,7 @@ impl RuleRepository for SeaUnitOfWork {
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
         };
-        self.write_rule(id, row).await?;
+        self.write_rule(id, row, Column::DeletedAt.is_null()).await?;
         self.unindex_addresses(id).await?;
         self.unindex_ports(id).await?;
         self.unindex_labels(id).await
@@ -545,14 +548,7 @@ impl RuleRepository for SeaUnitOfWork {
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
-        let result = Entity::update_many()
-            .set(row)
-            .filter(Column::Id.eq(id))
-            .filter(Column::DeletedAt.is_not_null())
-            .exec(&self.db())
-            .await
-            .map_err(store_error)?;
-        one_row("rule", id, &result)?;
+        self.write_rule(id, row, Column::DeletedAt.is_not_null()).await?;
         self.index_addresses(id, firewall, &rule.spec).await?;
         self.index_ports(id, firewall, &rule.spec).await?;
         self.index_labels(id, firewall, &rule.spec).await

@@ -44,9 +44,8 @@ impl Upkeep for SeaUnitOfWork {
         if purged != Purged::default() {
             return Ok(purged);
         }
-        let policies = self
-            .held_ids(policy::old(before).select_only().column(policy::Column::Id).limit(PARENTS));
-        let policies = policies.await?;
+        let old = policy::old(before).select_only().column(policy::Column::Id).limit(PARENTS);
+        let policies = self.held_ids(old).await?;
         let purged = self.purge_policies(&policies, rows).await?;
         if purged != Purged::default() {
             return Ok(purged);

@@ -86,15 +86,13 @@ fn note_once(request: &mut Request, body: &[u8]) -> Result<(), Problem> {
     }
     let Some(key) = idempotency::key(request.headers())? else { return Ok(()) };
     let target = request.uri().path_and_query().map(|it| it.as_str().to_owned());
+    let target = target.unwrap_or_default();
     let method = request.method().clone();
     let condition = request.headers().get(header::IF_MATCH).cloned();
     if let Some(context) = request.extensions_mut().get_mut::<Context>() {
         let who = &context.caller.actor.visibility;
-        let fingerprint = {
-            let condition = condition.as_ref().map_or(&b""[..], |value| value.as_bytes());
-            let target = target.unwrap_or_default();
-            idempotency::fingerprint(&method, &target, condition, body, who)
-        };
+        let condition = condition.as_ref().map_or(&b""[..], |value| value.as_bytes());
+        let fingerprint = idempotency::fingerprint(&method, &target, condition, body, who);
         context.once = Some(Arc::new(Once { key, fingerprint }));
     }
     Ok(())
