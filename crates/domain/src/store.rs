@@ -119,6 +119,8 @@ pub struct AuditFilter {
     pub since: Option<Instant>,
     /// Those before this instant.
     pub until: Option<Instant>,
+    /// Those that fit an expression of the filter language.
+    pub expression: Option<Expression>,
 }
 
 /// A key that a client names a request with, and what the request is.

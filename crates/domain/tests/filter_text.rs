@@ -17,9 +17,6 @@ use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tables::{BAD, GOOD};
-
-const LEVELS: [Level; 3] = [Level::Firewall, Level::Policy, Level::Rule];
-
 #[test]
 fn good_texts_have_one_spelling() {
     for (text, canonical) in GOOD {
@@ -57,6 +54,17 @@ fn fields_of_other_lists_are_told_apart() {
         (Level::Firewall, "rule_count = 1", "is a field of policies; this list is of firewalls"),
         (Level::Firewall, "filtering_policy.name = x", "is a field of policies"),
         (Level::Firewall, "xyzzy = 1", "these are `id`, `policy_count`"),
+        (Level::Rule, "deed = delete", "is a field of audit events; this list is of rules"),
+        (Level::Event, "priority = 1", "is a field of rules; this list is of audit events"),
+        (Level::Event, "name = x", "is a field of firewalls; this list is of audit events"),
+        (Level::Event, "firewall.name = x", "is a field of firewalls"),
+        (Level::Event, "labels.site = x", "is a field of firewalls"),
+        (Level::Event, "labels:site", "is a field of firewalls"),
+        (Level::Event, "subjct = x", "did you mean `subject`?"),
+        (Level::Event, "firewall = 1", "did you mean `firewall_id`?"),
+        (Level::Event, "xyzzy = 1", "these are `id`, `resource_id`, `firewall_id`"),
+        (Level::Event, "ann", "such as `subject = \"*ann*\"`"),
+        (Level::Event, "", "such as `subject = \"edge-*\"`"),
     ] {
         let error = refusal(level, text);
         assert_eq!(error.position, 1, "{text}");
@@ -64,6 +72,8 @@ fn fields_of_other_lists_are_told_apart() {
     }
     assert!(Filter::parse(Level::Policy, "firewall.name = x AND default_action = deny").is_ok());
     assert!(Filter::parse(Level::Firewall, "policy_count = 0 AND tenant = blue").is_ok());
+    let error = refusal(Level::Event, "deed = removed");
+    assert!(error.detail.contains("`delete`") && error.position == 8, "{error}");
 }
 
 #[test]
@@ -185,6 +195,8 @@ fn example(info: &FieldInfo) -> &'static str {
         FieldKind::Boolean => "true",
         FieldKind::Action => "ALLOW",
         FieldKind::State => "active",
+        FieldKind::Deed => "delete",
+        FieldKind::Resource => "firewall_rule",
         FieldKind::Labels => "site",
         FieldKind::Protocol => "tcp",
         FieldKind::Family => "ipv4",
@@ -225,7 +237,7 @@ fn check_described(level: Level, info: &FieldInfo, around: impl Fn(&str) -> Stri
 
 #[test]
 fn what_is_described_is_read_and_nothing_else() {
-    for level in LEVELS {
+    for level in Level::ALL {
         let fields = describe(level);
         let mut names: Vec<&str> = fields.iter().map(|info| info.name.as_str()).collect();
         names.sort_unstable();
@@ -240,12 +252,16 @@ fn what_is_described_is_read_and_nothing_else() {
         }
     }
     let count = |level| describe(level).len();
-    assert_eq!((count(Level::Firewall), count(Level::Policy), count(Level::Rule)), (12, 24, 53));
+    assert_eq!(Level::ALL.map(count), [12, 24, 53, 10]);
     for kind in FieldKind::ALL {
         let of_kind = |info: &FieldInfo| {
             info.kind == kind || info.members.iter().any(|member| member.kind == kind)
         };
-        assert!(describe(Level::Rule).iter().any(of_kind), "{}", kind.as_str());
+        let level = match kind {
+            FieldKind::Deed | FieldKind::Resource => Level::Event,
+            _ => Level::Rule,
+        };
+        assert!(describe(level).iter().any(of_kind), "{}", kind.as_str());
     }
 }
 
@@ -348,7 +364,7 @@ proptest! {
 
     #[test]
     fn writing_and_reading_are_inverse(
-        filter in select(&LEVELS).prop_flat_map(strategies::filters)
+        filter in select(&Level::ALL[..]).prop_flat_map(strategies::filters)
     ) {
         is_stable(&filter)?;
     }
@@ -357,7 +373,7 @@ proptest! {
     fn any_text_is_read_or_refused_at_a_place_in_it(
         text in prop_oneof!["\\PC{0,40}", "[a-z.:=!<>()\"\\\\* ]{0,40}", ".{0,40}"]
     ) {
-        for level in LEVELS {
+        for level in Level::ALL {
             match Filter::parse(level, &text) {
                 Ok(filter) => is_stable(&filter)?,
                 Err(error) => prop_assert!((1..=text.chars().count() + 1).contains(&error.position)),
@@ -447,6 +463,7 @@ fn examples(page: &str) -> Vec<(Level, String)> {
             Some("# firewalls") => Level::Firewall,
             Some("# policies") => Level::Policy,
             Some("# rules") => Level::Rule,
+            Some("# audit events") => Level::Event,
             other => panic!("a block names no list: {other:?}"),
         };
         let filter: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();

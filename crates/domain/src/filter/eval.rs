@@ -1,6 +1,7 @@
 //! The meaning of a filter, over things in memory. The definition: what the database answers has
 //! to be the same.
 
+use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::policy::Policy;
@@ -13,17 +14,17 @@ use super::tree::{
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
 
-/// What is asked about: a firewall, a policy with its firewall, or a rule with both; and when.
+/// What is asked about: a firewall, a policy with its firewall, a rule with both, or an audit event.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// The firewall, or that of the policy or rule.
-    pub firewall: &'a Firewall,
-    /// The policy, or that of the rule.
-    pub policy: Option<&'a Policy>,
-    /// The rule.
-    pub rule: Option<&'a Rule>,
-    /// The time, which decides a rule's state.
-    pub now: Instant,
+pub enum Subject<'a> {
+    /// A firewall.
+    Firewall(&'a Firewall),
+    /// A policy.
+    Policy(&'a Firewall, &'a Policy),
+    /// A rule, at the time that decides its state.
+    Rule(&'a Firewall, &'a Policy, &'a Rule, Instant),
+    /// An audit event.
+    Event(&'a AuditRecord),
 }
 
 impl Filter {
@@ -50,7 +51,7 @@ impl<T> Logic<T> {
 impl Test {
     fn fits(&self, subject: Subject<'_>) -> bool {
         let of_rule =
-            |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule.is_some_and(|it| holds(&it.spec));
+            |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule().is_some_and(|it| holds(&it.spec));
         match self {
             Self::Number(field, test) => subject.number(*field).is_some_and(|it| test.fits(it)),
             Self::Instant(field, test) => subject.instant(*field).is_some_and(|it| test.fits(it)),
@@ -61,14 +62,20 @@ impl Test {
                 of_rule(&|rule| actions.contains(&rule.action))
             }
             Self::Action(ActionField::DefaultAction, actions) => {
-                subject.policy.is_some_and(|policy| actions.contains(&policy.spec.default_action))
+                subject.policy().is_some_and(|policy| actions.contains(&policy.spec.default_action))
             }
-            Self::State(states) => of_rule(&|rule| states.contains(&rule.state(subject.now))),
+            Self::State(states) => match subject {
+                Subject::Rule(.., rule, now) => states.contains(&rule.spec.state(now)),
+                Subject::Firewall(_) | Subject::Policy(..) | Subject::Event(_) => false,
+            },
+            Self::Deed(deeds) => subject.event().is_some_and(|it| deeds.contains(&it.deed)),
+            Self::Resource(kinds) => subject.event().is_some_and(|it| kinds.contains(&it.resource)),
             Self::Label(level, key, test) => {
                 let labels = match level {
-                    Level::Firewall => Some(&subject.firewall.spec.labels),
-                    Level::Policy => subject.policy.map(|policy| &policy.spec.labels),
-                    Level::Rule => subject.rule.map(|rule| &rule.spec.labels),
+                    Level::Firewall => subject.firewall().map(|firewall| &firewall.spec.labels),
+                    Level::Policy => subject.policy().map(|policy| &policy.spec.labels),
+                    Level::Rule => subject.rule().map(|rule| &rule.spec.labels),
+                    Level::Event => None,
                 };
                 labels.is_some_and(|labels| test.fits(labels.as_map().get(key).map(String::as_str)))
             }
@@ -86,23 +93,58 @@ impl Test {
     }
 }
 
+impl<'a> Subject<'a> {
+    fn firewall(self) -> Option<&'a Firewall> {
+        match self {
+            Self::Firewall(firewall) | Self::Policy(firewall, _) | Self::Rule(firewall, ..) => {
+                Some(firewall)
+            }
+            Self::Event(_) => None,
+        }
+    }
+
+    fn policy(self) -> Option<&'a Policy> {
+        match self {
+            Self::Policy(_, policy) | Self::Rule(_, policy, ..) => Some(policy),
+            Self::Firewall(_) | Self::Event(_) => None,
+        }
+    }
+
+    fn rule(self) -> Option<&'a Rule> {
+        match self {
+            Self::Rule(.., rule, _) => Some(rule),
+            Self::Firewall(_) | Self::Policy(..) | Self::Event(_) => None,
+        }
+    }
+
+    fn event(self) -> Option<&'a AuditRecord> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Firewall(_) | Self::Policy(..) | Self::Rule(..) => None,
+        }
+    }
+}
+
 /// The outer `Option` is whether the subject has the level, the inner one whether it has a value.
 impl<'a> Subject<'a> {
     fn number(self, field: NumberField) -> Option<Option<i64>> {
         use NumberField as F;
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let value = match field {
-            F::FirewallId => Some(self.firewall.id.get()),
-            F::PolicyCount => Some(count(self.firewall.policy_count)),
-            F::FirewallRevision => Some(self.firewall.revision.0),
-            F::PolicyId => Some(self.policy?.id.get()),
-            F::RuleCount => Some(count(self.policy?.rule_count)),
-            F::PolicyRevision => Some(self.policy?.revision.0),
-            F::RuleId => Some(self.rule?.id.get()),
-            F::Priority => Some(self.rule?.spec.priority.into()),
-            F::IcmpType => self.rule?.spec.icmp_type.map(Into::into),
-            F::IcmpCode => self.rule?.spec.icmp_code.map(Into::into),
-            F::RuleRevision => Some(self.rule?.revision.0),
+            F::FirewallId => Some(self.firewall()?.id.get()),
+            F::PolicyCount => Some(count(self.firewall()?.policy_count)),
+            F::FirewallRevision => Some(self.firewall()?.revision.0),
+            F::PolicyId => Some(self.policy()?.id.get()),
+            F::RuleCount => Some(count(self.policy()?.rule_count)),
+            F::PolicyRevision => Some(self.policy()?.revision.0),
+            F::RuleId => Some(self.rule()?.id.get()),
+            F::Priority => Some(self.rule()?.spec.priority.into()),
+            F::IcmpType => self.rule()?.spec.icmp_type.map(Into::into),
+            F::IcmpCode => self.rule()?.spec.icmp_code.map(Into::into),
+            F::RuleRevision => Some(self.rule()?.revision.0),
+            F::EventId => Some(self.event()?.id),
+            F::EventResourceId => Some(self.event()?.resource_id),
+            F::EventFirewallId => Some(self.event()?.firewall_id.get()),
         };
         Some(value)
     }
@@ -110,14 +152,15 @@ impl<'a> Subject<'a> {
     fn instant(self, field: InstantField) -> Option<Option<Instant>> {
         use InstantField as F;
         let value = match field {
-            F::FirewallCreatedAt => Some(self.firewall.created_at),
-            F::FirewallUpdatedAt => Some(self.firewall.updated_at),
-            F::PolicyCreatedAt => Some(self.policy?.created_at),
-            F::PolicyUpdatedAt => Some(self.policy?.updated_at),
-            F::RuleCreatedAt => Some(self.rule?.created_at),
-            F::RuleUpdatedAt => Some(self.rule?.updated_at),
-            F::StartsAt => self.rule?.spec.starts_at,
-            F::ExpiresAt => self.rule?.spec.expires_at,
+            F::FirewallCreatedAt => Some(self.firewall()?.created_at),
+            F::FirewallUpdatedAt => Some(self.firewall()?.updated_at),
+            F::PolicyCreatedAt => Some(self.policy()?.created_at),
+            F::PolicyUpdatedAt => Some(self.policy()?.updated_at),
+            F::RuleCreatedAt => Some(self.rule()?.created_at),
+            F::RuleUpdatedAt => Some(self.rule()?.updated_at),
+            F::StartsAt => self.rule()?.spec.starts_at,
+            F::ExpiresAt => self.rule()?.spec.expires_at,
+            F::EventAt => Some(self.event()?.at),
         };
         Some(value)
     }
@@ -125,20 +168,24 @@ impl<'a> Subject<'a> {
     fn text(self, field: TextField) -> Option<Option<&'a str>> {
         use TextField as F;
         let value = match field {
-            F::FirewallName => Some(self.firewall.spec.name.as_str()),
-            F::Tenant => Some(self.firewall.spec.tenant.as_str()),
-            F::FirewallDescription => Some(self.firewall.spec.description.as_str()),
-            F::FirewallCreatedBy => Some(self.firewall.created_by.as_str()),
-            F::FirewallUpdatedBy => Some(self.firewall.updated_by.as_str()),
-            F::PolicyName => Some(self.policy?.spec.name.as_str()),
-            F::PolicyDescription => Some(self.policy?.spec.description.as_str()),
-            F::PolicyCreatedBy => Some(self.policy?.created_by.as_str()),
-            F::PolicyUpdatedBy => Some(self.policy?.updated_by.as_str()),
-            F::RuleName => self.rule?.spec.name.as_ref().map(|name| name.as_str()),
-            F::RuleDescription => Some(self.rule?.spec.description.as_str()),
-            F::Reference => Some(self.rule?.spec.reference.as_str()),
-            F::RuleCreatedBy => Some(self.rule?.created_by.as_str()),
-            F::RuleUpdatedBy => Some(self.rule?.updated_by.as_str()),
+            F::FirewallName => Some(self.firewall()?.spec.name.as_str()),
+            F::Tenant => Some(self.firewall()?.spec.tenant.as_str()),
+            F::FirewallDescription => Some(self.firewall()?.spec.description.as_str()),
+            F::FirewallCreatedBy => Some(self.firewall()?.created_by.as_str()),
+            F::FirewallUpdatedBy => Some(self.firewall()?.updated_by.as_str()),
+            F::PolicyName => Some(self.policy()?.spec.name.as_str()),
+            F::PolicyDescription => Some(self.policy()?.spec.description.as_str()),
+            F::PolicyCreatedBy => Some(self.policy()?.created_by.as_str()),
+            F::PolicyUpdatedBy => Some(self.policy()?.updated_by.as_str()),
+            F::RuleName => self.rule()?.spec.name.as_ref().map(|name| name.as_str()),
+            F::RuleDescription => Some(self.rule()?.spec.description.as_str()),
+            F::Reference => Some(self.rule()?.spec.reference.as_str()),
+            F::RuleCreatedBy => Some(self.rule()?.created_by.as_str()),
+            F::RuleUpdatedBy => Some(self.rule()?.updated_by.as_str()),
+            F::EventSubject => Some(self.event()?.subject.as_str()),
+            F::EventRequestId => Some(self.event()?.request_id.as_str()),
+            F::EventClientAddress => Some(self.event()?.client_address.as_str()),
+            F::EventReason => Some(self.event()?.reason.as_str()),
         };
         Some(value)
     }

@@ -2,6 +2,8 @@
 //! messages, and clients that offer a choice. It is made of the enums of the tree.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
+use crate::audit::Deed;
+use crate::error::Resource;
 use crate::net::Family;
 use crate::rule::{Action, RuleState};
 
@@ -74,6 +76,10 @@ pub enum FieldKind {
     Action,
     /// A rule's state at the time of the question.
     State,
+    /// What an audit event was.
+    Deed,
+    /// A kind of thing.
+    Resource,
     /// The value of one label.
     Label,
     /// All labels, which `:` asks for a key.
@@ -94,13 +100,15 @@ pub enum FieldKind {
 
 impl FieldKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Integer,
         Self::Text,
         Self::Timestamp,
         Self::Boolean,
         Self::Action,
         Self::State,
+        Self::Deed,
+        Self::Resource,
         Self::Label,
         Self::Labels,
         Self::Protocol,
@@ -121,6 +129,8 @@ impl FieldKind {
             Self::Boolean => "boolean",
             Self::Action => "action",
             Self::State => "state",
+            Self::Deed => "deed",
+            Self::Resource => "resource",
             Self::Label => "label",
             Self::Labels => "labels",
             Self::Protocol => "protocol",
@@ -141,6 +151,8 @@ impl FieldKind {
             Self::Boolean => "`true` or `false`",
             Self::Action => "`ALLOW`, `DENY` or `REJECT`",
             Self::State => "`active`, `scheduled`, `expired` or `disabled`",
+            Self::Deed => "`create`, `update`, `move`, `delete` or `restore`",
+            Self::Resource => "`firewall`, `filtering_policy` or `firewall_rule`",
             Self::Label => "a text such as `fra`",
             Self::Labels => "a label's key such as `site`",
             Self::Protocol => "a protocol such as `tcp`",
@@ -159,6 +171,8 @@ impl FieldKind {
             Self::Boolean => vec!["true", "false"],
             Self::Action => Action::ALL.map(Action::as_str).into(),
             Self::State => RuleState::ALL.map(RuleState::as_str).into(),
+            Self::Deed => Deed::WORDS.into(),
+            Self::Resource => Resource::WORDS.into(),
             Self::Family => Family::ALL.map(Family::as_str).into(),
             Self::Integer
             | Self::Text
@@ -204,6 +218,8 @@ impl Traits {
             FieldKind::Text
             | FieldKind::Action
             | FieldKind::State
+            | FieldKind::Deed
+            | FieldKind::Resource
             | FieldKind::Label
             | FieldKind::Protocol
             | FieldKind::Family => EQUALITY,
@@ -307,6 +323,8 @@ pub(super) enum Field {
     Instant(InstantField),
     Labels(Level),
     State,
+    Deed,
+    Resource,
     Protocols,
     Ports,
     Entries(Side),
@@ -329,6 +347,7 @@ impl Field {
             Field::Entry(Side::Destination, EntryMember::Port),
             Field::Traffic,
         ];
+        const OF_EVENTS: [Field; 2] = [Field::Deed, Field::Resource];
         NumberField::ALL
             .iter()
             .copied()
@@ -337,8 +356,9 @@ impl Field {
             .chain(FlagField::ALL.iter().copied().map(Self::Flag))
             .chain(ActionField::ALL.iter().copied().map(Self::Action))
             .chain(InstantField::ALL.iter().copied().map(Self::Instant))
-            .chain([Level::Firewall, Level::Policy, Level::Rule].map(Self::Labels))
+            .chain(Level::ALL.into_iter().filter(|it| has_labels(*it)).map(Self::Labels))
             .chain(OF_RULES)
+            .chain(OF_EVENTS)
             .filter(move |field| field.level() == owner)
     }
 
@@ -361,6 +381,7 @@ impl Field {
             | Self::Entries(_)
             | Self::Entry(_, _)
             | Self::Traffic => Level::Rule,
+            Self::Deed | Self::Resource => Level::Event,
         }
     }
 
@@ -373,6 +394,8 @@ impl Field {
             Self::Instant(field) => field.word(),
             Self::Labels(_) => "labels",
             Self::State => "state",
+            Self::Deed => "deed",
+            Self::Resource => "resource",
             Self::Protocols => "protocols",
             Self::Ports => "ports",
             Self::Entries(side) => side_word(side),
@@ -407,6 +430,8 @@ impl Field {
             Self::Instant(field) => Traits::new(FieldKind::Timestamp, field.is_nullable()),
             Self::Labels(_) => Traits::new(FieldKind::Labels, false),
             Self::State => Traits::new(FieldKind::State, false),
+            Self::Deed => Traits::new(FieldKind::Deed, false),
+            Self::Resource => Traits::new(FieldKind::Resource, false),
             Self::Protocols => Traits::new(FieldKind::Protocol, true),
             Self::Ports => Traits::new(FieldKind::Ports, true),
             Self::Entries(_) => Traits::new(FieldKind::Entries, false),
@@ -430,6 +455,15 @@ pub(super) const fn ancestry(level: Level) -> &'static [Level] {
         Level::Rule => &[Level::Rule, Level::Policy, Level::Firewall],
         Level::Policy => &[Level::Policy, Level::Firewall],
         Level::Firewall => &[Level::Firewall],
+        Level::Event => &[Level::Event],
+    }
+}
+
+/// Whether things of a level have labels.
+pub(super) const fn has_labels(level: Level) -> bool {
+    match level {
+        Level::Firewall | Level::Policy | Level::Rule => true,
+        Level::Event => false,
     }
 }
 
@@ -438,10 +472,22 @@ pub(super) const fn prefix(at: Level, of: Level) -> Option<&'static str> {
     match (at, of) {
         (Level::Rule, Level::Rule)
         | (Level::Policy, Level::Policy)
-        | (Level::Firewall, Level::Firewall) => Some(""),
+        | (Level::Firewall, Level::Firewall)
+        | (Level::Event, Level::Event) => Some(""),
         (Level::Rule, Level::Policy) => Some("filtering_policy."),
         (Level::Rule | Level::Policy, Level::Firewall) => Some("firewall."),
-        (Level::Policy, Level::Rule) | (Level::Firewall, Level::Policy | Level::Rule) => None,
+        (Level::Policy, Level::Rule)
+        | (Level::Firewall, Level::Policy | Level::Rule)
+        | (Level::Event, Level::Firewall | Level::Policy | Level::Rule)
+        | (Level::Firewall | Level::Policy | Level::Rule, Level::Event) => None,
+    }
+}
+
+/// A text that things of a level have, for examples in messages.
+pub(super) const fn some_text(level: Level) -> &'static str {
+    match level {
+        Level::Firewall | Level::Policy | Level::Rule => "name",
+        Level::Event => "subject",
     }
 }
 
@@ -450,6 +496,7 @@ pub(super) const fn plural(level: Level) -> &'static str {
         Level::Firewall => "firewalls",
         Level::Policy => "policies",
         Level::Rule => "rules",
+        Level::Event => "audit events",
     }
 }
 
@@ -510,6 +557,8 @@ pub fn describe(level: Level) -> Vec<FieldInfo> {
             | Field::Instant(_)
             | Field::Labels(_)
             | Field::State
+            | Field::Deed
+            | Field::Resource
             | Field::Protocols
             | Field::Ports
             | Field::Entry(_, _) => Vec::new(),

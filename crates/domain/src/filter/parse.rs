@@ -9,7 +9,7 @@ mod values;
 
 use self::scopes::List;
 use super::error::{FilterError, Readings, shown};
-use super::fields::{Operator, Traits};
+use super::fields::{Operator, Traits, some_text};
 use super::lexer::{Keyword, Lexer, Value, Word};
 use super::tree::{Filter, Level, Logic};
 
@@ -45,8 +45,11 @@ impl Filter {
         if parser.lexer.peek().is_none() {
             return Err(FilterError::new(
                 1,
-                "the filter is empty; leave it out to get everything, or write a condition such as \
-                 `name = \"edge-*\"`",
+                format!(
+                    "the filter is empty; leave it out to get everything, or write a condition \
+                     such as `{} = \"edge-*\"`",
+                    some_text(level)
+                ),
             ));
         }
         let condition = parser.logic(&List, After::Nothing)?;
@@ -260,9 +263,11 @@ impl<'a> Parser<'a> {
             let hint = if rest.starts_with('!') {
                 "`!` stands here; write NOT".to_owned()
             } else if rest.starts_with('"') {
-                "quotes stand here, but a field is written without; what is looked for stands \
-                 behind a field and an operator: `name = \"edge-1\"`"
-                    .to_owned()
+                format!(
+                    "quotes stand here, but a field is written without; what is looked for stands \
+                     behind a field and an operator: `{} = \"edge-1\"`",
+                    some_text(self.level)
+                )
             } else {
                 return Err(no_condition(self.lexer.found()));
             };
@@ -290,8 +295,9 @@ impl<'a> Parser<'a> {
         } else {
             format!(
                 "`{}` stands alone, and is not a field; a condition is `field operator value`, such \
-                 as `name = \"*{}*\"`",
+                 as `{} = \"*{}*\"`",
                 shown(word.text),
+                some_text(self.level),
                 shown(word.text.trim_matches('*'))
             )
         };

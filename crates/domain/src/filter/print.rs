@@ -171,6 +171,14 @@ fn comparison(test: &Test, level: Level) -> Comparison {
             let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
             (Field::State, Relation::one_of(&words))
         }
+        Test::Deed(deeds) => {
+            let words: Vec<&str> = deeds.iter().map(|deed| deed.as_str()).collect();
+            (Field::Deed, Relation::one_of(&words))
+        }
+        Test::Resource(kinds) => {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            (Field::Resource, Relation::one_of(&words))
+        }
         Test::Label(owner, key, test) => return label(level, *owner, key, test),
         Test::Protocol(None) => (Field::Protocols, Relation::Null),
         Test::Protocol(Some(protocols)) => (Field::Protocols, Relation::one_of(protocols)),

@@ -1,5 +1,7 @@
 //! The syntax tree of a filter: conditions with their types, as they were understood.
 
+use crate::audit::Deed;
+use crate::error::Resource;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState};
 use crate::time::Instant;
@@ -13,11 +15,13 @@ pub enum Level {
     Policy,
     /// Rules.
     Rule,
+    /// Audit events. They have no parents: what they concern may be gone.
+    Event,
 }
 
 impl Level {
     /// Every level, from the top.
-    pub const ALL: [Self; 3] = [Self::Firewall, Self::Policy, Self::Rule];
+    pub const ALL: [Self; 4] = [Self::Firewall, Self::Policy, Self::Rule, Self::Event];
 }
 
 /// Conditions joined. `All` and `Any` have two members or more.
@@ -33,7 +37,7 @@ pub enum Logic<T> {
     Is(T),
 }
 
-/// One test of a firewall, policy or rule, or of a parent of it.
+/// One test of a firewall, policy, rule or audit event, or of a parent of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test {
     /// An integer.
@@ -48,6 +52,10 @@ pub enum Test {
     Action(ActionField, Vec<Action>),
     /// A rule's state at the time of the question.
     State(Vec<RuleState>),
+    /// What an event was.
+    Deed(Vec<Deed>),
+    /// The kind of thing that an event concerns.
+    Resource(Vec<Resource>),
     /// A label, by level and key (which keeps to `labels::is_key`).
     Label(Level, String, LabelTest),
     /// Some of a rule's protocols, as written; none written: `None`.
@@ -103,6 +111,8 @@ fields! {
         PolicyRevision = Policy "revision",
         RuleId = Rule "id", Priority = Rule "priority", IcmpType = Rule "icmp_type" nullable,
         IcmpCode = Rule "icmp_code" nullable, RuleRevision = Rule "revision",
+        EventId = Event "id", EventResourceId = Event "resource_id",
+        EventFirewallId = Event "firewall_id",
     }
 }
 fields! {
@@ -112,6 +122,7 @@ fields! {
         PolicyCreatedAt = Policy "created_at", PolicyUpdatedAt = Policy "updated_at",
         RuleCreatedAt = Rule "created_at", RuleUpdatedAt = Rule "updated_at",
         StartsAt = Rule "starts_at" nullable, ExpiresAt = Rule "expires_at" nullable,
+        EventAt = Event "at",
     }
 }
 fields! {
@@ -125,6 +136,8 @@ fields! {
         RuleName = Rule "name" nullable, RuleDescription = Rule "description",
         Reference = Rule "reference", RuleCreatedBy = Rule "created_by",
         RuleUpdatedBy = Rule "updated_by",
+        EventSubject = Event "subject", EventRequestId = Event "request_id",
+        EventClientAddress = Event "client_address", EventReason = Event "reason",
     }
 }
 fields! {
@@ -154,7 +167,11 @@ impl TextField {
             | Self::PolicyUpdatedBy
             | Self::Reference
             | Self::RuleCreatedBy
-            | Self::RuleUpdatedBy => false,
+            | Self::RuleUpdatedBy
+            | Self::EventSubject
+            | Self::EventRequestId
+            | Self::EventClientAddress
+            | Self::EventReason => false,
         }
     }
 }

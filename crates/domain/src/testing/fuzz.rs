@@ -77,6 +77,7 @@ pub const FILTER: Target = Target {
         Reader { name: "firewall", check: |text| filter_survives_writing(Level::Firewall, text) },
         Reader { name: "policy", check: |text| filter_survives_writing(Level::Policy, text) },
         Reader { name: "rule", check: |text| filter_survives_writing(Level::Rule, text) },
+        Reader { name: "event", check: |text| filter_survives_writing(Level::Event, text) },
     ],
 };
 

@@ -2,6 +2,8 @@
 //! `#[path]` (in a directory of its own, or cargo would take it for tests): it needs fireflow-domain
 //! and proptest alone. Its values are few, so that what is generated from the same ones often fits.
 
+use fireflow_domain::audit::Deed;
+use fireflow_domain::error::Resource;
 use fireflow_domain::filter::tree::{
     ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
@@ -56,13 +58,19 @@ pub(crate) fn tests(level: Level) -> BoxedStrategy<Test> {
         Level::Firewall => &[Level::Firewall],
         Level::Policy => &[Level::Firewall, Level::Policy],
         Level::Rule => &[Level::Firewall, Level::Policy, Level::Rule],
+        Level::Event => &[Level::Event],
     };
     let mut all = vec![
         number(of(NumberField::ALL, levels, NumberField::level)),
         instant(of(InstantField::ALL, levels, InstantField::level)),
         text(of(TextField::ALL, levels, TextField::level)),
-        label(levels.to_vec()),
     ];
+    if level == Level::Event {
+        all.push(some(select(Deed::ALL.to_vec())).prop_map(Test::Deed).boxed());
+        all.push(some(select(Resource::ALL.to_vec())).prop_map(Test::Resource).boxed());
+    } else {
+        all.push(label(levels.to_vec()));
+    }
     let flags = of(FlagField::ALL, levels, FlagField::level);
     if !flags.is_empty() {
         all.push((select(flags), any::<bool>()).prop_map(|(a, b)| Test::Flag(a, b)).boxed());

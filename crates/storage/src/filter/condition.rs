@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 use super::entry::{port_fits, some_entry};
 use super::traffic::meets_traffic;
 use super::{Dialect, constant, finds};
-use crate::entity::{firewall, label, policy, rule, rule_port};
+use crate::entity::{audit_event, firewall, label, policy, rule, rule_port};
 
 /// The filter on a row of its level. Every part of it is true or false, never null, so that NOT is
 /// plain negation.
@@ -63,6 +63,12 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
         }
         Test::State(states) => {
             states.iter().fold(Condition::any(), |any, state| any.add(in_state(dialect, *state)))
+        }
+        Test::Deed(deeds) => {
+            audit_event::Column::Deed.is_in(deeds.iter().map(|it| it.as_str())).into_condition()
+        }
+        Test::Resource(kinds) => {
+            audit_event::Column::Resource.is_in(kinds.iter().map(|it| it.as_str())).into_condition()
         }
         Test::Label(level, key, test) => label_test(dialect, *level, key, test),
         Test::Protocol(None) => rule::Column::Protocols.eq(EMPTY).into_condition(),
@@ -138,6 +144,9 @@ pub(super) fn number_column(field: NumberField) -> Expr {
         F::IcmpType => rule::Column::IcmpType.into_simple_expr(),
         F::IcmpCode => rule::Column::IcmpCode.into_simple_expr(),
         F::RuleRevision => rule::Column::Revision.into_simple_expr(),
+        F::EventId => audit_event::Column::Id.into_simple_expr(),
+        F::EventResourceId => audit_event::Column::ResourceId.into_simple_expr(),
+        F::EventFirewallId => audit_event::Column::FirewallId.into_simple_expr(),
     }
 }
 
@@ -152,6 +161,7 @@ pub(super) fn instant_column(field: InstantField) -> Expr {
         F::RuleUpdatedAt => rule::Column::UpdatedAt.into_simple_expr(),
         F::StartsAt => rule::Column::StartsAt.into_simple_expr(),
         F::ExpiresAt => rule::Column::ExpiresAt.into_simple_expr(),
+        F::EventAt => audit_event::Column::At.into_simple_expr(),
     }
 }
 
@@ -172,6 +182,10 @@ pub(super) fn text_column(field: TextField) -> Expr {
         F::Reference => rule::Column::Reference.into_simple_expr(),
         F::RuleCreatedBy => rule::Column::CreatedBy.into_simple_expr(),
         F::RuleUpdatedBy => rule::Column::UpdatedBy.into_simple_expr(),
+        F::EventSubject => audit_event::Column::Subject.into_simple_expr(),
+        F::EventRequestId => audit_event::Column::RequestId.into_simple_expr(),
+        F::EventClientAddress => audit_event::Column::ClientAddress.into_simple_expr(),
+        F::EventReason => audit_event::Column::Reason.into_simple_expr(),
     }
 }
 
@@ -192,7 +206,11 @@ fn folded_column(field: TextField) -> Option<Expr> {
         | F::PolicyUpdatedBy
         | F::Reference
         | F::RuleCreatedBy
-        | F::RuleUpdatedBy => None,
+        | F::RuleUpdatedBy
+        | F::EventSubject
+        | F::EventRequestId
+        | F::EventClientAddress
+        | F::EventReason => None,
     }
 }
 
@@ -279,6 +297,8 @@ fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Co
         Level::Firewall => of!(of_firewall, firewall::Column::Id.into_expr()),
         Level::Policy => of!(of_policy, policy::Column::Id.into_expr()),
         Level::Rule => of!(of_rule, rule::Column::Id.into_expr()),
+        // The parser gives them none.
+        Level::Event => return constant(false).into_condition(),
     };
     match test {
         LabelTest::Present => finds(query).into_condition(),

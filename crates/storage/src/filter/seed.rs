@@ -25,7 +25,8 @@ pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
             of_ranges(dialect, parts)
         }),
         // There are few of them; their order's index is walked.
-        Level::Firewall | Level::Policy => Vec::new(),
+        // Of events the database itself chooses an index: each has its own columns alone.
+        Level::Firewall | Level::Policy | Level::Event => Vec::new(),
     }
 }
 
@@ -100,13 +101,16 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             | NumberField::Priority
             | NumberField::IcmpType
             | NumberField::IcmpCode
-            | NumberField::RuleRevision => Vec::new(),
+            | NumberField::RuleRevision
+            | NumberField::EventId
+            | NumberField::EventResourceId
+            | NumberField::EventFirewallId => Vec::new(),
         },
         Test::Instant(field, _) => match field {
             InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
                 vec![of_rules(dialect, Logic::Is(test.clone()))]
             }
-            InstantField::StartsAt => Vec::new(),
+            InstantField::StartsAt | InstantField::EventAt => Vec::new(),
             InstantField::FirewallCreatedAt
             | InstantField::FirewallUpdatedAt
             | InstantField::PolicyCreatedAt
@@ -127,7 +131,11 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
                 | TextField::RuleDescription
                 | TextField::Reference
                 | TextField::RuleCreatedBy
-                | TextField::RuleUpdatedBy => Vec::new(),
+                | TextField::RuleUpdatedBy
+                | TextField::EventSubject
+                | TextField::EventRequestId
+                | TextField::EventClientAddress
+                | TextField::EventReason => Vec::new(),
             }
         }
         Test::Label(Level::Rule, key, test) => of_label(dialect, key, test),
@@ -145,6 +153,8 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         | Test::Flag(..)
         | Test::Action(..)
         | Test::State(..)
+        | Test::Deed(_)
+        | Test::Resource(_)
         | Test::Protocol(_)
         | Test::Ports(PortTest::Absent) => Vec::new(),
     }
@@ -192,7 +202,7 @@ fn of_parents(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatemen
                 .to_owned();
             policies.and_where(policy::Column::FirewallId.in_subquery(firewalls));
         }
-        Level::Rule => return Vec::new(),
+        Level::Rule | Level::Event => return Vec::new(),
     }
     let rules = Query::select()
         .expr_as(rule::Column::Id.into_expr(), "id")

@@ -4,11 +4,12 @@ use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditLog, StoreResult};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Select};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Select};
 
 use crate::audit_log::Line;
 use crate::entity::audit_event::{self, Column, Entity, Model, of_visible};
 use crate::error::store_error;
+use crate::filter::{Dialect, condition};
 use crate::query::OrderBy;
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
@@ -26,7 +27,11 @@ const fn column(field: AuditField) -> Column {
     }
 }
 
-fn filtered(mut select: Select<Entity>, filter: &AuditFilter) -> Select<Entity> {
+fn filtered(
+    mut select: Select<Entity>,
+    filter: &AuditFilter,
+    backend: DbBackend,
+) -> Select<Entity> {
     let texts = [
         (Column::Subject, filter.subject.as_deref()),
         (Column::RequestId, filter.request_id.as_deref()),
@@ -52,6 +57,9 @@ fn filtered(mut select: Select<Entity>, filter: &AuditFilter) -> Select<Entity> 
     }
     if let Some(until) = filter.until {
         select = select.filter(Column::At.lt(until.micros()));
+    }
+    if let Some(expression) = &filter.expression {
+        select = select.filter(condition(Dialect::of(backend, expression), &expression.filter));
     }
     select
 }
@@ -85,7 +93,8 @@ impl AuditLog for SeaUnitOfWork {
         order: &[SortKey<AuditField>],
         request: &PageRequest,
     ) -> StoreResult<Page<AuditRecord>> {
-        let select = filtered(of_visible(who), filter);
+        let backend = self.db().get_database_backend();
+        let select = filtered(of_visible(who), filter, backend);
         let total = if request.counts {
             let total = query::total(&self.db(), select.clone(), Column::Id).await;
             Some(total.map_err(store_error)?)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::audit::AuditRecord;
 use fireflow_domain::filter::eval::Subject;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::filter::{Expression, Filter, Level};
@@ -12,7 +13,7 @@ use fireflow_domain::net::PortRange;
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::store::{FirewallFilter, Mode, PolicyFilter, RuleFilter};
+use fireflow_domain::store::{AuditFilter, FirewallFilter, Mode, PolicyFilter, RuleFilter};
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
@@ -113,6 +114,7 @@ struct Data {
     firewalls: Vec<Firewall>,
     policies: Vec<Policy>,
     rules: Vec<Rule>,
+    events: Vec<AuditRecord>,
 }
 
 async fn fill(db: &TestDatabase) -> Data {
@@ -163,7 +165,15 @@ async fn fill(db: &TestDatabase) -> Data {
         uow.policies().page(who, None, &PolicyFilter::default(), &[], all).await.unwrap();
     let rules = uow.rules().page(who, None, &RuleFilter::default(), &[], all).await.unwrap();
     assert_eq!(rules.items.len(), (FIREWALLS - 1) * POLICIES * RULES);
-    Data { firewalls: firewalls.items, policies: policies.items, rules: rules.items }
+    let events = uow.audit().page(who, &AuditFilter::default(), &[], all).await.unwrap();
+    // What was deleted leaves its events.
+    assert_eq!(events.items.len(), FIREWALLS * (1 + POLICIES * (1 + RULES)) + 1);
+    Data {
+        firewalls: firewalls.items,
+        policies: policies.items,
+        rules: rules.items,
+        events: events.items,
+    }
 }
 
 impl Data {
@@ -174,20 +184,22 @@ impl Data {
         let mut ids = BTreeSet::new();
         match filter.level {
             Level::Firewall => ids.extend(self.firewalls.iter().filter_map(|firewall| {
-                let subject = Subject { firewall, policy: None, rule: None, now };
-                filter.fits(subject).then_some(firewall.id.get())
+                filter.fits(Subject::Firewall(firewall)).then_some(firewall.id.get())
             })),
             Level::Policy => ids.extend(self.policies.iter().filter_map(|policy| {
                 let firewall = firewall(policy.firewall.id);
-                let subject = Subject { firewall, policy: Some(policy), rule: None, now };
-                filter.fits(subject).then_some(policy.id.get())
+                filter.fits(Subject::Policy(firewall, policy)).then_some(policy.id.get())
             })),
             Level::Rule => ids.extend(self.rules.iter().filter_map(|rule| {
                 let firewall = firewall(rule.policy.firewall.id);
-                let policy = Some(policy(rule.policy.id));
-                let subject = Subject { firewall, policy, rule: Some(rule), now };
-                filter.fits(subject).then_some(rule.id.get())
+                let policy = policy(rule.policy.id);
+                filter.fits(Subject::Rule(firewall, policy, rule, now)).then_some(rule.id.get())
             })),
+            Level::Event => ids.extend(
+                self.events
+                    .iter()
+                    .filter_map(|event| filter.fits(Subject::Event(event)).then_some(event.id)),
+            ),
         }
         ids
     }
@@ -216,6 +228,11 @@ async fn found(db: &TestDatabase, filter: &Filter, now: Instant) -> (BTreeSet<i6
             let exported = uow.rules().following(who, None, &filter, None, 1_000).await.unwrap();
             assert_eq!(exported, page.items);
             (page.items.iter().map(|it| it.id.get()).collect(), page.total)
+        }
+        Level::Event => {
+            let filter = AuditFilter { expression, ..AuditFilter::default() };
+            let page = uow.audit().page(who, &filter, &[], &all).await.unwrap();
+            (page.items.iter().map(|it| it.id).collect(), page.total)
         }
     };
     (ids.into_iter().collect(), total.unwrap().count)
@@ -340,6 +357,7 @@ db_test! {
                 "# rules" => Level::Rule,
                 "# policies" => Level::Policy,
                 "# firewalls" => Level::Firewall,
+                "# audit events" => Level::Event,
                 other => panic!("{other}"),
             };
             let filter = Filter::parse(level, lines.next().unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 use fireflow_domain::audit::Deed;
 use fireflow_domain::error::Resource;
+use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, MAX_ID};
 use fireflow_domain::store::{AuditField, AuditFilter};
 use fireflow_domain::time::Instant;
@@ -19,7 +20,7 @@ use crate::reply::{Listed, Reply};
 #[derive(Debug)]
 pub struct Audit;
 
-fn filter(query: &mut Query) -> AuditFilter {
+fn filter(query: &mut Query, now: Instant) -> AuditFilter {
     let deeds = Deed::ALL.map(|deed| (deed.as_str(), deed));
     let kinds = Resource::ALL.map(|kind| (kind.as_str(), kind));
     AuditFilter {
@@ -31,6 +32,7 @@ fn filter(query: &mut Query) -> AuditFilter {
         request_id: query.text("request_id", 64),
         since: query.parse("since", Instant::parse),
         until: query.parse("until", Instant::parse),
+        expression: query.expression(Level::Event, now),
     }
 }
 
@@ -50,11 +52,11 @@ impl Audit {
         let mut query = query.open(params::AUDIT_EVENTS);
         let fields = query.fields(AuditEventView::MEMBERS);
         let order = query.order(AuditField::parse, AuditField::WORDS);
-        let filter = filter(&mut query);
+        let filter = filter(&mut query, ctx.caller.now);
         if filter == AuditFilter::default() {
             query.only_ordered_by(&order, &[AuditField::Id, AuditField::At], AuditField::as_str);
         }
-        let scope = query.scope("audit events", None);
+        let scope = query.scope("audit events", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
         let page = ctx

@@ -23,6 +23,7 @@ pub fn filter_schema() -> Value {
                 "/rules/",
             ],
         ),
+        (Level::Event, "audit_events", &["/audit-events/"]),
     ];
     let lists: serde_json::Map<String, Value> = lists
         .into_iter()

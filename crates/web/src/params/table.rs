@@ -289,6 +289,8 @@ pub const AUDIT_EVENTS: &[Param] = &[
     param("request_id", ParamKind::Text(64), "Those of the request with this id."),
     param("since", ParamKind::Instant, "Those of this instant or later."),
     param("until", ParamKind::Instant, "Those before this instant."),
+    param("filter", ParamKind::Filter, FILTER)
+        .example("deed = delete AND resource IN (firewall, filtering_policy)"),
     CURSOR,
     WITH_TOTAL,
 ];

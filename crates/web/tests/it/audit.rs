@@ -4,7 +4,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::Api;
+use crate::support::{Api, encoded};
 
 fn ids(list: &Value) -> Vec<i64> {
     list["items"].as_array().unwrap().iter().map(|it| it["id"].as_i64().unwrap()).collect()
@@ -135,5 +135,51 @@ db_test! {
             answer.problem(405, "method_not_allowed");
         }
         assert_eq!(api.get("/audit-events/").await.expect(200)["total"], 6);
+    }
+}
+
+db_test! {
+    async fn the_filter_language_goes_with_pages_orders_tenants_and_cursors(api: Api) {
+        history(&api).await;
+        let list = |filter: &str, rest: &str| {
+            format!("/audit-events/?filter={}{rest}", encoded(filter))
+        };
+        for (filter, rest, expected) in [
+            ("deed = create AND resource != firewall", "", vec![4, 5]),
+            ("deed IN (update, DELETE)", "&order_by=-id", vec![6, 3]),
+            ("reason = \"*CHG-*\"", "", vec![3]),
+            ("NOT reason = \"\"", "", vec![3]),
+            ("subject = \"test*\" AND firewall_id = 2", "", vec![2, 6]),
+            ("resource_id = 1", "&resource=firewall_rule", vec![5]),
+            ("at >= 2026-11-24T12:00:00Z AND id < 3", "", vec![1, 2]),
+            ("at > 2026-11-24T12:00:00Z", "", vec![]),
+            ("deed = restore OR client_address = \"*\"", "&page=2&page_size=5", vec![6]),
+            // Any order goes with a filter.
+            ("resource = firewall", "&order_by=deed,-id", vec![2, 1, 6, 3]),
+        ] {
+            let answer = api.get(&list(filter, rest)).await.expect(200);
+            assert_eq!(ids(&answer), expected, "{filter}{rest}");
+        }
+        let blue = api.token_for(&[Role::Admin], Some(&["blue"]));
+        let path = list("deed = create OR deed = delete", "");
+        let answer = api.send("GET", &path, &blue, &[], None).await.expect(200);
+        assert_eq!((ids(&answer), &answer["total"]), (vec![2, 6], &json!(2)));
+        // A cursor belongs to the filter's meaning, whatever its spelling.
+        let page = api.get(&list("deed = create", "&page_size=3")).await.expect(200);
+        let cursor = format!("&page_size=3&cursor={}", page["next_cursor"].as_str().unwrap());
+        let next = api.get(&list("(deed  =  CREATE)", &cursor)).await.expect(200);
+        assert_eq!(ids(&next), [5]);
+        let other = api.get(&list("deed = update", &cursor)).await;
+        other.problem(422, "bad_cursor");
+        for (filter, part) in [
+            ("deed = removed", "`create`, `update`, `move`, `delete` or `restore`"),
+            ("action = ALLOW", "is a field of rules; this list is of audit events"),
+            ("before = 1", "not a field of audit events"),
+            ("reason : CHG", "`reason` takes `=`, `!=` and `IN`"),
+        ] {
+            let problem = api.get(&list(filter, "")).await.problem(422, "invalid");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains(part), "{filter}: {detail}");
+        }
     }
 }

@@ -6,14 +6,9 @@ use std::time::Duration;
 use fireflow_domain::filter::{Level, describe};
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseOptions, db_test};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, list_of, plain_rule};
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
+use crate::support::{Answer, Api, encoded, list_of, plain_rule};
 
 async fn filtered(api: &Api, list: &str, filter: &str) -> Answer {
     api.get(&format!("{list}?page_size=1000&filter={}", encoded(filter))).await
@@ -80,6 +75,8 @@ db_test! {
             "boolean" => "true",
             "action" => "ALLOW",
             "state" => "active",
+            "deed" => "delete",
+            "resource" => "firewall",
             "protocol" => "tcp",
             "ports" => "20-30",
             "addresses" => "10.0.0.0/8",
@@ -91,6 +88,7 @@ db_test! {
             (Level::Firewall, "/firewalls/".to_owned()),
             (Level::Policy, list_of(&policy)),
             (Level::Rule, "/rules/".to_owned()),
+            (Level::Event, "/audit-events/".to_owned()),
         ] {
             for field in describe(level) {
                 let name = field.name.replace("{key}", "site");

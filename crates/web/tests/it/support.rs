@@ -333,6 +333,11 @@ pub(crate) fn firewall_of(policy: &str) -> &str {
     policy.split_once("filtering-policies").unwrap().0
 }
 
+/// A text as a value of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
 /// The path of the list that a policy's path is in.
 pub(crate) fn list_of(policy: &str) -> String {
     format!("{}filtering-policies/", firewall_of(policy))

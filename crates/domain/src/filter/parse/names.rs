@@ -1,7 +1,7 @@
 //! Names in the place of a field: what they stand for, and what was meant by unknown ones.
 
 use crate::filter::error::{listed, shown};
-use crate::filter::fields::{EntryMember, Field, ancestry, plural, prefix, side_word};
+use crate::filter::fields::{EntryMember, Field, ancestry, has_labels, plural, prefix, side_word};
 use crate::filter::tree::{Level, Side};
 use crate::labels;
 use crate::spelling::nearest;
@@ -25,7 +25,7 @@ pub(super) fn resolve(level: Level, name: &str) -> Result<Named<'_>, String> {
         if let Some(field) = Field::own(*owner).find(|field| field.word() == word) {
             return Ok(Named::Field(field));
         }
-        if let Some(key) = word.strip_prefix("labels.") {
+        if let Some(key) = word.strip_prefix("labels.").filter(|_| has_labels(*owner)) {
             return if labels::is_key(key) {
                 Ok(Named::Label(*owner, key))
             } else {
@@ -49,7 +49,7 @@ pub(super) fn not_a_key(key: &str) -> String {
 fn unknown(level: Level, name: &str) -> String {
     let given = shown(name);
     match name {
-        "firewall" if level != Level::Firewall => {
+        "firewall" if matches!(level, Level::Policy | Level::Rule) => {
             return "`firewall` is no field by itself; write one of its own behind it, such as \
                     `firewall.name`"
                 .to_owned();
@@ -90,12 +90,12 @@ fn unknown(level: Level, name: &str) -> String {
     let parents = match level {
         Level::Rule => "; behind `filtering_policy.` and `firewall.` stand those of the parents",
         Level::Policy => "; behind `firewall.` stand those of the firewall",
-        Level::Firewall => "",
+        Level::Firewall | Level::Event => "",
     };
     format!("`{given}` is not a field of {list}; these are {own}{parents}")
 }
 
-/// A field with a prefix too many or too few, or of a list below this one.
+/// A field with a prefix too many or too few, or of another list.
 fn of_another_level(level: Level, name: &str) -> Option<String> {
     let (mut word, mut named) = (name, None);
     'strip: loop {
@@ -113,13 +113,14 @@ fn of_another_level(level: Level, name: &str) -> Option<String> {
         break;
     }
     let has = |owner: Level| {
-        word.starts_with("labels.") || Field::own(owner).any(|field| field.word() == word)
+        word.starts_with("labels.") && has_labels(owner)
+            || Field::own(owner).any(|field| field.word() == word)
     };
-    let below = [Level::Policy, Level::Rule];
+    let others = [Level::Firewall, Level::Policy, Level::Rule, Level::Event];
     let owner = named
         .into_iter()
         .chain(ancestry(level).iter().copied())
-        .chain(below)
+        .chain(others)
         .find(|owner| has(*owner))?;
     let (given, list) = (shown(name), plural(level));
     Some(match prefix(level, owner) {

@@ -67,6 +67,8 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         | FieldKind::Boolean
         | FieldKind::Action
         | FieldKind::State
+        | FieldKind::Deed
+        | FieldKind::Resource
         | FieldKind::Label
         | FieldKind::Protocol
         | FieldKind::Family

@@ -3,7 +3,7 @@
 use super::names::{self, Named};
 use super::{After, Comparison, Parser, Scope, Subject, operators, traffic, values};
 use crate::filter::error::{FilterError, listed, shown};
-use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word};
+use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word, some_text};
 use crate::filter::lexer::{Value, Word};
 use crate::filter::tree::{
     EntryTest, LabelTest, Level, Logic, Ordered, PortTest, RangeTest, Side, Test, TextField,
@@ -21,7 +21,8 @@ impl Scope for List {
     type Test = Test;
 
     fn condition(&self, parser: &mut Parser<'_>, after: After) -> Result<Logic<Test>, FilterError> {
-        let word = parser.field(after, "name = \"edge-*\"")?;
+        let example = format!("{} = \"edge-*\"", some_text(parser.level));
+        let word = parser.field(after, &example)?;
         match names::resolve(parser.level, word.text).map_err(|why| parser.no_field(word, why))? {
             Named::Field(field) => {
                 parser.of_field(field, Subject { name: word.text, traits: field.traits() })
@@ -143,6 +144,8 @@ impl Parser<'_> {
                 self.some_of(subject, values::action, None, |it| Test::Action(field, it))
             }
             Field::State => self.some_of(subject, values::state, None, Test::State),
+            Field::Deed => self.some_of(subject, values::deed, None, Test::Deed),
+            Field::Resource => self.some_of(subject, values::resource, None, Test::Resource),
             Field::Protocols => {
                 let absent = Some(Test::Protocol(None));
                 self.some_of(subject, values::protocol, absent, |it| Test::Protocol(Some(it)))

@@ -1,5 +1,7 @@
 //! Values by their type. An error is a sentence that begins with the value.
 
+use crate::audit::Deed;
+use crate::error::Resource;
 use crate::filter::error::shown;
 use crate::filter::fields::FieldKind;
 use crate::filter::lexer::{Keyword, Value};
@@ -40,7 +42,7 @@ pub(super) fn octet(value: &Value<'_>) -> Read<u8> {
 pub(super) fn instant(value: &Value<'_>) -> Read<Instant> {
     Instant::parse(&value.text).map_err(|error| {
         let hint = if value.text.eq_ignore_ascii_case("now") {
-            "; write the instant itself, or ask for the present with `state`, such as \
+            "; write the instant itself; of rules `state` asks for the present, such as \
              `state = expired`"
         } else {
             ""
@@ -66,6 +68,20 @@ pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
         .into_iter()
         .find(|state| state.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::State))
+}
+
+pub(super) fn deed(value: &Value<'_>) -> Read<Deed> {
+    Deed::ALL
+        .into_iter()
+        .find(|deed| deed.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::Deed))
+}
+
+pub(super) fn resource(value: &Value<'_>) -> Read<Resource> {
+    Resource::ALL
+        .into_iter()
+        .find(|kind| kind.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::Resource))
 }
 
 pub(super) fn family(value: &Value<'_>) -> Read<Family> {
