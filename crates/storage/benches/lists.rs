@@ -374,6 +374,7 @@ async fn run(url: &str, firewalls: u32) {
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
         write_group: fireflow_storage::WRITE_GROUP,
+        observer: None,
     };
     let database = Database::open(options).await.unwrap();
     database.migrate_up("local").await.unwrap();

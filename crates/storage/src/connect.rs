@@ -12,6 +12,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
+use crate::observe::{self, Observer, Pool};
 use crate::replica::Replica;
 
 /// Which database.
@@ -100,6 +101,8 @@ pub struct DatabaseOptions {
     pub turn_timeout: Duration,
     /// The most units of work that share a transaction, on SQLite.
     pub write_group: usize,
+    /// Who hears of every statement.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// Why a database could not be opened.
@@ -155,6 +158,23 @@ pub(crate) struct Connections {
     pub(crate) replica: Option<Arc<Replica>>,
 }
 
+impl Connections {
+    /// The pools, by what they are for.
+    pub(crate) fn pools(&self, kind: DatabaseKind) -> Vec<Pool> {
+        match kind {
+            DatabaseKind::Sqlite => {
+                [("write", &self.write), ("read", &self.read), ("list", &self.list)]
+                    .map(|(name, connection)| Pool::of_sqlite(name, connection))
+                    .into()
+            }
+            DatabaseKind::Postgres => {
+                let replica = self.replica.as_ref().map(|replica| replica.pool());
+                [Pool::of_postgres("primary", &self.write)].into_iter().chain(replica).collect()
+            }
+        }
+    }
+}
+
 /// Opens the pools.
 pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, OpenError> {
     match options.url.kind {
@@ -202,7 +222,7 @@ async fn pool(
     if connections == 1 {
         connect.idle_timeout(None).max_lifetime(None);
     }
-    open(connect, &options.url, creates).await
+    open(connect, &options.url, creates, options).await
 }
 
 /// How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
@@ -225,7 +245,7 @@ async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, O
                     Box::pin(async move { bound(connection, limit).await.map(|()| true) })
                 })
         });
-    open(connect, &options.url, false).await
+    open(connect, &options.url, false, options).await
 }
 
 /// Stops whatever the connection does when the time is over.
@@ -251,13 +271,14 @@ async fn replica_pool(
         .acquire_timeout(timeout)
         .connect_timeout(timeout)
         .connect_lazy(true);
-    open(connect, url, false).await
+    open(connect, url, false, options).await
 }
 
 async fn open(
     mut connect: ConnectOptions,
     url: &DatabaseUrl,
     creates: bool,
+    options: &DatabaseOptions,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
     // Asking costs as much as a small query. One to a file does not die; of those to a server see
@@ -293,9 +314,11 @@ async fn open(
                 postgres.application_name("fireflow").options([("timezone", "UTC")])
             }),
     };
-    Database::connect(connect)
+    let mut connection = Database::connect(connect)
         .await
-        .map_err(|source| OpenError::Connect { place: place(url), source })
+        .map_err(|source| OpenError::Connect { place: place(url), source })?;
+    observe::watch(&mut connection, options.observer.as_ref());
+    Ok(connection)
 }
 
 /// How long a connection that has just been in use is taken to be well.

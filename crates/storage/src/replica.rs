@@ -9,6 +9,7 @@ use sea_orm::{
     TransactionTrait,
 };
 
+use crate::observe::Pool;
 use crate::schema::{self, StepState};
 
 /// How long one that failed is left alone: each try may cost a request what a connection may take.
@@ -57,6 +58,10 @@ impl Replica {
             self.has_schema.store(true, Ordering::Relaxed);
         }
         self.pool.begin_with_options(read_only()).await
+    }
+
+    pub(crate) fn pool(&self) -> Pool {
+        Pool::of_postgres("replica", &self.pool)
     }
 
     pub(crate) async fn close(&self) -> Result<(), DbErr> {

@@ -1,6 +1,7 @@
 //! The open database: units of work, readiness.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
@@ -14,6 +15,7 @@ use crate::error::store_error;
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
 use crate::lock::DatabaseLock;
+use crate::observe::{self, Operation, Pool};
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
 use crate::unit_of_work::{Handle, SeaUnitOfWork};
@@ -81,8 +83,9 @@ impl Database {
         Ok(())
     }
 
-    const fn unit(&self, handle: Handle) -> SeaUnitOfWork {
-        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new() }
+    fn unit(&self, handle: Handle) -> SeaUnitOfWork {
+        let observer = self.options.observer.clone();
+        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new(), observer }
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -120,57 +123,30 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::waiting)
     }
 
+    /// The pools of connections, by what they are for.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool> {
+        self.connections.pools(self.kind())
+    }
+
     /// How many transactions SQLite's writer has begun.
     #[must_use]
     pub fn write_groups(&self) -> u64 {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// Makes the writer use the connections as they are now.
-    #[cfg(feature = "testing")]
-    pub(crate) fn restart_writer(&mut self) {
-        self.writer = writer(&self.options, &self.connections);
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) const fn connections_mut(&mut self) -> &mut Connections {
-        &mut self.connections
-    }
-
-    async fn transaction(
-        &self,
-        pool: &DatabaseConnection,
-        options: TransactionOptions,
-    ) -> Result<Handle, DbErr> {
-        pool.begin_with_options(options).await.map(Handle::Transaction)
-    }
-}
-
-/// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
-fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
-    match options.url.kind() {
-        DatabaseKind::Sqlite => {
-            let connection = connections.write.clone();
-            Some(Writer::start(connection, options.turn_timeout, options.write_group))
-        }
-        DatabaseKind::Postgres => None,
-    }
-}
-
-#[async_trait]
-impl Storage for Database {
-    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    /// What a unit of work runs on.
+    async fn handle(&self, mode: Mode) -> StoreResult<Handle> {
         let Connections { write, read, list, replica } = &self.connections;
         let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
         if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
             && let Some(transaction) = replica.snapshot().await
             && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
-            return Ok(Box::new(self.unit(Handle::Transaction(transaction))));
+            return Ok(Handle::Transaction(transaction));
         }
         if let (Mode::Write | Mode::WriteMany, Some(writer)) = (mode, &self.writer) {
-            let turn = writer.begin(mode == Mode::WriteMany).await?;
-            return Ok(Box::new(self.unit(Handle::Turn(turn))));
+            return writer.begin(mode == Mode::WriteMany).await.map(Handle::Turn);
         }
         let plain = TransactionOptions::default();
         let handle = match (mode, self.kind()) {
@@ -203,8 +179,39 @@ impl Storage for Database {
             // Read committed: who waited for a lock must see what its holder wrote.
             (Mode::Write | Mode::WriteMany, _) => self.transaction(write, plain).await,
         };
-        let handle = handle.map_err(store_error)?;
-        Ok(Box::new(self.unit(handle)))
+        handle.map_err(store_error)
+    }
+
+    async fn transaction(
+        &self,
+        pool: &DatabaseConnection,
+        options: TransactionOptions,
+    ) -> Result<Handle, DbErr> {
+        pool.begin_with_options(options).await.map(Handle::Transaction)
+    }
+}
+
+/// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
+fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
+    match options.url.kind() {
+        DatabaseKind::Sqlite => {
+            let connection = connections.write.clone();
+            Some(Writer::start(connection, options.turn_timeout, options.write_group))
+        }
+        DatabaseKind::Postgres => None,
+    }
+}
+
+#[async_trait]
+impl Storage for Database {
+    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+        let start = Instant::now();
+        let handle = self.handle(mode).await;
+        // Of statements on their own each begins and ends by itself.
+        if mode != Mode::Autocommit {
+            observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
+        }
+        Ok(Box::new(self.unit(handle?)))
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {

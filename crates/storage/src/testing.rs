@@ -13,14 +13,14 @@ use std::time::Duration;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::filter::Expression;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityName, EntityTrait,
-    IdenStatic, Iterable, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement,
-    TransactionTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement, TransactionTrait,
 };
 use tempfile::TempDir;
 
 use crate::connect::{DatabaseKind, DatabaseOptions, DatabaseUrl};
 use crate::filter::Dialect;
+use crate::observe::{Observed, Observer};
 use crate::store::Database;
 
 /// A migrated database of one test's own; it goes when this is dropped or with the server.
@@ -30,7 +30,7 @@ pub struct TestDatabase {
     pub database: Database,
     /// Its URL, for what opens it anew.
     pub url: String,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Counter>,
     _folder: Option<TempDir>,
 }
 
@@ -40,9 +40,8 @@ impl TestDatabase {
     /// # Panics
     /// Where it cannot be made.
     pub async fn new(kind: DatabaseKind) -> Self {
-        let mut test = Self::empty(kind).await;
+        let test = Self::empty(kind).await;
         test.database.migrate_up("local").await.expect("the migrations apply");
-        test.count_statements();
         test
     }
 
@@ -58,8 +57,10 @@ impl TestDatabase {
             }
             DatabaseKind::Postgres => (postgres_schema().await, None),
         };
-        let database = Database::open(options(&url)).await.expect("the test database opens");
-        Self { database, url, statements: Arc::default(), _folder: folder }
+        let statements = Arc::new(Counter::default());
+        let options = DatabaseOptions { observer: Some(statements.clone()), ..options(&url) };
+        let database = Database::open(options).await.expect("the test database opens");
+        Self { database, url, statements, _folder: folder }
     }
 
     /// The same, opened anew with other options.
@@ -70,12 +71,10 @@ impl TestDatabase {
         let Self { database, url, statements, _folder } = self;
         // Its lock goes with it.
         database.close().await.expect("the test database closes");
-        let mut options = options(&url);
+        let mut options = DatabaseOptions { observer: Some(statements.clone()), ..options(&url) };
         change(&mut options);
         let database = Database::open(options).await.expect("the test database opens");
-        let mut test = Self { database, url, statements, _folder };
-        test.count_statements();
-        test
+        Self { database, url, statements, _folder }
     }
 
     /// How the database would find the candidates of a filter on rules, for each seed, and how it
@@ -123,15 +122,7 @@ impl TestDatabase {
     /// How many statements have run so far, without BEGIN and COMMIT.
     #[must_use]
     pub fn statements(&self) -> u64 {
-        self.statements.load(Ordering::SeqCst)
-    }
-
-    fn count_statements(&mut self) {
-        let connections = self.database.connections_mut();
-        for connection in [&mut connections.write, &mut connections.read, &mut connections.list] {
-            count(connection, Arc::clone(&self.statements));
-        }
-        self.database.restart_writer();
+        self.statements.0.load(Ordering::SeqCst)
     }
 
     /// Runs SQL past the repositories, to look at what they wrote.
@@ -221,10 +212,16 @@ impl TestDatabase {
     }
 }
 
-fn count(connection: &mut DatabaseConnection, statements: Arc<AtomicU64>) {
-    connection.set_metric_callback(move |_| {
-        statements.fetch_add(1, Ordering::SeqCst);
-    });
+/// Counts statements.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Observer for Counter {
+    fn observed(&self, it: &Observed<'_>) {
+        if it.operation.is_statement() {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Options for a test.
@@ -241,6 +238,7 @@ pub fn options(url: &str) -> DatabaseOptions {
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
         write_group: crate::WRITE_GROUP,
+        observer: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One transaction, or one connection's pool, and the repositories that share it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
@@ -16,6 +17,7 @@ use sea_orm::{
 use crate::audit_log;
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
+use crate::observe::{self, Observer, Operation};
 
 /// What the statements run on.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
     pub(crate) events: Vec<audit_log::Line>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 /// How long COMMIT may take: a server that has fallen silent never answers, and the task would keep
@@ -114,7 +117,7 @@ impl UnitOfWork for SeaUnitOfWork {
     }
 
     async fn commit(self: Box<Self>) -> StoreResult<()> {
-        let Self { handle, events, .. } = *self;
+        let Self { handle, events, observer, .. } = *self;
         if matches!(handle, Handle::Pool(_)) {
             return Ok(());
         }
@@ -134,7 +137,11 @@ impl UnitOfWork for SeaUnitOfWork {
         };
         // In a task of its own: a caller that goes away while COMMIT is under way neither stops it
         // nor what is to follow it.
-        tokio::spawn(ends).await.map_err(|error| StoreError::Unsettled(error.into()))?
+        let start = Instant::now();
+        let ended = tokio::spawn(ends).await;
+        let ended = ended.map_err(|error| StoreError::Unsettled(error.into())).flatten();
+        observe::tell(observer.as_ref(), Operation::Commit, start, &ended);
+        ended
     }
 
     async fn rollback(self: Box<Self>) -> StoreResult<()> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::Error;
 use fireflow_domain::store::{Claim, Claimed, Mode, Storage, UnitOfWork};
-use fireflow_domain::time::{Clock, Instant};
+use fireflow_domain::time::{Clock, Instant, MICROS_PER_SECOND};
+use fireflow_storage::Pool;
 use futures_util::future::BoxFuture;
 use poem_openapi::types::Type;
 use serde::Serialize;
@@ -19,6 +20,9 @@ use crate::idempotency::Once;
 use crate::middleware::Gate;
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::{Exposition, Sampled};
+use crate::telemetry::request::UseCase;
 
 /// The system's clock: the only place that asks for the time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +52,10 @@ pub struct App {
     pub base_path: String,
     /// What `/health/` tells beside readiness.
     pub about: About,
+    /// Where the service tells of itself.
+    pub telemetry: Arc<Telemetry>,
+    /// The database's pools of connections.
+    pub pools: Vec<Pool>,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
     /// Whether the process is shutting down: then it is not ready.
@@ -59,6 +67,9 @@ pub struct App {
 
 /// How long an answer of the database on its health counts.
 const READINESS_COUNTS: Duration = Duration::from_millis(500);
+
+/// How long the page of metrics waits for an answer on the database's health.
+const METRICS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The last answer on the database's health.
 #[derive(Debug, Default)]
@@ -80,6 +91,25 @@ impl App {
         let is_ready = self.storage.is_ready().await.unwrap_or(false);
         *last = Some((std::time::Instant::now(), is_ready));
         is_ready
+    }
+
+    /// The page of metrics.
+    ///
+    /// # Errors
+    /// Where it cannot be made: a defect.
+    pub async fn metrics(&self, exposition: Exposition) -> Result<String, Problem> {
+        // A database that does not answer must not keep from looking.
+        let is_ready = tokio::time::timeout(METRICS_PATIENCE, self.is_ready()).await;
+        let sampled = Sampled {
+            is_ready: is_ready.unwrap_or(false),
+            database: self.about.database,
+            pools: self.pools.iter().map(|pool| (pool.name, pool.state())).collect(),
+            token_lookups: self.authenticator.lookups(),
+            started_at: self.about.started_at.micros() as f64 / MICROS_PER_SECOND as f64,
+        };
+        let telemetry = Arc::clone(&self.telemetry);
+        let page = move || telemetry.metrics.page(&sampled, exposition);
+        tokio::task::spawn_blocking(page).await.map_err(Problem::internal)
     }
 }
 
@@ -201,6 +231,7 @@ impl Context {
         V: Type + Serialize,
     {
         let Some(once) = &self.once else { return render(self.run(mode, ask).await?) };
+        let _span = UseCase::begin(&self.app.telemetry);
         let claim = Claim {
             subject: self.caller.actor.subject.clone(),
             key: once.key.clone(),
@@ -233,6 +264,7 @@ impl Context {
     where
         F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
+        let _span = UseCase::begin(&self.app.telemetry);
         let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
         let answered = ask(&mut *uow, &self.caller).await.map_err(Problem::from);
         Self::end(uow, answered).await

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::app::Context;
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::problem::{Code, Problem};
+use crate::telemetry::request;
 
 /// How long a client may take to accept the next piece. Meanwhile a connection of the pool is held.
 const MAX_STALL: Duration = Duration::from_secs(30);
@@ -90,7 +91,7 @@ impl Begun {
         let rules = export.next(&mut *self.uow, &self.context.caller).await?;
         let first = lines.write(&rules).map_err(Problem::internal)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
-        tokio::spawn(async move {
+        request::spawn(async move {
             let subject = self.context.caller.actor.subject.clone();
             let all = timeout(MAX_DURATION, self.run(export, lines, first, sender));
             let cause = match all.await {

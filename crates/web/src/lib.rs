@@ -27,3 +27,4 @@ pub mod problem;
 pub mod reply;
 pub mod server;
 pub mod settings;
+pub mod telemetry;

@@ -19,6 +19,7 @@ use crate::dto::lines::LineFormat;
 use crate::idempotency;
 use crate::params::Fields;
 use crate::problem::Problem;
+use crate::telemetry::metrics::Exposition;
 
 /// The media type of every answer that is no error.
 pub const JSON: &str = "application/json";
@@ -241,6 +242,36 @@ fn pagination(total: u64, number: u32, size: u32) -> String {
         }
     }
     value.to_string()
+}
+
+/// The page of metrics.
+#[derive(Debug)]
+pub struct MetricsPage(pub Response);
+
+impl IntoResponse for MetricsPage {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl ApiResponse for MetricsPage {
+    fn meta() -> MetaResponses {
+        let media_type = |exposition: Exposition| MetaMediaType {
+            content_type: exposition.media_type(),
+            schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+        };
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: Answered::DESCRIPTION,
+                status: Some(Answered::STATUS.as_u16()),
+                status_range: None,
+                content: [Exposition::OpenMetrics, Exposition::Prometheus].map(media_type).into(),
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
 }
 
 impl<K, T> IntoResponse for Reply<K, T> {

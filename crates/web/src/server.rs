@@ -1,11 +1,10 @@
 //! Routes, and what surrounds them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use poem::endpoint::make_sync;
-use poem::http::header;
+use poem::endpoint::{make, make_sync};
+use poem::http::{HeaderMap, header};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
@@ -17,9 +16,12 @@ use crate::api::policies::Policies;
 use crate::api::rules::Rules;
 use crate::api::service::Service;
 use crate::app::App;
-use crate::middleware::envelope::{AllowTable, envelope};
+use crate::middleware::envelope::envelope;
 use crate::middleware::limits::{Limits, guard};
 use crate::openapi;
+use crate::problem::Problem;
+use crate::telemetry::metrics::Exposition;
+use crate::telemetry::routes::Routes;
 
 type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
 
@@ -53,7 +55,7 @@ pub fn endpoint(
     let html = service.swagger_ui_html().replace(&raw, &compact);
     // Nor does the browser ask for an icon.
     let html = html.replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
-    let allow = allow_table(&document, &app.base_path);
+    let paths = Arc::new(Routes::new(&document, &app.base_path));
 
     let filter_schema = serde_json::to_string_pretty(&openapi::filters::filter_schema())?;
     let to_swagger = format!("{}/docs/swagger-ui", app.base_path);
@@ -84,8 +86,29 @@ pub fn endpoint(
     };
     let outer = Arc::clone(app);
     Ok(based.around(move |next, request| {
-        envelope(Arc::clone(&outer), Arc::clone(&allow), next, request)
+        envelope(Arc::clone(&outer), Arc::clone(&paths), next, request)
     }))
+}
+
+/// What the listener for metrics serves: them, and nothing else.
+pub fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + 'static {
+    let app = Arc::clone(app);
+    let metrics = make(move |request| {
+        let app = Arc::clone(&app);
+        async move { metrics(&app, request.headers()).await.map_err(poem::Error::from) }
+    });
+    Route::new().at("/metrics", get(metrics)).map_to_response()
+}
+
+/// The page of metrics, in the form that is asked for.
+///
+/// # Errors
+/// Where it cannot be made: a defect.
+pub(crate) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, Problem> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = Exposition::asked_for(accept.unwrap_or_default());
+    let page = app.metrics(exposition).await?;
+    Ok(Response::builder().content_type(exposition.media_type()).body(page))
 }
 
 fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
@@ -131,38 +154,4 @@ fn content_policy(html: &str) -> String {
          font-src data:; connect-src 'self'; form-action 'none'; base-uri 'none'; \
          frame-ancestors 'none'"
     )
-}
-
-/// The methods of each path of the description, for `Allow`.
-fn allow_table(document: &Value, base_path: &str) -> AllowTable {
-    let mut table: BTreeMap<Vec<String>, String> = BTreeMap::new();
-    let paths = document.get("paths").and_then(Value::as_object);
-    for (path, operations) in paths.into_iter().flatten() {
-        let mut methods: Vec<String> =
-            operations.as_object().into_iter().flatten().map(|(it, _)| it.to_uppercase()).collect();
-        if methods.iter().any(|method| method == "GET") {
-            methods.push("HEAD".to_owned());
-        }
-        methods.sort();
-        table.insert(steps(path), methods.join(", "));
-    }
-    let base_path = base_path.to_owned();
-    Arc::new(move |path| {
-        let steps = steps(path.strip_prefix(&base_path)?);
-        table
-            .iter()
-            .find(|(pattern, _)| {
-                pattern.len() == steps.len()
-                    && pattern
-                        .iter()
-                        .zip(&steps)
-                        .all(|(is, step)| is.starts_with('{') || is == step)
-            })
-            .map(|(_, methods)| methods.clone())
-            .or_else(|| Some("GET, HEAD".to_owned()))
-    })
-}
-
-fn steps(path: &str) -> Vec<String> {
-    path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use fireflow_domain::usecase::inspect;
 use poem_openapi::OpenApi;
@@ -42,7 +43,7 @@ impl Inspections {
         query: QueryString,
     ) -> Result<Reply<Answered, InspectionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let now = ctx.caller.now;
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(params::INSPECTION);
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
@@ -52,7 +53,9 @@ impl Inspections {
             })
             .await?;
         let view = |rule: &_| RuleView::at(rule, packet.at());
-        Reply::new(&InspectionView::new(&inspected, &packet, explains, view))
+        let view = InspectionView::new(&inspected, &packet, explains, view);
+        ctx.app.telemetry.metrics.inspected([view.action.as_str()], start.elapsed());
+        Reply::new(&view)
     }
 
     /// Inspect many packets
@@ -72,7 +75,7 @@ impl Inspections {
         body: Body<Vec<PacketBody>>,
     ) -> Result<Reply<Answered, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let now = ctx.caller.now;
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(params::INSPECTIONS);
         let explains = query.boolean("explain");
         query.finish()?;
@@ -85,7 +88,7 @@ impl Inspections {
         // Many packets over many rules take long: beside the threads that serve, and no longer than
         // somebody waits for it.
         let waits = Waits(Arc::new(AtomicBool::new(true)));
-        let is_awaited = Arc::clone(&waits.0);
+        let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
         let inspect = move || {
             let views: Vec<InspectionItemView> = packets
                 .iter()
@@ -95,6 +98,8 @@ impl Inspections {
                     InspectionItemView::new(&inspected, packet, explains, view)
                 })
                 .collect();
+            let actions = views.iter().map(|view| view.action.as_str());
+            telemetry.metrics.inspected(actions, start.elapsed());
             Reply::new(&views)
         };
         let reply = tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?;

@@ -1,6 +1,7 @@
 //! The service itself: who asks, and is it well?
 
 use fireflow_domain::time::MICROS_PER_SECOND;
+use poem::http::HeaderMap;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
@@ -9,7 +10,8 @@ use crate::app::App;
 use crate::auth::{Anyone, As, HealthCheck};
 use crate::params::{self, QueryString};
 use crate::problem::{Code, Problem};
-use crate::reply::{Answered, Reply};
+use crate::reply::{Answered, MetricsPage, Reply};
+use crate::server;
 use std::sync::Arc;
 
 /// The operations on the service itself.
@@ -105,6 +107,20 @@ impl Service {
             max_connections: app.about.max_connections,
             uptime_s: uptime.div_euclid(MICROS_PER_SECOND),
         })
+    }
+
+    /// Metrics
+    ///
+    /// For Prometheus: in OpenMetrics where `Accept` asks for it, else in Prometheus' own text.
+    #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
+    async fn metrics(
+        &self,
+        ctx: As<HealthCheck>,
+        query: QueryString,
+        headers: &HeaderMap,
+    ) -> Result<MetricsPage, Problem> {
+        query.open(params::NONE).finish()?;
+        server::metrics(&ctx.app, headers).await.map(MetricsPage)
     }
 
     /// Does the process answer?

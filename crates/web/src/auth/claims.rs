@@ -5,7 +5,7 @@ use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Revocations, TokenRequest, TokenRules};
+use super::{Fault, Refusal, Revocations, TokenRequest, TokenRules};
 
 /// The longest subject, in characters.
 const MAX_SUBJECT_CHARS: usize = 255;
@@ -26,7 +26,8 @@ pub(super) type Claims = Map<String, Value>;
 impl Times {
     fn read(claims: &Claims) -> Result<Self, Refusal> {
         Ok(Self {
-            expires_at: instant(claims, "exp")?.ok_or_else(|| unfit("the token has no exp"))?,
+            expires_at: instant(claims, "exp")?
+                .ok_or_else(|| unfit(Fault::Claims, "the token has no exp"))?,
             issued_at: instant(claims, "iat")?,
             begins_at: instant(claims, "nbf")?,
         })
@@ -36,19 +37,22 @@ impl Times {
     pub(super) fn check(&self, rules: &TokenRules, now: Instant) -> Result<(), Refusal> {
         let leeway = rules.leeway_s.saturating_mul(MICROS_PER_SECOND);
         if self.expires_at.plus_micros(leeway) <= now {
-            return Err(unfit("the token has expired"));
+            return Err(unfit(Fault::Expired, "the token has expired"));
         }
         let soon = now.plus_micros(leeway);
         if self.begins_at.is_some_and(|begin| begin > soon) {
-            return Err(unfit("the token is not yet valid"));
+            return Err(unfit(Fault::NotYetValid, "the token is not yet valid"));
         }
         if self.issued_at.is_some_and(|issued| issued > soon) {
-            return Err(unfit("the token was issued in the future"));
+            return Err(unfit(Fault::NotYetValid, "the token was issued in the future"));
         }
         if let Some(limit) = rules.max_lifetime_s {
             let begin = self.issued_at.unwrap_or(now);
             if self.expires_at > begin.plus_micros(limit.saturating_mul(MICROS_PER_SECOND)) {
-                return Err(Refusal::Unfit(format!("the token lives longer than {limit} s")));
+                return Err(unfit(
+                    Fault::Lifetime,
+                    &format!("the token lives longer than {limit} s"),
+                ));
             }
         }
         Ok(())
@@ -69,25 +73,27 @@ pub(super) fn read(
     // What could not be revoked is not taken.
     let id = match claims.get("jti") {
         None => None,
-        Some(id) => Some(id.as_str().ok_or_else(|| unfit("the token's jti is not a text"))?),
+        Some(id) => {
+            Some(id.as_str().ok_or_else(|| unfit(Fault::Claims, "the token's jti is not a text"))?)
+        }
     };
     if revoked.cover(id, &subject, times.issued_at) {
-        return Err(unfit("the token was revoked"));
+        return Err(unfit(Fault::Revoked, "the token was revoked"));
     }
     let roles = roles(claims, rules)?;
     let visibility = tenants(claims)?;
     Ok((Actor { subject, roles, visibility }, times))
 }
 
-fn unfit(why: &str) -> Refusal {
-    Refusal::Unfit(why.to_owned())
+fn unfit(fault: Fault, why: &str) -> Refusal {
+    Refusal::Unfit(fault, why.to_owned())
 }
 
 fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), Refusal> {
     if let Some(issuer) = &rules.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)
     {
-        return Err(unfit("the token is of another issuer"));
+        return Err(unfit(Fault::Issuer, "the token is of another issuer"));
     }
     if let Some(audience) = &rules.audience {
         let is_meant = match claims.get("aud") {
@@ -96,7 +102,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
             _ => false,
         };
         if !is_meant {
-            return Err(unfit("the token is for another audience"));
+            return Err(unfit(Fault::Audience, "the token is for another audience"));
         }
     }
     Ok(())
@@ -104,7 +110,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
 
 /// A NumericDate (RFC 7519): seconds, perhaps with a fraction.
 fn instant(claims: &Claims, name: &str) -> Result<Option<Instant>, Refusal> {
-    let bad = || Refusal::Unfit(format!("the token's {name} is not a time"));
+    let bad = || unfit(Fault::Claims, &format!("the token's {name} is not a time"));
     let Some(value) = claims.get(name) else { return Ok(None) };
     let micros = match value.as_i64() {
         Some(seconds) => seconds.checked_mul(MICROS_PER_SECOND).ok_or_else(bad)?,
@@ -127,7 +133,7 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
         .get("sub")
         .or_else(|| claims.get("username"))
         .and_then(Value::as_str)
-        .ok_or_else(|| unfit("the token has no sub"))?;
+        .ok_or_else(|| unfit(Fault::Claims, "the token has no sub"))?;
     let is_plain = !subject.is_empty()
         && subject.trim() == subject
         && subject.chars().count() <= MAX_SUBJECT_CHARS
@@ -135,7 +141,7 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
     if is_plain {
         Ok(subject.to_owned())
     } else {
-        Err(unfit("the token's sub is not a plain name"))
+        Err(unfit(Fault::Claims, "the token's sub is not a plain name"))
     }
 }
 
@@ -158,7 +164,7 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
     let words = match at_path(claims, &rules.roles_claim) {
         None => return Err(Refusal::NoRole),
         Some(Value::Array(words)) => words,
-        Some(_) => return Err(unfit("the token's roles are not an array")),
+        Some(_) => return Err(unfit(Fault::Claims, "the token's roles are not an array")),
     };
     if words.is_empty() {
         return Err(Refusal::NoRole);
@@ -172,14 +178,14 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
         }
     }
     if roles.is_empty() {
-        return Err(unfit("the token names no role that FireFlow knows"));
+        return Err(unfit(Fault::Roles, "the token names no role that FireFlow knows"));
     }
     Ok(roles)
 }
 
 /// A claim that cannot be read must not widen what is seen: it is refused.
 fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
-    let bad = || unfit("the token's tenants are not an array of names");
+    let bad = || unfit(Fault::Claims, "the token's tenants are not an array of names");
     let Some(value) = claims.get("tenants") else { return Ok(Visibility::All) };
     let words = value.as_array().ok_or_else(bad)?;
     if words.len() > MAX_TENANTS {

@@ -14,6 +14,7 @@ pub use reload::{KeyFiles, watch};
 pub use revocation::Revocations;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fireflow_domain::actor::{Actor, Role};
@@ -128,7 +129,7 @@ impl Trust {
         Self { secrets, keys, rules, revoked, checked: Cache::new(MAX_REMEMBERED) }
     }
 
-    fn verify(&self, token: &str, now: Instant) -> Result<Identity, Refusal> {
+    fn verify(&self, token: &str, now: Instant, lookups: &Lookups) -> Result<Identity, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::Invalid);
         }
@@ -136,9 +137,11 @@ impl Trust {
         // be taken for its owner. The token itself is not kept.
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(checked) = self.checked.get(&digest) {
+            lookups.hits.fetch_add(1, Ordering::Relaxed);
             checked.times.check(&self.rules, now)?;
             return Ok(checked.identity.clone());
         }
+        lookups.misses.fetch_add(1, Ordering::Relaxed);
         let claims = self.signed_claims(token).ok_or(Refusal::Invalid)?;
         let (actor, times) = claims::read(&claims, &self.rules, &self.revoked, now)?;
         let identity = Identity { actor, expires_at: times.expires_at };
@@ -183,6 +186,14 @@ fn is_access_token(typ: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     trust: Arc<RwLock<Arc<Trust>>>,
+    lookups: Arc<Lookups>,
+}
+
+/// How often a token was among those that were checked before, and how often not.
+#[derive(Debug, Default)]
+struct Lookups {
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// Who a checked token names, and until when.
@@ -202,9 +213,52 @@ pub enum Refusal {
     /// Not a token, or not one of ours.
     Invalid,
     /// Signed by us, but not good; says why.
-    Unfit(String),
+    Unfit(Fault, String),
     /// Signed and good, but names no role at all.
     NoRole,
+}
+
+/// What is wrong with a token that is signed by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It has ended.
+    Expired,
+    /// It has not begun.
+    NotYetValid,
+    /// It lives for too long.
+    Lifetime,
+    /// Somebody else made it.
+    Issuer,
+    /// It is for somebody else.
+    Audience,
+    /// It was revoked.
+    Revoked,
+    /// None of its roles is one of ours.
+    Roles,
+    /// A claim is missing, or not what it should be.
+    Claims,
+}
+
+impl Refusal {
+    /// A word for it, of which there are a few.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::NoRole => "no_role",
+            Self::Unfit(fault, _) => match fault {
+                Fault::Expired => "expired",
+                Fault::NotYetValid => "not_yet_valid",
+                Fault::Lifetime => "lifetime",
+                Fault::Issuer => "issuer",
+                Fault::Audience => "audience",
+                Fault::Revoked => "revoked",
+                Fault::Roles => "roles",
+                Fault::Claims => "claims",
+            },
+        }
+    }
 }
 
 impl From<Refusal> for Problem {
@@ -218,7 +272,7 @@ impl From<Refusal> for Problem {
                 "Bearer realm=\"fireflow\", error=\"invalid_token\"".to_owned(),
                 "the token is not valid".to_owned(),
             ),
-            Refusal::Unfit(why) => (
+            Refusal::Unfit(_, why) => (
                 format!(
                     "Bearer realm=\"fireflow\", error=\"invalid_token\", \
                      error_description=\"{why}\""
@@ -250,7 +304,7 @@ impl Authenticator {
     /// By what is trusted now.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
-        Self { trust: Arc::new(RwLock::new(Arc::new(trust))) }
+        Self { trust: Arc::new(RwLock::new(Arc::new(trust))), lookups: Arc::default() }
     }
 
     /// Trusts something else from now on: no request that comes after this is checked by what was
@@ -261,6 +315,13 @@ impl Authenticator {
 
     fn trust(&self) -> Arc<Trust> {
         Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many tokens were among those that were checked before, and how many were not.
+    #[must_use]
+    pub fn lookups(&self) -> (u64, u64) {
+        let Lookups { hits, misses } = &*self.lookups;
+        (hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
     }
 
     /// Who a request comes from.
@@ -286,7 +347,7 @@ impl Authenticator {
     /// # Errors
     /// Why it is refused.
     pub fn verify(&self, token: &str, now: Instant) -> Result<Identity, Refusal> {
-        self.trust().verify(token, now)
+        self.trust().verify(token, now, &self.lookups)
     }
 
     /// Makes a token, signed with the first secret.

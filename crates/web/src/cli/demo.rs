@@ -1,6 +1,8 @@
 //! An example to try things on: a firewall, a policy, twelve rules with three faults in them, and
 //! four questions with their answers. Goes through the API itself, without a socket.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, anyhow, bail};
 use fireflow_domain::actor::Role;
 use fireflow_domain::time::Clock;
@@ -9,7 +11,7 @@ use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
 
 use super::serve::service;
-use super::{Failure, authenticator, clock, open, print};
+use super::{Failure, authenticator, clock, database_options, open, print};
 use crate::auth::TokenRequest;
 use crate::server;
 use crate::settings::{Environment, Settings};
@@ -54,9 +56,9 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
         lifetime_s: 60,
     };
     let token = authenticator.mint(&request, clock().now()).map_err(Failure::usage)?;
-    let database = open(settings).await?;
+    let database = open(database_options(settings)).await?;
     database.migrate_up(settings.environment.as_str()).await?;
-    let (app, limits) = service(settings, &database, authenticator);
+    let (app, limits) = service(settings, &database, authenticator, Arc::default());
     let api =
         Api { endpoint: server::endpoint(&app, &limits)?, token, base: &settings.http.base_path };
     let path = match api.policy().await? {

@@ -2,12 +2,12 @@
 
 use fireflow_storage::{MigrateError, StepState};
 
-use super::{Failure, MigrateStep, open, print};
+use super::{Failure, MigrateStep, database_options, open, print};
 use crate::settings::Settings;
 
 /// Changes the schema, or shows where it stands.
 pub(super) async fn migrate(settings: &Settings, step: MigrateStep) -> Result<(), Failure> {
-    let database = open(settings).await?;
+    let database = open(database_options(settings)).await?;
     let environment = settings.environment.as_str();
     match step {
         MigrateStep::Up => database.migrate_up(environment).await.map_err(failure)?,

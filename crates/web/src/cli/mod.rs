@@ -245,11 +245,12 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         acquire_timeout: settings.acquire_timeout,
         turn_timeout: settings.http.request_timeout,
         write_group: settings.write_group,
+        observer: None,
     }
 }
 
-async fn open(settings: &Settings) -> Result<Database, Failure> {
-    Database::open(database_options(settings)).await.map_err(|error| match error {
+async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
+    Database::open(options).await.map_err(|error| match error {
         OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. } => {
             Failure::usage(error)
         }

@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_storage::{Database, DatabaseKind};
+use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::purge::purge_regularly;
-use super::{Failure, authenticator, clock, key_files, open, print};
+use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::listener::{self, Certificate, ConnectionLimits};
@@ -24,7 +26,11 @@ use crate::middleware::cors::Cors;
 use crate::middleware::limits::Limits;
 use crate::middleware::rates::Rates;
 use crate::server;
-use crate::settings::{Environment, Settings};
+use crate::settings::{Environment, Settings, TelemetrySettings};
+use crate::telemetry::errors::Errors;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
+use crate::telemetry::{self, Telemetry};
 
 /// How often files of keys and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -41,13 +47,17 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let authenticator = authenticator(settings)?;
     let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
-    let database = open(settings).await?;
+    let telemetry = Arc::new(telemetry(settings)?);
+    telemetry::tell_of_panics(Arc::clone(&telemetry));
+    let observer: Arc<dyn Observer> = telemetry.clone();
+    let options = DatabaseOptions { observer: Some(observer), ..database_options(settings) };
+    let database = open(options).await?;
     if settings.migrate_on_start {
         database.migrate_up(settings.environment.as_str()).await?;
     } else if !database.is_ready().await? {
         tracing::warn!("migrations are pending; not ready until `fireflow migrate up` has run");
     }
-    let (app, limits) = service(settings, &database, authenticator.clone());
+    let (app, limits) = service(settings, &database, authenticator.clone(), telemetry);
     let endpoint = server::endpoint(&app, &limits)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
@@ -57,6 +67,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
+    watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
     let stop = async move {
@@ -68,11 +79,15 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         tracing::info!("stopping: requests under way come to their end");
     };
     let grace = settings.http.stop_timeout;
-    listener::serve(listener, endpoint, connection_limits(settings), certificate, stop, grace)
-        .await;
+    let open = app.telemetry.metrics.connections.clone();
+    let limits = connection_limits(settings);
+    listener::serve(listener, endpoint, limits, certificate, open, stop, grace).await;
     for watcher in watchers {
         watcher.abort();
     }
+    // It blocks for as long as its receivers take.
+    let telemetry = Arc::clone(&app.telemetry);
+    tokio::task::spawn_blocking(move || telemetry.end()).await?;
     // A list that is sent for long may still hold a connection.
     match tokio::time::timeout(grace, database.close()).await {
         Ok(closed) => Ok(closed?),
@@ -81,6 +96,47 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Metrics, traces and defects, as they are set.
+fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
+    let metrics = Metrics::new();
+    let TelemetrySettings { otlp, sentry, .. } = &settings.telemetry;
+    let database = match settings.database_url.kind() {
+        DatabaseKind::Sqlite => "sqlite",
+        DatabaseKind::Postgres => "postgresql",
+    };
+    let traces = otlp.as_ref().map(|otlp| {
+        Traces::new(otlp, settings.environment, database, metrics.exports.clone())
+            .map_err(|error| Failure::usage(error.context("FIREFLOW_OTLP_ENDPOINT")))
+    });
+    let errors = sentry
+        .clone()
+        .map(|dsn| Errors::new(dsn, settings.environment, metrics.error_events.clone()));
+    Ok(Telemetry { traces: traces.transpose()?, errors, metrics })
+}
+
+/// The most connections of the listener for metrics.
+const MAX_METRICS_CONNECTIONS: usize = 32;
+
+/// Serves metrics without a token, where that is set, until the task is ended.
+async fn serve_metrics(
+    settings: &Settings,
+    app: &Arc<App>,
+) -> Result<Option<JoinHandle<()>>, Failure> {
+    let Some(address) = settings.telemetry.metrics_listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
+    })?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let limits = ConnectionLimits {
+        max_connections: MAX_METRICS_CONNECTIONS,
+        ..connection_limits(settings)
+    };
+    let endpoint = server::metrics_endpoint(app);
+    let (open, stop) = (Gauge::default(), std::future::pending());
+    let served = listener::serve(listener, endpoint, limits, None, open, stop, Duration::ZERO);
+    Ok(Some(tokio::spawn(served)))
 }
 
 fn connection_limits(settings: &Settings) -> ConnectionLimits {
@@ -98,6 +154,7 @@ pub(super) fn service(
     settings: &Settings,
     database: &Database,
     authenticator: Authenticator,
+    telemetry: Arc<Telemetry>,
 ) -> (Arc<App>, Limits) {
     let http = &settings.http;
     let kind = match database.kind() {
@@ -111,6 +168,8 @@ pub(super) fn service(
             started_at: clock().now(),
         },
         storage: Arc::new(database.clone()),
+        telemetry,
+        pools: database.pools(),
         clock: Arc::new(clock()),
         authenticator,
         gate: Gate {
@@ -190,6 +249,8 @@ pub(super) fn description() -> anyhow::Result<String> {
         base_path: String::new(),
         exports: Arc::new(Semaphore::new(0)),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
+        telemetry: Arc::default(),
+        pools: Vec::new(),
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });

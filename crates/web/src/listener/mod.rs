@@ -24,6 +24,7 @@ use poem::http::Version;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -50,12 +51,29 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
 }
 
-/// Serves connections until `stop` ends; then those under way come to their end, within `grace`.
+/// A connection that is counted as long as it is open.
+struct Counted(Gauge);
+
+impl Counted {
+    fn begin(open: Gauge) -> Self {
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Serves connections, of which `open` says how many there are, until `stop` ends; then those under way come to their end, within `grace`.
 pub async fn serve<E>(
     listener: TcpListener,
     endpoint: E,
     limits: ConnectionLimits,
     certificate: Option<Certificate>,
+    open: Gauge,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) where
@@ -90,9 +108,10 @@ pub async fn serve<E>(
             local,
         };
         let (certificate, watcher) = (certificate.clone(), connections.watcher());
+        let open = Counted::begin(open.clone());
         tokio::spawn(async move {
             connection.run(stream, certificate, watcher).await;
-            drop(permit);
+            drop((permit, open));
         });
     }
     // Nobody else is let in: the next one tries another process.

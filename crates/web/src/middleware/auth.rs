@@ -7,10 +7,10 @@ use fireflow_domain::error::{Error, Violation};
 use poem::Request;
 use poem::http::HeaderMap;
 
-use super::envelope::Asked;
 use crate::app::{App, Context};
 use crate::auth::Identity;
 use crate::problem::Problem;
+use crate::telemetry::request::Asked;
 
 /// The longest reason of a change, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
@@ -44,8 +44,11 @@ pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem
     }
     if !is_open(request.uri().path()) {
         let now = app.clock.now();
-        let identity =
-            app.authenticator.authenticate(request.headers(), now).map_err(Problem::from)?;
+        let identity = app.authenticator.authenticate(request.headers(), now);
+        let identity = identity.map_err(|refusal| {
+            app.telemetry.metrics.authentication_failure(refusal.reason());
+            Problem::from(refusal)
+        })?;
         asked.subject.get_or_init(|| identity.actor.subject.clone());
         app.gate.rates.check_subject(&identity.actor.subject)?;
         let reason = reason(request.headers()).map_err(Problem::from)?;

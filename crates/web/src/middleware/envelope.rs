@@ -1,8 +1,8 @@
-//! The outermost layer: gives each request an id, turns every error into a problem, and writes one
-//! line of log.
+//! The outermost layer: gives each request an id, turns every error into a problem, and tells of each
+//! request in the log, the metrics and the trace.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use fireflow_domain::error::ErrorChain;
@@ -13,22 +13,13 @@ use poem::error::{
 use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
-use super::client::ClientAddress;
 use super::cors::Cors;
 use crate::app::App;
 use crate::problem::{Code, Problem};
-
-/// What is known of a request before its token is checked, among its extensions; and who asked, told
-/// from the inside out to the log line.
-#[derive(Debug)]
-pub struct Asked {
-    /// The request's id.
-    pub id: String,
-    /// Where it comes from.
-    pub client: ClientAddress,
-    /// Whose token it is.
-    pub subject: OnceLock<String>,
-}
+use crate::telemetry::errors::Defect;
+use crate::telemetry::request::{self, Asked};
+use crate::telemetry::routes::{self, Route, Routes};
+use crate::telemetry::traces::{TRACE_RESPONSE, Trace};
 
 /// A new id: 128 random bits.
 fn new_id() -> String {
@@ -62,23 +53,18 @@ const ADDED_HEADERS: usize = 8;
 /// A year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Which methods a path has, for `Allow`.
-pub type AllowTable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 /// Serves one request in its envelope. Never fails: every error has become an answer.
 ///
 /// # Errors
 /// None.
 pub async fn envelope<E: Endpoint>(
     app: Arc<App>,
-    allow: AllowTable,
+    routes: Arc<Routes>,
     next: Arc<E>,
     mut request: Request,
 ) -> poem::Result<Response> {
-    let start = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let client = app.gate.proxies.client(&request);
-    let asked = Arc::new(Asked { id: new_id(), client, subject: OnceLock::new() });
+    let under_way = UnderWay::begin(Arc::clone(&app), &routes, &request);
+    let asked = Arc::clone(&under_way.asked);
     let origin = app.gate.cors.origin(&request);
     let keeps_connection = request.version() < Version::HTTP_2;
     request.extensions_mut().insert(Arc::clone(&asked));
@@ -86,11 +72,13 @@ pub async fn envelope<E: Endpoint>(
     let preflight = if origin.is_some() { Cors::preflight(&request) } else { None };
     let answer = match preflight {
         Some(answer) => Ok(answer),
-        None => next.call(request).await.map(IntoResponse::into_response),
+        None => request::within(Arc::clone(&asked), next.call(request))
+            .await
+            .map(IntoResponse::into_response),
     };
     let mut response = answer.unwrap_or_else(|error| {
-        let problem = problem_of(error, &path, &allow);
-        log_cause(&asked.id, &problem);
+        let problem = problem_of(error, &under_way.path, asked.route.as_deref());
+        tell_cause(&app, &asked, &problem);
         problem.response(&asked.id)
     });
     let headers = response.headers_mut();
@@ -98,6 +86,7 @@ pub async fn envelope<E: Endpoint>(
     if let Ok(value) = HeaderValue::from_str(&asked.id) {
         headers.insert("x-request-id", value);
     }
+    headers.extend(asked.trace.response_header().map(|value| (TRACE_RESPONSE, value)));
     headers.extend(SECURITY_HEADERS);
     for (name, value) in DEFAULT_HEADERS {
         headers.entry(name).or_insert(value);
@@ -110,30 +99,88 @@ pub async fn envelope<E: Endpoint>(
     if keeps_connection && app.is_stopping.load(Ordering::Relaxed) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    tracing::info!(
-        target: "fireflow::request",
-        request_id = %asked.id, %method, path = %excerpt(&path),
-        status = response.status().as_u16(),
-        elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
-        client = %client.text(),
-        subject = %asked.subject.get().map(|subject| excerpt(subject)).unwrap_or_default(),
-        "request"
-    );
+    under_way.end(response.status().as_u16());
     Ok(response)
 }
 
-fn log_cause(id: &str, problem: &Problem) {
+/// The status that stands in the log where the client went away before there was an answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A request that is being served. However it ends, it is counted, logged and traced.
+struct UnderWay {
+    app: Arc<App>,
+    asked: Arc<Asked>,
+    path: String,
+    start: Instant,
+    status: u16,
+}
+
+impl UnderWay {
+    fn begin(app: Arc<App>, routes: &Routes, request: &Request) -> Self {
+        let path = request.uri().path().to_owned();
+        let method = routes::method_name(request.method());
+        let route = routes.find(&path).cloned();
+        let trace = match &app.telemetry.traces {
+            Some(traces) => {
+                let template = route.as_ref().map(|route| &*route.template);
+                traces.begin(request.headers(), method, template)
+            }
+            None => Trace::told(request.headers()),
+        };
+        let client = app.gate.proxies.client(request);
+        let asked = Arc::new(Asked::new(new_id(), client, method, route, trace));
+        app.telemetry.metrics.in_flight.inc();
+        Self { app, asked, path, start: Instant::now(), status: CLIENT_CLOSED_REQUEST }
+    }
+
+    fn end(mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Self { app, asked, path, start, status } = self;
+        let (elapsed, status) = (start.elapsed(), *status);
+        let metrics = &app.telemetry.metrics;
+        metrics.in_flight.dec();
+        metrics.request(asked.method, asked.shared_template(), status, elapsed);
+        if let Some(traces) = &app.telemetry.traces {
+            traces.end_request(asked, status);
+        }
+        let (statements, database_us) = asked.at_database();
+        tracing::info!(
+            target: "fireflow::request",
+            request_id = %asked.id, trace_id = asked.trace.id(), method = asked.method,
+            route = asked.template(), path = %excerpt(path), status,
+            elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            statements, database_us,
+            client = %asked.client.text(),
+            subject = %asked.subject.get().map(|subject| excerpt(subject)).unwrap_or_default(),
+            "request"
+        );
+    }
+}
+
+fn tell_cause(app: &App, asked: &Asked, problem: &Problem) {
     let Some(source) = &problem.source else { return };
     let cause = ErrorChain(&**source).to_string();
-    if problem.code.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = %id, %cause, "defect");
-    } else {
-        tracing::warn!(request_id = %id, %cause, code = problem.code.as_str(), "trouble");
+    let code = problem.code.as_str();
+    if problem.code.status() != StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::warn!(request_id = %asked.id, %cause, code, "trouble");
+        return;
+    }
+    tracing::error!(request_id = %asked.id, %cause, "defect");
+    // Of a panic the hook has told.
+    if let Some(errors) = app.telemetry.errors.as_ref().filter(|_| !asked.has_panicked()) {
+        let mut defect = Defect { kind: code, cause, ..Defect::default() };
+        asked.describe(&mut defect);
+        errors.report(&defect);
     }
 }
 
 /// Any error as a problem: ours as it is, the framework's translated.
-fn problem_of(error: poem::Error, path: &str, allow: &AllowTable) -> Problem {
+fn problem_of(error: poem::Error, path: &str, route: Option<&Route>) -> Problem {
     let error = match error.downcast::<Problem>() {
         Ok(problem) => return problem,
         Err(error) => error,
@@ -143,11 +190,9 @@ fn problem_of(error: poem::Error, path: &str, allow: &AllowTable) -> Problem {
         return Problem::new(Code::NotFound, detail);
     }
     if error.is::<MethodNotAllowedError>() {
-        return match allow(path) {
-            Some(methods) => Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
-                .with_header(header::ALLOW, methods),
-            None => Problem::new(Code::MethodNotAllowed, "it takes other methods"),
-        };
+        let methods = route.map_or("GET, HEAD", |route| &route.allow);
+        return Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+            .with_header(header::ALLOW, methods);
     }
     if let Some(read) = error.downcast_ref::<ReadBodyError>() {
         let detail = format!("the body cannot be read: {read}");

@@ -256,6 +256,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             || Duration::from_secs(90 * 86_400),
             duration,
         )?,
+        telemetry: super::telemetry::read(values)?,
         log: values.read(
             "log",
             || "info".to_owned(),

@@ -5,11 +5,13 @@ mod duration;
 mod http;
 mod load;
 mod table;
+mod telemetry;
 mod tokens;
 
 pub use duration::parse_duration;
 pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
 pub use load::{Loaded, Sources, load};
+pub use telemetry::{OtlpProtocol, OtlpSettings, TelemetrySettings};
 pub use tokens::secret_lines;
 
 use load::{Values, error};
@@ -106,6 +108,8 @@ pub struct Settings {
     pub list_timeout: Duration,
     /// How long deleted rows stay.
     pub keep_deleted: Duration,
+    /// Where the service tells of itself.
+    pub telemetry: TelemetrySettings,
     /// What to log, in tracing's syntax.
     pub log: String,
     /// How to write it.

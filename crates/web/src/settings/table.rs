@@ -268,6 +268,51 @@ pub const SETTINGS: &[Setting] = &[
         "/",
         "a path prefix that routes, docs, links and `Location` obey",
     ),
+    plain(
+        "metrics_listen",
+        "FIREFLOW_METRICS_LISTEN",
+        "",
+        "address and port of a listener that serves `/metrics` without a token: of a network that only \
+         machines of yours reach; `/metrics` of the service itself takes the role `health_check`",
+    ),
+    Setting {
+        key: "otlp.endpoint",
+        variable: "FIREFLOW_OTLP_ENDPOINT",
+        aliases: &["FIREFLOW_OTLP__ENDPOINT"],
+        default: "",
+        about: "where traces go, by OTLP: `http://collector:4317`, or `https://…`",
+        is_secret: false,
+    },
+    plain(
+        "otlp.protocol",
+        "FIREFLOW_OTLP__PROTOCOL",
+        "grpc",
+        "`grpc`, or `http`, for which the endpoint is the base URL: `http://collector:4318`",
+    ),
+    plain(
+        "otlp.sample_ratio",
+        "FIREFLOW_OTLP__SAMPLE_RATIO",
+        "0.1",
+        "which part of requests is traced, from 0 to 1; what a client has sampled, by `traceparent`, \
+         always is",
+    ),
+    Setting {
+        key: "otlp.headers",
+        variable: "FIREFLOW_OTLP__HEADERS",
+        aliases: &[],
+        default: "",
+        about: "headers for the collector, such as its key: `name=value,name=value`",
+        is_secret: true,
+    },
+    Setting {
+        key: "sentry_dsn",
+        variable: "FIREFLOW_SENTRY_DSN",
+        aliases: &[],
+        default: "",
+        about: "the project to which defects are reported, of Sentry or what speaks its protocol: \
+                `https://KEY@HOST/PROJECT`",
+        is_secret: true,
+    },
     plain("log", "FIREFLOW_LOG", "info", "what to log, in tracing's filter syntax"),
     plain(
         "log_format",

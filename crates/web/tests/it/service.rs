@@ -106,9 +106,22 @@ impl Connection {
         path: &str,
         body: &str,
     ) -> std::io::Result<Answer> {
+        self.exchange_with(method, path, &[], body)
+    }
+
+    /// The same, with headers of the request's own.
+    pub(crate) fn exchange_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Answer> {
+        let headers: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+             Content-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             self.token,
             body.len()
         );

@@ -131,6 +131,8 @@ impl Api {
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },
+            telemetry: Arc::default(),
+            pools: db.database.pools(),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };
@@ -168,7 +170,8 @@ impl Api {
             app.is_stopping.store(true, Ordering::SeqCst);
         };
         let grace = Duration::from_secs(5);
-        let served = listener::serve(listener, endpoint, limits, certificate, stopped, grace);
+        let open = self.app.telemetry.metrics.connections.clone();
+        let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fireflow::auth::{Authenticator, KeyFiles, Refusal, TokenRules, public_keys, watch};
+use fireflow::auth::{Authenticator, Fault, KeyFiles, Refusal, TokenRules, public_keys, watch};
 use fireflow::settings::Secret;
 use fireflow_domain::actor::{Actor, Role, Visibility};
 use fireflow_domain::time::Instant;
@@ -137,7 +137,7 @@ fn hs256(claims: &Value) -> String {
 
 fn why(authenticator: &Authenticator, token: &str) -> String {
     match authenticator.verify(token, now()).unwrap_err() {
-        Refusal::Unfit(why) => why,
+        Refusal::Unfit(_, why) => why,
         other => format!("{other:?}"),
     }
 }
@@ -357,7 +357,7 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
     let later = now().plus_micros(91 * 1_000_000);
     assert_eq!(
         authenticator.verify(&token, later).unwrap_err(),
-        Refusal::Unfit("the token has expired".to_owned())
+        Refusal::Unfit(Fault::Expired, "the token has expired".to_owned())
     );
 }
 

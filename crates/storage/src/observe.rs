@@ -1,0 +1,219 @@
+//! What the database is asked, told to somebody who measures.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fireflow_domain::store::StoreResult;
+use sea_orm::DatabaseConnection;
+use sea_orm::sqlx::{PgPool, SqlitePool};
+
+/// What is done at the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Reads rows.
+    Select,
+    /// Adds rows.
+    Insert,
+    /// Changes rows.
+    Update,
+    /// Removes rows.
+    Delete,
+    /// Begins a transaction: waits for a connection, or on SQLite for the turn to write.
+    Begin,
+    /// Makes a transaction last; on SQLite that of all who share it.
+    Commit,
+    /// Anything else.
+    Other,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 7] = [
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Begin,
+        Self::Commit,
+        Self::Other,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Begin => "begin",
+            Self::Commit => "commit",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether it is a statement, not the beginning or end of a transaction.
+    #[must_use]
+    pub const fn is_statement(self) -> bool {
+        !matches!(self, Self::Begin | Self::Commit)
+    }
+
+    fn of(sql: &str) -> Self {
+        let word = sql.split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+        let is = |keyword: &str| word.eq_ignore_ascii_case(keyword);
+        if is("select") || is("with") {
+            Self::Select
+        } else if is("insert") {
+            Self::Insert
+        } else if is("update") {
+            Self::Update
+        } else if is("delete") {
+            Self::Delete
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Something that was done at the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// What.
+    pub operation: Operation,
+    /// The SQL, with placeholders: no value of a user is in it. Empty at begin and commit.
+    pub sql: &'a str,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+impl Observed<'_> {
+    /// The table that it is about, if it names one: the first.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        let mut words = self.sql.split_ascii_whitespace();
+        let is_before = |word: &str| {
+            ["from", "into", "update"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
+        };
+        words.find(|word| is_before(word))?;
+        let name = words
+            .next()
+            .filter(|word| !word.starts_with('('))?
+            .trim_matches(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        Some(name).filter(|name| !name.is_empty())
+    }
+}
+
+/// Hears of everything that was done at the database, in the task that waited for it. Must be quick:
+/// requests wait.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// After it ended.
+    fn observed(&self, it: &Observed<'_>);
+}
+
+/// Has a connection pool tell of its statements.
+pub(crate) fn watch(connection: &mut DatabaseConnection, observer: Option<&Arc<dyn Observer>>) {
+    let Some(observer) = observer.cloned() else { return };
+    connection.set_metric_callback(move |info| {
+        let sql = info.statement.sql.as_str();
+        let (elapsed, failed) = (info.elapsed, info.failed);
+        observer.observed(&Observed { operation: Operation::of(sql), sql, elapsed, failed });
+    });
+}
+
+/// Tells of the beginning or the end of a transaction, which took from `start` until now.
+pub(crate) fn tell<T>(
+    observer: Option<&Arc<dyn Observer>>,
+    operation: Operation,
+    start: Instant,
+    result: &StoreResult<T>,
+) {
+    if let Some(observer) = observer {
+        let (elapsed, failed) = (start.elapsed(), result.is_err());
+        observer.observed(&Observed { operation, sql: "", elapsed, failed });
+    }
+}
+
+/// A pool of connections, to be asked how it is.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// What it is for: `write`, `read` and `list` on SQLite, `primary` and `replica` on PostgreSQL.
+    pub name: &'static str,
+    driver: Driver,
+}
+
+#[derive(Debug, Clone)]
+enum Driver {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolState {
+    /// Those that nobody uses.
+    pub idle: u32,
+    /// Those that are in use.
+    pub in_use: u32,
+    /// The most that there can be.
+    pub max: u32,
+}
+
+impl Pool {
+    pub(crate) fn of_sqlite(name: &'static str, connection: &DatabaseConnection) -> Self {
+        Self { name, driver: Driver::Sqlite(connection.get_sqlite_connection_pool().clone()) }
+    }
+
+    pub(crate) fn of_postgres(name: &'static str, connection: &DatabaseConnection) -> Self {
+        Self { name, driver: Driver::Postgres(connection.get_postgres_connection_pool().clone()) }
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn state(&self) -> PoolState {
+        let (size, idle, max) = match &self.driver {
+            Driver::Sqlite(pool) => {
+                (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            }
+            Driver::Postgres(pool) => {
+                (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            }
+        };
+        // Two looks at what changes meanwhile.
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        PoolState { idle, in_use: size - idle, max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_says_what_it_does_and_to_which_table() {
+        let of = |sql| {
+            let operation = Operation::of(sql);
+            let observed = Observed { operation, sql, elapsed: Duration::ZERO, failed: false };
+            (operation, observed.table().map(str::to_owned))
+        };
+        for (sql, operation, table) in [
+            (r#"SELECT "rule"."id" FROM "rule" WHERE 1"#, Operation::Select, Some("rule")),
+            (
+                r#"INSERT INTO "audit_event" ("at") VALUES (?)"#,
+                Operation::Insert,
+                Some("audit_event"),
+            ),
+            (r#"update "policy" SET a = $1"#, Operation::Update, Some("policy")),
+            ("DELETE FROM rule_port WHERE 1", Operation::Delete, Some("rule_port")),
+            ("WITH x AS (SELECT 1) SELECT 2", Operation::Select, None),
+            ("SELECT count(*) FROM (SELECT 1) AS a", Operation::Select, None),
+            ("SET LOCAL x = 1", Operation::Other, None),
+            ("", Operation::Other, None),
+            ("SELECT 1 FROM", Operation::Select, None),
+        ] {
+            assert_eq!(of(sql), (operation, table.map(str::to_owned)), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Numbers for Prometheus. The registry is the service's own, not a global one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fireflow_domain::rule::Action;
+use fireflow_storage::{Observed, Operation, PoolState};
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::process;
+
+/// Upper bounds of the buckets of all durations, in seconds.
+const BUCKETS: [f64; 15] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Debug, Clone)]
+struct Durations;
+
+impl MetricConstructor<Histogram> for Durations {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(BUCKETS)
+    }
+}
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $type:ty),+ })+) => {
+        $(
+            #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+            struct $name { $($label: $type),+ }
+        )+
+    };
+}
+
+labels! {
+    OfRequest { method: &'static str, route: Arc<str>, status: u16 }
+    OfRoute { method: &'static str, route: Arc<str> }
+    OfReason { reason: &'static str }
+    OfResult { result: &'static str }
+    OfOperation { operation: &'static str }
+    OfPool { pool: &'static str }
+    OfPoolState { pool: &'static str, state: &'static str }
+    OfAction { action: &'static str }
+    OfExport { signal: &'static str, result: &'static str }
+    OfBuild { version: &'static str, database: &'static str }
+}
+
+/// How a page of metrics is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// OpenMetrics 1.0, which Prometheus asks for.
+    OpenMetrics,
+    /// Prometheus' own text, 0.0.4.
+    Prometheus,
+}
+
+impl Exposition {
+    /// The one that an `Accept` asks for.
+    #[must_use]
+    pub fn asked_for(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Prometheus
+        }
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// What is looked up when a page of metrics is asked for.
+#[derive(Debug, Clone)]
+pub struct Sampled {
+    /// Whether requests can be served.
+    pub is_ready: bool,
+    /// `sqlite` or `postgres`.
+    pub database: &'static str,
+    /// The pools of connections.
+    pub pools: Vec<(&'static str, PoolState)>,
+    /// How many tokens were found among those that were checked before, and how many were not.
+    pub token_lookups: (u64, u64),
+    /// When the process started, in seconds since 1970.
+    pub started_at: f64,
+}
+
+/// Spans that were handed to the collector.
+#[derive(Debug, Clone)]
+pub struct Exports {
+    sent: Counter,
+    failed: Counter,
+}
+
+impl Exports {
+    /// Counts spans that the collector took, or did not.
+    pub fn count(&self, spans: u64, were_taken: bool) {
+        let counter = if were_taken { &self.sent } else { &self.failed };
+        counter.inc_by(spans);
+    }
+}
+
+/// All numbers.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<OfRequest, Counter>,
+    durations: Family<OfRoute, Histogram, Durations>,
+    /// Requests that are being served.
+    pub in_flight: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    authentication_failures: Family<OfReason, Counter>,
+    token_lookups: Family<OfResult, Counter>,
+    statements: [(Histogram, Counter); Operation::ALL.len()],
+    pools: Family<OfPoolState, Gauge>,
+    pool_limits: Family<OfPool, Gauge>,
+    inspections: [Counter; Action::ALL.len()],
+    inspection_durations: Histogram,
+    /// Panics, wherever they are.
+    pub panics: Counter,
+    /// What became of spans.
+    pub exports: Exports,
+    /// Defects that were handed to the error tracker.
+    pub error_events: Counter,
+    ready: Gauge,
+    build: Family<OfBuild, Gauge>,
+    cpu: Counter<f64, AtomicU64>,
+    memory: Gauge,
+    files: Gauge,
+    started_at: Gauge<f64, AtomicU64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers all of them. Those whose labels are few are there from the beginning, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("fireflow");
+        macro_rules! register {
+            ($name:literal, $help:literal, $metric:expr) => {{
+                let metric = $metric;
+                ours.register($name, $help, metric.clone());
+                metric
+            }};
+            ($name:literal, $unit:expr, $help:literal, $metric:expr) => {{
+                let metric = $metric;
+                ours.register_with_unit($name, $help, $unit, metric.clone());
+                metric
+            }};
+        }
+        let statements = register!(
+            "database_statement_duration",
+            Unit::Seconds,
+            "What the database was asked, by operation; begin has the wait for a connection in it",
+            Family::<OfOperation, Histogram, Durations>::new_with_constructor(Durations)
+        );
+        let statement_failures = register!(
+            "database_statement_failures",
+            "What the database was asked and failed, refused duplicates among them",
+            Family::<OfOperation, Counter>::default()
+        );
+        let inspections = register!(
+            "inspections",
+            "Packets that were inspected, by what is done with them",
+            Family::<OfAction, Counter>::default()
+        );
+        let exports = register!(
+            "telemetry_exports",
+            "Spans that were handed to the collector, and those that it did not take",
+            Family::<OfExport, Counter>::default()
+        );
+        let of_operation = |operation: Operation| OfOperation { operation: operation.as_str() };
+        let metrics = Self {
+            requests: register!("http_requests", "Requests that were answered", Family::default()),
+            durations: register!(
+                "http_request_duration",
+                Unit::Seconds,
+                "How long requests took until the head of their answer",
+                Family::new_with_constructor(Durations)
+            ),
+            in_flight: register!(
+                "http_requests_in_flight",
+                "Requests that are being served",
+                Gauge::default()
+            ),
+            connections: register!("http_connections", "Open connections", Gauge::default()),
+            authentication_failures: register!(
+                "authentication_failures",
+                "Requests whose token was refused, by reason",
+                Family::default()
+            ),
+            token_lookups: register!(
+                "token_cache_lookups",
+                "Tokens that were checked before, and those that were not",
+                Family::default()
+            ),
+            statements: Operation::ALL.map(|operation| {
+                (
+                    statements.get_or_create_owned(&of_operation(operation)),
+                    statement_failures.get_or_create_owned(&of_operation(operation)),
+                )
+            }),
+            pools: register!(
+                "database_connections",
+                "Connections to the database, by pool and state",
+                Family::default()
+            ),
+            pool_limits: register!(
+                "database_connections_max",
+                "The most connections of a pool",
+                Family::default()
+            ),
+            inspections: Action::ALL.map(|action| {
+                inspections.get_or_create_owned(&OfAction { action: action.as_str() })
+            }),
+            inspection_durations: register!(
+                "inspection_duration",
+                Unit::Seconds,
+                "How long requests for inspections took, the reading of the rules included",
+                Histogram::new(BUCKETS)
+            ),
+            panics: register!("panics", "Panics", Counter::default()),
+            exports: {
+                let of =
+                    |result| exports.get_or_create_owned(&OfExport { signal: "traces", result });
+                Exports { sent: of("sent"), failed: of("failed") }
+            },
+            error_events: register!(
+                "error_events",
+                "Defects that were handed to the error tracker",
+                Counter::default()
+            ),
+            ready: register!("ready", "Whether requests can be served", Gauge::default()),
+            build: register!(
+                "build_info",
+                "The program's version, and which database it has",
+                Family::default()
+            ),
+            cpu: Counter::default(),
+            memory: Gauge::default(),
+            files: Gauge::default(),
+            started_at: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let process = registry.sub_registry_with_prefix("process");
+        process.register_with_unit("cpu", "CPU time used", Unit::Seconds, metrics.cpu.clone());
+        process.register_with_unit(
+            "resident_memory",
+            "Memory in use",
+            Unit::Bytes,
+            metrics.memory.clone(),
+        );
+        process.register("open_fds", "Open files and sockets", metrics.files.clone());
+        process.register_with_unit(
+            "start_time",
+            "When the process started, since 1970",
+            Unit::Seconds,
+            metrics.started_at.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a request that was answered.
+    pub fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
+        let of_route = OfRoute { method, route: Arc::clone(route) };
+        self.durations.get_or_create(&of_route).observe(took.as_secs_f64());
+        let OfRoute { method, route } = of_route;
+        self.requests.get_or_create(&OfRequest { method, route, status }).inc();
+    }
+
+    /// Counts a token that was refused.
+    pub fn authentication_failure(&self, reason: &'static str) {
+        self.authentication_failures.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// Counts something that was done at the database.
+    pub fn statement(&self, it: &Observed<'_>) {
+        let at = Operation::ALL.iter().position(|operation| *operation == it.operation);
+        if let Some((duration, failures)) = at.and_then(|at| self.statements.get(at)) {
+            duration.observe(it.elapsed.as_secs_f64());
+            if it.failed {
+                failures.inc();
+            }
+        }
+    }
+
+    /// Counts a request for inspections, and its packets by what is done with them.
+    pub fn inspected<'a>(&self, actions: impl IntoIterator<Item = &'a str>, took: Duration) {
+        let mut counts = [0_u64; Action::ALL.len()];
+        for action in actions {
+            let at = Action::ALL.iter().position(|it| it.as_str() == action);
+            if let Some(count) = at.and_then(|at| counts.get_mut(at)) {
+                *count += 1;
+            }
+        }
+        for (counter, count) in self.inspections.iter().zip(counts) {
+            counter.inc_by(count);
+        }
+        self.inspection_durations.observe(took.as_secs_f64());
+    }
+
+    /// All of them as text. Reads files of the system: not for the threads that serve.
+    #[must_use]
+    pub fn page(&self, sampled: &Sampled, exposition: Exposition) -> String {
+        self.set(sampled);
+        let mut page = String::with_capacity(32 * 1024);
+        let written = match exposition {
+            Exposition::OpenMetrics => text::encode(&mut page, &self.registry),
+            Exposition::Prometheus => prometheus_text::encode(&mut page, &self.registry),
+        };
+        // Writing to a string cannot fail.
+        if written.is_err() {
+            tracing::error!("the metrics were not written");
+        }
+        page
+    }
+
+    fn set(&self, sampled: &Sampled) {
+        self.ready.set(i64::from(sampled.is_ready));
+        let build = OfBuild { version: env!("CARGO_PKG_VERSION"), database: sampled.database };
+        self.build.get_or_create(&build).set(1);
+        let (hits, misses) = sampled.token_lookups;
+        for (result, count) in [("hit", hits), ("miss", misses)] {
+            let counter = self.token_lookups.get_or_create_owned(&OfResult { result });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+        for (pool, state) in &sampled.pools {
+            let counts = [("idle", state.idle), ("in_use", state.in_use)];
+            for (state, count) in counts {
+                self.pools.get_or_create(&OfPoolState { pool, state }).set(count.into());
+            }
+            self.pool_limits.get_or_create(&OfPool { pool }).set(state.max.into());
+        }
+        self.started_at.set(sampled.started_at);
+        if let Some(usage) = process::usage() {
+            self.cpu.inner().store(usage.cpu_s.to_bits(), Ordering::Relaxed);
+            self.memory.set(usage.resident_bytes);
+            self.files.set(usage.open_files);
+        }
+    }
+}

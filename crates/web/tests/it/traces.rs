@@ -1,0 +1,234 @@
+//! Traces, as a real collector receives them.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fireflow_storage::{DatabaseKind, db_test};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use serde_json::json;
+
+use crate::cluster::wait_until;
+use crate::forwarder::{Behind, Forwarder};
+use crate::receiver::{Receiver, attribute, hex};
+use crate::service::{Place, Service, binary};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn traced(place: &Place, endpoint: &str) -> Command {
+    let mut command = binary(place.folder.path());
+    command
+        .env("FIREFLOW_DATABASE_URL", &place.url)
+        .env("FIREFLOW_OTLP_ENDPOINT", endpoint)
+        .env("FIREFLOW_OTLP__SAMPLE_RATIO", "1")
+        .env("FIREFLOW_OTLP__HEADERS", "x-api-key=canary-key")
+        .env("FIREFLOW_LOG_FORMAT", "json")
+        // Spans go out a moment after they end.
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200");
+    command
+}
+
+/// The trace that an answer says that it is of.
+fn trace_of(answer: &crate::support::Answer) -> (String, String) {
+    let text = answer.header("traceresponse");
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, span, flags] = parts[..] else { panic!("{text}") };
+    assert_eq!((version, flags), ("00", "01"));
+    (trace.to_owned(), span.to_owned())
+}
+
+fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let found: Vec<&Span> = spans.iter().filter(|span| span.name == name).collect();
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    let [span] = found[..] else { panic!("{} of {name} in {names:?}", found.len()) };
+    span
+}
+
+async fn a_request_is_traced_down_to_its_statements(place: Place, protocol: &str) {
+    let receiver = Receiver::start();
+    let mut command = traced(&place, &format!("http://{}", receiver.address));
+    command.env("FIREFLOW_OTLP__PROTOCOL", protocol);
+    let service = Service::spawn(place.folder.path(), &mut command);
+    let mut connection = service.connect();
+    let body = json!({"name": "edge of ann"}).to_string();
+    let answer = connection.exchange("POST", "/firewalls/", &body).unwrap();
+    let (trace, span) = trace_of(&answer);
+    let spans = receiver.trace(&trace);
+    let server = one(&spans, "POST /firewalls/");
+    assert_eq!(hex(&server.span_id), span);
+    assert!(server.parent_span_id.is_empty());
+    let of = |key: &str| attribute(&server.attributes, key);
+    assert_eq!(of("http.request.method").as_deref(), Some("POST"));
+    assert_eq!(of("http.route").as_deref(), Some("/firewalls/"));
+    assert_eq!(of("http.response.status_code").as_deref(), Some("201"));
+    assert_eq!(of("fireflow.request_id").as_deref(), Some(answer.header("x-request-id")));
+    let use_case = one(&spans, "createFirewall");
+    assert_eq!(use_case.parent_span_id, server.span_id);
+    for name in ["BEGIN", "INSERT firewall", "INSERT audit_event", "COMMIT"] {
+        let statement = one(&spans, name);
+        assert_eq!(statement.parent_span_id, use_case.span_id, "{name}");
+        assert!(
+            statement.start_time_unix_nano >= server.start_time_unix_nano - 1_000_000,
+            "{name}"
+        );
+        assert!(statement.end_time_unix_nano <= server.end_time_unix_nano, "{name}");
+    }
+    assert_eq!(spans.len(), 6, "{spans:#?}");
+    let insert = one(&spans, "INSERT firewall");
+    let of = |key: &str| attribute(&insert.attributes, key).unwrap();
+    let system = if place.url.starts_with("sqlite") { "sqlite" } else { "postgresql" };
+    assert_eq!(of("db.system.name"), system);
+    assert_eq!(
+        (of("db.operation.name"), of("db.collection.name")),
+        ("INSERT".into(), "firewall".into())
+    );
+    assert!(of("db.query.text").starts_with("INSERT INTO \"firewall\" "));
+    let (resource, _) = &receiver.spans()[0];
+    assert_eq!(attribute(&resource.attributes, "service.name").as_deref(), Some("fireflow"));
+    let environment = attribute(&resource.attributes, "deployment.environment.name");
+    assert_eq!(environment.as_deref(), Some("local"));
+    let received = &receiver.received()[0];
+    assert_eq!(received.headers["x-api-key"], "canary-key");
+    // Neither who asks, nor what is written.
+    for received in receiver.received() {
+        let text = String::from_utf8_lossy(&received.body).into_owned();
+        for canary in ["edge of ann", service.token.as_str(), "127.0.0.1", "test\u{0}"] {
+            assert!(!text.contains(canary), "{canary}");
+        }
+    }
+}
+
+db_test! {
+    async fn over_grpc_a_request_is_traced_down_to_its_statements(place: Place) {
+        a_request_is_traced_down_to_its_statements(place, "grpc").await;
+    }
+}
+
+db_test! {
+    async fn over_http_a_request_is_traced_down_to_its_statements(place: Place) {
+        a_request_is_traced_down_to_its_statements(place, "http").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_traces_decides_and_its_trace_is_gone_on_with() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let receiver = Receiver::start();
+    let log = place.folder.path().join("log");
+    let mut command = traced(&place, &format!("http://{}", receiver.address));
+    command.env("FIREFLOW_OTLP__SAMPLE_RATIO", "0").stderr(std::fs::File::create(&log).unwrap());
+    let service = Service::spawn(place.folder.path(), &mut command);
+    let ask = |flags: &str, trace: &str| {
+        let parent = format!("00-{trace}-b7ad6b7169203331-{flags}");
+        let mut connection = service.connect();
+        connection.exchange_with("GET", "/firewalls/", &[("traceparent", &parent)], "").unwrap()
+    };
+    let (dropped, kept) = ("0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c80319c");
+    let answer = ask("00", dropped);
+    assert!(answer.header("traceresponse").starts_with(&format!("00-{dropped}-")));
+    let answer = ask("01", kept);
+    assert_eq!(trace_of(&answer).0, kept);
+    let spans = receiver.trace(kept);
+    let server = one(&spans, "GET /firewalls/");
+    assert_eq!(hex(&server.parent_span_id), "b7ad6b7169203331");
+    one(&spans, "getFirewalls");
+    // Of itself the service samples nothing here.
+    let mut connection = service.connect();
+    for _ in 0..20 {
+        connection.exchange("GET", "/firewalls/", "").unwrap();
+    }
+    ask("01", "2af7651916cd43dd8448eb211c80319c");
+    receiver.trace("2af7651916cd43dd8448eb211c80319c");
+    let others = receiver.spans().into_iter().filter(|(_, span)| {
+        !hex(&span.trace_id).ends_with("af7651916cd43dd8448eb211c80319c")
+            || hex(&span.trace_id) == dropped
+    });
+    assert_eq!(others.count(), 0);
+    // The log names both, so that one finds the other.
+    let lines = std::fs::read_to_string(&log).unwrap();
+    for trace in [dropped, kept] {
+        let is_of = |line: &&str| line.contains("fireflow::request") && line.contains(trace);
+        assert_eq!(lines.lines().filter(is_of).count(), 1, "{trace}");
+    }
+}
+
+/// How long so many requests take, and the memory of the process behind them.
+fn load(service: &Service, requests: usize) -> (Duration, u64) {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut connection = service.connect();
+                for _ in 0..requests / 4 {
+                    let (status, _) = connection.ask("GET", "/firewalls/", "").unwrap();
+                    assert_eq!(status, 200);
+                }
+            });
+        }
+    });
+    let took = start.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    (took, resident.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+fn a_collector_in_trouble_costs_neither_requests_nor_memory(place: &Place, protocol: &str) {
+    let receiver = Receiver::start();
+    let forwarder = Forwarder::new(receiver.address);
+    forwarder.point_at(Behind::Nobody);
+    let log = place.folder.path().join("log");
+    let mut command = traced(place, &format!("http://{}", forwarder.address()));
+    command
+        .env("FIREFLOW_OTLP__PROTOCOL", protocol)
+        .env("FIREFLOW_HTTP__RATE_LIMIT", "off")
+        .env("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "off")
+        .stderr(std::fs::File::create(&log).unwrap());
+    let service = Service::spawn(place.folder.path(), &mut command);
+    // Absent, then silent: 20 times as many spans as fit into the queue, each way.
+    let (_, before) = load(&service, 2_000);
+    let (_, absent) = load(&service, 8_000);
+    forwarder.point_at(Behind::Silence);
+    let (_, silent) = load(&service, 8_000);
+    for after in [absent, silent] {
+        assert!(after < before + 64 * 1024, "{before} kB became {after} kB");
+    }
+    // It comes back late.
+    forwarder.point_at(Behind::Server(receiver.address));
+    wait_until("traces to arrive", PATIENCE, || {
+        load(&service, 4);
+        !receiver.spans().is_empty()
+    });
+    let lines = std::fs::read_to_string(&log).unwrap();
+    let told = |text: &str| lines.lines().filter(|line| line.contains(text)).count();
+    // Once, however many batches were not taken.
+    assert_eq!(told("the collector takes no traces"), 1, "{protocol}");
+    assert!(!lines.contains("canary-key"));
+    wait_until("the log to say so", PATIENCE, || {
+        std::fs::read_to_string(&log).unwrap().contains("the collector takes traces again")
+    });
+}
+
+#[tokio::test]
+async fn over_grpc_a_collector_in_trouble_costs_neither_requests_nor_memory() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    a_collector_in_trouble_costs_neither_requests_nor_memory(&place, "grpc");
+}
+
+#[tokio::test]
+async fn over_http_a_collector_in_trouble_costs_neither_requests_nor_memory() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    a_collector_in_trouble_costs_neither_requests_nor_memory(&place, "http");
+}
+
+#[tokio::test]
+async fn the_last_spans_are_sent_when_the_service_stops() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let receiver = Receiver::start();
+    let mut command = traced(&place, &format!("http://{}", receiver.address));
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "600000");
+    let mut service = Service::spawn(place.folder.path(), &mut command);
+    let answer = service.connect().exchange("GET", "/firewalls/", "").unwrap();
+    let kill = Command::new("kill").arg(service.child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    assert!(service.child.wait().unwrap().success());
+    receiver.trace(&trace_of(&answer).0);
+}
