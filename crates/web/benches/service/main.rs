@@ -3,7 +3,8 @@
 //! stay open; the servers are processes of their own, on the same processors.
 //!
 //! `FIREFLOW_BENCH_POSTGRES_URL` names a database that may be filled; without it SQLite alone is
-//! measured. `FIREFLOW_BENCH_SECONDS` is how long each measurement takes.
+//! measured. `FIREFLOW_BENCH_SECONDS` is how long each measurement takes. `FIREFLOW_BENCH_OTHER` is
+//! another build of `fireflow`, to be measured beside this one.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +15,7 @@
 )]
 
 mod bare;
+mod collector;
 mod load;
 mod soak;
 
@@ -59,6 +61,13 @@ impl Server {
         Self::start(&mut serve, token.trim().to_owned())
     }
 
+    /// Another build of the service, without its log.
+    fn other(program: &str, folder: &Path, like: &Self) -> Self {
+        let mut serve = settled(Command::new(program), folder);
+        serve.arg("serve").env("FIREFLOW_LOG", "off");
+        Self::start(&mut serve, like.token.clone())
+    }
+
     /// A handler that does only what cannot be left out: what, see [`bare`].
     fn bare(folder: &Path, what: &str, database: &str, like: &Self) -> Self {
         let mut serve = command(folder);
@@ -85,7 +94,10 @@ impl Drop for Server {
 }
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    settled(Command::new(std::env::current_exe().unwrap()), folder)
+}
+
+fn settled(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
@@ -147,11 +159,19 @@ fn measure() {
     let here = place("on");
     let sqlite = format!("sqlite://{}/on.db", here.display());
     let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &sqlite)]);
-    let off_folder = place("off");
-    std::fs::create_dir(off_folder.join(".fireflow")).unwrap();
-    let secret = ".fireflow/jwt-secret";
-    std::fs::copy(here.join(secret), off_folder.join(secret)).unwrap();
-    let off = Server::fireflow(&off_folder, &[("FIREFLOW_LOG", "off")]);
+    // All with one secret, for one token.
+    let beside = |name: &str, settings: &[(&str, &str)]| {
+        let folder = place(name);
+        std::fs::create_dir(folder.join(".fireflow")).unwrap();
+        let secret = ".fireflow/jwt-secret";
+        std::fs::copy(here.join(secret), folder.join(secret)).unwrap();
+        let other = settings.is_empty().then(|| std::env::var("FIREFLOW_BENCH_OTHER").ok());
+        match other.flatten() {
+            Some(other) => Server::other(&other, &folder, &on),
+            None => Server::fireflow(&folder, settings),
+        }
+    };
+    let off = beside("off", &[("FIREFLOW_LOG", "off")]);
     let bare = Server::bare(&here, "token", &sqlite, &on);
     compare(
         "GET without a database: what surrounds a request",
@@ -161,9 +181,10 @@ fn measure() {
             ("FireFlow, all on but its log", &off, Load::get("/whoami/")),
         ],
     );
-    drop((bare, off));
+    drop(bare);
+    seen_from_outside(&off, &on, &beside);
+    drop(off);
 
-    fill(&on);
     one_resource("SQLite", &here, &sqlite, &on);
     drop(on);
     if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
@@ -189,6 +210,49 @@ fn measure() {
                 ("commits shared", &shared, Load::post(path)),
             ],
         );
+    }
+}
+
+/// What it costs to tell of every request: the log, the metrics, traces to a collector that takes
+/// all, and errors to a tracker.
+fn seen_from_outside(
+    off: &Server,
+    logged: &Server,
+    beside: &dyn Fn(&str, &[(&str, &str)]) -> Server,
+) {
+    let collector = collector::start();
+    let endpoint = format!("http://{collector}");
+    let dsn = format!("http://key@{collector}/1");
+    let told = |name: &str, ratio: &str| {
+        beside(
+            name,
+            &[
+                ("FIREFLOW_OTLP_ENDPOINT", &endpoint),
+                ("FIREFLOW_OTLP__SAMPLE_RATIO", ratio),
+                ("FIREFLOW_SENTRY_DSN", &dsn),
+            ],
+        )
+    };
+    let (sampled, all) = (told("sampled", "0.1"), told("all", "1"));
+    let other = std::env::var_os("FIREFLOW_BENCH_OTHER").map(|_| beside("other", &[]));
+    for server in [off, &sampled, &all].into_iter().chain(&other) {
+        fill(server);
+    }
+    fill(logged);
+    for (title, path) in [
+        ("What telling of it costs, GET without a database", "/whoami/"),
+        ("What telling of it costs, GET of one firewall on SQLite", "/firewalls/1/"),
+    ] {
+        let mut candidates = vec![
+            ("metrics alone", off, Load::get(path)),
+            ("metrics and log", logged, Load::get(path)),
+            ("metrics, log, errors, traces of 1 in 10", &sampled, Load::get(path)),
+            ("metrics, log, errors, traces of all", &all, Load::get(path)),
+        ];
+        candidates.extend(
+            other.as_ref().map(|other| ("the other build, its log off", other, Load::get(path))),
+        );
+        compare(title, &candidates);
     }
 }
 

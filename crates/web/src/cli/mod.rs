@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::SystemClock;
 use crate::auth::{Authenticator, KeyFiles};
 use crate::settings::{self, Environment, Loaded, LogFormat, Secret, Settings, Sources};
+use crate::telemetry::lines::JsonLines;
 
 /// Firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]
@@ -223,7 +224,7 @@ fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match settings.log_format {
         LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => lines.event_format(JsonLines).try_init(),
     };
     installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
 }

@@ -1,6 +1,7 @@
 //! The outermost layer: gives each request an id, turns every error into a problem, and tells of each
 //! request in the log, the metrics and the trace.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -20,14 +21,6 @@ use crate::telemetry::errors::Defect;
 use crate::telemetry::request::{self, Asked};
 use crate::telemetry::routes::{self, Route, Routes};
 use crate::telemetry::traces::{TRACE_RESPONSE, Trace};
-
-/// A new id: 128 random bits.
-fn new_id() -> String {
-    let mut bytes = [0_u8; 16];
-    // Without randomness ids repeat, which harms nothing but the log.
-    let _filled = getrandom::fill(&mut bytes).is_ok();
-    format!("{:032x}", u128::from_be_bytes(bytes))
-}
 
 /// The headers that every answer has (OWASP REST security cheat sheet).
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
@@ -103,6 +96,27 @@ pub async fn envelope<E: Endpoint>(
     Ok(response)
 }
 
+/// How many random numbers are asked of the system at once: each time is a call.
+const RANDOM_AHEAD: usize = 64;
+
+thread_local! {
+    static RANDOM: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
+}
+
+/// 128 random bits, for an id that nobody else has.
+fn random_number() -> u128 {
+    RANDOM.with_borrow_mut(|ahead| {
+        if ahead.is_empty() {
+            let mut bytes = [0_u8; RANDOM_AHEAD * 16];
+            // Without randomness ids repeat, which harms nothing but the log.
+            let _filled = getrandom::fill(&mut bytes).is_ok();
+            let (numbers, _) = bytes.as_chunks();
+            ahead.extend(numbers.iter().map(|number| u128::from_ne_bytes(*number)));
+        }
+        ahead.pop().unwrap_or_default()
+    })
+}
+
 /// The status that stands in the log where the client went away before there was an answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -120,15 +134,22 @@ impl UnderWay {
         let path = request.uri().path().to_owned();
         let method = routes::method_name(request.method());
         let route = routes.find(&path).cloned();
+        let number = random_number();
+        let id = format!("{number:032x}");
         let trace = match &app.telemetry.traces {
             Some(traces) => {
                 let template = route.as_ref().map(|route| &*route.template);
-                traces.begin(request.headers(), method, template)
+                traces.begin(
+                    request.headers(),
+                    method,
+                    template,
+                    u64::try_from(number >> 64).unwrap_or_default(),
+                )
             }
             None => Trace::told(request.headers()),
         };
         let client = app.gate.proxies.client(request);
-        let asked = Arc::new(Asked::new(new_id(), client, method, route, trace));
+        let asked = Arc::new(Asked::new(id, client, method, route, trace));
         app.telemetry.metrics.in_flight.inc();
         Self { app, asked, path, start: Instant::now(), status: CLIENT_CLOSED_REQUEST }
     }

@@ -3,6 +3,7 @@
 //! not take is dropped.
 
 pub mod errors;
+pub mod lines;
 pub mod metrics;
 mod process;
 pub mod request;

@@ -38,13 +38,9 @@ impl Route {
         Self { template: template.into(), steps, is_open, operations, allow }
     }
 
-    fn fits(&self, path: &str) -> bool {
-        let mut given = steps(path);
-        let all = self
-            .steps
-            .iter()
-            .all(|step| given.next().is_some_and(|given| step.starts_with('{') || step == given));
-        all && (self.is_open || given.next().is_none())
+    /// Whether a path of as many steps, or of more where it is open, is of this route.
+    fn fits(&self, given: &[&str]) -> bool {
+        self.steps.iter().zip(given).all(|(step, given)| step.starts_with('{') || step == given)
     }
 
     /// The name of the operation that a method is.
@@ -59,10 +55,16 @@ fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|step| !step.is_empty())
 }
 
+/// The most steps of a path that is looked for.
+const MAX_STEPS: usize = 12;
+
 /// All paths of the API.
 #[derive(Debug)]
 pub struct Routes {
-    routes: Vec<Arc<Route>>,
+    /// By their number of steps; in each, a step that is written out comes before a parameter.
+    by_steps: [Vec<Arc<Route>>; MAX_STEPS],
+    /// Those behind which anything may stand.
+    open: Vec<Arc<Route>>,
     base_path: String,
 }
 
@@ -70,8 +72,12 @@ impl Routes {
     /// Those of the description, and the documentation's own.
     #[must_use]
     pub fn new(document: &Value, base_path: &str) -> Self {
+        let mut routes = Self {
+            by_steps: std::array::from_fn(|_| Vec::new()),
+            open: Vec::new(),
+            base_path: base_path.to_owned(),
+        };
         let paths = document.get("paths").and_then(Value::as_object);
-        let mut routes = Vec::new();
         for (path, operations) in paths.into_iter().flatten() {
             let operations = operations.as_object().into_iter().flatten();
             let operations = operations
@@ -80,20 +86,40 @@ impl Routes {
                     Some((method.to_uppercase(), name.to_owned()))
                 })
                 .collect();
-            routes.push(Arc::new(Route::new(path, operations)));
+            routes.add(Route::new(path, operations));
         }
         let read = vec![("GET".to_owned(), "readDocumentation".to_owned())];
-        routes.push(Arc::new(Route::new("/docs/*", read)));
-        // A step that is written out comes before a parameter: `{` is behind all letters.
-        routes.sort_by(|a, b| a.steps.cmp(&b.steps));
-        Self { routes, base_path: base_path.to_owned() }
+        routes.add(Route::new("/docs/*", read));
+        for routes in &mut routes.by_steps {
+            // `{` is behind all letters.
+            routes.sort_by(|a, b| a.steps.cmp(&b.steps));
+        }
+        routes
     }
 
-    /// The one that a path is of. Linear in the number of paths, without an allocation.
+    fn add(&mut self, route: Route) {
+        let routes = match self.by_steps.get_mut(route.steps.len()) {
+            Some(routes) if !route.is_open => routes,
+            _ => &mut self.open,
+        };
+        routes.push(Arc::new(route));
+    }
+
+    /// The one that a path is of. Compares it with those that have as many steps, without an
+    /// allocation.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let path = path.strip_prefix(self.base_path.as_str())?;
-        self.routes.iter().find(|route| route.fits(path))
+        let (mut given, mut count) = ([""; MAX_STEPS], 0);
+        for step in steps(path) {
+            // None of ours is as long.
+            *given.get_mut(count)? = step;
+            count += 1;
+        }
+        let given = given.get(..count)?;
+        let exact = self.by_steps.get(count)?.iter().find(|route| route.fits(given));
+        let is_below = |route: &&Arc<Route>| count >= route.steps.len() && route.fits(given);
+        exact.or_else(|| self.open.iter().find(is_below))
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     database: &'static str,
+    /// Of 2⁶⁴ requests so many are recorded.
+    sampled: u64,
 }
 
 /// The trace that a request is part of.
@@ -74,6 +76,14 @@ impl Trace {
     pub const fn recorded(&self) -> Option<&Context> {
         self.recorded.as_ref()
     }
+}
+
+/// How many of 2⁶⁴ a ratio from 0 to 1 is.
+fn part_of_all(ratio: f64) -> u64 {
+    // Saturates at either end; what is lost between is less than anybody can tell.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as it says")]
+    let part = (ratio * 2_f64.powi(64)) as u64;
+    part
 }
 
 /// What a client's `traceparent` and `tracestate` say.
@@ -115,21 +125,38 @@ impl Traces {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .with_attribute(KeyValue::new("deployment.environment.name", environment.as_str()))
             .build();
-        let sampler = Sampler::TraceIdRatioBased(settings.sample_ratio);
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            // What a client has sampled, or not, is so all the way.
-            .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+            // Only what is to be recorded becomes a span: see `begin`.
+            .with_sampler(Sampler::AlwaysOn)
             .with_batch_exporter(exporter)
             .build();
         let tracer = provider.tracer("fireflow");
-        Ok(Self { provider, tracer, database })
+        Ok(Self { provider, tracer, database, sampled: part_of_all(settings.sample_ratio) })
     }
 
-    /// Begins a request's span, and finds the trace that it is part of.
+    /// Finds the trace that a request is part of, and begins its span where it is to be recorded:
+    /// as its client has decided, else by `chance`, which is a random number. What is not recorded
+    /// costs nothing.
     #[must_use]
-    pub fn begin(&self, headers: &HeaderMap, method: &'static str, route: Option<&str>) -> Trace {
-        let parent = told(headers).unwrap_or_default();
+    pub fn begin(
+        &self,
+        headers: &HeaderMap,
+        method: &'static str,
+        route: Option<&str>,
+        chance: u64,
+    ) -> Trace {
+        let told = Trace::told(headers);
+        let is_recorded = match &told.context {
+            Some(context) => context.is_sampled(),
+            None => chance < self.sampled || self.sampled == u64::MAX,
+        };
+        if !is_recorded {
+            return told;
+        }
+        let parent = told
+            .context
+            .map_or_else(Context::new, |context| Context::new().with_remote_span_context(context));
         let name = match route {
             Some(route) => Cow::Owned(format!("{method} {route}")),
             None => Cow::Borrowed(method),
@@ -137,9 +164,6 @@ impl Traces {
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
         let mut span = self.tracer.build_with_context(builder, &parent);
         let context = Some(span.span_context().clone());
-        if !span.is_recording() {
-            return Trace { context, recorded: None };
-        }
         span.set_attribute(KeyValue::new("http.request.method", method));
         if let Some(route) = route {
             span.set_attribute(KeyValue::new("http.route", route.to_owned()));
@@ -205,10 +229,10 @@ impl Traces {
 }
 
 impl Trace {
-    /// What the answer tells of it.
+    /// What the answer tells of it, where it is recorded.
     #[must_use]
     pub fn response_header(&self) -> Option<HeaderValue> {
-        let context = self.context.as_ref()?;
+        let context = self.context.as_ref().filter(|_| self.recorded.is_some())?;
         let (trace, span) = (context.trace_id(), context.span_id());
         HeaderValue::from_str(&format!("00-{trace}-{span}-{:02x}", context.trace_flags())).ok()
     }
@@ -358,6 +382,12 @@ mod tests {
             assert_eq!(of(bad), None, "{bad}");
         }
         assert_eq!(Trace::told(&HeaderMap::new()).id(), None);
+    }
+
+    #[test]
+    fn ratios_are_parts_of_all() {
+        assert_eq!((part_of_all(0.0), part_of_all(1.0)), (0, u64::MAX));
+        assert_eq!(part_of_all(0.5), 1 << 63);
     }
 
     #[test]
