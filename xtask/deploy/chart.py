@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -33,6 +34,7 @@ import manifests
 import pod_security
 import references
 import self_test
+import telemetry
 import values_doc
 from helm import Helm
 from manifests import Manifest
@@ -76,6 +78,8 @@ class Combination:
         account = self.values.get("serviceAccount", {})
         names = {
             jwt.get("existingSecret"),
+            self.values.get("tracing", {}).get("existingSecret"),
+            self.values.get("errors", {}).get("sentry", {}).get("existingSecret"),
             database.get("external", {}).get("existingSecret"),
             self.values.get("persistence", {}).get("existingClaim"),
             *(v["configMap"]["name"] for v in self.values.get("extraVolumes", []) if "configMap" in v),
@@ -95,7 +99,21 @@ class Combination:
         """Texts that may stand in Secrets alone."""
         external = self.values.get("database", {}).get("external", {})
         texts = self.values.get("jwt", {}).get("secret", "").split()
-        return [*texts, *filter(None, (external.get("url"), external.get("readUrl")))]
+        headers = self.values.get("tracing", {}).get("headers")
+        dsn = self.values.get("errors", {}).get("sentry", {}).get("dsn")
+        return [*texts, *filter(None, (external.get("url"), external.get("readUrl"), headers, dsn))]
+
+    def egress_ports(self) -> set[int]:
+        """Ports of the collector and of Sentry, where they are told of anything."""
+        policy, ports = self.values.get("networkPolicy", {}), set[int]()
+        endpoint = self.values.get("tracing", {}).get("endpoint")
+        if endpoint:
+            url = urlsplit(endpoint)
+            default = url.port or {"http": 80, "https": 443}[url.scheme]
+            ports |= set(policy.get("tracing", {}).get("ports") or [default])
+        if any(self.values.get("errors", {}).get("sentry", {}).get(key) for key in ("dsn", "existingSecret")):
+            ports |= set(policy.get("errors", {}).get("ports", [443]))
+        return ports
 
     def faults(self, rendered: list[Manifest], kubernetes: str, release: str) -> list[str]:
         """What is wrong with what they render to."""
@@ -105,6 +123,7 @@ class Combination:
             ("house rules", lambda: house_rules.faults(rendered, self.secrets())),
             ("settings", lambda: house_rules.setting_faults(rendered, documented(), self.settings())),
             ("references", lambda: references.faults(rendered, self.foreign(release))),
+            ("telemetry", lambda: telemetry.faults(rendered, self.egress_ports())),
         ]
         for name, rule in rules:
             # They take the shape for granted that the schemas and the chart give.

@@ -1,4 +1,5 @@
-"""Checks what no schema knows of compose.yaml, skaffold.yaml and docker/: that what they name is there.
+"""Checks what no schema knows of compose.yaml, skaffold.yaml, docker/ and deploy/observability/: that what
+they name is there.
 
 python xtask/deploy/compose.py
 """
@@ -8,15 +9,23 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # In a file that is committed there is no value of such a name, and no URL with a password.
-SECRET_NAME = re.compile(r"(?i)(password|secret|token)(?!.*_FILE$)")
+SECRET_NAME = re.compile(r"(?i)(password|secret|token|headers|dsn)(?!.*_FILE$)")
 SECRET_VALUE = re.compile(r"://[^/\s:]*:[^/\s@]+@")
+# A tag that says a version, with two numbers or with the name of what it is built on.
+PINNED = re.compile(r":v?[0-9]+(\.[0-9]+)+$|:[0-9]+-[a-z]+$")
+OBSERVABILITY = "deploy/observability"
+PROFILE = "observability"
+# What is sent to others only where somebody says so.
+SENT = ("FIREFLOW_OTLP_ENDPOINT", "FIREFLOW_SENTRY_DSN")
 
 
 def stages(dockerfile: str) -> set[str]:
@@ -58,11 +67,135 @@ def compose_faults(compose: dict[str, Any], dockerfile: str) -> list[str]:
         for port in service.get("ports", []):
             if not port.startswith("127.0.0.1:"):
                 faults.append(f"{name}: {port} is open to other machines")
-        if build is not None and build["target"] == "runtime":
+        is_watcher = PROFILE in service.get("profiles", [])
+        if is_watcher or (build is not None and build["target"] == "runtime"):
             if not service.get("read_only") or service.get("cap_drop") != ["ALL"]:
                 faults.append(f"{name}: its root can be written to, or it has capabilities")
+            if "no-new-privileges:true" not in service.get("security_opt", []):
+                faults.append(f"{name}: it may get new privileges")
+        if build is None and not PINNED.search(service["image"]):
+            faults.append(f"{name}: {service['image']} has no version")
     faults += [f"the volume {name} is not used" for name in sorted(set(volumes) - used)]
     return faults
+
+
+def files_in(services: dict[str, Any], name: str) -> dict[str, Path]:
+    """Files of ours that a service sees, by where it sees them."""
+    parts = [volume.split(":") for volume in services[name].get("volumes", [])]
+    return {inside: ROOT / source for source, inside, *_ in parts if source.startswith("./")}
+
+
+def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) -> list[str]:
+    """Whether what watches FireFlow finds it, and each other. `read` reads a file of the folder."""
+    faults = []
+    services = compose["services"]
+    settings = services["fireflow"]["environment"]
+    for name, service in services.items():
+        if PROFILE not in service.get("profiles", []):
+            continue
+        for volume in service.get("volumes", []):
+            if volume.startswith("./") and not volume.endswith(":ro"):
+                faults.append(f"{name}: can change {volume.split(':')[0]}")
+
+    # Without the file of settings nothing leaves, and with it all that it says is passed on.
+    faults += [
+        f"fireflow: {name} has a value of its own" for name in SENT if settings.get(name, 0) is not None
+    ]
+    file = dict(line.split("=", 1) for line in read("compose.env").splitlines() if re.match("[A-Z]", line))
+    if file.pop("COMPOSE_PROFILES", None) != PROFILE:
+        faults.append(f"compose.env: does not choose the profile {PROFILE}")
+    faults += [f"compose.env: {name} is not passed on" for name in sorted(set(file) - set(settings))]
+
+    # FireFlow to the collector, the collector to Jaeger.
+    collector, jaeger = read("otel-collector.yaml"), read("jaeger.yaml")
+    heard = {of["endpoint"].rpartition(":")[2] for of in collector["receivers"]["otlp"]["protocols"].values()}
+    url = urlsplit(file.get(SENT[0], ""))
+    if url.hostname not in services or str(url.port) not in heard:
+        faults.append(f"compose.env: nobody takes traces at {url.geturl()}")
+    host, _, port = collector["exporters"]["otlp_grpc"]["endpoint"].partition(":")
+    if host not in services or not jaeger["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"].endswith(
+        f":{port}"
+    ):
+        faults.append(f"otel-collector.yaml: nobody takes traces at {host}:{port}")
+    for place, config in (("otel-collector.yaml", collector), ("jaeger.yaml", jaeger)):
+        for kind, names in config["service"]["pipelines"]["traces"].items():
+            missing = sorted(set(names) - set(config[kind]))
+            faults += [f"{place}: the pipeline names {name}, which is not there" for name in missing]
+    if collector["service"]["pipelines"]["traces"]["processors"][0] != "memory_limiter":
+        faults.append("otel-collector.yaml: its memory is not limited first")
+
+    # Prometheus to FireFlow; and the rules and the dashboard are where they are looked for.
+    prometheus = read("prometheus.yml")
+    metrics_port = str(settings.get("FIREFLOW_METRICS_LISTEN")).rstrip("}").rpartition(":")[2]
+    targets = [
+        t for job in prometheus["scrape_configs"] for of in job["static_configs"] for t in of["targets"]
+    ]
+    if targets != [f"fireflow:{metrics_port}"]:
+        faults.append(f"prometheus.yml: scrapes {targets}, and metrics are at fireflow:{metrics_port}")
+    seen = files_in(services, "prometheus")
+    faults += [
+        f"prometheus.yml: {rule} is not mounted" for rule in prometheus["rule_files"] if rule not in seen
+    ]
+    if any(port.endswith(f":{metrics_port}") for port in services["fireflow"]["ports"]):
+        faults.append("fireflow: its metrics are open to others than the other containers")
+    for source in read("grafana/datasources.yaml")["datasources"]:
+        url = urlsplit(source["url"])
+        if url.hostname not in services or not any(
+            port.endswith(f":{url.port}") for port in services[url.hostname].get("ports", [])
+        ):
+            faults.append(f"datasources.yaml: {source['name']} is not at {source['url']}")
+    seen = files_in(services, "grafana")
+    for provider in read("grafana/dashboards.yaml")["providers"]:
+        folder = provider["options"]["path"]
+        if not any(inside.startswith(f"{folder}/") for inside in seen):
+            faults.append(f"dashboards.yaml: nothing is mounted in {folder}")
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    if home not in seen:
+        faults.append(f"grafana: {home} is not mounted")
+    return faults
+
+
+def read_observability(name: str) -> Any:
+    """A file of deploy/observability: its text, or what it says in YAML."""
+    text = (ROOT / OBSERVABILITY / name).read_text(encoding="utf-8")
+    return yaml.safe_load(text) if name.endswith(("yaml", "yml")) else text
+
+
+def planted_observability(text: str) -> list[str]:
+    """A check that cannot fail is none: what of all that is planted is not found."""
+    plants: list[tuple[str, str, str, str]] = [
+        ("compose.env", "otel-collector:4317", "otel-collector:4319", "nobody takes traces at http"),
+        ("compose.env", "=observability", "=none", "does not choose the profile"),
+        (
+            "compose.env",
+            "FIREFLOW_OTLP__SAMPLE_RATIO",
+            "FIREFLOW_SAMPLES",
+            "FIREFLOW_SAMPLES is not passed on",
+        ),
+        ("otel-collector.yaml", "jaeger:4317", "tempo:4317", "nobody takes traces at tempo:4317"),
+        ("otel-collector.yaml", "[memory_limiter, batch]", "[batch]", "its memory is not limited first"),
+        ("jaeger.yaml", "receivers: [otlp]", "receivers: [zipkin]", "names zipkin, which is not there"),
+        ("prometheus.yml", "fireflow:9464", "fireflow:9090", "scrapes ['fireflow:9090']"),
+        ("prometheus.yml", "fireflow.rules.yaml", "rules.yaml", "/etc/prometheus/rules.yaml is not mounted"),
+        ("grafana/datasources.yaml", "prometheus:9090", "prometheus:9091", "Prometheus is not at"),
+        ("grafana/dashboards.yaml", "/etc/grafana/dashboards", "/dashboards", "nothing is mounted in"),
+        ("compose.yaml", "FIREFLOW_OTLP_ENDPOINT:\n", "FIREFLOW_OTLP_ENDPOINT: http://a\n", "has a value"),
+        ("compose.yaml", "jaeger.yaml:ro", "jaeger.yaml", "can change ./deploy/observability/jaeger.yaml"),
+        ("compose.yaml", "-8080}:8080", "-8080}:9464", "open to others than the other containers"),
+        ("compose.yaml", "/fireflow.json:ro", "/other.json:ro", "fireflow.json is not mounted"),
+    ]
+    missed = []
+    for place, old, new, expected in plants:
+
+        def read(name: str, place: str = place, old: str = old, new: str = new) -> Any:
+            spoilt = (ROOT / OBSERVABILITY / name).read_text(encoding="utf-8")
+            spoilt = spoilt.replace(old, new) if name == place else spoilt
+            return yaml.safe_load(spoilt) if name.endswith(("yaml", "yml")) else spoilt
+
+        compose = yaml.safe_load(text.replace(old, new) if place == "compose.yaml" else text)
+        if not any(expected in fault for fault in observability_faults(compose, read)):
+            missed.append(f"the checks of {OBSERVABILITY} do not find that {new.strip()} is in {place}")
+    return missed
 
 
 def skaffold_faults(skaffold: dict[str, Any], dockerfile: str) -> list[str]:
@@ -114,6 +247,9 @@ def main() -> int:
     skaffold = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
     faults = compose_faults(compose, dockerfile) + skaffold_faults(skaffold, dockerfile)
     faults += secret_faults()
+    faults += observability_faults(compose, read_observability)
+    # What is wrong already would hide what is planted.
+    faults += [] if faults else planted_observability(text)
     # A check that cannot fail is none: each of these has to be found.
     spoilt = yaml.safe_load(text)
     spoilt["services"]["fireflow"]["depends_on"]["nobody"] = {"condition": "service_started"}
@@ -124,7 +260,10 @@ def main() -> int:
         "POSTGRES_PASSWORD": "hunter2",
         "URL": "postgres://me:hunter2@db/x",
     }
-    if len(compose_faults(spoilt, dockerfile)) != 6:
+    spoilt["services"]["fireflow"]["environment"] |= {"FIREFLOW_SENTRY_DSN": "https://key@host/1"}
+    spoilt["services"]["jaeger"] |= {"image": "jaegertracing/jaeger:latest", "security_opt": []}
+    spoilt["services"]["grafana"]["read_only"] = False
+    if len(compose_faults(spoilt, dockerfile)) != 10:
         faults.append("the checks of compose.yaml do not find what is planted")
     for fault in faults:
         print(fault, file=sys.stderr)

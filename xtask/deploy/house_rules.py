@@ -16,6 +16,8 @@ SECRET_SETTINGS = {
     "FIREFLOW_DATABASE_URL",
     "FIREFLOW_DATABASE__URL",
     "FIREFLOW_DATABASE__READ_URL",
+    "FIREFLOW_OTLP__HEADERS",
+    "FIREFLOW_SENTRY_DSN",
 }
 # The one secret that may be in an environment: there is no file of it (README, decisions).
 SECRET_VARIABLES = {"PGPASSWORD"}

@@ -355,4 +355,80 @@ def _references() -> list[Plant]:
     ]
 
 
-PLANTS = [*_pod_security(), *_schemas(), *_house_rules(), *_references()]
+def _telemetry() -> list[Plant]:
+    name, everything, gateway = "telemetry", "everything", "external-inline-gateway"
+    metrics, public = "release-fireflow-metrics", ("spec", "ports", 1)
+    backend: Path = ("spec", "rules", 0, "http", "paths", 0, "backend", "service")
+    endpoint: Path = ("spec", "endpoints", 0)
+    rule: Path = ("spec", "groups", 0, "rules", 0)
+    ingress: Path = ("spec", "ingress")
+    port = {"name": "metrics", "port": 9464, "targetPort": "metrics"}
+    return [
+        Plant(
+            "metrics are at 0.0.0.0:9100",
+            name,
+            "ConfigMap",
+            ("data", "FIREFLOW_METRICS_LISTEN"),
+            "0.0.0.0:9100",
+        ),
+        Plant("metrics are at None", name, "ConfigMap", ("data", "FIREFLOW_METRICS_LISTEN"), ABSENT),
+        Plant("its port for them is None", name, "Deployment", (*MAIN, "ports", 1), ABSENT),
+        Plant("at another address", name, "ConfigMap", ("data", "FIREFLOW_METRICS_LISTEN"), "[::]:9464"),
+        Plant("and is for others too", name, "Service", public, port),
+        Plant("and is for others too", name, "Service", public, {**port, "targetPort": 9464}),
+        Plant("0 Services lead to the metrics", name, "Service", (), ABSENT, "metrics"),
+        Plant("is not headless", name, "Service", ("spec", "clusterIP"), ABSENT, "metrics"),
+        Plant("is not headless", name, "Service", ("spec", "type"), "LoadBalancer", "metrics"),
+        Plant("or twice", name, "Service", ("spec", "ipFamilyPolicy"), "PreferDualStack", "metrics"),
+        Plant("leads to the metrics", "external-ha", "Ingress", (*backend, "name"), metrics),
+        Plant(
+            "leads to the metrics",
+            gateway,
+            "HTTPRoute",
+            ("spec", "rules", 0, "backendRefs", 0, "name"),
+            metrics,
+        ),
+        Plant(
+            "selects 0 Services",
+            name,
+            "ServiceMonitor",
+            ("spec", "selector", "matchLabels", "a"),
+            "b",
+            "metrics",
+        ),
+        Plant(
+            "selects 2 Services",
+            name,
+            "ServiceMonitor",
+            ("spec", "selector", "matchLabels", "app.kubernetes.io/component"),
+            ABSENT,
+            "metrics",
+        ),
+        Plant("its job is not called", name, "ServiceMonitor", ("spec", "jobLabel"), ABSENT, "metrics"),
+        Plant("which is not there", name, "ServiceMonitor", (*endpoint, "port"), "http", "metrics"),
+        Plant("which is not there", name, "ServiceMonitor", (*endpoint, "path"), "/", "metrics"),
+        Plant("does not match", everything, "ServiceMonitor", (*endpoint, "interval"), "often", "metrics"),
+        Plant("portt", name, "ServiceMonitor", (*endpoint, "portt"), "metrics", "metrics"),
+        Plant("is not what the file says", name, "PrometheusRule", (*rule, "expr"), "up", "metrics"),
+        Plant("is not of type", name, "PrometheusRule", (*rule, "expr"), 1, "metrics"),
+        Plant("is not what the file says", name, "ConfigMap", ("data", "fireflow.json"), "{}", "metrics"),
+        Plant("lets everybody at the metrics", name, "NetworkPolicy", (*ingress, 1, "from"), ABSENT),
+        Plant("lets everybody at the metrics", name, "NetworkPolicy", (*ingress, 0, "ports"), ABSENT),
+        Plant(
+            "lets everybody at the metrics",
+            name,
+            "NetworkPolicy",
+            (*ingress, 0, "ports", 1),
+            {"port": 9464, "protocol": "TCP"},
+        ),
+        Plant("does not let it reach port 443", name, "NetworkPolicy", ("spec", "egress"), []),
+        Plant("Job a-name", everything, "NetworkPolicy", ("spec", "egress", 2), ABSENT, "migrate"),
+        Plant("holds a secret", name, "ConfigMap", ("data", "FIREFLOW_SENTRY_DSN"), "https://a@b/c"),
+        Plant("holds a secret of the values", name, "ConfigMap", ("data", "A"), "x-api-key=not-a-secret-key"),
+        Plant(
+            "names no file", everything, "ConfigMap", ("data", "FIREFLOW_SENTRY_DSN_FILE"), "/elsewhere/dsn"
+        ),
+    ]
+
+
+PLANTS = [*_pod_security(), *_schemas(), *_house_rules(), *_references(), *_telemetry()]

@@ -20,6 +20,14 @@
 {{- printf "%s-migrate" (include "fireflow.fullname" . | trunc 55 | trimSuffix "-") -}}
 {{- end -}}
 
+{{- define "fireflow.metricsName" -}}
+{{- printf "%s-metrics" (include "fireflow.fullname" . | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "fireflow.dashboardName" -}}
+{{- printf "%s-dashboard" (include "fireflow.fullname" . | trunc 53 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- define "fireflow.testName" -}}
 {{- printf "%s-test" (include "fireflow.fullname" . | trunc 58 | trimSuffix "-") -}}
 {{- end -}}
@@ -48,7 +56,7 @@
 {{/*
 Labels. A selector cannot be changed later, so it is the smallest set that is still unambiguous. The
 component is part of it: pods of Jobs and tests must never be endpoints of the Service.
-Takes a dict of "root" and "component".
+Takes a dict of "root" and "component"; the labels also take "extra", further ones.
 */}}
 {{- define "fireflow.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "fireflow.name" .root }}
@@ -62,7 +70,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service -}}
 {{- $_ := set $own "app.kubernetes.io/version" (.root.Chart.AppVersion | replace "+" "_" | trunc 63) -}}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63) -}}
-{{- toYaml (merge $own .root.Values.commonLabels) -}}
+{{- toYaml (merge $own (default dict .extra) .root.Values.commonLabels) -}}
 {{- end -}}
 
 {{/* Labels of pods: without versions, so that a new chart alone rolls nothing. */}}

@@ -34,6 +34,20 @@ environment is shown by `kubectl describe`, inherited by children and found in c
       "FIREFLOW_HTTP__MAX_IN_FLIGHT" $v.http.maxInFlight -}}
 {{- if $value -}}{{- $_ := set $config $name (include "fireflow.text" $value) -}}{{- end -}}
 {{- end -}}
+{{- if $v.metrics.enabled -}}
+{{- $_ := set $config "FIREFLOW_METRICS_LISTEN" (printf "%s:9464" $address) -}}
+{{- end -}}
+{{- if $v.tracing.endpoint -}}
+{{- $_ := set $config "FIREFLOW_OTLP_ENDPOINT" $v.tracing.endpoint -}}
+{{- $_ := set $config "FIREFLOW_OTLP__PROTOCOL" $v.tracing.protocol -}}
+{{- $_ := set $config "FIREFLOW_OTLP__SAMPLE_RATIO" (toString $v.tracing.sampleRatio) -}}
+{{- if or $v.tracing.headers $v.tracing.existingSecret -}}
+{{- $_ := set $config "FIREFLOW_OTLP__HEADERS_FILE" (printf "%s/otlp-headers" $files) -}}
+{{- end -}}
+{{- end -}}
+{{- if or $v.errors.sentry.dsn $v.errors.sentry.existingSecret -}}
+{{- $_ := set $config "FIREFLOW_SENTRY_DSN_FILE" (printf "%s/sentry-dsn" $files) -}}
+{{- end -}}
 {{- if or $v.jwt.secret $v.jwt.existingSecret -}}
 {{- $_ := set $config "FIREFLOW_JWT_SECRET_FILE" (printf "%s/jwt-secret" $files) -}}
 {{- end -}}
@@ -77,6 +91,12 @@ environment is shown by `kubectl describe`, inherited by children and found in c
 {{- with .Values.jwt.secret }}
 jwt-secret: {{ . | b64enc | quote }}
 {{- end }}
+{{- with .Values.tracing.headers }}
+otlp-headers: {{ . | b64enc | quote }}
+{{- end }}
+{{- with .Values.errors.sentry.dsn }}
+sentry-dsn: {{ . | b64enc | quote }}
+{{- end }}
 {{- if eq .Values.database.mode "external" }}
 {{- with .Values.database.external.url }}
 database-url: {{ . | b64enc | quote }}
@@ -99,6 +119,20 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
     items:
       - key: {{ $v.jwt.existingSecretKey | quote }}
         path: jwt-secret
+{{- end }}
+{{- if $v.tracing.existingSecret }}
+- secret:
+    name: {{ $v.tracing.existingSecret | quote }}
+    items:
+      - key: {{ $v.tracing.existingSecretKey | quote }}
+        path: otlp-headers
+{{- end }}
+{{- if $v.errors.sentry.existingSecret }}
+- secret:
+    name: {{ $v.errors.sentry.existingSecret | quote }}
+    items:
+      - key: {{ $v.errors.sentry.existingSecretKey | quote }}
+        path: sentry-dsn
 {{- end }}
 {{- if and (eq $v.database.mode "external") $v.database.external.existingSecret }}
 - secret:

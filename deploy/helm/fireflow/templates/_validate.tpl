@@ -8,6 +8,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- include "fireflow.validateDatabase" . -}}
 {{- include "fireflow.validateScale" . -}}
 {{- include "fireflow.validateNetwork" . -}}
+{{- include "fireflow.validateTelemetry" . -}}
 {{- include "fireflow.validateSettings" . -}}
 {{- end -}}
 
@@ -149,15 +150,62 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- end -}}
 {{- end -}}
 
+{{/* Seconds of `30s`, `1m` or `1h`. */}}
+{{- define "fireflow.seconds" -}}
+{{- mul (regexFind "^[0-9]+" . | int) (get (dict "s" 1 "m" 60 "h" 3600) (regexFind "[a-z]$" .)) -}}
+{{- end -}}
+
+{{- define "fireflow.validateTelemetry" -}}
+{{- $monitor := .Values.metrics.serviceMonitor -}}
+{{- if and $monitor.enabled (not .Values.metrics.enabled) -}}
+{{- fail "the ServiceMonitor has nothing to scrape: set metrics.enabled to true" -}}
+{{- end -}}
+{{- if and $monitor.interval $monitor.scrapeTimeout -}}
+{{- if gt (include "fireflow.seconds" $monitor.scrapeTimeout | int) (include "fireflow.seconds" $monitor.interval | int) -}}
+{{- fail "metrics.serviceMonitor.scrapeTimeout is longer than interval, which Prometheus refuses: set it to the same or less" -}}
+{{- end -}}
+{{- end -}}
+{{- $tracing := .Values.tracing -}}
+{{- if $tracing.endpoint -}}
+{{- if not (regexMatch "^https?://[^/@\\s]+(/[^@\\s]*)?$" $tracing.endpoint) -}}
+{{- fail "tracing.endpoint must be a URL that begins with `http://` or `https://`, without a password: what is secret goes into tracing.existingSecret" -}}
+{{- end -}}
+{{- if hasSuffix "/v1/traces" (trimSuffix "/" $tracing.endpoint) -}}
+{{- fail "tracing.endpoint is the base URL: leave `/v1/traces` out, the service adds it" -}}
+{{- end -}}
+{{- else if or $tracing.headers $tracing.existingSecret -}}
+{{- fail "there are headers for a collector, but no collector: set tracing.endpoint" -}}
+{{- end -}}
+{{- if and $tracing.headers $tracing.existingSecret -}}
+{{- fail "tracing.headers and tracing.existingSecret are both given: set one of them" -}}
+{{- end -}}
+{{- $sentry := .Values.errors.sentry -}}
+{{- if and $sentry.dsn $sentry.existingSecret -}}
+{{- fail "errors.sentry.dsn and errors.sentry.existingSecret are both given: set one of them" -}}
+{{- end -}}
+{{- if and $sentry.dsn (not (regexMatch "^https?://[^/@\\s]+@[^/@\\s]+/\\S+$" $sentry.dsn)) -}}
+{{- fail "errors.sentry.dsn is none: it is like `https://KEY@HOST/PROJECT`" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "fireflow.validateSettings" -}}
 {{- $secrets := list
       "FIREFLOW_JWT_SECRET" "FIREFLOW_JWT__SECRET"
       "FIREFLOW_DATABASE_URL" "FIREFLOW_DATABASE__URL"
-      "FIREFLOW_DATABASE_READ_URL" "FIREFLOW_DATABASE__READ_URL" -}}
+      "FIREFLOW_DATABASE_READ_URL" "FIREFLOW_DATABASE__READ_URL"
+      "FIREFLOW_OTLP_HEADERS" "FIREFLOW_OTLP__HEADERS"
+      "FIREFLOW_SENTRY_DSN" "FIREFLOW_SENTRY__DSN" -}}
 {{- $own := include "fireflow.ownConfig" . | fromYaml -}}
+{{- /* These also where they are off: ports, policies and files go with them. */ -}}
+{{- range list
+      "FIREFLOW_METRICS_LISTEN" "FIREFLOW_METRICS__LISTEN"
+      "FIREFLOW_OTLP_ENDPOINT" "FIREFLOW_OTLP__ENDPOINT"
+      "FIREFLOW_OTLP__PROTOCOL" "FIREFLOW_OTLP__SAMPLE_RATIO" -}}
+{{- $_ := set $own . "" -}}
+{{- end -}}
 {{- range $name, $_ := .Values.settings -}}
 {{- if has (trimSuffix "_FILE" $name) $secrets -}}
-{{- fail (printf "settings.%s would put a secret into a ConfigMap: set it under jwt or database" $name) -}}
+{{- fail (printf "settings.%s would put a secret into a ConfigMap: set it under jwt, database, tracing or errors" $name) -}}
 {{- end -}}
 {{- if hasKey $own $name -}}
 {{- fail (printf "settings.%s is also set by another value of this chart: use that one (see values.yaml)" $name) -}}
@@ -165,7 +213,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if has (trimSuffix "_FILE" .name) $secrets -}}
-{{- fail (printf "extraEnv must not set %s: set it under jwt or database, so that it is mounted as a file" .name) -}}
+{{- fail (printf "extraEnv must not set %s: set it under jwt, database, tracing or errors, so that it is mounted as a file" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
