@@ -1,0 +1,97 @@
+//! The width of an address: 32 bits or 128, with the same code for both.
+
+use std::fmt::Debug;
+use std::ops::{BitAnd, BitOr, BitXor};
+
+/// An unsigned integer that is an address.
+pub trait Address:
+    Copy
+    + Ord
+    + Debug
+    + From<u16>
+    + BitAnd<Output = Self>
+    + BitOr<Output = Self>
+    + BitXor<Output = Self>
+    + Send
+    + Sync
+    + 'static
+{
+    /// No bit set.
+    const ZERO: Self;
+    /// All bits set.
+    const MAX: Self;
+
+    /// The difference, around zero.
+    #[must_use]
+    fn wrapping_sub(self, other: Self) -> Self;
+    /// The sum, around zero.
+    #[must_use]
+    fn wrapping_add(self, other: Self) -> Self;
+    /// How many bits there are up to the highest that is set.
+    #[must_use]
+    fn width(self) -> u32;
+    /// What is left of it without its lowest bits; zero where that is all of them.
+    #[must_use]
+    fn above(self, bits: u32) -> Self;
+    /// The lowest bits alone set.
+    #[must_use]
+    fn ones(bits: u32) -> Self;
+    /// The lowest 32 bits of what lies above some.
+    #[must_use]
+    fn window(self, shift: u8) -> u32;
+    /// A number, put above so many bits.
+    #[must_use]
+    fn placed(value: u32, shift: u32) -> Self;
+}
+
+macro_rules! address {
+    ($type:ty) => {
+        impl Address for $type {
+            const ZERO: Self = 0;
+            const MAX: Self = <$type>::MAX;
+
+            #[inline]
+            fn wrapping_sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+
+            #[inline]
+            fn wrapping_add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            fn width(self) -> u32 {
+                <$type>::BITS - self.leading_zeros()
+            }
+
+            fn above(self, bits: u32) -> Self {
+                self.checked_shr(bits).unwrap_or(0)
+            }
+
+            fn ones(bits: u32) -> Self {
+                match <$type>::BITS.checked_sub(bits) {
+                    None | Some(0) => <$type>::MAX,
+                    Some(rest) => <$type>::MAX.checked_shr(rest).unwrap_or(0),
+                }
+            }
+
+            #[inline]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::unnecessary_cast,
+                clippy::allow_attributes,
+                reason = "the lowest bits are meant; of 32 bits all of them"
+            )]
+            fn window(self, shift: u8) -> u32 {
+                self.wrapping_shr(u32::from(shift)) as u32
+            }
+
+            fn placed(value: u32, shift: u32) -> Self {
+                <$type>::from(value).checked_shl(shift).unwrap_or(0)
+            }
+        }
+    };
+}
+
+address!(u32);
+address!(u128);

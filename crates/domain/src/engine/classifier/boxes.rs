@@ -1,0 +1,173 @@
+//! Rules as boxes.
+
+use super::index::{ALL_PORTS, BoxParts, Boxed, Range, kind};
+use crate::engine::naive::Entry;
+use crate::net::{AddressRange, Family, PortRange, Protocol};
+use crate::rule::{Endpoint, RuleSpec};
+
+/// The boxes of both families, in order of their rules.
+#[derive(Debug, Default)]
+pub(super) struct Boxes {
+    pub(super) v4: Vec<Boxed<u32>>,
+    pub(super) v6: Vec<Boxed<u128>>,
+}
+
+/// All boxes of rules that are in order of evaluation; none where they are more than `most`. Disabled
+/// rules have none.
+pub(super) fn of(rules: &[Entry<'_>], most: usize) -> Option<Boxes> {
+    let mut boxes = Boxes::default();
+    for (rule, order) in rules.iter().zip(0_u32..) {
+        if !rule.spec.enabled {
+            continue;
+        }
+        let shapes = shapes(rule.spec);
+        // Before they are made: a rule can be a thousand million boxes.
+        let count = shapes.len().checked_mul(rule.spec.sources.len())?;
+        let count = count.checked_mul(rule.spec.destinations.len().checked_mul(2)?)?;
+        let ports = rule.spec.ports.len().max(1);
+        if count.checked_mul(ports)? > most.checked_mul(2)? {
+            return None;
+        }
+        add(&mut boxes, rule.spec, &shapes, order);
+        if boxes.v4.len().checked_add(boxes.v6.len())? > most {
+            return None;
+        }
+    }
+    Some(boxes)
+}
+
+/// A protocol, what packets of it carry, and what the rule says of ICMP.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    protocol: Option<Protocol>,
+    kinds: u8,
+}
+
+fn shapes(rule: &RuleSpec) -> Vec<Shape> {
+    if rule.protocols.is_empty() {
+        return vec![Shape { protocol: None, kinds: kind::ALL }];
+    }
+    let shape = |protocol: &Protocol| {
+        let kinds = if protocol.has_ports() {
+            kind::PORTS
+        } else if protocol.is_icmp() {
+            kind::ICMP
+        } else {
+            kind::OPAQUE
+        };
+        Shape { protocol: Some(*protocol), kinds }
+    };
+    let mut shapes: Vec<Shape> = rule.protocols.iter().map(shape).collect();
+    shapes.sort_unstable_by_key(|shape| shape.protocol);
+    shapes.dedup_by_key(|shape| shape.protocol);
+    shapes
+}
+
+fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], order: u32) {
+    let is_timed = rule.starts_at.is_some() || rule.expires_at.is_some();
+    let fallback = merged(&rule.ports);
+    for shape in shapes {
+        for source in &rule.sources {
+            for destination in &rule.destinations {
+                let own = destination.port.map(|port| (port.first(), port.last()));
+                let ports: &[Range<u16>] = match &own {
+                    Some(own) => std::slice::from_ref(own),
+                    None => &fallback,
+                };
+                let restricts = source.port.is_some() || !ports.is_empty();
+                // What restricts ports matches no packet that has none.
+                let kinds = if restricts { shape.kinds & kind::PORTS } else { shape.kinds };
+                if kinds == 0 {
+                    continue;
+                }
+                let (first, second) = icmp(rule);
+                let first = source.port.map_or(first, |port| (port.first(), port.last()));
+                let seconds = if ports.is_empty() { std::slice::from_ref(&second) } else { ports };
+                for second in seconds {
+                    let box_of = |family| exists_in(*shape, family);
+                    let shared = Shared {
+                        first,
+                        second: *second,
+                        protocol: shape.protocol.map(|protocol| protocol.0),
+                        kinds,
+                        is_timed,
+                        order,
+                    };
+                    if box_of(Family::V4)
+                        && let (Some(source), Some(destination)) = (v4(source), v4(destination))
+                    {
+                        boxes.v4.push(shared.boxed(source, destination));
+                    }
+                    if box_of(Family::V6)
+                        && let (Some(source), Some(destination)) = (v6(source), v6(destination))
+                    {
+                        boxes.v6.push(shared.boxed(source, destination));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn exists_in(shape: Shape, family: Family) -> bool {
+    shape.protocol.is_none_or(|protocol| protocol.exists_in(family))
+}
+
+/// Type and code: those of a rule for ICMP, else all.
+fn icmp(rule: &RuleSpec) -> (Range<u16>, Range<u16>) {
+    let range =
+        |field: Option<u8>| field.map_or(ALL_PORTS, |field| (u16::from(field), u16::from(field)));
+    (range(rule.icmp_type), range(rule.icmp_code))
+}
+
+/// What boxes of both families have in common.
+struct Shared {
+    first: Range<u16>,
+    second: Range<u16>,
+    protocol: Option<u8>,
+    kinds: u8,
+    is_timed: bool,
+    order: u32,
+}
+
+impl Shared {
+    fn boxed<A: super::Address>(&self, source: Range<A>, destination: Range<A>) -> Boxed<A> {
+        let Self { first, second, protocol, kinds, is_timed, order } = *self;
+        let parts =
+            BoxParts { source, destination, first, second, protocol, kinds, is_timed, order };
+        Boxed::new(&parts)
+    }
+}
+
+const fn v4(entry: &Endpoint) -> Option<Range<u32>> {
+    match entry.address {
+        AddressRange::Any => Some((0, u32::MAX)),
+        AddressRange::V4 { first, last } => Some((first, last)),
+        AddressRange::V6 { .. } => None,
+    }
+}
+
+const fn v6(entry: &Endpoint) -> Option<Range<u128>> {
+    match entry.address {
+        AddressRange::Any => Some((0, u128::MAX)),
+        AddressRange::V6 { first, last } => Some((first, last)),
+        AddressRange::V4 { .. } => None,
+    }
+}
+
+/// The same ports in as few ranges as there can be.
+fn merged(ports: &[PortRange]) -> Vec<Range<u16>> {
+    let mut ranges: Vec<Range<u16>> =
+        ports.iter().map(|range| (range.first(), range.last())).collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<Range<u16>> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if u32::from(first) <= u32::from(before.1) + 1 => {
+                before.1 = before.1.max(last);
+            }
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}

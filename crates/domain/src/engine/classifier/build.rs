@@ -1,0 +1,288 @@
+//! Building an index.
+//!
+//! A node is cut along the bits of one dimension into as many children as it has boxes, at most 256.
+//! Which dimension and how many bits is found by trying all: the cost of a cut is the expected
+//! number of boxes of a child (seen from a box in it) in bits, what the copies of boxes that lie in
+//! several children take, and the boxes that stay with the node since they span many children,
+//! which every packet that comes by is held against. The window of bits begins where boxes begin to
+//! differ; what lies above it is not looked at, and need not be: each box is held against the whole
+//! packet. A box that covers a child's region altogether hides all later ones there.
+
+use super::address::Address;
+use super::index::{Boxed, Dimension, Index, NO_BOX, Node, Range, Region};
+
+/// Up to so many boxes are not cut any more.
+const LEAF: usize = 8;
+/// The most bits that a node is cut along.
+const MAX_BITS: u32 = 8;
+/// A box that spans more than this part of the children stays with the node.
+const SPREAD: usize = 4;
+/// What a box that stays with a node costs, beside bits of the expected number of boxes.
+const STAY_COST: f64 = 0.05;
+/// The least gain that is worth a node, in bits.
+const MIN_GAIN: f64 = 0.2;
+/// The deepest node.
+const MAX_DEPTH: usize = 24;
+/// The most boxes that a node has itself.
+const MAX_OWN: usize = u16::MAX as usize;
+
+/// Indexes boxes, which are in order of their places. `most` is how many there may be with all
+/// copies; what would be more is cut no further. None where a node would have too many.
+pub(super) fn index<A: Address>(boxes: &[Boxed<A>], most: usize) -> Option<Index<A>> {
+    let mut builder = Builder {
+        boxes,
+        index: Index {
+            nodes: Vec::new(),
+            boxes: Vec::with_capacity(boxes.len()),
+            roots: Vec::new(),
+        },
+        most,
+    };
+    let ports = (A::ZERO, A::from(u16::MAX));
+    let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
+    for group in groups(boxes) {
+        let root = builder.grow(1);
+        builder.index.roots.push(root);
+        builder.node(root, group, &all, 0)?;
+    }
+    // The tree with the first rules first: what it finds cuts the others short.
+    let lowest =
+        |root: &u32| builder.index.nodes.get(*root as usize).map_or(NO_BOX, |it| it.lowest);
+    let mut roots = std::mem::take(&mut builder.index.roots);
+    roots.sort_by_key(lowest);
+    builder.index.roots = roots;
+    builder.index.boxes.shrink_to_fit();
+    builder.index.nodes.shrink_to_fit();
+    Some(builder.index)
+}
+
+/// Boxes apart by which of their addresses say much: what names its source alone and what names its
+/// destination alone cannot be cut together without copying one for each of the others.
+fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
+    let different = |dimension: Dimension| {
+        let mut ranges: Vec<Range<A>> = boxes.iter().map(|it| it.range(dimension)).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges.len()
+    };
+    let sources_say_more = different(Dimension::Source) >= different(Dimension::Destination);
+    let mut groups = vec![Vec::new(), Vec::new(), Vec::new()];
+    let few = A::MAX.above(A::MAX.width() / 2);
+    for (number, boxed) in (0_u32..).zip(boxes) {
+        let says_much = |dimension: Dimension| {
+            let (first, last) = boxed.range(dimension);
+            last.wrapping_sub(first) <= few
+        };
+        let group = match (says_much(Dimension::Source), says_much(Dimension::Destination)) {
+            (true, true) => usize::from(!sources_say_more),
+            (true, false) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        };
+        if let Some(group) = groups.get_mut(group) {
+            group.push(number);
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+struct Builder<'a, A> {
+    boxes: &'a [Boxed<A>],
+    index: Index<A>,
+    most: usize,
+}
+
+/// A way to cut a node.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    dimension: Dimension,
+    shift: u32,
+    bits: u32,
+    cost: f64,
+}
+
+impl Cut {
+    fn children(self) -> usize {
+        1 << self.bits
+    }
+
+    /// The children that a range is in; all of them where it differs above the window.
+    fn span<A: Address>(self, (first, last): Range<A>) -> (usize, usize) {
+        let top = self.shift + self.bits;
+        let mask = self.children() - 1;
+        if first.above(top) == last.above(top) {
+            let child = |address: A| address.above(self.shift).window(0) as usize & mask;
+            (child(first), child(last))
+        } else {
+            (0, mask)
+        }
+    }
+
+    /// Whether a box that is in so many children stays with the node.
+    fn stays(self, (first, last): (usize, usize)) -> bool {
+        last - first + 1 > (self.children() / SPREAD).max(1)
+    }
+}
+
+/// What of a range lies in another, with which it has something in common.
+fn clipped<A: Address>((first, last): Range<A>, region: Range<A>) -> Range<A> {
+    (first.max(region.0), last.min(region.1))
+}
+
+impl<A: Address> Builder<'_, A> {
+    /// Makes room for nodes side by side; the first one's number.
+    fn grow(&mut self, nodes: usize) -> u32 {
+        let first = self.index.nodes.len();
+        self.index.nodes.resize(first + nodes, Node::EMPTY);
+        u32::try_from(first).unwrap_or(NO_BOX)
+    }
+
+    fn boxed(&self, number: u32) -> Option<&Boxed<A>> {
+        self.boxes.get(number as usize)
+    }
+
+    /// Fills a node with boxes, and makes those below it.
+    fn node(
+        &mut self,
+        at: u32,
+        mut numbers: Vec<u32>,
+        region: &Region<A>,
+        depth: usize,
+    ) -> Option<()> {
+        let covers = |number: &u32| self.boxed(*number).is_some_and(|it| it.covers(region));
+        if let Some(last) = numbers.iter().position(covers) {
+            numbers.truncate(last + 1);
+        }
+        let lowest = numbers.first().and_then(|it| self.boxed(*it)).map_or(NO_BOX, Boxed::order);
+        let is_full = self.index.boxes.len() + numbers.len() > self.most;
+        let cut = if numbers.len() <= LEAF || depth == MAX_DEPTH || is_full {
+            None
+        } else {
+            self.best_cut(&numbers, region)
+        };
+        let Some(cut) = cut else {
+            let (boxes, count) = self.keep(&numbers)?;
+            return self.set(at, Node { boxes, lowest, count, ..Node::EMPTY });
+        };
+        let mut below: Vec<Vec<u32>> = vec![Vec::new(); cut.children()];
+        let mut own = Vec::new();
+        let limits = *region.get(cut.dimension as usize)?;
+        for number in numbers {
+            let range = clipped(self.boxed(number)?.range(cut.dimension), limits);
+            let (first, last) = cut.span(range);
+            if cut.stays((first, last)) {
+                own.push(number);
+            } else {
+                below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(number));
+            }
+        }
+        let (boxes, count) = self.keep(&own)?;
+        drop(own);
+        let children = self.grow(cut.children());
+        let shift = u8::try_from(cut.shift).ok()?;
+        let node =
+            Node { children, boxes, lowest, count, shift, cut: Node::cut(cut.dimension, cut.bits) };
+        self.set(at, node)?;
+        for (child, numbers) in (0_u32..).zip(below) {
+            if !numbers.is_empty() {
+                let region = child_region(region, cut, child);
+                self.node(children + child, numbers, &region, depth + 1)?;
+            }
+        }
+        Some(())
+    }
+
+    fn set(&mut self, at: u32, node: Node) -> Option<()> {
+        *self.index.nodes.get_mut(at as usize)? = node;
+        Some(())
+    }
+
+    /// Puts boxes behind all others; where, and how many.
+    fn keep(&mut self, numbers: &[u32]) -> Option<(u32, u16)> {
+        if numbers.len() > MAX_OWN {
+            return None;
+        }
+        let first = u32::try_from(self.index.boxes.len()).ok()?;
+        for number in numbers {
+            let boxed = *self.boxed(*number)?;
+            self.index.boxes.push(boxed);
+        }
+        Some((first, u16::try_from(numbers.len()).ok()?))
+    }
+
+    /// The cheapest cut, where one is worth it.
+    fn best_cut(&self, numbers: &[u32], region: &Region<A>) -> Option<Cut> {
+        let mut best: Option<Cut> = None;
+        for (dimension, limits) in Dimension::ALL.into_iter().zip(region) {
+            let ranges: Vec<Range<A>> = numbers
+                .iter()
+                .filter_map(|it| Some(clipped(self.boxed(*it)?.range(dimension), *limits)))
+                .collect();
+            for cut in cuts(dimension, &ranges, *limits) {
+                if best.is_none_or(|best| cut.cost < best.cost) {
+                    best = Some(cut);
+                }
+            }
+        }
+        best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN)
+    }
+}
+
+/// The cuts along a dimension, with what each costs.
+fn cuts<A: Address>(dimension: Dimension, ranges: &[Range<A>], limits: Range<A>) -> Vec<Cut> {
+    let half = limits.1.wrapping_sub(limits.0).above(1);
+    let is_narrow = |range: &&Range<A>| range.1.wrapping_sub(range.0) <= half;
+    let mut narrow = ranges.iter().filter(is_narrow);
+    let Some((origin, _)) = narrow.next() else { return Vec::new() };
+    let (mut differing, mut count) = (A::ZERO, 1_usize);
+    for (first, last) in ranges.iter().filter(is_narrow) {
+        differing = differing | (*first ^ *origin) | (*last ^ *origin);
+        count += 1;
+    }
+    let top = differing.width();
+    (1..=MAX_BITS.min(top))
+        .take_while(|bits| 1 << bits <= count + 2)
+        .map(|bits| {
+            let cut = Cut { dimension, shift: top - bits, bits, cost: 0.0 };
+            Cut { cost: cost(cut, ranges), ..cut }
+        })
+        .collect()
+}
+
+fn cost<A: Address>(cut: Cut, ranges: &[Range<A>]) -> f64 {
+    let mut per_child = [0_u32; 1 << MAX_BITS];
+    let (mut placed, mut staying) = (0_usize, 0_usize);
+    for range in ranges {
+        let (first, last) = cut.span(*range);
+        if cut.stays((first, last)) {
+            staying += 1;
+        } else {
+            placed += last - first + 1;
+            let children = per_child.get_mut(first..=last).into_iter().flatten();
+            children.for_each(|count| *count += 1);
+        }
+    }
+    let squares: f64 = per_child.iter().map(|count| f64::from(*count).powi(2)).sum();
+    let expected = if placed == 0 { 1.0 } else { (squares / placed as f64).max(1.0) };
+    let copies = (placed + staying) as f64 / ranges.len() as f64 - 1.0;
+    expected.log2() + staying.min(1_000) as f64 * STAY_COST + copies
+}
+
+fn bits_of(count: usize) -> f64 {
+    (count as f64).log2()
+}
+
+/// The part of a region that a child is: known where the window begins at the region's own top.
+fn child_region<A: Address>(region: &Region<A>, cut: Cut, child: u32) -> Region<A> {
+    let mut part = *region;
+    let top = cut.shift + cut.bits;
+    if let Some(limits) = part.get_mut(cut.dimension as usize)
+        && limits.0.above(top) == limits.1.above(top)
+    {
+        let above = limits.0 ^ (limits.0 & A::ones(top));
+        let first = above | A::placed(child, cut.shift);
+        *limits = clipped((first, first | A::ones(cut.shift)), *limits);
+    }
+    part
+}

@@ -1,0 +1,327 @@
+//! The classifier answers as the naive evaluator does: on all packets of small worlds, on generated
+//! companies, and on public rule sets with their traces, where those are.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking"
+)]
+
+#[path = "support/rule_set_files.rs"]
+mod rule_set_files;
+
+use std::net::IpAddr;
+
+use fireflow_domain::engine::classifier::{Budget, Classifier, Index};
+use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::ids::RuleId;
+use fireflow_domain::labels::Labels;
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
+use fireflow_domain::testing::rule_sets::rule_set;
+use fireflow_domain::text::{Description, Reference};
+use fireflow_domain::time::Instant;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const NOON: &str = "2026-11-24T12:00:00Z";
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6, Protocol(47)];
+const PORTS: [u16; 5] = [0, 21, 22, 23, 65_535];
+const ICMP: [u8; 3] = [0, 8, 255];
+const ADDRESSES: [&str; 8] = [
+    "0.0.0.0",
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.0.0.2",
+    "255.255.255.255",
+    "2001:db8::",
+    "2001:db8::1",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+];
+
+fn noon() -> Instant {
+    Instant::parse(NOON).unwrap()
+}
+
+fn addresses() -> impl Strategy<Value = AddressRange> + Clone {
+    select(
+        &[
+            "any",
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0",
+            "10.0.0.1",
+            "10.0.0.0/31",
+            "10.0.0.0/8",
+            "10.0.0.1-10.0.0.2",
+            "9.255.255.255-10.0.0.1",
+            "255.255.255.255",
+            "0.0.0.0/1",
+            "2001:db8::",
+            "2001:db8::1",
+            "2001:db8::/127",
+            "2001:db8::/32",
+            "2001:db8::1-2001:db8::2",
+            "8000::/1",
+        ][..],
+    )
+    .prop_map(|text| AddressRange::parse(text).unwrap())
+}
+
+fn ports() -> impl Strategy<Value = PortRange> + Clone {
+    select(&["0-65535", "21", "22", "21-22", "0", "22-65535", "23"][..])
+        .prop_map(|text| PortRange::parse(text).unwrap())
+}
+
+/// An hour before, at, or after noon.
+fn instants() -> impl Strategy<Value = Instant> + Clone {
+    select(&["2026-11-24T11:00:00Z", NOON, "2026-11-24T13:00:00Z"][..])
+        .prop_map(|text| Instant::parse(text).unwrap())
+}
+
+fn specs() -> impl Strategy<Value = RuleSpec> {
+    let endpoints = || {
+        vec((addresses(), option::weighted(0.25, ports())), 1..4).prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(address, port)| Endpoint { address, port })
+                .collect::<Vec<_>>()
+        })
+    };
+    (
+        (select(&Action::ALL[..]), 0..4_i32, prop::bool::weighted(0.9)),
+        (vec(select(&PROTOCOLS[..]), 0..3), vec(ports(), 0..3)),
+        (option::weighted(0.3, select(&ICMP[..])), option::weighted(0.5, select(&ICMP[..]))),
+        (endpoints(), endpoints()),
+        (option::weighted(0.2, instants()), option::weighted(0.2, instants())),
+    )
+        .prop_filter_map("it holds together", |parts| {
+            let ((action, priority, enabled), (mut protocols, ports), icmp, ends, times) = parts;
+            protocols.dedup();
+            RuleSpec::new(RuleParts {
+                name: None,
+                action,
+                priority,
+                protocols,
+                icmp_type: icmp.0,
+                icmp_code: icmp.1.filter(|_| icmp.0.is_some()),
+                sources: ends.0,
+                destinations: ends.1,
+                ports,
+                enabled,
+                log: false,
+                starts_at: times.0,
+                expires_at: times.1,
+                description: Description::default(),
+                reference: Reference::default(),
+                labels: Labels::default(),
+            })
+            .ok()
+        })
+}
+
+/// Every packet of the small world, before, at and after noon in turns.
+fn packets() -> Vec<Packet> {
+    let mut packets = Vec::new();
+    let addresses = ADDRESSES.map(|text| text.parse::<IpAddr>().unwrap());
+    let times = ["2026-11-24T11:30:00Z", NOON, "2026-11-24T12:30:00Z"]
+        .map(|text| Instant::parse(text).unwrap());
+    for source_address in addresses {
+        for destination_address in addresses {
+            for protocol in PROTOCOLS {
+                let both = |some: Vec<(Option<u16>, Option<u16>)>| some;
+                let payloads = if protocol.is_icmp() || !protocol.has_ports() {
+                    both(vec![(None, None)])
+                } else {
+                    let one = PORTS.into_iter();
+                    one.flat_map(|a| PORTS.map(|b| (Some(a), Some(b)))).collect()
+                };
+                let icmp = if protocol.is_icmp() {
+                    ICMP.into_iter().flat_map(|a| ICMP.map(|b| (Some(a), Some(b)))).collect()
+                } else {
+                    vec![(None, None)]
+                };
+                for (source_port, destination_port) in payloads {
+                    for (icmp_type, icmp_code) in &icmp {
+                        let at = times[packets.len() % times.len()];
+                        packets.extend(
+                            Packet::new(PacketParts {
+                                source_address,
+                                destination_address,
+                                protocol,
+                                source_port,
+                                destination_port,
+                                icmp_type: *icmp_type,
+                                icmp_code: *icmp_code,
+                                at,
+                            })
+                            .ok(),
+                        );
+                    }
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+    let ids = (1..).filter_map(RuleId::new);
+    let mut entries: Vec<Entry<'_>> =
+        specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect();
+    naive::sort(&mut entries);
+    entries
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn small_worlds_are_answered_as_the_definition_says(specs in vec(specs(), 0..40)) {
+        thread_local! {
+            static PACKETS: Vec<Packet> = packets();
+        }
+        let entries = entries(&specs);
+        let classifier = Classifier::compile(&entries, Budget::default()).unwrap();
+        PACKETS.with(|packets| {
+            for packet in packets {
+                let expected = naive::first_match(&entries, packet);
+                prop_assert_eq!(classifier.first_match(packet), expected, "{:?}", packet);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// A packet on the edge of some entry of a rule, or of two.
+fn packet_of(entries: &[Entry<'_>], random: &mut impl FnMut(usize) -> usize) -> Option<Packet> {
+    let rule = entries[random(entries.len())].spec;
+    let other = if random(4) == 0 { entries[random(entries.len())].spec } else { rule };
+    let source = &rule.sources[random(rule.sources.len())];
+    let destination = &other.destinations[random(other.destinations.len())];
+    let family_of = |range: AddressRange| match range {
+        AddressRange::V6 { .. } => 6,
+        AddressRange::V4 { .. } => 4,
+        AddressRange::Any => 0,
+    };
+    let is_v6 = family_of(source.address) == 6 || family_of(destination.address) == 6;
+    let mut address = |range: AddressRange| {
+        let edge = random(3);
+        match range {
+            AddressRange::V4 { first, last } => {
+                let middle = first + (last - first) / 2;
+                IpAddr::V4([first, middle, last][edge].into())
+            }
+            AddressRange::V6 { first, last } => {
+                let middle = first + (last - first) / 2;
+                IpAddr::V6([first, middle, last][edge].into())
+            }
+            AddressRange::Any if is_v6 => IpAddr::V6((0x2001_0db8_u128 << 96).into()),
+            AddressRange::Any => IpAddr::V4([9, 9, 9, 9].into()),
+        }
+    };
+    let (source_address, destination_address) =
+        (address(source.address), address(destination.address));
+    let protocol =
+        rule.protocols.get(random(rule.protocols.len().max(1))).copied().unwrap_or(Protocol::TCP);
+    let port = |range: Option<&PortRange>| range.map_or(40_000, |range| range.last());
+    let has_ports = protocol.has_ports();
+    let destination_port = destination.port.as_ref().or(other.ports.first());
+    Packet::new(PacketParts {
+        source_address,
+        destination_address,
+        protocol,
+        source_port: has_ports.then(|| port(source.port.as_ref())),
+        destination_port: has_ports.then(|| port(destination_port)),
+        icmp_type: rule.icmp_type,
+        icmp_code: rule.icmp_code,
+        at: noon(),
+    })
+    .ok()
+}
+
+#[test]
+fn companies_are_answered_as_the_definition_says() {
+    let mut state = 7_u64;
+    let mut random = move |below: usize| {
+        // Knuth's, good enough to choose with.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for (policy, rules, count) in [(0, 5, 2_000), (1, 100, 5_000), (2, 5_000, 3_000)] {
+        let specs = rule_set(3, policy, rules, noon());
+        let entries = entries(&specs);
+        let classifier = Classifier::compile(&entries, Budget::default()).unwrap();
+        let (mut asked, mut decided) = (0, 0);
+        while asked < count {
+            let Some(packet) = packet_of(&entries, &mut random) else { continue };
+            let expected = naive::first_match(&entries, &packet);
+            assert_eq!(classifier.first_match(&packet), expected, "{packet:?}");
+            asked += 1;
+            decided += usize::from(expected.is_some());
+        }
+        assert!(decided > count / 2, "{decided} of {count}");
+    }
+}
+
+#[test]
+fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
+    let many = |network: u32| -> Vec<Endpoint> {
+        let address = |host: u32| AddressRange::host(IpAddr::V4((network + 2 * host).into()));
+        (0..1_000).map(|host| Endpoint { address: address(host), port: None }).collect()
+    };
+    let parts = RuleParts {
+        name: None,
+        action: Action::Allow,
+        priority: 1,
+        protocols: vec![],
+        icmp_type: None,
+        icmp_code: None,
+        sources: many(0x0a00_0000),
+        destinations: many(0x0b00_0000),
+        ports: (0..1_000).map(|port| PortRange::single(port * 3)).collect(),
+        enabled: true,
+        log: false,
+        starts_at: None,
+        expires_at: None,
+        description: Description::default(),
+        reference: Reference::default(),
+        labels: Labels::default(),
+    };
+    let specs = vec![RuleSpec::new(parts.clone()).unwrap()];
+    let over = Classifier::compile(&entries(&specs), Budget::default()).unwrap_err();
+    assert!(over.to_string().contains("4000000 boxes"), "{over}");
+    // A thousand by a thousand is a million boxes: within it.
+    let specs = vec![RuleSpec::new(RuleParts { ports: vec![], ..parts }).unwrap()];
+    let classifier = Classifier::compile(&entries(&specs), Budget::default()).unwrap();
+    assert!(classifier.boxes() >= 1_000_000);
+    let small = Budget { boxes: 4_000_000, bytes: 1_000 };
+    Classifier::compile(&entries(&specs), small).unwrap_err();
+    let few = Budget { boxes: 999_999, bytes: usize::MAX };
+    Classifier::compile(&entries(&specs), few).unwrap_err();
+}
+
+#[test]
+fn public_rule_sets_are_answered_right_on_every_packet_of_every_trace() {
+    let mut sets = 0;
+    for name in rule_set_files::names() {
+        let Some(boxes) = rule_set_files::boxes(&name) else { continue };
+        let index = Index::build(&boxes, Budget::default()).unwrap();
+        let mut packets = 0;
+        for trace in ["trace", "mix"] {
+            for (key, expected) in rule_set_files::packets(&name, trace) {
+                assert_eq!(index.find(&key, |_| true), expected, "{name} {trace} {key:?}");
+                packets += 1;
+            }
+        }
+        assert!(packets > 10_000, "{name}: {packets}");
+        sets += 1;
+    }
+    // Either all are there, or the folder is not.
+    assert!([0, 9].contains(&sets), "{sets}");
+}
