@@ -515,4 +515,9 @@ pub trait Storage: Send + Sync {
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>>;
     /// Whether the database answers and all migrations are applied.
     async fn is_ready(&self) -> StoreResult<bool>;
+    /// Which server answers, as a number that grows when another one does, or the same one was
+    /// started anew: what was read of one need not be so on the next, whatever its revision says.
+    fn incarnation(&self) -> u64 {
+        0
+    }
 }

@@ -12,6 +12,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
+use crate::incarnation::Incarnations;
 use crate::observe::{self, Observer, Pool};
 use crate::replica::Replica;
 
@@ -156,6 +157,8 @@ pub(crate) struct Connections {
     /// too long; PostgreSQL is told so in the transaction.
     pub(crate) list: DatabaseConnection,
     pub(crate) replica: Option<Arc<Replica>>,
+    /// Of the primary.
+    pub(crate) incarnations: Incarnations,
 }
 
 impl Connections {
@@ -183,15 +186,20 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
             let write = pool(options, 1, true).await?;
             let read = pool(options, options.max_connections.max(1), false).await?;
             let list = bounded_pool(options).await?;
-            Ok(Connections { write, read, list, replica: None })
+            let incarnations = Incarnations::default();
+            Ok(Connections { write, read, list, replica: None, incarnations })
         }
         DatabaseKind::Postgres => {
-            let pool = pool(options, options.max_connections.max(1), true).await?;
+            let incarnations = Incarnations::default();
+            let connect = settled(options, options.max_connections.max(1));
+            let met = incarnations.clone();
+            let pool = open(connect, &options.url, true, options, met).await?;
             let replica = match &options.read_url {
                 Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
                 None => None,
             };
-            Ok(Connections { write: pool.clone(), read: pool.clone(), list: pool, replica })
+            let (write, read) = (pool.clone(), pool.clone());
+            Ok(Connections { write, read, list: pool, replica, incarnations })
         }
     }
 }
@@ -211,6 +219,11 @@ async fn pool(
     connections: u32,
     creates: bool,
 ) -> Result<DatabaseConnection, OpenError> {
+    let connect = settled(options, connections);
+    open(connect, &options.url, creates, options, Incarnations::default()).await
+}
+
+fn settled(options: &DatabaseOptions, connections: u32) -> ConnectOptions {
     let mut connect = ConnectOptions::new(options.url.url.clone());
     connect
         .max_connections(connections)
@@ -222,7 +235,7 @@ async fn pool(
     if connections == 1 {
         connect.idle_timeout(None).max_lifetime(None);
     }
-    open(connect, &options.url, creates, options).await
+    connect
 }
 
 /// How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
@@ -245,7 +258,7 @@ async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, O
                     Box::pin(async move { bound(connection, limit).await.map(|()| true) })
                 })
         });
-    open(connect, &options.url, false, options).await
+    open(connect, &options.url, false, options, Incarnations::default()).await
 }
 
 /// Stops whatever the connection does when the time is over.
@@ -271,7 +284,7 @@ async fn replica_pool(
         .acquire_timeout(timeout)
         .connect_timeout(timeout)
         .connect_lazy(true);
-    open(connect, url, false, options).await
+    open(connect, url, false, options, Incarnations::default()).await
 }
 
 async fn open(
@@ -279,6 +292,7 @@ async fn open(
     url: &DatabaseUrl,
     creates: bool,
     options: &DatabaseOptions,
+    incarnations: Incarnations,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
     // Asking costs as much as a small query. One to a file does not die; of those to a server see
@@ -295,8 +309,13 @@ async fn open(
                 .busy_timeout(BUSY_TIMEOUT)
         }),
         DatabaseKind::Postgres => connect
-            .map_sqlx_postgres_pool_opts(|pool| {
-                pool.before_acquire(|connection, meta| {
+            .map_sqlx_postgres_pool_opts(move |pool| {
+                let incarnations = incarnations.clone();
+                pool.after_connect(move |connection, _| {
+                    let incarnations = incarnations.clone();
+                    Box::pin(async move { incarnations.meet(connection).await })
+                })
+                .before_acquire(|connection, meta| {
                     let is_fresh = meta.idle_for < TRUSTED;
                     Box::pin(async move {
                         if is_fresh || is_well(connection).await { Ok(true) } else { Err(silent()) }

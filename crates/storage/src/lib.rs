@@ -11,6 +11,7 @@ mod entity;
 mod error;
 mod filter;
 mod group;
+mod incarnation;
 mod index;
 mod lock;
 mod mapping;

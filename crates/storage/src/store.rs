@@ -64,7 +64,7 @@ impl Database {
     /// # Errors
     /// Where the driver does.
     pub async fn close(self) -> StoreResult<()> {
-        let Connections { write, read, list, replica } = self.connections;
+        let Connections { write, read, list, replica, .. } = self.connections;
         let replica = match replica {
             Some(replica) => replica.close().await,
             None => Ok(()),
@@ -137,7 +137,7 @@ impl Database {
 
     /// What a unit of work runs on.
     async fn handle(&self, mode: Mode) -> StoreResult<Handle> {
-        let Connections { write, read, list, replica } = &self.connections;
+        let Connections { write, read, list, replica, .. } = &self.connections;
         let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
         if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
             && let Some(transaction) = replica.snapshot().await
@@ -212,6 +212,10 @@ impl Storage for Database {
             observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         }
         Ok(Box::new(self.unit(handle?)))
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.connections.incarnations.current()
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
 use crate::idempotency::Once;
+use crate::inspected::CompiledPolicies;
 use crate::middleware::Gate;
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
@@ -56,6 +57,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// The database's pools of connections.
     pub pools: Vec<Pool>,
+    /// What was compiled for inspections.
+    pub compiled: CompiledPolicies,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
     /// Whether the process is shutting down: then it is not ready.
@@ -105,6 +108,7 @@ impl App {
             database: self.about.database,
             pools: self.pools.iter().map(|pool| (pool.name, pool.state())).collect(),
             token_lookups: self.authenticator.lookups(),
+            compiled: self.compiled.state(),
             started_at: self.about.started_at.micros() as f64 / MICROS_PER_SECOND as f64,
         };
         let telemetry = Arc::clone(&self.telemetry);

@@ -18,6 +18,7 @@ pub mod conditions;
 pub mod dto;
 pub mod export;
 pub mod idempotency;
+pub mod inspected;
 pub mod listener;
 pub mod middleware;
 pub mod openapi;

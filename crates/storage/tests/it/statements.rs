@@ -30,8 +30,8 @@ db_test! {
         for policy in [&small, &large] {
             let before = db.statements();
             let mut uow = begin(&db, Mode::Snapshot).await;
-            let loaded = inspect::load(&mut *uow, &caller(), firewall.id, policy.id).await.unwrap();
-            assert_eq!(db.statements() - before, 2, "an inspection over {} rules", loaded.rules.len());
+            let (_, rules) = inspect::load(&mut *uow, &caller(), firewall.id, policy.id).await.unwrap();
+            assert_eq!(db.statements() - before, 2, "an inspection over {} rules", rules.len());
 
             let before = db.statements();
             let mut uow = begin(&db, Mode::Snapshot).await;
@@ -48,11 +48,11 @@ db_test! {
             let mut uow = begin(&db, Mode::Snapshot).await;
             let (_, page) =
                 rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
-            assert_eq!(page.items.len(), loaded.rules.len());
+            assert_eq!(page.items.len(), rules.len());
             assert_eq!(db.statements() - before, 4, "the same, and its candidates");
 
             let path =
-                RulePath { firewall: firewall.id, policy: policy.id, rule: loaded.rules[0].id };
+                RulePath { firewall: firewall.id, policy: policy.id, rule: rules[0].id };
             let before = db.statements();
             let mut uow = begin(&db, Mode::Autocommit).await;
             rule::get(&mut *uow, &caller(), path).await.unwrap();

@@ -218,7 +218,7 @@ fn measure() {
 fn seen_from_outside(
     off: &Server,
     logged: &Server,
-    beside: &dyn Fn(&str, &[(&str, &str)]) -> Server,
+    beside: &impl Fn(&str, &[(&str, &str)]) -> Server,
 ) {
     let collector = collector::start();
     let endpoint = format!("http://{collector}");

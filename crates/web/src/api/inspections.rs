@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use fireflow_domain::usecase::inspect;
+use fireflow_domain::rule::Rule;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
@@ -47,12 +47,12 @@ impl Inspections {
         let mut query = query.open(params::INSPECTION);
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
-        let inspected = ctx
-            .read_snapshot(|uow, caller| {
-                Box::pin(async move { inspect::load(uow, caller, firewall, policy).await })
-            })
-            .await?;
-        let view = |rule: &_| RuleView::at(rule, packet.at());
+        let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
+        // What a rule shows of its parents may have changed since it was compiled.
+        let view = |rule: &Rule| {
+            let rule = Rule { policy: inspected.policy.reference(), ..rule.clone() };
+            RuleView::at(&rule, packet.at())
+        };
         let view = InspectionView::new(&inspected, &packet, explains, view);
         ctx.app.telemetry.metrics.inspected([view.action.as_str()], start.elapsed());
         Reply::new(&view)
@@ -80,11 +80,7 @@ impl Inspections {
         let explains = query.boolean("explain");
         query.finish()?;
         let packets = body.read(|value, faults| packets(value, now, explains, faults))?;
-        let inspected = ctx
-            .read_snapshot(|uow, caller| {
-                Box::pin(async move { inspect::load(uow, caller, firewall, policy).await })
-            })
-            .await?;
+        let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
         // Many packets over many rules take long: beside the threads that serve, and no longer than
         // somebody waits for it.
         let waits = Waits(Arc::new(AtomicBool::new(true)));

@@ -340,7 +340,7 @@ fn wide(number: usize) -> u64 {
 
 impl ExplanationView {
     fn new(inspected: &InspectedPolicy, explanation: &Explanation) -> Self {
-        let rule = |index: usize| inspected.rules.get(index);
+        let rule = |index: usize| inspected.compiled.rules.get(index);
         let matched = explanation.active.and_then(rule).zip(explanation.matched.as_ref());
         Self {
             matched: matched.and_then(|(rule, entries)| {

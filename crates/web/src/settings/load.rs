@@ -9,6 +9,9 @@ use fireflow_storage::{DatabaseKind, DatabaseUrl};
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
 
+/// How much memory compiled policies take, unless it is set: 256 MiB.
+const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
+
 /// What the settings are read from.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -251,6 +254,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         tokens: super::tokens::read(values, environment)?,
         http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
+        inspection_cache: values.number("inspection.cache_bytes", INSPECTION_CACHE)?.into(),
         keep_deleted: values.read(
             "retention.deleted",
             || Duration::from_secs(90 * 86_400),

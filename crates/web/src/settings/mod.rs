@@ -106,6 +106,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
+    /// How much memory compiled policies take, in bytes.
+    pub inspection_cache: u64,
     /// How long deleted rows stay.
     pub keep_deleted: Duration,
     /// Where the service tells of itself.

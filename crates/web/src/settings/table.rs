@@ -175,6 +175,13 @@ pub const SETTINGS: &[Setting] = &[
         "the most requests served at once; more are told to come back",
     ),
     plain(
+        "inspection.cache_bytes",
+        "FIREFLOW_INSPECTION__CACHE_BYTES",
+        "268435456",
+        "how much memory compiled policies take, about; one of 100,000 rules takes some 100 MB, and one \
+         that does not fit is compiled for each inspection",
+    ),
+    plain(
         "http.max_connections",
         "FIREFLOW_HTTP__MAX_CONNECTIONS",
         "8192",

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use crate::inspected::CacheState;
 
 /// Upper bounds of the buckets of all durations, in seconds.
 const BUCKETS: [f64; 15] =
@@ -92,6 +93,8 @@ pub struct Sampled {
     pub pools: Vec<(&'static str, PoolState)>,
     /// How many tokens were found among those that were checked before, and how many were not.
     pub token_lookups: (u64, u64),
+    /// What was compiled for inspections.
+    pub compiled: CacheState,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
 }
@@ -127,6 +130,11 @@ pub struct Metrics {
     pool_limits: Family<OfPool, Gauge>,
     inspections: [Counter; Action::ALL.len()],
     inspection_durations: Histogram,
+    compilations: Family<OfResult, Counter>,
+    compile_durations: Histogram,
+    compiled_lookups: Family<OfResult, Counter>,
+    compiled_policies: Gauge,
+    compiled_bytes: Gauge,
     /// Panics, wherever they are.
     pub panics: Counter,
     /// What became of spans.
@@ -242,6 +250,33 @@ impl Metrics {
                 "How long requests for inspections took, the reading of the rules included",
                 Histogram::new(BUCKETS)
             ),
+            compilations: register!(
+                "classifier_compilations",
+                "Policies that were compiled, and those that needed more than their budget",
+                Family::default()
+            ),
+            compile_durations: register!(
+                "classifier_compile_duration",
+                Unit::Seconds,
+                "How long policies took to compile",
+                Histogram::new(BUCKETS)
+            ),
+            compiled_lookups: register!(
+                "classifier_cache_lookups",
+                "Inspections whose policy was compiled, and those for which it had to be",
+                Family::default()
+            ),
+            compiled_policies: register!(
+                "classifier_cache_policies",
+                "Policies that are kept compiled",
+                Gauge::default()
+            ),
+            compiled_bytes: register!(
+                "classifier_cache",
+                Unit::Bytes,
+                "Memory of policies that are kept compiled, about",
+                Gauge::default()
+            ),
             panics: register!("panics", "Panics", Counter::default()),
             exports: {
                 let of =
@@ -289,6 +324,13 @@ impl Metrics {
         self.durations.get_or_create(&of_route).observe(took.as_secs_f64());
         let OfRoute { method, route } = of_route;
         self.requests.get_or_create(&OfRequest { method, route, status }).inc();
+    }
+
+    /// Counts a policy that was compiled, or needed more than its budget.
+    pub fn compiled(&self, took: Duration, is_within_budget: bool) {
+        let result = if is_within_budget { "compiled" } else { "over_budget" };
+        self.compilations.get_or_create(&OfResult { result }).inc();
+        self.compile_durations.observe(took.as_secs_f64());
     }
 
     /// Counts a token that was refused.
@@ -342,11 +384,19 @@ impl Metrics {
         self.ready.set(i64::from(sampled.is_ready));
         let build = OfBuild { version: env!("CARGO_PKG_VERSION"), database: sampled.database };
         self.build.get_or_create(&build).set(1);
-        let (hits, misses) = sampled.token_lookups;
-        for (result, count) in [("hit", hits), ("miss", misses)] {
-            let counter = self.token_lookups.get_or_create_owned(&OfResult { result });
-            counter.inner().store(count, Ordering::Relaxed);
+        let compiled = &sampled.compiled;
+        for (family, (hits, misses)) in [
+            (&self.token_lookups, sampled.token_lookups),
+            (&self.compiled_lookups, (compiled.hits, compiled.misses)),
+        ] {
+            for (result, count) in [("hit", hits), ("miss", misses)] {
+                let counter = family.get_or_create_owned(&OfResult { result });
+                counter.inner().store(count, Ordering::Relaxed);
+            }
         }
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.compiled_policies.set(gauge(compiled.policies));
+        self.compiled_bytes.set(gauge(compiled.bytes));
         for (pool, state) in &sampled.pools {
             let counts = [("idle", state.idle), ("in_use", state.in_use)];
             for (state, count) in counts {

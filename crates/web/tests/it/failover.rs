@@ -353,3 +353,44 @@ fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
         compare(&seen, Kind::Rules, &names(&mut connection, &format!("{}rules/", load.policy)));
     }
 }
+
+/// The standby that took over has another state under the same revision, as one that lagged can, or
+/// a backup that was put in the primary's place.
+#[tokio::test]
+async fn what_was_compiled_of_a_server_is_not_answered_of_the_next() {
+    let mut cluster = Cluster::start();
+    let forwarder = Forwarder::new(cluster.primary.address());
+    let folder = tempfile::tempdir().unwrap();
+    let url = |address| format!("postgres://postgres@{address}/postgres");
+    let service = Service::start(folder.path(), &url(forwarder.address()));
+    let mut connection = service.connect();
+    for (path, body) in [
+        ("/firewalls/", json!({"name": "edge"})),
+        ("/firewalls/1/filtering-policies/", json!({"name": "in", "default_action": "DENY"})),
+        ("/firewalls/1/filtering-policies/1/rules/", plain_rule()),
+    ] {
+        let (status, answer) = connection.ask("POST", path, &body.to_string()).unwrap();
+        assert_eq!(status, 201, "{answer}");
+    }
+    let packet = tcp("10.0.0.1", "10.0.0.2", 443);
+    let inspection = format!("/firewalls/1/filtering-policies/1/inspections/?{packet}");
+    let mut ask = || connection.ask("GET", &inspection, "").unwrap();
+    let (_, before) = ask();
+    assert_eq!(before["action"], "ALLOW", "{before}");
+
+    cluster.primary.kill();
+    cluster.promote();
+    let next = sea_orm::Database::connect(url(cluster.standby.address())).await.unwrap();
+    let other = "UPDATE rule SET action = 'REJECT'";
+    sea_orm::ConnectionTrait::execute_unprepared(&next, other).await.unwrap();
+    next.close().await.unwrap();
+    forwarder.point_at(Behind::Server(cluster.standby.address()));
+    let mut after = Value::Null;
+    wait_until("an answer of the standby", PATIENCE, || {
+        let (status, answer) = ask();
+        after = answer;
+        status == 200
+    });
+    assert_eq!(after["policy"], before["policy"], "the same revision");
+    assert_eq!(after["action"], "REJECT", "{after}");
+}

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
+use fireflow::inspected::CompiledPolicies;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
 use fireflow::server;
 use fireflow::settings::Secret;
 use fireflow_domain::actor::Role;
+use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::DatabaseKind;
@@ -133,6 +135,7 @@ impl Api {
             about: About { database: "test", max_connections: 1, started_at: start },
             telemetry: Arc::default(),
             pools: db.database.pools(),
+            compiled: CompiledPolicies::new(64 * 1024 * 1024, Budget::default()),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };

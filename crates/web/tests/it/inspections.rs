@@ -1,0 +1,158 @@
+//! Inspections by compiled policies: never of a state that is gone, and compiled once.
+
+use std::sync::Arc;
+
+use fireflow::telemetry::Telemetry;
+use fireflow_domain::actor::Role;
+use fireflow_storage::testing::TestDatabase;
+use fireflow_storage::{DatabaseKind, db_test};
+use serde_json::{Value, json};
+
+use crate::service::{Connection, Place, Service};
+use crate::support::{Api, plain_rule, tcp};
+
+/// What both services say of a packet.
+fn verdicts(services: &mut [Connection; 2], policy: &str, packet: &str) -> Vec<(Value, Value)> {
+    let path = format!("{policy}inspections/?{packet}");
+    let verdict = |service: &mut Connection| {
+        let (status, body) = service.ask("GET", &path, "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        (body["action"].clone(), body["active_rule"]["id"].clone())
+    };
+    services.iter_mut().map(verdict).collect()
+}
+
+#[tokio::test]
+async fn what_one_process_writes_the_other_answers_by_at_once() {
+    let place = Place::new(DatabaseKind::Postgres).await;
+    let folder = place.folder.path();
+    let (one, other) = (Service::start(folder, &place.url), Service::start(folder, &place.url));
+    let mut services = [one.connect(), other.connect()];
+    let mut write = one.connect();
+    let mut ask = |method: &str, path: &str, body: Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, answer) = write.ask(method, path, &body).unwrap();
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    };
+    ask("POST", "/firewalls/", json!({"name": "edge"}));
+    let policies = "/firewalls/1/filtering-policies/";
+    ask("POST", policies, json!({"name": "in", "default_action": "DENY"}));
+    let policy = format!("{policies}1/");
+    let rules = format!("{policy}rules/");
+    let packet = tcp("10.0.0.1", "10.0.0.2", 443);
+    let mut expect = |action: &str, rule: Value, what: &str| {
+        let expected = vec![(json!(action), rule); 2];
+        // Twice: once to compile, once by what is compiled.
+        for _ in 0..2 {
+            assert_eq!(verdicts(&mut services, &policy, &packet), expected, "{what}");
+        }
+    };
+    expect("DENY", Value::Null, "no rule");
+    for round in 0..10 {
+        let mut rule = plain_rule();
+        rule["priority"] = json!(100 - round);
+        rule["action"] = json!("ALLOW");
+        let allowing = ask("POST", &rules, rule.clone())["id"].clone();
+        expect("ALLOW", allowing.clone(), "a new rule");
+        let path = format!("{rules}{allowing}/");
+        ask("PATCH", &path, json!({"action": "REJECT"}));
+        expect("REJECT", allowing.clone(), "its action");
+        ask("PATCH", &path, json!({"enabled": false}));
+        expect("DENY", Value::Null, "switched off");
+        ask("PATCH", &path, json!({"enabled": true, "sources": [{"address": "10.9.9.9"}]}));
+        expect("DENY", Value::Null, "another source");
+        ask("PATCH", &path, json!({"sources": [{"address": "any"}]}));
+        expect("REJECT", allowing.clone(), "every source");
+        ask("PATCH", &policy, json!({"default_action": "ALLOW"}));
+        ask("DELETE", &path, Value::Null);
+        expect("ALLOW", Value::Null, "deleted, and another default");
+        ask("POST", &format!("{path}restore/"), Value::Null);
+        expect("REJECT", allowing.clone(), "restored");
+        ask("DELETE", &path, Value::Null);
+        ask("PATCH", &policy, json!({"default_action": "DENY"}));
+        expect("DENY", Value::Null, "as it was");
+    }
+    // What is shown of the parents is as it is now.
+    let made = ask("POST", &rules, plain_rule());
+    let show = |service: &Service| {
+        let path = format!("{policy}inspections/?{packet}");
+        service.connect().ask("GET", &path, "").unwrap().1["active_rule"]["filtering_policy"]
+            .clone()
+    };
+    let before = [show(&one), show(&other)];
+    ask("PATCH", "/firewalls/1/", json!({"name": "renamed"}));
+    for (service, before) in [&one, &other].into_iter().zip(before) {
+        let after = show(service);
+        assert_ne!(after, before);
+        assert!(after.to_string().contains("renamed"), "{after}");
+    }
+    assert!(made["id"].is_number());
+}
+
+/// A value of the page of metrics.
+async fn metric(api: &Api, series: &str) -> u64 {
+    let token = api.token_for(&[Role::HealthCheck], None);
+    let page = api.send("GET", "/metrics", &token, &[], None).await.text;
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {series}:\n{page}")).parse().unwrap()
+}
+
+fn measured(db: TestDatabase) -> Api {
+    Api::built(db, |app, _| app.telemetry = Arc::new(Telemetry::default()))
+}
+
+db_test! {
+    async fn however_many_wait_a_state_is_compiled_once(db: TestDatabase) {
+        let api = measured(db);
+        let policy = api.policy().await;
+        for index in 0..40 {
+            api.rule(&policy, &json!({"sources": [{"address": format!("10.0.0.{index}")}]})).await;
+        }
+        let packet = tcp("10.0.0.7", "10.9.9.9", 443);
+        for round in 1..=3 {
+            let asked = (0..50).map(|_| api.verdict(&policy, &packet));
+            for (action, _) in futures_util::future::join_all(asked).await {
+                assert_eq!(action, "ALLOW");
+            }
+            let compiled = "fireflow_classifier_compilations_total{result=\"compiled\"}";
+            assert_eq!(metric(&api, compiled).await, round);
+            let hits = "fireflow_classifier_cache_lookups_total{result=\"hit\"}";
+            let misses = "fireflow_classifier_cache_lookups_total{result=\"miss\"}";
+            assert_eq!(metric(&api, misses).await, round);
+            assert_eq!(metric(&api, hits).await, round * 49);
+            // Of a policy one state is kept.
+            assert_eq!(metric(&api, "fireflow_classifier_cache_policies").await, 1);
+            assert!(metric(&api, "fireflow_classifier_cache_bytes").await > 10_000);
+            let source = format!("10.1.0.{round}");
+            api.rule(&policy, &json!({"sources": [{"address": source}]})).await;
+        }
+    }
+}
+
+db_test! {
+    async fn a_rule_of_a_thousand_million_combinations_is_answered(db: TestDatabase) {
+        let api = measured(db);
+        let policy = api.policy().await;
+        let side = |network: u32| -> Value {
+            (0..1_000_u32)
+                .map(|host| json!({"address": format!("10.{network}.{}.{}", host / 250, host % 250)}))
+                .collect()
+        };
+        let ports: Value = (0..1_000).map(|port| json!({"number": 3 * port})).collect();
+        api.rule(&policy, &json!({
+            "protocols": ["tcp"], "sources": side(1), "destinations": side(2), "ports": ports,
+        }))
+        .await;
+        for (source, port, action) in [
+            ("10.1.3.249", 2_997, "ALLOW"),
+            ("10.1.3.249", 2_996, "DENY"),
+            ("10.1.4.1", 2_997, "DENY"),
+        ] {
+            let packet = tcp(source, "10.2.3.249", port);
+            assert_eq!(api.verdict(&policy, &packet).await.0, action, "{source} {port}");
+        }
+        let over = "fireflow_classifier_compilations_total{result=\"over_budget\"}";
+        assert_eq!(metric(&api, over).await, 1, "what is over its budget is known the next time");
+    }
+}
