@@ -11,11 +11,27 @@ use crate::sh;
 /// Runs one by its name.
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
+        "inspection" => inspection(),
         "lists" => lists(),
         "service" => service(),
         "soak" => soak(),
-        other => bail!("there is no measurement `{other}`; there are `lists`, `service`, `soak`"),
+        other => bail!(
+            "there is no measurement `{other}`; there are `inspection`, `lists`, `service`, `soak`"
+        ),
     }
+}
+
+/// The classifier, against a plain scan.
+fn inspection() -> Result<()> {
+    let mut command = Command::new(sh::cargo_path());
+    sh::run(command.args([
+        "bench",
+        "--quiet",
+        "--package",
+        "fireflow-domain",
+        "--bench",
+        "inspection",
+    ]))
 }
 
 /// Lists on a million rules, on both databases.

@@ -20,6 +20,8 @@ pub trait Address:
     const ZERO: Self;
     /// All bits set.
     const MAX: Self;
+    /// The length of a prefix that says much: a site's, not a company's or a registry's.
+    const SITE_PREFIX: u32;
 
     /// The difference, around zero.
     #[must_use]
@@ -45,10 +47,11 @@ pub trait Address:
 }
 
 macro_rules! address {
-    ($type:ty) => {
+    ($type:ty, $site_prefix:literal) => {
         impl Address for $type {
             const ZERO: Self = 0;
             const MAX: Self = <$type>::MAX;
+            const SITE_PREFIX: u32 = $site_prefix;
 
             #[inline]
             fn wrapping_sub(self, other: Self) -> Self {
@@ -93,5 +96,5 @@ macro_rules! address {
     };
 }
 
-address!(u32);
-address!(u128);
+address!(u32, 16);
+address!(u128, 48);

@@ -6,7 +6,7 @@
 //! several children take, and the boxes that stay with the node since they span many children,
 //! which every packet that comes by is held against. The window of bits begins where boxes begin to
 //! differ; what lies above it is not looked at, and need not be: each box is held against the whole
-//! packet. A box that covers a child's region altogether hides all later ones there.
+//! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a child's region altogether hides all later ones there.
 
 use super::address::Address;
 use super::index::{Boxed, Dimension, Index, NO_BOX, Node, Range, Region};
@@ -23,6 +23,10 @@ const STAY_COST: f64 = 0.05;
 const MIN_GAIN: f64 = 0.2;
 /// The deepest node.
 const MAX_DEPTH: usize = 24;
+/// The most trees.
+const MAX_ROOTS: usize = 8;
+/// A group of which more than one in so many boxes would stay with its root is two groups.
+const MAX_STAYING: usize = 50;
 /// The most boxes that a node has itself.
 const MAX_OWN: usize = u16::MAX as usize;
 
@@ -40,7 +44,14 @@ pub(super) fn index<A: Address>(boxes: &[Boxed<A>], most: usize) -> Option<Index
     };
     let ports = (A::ZERO, A::from(u16::MAX));
     let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
-    for group in groups(boxes) {
+    let mut groups = groups(boxes);
+    while let Some(group) = groups.pop() {
+        if groups.len() + builder.index.roots.len() < MAX_ROOTS
+            && let Some(parts) = builder.parts(&group, &all)
+        {
+            groups.extend(parts);
+            continue;
+        }
         let root = builder.grow(1);
         builder.index.roots.push(root);
         builder.node(root, group, &all, 0)?;
@@ -67,7 +78,7 @@ fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
     };
     let sources_say_more = different(Dimension::Source) >= different(Dimension::Destination);
     let mut groups = vec![Vec::new(), Vec::new(), Vec::new()];
-    let few = A::MAX.above(A::MAX.width() / 2);
+    let few = A::MAX.above(A::SITE_PREFIX);
     for (number, boxed) in (0_u32..).zip(boxes) {
         let says_much = |dimension: Dimension| {
             let (first, last) = boxed.range(dimension);
@@ -140,6 +151,38 @@ impl<A: Address> Builder<'_, A> {
 
     fn boxed(&self, number: u32) -> Option<&Boxed<A>> {
         self.boxes.get(number as usize)
+    }
+
+    /// A group in two, where many of its boxes would stay with the root: those, and the others. Where
+    /// no cut is worth it, those that are wide in a dimension, and the others.
+    fn parts(&self, group: &[u32], all: &Region<A>) -> Option<[Vec<u32>; 2]> {
+        let few = LEAF.max(group.len() / MAX_STAYING);
+        let Some(cut) = self.best_cut(group, all) else {
+            let half = |limits: &Range<A>| limits.1.above(1);
+            return Dimension::ALL
+                .into_iter()
+                .zip(all)
+                .map(|(dimension, limits)| {
+                    self.split(group, |boxed| {
+                        let (first, last) = boxed.range(dimension);
+                        last.wrapping_sub(first) > half(limits)
+                    })
+                })
+                .filter(|[narrow, wide]| !narrow.is_empty() && wide.len() > few)
+                .min_by_key(|[narrow, wide]| narrow.len().abs_diff(wide.len()));
+        };
+        let limits = *all.get(cut.dimension as usize)?;
+        let parts = self
+            .split(group, |boxed| cut.stays(cut.span(clipped(boxed.range(cut.dimension), limits))));
+        let [others, staying] = &parts;
+        (staying.len() > few && !others.is_empty()).then_some(parts)
+    }
+
+    /// Those that something is not true of, and those that it is.
+    fn split(&self, group: &[u32], is: impl Fn(&Boxed<A>) -> bool) -> [Vec<u32>; 2] {
+        let (those, others) =
+            group.iter().partition(|number| self.boxed(**number).is_some_and(&is));
+        [others, those]
     }
 
     /// Fills a node with boxes, and makes those below it.

@@ -112,6 +112,27 @@ impl<A: Address> Boxed<A> {
         self.order
     }
 
+    /// A packet at one of its corners: each bit of the number chooses an end of a dimension.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn corner(&self, corner: u32) -> Key<A> {
+        let at = |bit: u32, first: A, span: A| {
+            if corner & 1 << bit == 0 { first } else { first.wrapping_add(span) }
+        };
+        let port = |bit: u32, first: u16, span: u16| {
+            if corner & 1 << bit == 0 { first } else { first.wrapping_add(span) }
+        };
+        let is_any = self.protocol_mask == 0;
+        Key {
+            source: at(0, self.source, self.source_span),
+            destination: at(1, self.destination, self.destination_span),
+            first: port(2, self.first, self.first_span),
+            second: port(3, self.second, self.second_span),
+            protocol: if is_any { 6 } else { self.protocol },
+            kind: kind::PORTS,
+        }
+    }
+
     /// Whether it holds a packet: one decision, since which of the dimensions it is that does not
     /// fit cannot be foreseen.
     #[must_use]
