@@ -16,8 +16,8 @@ use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::{self, CompiledPolicy, InspectedPolicy};
 use fireflow_domain::usecase::policy;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::Semaphore;
 
 use crate::app::Context;
@@ -93,13 +93,31 @@ pub struct CacheState {
     pub bytes: u64,
 }
 
+/// In one piece: a part of the cache would not take what is larger than its part of the bytes, and a
+/// large policy is larger.
+fn cache(capacity: u64) -> Cache<State, Kept, ByBytes> {
+    let options = OptionsBuilder::new()
+        .shards(1)
+        .estimated_items_capacity(POLICIES)
+        .weight_capacity(capacity)
+        .build();
+    match options {
+        Ok(options) => {
+            let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+            Cache::with_options(options, ByBytes, hasher, lifecycle)
+        }
+        // All that has to be said is said.
+        Err(_) => Cache::with_weighter(POLICIES, capacity, ByBytes),
+    }
+}
+
 impl CompiledPolicies {
     /// Keeps up to so many bytes.
     #[must_use]
     pub fn new(capacity: u64, budget: Budget) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            cache: Cache::with_weighter(POLICIES, capacity, ByBytes),
+            cache: cache(capacity),
             capacity,
             budget,
             compiling: Semaphore::new(processors),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use fireflow::inspected::CompiledPolicies;
 use fireflow::telemetry::Telemetry;
 use fireflow_domain::actor::Role;
+use fireflow_domain::engine::classifier::Budget;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
 use serde_json::{Value, json};
@@ -154,5 +156,32 @@ db_test! {
         }
         let over = "fireflow_classifier_compilations_total{result=\"over_budget\"}";
         assert_eq!(metric(&api, over).await, 1, "what is over its budget is known the next time");
+    }
+}
+
+db_test! {
+    async fn a_policy_that_takes_most_of_the_cache_is_kept(db: TestDatabase) {
+        let capacity = 100_000;
+        let api = Api::built(db, |app, _| {
+            app.telemetry = Arc::new(Telemetry::default());
+            app.compiled = CompiledPolicies::new(capacity, Budget::default());
+        });
+        let policy = api.policy().await;
+        let rules: Value = (0..80)
+            .map(|index| json!({
+                "action": "ALLOW", "priority": index,
+                "sources": [{"address": format!("10.0.0.{index}")}],
+                "destinations": [{"address": "any"}],
+            }))
+            .collect();
+        api.put(&format!("{policy}rules/"), &rules).await.expect(200);
+        for _ in 0..3 {
+            let packet = tcp("10.0.0.7", "10.9.9.9", 443);
+            assert_eq!(api.verdict(&policy, &packet).await.0, "ALLOW");
+        }
+        let bytes = metric(&api, "fireflow_classifier_cache_bytes").await;
+        assert!(bytes > capacity / 2 && bytes <= capacity, "{bytes}");
+        let hits = "fireflow_classifier_cache_lookups_total{result=\"hit\"}";
+        assert_eq!(metric(&api, hits).await, 2);
     }
 }
