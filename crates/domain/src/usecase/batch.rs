@@ -85,6 +85,8 @@ struct Entry {
     spec: RuleSpec,
     /// The operation that last asked for it; none: at most it gave way.
     asked_by: Option<usize>,
+    /// Whether it was asked to move: it can, and have its priority again, where others gave way.
+    is_moved: bool,
 }
 
 /// The policy's rules while the operations are applied, in order of evaluation.
@@ -118,6 +120,7 @@ pub async fn apply(
     expected.check(Resource::Policy, policy.revision)?;
     let stored = uow.rules().all(&policy.reference()).await?;
     check_cost(&operations, stored.len())?;
+    let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let mut working = Working::new(stored);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
@@ -130,6 +133,7 @@ pub async fn apply(
     check_size(count, entry_count)?;
     let revision = next(policy.revision);
     let stamp = caller.stamp();
+    let is_reordered = is_reordered(&stored_order, &order, &entries);
     let mut changes = RuleChanges { deleted, ..RuleChanges::default() };
     let mut gave_way = Vec::new();
     let mut new = Vec::new();
@@ -140,7 +144,7 @@ pub async fn apply(
                 new.push(*id);
                 changes.created.push(entry.spec.clone());
             }
-            Some(before) if before.spec == entry.spec => {}
+            Some(before) if before.spec == entry.spec && !(entry.is_moved && is_reordered) => {}
             Some(_) if entry.asked_by.is_none() => gave_way.push((*id, entry.spec.priority)),
             Some(before) => {
                 let after = Rule {
@@ -194,6 +198,13 @@ pub async fn apply(
     Ok(Batch { policy: after, outcomes })
 }
 
+/// Whether rules that were there and still are stand in another order.
+fn is_reordered(stored: &[RuleId], order: &[Place], entries: &HashMap<RuleId, Entry>) -> bool {
+    let was_there = |id: &RuleId| entries.get(id).is_some_and(|entry| entry.before.is_some());
+    let before = stored.iter().filter(|id| was_there(id));
+    !before.eq(order.iter().map(|(id, _)| id).filter(|id| was_there(id)))
+}
+
 /// A place is found by looking at all rules.
 fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
     let places = operations.iter().filter(|operation| match operation {
@@ -224,7 +235,7 @@ impl Working {
         let order = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
         let entry = |rule: Rule| {
             let spec = rule.spec.clone();
-            (rule.id, Entry { before: Some(rule), spec, asked_by: None })
+            (rule.id, Entry { before: Some(rule), spec, asked_by: None, is_moved: false })
         };
         Self {
             order,
@@ -305,7 +316,7 @@ impl Working {
         };
         if let Some(spec) = spec {
             self.insert(id, spec.priority);
-            let entry = Entry { before: None, spec, asked_by: Some(index) };
+            let entry = Entry { before: None, spec, asked_by: Some(index), is_moved: false };
             self.entries.insert(id, entry);
         }
         Asked::Rule(id)
@@ -440,6 +451,7 @@ impl Working {
             self.insert(*rule, priority);
             if let Some(entry) = self.entries.get_mut(rule) {
                 entry.asked_by = Some(index);
+                entry.is_moved = true;
             }
         }
     }

@@ -245,3 +245,27 @@ db_test! {
         }
     }
 }
+
+db_test! {
+    async fn a_rule_that_moves_and_gets_its_priority_again_has_moved(api: Api) {
+        let policy = api.policy().await;
+        let mut ids = Vec::new();
+        for (name, priority, host) in [("w", 1, 1), ("a", 5, 2), ("x", 6, 3), ("y", 7, 4), ("z", 8, 5)] {
+            let mut body = rule(name, &format!("10.0.0.{host}"));
+            body["priority"] = json!(priority);
+            ids.push(api.post(&format!("{policy}rules/"), &body).await.expect(201)["id"].clone());
+        }
+        let before = api.get(&policy).await.expect(200)["revision"].as_i64().unwrap();
+        let events = api.get("/audit-events/").await.expect(200)["total"].as_i64().unwrap();
+        let operations = json!({"operations": [
+            {"op": "move", "rule_ids": [ids[1]], "after": ids[2]},
+        ]});
+        let answer = api.post(&format!("{policy}rules/batch/"), &operations).await.expect(200);
+        assert_eq!(answer["revision"], before + 1, "{answer}");
+        assert_eq!(names(&list(&api, &policy).await), ["w", "x", "a", "y", "z"]);
+        assert_eq!(api.get("/audit-events/").await.expect(200)["total"], events + 1);
+        // What moves nothing changes nothing.
+        let answer = api.post(&format!("{policy}rules/batch/"), &operations).await.expect(200);
+        assert_eq!(answer["revision"], before + 1, "{answer}");
+    }
+}
