@@ -14,6 +14,7 @@ use sea_orm_migration::{DbErr, MigrationTrait, MigratorTrait, SchemaManager};
 mod m20261101_000001_core;
 mod m20261124_000002_filters;
 mod m20261125_000003_retention;
+mod m20261126_000004_states;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261101_000001_core::Migration),
             Box::new(m20261124_000002_filters::Migration),
             Box::new(m20261125_000003_retention::Migration),
+            Box::new(m20261126_000004_states::Migration),
         ]
     }
 }
@@ -34,9 +36,10 @@ impl MigratorTrait for Migrator {
 ///
 /// `{id}` a primary key that is never given twice; `{big}` a 64-bit integer; `{text}` text that
 /// compares byte by byte; `{bytes}` binary, which compares byte by byte on both; `{nulls_first}`
-/// where null comes first in an ascending order, as it does on SQLite without a word.
+/// where null comes first in an ascending order, as it does on SQLite without a word; `{random}` 16
+/// hexadecimal digits, others in each row.
 struct Dialect {
-    words: [(&'static str, &'static str); 5],
+    words: [(&'static str, &'static str); 6],
 }
 
 impl Dialect {
@@ -50,6 +53,7 @@ impl Dialect {
                     ("{text}", "text"),
                     ("{bytes}", "blob"),
                     ("{nulls_first}", ""),
+                    ("{random}", "lower(hex(randomblob(8)))"),
                 ],
             }),
             DbBackend::Postgres => Ok(Self {
@@ -59,6 +63,7 @@ impl Dialect {
                     ("{text}", "text COLLATE \"C\""),
                     ("{bytes}", "bytea"),
                     ("{nulls_first}", " NULLS FIRST"),
+                    ("{random}", "substr(replace(gen_random_uuid()::text, '-', ''), 17)"),
                 ],
             }),
             other => Err(DbErr::Migration(format!("no schema for {other:?}"))),

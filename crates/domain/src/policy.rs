@@ -27,6 +27,8 @@ pub struct Policy {
     pub revision: Revision,
     /// The revision at which something last changed that its rules show.
     pub header_revision: Revision,
+    /// Which state this is, and which were before it.
+    pub states: States,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.
@@ -50,6 +52,58 @@ pub struct PolicySpec {
     pub labels: Labels,
     /// What becomes of packets that no rule matches.
     pub default_action: Action,
+}
+
+/// Marks of a policy's last states, the newest first: random, so that what was made of a state can be
+/// known again where a revision alone would not do. A backup that is put in a database's place, or
+/// a standby that lagged and becomes the primary, can have another state under the same revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct States(String);
+
+impl States {
+    /// How many digits a mark has.
+    const DIGITS: usize = 16;
+    /// How many marks are kept.
+    pub const KEPT: usize = 16;
+
+    /// As they were kept.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As they are kept.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// These with a newer one before them.
+    #[must_use]
+    pub fn followed_by(&self, mark: u64) -> Self {
+        let former = (Self::KEPT - 1) * Self::DIGITS;
+        let former = self.0.get(..former).unwrap_or(&self.0);
+        Self(format!("{mark:016x}{former}"))
+    }
+
+    /// The newest; empty where none was noted yet.
+    #[must_use]
+    pub fn current(&self) -> &str {
+        self.0.get(..Self::DIGITS).unwrap_or_default()
+    }
+
+    /// How many states are newer than that of a mark; none where it is not among them.
+    #[must_use]
+    pub fn newer_than(&self, mark: &str) -> Option<usize> {
+        if mark.len() != Self::DIGITS {
+            return None;
+        }
+        let marks = (0..Self::KEPT).map_while(|at| {
+            let start = at * Self::DIGITS;
+            self.0.get(start..start + Self::DIGITS)
+        });
+        marks.enumerate().find(|(_, it)| *it == mark).map(|(at, _)| at)
+    }
 }
 
 /// A policy as its rules show it.
@@ -106,5 +160,29 @@ impl PolicyPatch {
             labels: self.labels.apply_below(old.labels)?,
             default_action: self.default_action.or(old.default_action),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_states_are_known_again() {
+        let first = States::default().followed_by(7);
+        assert_eq!(first.current(), "0000000000000007");
+        let mut last = first.clone();
+        for mark in 8..23 {
+            assert_eq!(last.newer_than(first.current()), Some(mark - 8));
+            last = last.followed_by(mark as u64);
+        }
+        assert_eq!(last.newer_than(first.current()), Some(15));
+        assert_eq!(last.newer_than(last.current()), Some(0));
+        let later = last.followed_by(23);
+        assert_eq!(later.as_str().len(), 256);
+        assert_eq!(later.newer_than(first.current()), None, "too long ago");
+        assert_eq!(later.newer_than("00000000000000"), None);
+        assert_eq!(States::default().newer_than(""), None);
+        assert_eq!(States::default().current(), "");
     }
 }

@@ -374,8 +374,22 @@ pub trait RuleRepository: Send {
     async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>>;
     /// The places of all live rules of a locked policy, in order of evaluation.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
-    /// Gives rules of a locked policy other priorities; nothing else of them changes.
-    async fn renumber(&mut self, policy: PolicyId, places: &[Place]) -> StoreResult<()>;
+    /// Gives rules of a locked policy other priorities, at the policy's new revision; nothing else of
+    /// them changes, their own revision neither.
+    async fn renumber(
+        &mut self,
+        policy: PolicyId,
+        places: &[Place],
+        revision: Revision,
+    ) -> StoreResult<()>;
+    /// The rules of a policy that changed behind one of its revisions, in their content or their
+    /// place, deleted ones too, but for those that are purged; at most so many.
+    async fn changed_since(
+        &mut self,
+        policy: &PolicyRef,
+        revision: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<Rule>>;
     /// Notes that rules of a locked policy were changed, at the policy's new revision.
     async fn touch(
         &mut self,
@@ -515,9 +529,4 @@ pub trait Storage: Send + Sync {
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>>;
     /// Whether the database answers and all migrations are applied.
     async fn is_ready(&self) -> StoreResult<bool>;
-    /// Which server answers, as a number that grows when another one does, or the same one was
-    /// started anew: what was read of one need not be so on the next, whatever its revision says.
-    fn incarnation(&self) -> u64 {
-        0
-    }
 }

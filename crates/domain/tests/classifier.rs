@@ -13,14 +13,18 @@ mod rule_set_files;
 use std::net::IpAddr;
 
 use fireflow_domain::engine::classifier::{Budget, Classifier, Index};
+use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::engine::naive::{self, Entry};
-use fireflow_domain::ids::RuleId;
+use fireflow_domain::firewall::FirewallRef;
+use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
+use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::store::Stamp;
 use fireflow_domain::testing::rule_sets::rule_set;
-use fireflow_domain::text::{Description, Reference};
+use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
 use proptest::option;
@@ -197,6 +201,111 @@ proptest! {
     }
 }
 
+/// A rule as it is kept.
+fn kept(id: i64, spec: RuleSpec) -> Rule {
+    let (name, header_revision) = (Name::parse("edge").unwrap(), Revision::FIRST);
+    let id_of_firewall = FirewallId::new(1).unwrap();
+    let firewall = FirewallRef { id: id_of_firewall, name: name.clone(), header_revision };
+    let id_of_policy = PolicyId::new(1).unwrap();
+    let default_action = Action::Deny;
+    Rule {
+        id: RuleId::new(id).unwrap(),
+        policy: PolicyRef { id: id_of_policy, name, default_action, header_revision, firewall },
+        spec,
+        revision: Revision::FIRST,
+        created_at: noon(),
+        created_by: String::new(),
+        updated_at: noon(),
+        updated_by: String::new(),
+        deleted: None,
+    }
+}
+
+/// One change: of which rule, and what becomes of it.
+#[derive(Debug, Clone)]
+enum Change {
+    Insert(RuleSpec),
+    Replace(usize, RuleSpec),
+    Place(usize, i32),
+    Delete(usize),
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        specs().prop_map(Change::Insert),
+        (any::<usize>(), specs()).prop_map(|(rule, spec)| Change::Replace(rule, spec)),
+        (any::<usize>(), 0..4_i32).prop_map(|(rule, priority)| Change::Place(rule, priority)),
+        any::<usize>().prop_map(Change::Delete),
+    ]
+}
+
+/// Makes changes, and tells what changed, as the storage does.
+fn change(rules: &mut Vec<Rule>, next: &mut i64, changes: Vec<Change>) -> Vec<Rule> {
+    let mut changed: Vec<Rule> = Vec::new();
+    for change in changes {
+        let at = |rule: usize, rules: &[Rule]| rule.checked_rem(rules.len());
+        let rule = match change {
+            Change::Insert(spec) => {
+                *next += 1;
+                let rule = kept(*next, spec);
+                rules.push(rule.clone());
+                rule
+            }
+            Change::Replace(rule, spec) => {
+                let Some(at) = at(rule, rules) else { continue };
+                rules[at].spec = spec;
+                rules[at].clone()
+            }
+            Change::Place(rule, priority) => {
+                let Some(at) = at(rule, rules) else { continue };
+                let parts = RuleParts { priority, ..rules[at].spec.clone().into_parts() };
+                rules[at].spec = RuleSpec::new(parts).unwrap();
+                rules[at].clone()
+            }
+            Change::Delete(rule) => {
+                let Some(at) = at(rule, rules) else { continue };
+                let deleted = Some(Stamp { at: noon(), by: String::new() });
+                Rule { deleted, ..rules.remove(at) }
+            }
+        };
+        changed.retain(|it| it.id != rule.id);
+        changed.push(rule);
+    }
+    rules.sort_by_key(|rule| (rule.spec.priority, rule.id));
+    changed
+}
+
+const LIMITS: Limits<'static> =
+    Limits { budget: Budget { boxes: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn rules_that_change_are_answered_as_the_definition_says(
+        specs in vec(specs(), 0..60),
+        rounds in vec(vec(changes(), 1..4), 1..6),
+    ) {
+        let packets: Vec<Packet> = packets().into_iter().step_by(3).collect();
+        let mut next = 0;
+        let mut rules = Vec::new();
+        change(&mut rules, &mut next, specs.into_iter().map(Change::Insert).collect());
+        let mut compiled = CompiledRules::new(rules.clone(), LIMITS);
+        for round in rounds {
+            let changed = change(&mut rules, &mut next, round);
+            let count = rules.len() as u64;
+            prop_assert!(compiled.changed(changed.clone(), count + 1, LIMITS).is_none());
+            compiled = compiled.changed(changed, count, LIMITS).unwrap();
+            prop_assert_eq!(compiled.len(), rules.len());
+            prop_assert!(compiled.iter().eq(rules.iter()));
+            for packet in &packets {
+                let expected = rules.iter().find(|rule| naive::matches(&rule.spec, packet));
+                prop_assert_eq!(compiled.first_match(packet), expected, "{:?}", packet);
+            }
+        }
+    }
+}
+
 /// A packet on the edge of some entry of a rule, or of two.
 fn packet_of(entries: &[Entry<'_>], random: &mut impl FnMut(usize) -> usize) -> Option<Packet> {
     let rule = entries[random(entries.len())].spec;
@@ -304,6 +413,70 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     Classifier::compile(&entries(&specs), small).unwrap_err();
     let few = Budget { boxes: 999_999, bytes: usize::MAX };
     Classifier::compile(&entries(&specs), few).unwrap_err();
+}
+
+#[test]
+fn more_rules_that_cannot_be_cut_apart_than_a_node_can_have_are_answered() {
+    let parts = RuleParts {
+        name: None,
+        action: Action::Allow,
+        priority: 1,
+        protocols: vec![],
+        icmp_type: None,
+        icmp_code: None,
+        sources: vec![Endpoint { address: AddressRange::Any, port: None }],
+        destinations: vec![Endpoint { address: AddressRange::Any, port: None }],
+        ports: vec![],
+        enabled: true,
+        log: false,
+        starts_at: None,
+        expires_at: None,
+        description: Description::default(),
+        reference: Reference::default(),
+        labels: Labels::default(),
+    };
+    // Over as soon as they begin, but for the last: none hides another.
+    let past = Instant::parse("2020-01-01T00:00:00Z").ok();
+    let over = RuleSpec::new(RuleParts { expires_at: past, ..parts.clone() }).unwrap();
+    let last = RuleSpec::new(RuleParts { priority: 2, ..parts }).unwrap();
+    let mut specs = vec![over; 70_000];
+    specs.push(last);
+    let entries = entries(&specs);
+    let classifier = Classifier::compile(&entries, Budget::default()).unwrap();
+    for packet in packets().iter().take(20) {
+        assert_eq!(classifier.first_match(packet), Some(70_000));
+    }
+}
+
+#[test]
+fn a_compilation_that_may_not_go_on_is_refused() {
+    let specs = rule_set(3, 1, 100, noon());
+    let entries = entries(&specs);
+    for most in [0, 50, 120] {
+        let asked = std::cell::Cell::new(0);
+        let goes_on = || asked.replace(asked.get() + 1) < most;
+        Classifier::compile_while(&entries, Budget::default(), &goes_on).unwrap_err();
+        assert_eq!(asked.get(), most + 1);
+    }
+}
+
+#[test]
+fn ports_that_are_one_range_together_are_one_box() {
+    let specs = rule_set(1, 0, 1, noon());
+    let ports: Vec<PortRange> = (0..1_000).map(PortRange::single).collect();
+    let any = |count| vec![Endpoint { address: AddressRange::Any, port: None }; count];
+    let parts = RuleParts {
+        protocols: vec![Protocol::TCP],
+        icmp_type: None,
+        icmp_code: None,
+        sources: any(50),
+        destinations: any(50),
+        ports,
+        ..specs[0].clone().into_parts()
+    };
+    let specs = vec![RuleSpec::new(parts).unwrap()];
+    let few = Budget { boxes: 5_000, bytes: 1 << 29 };
+    Classifier::compile(&entries(&specs), few).unwrap();
 }
 
 #[test]

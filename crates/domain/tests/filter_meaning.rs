@@ -14,7 +14,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::text::{Description, Name, Reference, Tenant};
 use fireflow_domain::time::Instant;
@@ -210,6 +210,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         entry_count: 2,
         revision: Revision::FIRST,
         header_revision: Revision::FIRST,
+        states: States::default(),
         created_at: now,
         created_by: String::new(),
         updated_at: now,

@@ -12,7 +12,6 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
-use crate::incarnation::Incarnations;
 use crate::observe::{self, Observer, Pool};
 use crate::replica::Replica;
 
@@ -157,8 +156,6 @@ pub(crate) struct Connections {
     /// too long; PostgreSQL is told so in the transaction.
     pub(crate) list: DatabaseConnection,
     pub(crate) replica: Option<Arc<Replica>>,
-    /// Of the primary.
-    pub(crate) incarnations: Incarnations,
 }
 
 impl Connections {
@@ -186,20 +183,17 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
             let write = pool(options, 1, true).await?;
             let read = pool(options, options.max_connections.max(1), false).await?;
             let list = bounded_pool(options).await?;
-            let incarnations = Incarnations::default();
-            Ok(Connections { write, read, list, replica: None, incarnations })
+            Ok(Connections { write, read, list, replica: None })
         }
         DatabaseKind::Postgres => {
-            let incarnations = Incarnations::default();
             let connect = settled(options, options.max_connections.max(1));
-            let met = incarnations.clone();
-            let pool = open(connect, &options.url, true, options, met).await?;
+            let pool = open(connect, &options.url, true, options).await?;
             let replica = match &options.read_url {
                 Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
                 None => None,
             };
             let (write, read) = (pool.clone(), pool.clone());
-            Ok(Connections { write, read, list: pool, replica, incarnations })
+            Ok(Connections { write, read, list: pool, replica })
         }
     }
 }
@@ -220,7 +214,7 @@ async fn pool(
     creates: bool,
 ) -> Result<DatabaseConnection, OpenError> {
     let connect = settled(options, connections);
-    open(connect, &options.url, creates, options, Incarnations::default()).await
+    open(connect, &options.url, creates, options).await
 }
 
 fn settled(options: &DatabaseOptions, connections: u32) -> ConnectOptions {
@@ -258,7 +252,7 @@ async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, O
                     Box::pin(async move { bound(connection, limit).await.map(|()| true) })
                 })
         });
-    open(connect, &options.url, false, options, Incarnations::default()).await
+    open(connect, &options.url, false, options).await
 }
 
 /// Stops whatever the connection does when the time is over.
@@ -284,7 +278,7 @@ async fn replica_pool(
         .acquire_timeout(timeout)
         .connect_timeout(timeout)
         .connect_lazy(true);
-    open(connect, url, false, options, Incarnations::default()).await
+    open(connect, url, false, options).await
 }
 
 async fn open(
@@ -292,7 +286,6 @@ async fn open(
     url: &DatabaseUrl,
     creates: bool,
     options: &DatabaseOptions,
-    incarnations: Incarnations,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
     // Asking costs as much as a small query. One to a file does not die; of those to a server see
@@ -310,12 +303,7 @@ async fn open(
         }),
         DatabaseKind::Postgres => connect
             .map_sqlx_postgres_pool_opts(move |pool| {
-                let incarnations = incarnations.clone();
-                pool.after_connect(move |connection, _| {
-                    let incarnations = incarnations.clone();
-                    Box::pin(async move { incarnations.meet(connection).await })
-                })
-                .before_acquire(|connection, meta| {
+                pool.before_acquire(|connection, meta| {
                     let is_fresh = meta.idle_for < TRUSTED;
                     Box::pin(async move {
                         if is_fresh || is_well(connection).await { Ok(true) } else { Err(silent()) }

@@ -11,7 +11,6 @@ mod entity;
 mod error;
 mod filter;
 mod group;
-mod incarnation;
 mod index;
 mod lock;
 mod mapping;

@@ -1,5 +1,6 @@
 //! What the database is asked, told to somebody who measures.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,7 +82,9 @@ impl Operation {
 pub struct Observed<'a> {
     /// What.
     pub operation: Operation,
-    /// The SQL, with placeholders: no value of a user is in it. Empty at begin and commit.
+    /// The SQL, with placeholders for what is bound to it. Of a statement that nothing is bound to,
+    /// whose text may hold numbers of rows, only what it does to which table: `UPDATE rule …`. So no
+    /// value of a user is in it. Empty at begin and commit.
     pub sql: &'a str,
     /// How long it took.
     pub elapsed: Duration,
@@ -93,16 +96,31 @@ impl Observed<'_> {
     /// The table that it is about, if it names one: the first.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
-        let mut words = self.sql.split_ascii_whitespace();
-        let is_before = |word: &str| {
-            ["from", "into", "update"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
-        };
-        words.find(|word| is_before(word))?;
-        let name = words
-            .next()
-            .filter(|word| !word.starts_with('('))?
-            .trim_matches(|it: char| !it.is_ascii_alphanumeric() && it != '_');
-        Some(name).filter(|name| !name.is_empty())
+        about(self.sql).map(|(_, table)| table)
+    }
+}
+
+/// The table that a statement names first, and the word before it.
+fn about(sql: &str) -> Option<(&str, &str)> {
+    let mut words = sql.split_ascii_whitespace();
+    let is_before = |word: &str| {
+        ["from", "into", "update"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
+    };
+    let keyword = words.find(|word| is_before(word))?;
+    // What is stuck to it, as in `rule(id)`, is not of it.
+    let name = words.next()?.split(['(', ')', ',', ';']).next()?.trim_matches('"');
+    // A number or a text is no table: `extract(epoch from 1)`.
+    let is_name = name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_');
+    is_name.then_some((keyword, name))
+}
+
+/// What a statement does to which table, and nothing else of its text.
+fn outline(sql: &str) -> String {
+    let verb = sql.split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+    match about(sql) {
+        Some((keyword, table)) if keyword.eq_ignore_ascii_case(verb) => format!("{verb} {table} …"),
+        Some((keyword, table)) => format!("{verb} {keyword} {table} …"),
+        None => format!("{verb} …"),
     }
 }
 
@@ -117,8 +135,13 @@ pub trait Observer: fmt::Debug + Send + Sync {
 pub(crate) fn watch(connection: &mut DatabaseConnection, observer: Option<&Arc<dyn Observer>>) {
     let Some(observer) = observer.cloned() else { return };
     connection.set_metric_callback(move |info| {
-        let sql = info.statement.sql.as_str();
-        let (elapsed, failed) = (info.elapsed, info.failed);
+        let whole = info.statement.sql.as_str();
+        // What nothing is bound to may hold its values itself.
+        let sql = match info.statement.values {
+            Some(_) => Cow::Borrowed(whole),
+            None => Cow::Owned(outline(whole)),
+        };
+        let (sql, elapsed, failed) = (&*sql, info.elapsed, info.failed);
         observer.observed(&Observed { operation: Operation::of(sql), sql, elapsed, failed });
     });
 }
@@ -212,8 +235,35 @@ mod tests {
             ("SET LOCAL x = 1", Operation::Other, None),
             ("", Operation::Other, None),
             ("SELECT 1 FROM", Operation::Select, None),
+            ("SELECT extract(epoch from 17)", Operation::Select, None),
+            ("INSERT INTO rule(id)VALUES(17)", Operation::Insert, Some("rule")),
         ] {
             assert_eq!(of(sql), (operation, table.map(str::to_owned)), "{sql}");
+        }
+    }
+
+    #[test]
+    fn of_a_statement_that_holds_its_values_only_the_outline_is_told() {
+        for (sql, told) in [
+            (
+                "UPDATE rule SET priority = given.column2 FROM (VALUES (17,1)) AS given \
+                 WHERE rule.id = given.column1",
+                "UPDATE rule …",
+            ),
+            ("INSERT INTO \"rule\"(id)VALUES(17)", "INSERT INTO rule …"),
+            ("DELETE FROM rule WHERE id = 17", "DELETE FROM rule …"),
+            ("SELECT 17, 'ann' FROM \"rule\"", "SELECT FROM rule …"),
+            ("SELECT extract(epoch from 17)", "SELECT …"),
+            ("SELECT pg_advisory_xact_lock(17)", "SELECT …"),
+        ] {
+            assert_eq!(outline(sql), told);
+            // What is counted and what spans are named by stays.
+            assert_eq!(Operation::of(told), Operation::of(sql));
+            let observed = |sql| {
+                let operation = Operation::of(sql);
+                Observed { operation, sql, elapsed: Duration::ZERO, failed: false }
+            };
+            assert_eq!(observed(told).table(), observed(sql).table());
         }
     }
 }

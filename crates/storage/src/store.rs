@@ -214,10 +214,6 @@ impl Storage for Database {
         Ok(Box::new(self.unit(handle?)))
     }
 
-    fn incarnation(&self) -> u64 {
-        self.connections.incarnations.current()
-    }
-
     async fn is_ready(&self) -> StoreResult<bool> {
         let steps = schema::steps(&self.connections.read).await.map_err(store_error)?;
         Ok(steps.iter().all(|step| step.state != StepState::Pending))

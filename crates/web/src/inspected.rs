@@ -1,61 +1,67 @@
 //! Compiled policies, kept as long as they are what the database holds.
 //!
-//! Each inspection reads its policy's row, with its revision, and answers by what was compiled of
-//! that very state; so no answer is older than the last acknowledged write, with any number of
-//! processes. Where nothing is compiled of it yet, one request reads and compiles it, and the others
-//! wait for that one.
+//! Each inspection reads its policy's row, with its revision and the mark of its state, and answers by
+//! what was compiled of that very state; so no answer is older than the last acknowledged write, with
+//! any number of processes. Where nothing is compiled of it yet, one task does that and all who ask
+//! wait for it: of what was compiled of a state before it and the rules that changed since, where there
+//! is one, else of all rules. The task goes on when those who asked are gone: what it finds is of use
+//! to the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant as Moment;
+use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::engine::classifier::Budget;
+use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
-use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::{self, CompiledPolicy, InspectedPolicy};
+use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::Semaphore;
 
 use crate::app::Context;
 use crate::problem::Problem;
+use crate::telemetry::request;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
 const POLICIES: usize = 1_000;
+/// The part of the cache, in hundredths, that one policy can have: the rest is for newcomers.
+const LARGEST: u64 = 97;
+/// The most changed rules that are read of a policy; where there are more, all are.
+const MAX_CHANGED: usize = 10_000;
+/// How often a state is given up for a newer one, before one that may be followed is compiled: else
+/// a policy that changes all the time would never be.
+const ROUNDS: usize = 4;
 
-/// Which state of a policy it is. The revision says it, in one history of the database: where that
-/// goes back (a backup is put in its place, a standby that lagged becomes the primary) the same
-/// revision can be another state, which the rest tells apart.
+/// Which state of a policy it is. The revision says it, in one history of the database; where that
+/// goes back, the random mark of the state tells it from another under the same revision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
     id: PolicyId,
     revision: Revision,
-    created_at: Instant,
-    updated_at: Instant,
-    rule_count: u64,
-    /// See [`fireflow_domain::store::Storage::incarnation`].
-    incarnation: u64,
+    mark: Box<str>,
 }
 
 impl State {
-    const fn of(policy: &Policy, incarnation: u64) -> Self {
-        Self {
-            id: policy.id,
-            revision: policy.revision,
-            created_at: policy.created_at,
-            updated_at: policy.updated_at,
-            rule_count: policy.rule_count,
-            incarnation,
-        }
+    fn of(policy: &Policy) -> Self {
+        Self { id: policy.id, revision: policy.revision, mark: policy.states.current().into() }
+    }
+
+    /// Whether it is before a policy's state in its history, with nothing between that is not known:
+    /// each change raises the revision by one and leaves a mark.
+    fn is_before(&self, policy: &Policy) -> bool {
+        let changes = policy.revision.0.checked_sub(self.revision.0);
+        let marks = policy.states.newer_than(&self.mark).and_then(|it| i64::try_from(it).ok());
+        self.id == policy.id && marks.is_some() && marks == changes
     }
 }
 
 #[derive(Debug, Clone)]
 struct Kept {
-    compiled: Arc<CompiledPolicy>,
+    compiled: Arc<CompiledRules>,
     bytes: u64,
 }
 
@@ -68,12 +74,54 @@ impl Weighter<State, Kept> for ByBytes {
     }
 }
 
+/// Lets go of large things where nobody waits for it.
+#[derive(Debug, Clone, Copy)]
+struct Aside;
+
+/// What there is to let go of.
+#[derive(Debug, Default)]
+struct Discarded(Vec<Kept>);
+
+impl Lifecycle<State, Kept> for Aside {
+    type RequestState = Discarded;
+
+    fn on_evict(&self, discarded: &mut Discarded, _state: State, kept: Kept) {
+        discarded.0.push(kept);
+    }
+}
+
+impl Drop for Discarded {
+    fn drop(&mut self) {
+        let discarded = std::mem::take(&mut self.0);
+        if !discarded.is_empty()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(discarded));
+        }
+    }
+}
+
+/// What compiling a policy may take.
+#[derive(Debug, Clone, Copy)]
+pub struct CompilationLimits {
+    /// Boxes and bytes.
+    pub budget: Budget,
+    /// Time.
+    pub time: Duration,
+}
+
+impl Default for CompilationLimits {
+    fn default() -> Self {
+        Self { budget: Budget::default(), time: Duration::from_secs(5) }
+    }
+}
+
 /// What was compiled, up to a number of bytes.
 #[derive(Debug)]
 pub struct CompiledPolicies {
-    cache: Cache<State, Kept, ByBytes>,
+    cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
     capacity: u64,
-    budget: Budget,
+    limits: CompilationLimits,
     /// Compilations take a processor each.
     compiling: Semaphore,
     hits: AtomicU64,
@@ -83,9 +131,9 @@ pub struct CompiledPolicies {
 /// How the cache is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CacheState {
-    /// How often a policy's state was there.
+    /// How often a policy's state was there, or was waited for.
     pub hits: u64,
-    /// How often it had to be compiled, or was waited for.
+    /// How often it had to be compiled.
     pub misses: u64,
     /// How many policies there are.
     pub policies: u64,
@@ -95,31 +143,39 @@ pub struct CacheState {
 
 /// In one piece: a part of the cache would not take what is larger than its part of the bytes, and a
 /// large policy is larger.
-fn cache(capacity: u64) -> Cache<State, Kept, ByBytes> {
+fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside> {
     let options = OptionsBuilder::new()
         .shards(1)
         .estimated_items_capacity(POLICIES)
         .weight_capacity(capacity)
         .build();
+    let hasher = DefaultHashBuilder::default();
     match options {
-        Ok(options) => {
-            let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
-            Cache::with_options(options, ByBytes, hasher, lifecycle)
-        }
+        Ok(options) => Cache::with_options(options, ByBytes, hasher, Aside),
         // All that has to be said is said.
-        Err(_) => Cache::with_weighter(POLICIES, capacity, ByBytes),
+        Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, Aside),
     }
+}
+
+/// What was read to compile a policy's state.
+enum Read {
+    /// There is another state by now.
+    Moved,
+    /// All rules.
+    All(Vec<Rule>),
+    /// Those that changed since what was compiled before.
+    Changed(Arc<CompiledRules>, Vec<Rule>),
 }
 
 impl CompiledPolicies {
     /// Keeps up to so many bytes.
     #[must_use]
-    pub fn new(capacity: u64, budget: Budget) -> Self {
+    pub fn new(capacity: u64, limits: CompilationLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             cache: cache(capacity),
             capacity,
-            budget,
+            limits,
             compiling: Semaphore::new(processors),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -153,65 +209,142 @@ impl CompiledPolicies {
                 Box::pin(async move { policy::get(uow, caller, firewall, id).await })
             })
             .await?;
-        // Asked behind the statement: whoever answered it is known by now.
-        let state = State::of(&policy, ctx.app.storage.incarnation());
-        let guard = match self.cache.get_value_or_guard_async(&state).await {
-            Ok(kept) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(InspectedPolicy { policy, compiled: kept.compiled });
-            }
-            Err(guard) => guard,
-        };
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let (policy, rules) = ctx
-            .read_snapshot(|uow, caller| {
-                Box::pin(async move { inspect::load(uow, caller, firewall, id).await })
-            })
-            .await?;
-        let kept = self.compile(ctx, policy, rules).await?;
-        let compiled = Arc::clone(&kept.compiled);
-        let policy = compiled.policy.clone();
-        // It may have changed since it was looked at, or the database may be another one now.
-        let loaded = State::of(&policy, ctx.app.storage.incarnation());
-        if loaded == state {
-            // Where it was thrown out meanwhile, it is compiled again.
-            drop(guard.insert(kept));
-            let is_current = |it: &State| it.id != state.id || *it == state;
-            self.cache.retain(|it, _| is_current(it));
+        if let Some(kept) = self.cache.get(&State::of(&policy)) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(InspectedPolicy { policy, compiled: kept.compiled });
         }
-        Ok(InspectedPolicy { policy, compiled })
+        let ctx = ctx.clone();
+        let find = async move { ctx.app.compiled.find(&ctx, policy).await };
+        request::spawn(find).await.map_err(Problem::internal)?
     }
 
+    /// Waits for what is compiled of a policy's state, or compiles it; of a newer one where it has
+    /// changed meanwhile.
+    async fn find(&self, ctx: &Context, policy: Policy) -> Result<InspectedPolicy, Problem> {
+        let mut policy = policy;
+        let mut may_update = true;
+        let mut rounds = 0;
+        loop {
+            let state = State::of(&policy);
+            let guard = match self.cache.get_value_or_guard_async(&state).await {
+                Ok(kept) => {
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(InspectedPolicy { policy, compiled: kept.compiled });
+                }
+                Err(guard) => guard,
+            };
+            let former = if may_update { self.former(&policy) } else { None };
+            let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
+            rounds += 1;
+            policy = current;
+            let Some(kept) = self.compile(ctx, &policy, read).await? else {
+                // It has changed, or something is gone that nobody told.
+                may_update = State::of(&policy) != state;
+                continue;
+            };
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            let compiled = Arc::clone(&kept.compiled);
+            let loaded = State::of(&policy);
+            if loaded == state {
+                // Where it was thrown out meanwhile, it is compiled again.
+                drop(guard.insert(kept));
+            } else {
+                drop(guard);
+                self.cache.insert(loaded.clone(), kept);
+            }
+            self.discard_before(&loaded);
+            return Ok(InspectedPolicy { policy, compiled });
+        }
+    }
+
+    /// What was compiled of a state before a policy's, and that one's revision.
+    fn former(&self, policy: &Policy) -> Option<(Revision, Arc<CompiledRules>)> {
+        let former = self.cache.iter().filter(|(state, _)| state.is_before(policy));
+        let last = former.max_by_key(|(state, _)| state.revision);
+        last.map(|(state, kept)| (state.revision, kept.compiled))
+    }
+
+    /// Of a policy the last state is kept.
+    fn discard_before(&self, state: &State) {
+        let is_former =
+            |it: &State| it.id == state.id && it.revision <= state.revision && it != state;
+        let former: Vec<State> =
+            self.cache.iter().map(|(it, _)| it).filter(|it| is_former(it)).collect();
+        let removed = former.iter().filter_map(|it| self.cache.remove(it));
+        drop(Discarded(removed.map(|(_, kept)| kept).collect()));
+    }
+
+    /// Beside the threads that serve. None where what was read does not make the policy.
     async fn compile(
         &self,
         ctx: &Context,
-        policy: Policy,
-        rules: Vec<Rule>,
-    ) -> Result<Kept, Problem> {
+        policy: &Policy,
+        read: Read,
+    ) -> Result<Option<Kept>, Problem> {
         let _turn = self.compiling.acquire().await.map_err(Problem::internal)?;
-        let (budget, capacity) = (self.budget, self.capacity);
+        let (id, count) = (policy.id.get(), policy.rule_count);
+        let (limits, largest) = (self.limits, self.capacity / 100 * LARGEST);
         let telemetry = Arc::clone(&ctx.app.telemetry);
         let compile = move || {
             let start = Moment::now();
-            let compiled = CompiledPolicy::new(policy, rules, budget);
+            let goes_on = || start.elapsed() < limits.time;
+            let limits = Limits { budget: limits.budget, goes_on: &goes_on };
+            let (compiled, deed) = match read {
+                Read::Moved => return None,
+                Read::All(rules) => (CompiledRules::new(rules, limits), "compiled"),
+                Read::Changed(former, changes) => {
+                    (former.changed(changes, count, limits)?, "updated")
+                }
+            };
             let bytes = u64::try_from(compiled.bytes()).unwrap_or(u64::MAX);
-            telemetry.metrics.compiled(start.elapsed(), !compiled.is_over_budget());
-            let id = compiled.policy.id.get();
+            let result = if compiled.is_over_budget() { "over_budget" } else { deed };
+            telemetry.metrics.compiled(start.elapsed(), result);
             if compiled.is_over_budget() {
                 tracing::warn!(
                     policy = id,
                     "the policy needs more than its budget: each packet is held against each rule"
                 );
-            } else if bytes > capacity {
+            }
+            if bytes > largest {
                 tracing::warn!(
                     policy = id,
                     bytes,
-                    capacity,
+                    largest,
                     "the policy is larger than the cache: each inspection compiles it anew"
                 );
             }
-            Kept { compiled: Arc::new(compiled), bytes }
+            Some(Kept { compiled: Arc::new(compiled), bytes })
         };
         tokio::task::spawn_blocking(compile).await.map_err(Problem::internal)
     }
+}
+
+/// A policy as it is now, and what it takes to compile it, of one snapshot. Where `may_move`, nothing
+/// is read of another state than the one that was looked for.
+async fn read(
+    ctx: &Context,
+    sought: &Policy,
+    former: Option<(Revision, Arc<CompiledRules>)>,
+    may_move: bool,
+) -> Result<(Policy, Read), Problem> {
+    let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
+    ctx.read_snapshot(|uow, caller| {
+        Box::pin(async move {
+            let policy = policy::get(uow, caller, firewall, id).await?;
+            let is_sought = State::of(&policy) == state;
+            if !is_sought && may_move {
+                return Ok((policy, Read::Moved));
+            }
+            if is_sought && let Some((since, former)) = former {
+                let changed =
+                    inspect::changed_rules(uow, caller, &policy, since, MAX_CHANGED).await?;
+                if let Some(changed) = changed {
+                    return Ok((policy, Read::Changed(former, changed)));
+                }
+            }
+            let rules = inspect::all_rules(uow, caller, &policy).await?;
+            Ok((policy, Read::All(rules)))
+        })
+    })
+    .await
 }

@@ -3,4 +3,5 @@
 //! [`naive`] is the definition; everything faster is tested against it: [`classifier`].
 
 pub mod classifier;
+pub mod compiled;
 pub mod naive;

@@ -167,7 +167,7 @@ pub async fn apply(
     let mut written: HashMap<RuleId, Rule> =
         changes.updated.iter().map(|(_, after)| (after.id, after.clone())).collect();
     if !is_nothing {
-        uow.rules().renumber(policy.id, &gave_way).await?;
+        uow.rules().renumber(policy.id, &gave_way, revision).await?;
         let reference = after.reference();
         let made = uow.rules().apply(&reference, &changes, revision, duplicates, &stamp).await?;
         uow.policies().update(&policy, &after).await?;

@@ -3,35 +3,22 @@
 use std::sync::Arc;
 
 use crate::actor::{Caller, Role};
-use crate::engine::classifier::{Budget, Classifier};
-use crate::engine::naive::{self, Entry, Explanation};
+use crate::engine::compiled::CompiledRules;
+use crate::engine::naive::Explanation;
 use crate::error::Result;
-use crate::ids::{FirewallId, PolicyId};
-use crate::net::PortRange;
+use crate::ids::Revision;
 use crate::packet::Packet;
 use crate::policy::Policy;
-use crate::rule::{Action, Endpoint, Rule};
+use crate::rule::{Action, Rule};
 use crate::store::UnitOfWork;
 
-/// A policy with all its live rules in order of evaluation, read at one state, and what answers by
-/// them.
-#[derive(Debug)]
-pub struct CompiledPolicy {
-    /// The policy.
-    pub policy: Policy,
-    /// Its rules in order of evaluation.
-    pub rules: Vec<Rule>,
-    /// What answers; none where the rules need more than the budget: then the definition does.
-    classifier: Option<Classifier>,
-}
-
-/// A policy as it is now, with what was compiled of it.
+/// A policy as it is now, with what was compiled of its rules.
 #[derive(Debug, Clone)]
 pub struct InspectedPolicy {
     /// The policy: its rules are as they were compiled, what is beside them may be newer.
     pub policy: Policy,
     /// What answers.
-    pub compiled: Arc<CompiledPolicy>,
+    pub compiled: Arc<CompiledRules>,
 }
 
 /// What becomes of a packet.
@@ -43,65 +30,36 @@ pub struct Verdict<'a> {
     pub rule: Option<&'a Rule>,
 }
 
-/// Reads a policy for inspection: two statements, of one snapshot.
+/// All live rules of a policy that was read in the same snapshot, in order of evaluation: one
+/// statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such policy.
-pub async fn load(
+/// Where the role does not suffice, or the storage fails.
+pub async fn all_rules(
     uow: &mut dyn UnitOfWork,
     caller: &Caller,
-    firewall: FirewallId,
-    policy: PolicyId,
-) -> Result<(Policy, Vec<Rule>)> {
+    policy: &Policy,
+) -> Result<Vec<Rule>> {
     caller.require(Role::Viewer)?;
-    let policy = super::policy::get(uow, caller, firewall, policy).await?;
-    let rules = uow.rules().all(&policy.reference()).await?;
-    Ok((policy, rules))
+    Ok(uow.rules().all(&policy.reference()).await?)
 }
 
-impl CompiledPolicy {
-    /// Compiles a policy. Takes up to some seconds within the default budget: not for a thread that
-    /// serves.
-    #[must_use]
-    pub fn new(policy: Policy, rules: Vec<Rule>, budget: Budget) -> Self {
-        let classifier = Classifier::compile(&entries(&rules), budget).ok();
-        Self { policy, rules, classifier }
-    }
-
-    /// Whether it needed more than its budget: each packet then costs a look at each rule.
-    #[must_use]
-    pub const fn is_over_budget(&self) -> bool {
-        self.classifier.is_none()
-    }
-
-    /// How much memory it takes, in bytes, about: its rules, and what answers.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let of_rule = |rule: &Rule| {
-            let entries = rule.spec.sources.len() + rule.spec.destinations.len();
-            size_of::<Rule>()
-                + entries * size_of::<Endpoint>()
-                + rule.spec.ports.len() * size_of::<PortRange>()
-                + rule.spec.description.as_str().len()
-                + BESIDE
-        };
-        let rules: usize = self.rules.iter().map(of_rule).sum();
-        rules + self.classifier.as_ref().map_or(0, Classifier::bytes)
-    }
-
-    fn first_match(&self, packet: &Packet) -> Option<&Rule> {
-        match &self.classifier {
-            Some(classifier) => classifier.first_match(packet).and_then(|it| self.rules.get(it)),
-            None => self.rules.iter().find(|rule| naive::matches(&rule.spec, packet)),
-        }
-    }
-}
-
-/// What names, labels and users of a rule take beside it, about.
-const BESIDE: usize = 200;
-
-fn entries(rules: &[Rule]) -> Vec<Entry<'_>> {
-    rules.iter().map(|rule| Entry { id: rule.id, spec: &rule.spec }).collect()
+/// The rules that changed behind a revision of a policy that was read in the same snapshot, deleted
+/// ones too, but for those that are purged: one statement. None where they are more than `at_most`.
+///
+/// # Errors
+/// Where the role does not suffice, or the storage fails.
+pub async fn changed_rules(
+    uow: &mut dyn UnitOfWork,
+    caller: &Caller,
+    policy: &Policy,
+    since: Revision,
+    at_most: usize,
+) -> Result<Option<Vec<Rule>>> {
+    caller.require(Role::Viewer)?;
+    let limit = at_most.saturating_add(1);
+    let changed = uow.rules().changed_since(&policy.reference(), since, limit).await?;
+    Ok((changed.len() <= at_most).then_some(changed))
 }
 
 impl InspectedPolicy {
@@ -113,9 +71,9 @@ impl InspectedPolicy {
         Verdict { action, rule }
     }
 
-    /// Why a packet meets its verdict; indices are those of the compiled rules.
+    /// Why a packet meets its verdict, with all rules in order of evaluation, which it counts.
     #[must_use]
-    pub fn explain(&self, packet: &Packet) -> Explanation {
-        naive::explain(&entries(&self.compiled.rules), packet)
+    pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Rule>) {
+        self.compiled.explain(packet)
     }
 }

@@ -232,17 +232,17 @@ fn not_beside(rule: RuleId, name: &str) -> Error {
 /// The priority of a rule that is placed, and its position; others give way where they must.
 async fn make_room(
     uow: &mut dyn UnitOfWork,
-    policy: PolicyId,
+    policy: &Policy,
     placement: Placement,
 ) -> Result<(i32, u64)> {
-    let order = uow.rules().order(policy).await?;
+    let order = uow.rules().order(policy.id).await?;
     let at = placement.index(&order).ok_or_else(|| match placement {
         Placement::Before(rule) => not_beside(rule, "before"),
         Placement::After(rule) => not_beside(rule, "after"),
         Placement::First | Placement::Last => no_room(),
     })?;
     let plan = order::make_room(&order, at, 1).ok_or_else(no_room)?;
-    uow.rules().renumber(policy, &plan.renumbered).await?;
+    uow.rules().renumber(policy.id, &plan.renumbered, next(policy.revision)).await?;
     let priority = plan.placed.first().copied().ok_or_else(no_room)?;
     Ok((priority, u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1)))
 }
@@ -273,7 +273,7 @@ pub async fn create(
     let (spec, position) = match placement {
         None => (spec, None),
         Some(placement) => {
-            let (priority, position) = make_room(uow, policy.id, placement).await?;
+            let (priority, position) = make_room(uow, &policy, placement).await?;
             (RuleSpec::new(RuleParts { priority, ..spec.into_parts() })?, Some(position))
         }
     };
@@ -333,8 +333,8 @@ pub async fn move_rules(
         block.iter().zip(&plan.placed).map(|((id, _), priority)| (*id, *priority)).collect();
     let ids: Vec<RuleId> = block.iter().map(|(id, _)| *id).collect();
     let after = Policy { revision: next(policy.revision), ..policy.clone() };
-    uow.rules().renumber(policy.id, &plan.renumbered).await?;
-    uow.rules().renumber(policy.id, &places).await?;
+    uow.rules().renumber(policy.id, &plan.renumbered, after.revision).await?;
+    uow.rules().renumber(policy.id, &places, after.revision).await?;
     uow.rules().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
     uow.policies().update(&policy, &after).await?;
     let before = Snapshot::Order(Box::new(policy), block);

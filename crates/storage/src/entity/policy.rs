@@ -21,6 +21,7 @@ pub(crate) struct Model {
     pub(crate) revision: i64,
     pub(crate) header_revision: i64,
     pub(crate) purged_revision: i64,
+    pub(crate) states: String,
     pub(crate) created_at: i64,
     pub(crate) created_by: String,
     pub(crate) updated_at: i64,

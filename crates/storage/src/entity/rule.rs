@@ -33,6 +33,7 @@ pub(crate) struct Model {
     pub(crate) fingerprint: Option<Vec<u8>>,
     pub(crate) copy: i64,
     pub(crate) revision: i64,
+    pub(crate) changed_revision: i64,
     pub(crate) created_at: i64,
     pub(crate) created_by: String,
     pub(crate) updated_at: i64,
@@ -132,4 +133,10 @@ pub(crate) fn old(before: i64) -> Select<Entity> {
 /// The rules of policies, live or not: for the purge.
 pub(crate) fn of_policies(policies: &[i64]) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.is_in(policies.iter().copied()))
+}
+
+/// The rules of one policy, live or not, that changed behind one of its revisions, where the caller
+/// has read the policy in the same snapshot.
+pub(crate) fn changed_of(policy: i64, revision: i64) -> Select<Entity> {
+    Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::ChangedRevision.gt(revision))
 }

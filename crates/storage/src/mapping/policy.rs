@@ -1,5 +1,5 @@
 use fireflow_domain::ids::{PolicyId, Revision};
-use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::rule::Action;
 use fireflow_domain::text::{Description, Name, fold};
 use sea_orm::Set;
@@ -29,6 +29,7 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
         entry_count: row.count("entry_count", model.entry_count)?,
         revision: Revision(model.revision),
         header_revision: Revision(model.header_revision),
+        states: States::new(model.states),
         created_at: row.instant("created_at", model.created_at)?,
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,

@@ -4,7 +4,7 @@ use fireflow_domain::error::StoreError;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
-use fireflow_domain::policy::{Policy, PolicySpec};
+use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::sort;
 use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
 use fireflow_domain::text::Name;
@@ -201,6 +201,7 @@ impl PolicyRepository for SeaUnitOfWork {
         spec: &PolicySpec,
         stamp: &Stamp,
     ) -> StoreResult<Policy> {
+        let states = next_state(&States::default())?;
         let row = ActiveModel {
             firewall_id: Set(firewall.id.get()),
             rule_count: Set(0),
@@ -208,6 +209,7 @@ impl PolicyRepository for SeaUnitOfWork {
             revision: Set(Revision::FIRST.0),
             header_revision: Set(Revision::FIRST.0),
             purged_revision: Set(0),
+            states: Set(states.as_str().to_owned()),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -225,6 +227,7 @@ impl PolicyRepository for SeaUnitOfWork {
             entry_count: 0,
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
+            states,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -247,6 +250,7 @@ impl PolicyRepository for SeaUnitOfWork {
             entry_count: Set(i64::try_from(after.entry_count).unwrap_or(i64::MAX)),
             revision: Set(after.revision.0),
             header_revision: Set(after.header_revision.0),
+            states: Set(next_state(&before.states)?.as_str().to_owned()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..content
@@ -268,6 +272,7 @@ impl PolicyRepository for SeaUnitOfWork {
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(policy.revision.0.saturating_add(1)),
+            states: Set(next_state(&policy.states)?.as_str().to_owned()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -297,10 +302,17 @@ impl PolicyRepository for SeaUnitOfWork {
         let id = policy.id.get();
         let row = ActiveModel {
             revision: Set(policy.revision.0),
+            states: Set(next_state(&policy.states)?.as_str().to_owned()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
         self.write_policy(id, row, Column::DeletedAt.is_not_null()).await
     }
+}
+
+/// The states of a policy when it is written: each write makes one that never was before.
+fn next_state(former: &States) -> StoreResult<States> {
+    let random = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string().into()))?;
+    Ok(former.followed_by(random))
 }

@@ -24,8 +24,8 @@ use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, 
 use super::{all_rows, label_rows, labels_differ, one_row};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{
-    ActiveModel, Column, Entity, WithParents, among, deleted, deleted_of, live, live_of,
-    parent_columns, with_parents,
+    ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
+    live_of, parent_columns, with_parents,
 };
 use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
@@ -345,13 +345,19 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// One statement for each 1,000 rules.
-    async fn renumber(&mut self, policy: PolicyId, places: &[Place]) -> StoreResult<()> {
+    async fn renumber(
+        &mut self,
+        policy: PolicyId,
+        places: &[Place],
+        revision: Revision,
+    ) -> StoreResult<()> {
         for chunk in places.chunks(ROWS_PER_INSERT) {
             // Numbers of our own, written out: as parameters they would be text to PostgreSQL.
             let rows: Vec<String> =
                 chunk.iter().map(|(id, priority)| format!("({id},{priority})")).collect();
             let sql = format!(
-                "UPDATE rule SET priority = given.column2 FROM (VALUES {}) AS given \
+                "UPDATE rule SET priority = given.column2, changed_revision = {revision} \
+                 FROM (VALUES {}) AS given \
                  WHERE rule.id = given.column1 AND rule.policy_id = {policy} \
                  AND rule.deleted_at IS NULL",
                 rows.join(",")
@@ -361,6 +367,22 @@ impl RuleRepository for SeaUnitOfWork {
             all_rows("rule", policy.get(), chunk.len(), result.rows_affected())?;
         }
         Ok(())
+    }
+
+    /// One statement.
+    async fn changed_since(
+        &mut self,
+        policy: &PolicyRef,
+        revision: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<Rule>> {
+        let rows = changed_of(policy.id.get(), revision.0)
+            .limit(u64::try_from(at_most).unwrap_or(u64::MAX))
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
+        Ok(rules.collect::<Result<_, _>>()?)
     }
 
     /// One statement for each 1,000 rules.
@@ -374,6 +396,7 @@ impl RuleRepository for SeaUnitOfWork {
         for chunk in rules.chunks(ROWS_PER_INSERT) {
             let row = ActiveModel {
                 revision: Set(revision.0),
+                changed_revision: Set(revision.0),
                 updated_at: Set(stamp.at.micros()),
                 updated_by: Set(stamp.by.clone()),
                 ..ActiveModel::default()
@@ -452,6 +475,7 @@ impl RuleRepository for SeaUnitOfWork {
             firewall_id: Set(firewall),
             copy: Set(copy),
             revision: Set(revision.0),
+            changed_revision: Set(revision.0),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -482,6 +506,7 @@ impl RuleRepository for SeaUnitOfWork {
         let firewall = after.policy.firewall.id.get();
         let row = ActiveModel {
             revision: Set(after.revision.0),
+            changed_revision: Set(after.revision.0),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..mapping::rule_content(&after.spec)
@@ -520,6 +545,7 @@ impl RuleRepository for SeaUnitOfWork {
         let id = rule.id.get();
         let row = ActiveModel {
             revision: Set(revision.0),
+            changed_revision: Set(revision.0),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -542,6 +568,7 @@ impl RuleRepository for SeaUnitOfWork {
         let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());
         let row = ActiveModel {
             revision: Set(rule.revision.0),
+            changed_revision: Set(rule.revision.0),
             fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
             copy: Set(0),
             deleted_at: Set(None),

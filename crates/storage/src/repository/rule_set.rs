@@ -73,7 +73,7 @@ impl SeaUnitOfWork {
     ) -> StoreResult<Vec<Rule>> {
         let mut copies = Copies::new(revision, duplicates);
         self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
-        self.update_rules(policy, &changes.updated, &mut copies).await?;
+        self.update_rules(policy, &changes.updated, revision, &mut copies).await?;
         self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
     }
 
@@ -87,6 +87,7 @@ impl SeaUnitOfWork {
         let ids: Vec<i64> = rules.iter().map(|rule| rule.id.get()).collect();
         let row = ActiveModel {
             revision: Set(revision.0),
+            changed_revision: Set(revision.0),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -99,6 +100,7 @@ impl SeaUnitOfWork {
         &self,
         policy: &PolicyRef,
         rules: &[(Rule, Rule)],
+        revision: Revision,
         copies: &mut Copies,
     ) -> StoreResult<()> {
         let ids: Vec<i64> = rules.iter().map(|(_, after)| after.id.get()).collect();
@@ -113,6 +115,7 @@ impl SeaUnitOfWork {
                 created_by: Set(after.created_by.clone()),
                 updated_at: Set(after.updated_at.micros()),
                 updated_by: Set(after.updated_by.clone()),
+                changed_revision: Set(revision.0),
                 ..row(policy, &after.spec, after.revision, copies.next())
             });
             let replace =
@@ -226,6 +229,7 @@ fn row(policy: &PolicyRef, spec: &RuleSpec, revision: Revision, copy: i64) -> Ac
         firewall_id: Set(policy.firewall.id.get()),
         copy: Set(copy),
         revision: Set(revision.0),
+        changed_revision: Set(revision.0),
         ..mapping::rule_content(spec)
     }
 }

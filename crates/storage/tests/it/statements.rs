@@ -30,7 +30,9 @@ db_test! {
         for policy in [&small, &large] {
             let before = db.statements();
             let mut uow = begin(&db, Mode::Snapshot).await;
-            let (_, rules) = inspect::load(&mut *uow, &caller(), firewall.id, policy.id).await.unwrap();
+            let viewer = caller();
+            let found = fireflow_domain::usecase::policy::get(&mut *uow, &viewer, firewall.id, policy.id).await.unwrap();
+            let rules = inspect::all_rules(&mut *uow, &viewer, &found).await.unwrap();
             assert_eq!(db.statements() - before, 2, "an inspection over {} rules", rules.len());
 
             let before = db.statements();

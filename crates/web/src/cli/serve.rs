@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
 use fireflow_domain::time::{Clock, Instant};
@@ -20,7 +19,7 @@ use super::purge::purge_regularly;
 use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
-use crate::inspected::CompiledPolicies;
+use crate::inspected::{CompilationLimits, CompiledPolicies};
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::middleware::Gate;
 use crate::middleware::client::Proxies;
@@ -171,7 +170,7 @@ pub(super) fn service(
         },
         storage: Arc::new(database.clone()),
         telemetry,
-        compiled: CompiledPolicies::new(settings.inspection_cache, Budget::default()),
+        compiled: CompiledPolicies::new(settings.inspection_cache, settings.inspection_limits),
         pools: database.pools(),
         clock: Arc::new(clock()),
         authenticator,
@@ -253,7 +252,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         exports: Arc::new(Semaphore::new(0)),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
         telemetry: Arc::default(),
-        compiled: CompiledPolicies::new(0, Budget::default()),
+        compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),

@@ -339,8 +339,8 @@ fn wide(number: usize) -> u64 {
 }
 
 impl ExplanationView {
-    fn new(inspected: &InspectedPolicy, explanation: &Explanation) -> Self {
-        let rule = |index: usize| inspected.compiled.rules.get(index);
+    fn new(rules: &[&Rule], explanation: &Explanation) -> Self {
+        let rule = |index: usize| rules.get(index).copied();
         let matched = explanation.active.and_then(rule).zip(explanation.matched.as_ref());
         Self {
             matched: matched.and_then(|(rule, entries)| {
@@ -410,8 +410,10 @@ macro_rules! inspections {
                     view: impl FnOnce(&Rule) -> $rule,
                 ) -> Self {
                     let verdict = inspected.verdict(packet);
-                    let explanation = explains
-                        .then(|| ExplanationView::new(inspected, &inspected.explain(packet)));
+                    let explanation = explains.then(|| {
+                        let (explanation, rules) = inspected.explain(packet);
+                        ExplanationView::new(&rules, &explanation)
+                    });
                     Self {
                         action: verdict.action.to_string(),
                         permitted: verdict.action.permits(),

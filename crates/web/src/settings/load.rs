@@ -3,11 +3,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
 use fireflow_storage::{DatabaseKind, DatabaseUrl};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
+use crate::inspected::CompilationLimits;
 
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
@@ -255,6 +257,13 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
         inspection_cache: values.number("inspection.cache_bytes", INSPECTION_CACHE)?.into(),
+        inspection_limits: CompilationLimits {
+            budget: Budget {
+                boxes: values.size("inspection.max_boxes", 4_000_000)?,
+                bytes: values.size("inspection.max_bytes", 512 * 1024 * 1024)?,
+            },
+            time: values.read("inspection.max_time", || Duration::from_secs(5), duration)?,
+        },
         keep_deleted: values.read(
             "retention.deleted",
             || Duration::from_secs(90 * 86_400),

@@ -24,6 +24,7 @@ use std::time::Duration;
 use fireflow_storage::DatabaseUrl;
 
 use crate::auth::KeyFiles;
+use crate::inspected::CompilationLimits;
 
 /// Where the service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct Settings {
     pub list_timeout: Duration,
     /// How much memory compiled policies take, in bytes.
     pub inspection_cache: u64,
+    /// What compiling one may take.
+    pub inspection_limits: CompilationLimits,
     /// How long deleted rows stay.
     pub keep_deleted: Duration,
     /// Where the service tells of itself.

@@ -182,6 +182,25 @@ pub const SETTINGS: &[Setting] = &[
          that does not fit is compiled for each inspection",
     ),
     plain(
+        "inspection.max_boxes",
+        "FIREFLOW_INSPECTION__MAX_BOXES",
+        "4000000",
+        "the most combinations of entries, over all rules, that a policy is compiled of; beyond it \
+         each packet is held against each rule",
+    ),
+    plain(
+        "inspection.max_bytes",
+        "FIREFLOW_INSPECTION__MAX_BYTES",
+        "536870912",
+        "the most memory that compiling a policy makes, beside its rules; the same beyond it",
+    ),
+    plain(
+        "inspection.max_time",
+        "FIREFLOW_INSPECTION__MAX_TIME",
+        "5s",
+        "the longest time that compiling a policy takes; the same beyond it",
+    ),
+    plain(
         "http.max_connections",
         "FIREFLOW_HTTP__MAX_CONNECTIONS",
         "8192",

@@ -252,7 +252,7 @@ impl Metrics {
             ),
             compilations: register!(
                 "classifier_compilations",
-                "Policies that were compiled, and those that needed more than their budget",
+                "Policies that were compiled or updated by what changed, and those over their budget",
                 Family::default()
             ),
             compile_durations: register!(
@@ -326,9 +326,8 @@ impl Metrics {
         self.requests.get_or_create(&OfRequest { method, route, status }).inc();
     }
 
-    /// Counts a policy that was compiled, or needed more than its budget.
-    pub fn compiled(&self, took: Duration, is_within_budget: bool) {
-        let result = if is_within_budget { "compiled" } else { "over_budget" };
+    /// Counts a policy that was `compiled` or `updated`, or was `over_budget`.
+    pub fn compiled(&self, took: Duration, result: &'static str) {
         self.compilations.get_or_create(&OfResult { result }).inc();
         self.compile_durations.observe(took.as_secs_f64());
     }

@@ -11,13 +11,20 @@ pub mod routes;
 mod scrub;
 pub mod traces;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fireflow_storage::{Observed, Observer};
 
 use errors::Errors;
 use metrics::Metrics;
 use traces::Traces;
+
+/// How long all receivers together have for what is left when the service ends. Each has a limit of
+/// its own, but the libraries behind them also wait where none holds: for room in their queue, and
+/// for a request that is under way.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the service tells of itself.
 #[derive(Debug, Default)]
@@ -31,15 +38,52 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sends what is still to be sent, and ends; blocks for some seconds at most.
-    pub fn end(&self) {
-        if let Some(traces) = &self.traces {
-            traces.end();
-        }
-        if let Some(errors) = &self.errors {
-            errors.end();
+    /// Sends what is still to be sent, and ends; blocks for five seconds at most.
+    pub fn end(self: &Arc<Self>) {
+        let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
+        let late = late(
+            END_TIMEOUT,
+            vec![
+                ("traces", Box::new(move || of_traces.traces.iter().for_each(Traces::end))),
+                ("defects", Box::new(move || of_errors.errors.iter().for_each(Errors::end))),
+            ],
+        );
+        for signal in late {
+            tracing::warn!(signal, "the receiver was not ready in time; what was left is lost");
         }
     }
+}
+
+/// Something to be done, and its name.
+type Named = (&'static str, Box<dyn FnOnce() + Send>);
+
+/// Does all of it at the same time, and names what has not ended within the limit. That goes on in
+/// a thread which nobody waits for, and which ends with the process at the latest: a thread of the
+/// runtime's would hold up the end of that.
+fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
+    let until = Instant::now() + limit;
+    let (tell, told) = mpsc::channel();
+    let mut open = Vec::with_capacity(all.len());
+    for (name, run) in all {
+        open.push(name);
+        let tell = tell.clone();
+        let thread = thread::Builder::new().name(format!("end-{name}")).spawn(move || {
+            run();
+            // Nobody listens any more where this is late.
+            let _told = tell.send(name).is_ok();
+        });
+        if let Err(error) = thread {
+            tracing::warn!(%error, signal = name, "there is no thread to end it in");
+        }
+    }
+    // Else those that panic would be waited for.
+    drop(tell);
+    while !open.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(name) = told.recv_timeout(left) else { break };
+        open.retain(|it| *it != name);
+    }
+    open
 }
 
 /// Each statement counts for itself and for the request that it is of.
@@ -77,4 +121,37 @@ pub fn tell_of_panics(telemetry: Arc<Telemetry>) {
             errors.report(&defect);
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_silent_at_the_end_is_left_and_the_rest_ends_meanwhile() {
+        let (hold, held) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let start = Instant::now();
+        let late = late(
+            Duration::from_millis(200),
+            vec![
+                ("silent", Box::new(move || assert!(held.recv().is_err()))),
+                ("ready", Box::new(move || tell.send("ended").unwrap())),
+            ],
+        );
+        assert_eq!(late, ["silent"]);
+        assert_eq!(told.recv(), Ok("ended"));
+        assert!(start.elapsed() >= Duration::from_millis(200));
+        drop(hold);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_has_ended() {
+        let run = || -> Vec<Named> { vec![("a", Box::new(|| {})), ("b", Box::new(|| {}))] };
+        let start = Instant::now();
+        assert!(late(Duration::from_secs(600), run()).is_empty());
+        let panics: Vec<Named> = vec![("a", Box::new(|| panic!("as it should")))];
+        assert_eq!(late(Duration::from_secs(600), panics), ["a"]);
+        assert!(start.elapsed() < Duration::from_secs(300));
+    }
 }

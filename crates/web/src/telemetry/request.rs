@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use fireflow_storage::Observed;
 use opentelemetry::Context;
+use tokio::task::JoinHandle;
 use tokio::task::futures::TaskLocalFuture;
 
 use super::errors::Defect;
@@ -45,11 +46,11 @@ pub fn within<F: Future>(request: Arc<Asked>, future: F) -> TaskLocalFuture<Arc<
 }
 
 /// Runs a future in a task of its own, which goes on being part of this task's request.
-pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     match current() {
         Some(request) => tokio::spawn(within(request, future)),
         None => tokio::spawn(future),
-    };
+    }
 }
 
 /// Asks for the request that this task is of, if it is.

@@ -36,6 +36,9 @@ use crate::settings::{Environment, OtlpProtocol, OtlpSettings};
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is left has when the service ends.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest text of a statement that is told, in bytes. A statement of a thousand rows has as many
+/// placeholders as nobody reads, in each span of a batch.
+const MAX_QUERY_TEXT: usize = 2_000;
 /// The header that tells a client its trace (W3C Trace Context Level 2, 4.1).
 pub const TRACE_RESPONSE: http::HeaderName = http::HeaderName::from_static("traceresponse");
 
@@ -207,7 +210,7 @@ impl Traces {
             attributes.push(KeyValue::new("db.collection.name", table.to_owned()));
         }
         if !it.sql.is_empty() {
-            attributes.push(KeyValue::new("db.query.text", it.sql.to_owned()));
+            attributes.push(KeyValue::new("db.query.text", shortened(it.sql)));
         }
         let builder = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Client)
@@ -225,6 +228,14 @@ impl Traces {
         if let Err(error) = self.provider.shutdown_with_timeout(END_TIMEOUT) {
             tracing::warn!(%error, "the last spans were not sent");
         }
+    }
+}
+
+/// A statement's text, with `…` for what is too much.
+fn shortened(sql: &str) -> String {
+    match sql.split_at_checked(sql.floor_char_boundary(MAX_QUERY_TEXT)) {
+        Some((told, left)) if !left.is_empty() => format!("{told}…"),
+        Some(_) | None => sql.to_owned(),
     }
 }
 
@@ -395,5 +406,16 @@ mod tests {
         for endpoint in ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"] {
             assert_eq!(traces_url(endpoint), "http://c:4318/v1/traces");
         }
+    }
+
+    #[test]
+    fn a_long_statement_is_told_in_part() {
+        let whole = "?".repeat(MAX_QUERY_TEXT);
+        assert_eq!(shortened(&whole), whole);
+        assert_eq!(shortened(&format!("{whole}?")), format!("{whole}…"));
+        // Never within a character.
+        let odd = format!("?{}", "ä".repeat(MAX_QUERY_TEXT));
+        assert_eq!(shortened(&odd), format!("?{}…", "ä".repeat(MAX_QUERY_TEXT / 2 - 1)));
+        assert_eq!(shortened(""), "");
     }
 }

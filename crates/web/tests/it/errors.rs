@@ -1,7 +1,8 @@
 //! Defects, as a real error tracker receives them.
 
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow::settings::Environment;
@@ -145,16 +146,8 @@ async fn the_same_defect_in_every_request_is_told_now_and_then() {
     assert!((1..100).contains(&told), "{told}");
 }
 
-/// Breaks a row of a SQLite database that nobody serves.
-async fn spoil(place: &Place) {
-    let url = format!("sqlite://{}", place.folder.path().join("fireflow.db").display());
-    let database = sea_orm::Database::connect(url).await.unwrap();
-    database.execute_unprepared("UPDATE firewall SET labels = 'spoilt'").await.unwrap();
-    database.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tracker_in_trouble_costs_no_request() {
+/// A place with a SQLite database where reading firewall 1 is a defect.
+async fn spoilt() -> Place {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     {
@@ -162,7 +155,17 @@ async fn a_tracker_in_trouble_costs_no_request() {
         service.connect().ask("POST", "/firewalls/", "{\"name\": \"edge\"}").unwrap();
         service.kill();
     }
-    spoil(&place).await;
+    let url = format!("sqlite://{}", folder.join("fireflow.db").display());
+    let database = sea_orm::Database::connect(url).await.unwrap();
+    database.execute_unprepared("UPDATE firewall SET labels = 'spoilt'").await.unwrap();
+    database.close().await.unwrap();
+    place
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tracker_in_trouble_costs_no_request() {
+    let place = spoilt().await;
+    let folder = place.folder.path();
     let receiver = Receiver::start();
     let forwarder = Forwarder::new(receiver.address);
     let log = folder.join("log");
@@ -189,4 +192,47 @@ async fn a_tracker_in_trouble_costs_no_request() {
     let (_, event) = &receiver.events()[0];
     assert_eq!(event["environment"], "local");
     assert!(!std::fs::read_to_string(&log).unwrap().contains("public-key"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
+    let place = spoilt().await;
+    let folder = place.folder.path();
+    let receiver = Receiver::start();
+    let silence = Forwarder::new(receiver.address);
+    silence.point_at(Behind::Silence);
+    let log = folder.join("log");
+    let mut command = binary(folder);
+    command
+        .env("FIREFLOW_DATABASE_URL", &place.url)
+        .env("FIREFLOW_SENTRY_DSN", dsn(silence.address()))
+        .env("FIREFLOW_OTLP_ENDPOINT", format!("http://{}", silence.address()))
+        .env("FIREFLOW_OTLP__SAMPLE_RATIO", "1")
+        .env("FIREFLOW_LOG_FORMAT", "json")
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut service = Service::spawn(folder, &mut command);
+    let mut connection = service.connect();
+    // More than wait for the tracker, at ten a second: its library then waits for room, for an
+    // answer, and for its thread, one behind the other.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        let (status, _) = connection.ask("GET", "/firewalls/1/", "").unwrap();
+        assert_eq!(status, 500);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(connection);
+    let id = service.child.id().to_string();
+    assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    let start = Instant::now();
+    let mut ended = None;
+    wait_until("the service to end", Duration::from_secs(60), || {
+        ended = service.child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert!(lines.contains("the last spans were not sent"), "{lines}");
+    let is_told = |line: &str| line.contains("was not ready in time") && line.contains("defects");
+    assert!(lines.lines().any(is_told), "{lines}");
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use fireflow::inspected::CompiledPolicies;
+use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::telemetry::Telemetry;
 use fireflow_domain::actor::Role;
-use fireflow_domain::engine::classifier::Budget;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
 use serde_json::{Value, json};
@@ -117,8 +116,13 @@ db_test! {
             for (action, _) in futures_util::future::join_all(asked).await {
                 assert_eq!(action, "ALLOW");
             }
-            let compiled = "fireflow_classifier_compilations_total{result=\"compiled\"}";
-            assert_eq!(metric(&api, compiled).await, round);
+            let of = |result: &str| {
+                format!("fireflow_classifier_compilations_total{{result=\"{result}\"}}")
+            };
+            assert_eq!(metric(&api, &of("compiled")).await, 1);
+            if round > 1 {
+                assert_eq!(metric(&api, &of("updated")).await, round - 1);
+            }
             let hits = "fireflow_classifier_cache_lookups_total{result=\"hit\"}";
             let misses = "fireflow_classifier_cache_lookups_total{result=\"miss\"}";
             assert_eq!(metric(&api, misses).await, round);
@@ -164,7 +168,7 @@ db_test! {
         let capacity = 100_000;
         let api = Api::built(db, |app, _| {
             app.telemetry = Arc::new(Telemetry::default());
-            app.compiled = CompiledPolicies::new(capacity, Budget::default());
+            app.compiled = CompiledPolicies::new(capacity, CompilationLimits::default());
         });
         let policy = api.policy().await;
         let rules: Value = (0..80)
@@ -183,5 +187,85 @@ db_test! {
         assert!(bytes > capacity / 2 && bytes <= capacity, "{bytes}");
         let hits = "fireflow_classifier_cache_lookups_total{result=\"hit\"}";
         assert_eq!(metric(&api, hits).await, 2);
+    }
+}
+
+db_test! {
+    async fn what_changed_is_answered_as_what_is_compiled_anew(db: TestDatabase) {
+        let api = measured(db);
+        // Keeps nothing: reads all rules for each inspection.
+        let other = Api::built(Arc::clone(&api.db), |app, _| {
+            app.compiled = CompiledPolicies::new(0, CompilationLimits::default());
+        });
+        let policy = api.policy().await;
+        let rules: Value = (0..100)
+            .map(|index| json!({
+                "name": format!("rule {index}"),
+                "action": if index % 2 == 0 { "ALLOW" } else { "REJECT" },
+                "priority": index,
+                "protocols": ["tcp"],
+                "sources": [{"address": format!("10.0.{}.0/24", index % 5)}],
+                "destinations": [{"address": format!("10.9.0.{index}-10.9.0.{}", index + 3)}],
+            }))
+            .collect();
+        let path = format!("{policy}rules/");
+        let made = api.put(&path, &rules).await.expect(200);
+        assert_eq!(made["created"], 100, "{made}");
+        let list = api.get(&format!("{path}?page_size=200")).await.expect(200);
+        let id = |at: usize| list["items"][at]["id"].as_i64().unwrap();
+        let rule = |at: usize| format!("{path}{}/", id(at));
+        let packets: Vec<String> = (0..30)
+            .map(|it| tcp(&format!("10.0.{}.7", it % 6), &format!("10.9.0.{}", it * 7 % 104), 443))
+            .collect();
+        let allow = |destination: &str, priority: i64| json!({
+            "action": "ALLOW", "priority": priority, "protocols": ["tcp"],
+            "sources": [{"address": "any"}], "destinations": [{"address": destination}],
+        });
+        let placed = |mut rule: Value| {
+            rule.as_object_mut().unwrap().remove("priority");
+            rule
+        };
+        let changes: Vec<(&str, String, Value)> = vec![
+            ("POST", path.clone(), allow("10.9.0.0/26", 40)),
+            ("PATCH", rule(3), json!({"action": "ALLOW"})),
+            ("PATCH", rule(3), json!({"destinations": [{"address": "10.9.0.70"}]})),
+            ("POST", format!("{path}?before={}", id(10)), placed(allow("10.9.0.14", 0))),
+            ("DELETE", rule(7), Value::Null),
+            ("POST", format!("{}restore/", rule(7)), Value::Null),
+            ("POST", format!("{path}move/"), json!({"rule_ids": [id(60), id(20)], "at": "first"})),
+            ("PATCH", rule(90), json!({"priority": 5})),
+            ("POST", format!("{path}batch/"), json!({"operations": [
+                {"op": "create", "rule": allow("10.9.0.77", 1)},
+                {"op": "update", "rule_id": id(30), "patch": {"enabled": false}},
+                {"op": "delete", "rule_id": id(31)},
+            ]})),
+            ("PATCH", policy.clone(), json!({"default_action": "ALLOW"})),
+            ("PATCH", rule(50), json!({"expires_at": "2000-01-01T00:00:00Z"})),
+            ("POST", format!("{path}?at=first"), placed(allow("10.9.0.99", 0))),
+            ("PUT", path.clone(), rules.clone()),
+        ];
+        let updated = "fireflow_classifier_compilations_total{result=\"updated\"}";
+        api.verdict(&policy, &packets[0]).await;
+        for (round, (method, path, body)) in changes.into_iter().enumerate() {
+            let body = (!body.is_null()).then_some(body);
+            let answer = api.with(method, &path, &[], body.as_ref()).await;
+            assert!(answer.status.is_success(), "{method} {path}: {}", answer.text);
+            for packet in &packets {
+                let path = format!("{policy}inspections/?{packet}");
+                let (one, other) = (api.get(&path).await, other.get(&path).await);
+                assert_eq!(one.expect(200), other.expect(200), "{method} {path}");
+            }
+            if round == 5 {
+                assert_eq!(metric(&api, updated).await, 6, "each by what changed alone");
+            }
+        }
+        assert!(metric(&api, updated).await > 8);
+        // What is purged cannot be told to have changed.
+        api.delete(&rule(0)).await.expect(204);
+        api.db.execute("DELETE FROM rule WHERE deleted_at IS NOT NULL").await;
+        let packet = tcp("10.0.0.7", "10.9.0.1", 443);
+        let path = format!("{policy}inspections/?{packet}");
+        assert_eq!(api.get(&path).await.expect(200), other.get(&path).await.expect(200));
+        assert_eq!(api.get(&path).await.expect(200)["reason"], "default");
     }
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
-use fireflow::inspected::CompiledPolicies;
+use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
 use fireflow::server;
 use fireflow::settings::Secret;
 use fireflow_domain::actor::Role;
-use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::DatabaseKind;
@@ -49,7 +48,7 @@ impl Clock for TestClock {
 
 pub(crate) struct Api {
     pub(crate) client: TestClient<BoxEndpoint<'static, Response>>,
-    pub(crate) db: TestDatabase,
+    pub(crate) db: Arc<TestDatabase>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) document: Value,
     authenticator: Authenticator,
@@ -121,7 +120,11 @@ impl Api {
     }
 
     /// A service that is changed before it begins.
-    pub(crate) fn built(db: TestDatabase, change: impl FnOnce(&mut App, &mut Limits)) -> Self {
+    pub(crate) fn built(
+        db: impl Into<Arc<TestDatabase>>,
+        change: impl FnOnce(&mut App, &mut Limits),
+    ) -> Self {
+        let db = db.into();
         let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
         let authenticator = Authenticator::new(trust(&[SECRET]));
@@ -135,7 +138,7 @@ impl Api {
             about: About { database: "test", max_connections: 1, started_at: start },
             telemetry: Arc::default(),
             pools: db.database.pools(),
-            compiled: CompiledPolicies::new(64 * 1024 * 1024, Budget::default()),
+            compiled: CompiledPolicies::new(64 * 1024 * 1024, CompilationLimits::default()),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use fireflow_storage::{DatabaseKind, db_test};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::wait_until;
 use crate::forwarder::{Behind, Forwarder};
 use crate::receiver::{Receiver, attribute, hex};
 use crate::service::{Place, Service, binary};
+use crate::support::plain_rule;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,6 +107,45 @@ db_test! {
 db_test! {
     async fn over_http_a_request_is_traced_down_to_its_statements(place: Place) {
         a_request_is_traced_down_to_its_statements(place, "http").await;
+    }
+}
+
+db_test! {
+    async fn a_statement_that_holds_numbers_itself_is_told_without_them(place: Place) {
+        let receiver = Receiver::start();
+        let mut command = traced(&place, &format!("http://{}", receiver.address));
+        let service = Service::spawn(place.folder.path(), &mut command);
+        let mut connection = service.connect();
+        let mut post = |path: &str, body: &Value| {
+            let answer = connection.exchange("POST", path, &body.to_string()).unwrap();
+            let trace = trace_of(&answer).0;
+            (trace, answer.expect(201)["id"].to_string())
+        };
+        let (_, firewall) = post("/firewalls/", &json!({"name": "edge"}));
+        let policies = format!("/firewalls/{firewall}/filtering-policies/");
+        let (_, policy) = post(&policies, &json!({"name": "in", "default_action": "DENY"}));
+        let rules = format!("{policies}{policy}/rules/");
+        let rule = |name: &str| {
+            let mut body = plain_rule();
+            body["name"] = json!(name);
+            body["sources"] = json!([{"address": format!("10.0.0.{}", name.len())}]);
+            body
+        };
+        let mut last = String::new();
+        for (name, priority) in [("a", 1), ("ab", 2)] {
+            let mut body = rule(name);
+            body["priority"] = json!(priority);
+            (_, last) = post(&rules, &body);
+        }
+        // Between the two there is no room: others give way.
+        let mut body = rule("abc");
+        body.as_object_mut().unwrap().remove("priority");
+        let (trace, _) = post(&format!("{rules}?before={last}"), &body);
+        let spans = receiver.trace(&trace);
+        let update = one(&spans, "UPDATE rule");
+        let of = |key: &str| attribute(&update.attributes, key);
+        assert_eq!(of("db.query.text").as_deref(), Some("UPDATE rule …"));
+        assert_eq!(of("db.collection.name").as_deref(), Some("rule"));
     }
 }
 

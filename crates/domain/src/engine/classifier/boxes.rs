@@ -1,5 +1,6 @@
 //! Rules as boxes.
 
+use super::Budget;
 use super::index::{ALL_PORTS, BoxParts, Boxed, Range, kind};
 use crate::engine::naive::Entry;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
@@ -12,26 +13,25 @@ pub(super) struct Boxes {
     pub(super) v6: Vec<Boxed<u128>>,
 }
 
-/// All boxes of rules that are in order of evaluation; none where they are more than `most`. Disabled
-/// rules have none.
-pub(super) fn of(rules: &[Entry<'_>], most: usize) -> Option<Boxes> {
+/// All boxes of rules that are in order of evaluation; none where they are more than the budget, or
+/// `goes_on`, which is asked at every rule, says no. Disabled rules have none.
+pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
     let mut boxes = Boxes::default();
     for (rule, order) in rules.iter().zip(0_u32..) {
         if !rule.spec.enabled {
             continue;
         }
-        let shapes = shapes(rule.spec);
+        let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
         // Before they are made: a rule can be a thousand million boxes.
-        let count = shapes.len().checked_mul(rule.spec.sources.len())?;
-        let count = count.checked_mul(rule.spec.destinations.len().checked_mul(2)?)?;
-        let ports = rule.spec.ports.len().max(1);
-        if count.checked_mul(ports)? > most.checked_mul(2)? {
+        let v4 = boxes.v4.len().checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
+        let v6 = boxes.v6.len().checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
+        let bytes = v4
+            .checked_mul(size_of::<Boxed<u32>>())?
+            .checked_add(v6.checked_mul(size_of::<Boxed<u128>>())?)?;
+        if v4.checked_add(v6)? > budget.boxes || bytes > budget.bytes || !goes_on() {
             return None;
         }
-        add(&mut boxes, rule.spec, &shapes, order);
-        if boxes.v4.len().checked_add(boxes.v6.len())? > most {
-            return None;
-        }
+        add(&mut boxes, rule.spec, &shapes, &ports, order);
     }
     Some(boxes)
 }
@@ -63,16 +63,29 @@ fn shapes(rule: &RuleSpec) -> Vec<Shape> {
     shapes
 }
 
-fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], order: u32) {
+/// How many boxes of a family a rule has, at most; none where that is no number.
+fn count(rule: &RuleSpec, shapes: &[Shape], ports: &[Range<u16>], family: Family) -> Option<usize> {
+    let has = |entry: &&Endpoint| match family {
+        Family::V4 => v4(entry).is_some(),
+        Family::V6 => v6(entry).is_some(),
+    };
+    let shapes = shapes.iter().filter(|shape| exists_in(**shape, family)).count();
+    let sources = rule.sources.iter().filter(has).count();
+    let ports = |entry: &Endpoint| if entry.port.is_some() { 1 } else { ports.len().max(1) };
+    let mut destinations = rule.destinations.iter().filter(has).map(ports);
+    let destinations = destinations.try_fold(0_usize, usize::checked_add)?;
+    shapes.checked_mul(sources)?.checked_mul(destinations)
+}
+
+fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], fallback: &[Range<u16>], order: u32) {
     let is_timed = rule.starts_at.is_some() || rule.expires_at.is_some();
-    let fallback = merged(&rule.ports);
     for shape in shapes {
         for source in &rule.sources {
             for destination in &rule.destinations {
                 let own = destination.port.map(|port| (port.first(), port.last()));
                 let ports: &[Range<u16>] = match &own {
                     Some(own) => std::slice::from_ref(own),
-                    None => &fallback,
+                    None => fallback,
                 };
                 let restricts = source.port.is_some() || !ports.is_empty();
                 // What restricts ports matches no packet that has none.

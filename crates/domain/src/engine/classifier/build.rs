@@ -31,16 +31,24 @@ const MAX_STAYING: usize = 50;
 const MAX_OWN: usize = u16::MAX as usize;
 
 /// Indexes boxes, which are in order of their places. `most` is how many there may be with all
-/// copies; what would be more is cut no further. None where a node would have too many.
-pub(super) fn index<A: Address>(boxes: &[Boxed<A>], most: usize) -> Option<Index<A>> {
+/// copies; what would be more is cut no further. `goes_on` is asked at every node; none where it says
+/// no, or there are more boxes than numbers for them.
+pub(super) fn index<A: Address>(
+    boxes: &[Boxed<A>],
+    most: usize,
+    goes_on: &dyn Fn() -> bool,
+) -> Option<Index<A>> {
     let mut builder = Builder {
         boxes,
         index: Index {
             nodes: Vec::new(),
             boxes: Vec::with_capacity(boxes.len()),
             roots: Vec::new(),
+            hiding: Vec::new(),
         },
         most,
+        surplus: Vec::new(),
+        goes_on,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
     let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
@@ -56,6 +64,7 @@ pub(super) fn index<A: Address>(boxes: &[Boxed<A>], most: usize) -> Option<Index
         builder.index.roots.push(root);
         builder.node(root, group, &all, 0)?;
     }
+    builder.keep_surplus()?;
     // The tree with the first rules first: what it finds cuts the others short.
     let lowest =
         |root: &u32| builder.index.nodes.get(*root as usize).map_or(NO_BOX, |it| it.lowest);
@@ -64,6 +73,9 @@ pub(super) fn index<A: Address>(boxes: &[Boxed<A>], most: usize) -> Option<Index
     builder.index.roots = roots;
     builder.index.boxes.shrink_to_fit();
     builder.index.nodes.shrink_to_fit();
+    builder.index.hiding.sort_unstable();
+    builder.index.hiding.dedup();
+    builder.index.hiding.shrink_to_fit();
     Some(builder.index)
 }
 
@@ -102,6 +114,9 @@ struct Builder<'a, A> {
     boxes: &'a [Boxed<A>],
     index: Index<A>,
     most: usize,
+    /// What nodes could not keep, since they have too many boxes already.
+    surplus: Vec<u32>,
+    goes_on: &'a dyn Fn() -> bool,
 }
 
 /// A way to cut a node.
@@ -194,8 +209,15 @@ impl<A: Address> Builder<'_, A> {
         depth: usize,
     ) -> Option<()> {
         let covers = |number: &u32| self.boxed(*number).is_some_and(|it| it.covers(region));
-        if let Some(last) = numbers.iter().position(covers) {
+        if !(self.goes_on)() {
+            return None;
+        }
+        if let Some(last) = numbers.iter().position(covers)
+            && last + 1 < numbers.len()
+        {
             numbers.truncate(last + 1);
+            let hiding = numbers.last().and_then(|it| self.boxed(*it)).map(Boxed::order);
+            self.index.hiding.extend(hiding);
         }
         let lowest = numbers.first().and_then(|it| self.boxed(*it)).map_or(NO_BOX, Boxed::order);
         let is_full = self.index.boxes.len() + numbers.len() > self.most;
@@ -241,17 +263,33 @@ impl<A: Address> Builder<'_, A> {
         Some(())
     }
 
-    /// Puts boxes behind all others; where, and how many.
+    /// Puts boxes behind all others; where, and how many. What is too much for one node waits for a
+    /// root of its own.
     fn keep(&mut self, numbers: &[u32]) -> Option<(u32, u16)> {
-        if numbers.len() > MAX_OWN {
-            return None;
-        }
+        let (numbers, surplus) = numbers.split_at_checked(MAX_OWN).unwrap_or((numbers, &[]));
+        self.surplus.extend(surplus);
         let first = u32::try_from(self.index.boxes.len()).ok()?;
         for number in numbers {
             let boxed = *self.boxed(*number)?;
             self.index.boxes.push(boxed);
         }
         Some((first, u16::try_from(numbers.len()).ok()?))
+    }
+
+    /// Roots that are not cut, for what no node could keep.
+    fn keep_surplus(&mut self) -> Option<()> {
+        let mut surplus = std::mem::take(&mut self.surplus);
+        surplus.sort_unstable();
+        surplus.dedup();
+        for numbers in surplus.chunks(MAX_OWN) {
+            let lowest =
+                numbers.first().and_then(|it| self.boxed(*it)).map_or(NO_BOX, Boxed::order);
+            let (boxes, count) = self.keep(numbers)?;
+            let root = self.grow(1);
+            self.set(root, Node { boxes, lowest, count, ..Node::EMPTY })?;
+            self.index.roots.push(root);
+        }
+        Some(())
     }
 
     /// The cheapest cut, where one is worth it.

@@ -35,7 +35,7 @@ pub struct Boxed<A> {
     protocol: u8,
     protocol_mask: u8,
     kinds: u8,
-    is_timed: bool,
+    pub(super) is_timed: bool,
     /// The place of its rule: of several boxes that hold a packet the lowest decides.
     order: u32,
 }
@@ -243,6 +243,8 @@ pub struct Index<A> {
     /// The boxes of each node, in order; a box can be in several nodes.
     pub(super) boxes: Vec<Boxed<A>>,
     pub(super) roots: Vec<u32>,
+    /// The places of rules that hid others where they stand: those are not there, in order.
+    pub(super) hiding: Vec<u32>,
 }
 
 impl<A: Address> Index<A> {
@@ -251,9 +253,16 @@ impl<A: Address> Index<A> {
     #[must_use]
     #[inline]
     pub fn find(&self, key: &Key<A>, is_active: impl Fn(u32) -> bool) -> u32 {
+        self.find_among(key, |boxed| !boxed.is_timed || is_active(boxed.order))
+    }
+
+    /// The same among the boxes that are taken at all. None that is not may be one of those that
+    /// hide others.
+    #[inline]
+    pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(&Boxed<A>) -> bool) -> u32 {
         let mut best = NO_BOX;
         for root in &self.roots {
-            best = self.descend(*root, key, best, &is_active);
+            best = self.descend(*root, key, best, &takes);
         }
         best
     }
@@ -264,7 +273,7 @@ impl<A: Address> Index<A> {
         root: u32,
         key: &Key<A>,
         mut best: u32,
-        is_active: &impl Fn(u32) -> bool,
+        takes: &impl Fn(&Boxed<A>) -> bool,
     ) -> u32 {
         let mut at = root;
         // Every number in a node was made beside what it stands for: nothing is ever missed.
@@ -278,7 +287,7 @@ impl<A: Address> Index<A> {
                 if boxed.order >= best {
                     break;
                 }
-                if boxed.holds(key) && (!boxed.is_timed || is_active(boxed.order)) {
+                if boxed.holds(key) && takes(boxed) {
                     best = boxed.order;
                     break;
                 }
@@ -294,6 +303,8 @@ impl<A: Address> Index<A> {
     /// How much memory it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(self.nodes.as_slice()) + size_of_val(self.boxes.as_slice())
+        size_of_val(self.nodes.as_slice())
+            + size_of_val(self.boxes.as_slice())
+            + size_of_val(self.hiding.as_slice())
     }
 }

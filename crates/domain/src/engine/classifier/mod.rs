@@ -31,7 +31,7 @@ use crate::packet::{Packet, Payload};
 use crate::rule::Action;
 use crate::time::Instant;
 
-/// What a compilation may take.
+/// What a compilation may take, beside time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// The most boxes.
@@ -48,7 +48,7 @@ impl Default for Budget {
 
 /// A policy needs more than its budget: the naive evaluator has to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the policy needs more than {} boxes, or {} bytes", budget.boxes, budget.bytes)]
+#[error("the policy needs more than {} boxes, {} bytes, or the time there was", budget.boxes, budget.bytes)]
 pub struct OverBudget {
     /// What it had.
     pub budget: Budget,
@@ -75,10 +75,23 @@ impl Classifier {
     /// Compiles rules that are in order of evaluation. Costs O(boxes × depth); no lock, no waiting.
     ///
     /// # Errors
-    /// Where they need more than the budget. That is found out before it is spent.
+    /// Where they need more than the budget. Boxes are counted before they are made; they and their
+    /// copies are there twice while they are compiled.
     pub fn compile(rules: &[Entry<'_>], budget: Budget) -> Result<Self, OverBudget> {
+        Self::compile_while(rules, budget, &|| true)
+    }
+
+    /// The same, as long as `goes_on` says so: it is asked at every rule and every node.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], and where it says no.
+    pub fn compile_while(
+        rules: &[Entry<'_>],
+        budget: Budget,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Self, OverBudget> {
         let over = OverBudget { budget };
-        let boxes = boxes::of(rules, budget.boxes).ok_or(over)?;
+        let boxes = boxes::of(rules, budget, goes_on).ok_or(over)?;
         let times = rules
             .iter()
             .zip(0_u32..)
@@ -89,10 +102,8 @@ impl Classifier {
                 expires_at: rule.spec.expires_at,
             })
             .collect();
-        // Copies may take twice as much as the boxes themselves.
-        let most = |boxes: usize| boxes.saturating_mul(3).max(1_024);
-        let v4 = build::index(&boxes.v4, most(boxes.v4.len())).ok_or(over)?;
-        let v6 = build::index(&boxes.v6, most(boxes.v6.len())).ok_or(over)?;
+        let v4 = indexed(&boxes.v4, budget.bytes, goes_on).ok_or(over)?;
+        let v6 = indexed(&boxes.v6, budget.bytes, goes_on).ok_or(over)?;
         let classifier = Self { v4, v6, times };
         if classifier.bytes() > budget.bytes { Err(over) } else { Ok(classifier) }
     }
@@ -100,6 +111,20 @@ impl Classifier {
     /// The index of the first rule that matches, of those that were compiled.
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<usize> {
+        self.first_match_among(packet, |_| true)
+    }
+
+    /// Whether rules that come later are not there in places, since one hides them altogether.
+    #[must_use]
+    pub fn hides_others(&self, rule: u32) -> bool {
+        let hides = |hiding: &[u32]| hiding.binary_search(&rule).is_ok();
+        hides(&self.v4.hiding) || hides(&self.v6.hiding)
+    }
+
+    /// The index of the first rule that matches, of those that are taken; none that is not may be
+    /// one that [hides others](Self::hides_others).
+    #[inline]
+    pub fn first_match_among(&self, packet: &Packet, takes: impl Fn(u32) -> bool) -> Option<usize> {
         let (first, second, kind) = match packet.payload() {
             Payload::Ports { source, destination } => (source, destination, kind::PORTS),
             Payload::Icmp { icmp_type, icmp_code } => {
@@ -108,17 +133,19 @@ impl Classifier {
             Payload::Opaque => (0, 0, kind::OPAQUE),
         };
         let protocol = packet.protocol().0;
-        let is_active = |order| self.is_active(order, packet.at());
+        let is_taken = |is_timed: bool, order: u32| {
+            takes(order) && (!is_timed || self.is_active(order, packet.at()))
+        };
         let found = match (packet.source(), packet.destination()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let (source, destination) = (source.to_bits(), destination.to_bits());
                 let key = Key { source, destination, first, second, protocol, kind };
-                self.v4.find(&key, is_active)
+                self.v4.find_among(&key, |boxed| is_taken(boxed.is_timed, boxed.order()))
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let (source, destination) = (source.to_bits(), destination.to_bits());
                 let key = Key { source, destination, first, second, protocol, kind };
-                self.v6.find(&key, is_active)
+                self.v6.find_among(&key, |boxed| is_taken(boxed.is_timed, boxed.order()))
             }
             // A packet's addresses are of one family.
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => NO_BOX,
@@ -163,7 +190,16 @@ impl<A: Address> Index<A> {
     /// # Errors
     /// Where more than the budget would be needed.
     pub fn build(boxes: &[Boxed<A>], budget: Budget) -> Result<Self, OverBudget> {
-        let most = boxes.len().saturating_mul(3).max(1_024);
-        build::index(boxes, most).ok_or(OverBudget { budget })
+        indexed(boxes, budget.bytes, &|| true).ok_or(OverBudget { budget })
     }
+}
+
+/// Copies may take twice as much as the boxes themselves, and no more than the bytes.
+fn indexed<A: Address>(
+    boxes: &[Boxed<A>],
+    bytes: usize,
+    goes_on: &dyn Fn() -> bool,
+) -> Option<Index<A>> {
+    let most = boxes.len().saturating_mul(3).max(1_024).min(bytes / size_of::<Boxed<A>>());
+    build::index(boxes, most, goes_on)
 }

@@ -1,0 +1,269 @@
+//! The rules of a policy, compiled, and kept up to date with the changes that come one by one.
+//!
+//! Compiling 100,000 rules takes tens of milliseconds, and reading them ten times as long; one that
+//! changed should not cost that. So what is compiled stays as it is, and beside it stand the places
+//! of the rules that are gone since, and the rules that came since, each with its place among the
+//! others; what changed is both. A packet is asked of the two, and the first of the answers decides.
+//! When there have come to be many, all are compiled anew.
+
+use std::sync::Arc;
+
+use super::classifier::{Budget, Classifier};
+use super::naive::{self, Entry, Explanation};
+use crate::ids::RuleId;
+use crate::net::PortRange;
+use crate::packet::Packet;
+use crate::rule::{Endpoint, Rule};
+
+/// The most changes that stand beside what is compiled.
+const MAX_CHANGES: usize = 1_000;
+/// And they are no more than one for so many rules: few rules are compiled in no time.
+const RULES_PER_CHANGE: usize = 8;
+
+/// What a compilation may take.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "a function has nothing to show")]
+pub struct Limits<'a> {
+    /// Boxes and bytes.
+    pub budget: Budget,
+    /// Asked all the time: once it says no, the naive evaluator has to answer.
+    pub goes_on: &'a dyn Fn() -> bool,
+}
+
+/// All live rules of a policy, in order of evaluation, and what answers by them.
+#[derive(Debug, Clone)]
+pub struct CompiledRules {
+    base: Arc<Base>,
+    /// The places in the base of rules that are gone since, or otherwise, in order.
+    gone: Vec<u32>,
+    /// The rules that came since, in order.
+    later: Vec<Later>,
+    /// Those, compiled; none where they need more than the budget.
+    classifier: Option<Classifier>,
+    bytes: usize,
+}
+
+/// Rules that were compiled together.
+#[derive(Debug)]
+struct Base {
+    rules: Vec<Rule>,
+    /// None where they need more than the budget: then the definition answers.
+    classifier: Option<Classifier>,
+    /// The place of each rule, in order of ids.
+    places: Vec<(RuleId, u32)>,
+    bytes: usize,
+}
+
+/// A rule that came later.
+#[derive(Debug, Clone)]
+struct Later {
+    /// The place in the base that it stands right before.
+    before: u32,
+    rule: Arc<Rule>,
+}
+
+impl CompiledRules {
+    /// Compiles rules that are in order of evaluation. Takes up to some seconds within the default
+    /// budget: not for a thread that serves.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, limits: Limits<'_>) -> Self {
+        let classifier =
+            Classifier::compile_while(&entries(&rules), limits.budget, limits.goes_on).ok();
+        let mut places: Vec<(RuleId, u32)> = rules.iter().map(|it| it.id).zip(0..).collect();
+        places.sort_unstable();
+        let bytes = rules.iter().map(bytes_of).sum::<usize>()
+            + classifier.as_ref().map_or(0, Classifier::bytes)
+            + size_of_val(places.as_slice());
+        let base = Arc::new(Base { rules, classifier, places, bytes });
+        Self { base, gone: Vec::new(), later: Vec::new(), classifier: None, bytes }
+    }
+
+    /// The rules after changes: each as it is now, deleted ones too; of others nothing changed. Costs
+    /// O(changes so far), and a compilation of all where they are many. None where they are not
+    /// `count` rules then: some must be gone without having been told.
+    #[must_use]
+    pub fn changed(&self, changes: Vec<Rule>, count: u64, limits: Limits<'_>) -> Option<Self> {
+        let mut gone = self.gone.clone();
+        let mut later = self.later.clone();
+        let mut ids: Vec<RuleId> = changes.iter().map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        gone.extend(ids.iter().filter_map(|id| self.base.place(*id)));
+        gone.sort_unstable();
+        gone.dedup();
+        later.retain(|it| ids.binary_search(&it.rule.id).is_err());
+        for rule in changes.into_iter().filter(|rule| rule.deleted.is_none()) {
+            later.push(Later { before: self.base.place_for(&rule), rule: Arc::new(rule) });
+        }
+        later.sort_unstable_by_key(|it| order(&it.rule));
+        let total = (self.base.rules.len() + later.len()).saturating_sub(gone.len());
+        if u64::try_from(total) != Ok(count) {
+            return None;
+        }
+        let changes = gone.len() + later.len();
+        let is_beside = |base: &Classifier| {
+            let most = MAX_CHANGES.min(self.base.rules.len() / RULES_PER_CHANGE);
+            changes <= most && !gone.iter().any(|place| base.hides_others(*place))
+        };
+        if !self.base.classifier.as_ref().is_some_and(is_beside) {
+            let all = merged(&self.base.rules, &gone, &later).cloned().collect();
+            return Some(Self::new(all, limits));
+        }
+        let classifier = {
+            let entries: Vec<Entry<'_>> = later.iter().map(|it| entry(&it.rule)).collect();
+            Classifier::compile_while(&entries, limits.budget, limits.goes_on).ok()
+        };
+        let bytes = self.base.bytes
+            + size_of_val(gone.as_slice())
+            + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
+            + classifier.as_ref().map_or(0, Classifier::bytes);
+        Some(Self { base: Arc::clone(&self.base), gone, later, classifier, bytes })
+    }
+
+    /// Whether something needed more than its budget: each packet then costs a look at each rule.
+    #[must_use]
+    pub fn is_over_budget(&self) -> bool {
+        self.base.classifier.is_none() || (self.classifier.is_none() && !self.later.is_empty())
+    }
+
+    /// How much memory it takes, in bytes, about: its rules, and what answers.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many rules there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.base.rules.len() + self.later.len()).saturating_sub(self.gone.len())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All rules, in order of evaluation.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        merged(&self.base.rules, &self.gone, &self.later)
+    }
+
+    /// The rule that decides about a packet; none where the default does.
+    #[must_use]
+    pub fn first_match(&self, packet: &Packet) -> Option<&Rule> {
+        let first = self.base.first_match(packet, &self.gone);
+        if self.later.is_empty() {
+            return self.base.rules.get(first?);
+        }
+        let later = match &self.classifier {
+            Some(classifier) => classifier.first_match(packet),
+            None => self.later.iter().position(|it| naive::matches(&it.rule.spec, packet)),
+        };
+        match (first, later.and_then(|place| self.later.get(place))) {
+            (Some(first), Some(later)) if (later.before as usize) <= first => Some(&later.rule),
+            (None, Some(later)) => Some(&later.rule),
+            (Some(first), _) => self.base.rules.get(first),
+            (None, None) => None,
+        }
+    }
+
+    /// Why a packet meets its verdict, by the definition, with all rules in order of evaluation,
+    /// which it counts.
+    #[must_use]
+    pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Rule>) {
+        let rules: Vec<&Rule> = self.iter().collect();
+        let entries: Vec<Entry<'_>> = rules.iter().map(|rule| entry(rule)).collect();
+        (naive::explain(&entries, packet), rules)
+    }
+}
+
+impl Base {
+    /// The place of a rule.
+    fn place(&self, id: RuleId) -> Option<u32> {
+        let found = self.places.binary_search_by_key(&id, |it| it.0).ok()?;
+        self.places.get(found).map(|it| it.1)
+    }
+
+    /// The place that a rule stands right before: that of the first rule that comes after it.
+    fn place_for(&self, rule: &Rule) -> u32 {
+        let place = self.rules.partition_point(|it| order(it) < order(rule));
+        u32::try_from(place).unwrap_or(u32::MAX)
+    }
+
+    /// The place of the first rule that matches, but for those that are gone.
+    fn first_match(&self, packet: &Packet, gone: &[u32]) -> Option<usize> {
+        let is_there = |place: u32| gone.binary_search(&place).is_err();
+        match &self.classifier {
+            Some(classifier) if gone.is_empty() => classifier.first_match(packet),
+            Some(classifier) => classifier.first_match_among(packet, is_there),
+            None => {
+                let rules = self.rules.iter().zip(0_u32..).enumerate();
+                rules
+                    .filter(|(_, (_, place))| is_there(*place))
+                    .find(|(_, (rule, _))| naive::matches(&rule.spec, packet))
+                    .map(|(place, _)| place)
+            }
+        }
+    }
+}
+
+/// What rules are ordered by.
+fn order(rule: &Rule) -> (i32, RuleId) {
+    (rule.spec.priority, rule.id)
+}
+
+fn entry(rule: &Rule) -> Entry<'_> {
+    Entry { id: rule.id, spec: &rule.spec }
+}
+
+fn entries(rules: &[Rule]) -> Vec<Entry<'_>> {
+    rules.iter().map(entry).collect()
+}
+
+/// The rules that are not gone and those that came later, in order.
+fn merged<'a>(
+    rules: &'a [Rule],
+    gone: &'a [u32],
+    later: &'a [Later],
+) -> impl Iterator<Item = &'a Rule> {
+    let mut rules = rules.iter().zip(0_u32..).peekable();
+    let mut gone = gone.iter().peekable();
+    let mut later = later.iter().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let place = rules.peek().map(|(_, place)| *place);
+            if let Some(next) = later.next_if(|it| place.is_none_or(|place| it.before <= place)) {
+                return Some(&*next.rule);
+            }
+            let (rule, place) = rules.next()?;
+            if gone.next_if(|it| **it == place).is_none() {
+                return Some(rule);
+            }
+        }
+    })
+}
+
+/// How much memory a rule takes, in bytes, about.
+fn bytes_of(rule: &Rule) -> usize {
+    let spec = &rule.spec;
+    let labels: usize =
+        spec.labels.as_map().iter().map(|(key, value)| key.len() + value.len() + PER_LABEL).sum();
+    size_of::<Rule>()
+        + (spec.sources.len() + spec.destinations.len()) * size_of::<Endpoint>()
+        + spec.ports.len() * size_of::<PortRange>()
+        + spec.protocols.len()
+        + spec.name.as_ref().map_or(0, |name| name.as_str().len())
+        + spec.description.as_str().len()
+        + spec.reference.as_str().len()
+        + labels
+        + rule.created_by.len()
+        + rule.updated_by.len()
+        + rule.policy.name.as_str().len()
+        + rule.policy.firewall.name.as_str().len()
+        + ALLOCATIONS
+}
+
+/// What a label takes beside its text: its place in the map.
+const PER_LABEL: usize = 64;
+/// What the allocator takes beside what it is asked for: some ten pieces a rule.
+const ALLOCATIONS: usize = 10 * 16;
