@@ -61,6 +61,8 @@ pub struct App {
     pub compiled: CompiledPolicies,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
+    /// One permit per stream of packets that is inspected at the same time.
+    pub inspection_streams: Arc<Semaphore>,
     /// Whether the process is shutting down: then it is not ready.
     pub is_stopping: AtomicBool,
     /// Whether the database was well a moment ago: anybody may ask, so that it is not asked each

@@ -19,6 +19,7 @@ pub mod dto;
 pub mod export;
 pub mod idempotency;
 pub mod inspected;
+pub mod inspection_stream;
 pub mod listener;
 pub mod middleware;
 pub mod openapi;

@@ -4,21 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::rule::Rule;
+use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, policy_ids};
 use crate::auth::{As, Viewer};
-use crate::dto::body::Body;
+use crate::dto::body::PacketsBody;
 use crate::dto::inspection::{
-    InspectionItemView, InspectionView, PacketBody, RuleSummaryView, packet_from_query, packets,
+    InspectionItemView, InspectionView, RuleSummaryView, packet_from_query, packets,
 };
+use crate::dto::lines::LineFormat;
 use crate::dto::view::RuleView;
+use crate::inspection_stream::{self, Turn};
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Reply};
+
+/// The state of the policy by which a stream is answered.
+const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
 /// The inspections.
 #[derive(Debug)]
@@ -61,6 +68,11 @@ impl Inspections {
     /// Inspect many packets
     ///
     /// Up to 10,000, at one state of the policy; the answers come in the same order.
+    ///
+    /// As NDJSON (`Content-Type: application/x-ndjson`) any number of them, one a line: each is
+    /// answered with a line while the next ones come, at the state of the policy that
+    /// `X-Policy-Revision` names. A line that is no packet is answered with what is wrong with it,
+    /// and does not end the stream. Read while you send: what is not taken holds up the rest.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "post",
@@ -72,13 +84,28 @@ impl Inspections {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-        body: Body<Vec<PacketBody>>,
+        body: PacketsBody,
     ) -> Result<Reply<Answered, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(params::INSPECTIONS);
         let explains = query.boolean("explain");
         query.finish()?;
+        let body = match body {
+            PacketsBody::Array(body) => body,
+            PacketsBody::Lines(_) if explains => {
+                let detail = "is not taken with lines: ask again for the packets in question";
+                return Err(Violations::from(Violation::query("explain", detail)).into());
+            }
+            PacketsBody::Lines(lines) => {
+                let turn = Turn::take(&ctx.app)?;
+                let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
+                let revision = inspected.policy.revision.to_string();
+                let answers = inspection_stream::answers(&ctx, inspected, lines, turn);
+                return Ok(Reply::lines(LineFormat::Ndjson, answers)
+                    .with_header(POLICY_REVISION, &revision));
+            }
+        };
         let packets = body.read(|value, faults| packets(value, now, explains, faults))?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
         // Many packets over many rules take long: beside the threads that serve, and no longer than

@@ -10,12 +10,15 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
+use super::inspection::PacketBody;
 use super::json;
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
 
 /// JSON Merge Patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// NDJSON, by its two names.
+pub const NDJSON: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
 /// Above this many bytes a body is decoded where it holds up no other request.
 const DECODED_INLINE_BYTES: usize = 256 * 1024;
 
@@ -68,7 +71,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = take_bytes(request, body).await?;
+        let bytes = take_bytes(request, body, &taken(request)).await?;
         let parsed = if bytes.len() > DECODED_INLINE_BYTES {
             tokio::task::spawn_blocking(move || json::parse(&bytes))
                 .await
@@ -108,47 +111,93 @@ impl<'a, T: Type> ApiExtractor<'a> for RawBody<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = take_bytes(request, body).await?;
+        let bytes = take_bytes(request, body, &taken(request)).await?;
         Ok(Self { bytes, schema: PhantomData })
     }
 }
 
-async fn take_bytes(request: &Request, body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
-    check_media_type(request)?;
+async fn take_bytes(
+    request: &Request,
+    body: &mut RequestBody,
+    taken: &[&str],
+) -> poem::Result<bytes::Bytes> {
+    check_media_type(request, taken)?;
     let bytes = body.take()?.into_bytes().await.map_err(|error| {
         Problem::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
     })?;
     Ok(bytes)
 }
 
+/// Whether a request's body is NDJSON.
+#[must_use]
+pub fn is_ndjson(request: &Request) -> bool {
+    let essence = request.content_type().map(essence).unwrap_or_default();
+    NDJSON.iter().any(|it| essence.eq_ignore_ascii_case(it))
+}
+
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
 /// JSON, and for a change also its own media type.
-fn check_media_type(request: &Request) -> Result<(), Problem> {
-    let takes_patches = request.method() == poem::http::Method::PATCH;
+fn taken(request: &Request) -> Vec<&'static str> {
+    if request.method() == poem::http::Method::PATCH { vec![MERGE_PATCH, JSON] } else { vec![JSON] }
+}
+
+fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), Problem> {
     let refused = |given: &str| {
-        let taken = if takes_patches {
-            format!("`{MERGE_PATCH}` or `{JSON}`")
-        } else {
-            format!("`{JSON}`")
-        };
-        let detail = format!("the body must be {taken}, {given}");
-        let accept = if takes_patches {
+        let names: Vec<String> = taken.iter().map(|it| format!("`{it}`")).collect();
+        let detail = format!("the body must be {}, {given}", names.join(" or "));
+        let accept = if request.method() == poem::http::Method::PATCH {
             header::HeaderName::from_static("accept-patch")
         } else {
             header::ACCEPT
         };
-        let value = if takes_patches { format!("{MERGE_PATCH}, {JSON}") } else { JSON.to_owned() };
-        Problem::new(Code::UnsupportedMediaType, detail).with_header(accept, value)
+        Problem::new(Code::UnsupportedMediaType, detail).with_header(accept, taken.join(", "))
     };
     let Some(given) = request.content_type() else {
         return Err(refused("and say so in `Content-Type`"));
     };
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    let is_taken = essence.eq_ignore_ascii_case(JSON)
-        || (takes_patches && essence.eq_ignore_ascii_case(MERGE_PATCH));
-    if is_taken {
+    if taken.iter().any(|it| essence(given).eq_ignore_ascii_case(it)) {
         Ok(())
     } else {
         let given = fireflow_domain::text::excerpt(given);
         Err(refused(&format!("not `{given}`")))
+    }
+}
+
+/// Packets: an array in JSON, or lines of which each is one.
+#[derive(Debug)]
+pub enum PacketsBody {
+    /// An array, read.
+    Array(Body<Vec<PacketBody>>),
+    /// Lines, which have not been read yet.
+    Lines(poem::Body),
+}
+
+impl<'a> ApiExtractor<'a> for PacketsBody {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Body::<Vec<PacketBody>>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<Vec<PacketBody>>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        if is_ndjson(request) {
+            return Ok(Self::Lines(body.take()?));
+        }
+        check_media_type(request, &[JSON, NDJSON[0]])?;
+        Ok(Self::Array(Body::from_request(request, body, options).await?))
     }
 }

@@ -155,7 +155,12 @@ pub fn packets(
 }
 
 /// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
-fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
+pub(super) fn packet(
+    value: Value,
+    at: &str,
+    now: Instant,
+    violations: &mut Violations,
+) -> Option<Packet> {
     let mut faults = Violations::new();
     let parts = packet_parts(value, at, now, &mut faults);
     if !faults.is_empty() {

@@ -10,6 +10,7 @@ pub mod inspection;
 pub mod json;
 pub mod lines;
 pub mod order;
+pub mod packet_lines;
 pub mod policy;
 pub mod read;
 pub mod rule;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::envelope::panic_answer;
 use super::{auth, slash};
 use crate::app::{App, Context};
+use crate::dto::body::is_ndjson;
 use crate::idempotency::{self, Once};
 use crate::problem::{Code, Problem};
 
@@ -109,6 +110,11 @@ async fn read_body(limits: &Limits, request: &mut Request) -> Result<(), Problem
     {
         let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    // Packets in lines are read while they are answered, and never all there.
+    let is_inspection = request.uri().path().ends_with("/inspections");
+    if is_inspection && request.method() == Method::POST && is_ndjson(request) {
+        return Ok(());
     }
     // Only whole rule sets are put.
     let is_batch = request.uri().path().ends_with("/rules/batch");

@@ -186,6 +186,19 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         let content = object(member(body, "content")?)?;
         let schema = object(member(object(member(content, JSON)?)?, "schema")?)?;
         schema.insert("maxItems".to_owned(), json!(crate::dto::inspection::MAX_PACKETS));
+        let packets = "One packet per line, each as in the array; any number of them";
+        let verdicts = "One line per packet: its `line`, and `action`, `permitted`, `reason` and \
+                        `active_rule` as in the array; or its `line`, and what is wrong with it in \
+                        `error`: `code`, `detail` and `errors` as in a problem";
+        let lines = |what: &str| json!({"schema": {"type": "string", "description": what}});
+        let ndjson = LineFormat::Ndjson.media_type().to_owned();
+        content.insert(ndjson.clone(), lines(packets));
+        let answer = object(member(object(member(operation, "responses")?)?, "200")?)?;
+        object(member(answer, "content")?)?.insert(ndjson, lines(verdicts));
+        let revision = "Of NDJSON: the revision of the policy that the packets are inspected by";
+        let headers = object(answer.entry("headers").or_insert_with(|| json!({})))?;
+        let header = json!({"description": revision, "schema": {"type": "string"}});
+        headers.insert("X-Policy-Revision".to_owned(), header);
     }
 
     if id == "replaceRules" {

@@ -357,10 +357,15 @@ impl Metrics {
                 *count += 1;
             }
         }
+        self.inspected_in_stream(counts);
+        self.inspection_durations.observe(took.as_secs_f64());
+    }
+
+    /// Counts packets of a stream by what is done with them, in the order of [`Action::ALL`].
+    pub fn inspected_in_stream(&self, counts: [u64; Action::ALL.len()]) {
         for (counter, count) in self.inspections.iter().zip(counts) {
             counter.inc_by(count);
         }
-        self.inspection_durations.observe(took.as_secs_f64());
     }
 
     /// All of them as text. Reads files of the system: not for the threads that serve.

@@ -135,6 +135,7 @@ impl Api {
             gate: Gate::default(),
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
+            inspection_streams: Arc::new(Semaphore::new(1)),
             about: About { database: "test", max_connections: 1, started_at: start },
             telemetry: Arc::default(),
             pools: db.database.pools(),

@@ -1,0 +1,311 @@
+//! Packets as lines of JSON (NDJSON), and what becomes of them, in lines too: any number of them, a
+//! piece at a time.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use fireflow_domain::error::Violations;
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::rule::Action;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::inspection::packet;
+use super::json;
+use crate::problem::{Code, Fault, Problem};
+
+/// The longest line, in bytes: no packet needs as much.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// Why a line is no packet.
+#[derive(Debug, thiserror::Error)]
+pub enum LineFault {
+    /// It has no end for long.
+    #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
+    TooLong,
+    /// It is not JSON.
+    #[error("{0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It is not a packet.
+    #[error("the line is not a packet")]
+    Invalid(Violations),
+}
+
+/// Reads packets of lines that come in pieces.
+#[derive(Debug)]
+pub struct PacketLines {
+    /// The time of packets that name none.
+    now: Instant,
+    /// How many lines were read.
+    line: u64,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+    /// Whether that line is too long, and its rest is of no use.
+    is_skipping: bool,
+}
+
+impl PacketLines {
+    /// Packets that name no time are of now.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self { now, line: 0, begun: Vec::new(), is_skipping: false }
+    }
+
+    /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet.
+    /// Empty lines count, and are nothing.
+    pub fn read(&mut self, piece: &[u8], visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', piece) {
+            let rest = piece.get(start..end).unwrap_or_default();
+            start = end + 1;
+            if self.begun.is_empty() && !self.is_skipping {
+                self.line(rest, visit);
+            } else {
+                self.begin(rest, visit);
+                self.end(visit);
+            }
+        }
+        self.begin(piece.get(start..).unwrap_or_default(), visit);
+    }
+
+    /// Reads the last line, where no end of a line came behind it.
+    pub fn end(&mut self, visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+        let line = std::mem::take(&mut self.begun);
+        if std::mem::take(&mut self.is_skipping) {
+            return;
+        }
+        if !line.is_empty() {
+            self.line(&line, visit);
+        }
+        self.begun = line;
+        self.begun.clear();
+    }
+
+    /// Keeps the beginning of a line.
+    fn begin(&mut self, piece: &[u8], visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+        if self.is_skipping {
+            return;
+        }
+        if self.begun.len() + piece.len() <= MAX_LINE_BYTES {
+            self.begun.extend_from_slice(piece);
+        } else {
+            self.line += 1;
+            self.begun.clear();
+            self.is_skipping = true;
+            visit(self.line, Err(LineFault::TooLong));
+        }
+    }
+
+    fn line(&mut self, line: &[u8], visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+        self.line += 1;
+        if line.len() > MAX_LINE_BYTES {
+            visit(self.line, Err(LineFault::TooLong));
+        } else if !line.trim_ascii().is_empty() {
+            visit(self.line, read_packet(line, self.now));
+        }
+    }
+}
+
+/// Reads one packet.
+///
+/// # Errors
+/// What is wrong with it, all of it.
+pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
+    // What is right is read fast; what is not is read again, to say why.
+    if let Ok(plain) = serde_json::from_slice::<PlainPacket<'_>>(line)
+        && let Some(packet) = plain.packet(now)
+    {
+        return Ok(packet);
+    }
+    let value = json::parse(line)?;
+    let mut violations = Violations::new();
+    packet(value, "", now, &mut violations).ok_or(LineFault::Invalid(violations))
+}
+
+/// A packet in its usual spelling, read without a step between. Whatever it takes, the exact reading
+/// takes too, and as the same.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainPacket<'a> {
+    source_address: IpAddr,
+    destination_address: IpAddr,
+    #[serde(default)]
+    protocol: Option<PlainProtocol>,
+    #[serde(default)]
+    source_port: Option<u16>,
+    #[serde(default)]
+    destination_port: Option<u16>,
+    #[serde(default)]
+    icmp_type: Option<u8>,
+    #[serde(default)]
+    icmp_code: Option<u8>,
+    #[serde(default, borrow)]
+    at: Option<&'a str>,
+}
+
+impl PlainPacket<'_> {
+    fn packet(self, now: Instant) -> Option<Packet> {
+        let at = match self.at {
+            Some(text) => Instant::parse(text).ok()?,
+            None => now,
+        };
+        Packet::new(PacketParts {
+            source_address: self.source_address,
+            destination_address: self.destination_address,
+            protocol: self.protocol.map_or(Protocol::TCP, |it| it.0),
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            icmp_type: self.icmp_type,
+            icmp_code: self.icmp_code,
+            at,
+        })
+        .ok()
+    }
+}
+
+struct PlainProtocol(Protocol);
+
+impl<'de> Deserialize<'de> for PlainProtocol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = PlainProtocol;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or number")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<PlainProtocol, E> {
+                Protocol::parse(word).map(PlainProtocol).map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<PlainProtocol, E> {
+                u8::try_from(number).map(|it| PlainProtocol(Protocol(it))).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+/// Answers packets in lines, as they come.
+#[derive(Debug)]
+pub struct VerdictLines {
+    inspected: InspectedPolicy,
+    packets: PacketLines,
+    counts: [u64; Action::ALL.len()],
+}
+
+/// What becomes of one packet.
+#[derive(Serialize)]
+struct VerdictLine<'a> {
+    line: u64,
+    action: &'a str,
+    permitted: bool,
+    reason: &'a str,
+    active_rule: Option<RuleLine<'a>>,
+}
+
+/// As [`super::inspection::RuleSummaryView`], without a copy.
+#[derive(Serialize)]
+struct RuleLine<'a> {
+    id: i64,
+    name: Option<&'a str>,
+    action: &'a str,
+    priority: i32,
+}
+
+/// What is wrong with one line: as a problem says it.
+#[derive(Serialize)]
+struct FaultLine<'a> {
+    line: u64,
+    error: FaultInLine<'a>,
+}
+
+#[derive(Serialize)]
+struct FaultInLine<'a> {
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl VerdictLines {
+    /// By a policy; packets that name no time are of now.
+    #[must_use]
+    pub const fn new(inspected: InspectedPolicy, now: Instant) -> Self {
+        let packets = PacketLines::new(now);
+        Self { inspected, packets, counts: [0; Action::ALL.len()] }
+    }
+
+    /// The answers to the lines that end in a piece.
+    pub fn answer(&mut self, piece: &[u8], answers: &mut Vec<u8>) {
+        let Self { inspected, packets, counts } = self;
+        packets.read(piece, &mut |line, packet| write(inspected, counts, line, packet, answers));
+    }
+
+    /// The answer to the last line, where no end of a line came behind it.
+    pub fn end(&mut self, answers: &mut Vec<u8>) {
+        let Self { inspected, packets, counts } = self;
+        packets.end(&mut |line, packet| write(inspected, counts, line, packet, answers));
+    }
+
+    /// How many packets there were since it was last asked, by [what is done](Action::ALL) with them.
+    pub fn take_counts(&mut self) -> [u64; Action::ALL.len()] {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+fn write(
+    inspected: &InspectedPolicy,
+    counts: &mut [u64; Action::ALL.len()],
+    line: u64,
+    packet: Result<Packet, LineFault>,
+    answers: &mut Vec<u8>,
+) {
+    // Neither can fail: what is written is ours, and goes to memory.
+    let written = match packet {
+        Ok(packet) => {
+            let Verdict { action, rule } = inspected.verdict(&packet);
+            if let Some(count) = counts.get_mut(action as usize) {
+                *count += 1;
+            }
+            let rule = rule.map(|rule| RuleLine {
+                id: rule.id.get(),
+                name: rule.spec.name.as_ref().map(|name| name.as_str()),
+                action: rule.spec.action.as_str(),
+                priority: rule.spec.priority,
+            });
+            let verdict = VerdictLine {
+                line,
+                action: action.as_str(),
+                permitted: action.permits(),
+                reason: if rule.is_some() { "rule" } else { "default" },
+                active_rule: rule,
+            };
+            serde_json::to_writer(&mut *answers, &verdict)
+        }
+        Err(fault) => {
+            let problem = fault.problem();
+            let code = problem.code.as_str();
+            let error = FaultInLine { code, detail: &problem.detail, errors: &problem.faults };
+            serde_json::to_writer(&mut *answers, &FaultLine { line, error })
+        }
+    };
+    debug_assert!(written.is_ok(), "{written:?}");
+    answers.push(b'\n');
+}
+
+impl LineFault {
+    /// The same as a problem.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::TooLong => Problem::new(Code::TooLarge, self.to_string()),
+            Self::Malformed(_) => Problem::new(Code::MalformedJson, self.to_string()),
+            Self::Invalid(violations) => Problem::invalid(violations),
+        }
+    }
+}
