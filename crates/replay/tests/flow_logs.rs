@@ -264,6 +264,8 @@ fn columns_may_be_numbers_with_or_without_a_header() {
     assert_all(&mapped(mapping, row), &[expected(1).as_str()]);
     let headed = format!("\u{feff}a|b|c|d|e\n{row}");
     assert_all(&mapped(mapping, &headed), &[expected(2).as_str()]);
+    let unset = format!("-|-|-|-|-\n{row}");
+    assert_all(&mapped(mapping, &unset), &["1: NoData", expected(2).as_str()]);
     let spaced = row.replace('|', " ");
     assert_all(&mapped(mapping, &spaced), &[expected(1).as_str()]);
 }

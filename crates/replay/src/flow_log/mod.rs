@@ -136,7 +136,7 @@ impl FlowLog {
 
     /// A flow log whose columns the user names; `first` is the beginning of the file. Whether the
     /// first line holds names is found out: where no column is chosen by its name, it does unless
-    /// it has an address where the source address belongs.
+    /// it has an address or `-` where the source address belongs.
     ///
     /// # Errors
     /// Where the file has no such column.
@@ -151,7 +151,8 @@ impl FlowLog {
             match mapping.columns(&header) {
                 Ok(columns) => {
                     let source = header.get(columns.source_address).unwrap_or_default();
-                    let is_header = mapping.has_names() || values::address(source).is_none();
+                    let is_record = source == b"-" || values::address(source).is_some();
+                    let is_header = mapping.has_names() || !is_record;
                     return Ok(Self {
                         style: Style::Table,
                         separator,
@@ -358,7 +359,7 @@ fn is_aws(names: &[String]) -> bool {
     ["srcaddr", "dstaddr", "protocol"].iter().all(|name| names.iter().any(|it| it == name))
 }
 
-pub(crate) fn is_zeek(first: &[u8]) -> bool {
+fn is_zeek(first: &[u8]) -> bool {
     let line = first_line(first);
     line.starts_with(b"#separator") || line.starts_with(b"#fields")
 }
