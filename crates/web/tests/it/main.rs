@@ -23,6 +23,7 @@ mod failover;
 mod faults;
 mod filters;
 mod forwarder;
+mod inspection_lines;
 mod inspections;
 mod limits;
 mod lists;

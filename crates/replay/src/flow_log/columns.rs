@@ -1,0 +1,476 @@
+//! Which column of a flow log is which: by names that are common, or as the user says.
+
+use csv::ByteRecord;
+use fireflow_domain::text::excerpt;
+
+use super::values::Taken;
+use crate::error::{LineError, shown};
+
+/// What is read of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    SourceAddress,
+    DestinationAddress,
+    Protocol,
+    SourcePort,
+    DestinationPort,
+    IcmpType,
+    IcmpCode,
+    At,
+    TcpFlags,
+    LogStatus,
+}
+
+impl Column {
+    pub(super) const ALL: [Self; 10] = [
+        Self::SourceAddress,
+        Self::DestinationAddress,
+        Self::Protocol,
+        Self::SourcePort,
+        Self::DestinationPort,
+        Self::IcmpType,
+        Self::IcmpCode,
+        Self::At,
+        Self::TcpFlags,
+        Self::LogStatus,
+    ];
+
+    /// Its name in mappings: that of the packet's member. None: it cannot be mapped.
+    fn key(self) -> Option<&'static str> {
+        match self {
+            Self::SourceAddress => Some("source_address"),
+            Self::DestinationAddress => Some("destination_address"),
+            Self::Protocol => Some("protocol"),
+            Self::SourcePort => Some("source_port"),
+            Self::DestinationPort => Some("destination_port"),
+            Self::IcmpType => Some("icmp_type"),
+            Self::IcmpCode => Some("icmp_code"),
+            Self::At => Some("at"),
+            Self::TcpFlags => Some("tcp_flags"),
+            Self::LogStatus => None,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::SourceAddress => "source address",
+            Self::DestinationAddress => "destination address",
+            Self::Protocol => "protocol",
+            Self::SourcePort => "source port",
+            Self::DestinationPort => "destination port",
+            Self::IcmpType => "ICMP type",
+            Self::IcmpCode => "ICMP code",
+            Self::At => "time",
+            Self::TcpFlags => "TCP flags",
+            Self::LogStatus => "log status",
+        }
+    }
+
+    /// The names that are common, as [`normal`] writes them, the best one first.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::SourceAddress => &[
+                "source_address",
+                "src_ip",
+                "source_ip",
+                "src_addr",
+                "srcaddr",
+                "srcip",
+                "sourceip",
+                "sourceaddress",
+                "src_address",
+                "source_ip_address",
+                "ip_src",
+                "id_orig_h",
+                "saddr",
+                "src",
+                "source",
+            ],
+            Self::DestinationAddress => &[
+                "destination_address",
+                "dst_ip",
+                "dest_ip",
+                "destination_ip",
+                "dst_addr",
+                "dstaddr",
+                "dstip",
+                "destip",
+                "destinationip",
+                "destinationaddress",
+                "dst_address",
+                "dest_address",
+                "destination_ip_address",
+                "ip_dst",
+                "id_resp_h",
+                "daddr",
+                "dst",
+                "dest",
+                "destination",
+            ],
+            Self::Protocol => &[
+                "protocol",
+                "proto",
+                "ip_protocol",
+                "ip_proto",
+                "transport",
+                "network_transport",
+                "network_iana_number",
+            ],
+            Self::SourcePort => {
+                &["source_port", "src_port", "srcport", "sourceport", "id_orig_p", "sport"]
+            }
+            Self::DestinationPort => &[
+                "destination_port",
+                "dst_port",
+                "dest_port",
+                "dstport",
+                "destport",
+                "destinationport",
+                "id_resp_p",
+                "dport",
+            ],
+            Self::IcmpType => &["icmp_type", "icmptype"],
+            Self::IcmpCode => &["icmp_code", "icmpcode"],
+            Self::At => &["at", "timestamp", "time", "ts", "start", "start_time", "starttime"],
+            Self::TcpFlags => &["tcp_flags"],
+            Self::LogStatus => &["log_status"],
+        }
+    }
+
+    /// Whether it is known by its name in AWS's logs only: elsewhere what is written there differs.
+    pub(super) fn is_of_aws(self) -> bool {
+        match self {
+            Self::TcpFlags | Self::LogStatus => true,
+            Self::SourceAddress
+            | Self::DestinationAddress
+            | Self::Protocol
+            | Self::SourcePort
+            | Self::DestinationPort
+            | Self::IcmpType
+            | Self::IcmpCode
+            | Self::At => false,
+        }
+    }
+
+    /// Its place among names that are [`normal`].
+    pub(super) fn find_in(self, names: &[String]) -> Option<usize> {
+        self.names().iter().find_map(|name| names.iter().position(|it| it == name))
+    }
+}
+
+/// A name without what differs between spellings: case, `-`, `.`, a space or `_`, an `@` before it.
+pub(super) fn normal(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name).trim().to_ascii_lowercase();
+    name.trim_start_matches('@').replace(['-', '.', ' '], "_")
+}
+
+/// Why a file's columns cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// There are no names.
+    #[error("the file must begin with the names of its columns")]
+    NoHeader,
+    /// What is needed is not there.
+    #[error("no column has a name that is known for the {0}; say which one it is")]
+    Unknown(&'static str),
+    /// What the mapping names is not there.
+    #[error("the file has no column `{0}`")]
+    NoName(String),
+    /// What the mapping numbers is not there.
+    #[error("the file has no column {number}, since it has {count}")]
+    NoNumber {
+        /// The number, the first being 1.
+        number: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// What separates columns is more than a byte.
+    #[error("`#separator` must name one byte, as `\\x09`")]
+    Separator,
+}
+
+/// Where the columns are, the first being 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) source_address: usize,
+    pub(super) destination_address: usize,
+    pub(super) protocol: usize,
+    pub(super) source_port: Option<usize>,
+    pub(super) destination_port: Option<usize>,
+    pub(super) icmp_type: Option<usize>,
+    pub(super) icmp_code: Option<usize>,
+    pub(super) at: Option<usize>,
+    pub(super) tcp_flags: Option<usize>,
+    pub(super) log_status: Option<usize>,
+    width: usize,
+}
+
+impl Columns {
+    /// Asks for each.
+    pub(super) fn gather(find: impl Fn(Column) -> Option<usize>) -> Result<Self, LayoutError> {
+        let needed = |column: Column| find(column).ok_or(LayoutError::Unknown(column.words()));
+        let last = Column::ALL.into_iter().filter_map(&find).max();
+        Ok(Self {
+            source_address: needed(Column::SourceAddress)?,
+            destination_address: needed(Column::DestinationAddress)?,
+            protocol: needed(Column::Protocol)?,
+            source_port: find(Column::SourcePort),
+            destination_port: find(Column::DestinationPort),
+            icmp_type: find(Column::IcmpType),
+            icmp_code: find(Column::IcmpCode),
+            at: find(Column::At),
+            tcp_flags: find(Column::TcpFlags),
+            log_status: find(Column::LogStatus),
+            width: last.map_or(0, |last| last.saturating_add(1)),
+        })
+    }
+
+    /// How many columns a record must have.
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+
+    const fn place(&self, column: Column) -> Option<usize> {
+        match column {
+            Column::SourceAddress => Some(self.source_address),
+            Column::DestinationAddress => Some(self.destination_address),
+            Column::Protocol => Some(self.protocol),
+            Column::SourcePort => self.source_port,
+            Column::DestinationPort => self.destination_port,
+            Column::IcmpType => self.icmp_type,
+            Column::IcmpCode => self.icmp_code,
+            Column::At => self.at,
+            Column::TcpFlags => self.tcp_flags,
+            Column::LogStatus => self.log_status,
+        }
+    }
+
+    /// Reads a value that must be there.
+    pub(super) fn value<T>(
+        &self,
+        column: Column,
+        value: Option<&[u8]>,
+        taken: &Taken<T>,
+    ) -> Result<T, LineError> {
+        let value = value.unwrap_or_default();
+        (taken.read)(value).ok_or_else(|| {
+            let words = column.words();
+            let place = match self.place(column) {
+                Some(place) => format!("{words} in column {}", place.saturating_add(1)),
+                None => words.to_owned(),
+            };
+            LineError::value(place, taken.needs, value)
+        })
+    }
+
+    /// Reads a value that may be there.
+    pub(super) fn optional<T>(
+        &self,
+        column: Column,
+        value: Option<&[u8]>,
+        taken: &Taken<T>,
+    ) -> Result<Option<T>, LineError> {
+        value.map(|value| self.value(column, Some(value), taken)).transpose()
+    }
+}
+
+/// Which column is which, as the user says: `source_address=src,destination_address=dst,protocol=4`.
+/// What is not said is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    choices: Vec<(Column, Choice)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Choice {
+    Name(String),
+    /// The first being 0.
+    Number(usize),
+}
+
+/// Why a text is no [`Mapping`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MappingError {
+    /// A part that is not a member, `=` and a column.
+    #[error(
+        "`{0}` is not a member of packets, `=`, and the name or number of a column, as in \
+         `source_address=src,destination_address=dst,protocol=4`"
+    )]
+    Syntax(String),
+    /// No such member.
+    #[error("`{given}` is no member of packets; they are {known}")]
+    UnknownMember {
+        /// As it was given, shortened.
+        given: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The same member twice.
+    #[error("`{0}` is said twice")]
+    Twice(&'static str),
+    /// Columns are counted from 1.
+    #[error("columns are counted from 1, to {}", Mapping::MAX_NUMBER)]
+    Number,
+    /// What is needed is not said.
+    #[error("the column of `{0}` must be said")]
+    Missing(&'static str),
+}
+
+impl Mapping {
+    /// The highest number of a column.
+    pub const MAX_NUMBER: usize = 10_000;
+
+    /// The members that can be mapped.
+    pub fn members() -> impl Iterator<Item = &'static str> {
+        Column::ALL.into_iter().filter_map(Column::key)
+    }
+
+    /// Reads members and columns: `source_address=src,destination_address=dst,protocol=4`. A column
+    /// of digits alone is a number, the first being 1; others are names of the header, in its
+    /// spelling or one that differs in case, `-`, `.`, spaces or `_` only.
+    ///
+    /// # Errors
+    /// Says which part is not right, or that a part is missing which is needed: `source_address`,
+    /// `destination_address` and `protocol` are.
+    pub fn parse(text: &str) -> Result<Self, MappingError> {
+        let mut choices: Vec<(Column, Choice)> = Vec::new();
+        for part in text.split(',') {
+            let (member, column) = part
+                .split_once('=')
+                .map(|(member, column)| (member.trim(), column.trim()))
+                .filter(|(_, column)| !column.is_empty())
+                .ok_or_else(|| MappingError::Syntax(excerpt(part)))?;
+            let mut all = Column::ALL.into_iter().filter_map(|it| Some((it, it.key()?)));
+            let (what, key) = all.find(|(_, key)| *key == member).ok_or_else(|| {
+                let known: Vec<_> = Self::members().collect();
+                MappingError::UnknownMember { given: excerpt(member), known: known.join(", ") }
+            })?;
+            if choices.iter().any(|(it, _)| *it == what) {
+                return Err(MappingError::Twice(key));
+            }
+            let choice = if column.bytes().all(|byte| byte.is_ascii_digit()) {
+                let number: usize = column.parse().map_err(|_| MappingError::Number)?;
+                let number = number.checked_sub(1).filter(|it| *it < Self::MAX_NUMBER);
+                Choice::Number(number.ok_or(MappingError::Number)?)
+            } else {
+                Choice::Name(column.to_owned())
+            };
+            choices.push((what, choice));
+        }
+        for needed in [Column::SourceAddress, Column::DestinationAddress, Column::Protocol] {
+            if let Some(key) = needed.key()
+                && !choices.iter().any(|(it, _)| *it == needed)
+            {
+                return Err(MappingError::Missing(key));
+            }
+        }
+        Ok(Self { choices })
+    }
+
+    /// Whether a column is chosen by its name.
+    pub(super) fn has_names(&self) -> bool {
+        self.choices.iter().any(|(_, choice)| match choice {
+            Choice::Name(_) => true,
+            Choice::Number(_) => false,
+        })
+    }
+
+    /// The columns of a file with this first record.
+    pub(super) fn columns(&self, header: &ByteRecord) -> Result<Columns, LayoutError> {
+        let mut found = Vec::new();
+        for (column, choice) in &self.choices {
+            let place = match choice {
+                Choice::Name(name) => {
+                    let exact = header.iter().position(|it| it.trim_ascii() == name.as_bytes());
+                    let wanted = normal(name.as_bytes());
+                    exact
+                        .or_else(|| header.iter().position(|it| normal(it) == wanted))
+                        .ok_or_else(|| LayoutError::NoName(shown(name.as_bytes())))?
+                }
+                Choice::Number(number) if *number < header.len() => *number,
+                Choice::Number(number) => {
+                    let number = number.saturating_add(1);
+                    return Err(LayoutError::NoNumber { number, count: header.len() });
+                }
+            };
+            found.push((*column, place));
+        }
+        Columns::gather(|column| {
+            found.iter().find(|(it, _)| *it == column).map(|(_, place)| *place)
+        })
+    }
+}
+
+impl std::str::FromStr for Mapping {
+    type Err = MappingError;
+
+    fn from_str(text: &str) -> Result<Self, MappingError> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_names_what_is_needed() {
+        let text = "source_address=src, destination_address = dst,protocol=4,at=@time";
+        let mapping = Mapping::parse(text).unwrap();
+        let header = ByteRecord::from(vec!["@time", "SRC", "dst", "p"]);
+        let columns = mapping.columns(&header).unwrap();
+        assert_eq!((columns.source_address, columns.destination_address), (1, 2));
+        assert_eq!((columns.protocol, columns.at, columns.source_port), (3, Some(0), None));
+        assert_eq!(columns.width(), 4);
+    }
+
+    #[test]
+    fn a_name_in_its_very_spelling_goes_first() {
+        let mapping = Mapping::parse("source_address=a-b,destination_address=A_B,protocol=2");
+        let header = ByteRecord::from(vec!["a_b", "a-b", "A_B"]);
+        let columns = mapping.unwrap().columns(&header).unwrap();
+        assert_eq!((columns.source_address, columns.destination_address), (1, 2));
+    }
+
+    #[test]
+    fn a_bad_mapping_is_refused() {
+        for (text, expected) in [
+            ("", "is not a member of packets, `=`, and the name"),
+            ("source_address", "`source_address` is not a member"),
+            ("source_address=", "is not a member of packets, `=`"),
+            ("source=1", "`source` is no member of packets; they are source_address, dest"),
+            ("log_status=1", "is no member of packets"),
+            ("source_address=1,source_address=2", "`source_address` is said twice"),
+            ("source_address=0", "counted from 1, to 10000"),
+            ("source_address=10001", "counted from 1"),
+            ("source_address=99999999999999999999999", "counted from 1"),
+            ("source_address=1,protocol=2", "the column of `destination_address` must be said"),
+        ] {
+            let error = Mapping::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert_eq!(Mapping::members().count(), 9);
+    }
+
+    #[test]
+    fn what_is_mapped_must_be_there() {
+        let header = ByteRecord::from(vec!["src", "dst", "proto"]);
+        let columns = |protocol: &str| {
+            let text = format!("source_address=1,destination_address=2,protocol={protocol}");
+            Mapping::parse(&text).unwrap().columns(&header).map(|columns| columns.protocol)
+        };
+        assert_eq!(columns("3"), Ok(2));
+        assert_eq!(columns("4"), Err(LayoutError::NoNumber { number: 4, count: 3 }));
+        assert_eq!(columns("p"), Err(LayoutError::NoName("p".to_owned())));
+    }
+
+    #[test]
+    fn every_common_name_is_normal_and_of_one_column() {
+        let mut names: Vec<_> = Column::ALL.iter().flat_map(|column| column.names()).collect();
+        assert!(names.iter().all(|name| normal(name.as_bytes()) == **name));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

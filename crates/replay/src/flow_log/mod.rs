@@ -1,0 +1,411 @@
+//! Flow logs: one record a flow, of which the first packet is asked about.
+//!
+//! Three kinds are known by themselves: AWS VPC flow logs with any header or in the default format,
+//! Zeek's `conn.log`, and tables with a header whose names are common. For all others a [`Mapping`]
+//! says which column is which.
+
+mod columns;
+mod reader;
+mod values;
+
+use std::fmt;
+
+use csv::ByteRecord;
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::PacketParts;
+use fireflow_domain::time::Instant;
+
+pub use self::columns::{LayoutError, Mapping, MappingError};
+pub use self::reader::{FlowReader, FlowRecord, MAX_RECORD_BYTES};
+
+use self::columns::{Column, Columns, normal};
+use crate::error::LineError;
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// A packet, not yet checked: [`Packet::new`](fireflow_domain::packet::Packet::new) does that.
+    Packet(PacketParts),
+    /// No packet that could be decided.
+    Skipped(Skipped),
+}
+
+/// Why a record holds no packet that could be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skipped {
+    /// It has no addresses: nothing was seen, or nothing recorded (AWS: `NODATA`, `SKIPDATA`).
+    NoData,
+    /// Its TCP flags have SYN and ACK: it is the answering direction of a connection, whose other
+    /// direction has a record of its own. FireFlow decides the first packet of a connection.
+    Reply,
+    /// Its protocol was not recorded (Zeek: `unknown_transport`).
+    UnknownProtocol,
+}
+
+impl Skipped {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::NoData, Self::Reply, Self::UnknownProtocol];
+
+    /// The reason in words, as in “12 records skipped: no data”.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoData => "no data",
+            Self::Reply => "the answering direction of a connection",
+            Self::UnknownProtocol => "an unknown protocol",
+        }
+    }
+}
+
+/// Whose a flow log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Style {
+    /// An AWS VPC flow log.
+    Aws,
+    /// Zeek's `conn.log`, as tab-separated text.
+    Zeek,
+    /// Any table.
+    Table,
+}
+
+/// How a flow log is read: what lies between its columns, and which is which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowLog {
+    style: Style,
+    separator: u8,
+    columns: Columns,
+    /// What stands for nothing, beside nothing and `-`.
+    unset: Vec<u8>,
+    /// The record that holds the names, where there is one.
+    header: Option<ByteRecord>,
+    /// What the user says of the columns.
+    mapping: Option<Mapping>,
+}
+
+/// What lies between columns, as it is tried: names can hold spaces.
+const SEPARATORS: [u8; 5] = [b',', b'\t', b';', b'|', b' '];
+
+/// The columns of an AWS flow log of version 2, which has no header where it is not in a file of S3.
+const AWS_DEFAULT: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol \
+                           packets bytes start end action log-status";
+
+impl FlowLog {
+    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log.
+    ///
+    /// # Errors
+    /// Where it looks like a flow log and lacks what is needed: the addresses and the protocol.
+    pub fn detect(first: &[u8]) -> Result<Option<Self>, LayoutError> {
+        if is_zeek(first) {
+            return Self::zeek(first, None).map(Some);
+        }
+        let line = first_line(first);
+        if let Some(log) = Self::aws_default(line) {
+            return Ok(Some(log));
+        }
+        // What is nearest to a header is told what it lacks.
+        let mut nearest = (1, None);
+        for separator in SEPARATORS {
+            let header = split(line, separator);
+            let names: Vec<String> = header.iter().map(normal).collect();
+            let style = if is_aws(&names) { Style::Aws } else { Style::Table };
+            let find = |column: Column| {
+                let is_known = style == Style::Aws || !column.is_of_aws();
+                is_known.then(|| column.find_in(&names)).flatten()
+            };
+            match Columns::gather(find) {
+                Ok(columns) => {
+                    return Ok(Some(Self {
+                        style,
+                        separator,
+                        columns,
+                        unset: Vec::new(),
+                        header: Some(header),
+                        mapping: None,
+                    }));
+                }
+                Err(error) => {
+                    let known = Column::ALL.into_iter().filter(|it| find(*it).is_some()).count();
+                    if known > nearest.0 {
+                        nearest = (known, Some(error));
+                    }
+                }
+            }
+        }
+        nearest.1.map_or(Ok(None), Err)
+    }
+
+    /// A flow log whose columns the user names; `first` is the beginning of the file. Whether the
+    /// first line holds names is found out: where no column is chosen by its name, it does unless
+    /// it has an address or `-` where the source address belongs.
+    ///
+    /// # Errors
+    /// Where the file has no such column.
+    pub fn with_columns(mapping: &Mapping, first: &[u8]) -> Result<Self, LayoutError> {
+        if is_zeek(first) {
+            return Self::zeek(first, Some(mapping.clone()));
+        }
+        let line = first_line(first);
+        let mut most: Option<(usize, LayoutError)> = None;
+        for separator in SEPARATORS {
+            let header = split(line, separator);
+            match mapping.columns(&header) {
+                Ok(columns) => {
+                    let source = header.get(columns.source_address).unwrap_or_default();
+                    let is_record = source == b"-" || values::address(source).is_some();
+                    let is_header = mapping.has_names() || !is_record;
+                    return Ok(Self {
+                        style: Style::Table,
+                        separator,
+                        columns,
+                        unset: Vec::new(),
+                        header: is_header.then_some(header),
+                        mapping: Some(mapping.clone()),
+                    });
+                }
+                // The separator that makes the most columns is the one that is meant.
+                Err(error) if most.as_ref().is_none_or(|(count, _)| header.len() > *count) => {
+                    most = Some((header.len(), error));
+                }
+                Err(_) => {}
+            }
+        }
+        Err(most.map_or(LayoutError::NoHeader, |(_, error)| error))
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Records of AWS's default format without a header; behind a time of its own where they were
+    /// exported from CloudWatch.
+    fn aws_default(line: &[u8]) -> Option<Self> {
+        let record = split(line, b' ');
+        let values: Vec<&[u8]> = record.iter().collect();
+        let before = match values.as_slice() {
+            [b"2", rest @ ..] if rest.len() == 13 => 0,
+            [time, b"2", rest @ ..] if rest.len() == 13 && values::instant(time).is_some() => 1,
+            _ => return None,
+        };
+        let names: Vec<String> =
+            AWS_DEFAULT.split(' ').map(|name| normal(name.as_bytes())).collect();
+        let find = |column: Column| Some(column.find_in(&names)? + before);
+        Some(Self {
+            style: Style::Aws,
+            separator: b' ',
+            columns: Columns::gather(find).ok()?,
+            unset: Vec::new(),
+            header: None,
+            mapping: None,
+        })
+    }
+
+    /// The lines that begin with `#` describe the others.
+    fn zeek(first: &[u8], mapping: Option<Mapping>) -> Result<Self, LayoutError> {
+        let mut separator = b'\t';
+        let mut unset = Vec::new();
+        for line in lines(first).take_while(|line| line.starts_with(b"#")) {
+            if let Some(text) = line.strip_prefix(b"#separator ") {
+                separator = zeek_separator(text.trim_ascii())?;
+                continue;
+            }
+            let record = split_plainly(line, separator);
+            match (record.get(0), record.get(1)) {
+                (Some(b"#unset_field"), Some(text)) => unset = text.to_vec(),
+                (Some(b"#fields"), _) => {
+                    let columns = zeek_columns(&record, mapping.as_ref())?;
+                    return Ok(Self {
+                        style: Style::Zeek,
+                        separator,
+                        columns,
+                        unset,
+                        header: None,
+                        mapping,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Err(LayoutError::NoHeader)
+    }
+
+    /// Whether values may stand in quotes.
+    fn has_quotes(&self) -> bool {
+        self.style != Style::Zeek && self.separator != b' '
+    }
+
+    /// Whether a record is about the others: the names of their columns, or a comment. Names can
+    /// change within a file that several were made into.
+    fn take_header(&mut self, record: &ByteRecord) -> Result<bool, LayoutError> {
+        if self.header.as_ref().is_some_and(|header| is_same(header, record)) {
+            return Ok(true);
+        }
+        let is_comment =
+            self.style == Style::Zeek && record.get(0).is_some_and(|it| it.starts_with(b"#"));
+        if is_comment && record.get(0) == Some(b"#fields") {
+            self.columns = zeek_columns(record, self.mapping.as_ref())?;
+        }
+        Ok(is_comment)
+    }
+
+    /// What a record says that is no header and no comment. `now` is the packet's time where the
+    /// record has none.
+    ///
+    /// Protocols are numbers or names; ports are dropped where the protocol has none. Without a
+    /// column of ICMP types a packet of ICMP is an echo request. Times are seconds since 1970, with
+    /// or without a fraction, from 10¹¹ on milliseconds, from 10¹⁴ on microseconds and from 10¹⁷ on
+    /// nanoseconds, or RFC 3339. IPv4 in IPv6 form becomes IPv4.
+    ///
+    /// # Errors
+    /// Says which column is not right. Whether the values go together is for
+    /// [`Packet::new`](fireflow_domain::packet::Packet::new) to say.
+    pub fn read(&self, record: &ByteRecord, now: Instant) -> Result<Flow, LineError> {
+        let columns = &self.columns;
+        if record.len() < columns.width() {
+            return Err(LineError::Short { needs: columns.width(), found: record.len() });
+        }
+        let status = self.optional(record, columns.log_status);
+        if matches!(status, Some(b"NODATA" | b"SKIPDATA")) {
+            return Ok(Flow::Skipped(Skipped::NoData));
+        }
+        let source = self.optional(record, Some(columns.source_address));
+        let destination = self.optional(record, Some(columns.destination_address));
+        if source.is_none() && destination.is_none() {
+            return Ok(Flow::Skipped(Skipped::NoData));
+        }
+        let source_address = columns.value(Column::SourceAddress, source, &values::ADDRESS)?;
+        let destination_address =
+            columns.value(Column::DestinationAddress, destination, &values::ADDRESS)?;
+        let protocol = self.optional(record, Some(columns.protocol));
+        if self.style == Style::Zeek && protocol == Some(b"unknown_transport") {
+            return Ok(Flow::Skipped(Skipped::UnknownProtocol));
+        }
+        let mut protocol = columns.value(Column::Protocol, protocol, &values::PROTOCOL)?;
+        let read_at = self.optional(record, columns.at);
+        let mut parts = PacketParts {
+            source_address,
+            destination_address,
+            protocol,
+            source_port: None,
+            destination_port: None,
+            icmp_type: None,
+            icmp_code: None,
+            at: columns.optional(Column::At, read_at, &values::INSTANT)?.unwrap_or(now),
+        };
+        let source_port = self.optional(record, columns.source_port);
+        let destination_port = self.optional(record, columns.destination_port);
+        if self.style == Style::Zeek && protocol.is_icmp() {
+            // One name for both.
+            protocol = if source_address.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMP };
+            parts.protocol = protocol;
+            let icmp_type =
+                columns.optional(Column::SourcePort, source_port, &values::ICMP_TYPE)?;
+            let other =
+                columns.optional(Column::DestinationPort, destination_port, &values::ICMP_CODE)?;
+            parts.icmp_type = icmp_type;
+            parts.icmp_code = icmp_type
+                .zip(other)
+                .map(|(icmp_type, other)| values::code_of_zeek(protocol, icmp_type, other));
+        } else if protocol.is_icmp() {
+            let icmp_type = self.optional(record, columns.icmp_type);
+            let icmp_code = self.optional(record, columns.icmp_code);
+            parts.icmp_type = columns.optional(Column::IcmpType, icmp_type, &values::ICMP_TYPE)?;
+            parts.icmp_code = columns.optional(Column::IcmpCode, icmp_code, &values::ICMP_CODE)?;
+        } else if protocol.has_ports() {
+            let port = &values::PORT;
+            parts.source_port = columns.optional(Column::SourcePort, source_port, port)?;
+            parts.destination_port =
+                columns.optional(Column::DestinationPort, destination_port, port)?;
+        }
+        if protocol == Protocol::TCP {
+            let flags = self.optional(record, columns.tcp_flags);
+            let flags = columns.optional(Column::TcpFlags, flags, &values::FLAGS)?;
+            if flags.is_some_and(|flags| flags & SYN_ACK == SYN_ACK) {
+                return Ok(Flow::Skipped(Skipped::Reply));
+            }
+        }
+        Ok(Flow::Packet(parts))
+    }
+
+    /// The value of a column, where there is one.
+    fn optional<'a>(&self, record: &'a ByteRecord, column: Option<usize>) -> Option<&'a [u8]> {
+        let value = record.get(column?)?.trim_ascii();
+        let is_unset = value.is_empty() || value == b"-" || value == self.unset.as_slice();
+        (!is_unset).then_some(value)
+    }
+}
+
+/// What the answer to the first packet of a TCP connection has set.
+const SYN_ACK: u32 = 0x12;
+
+impl fmt::Display for Style {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aws => "AWS VPC flow log",
+            Self::Zeek => "Zeek conn.log",
+            Self::Table => "table",
+        })
+    }
+}
+
+/// Whether two records have the same values, a line end behind the last one aside.
+fn is_same(one: &ByteRecord, other: &ByteRecord) -> bool {
+    let mut both = one.iter().zip(other);
+    one.len() == other.len() && both.all(|(one, other)| one.trim_ascii() == other.trim_ascii())
+}
+
+fn is_aws(names: &[String]) -> bool {
+    ["srcaddr", "dstaddr", "protocol"].iter().all(|name| names.iter().any(|it| it == name))
+}
+
+fn is_zeek(first: &[u8]) -> bool {
+    let line = first_line(first);
+    line.starts_with(b"#separator") || line.starts_with(b"#fields")
+}
+
+fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Columns, LayoutError> {
+    let header: ByteRecord = record.iter().skip(1).collect();
+    if let Some(mapping) = mapping {
+        return mapping.columns(&header);
+    }
+    let names: Vec<String> = header.iter().map(normal).collect();
+    Columns::gather(|column| if column.is_of_aws() { None } else { column.find_in(&names) })
+}
+
+/// `\x09`, or the byte itself.
+fn zeek_separator(text: &[u8]) -> Result<u8, LayoutError> {
+    let byte = match text {
+        [] => Some(b'\t'),
+        [byte] => Some(*byte),
+        [b'\\', b'x', digits @ ..] if digits.len() == 2 => {
+            std::str::from_utf8(digits).ok().and_then(|it| u8::from_str_radix(it, 16).ok())
+        }
+        _ => None,
+    };
+    // A line end is no separator.
+    byte.filter(|byte| !matches!(byte, b'\n' | b'\r')).ok_or(LayoutError::Separator)
+}
+
+/// The lines of a text, without their ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// The first line that is not blank.
+pub(crate) fn first_line(text: &[u8]) -> &[u8] {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    lines(text).find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()
+}
+
+/// A line as the reader of records splits it.
+fn split(line: &[u8], separator: u8) -> ByteRecord {
+    let mut record = ByteRecord::new();
+    let mut reader = reader::settings(separator, separator != b' ').from_reader(line);
+    // Reading from memory does not fail; a line without an end is a record.
+    if reader.read_byte_record(&mut record).is_ok() { record } else { ByteRecord::new() }
+}
+
+fn split_plainly(line: &[u8], separator: u8) -> ByteRecord {
+    line.split(|byte| *byte == separator).collect()
+}

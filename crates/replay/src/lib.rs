@@ -1,0 +1,18 @@
+//! Files of rules, packets and flow logs, read for a replay: which format a file has, and what its
+//! lines say.
+//!
+//! Pure reading: nothing is printed and nothing decided. A file is opened with [`open`], told apart
+//! by its content with [`sniff`], and read line by line with [`benchmark`] or record by record with
+//! [`FlowReader`]; JSON is told apart only. A bad line is an error of that line, and reading goes on
+//! behind it. Memory is bounded, whatever a file holds.
+
+pub mod benchmark;
+mod error;
+pub mod flow_log;
+mod sniff;
+mod source;
+
+pub use error::LineError;
+pub use flow_log::{FlowLog, FlowReader};
+pub use sniff::{Kind, UnknownFormat, sniff};
+pub use source::{Source, open};

@@ -1,0 +1,241 @@
+//! Any input is read or refused, without a panic; good lines are read as a plain reader does.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking"
+)]
+
+use std::net::Ipv4Addr;
+
+use fireflow_domain::engine::classifier::{BoxParts, Boxed, kind};
+use fireflow_domain::time::Instant;
+use fireflow_replay::flow_log::{Flow, FlowReader, Mapping};
+use fireflow_replay::{FlowLog, Kind, benchmark, sniff};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// Lines to spoil, of all formats.
+const GOOD: [&str; 10] = [
+    "@220.104.76.45/32\t9.20.226.211/32\t0 : 65535\t1521 : 1521\t0x06/0xFF\t0x0000/0x0200\t\n",
+    "3697822801\t1540835327\t65535\t0\t1\t-1\n",
+    "2 1 eni-1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n",
+    "version srcaddr dstaddr srcport dstport protocol start tcp-flags log-status\n\
+     5 10.0.0.1 10.0.0.2 1 2 6 1418530010 18 OK\n5 2001:db8::1 2001:db8::2 1 2 6 1 2 OK\n",
+    "#separator \\x09\n#unset_field\t-\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\
+     \tproto\n1300475167.096535\t10.0.0.1\t8\t10.0.0.2\t0\ticmp\n#close\n",
+    "at,src_ip,dst_ip,protocol,icmp_type,icmp_code\n2026-01-01T00:00:00Z,\"10.0.0.1\",::1,58,1,\n",
+    "\u{feff}[{\"a\":1}]",
+    "{\"source_address\":\"10.0.0.1\"}\n{}\n",
+    "source_address=1,destination_address=b,protocol=3,at=4,tcp_flags=5",
+    "a;b;c;d;e\n10.0.0.1;10.0.0.2;6;1700000000123.5;0x12\n",
+];
+
+fn now() -> Instant {
+    Instant::EPOCH
+}
+
+/// Hands bytes to everything that reads.
+fn read_all(bytes: &[u8]) {
+    let _rule = benchmark::rule(bytes, 0).map_err(|error| error.to_string());
+    let _packet = benchmark::packet(bytes).map_err(|error| error.to_string());
+    match sniff(bytes) {
+        Ok(Kind::FlowLog(log)) => read_log(bytes, &log),
+        Ok(Kind::Json | Kind::NdJson | Kind::BenchmarkRules | Kind::BenchmarkPackets) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    // Whatever the columns are, anything can come behind them.
+    for good in GOOD {
+        if let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) {
+            read_log(bytes, &log);
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let read = Mapping::parse(&text).map_err(|error| error.to_string());
+    let fixed = Mapping::parse("source_address=1,destination_address=b,protocol=3,at=4").unwrap();
+    for mapping in read.iter().chain([&fixed]) {
+        for start in [bytes, GOOD[9].as_bytes()] {
+            if let Ok(log) = FlowLog::with_columns(mapping, start) {
+                read_log(bytes, &log);
+            }
+        }
+    }
+}
+
+fn read_log(bytes: &[u8], log: &FlowLog) {
+    let lines = bytes.split(|byte| *byte == b'\n').count() as u64;
+    let mut last = 0;
+    for record in FlowReader::new(bytes, log.clone(), now()) {
+        let record = record.unwrap();
+        assert!(record.line > last && record.line <= lines, "{} of {lines}", record.line);
+        last = record.line;
+        if let Err(error) = record.flow {
+            assert!(!error.to_string().contains('\n'));
+        }
+    }
+}
+
+#[test]
+fn good_lines_are_read() {
+    for good in GOOD {
+        read_all(good.as_bytes());
+    }
+    assert!(benchmark::rule(GOOD[0].as_bytes(), 0).is_ok());
+    assert!(benchmark::packet(GOOD[1].as_bytes()).is_ok());
+    for good in &GOOD[2..6] {
+        let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) else { panic!("{good}") };
+        for record in FlowReader::new(good.as_bytes(), *log, now()) {
+            assert!(record.unwrap().flow.is_ok(), "{good}");
+        }
+    }
+}
+
+/// What happens to a good text: a byte is put in the place of another, before it, or taken away; or
+/// a part comes twice.
+fn spoiled() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![any::<u8>(), select(b"\t\n\r \"',;:|@#{}[]-./0x19\\".to_vec()),];
+    let change = (any::<Index>(), byte, 0..4_u8, any::<Index>());
+    (select(GOOD.to_vec()), prop::collection::vec(change, 1..8)).prop_map(|(good, changes)| {
+        let mut bytes = good.as_bytes().to_vec();
+        for (at, byte, what, other) in changes {
+            if bytes.is_empty() {
+                break;
+            }
+            let (at, other) = (at.index(bytes.len()), other.index(bytes.len()));
+            match what {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                2 => drop(bytes.remove(at)),
+                _ => {
+                    let part = bytes[at.min(other)..at.max(other)].to_vec();
+                    bytes.splice(at..at, part);
+                }
+            }
+        }
+        bytes
+    })
+}
+
+/// The plain way: split, then parse.
+fn plain_rule(line: &str, order: u32) -> Boxed<u32> {
+    let block = |text: &str| {
+        let (address, length) = text.split_once('/').unwrap();
+        let address: Ipv4Addr = address.parse().unwrap();
+        let hosts = u32::MAX.checked_shr(length.parse().unwrap()).unwrap_or(0);
+        (address.to_bits() & !hosts, address.to_bits() | hosts)
+    };
+    let ports = |text: &str| {
+        let (first, last) = text.split_once(':').unwrap();
+        (first.trim().parse::<u16>().unwrap(), last.trim().parse::<u16>().unwrap())
+    };
+    let fields: Vec<&str> = line.trim().split('\t').collect();
+    let (protocol, mask) = fields[4].split_once('/').unwrap();
+    let hex = |text: &str| u8::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+    Boxed::new(&BoxParts {
+        source: block(fields[0].trim_start_matches('@')),
+        destination: block(fields[1]),
+        first: ports(fields[2]),
+        second: ports(fields[3]),
+        protocol: (hex(mask) != 0).then(|| hex(protocol)),
+        kinds: kind::ALL,
+        is_timed: false,
+        order,
+    })
+}
+
+fn good_rule() -> impl Strategy<Value = String> {
+    let block = (any::<u32>(), 0..=32_u8)
+        .prop_map(|(address, length)| format!("{}/{length}", Ipv4Addr::from_bits(address)));
+    let ports = (any::<u16>(), any::<u16>())
+        .prop_map(|(one, other)| format!("{} : {}", one.min(other), one.max(other)));
+    let protocol = (any::<u8>(), any::<bool>()).prop_map(|(protocol, is_any)| {
+        format!("0x{protocol:02x}/0x{}", if is_any { "00" } else { "FF" })
+    });
+    let flags = prop_oneof![
+        Just(String::new()),
+        any::<(u16, u16)>().prop_map(|(flags, mask)| format!("\t0x{flags:04x}/0x{mask:04x}\t")),
+    ];
+    (block.clone(), block, ports.clone(), ports, protocol, flags, select(vec!["", "\n", "\r\n"]))
+        .prop_map(|(source, destination, first, second, protocol, flags, end)| {
+            format!("@{source}\t{destination}\t{first}\t{second}\t{protocol}{flags}{end}")
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,100}(\n\\PC{0,100})?") {
+        read_all(text.as_bytes());
+    }
+
+    #[test]
+    fn spoiled_lines_are_read_or_refused(bytes in spoiled()) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn a_good_rule_is_read_as_a_plain_reader_does(line in good_rule(), order in 0..u32::MAX) {
+        prop_assert_eq!(benchmark::rule(line.as_bytes(), order), Ok(plain_rule(&line, order)));
+    }
+
+    #[test]
+    fn a_good_packet_is_read_as_a_plain_reader_does(
+        packet: (u32, u32, u16, u16, u8),
+        expected in prop::option::of(-1..i64::from(u32::MAX)),
+        blank in select(vec!["\t", " ", " \t"]),
+        end in select(vec!["", "\n", "\r\n", "\t\n"]),
+    ) {
+        let (source, destination, from, to, protocol) = packet;
+        let numbers = [
+            source.to_string(),
+            destination.to_string(),
+            from.to_string(),
+            to.to_string(),
+            protocol.to_string(),
+        ];
+        let numbers = numbers.into_iter().chain(expected.map(|it| it.to_string()));
+        let line = numbers.collect::<Vec<_>>().join(blank) + end;
+        let plain: Vec<i64> = line.split_whitespace().map(|it| it.parse().unwrap()).collect();
+        let read = benchmark::packet(line.as_bytes()).unwrap();
+        let mut values = vec![
+            i64::from(read.source),
+            i64::from(read.destination),
+            i64::from(read.source_port),
+            i64::from(read.destination_port),
+            i64::from(read.protocol),
+        ];
+        values.extend(read.expected);
+        prop_assert_eq!(values, plain);
+    }
+
+    #[test]
+    fn what_a_table_says_is_read(
+        packets in prop::collection::vec(any::<(u128, u128, u16, u16, bool, u32)>(), 1..20)
+    ) {
+        use std::net::{IpAddr, Ipv6Addr};
+
+        let mut text = "ts,src_ip,src_port,dst_ip,dst_port,proto\n".to_owned();
+        for (source, destination, from, to, is_tcp, at) in &packets {
+            let (source, destination) =
+                (Ipv6Addr::from_bits(*source), Ipv6Addr::from_bits(*destination));
+            let protocol = if *is_tcp { "tcp" } else { "17" };
+            text += &format!("{at}.25,\"{source}\",{from},{destination},{to},{protocol}\n");
+        }
+        let Ok(Kind::FlowLog(log)) = sniff(text.as_bytes()) else { panic!("{text}") };
+        let read: Vec<_> = FlowReader::new(text.as_bytes(), *log, now()).collect();
+        prop_assert_eq!(read.len(), packets.len());
+        for (record, (source, destination, from, to, is_tcp, at)) in read.into_iter().zip(packets) {
+            let Ok(Flow::Packet(parts)) = record.unwrap().flow else { panic!("{text}") };
+            let canonical = |bits: u128| IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical();
+            prop_assert_eq!(parts.source_address, canonical(source));
+            prop_assert_eq!(parts.destination_address, canonical(destination));
+            prop_assert_eq!((parts.source_port, parts.destination_port), (Some(from), Some(to)));
+            prop_assert_eq!(parts.protocol.0, if is_tcp { 6 } else { 17 });
+            prop_assert_eq!(parts.at.micros(), i64::from(at) * 1_000_000 + 250_000);
+        }
+    }
+}
