@@ -3,6 +3,7 @@
 mod backup;
 mod demo;
 mod healthcheck;
+mod inspect;
 mod jwt;
 mod migrate;
 mod purge;
@@ -48,6 +49,8 @@ enum Command {
     Jwt(JwtArgs),
     /// Fill the database with an example, and print four questions with their answers; in `local`.
     Demo,
+    /// Say what rules do with the packets of a file or the flows of a log, without a server.
+    Inspect(inspect::Arguments),
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
     /// Print a page of the documentation that is made of the code (Markdown).
@@ -170,6 +173,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if let Command::Healthcheck { url: Some(url) } = &command {
         return healthcheck::at(url);
     }
+    if let Command::Inspect(arguments) = &command {
+        return inspect::inspect(arguments);
+    }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
         // Its requests are its own affair.
@@ -193,7 +199,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Restore { file, replace } => {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
-        Command::Openapi | Command::Reference { .. } => Ok(()),
+        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
     }
 }
 

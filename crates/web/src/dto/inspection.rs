@@ -155,7 +155,7 @@ pub fn packets(
 }
 
 /// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
-pub(super) fn packet(
+pub(crate) fn packet(
     value: Value,
     at: &str,
     now: Instant,

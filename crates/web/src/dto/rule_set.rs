@@ -91,7 +91,10 @@ fn malformed(error: serde_json::Error) -> Problem {
 }
 
 /// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
-fn numbered(rules: Vec<(GivenRule, bool)>, violations: &mut Violations) -> Vec<GivenRule> {
+pub(crate) fn numbered(
+    rules: Vec<(GivenRule, bool)>,
+    violations: &mut Violations,
+) -> Vec<GivenRule> {
     let has_priorities = rules.first().is_some_and(|(_, has_priority)| *has_priority);
     let mut numbered = Vec::with_capacity(rules.len());
     for ((rule, has_priority), index) in rules.into_iter().zip(0_i32..) {

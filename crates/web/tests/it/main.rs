@@ -29,6 +29,7 @@ mod limits;
 mod lists;
 mod logging;
 mod metrics;
+mod offline;
 mod order;
 mod process;
 mod receiver;

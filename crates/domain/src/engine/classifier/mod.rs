@@ -26,6 +26,8 @@ pub use index::{ALL_PORTS, BoxParts, Boxed, Index, Key, NO_BOX, Range, kind};
 
 use std::net::IpAddr;
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
 use crate::engine::naive::Entry;
 use crate::packet::{Packet, Payload};
 use crate::rule::Action;
@@ -53,6 +55,9 @@ pub struct OverBudget {
     /// What it had.
     pub budget: Budget,
 }
+
+/// How many packets one processor takes at a time, at least: less is not worth another's while.
+const PIECE: usize = 1_024;
 
 /// When a rule holds.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +117,13 @@ impl Classifier {
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<usize> {
         self.first_match_among(packet, |_| true)
+    }
+
+    /// The same for many packets, in their order, on all processors.
+    #[must_use]
+    pub fn classify_many(&self, packets: &[Packet]) -> Vec<Option<usize>> {
+        let pieces = packets.par_iter().with_min_len(PIECE);
+        pieces.map(|packet| self.first_match(packet)).collect()
     }
 
     /// Whether rules that come later are not there in places, since one hides them altogether.
@@ -191,6 +203,13 @@ impl<A: Address> Index<A> {
     /// Where more than the budget would be needed.
     pub fn build(boxes: &[Boxed<A>], budget: Budget) -> Result<Self, OverBudget> {
         indexed(boxes, budget.bytes, &|| true).ok_or(OverBudget { budget })
+    }
+
+    /// As [`Index::find`] for many packets, in their order, on all processors; for boxes of rules
+    /// without limits in time.
+    #[must_use]
+    pub fn find_many(&self, keys: &[Key<A>]) -> Vec<u32> {
+        keys.par_iter().with_min_len(PIECE).map(|key| self.find(key, |_| true)).collect()
     }
 }
 

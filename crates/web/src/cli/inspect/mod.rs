@@ -1,0 +1,155 @@
+//! What rules do with the packets of a file, without a server: what the service's inspections answer,
+//! for millions of packets or the flows of a log.
+
+mod packets;
+mod report;
+mod rules;
+
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant as Moment};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use fireflow_domain::rule::Action;
+use fireflow_domain::time::{Clock, Instant};
+use fireflow_replay::Source;
+use fireflow_replay::flow_log::Mapping;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::packets::{Batch, read};
+use self::report::Report;
+use self::rules::Rules;
+use super::{Failure, clock};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The rules: JSON or NDJSON as the API takes or answers them, or ClassBench's text; `-` is
+    /// standard input. Compressed with gzip it is read as it is.
+    #[arg(long, value_name = "FILE")]
+    rules: PathBuf,
+    /// The packets: JSON or NDJSON as the API takes them, ClassBench's traces, flow logs (AWS VPC,
+    /// Zeek's conn.log), or a table with a header; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    packets: PathBuf,
+    /// How to answer each packet: in words, as JSON in a line, or the number of its rule in the file
+    /// alone, the first being 0 (-1: no rule).
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Answer how many packets each rule decides about, in place of each packet.
+    #[arg(long)]
+    hits: bool,
+    /// What becomes of packets that no rule matches, where the rules do not say it: ALLOW, DENY or
+    /// REJECT.
+    #[arg(long, value_name = "ACTION", value_parser = action)]
+    default_action: Option<Action>,
+    /// Which column of a flow log or table is which, by name or number:
+    /// `source_address=src,destination_address=dst,protocol=3,destination_port=dport`.
+    #[arg(long, value_name = "MAPPING")]
+    columns: Option<Mapping>,
+    /// The time of packets that have none (RFC 3339); without it, now.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Instant>,
+    /// Fail where the packets say which rule decides (a sixth column in ClassBench's traces), and
+    /// another does.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Ndjson,
+    /// One number a line.
+    Index,
+}
+
+fn action(word: &str) -> Result<Action, String> {
+    Action::parse(word).ok_or_else(|| "must be ALLOW, DENY or REJECT".to_owned())
+}
+
+fn instant(text: &str) -> Result<Instant, String> {
+    Instant::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.rules.as_os_str() == "-" && arguments.packets.as_os_str() == "-" {
+        let why = "only one of --rules and --packets can be standard input";
+        return Err(Failure::usage(anyhow!(why)));
+    }
+    let name = |path: &Path| path.display().to_string();
+    let rules = open(&arguments.rules)?;
+    let rules =
+        Rules::read(rules, arguments.default_action).with_context(|| name(&arguments.rules))?;
+    let mut errors = std::io::stderr();
+    if rules.is_over_budget() {
+        tell(
+            &mut errors,
+            "the rules are too many to compile: each packet is held against each rule",
+        );
+    }
+    let packets = open(&arguments.packets)?;
+    let progress = progress(&packets, arguments.hits);
+    let bytes = std::sync::Arc::clone(&packets.read);
+
+    let start = Moment::now();
+    let mut report = Report::new(arguments, &rules, BufWriter::new(std::io::stdout().lock()));
+    let now = arguments.at.unwrap_or_else(|| clock().now());
+    let done = read(packets, arguments.columns.as_ref(), &rules, now, &mut |batch: &Batch| {
+        progress.set_position(bytes.load(Ordering::Relaxed));
+        report.add(batch)
+    });
+    progress.finish_and_clear();
+    // A reader that has seen enough (`| head`) is no failure.
+    let is_enough = |error: &anyhow::Error| {
+        let cause = error.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    // What was decided before a failure is told nevertheless.
+    let written = if done.is_ok() { report.end() } else { report.flush() };
+    match done.and(written) {
+        Err(error) if is_enough(&error) => return Ok(()),
+        Err(error) => return Err(Failure::Other(error.context(name(&arguments.packets)))),
+        Ok(()) => {}
+    }
+    for line in report.summary(start.elapsed(), &name(&arguments.packets)) {
+        tell(&mut errors, &line);
+    }
+    match report.failure() {
+        Some(why) => Err(Failure::Other(anyhow!("{}: {why}", name(&arguments.packets)))),
+        None => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<Source, Failure> {
+    let source = fireflow_replay::open(path).with_context(|| path.display().to_string());
+    source.map_err(Failure::Usage)
+}
+
+/// Where nobody reads it, nothing is lost.
+fn tell(errors: &mut impl Write, line: &str) {
+    let _told = writeln!(errors, "fireflow: {line}").is_ok();
+}
+
+/// How far it is, on a terminal that does not show the answers.
+fn progress(packets: &Source, hides_answers: bool) -> ProgressBar {
+    let is_shown =
+        std::io::stderr().is_terminal() && (hides_answers || !std::io::stdout().is_terminal());
+    if !is_shown {
+        return ProgressBar::hidden();
+    }
+    let bar = packets.total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if packets.total.is_some() {
+        "{bar:40} {percent}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+    } else {
+        "{spinner} {bytes}, {bytes_per_sec}"
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,204 @@
+//! The packets of a file, some thousands at a time.
+
+use std::io::{BufRead, Read};
+
+use anyhow::{Result, bail};
+use fireflow_domain::engine::classifier::Key;
+use fireflow_domain::error::Violations;
+use fireflow_domain::packet::Packet;
+use fireflow_domain::time::Instant;
+use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
+use fireflow_replay::{FlowLog, FlowReader, Kind, Source, benchmark, sniff};
+
+use super::rules::{Query, Rules};
+use crate::dto::inspection::packet;
+use crate::dto::json;
+use crate::dto::packet_lines::PacketLines;
+use crate::problem::{Code, Problem};
+
+/// How many are decided at once.
+const BATCH: usize = 64 * 1024;
+
+/// Why a line or record is no packet.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) detail: String,
+}
+
+/// What can be asked of the rules of one kind.
+pub(super) enum Queries {
+    Packets(Vec<Packet>),
+    Keys(Vec<Key<u32>>),
+}
+
+/// What a line said.
+pub(super) enum Said {
+    /// The next of the queries; and the number of the rule that is said to decide.
+    Packet(Option<i64>),
+    Skipped(Skipped),
+    Fault(Fault),
+}
+
+/// Some lines, with what the rules say to their packets.
+pub(super) struct Batch {
+    pub(super) lines: Vec<(u64, Said)>,
+    pub(super) queries: Queries,
+    /// Of each query, the position of the rule that decides.
+    pub(super) decided: Vec<Option<usize>>,
+}
+
+/// Collects lines, and hands them on when there are enough.
+struct Collector<'a> {
+    rules: &'a Rules,
+    batch: Batch,
+    take: &'a mut dyn FnMut(&Batch) -> Result<()>,
+}
+
+impl Collector<'_> {
+    fn add(&mut self, line: u64, query: Result<Query, Fault>, expected: Option<i64>) {
+        let said = match (query, &mut self.batch.queries) {
+            (Ok(Query::Packet(packet)), Queries::Packets(packets)) => {
+                packets.push(packet);
+                Said::Packet(expected)
+            }
+            (Ok(Query::Key(key)), Queries::Keys(keys)) => {
+                keys.push(key);
+                Said::Packet(expected)
+            }
+            (Ok(_), _) => Said::Fault(Fault::invalid("the packet is not of the rules' kind")),
+            (Err(fault), _) => Said::Fault(fault),
+        };
+        self.batch.lines.push((line, said));
+    }
+
+    fn add_packet(&mut self, line: u64, packet: Result<Packet, Fault>) {
+        let query = packet.and_then(|packet| self.rules.query(packet));
+        self.add(line, query, None);
+    }
+
+    fn hand_on_if_full(&mut self) -> Result<()> {
+        if self.batch.lines.len() < BATCH { Ok(()) } else { self.hand_on() }
+    }
+
+    fn hand_on(&mut self) -> Result<()> {
+        self.batch.decided = self.rules.decide(&self.batch.queries);
+        (self.take)(&self.batch)?;
+        self.batch.lines.clear();
+        match &mut self.batch.queries {
+            Queries::Packets(packets) => packets.clear(),
+            Queries::Keys(keys) => keys.clear(),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file to its end. `now` is the time of packets that have none.
+///
+/// # Errors
+/// Where it is of no known format or cannot be read, and what `take` says.
+pub(super) fn read(
+    source: Source,
+    columns: Option<&Mapping>,
+    rules: &Rules,
+    now: Instant,
+    take: &mut dyn FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let batch = Batch { lines: Vec::new(), queries: rules.queries(), decided: Vec::new() };
+    let mut collector = Collector { rules, batch, take };
+    let kind = match columns {
+        Some(columns) => Kind::FlowLog(Box::new(FlowLog::with_columns(columns, &source.first)?)),
+        None => sniff(&source.first)?,
+    };
+    match kind {
+        Kind::Json => json_array(source, now, &mut collector)?,
+        Kind::NdJson => ndjson(source, now, &mut collector)?,
+        Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector)?,
+        Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector)?,
+        Kind::BenchmarkRules => bail!("these are rules, not packets"),
+    }
+    collector.hand_on()
+}
+
+/// An array: its elements are numbered from 1, as lines are.
+fn json_array(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut bytes = Vec::new();
+    source.reader.read_to_end(&mut bytes)?;
+    let mut result = Ok(());
+    json::parse_elements(&bytes, &mut |index, value| {
+        let mut violations = Violations::new();
+        let read = packet(value, "", now, &mut violations);
+        let read = read.ok_or_else(|| Fault::from(&Problem::invalid(&violations)));
+        let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+        if result.is_ok() {
+            collector.add_packet(number, read);
+            result = collector.hand_on_if_full();
+        }
+    })?;
+    result
+}
+
+fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut lines = PacketLines::new(now);
+    loop {
+        let piece = source.reader.fill_buf()?;
+        let count = piece.len();
+        let mut visit = |line, packet: Result<Packet, crate::dto::packet_lines::LineFault>| {
+            collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
+        };
+        if count == 0 {
+            lines.end(&mut visit);
+            return Ok(());
+        }
+        lines.read(piece, &mut visit);
+        source.reader.consume(count);
+        collector.hand_on_if_full()?;
+    }
+}
+
+fn benchmark_packets(
+    mut source: Source,
+    now: Instant,
+    collector: &mut Collector<'_>,
+) -> Result<()> {
+    let (mut line, mut number) = (Vec::new(), 0_u64);
+    while source.reader.read_until(b'\n', &mut line)? > 0 {
+        number += 1;
+        if !line.trim_ascii().is_empty() {
+            let (query, expected) = match benchmark::packet(&line) {
+                Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
+                Err(error) => (Err(Fault::invalid(error.to_string())), None),
+            };
+            collector.add(number, query, expected);
+            collector.hand_on_if_full()?;
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+fn flow_log(
+    source: Source,
+    log: FlowLog,
+    now: Instant,
+    collector: &mut Collector<'_>,
+) -> Result<()> {
+    for record in FlowReader::new(source.reader, log, now) {
+        let record = record?;
+        match record.flow {
+            Ok(Flow::Packet(parts)) => {
+                let packet = Packet::new(parts);
+                let packet = packet.map_err(|faults| Fault::from(&Problem::invalid(&faults)));
+                collector.add_packet(record.line, packet);
+            }
+            Ok(Flow::Skipped(why)) => {
+                collector.batch.lines.push((record.line, Said::Skipped(why)));
+            }
+            Err(error) => {
+                collector.add(record.line, Err(Fault::invalid(error.to_string())), None);
+            }
+        }
+        collector.hand_on_if_full()?;
+    }
+    Ok(())
+}
