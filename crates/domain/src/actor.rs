@@ -58,7 +58,7 @@ impl fmt::Display for Role {
 }
 
 /// Which firewalls a caller can see: an argument of the only door to the rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Visibility {
     /// Those of every tenant.
     All,

@@ -527,6 +527,12 @@ pub enum Mode {
 pub trait Storage: Send + Sync {
     /// Begins a unit of work.
     async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>>;
+    /// A number that is another one after each commit. What was read behind one is still so as long
+    /// as it is the same. None where that cannot be known: others may write too, or a commit is
+    /// under way.
+    fn commits(&self) -> Option<u64> {
+        None
+    }
     /// Whether the database answers and all migrations are applied.
     async fn is_ready(&self) -> StoreResult<bool>;
 }

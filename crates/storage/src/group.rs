@@ -33,6 +33,31 @@ pub(crate) struct Writer {
     queue: mpsc::Sender<Ticket>,
     patience: Duration,
     groups: Arc<AtomicU64>,
+    commits: Arc<Commits>,
+}
+
+/// Counts commits: odd from before one begins until its end is known.
+#[derive(Debug, Default)]
+struct Commits(AtomicU64);
+
+impl Commits {
+    fn begin(&self) {
+        // It stays odd behind an end that nobody knows.
+        self.0.fetch_or(1, Ordering::SeqCst);
+    }
+
+    fn end(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Committed | Outcome::Undone(_) => {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+            Outcome::Unsettled(_) => {}
+        }
+    }
+
+    fn settled(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|count| count % 2 == 0)
+    }
 }
 
 /// A place in the queue.
@@ -125,9 +150,16 @@ impl Writer {
         max_units: usize,
     ) -> Self {
         let (queue, tickets) = mpsc::channel(MAX_QUEUE);
-        let groups = Arc::default();
-        tokio::spawn(serve(connection, tickets, Arc::clone(&groups), max_units));
-        Self { queue, patience, groups }
+        let (groups, commits) = (Arc::default(), Arc::default());
+        let counts = (Arc::clone(&groups), Arc::clone(&commits));
+        tokio::spawn(serve(connection, tickets, counts, max_units));
+        Self { queue, patience, groups, commits }
+    }
+
+    /// How many commits there were, as a number that is another one after each; none while one is
+    /// under way, or nobody knows how the last one ended.
+    pub(crate) fn commits(&self) -> Option<u64> {
+        self.commits.settled()
     }
 
     /// How many wait for a turn.
@@ -162,7 +194,7 @@ impl Writer {
 async fn serve(
     connection: DatabaseConnection,
     mut tickets: mpsc::Receiver<Ticket>,
-    groups: Arc<AtomicU64>,
+    (groups, commits): (Arc<AtomicU64>, Arc<Commits>),
     max_units: usize,
 ) {
     let mut next = None;
@@ -190,7 +222,12 @@ async fn serve(
                 let (end, following) =
                     group.run(&transaction, first, &mut tickets, max_units).await;
                 let outcome = match (end, Arc::into_inner(transaction)) {
-                    (Ok(()), Some(transaction)) => commit(&connection, transaction).await,
+                    (Ok(()), Some(transaction)) => {
+                        commits.begin();
+                        let outcome = commit(&connection, transaction).await;
+                        commits.end(&outcome);
+                        outcome
+                    }
                     (end, transaction) => {
                         drop(transaction);
                         discard(&connection).await;
@@ -314,4 +351,29 @@ impl Group {
 /// full.
 fn broken(error: &DbErr) -> String {
     format!("the group of writes was undone: {}", fireflow_domain::error::ErrorChain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_settled_between_commits_whose_ends_are_known() {
+        let commits = Commits::default();
+        assert_eq!(commits.settled(), Some(0));
+        commits.begin();
+        assert_eq!(commits.settled(), None);
+        commits.end(&Outcome::Committed);
+        assert_eq!(commits.settled(), Some(2));
+        commits.begin();
+        commits.end(&Outcome::Undone(String::new()));
+        assert_eq!(commits.settled(), Some(4), "what was undone may have been seen");
+        commits.begin();
+        commits.end(&Outcome::Unsettled(String::new()));
+        assert_eq!(commits.settled(), None);
+        commits.begin();
+        assert_eq!(commits.settled(), None);
+        commits.end(&Outcome::Committed);
+        assert_eq!(commits.settled(), Some(6));
+    }
 }

@@ -214,6 +214,11 @@ impl Storage for Database {
         Ok(Box::new(self.unit(handle?)))
     }
 
+    /// Known of SQLite, whose file belongs to one process, and in it to one writer.
+    fn commits(&self) -> Option<u64> {
+        self.writer.as_ref().and_then(Writer::commits)
+    }
+
     async fn is_ready(&self) -> StoreResult<bool> {
         let steps = schema::steps(&self.connections.read).await.map_err(store_error)?;
         Ok(steps.iter().all(|step| step.state != StepState::Pending))

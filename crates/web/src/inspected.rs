@@ -2,7 +2,8 @@
 //!
 //! Each inspection reads its policy's row, with its revision and the mark of its state, and answers by
 //! what was compiled of that very state; so no answer is older than the last acknowledged write, with
-//! any number of processes. Where nothing is compiled of it yet, one task does that and all who ask
+//! any number of processes. Where the storage counts its commits (SQLite: nobody else writes), the row
+//! need not be read again before the next one. Where nothing is compiled of it yet, one task does that and all who ask
 //! wait for it: of what was compiled of a state before it and the rules that changed since, where there
 //! is one, else of all rules. The task goes on when those who asked are gone: what it finds is of use
 //! to the next.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as Moment};
 
+use fireflow_domain::actor::Visibility;
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
@@ -19,7 +21,7 @@ use fireflow_domain::rule::Rule;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::Semaphore;
 
 use crate::app::Context;
@@ -101,6 +103,28 @@ impl Drop for Discarded {
     }
 }
 
+/// Whose question about which policy was answered with a row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked<V> {
+    firewall: FirewallId,
+    policy: PolicyId,
+    who: V,
+}
+
+impl Equivalent<Asked<Visibility>> for Asked<&Visibility> {
+    fn equivalent(&self, other: &Asked<Visibility>) -> bool {
+        (self.firewall, self.policy, self.who) == (other.firewall, other.policy, &other.who)
+    }
+}
+
+/// A policy's row, as it is until the next commit.
+#[derive(Debug, Clone)]
+struct Known {
+    /// The storage's commits before it was read.
+    commits: u64,
+    policy: Arc<Policy>,
+}
+
 /// What compiling a policy may take.
 #[derive(Debug, Clone, Copy)]
 pub struct CompilationLimits {
@@ -120,6 +144,7 @@ impl Default for CompilationLimits {
 #[derive(Debug)]
 pub struct CompiledPolicies {
     cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
+    rows: Cache<Asked<Visibility>, Known>,
     capacity: u64,
     limits: CompilationLimits,
     /// Compilations take a processor each.
@@ -174,6 +199,7 @@ impl CompiledPolicies {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             cache: cache(capacity),
+            rows: Cache::new(POLICIES),
             capacity,
             limits,
             compiling: Semaphore::new(processors),
@@ -193,8 +219,8 @@ impl CompiledPolicies {
         }
     }
 
-    /// A policy as it is now, to be asked about packets. One statement; where its state is not
-    /// compiled yet two more, of one snapshot.
+    /// A policy as it is now, to be asked about packets. One statement, none where nothing was
+    /// committed since the last; where its state is not compiled yet two more, of one snapshot.
     ///
     /// # Errors
     /// Where there is no such policy that the caller may see.
@@ -204,11 +230,7 @@ impl CompiledPolicies {
         firewall: FirewallId,
         id: PolicyId,
     ) -> Result<InspectedPolicy, Problem> {
-        let policy = ctx
-            .read(|uow, caller| {
-                Box::pin(async move { policy::get(uow, caller, firewall, id).await })
-            })
-            .await?;
+        let policy = self.current(ctx, firewall, id).await?;
         if let Some(kept) = self.cache.get(&State::of(&policy)) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(InspectedPolicy { policy, compiled: kept.compiled });
@@ -218,9 +240,38 @@ impl CompiledPolicies {
         request::spawn(find).await.map_err(Problem::internal)?
     }
 
+    /// A policy's row as it is now.
+    async fn current(
+        &self,
+        ctx: &Context,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> Result<Arc<Policy>, Problem> {
+        // Before it is read: what is committed meanwhile may be in it, or not.
+        let commits = ctx.app.storage.commits();
+        let who = &ctx.caller.actor.visibility;
+        if let Some(commits) = commits
+            && let Some(known) = self.rows.get(&Asked { firewall, policy: id, who })
+            && known.commits == commits
+        {
+            return Ok(known.policy);
+        }
+        let policy = ctx
+            .read(|uow, caller| {
+                Box::pin(async move { policy::get(uow, caller, firewall, id).await })
+            })
+            .await?;
+        let policy = Arc::new(policy);
+        if let Some(commits) = commits {
+            let asked = Asked { firewall, policy: id, who: who.clone() };
+            self.rows.insert(asked, Known { commits, policy: Arc::clone(&policy) });
+        }
+        Ok(policy)
+    }
+
     /// Waits for what is compiled of a policy's state, or compiles it; of a newer one where it has
     /// changed meanwhile.
-    async fn find(&self, ctx: &Context, policy: Policy) -> Result<InspectedPolicy, Problem> {
+    async fn find(&self, ctx: &Context, policy: Arc<Policy>) -> Result<InspectedPolicy, Problem> {
         let mut policy = policy;
         let mut may_update = true;
         let mut rounds = 0;
@@ -236,7 +287,7 @@ impl CompiledPolicies {
             let former = if may_update { self.former(&policy) } else { None };
             let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
-            policy = current;
+            policy = Arc::new(current);
             let Some(kept) = self.compile(ctx, &policy, read).await? else {
                 // It has changed, or something is gone that nobody told.
                 may_update = State::of(&policy) != state;

@@ -16,7 +16,7 @@ use crate::store::UnitOfWork;
 #[derive(Debug, Clone)]
 pub struct InspectedPolicy {
     /// The policy: its rules are as they were compiled, what is beside them may be newer.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// What answers.
     pub compiled: Arc<CompiledRules>,
 }

@@ -145,21 +145,6 @@ db_test! {
 }
 
 db_test! {
-    async fn an_inspection_over_52_rules_takes_one_statement_once_they_are_compiled(api: Api) {
-        let policy = api.policy().await;
-        for index in 0..52 {
-            api.rule(&policy, &json!({"sources": [{"address": format!("10.0.0.{index}")}]})).await;
-        }
-        for statements in [3, 1, 1] {
-            let before = api.db.statements();
-            let verdict = api.verdict(&policy, &tcp("10.0.0.51", "10.9.9.9", 1)).await;
-            assert_eq!(verdict.0, "ALLOW");
-            assert_eq!(api.db.statements() - before, statements);
-        }
-    }
-}
-
-db_test! {
     async fn of_equal_priorities_the_older_rule_decides(api: Api) {
         let policy = api.policy().await;
         let first = api.rule(&policy, &json!({"action": "REJECT"})).await["id"].as_i64();

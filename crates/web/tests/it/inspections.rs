@@ -1,6 +1,7 @@
 //! Inspections by compiled policies: never of a state that is gone, and compiled once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::telemetry::Telemetry;
@@ -267,5 +268,84 @@ db_test! {
         let path = format!("{policy}inspections/?{packet}");
         assert_eq!(api.get(&path).await.expect(200), other.get(&path).await.expect(200));
         assert_eq!(api.get(&path).await.expect(200)["reason"], "default");
+    }
+}
+
+db_test! {
+    async fn an_inspection_asks_the_database_no_more_than_it_must(db: TestDatabase) {
+        let is_sqlite = db.database.kind() == DatabaseKind::Sqlite;
+        let api = measured(db);
+        let policy = api.policy().await;
+        for index in 0..52 {
+            api.rule(&policy, &json!({"sources": [{"address": format!("10.0.0.{index}")}]})).await;
+        }
+        let packet = tcp("10.0.0.7", "10.9.9.9", 443);
+        let asked = async || {
+            let before = api.db.statements();
+            api.verdict(&policy, &packet).await;
+            api.db.statements() - before
+        };
+        // The row, then the row and the rules of one snapshot.
+        assert_eq!(asked().await, 3);
+        let again = if is_sqlite { 0 } else { 1 };
+        assert_eq!(asked().await, again);
+        assert_eq!(asked().await, again);
+        // Any commit may have changed the row, or who may see it.
+        api.post("/firewalls/", &json!({"name": "other"})).await.expect(201);
+        assert_eq!(asked().await, 1);
+        assert_eq!(asked().await, again);
+        api.rule(&policy, &plain_rule_at(7)).await;
+        assert_eq!(asked().await, 3);
+        // What one may see is not what another may.
+        let stranger = api.token_for(&[Role::Viewer], Some(&["elsewhere"]));
+        let path = format!("{policy}inspections/?{packet}");
+        assert_eq!(api.send("GET", &path, &stranger, &[], None).await.status, 404);
+        assert_eq!(asked().await, again);
+    }
+}
+
+fn plain_rule_at(priority: i32) -> Value {
+    let mut rule = plain_rule();
+    rule["priority"] = json!(priority);
+    rule["name"] = json!("another");
+    rule["destinations"] = json!([{"address": "10.0.0.1"}]);
+    rule
+}
+
+db_test! {
+    async fn while_many_ask_no_answer_is_older_than_a_write(db: TestDatabase) {
+        let api = Arc::new(measured(db));
+        let policy = api.policy().await;
+        let rule = api.rule(&policy, &plain_rule()).await;
+        let path = format!("{policy}rules/{}/", rule["id"]);
+        let packet = tcp("10.0.0.7", "10.9.9.9", 443);
+        let is_done = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (api, is_done) = (Arc::clone(&api), Arc::clone(&is_done));
+                let (policy, packet) = (policy.clone(), packet.clone());
+                tokio::spawn(async move {
+                    let mut count = 0;
+                    while !is_done.load(Ordering::Relaxed) {
+                        api.verdict(&policy, &packet).await;
+                        count += 1;
+                        // On SQLite it may have waited for nothing.
+                        tokio::task::yield_now().await;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for round in 0..60 {
+            let action = ["DENY", "ALLOW", "REJECT"][round % 3];
+            api.patch(&path, &json!({"action": action})).await.expect(200);
+            for _ in 0..3 {
+                assert_eq!(api.verdict(&policy, &packet).await.0, action, "round {round}");
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.await.unwrap() > 10);
+        }
     }
 }
