@@ -12,11 +12,12 @@ use crate::sh;
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
         "inspection" => inspection(),
+        "inspections" => inspections(),
         "lists" => lists(),
         "service" => service(),
         "soak" => soak(),
         other => bail!(
-            "there is no measurement `{other}`; there are `inspection`, `lists`, `service`, `soak`"
+            "there is no measurement `{other}`; there are `inspection`, `inspections`, `lists`, `service`, `soak`"
         ),
     }
 }
@@ -32,6 +33,13 @@ fn inspection() -> Result<()> {
         "--bench",
         "inspection",
     ]))
+}
+
+/// Inspections over HTTP: of one packet, behind a change, in a stream.
+fn inspections() -> Result<()> {
+    let server = Server::find_or_start(false)?;
+    let mut command = service_bench();
+    sh::run(command.args(["--", "inspections"]).env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
 }
 
 /// Lists on a million rules, on both databases.

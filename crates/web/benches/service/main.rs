@@ -16,6 +16,7 @@
 
 mod bare;
 mod collector;
+mod inspections;
 mod load;
 mod soak;
 
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("serve" | "jwt" | "migrate") => fireflow::cli::run(),
         Some("soak") => soak::soak(),
+        Some("inspections") => {
+            inspections_alone();
+            ExitCode::SUCCESS
+        }
         _ => {
             measure();
             ExitCode::SUCCESS
@@ -176,7 +181,7 @@ fn measure() {
     compare(
         "GET without a database: what surrounds a request",
         &[
-            ("a bare poem handler that checks the token", &bare, Load::get("/whoami/")),
+            (NO_DATABASE, &bare, Load::get("/whoami/")),
             ("FireFlow, all on", &on, Load::get("/whoami/")),
             ("FireFlow, all on but its log", &off, Load::get("/whoami/")),
         ],
@@ -186,11 +191,15 @@ fn measure() {
     drop(off);
 
     one_resource("SQLite", &here, &sqlite, &on);
-    drop(on);
+    let bare = Server::bare(&here, "token", &sqlite, &on);
+    inspections::measure("SQLite", (NO_DATABASE, &bare, Load::get("/whoami/")), &on);
+    drop((bare, on));
     if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
         let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &url)]);
         fill(&on);
         one_resource("PostgreSQL", &here, &url, &on);
+        let bare = Server::bare(&here, "select", &url, &on);
+        inspections::measure("PostgreSQL", (ONE_SELECT, &bare, Load::get("/firewalls/1/")), &on);
     }
 
     for (title, path) in [
@@ -212,6 +221,28 @@ fn measure() {
         );
     }
 }
+
+/// Inspections alone, of all that is measured.
+fn inspections_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let sqlite = format!("sqlite://{}/on.db", here.display());
+    let on = Server::fireflow(here, &[("FIREFLOW_DATABASE_URL", &sqlite)]);
+    fill(&on);
+    let bare = Server::bare(here, "token", &sqlite, &on);
+    inspections::measure("SQLite", (NO_DATABASE, &bare, Load::get("/whoami/")), &on);
+    drop((bare, on));
+    if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
+        let on = Server::fireflow(here, &[("FIREFLOW_DATABASE_URL", &url)]);
+        fill(&on);
+        let bare = Server::bare(here, "select", &url, &on);
+        inspections::measure("PostgreSQL", (ONE_SELECT, &bare, Load::get("/firewalls/1/")), &on);
+    }
+}
+
+/// The bare handlers.
+const NO_DATABASE: &str = "a bare poem handler that checks the token";
+const ONE_SELECT: &str = "a bare poem handler: token, one select";
 
 /// What it costs to tell of every request: the log, the metrics, traces to a collector that takes
 /// all, and errors to a tracker.
@@ -284,7 +315,7 @@ fn one_resource(database: &str, folder: &Path, url: &str, on: &Server) {
     compare(
         &format!("GET of one firewall on {database}"),
         &[
-            ("a bare poem handler: token, one select", &bare, Load::get("/firewalls/1/")),
+            (ONE_SELECT, &bare, Load::get("/firewalls/1/")),
             ("FireFlow, all on", on, Load::get("/firewalls/1/")),
         ],
     );

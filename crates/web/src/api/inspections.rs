@@ -56,10 +56,7 @@ impl Inspections {
         let packet = packet_from_query(query, now)?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
         // What a rule shows of its parents may have changed since it was compiled.
-        let view = |rule: &Rule| {
-            let rule = Rule { policy: inspected.policy.reference(), ..rule.clone() };
-            RuleView::at(&rule, packet.at())
-        };
+        let view = |rule: &Rule| RuleView::of(rule, (&*inspected.policy).into(), packet.at());
         let view = InspectionView::new(&inspected, &packet, explains, view);
         ctx.app.telemetry.metrics.inspected([view.action.as_str()], start.elapsed());
         Reply::new(&view)

@@ -213,6 +213,17 @@ pub struct PolicyReferenceView {
     pub firewall: FirewallReferenceView,
 }
 
+impl From<&Policy> for PolicyReferenceView {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            id: policy.id.get(),
+            name: policy.spec.name.to_string(),
+            default_action: policy.spec.default_action.to_string(),
+            firewall: (&policy.firewall).into(),
+        }
+    }
+}
+
 impl From<&PolicyRef> for PolicyReferenceView {
     fn from(policy: &PolicyRef) -> Self {
         Self {
@@ -485,10 +496,16 @@ impl RuleView {
     /// A rule as it shows at an instant, which decides `state` and `warnings`.
     #[must_use]
     pub fn at(rule: &Rule, now: Instant) -> Self {
+        Self::of(rule, (&rule.policy).into(), now)
+    }
+
+    /// The same, with its policy as that shows now.
+    #[must_use]
+    pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
         let spec = &rule.spec;
         Self {
             id: rule.id.get(),
-            filtering_policy: (&rule.policy).into(),
+            filtering_policy,
             name: spec.name.as_ref().map(ToString::to_string),
             action: spec.action.to_string(),
             priority: spec.priority,

@@ -105,6 +105,10 @@ impl QueryString {
 }
 
 fn decode(text: &str) -> Option<String> {
+    // As most are.
+    if !text.contains(['+', '%']) {
+        return Some(text.to_owned());
+    }
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8().ok().map(|text| text.into_owned())
 }
@@ -121,8 +125,8 @@ impl Query {
         self.violations.push(Violation::query(name, detail));
     }
 
-    fn raw(&self, name: &str) -> Option<String> {
-        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    fn raw(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a parameter is given.
@@ -137,14 +141,8 @@ impl Query {
         name: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let value = self.raw(name)?;
-        match read(&value) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.fault(name, error.to_string());
-                None
-            }
-        }
+        let read = read(self.raw(name)?).map_err(|error| error.to_string());
+        read.map_err(|detail| self.fault(name, detail)).ok()
     }
 
     /// An integer within bounds: ASCII digits, perhaps a minus.
@@ -246,7 +244,7 @@ impl Query {
         let size = self.integer("page_size", 1, i64::from(MAX_PAGE_SIZE));
         let [number, size] = [(number, 1), (size, DEFAULT_PAGE_SIZE)]
             .map(|(given, default)| given.and_then(|it| u32::try_from(it).ok()).unwrap_or(default));
-        let request = match self.raw("cursor") {
+        let request = match self.raw("cursor").map(str::to_owned) {
             Some(cursor) => {
                 if self.has("page") {
                     self.fault("cursor", "stands beside `page`; use one of them");
@@ -324,7 +322,7 @@ impl Query {
         parse: impl Fn(&str) -> Option<F>,
         words: &[&'static str],
     ) -> Vec<SortKey<F>> {
-        let Some(text) = self.raw("order_by") else { return Vec::new() };
+        let Some(text) = self.raw("order_by").map(str::to_owned) else { return Vec::new() };
         let mut keys: Vec<SortKey<F>> = Vec::new();
         for word in text.split(',') {
             let (word, direction) = match word.strip_prefix('-') {
@@ -350,7 +348,7 @@ impl Query {
 
     /// Which members the answer is to have.
     pub fn fields(&mut self, known: &'static [&'static str]) -> Option<Fields> {
-        let text = self.raw("fields")?;
+        let text = self.raw("fields")?.to_owned();
         let mut fields = Vec::new();
         for word in text.split(',') {
             match known.iter().find(|name| **name == word) {
