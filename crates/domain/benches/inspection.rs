@@ -1,5 +1,5 @@
 //! Lookups a second on one core, against a plain scan over the same boxes in the same run: generated
-//! sets of three families, for IPv4 and IPv6; and public ones, where they are.
+//! sets of three families, for IPv4, IPv6 and both; and public ones, where they are.
 //!
 //! `FIREFLOW_BENCH_SECONDS` is how long each measurement takes.
 
@@ -21,6 +21,7 @@ use fireflow_domain::testing::box_sets::{self, Family, Width};
 
 /// How many times each is measured; the median counts.
 const ROUNDS: usize = 5;
+const BUDGET: Budget = Budget { boxes: 4_000_000, bytes: 512 << 20 };
 const SIZES: [(u32, &str); 3] = [(1_000, "1k"), (10_000, "10k"), (100_000, "100k")];
 
 fn time() -> Duration {
@@ -34,7 +35,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Millions a second.
-fn rate<A: Width>(packets: &[Key<A>], mut find: impl FnMut(&Key<A>) -> u32) -> f64 {
+fn rate<P>(packets: &[P], mut find: impl FnMut(&P) -> u32) -> f64 {
     let (start, limit) = (Instant::now(), time());
     let (mut sum, mut count) = (0_u64, 0_usize);
     'all: loop {
@@ -56,32 +57,83 @@ fn scan<A: Width>(boxes: &[Boxed<A>], packet: &Key<A>) -> u32 {
     boxes.iter().find(|boxed| boxed.holds(packet)).map_or(NO_BOX, Boxed::order)
 }
 
-fn measure<A: Width>(name: &str, boxes: &[Boxed<A>], packets: &[Key<A>]) {
-    let build: Vec<f64> = (0..ROUNDS)
+/// Measures one set: how to build it, to look up and to scan.
+fn compare<P: std::fmt::Debug, I>(
+    name: &str,
+    boxes: usize,
+    packets: &[P],
+    build: impl Fn() -> I,
+    bytes: impl Fn(&I) -> usize,
+    find: impl Fn(&I, &P) -> u32,
+    scan: impl Fn(&P) -> u32,
+) {
+    let times: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let start = Instant::now();
-            black_box(Index::build(boxes, Budget::default()).unwrap());
+            black_box(build());
             start.elapsed().as_secs_f64() * 1e3
         })
         .collect();
-    let index = Index::build(boxes, Budget::default()).unwrap();
+    let index = build();
     // Fast and wrong would be no figure.
     for packet in packets.iter().take(2_000) {
-        assert_eq!(index.find(packet, |_| true), scan(boxes, packet), "{name}: {packet:?}");
+        assert_eq!(find(&index, packet), scan(packet), "{name}: {packet:?}");
     }
     let (mut scans, mut finds) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        scans.push(rate(packets, |packet| scan(boxes, packet)));
-        finds.push(rate(packets, |packet| index.find(packet, |_| true)));
+        scans.push(rate(packets, &scan));
+        finds.push(rate(packets, |packet| find(&index, packet)));
     }
     let (scan, find) = (median(scans), median(finds));
     println!(
-        "| {name} | {} | {scan:.3} | {find:.1} | {:.0} | {:.1} | {:.0} |",
-        boxes.len(),
+        "| {name} | {boxes} | {scan:.3} | {find:.1} | {:.0} | {:.1} | {:.0} |",
         find / scan,
-        median(build),
-        index.bytes() as f64 / boxes.len() as f64,
+        median(times),
+        bytes(&index) as f64 / boxes as f64,
     );
+}
+
+fn measure<A: Width>(name: &str, boxes: &[Boxed<A>], packets: &[Key<A>]) {
+    let build = || Index::build(boxes, BUDGET).unwrap();
+    let find = |index: &Index<A>, packet: &Key<A>| index.find(packet, |_| true);
+    compare(name, boxes.len(), packets, build, Index::bytes, find, |packet| scan(boxes, packet));
+}
+
+/// A packet of either family.
+#[derive(Debug, Clone, Copy)]
+enum Either {
+    V4(Key<u32>),
+    V6(Key<u128>),
+}
+
+/// Half of the rules IPv4, half IPv6, and so the packets, in turns.
+fn mixed() {
+    for family in Family::ALL {
+        for (count, size) in SIZES {
+            let v4 = box_sets::boxes::<u32>(family, count / 2, 1);
+            let v6 = box_sets::boxes::<u128>(family, count / 2, 3);
+            let packets: Vec<Either> = box_sets::packets(&v4, 25_000, 2)
+                .into_iter()
+                .zip(box_sets::packets(&v6, 25_000, 4))
+                .flat_map(|(v4, v6)| [Either::V4(v4), Either::V6(v6)])
+                .collect();
+            let build = || {
+                let (v4, v6) = (Index::build(&v4, BUDGET), Index::build(&v6, BUDGET));
+                (v4.unwrap(), v6.unwrap())
+            };
+            let bytes = |(v4, v6): &(Index<u32>, Index<u128>)| v4.bytes() + v6.bytes();
+            let find = |(v4, v6): &(Index<u32>, Index<u128>), packet: &Either| match packet {
+                Either::V4(key) => v4.find(key, |_| true),
+                Either::V6(key) => v6.find(key, |_| true),
+            };
+            let held = |packet: &Either| match packet {
+                Either::V4(key) => scan(&v4, key),
+                Either::V6(key) => scan(&v6, key),
+            };
+            let name = format!("{} mixed {size}", family.as_str());
+            compare(&name, v4.len() + v6.len(), &packets, build, bytes, find, held);
+        }
+    }
 }
 
 fn generated<A: Width>(width: &str) {
@@ -105,4 +157,5 @@ fn main() {
     }
     generated::<u32>("IPv4");
     generated::<u128>("IPv6");
+    mixed();
 }

@@ -87,7 +87,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     for watcher in watchers {
         watcher.abort();
     }
-    // It blocks for as long as its receivers take.
+    // It blocks for as long as its receivers take, some seconds at most.
     let telemetry = Arc::clone(&app.telemetry);
     tokio::task::spawn_blocking(move || telemetry.end()).await?;
     // A list that is sent for long may still hold a connection.
