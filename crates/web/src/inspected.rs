@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::app::Context;
 use crate::problem::Problem;
 use crate::telemetry::request;
+use crate::written::WrittenRules;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
 const POLICIES: usize = 1_000;
@@ -145,6 +146,8 @@ impl Default for CompilationLimits {
 pub struct CompiledPolicies {
     cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
     rows: Cache<Asked<Visibility>, Known>,
+    /// Rules of theirs as they are shown.
+    pub written: WrittenRules,
     capacity: u64,
     limits: CompilationLimits,
     /// Compilations take a processor each.
@@ -200,6 +203,7 @@ impl CompiledPolicies {
         Self {
             cache: cache(capacity),
             rows: Cache::new(POLICIES),
+            written: WrittenRules::default(),
             capacity,
             limits,
             compiling: Semaphore::new(processors),

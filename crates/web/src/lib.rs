@@ -30,3 +30,4 @@ pub mod reply;
 pub mod server;
 pub mod settings;
 pub mod telemetry;
+pub mod written;

@@ -127,6 +127,14 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// # Errors
     /// Where it cannot be serialised: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
+        Self::written(body)
+    }
+
+    /// With a body that stands for one of the schema, and is written as that would be.
+    ///
+    /// # Errors
+    /// Where it cannot be serialised: a defect.
+    pub fn written(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::rule::Rule;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -14,10 +13,9 @@ use super::{Tag, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
 use crate::dto::inspection::{
-    InspectionItemView, InspectionView, RuleSummaryView, packet_from_query, packets,
+    InspectionItemView, InspectionView, WrittenInspection, packet_from_query, packets,
 };
 use crate::dto::lines::LineFormat;
-use crate::dto::view::RuleView;
 use crate::inspection_stream::{self, Turn};
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
@@ -55,11 +53,14 @@ impl Inspections {
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
-        // What a rule shows of its parents may have changed since it was compiled.
-        let view = |rule: &Rule| RuleView::of(rule, (&*inspected.policy).into(), packet.at());
-        let view = InspectionView::new(&inspected, &packet, explains, view);
-        ctx.app.telemetry.metrics.inspected([view.action.as_str()], start.elapsed());
-        Reply::new(&view)
+        let verdict = inspected.verdict(&packet);
+        let rule =
+            verdict.rule.map(|rule| ctx.app.compiled.written.get(&inspected, rule, packet.at()));
+        let rule = rule.transpose().map_err(Problem::internal)?;
+        let answer =
+            WrittenInspection::new(&inspected, &packet, verdict, rule.as_deref(), explains);
+        ctx.app.telemetry.metrics.inspected([verdict.action.as_str()], start.elapsed());
+        Reply::written(&answer)
     }
 
     /// Inspect many packets
@@ -113,10 +114,7 @@ impl Inspections {
             let views: Vec<InspectionItemView> = packets
                 .iter()
                 .take_while(|_| is_awaited.load(Ordering::Relaxed))
-                .map(|packet| {
-                    let view = |rule: &_| RuleSummaryView::from(rule);
-                    InspectionItemView::new(&inspected, packet, explains, view)
-                })
+                .map(|packet| InspectionItemView::new(&inspected, packet, explains))
                 .collect();
             let actions = views.iter().map(|view| view.action.as_str());
             telemetry.metrics.inspected(actions, start.elapsed());

@@ -10,10 +10,11 @@ use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::read::Members;
 use super::view::{EndpointView, PortEntryView, RuleView};
@@ -269,6 +270,12 @@ pub struct PolicyStateView {
     pub revision: i64,
 }
 
+impl From<&InspectedPolicy> for PolicyStateView {
+    fn from(inspected: &InspectedPolicy) -> Self {
+        Self { id: inspected.policy.id.get(), revision: inspected.policy.revision.0 }
+    }
+}
+
 /// A rule in brief.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RuleSummary")]
@@ -344,6 +351,11 @@ fn wide(number: usize) -> u64 {
 }
 
 impl ExplanationView {
+    fn of(inspected: &InspectedPolicy, packet: &Packet) -> Self {
+        let (explanation, rules) = inspected.explain(packet);
+        Self::new(&rules, &explanation)
+    }
+
     fn new(rules: &[&Rule], explanation: &Explanation) -> Self {
         let rule = |index: usize| rules.get(index).copied();
         let matched = explanation.active.and_then(rule).zip(explanation.matched.as_ref());
@@ -405,34 +417,6 @@ macro_rules! inspections {
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub explanation: Option<ExplanationView>,
             }
-
-            impl $name {
-                /// Inspects a packet.
-                pub fn new(
-                    inspected: &InspectedPolicy,
-                    packet: &Packet,
-                    explains: bool,
-                    view: impl FnOnce(&Rule) -> $rule,
-                ) -> Self {
-                    let verdict = inspected.verdict(packet);
-                    let explanation = explains.then(|| {
-                        let (explanation, rules) = inspected.explain(packet);
-                        ExplanationView::new(&rules, &explanation)
-                    });
-                    Self {
-                        action: verdict.action.to_string(),
-                        permitted: verdict.action.permits(),
-                        reason: if verdict.rule.is_some() { "rule" } else { "default" }.to_owned(),
-                        active_rule: verdict.rule.map(view),
-                        packet: packet.into(),
-                        policy: PolicyStateView {
-                            id: inspected.policy.id.get(),
-                            revision: inspected.policy.revision.0,
-                        },
-                        explanation,
-                    }
-                }
-            }
         )+
     };
 }
@@ -442,4 +426,60 @@ inspections! {
     InspectionView, "Inspection", RuleView;
     /// What happens to one of many packets.
     InspectionItemView, "InspectionItem", RuleSummaryView;
+}
+
+impl InspectionItemView {
+    /// Inspects a packet.
+    #[must_use]
+    pub fn new(inspected: &InspectedPolicy, packet: &Packet, explains: bool) -> Self {
+        let verdict = inspected.verdict(packet);
+        Self {
+            action: verdict.action.to_string(),
+            permitted: verdict.action.permits(),
+            reason: reason(verdict).to_owned(),
+            active_rule: verdict.rule.map(Into::into),
+            packet: packet.into(),
+            policy: inspected.into(),
+            explanation: explains.then(|| ExplanationView::of(inspected, packet)),
+        }
+    }
+}
+
+/// An [`InspectionView`] whose rule is written already.
+#[derive(Debug, Serialize)]
+pub struct WrittenInspection<'a> {
+    action: &'static str,
+    permitted: bool,
+    reason: &'static str,
+    active_rule: Option<&'a RawValue>,
+    packet: PacketView,
+    policy: PolicyStateView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ExplanationView>,
+}
+
+impl<'a> WrittenInspection<'a> {
+    /// Of a verdict, and what is shown of its rule.
+    #[must_use]
+    pub fn new(
+        inspected: &InspectedPolicy,
+        packet: &Packet,
+        verdict: Verdict<'_>,
+        active_rule: Option<&'a RawValue>,
+        explains: bool,
+    ) -> Self {
+        Self {
+            action: verdict.action.as_str(),
+            permitted: verdict.action.permits(),
+            reason: reason(verdict),
+            active_rule,
+            packet: packet.into(),
+            policy: inspected.into(),
+            explanation: explains.then(|| ExplanationView::of(inspected, packet)),
+        }
+    }
+}
+
+const fn reason(verdict: Verdict<'_>) -> &'static str {
+    if verdict.rule.is_some() { "rule" } else { "default" }
 }

@@ -1,0 +1,91 @@
+//! Rules as inspections show them, written: most traffic meets few rules, and writing one takes
+//! longer than finding it.
+
+use std::sync::Arc;
+
+use fireflow_domain::ids::{PolicyId, Revision, RuleId};
+use fireflow_domain::rule::Rule;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde_json::value::RawValue;
+
+use crate::dto::view::RuleView;
+
+/// How many bytes of text are kept, and how many rules the cache is laid out for.
+const CAPACITY: u64 = 16 * 1024 * 1024;
+const RULES: usize = 16_000;
+/// What a rule takes beside its text, in bytes, about.
+const BESIDE: u64 = 100;
+
+/// All that what is written of a rule depends on: the state of its policy, what it shows of its
+/// firewall, and which rule it is. One with limits in time also depends on the time, and is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    policy: PolicyId,
+    revision: Revision,
+    mark: u64,
+    firewall: Revision,
+    rule: RuleId,
+}
+
+impl Key {
+    /// None where the state of the policy has no mark to be known again by.
+    fn of(inspected: &InspectedPolicy, rule: &Rule) -> Option<Self> {
+        let policy = &inspected.policy;
+        Some(Self {
+            policy: policy.id,
+            revision: policy.revision,
+            mark: u64::from_str_radix(policy.states.current(), 16).ok()?,
+            firewall: policy.firewall.header_revision,
+            rule: rule.id,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ByLength;
+
+impl Weighter<Key, Arc<RawValue>> for ByLength {
+    fn weight(&self, _key: &Key, text: &Arc<RawValue>) -> u64 {
+        BESIDE.saturating_add(text.get().len().try_into().unwrap_or(u64::MAX))
+    }
+}
+
+/// What was written lately.
+#[derive(Debug)]
+pub struct WrittenRules(Cache<Key, Arc<RawValue>, ByLength>);
+
+impl Default for WrittenRules {
+    fn default() -> Self {
+        Self(Cache::with_weighter(RULES, CAPACITY, ByLength))
+    }
+}
+
+impl WrittenRules {
+    /// A rule of a policy as it shows at an instant.
+    ///
+    /// # Errors
+    /// Where it cannot be written: a defect.
+    pub fn get(
+        &self,
+        inspected: &InspectedPolicy,
+        rule: &Rule,
+        at: Instant,
+    ) -> serde_json::Result<Arc<RawValue>> {
+        // What it shows of its parents may have changed since it was compiled.
+        let write = || {
+            let view = RuleView::of(rule, (&*inspected.policy).into(), at);
+            serde_json::value::to_raw_value(&view).map(Arc::from)
+        };
+        let is_timeless = rule.spec.starts_at.is_none() && rule.spec.expires_at.is_none();
+        let Some(key) = Key::of(inspected, rule).filter(|_| is_timeless) else { return write() };
+        if let Some(text) = self.0.get(&key) {
+            return Ok(text);
+        }
+        let text: Arc<RawValue> = write()?;
+        self.0.insert(key, Arc::clone(&text));
+        Ok(text)
+    }
+}
