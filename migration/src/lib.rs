@@ -15,6 +15,7 @@ mod m20261101_000001_core;
 mod m20261124_000002_filters;
 mod m20261125_000003_retention;
 mod m20261126_000004_states;
+mod m20261126_000005_marks;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_filters::Migration),
             Box::new(m20261125_000003_retention::Migration),
             Box::new(m20261126_000004_states::Migration),
+            Box::new(m20261126_000005_marks::Migration),
         ]
     }
 }

@@ -1,6 +1,7 @@
-//! What tells the states of a policy apart, and its rules that changed behind one of them.
+//! What tells the states of a policy apart, and at which of them a rule changed.
 
 use async_trait::async_trait;
+use sea_orm_migration::sea_orm::DbBackend;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
 
 use crate::run;
@@ -18,23 +19,31 @@ impl MigrationName for Migration {
 #[async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // Each waits for readers to end and keeps others out, for a moment: nothing here takes long.
         let steps = [
-            // Marks of the last states, the newest first. What a version writes that does not know
-            // of them is missing, and can be seen to be.
+            // Marks of the last states, the newest first.
             "ALTER TABLE policy ADD COLUMN states {text} NOT NULL DEFAULT ''",
-            "UPDATE policy SET states = {random}",
             // The policy's revision at which a rule last changed in any way, its place too: a rule
             // that gives way keeps its own revision.
             "ALTER TABLE rule ADD COLUMN changed_revision {big} NOT NULL DEFAULT 0",
             "DROP INDEX rule_revision",
-            "CREATE INDEX rule_changed ON rule (policy_id, changed_revision)",
         ];
-        run(manager, &steps).await
+        run(manager, &steps).await?;
+        if manager.get_database_backend() == DbBackend::Postgres {
+            run(manager, MARK_OF_OTHERS).await?;
+        }
+        Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.get_database_backend() == DbBackend::Postgres {
+            let steps = [
+                "DROP TRIGGER policy_mark_of_others ON policy",
+                "DROP FUNCTION policy_mark_of_others()",
+            ];
+            run(manager, &steps).await?;
+        }
         let steps = [
-            "DROP INDEX rule_changed",
             "CREATE INDEX rule_revision ON rule (policy_id, revision)",
             "ALTER TABLE rule DROP COLUMN changed_revision",
             "ALTER TABLE policy DROP COLUMN states",
@@ -46,3 +55,14 @@ impl MigrationTrait for Migration {
         Some(true)
     }
 }
+
+/// Who raises a revision without a mark knows neither: an older version, while a deployment rolls, or
+/// somebody with a client of his own. Then the state has a mark all the same, and none before it: what
+/// changed in it cannot be told. SQLite's file belongs to one process, which does as it does.
+const MARK_OF_OTHERS: &[&str] = &[
+    "CREATE FUNCTION policy_mark_of_others() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.states := {random}; RETURN NEW; END $$",
+    "CREATE TRIGGER policy_mark_of_others BEFORE UPDATE ON policy FOR EACH ROW
+        WHEN (NEW.revision <> OLD.revision AND NEW.states = OLD.states)
+        EXECUTE FUNCTION policy_mark_of_others()",
+];

@@ -27,7 +27,8 @@ pub struct Policy {
     pub revision: Revision,
     /// The revision at which something last changed that its rules show.
     pub header_revision: Revision,
-    /// Which state this is, and which were before it.
+    /// Which state this is, and which were before it: of the row as it was read. A write leaves the next
+    /// mark in the row alone, so that what it answers still has those of the state before.
     pub states: States,
     /// When it was created.
     pub created_at: Instant,

@@ -461,6 +461,26 @@ fn a_compilation_that_may_not_go_on_is_refused() {
 }
 
 #[test]
+fn rules_without_time_to_compile_are_answered_and_known_to_be() {
+    let rules: Vec<Rule> =
+        (1..).zip(rule_set(3, 1, 100, noon())).map(|(id, it)| kept(id, it)).collect();
+    let stopped = CompiledRules::new(rules.clone(), Limits { goes_on: &|| false, ..LIMITS });
+    assert!(stopped.is_over_budget() && stopped.is_stopped());
+    let small = Budget { boxes: 1, bytes: 1 << 29 };
+    let small = CompiledRules::new(rules.clone(), Limits { budget: small, ..LIMITS });
+    assert!(small.is_over_budget() && !small.is_stopped());
+    let compiled = CompiledRules::new(rules.clone(), LIMITS);
+    assert!(!compiled.is_over_budget() && !compiled.is_stopped());
+    for packet in packets().iter().step_by(97) {
+        let expected = rules.iter().find(|rule| naive::matches(&rule.spec, packet));
+        for rules in [&stopped, &small, &compiled] {
+            assert_eq!(rules.first_match(packet), expected);
+        }
+    }
+    assert!(CompiledRules::new(Vec::new(), LIMITS).bytes() > 0, "or it would be kept for ever");
+}
+
+#[test]
 fn ports_that_are_one_range_together_are_one_box() {
     let specs = rule_set(1, 0, 1, noon());
     let ports: Vec<PortRange> = (0..1_000).map(PortRange::single).collect();

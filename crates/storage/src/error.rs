@@ -119,6 +119,20 @@ fn is_transient_code(code: &str) -> bool {
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
 
+/// Whether a statement was given up since others held what it waited for: PostgreSQL's
+/// lock_not_available and deadlock_detected.
+pub(crate) fn is_locked_out(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    match &**error {
+        SqlxError::Database(error) => matches!(error.code().as_deref(), Some("55P03" | "40P01")),
+        _ => false,
+    }
+}
+
 /// Whether a unique index refused the write.
 pub(crate) fn is_unique_violation(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))

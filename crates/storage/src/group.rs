@@ -229,10 +229,15 @@ async fn serve(
                         outcome
                     }
                     (end, transaction) => {
+                        // SQLite may have ended it by itself: what a unit wrote behind that would
+                        // last.
+                        commits.begin();
                         drop(transaction);
                         discard(&connection).await;
                         let kept = || "a unit kept the transaction".to_owned();
-                        Outcome::Undone(end.err().unwrap_or_else(kept))
+                        let outcome = Outcome::Undone(end.err().unwrap_or_else(kept));
+                        commits.end(&outcome);
+                        outcome
                     }
                 };
                 group.tell(&outcome);

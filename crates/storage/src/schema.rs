@@ -12,6 +12,7 @@ use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
 use crate::connect::{self, DatabaseKind, OpenError};
 use crate::entity::meta;
+use crate::error::is_locked_out;
 use crate::store::Database;
 
 /// One step of the schema.
@@ -70,6 +71,12 @@ pub enum MigrateError {
 /// How long to wait for another process that migrates.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
+
+/// How long a step waits for a table, how long it then lets others in, and for how long in all: longer
+/// than an export may take.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(2);
+const ALL_PATIENCE: Duration = Duration::from_secs(900);
 
 /// The only environment whose databases may be undone.
 const LOCAL: &str = "local";
@@ -144,7 +151,7 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
         }
         (Some(newer), Some(pending)) => return Err(MigrateError::Diverged { newer, pending }),
     }
-    Migrator::up(connection, None).await?;
+    apply(connection).await?;
     let row = meta::ActiveModel {
         key: Set(meta::ENVIRONMENT.to_owned()),
         value: Set(environment.to_owned()),
@@ -154,6 +161,28 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
         .exec_without_returning(connection)
         .await?;
     Ok(())
+}
+
+/// Applies the steps. On PostgreSQL a step that waits for a table keeps all others out that come after
+/// it, readers too, and may wait for as long as somebody reads (an export). So it waits for moments
+/// only, and comes again.
+async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    if connection.get_database_backend() != DbBackend::Postgres {
+        return Migrator::up(connection, None).await;
+    }
+    let limit = format!("SET lock_timeout = {}", LOCK_PATIENCE.as_millis());
+    connection.execute_unprepared(&limit).await?;
+    let mut waited = Duration::ZERO;
+    loop {
+        match Migrator::up(connection, None).await {
+            Err(error) if is_locked_out(&error) && waited < ALL_PATIENCE => {
+                tracing::warn!("a migration waits for what others hold; it is tried again");
+                tokio::time::sleep(PAUSE).await;
+                waited += LOCK_PATIENCE + PAUSE;
+            }
+            result => return result,
+        }
+    }
 }
 
 async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), MigrateError> {

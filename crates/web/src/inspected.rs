@@ -9,7 +9,7 @@
 //! to the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::actor::Visibility;
@@ -22,7 +22,8 @@ use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
 
 use crate::app::Context;
 use crate::problem::Problem;
@@ -31,10 +32,15 @@ use crate::written::WrittenRules;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
 const POLICIES: usize = 1_000;
+/// Of how many policies the last state is known.
+const STATES: usize = 20_000;
 /// The part of the cache, in hundredths, that one policy can have: the rest is for newcomers.
 const LARGEST: u64 = 97;
 /// The most changed rules that are read of a policy; where there are more, all are.
 const MAX_CHANGED: usize = 10_000;
+/// How long a policy is answered without, for which there was no time to compile it: the machine may
+/// be less busy then.
+const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
 /// How often a state is given up for a newer one, before one that may be followed is compiled: else
 /// a policy that changes all the time would never be.
 const ROUNDS: usize = 4;
@@ -66,6 +72,14 @@ impl State {
 struct Kept {
     compiled: Arc<CompiledRules>,
     bytes: u64,
+    /// Where there was no time to compile it: when that is to be tried again.
+    again_at: Option<Moment>,
+}
+
+impl Kept {
+    fn is_due(&self) -> bool {
+        self.again_at.is_some_and(|at| at <= Moment::now())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +160,8 @@ impl Default for CompilationLimits {
 pub struct CompiledPolicies {
     cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
     rows: Cache<Asked<Visibility>, Known>,
+    /// The state that was last compiled of each policy.
+    last: Cache<PolicyId, State>,
     /// Rules of theirs as they are shown.
     pub written: WrittenRules,
     capacity: u64,
@@ -185,10 +201,23 @@ fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside
     }
 }
 
+/// A task that finds what is compiled, for one request. While it but waits for another one it goes
+/// with its request; once it is at work, what it does is of use to the next.
+struct Search {
+    task: JoinHandle<Result<InspectedPolicy, Problem>>,
+    is_at_work: Arc<AtomicBool>,
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        if !self.is_at_work.load(Ordering::Relaxed) {
+            self.task.abort();
+        }
+    }
+}
+
 /// What was read to compile a policy's state.
 enum Read {
-    /// There is another state by now.
-    Moved,
     /// All rules.
     All(Vec<Rule>),
     /// Those that changed since what was compiled before.
@@ -203,6 +232,7 @@ impl CompiledPolicies {
         Self {
             cache: cache(capacity),
             rows: Cache::new(POLICIES),
+            last: Cache::new(STATES),
             written: WrittenRules::default(),
             capacity,
             limits,
@@ -235,13 +265,20 @@ impl CompiledPolicies {
         id: PolicyId,
     ) -> Result<InspectedPolicy, Problem> {
         let policy = self.current(ctx, firewall, id).await?;
-        if let Some(kept) = self.cache.get(&State::of(&policy)) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(InspectedPolicy { policy, compiled: kept.compiled });
+        let state = State::of(&policy);
+        match self.cache.get(&state) {
+            Some(kept) if kept.is_due() => drop(self.cache.remove(&state)),
+            Some(kept) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(InspectedPolicy { policy, compiled: kept.compiled });
+            }
+            None => {}
         }
-        let ctx = ctx.clone();
-        let find = async move { ctx.app.compiled.find(&ctx, policy).await };
-        request::spawn(find).await.map_err(Problem::internal)?
+        let is_at_work = Arc::new(AtomicBool::new(false));
+        let (ctx, works) = (ctx.clone(), Arc::clone(&is_at_work));
+        let find = async move { ctx.app.compiled.find(&ctx, policy, &works).await };
+        let mut search = Search { task: request::spawn(find), is_at_work };
+        (&mut search.task).await.map_err(Problem::internal)?
     }
 
     /// A policy's row as it is now.
@@ -275,12 +312,18 @@ impl CompiledPolicies {
 
     /// Waits for what is compiled of a policy's state, or compiles it; of a newer one where it has
     /// changed meanwhile.
-    async fn find(&self, ctx: &Context, policy: Arc<Policy>) -> Result<InspectedPolicy, Problem> {
+    async fn find(
+        &self,
+        ctx: &Context,
+        policy: Arc<Policy>,
+        is_at_work: &AtomicBool,
+    ) -> Result<InspectedPolicy, Problem> {
         let mut policy = policy;
         let mut may_update = true;
         let mut rounds = 0;
         loop {
             let state = State::of(&policy);
+            is_at_work.store(false, Ordering::Relaxed);
             let guard = match self.cache.get_value_or_guard_async(&state).await {
                 Ok(kept) => {
                     self.hits.fetch_add(1, Ordering::Relaxed);
@@ -288,14 +331,33 @@ impl CompiledPolicies {
                 }
                 Err(guard) => guard,
             };
+            is_at_work.store(true, Ordering::Relaxed);
             let former = if may_update { self.former(&policy) } else { None };
+            // Whole policies are read one for each processor too: they take memory.
+            let mut turn = match &former {
+                Some(_) => None,
+                None => Some(self.turn().await?),
+            };
+            let is_update = former.is_some();
             let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
             policy = Arc::new(current);
-            let Some(kept) = self.compile(ctx, &policy, read).await? else {
-                // It has changed, or something is gone that nobody told.
-                may_update = State::of(&policy) != state;
-                continue;
+            // Where there is another state by now, that one is looked for.
+            let Some(read) = read else { continue };
+            if turn.is_none() {
+                turn = Some(self.turn().await?);
+            }
+            let compiled = self.compile(ctx, &policy, read).await;
+            drop(turn);
+            let kept = match compiled {
+                Ok(Some(kept)) => kept,
+                // Something is gone that nobody told; or there is a defect in taking changes.
+                Ok(None) | Err(_) if is_update => {
+                    may_update = false;
+                    continue;
+                }
+                Ok(None) => return Err(Problem::internal("rules that do not make a policy")),
+                Err(problem) => return Err(problem),
             };
             self.misses.fetch_add(1, Ordering::Relaxed);
             let compiled = Arc::clone(&kept.compiled);
@@ -312,21 +374,27 @@ impl CompiledPolicies {
         }
     }
 
+    /// A processor to compile on.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.compiling.acquire().await.map_err(Problem::internal)
+    }
+
     /// What was compiled of a state before a policy's, and that one's revision.
     fn former(&self, policy: &Policy) -> Option<(Revision, Arc<CompiledRules>)> {
-        let former = self.cache.iter().filter(|(state, _)| state.is_before(policy));
-        let last = former.max_by_key(|(state, _)| state.revision);
-        last.map(|(state, kept)| (state.revision, kept.compiled))
+        let state = self.last.get(&policy.id).filter(|state| state.is_before(policy))?;
+        let kept = self.cache.peek(&state)?;
+        Some((state.revision, kept.compiled))
     }
 
     /// Of a policy the last state is kept.
     fn discard_before(&self, state: &State) {
-        let is_former =
-            |it: &State| it.id == state.id && it.revision <= state.revision && it != state;
-        let former: Vec<State> =
-            self.cache.iter().map(|(it, _)| it).filter(|it| is_former(it)).collect();
-        let removed = former.iter().filter_map(|it| self.cache.remove(it));
-        drop(Discarded(removed.map(|(_, kept)| kept).collect()));
+        let former = self.last.get(&state.id).filter(|it| it != state);
+        if former.as_ref().is_some_and(|it| it.revision > state.revision) {
+            return;
+        }
+        self.last.insert(state.id, state.clone());
+        let removed = former.and_then(|it| self.cache.remove(&it));
+        drop(Discarded(removed.map(|(_, kept)| kept).into_iter().collect()));
     }
 
     /// Beside the threads that serve. None where what was read does not make the policy.
@@ -336,7 +404,6 @@ impl CompiledPolicies {
         policy: &Policy,
         read: Read,
     ) -> Result<Option<Kept>, Problem> {
-        let _turn = self.compiling.acquire().await.map_err(Problem::internal)?;
         let (id, count) = (policy.id.get(), policy.rule_count);
         let (limits, largest) = (self.limits, self.capacity / 100 * LARGEST);
         let telemetry = Arc::clone(&ctx.app.telemetry);
@@ -345,7 +412,6 @@ impl CompiledPolicies {
             let goes_on = || start.elapsed() < limits.time;
             let limits = Limits { budget: limits.budget, goes_on: &goes_on };
             let (compiled, deed) = match read {
-                Read::Moved => return None,
                 Read::All(rules) => (CompiledRules::new(rules, limits), "compiled"),
                 Read::Changed(former, changes) => {
                     (former.changed(changes, count, limits)?, "updated")
@@ -368,37 +434,38 @@ impl CompiledPolicies {
                     "the policy is larger than the cache: each inspection compiles it anew"
                 );
             }
-            Some(Kept { compiled: Arc::new(compiled), bytes })
+            let again_at = compiled.is_stopped().then(|| Moment::now() + NO_TIME_PAUSE);
+            Some(Kept { compiled: Arc::new(compiled), bytes, again_at })
         };
         tokio::task::spawn_blocking(compile).await.map_err(Problem::internal)
     }
 }
 
-/// A policy as it is now, and what it takes to compile it, of one snapshot. Where `may_move`, nothing
-/// is read of another state than the one that was looked for.
+/// A policy as it is now, and what it takes to compile it, of one snapshot; where `may_move`, nothing
+/// of another state than the one that was looked for.
 async fn read(
     ctx: &Context,
     sought: &Policy,
     former: Option<(Revision, Arc<CompiledRules>)>,
     may_move: bool,
-) -> Result<(Policy, Read), Problem> {
+) -> Result<(Policy, Option<Read>), Problem> {
     let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
     ctx.read_snapshot(|uow, caller| {
         Box::pin(async move {
             let policy = policy::get(uow, caller, firewall, id).await?;
             let is_sought = State::of(&policy) == state;
             if !is_sought && may_move {
-                return Ok((policy, Read::Moved));
+                return Ok((policy, None));
             }
             if is_sought && let Some((since, former)) = former {
                 let changed =
                     inspect::changed_rules(uow, caller, &policy, since, MAX_CHANGED).await?;
                 if let Some(changed) = changed {
-                    return Ok((policy, Read::Changed(former, changed)));
+                    return Ok((policy, Some(Read::Changed(former, changed))));
                 }
             }
             let rules = inspect::all_rules(uow, caller, &policy).await?;
-            Ok((policy, Read::All(rules)))
+            Ok((policy, Some(Read::All(rules))))
         })
     })
     .await

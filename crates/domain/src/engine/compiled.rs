@@ -41,6 +41,8 @@ pub struct CompiledRules {
     /// Those, compiled; none where they need more than the budget.
     classifier: Option<Classifier>,
     bytes: usize,
+    /// Whether something was given up for lack of time.
+    is_stopped: bool,
 }
 
 /// Rules that were compiled together.
@@ -71,11 +73,13 @@ impl CompiledRules {
             Classifier::compile_while(&entries(&rules), limits.budget, limits.goes_on).ok();
         let mut places: Vec<(RuleId, u32)> = rules.iter().map(|it| it.id).zip(0..).collect();
         places.sort_unstable();
-        let bytes = rules.iter().map(bytes_of).sum::<usize>()
+        let is_stopped = classifier.is_none() && !(limits.goes_on)();
+        let bytes = ITSELF
+            + rules.iter().map(bytes_of).sum::<usize>()
             + classifier.as_ref().map_or(0, Classifier::bytes)
             + size_of_val(places.as_slice());
         let base = Arc::new(Base { rules, classifier, places, bytes });
-        Self { base, gone: Vec::new(), later: Vec::new(), classifier: None, bytes }
+        Self { base, gone: Vec::new(), later: Vec::new(), classifier: None, bytes, is_stopped }
     }
 
     /// The rules after changes: each as it is now, deleted ones too; of others nothing changed. Costs
@@ -112,17 +116,24 @@ impl CompiledRules {
             let entries: Vec<Entry<'_>> = later.iter().map(|it| entry(&it.rule)).collect();
             Classifier::compile_while(&entries, limits.budget, limits.goes_on).ok()
         };
+        let is_stopped = classifier.is_none() && !(limits.goes_on)();
         let bytes = self.base.bytes
             + size_of_val(gone.as_slice())
             + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
             + classifier.as_ref().map_or(0, Classifier::bytes);
-        Some(Self { base: Arc::clone(&self.base), gone, later, classifier, bytes })
+        Some(Self { base: Arc::clone(&self.base), gone, later, classifier, bytes, is_stopped })
     }
 
     /// Whether something needed more than its budget: each packet then costs a look at each rule.
     #[must_use]
     pub fn is_over_budget(&self) -> bool {
         self.base.classifier.is_none() || (self.classifier.is_none() && !self.later.is_empty())
+    }
+
+    /// Whether that was for lack of time: another try may do better.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// How much memory it takes, in bytes, about: its rules, and what answers.
@@ -263,6 +274,8 @@ fn bytes_of(rule: &Rule) -> usize {
         + ALLOCATIONS
 }
 
+/// What the rules of a policy take together, were there none: no state is for nothing.
+const ITSELF: usize = 1_024;
 /// What a label takes beside its text: its place in the map.
 const PER_LABEL: usize = 64;
 /// What the allocator takes beside what it is asked for: some ten pieces a rule.

@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use fireflow_domain::store::Storage;
 use fireflow_storage::testing::{TestDatabase, entity_tables, options};
 use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, StepState, db_test};
+
+use crate::support::{make_firewall, make_policy, make_rule, parts};
 
 async fn tables(db: &TestDatabase) -> i64 {
     let sql = match db.database.kind() {
@@ -123,4 +127,46 @@ async fn sqlite_is_durable_and_checks_what_refers_to_what() {
     assert_eq!(db.integers("PRAGMA foreign_keys").await, [1]);
     assert_eq!(db.integers("SELECT journal_mode = 'wal' FROM pragma_journal_mode").await, [1]);
     assert_eq!(db.integers("SELECT timeout > 1000 FROM pragma_busy_timeout").await, [1]);
+}
+
+/// Who reads for long, as an export does, holds up a migration; and a migration that waits would hold up
+/// everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_readers_are_let_in_while_a_migration_waits() {
+    use sea_orm::{ConnectionTrait, Database as Driver, TransactionTrait};
+
+    let db = TestDatabase::new(DatabaseKind::Postgres).await;
+    db.database.migrate_down(Some(2)).await.unwrap();
+    let reader = Driver::connect(&db.url).await.unwrap();
+    let export = reader.begin().await.unwrap();
+    export.execute_unprepared("SELECT count(*) FROM policy").await.unwrap();
+    let database = db.database.clone();
+    let migration = tokio::spawn(async move { database.migrate_up("local").await });
+    let others = Driver::connect(&db.url).await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let select = others.execute_unprepared("SELECT count(*) FROM policy");
+        tokio::time::timeout(Duration::from_secs(20), select).await.expect("let in").unwrap();
+    }
+    assert!(!migration.is_finished(), "it waits for the export");
+    export.commit().await.unwrap();
+    migration.await.unwrap().unwrap();
+    assert!(db.database.is_ready().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_states_of_who_knows_no_marks_have_one() {
+    let db = TestDatabase::new(DatabaseKind::Postgres).await;
+    let firewall = make_firewall(&db, "edge").await;
+    let policy = make_policy(&db, firewall.id, "in").await;
+    make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+    let marks = "SELECT length(states)::bigint FROM policy";
+    assert_eq!(db.integers(marks).await, [32]);
+    // A mark of the writer's own stays; so do all where no state is new.
+    db.execute("UPDATE policy SET revision = revision + 1, states = repeat('a', 48)").await;
+    db.execute("UPDATE policy SET description = 'x'").await;
+    assert_eq!(db.integers(marks).await, [48]);
+    db.execute("UPDATE policy SET revision = revision + 1").await;
+    assert_eq!(db.integers(marks).await, [16]);
+    assert_eq!(db.integers("SELECT count(*) FROM policy WHERE states LIKE 'aaaa%'").await, [0]);
 }

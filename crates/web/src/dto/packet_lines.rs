@@ -27,11 +27,16 @@ pub enum LineFault {
     #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
     /// It is not JSON.
-    #[error("{0}")]
+    #[error("{}", within_line(.0))]
     Malformed(#[from] serde_json::Error),
     /// It is not a packet.
     #[error("the line is not a packet")]
     Invalid(Violations),
+}
+
+/// What is wrong with JSON, where it is but one line of many.
+fn within_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// Reads packets of lines that come in pieces.

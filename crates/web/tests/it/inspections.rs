@@ -356,3 +356,33 @@ db_test! {
         }
     }
 }
+
+/// While a deployment rolls, the version before writes too: it knows of revisions alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_version_writes_is_answered_by() {
+    let api = Api::new(DatabaseKind::Postgres).await;
+    let policy = api.policy().await;
+    for index in 0..20 {
+        let rule = json!({
+            "priority": index, "sources": [{"address": format!("10.0.0.{index}")}], "action": "ALLOW",
+        });
+        api.rule(&policy, &rule).await;
+    }
+    let packet = tcp("10.0.0.7", "10.9.9.9", 443);
+    let change = json!({"description": "x"});
+    let rules = api.get(&format!("{policy}rules/?page_size=20")).await.expect(200);
+    let rule = format!("{policy}rules/{}/", rules["items"][3]["id"]);
+    for (action, other) in [("REJECT", "DENY"), ("DENY", "REJECT"), ("ALLOW", "DENY")] {
+        api.verdict(&policy, &packet).await;
+        let sql = format!("UPDATE rule SET action = '{action}', revision = revision + 1");
+        api.db.execute(&sql).await;
+        api.db.execute("UPDATE policy SET revision = revision + 1").await;
+        assert_eq!(api.verdict(&policy, &packet).await.0, action);
+        // Nor does a change by this version hide it.
+        let sql = format!("UPDATE rule SET action = '{other}', revision = revision + 1");
+        api.db.execute(&sql).await;
+        api.db.execute("UPDATE policy SET revision = revision + 1").await;
+        api.patch(&rule, &change).await.expect(200);
+        assert_eq!(api.verdict(&policy, &packet).await.0, other);
+    }
+}

@@ -118,8 +118,8 @@ fn what_traffic_uses_is_counted() {
     assert!(lines.ends_with("{\"rule\":null,\"hits\":0}\n"), "{lines}");
     let summary =
         text(&inspect(files.path(), "--rules rules.json --packets aws.log --hits").stderr);
-    assert!(summary.contains("1 records skipped: no data"), "{summary}");
-    assert!(summary.contains("1 records skipped: the answering direction"), "{summary}");
+    assert!(summary.contains("1 record skipped: no data"), "{summary}");
+    assert!(summary.contains("1 record skipped: the answering direction"), "{summary}");
     assert!(summary.contains("2 of 3 rules decided about none"), "{summary}");
 }
 
@@ -152,7 +152,7 @@ fn a_benchmarks_right_answers_are_checked() {
     }
     let (out, error) = failure(path, "--rules rules --packets wrong --check --format index", 1);
     assert_eq!(out, "0\n1\n-1\n0\n");
-    assert!(error.contains("wrong: another rule decides about 1 packets"), "{error}");
+    assert!(error.contains("wrong: another rule decides about 1 packet than it says"), "{error}");
     let words = answers(path, "--rules rules --packets right");
     assert!(words.contains("-       tcp 10.1.1.1:7 -> 192.0.2.1:81"), "{words}");
     // A policy's rules answer a benchmark's packets, and the other way round.
@@ -205,7 +205,7 @@ fn what_is_wrong_is_said_with_its_place() {
     let path = files.path();
     let (out, error) = failure(path, "--rules rules.json --packets packets --format index", 1);
     assert_eq!(out, "0\n1\n2\n-1\n0\n1\n2\n-1\n", "the others are answered");
-    assert!(error.contains("packets:6: expected value at line 1 column 1"), "{error}");
+    assert!(error.contains("packets:6: expected value at column 1"), "{error}");
     assert!(error.contains("packets:7: destination_address: is required"), "{error}");
     assert!(error.ends_with("fireflow: packets: 2 lines could not be read\n"), "{error}");
     let (out, _) = failure(path, "--rules rules.json --packets packets --format ndjson", 1);

@@ -251,7 +251,7 @@ impl<'a, W: Write> Report<'a, W> {
     /// What there was, in some lines.
     pub(super) fn summary(&self, took: Duration, name: &str) -> Vec<String> {
         let packets = self.hits.iter().sum::<u64>() + self.without_rule;
-        let mut all = format!("{packets} packets in {:.1} s", took.as_secs_f64());
+        let mut all = format!("{} in {:.1} s", counted(packets, "packet"), took.as_secs_f64());
         let actions = Action::ALL.iter().zip(self.by_action).filter(|(_, count)| *count > 0);
         let actions: Vec<String> = actions.map(|(it, count)| format!("{count} {it}")).collect();
         if !actions.is_empty() {
@@ -265,7 +265,7 @@ impl<'a, W: Write> Report<'a, W> {
         ));
         let mut lines = vec![all];
         for (why, count) in Skipped::ALL.into_iter().zip(self.skipped).filter(|it| it.1 > 0) {
-            lines.push(format!("{count} records skipped: {}", why.as_str()));
+            lines.push(format!("{} skipped: {}", counted(count, "record"), why.as_str()));
         }
         lines.extend(self.told.iter().map(|(line, why)| format!("{name}:{line}: {why}")));
         if self.expected > 0 {
@@ -278,15 +278,23 @@ impl<'a, W: Write> Report<'a, W> {
     /// Why it ends in failure, if it does.
     pub(super) fn failure(&self) -> Option<String> {
         if self.faults > 0 {
-            Some(format!("{} lines could not be read", self.faults))
+            Some(format!("{} could not be read", counted(self.faults, "line")))
         } else if self.checks && self.expected == 0 {
             Some("no packet says which rule decides".to_owned())
         } else if self.checks && self.otherwise > 0 {
-            Some(format!("another rule decides about {} packets than they say", self.otherwise))
+            Some(format!(
+                "another rule decides about {} than it says",
+                counted(self.otherwise, "packet")
+            ))
         } else {
             None
         }
     }
+}
+
+/// So many of them, in words.
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The number of a rule in the file, -1 for none.
