@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::auth::Authenticator;
 use crate::idempotency::Once;
 use crate::inspected::CompiledPolicies;
+use crate::inspection_stream::Streams;
 use crate::middleware::Gate;
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
@@ -61,8 +62,8 @@ pub struct App {
     pub compiled: CompiledPolicies,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
-    /// One permit per stream of packets that is inspected at the same time.
-    pub inspection_streams: Arc<Semaphore>,
+    /// The streams of packets that are inspected.
+    pub inspection_streams: Streams,
     /// Whether the process is shutting down: then it is not ready.
     pub is_stopping: AtomicBool,
     /// Whether the database was well a moment ago: anybody may ask, so that it is not asked each

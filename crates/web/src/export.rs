@@ -1,28 +1,24 @@
 //! Whole lists of rules as CSV or NDJSON: read in steps within one snapshot, and sent as they are
 //! read, so that memory does not grow with the list.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
 use fireflow_domain::store::{Mode, UnitOfWork};
 use fireflow_domain::usecase::export::Export;
-use futures_util::stream;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::app::Context;
 use crate::dto::lines::{LineFormat, RuleLines};
+use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
 use crate::telemetry::request;
 
-/// How long a client may take to accept the next piece. Meanwhile a connection of the pool is held.
-const MAX_STALL: Duration = Duration::from_secs(30);
-/// How long all of it may take.
+/// How long all of it may take. Meanwhile a connection of the pool is held.
 const MAX_DURATION: Duration = Duration::from_secs(600);
 /// How many pieces may wait to be sent.
 const AHEAD: usize = 2;
@@ -57,12 +53,6 @@ pub(crate) struct Begun {
     permit: OwnedSemaphorePermit,
 }
 
-/// What the reading side tells the sending side. Without an end it was cut.
-enum Piece {
-    Text(Vec<u8>),
-    End,
-}
-
 impl Begun {
     /// Takes a snapshot. Exports hold a connection as long as their clients take, so that they may
     /// have only some of them.
@@ -90,10 +80,10 @@ impl Begun {
     ) -> Result<Body, Problem> {
         let rules = export.next(&mut *self.uow, &self.context.caller).await?;
         let first = lines.write(&rules).map_err(Problem::internal)?;
-        let (sender, receiver) = mpsc::channel(AHEAD);
+        let (pieces, body) = pieces::body(AHEAD);
         request::spawn(async move {
             let subject = self.context.caller.actor.subject.clone();
-            let all = timeout(MAX_DURATION, self.run(export, lines, first, sender));
+            let all = timeout(MAX_DURATION, self.run(export, lines, first, pieces));
             let cause = match all.await {
                 Ok(Ok(())) => return,
                 Ok(Err(cause)) => ErrorChain(&*cause).to_string(),
@@ -101,13 +91,7 @@ impl Begun {
             };
             tracing::warn!(%subject, %cause, "an export was cut off");
         });
-        Ok(Body::from_bytes_stream(stream::try_unfold(receiver, |mut receiver| async move {
-            match receiver.recv().await {
-                Some(Piece::Text(text)) => Ok(Some((Bytes::from(text), receiver))),
-                Some(Piece::End) => Ok(None),
-                None => Err(io::Error::other("the export was cut off")),
-            }
-        })))
+        Ok(body)
     }
 
     async fn run(
@@ -115,14 +99,11 @@ impl Begun {
         mut export: Export,
         mut lines: RuleLines,
         first: Vec<u8>,
-        sender: mpsc::Sender<Piece>,
+        pieces: Pieces,
     ) -> Result<(), BoxError> {
         let mut text = first;
         loop {
-            // An empty piece could be taken for the end.
-            if !text.is_empty() {
-                hand_over(&sender, Piece::Text(text)).await?;
-            }
+            pieces.send(text).await?;
             let rules = export.next(&mut *self.uow, &self.context.caller).await?;
             if rules.is_empty() {
                 break;
@@ -131,13 +112,6 @@ impl Begun {
         }
         self.uow.commit().await?;
         drop(self.permit);
-        hand_over(&sender, Piece::End).await
+        pieces.end().await
     }
-}
-
-async fn hand_over(sender: &mpsc::Sender<Piece>, piece: Piece) -> Result<(), BoxError> {
-    timeout(MAX_STALL, sender.send(piece))
-        .await
-        .map_err(|_| "the client takes nothing")?
-        .map_err(|_| "the client has gone".into())
 }

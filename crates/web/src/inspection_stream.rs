@@ -2,110 +2,174 @@
 //! at one state of the policy. Nothing is read that cannot be answered yet: a client that takes no
 //! answers is asked for no more packets, so that memory does not grow with the stream.
 
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use poem::Body;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
-use crate::app::{App, Context};
+use crate::app::Context;
 use crate::dto::packet_lines::VerdictLines;
+use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
+use crate::telemetry::request;
 
 /// How many bytes of packets are answered at once; what of them has come already is taken, and no
 /// more is waited for.
 const PIECE: usize = 64 * 1024;
-/// How many streams there are at once, for each processor.
-const PER_PROCESSOR: usize = 8;
+/// How many pieces of answers may wait to be sent.
+const AHEAD: usize = 1;
+/// How many streams there are at once, for each processor; and how many of them of one subject.
+const PER_PROCESSOR: usize = 32;
+const PER_SUBJECT: usize = 16;
+/// How long the head of the answer waits for the first packets. A client that asks whether it may send
+/// them at all (`Expect: 100-continue`) is told so when they are asked for.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How many streams there may be at once.
-#[must_use]
-pub fn most_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).saturating_mul(PER_PROCESSOR)
+/// The streams that are under way.
+#[derive(Debug)]
+pub struct Streams {
+    most: usize,
+    /// How long a stream may wait for its next packets.
+    patience: Duration,
+    of_subjects: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 /// The right to answer a stream.
 #[derive(Debug)]
 pub struct Turn {
-    _permit: OwnedSemaphorePermit,
+    of_subjects: Arc<Mutex<HashMap<String, usize>>>,
+    subject: String,
 }
 
-impl Turn {
-    /// Takes one.
+impl Streams {
+    /// As many as this machine can answer, each of which may wait so long for packets.
+    #[must_use]
+    pub fn new(patience: Duration) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let most = processors.saturating_mul(PER_PROCESSOR);
+        Self { most, patience, of_subjects: Arc::default() }
+    }
+
+    /// Takes a turn.
     ///
     /// # Errors
-    /// 503 where there are too many already.
-    pub fn take(app: &App) -> Result<Self, Problem> {
-        let Ok(permit) = Arc::clone(&app.inspection_streams).try_acquire_owned() else {
+    /// 503 where there are too many already, of all or of this subject.
+    pub fn turn(&self, subject: &str) -> Result<Turn, Problem> {
+        let mut of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = of_subjects.values().sum();
+        let own = of_subjects.get(subject).copied().unwrap_or_default();
+        if all >= self.most || own >= PER_SUBJECT {
             let detail = "too many streams of packets are being inspected; try again";
             return Err(Problem::unavailable(Code::Unavailable, detail, 5));
-        };
-        Ok(Self { _permit: permit })
+        }
+        of_subjects.insert(subject.to_owned(), own + 1);
+        Ok(Turn { of_subjects: Arc::clone(&self.of_subjects), subject: subject.to_owned() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = of_subjects.get_mut(&self.subject) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                of_subjects.remove(&self.subject);
+            }
+        }
     }
 }
 
 /// A stream under way.
 struct Stream {
-    app: Arc<App>,
+    ctx: Context,
     packets: BoxStream<'static, io::Result<Bytes>>,
     /// What has come and is not answered yet.
     pending: BytesMut,
-    lines: VerdictLines,
-    has_ended: bool,
+    /// How the packets ended, if they have.
+    end: Option<io::Result<()>>,
+    /// With another thread while that answers a piece.
+    lines: Option<VerdictLines>,
     _turn: Turn,
 }
 
 /// The answers to the packets of a body, made as they are taken. Where the body does not come to its
 /// end, neither do they.
-#[must_use]
-pub fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, turn: Turn) -> Body {
-    let stream = Stream {
-        app: Arc::clone(&ctx.app),
+pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, turn: Turn) -> Body {
+    let mut stream = Stream {
+        ctx: ctx.clone(),
         packets: packets.into_bytes_stream().boxed(),
         pending: BytesMut::new(),
-        lines: VerdictLines::new(inspected, ctx.caller.now),
-        has_ended: false,
+        end: None,
+        lines: Some(VerdictLines::new(inspected)),
         _turn: turn,
     };
-    Body::from_bytes_stream(stream::try_unfold(stream, Stream::next))
+    // Whether there are any yet or not, they are asked for now.
+    let _asked = timeout(FIRST_WAIT, stream.fill()).await.is_ok();
+    let (pieces, body) = pieces::body(AHEAD);
+    request::spawn(async move {
+        let subject = stream.ctx.caller.actor.subject.clone();
+        let result = stream.run(pieces).await;
+        let lines = stream.lines.as_ref().map(VerdictLines::lines);
+        let faults = stream.lines.as_ref().map(VerdictLines::faults);
+        let cause = result.err().map(|cause| ErrorChain(&*cause).to_string());
+        match cause {
+            None => tracing::info!(%subject, lines, faults, "a stream of packets was answered"),
+            Some(cause) => {
+                tracing::warn!(%subject, lines, faults, %cause, "a stream of packets was cut off");
+            }
+        }
+    });
+    body
 }
 
 impl Stream {
-    /// The next answers; none behind the last.
-    async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        while !(self.has_ended && self.pending.is_empty()) {
-            self.fill().await?;
+    async fn run(&mut self, pieces: Pieces) -> Result<(), BoxError> {
+        loop {
+            timeout(self.ctx.app.inspection_streams.patience, self.fill())
+                .await
+                .map_err(|_| "no packets came for too long")?;
+            let now = self.ctx.app.clock.now();
+            if now >= self.ctx.expires_at {
+                return Err("the token has expired".into());
+            }
+            let is_last = self.end.is_some() && self.pending.len() <= PIECE;
+            // The beginning of a line that has no end is no line.
+            let is_whole = matches!(self.end, Some(Ok(())));
             let piece = self.pending.split_to(PIECE.min(self.pending.len()));
-            let is_last = self.has_ended && self.pending.is_empty();
-            let (app, mut lines) = (Arc::clone(&self.app), self.lines);
+            let app = Arc::clone(&self.ctx.app);
+            let mut lines = self.lines.take().ok_or("answering failed")?;
             let answer = move || {
                 let mut answers = Vec::with_capacity(piece.len());
-                lines.answer(&piece, &mut answers);
-                if is_last {
-                    lines.end(&mut answers);
+                lines.answer(&piece, now, &mut answers);
+                if is_last && is_whole {
+                    lines.end(now, &mut answers);
                 }
                 app.telemetry.metrics.inspected_in_stream(lines.take_counts());
                 (lines, answers)
             };
-            let answered = tokio::task::spawn_blocking(answer).await;
-            let (lines, answers) = answered.map_err(io::Error::other)?;
-            self.lines = lines;
-            // An empty piece could be taken for the end.
-            if !answers.is_empty() {
-                return Ok(Some((answers.into(), self)));
+            let (lines, answers) = tokio::task::spawn_blocking(answer).await?;
+            self.lines = Some(lines);
+            pieces.send(answers).await?;
+            if is_last {
+                // What came before it broke off is answered.
+                self.end.take().unwrap_or(Ok(()))?;
+                return pieces.end().await;
             }
         }
-        Ok(None)
     }
 
     /// Waits for packets where there are none, and takes what else has come.
-    async fn fill(&mut self) -> io::Result<()> {
-        while !self.has_ended && self.pending.len() < PIECE {
+    async fn fill(&mut self) {
+        while self.end.is_none() && self.pending.len() < PIECE {
             let next = self.packets.next();
             let piece = if self.pending.is_empty() {
                 next.await
@@ -114,10 +178,10 @@ impl Stream {
                 piece
             };
             match piece {
-                Some(piece) => self.pending.extend_from_slice(&piece?),
-                None => self.has_ended = true,
+                Some(Ok(piece)) => self.pending.extend_from_slice(&piece),
+                Some(Err(error)) => self.end = Some(Err(error)),
+                None => self.end = Some(Ok(())),
             }
         }
-        Ok(())
     }
 }

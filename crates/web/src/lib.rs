@@ -25,6 +25,7 @@ pub mod middleware;
 pub mod openapi;
 pub mod params;
 pub mod path_id;
+mod pieces;
 pub mod problem;
 pub mod reply;
 pub mod server;

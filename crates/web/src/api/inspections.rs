@@ -16,7 +16,7 @@ use crate::dto::inspection::{
     InspectionItemView, InspectionView, WrittenInspection, packet_from_query, packets,
 };
 use crate::dto::lines::LineFormat;
-use crate::inspection_stream::{self, Turn};
+use crate::inspection_stream;
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
@@ -69,7 +69,7 @@ impl Inspections {
     ///
     /// As NDJSON (`Content-Type: application/x-ndjson`) any number of them, one a line: each is
     /// answered with a line while the next ones come, at the state of the policy that
-    /// `X-Policy-Revision` names. A line that is no packet is answered with what is wrong with it,
+    /// `X-Policy-Revision` names, until the token ends. A line that is no packet is answered with what is wrong with it,
     /// and does not end the stream. Read while you send: what is not taken holds up the rest.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
@@ -96,10 +96,10 @@ impl Inspections {
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {
-                let turn = Turn::take(&ctx.app)?;
+                let turn = ctx.app.inspection_streams.turn(&ctx.caller.actor.subject)?;
                 let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
                 let revision = inspected.policy.revision.to_string();
-                let answers = inspection_stream::answers(&ctx, inspected, lines, turn);
+                let answers = inspection_stream::answers(&ctx, inspected, lines, turn).await;
                 return Ok(Reply::lines(LineFormat::Ndjson, answers)
                     .with_header(POLICY_REVISION, &revision));
             }

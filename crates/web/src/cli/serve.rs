@@ -20,7 +20,7 @@ use super::{Failure, authenticator, clock, database_options, key_files, open, pr
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::inspected::{CompilationLimits, CompiledPolicies};
-use crate::inspection_stream;
+use crate::inspection_stream::Streams;
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::middleware::Gate;
 use crate::middleware::client::Proxies;
@@ -184,7 +184,7 @@ pub(super) fn service(
         base_path: http.base_path.clone(),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
-        inspection_streams: Arc::new(Semaphore::new(inspection_stream::most_at_once())),
+        inspection_streams: Streams::new(settings.http.idle_timeout),
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -252,7 +252,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         gate: Gate::default(),
         base_path: String::new(),
         exports: Arc::new(Semaphore::new(0)),
-        inspection_streams: Arc::new(Semaphore::new(0)),
+        inspection_streams: Streams::new(Duration::ZERO),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),

@@ -7,7 +7,7 @@ use fireflow_domain::usecase::rule::MAX_RULES;
 use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
 use poem_openapi::Object;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::json;
 use super::read::Members;
@@ -73,10 +73,7 @@ pub fn rule_set(bytes: &[u8], policy: PolicyId) -> Result<Vec<GivenRule>, Proble
         }
     })
     .map_err(malformed)?;
-    if let Some(mut members) = Members::open(Value::Object(others), "", &mut violations) {
-        members.read_only(&["items", "total", "total_is_exact", "page", "per_page"]);
-        members.finish();
-    }
+    page_members(others, &mut violations);
     if count > limit {
         let detail = format!("a policy has at most {limit} rules, not {count}");
         return Err(Problem::new(Code::TooLarge, detail));
@@ -84,6 +81,14 @@ pub fn rule_set(bytes: &[u8], policy: PolicyId) -> Result<Vec<GivenRule>, Proble
     // With faults before it a rule's index would not be its own.
     let rules = if violations.is_empty() { numbered(rules, &mut violations) } else { Vec::new() };
     if violations.is_empty() { Ok(rules) } else { Err(Problem::invalid(&violations)) }
+}
+
+/// Notes what a page has beside its items, and should not.
+pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violations) {
+    if let Some(mut members) = Members::open(Value::Object(others), "", violations) {
+        members.read_only(&["items", "total", "total_is_exact", "page", "per_page", "next_cursor"]);
+        members.finish();
+    }
 }
 
 fn malformed(error: serde_json::Error) -> Problem {

@@ -14,7 +14,7 @@ const ADDRESS: &str = "[address]";
 const MAX_ADDRESS: usize = 45;
 
 /// What names a secret, at the end of a name such as `db_password`.
-const SECRETS: [&str; 4] = ["password", "secret", "token", "key"];
+const SECRETS: [&str; 6] = ["password", "passwd", "pwd", "secret", "token", "key"];
 
 /// The text without what stands in quotes, behind the name of a secret or for a column's value, and
 /// without what looks like an address, and words that look like URLs, e-mail addresses or tokens.

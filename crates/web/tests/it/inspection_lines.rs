@@ -91,6 +91,8 @@ db_test! {
         let wrong = [
             ("{", "malformed_json"),
             ("[]", "invalid"),
+            (r#"["10.0.0.1","10.0.0.2","tcp",1,443]"#, "invalid"),
+            (r#" ["10.0.0.1","10.0.0.2",47]"#, "invalid"),
             ("null", "invalid"),
             (r#"{"source_address":"10.0.0.1"}"#, "invalid"),
             (r#"{"source_address":"10.0.0.1","source_address":"10.0.0.1"}"#, "malformed_json"),
@@ -133,7 +135,7 @@ db_test! {
             }
         }
         assert_eq!(answers.last().unwrap()["line"], 3 * wrong.len() + 1);
-        assert_eq!(answers[7]["error"]["errors"][0]["pointer"], "#/destination_address");
+        assert_eq!(answers[11]["error"]["errors"][0]["pointer"], "#/destination_address");
         for nothing in ["", "\n", "\r\n \n\n"] {
             assert!(lines(&inspect(&api, &policy, nothing).await).is_empty());
         }

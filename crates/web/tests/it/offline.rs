@@ -82,6 +82,50 @@ fn packets_of_a_file_meet_the_rules_of_a_file() {
 }
 
 #[test]
+fn rules_without_an_id_come_behind_those_that_have_one() {
+    let rule = |id: Value, action: &str| {
+        json!({
+            "id": id, "action": action, "priority": 1, "sources": [{"address": "any"}],
+            "destinations": [{"address": "any"}],
+        })
+    };
+    let rules =
+        json!([rule(Value::Null, "DENY"), rule(json!(7), "REJECT"), rule(json!(3), "ALLOW")]);
+    let folder = folder(&[("rules.json", &rules.to_string()), ("packets.ndjson", PACKETS)]);
+    let files = "--rules rules.json --packets packets.ndjson --format index";
+    assert_eq!(answers(folder.path(), files), "2\n2\n2\n2\n");
+    // What nobody said is told.
+    std::fs::write(folder.path().join("none.json"), "[]").unwrap();
+    let output = inspect(folder.path(), "--rules none.json --packets packets.ndjson");
+    assert!(text(&output.stderr).contains("DENY is assumed"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let packets = PACKETS.repeat(20_000);
+    let folder = folder(&[("rules.json", RULES), ("packets.ndjson", &packets)]);
+    for format in ["text", "ndjson", "index"] {
+        let mut child = binary(folder.path())
+            .args([
+                "inspect",
+                "--rules",
+                "rules.json",
+                "--packets",
+                "packets.ndjson",
+                "--format",
+                format,
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{format}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn what_traffic_uses_is_counted() {
     let aws = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets \
                bytes start end action log-status tcp-flags\n\
@@ -203,6 +247,44 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
     ]);
     let path = files.path();
+    let rule = |id: i64, action: &str| {
+        json!({
+            "id": id, "action": action, "priority": 1, "sources": [{"address": "any"}],
+            "destinations": [{"address": "any"}],
+        })
+    };
+    let with = |mut rule: Value, name: &str, value: Value| {
+        rule[name] = value;
+        rule
+    };
+    let of = |default: &str| json!({"id": 1, "default_action": default});
+    for (name, content) in [
+        (
+            "deleted.json",
+            json!([with(rule(1, "ALLOW"), "deleted_at", json!("2026-11-24T12:00:00Z"))])
+                .to_string(),
+        ),
+        ("twice.json", json!([rule(3, "ALLOW"), rule(3, "DENY")]).to_string()),
+        (
+            "part.json",
+            json!({"items": [rule(1, "ALLOW")], "total": 5, "page": 1, "per_page": 1}).to_string(),
+        ),
+        (
+            "more.json",
+            json!({"items": [rule(1, "ALLOW")], "next_cursor": "x", "per_page": 1}).to_string(),
+        ),
+        ("odd.json", json!({"items": [rule(1, "ALLOW")], "bogus": 5}).to_string()),
+        (
+            "defaults.ndjson",
+            format!(
+                "{}\n{}\n",
+                with(rule(1, "ALLOW"), "filtering_policy", of("ALLOW")),
+                with(rule(2, "ALLOW"), "filtering_policy", of("DENY")),
+            ),
+        ),
+    ] {
+        std::fs::write(path.join(name), content).unwrap();
+    }
     let (out, error) = failure(path, "--rules rules.json --packets packets --format index", 1);
     assert_eq!(out, "0\n1\n2\n-1\n0\n1\n2\n-1\n", "the others are answered");
     assert!(error.contains("packets:6: expected value at column 1"), "{error}");
@@ -221,6 +303,12 @@ fn what_is_wrong_is_said_with_its_place() {
         ("--rules bad.json --packets packets", 1, "rule 0, the first being 0: sources: has no"),
         ("--rules bad.ndjson --packets packets", 1, "bad.ndjson: line 1: "),
         ("--rules two.ndjson --packets packets", 1, "of several policies, 1 and 2"),
+        ("--rules deleted.json --packets packets", 1, "was deleted, and decides nothing"),
+        ("--rules twice.json --packets packets", 1, "the rule with id=3 stands there twice"),
+        ("--rules part.json --packets packets", 1, "there are 1 of 5 rules; take all of them"),
+        ("--rules more.json --packets packets", 1, "there are more rules than these 1"),
+        ("--rules odd.json --packets packets", 1, "bogus: is not a known member"),
+        ("--rules defaults.ndjson --packets packets", 1, "default is DENY here, and ALLOW before"),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
         ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
+use fireflow::inspection_stream::Streams;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
@@ -135,7 +136,7 @@ impl Api {
             gate: Gate::default(),
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
-            inspection_streams: Arc::new(Semaphore::new(1)),
+            inspection_streams: Streams::new(Duration::from_secs(60)),
             about: About { database: "test", max_connections: 1, started_at: start },
             telemetry: Arc::default(),
             pools: db.database.pools(),

@@ -5,7 +5,7 @@ mod packets;
 mod report;
 mod rules;
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant as Moment};
@@ -40,8 +40,8 @@ pub(super) struct Arguments {
     /// Answer how many packets each rule decides about, in place of each packet.
     #[arg(long)]
     hits: bool,
-    /// What becomes of packets that no rule matches, where the rules do not say it: ALLOW, DENY or
-    /// REJECT.
+    /// What becomes of packets that no rule matches: ALLOW, DENY or REJECT; without it, what the rules
+    /// say of their policy, else DENY.
     #[arg(long, value_name = "ACTION", value_parser = action)]
     default_action: Option<Action>,
     /// Which column of a flow log or table is which, by name or number:
@@ -100,20 +100,18 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let now = arguments.at.unwrap_or_else(|| clock().now());
     let done = read(packets, arguments.columns.as_ref(), &rules, now, &mut |batch: &Batch| {
         progress.set_position(bytes.load(Ordering::Relaxed));
-        report.add(batch)
+        Ok(report.add(batch).map_err(OutputError)?)
     });
     progress.finish_and_clear();
-    // A reader that has seen enough (`| head`) is no failure.
-    let is_enough = |error: &anyhow::Error| {
-        let cause = error.downcast_ref::<std::io::Error>();
-        cause.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
-    };
     // What was decided before a failure is told nevertheless.
     let written = if done.is_ok() { report.end() } else { report.flush() };
-    match done.and(written) {
-        Err(error) if is_enough(&error) => return Ok(()),
-        Err(error) => return Err(Failure::Other(error.context(name(&arguments.packets)))),
-        Ok(()) => {}
+    if let Err(error) = done.and(written.map_err(|error| OutputError(error).into())) {
+        return match error.downcast_ref::<OutputError>() {
+            // A reader that has seen enough (`| head`) is no failure.
+            Some(OutputError(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Some(_) => Err(Failure::Other(error)),
+            None => Err(Failure::Other(error.context(name(&arguments.packets)))),
+        };
     }
     for line in report.summary(start.elapsed(), &name(&arguments.packets)) {
         tell(&mut errors, &line);
@@ -123,6 +121,11 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
         None => Ok(()),
     }
 }
+
+/// The answers could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output")]
+struct OutputError(#[source] std::io::Error);
 
 fn open(path: &Path) -> Result<Source, Failure> {
     let source = fireflow_replay::open(path).with_context(|| path.display().to_string());

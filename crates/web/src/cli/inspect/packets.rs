@@ -110,14 +110,17 @@ pub(super) fn read(
         Some(columns) => Kind::FlowLog(Box::new(FlowLog::with_columns(columns, &source.first)?)),
         None => sniff(&source.first)?,
     };
-    match kind {
-        Kind::Json => json_array(source, now, &mut collector)?,
-        Kind::NdJson => ndjson(source, now, &mut collector)?,
-        Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector)?,
-        Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector)?,
+    let read = match kind {
+        Kind::Json => json_array(source, now, &mut collector),
+        Kind::NdJson => ndjson(source, now, &mut collector),
+        Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector),
+        Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector),
         Kind::BenchmarkRules => bail!("these are rules, not packets"),
-    }
-    collector.hand_on()
+    };
+    // What was read before a failure is decided nevertheless.
+    let is_written = read.as_ref().err().is_none_or(|error| !error.is::<super::OutputError>());
+    let handed_on = if is_written { collector.hand_on() } else { Ok(()) };
+    read.and(handed_on)
 }
 
 /// An array: its elements are numbered from 1, as lines are.
@@ -139,7 +142,7 @@ fn json_array(mut source: Source, now: Instant, collector: &mut Collector<'_>) -
 }
 
 fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
-    let mut lines = PacketLines::new(now);
+    let mut lines = PacketLines::default();
     loop {
         let piece = source.reader.fill_buf()?;
         let count = piece.len();
@@ -147,10 +150,10 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
             collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
         };
         if count == 0 {
-            lines.end(&mut visit);
+            lines.end(now, &mut visit);
             return Ok(());
         }
-        lines.read(piece, &mut visit);
+        lines.read(piece, now, &mut visit);
         source.reader.consume(count);
         collector.hand_on_if_full()?;
     }

@@ -1,10 +1,9 @@
 //! What is told of the packets.
 
-use std::io::Write;
+use std::io::{Result, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::Result;
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::Action;
@@ -38,6 +37,8 @@ pub(super) struct Report<'a, W: Write> {
     /// Packets that name a rule, and those for which another one decides.
     expected: u64,
     otherwise: u64,
+    /// Room for one.
+    line: Vec<u8>,
 }
 
 /// A rule in a line.
@@ -113,6 +114,7 @@ impl<'a, W: Write> Report<'a, W> {
             faults: 0,
             expected: 0,
             otherwise: 0,
+            line: Vec::new(),
         }
     }
 
@@ -177,8 +179,7 @@ impl<'a, W: Write> Report<'a, W> {
                     reason: if about.is_some() { "rule" } else { "default" },
                     active_rule: about.as_ref().map(Into::into),
                 };
-                serde_json::to_writer(&mut self.out, &verdict)?;
-                self.out.write_all(b"\n")?;
+                self.json(&verdict)?;
             }
             Format::Text => {
                 let action = action.map_or("-", Action::as_str);
@@ -196,8 +197,7 @@ impl<'a, W: Write> Report<'a, W> {
         }
         if self.format == Format::Ndjson && !self.counts_hits {
             let error = FaultInLine { code: fault.code.as_str(), detail: &fault.detail };
-            serde_json::to_writer(&mut self.out, &FaultLine { line, error })?;
-            self.out.write_all(b"\n")?;
+            self.json(&FaultLine { line, error })?;
         }
         Ok(())
     }
@@ -209,20 +209,16 @@ impl<'a, W: Write> Report<'a, W> {
     pub(super) fn end(&mut self) -> Result<()> {
         if self.counts_hits {
             // As they stand in the file.
-            let mut rules: Vec<(About<'_>, u64)> = self
-                .hits
-                .iter()
-                .enumerate()
-                .map(|(position, hits)| (self.rules.about(position), *hits))
-                .collect();
+            let all = self.rules;
+            let hits = self.hits.iter().enumerate();
+            let mut rules: Vec<(About<'_>, u64)> =
+                hits.map(|(position, hits)| (all.about(position), *hits)).collect();
             rules.sort_by_key(|(about, _)| about.number);
             for (about, hits) in &rules {
                 match self.format {
                     Format::Index => writeln!(self.out, "{hits}")?,
                     Format::Ndjson => {
-                        let line = HitsLine { rule: Some(about.into()), hits: *hits };
-                        serde_json::to_writer(&mut self.out, &line)?;
-                        self.out.write_all(b"\n")?;
+                        self.json(&HitsLine { rule: Some(about.into()), hits: *hits })?;
                     }
                     Format::Text => writeln!(self.out, "{hits:>12}  {}", named(about))?,
                 }
@@ -231,8 +227,7 @@ impl<'a, W: Write> Report<'a, W> {
             match self.format {
                 Format::Index => {}
                 Format::Ndjson => {
-                    serde_json::to_writer(&mut self.out, &HitsLine { rule: None, hits })?;
-                    self.out.write_all(b"\n")?;
+                    self.json(&HitsLine { rule: None, hits })?;
                 }
                 Format::Text => writeln!(self.out, "{hits:>12}  no rule")?,
             }
@@ -245,12 +240,24 @@ impl<'a, W: Write> Report<'a, W> {
     /// # Errors
     /// Where it cannot be written.
     pub(super) fn flush(&mut self) -> Result<()> {
-        Ok(self.out.flush()?)
+        self.out.flush()
+    }
+
+    /// Writes a line of JSON.
+    fn json(&mut self, line: &impl Serialize) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, line)?;
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
+    }
+
+    fn packets(&self) -> u64 {
+        self.hits.iter().sum::<u64>() + self.without_rule
     }
 
     /// What there was, in some lines.
     pub(super) fn summary(&self, took: Duration, name: &str) -> Vec<String> {
-        let packets = self.hits.iter().sum::<u64>() + self.without_rule;
+        let packets = self.packets();
         let mut all = format!("{} in {:.1} s", counted(packets, "packet"), took.as_secs_f64());
         let actions = Action::ALL.iter().zip(self.by_action).filter(|(_, count)| *count > 0);
         let actions: Vec<String> = actions.map(|(it, count)| format!("{count} {it}")).collect();
@@ -264,6 +271,9 @@ impl<'a, W: Write> Report<'a, W> {
             self.hits.len()
         ));
         let mut lines = vec![all];
+        if self.rules.assumes_default() && self.without_rule > 0 {
+            lines.push("neither the rules nor --default-action say what becomes of packets that no rule matches: DENY is assumed".to_owned());
+        }
         for (why, count) in Skipped::ALL.into_iter().zip(self.skipped).filter(|it| it.1 > 0) {
             lines.push(format!("{} skipped: {}", counted(count, "record"), why.as_str()));
         }
@@ -277,10 +287,13 @@ impl<'a, W: Write> Report<'a, W> {
 
     /// Why it ends in failure, if it does.
     pub(super) fn failure(&self) -> Option<String> {
+        let packets = self.packets();
         if self.faults > 0 {
             Some(format!("{} could not be read", counted(self.faults, "line")))
         } else if self.checks && self.expected == 0 {
             Some("no packet says which rule decides".to_owned())
+        } else if self.checks && self.expected < packets {
+            Some(format!("only {} of {packets} packets say which rule decides", self.expected))
         } else if self.checks && self.otherwise > 0 {
             Some(format!(
                 "another rule decides about {} than it says",

@@ -1,5 +1,6 @@
 //! The rules of a file.
 
+use std::collections::HashSet;
 use std::io::{BufRead, Read};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -13,12 +14,12 @@ use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
 use fireflow_replay::benchmark::{self, BenchmarkPacket};
 use fireflow_replay::{Kind, Source, sniff};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
 use crate::dto::json;
 use crate::dto::rule::given_rule;
-use crate::dto::rule_set::numbered;
+use crate::dto::rule_set::{numbered, page_members};
 use crate::problem::{Code, Problem};
 
 /// Rules, compiled.
@@ -37,6 +38,8 @@ pub(super) struct PolicyRules {
     /// None where they are too many combinations.
     classifier: Option<Classifier>,
     default: Action,
+    /// Whether somebody said so.
+    is_default_known: bool,
 }
 
 pub(super) struct BenchmarkRules {
@@ -100,10 +103,9 @@ impl Rules {
         let count = rules.len();
         let mut order: Vec<(usize, Option<RuleId>, RuleSpec)> =
             rules.into_iter().enumerate().map(|(place, it)| (place, it.id, it.spec)).collect();
-        // By id where all have one; else as they stand in the file.
-        let have_ids = order.iter().all(|it| it.1.is_some());
+        // Those that have no id yet would get the next ones, in the order of the file.
         order.sort_by_key(|(place, id, spec)| {
-            (spec.priority, if have_ids { id.map(RuleId::get) } else { None }, *place)
+            (spec.priority, id.map_or(i64::MAX, RuleId::get), *place)
         });
         let (mut specs, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (place, id, spec) in order {
@@ -112,8 +114,10 @@ impl Rules {
         }
         let budget = Budget { boxes: 50_000_000, bytes: 4 << 30 };
         let classifier = Classifier::compile(&entries(&specs), budget).ok();
-        let default = read.default.or(default).unwrap_or(Action::Deny);
-        Ok(Self::Policy(PolicyRules { specs, places, classifier, default }))
+        let known = default.or(read.default);
+        let default = known.unwrap_or(Action::Deny);
+        let is_default_known = known.is_some();
+        Ok(Self::Policy(PolicyRules { specs, places, classifier, default, is_default_known }))
     }
 
     /// Whether each packet is held against each rule.
@@ -135,6 +139,11 @@ impl Rules {
             Self::Policy(rules) => Some(rules.default),
             Self::Benchmark(_) => None,
         }
+    }
+
+    /// Whether that is but assumed.
+    pub(super) const fn assumes_default(&self) -> bool {
+        matches!(self, Self::Policy(PolicyRules { is_default_known: false, .. }))
     }
 
     /// The rule at a position in the order of evaluation.
@@ -237,6 +246,11 @@ struct ReadRules {
     policy: Option<PolicyId>,
     /// Its default, where they say it.
     default: Option<Action>,
+    ids: HashSet<RuleId>,
+    /// How many rules pages say that there are.
+    total: Option<u64>,
+    /// Whether something follows the last page.
+    has_more: bool,
 }
 
 impl ReadRules {
@@ -250,16 +264,50 @@ impl ReadRules {
             bail!("{at}: the rules are of several policies, {one} and {other}; give those of one");
         }
         self.policy = self.policy.or(id);
-        let default = parent.and_then(|it| it.get("default_action")?.as_str());
-        self.default = self.default.or_else(|| Action::parse(default?));
+        let default = parent.and_then(|it| Action::parse(it.get("default_action")?.as_str()?));
+        if let (Some(one), Some(other)) = (self.default, default)
+            && one != other
+        {
+            bail!("{at}: the policy's default is {other} here, and {one} before");
+        }
+        self.default = self.default.or(default);
+        if value.get("deleted_at").is_some_and(|it| !it.is_null()) {
+            bail!("{at}: the rule was deleted, and decides nothing; leave it out");
+        }
         let policy = id.or_else(|| PolicyId::new(1)).ok_or_else(|| anyhow!("no policy"))?;
         let mut violations = Violations::new();
         match given_rule(value, "", policy, &mut violations) {
             Some(rule) if violations.is_empty() => {
+                if let Some(id) = rule.0.id.filter(|id| !self.ids.insert(*id)) {
+                    bail!("{at}: the rule with id={id} stands there twice");
+                }
                 self.rules.push(rule);
                 Ok(())
             }
             _ => Err(described(&Problem::invalid(&violations)).context(at.to_owned())),
+        }
+    }
+}
+
+impl ReadRules {
+    /// Reads what a page has beside its items.
+    fn page(&mut self, others: Map<String, Value>) -> Result<()> {
+        let total = others.get("total").and_then(Value::as_u64);
+        self.total = self.total.max(total);
+        self.has_more = others.get("next_cursor").is_some_and(|it| !it.is_null());
+        let mut violations = Violations::new();
+        page_members(others, &mut violations);
+        if violations.is_empty() { Ok(()) } else { Err(described(&Problem::invalid(&violations))) }
+    }
+
+    /// All rules, unless pages say that there are more.
+    fn all(self) -> Result<Self> {
+        let count = u64::try_from(self.rules.len()).unwrap_or(u64::MAX);
+        let all = "take all of them, in lines: `Accept: application/x-ndjson`, without `page`";
+        match self.total {
+            Some(total) if total > count => bail!("there are {count} of {total} rules; {all}"),
+            None if self.has_more => bail!("there are more rules than these {count}; {all}"),
+            _ => Ok(self),
         }
     }
 }
@@ -269,12 +317,14 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
     source.reader.read_to_end(&mut bytes)?;
     let mut read = ReadRules::default();
     let mut fault = Ok(());
-    json::parse_elements(&bytes, &mut |index, value| {
+    let others = json::parse_elements(&bytes, &mut |index, value| {
         if fault.is_ok() {
             fault = read.read(value, &format!("rule {index}, the first being 0"));
         }
     })?;
-    fault.map(|()| read)
+    fault?;
+    read.page(others)?;
+    read.all()
 }
 
 fn ndjson_rules(source: Source) -> Result<ReadRules> {
@@ -285,17 +335,21 @@ fn ndjson_rules(source: Source) -> Result<ReadRules> {
             let at = format!("line {number}");
             let mut value = json::parse(&line).with_context(|| at.clone())?;
             // A page of a list is a line too.
-            match value.get_mut("items").and_then(Value::as_array_mut) {
-                Some(items) => {
-                    for (item, index) in std::mem::take(items).into_iter().zip(0_u64..) {
+            match value.as_object_mut().filter(|it| it.contains_key("items")) {
+                Some(page) => {
+                    let Some(Value::Array(items)) = page.remove("items") else {
+                        bail!("{at}: `items` must be an array");
+                    };
+                    for (item, index) in items.into_iter().zip(0_u64..) {
                         read.read(item, &format!("{at}: rule {index}, the first being 0"))?;
                     }
+                    read.page(std::mem::take(page)).context(at)?;
                 }
                 None => read.read(value, &at)?,
             }
         }
     }
-    Ok(read)
+    read.all()
 }
 
 /// A problem in one sentence for each thing that is wrong.

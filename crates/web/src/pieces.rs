@@ -1,0 +1,64 @@
+//! Bodies that are made while they are sent, by a task that does not depend on whether its client
+//! takes them: one that takes nothing for long is given up. What fails on the way ends the connection
+//! before the end of the body, so that no client takes a part for the whole.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fireflow_domain::error::BoxError;
+use futures_util::stream;
+use poem::Body;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a client may take to accept the next piece.
+const MAX_STALL: Duration = Duration::from_secs(30);
+
+/// What the making side tells the sending side. Without an end it was cut.
+enum Piece {
+    Text(Bytes),
+    End,
+}
+
+/// The making side of a body.
+pub(crate) struct Pieces(mpsc::Sender<Piece>);
+
+/// A body, and what makes it; so many pieces may wait to be sent.
+pub(crate) fn body(ahead: usize) -> (Pieces, Body) {
+    let (sender, receiver) = mpsc::channel(ahead);
+    let body = Body::from_bytes_stream(stream::try_unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Some(Piece::Text(text)) => Ok(Some((text, receiver))),
+            Some(Piece::End) => Ok(None),
+            None => Err(io::Error::other("the answer was cut off")),
+        }
+    }));
+    (Pieces(sender), body)
+}
+
+impl Pieces {
+    /// Hands over the next piece.
+    ///
+    /// # Errors
+    /// Where the client is gone, or takes nothing.
+    pub(crate) async fn send(&self, text: Vec<u8>) -> Result<(), BoxError> {
+        // An empty piece could be taken for the end.
+        if text.is_empty() { Ok(()) } else { self.hand_over(Piece::Text(text.into())).await }
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// Where the client is gone, or takes nothing.
+    pub(crate) async fn end(self) -> Result<(), BoxError> {
+        self.hand_over(Piece::End).await
+    }
+
+    async fn hand_over(&self, piece: Piece) -> Result<(), BoxError> {
+        timeout(MAX_STALL, self.0.send(piece))
+            .await
+            .map_err(|_| "the client takes nothing")?
+            .map_err(|_| "the client has gone".into())
+    }
+}
