@@ -5,8 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use bytes::Bytes;
+use fireflow::inspection_stream::Streams;
+use fireflow_domain::actor::Role;
+use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::service::{Place, Service};
 use crate::support::{Answer, Api, plain_rule};
@@ -271,4 +277,75 @@ async fn packets_are_answered_while_others_are_yet_to_come() {
     assert!(!String::from_utf8_lossy(&rest).contains("\r\n0\r\n\r\n"));
     // The service goes on.
     assert_eq!(service.connect().ask("GET", "/health/", "").unwrap().0, 200);
+}
+
+/// A stream whose packets are sent one by one.
+async fn open(api: &Api, policy: &str) -> (mpsc::UnboundedSender<Bytes>, poem::Response) {
+    let (sender, packets) = mpsc::unbounded_channel();
+    let packets = stream::unfold(packets, |mut packets| async move {
+        let piece: Bytes = packets.recv().await?;
+        Some((std::io::Result::Ok(piece), packets))
+    });
+    let authorization = format!("Bearer {}", api.token_for(&[Role::Viewer], None));
+    let request = api.client.post(format!("{policy}inspections/"));
+    let request = request.header("authorization", authorization).header(NDJSON.0, NDJSON.1);
+    let response = request.body(poem::Body::from_bytes_stream(packets)).send().await.0;
+    (sender, response)
+}
+
+db_test! {
+    async fn a_stream_without_packets_is_given_up(db: TestDatabase) {
+        let api = Api::built(db, |app, _| {
+            app.inspection_streams = Streams::new(Duration::from_millis(200));
+        });
+        let policy = api.policy().await;
+        let (packets, response) = open(&api, &policy).await;
+        assert_eq!(response.status(), 200);
+        assert!(response.into_body().into_bytes().await.is_err(), "it has no end");
+        drop(packets);
+    }
+}
+
+db_test! {
+    async fn a_subject_has_a_number_of_streams(api: Api) {
+        let policy = api.policy().await;
+        let streams = futures_util::future::join_all((0..16).map(|_| open(&api, &policy))).await;
+        assert!(streams.iter().all(|(_, response)| response.status() == 200));
+        let (_, refused) = open(&api, &policy).await;
+        assert_eq!(refused.status(), 503);
+        assert_eq!(refused.headers()["retry-after"], "5");
+        // Others are answered, and a place is free when a stream has ended.
+        let packet = crate::support::tcp("10.0.0.1", "10.0.0.2", 1);
+        assert_eq!(api.verdict(&policy, &packet).await.0, "DENY");
+        for (packets, response) in streams {
+            drop(packets);
+            assert_eq!(response.into_body().into_vec().await.unwrap(), b"");
+        }
+        let (packets, again) = open(&api, &policy).await;
+        assert_eq!(again.status(), 200);
+        drop(packets);
+    }
+}
+
+db_test! {
+    async fn a_stream_ends_with_its_token_and_packets_are_of_when_they_come(api: Api) {
+        let policy = api.policy().await;
+        let mut rule = plain_rule();
+        rule["expires_at"] = json!("2026-11-24T12:30:00Z");
+        api.rule(&policy, &rule).await;
+        let (packets, response) = open(&api, &policy).await;
+        let mut answers = response.into_body().into_bytes_stream();
+        let line = || Bytes::from(
+            "{\"source_address\":\"10.0.0.1\",\"destination_address\":\"10.0.0.2\",\"source_port\":1,\"destination_port\":2}\n"
+        );
+        for (action, minutes) in [("ALLOW", 45), ("DENY", 45)] {
+            packets.send(line()).unwrap();
+            let answer = answers.next().await.unwrap().unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(answer["action"], action);
+            api.clock.advance(Duration::from_secs(minutes * 60));
+        }
+        packets.send(line()).unwrap();
+        assert!(answers.next().await.unwrap().is_err());
+    }
 }
