@@ -409,6 +409,15 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     let specs = vec![RuleSpec::new(RuleParts { ports: vec![], ..parts }).unwrap()];
     let classifier = Classifier::compile(&entries(&specs), Budget::default()).unwrap();
     assert!(classifier.boxes() >= 1_000_000);
+    // Fifty of them are not, which is found out before one is made.
+    let fifty = vec![specs[0].clone(); 50];
+    let asked = std::cell::Cell::new(0);
+    let goes_on = || {
+        asked.set(asked.get() + 1);
+        true
+    };
+    Classifier::compile_while(&entries(&fifty), Budget::default(), &goes_on).unwrap_err();
+    assert_eq!(asked.get(), 4, "the fifth rule is over the budget");
     let small = Budget { boxes: 4_000_000, bytes: 1_000 };
     Classifier::compile(&entries(&specs), small).unwrap_err();
     let few = Budget { boxes: 999_999, bytes: usize::MAX };
@@ -452,7 +461,7 @@ fn more_rules_that_cannot_be_cut_apart_than_a_node_can_have_are_answered() {
 fn a_compilation_that_may_not_go_on_is_refused() {
     let specs = rule_set(3, 1, 100, noon());
     let entries = entries(&specs);
-    for most in [0, 50, 120] {
+    for most in [0, 50, 210] {
         let asked = std::cell::Cell::new(0);
         let goes_on = || asked.replace(asked.get() + 1) < most;
         Classifier::compile_while(&entries, Budget::default(), &goes_on).unwrap_err();

@@ -16,22 +16,27 @@ pub(super) struct Boxes {
 /// All boxes of rules that are in order of evaluation; none where they are more than the budget, or
 /// `goes_on`, which is asked at every rule, says no. Disabled rules have none.
 pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
-    let mut boxes = Boxes::default();
-    for (rule, order) in rules.iter().zip(0_u32..) {
-        if !rule.spec.enabled {
-            continue;
-        }
+    // Counted before any is made: a rule can be a thousand million boxes, and fifty rules together
+    // what one is not.
+    let (mut v4, mut v6) = (0_usize, 0_usize);
+    for rule in rules.iter().filter(|rule| rule.spec.enabled) {
         let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
-        // Before they are made: a rule can be a thousand million boxes.
-        let v4 = boxes.v4.len().checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
-        let v6 = boxes.v6.len().checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
+        v4 = v4.checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
+        v6 = v6.checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
         let bytes = v4
             .checked_mul(size_of::<Boxed<u32>>())?
             .checked_add(v6.checked_mul(size_of::<Boxed<u128>>())?)?;
         if v4.checked_add(v6)? > budget.boxes || bytes > budget.bytes || !goes_on() {
             return None;
         }
-        add(&mut boxes, rule.spec, &shapes, &ports, order);
+    }
+    // Some that are counted are not made: those that no packet could be in.
+    let mut boxes = Boxes::default();
+    for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
+        add(&mut boxes, rule.spec, &shapes(rule.spec), &merged(&rule.spec.ports), order);
+        if !goes_on() {
+            return None;
+        }
     }
     Some(boxes)
 }
