@@ -55,11 +55,11 @@ pub enum LineError {
     /// More rules than can be numbered.
     #[error("a file must have fewer than {} rules", u32::MAX)]
     TooManyRules,
-    /// A record without an end; nothing behind it is read.
-    #[error(
-        "a record must be shorter than {} KiB; is a closing quote missing?",
-        crate::flow_log::MAX_RECORD_BYTES / 1024
-    )]
+    /// A value whose quote is not closed: values end with their line.
+    #[error("a quote must be closed on its line")]
+    OpenQuote,
+    /// A line of a flow log that is not kept.
+    #[error("a line must not be longer than {} KiB", crate::flow_log::MAX_RECORD_BYTES / 1024)]
     TooLong,
     /// A header amid the file names columns that cannot be read; nothing behind it is read.
     #[error(transparent)]

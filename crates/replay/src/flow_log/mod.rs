@@ -6,6 +6,7 @@
 
 mod columns;
 mod reader;
+mod split;
 mod values;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use self::columns::{LayoutError, Mapping, MappingError};
 pub use self::reader::{FlowReader, FlowRecord, MAX_RECORD_BYTES};
 
 use self::columns::{Column, Columns, normal};
+use self::split::{split, split_plainly};
 use crate::error::LineError;
 
 /// What a record says.
@@ -349,7 +351,7 @@ impl fmt::Display for Style {
     }
 }
 
-/// Whether two records have the same values, a line end behind the last one aside.
+/// Whether two records have the same values, blanks around them aside.
 fn is_same(one: &ByteRecord, other: &ByteRecord) -> bool {
     let mut both = one.iter().zip(other);
     one.len() == other.len() && both.all(|(one, other)| one.trim_ascii() == other.trim_ascii())
@@ -387,25 +389,21 @@ fn zeek_separator(text: &[u8]) -> Result<u8, LayoutError> {
     byte.filter(|byte| !matches!(byte, b'\n' | b'\r')).ok_or(LayoutError::Separator)
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A line without its end, LF or CRLF.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 /// The lines of a text, without their ends.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    text.split(|byte| *byte == b'\n').map(without_end)
 }
 
 /// The first line that is not blank.
 pub(crate) fn first_line(text: &[u8]) -> &[u8] {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     lines(text).find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()
-}
-
-/// A line as the reader of records splits it.
-fn split(line: &[u8], separator: u8) -> ByteRecord {
-    let mut record = ByteRecord::new();
-    let mut reader = reader::settings(separator, separator != b' ').from_reader(line);
-    // Reading from memory does not fail; a line without an end is a record.
-    if reader.read_byte_record(&mut record).is_ok() { record } else { ByteRecord::new() }
-}
-
-fn split_plainly(line: &[u8], separator: u8) -> ByteRecord {
-    line.split(|byte| *byte == separator).collect()
 }
