@@ -419,3 +419,71 @@ fn reasons_have_words() {
         ["no data", "the answering direction of a connection", "an unknown protocol"]
     );
 }
+
+#[test]
+fn a_bad_first_record_is_told_where_columns_are_numbers() {
+    let mapping = "source_address=1,destination_address=2,protocol=3";
+    let good = "10.0.0.1,10.0.0.2,esp\n";
+    let read_good = |line: u64| format!("{line}: esp 10.0.0.1 > 10.0.0.2 {}", now().micros());
+    for (first, expected) in [
+        ("10.0.0,10.0.0.2,esp", "1: the source address in column 1 must be"),
+        ("10.0.0.1,host,esp", "1: the destination address in column 2 must be"),
+        ("host,host,tcp", "1: the source address in column 1 must be"),
+        ("-,host,x", "1: the source address in column 1 is missing"),
+        ("\"10.0.0.1\",10.0.0.2,50,\"x", "1: a quote must be closed on its line"),
+    ] {
+        let read = mapped(mapping, &format!("{first}\n{good}"));
+        assert!(short(&read[0]).starts_with(expected), "{first}: {read:?}");
+        assert_all(&read[1..], &[read_good(2).as_str()]);
+    }
+    for header in ["a,b,c", "source,destination,protocol", "# a,b,c\n\na,b,c"] {
+        let line = header.lines().count() as u64 + 1;
+        assert_all(&mapped(mapping, &format!("{header}\n{good}")), &[read_good(line).as_str()]);
+    }
+}
+
+#[test]
+fn comments_and_blank_lines_may_stand_before_the_names() {
+    let now = now().micros();
+    let row = "10.0.0.1,10.0.0.2,esp\n";
+    let named = "source_address=src,destination_address=dst,protocol=proto";
+    let numbered = "source_address=1,destination_address=2,protocol=3";
+    let comments = "\n# made by: \"x, \u{e4}\n#\n\n";
+    let text = format!("{comments}src,dst,proto\n{row}#1,2,3\n");
+    for read in [read(&text), mapped(named, &text), mapped(numbered, &text)] {
+        assert_all(&read[..1], &[&format!("6: esp 10.0.0.1 > 10.0.0.2 {now}")]);
+        // Behind the names nothing is a comment.
+        let (7, Err(LineError::Value { .. })) = &read[1] else { panic!("{read:?}") };
+    }
+    let expected = format!("5: esp 10.0.0.1 > 10.0.0.2 {now}");
+    assert_all(&mapped(numbered, &format!("{comments}{row}")), &[&expected]);
+    let aws = "# x\n2 1 eni-1 10.0.0.1 10.0.0.2 1 2 50 1 1 1 1 ACCEPT OK\n";
+    assert_all(&read(aws), &["2: esp 10.0.0.1 > 10.0.0.2 1000000"]);
+}
+
+#[test]
+fn names_and_records_may_begin_as_comments_do() {
+    let now = now().micros();
+    let row = "1,10.0.0.1,10.0.0.2,esp\n";
+    let text = format!("# made by x\n#id,src,dst,proto\n{row}");
+    let named = "source_address=src,destination_address=dst,protocol=proto";
+    let expected = format!("3: esp 10.0.0.1 > 10.0.0.2 {now}");
+    assert_all(&read(&text), &[&expected]);
+    assert_all(&mapped(named, &text), &[&expected]);
+    let numbered = "source_address=2,destination_address=3,protocol=4";
+    let expected = [1, 2].map(|line| format!("{line}: esp 10.0.0.1 > 10.0.0.2 {now}"));
+    assert_all(
+        &mapped(numbered, &format!("#{row}").repeat(2)),
+        &expected.each_ref().map(String::as_str),
+    );
+}
+
+#[test]
+fn blank_lines_and_comments_may_stand_before_those_of_zeek() {
+    for before in ["\n", " \r\n\n", "# joined\n", "\u{feff}\n"] {
+        let read = read(&format!("{before}{ZEEK}"));
+        let lines = before.lines().count() as u64;
+        let moved: Vec<Read> = read.into_iter().map(|(line, flow)| (line - lines, flow)).collect();
+        assert_all(&moved, &ZEEK_READ);
+    }
+}

@@ -82,6 +82,9 @@ pub struct FlowLog {
     header: Option<ByteRecord>,
     /// What the user says of the columns.
     mapping: Option<Mapping>,
+    /// How many lines stand before the first one that is no comment. Zeek's comments can stand
+    /// anywhere.
+    before: u64,
 }
 
 /// What lies between columns, as it is tried: names can hold spaces.
@@ -100,14 +103,27 @@ impl FlowLog {
         if is_zeek(first) {
             return Self::zeek(first, None).map(Some);
         }
-        let line = first_line(first);
+        let start = Beginning::of(first);
+        // Names can stand in a comment; what is no comment goes first.
+        let found = Self::by_names(start.first);
+        match start.last_comment.map(Self::by_names) {
+            Some(commented) if !matches!(found, Ok(Some(_))) => match commented {
+                Ok(Some(log)) => Ok(Some(log)),
+                Ok(None) | Err(_) => found,
+            },
+            _ => found,
+        }
+    }
+
+    /// A log whose columns this line tells: by names that are common, or as AWS's default format.
+    fn by_names(line: Line<'_>) -> Result<Option<Self>, LayoutError> {
         if let Some(log) = Self::aws_default(line) {
             return Ok(Some(log));
         }
         // What is nearest to a header is told what it lacks.
         let mut nearest = (1, None);
         for separator in SEPARATORS {
-            let header = split(line, separator);
+            let header = split(line.text, separator);
             let names: Vec<String> = header.iter().map(normal).collect();
             let style = if is_aws(&names) { Style::Aws } else { Style::Table };
             let find = |column: Column| {
@@ -123,6 +139,7 @@ impl FlowLog {
                         unset: Vec::new(),
                         header: Some(header),
                         mapping: None,
+                        before: line.before,
                     }));
                 }
                 Err(error) => {
@@ -138,7 +155,8 @@ impl FlowLog {
 
     /// A flow log whose columns the user names; `first` is the beginning of the file. Whether the
     /// first line holds names is found out: where no column is chosen by its name, it does unless
-    /// it has an address or `-` where the source address belongs.
+    /// one of the addresses or the protocol can be read from it. So a bad first record is told as
+    /// one. Comments, which begin with `#`, may stand before it.
     ///
     /// # Errors
     /// Where the file has no such column.
@@ -146,23 +164,55 @@ impl FlowLog {
         if is_zeek(first) {
             return Self::zeek(first, Some(mapping.clone()));
         }
-        let line = first_line(first);
+        let start = Beginning::of(first);
+        // Where it cannot be told from a comment, it is one.
+        let is_whole = |(log, known): &(Self, usize)| {
+            if mapping.has_names() { log.header.is_some() } else { *known == 3 }
+        };
+        let commented = |line| Self::by_mapping(mapping, line).ok().filter(is_whole);
+        if !mapping.has_names()
+            && let Some((log, _)) = start.first_comment.and_then(commented)
+        {
+            return Ok(log);
+        }
+        match Self::by_mapping(mapping, start.first) {
+            Ok((log, _)) => Ok(log),
+            Err(error) if mapping.has_names() => {
+                start.last_comment.and_then(commented).map(|(log, _)| log).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A log with this first line, and how many of the addresses and the protocol it tells.
+    fn by_mapping(mapping: &Mapping, line: Line<'_>) -> Result<(Self, usize), LayoutError> {
         let mut most: Option<(usize, LayoutError)> = None;
         for separator in SEPARATORS {
-            let header = split(line, separator);
+            let header = split(line.text, separator);
             match mapping.columns(&header) {
                 Ok(columns) => {
-                    let source = header.get(columns.source_address).unwrap_or_default();
-                    let is_record = source == b"-" || values::address(source).is_some();
-                    let is_header = mapping.has_names() || !is_record;
-                    return Ok(Self {
+                    let value = |place| header.get(place).unwrap_or_default().trim_ascii();
+                    let is_address = |place| {
+                        let value = value(place);
+                        value == b"-" || values::address(value).is_some()
+                    };
+                    let told = [
+                        is_address(columns.source_address),
+                        is_address(columns.destination_address),
+                        (values::PROTOCOL.read)(value(columns.protocol)).is_some(),
+                    ];
+                    let known = told.into_iter().filter(|is_told| *is_told).count();
+                    let is_header = mapping.has_names() || known == 0;
+                    let log = Self {
                         style: Style::Table,
                         separator,
                         columns,
                         unset: Vec::new(),
                         header: is_header.then_some(header),
                         mapping: Some(mapping.clone()),
-                    });
+                        before: line.before,
+                    };
+                    return Ok((log, known));
                 }
                 // The separator that makes the most columns is the one that is meant.
                 Err(error) if most.as_ref().is_none_or(|(count, _)| header.len() > *count) => {
@@ -182,8 +232,8 @@ impl FlowLog {
 
     /// Records of AWS's default format without a header; behind a time of its own where they were
     /// exported from CloudWatch.
-    fn aws_default(line: &[u8]) -> Option<Self> {
-        let record = split(line, b' ');
+    fn aws_default(line: Line<'_>) -> Option<Self> {
+        let record = split(line.text, b' ');
         let values: Vec<&[u8]> = record.iter().collect();
         let before = match values.as_slice() {
             [b"2", rest @ ..] if rest.len() == 13 => 0,
@@ -200,6 +250,7 @@ impl FlowLog {
             unset: Vec::new(),
             header: None,
             mapping: None,
+            before: line.before,
         })
     }
 
@@ -207,7 +258,7 @@ impl FlowLog {
     fn zeek(first: &[u8], mapping: Option<Mapping>) -> Result<Self, LayoutError> {
         let mut separator = b'\t';
         let mut unset = Vec::new();
-        for line in lines(first).take_while(|line| line.starts_with(b"#")) {
+        for line in leading(first) {
             if let Some(text) = line.strip_prefix(b"#separator ") {
                 separator = zeek_separator(text.trim_ascii())?;
                 continue;
@@ -224,12 +275,18 @@ impl FlowLog {
                         unset,
                         header: None,
                         mapping,
+                        before: 0,
                     });
                 }
                 _ => {}
             }
         }
         Err(LayoutError::NoHeader)
+    }
+
+    /// Whether a line is a comment before the first line that is none.
+    fn is_comment(&self, line: &[u8], number: u64) -> bool {
+        number <= self.before && is_comment(line)
     }
 
     /// Whether values may stand in quotes.
@@ -362,8 +419,53 @@ fn is_aws(names: &[String]) -> bool {
 }
 
 fn is_zeek(first: &[u8]) -> bool {
-    let line = first_line(first);
-    line.starts_with(b"#separator") || line.starts_with(b"#fields")
+    leading(first).any(|line| line.starts_with(b"#separator") || line.starts_with(b"#fields"))
+}
+
+/// The comments that a text begins with, blank lines between them left out.
+fn leading(first: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let filled = lines(first).filter(|line| !line.trim_ascii().is_empty());
+    filled.take_while(|line| is_comment(line))
+}
+
+/// Whether a line is a comment, or names that begin as one.
+fn is_comment(line: &[u8]) -> bool {
+    line.starts_with(b"#")
+}
+
+/// A line at the beginning of a file.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line<'a> {
+    text: &'a [u8],
+    /// How many lines stand before it.
+    before: u64,
+}
+
+/// Where names or a first record can be.
+#[derive(Debug, Default)]
+struct Beginning<'a> {
+    first_comment: Option<Line<'a>>,
+    /// The nearest one to the first line that is no comment.
+    last_comment: Option<Line<'a>>,
+    /// The first line that is neither blank nor a comment. Empty: there is none.
+    first: Line<'a>,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(first: &'a [u8]) -> Self {
+        let mut beginning = Self::default();
+        for (text, before) in lines(first).zip(0..) {
+            let line = Line { text, before };
+            if is_comment(text) {
+                beginning.first_comment.get_or_insert(line);
+                beginning.last_comment = Some(line);
+            } else if !text.trim_ascii().is_empty() {
+                beginning.first = line;
+                break;
+            }
+        }
+        beginning
+    }
 }
 
 fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Columns, LayoutError> {
@@ -397,13 +499,13 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// The lines of a text, without their ends.
+/// The lines of a text, without their ends and without a byte order mark.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     text.split(|byte| *byte == b'\n').map(without_end)
 }
 
 /// The first line that is not blank.
 pub(crate) fn first_line(text: &[u8]) -> &[u8] {
-    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     lines(text).find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()
 }

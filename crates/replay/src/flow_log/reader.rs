@@ -65,7 +65,7 @@ impl<R: BufRead> FlowReader<R> {
         if self.number == 1 {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
-        if line.trim_ascii().is_empty() {
+        if line.trim_ascii().is_empty() || self.log.is_comment(line, self.number) {
             return Ok(Some(Line::Other));
         }
         let (separator, has_quotes) = (self.log.separator, self.log.has_quotes());
