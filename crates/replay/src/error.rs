@@ -44,6 +44,14 @@ pub enum LineError {
         /// The number that there is.
         found: usize,
     },
+    /// A record with more columns than its header names, one at the end that is empty aside.
+    #[error("the record must have {most} columns at most, as many as have a name, not {found}")]
+    Wide {
+        /// The number of columns that have a name.
+        most: usize,
+        /// The number that there is.
+        found: usize,
+    },
     /// More than a line of its kind holds.
     #[error("the line must end behind {end}, not go on with `{found}`")]
     Rest {

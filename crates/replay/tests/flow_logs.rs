@@ -332,7 +332,7 @@ src_ip,dst_ip,proto,src_port,dst_port,ts
              `192.0.2.1` or `2001:db8::1`",
             "11: the protocol in column 3 is missing: it must be a protocol by its number from 0 \
              to 255 or its name, as `tcp`",
-            "12: tcp 10.0.0.1 1 > 10.0.0.2 2 3000000",
+            "12: the record must have 6 columns at most, as many as have a name, not 8",
         ],
     );
 }
@@ -485,5 +485,48 @@ fn blank_lines_and_comments_may_stand_before_those_of_zeek() {
         let lines = before.lines().count() as u64;
         let moved: Vec<Read> = read.into_iter().map(|(line, flow)| (line - lines, flow)).collect();
         assert_all(&moved, &ZEEK_READ);
+    }
+}
+
+#[test]
+fn more_columns_than_names_are_an_error_of_the_record() {
+    let now = now().micros();
+    let named = "source_address=src,destination_address=dst,protocol=proto";
+    let numbered = "source_address=1,destination_address=2,protocol=4";
+    let rows = "10.0.0.1,10.0.0.2,a,esp\n10.0.0.1,10.0.0.2,a,b,esp\n10.0.0.1,10.0.0.2,a,esp,\r\n\
+                10.0.0.1,10.0.0.2,a,esp,,\n10.0.0.1,10.0.0.2,a,esp, \n";
+    let text = format!("src,dst,note,proto\n{rows}");
+    let zeek = format!("#fields\tid.orig_h\tid.resp_h\tnote\tproto\n{}", rows.replace(',', "\t"));
+    for read in [read(&text), mapped(named, &text), mapped(numbered, &text), read(&zeek)] {
+        let wide = "the record must have 4 columns at most, as many as have a name, not";
+        assert_all(
+            &read,
+            &[
+                &format!("2: esp 10.0.0.1 > 10.0.0.2 {now}"),
+                &format!("3: {wide} 5"),
+                &format!("4: esp 10.0.0.1 > 10.0.0.2 {now}"),
+                &format!("5: {wide} 6"),
+                &format!("6: esp 10.0.0.1 > 10.0.0.2 {now}"),
+            ],
+        );
+    }
+    // Where columns have no names, nobody says how many there are.
+    let read = mapped(numbered, "10.0.0.1,10.0.0.2,a,esp\n10.0.0.1,10.0.0.2,a,esp,b,c\n");
+    assert!(read.iter().all(|(_, flow)| flow.is_ok()), "{read:?}");
+}
+
+#[test]
+fn aws_default_records_have_fourteen_columns() {
+    let record = "2 1 eni-1 10.0.0.1 10.0.0.2 1 2 50 1 1 1 1 ACCEPT OK";
+    let time = "2024-01-01T00:00:00Z ";
+    for (before, most) in [("", 14), (time, 15)] {
+        let text = [record, " \n", record, " x\n"].concat();
+        let text = text.replace("2 1 eni", &format!("{before}2 1 eni"));
+        let wide = format!(
+            "3: the record must have {most} columns at most, as many as have a name, not {}",
+            most + 1
+        );
+        let esp = [1, 2].map(|line| format!("{line}: esp 10.0.0.1 > 10.0.0.2 1000000"));
+        assert_all(&read(&format!("{before}{record}\n{text}")), &[&esp[0], &esp[1], &wide]);
     }
 }

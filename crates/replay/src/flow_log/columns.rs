@@ -203,11 +203,15 @@ pub(super) struct Columns {
     pub(super) tcp_flags: Option<usize>,
     pub(super) log_status: Option<usize>,
     width: usize,
+    named: Option<usize>,
 }
 
 impl Columns {
-    /// Asks for each.
-    pub(super) fn gather(find: impl Fn(Column) -> Option<usize>) -> Result<Self, LayoutError> {
+    /// Asks for each. `named` is how many columns have names.
+    pub(super) fn gather(
+        find: impl Fn(Column) -> Option<usize>,
+        named: Option<usize>,
+    ) -> Result<Self, LayoutError> {
         let needed = |column: Column| find(column).ok_or(LayoutError::Unknown(column.words()));
         let last = Column::ALL.into_iter().filter_map(&find).max();
         Ok(Self {
@@ -222,12 +226,23 @@ impl Columns {
             tcp_flags: find(Column::TcpFlags),
             log_status: find(Column::LogStatus),
             width: last.map_or(0, |last| last.saturating_add(1)),
+            named,
         })
     }
 
     /// How many columns a record must have.
     pub(super) const fn width(&self) -> usize {
         self.width
+    }
+
+    /// How many columns have names, and a record may have; none: they have none.
+    pub(super) const fn named(&self) -> Option<usize> {
+        self.named
+    }
+
+    /// The record that they were counted by holds no names.
+    pub(super) const fn forget_named(&mut self) {
+        self.named = None;
     }
 
     const fn place(&self, column: Column) -> Option<usize> {
@@ -395,9 +410,8 @@ impl Mapping {
             };
             found.push((*column, place));
         }
-        Columns::gather(|column| {
-            found.iter().find(|(it, _)| *it == column).map(|(_, place)| *place)
-        })
+        let find = |column| found.iter().find(|(it, _)| *it == column).map(|(_, place)| *place);
+        Columns::gather(find, Some(header.len()))
     }
 }
 

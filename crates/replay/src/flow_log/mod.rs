@@ -130,7 +130,7 @@ impl FlowLog {
                 let is_known = style == Style::Aws || !column.is_of_aws();
                 is_known.then(|| column.find_in(&names)).flatten()
             };
-            match Columns::gather(find) {
+            match Columns::gather(find, Some(header.len())) {
                 Ok(columns) => {
                     return Ok(Some(Self {
                         style,
@@ -190,7 +190,7 @@ impl FlowLog {
         for separator in SEPARATORS {
             let header = split(line.text, separator);
             match mapping.columns(&header) {
-                Ok(columns) => {
+                Ok(mut columns) => {
                     let value = |place| header.get(place).unwrap_or_default().trim_ascii();
                     let is_address = |place| {
                         let value = value(place);
@@ -203,6 +203,9 @@ impl FlowLog {
                     ];
                     let known = told.into_iter().filter(|is_told| *is_told).count();
                     let is_header = mapping.has_names() || known == 0;
+                    if !is_header {
+                        columns.forget_named();
+                    }
                     let log = Self {
                         style: Style::Table,
                         separator,
@@ -246,7 +249,7 @@ impl FlowLog {
         Some(Self {
             style: Style::Aws,
             separator: b' ',
-            columns: Columns::gather(find).ok()?,
+            columns: Columns::gather(find, Some(record.len())).ok()?,
             unset: Vec::new(),
             header: None,
             mapping: None,
@@ -321,9 +324,7 @@ impl FlowLog {
     /// [`Packet::new`](fireflow_domain::packet::Packet::new) to say.
     pub fn read(&self, record: &ByteRecord, now: Instant) -> Result<Flow, LineError> {
         let columns = &self.columns;
-        if record.len() < columns.width() {
-            return Err(LineError::Short { needs: columns.width(), found: record.len() });
-        }
+        self.check_width(record)?;
         let status = self.optional(record, columns.log_status);
         if matches!(status, Some(b"NODATA" | b"SKIPDATA")) {
             return Ok(Flow::Skipped(Skipped::NoData));
@@ -385,6 +386,22 @@ impl FlowLog {
             }
         }
         Ok(Flow::Packet(parts))
+    }
+
+    /// Where a value holds a separator that it must not, those behind it stand in wrong columns,
+    /// and could be taken for others.
+    fn check_width(&self, record: &ByteRecord) -> Result<(), LineError> {
+        let (needs, found) = (self.columns.width(), record.len());
+        if found < needs {
+            return Err(LineError::Short { needs, found });
+        }
+        let Some(most) = self.columns.named() else { return Ok(()) };
+        // Some end each line with a separator, but not that of the names.
+        let is_last_empty = || record.get(most).is_some_and(|last| last.trim_ascii().is_empty());
+        if found > most && !(found.checked_sub(1) == Some(most) && is_last_empty()) {
+            return Err(LineError::Wide { most, found });
+        }
+        Ok(())
     }
 
     /// The value of a column, where there is one.
@@ -474,7 +491,8 @@ fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Column
         return mapping.columns(&header);
     }
     let names: Vec<String> = header.iter().map(normal).collect();
-    Columns::gather(|column| if column.is_of_aws() { None } else { column.find_in(&names) })
+    let find = |column: Column| if column.is_of_aws() { None } else { column.find_in(&names) };
+    Columns::gather(find, Some(header.len()))
 }
 
 /// `\x09`, or the byte itself.
