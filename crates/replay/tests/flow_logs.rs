@@ -530,3 +530,20 @@ fn aws_default_records_have_fourteen_columns() {
         assert_all(&read(&format!("{before}{record}\n{text}")), &[&esp[0], &esp[1], &wide]);
     }
 }
+
+#[test]
+fn flags_of_both_sides_are_an_answer_in_logs_of_aws_only() {
+    let names = "source_address=srcaddr,destination_address=dstaddr,protocol=4,tcp_flags=flags";
+    let rows: String = ["2", "18", "19", "0x12", "0x1b", "27", "16", ""]
+        .map(|flags| format!("10.0.0.1,10.0.0.2,6,6,{flags}\n"))
+        .concat();
+    let replies = |mapping: &str, header: &str| -> Vec<u64> {
+        let read = mapped(mapping, &format!("{header}\n{rows}"));
+        let replies = read.iter().filter(|(_, flow)| *flow == Ok(Flow::Skipped(Skipped::Reply)));
+        replies.map(|(line, _)| *line).collect()
+    };
+    assert_eq!(replies(names, "srcaddr,dstaddr,proto,protocol2,flags"), [3, 5]);
+    // Its names tell whose it is.
+    let aws = names.replace("=flags", "=5");
+    assert_eq!(replies(&aws, "srcaddr,dstaddr,x,protocol,tcp-flags"), [3, 4, 5, 6, 7]);
+}

@@ -37,8 +37,9 @@ pub enum Flow {
 pub enum Skipped {
     /// It has no addresses: nothing was seen, or nothing recorded (AWS: `NODATA`, `SKIPDATA`).
     NoData,
-    /// Its TCP flags have SYN and ACK: it is the answering direction of a connection, whose other
-    /// direction has a record of its own. FireFlow decides the first packet of a connection.
+    /// Its TCP flags are SYN and ACK (AWS: or have both among others): it is the answering direction
+    /// of a connection, whose other direction has a record of its own. FireFlow decides the first
+    /// packet of a connection.
     Reply,
     /// Its protocol was not recorded (Zeek: `unknown_transport`).
     UnknownProtocol,
@@ -206,8 +207,10 @@ impl FlowLog {
                     if !is_header {
                         columns.forget_named();
                     }
+                    let names: Vec<String> = header.iter().map(normal).collect();
+                    let is_aws = is_header && is_aws(&names);
                     let log = Self {
-                        style: Style::Table,
+                        style: if is_aws { Style::Aws } else { Style::Table },
                         separator,
                         columns,
                         unset: Vec::new(),
@@ -381,11 +384,22 @@ impl FlowLog {
         if protocol == Protocol::TCP {
             let flags = self.optional(record, columns.tcp_flags);
             let flags = columns.optional(Column::TcpFlags, flags, &values::FLAGS)?;
-            if flags.is_some_and(|flags| flags & SYN_ACK == SYN_ACK) {
+            if flags.is_some_and(|flags| self.is_reply(flags)) {
                 return Ok(Flow::Skipped(Skipped::Reply));
             }
         }
         Ok(Flow::Packet(parts))
+    }
+
+    /// Whether flags say that the other side began the connection. AWS records an ACK only of a
+    /// packet with SYN: both are of the answering side, with FIN or without. `NetFlow`, IPFIX and
+    /// nfdump put together all that a side sent, so that the one which began has both as well,
+    /// beside others; nothing but both is an answer that came alone.
+    const fn is_reply(&self, flags: u32) -> bool {
+        match self.style {
+            Style::Aws => flags & SYN_ACK == SYN_ACK,
+            Style::Zeek | Style::Table => flags == SYN_ACK,
+        }
     }
 
     /// Where a value holds a separator that it must not, those behind it stand in wrong columns,
