@@ -547,3 +547,40 @@ fn flags_of_both_sides_are_an_answer_in_logs_of_aws_only() {
     let aws = names.replace("=flags", "=5");
     assert_eq!(replies(&aws, "srcaddr,dstaddr,x,protocol,tcp-flags"), [3, 4, 5, 6, 7]);
 }
+
+#[test]
+fn what_is_needed_must_not_be_there_twice() {
+    let refused = |text: &str| sniff(text.as_bytes()).unwrap_err().to_string();
+    for (header, expected) in [
+        (
+            "src,src_ip,dst,proto",
+            "column 1 (`src`) and column 2 (`src_ip`) can both be the source address; say which \
+             one it is with a mapping",
+        ),
+        (
+            "src,dst,x,Dst,proto",
+            "column 2 (`dst`) and column 4 (`dst`) can both be the destination",
+        ),
+        ("#fields\tid.orig_h\tid.resp_h\tproto\tprotocol", "can both be the protocol;"),
+        ("srcaddr dstaddr protocol proto", "can both be the protocol;"),
+    ] {
+        assert!(refused(header).contains(expected), "{}", refused(header));
+    }
+    // What is not needed is taken by the best name.
+    let text = "src,dst,proto,start,ts,ts\n10.0.0.1,10.0.0.2,50,1,2,3\n";
+    assert_all(&read(text), &["2: esp 10.0.0.1 > 10.0.0.2 2000000"]);
+    let text = "src,src_ip,dst,proto\n10.0.0.1,10.0.0.3,10.0.0.2,50\n";
+    let mapping = "source_address=src_ip,destination_address=dst,protocol=proto,at=4";
+    assert_all(&mapped(mapping, text), &["2: esp 10.0.0.3 > 10.0.0.2 50000000"]);
+}
+
+#[test]
+fn what_is_mapped_by_its_name_must_not_be_there_twice() {
+    let mapping = Mapping::parse("source_address=a,destination_address=b,protocol=p").unwrap();
+    let refused = |text: &str| FlowLog::with_columns(&mapping, text.as_bytes()).unwrap_err();
+    let expected =
+        "column 1 (`a`) and column 4 (`a`) have the same name; say by its number which one it is";
+    assert_eq!(refused("a,b,p,a\n").to_string(), expected);
+    assert!(refused("A,b,p,\" A\"\n").to_string().contains("have the same name"));
+    assert!(FlowLog::with_columns(&mapping, b"a,A,b,p\n").is_ok());
+}

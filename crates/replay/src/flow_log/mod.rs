@@ -16,7 +16,7 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::PacketParts;
 use fireflow_domain::time::Instant;
 
-pub use self::columns::{LayoutError, Mapping, MappingError};
+pub use self::columns::{LayoutError, Mapping, MappingError, Place};
 pub use self::reader::{FlowReader, FlowRecord, MAX_RECORD_BYTES};
 
 use self::columns::{Column, Columns, normal};
@@ -127,11 +127,7 @@ impl FlowLog {
             let header = split(line.text, separator);
             let names: Vec<String> = header.iter().map(normal).collect();
             let style = if is_aws(&names) { Style::Aws } else { Style::Table };
-            let find = |column: Column| {
-                let is_known = style == Style::Aws || !column.is_of_aws();
-                is_known.then(|| column.find_in(&names)).flatten()
-            };
-            match Columns::gather(find, Some(header.len())) {
+            match Columns::by_names(&names, style == Style::Aws) {
                 Ok(columns) => {
                     return Ok(Some(Self {
                         style,
@@ -144,7 +140,9 @@ impl FlowLog {
                     }));
                 }
                 Err(error) => {
-                    let known = Column::ALL.into_iter().filter(|it| find(*it).is_some()).count();
+                    let is_known =
+                        |column: &Column| !column.is_of_aws() && column.find_in(&names).is_some();
+                    let known = Column::ALL.into_iter().filter(is_known).count();
                     if known > nearest.0 {
                         nearest = (known, Some(error));
                     }
@@ -505,8 +503,7 @@ fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Column
         return mapping.columns(&header);
     }
     let names: Vec<String> = header.iter().map(normal).collect();
-    let find = |column: Column| if column.is_of_aws() { None } else { column.find_in(&names) };
-    Columns::gather(find, Some(header.len()))
+    Columns::by_names(&names, false)
 }
 
 /// `\x09`, or the byte itself.
