@@ -96,10 +96,12 @@ const AWS_DEFAULT: &str = "version account-id interface-id srcaddr dstaddr srcpo
                            packets bytes start end action log-status";
 
 impl FlowLog {
-    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log.
+    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log. Blank lines
+    /// and comments, which begin with `#`, may stand before the names or the first record.
     ///
     /// # Errors
-    /// Where it looks like a flow log and lacks what is needed: the addresses and the protocol.
+    /// Where it looks like a flow log and lacks what is needed, or has it twice: the addresses and
+    /// the protocol.
     pub fn detect(first: &[u8]) -> Result<Option<Self>, LayoutError> {
         if is_zeek(first) {
             return Self::zeek(first, None).map(Some);
@@ -107,11 +109,11 @@ impl FlowLog {
         let start = Beginning::of(first);
         // Names can stand in a comment; what is no comment goes first.
         let found = Self::by_names(start.first);
+        if matches!(found, Ok(Some(_))) {
+            return found;
+        }
         match start.last_comment.map(Self::by_names) {
-            Some(commented) if !matches!(found, Ok(Some(_))) => match commented {
-                Ok(Some(log)) => Ok(Some(log)),
-                Ok(None) | Err(_) => found,
-            },
+            Some(Ok(Some(log))) => Ok(Some(log)),
             _ => found,
         }
     }
@@ -232,6 +234,22 @@ impl FlowLog {
     #[must_use]
     pub const fn style(&self) -> Style {
         self.style
+    }
+
+    /// Whether it can tell the types of ICMP packets; Zeek's are in the columns of ports. Of those
+    /// whose record has none, an echo request is made.
+    #[must_use]
+    pub const fn has_icmp_types(&self) -> bool {
+        match self.style {
+            Style::Zeek => self.columns.source_port.is_some(),
+            Style::Aws | Style::Table => self.columns.icmp_type.is_some(),
+        }
+    }
+
+    /// Whether it can tell TCP's flags, by which [`Skipped::Reply`] is known.
+    #[must_use]
+    pub const fn has_tcp_flags(&self) -> bool {
+        self.columns.tcp_flags.is_some()
     }
 
     /// Records of AWS's default format without a header; behind a time of its own where they were
