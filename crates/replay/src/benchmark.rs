@@ -6,6 +6,10 @@ use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, k
 
 use crate::error::LineError;
 
+/// The longest line that is worth reading, in bytes, for [`read_line`](crate::read_line); those of
+/// published sets have a hundred.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+
 /// A packet of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BenchmarkPacket {

@@ -44,6 +44,14 @@ pub enum LineError {
         /// The number that there is.
         found: usize,
     },
+    /// A record with more columns than its header names, one at the end that is empty aside.
+    #[error("the record must have {most} columns at most, as many as have a name, not {found}")]
+    Wide {
+        /// The number of columns that have a name.
+        most: usize,
+        /// The number that there is.
+        found: usize,
+    },
     /// More than a line of its kind holds.
     #[error("the line must end behind {end}, not go on with `{found}`")]
     Rest {
@@ -55,11 +63,11 @@ pub enum LineError {
     /// More rules than can be numbered.
     #[error("a file must have fewer than {} rules", u32::MAX)]
     TooManyRules,
-    /// A record without an end; nothing behind it is read.
-    #[error(
-        "a record must be shorter than {} KiB; is a closing quote missing?",
-        crate::flow_log::MAX_RECORD_BYTES / 1024
-    )]
+    /// A value whose quote is not closed: values end with their line.
+    #[error("a quote must be closed on its line")]
+    OpenQuote,
+    /// A line of a flow log that is not kept.
+    #[error("a line must not be longer than {} KiB", crate::flow_log::MAX_RECORD_BYTES / 1024)]
     TooLong,
     /// A header amid the file names columns that cannot be read; nothing behind it is read.
     #[error(transparent)]

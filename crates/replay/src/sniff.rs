@@ -6,7 +6,9 @@ use crate::flow_log::{FlowLog, LayoutError, first_line};
 /// A format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// One JSON value: an array, or an object over several lines.
+    /// A JSON array, or an object that does not end on its line. May be several values one after
+    /// the other: of an object whose line is longer than what is read ahead, nobody knows yet
+    /// whether it is the only one. What reads it must look behind its end.
     Json,
     /// A JSON object a line. A file of one object on one line is of this kind too.
     NdJson,
@@ -130,6 +132,7 @@ mod tests {
             "{\"a\": \"}\",\n\"b\":1}",
             "{",
             "\u{feff}[1]",
+            &format!("{{\"a\": \"{}", "x".repeat(64 * 1024)),
         ] {
             assert_eq!(told(text), Kind::Json, "{text}");
         }

@@ -213,6 +213,44 @@ proptest! {
     }
 
     #[test]
+    fn every_line_is_a_record_or_known_to_be_none(
+        lines in prop::collection::vec(
+            select(vec![
+                ("10.0.0.1,10.0.0.2,esp,", 'p'),
+                ("10.0.0.1,10.0.0.2,esp,\"a,\"\"b\"", 'p'),
+                ("-,-,-,", 's'),
+                ("10.0.0.1,10.0.0.2,esp,\"", 'e'),
+                ("10.0.0.1,\"10.0.0.2,esp,x", 'e'),
+                ("10.0.0.1", 'e'),
+                ("src,dst,proto,note", 'o'),
+                ("", 'o'),
+                (" ", 'o'),
+            ]),
+            0..30,
+        ),
+        end in select(vec!["\n", "\r\n"]),
+        is_ended: bool,
+    ) {
+        let mut text = format!("src,dst,proto,note{end}");
+        text += &lines.iter().map(|(line, _)| *line).collect::<Vec<_>>().join(end);
+        if is_ended {
+            text += end;
+        }
+        let Ok(Kind::FlowLog(log)) = sniff(text.as_bytes()) else { panic!("{text}") };
+        let read = FlowReader::new(text.as_bytes(), *log, now()).map(|record| {
+            let record = record.unwrap();
+            (record.line, match record.flow {
+                Ok(Flow::Packet(_)) => 'p',
+                Ok(Flow::Skipped(_)) => 's',
+                Err(_) => 'e',
+            })
+        });
+        let expected = (2..).zip(&lines).map(|(line, (_, what))| (line, *what));
+        let expected: Vec<_> = expected.filter(|(_, what)| *what != 'o').collect();
+        prop_assert_eq!(read.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn what_a_table_says_is_read(
         packets in prop::collection::vec(any::<(u128, u128, u16, u16, bool, u32)>(), 1..20)
     ) {

@@ -1,5 +1,7 @@
 //! Which column of a flow log is which: by names that are common, or as the user says.
 
+use std::fmt;
+
 use csv::ByteRecord;
 use fireflow_domain::text::excerpt;
 
@@ -156,7 +158,18 @@ impl Column {
     pub(super) fn find_in(self, names: &[String]) -> Option<usize> {
         self.names().iter().find_map(|name| names.iter().position(|it| it == name))
     }
+
+    /// Two places, where there are as many, of names that are its own.
+    fn find_two_in(self, names: &[String]) -> Option<(Place, Place)> {
+        let is_own = |name: &str| self.names().contains(&name);
+        let mut places = (0..).zip(names).filter(|(_, name)| is_own(name));
+        let mut next = || places.next().map(|(place, name)| Place::new(place, name.as_bytes()));
+        Some((next()?, next()?))
+    }
 }
+
+/// What a record must tell.
+const NEEDED: [Column; 3] = [Column::SourceAddress, Column::DestinationAddress, Column::Protocol];
 
 /// A name without what differs between spellings: case, `-`, `.`, a space or `_`, an `@` before it.
 pub(super) fn normal(name: &[u8]) -> String {
@@ -184,9 +197,49 @@ pub enum LayoutError {
         /// How many there are.
         count: usize,
     },
+    /// What is needed is there twice, and which one is right cannot be told.
+    #[error("{one} and {other} can both be the {words}; say which one it is with a mapping")]
+    Twice {
+        /// What is needed.
+        words: &'static str,
+        /// Where it can be.
+        one: Place,
+        /// Where it can be as well.
+        other: Place,
+    },
+    /// What the mapping names is there twice.
+    #[error("{one} and {other} have the same name; say by its number which one it is")]
+    SameName {
+        /// Where it can be.
+        one: Place,
+        /// Where it can be as well.
+        other: Place,
+    },
     /// What separates columns is more than a byte.
     #[error("`#separator` must name one byte, as `\\x09`")]
     Separator,
+}
+
+/// A column of a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its number, the first being 1.
+    pub number: usize,
+    /// Its name, shortened.
+    pub name: String,
+}
+
+impl Place {
+    /// The first place is 0.
+    fn new(place: usize, name: &[u8]) -> Self {
+        Self { number: place.saturating_add(1), name: shown(name.trim_ascii()) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {} (`{}`)", self.number, self.name)
+    }
 }
 
 /// Where the columns are, the first being 0.
@@ -203,11 +256,29 @@ pub(super) struct Columns {
     pub(super) tcp_flags: Option<usize>,
     pub(super) log_status: Option<usize>,
     width: usize,
+    named: Option<usize>,
 }
 
 impl Columns {
-    /// Asks for each.
-    pub(super) fn gather(find: impl Fn(Column) -> Option<usize>) -> Result<Self, LayoutError> {
+    /// Those whose names, as [`normal`] writes them, are common.
+    pub(super) fn by_names(names: &[String], is_of_aws: bool) -> Result<Self, LayoutError> {
+        for column in NEEDED {
+            if let Some((one, other)) = column.find_two_in(names) {
+                return Err(LayoutError::Twice { words: column.words(), one, other });
+            }
+        }
+        let find = |column: Column| {
+            let is_known = is_of_aws || !column.is_of_aws();
+            is_known.then(|| column.find_in(names)).flatten()
+        };
+        Self::gather(find, Some(names.len()))
+    }
+
+    /// Asks for each. `named` is how many columns have names.
+    pub(super) fn gather(
+        find: impl Fn(Column) -> Option<usize>,
+        named: Option<usize>,
+    ) -> Result<Self, LayoutError> {
         let needed = |column: Column| find(column).ok_or(LayoutError::Unknown(column.words()));
         let last = Column::ALL.into_iter().filter_map(&find).max();
         Ok(Self {
@@ -222,12 +293,23 @@ impl Columns {
             tcp_flags: find(Column::TcpFlags),
             log_status: find(Column::LogStatus),
             width: last.map_or(0, |last| last.saturating_add(1)),
+            named,
         })
     }
 
     /// How many columns a record must have.
     pub(super) const fn width(&self) -> usize {
         self.width
+    }
+
+    /// How many columns have names, and a record may have; none: they have none.
+    pub(super) const fn named(&self) -> Option<usize> {
+        self.named
+    }
+
+    /// The record that they were counted by holds no names.
+    pub(super) const fn forget_named(&mut self) {
+        self.named = None;
     }
 
     const fn place(&self, column: Column) -> Option<usize> {
@@ -357,7 +439,7 @@ impl Mapping {
             };
             choices.push((what, choice));
         }
-        for needed in [Column::SourceAddress, Column::DestinationAddress, Column::Protocol] {
+        for needed in NEEDED {
             if let Some(key) = needed.key()
                 && !choices.iter().any(|(it, _)| *it == needed)
             {
@@ -381,11 +463,13 @@ impl Mapping {
         for (column, choice) in &self.choices {
             let place = match choice {
                 Choice::Name(name) => {
-                    let exact = header.iter().position(|it| it.trim_ascii() == name.as_bytes());
                     let wanted = normal(name.as_bytes());
-                    exact
-                        .or_else(|| header.iter().position(|it| normal(it) == wanted))
-                        .ok_or_else(|| LayoutError::NoName(shown(name.as_bytes())))?
+                    let exact = find_once(header, |it| it.trim_ascii() == name.as_bytes())?;
+                    match exact {
+                        Some(place) => place,
+                        None => find_once(header, |it| normal(it) == wanted)?
+                            .ok_or_else(|| LayoutError::NoName(shown(name.as_bytes())))?,
+                    }
                 }
                 Choice::Number(number) if *number < header.len() => *number,
                 Choice::Number(number) => {
@@ -395,9 +479,23 @@ impl Mapping {
             };
             found.push((*column, place));
         }
-        Columns::gather(|column| {
-            found.iter().find(|(it, _)| *it == column).map(|(_, place)| *place)
-        })
+        let find = |column| found.iter().find(|(it, _)| *it == column).map(|(_, place)| *place);
+        Columns::gather(find, Some(header.len()))
+    }
+}
+
+/// The place of the one name that is wanted.
+fn find_once(
+    header: &ByteRecord,
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Option<usize>, LayoutError> {
+    let mut found = (0..).zip(header).filter(|(_, name)| is_wanted(name));
+    match (found.next(), found.next()) {
+        (Some((one, name)), Some((other, again))) => Err(LayoutError::SameName {
+            one: Place::new(one, name),
+            other: Place::new(other, again),
+        }),
+        (one, _) => Ok(one.map(|(place, _)| place)),
     }
 }
 

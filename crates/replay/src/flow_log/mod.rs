@@ -6,6 +6,7 @@
 
 mod columns;
 mod reader;
+mod split;
 mod values;
 
 use std::fmt;
@@ -15,10 +16,11 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::PacketParts;
 use fireflow_domain::time::Instant;
 
-pub use self::columns::{LayoutError, Mapping, MappingError};
+pub use self::columns::{LayoutError, Mapping, MappingError, Place};
 pub use self::reader::{FlowReader, FlowRecord, MAX_RECORD_BYTES};
 
 use self::columns::{Column, Columns, normal};
+use self::split::{split, split_plainly};
 use crate::error::LineError;
 
 /// What a record says.
@@ -35,8 +37,9 @@ pub enum Flow {
 pub enum Skipped {
     /// It has no addresses: nothing was seen, or nothing recorded (AWS: `NODATA`, `SKIPDATA`).
     NoData,
-    /// Its TCP flags have SYN and ACK: it is the answering direction of a connection, whose other
-    /// direction has a record of its own. FireFlow decides the first packet of a connection.
+    /// Its TCP flags are SYN and ACK (AWS: or have both among others): it is the answering direction
+    /// of a connection, whose other direction has a record of its own. FireFlow decides the first
+    /// packet of a connection.
     Reply,
     /// Its protocol was not recorded (Zeek: `unknown_transport`).
     UnknownProtocol,
@@ -80,6 +83,9 @@ pub struct FlowLog {
     header: Option<ByteRecord>,
     /// What the user says of the columns.
     mapping: Option<Mapping>,
+    /// How many lines stand before the first one that is no comment. Zeek's comments can stand
+    /// anywhere.
+    before: u64,
 }
 
 /// What lies between columns, as it is tried: names can hold spaces.
@@ -90,29 +96,40 @@ const AWS_DEFAULT: &str = "version account-id interface-id srcaddr dstaddr srcpo
                            packets bytes start end action log-status";
 
 impl FlowLog {
-    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log.
+    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log. Blank lines
+    /// and comments, which begin with `#`, may stand before the names or the first record.
     ///
     /// # Errors
-    /// Where it looks like a flow log and lacks what is needed: the addresses and the protocol.
+    /// Where it looks like a flow log and lacks what is needed, or has it twice: the addresses and
+    /// the protocol.
     pub fn detect(first: &[u8]) -> Result<Option<Self>, LayoutError> {
         if is_zeek(first) {
             return Self::zeek(first, None).map(Some);
         }
-        let line = first_line(first);
+        let start = Beginning::of(first);
+        // Names can stand in a comment; what is no comment goes first.
+        let found = Self::by_names(start.first);
+        if matches!(found, Ok(Some(_))) {
+            return found;
+        }
+        match start.last_comment.map(Self::by_names) {
+            Some(Ok(Some(log))) => Ok(Some(log)),
+            _ => found,
+        }
+    }
+
+    /// A log whose columns this line tells: by names that are common, or as AWS's default format.
+    fn by_names(line: Line<'_>) -> Result<Option<Self>, LayoutError> {
         if let Some(log) = Self::aws_default(line) {
             return Ok(Some(log));
         }
         // What is nearest to a header is told what it lacks.
         let mut nearest = (1, None);
         for separator in SEPARATORS {
-            let header = split(line, separator);
+            let header = split(line.text, separator);
             let names: Vec<String> = header.iter().map(normal).collect();
             let style = if is_aws(&names) { Style::Aws } else { Style::Table };
-            let find = |column: Column| {
-                let is_known = style == Style::Aws || !column.is_of_aws();
-                is_known.then(|| column.find_in(&names)).flatten()
-            };
-            match Columns::gather(find) {
+            match Columns::by_names(&names, style == Style::Aws) {
                 Ok(columns) => {
                     return Ok(Some(Self {
                         style,
@@ -121,10 +138,13 @@ impl FlowLog {
                         unset: Vec::new(),
                         header: Some(header),
                         mapping: None,
+                        before: line.before,
                     }));
                 }
                 Err(error) => {
-                    let known = Column::ALL.into_iter().filter(|it| find(*it).is_some()).count();
+                    let is_known =
+                        |column: &Column| !column.is_of_aws() && column.find_in(&names).is_some();
+                    let known = Column::ALL.into_iter().filter(is_known).count();
                     if known > nearest.0 {
                         nearest = (known, Some(error));
                     }
@@ -136,7 +156,8 @@ impl FlowLog {
 
     /// A flow log whose columns the user names; `first` is the beginning of the file. Whether the
     /// first line holds names is found out: where no column is chosen by its name, it does unless
-    /// it has an address or `-` where the source address belongs.
+    /// one of the addresses or the protocol can be read from it. So a bad first record is told as
+    /// one. Comments, which begin with `#`, may stand before it.
     ///
     /// # Errors
     /// Where the file has no such column.
@@ -144,23 +165,60 @@ impl FlowLog {
         if is_zeek(first) {
             return Self::zeek(first, Some(mapping.clone()));
         }
-        let line = first_line(first);
+        let start = Beginning::of(first);
+        // Where it cannot be told from a comment, it is one.
+        let is_whole = |(log, known): &(Self, usize)| {
+            if mapping.has_names() { log.header.is_some() } else { *known == 3 }
+        };
+        let commented = |line| Self::by_mapping(mapping, line).ok().filter(is_whole);
+        if !mapping.has_names()
+            && let Some((log, _)) = start.first_comment.and_then(commented)
+        {
+            return Ok(log);
+        }
+        match Self::by_mapping(mapping, start.first) {
+            Ok((log, _)) => Ok(log),
+            Err(error) if mapping.has_names() => {
+                start.last_comment.and_then(commented).map(|(log, _)| log).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A log with this first line, and how many of the addresses and the protocol it tells.
+    fn by_mapping(mapping: &Mapping, line: Line<'_>) -> Result<(Self, usize), LayoutError> {
         let mut most: Option<(usize, LayoutError)> = None;
         for separator in SEPARATORS {
-            let header = split(line, separator);
+            let header = split(line.text, separator);
             match mapping.columns(&header) {
-                Ok(columns) => {
-                    let source = header.get(columns.source_address).unwrap_or_default();
-                    let is_record = source == b"-" || values::address(source).is_some();
-                    let is_header = mapping.has_names() || !is_record;
-                    return Ok(Self {
-                        style: Style::Table,
+                Ok(mut columns) => {
+                    let value = |place| header.get(place).unwrap_or_default().trim_ascii();
+                    let is_address = |place| {
+                        let value = value(place);
+                        value == b"-" || values::address(value).is_some()
+                    };
+                    let told = [
+                        is_address(columns.source_address),
+                        is_address(columns.destination_address),
+                        (values::PROTOCOL.read)(value(columns.protocol)).is_some(),
+                    ];
+                    let known = told.into_iter().filter(|is_told| *is_told).count();
+                    let is_header = mapping.has_names() || known == 0;
+                    if !is_header {
+                        columns.forget_named();
+                    }
+                    let names: Vec<String> = header.iter().map(normal).collect();
+                    let is_aws = is_header && is_aws(&names);
+                    let log = Self {
+                        style: if is_aws { Style::Aws } else { Style::Table },
                         separator,
                         columns,
                         unset: Vec::new(),
                         header: is_header.then_some(header),
                         mapping: Some(mapping.clone()),
-                    });
+                        before: line.before,
+                    };
+                    return Ok((log, known));
                 }
                 // The separator that makes the most columns is the one that is meant.
                 Err(error) if most.as_ref().is_none_or(|(count, _)| header.len() > *count) => {
@@ -178,10 +236,26 @@ impl FlowLog {
         self.style
     }
 
+    /// Whether it can tell the types of ICMP packets; Zeek's are in the columns of ports. Of those
+    /// whose record has none, an echo request is made.
+    #[must_use]
+    pub const fn has_icmp_types(&self) -> bool {
+        match self.style {
+            Style::Zeek => self.columns.source_port.is_some(),
+            Style::Aws | Style::Table => self.columns.icmp_type.is_some(),
+        }
+    }
+
+    /// Whether it can tell TCP's flags, by which [`Skipped::Reply`] is known.
+    #[must_use]
+    pub const fn has_tcp_flags(&self) -> bool {
+        self.columns.tcp_flags.is_some()
+    }
+
     /// Records of AWS's default format without a header; behind a time of its own where they were
     /// exported from CloudWatch.
-    fn aws_default(line: &[u8]) -> Option<Self> {
-        let record = split(line, b' ');
+    fn aws_default(line: Line<'_>) -> Option<Self> {
+        let record = split(line.text, b' ');
         let values: Vec<&[u8]> = record.iter().collect();
         let before = match values.as_slice() {
             [b"2", rest @ ..] if rest.len() == 13 => 0,
@@ -194,10 +268,11 @@ impl FlowLog {
         Some(Self {
             style: Style::Aws,
             separator: b' ',
-            columns: Columns::gather(find).ok()?,
+            columns: Columns::gather(find, Some(record.len())).ok()?,
             unset: Vec::new(),
             header: None,
             mapping: None,
+            before: line.before,
         })
     }
 
@@ -205,7 +280,7 @@ impl FlowLog {
     fn zeek(first: &[u8], mapping: Option<Mapping>) -> Result<Self, LayoutError> {
         let mut separator = b'\t';
         let mut unset = Vec::new();
-        for line in lines(first).take_while(|line| line.starts_with(b"#")) {
+        for line in leading(first) {
             if let Some(text) = line.strip_prefix(b"#separator ") {
                 separator = zeek_separator(text.trim_ascii())?;
                 continue;
@@ -222,12 +297,18 @@ impl FlowLog {
                         unset,
                         header: None,
                         mapping,
+                        before: 0,
                     });
                 }
                 _ => {}
             }
         }
         Err(LayoutError::NoHeader)
+    }
+
+    /// Whether a line is a comment before the first line that is none.
+    fn is_comment(&self, line: &[u8], number: u64) -> bool {
+        number <= self.before && is_comment(line)
     }
 
     /// Whether values may stand in quotes.
@@ -262,9 +343,7 @@ impl FlowLog {
     /// [`Packet::new`](fireflow_domain::packet::Packet::new) to say.
     pub fn read(&self, record: &ByteRecord, now: Instant) -> Result<Flow, LineError> {
         let columns = &self.columns;
-        if record.len() < columns.width() {
-            return Err(LineError::Short { needs: columns.width(), found: record.len() });
-        }
+        self.check_width(record)?;
         let status = self.optional(record, columns.log_status);
         if matches!(status, Some(b"NODATA" | b"SKIPDATA")) {
             return Ok(Flow::Skipped(Skipped::NoData));
@@ -321,11 +400,38 @@ impl FlowLog {
         if protocol == Protocol::TCP {
             let flags = self.optional(record, columns.tcp_flags);
             let flags = columns.optional(Column::TcpFlags, flags, &values::FLAGS)?;
-            if flags.is_some_and(|flags| flags & SYN_ACK == SYN_ACK) {
+            if flags.is_some_and(|flags| self.is_reply(flags)) {
                 return Ok(Flow::Skipped(Skipped::Reply));
             }
         }
         Ok(Flow::Packet(parts))
+    }
+
+    /// Whether flags say that the other side began the connection. AWS records an ACK only of a
+    /// packet with SYN: both are of the answering side, with FIN or without. `NetFlow`, IPFIX and
+    /// nfdump put together all that a side sent, so that the one which began has both as well,
+    /// beside others; nothing but both is an answer that came alone.
+    const fn is_reply(&self, flags: u32) -> bool {
+        match self.style {
+            Style::Aws => flags & SYN_ACK == SYN_ACK,
+            Style::Zeek | Style::Table => flags == SYN_ACK,
+        }
+    }
+
+    /// Where a value holds a separator that it must not, those behind it stand in wrong columns,
+    /// and could be taken for others.
+    fn check_width(&self, record: &ByteRecord) -> Result<(), LineError> {
+        let (needs, found) = (self.columns.width(), record.len());
+        if found < needs {
+            return Err(LineError::Short { needs, found });
+        }
+        let Some(most) = self.columns.named() else { return Ok(()) };
+        // Some end each line with a separator, but not that of the names.
+        let is_last_empty = || record.get(most).is_some_and(|last| last.trim_ascii().is_empty());
+        if found > most && !(found.checked_sub(1) == Some(most) && is_last_empty()) {
+            return Err(LineError::Wide { most, found });
+        }
+        Ok(())
     }
 
     /// The value of a column, where there is one.
@@ -349,7 +455,7 @@ impl fmt::Display for Style {
     }
 }
 
-/// Whether two records have the same values, a line end behind the last one aside.
+/// Whether two records have the same values, blanks around them aside.
 fn is_same(one: &ByteRecord, other: &ByteRecord) -> bool {
     let mut both = one.iter().zip(other);
     one.len() == other.len() && both.all(|(one, other)| one.trim_ascii() == other.trim_ascii())
@@ -360,8 +466,53 @@ fn is_aws(names: &[String]) -> bool {
 }
 
 fn is_zeek(first: &[u8]) -> bool {
-    let line = first_line(first);
-    line.starts_with(b"#separator") || line.starts_with(b"#fields")
+    leading(first).any(|line| line.starts_with(b"#separator") || line.starts_with(b"#fields"))
+}
+
+/// The comments that a text begins with, blank lines between them left out.
+fn leading(first: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let filled = lines(first).filter(|line| !line.trim_ascii().is_empty());
+    filled.take_while(|line| is_comment(line))
+}
+
+/// Whether a line is a comment, or names that begin as one.
+fn is_comment(line: &[u8]) -> bool {
+    line.starts_with(b"#")
+}
+
+/// A line at the beginning of a file.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line<'a> {
+    text: &'a [u8],
+    /// How many lines stand before it.
+    before: u64,
+}
+
+/// Where names or a first record can be.
+#[derive(Debug, Default)]
+struct Beginning<'a> {
+    first_comment: Option<Line<'a>>,
+    /// The nearest one to the first line that is no comment.
+    last_comment: Option<Line<'a>>,
+    /// The first line that is neither blank nor a comment. Empty: there is none.
+    first: Line<'a>,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(first: &'a [u8]) -> Self {
+        let mut beginning = Self::default();
+        for (text, before) in lines(first).zip(0..) {
+            let line = Line { text, before };
+            if is_comment(text) {
+                beginning.first_comment.get_or_insert(line);
+                beginning.last_comment = Some(line);
+            } else if !text.trim_ascii().is_empty() {
+                beginning.first = line;
+                break;
+            }
+        }
+        beginning
+    }
 }
 
 fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Columns, LayoutError> {
@@ -370,7 +521,7 @@ fn zeek_columns(record: &ByteRecord, mapping: Option<&Mapping>) -> Result<Column
         return mapping.columns(&header);
     }
     let names: Vec<String> = header.iter().map(normal).collect();
-    Columns::gather(|column| if column.is_of_aws() { None } else { column.find_in(&names) })
+    Columns::by_names(&names, false)
 }
 
 /// `\x09`, or the byte itself.
@@ -387,25 +538,21 @@ fn zeek_separator(text: &[u8]) -> Result<u8, LayoutError> {
     byte.filter(|byte| !matches!(byte, b'\n' | b'\r')).ok_or(LayoutError::Separator)
 }
 
-/// The lines of a text, without their ends.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A line without its end, LF or CRLF.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// The lines of a text, without their ends and without a byte order mark.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    text.split(|byte| *byte == b'\n').map(without_end)
 }
 
 /// The first line that is not blank.
 pub(crate) fn first_line(text: &[u8]) -> &[u8] {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     lines(text).find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()
-}
-
-/// A line as the reader of records splits it.
-fn split(line: &[u8], separator: u8) -> ByteRecord {
-    let mut record = ByteRecord::new();
-    let mut reader = reader::settings(separator, separator != b' ').from_reader(line);
-    // Reading from memory does not fail; a line without an end is a record.
-    if reader.read_byte_record(&mut record).is_ok() { record } else { ByteRecord::new() }
-}
-
-fn split_plainly(line: &[u8], separator: u8) -> ByteRecord {
-    line.split(|byte| *byte == separator).collect()
 }

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
+mod layouts;
+
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::time::Instant;
-use fireflow_replay::flow_log::{Flow, FlowReader, Mapping, Skipped, Style};
+use fireflow_replay::flow_log::{Flow, FlowReader, MAX_RECORD_BYTES, Mapping, Skipped, Style};
 use fireflow_replay::{FlowLog, Kind, LineError, sniff};
 
 const NOW: &str = "2026-01-02T03:04:05.000000Z";
@@ -228,18 +230,21 @@ fn a_table_is_read_by_common_names_in_quotes() {
 }
 
 #[test]
-fn a_table_is_read_by_a_mapping_and_lines_within_values_are_counted() {
+fn a_table_is_read_by_a_mapping_and_no_value_goes_on_in_the_next_line() {
     let text = "\
 id,\"client, address\",server,\"note\",L4,to,flags,when
 1,10.0.0.1,10.0.0.2,\"two
 lines\",6,443,0x02,1700000000
 2,10.0.0.2,10.0.0.1,\"a \"\"quote\"\"\",6,40000,18,1700000001
+4,10.0.0.3,10.0.0.1,\"1,2\",\"6\",443,0x02,1700000001.5
 
 3,10.0.0.1,10.0.0.2,,GRE,,,1700000002";
     let expected = [
-        "2: udp 10.0.0.1 443 > 10.0.0.2 443 1700000000000000",
+        "2: a quote must be closed on its line",
+        "3: the record must have 8 columns, not 5",
         "4: udp 10.0.0.2 40000 > 10.0.0.1 40000 1700000001000000",
-        "6: gre 10.0.0.1 > 10.0.0.2 1700000002000000",
+        "5: udp 10.0.0.3 443 > 10.0.0.1 443 1700000001500000",
+        "7: gre 10.0.0.1 > 10.0.0.2 1700000002000000",
     ];
     let names = "source_address=2,destination_address=SERVER,protocol=L4,source_port=to,\
                  destination_port=to,at=when";
@@ -248,10 +253,10 @@ lines\",6,443,0x02,1700000000
     let flags = format!("{names},tcp_flags=flags");
     assert_all(
         &mapped(&flags, text),
-        &[expected_of_tcp[0].as_str(), "4: Reply", expected_of_tcp[2].as_str()],
+        &[expected[0], expected[1], "4: Reply", expected_of_tcp[3].as_str(), expected[4]],
     );
     // Not two packets of TCP: the flags do not matter.
-    let udp = text.replace(",6,", ",17,");
+    let udp = text.replace(",6,", ",17,").replace("\"6\"", "\"17\"");
     assert_all(&mapped(&flags, &udp), &expected);
 }
 
@@ -329,7 +334,7 @@ src_ip,dst_ip,proto,src_port,dst_port,ts
              `192.0.2.1` or `2001:db8::1`",
             "11: the protocol in column 3 is missing: it must be a protocol by its number from 0 \
              to 255 or its name, as `tcp`",
-            "12: tcp 10.0.0.1 1 > 10.0.0.2 2 3000000",
+            "12: the record must have 6 columns at most, as many as have a name, not 8",
         ],
     );
 }
@@ -346,21 +351,51 @@ fn ports_that_are_missing_are_left_to_the_packet() {
 }
 
 #[test]
-fn a_quote_without_its_end_does_not_fill_the_memory() {
-    let good = "10.0.0.1,10.0.0.2,tcp,1,2,\n";
+fn a_quote_that_is_not_closed_is_an_error_of_its_line_alone() {
+    let good = "10.0.0.1,10.0.0.2,tcp,1,2,\"a,b\"\n";
+    let header = "src_ip,dst_ip,proto,src_port,dst_port,note\n";
+    let count = 20_000;
+    for (bad, others) in [(vec![100], 0), (vec![100, 10_000], 0), (vec![count], 1)] {
+        let mut text = header.to_owned();
+        for number in 1..=count {
+            text += if bad.contains(&number) { "10.0.0.1,10.0.0.2,tcp,1,2,\"x\n" } else { good };
+        }
+        // With and without a line end behind the last one.
+        text.truncate(text.len() - others);
+        let read = read(&text);
+        assert_eq!(read.len(), count);
+        for ((line, flow), number) in read.into_iter().zip(1..) {
+            assert_eq!(line, number as u64 + 1);
+            if bad.contains(&number) {
+                assert_eq!(flow, Err(LineError::OpenQuote));
+            } else {
+                assert!(flow.is_ok(), "{line}: {flow:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_an_error_of_its_own_alone() {
+    let good = "10.0.0.1,10.0.0.2,esp,\r\n";
     let text = format!(
-        "src_ip,dst_ip,proto,src_port,dst_port,note\n{good}\n10.0.0.1,10.0.0.2,tcp,1,2,\"x\n{}",
-        good.repeat(100_000)
+        "src_ip,dst_ip,proto,note\r\n{good}\r\n10.0.0.1,10.0.0.2,esp,{}\r\n{good}",
+        "x".repeat(MAX_RECORD_BYTES)
     );
-    let read = read(&text);
-    assert_eq!(read.len(), 2);
-    assert!(matches!(read[1].1, Err(LineError::TooLong)), "{read:?}");
-    assert!((3..=4).contains(&read[1].0), "{}", read[1].0);
+    let now = now().micros();
+    assert_all(
+        &read(&text),
+        &[
+            &format!("2: esp 10.0.0.1 > 10.0.0.2 {now}"),
+            "4: a line must not be longer than 1024 KiB",
+            &format!("5: esp 10.0.0.1 > 10.0.0.2 {now}"),
+        ],
+    );
 }
 
 #[test]
 fn an_error_of_reading_ends_it() {
-    use std::io::{self, Read};
+    use std::io::{self, BufReader, Read};
 
     struct Broken;
     impl Read for Broken {
@@ -370,7 +405,7 @@ fn an_error_of_reading_ends_it() {
     }
     let header = "src_ip,dst_ip,proto\n";
     let text = format!("{header}10.0.0.1,10.0.0.2,esp\n");
-    let input = text.as_bytes().chain(Broken);
+    let input = text.as_bytes().chain(BufReader::new(Broken));
     let mut reader = FlowReader::new(input, sniffed(header), now());
     assert!(reader.next().unwrap().is_ok());
     let error = reader.next().unwrap().unwrap_err();
