@@ -165,6 +165,15 @@ fn what_traffic_uses_is_counted() {
     assert!(summary.contains("1 record skipped: no data"), "{summary}");
     assert!(summary.contains("1 record skipped: the answering direction"), "{summary}");
     assert!(summary.contains("2 of 3 rules decided about none"), "{summary}");
+    // What had to be assumed is told.
+    let unknown = "srcaddr dstaddr srcport dstport protocol\n192.0.2.1 198.51.100.10 1 443 6\n\
+                   10.0.0.1 198.51.100.10 0 0 1\n";
+    std::fs::write(files.path().join("unknown.log"), unknown).unwrap();
+    let output = inspect(files.path(), "--rules rules.json --packets unknown.log --format index");
+    let summary = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "0\n2\n");
+    assert!(summary.contains("1 packet of ICMP without a type: taken for echo"), "{summary}");
+    assert!(summary.contains("1 packet of TCP without flags: answers"), "{summary}");
 }
 
 #[test]

@@ -5,15 +5,16 @@ use std::io::{BufRead, Read};
 use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
 use fireflow_domain::error::Violations;
+use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::Packet;
 use fireflow_domain::time::Instant;
 use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
-use fireflow_replay::{FlowLog, FlowReader, Kind, Source, benchmark, sniff};
+use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
 
 use super::rules::{Query, Rules};
 use crate::dto::inspection::packet;
 use crate::dto::json;
-use crate::dto::packet_lines::PacketLines;
+use crate::dto::packet_lines::{LineFault, PacketLines};
 use crate::problem::{Code, Problem};
 
 /// How many are decided at once.
@@ -46,6 +47,16 @@ pub(super) struct Batch {
     pub(super) queries: Queries,
     /// Of each query, the position of the rule that decides.
     pub(super) decided: Vec<Option<usize>>,
+    pub(super) guesses: Guesses,
+}
+
+/// How often a log did not say what decides, and something was assumed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Guesses {
+    /// ICMP without a type: an echo request.
+    pub(super) icmp: u64,
+    /// TCP without flags: the first packet of a connection.
+    pub(super) tcp: u64,
 }
 
 /// Collects lines, and hands them on when there are enough.
@@ -85,6 +96,7 @@ impl Collector<'_> {
         self.batch.decided = self.rules.decide(&self.batch.queries);
         (self.take)(&self.batch)?;
         self.batch.lines.clear();
+        self.batch.guesses = Guesses::default();
         match &mut self.batch.queries {
             Queries::Packets(packets) => packets.clear(),
             Queries::Keys(keys) => keys.clear(),
@@ -104,7 +116,12 @@ pub(super) fn read(
     now: Instant,
     take: &mut dyn FnMut(&Batch) -> Result<()>,
 ) -> Result<()> {
-    let batch = Batch { lines: Vec::new(), queries: rules.queries(), decided: Vec::new() };
+    let batch = Batch {
+        lines: Vec::new(),
+        queries: rules.queries(),
+        decided: Vec::new(),
+        guesses: Guesses::default(),
+    };
     let mut collector = Collector { rules, batch, take };
     let kind = match columns {
         Some(columns) => Kind::FlowLog(Box::new(FlowLog::with_columns(columns, &source.first)?)),
@@ -146,7 +163,7 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
     loop {
         let piece = source.reader.fill_buf()?;
         let count = piece.len();
-        let mut visit = |line, packet: Result<Packet, crate::dto::packet_lines::LineFault>| {
+        let mut visit = |line, packet: Result<Packet, LineFault>| {
             collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
         };
         if count == 0 {
@@ -165,19 +182,21 @@ fn benchmark_packets(
     collector: &mut Collector<'_>,
 ) -> Result<()> {
     let (mut line, mut number) = (Vec::new(), 0_u64);
-    while source.reader.read_until(b'\n', &mut line)? > 0 {
+    loop {
         number += 1;
-        if !line.trim_ascii().is_empty() {
-            let (query, expected) = match benchmark::packet(&line) {
-                Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
-                Err(error) => (Err(Fault::invalid(error.to_string())), None),
+        let (query, expected) =
+            match read_line(&mut source.reader, &mut line, benchmark::MAX_LINE_BYTES)? {
+                LineRead::End => return Ok(()),
+                LineRead::TooLong => (Err(Fault::from(&LineFault::TooLong.problem())), None),
+                LineRead::Whole if line.trim_ascii().is_empty() => continue,
+                LineRead::Whole => match benchmark::packet(&line) {
+                    Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
+                    Err(error) => (Err(Fault::invalid(error.to_string())), None),
+                },
             };
-            collector.add(number, query, expected);
-            collector.hand_on_if_full()?;
-        }
-        line.clear();
+        collector.add(number, query, expected);
+        collector.hand_on_if_full()?;
     }
-    Ok(())
 }
 
 fn flow_log(
@@ -186,10 +205,14 @@ fn flow_log(
     now: Instant,
     collector: &mut Collector<'_>,
 ) -> Result<()> {
+    let (has_types, has_flags) = (log.has_icmp_types(), log.has_tcp_flags());
     for record in FlowReader::new(source.reader, log, now) {
         let record = record?;
         match record.flow {
             Ok(Flow::Packet(parts)) => {
+                let guesses = &mut collector.batch.guesses;
+                guesses.icmp += u64::from(!has_types && parts.protocol.is_icmp());
+                guesses.tcp += u64::from(!has_flags && parts.protocol == Protocol::TCP);
                 let packet = Packet::new(parts);
                 let packet = packet.map_err(|faults| Fault::from(&Problem::invalid(&faults)));
                 collector.add_packet(record.line, packet);

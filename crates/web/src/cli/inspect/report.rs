@@ -10,7 +10,7 @@ use fireflow_domain::rule::Action;
 use fireflow_replay::flow_log::Skipped;
 use serde::Serialize;
 
-use super::packets::{Batch, Fault, Queries, Said};
+use super::packets::{Batch, Fault, Guesses, Queries, Said};
 use super::rules::{About, Rules};
 use super::{Arguments, Format};
 
@@ -37,6 +37,7 @@ pub(super) struct Report<'a, W: Write> {
     /// Packets that name a rule, and those for which another one decides.
     expected: u64,
     otherwise: u64,
+    guesses: Guesses,
     /// Room for one.
     line: Vec<u8>,
 }
@@ -114,6 +115,7 @@ impl<'a, W: Write> Report<'a, W> {
             faults: 0,
             expected: 0,
             otherwise: 0,
+            guesses: Guesses::default(),
             line: Vec::new(),
         }
     }
@@ -123,6 +125,8 @@ impl<'a, W: Write> Report<'a, W> {
     /// # Errors
     /// Where it cannot be written.
     pub(super) fn add(&mut self, batch: &Batch) -> Result<()> {
+        self.guesses.icmp += batch.guesses.icmp;
+        self.guesses.tcp += batch.guesses.tcp;
         let mut next = 0;
         for (line, said) in &batch.lines {
             match said {
@@ -276,6 +280,17 @@ impl<'a, W: Write> Report<'a, W> {
         }
         for (why, count) in Skipped::ALL.into_iter().zip(self.skipped).filter(|it| it.1 > 0) {
             lines.push(format!("{} skipped: {}", counted(count, "record"), why.as_str()));
+        }
+        let Guesses { icmp, tcp } = self.guesses;
+        if icmp > 0 {
+            let packets = counted(icmp, "packet");
+            lines.push(format!("{packets} of ICMP without a type: taken for echo requests"));
+        }
+        if tcp > 0 {
+            let packets = counted(tcp, "packet");
+            lines.push(format!(
+                "{packets} of TCP without flags: answers among them are decided like requests"
+            ));
         }
         lines.extend(self.told.iter().map(|(line, why)| format!("{name}:{line}: {why}")));
         if self.expected > 0 {

@@ -13,11 +13,12 @@ use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
 use fireflow_replay::benchmark::{self, BenchmarkPacket};
-use fireflow_replay::{Kind, Source, sniff};
+use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
 use crate::dto::json;
+use crate::dto::packet_lines::LineFault;
 use crate::dto::rule::given_rule;
 use crate::dto::rule_set::{numbered, page_members};
 use crate::problem::{Code, Problem};
@@ -81,14 +82,18 @@ impl Rules {
     fn benchmark(source: Source) -> Result<Self> {
         let (mut boxes, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
         let mut reader = source.reader;
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        loop {
             number += 1;
-            if !line.trim_ascii().is_empty() {
-                let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
-                let rule = benchmark::rule(&line, order);
-                boxes.push(rule.with_context(|| format!("line {number}"))?);
+            match read_line(&mut reader, &mut line, benchmark::MAX_LINE_BYTES)? {
+                LineRead::End => break,
+                LineRead::TooLong => bail!("line {number}: {}", LineFault::TooLong),
+                LineRead::Whole if line.trim_ascii().is_empty() => {}
+                LineRead::Whole => {
+                    let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
+                    let rule = benchmark::rule(&line, order);
+                    boxes.push(rule.with_context(|| format!("line {number}"))?);
+                }
             }
-            line.clear();
         }
         let index = Index::build(&boxes, Budget { boxes: usize::MAX, bytes: usize::MAX })?;
         Ok(Self::Benchmark(BenchmarkRules { index, count: boxes.len() }))
