@@ -24,7 +24,7 @@ use crate::telemetry::request;
 
 /// How many bytes of packets are answered at once; what of them has come already is taken, and no
 /// more is waited for.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 256 * 1024;
 /// How many pieces of answers may wait to be sent.
 const AHEAD: usize = 1;
 /// How many streams there are at once, for each processor; and how many of them of one subject.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use fireflow_domain::error::Violations;
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::rule::Action;
+use fireflow_domain::rule::{Action, Rule};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
 use serde::de::Visitor;
@@ -124,7 +124,8 @@ pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
     // What is right is read fast; what is not is read again, to say why. (Of itself the fast reading
     // would take an array for the members one after the other.)
     if line.trim_ascii_start().starts_with(b"{")
-        && let Ok(plain) = serde_json::from_slice::<PlainPacket<'_>>(line)
+        && let Ok(line) = std::str::from_utf8(line)
+        && let Ok(plain) = serde_json::from_str::<PlainPacket<'_>>(line)
         && let Some(packet) = plain.packet(now)
     {
         return Ok(packet);
@@ -208,23 +209,38 @@ pub struct VerdictLines {
     faults: u64,
 }
 
-/// What becomes of one packet.
-#[derive(Serialize)]
-struct VerdictLine<'a> {
+/// Writes what becomes of a packet. By hand, since most of it is the same each time: `line`, `action`,
+/// `permitted`, `reason` and `active_rule`, which is as [`super::inspection::RuleSummaryView`].
+fn write_verdict(
     line: u64,
-    action: &'a str,
-    permitted: bool,
-    reason: &'a str,
-    active_rule: Option<RuleLine<'a>>,
-}
-
-/// As [`super::inspection::RuleSummaryView`], without a copy.
-#[derive(Serialize)]
-struct RuleLine<'a> {
-    id: i64,
-    name: Option<&'a str>,
-    action: &'a str,
-    priority: i32,
+    action: Action,
+    rule: Option<&Rule>,
+    answers: &mut Vec<u8>,
+) -> serde_json::Result<()> {
+    answers.extend_from_slice(b"{\"line\":");
+    serde_json::to_writer(&mut *answers, &line)?;
+    answers.extend_from_slice(match action {
+        Action::Allow => b",\"action\":\"ALLOW\",\"permitted\":true".as_slice(),
+        Action::Deny => b",\"action\":\"DENY\",\"permitted\":false",
+        Action::Reject => b",\"action\":\"REJECT\",\"permitted\":false",
+    });
+    let Some(rule) = rule else {
+        answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null}");
+        return Ok(());
+    };
+    answers.extend_from_slice(b",\"reason\":\"rule\",\"active_rule\":{\"id\":");
+    serde_json::to_writer(&mut *answers, &rule.id.get())?;
+    answers.extend_from_slice(b",\"name\":");
+    let name = rule.spec.name.as_ref().map(|name| name.as_str());
+    serde_json::to_writer(&mut *answers, &name)?;
+    answers.extend_from_slice(match rule.spec.action {
+        Action::Allow => b",\"action\":\"ALLOW\",\"priority\":".as_slice(),
+        Action::Deny => b",\"action\":\"DENY\",\"priority\":",
+        Action::Reject => b",\"action\":\"REJECT\",\"priority\":",
+    });
+    serde_json::to_writer(&mut *answers, &rule.spec.priority)?;
+    answers.extend_from_slice(b"}}");
+    Ok(())
 }
 
 /// What is wrong with one line: as a problem says it.
@@ -300,20 +316,7 @@ fn write(
             if let Some(count) = counts.get_mut(action as usize) {
                 *count += 1;
             }
-            let rule = rule.map(|rule| RuleLine {
-                id: rule.id.get(),
-                name: rule.spec.name.as_ref().map(|name| name.as_str()),
-                action: rule.spec.action.as_str(),
-                priority: rule.spec.priority,
-            });
-            let verdict = VerdictLine {
-                line,
-                action: action.as_str(),
-                permitted: action.permits(),
-                reason: if rule.is_some() { "rule" } else { "default" },
-                active_rule: rule,
-            };
-            serde_json::to_writer(&mut *answers, &verdict)
+            write_verdict(line, action, rule, answers)
         }
         Err(fault) => {
             let problem = fault.problem();
