@@ -227,7 +227,6 @@ async fn what_nobody_takes_is_not_asked_for() {
         }
         chunks += 1;
     };
-    let before = resident(&service);
     // Then takes, and the rest goes its way: many times as much, in the same memory.
     stream.set_write_timeout(None).unwrap();
     let mut reader = stream.try_clone().unwrap();
@@ -240,13 +239,17 @@ async fn what_nobody_takes_is_not_asked_for() {
     });
     let mut answer = Vec::new();
     reader.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // What it takes for so many bytes, its threads' heaps included, it has by half of them.
+    let half = 40_000_000;
+    Read::by_ref(&mut reader).take(half).read_to_end(&mut answer).unwrap();
+    let before = resident(&service);
     reader.read_to_end(&mut answer).unwrap();
     writer.join().unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:.300}");
     assert!(answer.ends_with("\r\n0\r\n\r\n"), "the stream came to its end");
     let taken = resident(&service).saturating_sub(before);
-    assert!(taken < 40_000, "{taken} kB more for 60 MB, and 80 MB of answers");
+    assert!(taken < 25_000, "{taken} kB more for 30 MB, and 40 MB of answers");
     let count = 1_000 * (chunks + 601);
     assert_eq!(answer.matches("\"action\":\"ALLOW\",\"permitted\"").count(), count);
     assert!(answer.contains(&format!("{{\"line\":{count},")));
