@@ -11,6 +11,22 @@ use crate::{python, sh};
 
 const PACKAGES: [&str; 3] = ["openapi-python-client==0.29.1", "ruff==0.17.6", "mypy==2.4.1"];
 
+/// The description without bodies of NDJSON beside those of JSON: the generator has no streams, and what
+/// it makes of the choice between an array and text is not Python.
+fn without_lines(description: &str) -> Result<String> {
+    let mut description: serde_json::Value = serde_json::from_str(description)?;
+    let paths = description.get_mut("paths").and_then(serde_json::Value::as_object_mut);
+    for operations in paths.into_iter().flatten().filter_map(|(_, it)| it.as_object_mut()) {
+        for (_, operation) in operations {
+            let content = operation.pointer_mut("/requestBody/content");
+            if let Some(content) = content.and_then(serde_json::Value::as_object_mut) {
+                content.remove("application/x-ndjson");
+            }
+        }
+    }
+    Ok(description.to_string())
+}
+
 /// Generates, checks and runs it.
 pub(crate) fn client(server: &Server, may_install: bool) -> Result<()> {
     let programs = python::programs("client", &PACKAGES, may_install)?;
@@ -26,13 +42,14 @@ pub(crate) fn client(server: &Server, may_install: bool) -> Result<()> {
         let mut command = Command::new(programs.join(program));
         sh::run(command.current_dir(&folder).env("PATH", &path).args(arguments))
     };
-    let description = root.join("docs/openapi.json").display().to_string();
+    let description = std::fs::read_to_string(root.join("docs/openapi.json"))?;
+    std::fs::write(folder.join("openapi.json"), without_lines(&description)?)?;
     run(
         "openapi-python-client",
         &[
             "generate",
             "--path",
-            &description,
+            "openapi.json",
             "--output-path",
             "fireflow_client",
             "--meta",
