@@ -378,22 +378,18 @@ fn companies_are_answered_as_the_definition_says() {
     }
 }
 
-#[test]
-fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
-    let many = |network: u32| -> Vec<Endpoint> {
-        let address = |host: u32| AddressRange::host(IpAddr::V4((network + 2 * host).into()));
-        (0..1_000).map(|host| Endpoint { address: address(host), port: None }).collect()
-    };
-    let parts = RuleParts {
+/// A rule that lets everything through.
+fn everything() -> RuleParts {
+    RuleParts {
         name: None,
         action: Action::Allow,
         priority: 1,
         protocols: vec![],
         icmp_type: None,
         icmp_code: None,
-        sources: many(0x0a00_0000),
-        destinations: many(0x0b00_0000),
-        ports: (0..1_000).map(|port| PortRange::single(port * 3)).collect(),
+        sources: vec![Endpoint { address: AddressRange::Any, port: None }],
+        destinations: vec![Endpoint { address: AddressRange::Any, port: None }],
+        ports: vec![],
         enabled: true,
         log: false,
         starts_at: None,
@@ -401,6 +397,20 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
         description: Description::default(),
         reference: Reference::default(),
         labels: Labels::default(),
+    }
+}
+
+#[test]
+fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
+    let many = |network: u32| -> Vec<Endpoint> {
+        let address = |host: u32| AddressRange::host(IpAddr::V4((network + 2 * host).into()));
+        (0..1_000).map(|host| Endpoint { address: address(host), port: None }).collect()
+    };
+    let parts = RuleParts {
+        sources: many(0x0a00_0000),
+        destinations: many(0x0b00_0000),
+        ports: (0..1_000).map(|port| PortRange::single(port * 3)).collect(),
+        ..everything()
     };
     let specs = vec![RuleSpec::new(parts.clone()).unwrap()];
     let over = Classifier::compile(&entries(&specs), Budget::default()).unwrap_err();
@@ -426,24 +436,7 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
 
 #[test]
 fn more_rules_that_cannot_be_cut_apart_than_a_node_can_have_are_answered() {
-    let parts = RuleParts {
-        name: None,
-        action: Action::Allow,
-        priority: 1,
-        protocols: vec![],
-        icmp_type: None,
-        icmp_code: None,
-        sources: vec![Endpoint { address: AddressRange::Any, port: None }],
-        destinations: vec![Endpoint { address: AddressRange::Any, port: None }],
-        ports: vec![],
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
-    };
+    let parts = everything();
     // Over as soon as they begin, but for the last: none hides another.
     let past = Instant::parse("2020-01-01T00:00:00Z").ok();
     let over = RuleSpec::new(RuleParts { expires_at: past, ..parts.clone() }).unwrap();

@@ -47,23 +47,30 @@ const ROUNDS: usize = 4;
 
 /// Which state of a policy it is. The revision says it, in one history of the database; where that
 /// goes back, the random mark of the state tells it from another under the same revision.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct State {
     id: PolicyId,
     revision: Revision,
-    mark: Box<str>,
+    mark: Option<u64>,
 }
 
 impl State {
-    fn of(policy: &Policy) -> Self {
-        Self { id: policy.id, revision: policy.revision, mark: policy.states.current().into() }
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let mark = u64::from_str_radix(policy.states.current(), 16).ok();
+        Self { id: policy.id, revision: policy.revision, mark }
+    }
+
+    /// Whether it has a mark to be known again by.
+    pub(crate) const fn is_marked(&self) -> bool {
+        self.mark.is_some()
     }
 
     /// Whether it is before a policy's state in its history, with nothing between that is not known:
     /// each change raises the revision by one and leaves a mark.
     fn is_before(&self, policy: &Policy) -> bool {
         let changes = policy.revision.0.checked_sub(self.revision.0);
-        let marks = policy.states.newer_than(&self.mark).and_then(|it| i64::try_from(it).ok());
+        let marks = self.mark.and_then(|mark| policy.states.newer_than(&format!("{mark:016x}")));
+        let marks = marks.and_then(|it| i64::try_from(it).ok());
         self.id == policy.id && marks.is_some() && marks == changes
     }
 }
@@ -367,9 +374,9 @@ impl CompiledPolicies {
                 drop(guard.insert(kept));
             } else {
                 drop(guard);
-                self.cache.insert(loaded.clone(), kept);
+                self.cache.insert(loaded, kept);
             }
-            self.discard_before(&loaded);
+            self.keep_last(loaded);
             return Ok(InspectedPolicy { policy, compiled });
         }
     }
@@ -386,13 +393,11 @@ impl CompiledPolicies {
         Some((state.revision, kept.compiled))
     }
 
-    /// Of a policy the last state is kept.
-    fn discard_before(&self, state: &State) {
-        let former = self.last.get(&state.id).filter(|it| it != state);
-        if former.as_ref().is_some_and(|it| it.revision > state.revision) {
-            return;
-        }
-        self.last.insert(state.id, state.clone());
+    /// Of a policy the state that was compiled last is kept: where the database went back, its revision
+    /// is lower than the one before.
+    fn keep_last(&self, state: State) {
+        let former = self.last.get(&state.id).filter(|it| *it != state);
+        self.last.insert(state.id, state);
         let removed = former.and_then(|it| self.cache.remove(&it));
         drop(Discarded(removed.map(|(_, kept)| kept).into_iter().collect()));
     }

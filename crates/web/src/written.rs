@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fireflow_domain::ids::{PolicyId, Revision, RuleId};
+use fireflow_domain::ids::{Revision, RuleId};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
@@ -12,6 +12,7 @@ use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 
 use crate::dto::view::RuleView;
+use crate::inspected::State;
 
 /// How many bytes of text are kept, and how many rules the cache is laid out for.
 const CAPACITY: u64 = 16 * 1024 * 1024;
@@ -23,25 +24,9 @@ const BESIDE: u64 = 100;
 /// firewall, and which rule it is. One with limits in time also depends on the time, and is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    policy: PolicyId,
-    revision: Revision,
-    mark: u64,
+    policy: State,
     firewall: Revision,
     rule: RuleId,
-}
-
-impl Key {
-    /// None where the state of the policy has no mark to be known again by.
-    fn of(inspected: &InspectedPolicy, rule: &Rule) -> Option<Self> {
-        let policy = &inspected.policy;
-        Some(Self {
-            policy: policy.id,
-            revision: policy.revision,
-            mark: u64::from_str_radix(policy.states.current(), 16).ok()?,
-            firewall: policy.firewall.header_revision,
-            rule: rule.id,
-        })
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,8 +64,13 @@ impl WrittenRules {
             let view = RuleView::of(rule, (&*inspected.policy).into(), at);
             serde_json::value::to_raw_value(&view).map(Arc::from)
         };
+        let policy = State::of(&inspected.policy);
         let is_timeless = rule.spec.starts_at.is_none() && rule.spec.expires_at.is_none();
-        let Some(key) = Key::of(inspected, rule).filter(|_| is_timeless) else { return write() };
+        if !policy.is_marked() || !is_timeless {
+            return write();
+        }
+        let firewall = inspected.policy.firewall.header_revision;
+        let key = Key { policy, firewall, rule: rule.id };
         if let Some(text) = self.0.get(&key) {
             return Ok(text);
         }

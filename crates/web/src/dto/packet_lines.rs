@@ -244,18 +244,24 @@ fn write_verdict(
 }
 
 /// What is wrong with one line: as a problem says it.
-#[derive(Serialize)]
-struct FaultLine<'a> {
+#[derive(Debug, Serialize)]
+pub(crate) struct FaultLine<'a> {
     line: u64,
     error: FaultInLine<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct FaultInLine<'a> {
     code: &'static str,
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+}
+
+impl<'a> FaultLine<'a> {
+    pub(crate) const fn new(line: u64, code: Code, detail: &'a str, errors: &'a [Fault]) -> Self {
+        Self { line, error: FaultInLine { code: code.as_str(), detail, errors } }
+    }
 }
 
 impl VerdictLines {
@@ -320,9 +326,8 @@ fn write(
         }
         Err(fault) => {
             let problem = fault.problem();
-            let code = problem.code.as_str();
-            let error = FaultInLine { code, detail: &problem.detail, errors: &problem.faults };
-            serde_json::to_writer(&mut *answers, &FaultLine { line, error })
+            let fault = FaultLine::new(line, problem.code, &problem.detail, &problem.faults);
+            serde_json::to_writer(&mut *answers, &fault)
         }
     };
     debug_assert!(written.is_ok(), "{written:?}");

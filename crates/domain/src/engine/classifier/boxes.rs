@@ -19,7 +19,8 @@ pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool
     // Counted before any is made: a rule can be a thousand million boxes, and fifty rules together
     // what one is not.
     let (mut v4, mut v6) = (0_usize, 0_usize);
-    for rule in rules.iter().filter(|rule| rule.spec.enabled) {
+    let mut counted = Vec::with_capacity(rules.len());
+    for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
         let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
         v4 = v4.checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
         v6 = v6.checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
@@ -29,11 +30,12 @@ pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool
         if v4.checked_add(v6)? > budget.boxes || bytes > budget.bytes || !goes_on() {
             return None;
         }
+        counted.push((rule.spec, shapes, ports, order));
     }
     // Some that are counted are not made: those that no packet could be in.
     let mut boxes = Boxes::default();
-    for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
-        add(&mut boxes, rule.spec, &shapes(rule.spec), &merged(&rule.spec.ports), order);
+    for (rule, shapes, ports, order) in counted {
+        add(&mut boxes, rule, &shapes, &ports, order);
         if !goes_on() {
             return None;
         }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::packets::{Batch, Fault, Guesses, Queries, Said};
 use super::rules::{About, Rules};
 use super::{Arguments, Format};
+use crate::dto::packet_lines::FaultLine;
 
 /// How many lines that could not be read are told one by one.
 const MAX_TOLD: usize = 10;
@@ -74,18 +75,6 @@ struct VerdictLine<'a> {
 struct HitsLine<'a> {
     rule: Option<RuleLine<'a>>,
     hits: u64,
-}
-
-#[derive(Serialize)]
-struct FaultLine<'a> {
-    line: u64,
-    error: FaultInLine<'a>,
-}
-
-#[derive(Serialize)]
-struct FaultInLine<'a> {
-    code: &'static str,
-    detail: &'a str,
 }
 
 impl<'a> From<&About<'a>> for RuleLine<'a> {
@@ -200,8 +189,7 @@ impl<'a, W: Write> Report<'a, W> {
             self.told.push((line, fault.detail.clone()));
         }
         if self.format == Format::Ndjson && !self.counts_hits {
-            let error = FaultInLine { code: fault.code.as_str(), detail: &fault.detail };
-            self.json(&FaultLine { line, error })?;
+            self.json(&FaultLine::new(line, fault.code, &fault.detail, &[]))?;
         }
         Ok(())
     }
