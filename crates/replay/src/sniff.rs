@@ -6,9 +6,8 @@ use crate::flow_log::{FlowLog, LayoutError, first_line};
 /// A format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A JSON array, or an object that does not end on its line. May be several values one after
-    /// the other: of an object whose line is longer than what is read ahead, nobody knows yet
-    /// whether it is the only one. What reads it must look behind its end.
+    /// JSON arrays, or objects that do not end on their line; of an object whose line is longer than
+    /// what is read ahead, nobody knows yet. There may be several values, one after the other.
     Json,
     /// A JSON object a line. A file of one object on one line is of this kind too.
     NdJson,

@@ -112,6 +112,7 @@ impl App {
             pools: self.pools.iter().map(|pool| (pool.name, pool.state())).collect(),
             token_lookups: self.authenticator.lookups(),
             compiled: self.compiled.state(),
+            streams: self.inspection_streams.under_way(),
             started_at: self.about.started_at.micros() as f64 / MICROS_PER_SECOND as f64,
         };
         let telemetry = Arc::clone(&self.telemetry);

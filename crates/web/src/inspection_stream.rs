@@ -59,6 +59,13 @@ impl Streams {
         Self { most, patience, of_subjects: Arc::default() }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        let of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        of_subjects.values().sum::<usize>().try_into().unwrap_or(u64::MAX)
+    }
+
     /// Takes a turn.
     ///
     /// # Errors
@@ -121,6 +128,7 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         let lines = stream.lines.as_ref().map(VerdictLines::lines);
         let faults = stream.lines.as_ref().map(VerdictLines::faults);
         let cause = result.err().map(|cause| ErrorChain(&*cause).to_string());
+        stream.ctx.app.telemetry.metrics.stream_ended(cause.is_none());
         match cause {
             None => tracing::info!(%subject, lines, faults, "a stream of packets was answered"),
             Some(cause) => {

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use fireflow_domain::ids::{Revision, RuleId};
+use fireflow_domain::firewall::FirewallRef;
+use fireflow_domain::ids::RuleId;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
@@ -18,29 +19,36 @@ use crate::inspected::State;
 const CAPACITY: u64 = 16 * 1024 * 1024;
 const RULES: usize = 16_000;
 /// What a rule takes beside its text, in bytes, about.
-const BESIDE: u64 = 100;
+const BESIDE: u64 = 200;
 
-/// All that what is written of a rule depends on: the state of its policy, what it shows of its
-/// firewall, and which rule it is. One with limits in time also depends on the time, and is not kept.
+/// A rule in a state of its policy. What is written of one with limits in time also depends on the
+/// time, and is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     policy: State,
-    firewall: Revision,
     rule: RuleId,
+}
+
+/// A rule's text, and what it shows of its firewall: that has no mark, and in a history of the
+/// database that went back can be another under the same revision.
+#[derive(Debug, Clone)]
+struct Written {
+    firewall: Arc<FirewallRef>,
+    text: Arc<RawValue>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct ByLength;
 
-impl Weighter<Key, Arc<RawValue>> for ByLength {
-    fn weight(&self, _key: &Key, text: &Arc<RawValue>) -> u64 {
-        BESIDE.saturating_add(text.get().len().try_into().unwrap_or(u64::MAX))
+impl Weighter<Key, Written> for ByLength {
+    fn weight(&self, _key: &Key, written: &Written) -> u64 {
+        BESIDE.saturating_add(written.text.get().len().try_into().unwrap_or(u64::MAX))
     }
 }
 
 /// What was written lately.
 #[derive(Debug)]
-pub struct WrittenRules(Cache<Key, Arc<RawValue>, ByLength>);
+pub struct WrittenRules(Cache<Key, Written, ByLength>);
 
 impl Default for WrittenRules {
     fn default() -> Self {
@@ -69,13 +77,13 @@ impl WrittenRules {
         if !policy.is_marked() || !is_timeless {
             return write();
         }
-        let firewall = inspected.policy.firewall.header_revision;
-        let key = Key { policy, firewall, rule: rule.id };
-        if let Some(text) = self.0.get(&key) {
-            return Ok(text);
+        let (key, firewall) = (Key { policy, rule: rule.id }, &inspected.policy.firewall);
+        if let Some(written) = self.0.get(&key).filter(|it| *it.firewall == *firewall) {
+            return Ok(written.text);
         }
         let text: Arc<RawValue> = write()?;
-        self.0.insert(key, Arc::clone(&text));
+        let firewall = Arc::new(firewall.clone());
+        self.0.insert(key, Written { firewall, text: Arc::clone(&text) });
         Ok(text)
     }
 }

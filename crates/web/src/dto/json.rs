@@ -29,10 +29,34 @@ pub fn parse_elements(
     bytes: &[u8],
     visit: &mut dyn FnMut(usize, Value),
 ) -> Result<Map<String, Value>, serde_json::Error> {
+    match parse_elements_or_object(bytes, visit)? {
+        Parsed::Elements(others) => Ok(others),
+        Parsed::Object(_) => Err(serde_json::Error::custom("the member `items` is missing")),
+    }
+}
+
+/// What [`parse_elements_or_object`] read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parsed {
+    /// An array, or an object with an array under `items`: its elements were visited, these are its
+    /// other members.
+    Elements(Map<String, Value>),
+    /// An object without `items`.
+    Object(Map<String, Value>),
+}
+
+/// As [`parse_elements`], or reads any other object.
+///
+/// # Errors
+/// As [`parse`]; and where it is neither an array nor an object.
+pub fn parse_elements_or_object(
+    bytes: &[u8],
+    visit: &mut dyn FnMut(usize, Value),
+) -> Result<Parsed, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let others = reader.deserialize_any(Elements { visit, is_inside: false })?;
+    let parsed = reader.deserialize_any(Elements { visit, is_inside: false })?;
     reader.end()?;
-    Ok(others)
+    Ok(parsed)
 }
 
 /// What is inside an array, or inside the `items` of an object.
@@ -42,15 +66,15 @@ struct Elements<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Elements<'_> {
-    type Value = Map<String, Value>;
+    type Value = Parsed;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parsed, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Elements<'_> {
-    type Value = Map<String, Value>;
+    type Value = Parsed;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array, or an object with an array under `items`")
@@ -62,7 +86,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
             (self.visit)(index, item);
             index += 1;
         }
-        Ok(Map::new())
+        Ok(Parsed::Elements(Map::new()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
@@ -84,7 +108,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
                 return Err(A::Error::custom(format!("the member `{name}` stands there twice")));
             }
         }
-        if has_items { Ok(others) } else { Err(A::Error::custom("the member `items` is missing")) }
+        Ok(if has_items { Parsed::Elements(others) } else { Parsed::Object(others) })
     }
 }
 

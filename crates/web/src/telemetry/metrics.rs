@@ -95,6 +95,8 @@ pub struct Sampled {
     pub token_lookups: (u64, u64),
     /// What was compiled for inspections.
     pub compiled: CacheState,
+    /// Streams of packets that are being inspected.
+    pub streams: u64,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
 }
@@ -130,6 +132,9 @@ pub struct Metrics {
     pool_limits: Family<OfPool, Gauge>,
     inspections: [Counter; Action::ALL.len()],
     inspection_durations: Histogram,
+    streams: Gauge,
+    answered_streams: Counter,
+    cut_off_streams: Counter,
     compilations: Family<OfResult, Counter>,
     compile_durations: Histogram,
     compiled_lookups: Family<OfResult, Counter>,
@@ -195,6 +200,12 @@ impl Metrics {
             "Packets that were inspected, by what is done with them",
             Family::<OfAction, Counter>::default()
         );
+        let ended_streams = register!(
+            "inspection_streams_ended",
+            "Streams of packets that were answered to their end, or were cut off",
+            Family::<OfResult, Counter>::default()
+        );
+        let ended_streams = |result| ended_streams.get_or_create_owned(&OfResult { result });
         let exports = register!(
             "telemetry_exports",
             "Spans that were handed to the collector, and those that it did not take",
@@ -250,6 +261,13 @@ impl Metrics {
                 "How long requests for inspections took, the reading of the rules included",
                 Histogram::new(BUCKETS)
             ),
+            streams: register!(
+                "inspection_streams",
+                "Streams of packets that are being inspected",
+                Gauge::default()
+            ),
+            answered_streams: ended_streams("answered"),
+            cut_off_streams: ended_streams("cut_off"),
             compilations: register!(
                 "classifier_compilations",
                 "Policies that were compiled or updated by what changed, and those over their budget",
@@ -368,6 +386,12 @@ impl Metrics {
         }
     }
 
+    /// Counts a stream of packets that was answered to its end, or was not.
+    pub fn stream_ended(&self, is_whole: bool) {
+        let counter = if is_whole { &self.answered_streams } else { &self.cut_off_streams };
+        counter.inc();
+    }
+
     /// All of them as text. Reads files of the system: not for the threads that serve.
     #[must_use]
     pub fn page(&self, sampled: &Sampled, exposition: Exposition) -> String {
@@ -401,6 +425,7 @@ impl Metrics {
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.compiled_policies.set(gauge(compiled.policies));
         self.compiled_bytes.set(gauge(compiled.bytes));
+        self.streams.set(gauge(sampled.streams));
         for (pool, state) in &sampled.pools {
             let counts = [("idle", state.idle), ("in_use", state.in_use)];
             for (state, count) in counts {

@@ -93,7 +93,7 @@ async fn what_one_process_writes_the_other_answers_by_at_once() {
 }
 
 /// A value of the page of metrics.
-async fn metric(api: &Api, series: &str) -> u64 {
+pub(crate) async fn metric(api: &Api, series: &str) -> u64 {
     let token = api.token_for(&[Role::HealthCheck], None);
     let page = api.send("GET", "/metrics", &token, &[], None).await.text;
     let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -384,5 +384,20 @@ async fn what_an_older_version_writes_is_answered_by() {
         api.db.execute("UPDATE policy SET revision = revision + 1").await;
         api.patch(&rule, &change).await.expect(200);
         assert_eq!(api.verdict(&policy, &packet).await.0, other);
+    }
+}
+
+/// A standby that did not have the last change of a name becomes the primary, and the next name has
+/// the revision that the lost one had.
+#[tokio::test]
+async fn a_lost_name_of_a_firewall_is_not_shown() {
+    let api = Api::new(DatabaseKind::Postgres).await;
+    let policy = api.policy().await;
+    api.rule(&policy, &plain_rule()).await;
+    let path = format!("{policy}inspections/?{}", tcp("10.0.0.1", "10.0.0.2", 1));
+    for name in ["lost", "kept"] {
+        api.db.execute(&format!("UPDATE firewall SET name = '{name}'")).await;
+        let answer = api.get(&path).await.expect(200);
+        assert_eq!(answer["active_rule"]["filtering_policy"]["firewall"]["name"], name);
     }
 }

@@ -101,6 +101,36 @@ fn rules_without_an_id_come_behind_those_that_have_one() {
 }
 
 #[test]
+fn json_values_stand_one_after_the_other_in_lines_or_not() {
+    let mut rules: Vec<Value> = serde_json::from_str(RULES).unwrap();
+    // Longer than what is read ahead to tell the format.
+    for side in ["sources", "destinations"] {
+        let hosts =
+            (1..1_000).map(|host| json!({"address": format!("2001:db8:1:2:3:4:5:{host:x}")}));
+        rules[0][side].as_array_mut().unwrap().extend(hosts);
+    }
+    assert!(rules[0].to_string().len() > 64 * 1024);
+    let page =
+        |rules: &[Value]| json!({"items": rules, "total": 3, "page": 1, "per_page": 2}).to_string();
+    let pages = [page(&rules[..2]), page(&rules[2..])];
+    let each: Vec<String> =
+        rules.iter().map(|it| serde_json::to_string_pretty(it).unwrap()).collect();
+    let mixed = format!("{}{}\n{}", each[0], json!([&rules[1]]), pages[1]);
+    let lines: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    for (name, text) in [
+        ("rules in lines", lines.join("\n")),
+        ("pages in lines", pages.join("\n")),
+        ("pages, nothing between them", pages.concat()),
+        ("rules over several lines", each.join("\n")),
+        ("rules of their own, lists and pages", mixed),
+    ] {
+        let folder = folder(&[("rules", &text), ("packets", PACKETS)]);
+        let index = answers(folder.path(), "--rules rules --packets packets --format index");
+        assert_eq!(index, "0\n1\n2\n-1\n", "{name}");
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let packets = PACKETS.repeat(20_000);
     let folder = folder(&[("rules.json", RULES), ("packets.ndjson", &packets)]);
@@ -309,7 +339,11 @@ fn what_is_wrong_is_said_with_its_place() {
         ("--rules rules.json --packets empty", 1, "empty"),
         ("--rules rules.json --packets words", 1, "what is this"),
         ("--rules packets --packets packets", 1, "packets: line 1: action: is required"),
-        ("--rules bad.json --packets packets", 1, "rule 0, the first being 0: sources: has no"),
+        (
+            "--rules bad.json --packets packets",
+            1,
+            "rule 0 of the list in line 1, the first being 0: sources: has no",
+        ),
         ("--rules bad.ndjson --packets packets", 1, "bad.ndjson: line 1: "),
         ("--rules two.ndjson --packets packets", 1, "of several policies, 1 and 2"),
         ("--rules deleted.json --packets packets", 1, "was deleted, and decides nothing"),

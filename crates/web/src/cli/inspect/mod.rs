@@ -4,6 +4,7 @@
 mod packets;
 mod report;
 mod rules;
+mod values;
 
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use fireflow_domain::engine::classifier::Key;
 use fireflow_domain::error::Violations;
 use fireflow_domain::net::Protocol;
@@ -11,9 +11,12 @@ use fireflow_domain::time::Instant;
 use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
 use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
 
+use serde_json::Value;
+
 use super::rules::{Query, Rules};
+use super::values::values;
 use crate::dto::inspection::packet;
-use crate::dto::json;
+use crate::dto::json::{Parsed, parse_elements_or_object};
 use crate::dto::packet_lines::{LineFault, PacketLines};
 use crate::problem::{Code, Problem};
 
@@ -128,7 +131,7 @@ pub(super) fn read(
         None => sniff(&source.first)?,
     };
     let read = match kind {
-        Kind::Json => json_array(source, now, &mut collector),
+        Kind::Json => json(source, now, &mut collector),
         Kind::NdJson => ndjson(source, now, &mut collector),
         Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector),
         Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector),
@@ -140,21 +143,28 @@ pub(super) fn read(
     read.and(handed_on)
 }
 
-/// An array: its elements are numbered from 1, as lines are.
-fn json_array(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+/// Lists, and packets over several lines: they are numbered from 1, as lines are.
+fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
     let mut bytes = Vec::new();
     source.reader.read_to_end(&mut bytes)?;
-    let mut result = Ok(());
-    json::parse_elements(&bytes, &mut |index, value| {
+    let (mut number, mut result) = (0_u64, Ok(()));
+    let mut take = |value| {
         let mut violations = Violations::new();
         let read = packet(value, "", now, &mut violations);
         let read = read.ok_or_else(|| Fault::from(&Problem::invalid(&violations)));
-        let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+        number = number.saturating_add(1);
         if result.is_ok() {
             collector.add_packet(number, read);
             result = collector.hand_on_if_full();
         }
-    })?;
+    };
+    for value in values(&bytes) {
+        let (line, text) = value?;
+        let parsed = parse_elements_or_object(text.as_bytes(), &mut |_, value| take(value));
+        if let Parsed::Object(packet) = parsed.with_context(|| format!("line {line}"))? {
+            take(Value::Object(packet));
+        }
+    }
     result
 }
 

@@ -1,7 +1,7 @@
 //! The rules of a file.
 
 use std::collections::HashSet;
-use std::io::{BufRead, Read};
+use std::io::Read;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fireflow_domain::engine::classifier::{Budget, Classifier, Index, Key, NO_BOX, kind};
@@ -17,7 +17,8 @@ use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
-use crate::dto::json;
+use super::values::values;
+use crate::dto::json::{Parsed, parse_elements_or_object};
 use crate::dto::packet_lines::LineFault;
 use crate::dto::rule::given_rule;
 use crate::dto::rule_set::{numbered, page_members};
@@ -71,8 +72,7 @@ impl Rules {
     pub(super) fn read(source: Source, default: Option<Action>) -> Result<Self> {
         match sniff(&source.first)? {
             Kind::BenchmarkRules => Self::benchmark(source),
-            Kind::Json => Self::policy(json_rules(source)?, default),
-            Kind::NdJson => Self::policy(ndjson_rules(source)?, default),
+            Kind::Json | Kind::NdJson => Self::policy(json_rules(source)?, default),
             Kind::BenchmarkPackets | Kind::FlowLog(_) => {
                 bail!("these are packets; rules are JSON, NDJSON, or lines that begin with `@`")
             }
@@ -317,40 +317,26 @@ impl ReadRules {
     }
 }
 
+/// Rules one after the other, lists of them and pages of lists, in lines or not.
 fn json_rules(mut source: Source) -> Result<ReadRules> {
     let mut bytes = Vec::new();
     source.reader.read_to_end(&mut bytes)?;
     let mut read = ReadRules::default();
-    let mut fault = Ok(());
-    let others = json::parse_elements(&bytes, &mut |index, value| {
-        if fault.is_ok() {
-            fault = read.read(value, &format!("rule {index}, the first being 0"));
-        }
-    })?;
-    fault?;
-    read.page(others)?;
-    read.all()
-}
-
-fn ndjson_rules(source: Source) -> Result<ReadRules> {
-    let mut read = ReadRules::default();
-    for (line, number) in source.reader.split(b'\n').zip(1_u64..) {
-        let line = line?;
-        if !line.trim_ascii().is_empty() {
-            let at = format!("line {number}");
-            let mut value = json::parse(&line).with_context(|| at.clone())?;
-            // A page of a list is a line too.
-            match value.as_object_mut().filter(|it| it.contains_key("items")) {
-                Some(page) => {
-                    let Some(Value::Array(items)) = page.remove("items") else {
-                        bail!("{at}: `items` must be an array");
-                    };
-                    for (item, index) in items.into_iter().zip(0_u64..) {
-                        read.read(item, &format!("{at}: rule {index}, the first being 0"))?;
-                    }
-                    read.page(std::mem::take(page)).context(at)?;
-                }
-                None => read.read(value, &at)?,
+    for value in values(&bytes) {
+        let (line, text) = value?;
+        let at = format!("line {line}");
+        let mut fault = Ok(());
+        let parsed = parse_elements_or_object(text.as_bytes(), &mut |index, value| {
+            if fault.is_ok() {
+                let at = format!("rule {index} of the list in {at}, the first being 0");
+                fault = read.read(value, &at);
+            }
+        });
+        match parsed.with_context(|| at.clone())? {
+            Parsed::Object(rule) => read.read(Value::Object(rule), &at)?,
+            Parsed::Elements(others) => {
+                fault?;
+                read.page(others).context(at)?;
             }
         }
     }

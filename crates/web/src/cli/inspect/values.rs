@@ -1,0 +1,64 @@
+//! JSON values one after the other: in lines, over several lines, or with nothing between them.
+
+use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
+use serde_json::value::RawValue;
+
+/// The text of each, and the line in which it begins, the first being 1. After an error there are no
+/// more.
+pub(super) struct Values<'a> {
+    bytes: &'a [u8],
+    values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
+    /// In which line the byte at `place` is.
+    line: u64,
+    place: usize,
+}
+
+/// Those of a text.
+pub(super) fn values(bytes: &[u8]) -> Values<'_> {
+    Values { bytes, values: Deserializer::from_slice(bytes).into_iter(), line: 1, place: 0 }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = serde_json::Result<(u64, &'a str)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let value = match self.values.next()? {
+            Ok(value) => value.get(),
+            Err(error) => return Some(Err(error)),
+        };
+        let start = self.values.byte_offset().saturating_sub(value.len());
+        let before = self.bytes.get(self.place..start).unwrap_or_default();
+        let ends = before.iter().filter(|byte| **byte == b'\n').count();
+        self.line = self.line.saturating_add(ends.try_into().unwrap_or(u64::MAX));
+        self.place = start;
+        Some(Ok((self.line, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
+        values(text.as_bytes()).map(|it| it.map_err(|error| error.line())).collect()
+    }
+
+    #[test]
+    fn each_is_told_with_the_line_in_which_it_begins() {
+        assert_eq!(read(""), []);
+        assert_eq!(read(" \n\n"), []);
+        assert_eq!(read("{}"), [Ok((1, "{}"))]);
+        assert_eq!(
+            read("\n[1,\n2]{\"a\":\n3} \r\n\n [\n]"),
+            [Ok((2, "[1,\n2]")), Ok((3, "{\"a\":\n3}")), Ok((6, "[\n]"))]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_ends_them() {
+        assert_eq!(read("{}\n{\"a\" 1}\n{}"), [Ok((1, "{}")), Err(2)]);
+        assert_eq!(read("{}\n{\"a\": "), [Ok((1, "{}")), Err(2)]);
+        let deep = "[".repeat(100_000);
+        assert_eq!(read(&deep), [Err(1)]);
+    }
+}
