@@ -1,12 +1,14 @@
 //! The width of an address: 32 bits or 128, with the same code for both.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::ops::{BitAnd, BitOr, BitXor};
 
 /// An unsigned integer that is an address.
 pub trait Address:
     Copy
     + Ord
+    + Hash
     + Debug
     + From<u16>
     + BitAnd<Output = Self>
@@ -22,6 +24,8 @@ pub trait Address:
     const MAX: Self;
     /// The length of a prefix that says much: a site's, not a company's or a registry's.
     const SITE_PREFIX: u32;
+    /// Whether it has more bits than blocks look at.
+    const IS_WIDE: bool;
 
     /// The difference, around zero.
     #[must_use]
@@ -52,6 +56,7 @@ macro_rules! address {
             const ZERO: Self = 0;
             const MAX: Self = <$type>::MAX;
             const SITE_PREFIX: u32 = $site_prefix;
+            const IS_WIDE: bool = <$type>::BITS > u32::BITS;
 
             #[inline]
             fn wrapping_sub(self, other: Self) -> Self {

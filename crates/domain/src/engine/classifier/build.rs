@@ -8,11 +8,14 @@
 //! differ; what lies above it is not looked at, and need not be: each box is held against the whole
 //! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a child's region altogether hides all later ones there.
 
-use super::address::Address;
-use super::index::{Boxed, Dimension, Index, NO_BOX, Node, Range, Region};
+use std::collections::HashMap;
 
-/// Up to so many boxes are not cut any more.
-const LEAF: usize = 8;
+use super::address::Address;
+use super::block::{Block, LANES, Rank, Shifts, telling_apart};
+use super::index::{Boxed, Dimension, Index, NO_BOX, Node, Range, Region, Root, Wide};
+
+/// Up to so many boxes are not cut any more: they are one block.
+const LEAF: usize = LANES;
 /// The most bits that a node is cut along.
 const MAX_BITS: u32 = 8;
 /// A box that spans more than this part of the children stays with the node.
@@ -27,12 +30,10 @@ const MAX_DEPTH: usize = 24;
 const MAX_ROOTS: usize = 8;
 /// A group of which more than one in so many boxes would stay with its root is two groups.
 const MAX_STAYING: usize = 50;
-/// The most boxes that a node has itself.
-const MAX_OWN: usize = u16::MAX as usize;
 
-/// Indexes boxes, which are in order of their places. `most` is how many there may be with all
-/// copies; what would be more is cut no further. `goes_on` is asked at every node; none where it says
-/// no, or there are more boxes than numbers for them.
+/// Indexes boxes, which are in order of their places. `most` is for how many blocks may have room,
+/// with all copies; what would be more is cut no further. `goes_on` is asked at every node; none where
+/// it says no, or there are more boxes than numbers for them.
 pub(super) fn index<A: Address>(
     boxes: &[Boxed<A>],
     most: usize,
@@ -42,12 +43,14 @@ pub(super) fn index<A: Address>(
         boxes,
         index: Index {
             nodes: Vec::new(),
-            boxes: Vec::with_capacity(boxes.len()),
+            blocks: Vec::with_capacity(boxes.len() / LANES),
+            wide: Vec::new(),
+            ranges: Vec::new(),
             roots: Vec::new(),
             hiding: Vec::new(),
         },
         most,
-        surplus: Vec::new(),
+        ranges: HashMap::new(),
         goes_on,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
@@ -60,23 +63,23 @@ pub(super) fn index<A: Address>(
             groups.extend(parts);
             continue;
         }
-        let root = builder.grow(1);
-        builder.index.roots.push(root);
-        builder.node(root, group, &all, 0)?;
+        let node = builder.grow(1);
+        let lowest = group.first().and_then(|it| builder.boxed(*it)).map_or(Rank::NONE, Rank::of);
+        builder.index.roots.push(Root { node, lowest });
+        let boxes = builder.node(node, group, &all, 0)?;
+        builder.share(&Shared { boxes, nodes: vec![node] })?;
     }
-    builder.keep_surplus()?;
+    let mut index = builder.index;
     // The tree with the first rules first: what it finds cuts the others short.
-    let lowest =
-        |root: &u32| builder.index.nodes.get(*root as usize).map_or(NO_BOX, |it| it.lowest);
-    let mut roots = std::mem::take(&mut builder.index.roots);
-    roots.sort_by_key(lowest);
-    builder.index.roots = roots;
-    builder.index.boxes.shrink_to_fit();
-    builder.index.nodes.shrink_to_fit();
-    builder.index.hiding.sort_unstable();
-    builder.index.hiding.dedup();
-    builder.index.hiding.shrink_to_fit();
-    Some(builder.index)
+    index.roots.sort_by_key(|root| root.lowest);
+    index.blocks.shrink_to_fit();
+    index.wide.shrink_to_fit();
+    index.ranges.shrink_to_fit();
+    index.nodes.shrink_to_fit();
+    index.hiding.sort_unstable();
+    index.hiding.dedup();
+    index.hiding.shrink_to_fit();
+    Some(index)
 }
 
 /// Boxes apart by which of their addresses say much: what names its source alone and what names its
@@ -114,9 +117,16 @@ struct Builder<'a, A> {
     boxes: &'a [Boxed<A>],
     index: Index<A>,
     most: usize,
-    /// What nodes could not keep, since they have too many boxes already.
-    surplus: Vec<u32>,
+    /// Where each range of wide addresses is.
+    ranges: HashMap<Range<A>, u32>,
     goes_on: &'a dyn Fn() -> bool,
+}
+
+/// Nodes side by side that have the same blocks, and the boxes in those.
+#[derive(Debug, Default)]
+struct Shared {
+    boxes: Vec<u32>,
+    nodes: Vec<u32>,
 }
 
 /// A way to cut a node.
@@ -200,14 +210,15 @@ impl<A: Address> Builder<'_, A> {
         [others, those]
     }
 
-    /// Fills a node with boxes, and makes those below it.
+    /// Makes what lies below a node with boxes. What it has itself is answered, where its neighbours
+    /// may share it: a node that has nothing below, and nothing yet.
     fn node(
         &mut self,
         at: u32,
         mut numbers: Vec<u32>,
         region: &Region<A>,
         depth: usize,
-    ) -> Option<()> {
+    ) -> Option<Vec<u32>> {
         let covers = |number: &u32| self.boxed(*number).is_some_and(|it| it.covers(region));
         if !(self.goes_on)() {
             return None;
@@ -219,17 +230,13 @@ impl<A: Address> Builder<'_, A> {
             let hiding = numbers.last().and_then(|it| self.boxed(*it)).map(Boxed::order);
             self.index.hiding.extend(hiding);
         }
-        let lowest = numbers.first().and_then(|it| self.boxed(*it)).map_or(NO_BOX, Boxed::order);
-        let is_full = self.index.boxes.len() + numbers.len() > self.most;
+        let is_full = self.index.blocks.len() * LANES + numbers.len() > self.most;
         let cut = if numbers.len() <= LEAF || depth == MAX_DEPTH || is_full {
             None
         } else {
             self.best_cut(&numbers, region)
         };
-        let Some(cut) = cut else {
-            let (boxes, count) = self.keep(&numbers)?;
-            return self.set(at, Node { boxes, lowest, count, ..Node::EMPTY });
-        };
+        let Some(cut) = cut else { return Some(numbers) };
         let mut below: Vec<Vec<u32>> = vec![Vec::new(); cut.children()];
         let mut own = Vec::new();
         let limits = *region.get(cut.dimension as usize)?;
@@ -242,54 +249,81 @@ impl<A: Address> Builder<'_, A> {
                 below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(number));
             }
         }
-        let (boxes, count) = self.keep(&own)?;
+        let node = self.keep(&own)?;
         drop(own);
         let children = self.grow(cut.children());
         let shift = u8::try_from(cut.shift).ok()?;
-        let node =
-            Node { children, boxes, lowest, count, shift, cut: Node::cut(cut.dimension, cut.bits) };
-        self.set(at, node)?;
-        for (child, numbers) in (0_u32..).zip(below) {
-            if !numbers.is_empty() {
-                let region = child_region(region, cut, child);
-                self.node(children + child, numbers, &region, depth + 1)?;
+        let cut_of = Node::cut(cut.dimension, cut.bits);
+        *self.index.nodes.get_mut(at as usize)? = Node { children, shift, cut: cut_of, ..node };
+        // Each box is whole wherever it is: neighbours can have those of others too.
+        let mut shared = Shared::default();
+        for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
+            let region = child_region(region, cut, child);
+            let boxes = self.node(children + child, numbers, &region, depth + 1)?;
+            if boxes.is_empty() {
+                continue;
+            }
+            let union = union(&shared.boxes, &boxes);
+            if union.len() <= LANES {
+                shared.boxes = union;
+            } else {
+                self.share(&shared)?;
+                shared = Shared { boxes, nodes: Vec::new() };
+            }
+            shared.nodes.push(children + child);
+        }
+        self.share(&shared)?;
+        Some(Vec::new())
+    }
+
+    /// Gives nodes the blocks that they share.
+    fn share(&mut self, shared: &Shared) -> Option<()> {
+        if shared.boxes.is_empty() {
+            return Some(());
+        }
+        let filled = self.keep(&shared.boxes)?;
+        for node in &shared.nodes {
+            *self.index.nodes.get_mut(*node as usize)? = filled;
+        }
+        Some(())
+    }
+
+    /// Puts boxes in blocks behind all others; answers a node that has them.
+    fn keep(&mut self, numbers: &[u32]) -> Option<Node> {
+        let first = self.index.blocks.len();
+        let boxes: Vec<Boxed<A>> =
+            numbers.iter().filter_map(|number| self.boxed(*number)).copied().collect();
+        let windows = |of: fn(&Boxed<A>) -> Range<A>| {
+            telling_apart(&boxes.iter().map(of).collect::<Vec<_>>())
+        };
+        let shifts =
+            Shifts { source: windows(Boxed::sources), destination: windows(Boxed::destinations) };
+        for boxes in boxes.chunks(LANES) {
+            self.index.blocks.push(Block::new(boxes, shifts));
+            for lane in 0..if A::IS_WIDE { LANES } else { 0 } {
+                let wide = match boxes.get(lane) {
+                    Some(boxed) => Wide {
+                        source: self.place(boxed.sources())?,
+                        destination: self.place(boxed.destinations())?,
+                    },
+                    None => Wide { source: NO_BOX, destination: NO_BOX },
+                };
+                self.index.wide.push(wide);
             }
         }
-        Some(())
+        let blocks = u32::try_from(first).ok()?;
+        let count = u32::try_from(self.index.blocks.len() - first).ok()?;
+        Some(Node { blocks, count, shifts, ..Node::EMPTY })
     }
 
-    fn set(&mut self, at: u32, node: Node) -> Option<()> {
-        *self.index.nodes.get_mut(at as usize)? = node;
-        Some(())
-    }
-
-    /// Puts boxes behind all others; where, and how many. What is too much for one node waits for a
-    /// root of its own.
-    fn keep(&mut self, numbers: &[u32]) -> Option<(u32, u16)> {
-        let (numbers, surplus) = numbers.split_at_checked(MAX_OWN).unwrap_or((numbers, &[]));
-        self.surplus.extend(surplus);
-        let first = u32::try_from(self.index.boxes.len()).ok()?;
-        for number in numbers {
-            let boxed = *self.boxed(*number)?;
-            self.index.boxes.push(boxed);
+    /// Where a range of addresses is, which are kept once each.
+    fn place(&mut self, range: Range<A>) -> Option<u32> {
+        let next = u32::try_from(self.index.ranges.len()).ok()?;
+        let place = *self.ranges.entry(range).or_insert(next);
+        if place == next {
+            self.index.ranges.push(range);
         }
-        Some((first, u16::try_from(numbers.len()).ok()?))
-    }
-
-    /// Roots that are not cut, for what no node could keep.
-    fn keep_surplus(&mut self) -> Option<()> {
-        let mut surplus = std::mem::take(&mut self.surplus);
-        surplus.sort_unstable();
-        surplus.dedup();
-        for numbers in surplus.chunks(MAX_OWN) {
-            let lowest =
-                numbers.first().and_then(|it| self.boxed(*it)).map_or(NO_BOX, Boxed::order);
-            let (boxes, count) = self.keep(numbers)?;
-            let root = self.grow(1);
-            self.set(root, Node { boxes, lowest, count, ..Node::EMPTY })?;
-            self.index.roots.push(root);
-        }
-        Some(())
+        Some(place)
     }
 
     /// The cheapest cut, where one is worth it.
@@ -308,6 +342,14 @@ impl<A: Address> Builder<'_, A> {
         }
         best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN)
     }
+}
+
+/// All that are in one or the other; both are in order.
+fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
+    let mut all = [one, other].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The cuts along a dimension, with what each costs.

@@ -1,8 +1,9 @@
 //! The index: boxes in trees that cut their dimensions, and the way of a packet through them.
 
 use super::address::Address;
+use super::block::{Block, LANES, Probe, Rank, Shifts};
 
-/// Of a box that has no limits in time, and of nothing found.
+/// The place of no rule.
 pub const NO_BOX: u32 = u32::MAX;
 
 /// What a packet carries behind its protocol, as bits, so that a box can take several.
@@ -17,8 +18,7 @@ pub mod kind {
     pub const ALL: u8 = PORTS | ICMP | OPAQUE;
 }
 
-/// One box: ranges of all dimensions, which a packet lies in or not. Of IPv4 it is half a cache
-/// line.
+/// One box: ranges of all dimensions, which a packet lies in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Boxed<A> {
@@ -27,14 +27,14 @@ pub struct Boxed<A> {
     destination: A,
     destination_span: A,
     /// The source port, or the ICMP type.
-    first: u16,
-    first_span: u16,
+    pub(super) first: u16,
+    pub(super) first_span: u16,
     /// The destination port, or the ICMP code.
-    second: u16,
-    second_span: u16,
-    protocol: u8,
-    protocol_mask: u8,
-    kinds: u8,
+    pub(super) second: u16,
+    pub(super) second_span: u16,
+    pub(super) protocol: u8,
+    pub(super) protocol_mask: u8,
+    pub(super) kinds: u8,
     pub(super) is_timed: bool,
     /// The place of its rule: of several boxes that hold a packet the lowest decides.
     order: u32,
@@ -60,7 +60,7 @@ pub struct BoxParts<A> {
     pub kinds: u8,
     /// Whether its rule holds at certain times only.
     pub is_timed: bool,
-    /// The place of its rule, below [`NO_BOX`].
+    /// The place of its rule, below 2^31.
     pub order: u32,
 }
 
@@ -133,8 +133,7 @@ impl<A: Address> Boxed<A> {
         }
     }
 
-    /// Whether it holds a packet: one decision, since which of the dimensions it is that does not
-    /// fit cannot be foreseen.
+    /// Whether it holds a packet.
     #[must_use]
     #[inline]
     pub fn holds(&self, key: &Key<A>) -> bool {
@@ -146,14 +145,22 @@ impl<A: Address> Boxed<A> {
             & (key.kind & self.kinds != 0)
     }
 
+    /// Its source addresses.
+    pub(super) fn sources(&self) -> Range<A> {
+        (self.source, self.source.wrapping_add(self.source_span))
+    }
+
+    /// Its destination addresses.
+    pub(super) fn destinations(&self) -> Range<A> {
+        (self.destination, self.destination.wrapping_add(self.destination_span))
+    }
+
     /// Its range in a dimension.
     pub(super) fn range(&self, dimension: Dimension) -> Range<A> {
         let ports = |first: u16, span: u16| (A::from(first), A::from(first.wrapping_add(span)));
         match dimension {
-            Dimension::Source => (self.source, self.source.wrapping_add(self.source_span)),
-            Dimension::Destination => {
-                (self.destination, self.destination.wrapping_add(self.destination_span))
-            }
+            Dimension::Source => self.sources(),
+            Dimension::Destination => self.destinations(),
             Dimension::First => ports(self.first, self.first_span),
             Dimension::Second => ports(self.second, self.second_span),
         }
@@ -193,21 +200,26 @@ pub(super) type Region<A> = [Range<A>; 4];
 pub(super) struct Node {
     /// Its first child.
     pub(super) children: u32,
-    /// Its first box.
-    pub(super) boxes: u32,
-    /// The lowest place of all boxes in it and below.
-    pub(super) lowest: u32,
-    /// How many boxes it has itself.
-    pub(super) count: u16,
+    /// Its first block, and how many it has. Neighbours can have the same.
+    pub(super) blocks: u32,
+    pub(super) count: u32,
     /// Where the bits lie that choose the child.
     pub(super) shift: u8,
     /// How many bits they are (none: it has no children), and above [`Node::DIMENSION`] of what.
     pub(super) cut: u8,
+    /// The windows of its blocks.
+    pub(super) shifts: Shifts,
 }
 
 impl Node {
-    pub(super) const EMPTY: Self =
-        Self { children: 0, boxes: 0, lowest: NO_BOX, count: 0, shift: 0, cut: 0 };
+    pub(super) const EMPTY: Self = Self {
+        children: 0,
+        blocks: 0,
+        count: 0,
+        shift: 0,
+        cut: 0,
+        shifts: Shifts { source: 0, destination: 0 },
+    };
     const BITS: u8 = 15;
     const DIMENSION: u8 = 4;
 
@@ -236,75 +248,171 @@ impl Node {
     }
 }
 
+/// Where a tree begins, and the lowest rank in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Root {
+    pub(super) node: u32,
+    pub(super) lowest: Rank,
+}
+
+/// Which ranges a box of wide addresses has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wide {
+    pub(super) source: u32,
+    pub(super) destination: u32,
+}
+
+/// What was found so far: the lower, the better.
+trait Best: Copy {
+    const NONE: Self;
+    fn rank(self) -> Rank;
+}
+
+impl Best for Rank {
+    const NONE: Self = Self::NONE;
+
+    #[inline]
+    fn rank(self) -> Rank {
+        self
+    }
+}
+
+/// The rank of a box, and below it its place: which lane it is, counted from those of the first
+/// block. One number, so that the lowest is found without a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Placed(u64);
+
+impl Placed {
+    #[inline]
+    fn new(rank: Rank, place: u32) -> Self {
+        Self(u64::from(rank.bits()) << u32::BITS | u64::from(place))
+    }
+
+    #[inline]
+    const fn place(self) -> u64 {
+        self.0 & u32::MAX as u64
+    }
+}
+
+impl Best for Placed {
+    const NONE: Self = Self(u64::MAX);
+
+    #[inline]
+    fn rank(self) -> Rank {
+        Rank::from_bits((self.0 >> u32::BITS) as u32)
+    }
+}
+
 /// Boxes, indexed. Immutable; a lookup allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Index<A> {
     pub(super) nodes: Vec<Node>,
     /// The boxes of each node, in order; a box can be in several nodes.
-    pub(super) boxes: Vec<Boxed<A>>,
-    pub(super) roots: Vec<u32>,
-    /// The places of rules that hid others where they stand: those are not there, in order.
+    pub(super) blocks: Vec<Block>,
+    /// The ranges of each lane, where addresses are wide.
+    pub(super) wide: Vec<Wide>,
+    /// Different ranges of wide addresses.
+    pub(super) ranges: Vec<Range<A>>,
+    pub(super) roots: Vec<Root>,
+    /// The places of rules that hide others where they stand: those are not there, in order.
     pub(super) hiding: Vec<u32>,
 }
 
 impl<A: Address> Index<A> {
-    /// The place of the first rule that holds a packet, [`NO_BOX`] where none does. `is_active` says
-    /// of a rule with limits in time whether it holds now.
+    /// The place of the first rule that holds a packet, whatever its limits in time; [`NO_BOX`] where
+    /// none does.
     #[must_use]
     #[inline]
-    pub fn find(&self, key: &Key<A>, is_active: impl Fn(u32) -> bool) -> u32 {
-        self.find_among(key, |boxed| !boxed.is_timed || is_active(boxed.order))
+    pub fn find(&self, key: &Key<A>) -> u32 {
+        if !A::IS_WIDE {
+            let look = |_, block: &Block, probe: &_, best: Rank| {
+                best.min(block.first_of(block.holding(probe)))
+            };
+            return self.search(key, look).order_or(NO_BOX);
+        }
+        let found = self.search(key, |first_place, block, probe, best: Placed| {
+            let boxes = block.holding(probe);
+            best.min(Placed::new(block.first_of(boxes), first_place + boxes.trailing_zeros()))
+        });
+        if found.rank() == Rank::NONE || self.is_within(found.place() as u32, key) {
+            return found.rank().order_or(NO_BOX);
+        }
+        // It lies beside the window: what else was found may be behind it.
+        self.find_among(key, |_, _| true)
     }
 
-    /// The same among the boxes that are taken at all. None that is not may be one of those that
-    /// hide others.
+    /// The place of the first rule that holds a packet and is taken, which is asked with its place and
+    /// whether it has limits in time. None that is not may be one of those that hide others, but for
+    /// such limits: what has any hides nothing.
     #[inline]
-    pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(&Boxed<A>) -> bool) -> u32 {
-        let mut best = NO_BOX;
+    pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(u32, bool) -> bool) -> u32 {
+        let found = self.search(key, |first_place, block, probe, best: Rank| {
+            let mut boxes = block.holding(probe);
+            while boxes != 0 {
+                let lane = boxes.trailing_zeros();
+                let rank = block.rank(lane);
+                if rank >= best {
+                    break;
+                }
+                let is_held = !A::IS_WIDE || self.is_within(first_place + lane, key);
+                if is_held && takes(rank.order(), rank.is_timed()) {
+                    return rank;
+                }
+                boxes &= boxes - 1;
+            }
+            best
+        });
+        found.order_or(NO_BOX)
+    }
+
+    /// Goes through the trees with the best that was found so far, which `look` makes better with each
+    /// block that can hold the packet; it is told the place of its first lane.
+    #[inline]
+    fn search<B: Best>(&self, key: &Key<A>, look: impl Fn(u32, &Block, &Probe, B) -> B) -> B {
+        let probe = Probe::new(key, Shifts::default());
+        let mut best = B::NONE;
         for root in &self.roots {
-            best = self.descend(*root, key, best, &takes);
+            // Asked once a tree: at each node it costs more than it spares.
+            if root.lowest >= best.rank() {
+                continue;
+            }
+            let mut at = root.node;
+            // Every number in a node was made beside what it stands for: nothing is ever missed.
+            while let Some(node) = self.nodes.get(at as usize) {
+                let numbers = node.blocks..node.blocks + node.count;
+                let blocks = self.blocks.get(numbers.start as usize..numbers.end as usize);
+                let probe = probe.shifted(key, node.shifts);
+                for (number, block) in numbers.zip(blocks.unwrap_or(&[])) {
+                    best = look(number * LANES as u32, block, &probe, best);
+                }
+                if node.cut == 0 {
+                    break;
+                }
+                at = node.child(key);
+            }
         }
         best
     }
 
+    /// Whether the box at a place holds a packet's wide addresses.
     #[inline]
-    fn descend(
-        &self,
-        root: u32,
-        key: &Key<A>,
-        mut best: u32,
-        takes: &impl Fn(&Boxed<A>) -> bool,
-    ) -> u32 {
-        let mut at = root;
-        // Every number in a node was made beside what it stands for: nothing is ever missed.
-        while let Some(node) = self.nodes.get(at as usize) {
-            if node.lowest >= best {
-                break;
-            }
-            let first = node.boxes as usize;
-            let own = self.boxes.get(first..first + usize::from(node.count)).unwrap_or(&[]);
-            for boxed in own {
-                if boxed.order >= best {
-                    break;
-                }
-                if boxed.holds(key) && takes(boxed) {
-                    best = boxed.order;
-                    break;
-                }
-            }
-            if node.cut == 0 {
-                break;
-            }
-            at = node.child(key);
-        }
-        best
+    fn is_within(&self, place: u32, key: &Key<A>) -> bool {
+        let holds = |range: u32, address: A| {
+            let range = self.ranges.get(range as usize);
+            range.is_some_and(|(first, last)| *first <= address && address <= *last)
+        };
+        self.wide.get(place as usize).is_some_and(|wide| {
+            holds(wide.source, key.source) && holds(wide.destination, key.destination)
+        })
     }
 
     /// How much memory it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of_val(self.nodes.as_slice())
-            + size_of_val(self.boxes.as_slice())
+            + size_of_val(self.blocks.as_slice())
+            + size_of_val(self.wide.as_slice())
+            + size_of_val(self.ranges.as_slice())
             + size_of_val(self.hiding.as_slice())
     }
 }

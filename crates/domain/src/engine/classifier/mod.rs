@@ -17,9 +17,13 @@
 //! own time is passed over in the lookup.
 
 mod address;
+mod block;
 mod boxes;
 mod build;
 mod index;
+
+use block::{Block, LANES, Rank};
+use index::Wide;
 
 pub use address::Address;
 pub use index::{ALL_PORTS, BoxParts, Boxed, Index, Key, NO_BOX, Range, kind};
@@ -116,7 +120,11 @@ impl Classifier {
     /// The index of the first rule that matches, of those that were compiled.
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<usize> {
-        self.first_match_among(packet, |_| true)
+        if self.times.is_empty() {
+            self.found(packet, |key| self.v4.find(key), |key| self.v6.find(key))
+        } else {
+            self.first_match_among(packet, |_| true)
+        }
     }
 
     /// The same for many packets, in their order, on all processors.
@@ -137,6 +145,24 @@ impl Classifier {
     /// one that [hides others](Self::hides_others).
     #[inline]
     pub fn first_match_among(&self, packet: &Packet, takes: impl Fn(u32) -> bool) -> Option<usize> {
+        let is_taken = |order: u32, is_timed: bool| {
+            takes(order) && (!is_timed || self.is_active(order, packet.at()))
+        };
+        self.found(
+            packet,
+            |key| self.v4.find_among(key, is_taken),
+            |key| self.v6.find_among(key, is_taken),
+        )
+    }
+
+    /// What is found of a packet's family.
+    #[inline]
+    fn found(
+        &self,
+        packet: &Packet,
+        v4: impl Fn(&Key<u32>) -> u32,
+        v6: impl Fn(&Key<u128>) -> u32,
+    ) -> Option<usize> {
         let (first, second, kind) = match packet.payload() {
             Payload::Ports { source, destination } => (source, destination, kind::PORTS),
             Payload::Icmp { icmp_type, icmp_code } => {
@@ -145,19 +171,14 @@ impl Classifier {
             Payload::Opaque => (0, 0, kind::OPAQUE),
         };
         let protocol = packet.protocol().0;
-        let is_taken = |is_timed: bool, order: u32| {
-            takes(order) && (!is_timed || self.is_active(order, packet.at()))
-        };
         let found = match (packet.source(), packet.destination()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let (source, destination) = (source.to_bits(), destination.to_bits());
-                let key = Key { source, destination, first, second, protocol, kind };
-                self.v4.find_among(&key, |boxed| is_taken(boxed.is_timed, boxed.order()))
+                v4(&Key { source, destination, first, second, protocol, kind })
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let (source, destination) = (source.to_bits(), destination.to_bits());
-                let key = Key { source, destination, first, second, protocol, kind };
-                self.v6.find_among(&key, |boxed| is_taken(boxed.is_timed, boxed.order()))
+                v6(&Key { source, destination, first, second, protocol, kind })
             }
             // A packet's addresses are of one family.
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => NO_BOX,
@@ -189,10 +210,10 @@ impl Classifier {
         self.v4.bytes() + self.v6.bytes() + size_of_val(self.times.as_slice())
     }
 
-    /// How many boxes it has, with all copies.
+    /// For how many boxes it has room, with all copies.
     #[must_use]
     pub fn boxes(&self) -> usize {
-        self.v4.boxes.len() + self.v6.boxes.len()
+        (self.v4.blocks.len() + self.v6.blocks.len()) * LANES
     }
 }
 
@@ -205,20 +226,24 @@ impl<A: Address> Index<A> {
         indexed(boxes, budget.bytes, &|| true).ok_or(OverBudget { budget })
     }
 
-    /// As [`Index::find`] for many packets, in their order, on all processors; for boxes of rules
-    /// without limits in time.
+    /// As [`Index::find`] for many packets, in their order, on all processors.
     #[must_use]
     pub fn find_many(&self, keys: &[Key<A>]) -> Vec<u32> {
-        keys.par_iter().with_min_len(PIECE).map(|key| self.find(key, |_| true)).collect()
+        keys.par_iter().with_min_len(PIECE).map(|key| self.find(key)).collect()
     }
 }
 
-/// Copies may take twice as much as the boxes themselves, and no more than the bytes.
+/// Blocks may have room for four times as many boxes as there are, copies and empty lanes, and take no
+/// more than the bytes.
 fn indexed<A: Address>(
     boxes: &[Boxed<A>],
     bytes: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
-    let most = boxes.len().saturating_mul(3).max(1_024).min(bytes / size_of::<Boxed<A>>());
+    if boxes.iter().any(|boxed| boxed.order() > Rank::MAX_ORDER) {
+        return None;
+    }
+    let lane = size_of::<Block>() / LANES + if A::IS_WIDE { size_of::<Wide>() } else { 0 };
+    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / lane);
     build::index(boxes, most, goes_on)
 }

@@ -1,0 +1,232 @@
+//! Blocks: eight boxes side by side, held against a packet at once.
+
+use wide::{i16x8, i32x8};
+
+use super::address::Address;
+use super::index::{Boxed, Key, Range};
+
+/// How many boxes a block has.
+pub(super) const LANES: usize = 8;
+
+/// The place of a box's rule, and whether that has limits in time: of several boxes that hold a
+/// packet the lowest decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(u32);
+
+impl Rank {
+    /// Beyond all others.
+    pub(super) const NONE: Self = Self(u32::MAX);
+    /// The place of a rule must be below.
+    pub(super) const MAX_ORDER: u32 = u32::MAX >> 1;
+
+    pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
+        Self(boxed.order() << 1 | u32::from(boxed.is_timed))
+    }
+
+    #[inline]
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline]
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The place of the rule.
+    #[inline]
+    pub(super) const fn order(self) -> u32 {
+        self.0 >> 1
+    }
+
+    #[inline]
+    pub(super) fn order_or(self, none: u32) -> u32 {
+        if self == Self::NONE { none } else { self.order() }
+    }
+
+    #[inline]
+    pub(super) const fn is_timed(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// The boxes, dimension by dimension, in order of their places. Of IPv4 they are whole; of IPv6 they
+/// have a window of 32 bits of each address, so that what holds a packet here still has to be asked.
+///
+/// All numbers are kept with their highest bit the other way round: compared with signs, as
+/// processors do, `number - first <= span` is then `number - (first ^ top) <= (span ^ top)`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Block {
+    source: i32x8,
+    source_span: i32x8,
+    destination: i32x8,
+    destination_span: i32x8,
+    /// The source port, or the ICMP type.
+    first: i16x8,
+    first_span: i16x8,
+    /// The destination port, or the ICMP code.
+    second: i16x8,
+    second_span: i16x8,
+    /// The protocol.
+    protocol: i16x8,
+    /// Which bits of it count, and above them the kinds that are not held.
+    protocol_mask: i16x8,
+    ranks: [Rank; LANES],
+}
+
+/// A packet, as blocks look at it: each of its numbers eight times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    source: i32x8,
+    destination: i32x8,
+    first: i16x8,
+    second: i16x8,
+    /// The protocol, and above it what the packet carries.
+    protocol: i16x8,
+}
+
+impl Probe {
+    /// Of a packet's addresses what lies above some bits.
+    #[inline]
+    pub(super) fn new<A: Address>(key: &Key<A>, shifts: Shifts) -> Self {
+        let Key { source, destination, first, second, protocol, kind } = *key;
+        Self {
+            source: i32x8::splat(source.window(shifts.source).cast_signed()),
+            destination: i32x8::splat(destination.window(shifts.destination).cast_signed()),
+            first: i16x8::splat(first.cast_signed()),
+            second: i16x8::splat(second.cast_signed()),
+            protocol: i16x8::splat(i16::from_le_bytes([protocol, kind])),
+        }
+    }
+
+    /// The same packet with other bits of its addresses, where they are wide.
+    #[inline]
+    pub(super) fn shifted<A: Address>(self, key: &Key<A>, shifts: Shifts) -> Self {
+        if !A::IS_WIDE {
+            return self;
+        }
+        Self {
+            source: i32x8::splat(key.source.window(shifts.source).cast_signed()),
+            destination: i32x8::splat(key.destination.window(shifts.destination).cast_signed()),
+            ..self
+        }
+    }
+}
+
+/// Above how many bits the windows of blocks' addresses lie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shifts {
+    pub(super) source: u8,
+    pub(super) destination: u8,
+}
+
+impl Block {
+    /// Makes one of boxes that are in order of their places: as many as there are lanes, at most.
+    pub(super) fn new<A: Address>(boxes: &[Boxed<A>], shifts: Shifts) -> Self {
+        /// A number of each box, its highest bit the other way round.
+        fn long<A>(boxes: &[Boxed<A>], number: impl Fn(&Boxed<A>) -> u32) -> i32x8 {
+            let top = 1 << 31;
+            let mut lanes = [0_i32; LANES];
+            for (lane, boxed) in lanes.iter_mut().zip(boxes) {
+                *lane = (number(boxed) ^ top).cast_signed();
+            }
+            i32x8::new(lanes)
+        }
+        fn short<A>(boxes: &[Boxed<A>], none: u16, number: impl Fn(&Boxed<A>) -> u16) -> i16x8 {
+            let mut lanes = [none.cast_signed(); LANES];
+            for (lane, boxed) in lanes.iter_mut().zip(boxes) {
+                *lane = number(boxed).cast_signed();
+            }
+            i16x8::new(lanes)
+        }
+        let top = 1 << 15;
+        let window = |range: Range<A>, shift: u8| Window::of(range, shift);
+        let mut ranks = [Rank::NONE; LANES];
+        for (rank, boxed) in ranks.iter_mut().zip(boxes) {
+            *rank = Rank::of(boxed);
+        }
+        Self {
+            source: long(boxes, |it| window(it.sources(), shifts.source).first),
+            source_span: long(boxes, |it| window(it.sources(), shifts.source).span),
+            destination: long(boxes, |it| window(it.destinations(), shifts.destination).first),
+            destination_span: long(boxes, |it| window(it.destinations(), shifts.destination).span),
+            first: short(boxes, 0, |it| it.first ^ top),
+            first_span: short(boxes, 0, |it| it.first_span ^ top),
+            second: short(boxes, 0, |it| it.second ^ top),
+            second_span: short(boxes, 0, |it| it.second_span ^ top),
+            protocol: short(boxes, 0, |it| u16::from(it.protocol)),
+            // What has no box is of no kind.
+            protocol_mask: short(boxes, !0, |it| u16::from_le_bytes([it.protocol_mask, !it.kinds])),
+            ranks,
+        }
+    }
+
+    /// Which of its boxes hold a packet, a bit for each.
+    #[inline]
+    pub(super) fn holding(&self, probe: &Probe) -> u32 {
+        let is_elsewhere = (probe.source - self.source).simd_gt(self.source_span)
+            | (probe.destination - self.destination).simd_gt(self.destination_span);
+        let is_elsewhere = i16x8::from_i32x8_saturate(is_elsewhere)
+            | (probe.first - self.first).simd_gt(self.first_span)
+            | (probe.second - self.second).simd_gt(self.second_span);
+        let differs = (probe.protocol ^ self.protocol) & self.protocol_mask;
+        (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
+    }
+
+    /// The rank of the first of some boxes. Whether there are any cannot be foreseen: no branch.
+    #[inline]
+    pub(super) fn first_of(&self, boxes: u32) -> Rank {
+        let none = u32::from(boxes == 0).wrapping_neg();
+        Rank(self.rank(boxes.trailing_zeros()).0 | none)
+    }
+
+    /// The rank of a box.
+    #[inline]
+    pub(super) fn rank(&self, lane: u32) -> Rank {
+        let lane = lane as usize % LANES;
+        self.ranks.get(lane).copied().unwrap_or(Rank::NONE)
+    }
+}
+
+/// What a block sees of a range of addresses. Whatever lies in the range lies in it, and of 32 bits
+/// nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    first: u32,
+    span: u32,
+}
+
+impl Window {
+    fn of<A: Address>((first, last): Range<A>, shift: u8) -> Self {
+        let shift = u32::from(shift);
+        let first = first.above(shift);
+        let span = last.above(shift).wrapping_sub(first);
+        let is_wider = span.above(u32::BITS) != A::ZERO;
+        Self { first: first.window(0), span: if is_wider { u32::MAX } else { span.window(0) } }
+    }
+
+    const fn meets(self, other: Self) -> bool {
+        self.first.wrapping_sub(other.first) <= other.span
+            || other.first.wrapping_sub(self.first) <= self.span
+    }
+}
+
+/// The window that tells most of some ranges apart.
+pub(super) fn telling_apart<A: Address>(ranges: &[Range<A>]) -> u8 {
+    /// Windows begin at each so many bits: half of them, so that no difference falls between two.
+    const STEP: usize = 16;
+    /// More ranges are not looked at.
+    const MOST: usize = 64;
+    if !A::IS_WIDE {
+        return 0;
+    }
+    let ranges = ranges.get(..MOST).unwrap_or(ranges);
+    let alike = |shift: u8| {
+        let windows: Vec<Window> = ranges.iter().map(|range| Window::of(*range, shift)).collect();
+        let meeting = |it: &Window| windows.iter().filter(|other| it.meets(**other)).count();
+        windows.iter().map(meeting).sum::<usize>()
+    };
+    let highest = A::MAX.width().saturating_sub(u32::BITS).try_into().unwrap_or(0);
+    (0..=highest).step_by(STEP).min_by_key(|shift| alike(*shift)).unwrap_or(0)
+}
