@@ -3,10 +3,12 @@
 use wide::{i16x8, i32x8};
 
 use super::address::Address;
-use super::index::{Boxed, Key, Range};
+use super::boxed::{Boxed, Key, Range};
 
 /// How many boxes a block has.
-pub(super) const LANES: usize = 8;
+pub(super) const LANES: usize = 1 << LANE_BITS;
+/// In how many bits a lane is numbered.
+pub(super) const LANE_BITS: u32 = 3;
 
 /// The place of a box's rule, and whether that has limits in time: of several boxes that hold a
 /// packet the lowest decides.
@@ -16,8 +18,8 @@ pub(super) struct Rank(u32);
 impl Rank {
     /// Beyond all others.
     pub(super) const NONE: Self = Self(u32::MAX);
-    /// The place of a rule must be below.
-    pub(super) const MAX_ORDER: u32 = u32::MAX >> 1;
+    /// The highest place of a rule that there is room for.
+    pub(super) const MAX_ORDER: u32 = (u32::MAX >> 1) - 1;
 
     pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
         Self(boxed.order() << 1 | u32::from(boxed.is_timed))

@@ -1,7 +1,7 @@
 //! Rules as boxes.
 
 use super::Budget;
-use super::index::{ALL_PORTS, BoxParts, Boxed, Range, kind};
+use super::boxed::{ALL_PORTS, BoxParts, Boxed, Range, kind};
 use crate::engine::naive::Entry;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Endpoint, RuleSpec};

@@ -12,7 +12,8 @@ use std::collections::HashMap;
 
 use super::address::Address;
 use super::block::{Block, LANES, Rank, Shifts, telling_apart};
-use super::index::{Boxed, Dimension, Index, NO_BOX, Node, Range, Region, Root, Wide};
+use super::boxed::{Boxed, Dimension, Range, Region};
+use super::index::{Index, NO_BOX, Node, Root, Wide};
 
 /// Up to so many boxes are not cut any more: they are one block.
 const LEAF: usize = LANES;
@@ -311,6 +312,8 @@ impl<A: Address> Builder<'_, A> {
                 self.index.wide.push(wide);
             }
         }
+        // Every lane has a number.
+        let _lanes = u32::try_from(self.index.blocks.len() * LANES).ok()?;
         let blocks = u32::try_from(first).ok()?;
         let count = u32::try_from(self.index.blocks.len() - first).ok()?;
         Some(Node { blocks, count, shifts, ..Node::EMPTY })

@@ -1,197 +1,11 @@
 //! The index: boxes in trees that cut their dimensions, and the way of a packet through them.
 
 use super::address::Address;
-use super::block::{Block, LANES, Probe, Rank, Shifts};
+use super::block::{Block, LANE_BITS, Probe, Rank, Shifts};
+use super::boxed::{Dimension, Key, Range};
 
 /// The place of no rule.
 pub const NO_BOX: u32 = u32::MAX;
-
-/// What a packet carries behind its protocol, as bits, so that a box can take several.
-pub mod kind {
-    /// Ports.
-    pub const PORTS: u8 = 1;
-    /// Type and code.
-    pub const ICMP: u8 = 2;
-    /// Nothing that rules look at.
-    pub const OPAQUE: u8 = 4;
-    /// Whatever it is.
-    pub const ALL: u8 = PORTS | ICMP | OPAQUE;
-}
-
-/// One box: ranges of all dimensions, which a packet lies in or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Boxed<A> {
-    source: A,
-    source_span: A,
-    destination: A,
-    destination_span: A,
-    /// The source port, or the ICMP type.
-    pub(super) first: u16,
-    pub(super) first_span: u16,
-    /// The destination port, or the ICMP code.
-    pub(super) second: u16,
-    pub(super) second_span: u16,
-    pub(super) protocol: u8,
-    pub(super) protocol_mask: u8,
-    pub(super) kinds: u8,
-    pub(super) is_timed: bool,
-    /// The place of its rule: of several boxes that hold a packet the lowest decides.
-    order: u32,
-}
-
-/// An inclusive range; its first is not beyond its last.
-pub type Range<T> = (T, T);
-
-/// What a box is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct BoxParts<A> {
-    /// Source addresses.
-    pub source: Range<A>,
-    /// Destination addresses.
-    pub destination: Range<A>,
-    /// Source ports, or ICMP types.
-    pub first: Range<u16>,
-    /// Destination ports, or ICMP codes.
-    pub second: Range<u16>,
-    /// The protocol; none: any.
-    pub protocol: Option<u8>,
-    /// What packets may carry: bits of [`kind`].
-    pub kinds: u8,
-    /// Whether its rule holds at certain times only.
-    pub is_timed: bool,
-    /// The place of its rule, below 2^31.
-    pub order: u32,
-}
-
-/// Every port.
-pub const ALL_PORTS: Range<u16> = (0, u16::MAX);
-
-/// A packet, as boxes look at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key<A> {
-    /// Its source address.
-    pub source: A,
-    /// Its destination address.
-    pub destination: A,
-    /// Its source port or ICMP type; 0 where it has neither.
-    pub first: u16,
-    /// Its destination port or ICMP code; 0 where it has neither.
-    pub second: u16,
-    /// Its protocol.
-    pub protocol: u8,
-    /// What it carries: one bit of [`kind`].
-    pub kind: u8,
-}
-
-impl<A: Address> Boxed<A> {
-    /// Makes one.
-    #[must_use]
-    pub fn new(parts: &BoxParts<A>) -> Self {
-        let span = |(first, last): Range<u16>| last.wrapping_sub(first);
-        Self {
-            source: parts.source.0,
-            source_span: parts.source.1.wrapping_sub(parts.source.0),
-            destination: parts.destination.0,
-            destination_span: parts.destination.1.wrapping_sub(parts.destination.0),
-            first: parts.first.0,
-            first_span: span(parts.first),
-            second: parts.second.0,
-            second_span: span(parts.second),
-            protocol: parts.protocol.unwrap_or(0),
-            protocol_mask: if parts.protocol.is_some() { u8::MAX } else { 0 },
-            kinds: parts.kinds,
-            is_timed: parts.is_timed,
-            order: parts.order,
-        }
-    }
-
-    /// The place of its rule.
-    #[must_use]
-    pub const fn order(&self) -> u32 {
-        self.order
-    }
-
-    /// A packet at one of its corners: each bit of the number chooses an end of a dimension.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn corner(&self, corner: u32) -> Key<A> {
-        let at = |bit: u32, first: A, span: A| {
-            if corner & 1 << bit == 0 { first } else { first.wrapping_add(span) }
-        };
-        let port = |bit: u32, first: u16, span: u16| {
-            if corner & 1 << bit == 0 { first } else { first.wrapping_add(span) }
-        };
-        let is_any = self.protocol_mask == 0;
-        Key {
-            source: at(0, self.source, self.source_span),
-            destination: at(1, self.destination, self.destination_span),
-            first: port(2, self.first, self.first_span),
-            second: port(3, self.second, self.second_span),
-            protocol: if is_any { 6 } else { self.protocol },
-            kind: kind::PORTS,
-        }
-    }
-
-    /// Whether it holds a packet.
-    #[must_use]
-    #[inline]
-    pub fn holds(&self, key: &Key<A>) -> bool {
-        (key.source.wrapping_sub(self.source) <= self.source_span)
-            & (key.destination.wrapping_sub(self.destination) <= self.destination_span)
-            & (key.first.wrapping_sub(self.first) <= self.first_span)
-            & (key.second.wrapping_sub(self.second) <= self.second_span)
-            & ((key.protocol ^ self.protocol) & self.protocol_mask == 0)
-            & (key.kind & self.kinds != 0)
-    }
-
-    /// Its source addresses.
-    pub(super) fn sources(&self) -> Range<A> {
-        (self.source, self.source.wrapping_add(self.source_span))
-    }
-
-    /// Its destination addresses.
-    pub(super) fn destinations(&self) -> Range<A> {
-        (self.destination, self.destination.wrapping_add(self.destination_span))
-    }
-
-    /// Its range in a dimension.
-    pub(super) fn range(&self, dimension: Dimension) -> Range<A> {
-        let ports = |first: u16, span: u16| (A::from(first), A::from(first.wrapping_add(span)));
-        match dimension {
-            Dimension::Source => self.sources(),
-            Dimension::Destination => self.destinations(),
-            Dimension::First => ports(self.first, self.first_span),
-            Dimension::Second => ports(self.second, self.second_span),
-        }
-    }
-
-    /// Whether it holds whatever lies in a region, at any time.
-    pub(super) fn covers(&self, region: &Region<A>) -> bool {
-        let is_unlimited = self.protocol_mask == 0 && self.kinds == kind::ALL && !self.is_timed;
-        is_unlimited
-            && Dimension::ALL.iter().zip(region).all(|(dimension, (first, last))| {
-                let range = self.range(*dimension);
-                range.0 <= *first && *last <= range.1
-            })
-    }
-}
-
-/// What can be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dimension {
-    Source,
-    Destination,
-    First,
-    Second,
-}
-
-impl Dimension {
-    pub(super) const ALL: [Self; 4] = [Self::Source, Self::Destination, Self::First, Self::Second];
-}
-
-/// A range in each dimension.
-pub(super) type Region<A> = [Range<A>; 4];
 
 /// A node, in a quarter of a cache line: its children lie side by side, so that one load leads from
 /// a node to the next.
@@ -289,8 +103,8 @@ impl Placed {
     }
 
     #[inline]
-    const fn place(self) -> u64 {
-        self.0 & u32::MAX as u64
+    fn place(self) -> usize {
+        usize::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(usize::MAX)
     }
 }
 
@@ -334,7 +148,7 @@ impl<A: Address> Index<A> {
             let boxes = block.holding(probe);
             best.min(Placed::new(block.first_of(boxes), first_place + boxes.trailing_zeros()))
         });
-        if found.rank() == Rank::NONE || self.is_within(found.place() as u32, key) {
+        if found.rank() == Rank::NONE || self.is_within(found.place(), key) {
             return found.rank().order_or(NO_BOX);
         }
         // It lies beside the window: what else was found may be behind it.
@@ -354,7 +168,7 @@ impl<A: Address> Index<A> {
                 if rank >= best {
                     break;
                 }
-                let is_held = !A::IS_WIDE || self.is_within(first_place + lane, key);
+                let is_held = !A::IS_WIDE || self.is_within((first_place + lane) as usize, key);
                 if is_held && takes(rank.order(), rank.is_timed()) {
                     return rank;
                 }
@@ -381,9 +195,9 @@ impl<A: Address> Index<A> {
             while let Some(node) = self.nodes.get(at as usize) {
                 let numbers = node.blocks..node.blocks + node.count;
                 let blocks = self.blocks.get(numbers.start as usize..numbers.end as usize);
-                let probe = probe.shifted(key, node.shifts);
                 for (number, block) in numbers.zip(blocks.unwrap_or(&[])) {
-                    best = look(number * LANES as u32, block, &probe, best);
+                    let probe = probe.shifted(key, node.shifts);
+                    best = look(number << LANE_BITS, block, &probe, best);
                 }
                 if node.cut == 0 {
                     break;
@@ -396,12 +210,12 @@ impl<A: Address> Index<A> {
 
     /// Whether the box at a place holds a packet's wide addresses.
     #[inline]
-    fn is_within(&self, place: u32, key: &Key<A>) -> bool {
+    fn is_within(&self, place: usize, key: &Key<A>) -> bool {
         let holds = |range: u32, address: A| {
             let range = self.ranges.get(range as usize);
             range.is_some_and(|(first, last)| *first <= address && address <= *last)
         };
-        self.wide.get(place as usize).is_some_and(|wide| {
+        self.wide.get(place).is_some_and(|wide| {
             holds(wide.source, key.source) && holds(wide.destination, key.destination)
         })
     }

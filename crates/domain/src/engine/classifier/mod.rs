@@ -18,6 +18,7 @@
 
 mod address;
 mod block;
+mod boxed;
 mod boxes;
 mod build;
 mod index;
@@ -26,7 +27,8 @@ use block::{Block, LANES, Rank};
 use index::Wide;
 
 pub use address::Address;
-pub use index::{ALL_PORTS, BoxParts, Boxed, Index, Key, NO_BOX, Range, kind};
+pub use boxed::{ALL_PORTS, BoxParts, Boxed, Key, Range, kind};
+pub use index::{Index, NO_BOX};
 
 use std::net::IpAddr;
 

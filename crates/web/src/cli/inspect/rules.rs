@@ -27,7 +27,7 @@ use crate::problem::{Code, Problem};
 /// Rules, compiled.
 pub(super) enum Rules {
     /// Those of a policy.
-    Policy(PolicyRules),
+    Policy(Box<PolicyRules>),
     /// Those of a benchmark: boxes of IPv4, without actions.
     Benchmark(BenchmarkRules),
 }
@@ -122,12 +122,13 @@ impl Rules {
         let known = default.or(read.default);
         let default = known.unwrap_or(Action::Deny);
         let is_default_known = known.is_some();
-        Ok(Self::Policy(PolicyRules { specs, places, classifier, default, is_default_known }))
+        let rules = PolicyRules { specs, places, classifier, default, is_default_known };
+        Ok(Self::Policy(Box::new(rules)))
     }
 
     /// Whether each packet is held against each rule.
     pub(super) const fn is_over_budget(&self) -> bool {
-        matches!(self, Self::Policy(PolicyRules { classifier: None, .. }))
+        matches!(self, Self::Policy(rules) if rules.classifier.is_none())
     }
 
     /// How many there are.
@@ -148,7 +149,7 @@ impl Rules {
 
     /// Whether that is but assumed.
     pub(super) const fn assumes_default(&self) -> bool {
-        matches!(self, Self::Policy(PolicyRules { is_default_known: false, .. }))
+        matches!(self, Self::Policy(rules) if !rules.is_default_known)
     }
 
     /// The rule at a position in the order of evaluation.
