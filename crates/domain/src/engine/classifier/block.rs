@@ -1,4 +1,5 @@
-//! Blocks: eight boxes side by side, held against a packet at once.
+//! Blocks: eight boxes side by side, held against a packet at once, with the instructions that
+//! processors have for several numbers (SSE2, NEON; each in turn where there are none).
 
 use wide::{i16x8, i32x8};
 
