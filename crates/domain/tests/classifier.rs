@@ -528,7 +528,7 @@ fn places_beyond_what_a_block_can_have_are_refused() {
     };
     let build = |order| Index::build(&[Boxed::new(&parts(order))], Budget::default());
     let corner = Boxed::new(&parts(0)).corner(0);
-    let most = (1 << 31) - 2;
+    let most = (1 << 31) - 1;
     assert_eq!(build(most).unwrap().find(&corner), most);
     build(most + 1).unwrap_err();
     build(NO_BOX).unwrap_err();

@@ -1,14 +1,12 @@
 //! The width of an address: 32 bits or 128, with the same code for both.
 
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::ops::{BitAnd, BitOr, BitXor};
 
 /// An unsigned integer that is an address.
 pub trait Address:
     Copy
     + Ord
-    + Hash
     + Debug
     + From<u16>
     + BitAnd<Output = Self>

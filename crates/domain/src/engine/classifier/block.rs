@@ -5,53 +5,10 @@ use wide::{i16x8, i32x8};
 
 use super::address::Address;
 use super::boxed::{Boxed, Key, Range};
+use super::index::NO_BOX;
 
 /// How many boxes a block has.
-pub(super) const LANES: usize = 1 << LANE_BITS;
-/// In how many bits a lane is numbered.
-pub(super) const LANE_BITS: u32 = 3;
-
-/// The place of a box's rule, and whether that has limits in time: of several boxes that hold a
-/// packet the lowest decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank(u32);
-
-impl Rank {
-    /// Beyond all others.
-    pub(super) const NONE: Self = Self(u32::MAX);
-    /// The highest place of a rule that there is room for.
-    pub(super) const MAX_ORDER: u32 = (u32::MAX >> 1) - 1;
-
-    pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
-        Self(boxed.order() << 1 | u32::from(boxed.is_timed))
-    }
-
-    #[inline]
-    pub(super) const fn bits(self) -> u32 {
-        self.0
-    }
-
-    #[inline]
-    pub(super) const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    /// The place of the rule.
-    #[inline]
-    pub(super) const fn order(self) -> u32 {
-        self.0 >> 1
-    }
-
-    #[inline]
-    pub(super) fn order_or(self, none: u32) -> u32 {
-        if self == Self::NONE { none } else { self.order() }
-    }
-
-    #[inline]
-    pub(super) const fn is_timed(self) -> bool {
-        self.0 & 1 == 1
-    }
-}
+pub(super) const LANES: usize = 8;
 
 /// The boxes, dimension by dimension, in order of their places. Of IPv4 they are whole; of IPv6 they
 /// have a window of 32 bits of each address, so that what holds a packet here still has to be asked.
@@ -75,7 +32,8 @@ pub(super) struct Block {
     protocol: i16x8,
     /// Which bits of it count, and above them the kinds that are not held.
     protocol_mask: i16x8,
-    ranks: [Rank; LANES],
+    /// The number of each box; [`NO_BOX`] where there is none.
+    numbers: [u32; LANES],
 }
 
 /// A packet, as blocks look at it: each of its numbers eight times.
@@ -125,29 +83,33 @@ pub(super) struct Shifts {
 }
 
 impl Block {
-    /// Makes one of boxes that are in order of their places: as many as there are lanes, at most.
-    pub(super) fn new<A: Address>(boxes: &[Boxed<A>], shifts: Shifts) -> Self {
+    /// Makes one of boxes that are in order, with their numbers: as many as there are lanes, at most.
+    pub(super) fn new<A: Address>(boxes: &[(u32, &Boxed<A>)], shifts: Shifts) -> Self {
         /// A number of each box, its highest bit the other way round.
-        fn long<A>(boxes: &[Boxed<A>], number: impl Fn(&Boxed<A>) -> u32) -> i32x8 {
+        fn long<A>(boxes: &[(u32, &Boxed<A>)], number: impl Fn(&Boxed<A>) -> u32) -> i32x8 {
             let top = 1 << 31;
             let mut lanes = [0_i32; LANES];
-            for (lane, boxed) in lanes.iter_mut().zip(boxes) {
+            for (lane, (_, boxed)) in lanes.iter_mut().zip(boxes) {
                 *lane = (number(boxed) ^ top).cast_signed();
             }
             i32x8::new(lanes)
         }
-        fn short<A>(boxes: &[Boxed<A>], none: u16, number: impl Fn(&Boxed<A>) -> u16) -> i16x8 {
+        fn short<A>(
+            boxes: &[(u32, &Boxed<A>)],
+            none: u16,
+            number: impl Fn(&Boxed<A>) -> u16,
+        ) -> i16x8 {
             let mut lanes = [none.cast_signed(); LANES];
-            for (lane, boxed) in lanes.iter_mut().zip(boxes) {
+            for (lane, (_, boxed)) in lanes.iter_mut().zip(boxes) {
                 *lane = number(boxed).cast_signed();
             }
             i16x8::new(lanes)
         }
         let top = 1 << 15;
         let window = |range: Range<A>, shift: u8| Window::of(range, shift);
-        let mut ranks = [Rank::NONE; LANES];
-        for (rank, boxed) in ranks.iter_mut().zip(boxes) {
-            *rank = Rank::of(boxed);
+        let mut numbers = [NO_BOX; LANES];
+        for (number, (of_box, _)) in numbers.iter_mut().zip(boxes) {
+            *number = *of_box;
         }
         Self {
             source: long(boxes, |it| window(it.sources(), shifts.source).first),
@@ -161,7 +123,7 @@ impl Block {
             protocol: short(boxes, 0, |it| u16::from(it.protocol)),
             // What has no box is of no kind.
             protocol_mask: short(boxes, !0, |it| u16::from_le_bytes([it.protocol_mask, !it.kinds])),
-            ranks,
+            numbers,
         }
     }
 
@@ -177,18 +139,17 @@ impl Block {
         (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
     }
 
-    /// The rank of the first of some boxes. Whether there are any cannot be foreseen: no branch.
+    /// The number of the first of some boxes, [`NO_BOX`] of none. Whether there are any cannot be
+    /// foreseen: no branch.
     #[inline]
-    pub(super) fn first_of(&self, boxes: u32) -> Rank {
-        let none = u32::from(boxes == 0).wrapping_neg();
-        Rank(self.rank(boxes.trailing_zeros()).0 | none)
+    pub(super) fn first_of(&self, boxes: u32) -> u32 {
+        self.number(boxes.trailing_zeros()) | u32::from(boxes == 0).wrapping_neg()
     }
 
-    /// The rank of a box.
+    /// The number of a box.
     #[inline]
-    pub(super) fn rank(&self, lane: u32) -> Rank {
-        let lane = lane as usize % LANES;
-        self.ranks.get(lane).copied().unwrap_or(Rank::NONE)
+    pub(super) fn number(&self, lane: u32) -> u32 {
+        self.numbers.get(lane as usize % LANES).copied().unwrap_or(NO_BOX)
     }
 }
 

@@ -56,7 +56,7 @@ pub struct BoxParts<A> {
     pub kinds: u8,
     /// Whether its rule holds at certain times only.
     pub is_timed: bool,
-    /// The place of its rule, at most 2^31 - 2.
+    /// The place of its rule, below 2^31.
     pub order: u32,
 }
 

@@ -8,12 +8,10 @@
 //! differ; what lies above it is not looked at, and need not be: each box is held against the whole
 //! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a child's region altogether hides all later ones there.
 
-use std::collections::HashMap;
-
 use super::address::Address;
-use super::block::{Block, LANES, Rank, Shifts, telling_apart};
+use super::block::{Block, LANES, Shifts, telling_apart};
 use super::boxed::{Boxed, Dimension, Range, Region};
-use super::index::{Index, NO_BOX, Node, Root, Wide};
+use super::index::{Addresses, Index, NO_BOX, Node, Root, Rule};
 
 /// Up to so many boxes are not cut any more: they are one block.
 const LEAF: usize = LANES;
@@ -45,13 +43,12 @@ pub(super) fn index<A: Address>(
         index: Index {
             nodes: Vec::new(),
             blocks: Vec::with_capacity(boxes.len() / LANES),
-            wide: Vec::new(),
-            ranges: Vec::new(),
+            rules: boxes.iter().map(Rule::of).collect(),
+            addresses: if A::IS_WIDE { boxes.iter().map(addresses).collect() } else { Vec::new() },
             roots: Vec::new(),
             hiding: Vec::new(),
         },
         most,
-        ranges: HashMap::new(),
         goes_on,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
@@ -65,7 +62,7 @@ pub(super) fn index<A: Address>(
             continue;
         }
         let node = builder.grow(1);
-        let lowest = group.first().and_then(|it| builder.boxed(*it)).map_or(Rank::NONE, Rank::of);
+        let lowest = group.first().copied().unwrap_or(NO_BOX);
         builder.index.roots.push(Root { node, lowest });
         let boxes = builder.node(node, group, &all, 0)?;
         builder.share(&Shared { boxes, nodes: vec![node] })?;
@@ -74,8 +71,6 @@ pub(super) fn index<A: Address>(
     // The tree with the first rules first: what it finds cuts the others short.
     index.roots.sort_by_key(|root| root.lowest);
     index.blocks.shrink_to_fit();
-    index.wide.shrink_to_fit();
-    index.ranges.shrink_to_fit();
     index.nodes.shrink_to_fit();
     index.hiding.sort_unstable();
     index.hiding.dedup();
@@ -118,8 +113,6 @@ struct Builder<'a, A> {
     boxes: &'a [Boxed<A>],
     index: Index<A>,
     most: usize,
-    /// Where each range of wide addresses is.
-    ranges: HashMap<Range<A>, u32>,
     goes_on: &'a dyn Fn() -> bool,
 }
 
@@ -167,7 +160,7 @@ fn clipped<A: Address>((first, last): Range<A>, region: Range<A>) -> Range<A> {
     (first.max(region.0), last.min(region.1))
 }
 
-impl<A: Address> Builder<'_, A> {
+impl<'a, A: Address> Builder<'a, A> {
     /// Makes room for nodes side by side; the first one's number.
     fn grow(&mut self, nodes: usize) -> u32 {
         let first = self.index.nodes.len();
@@ -175,7 +168,7 @@ impl<A: Address> Builder<'_, A> {
         u32::try_from(first).unwrap_or(NO_BOX)
     }
 
-    fn boxed(&self, number: u32) -> Option<&Boxed<A>> {
+    fn boxed(&self, number: u32) -> Option<&'a Boxed<A>> {
         self.boxes.get(number as usize)
     }
 
@@ -291,42 +284,18 @@ impl<A: Address> Builder<'_, A> {
 
     /// Puts boxes in blocks behind all others; answers a node that has them.
     fn keep(&mut self, numbers: &[u32]) -> Option<Node> {
-        let first = self.index.blocks.len();
-        let boxes: Vec<Boxed<A>> =
-            numbers.iter().filter_map(|number| self.boxed(*number)).copied().collect();
+        let boxes: Vec<(u32, &Boxed<A>)> =
+            numbers.iter().filter_map(|number| Some((*number, self.boxed(*number)?))).collect();
         let windows = |of: fn(&Boxed<A>) -> Range<A>| {
-            telling_apart(&boxes.iter().map(of).collect::<Vec<_>>())
+            telling_apart(&boxes.iter().map(|(_, boxed)| of(boxed)).collect::<Vec<_>>())
         };
         let shifts =
             Shifts { source: windows(Boxed::sources), destination: windows(Boxed::destinations) };
-        for boxes in boxes.chunks(LANES) {
-            self.index.blocks.push(Block::new(boxes, shifts));
-            for lane in 0..if A::IS_WIDE { LANES } else { 0 } {
-                let wide = match boxes.get(lane) {
-                    Some(boxed) => Wide {
-                        source: self.place(boxed.sources())?,
-                        destination: self.place(boxed.destinations())?,
-                    },
-                    None => Wide { source: NO_BOX, destination: NO_BOX },
-                };
-                self.index.wide.push(wide);
-            }
-        }
-        // Every lane has a number.
-        let _lanes = u32::try_from(self.index.blocks.len() * LANES).ok()?;
+        let first = self.index.blocks.len();
+        self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
         let blocks = u32::try_from(first).ok()?;
-        let count = u32::try_from(self.index.blocks.len() - first).ok()?;
+        let count = u32::try_from(self.index.blocks.len()).ok()?.checked_sub(blocks)?;
         Some(Node { blocks, count, shifts, ..Node::EMPTY })
-    }
-
-    /// Where a range of addresses is, which are kept once each.
-    fn place(&mut self, range: Range<A>) -> Option<u32> {
-        let next = u32::try_from(self.index.ranges.len()).ok()?;
-        let place = *self.ranges.entry(range).or_insert(next);
-        if place == next {
-            self.index.ranges.push(range);
-        }
-        Some(place)
     }
 
     /// The cheapest cut, where one is worth it.
@@ -345,6 +314,10 @@ impl<A: Address> Builder<'_, A> {
         }
         best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN)
     }
+}
+
+fn addresses<A: Address>(boxed: &Boxed<A>) -> Addresses<A> {
+    Addresses { source: boxed.sources(), destination: boxed.destinations() }
 }
 
 /// All that are in one or the other; both are in order.

@@ -1,8 +1,8 @@
 //! The index: boxes in trees that cut their dimensions, and the way of a packet through them.
 
 use super::address::Address;
-use super::block::{Block, LANE_BITS, Probe, Rank, Shifts};
-use super::boxed::{Dimension, Key, Range};
+use super::block::{Block, Probe, Shifts};
+use super::boxed::{Boxed, Dimension, Key, Range};
 
 /// The place of no rule.
 pub const NO_BOX: u32 = u32::MAX;
@@ -62,59 +62,42 @@ impl Node {
     }
 }
 
-/// Where a tree begins, and the lowest rank in it.
+/// Where a tree begins, and the number of its first box.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Root {
     pub(super) node: u32,
-    pub(super) lowest: Rank,
+    pub(super) lowest: u32,
 }
 
-/// Which ranges a box of wide addresses has.
+/// Of a box, the place of its rule, and whether that has limits in time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wide {
-    pub(super) source: u32,
-    pub(super) destination: u32,
-}
+pub(super) struct Rule(u32);
 
-/// What was found so far: the lower, the better.
-trait Best: Copy {
-    const NONE: Self;
-    fn rank(self) -> Rank;
-}
+impl Rule {
+    /// The highest place that there is room for.
+    pub(super) const MAX_ORDER: u32 = u32::MAX >> 1;
 
-impl Best for Rank {
-    const NONE: Self = Self::NONE;
-
-    #[inline]
-    fn rank(self) -> Rank {
-        self
-    }
-}
-
-/// The rank of a box, and below it its place: which lane it is, counted from those of the first
-/// block. One number, so that the lowest is found without a branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Placed(u64);
-
-impl Placed {
-    #[inline]
-    fn new(rank: Rank, place: u32) -> Self {
-        Self(u64::from(rank.bits()) << u32::BITS | u64::from(place))
+    pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
+        Self(boxed.order() << 1 | u32::from(boxed.is_timed))
     }
 
     #[inline]
-    fn place(self) -> usize {
-        usize::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+    const fn order(self) -> u32 {
+        self.0 >> 1
+    }
+
+    #[inline]
+    const fn is_timed(self) -> bool {
+        self.0 & 1 == 1
     }
 }
 
-impl Best for Placed {
-    const NONE: Self = Self(u64::MAX);
-
-    #[inline]
-    fn rank(self) -> Rank {
-        Rank::from_bits((self.0 >> u32::BITS) as u32)
-    }
+/// The addresses of a box: a cache line, where they are wide.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Addresses<A> {
+    pub(super) source: Range<A>,
+    pub(super) destination: Range<A>,
 }
 
 /// Boxes, indexed. Immutable; a lookup allocates nothing.
@@ -123,10 +106,10 @@ pub struct Index<A> {
     pub(super) nodes: Vec<Node>,
     /// The boxes of each node, in order; a box can be in several nodes.
     pub(super) blocks: Vec<Block>,
-    /// The ranges of each lane, where addresses are wide.
-    pub(super) wide: Vec<Wide>,
-    /// Different ranges of wide addresses.
-    pub(super) ranges: Vec<Range<A>>,
+    /// The rules of all boxes.
+    pub(super) rules: Vec<Rule>,
+    /// The addresses of all boxes, where they are wide: blocks have windows of them.
+    pub(super) addresses: Vec<Addresses<A>>,
     pub(super) roots: Vec<Root>,
     /// The places of rules that hide others where they stand: those are not there, in order.
     pub(super) hiding: Vec<u32>,
@@ -138,21 +121,13 @@ impl<A: Address> Index<A> {
     #[must_use]
     #[inline]
     pub fn find(&self, key: &Key<A>) -> u32 {
-        if !A::IS_WIDE {
-            let look = |_, block: &Block, probe: &_, best: Rank| {
-                best.min(block.first_of(block.holding(probe)))
-            };
-            return self.search(key, look).order_or(NO_BOX);
+        let found =
+            self.search(key, |block, probe, best| best.min(block.first_of(block.holding(probe))));
+        if A::IS_WIDE && found != NO_BOX && !self.has_addresses(found, key) {
+            // It lies beside the window: what else was found may be behind it.
+            return self.find_among(key, |_, _| true);
         }
-        let found = self.search(key, |first_place, block, probe, best: Placed| {
-            let boxes = block.holding(probe);
-            best.min(Placed::new(block.first_of(boxes), first_place + boxes.trailing_zeros()))
-        });
-        if found.rank() == Rank::NONE || self.is_within(found.place(), key) {
-            return found.rank().order_or(NO_BOX);
-        }
-        // It lies beside the window: what else was found may be behind it.
-        self.find_among(key, |_, _| true)
+        self.order(found)
     }
 
     /// The place of the first rule that holds a packet and is taken, which is asked with its place and
@@ -160,44 +135,44 @@ impl<A: Address> Index<A> {
     /// such limits: what has any hides nothing.
     #[inline]
     pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(u32, bool) -> bool) -> u32 {
-        let found = self.search(key, |first_place, block, probe, best: Rank| {
+        let found = self.search(key, |block, probe, best| {
             let mut boxes = block.holding(probe);
             while boxes != 0 {
-                let lane = boxes.trailing_zeros();
-                let rank = block.rank(lane);
-                if rank >= best {
+                let number = block.number(boxes.trailing_zeros());
+                if number >= best {
                     break;
                 }
-                let is_held = !A::IS_WIDE || self.is_within((first_place + lane) as usize, key);
-                if is_held && takes(rank.order(), rank.is_timed()) {
-                    return rank;
+                let is_taken = || {
+                    let rule = self.rules.get(number as usize);
+                    rule.is_some_and(|rule| takes(rule.order(), rule.is_timed()))
+                };
+                if (!A::IS_WIDE || self.has_addresses(number, key)) && is_taken() {
+                    return number;
                 }
                 boxes &= boxes - 1;
             }
             best
         });
-        found.order_or(NO_BOX)
+        self.order(found)
     }
 
-    /// Goes through the trees with the best that was found so far, which `look` makes better with each
-    /// block that can hold the packet; it is told the place of its first lane.
+    /// Goes through the trees with the lowest number of a box that was found so far, which `look` makes
+    /// lower with each block that can hold the packet.
     #[inline]
-    fn search<B: Best>(&self, key: &Key<A>, look: impl Fn(u32, &Block, &Probe, B) -> B) -> B {
+    fn search(&self, key: &Key<A>, look: impl Fn(&Block, &Probe, u32) -> u32) -> u32 {
         let probe = Probe::new(key, Shifts::default());
-        let mut best = B::NONE;
+        let mut best = NO_BOX;
         for root in &self.roots {
             // Asked once a tree: at each node it costs more than it spares.
-            if root.lowest >= best.rank() {
+            if root.lowest >= best {
                 continue;
             }
             let mut at = root.node;
             // Every number in a node was made beside what it stands for: nothing is ever missed.
             while let Some(node) = self.nodes.get(at as usize) {
-                let numbers = node.blocks..node.blocks + node.count;
-                let blocks = self.blocks.get(numbers.start as usize..numbers.end as usize);
-                for (number, block) in numbers.zip(blocks.unwrap_or(&[])) {
-                    let probe = probe.shifted(key, node.shifts);
-                    best = look(number << LANE_BITS, block, &probe, best);
+                let blocks = node.blocks as usize..(node.blocks + node.count) as usize;
+                for block in self.blocks.get(blocks).unwrap_or(&[]) {
+                    best = look(block, &probe.shifted(key, node.shifts), best);
                 }
                 if node.cut == 0 {
                     break;
@@ -208,15 +183,20 @@ impl<A: Address> Index<A> {
         best
     }
 
-    /// Whether the box at a place holds a packet's wide addresses.
+    /// The place of a box's rule.
     #[inline]
-    fn is_within(&self, place: usize, key: &Key<A>) -> bool {
-        let holds = |range: u32, address: A| {
-            let range = self.ranges.get(range as usize);
-            range.is_some_and(|(first, last)| *first <= address && address <= *last)
-        };
-        self.wide.get(place).is_some_and(|wide| {
-            holds(wide.source, key.source) && holds(wide.destination, key.destination)
+    fn order(&self, number: u32) -> u32 {
+        self.rules.get(number as usize).map_or(NO_BOX, |rule| rule.order())
+    }
+
+    /// Whether a box has a packet's addresses, to the last bit.
+    #[inline]
+    fn has_addresses(&self, number: u32, key: &Key<A>) -> bool {
+        self.addresses.get(number as usize).is_some_and(|Addresses { source, destination }| {
+            source.0 <= key.source
+                && key.source <= source.1
+                && destination.0 <= key.destination
+                && key.destination <= destination.1
         })
     }
 
@@ -225,8 +205,8 @@ impl<A: Address> Index<A> {
     pub fn bytes(&self) -> usize {
         size_of_val(self.nodes.as_slice())
             + size_of_val(self.blocks.as_slice())
-            + size_of_val(self.wide.as_slice())
-            + size_of_val(self.ranges.as_slice())
+            + size_of_val(self.rules.as_slice())
+            + size_of_val(self.addresses.as_slice())
             + size_of_val(self.hiding.as_slice())
     }
 }

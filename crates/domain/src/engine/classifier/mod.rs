@@ -25,8 +25,8 @@ mod boxes;
 mod build;
 mod index;
 
-use block::{Block, LANES, Rank};
-use index::Wide;
+use block::{Block, LANES};
+use index::Rule;
 
 pub use address::Address;
 pub use boxed::{ALL_PORTS, BoxParts, Boxed, Key, Range, kind};
@@ -244,10 +244,9 @@ fn indexed<A: Address>(
     bytes: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
-    if boxes.iter().any(|boxed| boxed.order() > Rank::MAX_ORDER) {
+    if boxes.iter().any(|boxed| boxed.order() > Rule::MAX_ORDER) {
         return None;
     }
-    let lane = size_of::<Block>() / LANES + if A::IS_WIDE { size_of::<Wide>() } else { 0 };
-    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / lane);
+    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / (size_of::<Block>() / LANES));
     build::index(boxes, most, goes_on)
 }
