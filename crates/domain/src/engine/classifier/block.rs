@@ -13,7 +13,7 @@ pub(super) const LANES: usize = 8;
 /// The boxes, dimension by dimension, in order of their places. Of IPv4 they are whole; of IPv6 they
 /// have a window of 32 bits of each address, so that what holds a packet here still has to be asked.
 ///
-/// All numbers are kept with their highest bit the other way round: compared with signs, as
+/// Firsts and spans are kept with their highest bit the other way round: compared with signs, as
 /// processors do, `number - first <= span` is then `number - (first ^ top) <= (span ^ top)`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]

@@ -1,0 +1,112 @@
+//! Indexed boxes answer as a scan over them does, to the last bit of every dimension.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking"
+)]
+
+use fireflow_domain::engine::classifier::{
+    ALL_PORTS, Address, BoxParts, Boxed, Budget, Index, Key, NO_BOX, kind,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Numbers at which something could go wrong: where bits begin that are looked at, and their signs.
+fn edges<T: TryFrom<u128> + std::fmt::Debug + Clone + 'static>(
+    bits: u32,
+) -> impl Strategy<Value = T> {
+    let edge = (0..=bits / 16).prop_map(move |it| 1_u128.checked_shl(16 * it).unwrap_or(0));
+    let near = (edge, 0..4_u128, select(&[1_u128, 0x8000, 0x8000_0000][..]));
+    near.prop_map(move |(edge, below, other)| {
+        let number = edge.wrapping_sub(below) ^ if below == 3 { other } else { 0 };
+        T::try_from(number & u128::MAX.checked_shr(128 - bits).unwrap_or(0)).ok().unwrap()
+    })
+}
+
+fn ranges<T: Ord + Copy + std::fmt::Debug + TryFrom<u128> + 'static>(
+    bits: u32,
+) -> impl Strategy<Value = (T, T)> {
+    (edges(bits), edges(bits), any::<bool>()).prop_map(|(one, other, is_one): (T, T, bool)| {
+        if is_one { (one, one) } else { (one.min(other), one.max(other)) }
+    })
+}
+
+fn boxes<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Boxed<A>>> {
+    let protocol = select(&[None, Some(0_u8), Some(6), Some(255)][..]);
+    let kinds = select(&[kind::ALL, kind::PORTS, kind::ICMP | kind::OPAQUE][..]);
+    let parts = (ranges(bits), ranges(bits), ranges(16), ranges(16), protocol, kinds);
+    vec(parts, 1..30).prop_map(|all| {
+        let boxed = |((source, destination, first, second, protocol, kinds), order)| {
+            let is_timed = false;
+            let parts =
+                BoxParts { source, destination, first, second, protocol, kinds, is_timed, order };
+            Boxed::new(&parts)
+        };
+        all.into_iter().zip(0..).map(boxed).collect()
+    })
+}
+
+/// Packets at the corners of boxes, and one beside them in one dimension.
+fn around<A: Address>(boxes: &[Boxed<A>], one: A) -> Vec<Key<A>> {
+    let mut all = Vec::new();
+    for (boxed, number) in boxes.iter().zip(0_u32..) {
+        for corner in 0..16 {
+            let kind = [kind::PORTS, kind::ICMP, kind::OPAQUE][(number + corner) as usize % 3];
+            let key = Key { kind, ..boxed.corner(corner) };
+            all.push(Key { protocol: 7, ..key });
+            all.push(Key { source: key.source.wrapping_add(one), ..key });
+            all.push(Key { destination: key.destination.wrapping_sub(one), ..key });
+            all.push(Key { first: key.first.wrapping_sub(1), ..key });
+            all.push(Key { second: key.second.wrapping_add(1), ..key });
+            all.push(key);
+        }
+    }
+    all
+}
+
+fn first_box<A: Address>(boxes: &[Boxed<A>], key: &Key<A>) -> u32 {
+    boxes.iter().find(|it| it.holds(key)).map_or(NO_BOX, Boxed::order)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn boxes_of_ipv4_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u32>(32)) {
+        let index = Index::build(&boxes, Budget::default()).unwrap();
+        for key in around(&boxes, 1) {
+            prop_assert_eq!(index.find(&key), first_box(&boxes, &key), "{:?}", key);
+        }
+    }
+
+    /// Of which blocks have windows alone.
+    #[test]
+    fn boxes_of_ipv6_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u128>(128)) {
+        let index = Index::build(&boxes, Budget::default()).unwrap();
+        for key in around(&boxes, 1) {
+            prop_assert_eq!(index.find(&key), first_box(&boxes, &key), "{:?}", key);
+        }
+    }
+}
+
+#[test]
+fn places_beyond_what_a_block_can_have_are_refused() {
+    let parts = |order| BoxParts::<u32> {
+        source: (0, 1),
+        destination: (0, 1),
+        first: ALL_PORTS,
+        second: ALL_PORTS,
+        protocol: None,
+        kinds: kind::ALL,
+        is_timed: false,
+        order,
+    };
+    let build = |order| Index::build(&[Boxed::new(&parts(order))], Budget::default());
+    let corner = Boxed::new(&parts(0)).corner(0);
+    let most = (1 << 31) - 1;
+    assert_eq!(build(most).unwrap().find(&corner), most);
+    build(most + 1).unwrap_err();
+    build(NO_BOX).unwrap_err();
+}
