@@ -17,14 +17,14 @@ use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
-use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::Stamp;
 use fireflow_domain::testing::rule_sets::rule_set;
-use fireflow_domain::text::{Description, Name, Reference};
+use fireflow_domain::testing::rules::everything;
+use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
 use proptest::option;
@@ -107,7 +107,6 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
             let ((action, priority, enabled), (mut protocols, ports), icmp, ends, times) = parts;
             protocols.dedup();
             RuleSpec::new(RuleParts {
-                name: None,
                 action,
                 priority,
                 protocols,
@@ -117,12 +116,9 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
                 destinations: ends.1,
                 ports,
                 enabled,
-                log: false,
                 starts_at: times.0,
                 expires_at: times.1,
-                description: Description::default(),
-                reference: Reference::default(),
-                labels: Labels::default(),
+                ..everything()
             })
             .ok()
         })
@@ -379,27 +375,6 @@ fn companies_are_answered_as_the_definition_says() {
 }
 
 /// A rule that lets everything through.
-fn everything() -> RuleParts {
-    RuleParts {
-        name: None,
-        action: Action::Allow,
-        priority: 1,
-        protocols: vec![],
-        icmp_type: None,
-        icmp_code: None,
-        sources: vec![Endpoint { address: AddressRange::Any, port: None }],
-        destinations: vec![Endpoint { address: AddressRange::Any, port: None }],
-        ports: vec![],
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
-    }
-}
-
 #[test]
 fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     let many = |network: u32| -> Vec<Endpoint> {

@@ -16,7 +16,8 @@ use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::text::{Description, Name, Reference, Tenant};
+use fireflow_domain::testing::rules::everything;
+use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
 use proptest::option;
@@ -76,22 +77,13 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
             let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = parts;
             protocols.dedup();
             RuleSpec::new(RuleParts {
-                name: None,
-                action: Action::Allow,
-                priority: 1,
                 protocols,
                 icmp_type,
                 icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
                 sources,
                 destinations,
                 ports,
-                enabled: true,
-                log: false,
-                starts_at: None,
-                expires_at: None,
-                description: Description::default(),
-                reference: Reference::default(),
-                labels: Labels::default(),
+                ..everything()
             })
             .ok()
         })

@@ -4,12 +4,11 @@
 
 use fireflow_domain::engine::naive::{self, Condition, Entry};
 use fireflow_domain::ids::RuleId;
-use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec, RuleState, WarningCode};
-use fireflow_domain::text::{Description, Reference};
+use fireflow_domain::testing::rules::everything;
 use fireflow_domain::time::Instant;
 use proptest::prelude::*;
 
@@ -27,22 +26,12 @@ fn endpoint(text: &str) -> Endpoint {
 
 fn parts(protocols: &[&str], sources: &[&str], destinations: &[&str], ports: &[&str]) -> RuleParts {
     RuleParts {
-        name: None,
-        action: Action::Allow,
         priority: 10,
         protocols: protocols.iter().map(|p| Protocol::parse(p).unwrap()).collect(),
-        icmp_type: None,
-        icmp_code: None,
         sources: sources.iter().map(|entry| endpoint(entry)).collect(),
         destinations: destinations.iter().map(|entry| endpoint(entry)).collect(),
         ports: ports.iter().map(|port| PortRange::parse(port).unwrap()).collect(),
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
+        ..everything()
     }
 }
 

@@ -6,3 +6,4 @@ pub mod corpus;
 pub mod fuzz;
 pub mod random;
 pub mod rule_sets;
+pub mod rules;

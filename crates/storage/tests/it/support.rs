@@ -12,7 +12,8 @@ use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::{Mode, Storage, UnitOfWork};
-use fireflow_domain::text::{Description, Name, Reference, Tenant};
+use fireflow_domain::testing::rules::everything;
+use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::{Duplicates, NewRule};
@@ -79,22 +80,11 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
 
 pub(crate) fn parts(source: &str, destination: &str) -> RuleParts {
     RuleParts {
-        name: None,
-        action: Action::Allow,
         priority: 10,
-        protocols: vec![Protocol::parse("tcp").unwrap()],
-        icmp_type: None,
-        icmp_code: None,
+        protocols: vec![Protocol::TCP],
         sources: vec![endpoint(source)],
         destinations: vec![endpoint(destination)],
-        ports: vec![],
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
+        ..everything()
     }
 }
 
