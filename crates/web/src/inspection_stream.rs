@@ -105,7 +105,15 @@ struct Stream {
     end: Option<io::Result<()>>,
     /// With another thread while that answers a piece.
     lines: Option<VerdictLines>,
+    /// To its end.
+    is_answered: bool,
     _turn: Turn,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.ctx.app.telemetry.metrics.stream_ended(self.is_answered);
+    }
 }
 
 /// The answers to the packets of a body, made as they are taken. Where the body does not come to its
@@ -117,6 +125,7 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         pending: BytesMut::new(),
         end: None,
         lines: Some(VerdictLines::new(inspected)),
+        is_answered: false,
         _turn: turn,
     };
     // Whether there are any yet or not, they are asked for now.
@@ -128,7 +137,6 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         let lines = stream.lines.as_ref().map(VerdictLines::lines);
         let faults = stream.lines.as_ref().map(VerdictLines::faults);
         let cause = result.err().map(|cause| ErrorChain(&*cause).to_string());
-        stream.ctx.app.telemetry.metrics.stream_ended(cause.is_none());
         match cause {
             None => tracing::info!(%subject, lines, faults, "a stream of packets was answered"),
             Some(cause) => {
@@ -170,7 +178,9 @@ impl Stream {
             if is_last {
                 // What came before it broke off is answered.
                 self.end.take().unwrap_or(Ok(()))?;
-                return pieces.end().await;
+                pieces.end().await?;
+                self.is_answered = true;
+                return Ok(());
             }
         }
     }

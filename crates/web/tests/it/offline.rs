@@ -312,6 +312,26 @@ fn what_is_wrong_is_said_with_its_place() {
             "more.json",
             json!({"items": [rule(1, "ALLOW")], "next_cursor": "x", "per_page": 1}).to_string(),
         ),
+        (
+            "cursor.json",
+            format!(
+                "{}\n{}",
+                json!({"items": [rule(1, "ALLOW")], "next_cursor": "x", "per_page": 1}),
+                json!([rule(2, "ALLOW")])
+            ),
+        ),
+        (
+            "inexact.json",
+            json!({
+                "items": [rule(1, "ALLOW")], "total": 1, "total_is_exact": false,
+                "next_cursor": "x", "page": 1, "per_page": 1,
+            })
+            .to_string(),
+        ),
+        ("null.json", format!("{}\n\nnull", rule(1, "ALLOW"))),
+        ("double.json", format!("{}\n{{\n\"a\": 1,\n\"a\": 2}}", rule(1, "ALLOW"))),
+        ("cut.json", format!("{}\n{{\"name\":", rule(1, "ALLOW"))),
+        ("page.json", "{\"items\": [\n], \"total\": 50}".to_owned()),
         ("odd.json", json!({"items": [rule(1, "ALLOW")], "bogus": 5}).to_string()),
         (
             "defaults.ndjson",
@@ -350,6 +370,16 @@ fn what_is_wrong_is_said_with_its_place() {
         ("--rules twice.json --packets packets", 1, "the rule with id=3 stands there twice"),
         ("--rules part.json --packets packets", 1, "there are 1 of 5 rules; take all of them"),
         ("--rules more.json --packets packets", 1, "there are more rules than these 1"),
+        ("--rules cursor.json --packets packets", 1, "there are more rules than these 2"),
+        ("--rules inexact.json --packets packets", 1, "there are more rules than these 1"),
+        (
+            "--rules null.json --packets packets",
+            1,
+            "null.json: line 3: invalid type: null, expected",
+        ),
+        ("--rules double.json --packets packets", 1, "double.json: line 4: the member `a` stands"),
+        ("--rules cut.json --packets packets", 1, "cut.json: line 2: EOF while parsing"),
+        ("--rules rules.json --packets page.json", 1, "line 1: `total` stands beside `items`"),
         ("--rules odd.json --packets packets", 1, "bogus: is not a known member"),
         ("--rules defaults.ndjson --packets packets", 1, "default is DENY here, and ALLOW before"),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),

@@ -146,6 +146,11 @@ impl Block {
         self.number(boxes.trailing_zeros()) | u32::from(boxes == 0).wrapping_neg()
     }
 
+    /// All numbers.
+    pub(super) const fn numbers_mut(&mut self) -> &mut [u32; LANES] {
+        &mut self.numbers
+    }
+
     /// The number of a box.
     #[inline]
     pub(super) fn number(&self, lane: u32) -> u32 {
@@ -176,21 +181,44 @@ impl Window {
     }
 }
 
-/// The window that tells most of some ranges apart.
-pub(super) fn telling_apart<A: Address>(ranges: &[Range<A>]) -> u8 {
+/// The window that tells most of some ranges apart; `likely` is tried first. Ranges beyond so many
+/// as a block has are not looked at: it is asked for each node.
+pub(super) fn telling_apart<A: Address>(ranges: impl Iterator<Item = Range<A>>, likely: u8) -> u8 {
     /// Windows begin at each so many bits: half of them, so that no difference falls between two.
     const STEP: usize = 16;
-    /// More ranges are not looked at.
-    const MOST: usize = 64;
     if !A::IS_WIDE {
         return 0;
     }
-    let ranges = ranges.get(..MOST).unwrap_or(ranges);
-    let alike = |shift: u8| {
-        let windows: Vec<Window> = ranges.iter().map(|range| Window::of(*range, shift)).collect();
-        let meeting = |it: &Window| windows.iter().filter(|other| it.meets(**other)).count();
-        windows.iter().map(meeting).sum::<usize>()
-    };
+    let (mut all, mut count) = ([(A::ZERO, A::ZERO); LANES], 0);
+    for (place, range) in all.iter_mut().zip(ranges) {
+        *place = range;
+        count += 1;
+    }
+    let ranges = all.get(..count).unwrap_or(&all);
     let highest = A::MAX.width().saturating_sub(u32::BITS).try_into().unwrap_or(0);
-    (0..=highest).step_by(STEP).min_by_key(|shift| alike(*shift)).unwrap_or(0)
+    let shifts = std::iter::once(likely).chain((0..=highest).step_by(STEP));
+    // No window tells apart what has something in common.
+    let least = pairs(ranges, |one, other| one.0 <= other.1 && other.0 <= one.1);
+    let (mut best, mut fewest) = (likely, usize::MAX);
+    for shift in shifts {
+        let mut windows = [Window { first: 0, span: 0 }; LANES];
+        for (window, range) in windows.iter_mut().zip(ranges) {
+            *window = Window::of(*range, shift);
+        }
+        let alike = pairs(windows.get(..count).unwrap_or(&windows), |one, other| one.meets(*other));
+        if alike < fewest {
+            (best, fewest) = (shift, alike);
+        }
+        if alike == least {
+            break;
+        }
+    }
+    best
+}
+
+/// Of how many pairs something is true.
+fn pairs<T>(all: &[T], is: impl Fn(&T, &T) -> bool) -> usize {
+    let behind = |place: usize| all.get(place + 1..).unwrap_or(&[]);
+    let count = |(place, one)| behind(place).iter().filter(|other| is(one, other)).count();
+    all.iter().enumerate().map(count).sum()
 }

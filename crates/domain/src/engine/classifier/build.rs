@@ -42,13 +42,15 @@ pub(super) fn index<A: Address>(
         boxes,
         index: Index {
             nodes: Vec::new(),
-            blocks: Vec::with_capacity(boxes.len() / LANES),
-            rules: boxes.iter().map(Rule::of).collect(),
-            addresses: if A::IS_WIDE { boxes.iter().map(addresses).collect() } else { Vec::new() },
+            // Room that is never touched is no memory; to grow takes what there is once more.
+            blocks: Vec::with_capacity(most.div_ceil(LANES)),
+            rules: Vec::new(),
+            addresses: Vec::new(),
             roots: Vec::new(),
             hiding: Vec::new(),
         },
         most,
+        shifts: Shifts::default(),
         goes_on,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
@@ -70,12 +72,47 @@ pub(super) fn index<A: Address>(
     let mut index = builder.index;
     // The tree with the first rules first: what it finds cuts the others short.
     index.roots.sort_by_key(|root| root.lowest);
-    index.blocks.shrink_to_fit();
+    number(&mut index, boxes);
+    if index.blocks.len() < index.blocks.capacity() / 2 {
+        index.blocks.shrink_to_fit();
+    }
     index.nodes.shrink_to_fit();
     index.hiding.sort_unstable();
     index.hiding.dedup();
     index.hiding.shrink_to_fit();
     Some(index)
+}
+
+/// Numbers the boxes that are in blocks, and keeps what is asked of them: many can be hidden
+/// wherever they are.
+fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
+    let mut is_there = vec![false; boxes.len()];
+    for number in index.blocks.iter_mut().flat_map(Block::numbers_mut) {
+        if let Some(is_there) = is_there.get_mut(*number as usize) {
+            *is_there = true;
+        }
+    }
+    let count = is_there.iter().filter(|is_there| **is_there).count();
+    index.rules.reserve_exact(count);
+    index.addresses.reserve_exact(if A::IS_WIDE { count } else { 0 });
+    let mut numbers = Vec::with_capacity(boxes.len());
+    let mut next = 0;
+    for (is_there, boxed) in is_there.into_iter().zip(boxes) {
+        numbers.push(next);
+        if is_there {
+            next += 1;
+            index.rules.push(Rule::of(boxed));
+            if A::IS_WIDE {
+                let (source, destination) = (boxed.sources(), boxed.destinations());
+                index.addresses.push(Addresses { source, destination });
+            }
+        }
+    }
+    let blocks = index.blocks.iter_mut().flat_map(Block::numbers_mut);
+    let lowest = index.roots.iter_mut().map(|root| &mut root.lowest);
+    for number in blocks.chain(lowest) {
+        *number = numbers.get(*number as usize).copied().unwrap_or(NO_BOX);
+    }
 }
 
 /// Boxes apart by which of their addresses say much: what names its source alone and what names its
@@ -113,6 +150,8 @@ struct Builder<'a, A> {
     boxes: &'a [Boxed<A>],
     index: Index<A>,
     most: usize,
+    /// The windows of the blocks that were made last: those of their neighbours, most often.
+    shifts: Shifts,
     goes_on: &'a dyn Fn() -> bool,
 }
 
@@ -286,11 +325,13 @@ impl<'a, A: Address> Builder<'a, A> {
     fn keep(&mut self, numbers: &[u32]) -> Option<Node> {
         let boxes: Vec<(u32, &Boxed<A>)> =
             numbers.iter().filter_map(|number| Some((*number, self.boxed(*number)?))).collect();
-        let windows = |of: fn(&Boxed<A>) -> Range<A>| {
-            telling_apart(&boxes.iter().map(|(_, boxed)| of(boxed)).collect::<Vec<_>>())
+        let windows = |of: fn(&Boxed<A>) -> Range<A>, likely: u8| {
+            telling_apart(boxes.iter().map(|(_, boxed)| of(boxed)), likely)
         };
-        let shifts =
-            Shifts { source: windows(Boxed::sources), destination: windows(Boxed::destinations) };
+        let shifts = Shifts {
+            source: windows(Boxed::sources, self.shifts.source),
+            destination: windows(Boxed::destinations, self.shifts.destination),
+        };
         let first = self.index.blocks.len();
         self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
         let blocks = u32::try_from(first).ok()?;
@@ -314,10 +355,6 @@ impl<'a, A: Address> Builder<'a, A> {
         }
         best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN)
     }
-}
-
-fn addresses<A: Address>(boxed: &Boxed<A>) -> Addresses<A> {
-    Addresses { source: boxed.sources(), destination: boxed.destinations() }
 }
 
 /// All that are in one or the other; both are in order.

@@ -26,7 +26,7 @@ mod build;
 mod index;
 
 use block::{Block, LANES};
-use index::Rule;
+use index::{Addresses, Rule};
 
 pub use address::Address;
 pub use boxed::{ALL_PORTS, BoxParts, Boxed, Key, Range, kind};
@@ -237,16 +237,19 @@ impl<A: Address> Index<A> {
     }
 }
 
-/// Blocks may have room for four times as many boxes as there are, copies and empty lanes, and take no
-/// more than the bytes.
+/// Blocks may have room for four times as many boxes as there are, copies and empty lanes; with what
+/// each box takes beside them, all is no more than the bytes.
 fn indexed<A: Address>(
     boxes: &[Boxed<A>],
     bytes: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
+    const LANE: usize = size_of::<Block>() / LANES;
     if boxes.iter().any(|boxed| boxed.order() > Rule::MAX_ORDER) {
         return None;
     }
-    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / (size_of::<Block>() / LANES));
+    let beside = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
+    let bytes = bytes.saturating_sub(boxes.len().saturating_mul(beside));
+    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / LANE);
     build::index(boxes, most, goes_on)
 }

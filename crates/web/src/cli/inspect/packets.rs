@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
 use fireflow_domain::error::Violations;
 use fireflow_domain::net::Protocol;
@@ -14,7 +14,7 @@ use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, re
 use serde_json::Value;
 
 use super::rules::{Query, Rules};
-use super::values::values;
+use super::values::{placed, values};
 use crate::dto::inspection::packet;
 use crate::dto::json::{Parsed, parse_elements_or_object};
 use crate::dto::packet_lines::{LineFault, PacketLines};
@@ -159,10 +159,16 @@ fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Resu
         }
     };
     for value in values(&bytes) {
-        let (line, text) = value?;
+        let (line, text) = value.map_err(|error| placed(&error, 1))?;
         let parsed = parse_elements_or_object(text.as_bytes(), &mut |_, value| take(value));
-        if let Parsed::Object(packet) = parsed.with_context(|| format!("line {line}"))? {
-            take(Value::Object(packet));
+        match parsed.map_err(|error| placed(&error, line))? {
+            Parsed::Object(packet) => take(Value::Object(packet)),
+            Parsed::Elements(others) => {
+                if let Some(name) = others.keys().next() {
+                    let name = fireflow_domain::text::excerpt(name);
+                    bail!("line {line}: `{name}` stands beside `items`; packets come in a list");
+                }
+            }
         }
     }
     result

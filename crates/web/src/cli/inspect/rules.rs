@@ -17,7 +17,7 @@ use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
-use super::values::values;
+use super::values::{placed, values};
 use crate::dto::json::{Parsed, parse_elements_or_object};
 use crate::dto::packet_lines::LineFault;
 use crate::dto::rule::given_rule;
@@ -253,8 +253,9 @@ struct ReadRules {
     /// Its default, where they say it.
     default: Option<Action>,
     ids: HashSet<RuleId>,
-    /// How many rules pages say that there are.
+    /// How many rules pages say that there are, and whether that is all that they know.
     total: Option<u64>,
+    is_total_exact: bool,
     /// Whether something follows the last page.
     has_more: bool,
 }
@@ -298,8 +299,14 @@ impl ReadRules {
 impl ReadRules {
     /// Reads what a page has beside its items.
     fn page(&mut self, others: Map<String, Value>) -> Result<()> {
-        let total = others.get("total").and_then(Value::as_u64);
-        self.total = self.total.max(total);
+        // A list of its own says nothing of what pages say.
+        if others.is_empty() {
+            return Ok(());
+        }
+        if let Some(total) = others.get("total").and_then(Value::as_u64) {
+            self.total = self.total.max(Some(total));
+            self.is_total_exact = others.get("total_is_exact") != Some(&Value::Bool(false));
+        }
         self.has_more = others.get("next_cursor").is_some_and(|it| !it.is_null());
         let mut violations = Violations::new();
         page_members(others, &mut violations);
@@ -312,7 +319,8 @@ impl ReadRules {
         let all = "take all of them, in lines: `Accept: application/x-ndjson`, without `page`";
         match self.total {
             Some(total) if total > count => bail!("there are {count} of {total} rules; {all}"),
-            None if self.has_more => bail!("there are more rules than these {count}; {all}"),
+            Some(_) if self.is_total_exact => Ok(self),
+            _ if self.has_more => bail!("there are more rules than these {count}; {all}"),
             _ => Ok(self),
         }
     }
@@ -324,7 +332,7 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
     source.reader.read_to_end(&mut bytes)?;
     let mut read = ReadRules::default();
     for value in values(&bytes) {
-        let (line, text) = value?;
+        let (line, text) = value.map_err(|error| placed(&error, 1))?;
         let at = format!("line {line}");
         let mut fault = Ok(());
         let parsed = parse_elements_or_object(text.as_bytes(), &mut |index, value| {
@@ -333,7 +341,7 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
                 fault = read.read(value, &at);
             }
         });
-        match parsed.with_context(|| at.clone())? {
+        match parsed.map_err(|error| placed(&error, line))? {
             Parsed::Object(rule) => read.read(Value::Object(rule), &at)?,
             Parsed::Elements(others) => {
                 fault?;

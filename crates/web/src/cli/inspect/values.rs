@@ -35,6 +35,15 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
+/// What is wrong with a text, and where, if it begins in a line.
+pub(super) fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
+    let (behind, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let what = text.strip_suffix(&format!(" at line {behind} column {column}")).unwrap_or(&text);
+    let line = line.saturating_add(behind.saturating_sub(1).try_into().unwrap_or(u64::MAX));
+    anyhow::anyhow!("line {line}: {what} at column {column}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
