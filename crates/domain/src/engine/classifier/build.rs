@@ -6,7 +6,9 @@
 //! several children take, and the boxes that stay with the node since they span many children,
 //! which every packet that comes by is held against. The window of bits begins where boxes begin to
 //! differ; what lies above it is not looked at, and need not be: each box is held against the whole
-//! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a child's region altogether hides all later ones there.
+//! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a
+//! child's region altogether hides all later ones there. Last, boxes are put into blocks, those of
+//! neighbours together where they are few.
 
 use super::address::Address;
 use super::block::{Block, LANES, Shifts, telling_apart};
@@ -38,12 +40,15 @@ pub(super) fn index<A: Address>(
     most: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
+    // Room that is never touched is no memory; to grow takes what there is once more. Where there is
+    // no such room, they grow.
+    let mut blocks = Vec::new();
+    let _has_room = blocks.try_reserve_exact(most.div_ceil(LANES)).is_ok();
     let mut builder = Builder {
         boxes,
         index: Index {
             nodes: Vec::new(),
-            // Room that is never touched is no memory; to grow takes what there is once more.
-            blocks: Vec::with_capacity(most.div_ceil(LANES)),
+            blocks,
             rules: Vec::new(),
             addresses: Vec::new(),
             roots: Vec::new(),
