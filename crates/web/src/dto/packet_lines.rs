@@ -276,8 +276,7 @@ impl VerdictLines {
     pub fn answer(&mut self, piece: &[u8], now: Instant, answers: &mut Vec<u8>) {
         let Self { inspected, packets, counts, faults } = self;
         packets.read(piece, now, &mut |line, packet| {
-            *faults += u64::from(packet.is_err());
-            write(inspected, counts, line, packet, answers);
+            write(inspected, counts, faults, line, packet, answers);
         });
     }
 
@@ -285,8 +284,7 @@ impl VerdictLines {
     pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
         let Self { inspected, packets, counts, faults } = self;
         packets.end(now, &mut |line, packet| {
-            *faults += u64::from(packet.is_err());
-            write(inspected, counts, line, packet, answers);
+            write(inspected, counts, faults, line, packet, answers);
         });
     }
 
@@ -311,6 +309,7 @@ impl VerdictLines {
 fn write(
     inspected: &InspectedPolicy,
     counts: &mut [u64; Action::ALL.len()],
+    faults: &mut u64,
     line: u64,
     packet: Result<Packet, LineFault>,
     answers: &mut Vec<u8>,
@@ -325,6 +324,7 @@ fn write(
             write_verdict(line, action, rule, answers)
         }
         Err(fault) => {
+            *faults += 1;
             let problem = fault.problem();
             let fault = FaultLine::new(line, problem.code, &problem.detail, &problem.faults);
             serde_json::to_writer(&mut *answers, &fault)

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::inspections::metric;
+use crate::inspections::{measured, metric};
 use crate::service::{Place, Service, binary};
 use crate::support::{Answer, Api, plain_rule};
 
@@ -328,7 +328,6 @@ db_test! {
         let policy = api.policy().await;
         let (packets, response) = open(&api, &policy).await;
         assert_eq!(response.status(), 200);
-        assert_eq!(metric(&api, "fireflow_inspection_streams").await, 1);
         assert!(response.into_body().into_bytes().await.is_err(), "it has no end");
         drop(packets);
         // What ends a stream is counted behind the end of its answer.
@@ -342,10 +341,12 @@ db_test! {
 }
 
 db_test! {
-    async fn a_subject_has_a_number_of_streams(api: Api) {
+    async fn a_subject_has_a_number_of_streams(db: TestDatabase) {
+        let api = measured(db);
         let policy = api.policy().await;
         let streams = futures_util::future::join_all((0..16).map(|_| open(&api, &policy))).await;
         assert!(streams.iter().all(|(_, response)| response.status() == 200));
+        assert_eq!(metric(&api, "fireflow_inspection_streams").await, 16);
         let (_, refused) = open(&api, &policy).await;
         assert_eq!(refused.status(), 503);
         assert_eq!(refused.headers()["retry-after"], "5");

@@ -100,7 +100,7 @@ pub(crate) async fn metric(api: &Api, series: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {series}:\n{page}")).parse().unwrap()
 }
 
-fn measured(db: TestDatabase) -> Api {
+pub(crate) fn measured(db: TestDatabase) -> Api {
     Api::built(db, |app, _| app.telemetry = Arc::new(Telemetry::default()))
 }
 

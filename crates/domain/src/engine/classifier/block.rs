@@ -48,13 +48,13 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Of a packet's addresses what lies above some bits.
+    /// Of a packet, with the lowest bits of its addresses: all of them, where they are not wide.
     #[inline]
-    pub(super) fn new<A: Address>(key: &Key<A>, shifts: Shifts) -> Self {
+    pub(super) fn new<A: Address>(key: &Key<A>) -> Self {
         let Key { source, destination, first, second, protocol, kind } = *key;
         Self {
-            source: i32x8::splat(source.window(shifts.source).cast_signed()),
-            destination: i32x8::splat(destination.window(shifts.destination).cast_signed()),
+            source: i32x8::splat(source.window(0).cast_signed()),
+            destination: i32x8::splat(destination.window(0).cast_signed()),
             first: i16x8::splat(first.cast_signed()),
             second: i16x8::splat(second.cast_signed()),
             protocol: i16x8::splat(i16::from_le_bytes([protocol, kind])),
@@ -106,16 +106,17 @@ impl Block {
             i16x8::new(lanes)
         }
         let top = 1 << 15;
-        let window = |range: Range<A>, shift: u8| Window::of(range, shift);
+        let source = |it: &Boxed<A>| Window::of(it.sources(), shifts.source);
+        let destination = |it: &Boxed<A>| Window::of(it.destinations(), shifts.destination);
         let mut numbers = [NO_BOX; LANES];
         for (number, (of_box, _)) in numbers.iter_mut().zip(boxes) {
             *number = *of_box;
         }
         Self {
-            source: long(boxes, |it| window(it.sources(), shifts.source).first),
-            source_span: long(boxes, |it| window(it.sources(), shifts.source).span),
-            destination: long(boxes, |it| window(it.destinations(), shifts.destination).first),
-            destination_span: long(boxes, |it| window(it.destinations(), shifts.destination).span),
+            source: long(boxes, |it| source(it).first),
+            source_span: long(boxes, |it| source(it).span),
+            destination: long(boxes, |it| destination(it).first),
+            destination_span: long(boxes, |it| destination(it).span),
             first: short(boxes, 0, |it| it.first ^ top),
             first_span: short(boxes, 0, |it| it.first_span ^ top),
             second: short(boxes, 0, |it| it.second ^ top),

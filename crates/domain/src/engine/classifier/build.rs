@@ -337,6 +337,7 @@ impl<'a, A: Address> Builder<'a, A> {
             source: windows(Boxed::sources, self.shifts.source),
             destination: windows(Boxed::destinations, self.shifts.destination),
         };
+        self.shifts = shifts;
         let first = self.index.blocks.len();
         self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
         let blocks = u32::try_from(first).ok()?;

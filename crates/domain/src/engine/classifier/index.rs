@@ -163,7 +163,7 @@ impl<A: Address> Index<A> {
     /// lower with each block that can hold the packet.
     #[inline]
     fn search(&self, key: &Key<A>, look: impl Fn(&Block, &Probe, u32) -> u32) -> u32 {
-        let probe = Probe::new(key, Shifts::default());
+        let probe = Probe::new(key);
         let mut best = NO_BOX;
         // What lies far is not loaded in vain; near, asking costs more than it spares.
         let are_far = self.blocks.len() > NEAR_BLOCKS;

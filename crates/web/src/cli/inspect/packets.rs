@@ -10,13 +10,12 @@ use fireflow_domain::packet::Packet;
 use fireflow_domain::time::Instant;
 use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
 use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
-
 use serde_json::Value;
 
 use super::rules::{Query, Rules};
-use super::values::{placed, values};
+use super::values::{elements, values};
 use crate::dto::inspection::packet;
-use crate::dto::json::{Parsed, parse_elements_or_object};
+use crate::dto::json::Parsed;
 use crate::dto::packet_lines::{LineFault, PacketLines};
 use crate::problem::{Code, Problem};
 
@@ -159,9 +158,8 @@ fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Resu
         }
     };
     for value in values(&bytes) {
-        let (line, text) = value.map_err(|error| placed(&error, 1))?;
-        let parsed = parse_elements_or_object(text.as_bytes(), &mut |_, value| take(value));
-        match parsed.map_err(|error| placed(&error, line))? {
+        let (line, text) = value?;
+        match elements(line, text, &mut |_, value| take(value))? {
             Parsed::Object(packet) => take(Value::Object(packet)),
             Parsed::Elements(others) => {
                 if let Some(name) = others.keys().next() {

@@ -17,8 +17,8 @@ use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
-use super::values::{placed, values};
-use crate::dto::json::{Parsed, parse_elements_or_object};
+use super::values::{elements, values};
+use crate::dto::json::Parsed;
 use crate::dto::packet_lines::LineFault;
 use crate::dto::rule::given_rule;
 use crate::dto::rule_set::{numbered, page_members};
@@ -294,9 +294,7 @@ impl ReadRules {
             _ => Err(described(&Problem::invalid(&violations)).context(at.to_owned())),
         }
     }
-}
 
-impl ReadRules {
     /// Reads what a page has beside its items.
     fn page(&mut self, others: Map<String, Value>) -> Result<()> {
         // A list of its own says nothing of what pages say.
@@ -332,16 +330,16 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
     source.reader.read_to_end(&mut bytes)?;
     let mut read = ReadRules::default();
     for value in values(&bytes) {
-        let (line, text) = value.map_err(|error| placed(&error, 1))?;
+        let (line, text) = value?;
         let at = format!("line {line}");
         let mut fault = Ok(());
-        let parsed = parse_elements_or_object(text.as_bytes(), &mut |index, value| {
+        let parsed = elements(line, text, &mut |index, value| {
             if fault.is_ok() {
                 let at = format!("rule {index} of the list in {at}, the first being 0");
                 fault = read.read(value, &at);
             }
         });
-        match parsed.map_err(|error| placed(&error, line))? {
+        match parsed? {
             Parsed::Object(rule) => read.read(Value::Object(rule), &at)?,
             Parsed::Elements(others) => {
                 fault?;

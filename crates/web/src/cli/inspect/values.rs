@@ -1,7 +1,11 @@
 //! JSON values one after the other: in lines, over several lines, or with nothing between them.
 
+use anyhow::{Result, anyhow};
+use serde_json::Value;
 use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
 use serde_json::value::RawValue;
+
+use crate::dto::json::{Parsed, parse_elements_or_object};
 
 /// The text of each, and the line in which it begins, the first being 1. After an error there are no
 /// more.
@@ -19,12 +23,12 @@ pub(super) fn values(bytes: &[u8]) -> Values<'_> {
 }
 
 impl<'a> Iterator for Values<'a> {
-    type Item = serde_json::Result<(u64, &'a str)>;
+    type Item = Result<(u64, &'a str)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let value = match self.values.next()? {
             Ok(value) => value.get(),
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some(Err(placed(&error, 1))),
         };
         let start = self.values.byte_offset().saturating_sub(value.len());
         let before = self.bytes.get(self.place..start).unwrap_or_default();
@@ -35,21 +39,39 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
+/// Reads a value that begins in a line: the elements of a list or a page, or one object.
+///
+/// # Errors
+/// As [`parse_elements_or_object`], with the place in the file.
+pub(super) fn elements(
+    line: u64,
+    text: &str,
+    visit: &mut dyn FnMut(usize, Value),
+) -> Result<Parsed> {
+    parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
+}
+
 /// What is wrong with a text, and where, if it begins in a line.
-pub(super) fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
+fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
     let (behind, column) = (error.line(), error.column());
     let text = error.to_string();
     let what = text.strip_suffix(&format!(" at line {behind} column {column}")).unwrap_or(&text);
     let line = line.saturating_add(behind.saturating_sub(1).try_into().unwrap_or(u64::MAX));
-    anyhow::anyhow!("line {line}: {what} at column {column}")
+    anyhow!("line {line}: {what} at column {column}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Of an error, the line that it is in.
     fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
-        values(text.as_bytes()).map(|it| it.map_err(|error| error.line())).collect()
+        let line = |error: anyhow::Error| {
+            let text = error.to_string();
+            let (line, _) = text.strip_prefix("line ").unwrap().split_once(':').unwrap();
+            line.parse().unwrap()
+        };
+        values(text.as_bytes()).map(|it| it.map_err(line)).collect()
     }
 
     #[test]
