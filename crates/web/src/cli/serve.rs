@@ -1,7 +1,7 @@
 //! Serves the API until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use poem::{Endpoint, Response};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::purge::purge_regularly;
+use super::stop::{Reload, Signals, Stop, StopTimes, heed};
 use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
@@ -37,8 +39,86 @@ use crate::telemetry::{self, Telemetry};
 /// How often files of keys and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(2);
 
-/// Serves.
+/// Serves, until it is told to stop; all of the stop takes no longer than its times say.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let started = tokio::select! {
+        started = Box::pin(start(settings)) => started?,
+        // As container engines do with what does not come up; nothing has been promised yet.
+        () = signals.stop() => {
+            tracing::info!("told to stop before it served");
+            return Ok(());
+        }
+    };
+    let Started { database, app, endpoint, listener, certificate, authenticator } = started;
+    let reload = Reload::new(0);
+    let mut watchers =
+        vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
+    watchers.push(tokio::spawn(purges));
+    watchers.extend(serve_metrics(settings, &app).await?);
+    let told = reload.subscribe();
+    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD, told))));
+    announce(settings, listener.local_addr()?);
+
+    let (http, stopping) = (&settings.http, Arc::clone(&app));
+    let times = StopTimes { drain_delay: http.drain_delay, stop_timeout: http.stop_timeout };
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(heed(signals, times, reload, tell));
+    let stop = Arc::new(OnceLock::new());
+    let noted = Arc::clone(&stop);
+    let drained = async move {
+        let Ok(stop) = told.await else { return std::future::pending().await };
+        stop.enforce();
+        let _first = noted.set(stop).is_ok();
+        stopping.is_stopping.store(true, Ordering::Relaxed);
+        let StopTimes { drain_delay, stop_timeout } = times;
+        tracing::info!(
+            ?drain_delay,
+            ?stop_timeout,
+            "stopping: not ready any more, requests are still served"
+        );
+        // Until those who send requests have noticed.
+        tokio::time::sleep_until(stop.drained_at()).await;
+        tracing::info!("stopping: requests under way come to their end");
+    };
+    let open = app.telemetry.metrics.connections.clone();
+    let limits = connection_limits(settings);
+    let grace = times.of_requests();
+    listener::serve(listener, endpoint, limits, certificate, open, drained, grace).await;
+    for watcher in watchers {
+        watcher.abort();
+    }
+    let left = stop.get().copied().map_or(Duration::ZERO, Stop::left);
+    let telemetry = Arc::clone(&app.telemetry);
+    // It blocks for as long as its receivers take.
+    let told = tokio::task::spawn_blocking(move || telemetry.end(left));
+    // What was cut off may still be at the database.
+    let (closed, told) = tokio::join!(tokio::time::timeout(left, database.close()), told);
+    told?;
+    match closed {
+        Ok(closed) => Ok(closed?),
+        Err(_) => {
+            tracing::warn!("the database's connections were not all given back");
+            Ok(())
+        }
+    }
+}
+
+/// A service that is ready to be asked.
+struct Started<E> {
+    database: Database,
+    app: Arc<App>,
+    endpoint: E,
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+    authenticator: Authenticator,
+}
+
+/// Reads what the settings name, opens the database and listens.
+async fn start(
+    settings: &Settings,
+) -> Result<Started<impl Endpoint<Output = Response> + use<>>, Failure> {
     if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
         tracing::warn!(
             "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
@@ -64,40 +144,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
-    announce(settings, listener.local_addr()?);
-
-    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
-    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
-    watchers.push(tokio::spawn(purges));
-    watchers.extend(serve_metrics(settings, &app).await?);
-    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
-    let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
-    let stop = async move {
-        signal().await;
-        stopping.is_stopping.store(true, Ordering::Relaxed);
-        tracing::info!(?drain_delay, "stopping: not ready any more, requests are still served");
-        // Until those who send requests have noticed.
-        tokio::time::sleep(drain_delay).await;
-        tracing::info!("stopping: requests under way come to their end");
-    };
-    let grace = settings.http.stop_timeout;
-    let open = app.telemetry.metrics.connections.clone();
-    let limits = connection_limits(settings);
-    listener::serve(listener, endpoint, limits, certificate, open, stop, grace).await;
-    for watcher in watchers {
-        watcher.abort();
-    }
-    // It blocks for as long as its receivers take, some seconds at most.
-    let telemetry = Arc::clone(&app.telemetry);
-    tokio::task::spawn_blocking(move || telemetry.end()).await?;
-    // A list that is sent for long may still hold a connection.
-    match tokio::time::timeout(grace, database.close()).await {
-        Ok(closed) => Ok(closed?),
-        Err(_) => {
-            tracing::warn!("the database's connections were not all given back");
-            Ok(())
-        }
-    }
+    Ok(Started { database, app, endpoint, listener, certificate, authenticator })
 }
 
 /// Metrics, traces and defects, as they are set.
@@ -215,26 +262,6 @@ fn announce(settings: &Settings, address: SocketAddr) {
     }
     if print(&text).is_err() {
         tracing::info!(%address, "serving");
-    }
-}
-
-/// Waits for Ctrl-C, or for what service managers send.
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without handlers the process ends the hard way: nothing to wait for here.
-    if interrupt.await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::Stopping;
 
 /// What a stream is told of the requests that come over it.
 #[derive(Debug, Default)]
@@ -25,17 +28,24 @@ pub(super) struct Requests {
     under_way: AtomicUsize,
     /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
     is_multiplexed: AtomicBool,
+    /// Holds word of that until it is asked for.
+    became_multiplexed: Notify,
 }
 
 impl Requests {
     /// Notes that a request's head is there; its answer is under way until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
-        if is_multiplexed {
-            self.is_multiplexed.store(true, Ordering::Relaxed);
+        if is_multiplexed && !self.is_multiplexed.swap(true, Ordering::Relaxed) {
+            self.became_multiplexed.notify_one();
         }
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
+    }
+
+    /// Waits until many at once come over it. To be asked by one, once.
+    pub(super) async fn are_multiplexed(&self) {
+        self.became_multiplexed.notified().await;
     }
 }
 
@@ -91,6 +101,11 @@ pub(super) struct Bounded<S> {
     /// When the first byte of a head came, and how many requests had come before it; at the
     /// beginning, when the connection did. It is there when one more has come.
     head_since: Option<(Instant, usize)>,
+    /// How many requests had come when bytes came that belong to none of them: a head is on its way
+    /// until one more has.
+    heard_of: Option<usize>,
+    /// That the service stops.
+    stopping: watch::Receiver<Option<Stopping>>,
     /// Set anew only where it would ring too late, or rang too early: resetting a timer costs more
     /// than noting the time.
     alarm: Pin<Box<Sleep>>,
@@ -102,6 +117,7 @@ impl<S> Bounded<S> {
         requests: Arc<Requests>,
         idle_limit: Duration,
         head_limit: Duration,
+        stopping: watch::Receiver<Option<Stopping>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -111,6 +127,8 @@ impl<S> Bounded<S> {
             head_limit,
             progress_at: now,
             head_since: Some((now, 0)),
+            heard_of: None,
+            stopping,
             alarm: Box::pin(sleep(idle_limit.min(head_limit))),
         }
     }
@@ -119,9 +137,22 @@ impl<S> Bounded<S> {
     fn note_read(&mut self, now: Instant) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         let is_more_of_it = self.head_since.is_some_and(|(_, before)| before == begun);
-        if self.requests.under_way.load(Ordering::Relaxed) == 0 && !is_more_of_it {
-            self.head_since = Some((now, begun));
+        if self.requests.under_way.load(Ordering::Relaxed) == 0 {
+            self.heard_of = Some(begun);
+            if !is_more_of_it {
+                self.head_since = Some((now, begun));
+            }
         }
+    }
+
+    /// When it ends because the service stops and nothing comes over it: none while something does, or
+    /// where its protocol has an end of its own.
+    fn farewell(&self) -> Option<Instant> {
+        let Stopping { since, linger } = (*self.stopping.borrow())?;
+        let is_in_use = self.requests.under_way.load(Ordering::Relaxed) > 0
+            || self.requests.is_multiplexed.load(Ordering::Relaxed)
+            || self.heard_of == Some(self.requests.begun.load(Ordering::Relaxed));
+        if is_in_use { None } else { Some(since.max(self.progress_at) + linger) }
     }
 
     /// When it fails, unless there is progress.
@@ -157,18 +188,26 @@ impl<S> Bounded<S> {
             }
             return polled;
         }
-        let deadline = self.deadline();
-        if self.alarm.deadline() > deadline {
-            self.alarm.as_mut().reset(deadline);
+        let ring_at = self.ring_at();
+        if self.alarm.deadline() > ring_at {
+            self.alarm.as_mut().reset(ring_at);
         }
         while self.alarm.as_mut().poll(context).is_ready() {
-            let deadline = self.deadline();
-            if deadline <= Instant::now() {
+            if self.deadline() <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.alarm.as_mut().reset(deadline);
+            let ring_at = self.ring_at();
+            self.alarm.as_mut().reset(ring_at);
         }
         Poll::Pending
+    }
+
+    /// When something is to be done next, unless there is progress.
+    fn ring_at(&self) -> Instant {
+        let deadline = self.deadline();
+        // Of a farewell that is due whoever reads takes notice.
+        let farewell = self.farewell().filter(|at| *at > Instant::now());
+        farewell.map_or(deadline, |at| at.min(deadline))
     }
 }
 
@@ -183,7 +222,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         if buffer.filled().len() > before {
             self.note_read(Instant::now());
         }
-        self.bound(polled, context)
+        let bounded = self.bound(polled, context);
+        // As if the client had ended it.
+        if bounded.is_pending() && self.farewell().is_some_and(|at| at <= Instant::now()) {
+            return Poll::Ready(Ok(()));
+        }
+        bounded
     }
 }
 

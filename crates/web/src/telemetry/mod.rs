@@ -21,11 +21,6 @@ use errors::Errors;
 use metrics::Metrics;
 use traces::Traces;
 
-/// How long all receivers together have for what is left when the service ends. Each has a limit of
-/// its own, but the libraries behind them also wait where none holds: for room in their queue, and
-/// for a request that is under way.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Where the service tells of itself.
 #[derive(Debug, Default)]
 pub struct Telemetry {
@@ -38,14 +33,16 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sends what is still to be sent, and ends; blocks for five seconds at most.
-    pub fn end(self: &Arc<Self>) {
+    /// Sends what is still to be sent, and ends; blocks for so long at most. Each receiver has that
+    /// limit, but the libraries behind them also wait where none holds: for room in their queue, and
+    /// for a request that is under way.
+    pub fn end(self: &Arc<Self>, limit: Duration) {
         let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
         let late = late(
-            END_TIMEOUT,
+            limit,
             vec![
-                ("traces", Box::new(move || of_traces.traces.iter().for_each(Traces::end))),
-                ("defects", Box::new(move || of_errors.errors.iter().for_each(Errors::end))),
+                ("traces", Box::new(move || of_traces.traces.iter().for_each(|it| it.end(limit)))),
+                ("defects", Box::new(move || of_errors.errors.iter().for_each(|it| it.end(limit)))),
             ],
         );
         for signal in late {

@@ -310,7 +310,7 @@ async fn open(api: &Api, policy: &str) -> (mpsc::UnboundedSender<Bytes>, poem::R
 }
 
 async fn becomes(api: &Api, series: &str, value: u64) {
-    let patience = Duration::from_secs(20);
+    let patience = crate::service::PATIENCE;
     let waited = tokio::time::timeout(patience, async {
         while metric(api, series).await != value {
             tokio::time::sleep(Duration::from_millis(10)).await;

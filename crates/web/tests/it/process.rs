@@ -1,14 +1,13 @@
 //! The binary as its users run it: a process of its own, over TCP, ended by signals.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use fireflow_storage::{DatabaseKind, db_test};
 use serde_json::{Value, json};
 
-use crate::service::{Place, Service, run, text};
+use crate::cluster::wait_until;
+use crate::service::{PATIENCE, Place, Service, run, text};
 
 db_test! {
     async fn a_process_killed_in_the_middle_of_writes_loses_nothing_that_it_acknowledged(place: Place) {
@@ -35,12 +34,16 @@ db_test! {
                         }
                     });
                 }
-                std::thread::sleep(Duration::from_millis(400));
+                // In the middle of writes: some of this round are acknowledged, others under way.
+                let is_known = |it: &str| it.starts_with(&format!("r{round} "));
+                wait_until("the writes of this round", PATIENCE, || {
+                    let acknowledged = acknowledged.lock().unwrap();
+                    acknowledged.values().filter(|it| is_known(it)).count() > 24
+                });
                 service.kill();
             });
         }
         let acknowledged = acknowledged.into_inner().unwrap();
-        assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
         let service = Service::start(folder, &place.url);
         let mut connection = service.connect();
         let mut found = BTreeMap::new();
@@ -172,7 +175,8 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     let mut service = Service::start(folder, &place.url);
-    let listen = [("FIREFLOW_LISTEN", service.address.as_str())];
+    let address = service.address.clone();
+    let listen = [("FIREFLOW_LISTEN", address.as_str())];
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(0));
     // From elsewhere it is asked by URL, without its settings.
     let (good, bad) =
@@ -182,17 +186,8 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     assert_eq!(run(folder, &["healthcheck", "--url", &bad], &outside).status.code(), Some(2));
     let (status, _) = service.connect().ask("POST", "/firewalls/", "{\"name\": \"x\"}").unwrap();
     assert_eq!(status, 201);
-    let id = service.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = service.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(0));
+    service.signal("-TERM");
+    assert_eq!(service.ended().code(), Some(0));
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(1));
 }
 

@@ -136,7 +136,7 @@ impl Api {
             gate: Gate::default(),
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
-            inspection_streams: Streams::new(Duration::from_secs(60)),
+            inspection_streams: Streams::new(Duration::from_secs(300)),
             about: About { database: "test", max_connections: 1, started_at: start },
             telemetry: Arc::default(),
             pools: db.database.pools(),
@@ -147,7 +147,8 @@ impl Api {
         let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
-            request_timeout: Duration::from_secs(60),
+            // Longer than anything takes, on a busy machine too.
+            request_timeout: Duration::from_secs(300),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
         change(&mut app, &mut limits);
