@@ -11,6 +11,7 @@ use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::store::{ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
