@@ -45,7 +45,7 @@ pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
 pub fn endpoint(
     app: &Arc<App>,
     limits: &Limits,
-) -> anyhow::Result<impl Endpoint<Output = Response> + 'static> {
+) -> anyhow::Result<impl Endpoint<Output = Response> + use<>> {
     let service = service(app);
     let raw = service.spec();
     let document = openapi::corrected(&raw, &app.base_path)?;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod demo;
+mod files;
 mod healthcheck;
 mod inspect;
 mod jwt;

@@ -1,23 +1,26 @@
 //! Serves the API until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
+use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
-use poem::{Endpoint, Response};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
+use super::files;
 use super::purge::purge_regularly;
-use super::stop::{Reload, Signals, Stop, StopTimes, heed};
+use super::stop::{Signals, Stop, StopTimes, heed};
 use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
@@ -42,6 +45,7 @@ const RELOAD: Duration = Duration::from_secs(2);
 /// Serves, until it is told to stop; all of the stop takes no longer than its times say.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    let open_files = files::raise_limit();
     let started = tokio::select! {
         started = Box::pin(start(settings)) => started?,
         // As container engines do with what does not come up; nothing has been promised yet.
@@ -51,14 +55,15 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         }
     };
     let Started { database, app, endpoint, listener, certificate, authenticator } = started;
-    let reload = Reload::new(0);
-    let mut watchers =
-        vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let others = settings.telemetry.metrics_listen.map_or(0, |_| MAX_METRICS_CONNECTIONS);
+    let max_connections = files::max_connections(settings, &database, others, open_files)?;
+    let mut reload = vec![authenticator.reload_handle()];
+    reload.extend(certificate.as_ref().map(Certificate::reload_handle));
+    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.extend(serve_metrics(settings, &app).await?);
-    let told = reload.subscribe();
-    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD, told))));
+    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     announce(settings, listener.local_addr()?);
 
     let (http, stopping) = (&settings.http, Arc::clone(&app));
@@ -79,11 +84,11 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             "stopping: not ready any more, requests are still served"
         );
         // Until those who send requests have noticed.
-        tokio::time::sleep_until(stop.drained_at()).await;
+        tokio::time::sleep(stop.drains_for()).await;
         tracing::info!("stopping: requests under way come to their end");
     };
     let open = app.telemetry.metrics.connections.clone();
-    let limits = connection_limits(settings);
+    let limits = ConnectionLimits { max_connections, ..connection_limits(settings) };
     let grace = times.of_requests();
     listener::serve(listener, endpoint, limits, certificate, open, drained, grace).await;
     for watcher in watchers {
@@ -215,6 +220,7 @@ pub(super) fn service(
             database: kind,
             max_connections: database.max_connections(),
             started_at: clock().now(),
+            running_since: std::time::Instant::now(),
         },
         storage: Arc::new(database.clone()),
         telemetry,
@@ -232,6 +238,7 @@ pub(super) fn service(
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
+        request_timeout: http.request_timeout,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -280,10 +287,16 @@ pub(super) fn description() -> anyhow::Result<String> {
         base_path: String::new(),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
-        about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
+        about: About {
+            database: "none",
+            max_connections: 0,
+            started_at: Instant::EPOCH,
+            running_since: std::time::Instant::now(),
+        },
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),
+        request_timeout: Duration::ZERO,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -295,7 +308,11 @@ struct Nowhere;
 
 #[async_trait]
 impl Storage for Nowhere {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         Err(StoreError::Failed("there is no storage".into()))
     }
 

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+
+use crate::auth::ReloadHandle;
 
 /// The most that is kept of the time to stop for what comes after requests: what the receivers of
 /// traces and defects have not taken yet, and the end of the database's connections.
@@ -48,15 +50,14 @@ impl Stop {
         Self { at: Instant::now(), times }
     }
 
-    /// When requests are not taken any more.
-    pub(super) fn drained_at(self) -> tokio::time::Instant {
-        (self.at + self.times.drain_delay).into()
+    /// How long requests are still taken.
+    pub(super) fn drains_for(self) -> Duration {
+        self.times.drain_delay.saturating_sub(self.at.elapsed())
     }
 
     /// How much is left for what comes last; a little less than until the deadline.
     pub(super) fn left(self) -> Duration {
-        let deadline = self.at + self.times.all();
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = self.times.all().saturating_sub(self.at.elapsed());
         left.saturating_sub(self.times.last_part() / 10)
     }
 
@@ -79,9 +80,6 @@ impl Stop {
 fn end_at_once() -> ! {
     std::process::exit(CUT_OFF)
 }
-
-/// What tells the parts of the service to read their files again: each time that its number changes.
-pub(super) type Reload = watch::Sender<u64>;
 
 /// The signals that a serving process heeds.
 #[cfg(unix)]
@@ -155,7 +153,7 @@ enum Told {
 pub(super) async fn heed(
     mut signals: Signals,
     times: StopTimes,
-    reload: Reload,
+    reload: Vec<ReloadHandle>,
     told: oneshot::Sender<Stop>,
 ) {
     let mut told = Some(told);
@@ -163,7 +161,7 @@ pub(super) async fn heed(
         match (signals.next().await, told.take()) {
             (Told::Reload, still) => {
                 tracing::info!("SIGHUP: keys, revocations and certificates are read again");
-                reload.send_modify(|number| *number = number.wrapping_add(1));
+                reload.iter().for_each(ReloadHandle::reload);
                 told = still;
             }
             (Told::Stop, Some(told)) => {
@@ -192,7 +190,8 @@ mod tests {
         let for_ever = StopTimes { drain_delay: Duration::MAX, stop_timeout: Duration::MAX };
         assert_eq!(for_ever.all(), Duration::MAX);
         let begun = Stop::begin(times);
-        assert!(begun.left() < seconds(13) && begun.drained_at() > tokio::time::Instant::now());
+        assert!(begun.left() < seconds(13) && begun.drains_for() <= seconds(3));
+        assert!(Stop::begin(for_ever).left() > seconds(1_000_000));
         let over = Stop { at: begun.at, times: StopTimes { stop_timeout: seconds(0), ..short } };
         assert_eq!(over.left(), Duration::ZERO);
     }

@@ -59,10 +59,7 @@ impl Closing {
     }
 }
 
-fn taken(
-    socket: socket2::Socket,
-    peer: &socket2::SockAddr,
-) -> io::Result<(TcpStream, SocketAddr)> {
+fn taken(socket: socket2::Socket, peer: &socket2::SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
     socket.set_nonblocking(true)?;
     let peer = peer.as_socket().ok_or_else(|| io::Error::other("the peer has no address"))?;
     Ok((prepared(TcpStream::from_std(socket.into())?), peer))

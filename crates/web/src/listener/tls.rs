@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig};
 
+use crate::auth::ReloadHandle;
 use crate::settings::TlsFiles;
 
 /// Why a certificate cannot be used; never shows the key.
@@ -42,6 +42,7 @@ pub enum TlsError {
 pub struct Certificate {
     files: TlsFiles,
     acceptor: Arc<RwLock<TlsAcceptor>>,
+    reload: ReloadHandle,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -57,16 +58,23 @@ impl Certificate {
     /// Where one cannot be read, or they do not go together.
     pub fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let acceptor = acceptor(&files, &Texts::read(&files)?)?;
-        Ok(Self { files, acceptor: Arc::new(RwLock::new(acceptor)) })
+        let acceptor = Arc::new(RwLock::new(acceptor));
+        Ok(Self { files, acceptor, reload: ReloadHandle::default() })
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files again and again, and each time that the number is another. What cannot be used
-    /// changes nothing, and is told once: the two files may change one after the other.
-    pub async fn watch(self, every: Duration, mut now: watch::Receiver<u64>) {
+    /// What has [`Self::watch`] read the files now.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
+    }
+
+    /// Reads the files again and again. What cannot be used changes nothing, and is told once: the
+    /// two files may change one after the other.
+    pub async fn watch(self, every: Duration) {
         let mut known: Option<Texts> = None;
         let mut told = String::new();
         loop {
@@ -92,11 +100,7 @@ impl Certificate {
                 }
                 told = fault;
             }
-            // Nobody who could ask for it any more is no reason not to read.
-            let asked = tokio::time::timeout(every, now.changed()).await;
-            if matches!(asked, Ok(Err(_))) {
-                tokio::time::sleep(every).await;
-            }
+            self.reload.pass_ended(every).await;
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::inspected::CompilationLimits;
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
 
+/// The most connections to a database that can be asked for: a pool is laid out for all of them.
+const MAX_DATABASE_CONNECTIONS: u32 = 10_000;
+
 /// What the settings are read from.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -180,14 +183,23 @@ impl Values {
     }
 
     pub(super) fn number(&self, key: &str, default: u32) -> Result<u32, SettingError> {
+        self.number_up_to(1_000_000_000, key, default)
+    }
+
+    pub(super) fn number_up_to(
+        &self,
+        most: u32,
+        key: &str,
+        default: u32,
+    ) -> Result<u32, SettingError> {
         self.read(
             key,
             || default,
             |text| {
                 text.parse::<u32>()
                     .ok()
-                    .filter(|number| (1..=1_000_000_000).contains(number))
-                    .ok_or_else(|| "takes a number from 1 to 1000000000".to_owned())
+                    .filter(|number| (1..=most).contains(number))
+                    .ok_or_else(|| format!("takes a number from 1 to {most}"))
             },
         )
     }
@@ -241,8 +253,11 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         listen,
         database_url,
         read_url,
-        max_connections: values
-            .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
+        max_connections: values.number_up_to(
+            MAX_DATABASE_CONNECTIONS,
+            "database.max_connections",
+            sources.processors.saturating_mul(4).clamp(4, MAX_DATABASE_CONNECTIONS),
+        )?,
         acquire_timeout: values.read(
             "database.acquire_timeout",
             || Duration::from_secs(5),
@@ -398,6 +413,32 @@ mod tests {
         assert!(fault(&[], Some("= 1")).starts_with("fireflow.toml: "));
         let twice = [("FIREFLOW_JWT_SECRET", "a"), ("FIREFLOW_JWT__SECRET", "b")];
         assert!(fault(&twice, None).contains("use one of them"));
+    }
+
+    #[test]
+    fn extremes_are_taken_or_refused_by_name() {
+        let numbers = "0 1 -1 +1 1e9 10000 10001 1000000000 1000000001 4294967295 4294967296 \
+                       18446744073709551615 18446744073709551616 -9223372036854775808 0x1f 1_000 ١";
+        let durations = "0s 1s -1s 36600d 3162240000s 3162240001s 18446744073709551615s \
+                         213503982334601d 18446744073709551616d 0d NaNs infs";
+        let rates = "0/s 1/h -1/s 4294967295/s 4294967296/s 1/0s";
+        let values = [numbers, durations, rates].map(str::split_whitespace);
+        for value in values.into_iter().flatten() {
+            for Setting { variable, .. } in SETTINGS {
+                if let Err(fault) = load(&sources(&[(variable, value)], None)) {
+                    assert!(fault.name.contains(variable), "{variable}={value}: {fault}");
+                    assert!(fault.why.len() > 10, "{variable}={value}: {fault}");
+                }
+            }
+        }
+        for (variable, value, takes) in [
+            ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "1000000000", "from 1 to 10000"),
+            ("FIREFLOW_HTTP__MAX_CONNECTIONS", "0", "from 1 to 1000000000"),
+            ("FIREFLOW_HTTP__STOP_TIMEOUT", "0s", "a number with a unit"),
+        ] {
+            let fault = fault(&[(variable, value)], None);
+            assert!(fault.contains(takes), "{fault}");
+        }
     }
 
     #[test]

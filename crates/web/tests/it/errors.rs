@@ -8,7 +8,9 @@ use fireflow::telemetry::errors::Errors;
 use fireflow::telemetry::metrics::Metrics;
 use fireflow::telemetry::{Telemetry, tell_of_panics};
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
 use sea_orm::ConnectionTrait;
@@ -27,7 +29,12 @@ struct Broken {
 
 #[async_trait]
 impl Storage for Broken {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        assert!(!self.panics, "cannot think of \"secret-canary\" of ann@example.org at 192.0.2.7");
+        Err(StoreError::Failed("row `secret-canary` of ann@example.org is broken".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         assert!(!self.panics, "cannot think of \"secret-canary\" of ann@example.org at 192.0.2.7");
         Err(StoreError::Failed("row `secret-canary` of ann@example.org is broken".into()))
     }
@@ -96,7 +103,7 @@ async fn a_defect_is_told_without_anything_personal() {
     // What is no defect of ours is not told.
     api.get("/firewalls/x/").await.problem(404, "not_found");
     api.raw("GET", "/firewalls/", &[], vec![]).await.problem(401, "unauthenticated");
-    telemetry.end();
+    telemetry.end(PATIENCE);
     assert_eq!(receiver.events().len(), 1);
 }
 
@@ -116,7 +123,7 @@ async fn a_panic_is_told_once_with_its_place_and_request() {
     answer.problem(500, "internal");
     // Elsewhere than in a request.
     drop(std::thread::spawn(|| panic!("beside all requests")).join());
-    telemetry.end();
+    telemetry.end(PATIENCE);
     let events = receiver.events();
     let [(_, of_request), (_, elsewhere)] = &events[..] else { panic!("{events:?}") };
     check(of_request, "panic", &request_id, "cannot think of \"…\" of [e-mail] at [address]");
@@ -139,7 +146,7 @@ async fn the_same_defect_in_every_request_is_told_now_and_then() {
     for _ in 0..200 {
         api.get("/firewalls/77/").await.problem(500, "internal");
     }
-    telemetry.end();
+    telemetry.end(PATIENCE);
     let told = receiver.events().len();
     assert!((1..100).contains(&told), "{told}");
 }

@@ -30,6 +30,7 @@ mod lists;
 mod logging;
 mod metrics;
 mod offline;
+mod open_files;
 mod order;
 mod process;
 mod receiver;

@@ -20,6 +20,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn binary(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fireflow"));
+    prepare(&mut command, folder);
+    command
+}
+
+fn prepare(command: &mut Command, folder: &Path) {
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
@@ -27,6 +32,14 @@ pub(crate) fn binary(folder: &Path) -> Command {
         }
     }
     command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+}
+
+/// The same with so many files open at the most: `soft` of them unless it raises that itself.
+pub(crate) fn binary_with_files(folder: &Path, soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limit, env!("CARGO_BIN_EXE_fireflow")]);
+    prepare(&mut command, folder);
     command
 }
 
@@ -63,9 +76,14 @@ impl Service {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.address).unwrap();
+        self.try_connect().unwrap()
+    }
+
+    /// The same, where it may let nobody in any more.
+    pub(crate) fn try_connect(&self) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Connection { stream: BufReader::new(stream), token: self.token.clone() }
+        Ok(Connection { stream: BufReader::new(stream), token: self.token.clone() })
     }
 
     /// Sends it a signal, such as `-TERM`.

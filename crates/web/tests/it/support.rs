@@ -137,10 +137,16 @@ impl Api {
             base_path: String::new(),
             exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(300)),
-            about: About { database: "test", max_connections: 1, started_at: start },
+            about: About {
+                database: "test",
+                max_connections: 1,
+                started_at: start,
+                running_since: std::time::Instant::now(),
+            },
             telemetry: Arc::default(),
             pools: db.database.pools(),
             compiled: CompiledPolicies::new(64 * 1024 * 1024, CompilationLimits::default()),
+            request_timeout: Duration::from_secs(60),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };
@@ -178,7 +184,7 @@ impl Api {
             let _dropped = stopped.await.is_err();
             app.is_stopping.store(true, Ordering::SeqCst);
         };
-        let grace = Duration::from_secs(5);
+        let grace = crate::service::PATIENCE;
         let open = self.app.telemetry.metrics.connections.clone();
         let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))

@@ -59,9 +59,9 @@ component is part of it: pods of Jobs and tests must never be endpoints of the S
 Takes a dict of "root" and "component"; the labels also take "extra", further ones.
 */}}
 {{- define "fireflow.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "fireflow.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/name: {{ include "fireflow.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component | quote }}
 {{- end -}}
 
 {{- define "fireflow.labels" -}}

@@ -148,13 +148,13 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- if eq $v.database.mode "cloudnativepg" }}
 - secret:
     # Made by the operator. Until it is there, pods wait for it before any container starts.
-    name: {{ include "fireflow.clusterName" .root }}-app
+    name: "{{ include "fireflow.clusterName" .root }}-app"
     items:
       - key: uri
         path: database-url
 {{- if $v.database.cloudnativepg.verifyTLS }}
 - secret:
-    name: {{ include "fireflow.clusterName" .root }}-ca
+    name: "{{ include "fireflow.clusterName" .root }}-ca"
     items:
       # The authority's key is in this Secret too, and stays out.
       - key: ca.crt
@@ -163,7 +163,7 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- end }}
 {{- if include "fireflow.secretData" .root }}
 - secret:
-    name: {{ .secret }}
+    name: {{ .secret | quote }}
 {{- end }}
 {{- end -}}
 
@@ -171,7 +171,7 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- define "fireflow.environment" -}}
 envFrom:
   - configMapRef:
-      name: {{ .config }}
+      name: {{ .config | quote }}
 {{- $v := .root.Values }}
 {{- $readsReplicas := and (eq $v.database.mode "cloudnativepg") $v.database.cloudnativepg.readReplicas }}
 {{- if or $readsReplicas $v.extraEnv }}
@@ -181,7 +181,7 @@ env:
   - name: PGPASSWORD
     valueFrom:
       secretKeyRef:
-        name: {{ include "fireflow.clusterName" .root }}-app
+        name: "{{ include "fireflow.clusterName" .root }}-app"
         key: password
   {{- end }}
   {{- with $v.extraEnv }}
@@ -210,7 +210,7 @@ env:
 - name: data
   {{- if and (eq $v.database.mode "sqlite") $v.persistence.enabled }}
   persistentVolumeClaim:
-    claimName: {{ default (include "fireflow.fullname" .root) $v.persistence.existingClaim }}
+    claimName: {{ default (include "fireflow.fullname" .root) $v.persistence.existingClaim | quote }}
   {{- else if eq $v.database.mode "sqlite" }}
   emptyDir: {}
   {{- else }}
