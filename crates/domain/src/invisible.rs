@@ -90,16 +90,46 @@ mod tests {
     #[test]
     fn what_nobody_sees_is_invisible_and_what_is_seen_is_not() {
         for invisible in [
-            '\u{AD}', '\u{34F}', '\u{61C}', '\u{115F}', '\u{1160}', '\u{17B4}', '\u{180B}',
-            '\u{180E}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{200E}', '\u{2028}', '\u{2029}',
-            '\u{202A}', '\u{202E}', '\u{2060}', '\u{2063}', '\u{2066}', '\u{2069}', '\u{206F}',
-            '\u{2800}', '\u{3164}', '\u{FE00}', '\u{FE0F}', '\u{FEFF}', '\u{FFA0}', '\u{FFF9}',
-            '\u{1BCA0}', '\u{1D173}', '\u{E0001}', '\u{E0041}', '\u{E007F}', '\u{E0100}',
+            '\u{AD}',
+            '\u{34F}',
+            '\u{61C}',
+            '\u{115F}',
+            '\u{1160}',
+            '\u{17B4}',
+            '\u{180B}',
+            '\u{180E}',
+            '\u{200B}',
+            '\u{200C}',
+            '\u{200D}',
+            '\u{200E}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202A}',
+            '\u{202E}',
+            '\u{2060}',
+            '\u{2063}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206F}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{FE00}',
+            '\u{FE0F}',
+            '\u{FEFF}',
+            '\u{FFA0}',
+            '\u{FFF9}',
+            '\u{1BCA0}',
+            '\u{1D173}',
+            '\u{E0001}',
+            '\u{E0041}',
+            '\u{E007F}',
+            '\u{E0100}',
             '\u{E0FFF}',
         ] {
             assert!(is_invisible(invisible), "U+{:04X}", u32::from(invisible));
         }
-        for visible in " azAZ09-_.äßéП東한עب\u{301}\u{A0}\u{3000}€→⚠😀\u{1F1E9}\u{FFFD}".chars() {
+        for visible in " azAZ09-_.äßéП東한עب\u{301}\u{A0}\u{3000}€→⚠😀\u{1F1E9}\u{FFFD}".chars()
+        {
             assert!(!is_invisible(visible), "U+{:04X}", u32::from(visible));
         }
         assert!((0..0xAD).filter_map(char::from_u32).all(|it| !is_invisible(it)));

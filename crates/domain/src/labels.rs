@@ -143,7 +143,8 @@ impl LabelsPatch {
 
 fn check_visible(key: &str, value: &str, violations: &mut Violations) {
     if let Some((character, position)) = first_invisible(value) {
-        let detail = format!("holds {character} at character {position}, which nobody sees; remove it");
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
         violations.push(Violation::body(format!("/{}", escape_pointer(key)), detail));
     }
 }
@@ -173,8 +174,10 @@ mod tests {
     fn values_hold_nothing_invisible_but_those_that_are_there_stay() {
         let map = |value: &str| BTreeMap::from([("site".to_owned(), value.to_owned())]);
         let faults = Labels::new(map("fra\u{200B}")).unwrap_err();
-        assert_eq!(faults.items()[0].to_string().split(',').next(),
-            Some("#/site: holds U+200B ZERO WIDTH SPACE at character 4"));
+        assert_eq!(
+            faults.items()[0].to_string().split(',').next(),
+            Some("#/site: holds U+200B ZERO WIDTH SPACE at character 4")
+        );
         let old = Labels::stored(map("fra\u{200B}")).unwrap();
         let patch = |key: &str, value: &str| {
             LabelsPatch::Merge([(key.to_owned(), Some(value.to_owned()))].into())

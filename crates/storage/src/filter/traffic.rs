@@ -100,12 +100,12 @@ fn lists_another(dialect: Dialect) -> Expr {
         sea_orm::DbBackend::Postgres => "replace($1, $2, '')",
         _ => "replace(?, ?, '')",
     };
-    let left = WITH_PORTS.iter().chain(&[Protocol::ICMP, Protocol::ICMPV6]).fold(
-        rule::Column::Protocols.into_simple_expr(),
-        |text, protocol| {
+    let left = WITH_PORTS
+        .iter()
+        .chain(&[Protocol::ICMP, Protocol::ICMPV6])
+        .fold(rule::Column::Protocols.into_simple_expr(), |text, protocol| {
             Expr::cust_with_exprs(sql, [text, Expr::val(format!("\"{protocol}\""))])
-        },
-    );
+        });
     dialect.holds(left, "\"")
 }
 

@@ -197,13 +197,14 @@ fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
     }
     let mut tenants = Vec::new();
     for word in words {
-        let tenant = Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|error| match error {
-            TextError::Invisible { character, .. } => {
-                let why = format!("a tenant of the token holds {character}, which nobody sees");
-                unfit(Fault::Claims, &why)
-            }
-            TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
-        })?;
+        let tenant =
+            Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|error| match error {
+                TextError::Invisible { character, .. } => {
+                    let why = format!("a tenant of the token holds {character}, which nobody sees");
+                    unfit(Fault::Claims, &why)
+                }
+                TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
+            })?;
         if !tenants.contains(&tenant) {
             tenants.push(tenant);
         }

@@ -89,7 +89,8 @@ fn reason(headers: &HeaderMap) -> Result<String, Error> {
         return Err(fault("holds a control character; remove it".to_owned()));
     }
     if let Some((character, position)) = first_invisible(text) {
-        let detail = format!("holds {character} at character {position}, which nobody sees; remove it");
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
         return Err(fault(detail));
     }
     Ok(text.to_owned())

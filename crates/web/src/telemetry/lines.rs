@@ -112,7 +112,8 @@ impl Write for Escaped<'_, '_> {
             if is_ascii {
                 rest.bytes().position(is_special)
             } else {
-                let is_special = |it: char| u8::try_from(it).is_ok_and(is_special) || is_invisible(it);
+                let is_special =
+                    |it: char| u8::try_from(it).is_ok_and(is_special) || is_invisible(it);
                 rest.find(is_special)
             }
         };
