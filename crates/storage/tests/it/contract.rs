@@ -539,7 +539,7 @@ db_test! {
         )).await;
         db.execute(&format!("UPDATE policy SET name = '{old}'")).await;
         db.execute(&format!("UPDATE rule SET name = '{old}', reference = '{old}'")).await;
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let found = rule::get(&mut *uow, &caller(), path(&rule)).await.unwrap();
         assert_eq!(found.spec.name.as_ref().map(|name| name.as_str()), Some(old));
         assert_eq!(found.policy.firewall.name.as_str(), old);
