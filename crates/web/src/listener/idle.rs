@@ -20,6 +20,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Stopping;
 
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4), and no request of HTTP/1 does.
+const HTTP2: &[u8] = b"PRI * HTTP/2";
+
 /// What a stream is told of the requests that come over it.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -28,24 +31,33 @@ pub(super) struct Requests {
     under_way: AtomicUsize,
     /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
     is_multiplexed: AtomicBool,
+    /// It speaks HTTP/2, whether a request has come or not.
+    is_http2: AtomicBool,
     /// Holds word of that until it is asked for.
-    became_multiplexed: Notify,
+    became_http2: Notify,
 }
 
 impl Requests {
     /// Notes that a request's head is there; its answer is under way until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
-        if is_multiplexed && !self.is_multiplexed.swap(true, Ordering::Relaxed) {
-            self.became_multiplexed.notify_one();
+        if is_multiplexed {
+            self.is_multiplexed.store(true, Ordering::Relaxed);
+            self.note_http2();
         }
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
-    /// Waits until many at once come over it. To be asked by one, once.
-    pub(super) async fn are_multiplexed(&self) {
-        self.became_multiplexed.notified().await;
+    fn note_http2(&self) {
+        if !self.is_http2.swap(true, Ordering::Relaxed) {
+            self.became_http2.notify_one();
+        }
+    }
+
+    /// Waits until the stream is known to speak HTTP/2. To be asked by one, once.
+    pub(super) async fn are_of_http2(&self) {
+        self.became_http2.notified().await;
     }
 }
 
@@ -134,8 +146,11 @@ impl<S> Bounded<S> {
     }
 
     /// Notes that bytes came: they begin a head, unless they belong to what is under way.
-    fn note_read(&mut self, now: Instant) {
+    fn note_read(&mut self, bytes: &[u8], now: Instant) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
+        if self.heard_of.is_none() && bytes.starts_with(HTTP2) {
+            self.requests.note_http2();
+        }
         let is_more_of_it = self.head_since.is_some_and(|(_, before)| before == begun);
         if self.requests.under_way.load(Ordering::Relaxed) == 0 {
             self.heard_of = Some(begun);
@@ -150,7 +165,7 @@ impl<S> Bounded<S> {
     fn farewell(&self) -> Option<Instant> {
         let Stopping { since, linger } = (*self.stopping.borrow())?;
         let is_in_use = self.requests.under_way.load(Ordering::Relaxed) > 0
-            || self.requests.is_multiplexed.load(Ordering::Relaxed)
+            || self.requests.is_http2.load(Ordering::Relaxed)
             || self.heard_of == Some(self.requests.begun.load(Ordering::Relaxed));
         if is_in_use { None } else { Some(since.max(self.progress_at) + linger) }
     }
@@ -219,8 +234,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.note_read(Instant::now());
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+            self.note_read(bytes, Instant::now());
         }
         let bounded = self.bound(polled, context);
         // As if the client had ended it.

@@ -296,7 +296,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
                 () = told(&mut stopping), if !is_told => is_told = true,
                 // HTTP/2 can say which requests are still answered: those that were sent before the
                 // client heard of it. HTTP/1 cannot, and would be ended under a request that comes.
-                () = requests.are_multiplexed(), if is_told && !is_ending => {
+                () = requests.are_of_http2(), if is_told && !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

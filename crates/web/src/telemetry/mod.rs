@@ -38,11 +38,13 @@ impl Telemetry {
     /// for a request that is under way.
     pub fn end(self: &Arc<Self>, limit: Duration) {
         let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
+        // Who keeps its limit can still say what was lost.
+        let each = limit * 3 / 4;
         let late = late(
             limit,
             vec![
-                ("traces", Box::new(move || of_traces.traces.iter().for_each(|it| it.end(limit)))),
-                ("defects", Box::new(move || of_errors.errors.iter().for_each(|it| it.end(limit)))),
+                ("traces", Box::new(move || of_traces.traces.iter().for_each(|it| it.end(each)))),
+                ("defects", Box::new(move || of_errors.errors.iter().for_each(|it| it.end(each)))),
             ],
         );
         for signal in late {
