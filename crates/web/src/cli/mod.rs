@@ -4,6 +4,7 @@ mod backup;
 mod demo;
 mod files;
 mod healthcheck;
+mod idle_memory;
 mod inspect;
 mod jwt;
 mod migrate;

@@ -18,10 +18,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-use super::files;
 use super::purge::purge_regularly;
 use super::stop::{Signals, Stop, StopTimes, heed};
-use super::{Failure, authenticator, clock, database_options, key_files, open, print};
+use super::{
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
+};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::inspected::{CompilationLimits, CompiledPolicies};
@@ -62,6 +63,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(idle_memory::give_back()));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     announce(settings, listener.local_addr()?);

@@ -256,8 +256,6 @@ async fn with_a_long_list(place: &Place, stop_timeout: &str) -> Service {
     let mut command = binary(folder);
     command
         .env("FIREFLOW_DATABASE_URL", &place.url)
-        .env("FIREFLOW_HTTP__REQUEST_TIMEOUT", "4m")
-        .env("FIREFLOW_HTTP__IDLE_TIMEOUT", "5m")
         .env("FIREFLOW_HTTP__STOP_TIMEOUT", stop_timeout)
         .stderr(Stdio::null());
     let service = Service::spawn(folder, &mut command);
@@ -357,8 +355,6 @@ async fn a_request_under_way_is_finished_when_the_service_stops() {
     let mut command = binary(folder);
     command
         .env("FIREFLOW_DATABASE_URL", &place.url)
-        .env("FIREFLOW_HTTP__REQUEST_TIMEOUT", "4m")
-        .env("FIREFLOW_HTTP__IDLE_TIMEOUT", "5m")
         .env("FIREFLOW_HTTP__STOP_TIMEOUT", "4m")
         .stderr(Stdio::null());
     let mut service = Service::spawn(folder, &mut command);

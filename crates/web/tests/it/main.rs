@@ -28,6 +28,7 @@ mod inspections;
 mod limits;
 mod lists;
 mod logging;
+mod memory;
 mod metrics;
 mod offline;
 mod open_files;

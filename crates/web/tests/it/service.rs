@@ -32,6 +32,14 @@ fn prepare(command: &mut Command, folder: &Path) {
         }
     }
     command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+    // Longer than anything takes on a busy machine; what is about them sets others.
+    command.envs([
+        ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__LIST_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__HEAD_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__IDLE_TIMEOUT", "5m"),
+        ("FIREFLOW_INSPECTION__MAX_TIME", "4m"),
+    ]);
 }
 
 /// The same with so many files open at the most: `soft` of them unless it raises that itself.

@@ -145,8 +145,12 @@ impl Api {
             },
             telemetry: Arc::default(),
             pools: db.database.pools(),
-            compiled: CompiledPolicies::new(64 * 1024 * 1024, CompilationLimits::default()),
-            request_timeout: Duration::from_secs(60),
+            compiled: CompiledPolicies::new(
+                64 * 1024 * 1024,
+                // A slow machine compiles too.
+                CompilationLimits { time: Duration::from_secs(300), ..CompilationLimits::default() },
+            ),
+            request_timeout: Duration::from_secs(300),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };

@@ -10,6 +10,15 @@ environment is shown by `kubectl describe`, inherited by children and found in c
 {{- if kindIs "float64" . -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
+{{/* A duration of the service's, such as `90s` or `5m`, in seconds. What is none is the service's to refuse. */}}
+{{- define "fireflow.seconds" -}}
+{{- $units := dict "s" 1 "m" 60 "h" 3600 "d" 86400 -}}
+{{- $text := toString . -}}
+{{- if regexMatch "^[0-9]{1,9}[smhd]$" $text -}}
+{{- mul (regexFind "^[0-9]+" $text | int) (get $units (regexFind "[smhd]$" $text)) -}}
+{{- else -}}0{{- end -}}
+{{- end -}}
+
 {{/* What the chart's own values come to. */}}
 {{- define "fireflow.ownConfig" -}}
 {{- $v := .Values -}}
