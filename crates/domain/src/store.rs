@@ -113,6 +113,8 @@ pub struct AuditFilter {
     pub resource_id: Option<i64>,
     /// Those that concern this firewall, or what belongs to it.
     pub firewall_id: Option<FirewallId>,
+    /// Those that concern this policy, or its rules.
+    pub policy_id: Option<PolicyId>,
     /// Those of this request.
     pub request_id: Option<String>,
     /// Those of this instant or later.
@@ -439,14 +441,16 @@ pub trait RuleRepository: Send {
     async fn restore(&mut self, rule: &Rule) -> StoreResult<()>;
 }
 
-/// The audit trail: append-only.
+/// The audit trail: append-only, a chain of hashes for each policy and each firewall. Whoever appends
+/// has locked or created what the chain belongs to in the same unit of work, and appends before the
+/// change of that thing itself is written: the chain's head is written with it.
 #[async_trait]
 pub trait AuditLog: Send {
     /// Writes one event in the transaction of the change.
     async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
     /// Writes the events of a change of many things.
     async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
-    /// A page of the events that concern firewalls which the caller may see, deleted ones too.
+    /// A page of the events that were written under the caller's tenants, of what was purged too.
     async fn page(
         &mut self,
         who: &Visibility,

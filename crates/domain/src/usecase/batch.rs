@@ -170,9 +170,9 @@ pub async fn apply(
         uow.rules().renumber(policy.id, &gave_way, revision).await?;
         let reference = after.reference();
         let made = uow.rules().apply(&reference, &changes, revision, duplicates, &stamp).await?;
-        uow.policies().update(&policy, &after).await?;
         let ids = told_apart(&new, &entries, &made);
         uow.audit().append_all(&events(caller, changes, made.clone())).await?;
+        uow.policies().update(&policy, &after).await?;
         for (provisional, rule) in ids.into_iter().zip(made) {
             written.insert(provisional, rule);
         }

@@ -282,9 +282,9 @@ pub async fn create(
     let stamp = caller.stamp();
     let rule =
         uow.rules().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
-    uow.policies().update(&policy, &after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
+    uow.policies().update(&policy, &after).await?;
     Ok(Placed { rule, position })
 }
 
@@ -336,10 +336,10 @@ pub async fn move_rules(
     uow.rules().renumber(policy.id, &plan.renumbered, after.revision).await?;
     uow.rules().renumber(policy.id, &places, after.revision).await?;
     uow.rules().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
-    uow.policies().update(&policy, &after).await?;
-    let before = Snapshot::Order(Box::new(policy), block);
+    let before = Snapshot::Order(Box::new(policy.clone()), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
     uow.audit().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
+    uow.policies().update(&policy, &after).await?;
     Ok(Moved { policy: after, places, position })
 }
 
@@ -428,10 +428,10 @@ pub async fn update(
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
     uow.rules().update(&before, &after).await?;
-    uow.policies().update(&policy, &Policy { revision, entry_count, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.policies().update(&policy, &Policy { revision, entry_count, ..policy.clone() }).await?;
     Ok(after)
 }
 
@@ -450,10 +450,10 @@ pub async fn delete(
     uow.rules().delete(&before, revision, &caller.stamp()).await?;
     let rule_count = policy.rule_count.saturating_sub(1);
     let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
-    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, &after).await?;
     let before = Snapshot::Rule(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
+    uow.policies().update(&policy, &after).await?;
     Ok(())
 }
 
@@ -476,9 +476,9 @@ pub async fn restore(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) 
     let revision = next(policy.revision);
     let restored = Rule { revision, deleted: None, ..deleted };
     uow.rules().restore(&restored).await?;
-    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, &after).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
     uow.audit().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
+    uow.policies().update(&policy, &after).await?;
     Ok(restored)
 }

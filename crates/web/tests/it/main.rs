@@ -42,3 +42,4 @@ mod support;
 mod tls;
 mod tokens;
 mod traces;
+mod verify;
