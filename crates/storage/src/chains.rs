@@ -116,7 +116,8 @@ impl Chains {
             hash: Set(Some(hash.as_bytes().to_vec())),
             ..audit_row(event, subject, texts)
         };
-        *known = KnownHead { head: Some(Head { sequence, hash }), has_grown: true, is_written: false };
+        *known =
+            KnownHead { head: Some(Head { sequence, hash }), has_grown: true, is_written: false };
         Ok(Some((row, Line::of(event, subject))))
     }
 

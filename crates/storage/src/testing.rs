@@ -166,7 +166,8 @@ pub fn entity_tables() -> BTreeMap<String, Columns> {
         (table.table_name().to_owned(), columns.collect())
     }
     use crate::entity::{
-        answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address, rule_port,
+        answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address,
+        rule_port,
     };
     BTreeMap::from([
         columns(answer::Entity),

@@ -334,10 +334,7 @@ pub(crate) const fn owner(kind: Resource) -> (&'static str, &'static str) {
     }
 }
 
-async fn verify(
-    snapshot: &DatabaseTransaction,
-    report: Report<'_>,
-) -> Result<AuditCounts, DbErr> {
+async fn verify(snapshot: &DatabaseTransaction, report: Report<'_>) -> Result<AuditCounts, DbErr> {
     check_guards(snapshot, report).await?;
     let mut counts = AuditCounts::default();
     for kind in [Resource::Firewall, Resource::Policy] {
@@ -361,13 +358,12 @@ pub(crate) async fn rows(
 const IDS_AT_ONCE: usize = 1_000;
 
 /// What is in no chain has to be older than the chains, and as much as it was when they began.
-async fn check_unchained(
-    snapshot: &DatabaseTransaction,
-    report: Report<'_>,
-) -> Result<u64, DbErr> {
+async fn check_unchained(snapshot: &DatabaseTransaction, report: Report<'_>) -> Result<u64, DbErr> {
     let noted = |key: &str| format!("SELECT value FROM fireflow_meta WHERE key = '{key}'");
     let mut numbers = [0_i64; 2];
-    for (number, key) in numbers.iter_mut().zip(["audit_unchained_last_id", "audit_unchained_count"]) {
+    for (number, key) in
+        numbers.iter_mut().zip(["audit_unchained_last_id", "audit_unchained_count"])
+    {
         let row = rows(snapshot, noted(key)).await?.into_iter().next();
         let text: String = row.map_or(Ok(String::new()), |row| row.try_get_by_index(0))?;
         *number = text.parse().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use fireflow_domain::audit::Deed;
 use fireflow_domain::audit_chain::{Chain, ChainedEvent, EventHash, Head};
 use fireflow_domain::error::Resource;
-use sea_orm::{DatabaseTransaction, DbBackend, DbErr, FromQueryResult, ConnectionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
 
 use crate::entity::audit_event::Model;
 use crate::verify::{AuditFault, AuditFinding, Report, hash, owner, rows};
@@ -284,11 +284,8 @@ impl StoredHeads<'_> {
         let page = rows(self.snapshot, sql).await?;
         for row in &page {
             let hash: Option<Vec<u8>> = row.try_get_by_index(2)?;
-            let head = (
-                row.try_get_by_index(0)?,
-                row.try_get_by_index(1)?,
-                hash.unwrap_or_default(),
-            );
+            let head =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?, hash.unwrap_or_default());
             self.page.push_back(head);
         }
         let is_last = page.len() < ROWS_AT_ONCE;

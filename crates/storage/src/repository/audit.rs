@@ -3,7 +3,7 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
-use fireflow_domain::store::{AuditField, AuditFilter, AuditLog, StoreResult};
+use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, QueryFilter, Select};
 
 use crate::entity::audit_event::{Column, Entity, Model, of_visible};
@@ -65,17 +65,7 @@ fn filtered(
 }
 
 #[async_trait]
-impl AuditLog for SeaUnitOfWork {
-    /// One statement.
-    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
-        self.append_events(std::slice::from_ref(event)).await
-    }
-
-    /// One statement for each 1,000 events.
-    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        self.append_events(events).await
-    }
-
+impl AuditReader for SeaUnitOfWork {
     /// One statement, one more for the total.
     async fn page(
         &mut self,
@@ -100,5 +90,18 @@ impl AuditLog for SeaUnitOfWork {
         let items: Vec<AuditRecord> =
             rows.into_iter().map(mapping::audit_record).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+}
+
+#[async_trait]
+impl AuditWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
+        self.append_events(std::slice::from_ref(event)).await
+    }
+
+    /// One statement for each 1,000 events.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
+        self.append_events(events).await
     }
 }

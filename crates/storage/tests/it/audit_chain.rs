@@ -4,7 +4,7 @@ use fireflow_domain::audit_chain::{Chain, EventHash, Head};
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::{RuleParts, RulePatch};
-use fireflow_domain::store::{Mode, Storage};
+use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::text::Description;
 use fireflow_domain::usecase::rule::{Duplicates, RulePath};
 use fireflow_domain::usecase::rule_set::{self, GivenRule};
@@ -77,7 +77,7 @@ async fn history(db: &TestDatabase) -> Policy {
 
 async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
     let given = rules.into_iter().map(|parts| GivenRule { id: None, spec: spec(parts) }).collect();
-    let mut uow = begin(db, Mode::WriteMany).await;
+    let mut uow = write(db).await;
     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
     let (anything, refuse) = (Expected::Anything, Duplicates::Refuse);
     rule_set::replace(&mut *uow, &admin, parent, &anything, given, refuse).await.unwrap();
@@ -94,29 +94,29 @@ db_test! {
             policy: parent.1,
             rule: fireflow_domain::ids::RuleId::new(1).unwrap(),
         };
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let patch = RulePatch { enabled: fireflow_domain::patch::Patch::Set(false), ..RulePatch::default() };
         rule::update(&mut *uow, &admin, first, &anything, patch).await.unwrap();
         uow.commit().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let placement = fireflow_domain::rule::order::Placement::Last;
         rule::move_rules(&mut *uow, &admin, parent, &anything, &[first.rule], placement).await.unwrap();
         uow.commit().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         rule::delete(&mut *uow, &admin, first, &anything).await.unwrap();
         uow.commit().await.unwrap();
         put(&db, &policy, vec![parts("10.9.9.9", "any")]).await;
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let patch = fireflow_domain::policy::PolicyPatch {
             description: fireflow_domain::patch::Patch::Set(Description::parse("x").unwrap()),
             ..Default::default()
         };
         policy::update(&mut *uow, &admin, parent.0, parent.1, &anything, patch).await.unwrap();
         uow.commit().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         policy::delete(&mut *uow, &admin, parent.0, parent.1, &anything).await.unwrap();
         uow.commit().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::delete(&mut *uow, &admin, parent.0, &anything).await.unwrap();
         uow.commit().await.unwrap();
 
@@ -144,11 +144,11 @@ db_test! {
 db_test! {
     async fn what_is_undone_leaves_no_place_in_the_chain(db: TestDatabase) {
         let policy = history(&db).await;
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let new = plain(spec(parts("10.0.1.1", "any")));
         rule::create(&mut *uow, &caller(), policy.firewall.id, policy.id, new).await.unwrap();
         uow.rollback().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::create(&mut *uow, &caller(), new_firewall("core")).await.unwrap();
         drop(uow);
         make_rule(&db, &policy, parts("10.0.1.2", "any")).await.unwrap();
@@ -169,7 +169,7 @@ db_test! {
             let (database, policy) = (db.database.clone(), policies[usize::from(writer % 2)].clone());
             tasks.push(tokio::spawn(async move {
                 for index in 0..10 {
-                    let mut uow = database.begin(Mode::Write).await.unwrap();
+                    let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
                     let new = plain(spec(parts(&format!("10.{writer}.0.{index}"), "any")));
                     rule::create(&mut *uow, &admin, parent.0, parent.1, new).await.unwrap();
@@ -178,7 +178,7 @@ db_test! {
                         1 => drop(uow),
                         _ => uow.commit().await.unwrap(),
                     }
-                    let mut uow = database.begin(Mode::Write).await.unwrap();
+                    let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                     let text = format!("{writer} {index}");
                     let patch = fireflow_domain::firewall::FirewallPatch {
                         description: fireflow_domain::patch::Patch::Set(Description::parse(&text).unwrap()),
@@ -186,7 +186,7 @@ db_test! {
                     };
                     firewall::update(&mut *uow, &admin, parent.0, &Expected::Anything, patch).await.unwrap();
                     uow.commit().await.unwrap();
-                    let mut uow = database.begin(Mode::Write).await.unwrap();
+                    let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                     let new = new_firewall(&format!("f {writer} {index}"));
                     firewall::create(&mut *uow, &admin, new).await.unwrap();
                     uow.commit().await.unwrap();
@@ -353,7 +353,7 @@ db_test! {
     async fn chains_outlast_what_they_are_of(db: TestDatabase) {
         let policy = history(&db).await;
         let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::delete(&mut *uow, &admin, parent.0, &Expected::Anything).await.unwrap();
         uow.commit().await.unwrap();
         let later = now().plus_micros(1);

@@ -60,7 +60,8 @@ pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem
             client_address: client.text(),
             reason,
         };
-        let context = Context { app: Arc::clone(app), caller, expires_at, once: None };
+        let deadline = std::time::Instant::now() + app.request_timeout;
+        let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once: None };
         request.extensions_mut().insert(context);
     }
     Ok(())

@@ -158,7 +158,8 @@ async fn wrong_usage_of_verify_is_status_2() {
     assert!(text(&missing.stderr).contains("does not exist"), "{missing:?}");
     assert!(!folder.join("fireflow.db").exists(), "verifying makes no database");
     assert_eq!(run(folder, &["migrate", "up"], &url).status.code(), Some(0));
-    fs::write(folder.join("torn"), "{\"target\":\"fireflow::audit\",\"message\":\"audit head\"}").unwrap();
+    fs::write(folder.join("torn"), "{\"target\":\"fireflow::audit\",\"message\":\"audit head\"}")
+        .unwrap();
     for arguments in [
         &["verify"][..],
         &["verify", "database"],
