@@ -33,9 +33,7 @@ async fn at_rest_a_service_takes_little_memory_and_after_load_no_more() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     let mut command = binary(folder);
-    command
-        .env("FIREFLOW_DATABASE_URL", &place.url)
-        .stderr(Stdio::null());
+    command.env("FIREFLOW_DATABASE_URL", &place.url).stderr(Stdio::null());
     let service = Service::spawn(folder, &mut command);
     // What the start took is given back.
     wait_for_rest(&service, AT_REST);

@@ -148,7 +148,10 @@ impl Api {
             compiled: CompiledPolicies::new(
                 64 * 1024 * 1024,
                 // A slow machine compiles too.
-                CompilationLimits { time: Duration::from_secs(300), ..CompilationLimits::default() },
+                CompilationLimits {
+                    time: Duration::from_secs(300),
+                    ..CompilationLimits::default()
+                },
             ),
             request_timeout: Duration::from_secs(300),
             is_stopping: AtomicBool::new(false),
