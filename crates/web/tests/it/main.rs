@@ -28,7 +28,7 @@ mod inspections;
 mod limits;
 mod lists;
 mod logging;
-mod memory;
+mod idle_memory;
 mod metrics;
 mod offline;
 mod open_files;
