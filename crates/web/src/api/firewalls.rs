@@ -88,7 +88,7 @@ impl Firewalls {
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
         query.open(params::NONE).finish()?;
-        let new = body.read(new_firewall)?;
+        let new = body.read(new_firewall).await?;
         ctx.write_once(
             Mode::Write,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
@@ -157,7 +157,8 @@ impl Firewalls {
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, violations| firewall_patch(value, id, violations))?;
+        let patch =
+            body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

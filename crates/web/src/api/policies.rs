@@ -141,7 +141,8 @@ impl Policies {
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let spec =
+            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
         ctx.write_once(
             Mode::Write,
             |uow, caller| {
@@ -218,7 +219,8 @@ impl Policies {
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let patch =
+            body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
+use fireflow::budget::Budget;
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::inspection_stream::Streams;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
@@ -135,6 +136,8 @@ impl Api {
             authenticator: authenticator.clone(),
             gate: Gate::default(),
             base_path: String::new(),
+            budget: Budget::bytes(256 * 1024 * 1024),
+            decoding: Budget::turns(2),
             exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(60)),
             about: About { database: "test", max_connections: 1, started_at: start },
@@ -147,6 +150,7 @@ impl Api {
         let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
+            body_stall: Duration::from_secs(20),
             request_timeout: Duration::from_secs(60),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
