@@ -43,10 +43,8 @@ impl Work {
     /// # Errors
     /// Returns 503 if as many requests as may be are being served.
     pub fn admit(&self) -> Result<(), Problem> {
-        let Ok(permit) = Arc::clone(&self.limits.in_flight).try_acquire_owned() else {
-            let detail = "too many requests are being served; try again";
-            return Err(Problem::unavailable(Code::Unavailable, detail, 1));
-        };
+        let permit = Arc::clone(&self.limits.in_flight).try_acquire_owned();
+        let permit = permit.map_err(|_| too_many_requests())?;
         self.held().permit = Some(permit);
         Ok(())
     }
@@ -61,6 +59,12 @@ impl Work {
         let held = std::mem::take(&mut *self.held());
         drop(held);
     }
+}
+
+/// As many requests as may be are being served.
+#[must_use]
+pub fn too_many_requests() -> Problem {
+    Problem::unavailable(Code::Unavailable, "too many requests are being served; try again", 1)
 }
 
 /// Gives back what a request holds when it ends, also if its client has left.

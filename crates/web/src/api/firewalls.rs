@@ -63,6 +63,7 @@ impl Firewalls {
         let scope = query.scope("firewalls", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expand.is_some())).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -117,6 +118,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         query.finish()?;
         if let Some(depth) = expand {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
             // What is embedded changes without the firewall's tag: there is none.
             let view = ctx
                 .read_snapshot(|uow, caller| {

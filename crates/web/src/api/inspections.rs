@@ -96,7 +96,8 @@ impl Inspections {
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {
-                let turn = ctx.app.inspection_streams.turn(&ctx.caller.actor.subject)?;
+                let streams = &ctx.app.inspection_streams;
+                let turn = streams.turn(&ctx.app.budget, &ctx.caller.actor.subject).await?;
                 let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
                 let revision = inspected.policy.revision.to_string();
                 let answers = inspection_stream::answers(&ctx, inspected, lines, turn).await;

@@ -75,6 +75,7 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -111,6 +112,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -178,6 +180,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
+        if expands {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+        }
         let mode = if expands { Mode::Snapshot } else { Mode::Autocommit };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {

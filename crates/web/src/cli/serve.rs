@@ -123,6 +123,9 @@ fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
 /// The most connections of the listener for metrics.
 const MAX_METRICS_CONNECTIONS: usize = 32;
 
+/// How long the head of a request for metrics may take, at most.
+const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves metrics without a token, where that is set, until the task is ended.
 async fn serve_metrics(
     settings: &Settings,
@@ -133,9 +136,12 @@ async fn serve_metrics(
         Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
     })?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let limits = connection_limits(settings);
     let limits = ConnectionLimits {
         max_connections: MAX_METRICS_CONNECTIONS,
-        ..connection_limits(settings)
+        // Who begins a request and does not end it holds one of a few connections.
+        head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
+        ..limits
     };
     let endpoint = server::metrics_endpoint(app);
     let (open, stop) = (Gauge::default(), std::future::pending());

@@ -76,6 +76,10 @@ async fn bounded<E: Endpoint>(
     let answer = match Open::of(request.uri().path()) {
         Some(open) => {
             check_open(app, open, &request)?;
+            // Who is full is not ready for more; to say so takes nobody's place.
+            if open == Open::Ready && limits.in_flight.available_permits() == 0 {
+                return Err(crate::work::too_many_requests().into());
+            }
             slash::normalise(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
         }
