@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod admission;
 mod backup;
 mod bad_input;
 mod batch;
@@ -17,6 +18,7 @@ mod coverage;
 mod deleted;
 mod description;
 mod drain;
+mod early_refusals;
 mod errors;
 mod export;
 mod failover;
@@ -28,6 +30,7 @@ mod inspections;
 mod limits;
 mod lists;
 mod logging;
+mod memory;
 mod metrics;
 mod offline;
 mod order;

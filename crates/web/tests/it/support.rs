@@ -187,6 +187,25 @@ impl Api {
         (address, stop, tokio::spawn(served))
     }
 
+    /// How much memory requests have borrowed.
+    pub(crate) fn borrowed(&self) -> u64 {
+        self.app.budget.state().used.iter().sum()
+    }
+
+    /// Waits until requests hold nothing any more.
+    pub(crate) async fn nothing_is_borrowed(&self) {
+        let start = std::time::Instant::now();
+        while self.borrowed() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", self.app.budget);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many more requests may be served at once.
+    pub(crate) fn free_permits(&self) -> usize {
+        self.limits.in_flight.available_permits()
+    }
+
     pub(crate) fn token_for(&self, roles: &[Role], tenants: Option<&[&str]>) -> String {
         self.mint("tester", roles, tenants, 3_600)
     }
