@@ -7,7 +7,7 @@ use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rule::order::Place;
-use crate::store::{RuleFilter, UnitOfWork};
+use crate::store::{ReadUnit, RuleFilter};
 
 /// The most rules of a step.
 pub const STEP: u32 = 500;
@@ -27,7 +27,7 @@ impl Export {
     /// # Errors
     /// Where the policy is not there, or the role does not suffice.
     pub async fn of_policy(
-        uow: &mut dyn UnitOfWork,
+        uow: &mut dyn ReadUnit,
         caller: &Caller,
         parent: (FirewallId, PolicyId),
         filter: RuleFilter,
@@ -51,7 +51,7 @@ impl Export {
     /// The store's.
     pub async fn next(
         &mut self,
-        uow: &mut dyn UnitOfWork,
+        uow: &mut dyn ReadUnit,
         caller: &Caller,
         most: u32,
     ) -> Result<Vec<Rule>> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
+use fireflow_domain::invisible::first_invisible;
 use poem::Request;
 use poem::http::{HeaderMap, Method, header};
 
@@ -81,7 +82,8 @@ pub fn authenticate(
     };
     let once = once(request, &caller.actor.visibility).map(Arc::new);
     let work = Arc::clone(work);
-    let context = Context { app: Arc::clone(app), caller, expires_at, once, work };
+    let deadline = std::time::Instant::now() + app.request_timeout;
+    let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once, work };
     request.extensions_mut().insert(context);
     Ok(())
 }
@@ -120,6 +122,11 @@ pub fn change_reason(headers: &HeaderMap) -> Result<String, Error> {
     }
     if text.chars().any(char::is_control) {
         return Err(fault("holds a control character; remove it".to_owned()));
+    }
+    if let Some((character, position)) = first_invisible(text) {
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
+        return Err(fault(detail));
     }
     Ok(text.to_owned())
 }
