@@ -24,7 +24,7 @@ const MAX_DURATION: Duration = Duration::from_secs(600);
 /// How many pieces may wait to be sent.
 const AHEAD: usize = 2;
 /// How many rules are read at first: it is not known yet how large they are.
-const FIRST_STEP: u32 = 100;
+const FIRST_STEP: u32 = 250;
 /// How long the text of a step is to be, in bytes: rules can be so large that 500 of them take 100 MB.
 const STEP_BYTES: usize = 512 * 1024;
 /// What an export takes: a step of rules, its text, and the texts that wait to be sent.

@@ -23,7 +23,8 @@ use crate::problem::{Code, Problem};
 
 /// Up to this many bytes a body is decoded by the thread that serves the request.
 const DECODED_INLINE_BYTES: usize = 64 * 1024;
-/// What is borrowed at first for a body that does not say how long it is.
+/// What is borrowed at first for a body that does not say how long it is; a longer one counts as the
+/// longest until it is there.
 const FIRST_BYTES: usize = 64 * 1024;
 /// The most of a JSON value that is in memory at once, in bytes: more than any schema can hold. A rule
 /// with all of its 1,000 sources, destinations and ports takes 2 MB.
@@ -149,8 +150,11 @@ impl Upload {
                 return Err(self.too_large());
             }
             if length > expected {
-                expected = length.saturating_mul(2).min(self.max);
-                memory.grow_to(self.estimate(expected)).await?;
+                // All that it can be, at once: several that hold a part each, and wait for more,
+                // would wait for each other. What has come is little.
+                memory.shrink_to(0);
+                expected = self.max;
+                memory = budget.reserve(subject, self.purpose, self.estimate(expected)).await?;
             }
             if let Some(hash) = &mut hash {
                 hash.update(&piece);

@@ -2,7 +2,8 @@
 //! it first, gives it back by dropping what it borrowed, and waits for a bounded time if there is
 //! none.
 //!
-//! Fair between subjects: one alone has half at most. Who holds little is served from the last
+//! Fair between subjects: one alone has half at most, and a little more for small requests. Who holds
+//! little is served from the last
 //! quarter, which nobody else gets, so that a few who hold much keep nobody out.
 
 mod shares;
@@ -292,7 +293,9 @@ mod tests {
     fn one_subject_cannot_have_all_of_it() {
         let budget = budget();
         let held = budget.try_reserve("ann", Use::Body, SHARE).unwrap();
-        assert!(budget.try_reserve("ann", Use::Body, 1).is_none());
+        assert!(budget.try_reserve("ann", Use::Body, 10).is_none());
+        // But for what takes next to nothing.
+        drop(budget.try_reserve("ann", Use::Body, 2).unwrap());
         assert!(budget.try_reserve("bob", Use::Body, SHARE).is_none(), "the last quarter is kept");
         let little = budget.try_reserve("bob", Use::Body, 64).unwrap();
         drop(held);
@@ -300,6 +303,15 @@ mod tests {
         assert_eq!(budget.try_reserve("ann", Use::Body, u64::MAX).unwrap().amount(), SHARE);
         drop(little);
         assert_eq!(budget.state().used, [0; Use::ALL.len()]);
+    }
+
+    #[test]
+    fn small_requests_of_a_subject_do_not_keep_its_large_one_waiting() {
+        let budget = budget();
+        let _small = budget.try_reserve("ann", Use::Body, 50).unwrap();
+        let large = budget.try_reserve("ann", Use::RuleSet, u64::MAX).unwrap();
+        assert_eq!(large.amount(), SHARE);
+        assert!(budget.try_reserve("ann", Use::RuleSet, u64::MAX).is_none());
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Shares {
         self.waiting.len()
     }
 
-    /// The most of one subject: half.
+    /// The most of one subject at once: half.
     pub(super) const fn share(&self) -> u64 {
         match self.capacity / 2 {
             0 => self.capacity,
@@ -59,12 +59,22 @@ impl Shares {
 
     /// Whether a subject may have so much more now.
     fn fits(&self, subject: &str, amount: u64) -> bool {
-        let own = self.by_subject.get(subject).copied().unwrap_or_default();
-        let (own, all) = (own.saturating_add(amount), self.used.saturating_add(amount));
-        // A sixteenth is little: from the last quarter only that is lent.
-        let ceiling =
-            if own <= self.capacity / 16 { self.capacity } else { self.capacity - self.spare() };
-        own <= self.share() && all <= ceiling
+        let before = self.by_subject.get(subject).copied().unwrap_or_default();
+        let own = before.saturating_add(amount);
+        // Requests that take next to nothing are served beside those that take much.
+        let is_small = amount <= self.capacity / 256;
+        let little = self.capacity / 16;
+        // Who holds little may have a whole share more: else the large request of a subject that
+        // always has small ones under way would never be served.
+        let is_within_share = own <= self.share()
+            || before <= little
+            || (is_small && before <= self.share().saturating_add(little.saturating_mul(2)));
+        let ceiling = if own <= little || is_small {
+            self.capacity
+        } else {
+            self.capacity.saturating_sub(self.spare())
+        };
+        is_within_share && self.used.saturating_add(amount) <= ceiling
     }
 
     /// What is kept for those who hold little.
