@@ -120,11 +120,12 @@ mod tests {
 
     #[test]
     fn requests_that_differ_have_other_fingerprints() {
-        let full = |method: &Method, target: &str, condition: &[u8], body: &str, who: &Visibility| {
-            let once = Once::new("key".to_owned(), method, target, condition, who);
-            once.set_body(Sha256::digest(body).into());
-            once.fingerprint()
-        };
+        let full =
+            |method: &Method, target: &str, condition: &[u8], body: &str, who: &Visibility| {
+                let once = Once::new("key".to_owned(), method, target, condition, who);
+                once.set_body(Sha256::digest(body).into());
+                once.fingerprint()
+            };
         let of = |target: &str, body: &str, who: &Visibility| {
             full(&Method::POST, target, b"", body, who)
         };

@@ -105,8 +105,7 @@ impl Inspections {
                     .with_header(POLICY_REVISION, &revision));
             }
         };
-        let packets =
-            body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
+        let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
         // Many packets over many rules take long: beside the threads that serve, and no longer than
         // somebody waits for it.

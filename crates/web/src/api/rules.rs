@@ -100,9 +100,8 @@ impl Rules {
         let placement = query.placement();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec = body
-            .read(move |value, faults| new_rule(value, "", policy, is_placed, faults))
-            .await?;
+        let spec =
+            body.read(move |value, faults| new_rule(value, "", policy, is_placed, faults)).await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,

@@ -320,8 +320,9 @@ mod tests {
         let _ann = budget.try_reserve("ann", Use::RuleSet, SHARE).unwrap();
         let _bob = budget.try_reserve("bob", Use::RuleSet, SHARE / 2).unwrap();
         assert!(budget.try_reserve("eve", Use::RuleSet, SHARE / 2).is_none());
-        let small: Vec<_> =
-            (0..4).filter_map(|name| budget.try_reserve(&name.to_string(), Use::Body, 64)).collect();
+        let small: Vec<_> = (0..4)
+            .filter_map(|name| budget.try_reserve(&name.to_string(), Use::Body, 64))
+            .collect();
         assert_eq!(small.len(), 4);
         let state = budget.state();
         assert_eq!(state.used.iter().sum::<u64>(), 2 * SHARE);

@@ -67,7 +67,8 @@ impl Meter {
             return Err(Problem::unavailable(Code::Timeout, "the request was given up", 1));
         }
         if self.is_exhausted.get() {
-            let detail = "the body has more members or elements in one place than any request needs";
+            let detail =
+                "the body has more members or elements in one place than any request needs";
             return Err(Problem::new(Code::TooLarge, detail));
         }
         Ok(())

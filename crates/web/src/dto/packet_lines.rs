@@ -91,11 +91,8 @@ impl PacketLines {
         if std::mem::take(&mut self.is_skipping) {
             return ControlFlow::Continue(());
         }
-        let next = if line.is_empty() {
-            ControlFlow::Continue(())
-        } else {
-            self.line(&line, now, visit)
-        };
+        let next =
+            if line.is_empty() { ControlFlow::Continue(()) } else { self.line(&line, now, visit) };
         self.begun = line;
         self.begun.clear();
         next

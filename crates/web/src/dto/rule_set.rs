@@ -51,11 +51,7 @@ impl From<&Replaced> for ReplacedView {
 ///
 /// # Errors
 /// All that is wrong, each with its index.
-pub fn rule_set(
-    bytes: &[u8],
-    policy: PolicyId,
-    meter: &Meter,
-) -> Result<Vec<GivenRule>, Problem> {
+pub fn rule_set(bytes: &[u8], policy: PolicyId, meter: &Meter) -> Result<Vec<GivenRule>, Problem> {
     // A scalar is JSON, and no set.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{') | None) {
         json::parse_within(bytes, meter).map_err(malformed)?;

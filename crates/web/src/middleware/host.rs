@@ -1,8 +1,8 @@
 //! The host that a request names: one, or it could mean one thing to a proxy and another here
 //! (RFC 9112, 3.2; RFC 9113, 8.3.1).
 
-use poem::http::{Version, header};
 use poem::Request;
+use poem::http::{Version, header};
 
 use crate::problem::{Code, Problem};
 

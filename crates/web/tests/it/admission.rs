@@ -1,8 +1,8 @@
 //! In which order the work for a request is done: what costs memory or time comes after it is known
 //! who asks, and that they may.
 
-use std::num::NonZeroU32;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +88,8 @@ async fn open_paths_read_no_body_and_hold_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_whose_body_has_not_come_take_nobodys_place() {
-    let api = Api::built(database().await, |_, limits| limits.in_flight = Arc::new(Semaphore::new(2)));
+    let api =
+        Api::built(database().await, |_, limits| limits.in_flight = Arc::new(Semaphore::new(2)));
     let (address, _stop, _served) = api.listen(patient(), None).await;
     let editor = api.token_of("ann", &[Role::Editor]);
     let mut held = Vec::new();

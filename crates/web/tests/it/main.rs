@@ -7,8 +7,8 @@
     reason = "a test says what is wrong by panicking"
 )]
 
-mod audit;
 mod admission;
+mod audit;
 mod backup;
 mod bad_input;
 mod batch;

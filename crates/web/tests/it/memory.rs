@@ -47,7 +47,10 @@ async fn one_subject_cannot_keep_the_others_out_with_bodies_that_do_not_come() {
     api.send("POST", "/firewalls/", &bob, &[], Some(&body)).await.expect(201);
     api.send("GET", "/firewalls/", &ann, &[], None).await.expect(200);
     let metrics = api.get("/metrics").await.text;
-    assert!(metrics.contains("fireflow_work_memory_refusals_total{purpose=\"body\"} 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("fireflow_work_memory_refusals_total{purpose=\"body\"} 1\n"),
+        "{metrics}"
+    );
     // Who leaves gives all of it back.
     held.clear();
     api.nothing_is_borrowed().await;
@@ -74,11 +77,8 @@ async fn a_large_set_is_served_alone_and_the_next_has_its_turn() {
         })
         .collect();
     let (path, body) = (format!("{policy}rules/"), json!(rules));
-    let (first, second, third) = tokio::join!(
-        api.put(&path, &body),
-        api.put(&path, &body),
-        api.put(&path, &body),
-    );
+    let (first, second, third) =
+        tokio::join!(api.put(&path, &body), api.put(&path, &body), api.put(&path, &body),);
     let created: i64 = [first, second, third]
         .map(|answer| answer.expect(200)["created"].as_i64().unwrap())
         .iter()

@@ -1,7 +1,7 @@
 //! The packets of a file, some thousands at a time.
 
-use std::ops::ControlFlow;
 use std::io::{BufRead, Read};
+use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
