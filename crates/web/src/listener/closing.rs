@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{accept, prepared};
+use super::prepared;
 
 /// How long a handshake that has begun may take to its end: a few times the way to a client far away.
 const HANDSHAKE: Duration = Duration::from_millis(250);
@@ -43,13 +43,14 @@ impl Closing {
         &self,
         permits: &Arc<Semaphore>,
     ) -> Option<io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)>> {
-        if let Ok(accepted) = timeout_at(self.settled_at, accept(&self.listener, permits)).await {
-            return Some(accepted);
-        }
+        // Nobody gives way to them any more: all are about to end.
         let permit = match Arc::clone(permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(error) => return Some(Err(io::Error::other(error))),
         };
+        if let Ok(accepted) = timeout_at(self.settled_at, self.listener.accept()).await {
+            return Some(accepted.map(|(stream, peer)| (prepared(stream), peer, permit)));
+        }
         // Asks the system itself: what the runtime knows of the socket may be a moment old.
         match SockRef::from(&self.listener).accept() {
             Ok((socket, peer)) => Some(taken(socket, &peer).map(|(it, peer)| (it, peer, permit))),

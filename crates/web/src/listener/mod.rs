@@ -6,7 +6,9 @@
 //! ADR 15).
 
 mod closing;
+mod crowd;
 mod idle;
+mod linger;
 mod tls;
 
 pub use tls::{Certificate, TlsError};
@@ -18,10 +20,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use poem::http::Version;
 use poem::http::uri::Scheme;
+use poem::http::{HeaderValue, Version, header};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,7 +37,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use closing::Closing;
-use idle::{Bounded, Requests};
+use crowd::{Crowd, Member};
+use idle::Bounded;
 
 /// How long nothing is accepted after the system refused a connection: it has no more of them.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +48,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(2);
 /// The most requests at once on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
+/// How many bytes of bodies a client of HTTP/2 may send before they are read: on each stream, and on
+/// all streams of a connection together.
+const RECEIVE_WINDOW: u32 = 512 * 1024;
+/// How many bytes of an answer are kept for each stream of HTTP/2 until they are sent, beside the
+/// piece that is being sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How often it is looked whether a connection can give way to one that waits.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
+/// Up to this many bytes of a body that nobody wants, the connection may go on.
+const SMALL_BODY_BYTES: u64 = 64 * 1024;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 100;
 
@@ -98,16 +114,18 @@ pub async fn serve<E>(
         certificate,
         open,
         stopping: told,
+        crowd: Arc::default(),
         tasks: JoinSet::new(),
         is_refused: false,
     };
+    let crowd = Arc::clone(&connections.crowd);
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
             // Those that have ended are forgotten.
             Some(_) = connections.tasks.join_next() => {}
-            accepted = accept(&listener, &permits) => connections.begin(accepted).await,
+            accepted = accept(&listener, &permits, &crowd) => connections.begin(accepted).await,
         }
     }
     let deadline = Instant::now() + grace;
@@ -156,9 +174,19 @@ async fn told(stopping: &mut watch::Receiver<Option<Stopping>>) {
 /// A connection that was accepted, the address at its other end, and its place among all.
 type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
-    // Those that are too many wait in the system's queue.
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    crowd: &Crowd,
+) -> io::Result<Accepted> {
+    // Those that are too many wait in the system's queue, until one gives way.
+    let permit = loop {
+        let permit = Arc::clone(permits).acquire_owned();
+        match tokio::time::timeout(LOOK_FOR_ROOM, permit).await {
+            Ok(permit) => break permit.map_err(io::Error::other)?,
+            Err(_) => crowd.make_room(),
+        }
+    };
     let (stream, peer) = listener.accept().await?;
     Ok((prepared(stream), peer, permit))
 }
@@ -179,6 +207,7 @@ struct Connections<E> {
     certificate: Option<Certificate>,
     open: Gauge,
     stopping: watch::Receiver<Option<Stopping>>,
+    crowd: Arc<Crowd>,
     tasks: JoinSet<()>,
     /// The system refused the last one: it is told once, until one is accepted again.
     is_refused: bool,
@@ -210,9 +239,16 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
         };
         let certificate = self.certificate.clone();
         let open = Counted::begin(self.open.clone());
+        let entered = self.crowd.enter();
         self.tasks.spawn(async move {
-            connection.run(stream, certificate).await;
-            drop((permit, open));
+            let member = &entered.member;
+            tokio::select! {
+                () = connection.run(stream, certificate, member) => {}
+                () = member.sent_away() => {
+                    tracing::debug!(%peer, "an unused connection gave way to another");
+                }
+            }
+            drop((permit, open, entered));
         });
     }
 }
@@ -234,6 +270,9 @@ fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX));
     server
 }
@@ -248,33 +287,50 @@ struct Connection<E> {
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
-    async fn run(self, stream: TcpStream, certificate: Option<Certificate>) {
+    async fn run(self, stream: TcpStream, certificate: Option<Certificate>, member: &Member) {
         let Some(certificate) = certificate else {
-            return self.serve(stream, Scheme::HTTP).await;
+            return self.serve(stream, Scheme::HTTP, member).await;
         };
+        member.requests.set_head_begun(true);
         let handshake = certificate.acceptor().accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
-            Ok(Ok(stream)) => self.serve(stream, Scheme::HTTPS).await,
+            Ok(Ok(stream)) => {
+                member.requests.set_head_begun(false);
+                self.serve(stream, Scheme::HTTPS, member).await;
+            }
             Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(peer = %self.peer, "the TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(self, stream: S, scheme: Scheme)
+    async fn serve<S>(self, stream: S, scheme: Scheme, member: &Member)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { endpoint, server, limits, mut stopping, peer, local } = self;
         let local = LocalAddr(local.map_or_else(|| Addr::custom("unknown", ""), Addr::from));
-        let requests = Arc::new(Requests::default());
+        let requests = Arc::clone(&member.requests);
         let asked = Arc::clone(&requests);
-        let service = hyper::service::service_fn(move |request: hyper::Request<_>| {
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let under_way = asked.begin(request.version() >= Version::HTTP_2);
             let endpoint = Arc::clone(&endpoint);
             let remote = RemoteAddr(Addr::from(peer));
-            let request = Request::from((request, local.clone(), remote, scheme.clone()));
+            let is_http_1 = request.version() < Version::HTTP_2;
+            let (has_body, hint) = (!request.body().is_end_stream(), request.body().size_hint());
+            let is_small = hint.upper().is_some_and(|length| length <= SMALL_BODY_BYTES);
+            let mut request = Request::from((request, local.clone(), remote, scheme.clone()));
+            if has_body {
+                let body: BoxBody<Bytes, io::Error> = request.take_body().into();
+                request.set_body(poem::Body::from(BoxBody::new(asked.body(body))));
+            }
+            let asked = Arc::clone(&asked);
             async move {
-                let response = hyper::Response::from(endpoint.get_response(request).await);
+                let mut response = hyper::Response::from(endpoint.get_response(request).await);
+                // What is left of a large body is thrown away, and the connection with it.
+                if is_http_1 && !is_small && asked.has_unread_body() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 // Until its last byte is handed on.
                 Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }

@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod admission;
 mod audit;
 mod backup;
 mod bad_input;
@@ -17,18 +18,20 @@ mod coverage;
 mod deleted;
 mod description;
 mod drain;
+mod early_refusals;
 mod errors;
 mod export;
 mod failover;
 mod faults;
 mod filters;
 mod forwarder;
+mod idle_memory;
 mod inspection_lines;
 mod inspections;
 mod limits;
 mod lists;
 mod logging;
-mod idle_memory;
+mod memory;
 mod metrics;
 mod offline;
 mod open_files;
