@@ -7,25 +7,31 @@
 mod audit_log;
 mod backup;
 mod connect;
+mod database_url;
 mod entity;
 mod error;
+mod fair;
 mod filter;
 mod group;
 mod index;
 mod lock;
 mod mapping;
 mod observe;
+mod postgres;
 mod query;
 mod replica;
 mod repository;
 mod schema;
+mod session;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod turnstile;
 mod unit_of_work;
 
 pub use backup::{BackupError, Contents, backup, restore};
-pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
+pub use connect::{DatabaseOptions, MIN_CONNECTIONS, OpenError};
+pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use group::WRITE_GROUP;
 pub use observe::{Observed, Observer, Operation, Pool, PoolState};
 pub use schema::{MigrateError, Step, StepState};

@@ -10,7 +10,8 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use crate::connect::{self, DatabaseKind, OpenError};
+use crate::connect::{self, OpenError};
+use crate::database_url::DatabaseKind;
 use crate::entity::meta;
 use crate::error::is_locked_out;
 use crate::store::Database;
@@ -112,7 +113,7 @@ impl Database {
     /// # Errors
     /// Where the database does not answer.
     pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
-        Ok(steps(&self.connections().read).await?)
+        Ok(steps(self.connections().upkeep()).await?)
     }
 }
 
@@ -209,7 +210,7 @@ struct Session {
 
 impl Session {
     async fn open(database: &Database) -> Result<Self, MigrateError> {
-        let connection = connect::session(database.options()).await?;
+        let connection = connect::session(database.options(), database.connections()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
             // Polled: a process that waits inside the lock function would itself be a transaction
             // that blocks steps such as CREATE INDEX CONCURRENTLY.

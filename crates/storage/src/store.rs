@@ -4,23 +4,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait};
 
-use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
+use crate::connect::{
+    self, Connections, DatabaseOptions, OpenError, PostgresPools, STOP, SqlitePools, Stop,
+};
+use crate::database_url::DatabaseKind;
 use crate::error::store_error;
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
 use crate::lock::DatabaseLock;
 use crate::observe::{self, Operation, Pool};
+use crate::postgres::{Lease, Server};
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
-use crate::unit_of_work::{Handle, SeaUnitOfWork};
+use crate::turnstile::Class;
+use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
 
 /// An open database. Cheap to clone: all clones share the connections and the lock.
 #[derive(Debug, Clone)]
@@ -64,30 +67,27 @@ impl Database {
     /// Closes all connections; statements under way come to their end first.
     ///
     /// # Errors
-    /// Where the driver does.
+    /// Returns what the driver does.
     pub async fn close(self) -> StoreResult<()> {
-        let Connections { write, read, list, replica, .. } = self.connections;
-        let replica = match replica {
-            Some(replica) => replica.close().await,
-            None => Ok(()),
-        };
-        let (list, read, write) = (list.close().await, read.close().await, write.close().await);
-        replica.and(list).and(read).and(write).map_err(store_error)
+        self.connections.close().await.map_err(store_error)
     }
 
-    /// Bounds the statements of a transaction of PostgreSQL.
-    async fn bound(&self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+    /// Bounds the statements of a page of a list, on PostgreSQL.
+    async fn bound(&self, transaction: &DatabaseTransaction, terms: &Terms) -> Result<(), DbErr> {
+        let left = terms.deadline.map(|it| it.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(self.options.list_timeout, |it| it.min(self.options.list_timeout));
         // A number of ours: SET takes no parameters. A generic plan is blind to how selective a
         // value of a filter is.
-        let limit = self.options.list_timeout.as_millis().clamp(1, i32::MAX as u128);
+        let limit = limit.as_millis().clamp(1, i32::MAX as u128);
         let settings = format!("SET LOCAL statement_timeout = {limit}; {CUSTOM_PLANS}");
         transaction.execute_unprepared(&settings).await?;
         Ok(())
     }
 
-    fn unit(&self, handle: Handle) -> SeaUnitOfWork {
+    fn unit(&self, handle: Handle, held: Held) -> SeaUnitOfWork {
         let observer = self.options.observer.clone();
-        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new(), observer }
+        let (max_candidates, events) = (self.max_candidates, Vec::new());
+        SeaUnitOfWork { handle, held, max_candidates, events, observer }
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -97,7 +97,7 @@ impl Database {
     #[cfg(feature = "testing")]
     pub async fn analyze(&self) -> StoreResult<()> {
         if self.kind() == DatabaseKind::Postgres {
-            let analyzed = self.connections.write.execute_unprepared("ANALYZE").await;
+            let analyzed = self.connections.any().execute_unprepared("ANALYZE").await;
             analyzed.map_err(store_error)?;
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Database {
     /// The pools of connections, by what they are for.
     #[must_use]
     pub fn pools(&self) -> Vec<Pool> {
-        self.connections.pools(self.kind())
+        self.connections.pools()
     }
 
     /// How many transactions SQLite's writer has begun.
@@ -137,101 +137,150 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// What a unit that reads runs on.
-    async fn reader(&self, kind: ReadKind) -> StoreResult<Handle> {
-        let Connections { read, list, replica, .. } = &self.connections;
-        let is_bounded = matches!(kind, ReadKind::Page | ReadKind::FreshPage);
-        if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, replica)
-            && let Some(transaction) = replica.snapshot().await
-            && (!is_bounded || self.bound(&transaction).await.is_ok())
-        {
-            return Ok(Handle::Transaction(transaction));
+    /// What a unit that reads runs on, and what it holds meanwhile.
+    async fn reader(&self, kind: ReadKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
+        match &self.connections {
+            Connections::Sqlite(pools) => self.reader_of_file(pools, kind, terms).await,
+            Connections::Postgres(pools) => self.reader_of_server(pools, kind, terms).await,
         }
-        let plain = TransactionOptions::default();
-        let handle = match (kind, self.kind()) {
-            (ReadKind::Single, _) => Ok(Handle::Pool(read.clone())),
-            // SQLite: the first read takes the snapshot.
-            (
-                ReadKind::Snapshot
-                | ReadKind::Export
-                | ReadKind::FreshExport
-                | ReadKind::Compilation,
-                DatabaseKind::Sqlite,
-            ) => self.transaction(read, plain).await,
-            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Sqlite) => {
-                self.transaction(list, plain).await
-            }
-            (ReadKind::Snapshot | ReadKind::Compilation, DatabaseKind::Postgres) => {
-                self.transaction(read, read_only()).await
-            }
-            (ReadKind::Export | ReadKind::FreshExport, DatabaseKind::Postgres) => {
-                match read.begin_with_options(read_only()).await {
-                    Ok(transaction) => {
-                        let planned = transaction.execute_unprepared(CUSTOM_PLANS).await;
-                        planned.map(|_| Handle::Transaction(transaction))
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Postgres) => {
-                match list.begin_with_options(read_only()).await {
-                    Ok(transaction) => {
-                        self.bound(&transaction).await.map(|()| Handle::Transaction(transaction))
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        handle.map_err(store_error)
     }
 
-    /// What a unit that writes runs on.
-    async fn writing(&self, kind: WriteKind) -> StoreResult<Handle> {
-        if let Some(writer) = &self.writer {
-            return writer.begin(kind == WriteKind::Many).await.map(Handle::Turn);
-        }
-        // Read committed: who waited for a lock must see what its holder wrote.
-        let plain = TransactionOptions::default();
-        self.transaction(&self.connections.write, plain).await.map_err(store_error)
-    }
-
-    async fn transaction(
+    async fn reader_of_file(
         &self,
-        pool: &DatabaseConnection,
-        options: TransactionOptions,
-    ) -> Result<Handle, DbErr> {
-        pool.begin_with_options(options).await.map(Handle::Transaction)
+        pools: &SqlitePools,
+        kind: ReadKind,
+        terms: &Terms,
+    ) -> StoreResult<(Handle, Held)> {
+        let patience = self.options.acquire_timeout;
+        let class = class(kind);
+        let turn = pools.turnstile.enter(class, terms.party, terms.deadline, patience).await?;
+        if class == Class::Reads {
+            return Ok((Handle::Pool(pools.read.clone()), Held::of_file(turn, None)));
+        }
+        let list_end = Instant::now() + self.options.list_timeout;
+        let end = match kind {
+            ReadKind::Page | ReadKind::FreshPage => {
+                Some(terms.deadline.map_or(list_end, |it| it.min(list_end)))
+            }
+            // As long as its reader takes; it is stopped when that one leaves.
+            ReadKind::Export | ReadKind::FreshExport => None,
+            ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => terms.deadline,
+        };
+        let stop = Stop::new(end);
+        // The first read takes the snapshot.
+        let begun = STOP.scope(Arc::clone(&stop), pools.list.begin()).await.map_err(store_error)?;
+        Ok((Handle::Transaction(begun), Held::of_file(turn, Some(stop))))
+    }
+
+    async fn reader_of_server(
+        &self,
+        pools: &PostgresPools,
+        kind: ReadKind,
+        terms: &Terms,
+    ) -> StoreResult<(Handle, Held)> {
+        let class = class(kind);
+        if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, &pools.replica)
+            && let Some((transaction, lease)) = replica.snapshot(class, terms).await?
+            && self.prepare(&transaction, kind, terms).await.is_ok()
+        {
+            return Ok((Handle::Transaction(transaction), Held::Lease(lease)));
+        }
+        let lease = self.lease(&pools.readers, class, terms).await?;
+        if class == Class::Reads {
+            return Ok((Handle::Pool(lease.connection().clone()), Held::Lease(lease)));
+        }
+        let begun = lease.connection().begin_with_options(read_only()).await;
+        let transaction = begun.map_err(store_error)?;
+        self.prepare(&transaction, kind, terms).await.map_err(store_error)?;
+        Ok((Handle::Transaction(transaction), Held::Lease(lease)))
+    }
+
+    /// What a transaction that reads is told before its first statement.
+    async fn prepare(
+        &self,
+        transaction: &DatabaseTransaction,
+        kind: ReadKind,
+        terms: &Terms,
+    ) -> Result<(), DbErr> {
+        match kind {
+            ReadKind::Page | ReadKind::FreshPage => self.bound(transaction, terms).await,
+            ReadKind::Export | ReadKind::FreshExport => {
+                transaction.execute_unprepared(CUSTOM_PLANS).await.map(drop)
+            }
+            ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => Ok(()),
+        }
+    }
+
+    async fn lease(&self, server: &Arc<Server>, class: Class, terms: &Terms) -> StoreResult<Lease> {
+        let patience = self.options.acquire_timeout;
+        let turn = server.turnstile().enter(class, terms.party, terms.deadline, patience).await?;
+        server.lease(turn).ok_or_else(|| StoreError::Failed("more turns than connections".into()))
+    }
+
+    /// What a unit that writes runs on, and what it holds meanwhile.
+    async fn writing(&self, kind: WriteKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
+        match (&self.connections, &self.writer) {
+            (Connections::Postgres(pools), _) => {
+                let class = match kind {
+                    WriteKind::Few => Class::Writes,
+                    WriteKind::Many => Class::LargeSets,
+                };
+                let lease = self.lease(&pools.writers, class, terms).await?;
+                // Read committed: who waited for a lock must see what its holder wrote.
+                let begun = lease.connection().begin().await.map_err(store_error)?;
+                Ok((Handle::Transaction(begun), Held::Lease(lease)))
+            }
+            (Connections::Sqlite(_), Some(writer)) => {
+                let turn = writer.begin(kind == WriteKind::Many, terms).await?;
+                Ok((Handle::Turn(turn), Held::Nothing))
+            }
+            (Connections::Sqlite(_), None) => {
+                Err(StoreError::Failed("a file without its writer".into()))
+            }
+        }
+    }
+}
+
+/// Whose turns a unit of work takes.
+const fn class(kind: ReadKind) -> Class {
+    match kind {
+        ReadKind::Single => Class::Reads,
+        ReadKind::Snapshot | ReadKind::Page | ReadKind::FreshPage => Class::Lists,
+        ReadKind::Export | ReadKind::FreshExport => Class::Exports,
+        ReadKind::Compilation => Class::Compilations,
     }
 }
 
 /// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
 fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
-    match options.url.kind() {
-        DatabaseKind::Sqlite => {
-            let connection = connections.write.clone();
+    match connections {
+        Connections::Sqlite(pools) => {
+            let connection = pools.write.clone();
             Some(Writer::start(connection, options.turn_timeout, options.write_group))
         }
-        DatabaseKind::Postgres => None,
+        Connections::Postgres(_) => None,
     }
 }
 
 #[async_trait]
 impl Storage for Database {
-    async fn read(&self, kind: ReadKind, _terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+    async fn read(&self, kind: ReadKind, terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
         let start = Instant::now();
-        let handle = self.reader(kind).await;
+        let begun = self.reader(kind, terms).await;
         // Of statements on their own each begins and ends by itself.
         if kind != ReadKind::Single {
-            observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
+            observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &begun);
         }
-        Ok(Box::new(self.unit(handle?)))
+        let (handle, held) = begun?;
+        Ok(Box::new(self.unit(handle, held)))
     }
 
-    async fn write(&self, kind: WriteKind, _terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
+    async fn write(&self, kind: WriteKind, terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         let start = Instant::now();
-        let handle = self.writing(kind).await;
-        observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
-        Ok(Box::new(self.unit(handle?)))
+        let begun = self.writing(kind, terms).await;
+        observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &begun);
+        let (handle, held) = begun?;
+        Ok(Box::new(self.unit(handle, held)))
     }
 
     /// Known of SQLite, whose file belongs to one process, and in it to one writer.
@@ -240,7 +289,7 @@ impl Storage for Database {
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {
-        let steps = schema::steps(&self.connections.read).await.map_err(store_error)?;
+        let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
         Ok(steps.iter().all(|step| step.state != StepState::Pending))
     }
 }

@@ -18,7 +18,8 @@ use sea_orm::{
 };
 use tempfile::TempDir;
 
-use crate::connect::{DatabaseKind, DatabaseOptions, DatabaseUrl};
+use crate::connect::DatabaseOptions;
+use crate::database_url::{DatabaseKind, DatabaseUrl};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
 use crate::store::Database;
@@ -83,7 +84,7 @@ impl TestDatabase {
     /// # Panics
     /// Where it explains nothing.
     pub async fn plans(&self, expression: &Expression) -> (Vec<String>, String) {
-        let backend = self.database.connections().read.get_database_backend();
+        let backend = self.database.connections().upkeep().get_database_backend();
         let dialect = Dialect::of(backend, expression);
         let mut seeds = Vec::new();
         for seed in crate::filter::seeds(dialect, &expression.filter) {
@@ -97,7 +98,7 @@ impl TestDatabase {
     }
 
     async fn explain(&self, statement: Statement) -> String {
-        let connection = &self.database.connections().read;
+        let connection = self.database.connections().upkeep();
         let transaction = connection.begin().await.expect("a transaction");
         let word = match statement.db_backend {
             DbBackend::Postgres => {
@@ -138,7 +139,7 @@ impl TestDatabase {
     /// # Errors
     /// The database's.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         connection.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
     }
 
@@ -147,7 +148,7 @@ impl TestDatabase {
     /// # Panics
     /// Where it is refused.
     pub async fn integers(&self, sql: &str) -> Vec<i64> {
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let rows = connection.query_all_raw(statement).await.expect("the query runs");
         rows.iter().map(|row| row.try_get_by_index(0).expect("an integer")).collect()
@@ -199,7 +200,7 @@ impl TestDatabase {
                  FROM information_schema.columns WHERE table_schema = current_schema()"
             }
         };
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
         for row in connection.query_all_raw(statement).await.expect("the query runs") {
@@ -234,7 +235,7 @@ pub fn options(url: &str) -> DatabaseOptions {
         url: DatabaseUrl::parse(url).expect("a database URL"),
         read_url: None,
         list_timeout: Duration::from_secs(60),
-        max_connections: 4,
+        max_connections: 8,
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
         write_group: crate::WRITE_GROUP,
