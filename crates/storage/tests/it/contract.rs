@@ -2,7 +2,7 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::{Conflict, Error, Resource};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::labels::LabelsPatch;
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
@@ -45,7 +45,7 @@ fn full_parts() -> RuleParts {
         name: Some(name("über-rule")),
         action: fireflow_domain::rule::Action::Reject,
         priority: i32::MIN,
-        protocols: vec![Protocol::parse("tcp").unwrap(), Protocol::parse("132").unwrap()],
+        protocols: Protocols::from_iter(["tcp", "132"].map(|it| Protocol::parse(it).unwrap())),
         sources: vec![endpoint("any"), endpoint("10.0.0.0/8 1024-65535"), endpoint("2001:db8::1")],
         destinations: vec![endpoint("192.0.2.7-192.0.2.9"), endpoint("::/0 443")],
         ports: vec![PortRange::parse("8000-8100").unwrap(), PortRange::parse("22").unwrap()],
@@ -66,7 +66,7 @@ db_test! {
         let policy = make_policy(&db, firewall.id, "in").await;
         let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
         let icmp = RuleParts {
-            protocols: vec![Protocol::parse("icmp").unwrap()],
+            protocols: Protocols::from_iter([Protocol::ICMP]),
             icmp_type: Some(255),
             icmp_code: Some(0),
             ..parts("10.0.0.1", "any")
@@ -525,5 +525,32 @@ db_test! {
         };
         let place = format!("rule.sources of row {}", rule.id);
         assert!(source.to_string().contains(&place), "{source}");
+    }
+}
+
+db_test! {
+    async fn rows_of_before_invisible_characters_were_refused_can_be_read_and_changed(db: TestDatabase) {
+        let made = make_firewall(&db, "prod").await;
+        let policy = make_policy(&db, made.id, "in").await;
+        let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        let old = "prod\u{200B}";
+        db.execute(&format!(
+            "UPDATE firewall SET name = '{old}', labels = '{{\"site\":\"{old}\"}}'"
+        )).await;
+        db.execute(&format!("UPDATE policy SET name = '{old}'")).await;
+        db.execute(&format!("UPDATE rule SET name = '{old}', reference = '{old}'")).await;
+        let mut uow = write(&db).await;
+        let found = rule::get(&mut *uow, &caller(), path(&rule)).await.unwrap();
+        assert_eq!(found.spec.name.as_ref().map(|name| name.as_str()), Some(old));
+        assert_eq!(found.policy.firewall.name.as_str(), old);
+        // What a change does not name stays, and what it names is seen.
+        let patch = FirewallPatch {
+            labels: LabelsPatch::Merge([("env".to_owned(), Some("live".to_owned()))].into()),
+            ..FirewallPatch::default()
+        };
+        let changed =
+            firewall::update(&mut *uow, &caller(), made.id, &Expected::Anything, patch).await;
+        let labels = changed.unwrap().spec.labels;
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("env", "live"), ("site", old)]);
     }
 }

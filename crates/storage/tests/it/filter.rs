@@ -71,7 +71,7 @@ fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
 /// Contents of rules, those that hold together.
 fn specs() -> impl Strategy<Value = RuleSpec> {
     let match_parts = (
-        vec(select(&PROTOCOLS[..]), 0..3),
+        vec(select(&PROTOCOLS[..]), 0..5),
         option::weighted(0.3, select(&ICMP[..])),
         option::weighted(0.5, select(&ICMP[..])),
         endpoints(),
@@ -84,14 +84,13 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         (texts(), texts(), labels()),
     );
     (match_parts, others).prop_filter_map("it holds together", |(matches, others)| {
-        let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = matches;
+        let (protocols, icmp_type, icmp_code, sources, destinations, ports) = matches;
         let ((action, priority, enabled, log), (starts_at, expires_at), texts) = others;
-        protocols.dedup();
         RuleSpec::new(RuleParts {
             name: None,
             action,
             priority,
-            protocols,
+            protocols: protocols.into_iter().collect(),
             icmp_type,
             icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
             sources,
@@ -151,6 +150,12 @@ async fn fill(db: &TestDatabase) -> Data {
         }
         uow.commit().await.unwrap();
     }
+    // Earlier versions kept a protocol that was named twice.
+    let repeat = "UPDATE rule SET protocols = substr(protocols, 1, length(protocols) - 1) || ',' \
+                  || substr(protocols, 2) WHERE protocols <> '[]' AND id % 2 = 0";
+    db.execute(repeat).await;
+    let repeated = db.integers("SELECT count(*) FROM rule WHERE protocols LIKE '%,%'").await;
+    assert!(repeated[0] > 10, "{repeated:?}");
     // What is deleted, and below what is, fits nothing.
     let mut uow = write(db).await;
     let anything = Expected::Anything;

@@ -7,7 +7,7 @@ use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
@@ -81,7 +81,7 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
 pub(crate) fn parts(source: &str, destination: &str) -> RuleParts {
     RuleParts {
         priority: 10,
-        protocols: vec![Protocol::TCP],
+        protocols: Protocols::from_iter([Protocol::TCP]),
         sources: vec![endpoint(source)],
         destinations: vec![endpoint(destination)],
         ..everything()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::{Error, Violation};
+use fireflow_domain::invisible::first_invisible;
 use poem::Request;
 use poem::http::HeaderMap;
 
@@ -86,6 +87,11 @@ fn reason(headers: &HeaderMap) -> Result<String, Error> {
     }
     if text.chars().any(char::is_control) {
         return Err(fault("holds a control character; remove it".to_owned()));
+    }
+    if let Some((character, position)) = first_invisible(text) {
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
+        return Err(fault(detail));
     }
     Ok(text.to_owned())
 }
