@@ -173,8 +173,7 @@ impl DatabaseUrl {
     /// One connection to a PostgreSQL server, without a pool.
     pub(crate) async fn connect(&self) -> Result<PgConnection, SqlxError> {
         let options = PgConnectOptions::from_str(&self.url)?;
-        let options = options.application_name("fireflow").extra_float_digits(None);
-        PgConnection::connect_with(&options).await
+        PgConnection::connect_with(&crate::postgres::named(options)).await
     }
 
     /// Where the database is, for a message: never with a password.

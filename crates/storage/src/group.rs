@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fireflow_domain::error::StoreError;
+use fireflow_domain::error::{Outage, StoreError};
 use fireflow_domain::store::{Party, StoreResult, Terms};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
@@ -28,6 +28,8 @@ use crate::fair::FairQueue;
 pub const WRITE_GROUP: usize = 64;
 /// How long a group takes others in: what its first unit waits for the sake of the rest.
 const MAX_AGE: Duration = Duration::from_millis(10);
+/// What writes nothing.
+const TRY: &str = "DELETE FROM fireflow_meta WHERE FALSE";
 /// How many may queue. Requests are bounded before they come here; this is the last guard.
 const MAX_QUEUE: usize = 65_536;
 
@@ -52,7 +54,7 @@ impl Commits {
 
     fn end(&self, outcome: &Outcome) {
         match outcome {
-            Outcome::Committed | Outcome::Undone(_) => {
+            Outcome::Committed | Outcome::Undone(..) => {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
             Outcome::Unsettled(_) => {}
@@ -193,7 +195,7 @@ struct Return {
 enum Outcome {
     Committed,
     /// It did not last, for this reason.
-    Undone(String),
+    Undone(Outage, String),
     /// Nobody knows whether it lasted, for this reason.
     Unsettled(String),
 }
@@ -202,7 +204,8 @@ impl Outcome {
     fn into_result(self) -> StoreResult<()> {
         match self {
             Self::Committed => Ok(()),
-            Self::Undone(why) => Err(StoreError::Unavailable(why.into())),
+            Self::Undone(Outage::Away, why) => Err(StoreError::Unavailable(why.into())),
+            Self::Undone(outage, why) => Err(StoreError::Refused(outage, why.into())),
             Self::Unsettled(why) => Err(StoreError::Unsettled(why.into())),
         }
     }
@@ -286,6 +289,15 @@ impl Writer {
         self.groups.load(Ordering::Relaxed)
     }
 
+    /// Writes nothing, but as if: an error if the file takes no writes.
+    pub(crate) async fn try_to_write(&self) -> StoreResult<()> {
+        let turn = self.begin(false, &Terms::default()).await?;
+        // A read-only file begins a transaction for writing all the same.
+        let tried = turn.transaction().execute_unprepared(TRY).await;
+        turn.end(false).await?;
+        tried.map(drop).map_err(store_error)
+    }
+
     /// Waits for a turn.
     pub(crate) async fn begin(&self, is_large: bool, terms: &Terms) -> StoreResult<Turn> {
         let (turn, given) = oneshot::channel();
@@ -334,7 +346,7 @@ async fn serve(
                         drop(transaction);
                         discard(&connection).await;
                         let kept = || "a unit kept the transaction".to_owned();
-                        let outcome = Outcome::Undone(end.err().unwrap_or_else(kept));
+                        let outcome = Outcome::Undone(Outage::Away, end.err().unwrap_or_else(kept));
                         commits.end(&outcome);
                         outcome
                     }
@@ -357,7 +369,8 @@ async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransactio
             discard(connection).await;
             match commit_error(error) {
                 StoreError::Unsettled(_) => Outcome::Unsettled(why),
-                _ => Outcome::Undone(why),
+                StoreError::Refused(outage, _) => Outcome::Undone(outage, why),
+                _ => Outcome::Undone(Outage::Away, why),
             }
         }
     }
@@ -461,7 +474,7 @@ mod tests {
         commits.end(&Outcome::Committed);
         assert_eq!(commits.settled(), Some(2));
         commits.begin();
-        commits.end(&Outcome::Undone(String::new()));
+        commits.end(&Outcome::Undone(Outage::Away, String::new()));
         assert_eq!(commits.settled(), Some(4), "what was undone may have been seen");
         commits.begin();
         commits.end(&Outcome::Unsettled(String::new()));

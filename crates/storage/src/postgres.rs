@@ -99,11 +99,6 @@ impl Lease {
     pub(crate) const fn finish(&mut self) {
         self.is_finished = true;
     }
-
-    /// Has every connection closed before it is used again: the server is not the one it was.
-    pub(crate) fn renew(&self) {
-        self.server.control.renew();
-    }
 }
 
 impl Drop for Lease {
@@ -229,6 +224,7 @@ impl Control {
         &self.connection
     }
 
+    /// Has every connection closed before it is used again: another server may be meant by now.
     fn renew(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
@@ -353,8 +349,13 @@ pub(crate) async fn open_session(
 }
 
 /// As the server's administrator sees it. What poolers do not know they refuse.
-fn named(options: PgConnectOptions) -> PgConnectOptions {
-    options.application_name("fireflow").extra_float_digits(None)
+pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
+    let options = options.extra_float_digits(None);
+    if options.get_application_name().is_some() {
+        options
+    } else {
+        options.application_name("fireflow")
+    }
 }
 
 /// A pool of one connection.

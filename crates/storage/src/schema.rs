@@ -94,6 +94,9 @@ impl Database {
         let session = Session::open(self).await?;
         let result = up(&session.connection, environment).await;
         session.close().await?;
+        if result.is_ok() {
+            self.note_migrated(true);
+        }
         result
     }
 
@@ -105,6 +108,7 @@ impl Database {
         let session = Session::open(self).await?;
         let result = down(&session.connection, steps).await;
         session.close().await?;
+        self.note_migrated(false);
         result
     }
 
@@ -153,6 +157,10 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
         (Some(newer), Some(pending)) => return Err(MigrateError::Diverged { newer, pending }),
     }
     apply(connection).await?;
+    if meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?.is_some() {
+        // Nothing is written: the database may be read-only by now, and complete.
+        return Ok(());
+    }
     let row = meta::ActiveModel {
         key: Set(meta::ENVIRONMENT.to_owned()),
         value: Set(environment.to_owned()),

@@ -1,10 +1,11 @@
 //! The open database: units of work, readiness.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use fireflow_domain::error::StoreError;
+use fireflow_domain::error::{ErrorChain, Outage, StoreError};
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
@@ -33,8 +34,17 @@ pub struct Database {
     /// SQLite's, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
+    /// Whether all migrations are applied, as far as is known.
+    is_migrated: Arc<AtomicBool>,
+    /// When the SQLite file was last found to take writes.
+    wrote_at: Arc<Mutex<Option<Instant>>>,
     _lock: Option<Arc<DatabaseLock>>,
 }
+
+/// How often a server or a file is asked whether it takes writes, at most.
+const WATCH: Duration = Duration::from_secs(5);
+/// How long that may take on a file: others may write just then.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How PostgreSQL plans what has filters: for the values that it is asked with.
 const CUSTOM_PLANS: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
@@ -49,7 +59,23 @@ impl Database {
             options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
         let connections = connect::connect(&options).await?;
         let writer = writer(&options, &connections);
-        Ok(Self { options, connections, writer, max_candidates: MAX_CANDIDATES, _lock: lock })
+        let (is_migrated, wrote_at) = (Arc::default(), Arc::default());
+        let max_candidates = MAX_CANDIDATES;
+        let database = Self {
+            options,
+            connections,
+            writer,
+            max_candidates,
+            is_migrated,
+            wrote_at,
+            _lock: lock,
+        };
+        // One that does not answer now is asked again.
+        if let Err(error) = database.look_at_schema().await {
+            tracing::debug!(%error, "the schema is not known yet");
+        }
+        database.watch_server();
+        Ok(database)
     }
 
     /// Which database it is.
@@ -84,10 +110,80 @@ impl Database {
         Ok(())
     }
 
+    /// Whether all migrations are applied. Two statements.
+    async fn look_at_schema(&self) -> StoreResult<bool> {
+        let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
+        let is_migrated = steps.iter().all(|step| step.state != StepState::Pending);
+        self.is_migrated.store(is_migrated, Ordering::Relaxed);
+        Ok(is_migrated)
+    }
+
+    /// Serves nobody before all migrations are applied.
+    async fn check_schema(&self) -> StoreResult<()> {
+        if self.is_migrated.load(Ordering::Relaxed) || self.look_at_schema().await? {
+            return Ok(());
+        }
+        let why = "migrations are pending; run `fireflow migrate up`";
+        Err(StoreError::Refused(Outage::NotMigrated, why.into()))
+    }
+
+    pub(crate) fn note_migrated(&self, is_migrated: bool) {
+        self.is_migrated.store(is_migrated, Ordering::Relaxed);
+    }
+
+    /// Notices when the server takes no writes any more: connections to it are then made anew,
+    /// since another server may be behind its name.
+    fn watch_server(&self) {
+        let Connections::Postgres(pools) = &self.connections else { return };
+        let control = Arc::downgrade(&pools.control);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WATCH).await;
+                let Some(control) = control.upgrade() else { return };
+                // What it finds it notes itself; a server that is away is no news here.
+                drop(control.takes_writes().await);
+            }
+        });
+    }
+
+    /// Whether the SQLite file takes writes. Where it just has, or is busy with one, it is not tried
+    /// again.
+    async fn file_takes_writes(&self, writer: &Writer) -> bool {
+        let wrote_at = || self.wrote_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *wrote_at();
+        if last.is_some_and(|at| at.elapsed() < WATCH) {
+            return true;
+        }
+        let tried = tokio::time::timeout(PATIENCE, writer.try_to_write()).await;
+        let takes_writes = match tried {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                let cause = ErrorChain(&error).to_string();
+                tracing::warn!(cause, "the database takes no writes");
+                false
+            }
+            // Others write.
+            Err(_) => last.is_some(),
+        };
+        *wrote_at() = takes_writes.then(Instant::now);
+        takes_writes
+    }
+
     fn unit(&self, handle: Handle, held: Held) -> SeaUnitOfWork {
         let observer = self.options.observer.clone();
         let (max_candidates, events) = (self.max_candidates, Vec::new());
         SeaUnitOfWork { handle, held, max_candidates, events, observer }
+    }
+
+    /// A unit that reads, as itself.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn reading_unit(
+        &self,
+        kind: ReadKind,
+        terms: &Terms,
+    ) -> StoreResult<SeaUnitOfWork> {
+        let (handle, held) = self.reader(kind, terms).await?;
+        Ok(self.unit(handle, held))
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -266,6 +362,7 @@ fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer
 impl Storage for Database {
     async fn read(&self, kind: ReadKind, terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
         let start = Instant::now();
+        self.check_schema().await?;
         let begun = self.reader(kind, terms).await;
         // Of statements on their own each begins and ends by itself.
         if kind != ReadKind::Single {
@@ -277,6 +374,7 @@ impl Storage for Database {
 
     async fn write(&self, kind: WriteKind, terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         let start = Instant::now();
+        self.check_schema().await?;
         let begun = self.writing(kind, terms).await;
         observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &begun);
         let (handle, held) = begun?;
@@ -289,7 +387,15 @@ impl Storage for Database {
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {
-        let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
-        Ok(steps.iter().all(|step| step.state != StepState::Pending))
+        if !self.look_at_schema().await? {
+            return Ok(false);
+        }
+        match (&self.connections, &self.writer) {
+            (Connections::Postgres(pools), _) => {
+                pools.control.takes_writes().await.map_err(store_error)
+            }
+            (Connections::Sqlite(_), Some(writer)) => Ok(self.file_takes_writes(writer).await),
+            (Connections::Sqlite(_), None) => Ok(false),
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::filter::Expression;
+use fireflow_domain::store::{ReadKind, Terms};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement, TransactionTrait,
@@ -297,4 +298,45 @@ macro_rules! db_test {
             }
         }
     };
+}
+
+impl Database {
+    /// Whether each kind of connection for readers refuses to write; by its name.
+    ///
+    /// # Panics
+    /// If one cannot be had.
+    pub async fn writes_of_readers(&self) -> Vec<(&'static str, bool)> {
+        let sql = "DELETE FROM fireflow_meta WHERE FALSE";
+        let mut refused = Vec::new();
+        for (name, kind) in [
+            ("single", ReadKind::Single),
+            ("page", ReadKind::Page),
+            ("export", ReadKind::Export),
+            ("compilation", ReadKind::Compilation),
+        ] {
+            let unit = self.reading_unit(kind, &Terms::default()).await.expect("a unit that reads");
+            refused.push((name, unit.db().execute_unprepared(sql).await.is_err()));
+        }
+        refused
+    }
+
+    /// Begins a statement that does not end by itself, as a part of a list, and gives it up after a
+    /// while.
+    ///
+    /// # Panics
+    /// If it ends by itself.
+    pub async fn run_for(&self, limit: Duration, terms: &Terms) {
+        let sql = match self.kind() {
+            DatabaseKind::Sqlite => {
+                "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) \
+                 SELECT count(*) FROM endless"
+            }
+            DatabaseKind::Postgres => "SELECT pg_sleep(1000), 'endless', current_schema()",
+        };
+        let unit = self.reading_unit(ReadKind::Snapshot, terms).await.expect("a unit that reads");
+        let db = unit.db();
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        let ended = tokio::time::timeout(limit, db.query_one_raw(statement)).await;
+        assert!(ended.is_err(), "it has ended: {ended:?}");
+    }
 }

@@ -417,8 +417,8 @@ impl Turnstile {
     }
 
     /// How many wait in a class.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn waiting(&self, class: Class) -> usize {
+    #[cfg(test)]
+    fn waiting(&self, class: Class) -> usize {
         self.state().waiting.of(class).len()
     }
 

@@ -39,20 +39,20 @@ pub(crate) enum Held {
     /// Nothing beside its handle.
     Nothing,
     /// A turn to read a SQLite file, and what stops a statement under way.
-    File(Option<StopOnDrop>, turnstile::Turn),
+    File { _stop: Option<StopOnDrop>, _turn: turnstile::Turn },
     /// A connection to PostgreSQL.
     Lease(Lease),
 }
 
 impl Held {
     pub(crate) fn of_file(turn: turnstile::Turn, stop: Option<Arc<Stop>>) -> Self {
-        Self::File(stop.map(StopOnDrop), turn)
+        Self::File { _stop: stop.map(StopOnDrop), _turn: turn }
     }
 
     /// The unit has come to its end: no statement is under way.
     fn finish(&mut self) {
         match self {
-            Self::Nothing | Self::File(..) => {}
+            Self::Nothing | Self::File { .. } => {}
             Self::Lease(lease) => lease.finish(),
         }
     }

@@ -104,7 +104,11 @@ impl Begun {
         let mut text = first;
         loop {
             pieces.send(text).await?;
-            let rules = export.next(&mut *self.uow, &self.context.caller).await?;
+            // A client that leaves does not let its statement go on.
+            let rules = tokio::select! {
+                rules = export.next(&mut *self.uow, &self.context.caller) => rules?,
+                () = pieces.gone() => return Err("the client has gone".into()),
+            };
             if rules.is_empty() {
                 break;
             }

@@ -8,12 +8,15 @@
 )]
 
 mod backup;
+mod classes;
 mod concurrency;
 mod contract;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
 mod group;
+mod pooler;
 mod schema;
+mod server;
 mod statements;
 mod support;

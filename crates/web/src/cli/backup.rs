@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use fireflow_storage::{BackupError, Contents, OpenError};
+use fireflow_storage::{BackupError, Contents};
 
 use super::{Failure, database_options, print};
 use crate::settings::Settings;
@@ -88,14 +88,12 @@ fn described(contents: Contents) -> String {
 
 fn failure(error: BackupError) -> Failure {
     match error {
-        BackupError::NotSqlite
-        | BackupError::Exists { .. }
-        | BackupError::Missing(_)
-        | BackupError::Open(
-            OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. },
-        ) => Failure::usage(error),
+        BackupError::NotSqlite | BackupError::Exists { .. } | BackupError::Missing(_) => {
+            Failure::usage(error)
+        }
+        BackupError::Open(ref fault) if super::is_usage(fault) => Failure::usage(error),
         BackupError::Unsound { .. }
-        | BackupError::Open(OpenError::Connect { .. })
+        | BackupError::Open(_)
         | BackupError::Database(_)
         | BackupError::File { .. } => Failure::Other(error.into()),
     }

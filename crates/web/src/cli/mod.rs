@@ -257,12 +257,24 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
 }
 
 async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
-    Database::open(options).await.map_err(|error| match error {
-        OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. } => {
-            Failure::usage(error)
-        }
-        OpenError::Connect { .. } => Failure::Other(error.into()),
+    Database::open(options).await.map_err(|error| {
+        if is_usage(&error) { Failure::usage(error) } else { Failure::Other(error.into()) }
     })
+}
+
+/// Whether who starts the program has to change something.
+const fn is_usage(error: &OpenError) -> bool {
+    match error {
+        OpenError::BadUrl(_)
+        | OpenError::InUse { .. }
+        | OpenError::Lock { .. }
+        | OpenError::TooFewConnections(_)
+        | OpenError::Encoding { .. }
+        | OpenError::NoSchema { .. }
+        | OpenError::Pooler
+        | OpenError::PoolerParameter(_) => true,
+        OpenError::Connect { .. } => false,
+    }
 }
 
 /// Where the keys of tokens are; in `local` with a secret of its own.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
-use fireflow_storage::{DatabaseKind, DatabaseUrl};
+use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
 use crate::inspected::CompilationLimits;
+
+const MAX_CONNECTIONS: &str = "database.max_connections";
 
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
@@ -230,6 +232,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         error(name, fault.to_string())
     })?;
     let read_url = read_url(values, &database_url)?;
+    let max_connections = max_connections(values, sources.processors, database_url.kind())?;
     let truth = |text: &str| match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -241,8 +244,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         listen,
         database_url,
         read_url,
-        max_connections: values
-            .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
+        max_connections,
         acquire_timeout: values.read(
             "database.acquire_timeout",
             || Duration::from_secs(5),
@@ -291,6 +293,25 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
     })
 }
 
+/// The connections to the database: on PostgreSQL enough for each class of work.
+fn max_connections(
+    values: &Values,
+    processors: u32,
+    kind: DatabaseKind,
+) -> Result<u32, SettingError> {
+    let (least, usual) = match kind {
+        DatabaseKind::Sqlite => (1, 4),
+        DatabaseKind::Postgres => (MIN_CONNECTIONS, 16),
+    };
+    let given = values.number(MAX_CONNECTIONS, processors.saturating_mul(4).max(usual))?;
+    if given < least {
+        let name = values.get(MAX_CONNECTIONS).map_or("", |value| value.name.as_str());
+        let why = OpenError::TooFewConnections(given).to_string();
+        return Err(error(name, why));
+    }
+    Ok(given)
+}
+
 /// A replica is one of PostgreSQL's.
 fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl>, SettingError> {
     let Some(value) = values.get("database.read_url") else { return Ok(None) };
@@ -334,6 +355,21 @@ mod tests {
         assert!(settings.migrate_on_start && settings.tokens.secrets.is_empty());
         assert_eq!(settings.max_connections, 8);
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn postgresql_has_connections_for_each_class_of_work() {
+        let url = ("FIREFLOW_DATABASE_URL", "postgres://me@db/fireflow");
+        assert_eq!(load(&sources(&[url], None)).unwrap().settings.max_connections, 16);
+        let with =
+            |most| load(&sources(&[url, ("FIREFLOW_DATABASE__MAX_CONNECTIONS", most)], None));
+        assert_eq!(with("6").unwrap().settings.max_connections, 6);
+        let refused = with("5").unwrap_err();
+        assert_eq!(refused.name, "FIREFLOW_DATABASE__MAX_CONNECTIONS");
+        assert!(refused.why.contains("at least 6"), "{}", refused.why);
+        // A file has readers, as few as wanted.
+        let few = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "1")];
+        assert_eq!(load(&sources(&few, None)).unwrap().settings.max_connections, 1);
     }
 
     #[test]
