@@ -111,7 +111,8 @@ impl Plan {
 
     /// For the writers of a server: at least two.
     pub(crate) fn of_writers(total: u32) -> Self {
-        let (writes, large) = (all_but_one(total), (total / 4).max(1));
+        let large = (total / 4).max(1);
+        let writes = total.saturating_sub(large).max(1);
         Self {
             writes: Share {
                 kept: writes.div_ceil(2),
@@ -291,6 +292,10 @@ impl State {
             return false;
         }
         let Some(total) = plan.total else { return true };
+        // What is shared is bounded as a whole too.
+        if self.in_use.of_keeper(class) >= plan.share(class.keeper()).most {
+            return false;
+        }
         let free = total.saturating_sub(self.in_use.all());
         if free == 0 || class == Class::Reads || self.lacks(plan, class) {
             return free > 0;
@@ -309,8 +314,16 @@ impl State {
     }
 
     fn may_have_more(&self, plan: &Plan, class: Class, party: Party) -> bool {
-        let used = self.of_parties.get(&(class, party)).copied().unwrap_or(0);
-        used < plan.share(class).most_of_one
+        let used_in = |class| self.of_parties.get(&(class, party)).copied().unwrap_or(0);
+        let used = used_in(class);
+        let is_within = used < plan.share(class).most_of_one;
+        match class {
+            Class::Lists | Class::Exports if plan.total.is_some() => {
+                let both = used_in(Class::Lists).saturating_add(used_in(Class::Exports));
+                is_within && both < plan.lists.most_of_one
+            }
+            _ => is_within,
+        }
     }
 
     fn take(&mut self, class: Class, party: Party) {
