@@ -6,6 +6,7 @@
 
 mod audit_log;
 mod backup;
+mod chains;
 mod connect;
 mod database_url;
 mod entity;
@@ -28,6 +29,8 @@ mod store;
 pub mod testing;
 mod turnstile;
 mod unit_of_work;
+mod verify;
+mod verify_walk;
 
 pub use backup::{BackupError, Contents, backup, restore};
 pub use connect::{DatabaseOptions, MIN_CONNECTIONS, OpenError};
@@ -36,3 +39,4 @@ pub use group::WRITE_GROUP;
 pub use observe::{Observed, Observer, Operation, Pool, PoolState};
 pub use schema::{MigrateError, Step, StepState};
 pub use store::Database;
+pub use verify::{AuditCounts, AuditFault, AuditFinding, AuditTrail, Report, VerifyError};

@@ -11,10 +11,16 @@ use fireflow_domain::store::{
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait};
 
+<<<<<<< HEAD
 use crate::connect::{
     self, Connections, DatabaseOptions, OpenError, PostgresPools, STOP, SqlitePools, Stop,
 };
 use crate::database_url::DatabaseKind;
+=======
+use crate::audit_log;
+use crate::chains::Chains;
+use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
+>>>>>>> main
 use crate::error::store_error;
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
@@ -34,10 +40,15 @@ pub struct Database {
     /// SQLite's, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
+<<<<<<< HEAD
     /// Whether all migrations are applied, as far as is known.
     is_migrated: Arc<AtomicBool>,
     /// When the SQLite file was last found to take writes.
     wrote_at: Arc<Mutex<Option<Instant>>>,
+=======
+    /// The heads of audit chains that the log has not yet.
+    heads: Arc<audit_log::Heads>,
+>>>>>>> main
     _lock: Option<Arc<DatabaseLock>>,
 }
 
@@ -59,6 +70,7 @@ impl Database {
             options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
         let connections = connect::connect(&options).await?;
         let writer = writer(&options, &connections);
+<<<<<<< HEAD
         let (is_migrated, wrote_at) = (Arc::default(), Arc::default());
         let max_candidates = MAX_CANDIDATES;
         let database = Self {
@@ -76,6 +88,10 @@ impl Database {
         }
         database.watch_server();
         Ok(database)
+=======
+        let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
+        Ok(Self { options, connections, writer, max_candidates, heads, _lock: lock })
+>>>>>>> main
     }
 
     /// Which database it is.
@@ -95,7 +111,18 @@ impl Database {
     /// # Errors
     /// Returns what the driver does.
     pub async fn close(self) -> StoreResult<()> {
+<<<<<<< HEAD
         self.connections.close().await.map_err(store_error)
+=======
+        self.log_audit_heads();
+        let Connections { write, read, list, replica, .. } = self.connections;
+        let replica = match replica {
+            Some(replica) => replica.close().await,
+            None => Ok(()),
+        };
+        let (list, read, write) = (list.close().await, read.close().await, write.close().await);
+        replica.and(list).and(read).and(write).map_err(store_error)
+>>>>>>> main
     }
 
     /// Bounds the statements of a page of a list, on PostgreSQL.
@@ -110,6 +137,7 @@ impl Database {
         Ok(())
     }
 
+<<<<<<< HEAD
     /// Whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
         let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
@@ -184,6 +212,24 @@ impl Database {
     ) -> StoreResult<SeaUnitOfWork> {
         let (handle, held) = self.reader(kind, terms).await?;
         Ok(self.unit(handle, held))
+=======
+    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
+    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
+    pub fn log_audit_heads(&self) {
+        self.heads.log();
+    }
+
+    fn unit(&self, handle: Handle) -> SeaUnitOfWork {
+        let observer = self.options.observer.clone();
+        SeaUnitOfWork {
+            handle,
+            max_candidates: self.max_candidates,
+            events: Vec::new(),
+            chains: Chains::default(),
+            heads: Arc::clone(&self.heads),
+            observer,
+        }
+>>>>>>> main
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.

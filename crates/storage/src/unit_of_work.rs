@@ -15,7 +15,11 @@ use sea_orm::{
 };
 
 use crate::audit_log;
+<<<<<<< HEAD
 use crate::connect::{Stop, StopOnDrop};
+=======
+use crate::chains::Chains;
+>>>>>>> main
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
 use crate::observe::{self, Observer, Operation};
@@ -69,6 +73,10 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
     pub(crate) events: Vec<audit_log::Line>,
+    /// The audit chains that it may continue.
+    pub(crate) chains: Chains,
+    /// Hears of their heads when all of it lasts.
+    pub(crate) heads: Arc<audit_log::Heads>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -188,12 +196,19 @@ impl WriteUnit for SeaUnitOfWork {
         self
     }
 
+<<<<<<< HEAD
     async fn commit(self: Box<Self>) -> StoreResult<()> {
         let Self { handle, mut held, events, observer, .. } = *self;
         if matches!(handle, Handle::Pool(_)) {
             held.finish();
+=======
+    async fn commit(mut self: Box<Self>) -> StoreResult<()> {
+        if matches!(self.handle, Handle::Pool(_)) {
+>>>>>>> main
             return Ok(());
         }
+        self.write_heads().await?;
+        let Self { handle, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
@@ -209,6 +224,7 @@ impl WriteUnit for SeaUnitOfWork {
                 Handle::Turn(turn) => turn.end(true).await,
             }?;
             audit_log::write(events);
+            heads.note(chains.grown());
             Ok(())
         };
         // In a task of its own: a caller that goes away while COMMIT is under way neither stops it

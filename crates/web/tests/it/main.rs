@@ -43,3 +43,4 @@ mod support;
 mod tls;
 mod tokens;
 mod traces;
+mod verify;
