@@ -347,10 +347,19 @@ fn writers(target: Target) -> BoxFuture<'static, ()> {
 
 fn large_sets(target: Target) -> BoxFuture<'static, ()> {
     async move {
-        let body = rules(20_000, 1, 40).to_string();
-        let path = format!("{POLICIES}4/rules/?max_deletions=1000000");
+        let path = format!("{POLICIES}5/rules/");
         let sent = Sent::new("PUT", &path).by(&target.editor);
-        at_once(&target, 4, &sent, &body).await;
+        // With names, so that each set changes every rule of the one before and deletes none.
+        let bodies = (0..4).map(|round| {
+            let mut rules = rules(20_000, 1, 40);
+            for (index, rule) in rules.as_array_mut().into_iter().flatten().enumerate() {
+                rule["name"] = json!(format!("rule {index}"));
+                rule["reference"] = json!(format!("round {round}"));
+            }
+            rules.to_string()
+        });
+        let (sent, target) = (&sent, &target);
+        join_all(bodies.map(|body| async move { sent.whole(target, body.as_bytes()).await })).await;
     }
     .boxed()
 }
@@ -389,9 +398,9 @@ fn costly_policies(target: Target) -> BoxFuture<'static, ()> {
                 .collect()
         };
         let (sources, destinations) = (ranges(1), ranges(2));
-        let path = format!("{POLICIES}4/rules/?max_deletions=1000000");
+        let path = format!("{POLICIES}6/rules/");
         let ask = format!(
-            "{POLICIES}4/inspections/?source_address=2001:db8:1:7::7&destination_address=2001:db8:2:7::7&protocol=icmpv6&icmp_type=128&icmp_code=0"
+            "{POLICIES}6/inspections/?source_address=2001:db8:1:7::7&destination_address=2001:db8:2:7::7&protocol=icmpv6&icmp_type=128&icmp_code=0"
         );
         let ends_at = Instant::now() + TIME;
         let mut connection = connect(&target.address, &target.editor).await;
@@ -402,7 +411,7 @@ fn costly_policies(target: Target) -> BoxFuture<'static, ()> {
             let rules: Vec<serde_json::Value> = (0..39)
                 .map(|index| {
                     let port = 1_000 + index * 7 + round;
-                    json!({"action": "ALLOW", "protocols": ["tcp"], "ports": [{"number": port}], "sources": sources, "destinations": destinations})
+                    json!({"name": format!("rule {index}"), "action": "ALLOW", "protocols": ["tcp"], "ports": [{"number": port}], "sources": sources, "destinations": destinations})
                 })
                 .collect();
             let body = json!(rules).to_string();

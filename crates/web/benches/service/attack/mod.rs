@@ -95,6 +95,8 @@ impl Prepared {
                 (POLICIES, json!({"name": "large", "default_action": "DENY"})),
                 (POLICIES, json!({"name": "wide", "default_action": "DENY"})),
                 (POLICIES, json!({"name": "target", "default_action": "DENY"})),
+                (POLICIES, json!({"name": "sets", "default_action": "DENY"})),
+                (POLICIES, json!({"name": "costly", "default_action": "DENY"})),
             ] {
                 let status = connection.ask("POST", path, &body.to_string()).await.unwrap();
                 assert_eq!(status, 201, "{path}");
@@ -215,7 +217,7 @@ fn cached_bytes(server: &Server, token: &str) -> f64 {
         String::from_utf8_lossy(connection.body()).into_owned()
     });
     page.lines()
-        .filter(|line| line.starts_with("fireflow_inspection_cache_bytes"))
+        .filter(|line| line.starts_with("fireflow_classifier_cache_bytes"))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
 }
