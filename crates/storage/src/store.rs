@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
     TransactionTrait,
 };
 
+use crate::audit_log;
+use crate::chains::Chains;
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
 use crate::filter::MAX_CANDIDATES;
@@ -28,6 +32,8 @@ pub struct Database {
     /// SQLite's, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
+    /// The heads of audit chains that the log has not yet.
+    heads: Arc<audit_log::Heads>,
     _lock: Option<Arc<DatabaseLock>>,
 }
 
@@ -44,7 +50,8 @@ impl Database {
             options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
         let connections = connect::connect(&options).await?;
         let writer = writer(&options, &connections);
-        Ok(Self { options, connections, writer, max_candidates: MAX_CANDIDATES, _lock: lock })
+        let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
+        Ok(Self { options, connections, writer, max_candidates, heads, _lock: lock })
     }
 
     /// Which database it is.
@@ -64,6 +71,7 @@ impl Database {
     /// # Errors
     /// Where the driver does.
     pub async fn close(self) -> StoreResult<()> {
+        self.log_audit_heads();
         let Connections { write, read, list, replica, .. } = self.connections;
         let replica = match replica {
             Some(replica) => replica.close().await,
@@ -83,9 +91,22 @@ impl Database {
         Ok(())
     }
 
+    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
+    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
+    pub fn log_audit_heads(&self) {
+        self.heads.log();
+    }
+
     fn unit(&self, handle: Handle) -> SeaUnitOfWork {
         let observer = self.options.observer.clone();
-        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new(), observer }
+        SeaUnitOfWork {
+            handle,
+            max_candidates: self.max_candidates,
+            events: Vec::new(),
+            chains: Chains::default(),
+            heads: Arc::clone(&self.heads),
+            observer,
+        }
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -135,31 +156,34 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// What a unit of work runs on.
-    async fn handle(&self, mode: Mode) -> StoreResult<Handle> {
-        let Connections { write, read, list, replica, .. } = &self.connections;
-        let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
-        if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
+    /// What a unit that reads runs on.
+    async fn reader(&self, kind: ReadKind) -> StoreResult<Handle> {
+        let Connections { read, list, replica, .. } = &self.connections;
+        let is_bounded = matches!(kind, ReadKind::Page | ReadKind::FreshPage);
+        if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, replica)
             && let Some(transaction) = replica.snapshot().await
             && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
             return Ok(Handle::Transaction(transaction));
         }
-        if let (Mode::Write | Mode::WriteMany, Some(writer)) = (mode, &self.writer) {
-            return writer.begin(mode == Mode::WriteMany).await.map(Handle::Turn);
-        }
         let plain = TransactionOptions::default();
-        let handle = match (mode, self.kind()) {
-            (Mode::Autocommit, _) => Ok(Handle::Pool(read.clone())),
+        let handle = match (kind, self.kind()) {
+            (ReadKind::Single, _) => Ok(Handle::Pool(read.clone())),
             // SQLite: the first read takes the snapshot.
-            (Mode::Snapshot | Mode::Export, DatabaseKind::Sqlite) => {
-                self.transaction(read, plain).await
-            }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Sqlite) => {
+            (
+                ReadKind::Snapshot
+                | ReadKind::Export
+                | ReadKind::FreshExport
+                | ReadKind::Compilation,
+                DatabaseKind::Sqlite,
+            ) => self.transaction(read, plain).await,
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Sqlite) => {
                 self.transaction(list, plain).await
             }
-            (Mode::Snapshot, DatabaseKind::Postgres) => self.transaction(read, read_only()).await,
-            (Mode::Export, DatabaseKind::Postgres) => {
+            (ReadKind::Snapshot | ReadKind::Compilation, DatabaseKind::Postgres) => {
+                self.transaction(read, read_only()).await
+            }
+            (ReadKind::Export | ReadKind::FreshExport, DatabaseKind::Postgres) => {
                 match read.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         let planned = transaction.execute_unprepared(CUSTOM_PLANS).await;
@@ -168,7 +192,7 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Postgres) => {
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Postgres) => {
                 match list.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         self.bound(&transaction).await.map(|()| Handle::Transaction(transaction))
@@ -176,10 +200,18 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            // Read committed: who waited for a lock must see what its holder wrote.
-            (Mode::Write | Mode::WriteMany, _) => self.transaction(write, plain).await,
         };
         handle.map_err(store_error)
+    }
+
+    /// What a unit that writes runs on.
+    async fn writing(&self, kind: WriteKind) -> StoreResult<Handle> {
+        if let Some(writer) = &self.writer {
+            return writer.begin(kind == WriteKind::Many).await.map(Handle::Turn);
+        }
+        // Read committed: who waited for a lock must see what its holder wrote.
+        let plain = TransactionOptions::default();
+        self.transaction(&self.connections.write, plain).await.map_err(store_error)
     }
 
     async fn transaction(
@@ -204,13 +236,20 @@ fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer
 
 #[async_trait]
 impl Storage for Database {
-    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, kind: ReadKind, _terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
         let start = Instant::now();
-        let handle = self.handle(mode).await;
+        let handle = self.reader(kind).await;
         // Of statements on their own each begins and ends by itself.
-        if mode != Mode::Autocommit {
+        if kind != ReadKind::Single {
             observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         }
+        Ok(Box::new(self.unit(handle?)))
+    }
+
+    async fn write(&self, kind: WriteKind, _terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
+        let start = Instant::now();
+        let handle = self.writing(kind).await;
+        observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         Ok(Box::new(self.unit(handle?)))
     }
 

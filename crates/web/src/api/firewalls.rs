@@ -3,7 +3,7 @@
 use fireflow_domain::error::{Error, Resource};
 use fireflow_domain::filter::Level;
 use fireflow_domain::firewall::Firewall;
-use fireflow_domain::store::{FirewallField, FirewallFilter, Mode, UnitOfWork};
+use fireflow_domain::store::{FirewallField, FirewallFilter, ReadUnit, WriteKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall;
@@ -29,7 +29,7 @@ pub struct Firewalls;
 
 /// Firewalls as they are answered, with children where they are asked for.
 async fn views(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     firewalls: &[Firewall],
     expand: Option<Depth>,
     now: Instant,
@@ -63,6 +63,7 @@ impl Firewalls {
         let scope = query.scope("firewalls", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expand.is_some())).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -88,9 +89,9 @@ impl Firewalls {
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
         query.open(params::NONE).finish()?;
-        let new = body.read(new_firewall)?;
+        let new = body.read(new_firewall).await?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
@@ -117,6 +118,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         query.finish()?;
         if let Some(depth) = expand {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
             // What is embedded changes without the firewall's tag: there is none.
             let view = ctx
                 .read_snapshot(|uow, caller| {
@@ -157,7 +159,8 @@ impl Firewalls {
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, violations| firewall_patch(value, id, violations))?;
+        let patch =
+            body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
@@ -211,7 +214,7 @@ impl Firewalls {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id).await }),
             |restored| {
                 let tag = EntityTag::of_firewall(&restored);

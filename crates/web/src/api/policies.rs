@@ -3,7 +3,7 @@
 use fireflow_domain::error::{Error, Resource};
 use fireflow_domain::filter::Level;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::store::{Mode, PolicyField, PolicyFilter, UnitOfWork};
+use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind, ReadUnit, WriteKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::policy;
@@ -39,7 +39,7 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
 
 /// Policies as they are answered, with their rules where they are asked for.
 async fn views(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     policies: &[Policy],
     expands: bool,
     now: Instant,
@@ -75,6 +75,7 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -111,6 +112,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -141,9 +143,10 @@ impl Policies {
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let spec =
+            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
             },
@@ -177,7 +180,10 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
-        let mode = if expands { Mode::Snapshot } else { Mode::Autocommit };
+        if expands {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+        }
+        let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {
                 Box::pin(async move {
@@ -218,7 +224,8 @@ impl Policies {
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let patch =
+            body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
@@ -276,7 +283,7 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
             |restored| {
                 let tag = EntityTag::of_policy(&restored);

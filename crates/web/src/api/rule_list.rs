@@ -6,7 +6,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::rule::Rule;
-use fireflow_domain::store::{Mode, RuleField, RuleFilter};
+use fireflow_domain::store::{ReadKind, RuleField, RuleFilter};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
@@ -137,6 +137,7 @@ impl RuleList {
             let body = begun.send(export, lines).await?;
             return Ok(Reply::lines(format, body).with_header(header::ETAG, tag.as_str()));
         }
+        ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
         let (request, has_positions) = (self.request.clone(), self.has_positions);
         let (policy, page, before_first) = ctx
@@ -172,9 +173,10 @@ impl RuleList {
         {
             let export = Export::of_all(&ctx.caller, self.filter)?;
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
-            let body = Begun::new(ctx, Mode::Export).await?.send(export, lines).await?;
+            let body = Begun::new(ctx, ReadKind::Export).await?.send(export, lines).await?;
             return Ok(Reply::lines(format, body));
         }
+        ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
         let request = self.request.clone();
         let page = ctx

@@ -1,13 +1,16 @@
 //! Serves the API until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,6 +22,7 @@ use super::purge::purge_regularly;
 use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
+use crate::budget::Budget;
 use crate::inspected::{CompilationLimits, CompiledPolicies};
 use crate::inspection_stream::Streams;
 use crate::listener::{self, Certificate, ConnectionLimits};
@@ -69,6 +73,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
@@ -100,6 +105,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
+/// How often the heads of the audit trail's chains are written to the log.
+const AUDIT_HEADS: Duration = Duration::from_secs(60);
+
+/// Writes the heads of the chains that have grown to the log, for as long as the service runs; the last
+/// ones are written when the database is closed.
+async fn log_audit_heads(database: Database) {
+    loop {
+        tokio::time::sleep(AUDIT_HEADS).await;
+        database.log_audit_heads();
+    }
+}
+
 /// Metrics, traces and defects, as they are set.
 fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
     let metrics = Metrics::new();
@@ -121,6 +138,9 @@ fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
 /// The most connections of the listener for metrics.
 const MAX_METRICS_CONNECTIONS: usize = 32;
 
+/// How long the head of a request for metrics may take, at most.
+const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves metrics without a token, where that is set, until the task is ended.
 async fn serve_metrics(
     settings: &Settings,
@@ -131,9 +151,12 @@ async fn serve_metrics(
         Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
     })?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let limits = connection_limits(settings);
     let limits = ConnectionLimits {
         max_connections: MAX_METRICS_CONNECTIONS,
-        ..connection_limits(settings)
+        // Who begins a request and does not end it holds one of a few connections.
+        head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
+        ..limits
     };
     let endpoint = server::metrics_endpoint(app);
     let (open, stop) = (Gauge::default(), std::future::pending());
@@ -182,15 +205,20 @@ pub(super) fn service(
             is_tls: http.tls.is_some(),
         },
         base_path: http.base_path.clone(),
+        budget: Budget::bytes(settings.work_bytes),
+        decoding: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
+        request_timeout: http.request_timeout,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
     let limits = Limits {
         max_body_bytes: http.max_body_bytes,
         max_rule_set_bytes: http.max_rule_set_bytes,
+        // Whoever sends a head in time can go on as quickly.
+        body_stall: http.head_timeout,
         request_timeout: http.request_timeout,
         in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
     };
@@ -251,12 +279,15 @@ pub(super) fn description() -> anyhow::Result<String> {
         )),
         gate: Gate::default(),
         base_path: String::new(),
+        budget: Budget::bytes(0),
+        decoding: Budget::turns(1),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),
+        request_timeout: Duration::ZERO,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -268,7 +299,11 @@ struct Nowhere;
 
 #[async_trait]
 impl Storage for Nowhere {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         Err(StoreError::Failed("there is no storage".into()))
     }
 

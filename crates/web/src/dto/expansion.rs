@@ -6,7 +6,7 @@ use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::FirewallId;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::store::UnitOfWork;
+use fireflow_domain::store::ReadUnit;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::expand;
 
@@ -21,12 +21,19 @@ pub enum Depth {
     Rules,
 }
 
+/// How many rows an answer is counted as before it is known what is embedded in it: there can be
+/// 10,000 rules, and mostly are far fewer.
+#[must_use]
+pub const fn rows(size: u32, expands: bool) -> u32 {
+    if expands { size.saturating_add(2_000) } else { size }
+}
+
 /// Policies with their rules.
 ///
 /// # Errors
 /// Where there are too many, or the storage fails.
 pub async fn policies(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     policies: &[Policy],
     now: Instant,
 ) -> Result<Vec<PolicyView>, Error> {
@@ -46,7 +53,7 @@ pub async fn policies(
 /// # Errors
 /// Where there are too many, or the storage fails.
 pub async fn firewalls(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     firewalls: &[Firewall],
     depth: Depth,
     now: Instant,

@@ -229,7 +229,7 @@ fn pages_unread_over_http2(target: Target) -> BoxFuture<'static, ()> {
             });
             let mut kept = Vec::new();
             for _ in 0..100 {
-                let request = http::Request::get(format!("http://x{}", wide_page()))
+                let request = hyper::http::Request::get(format!("http://x{}", wide_page()))
                     .header("authorization", format!("Bearer {}", target.viewer))
                     .body(())
                     .ok()?;
