@@ -10,6 +10,7 @@
 mod backup;
 mod concurrency;
 mod contract;
+mod file;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;

@@ -38,6 +38,7 @@ mod replica;
 mod resources;
 mod rule_set;
 mod service;
+mod sqlite_file;
 mod support;
 mod tls;
 mod tokens;
