@@ -5,11 +5,13 @@
 
 pub mod actor;
 pub mod audit;
+pub mod audit_chain;
 pub mod engine;
 pub mod error;
 pub mod filter;
 pub mod firewall;
 pub mod ids;
+pub mod invisible;
 pub mod labels;
 pub mod net;
 pub mod packet;

@@ -5,13 +5,17 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
     TransactionTrait,
 };
 use tokio::task::JoinHandle;
 
+use crate::audit_log;
+use crate::chains::Chains;
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
 use crate::file::{self, DatabaseFile};
@@ -30,6 +34,8 @@ pub struct Database {
     /// SQLite's, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
+    /// The heads of audit chains that the log has not yet.
+    heads: Arc<audit_log::Heads>,
     /// SQLite's. The last field: the file's locks go after the connections.
     guard: Option<Arc<Guard>>,
 }
@@ -73,7 +79,8 @@ impl Database {
             let (connection, file) = (connections.write.clone(), Arc::clone(&guard.file));
             Writer::start(connection, file, options.turn_timeout, options.write_group)
         });
-        Ok(Self { options, connections, writer, max_candidates: MAX_CANDIDATES, guard })
+        let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
+        Ok(Self { options, connections, writer, max_candidates, heads, guard })
     }
 
     /// Which database it is.
@@ -93,6 +100,7 @@ impl Database {
     /// # Errors
     /// Where the driver does.
     pub async fn close(self) -> StoreResult<()> {
+        self.log_audit_heads();
         let Connections { write, read, list, replica, .. } = self.connections;
         let replica = match replica {
             Some(replica) => replica.close().await,
@@ -116,9 +124,22 @@ impl Database {
         Ok(())
     }
 
+    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
+    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
+    pub fn log_audit_heads(&self) {
+        self.heads.log();
+    }
+
     fn unit(&self, handle: Handle) -> SeaUnitOfWork {
         let observer = self.options.observer.clone();
-        SeaUnitOfWork { handle, max_candidates: self.max_candidates, events: Vec::new(), observer }
+        SeaUnitOfWork {
+            handle,
+            max_candidates: self.max_candidates,
+            events: Vec::new(),
+            chains: Chains::default(),
+            heads: Arc::clone(&self.heads),
+            observer,
+        }
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -173,34 +194,37 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// What a unit of work runs on.
-    async fn handle(&self, mode: Mode) -> StoreResult<Handle> {
+    /// What a unit that reads runs on.
+    async fn reader(&self, kind: ReadKind) -> StoreResult<Handle> {
         if let Some(file) = self.file() {
             file.is_readable().map_err(|lost| StoreError::Unavailable(lost.into()))?;
         }
-        let Connections { write, read, list, replica, .. } = &self.connections;
-        let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
-        if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
+        let Connections { read, list, replica, .. } = &self.connections;
+        let is_bounded = matches!(kind, ReadKind::Page | ReadKind::FreshPage);
+        if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, replica)
             && let Some(transaction) = replica.snapshot().await
             && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
             return Ok(Handle::Transaction(transaction));
         }
-        if let (Mode::Write | Mode::WriteMany, Some(writer)) = (mode, &self.writer) {
-            return writer.begin(mode == Mode::WriteMany).await.map(Handle::Turn);
-        }
         let plain = TransactionOptions::default();
-        let handle = match (mode, self.kind()) {
-            (Mode::Autocommit, _) => Ok(Handle::Pool(read.clone())),
+        let handle = match (kind, self.kind()) {
+            (ReadKind::Single, _) => Ok(Handle::Pool(read.clone())),
             // SQLite: the first read takes the snapshot.
-            (Mode::Snapshot | Mode::Export, DatabaseKind::Sqlite) => {
-                self.transaction(read, plain).await
-            }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Sqlite) => {
+            (
+                ReadKind::Snapshot
+                | ReadKind::Export
+                | ReadKind::FreshExport
+                | ReadKind::Compilation,
+                DatabaseKind::Sqlite,
+            ) => self.transaction(read, plain).await,
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Sqlite) => {
                 self.transaction(list, plain).await
             }
-            (Mode::Snapshot, DatabaseKind::Postgres) => self.transaction(read, read_only()).await,
-            (Mode::Export, DatabaseKind::Postgres) => {
+            (ReadKind::Snapshot | ReadKind::Compilation, DatabaseKind::Postgres) => {
+                self.transaction(read, read_only()).await
+            }
+            (ReadKind::Export | ReadKind::FreshExport, DatabaseKind::Postgres) => {
                 match read.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         let planned = transaction.execute_unprepared(CUSTOM_PLANS).await;
@@ -209,7 +233,7 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Postgres) => {
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Postgres) => {
                 match list.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         self.bound(&transaction).await.map(|()| Handle::Transaction(transaction))
@@ -217,10 +241,18 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            // Read committed: who waited for a lock must see what its holder wrote.
-            (Mode::Write | Mode::WriteMany, _) => self.transaction(write, plain).await,
         };
         handle.map_err(store_error)
+    }
+
+    /// What a unit that writes runs on.
+    async fn writing(&self, kind: WriteKind) -> StoreResult<Handle> {
+        if let Some(writer) = &self.writer {
+            return writer.begin(kind == WriteKind::Many).await.map(Handle::Turn);
+        }
+        // Read committed: who waited for a lock must see what its holder wrote.
+        let plain = TransactionOptions::default();
+        self.transaction(&self.connections.write, plain).await.map_err(store_error)
     }
 
     async fn transaction(
@@ -247,13 +279,20 @@ async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Gua
 
 #[async_trait]
 impl Storage for Database {
-    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, kind: ReadKind, _terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
         let start = Instant::now();
-        let handle = self.handle(mode).await;
+        let handle = self.reader(kind).await;
         // Of statements on their own each begins and ends by itself.
-        if mode != Mode::Autocommit {
+        if kind != ReadKind::Single {
             observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         }
+        Ok(Box::new(self.unit(handle?)))
+    }
+
+    async fn write(&self, kind: WriteKind, _terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
+        let start = Instant::now();
+        let handle = self.writing(kind).await;
+        observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         Ok(Box::new(self.unit(handle?)))
     }
 

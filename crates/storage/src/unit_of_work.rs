@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
-    AnswerStore, AuditLog, FirewallRepository, PolicyRepository, RuleRepository, StoreResult,
-    UnitOfWork, Upkeep,
+    AnswerStore, AuditReader, AuditWriter, FirewallReader, FirewallWriter, PolicyReader,
+    PolicyWriter, ReadUnit, RuleReader, RuleWriter, StoreResult, Upkeep, WriteUnit,
 };
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
@@ -15,6 +15,7 @@ use sea_orm::{
 };
 
 use crate::audit_log;
+use crate::chains::Chains;
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
 use crate::observe::{self, Observer, Operation};
@@ -39,6 +40,10 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
     pub(crate) events: Vec<audit_log::Line>,
+    /// The audit chains that it may continue.
+    pub(crate) chains: Chains,
+    /// Hears of their heads when all of it lasts.
+    pub(crate) heads: Arc<audit_log::Heads>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -91,20 +96,56 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl UnitOfWork for SeaUnitOfWork {
-    fn firewalls(&mut self) -> &mut dyn FirewallRepository {
+impl ReadUnit for SeaUnitOfWork {
+    fn firewalls(&mut self) -> &mut dyn FirewallReader {
         self
     }
 
-    fn policies(&mut self) -> &mut dyn PolicyRepository {
+    fn policies(&mut self) -> &mut dyn PolicyReader {
         self
     }
 
-    fn rules(&mut self) -> &mut dyn RuleRepository {
+    fn rules(&mut self) -> &mut dyn RuleReader {
         self
     }
 
-    fn audit(&mut self) -> &mut dyn AuditLog {
+    fn audit(&mut self) -> &mut dyn AuditReader {
+        self
+    }
+
+    async fn end(self: Box<Self>) -> StoreResult<()> {
+        let Self { handle, observer, .. } = *self;
+        let start = Instant::now();
+        let ended = match handle {
+            Handle::Pool(_) => return Ok(()),
+            Handle::Transaction(transaction) => {
+                match tokio::time::timeout(COMMIT_TIMEOUT, transaction.rollback()).await {
+                    Ok(ended) => ended.map_err(store_error),
+                    Err(late) => Err(StoreError::Unavailable(late.into())),
+                }
+            }
+            Handle::Turn(turn) => turn.end(false).await,
+        };
+        observe::tell(observer.as_ref(), Operation::Commit, start, &ended);
+        ended
+    }
+}
+
+#[async_trait]
+impl WriteUnit for SeaUnitOfWork {
+    fn firewalls_mut(&mut self) -> &mut dyn FirewallWriter {
+        self
+    }
+
+    fn policies_mut(&mut self) -> &mut dyn PolicyWriter {
+        self
+    }
+
+    fn rules_mut(&mut self) -> &mut dyn RuleWriter {
+        self
+    }
+
+    fn audit_mut(&mut self) -> &mut dyn AuditWriter {
         self
     }
 
@@ -116,11 +157,12 @@ impl UnitOfWork for SeaUnitOfWork {
         self
     }
 
-    async fn commit(self: Box<Self>) -> StoreResult<()> {
-        let Self { handle, events, observer, .. } = *self;
-        if matches!(handle, Handle::Pool(_)) {
+    async fn commit(mut self: Box<Self>) -> StoreResult<()> {
+        if matches!(self.handle, Handle::Pool(_)) {
             return Ok(());
         }
+        self.write_heads().await?;
+        let Self { handle, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
@@ -133,6 +175,7 @@ impl UnitOfWork for SeaUnitOfWork {
                 Handle::Turn(turn) => turn.end(true).await,
             }?;
             audit_log::write(events);
+            heads.note(chains.grown());
             Ok(())
         };
         // In a task of its own: a caller that goes away while COMMIT is under way neither stops it

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
+pub(crate) use self::check::read_only;
 use self::check::{check, unsound};
 use self::draft::Draft;
 pub use self::draft::{Spool, on_thread};
 use crate::connect::{self, DatabaseOptions, OpenError};
-use crate::file::{self, DatabaseFile, Place, beside};
+use crate::file::{self, DatabaseFile, beside};
 
 /// How many live things a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,14 +92,7 @@ pub async fn backup(options: &DatabaseOptions, file: &Path) -> Result<Contents, 
     if !exists(&database)? {
         return Err(BackupError::Missing(database));
     }
-    let place = Place::find(&database)?;
-    if file::is_held(&place)? {
-        place.refuse_alias_of_served()?;
-    } else if let Some(identity) =
-        file::Identity::of(&place.real).map_err(|it| at(&database, it))?
-    {
-        place.refuse_log_of_another_name(identity)?;
-    }
+    file::find_to_read(&database)?;
     refuse_existing(file, NEW_NAME)?;
     let draft = Draft::reserve(file)?;
     let source = connect::existing(options).await?;
@@ -134,10 +128,14 @@ pub async fn restore(
     // Without links: they stay, and lead to the new one.
     let database = lock.path();
     let replaced = beside(database, ".replaced");
-    if replaces {
-        refuse_existing(&replaced, "it is what an earlier restore replaced: move it away")?;
-    } else {
+    if !replaces {
         refuse_existing(database, ASIDE)?;
+    }
+    for suffix in FILES {
+        if exists(&beside(database, suffix))? {
+            let hint = "it is what an earlier restore replaced: move it away";
+            refuse_existing(&beside(&replaced, suffix), hint)?;
+        }
     }
     let draft = Draft::reserve(database)?;
     draft.fill(backup).await?;
@@ -150,7 +148,7 @@ pub async fn restore(
     draft.sync().await?;
     // From here on nothing is waited for, so that no signal comes in between. The log first: left
     // beside another database, it would be taken for that one's.
-    for suffix in ["-wal", "-shm", ""] {
+    for suffix in FILES {
         let old = beside(database, suffix);
         if exists(&old)? {
             let aside = beside(&replaced, suffix);
@@ -159,7 +157,7 @@ pub async fn restore(
     }
     let published = draft.publish(database, ASIDE);
     if published.is_err() {
-        for suffix in ["-wal", "-shm", ""] {
+        for suffix in FILES {
             // The first error is the one to tell.
             let aside = beside(&replaced, suffix);
             let _back = file::rename_to_new(&aside, &beside(database, suffix)).is_ok();
@@ -168,6 +166,8 @@ pub async fn restore(
     published.map(|()| contents)
 }
 
+/// The files of a database, the log before that which it belongs to.
+const FILES: [&str; 3] = ["-wal", "-shm", ""];
 /// What to do if there is a database already.
 const ASIDE: &str = "with --replace it is put aside first";
 

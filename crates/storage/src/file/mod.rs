@@ -249,17 +249,29 @@ impl DatabaseFile {
     }
 }
 
-/// Whether a process has the database. Does not wait, and leaves no trace.
+/// Finds a database to read it, whoever has it, and refuses a name by which its newest part would
+/// not be found.
 ///
 /// # Errors
-/// Returns the file system's error.
-pub(crate) fn is_held(place: &Place) -> Result<bool, OpenError> {
-    let failed = |error: io::Error| place.error(&error);
-    match Identity::of(&place.real).map_err(failed)? {
-        None => Ok(false),
-        Some(identity) if own().contains(&identity) => Ok(true),
-        Some(_) => system::is_locked(&place.real).map_err(failed),
+/// Returns `Refused` then, and if the file cannot be looked at.
+pub(crate) fn find_to_read(path: &Path) -> Result<(), OpenError> {
+    let place = Place::find(path)?;
+    let Some(identity) = Identity::of(&place.real).map_err(|error| place.error(&error))? else {
+        return Ok(());
+    };
+    if is_held(&place, identity)? {
+        place.refuse_alias_of_served()
+    } else {
+        place.refuse_log_of_another_name(identity)
     }
+}
+
+/// Whether a process has the database. Does not wait, and leaves no trace.
+fn is_held(place: &Place, identity: Identity) -> Result<bool, OpenError> {
+    if own().contains(&identity) {
+        return Ok(true);
+    }
+    system::is_locked(&place.real).map_err(|error| place.error(&error))
 }
 
 /// Locks a file that becomes a backup or a database, for as long as it is open. Some file systems

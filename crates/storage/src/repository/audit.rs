@@ -3,11 +3,10 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
-use fireflow_domain::store::{AuditField, AuditFilter, AuditLog, StoreResult};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Select};
+use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, QueryFilter, Select};
 
-use crate::audit_log::Line;
-use crate::entity::audit_event::{self, Column, Entity, Model, of_visible};
+use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
 use crate::query::OrderBy;
@@ -46,6 +45,7 @@ fn filtered(
     let numbers = [
         (Column::ResourceId, filter.resource_id),
         (Column::FirewallId, filter.firewall_id.map(|id| id.get())),
+        (Column::PolicyId, filter.policy_id.map(|id| id.get())),
     ];
     for (column, number) in numbers {
         if let Some(number) = number {
@@ -65,26 +65,7 @@ fn filtered(
 }
 
 #[async_trait]
-impl AuditLog for SeaUnitOfWork {
-    /// One statement.
-    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
-        if let Some(row) = mapping::audit_row(event) {
-            audit_event::Entity::insert(row)
-                .exec_without_returning(&self.db())
-                .await
-                .map_err(store_error)?;
-        }
-        self.events.extend(Line::of(event));
-        Ok(())
-    }
-
-    /// One statement for each 1,000 events.
-    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await?;
-        self.events.extend(events.iter().filter_map(Line::of));
-        Ok(())
-    }
-
+impl AuditReader for SeaUnitOfWork {
     /// One statement, one more for the total.
     async fn page(
         &mut self,
@@ -109,5 +90,18 @@ impl AuditLog for SeaUnitOfWork {
         let items: Vec<AuditRecord> =
             rows.into_iter().map(mapping::audit_record).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+}
+
+#[async_trait]
+impl AuditWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
+        self.append_events(std::slice::from_ref(event)).await
+    }
+
+    /// One statement for each 1,000 events.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
+        self.append_events(events).await
     }
 }

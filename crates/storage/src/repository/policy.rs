@@ -1,12 +1,15 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::audit_chain::Chain;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::sort;
-use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
+use fireflow_domain::store::{
+    PolicyField, PolicyFilter, PolicyReader, PolicyWriter, Stamp, StoreResult,
+};
 use fireflow_domain::text::Name;
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
@@ -15,6 +18,7 @@ use sea_orm::{
 };
 
 use super::{label_rows, labels_differ, one_row};
+use crate::chains::HeadColumns;
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{
     ActiveModel, Column, Entity, WithParent, deleted, live, parent_columns, with_parent,
@@ -57,6 +61,29 @@ impl SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
+    /// One that is to be changed, or something below it: its audit chain may grow.
+    async fn locked_policy(&mut self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
+        let row = with_parent(select).only(&self.db()).await.map_err(store_error)?;
+        let Some(row) = row else { return Ok(None) };
+        let model = &row.policy;
+        let head = HeadColumns { sequence: model.audit_sequence, hash: model.audit_hash.clone() };
+        let tenant = row.firewall_tenant.clone();
+        let policy = mapping::policy(row)?;
+        self.chains.note(Chain::Policy(policy.id), &head)?;
+        self.chains.note_tenant(policy.firewall.id, &tenant);
+        Ok(Some(policy))
+    }
+
+    /// A row with the head of its audit chain, if that has grown.
+    fn with_policy_head(&mut self, id: PolicyId, row: ActiveModel) -> ActiveModel {
+        match self.chains.take_unwritten(Chain::Policy(id)) {
+            Some(HeadColumns { sequence, hash }) => {
+                ActiveModel { audit_sequence: Set(sequence), audit_hash: Set(hash), ..row }
+            }
+            None => row,
+        }
+    }
+
     /// How many live policies a firewall has, or all of them, from their counters. One statement.
     async fn policy_counter(
         &self,
@@ -91,7 +118,7 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl PolicyRepository for SeaUnitOfWork {
+impl PolicyReader for SeaUnitOfWork {
     /// One statement.
     async fn get(
         &mut self,
@@ -112,23 +139,6 @@ impl PolicyRepository for SeaUnitOfWork {
         let row =
             WithParent::find_by_statement(statement).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::policy).transpose()?)
-    }
-
-    /// One statement.
-    async fn lock(
-        &mut self,
-        who: &Visibility,
-        firewall: FirewallId,
-        id: PolicyId,
-    ) -> StoreResult<Option<Policy>> {
-        let mut select =
-            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
-        if self.locks_rows() {
-            // The policy's row alone; NO KEY, since rules refer to it.
-            QuerySelect::query(&mut select)
-                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
-        }
-        self.one_policy(select).await
     }
 
     /// One statement, one more for the total.
@@ -175,6 +185,26 @@ impl PolicyRepository for SeaUnitOfWork {
         let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
         Ok(rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?)
     }
+}
+
+#[async_trait]
+impl PolicyWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn lock(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>> {
+        let mut select =
+            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            // The policy's row alone; NO KEY, since rules refer to it.
+            QuerySelect::query(&mut select)
+                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
+        }
+        self.locked_policy(select).await
+    }
 
     /// One statement.
     async fn find_by_name(
@@ -214,13 +244,17 @@ impl PolicyRepository for SeaUnitOfWork {
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
             updated_by: Set(stamp.by.clone()),
+            audit_sequence: Set(0),
             ..mapping::policy_content(spec)
         };
         let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
         self.insert_all(label_rows!(of_policy, id, firewall.id.get(), spec.labels)).await?;
+        let id = PolicyId::new(id)
+            .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?;
+        self.chains.note_new(Chain::Policy(id));
+        self.chains.note_tenant(firewall.id, firewall.spec.tenant.as_str());
         Ok(Policy {
-            id: PolicyId::new(id)
-                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            id,
             firewall: firewall.reference(),
             spec: spec.clone(),
             rule_count: 0,
@@ -255,6 +289,7 @@ impl PolicyRepository for SeaUnitOfWork {
             updated_by: Set(after.updated_by.clone()),
             ..content
         };
+        let row = self.with_policy_head(after.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_null()).await?;
         if labels_differ(&before.spec.labels, &after.spec.labels) {
             label::Entity::delete_many()
@@ -277,6 +312,7 @@ impl PolicyRepository for SeaUnitOfWork {
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
         };
+        let row = self.with_policy_head(policy.id, row);
         self.write_policy(policy.id.get(), row, Column::DeletedAt.is_null()).await
     }
 
@@ -294,7 +330,7 @@ impl PolicyRepository for SeaUnitOfWork {
             QuerySelect::query(&mut select)
                 .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
         }
-        self.one_policy(select).await
+        self.locked_policy(select).await
     }
 
     /// One statement.
@@ -307,6 +343,7 @@ impl PolicyRepository for SeaUnitOfWork {
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
+        let row = self.with_policy_head(policy.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_not_null()).await
     }
 }

@@ -10,6 +10,7 @@ mod purge;
 mod reference;
 mod secret;
 mod serve;
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -86,6 +87,11 @@ enum Command {
         /// Keep the present database as FILE.replaced; FILE is its name.
         #[arg(long)]
         replace: bool,
+    },
+    /// Verify what is stored.
+    Verify {
+        #[command(subcommand)]
+        what: verify::Verify,
     },
 }
 
@@ -201,6 +207,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Restore { file, replace } => {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
+        Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
         Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
     }
 }

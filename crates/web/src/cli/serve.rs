@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use prometheus_client::metrics::gauge::Gauge;
@@ -73,6 +75,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
@@ -101,6 +104,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             tracing::warn!("the database's connections were not all given back");
             Ok(())
         }
+    }
+}
+
+/// How often the heads of the audit trail's chains are written to the log.
+const AUDIT_HEADS: Duration = Duration::from_secs(60);
+
+/// Writes the heads of the chains that have grown to the log, for as long as the service runs; the last
+/// ones are written when the database is closed.
+async fn log_audit_heads(database: Database) {
+    loop {
+        tokio::time::sleep(AUDIT_HEADS).await;
+        database.log_audit_heads();
     }
 }
 
@@ -189,6 +204,7 @@ pub(super) fn service(
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
+        request_timeout: http.request_timeout,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -261,6 +277,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),
+        request_timeout: Duration::ZERO,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -272,7 +289,11 @@ struct Nowhere;
 
 #[async_trait]
 impl Storage for Nowhere {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         Err(StoreError::Failed("there is no storage".into()))
     }
 
