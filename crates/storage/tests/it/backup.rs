@@ -128,7 +128,7 @@ async fn a_backup_of_every_version_before_is_restored() {
         test.database.migrate_down(Some(1)).await.unwrap();
         assert_eq!(said_of_a_changed_backup(&test, "SELECT 1").await, Ok(()));
         // And is not taken for a later one.
-        let later = "CREATE INDEX rule_changed ON rule (policy_id)";
+        let later = "CREATE INDEX later ON firewall (name)";
         assert!(said_of_a_changed_backup(&test, later).await.is_err());
     }
 }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage};
+use fireflow_domain::store::{ReadKind, Storage, Terms, WriteKind};
 use fireflow_domain::usecase::firewall;
 use fireflow_storage::testing::{TestDatabase, options};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, OpenError, Purpose, backup};
 
-use crate::support::{caller, make_firewall, new_firewall};
+use crate::support::{self, caller, make_firewall, new_firewall};
 
 /// Longer than it takes to notice anything.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ fn url(path: &Path) -> DatabaseOptions {
 
 /// Creates a firewall.
 async fn write(db: &TestDatabase, name: &str) -> Result<(), StoreError> {
-    let mut uow = db.database.begin(Mode::Write).await?;
+    let mut uow = db.database.write(WriteKind::Few, &Terms::default()).await?;
     firewall::create(&mut *uow, &caller(), new_firewall(name)).await.unwrap();
     uow.commit().await
 }
@@ -182,7 +182,7 @@ async fn a_file_that_is_moved_away_takes_no_writes_until_it_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_to_a_file_without_a_name_is_not_acknowledged() {
     let (db, path) = database().await;
-    let mut uow = db.database.begin(Mode::Write).await.unwrap();
+    let mut uow = support::write(&db).await;
     firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
     let aside = path.with_extension("aside");
     fs::rename(&path, &aside).unwrap();
@@ -237,7 +237,8 @@ async fn a_file_that_is_written_over_is_not_read_either() {
     fs::write(&path, fs::read(&copy).unwrap()).unwrap();
     assert!(!is_ready(&db).await);
     assert!(matches!(write(&db, "lost").await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(db.database.begin(Mode::Autocommit).await, Err(StoreError::Unavailable(_))));
+    let read = db.database.read(ReadKind::Single, &Terms::default()).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
