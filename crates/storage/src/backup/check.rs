@@ -113,10 +113,19 @@ async fn foreign(connection: &DatabaseConnection, steps: &[Step]) -> Result<Opti
     Ok(Schema::made(applied).await?.difference(&found, is_newer))
 }
 
-/// What a database has: by kind and name the statement that makes it, and the columns of tables.
+/// What a database has: their kinds and names, with the statements that make them.
+type Objects = BTreeMap<(String, String), String>;
+
+/// The first of these that others lack, a table if there is one: its indexes and triggers go with it.
+fn first_lacking<'a>(these: &'a Objects, others: &Objects) -> Option<&'a (String, String)> {
+    let lacking = these.keys().filter(|key| !others.contains_key(*key));
+    lacking.min_by_key(|(kind, _)| kind != "table")
+}
+
+/// A database's schema, and the columns of its tables.
 #[derive(Debug, Default)]
 struct Schema {
-    objects: BTreeMap<(String, String), String>,
+    objects: Objects,
     columns: BTreeSet<(String, String)>,
 }
 
@@ -158,7 +167,7 @@ impl Schema {
     /// In what another differs, if it does. A newer version may have added to it, and changed what it
     /// added to.
     fn difference(&self, found: &Self, is_newer: bool) -> Option<String> {
-        let missing = self.objects.keys().find(|key| !found.objects.contains_key(*key));
+        let missing = first_lacking(&self.objects, &found.objects);
         if let Some((kind, name)) = missing {
             return Some(format!("its {kind} `{name}` is missing"));
         }
@@ -168,7 +177,7 @@ impl Schema {
         if is_newer {
             return None;
         }
-        let added = found.objects.keys().find(|key| !self.objects.contains_key(*key));
+        let added = first_lacking(&found.objects, &self.objects);
         if let Some((kind, name)) = added {
             return Some(format!("its {kind} `{name}` is not FireFlow's"));
         }

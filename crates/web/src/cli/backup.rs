@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::pin::Pin;
 
 use anyhow::{Context, anyhow};
 use fireflow_storage::{BackupError, Contents, DatabaseOptions, OpenError, Spool, on_thread};

@@ -307,9 +307,9 @@ db_test! {
             ("FIREFLOW_JWT__ISSUER", "idp"),
             ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
         ];
-        said(&run(folder, &["migrate", "up"], &production), 0);
+        said(&crate::service::run(folder, &["migrate", "up"], &production), 0);
         let local = [("FIREFLOW_DATABASE_URL", place.url.as_str())];
-        let told = said(&run(folder, &["demo"], &local), 2);
+        let told = said(&crate::service::run(folder, &["demo"], &local), 2);
         assert!(told.contains("was made in the environment `production`"), "{told}");
         let service = Service::start(folder, &place.url);
         assert_eq!(total(&mut service.connect()), 0);
