@@ -42,6 +42,7 @@ mod resources;
 mod rule_set;
 mod service;
 mod spelling;
+mod sqlite_file;
 mod support;
 mod tls;
 mod tokens;
