@@ -216,7 +216,7 @@ fn help_lists_every_setting() {
 /// What a service outside `local` needs.
 const OUTSIDE: [(&str, &str); 4] = [
     ("FIREFLOW_ENVIRONMENT", "production"),
-    ("FIREFLOW_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("FIREFLOW_JWT_SECRET", "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72"),
     ("FIREFLOW_JWT__ISSUER", "idp"),
     ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
 ];
