@@ -5,7 +5,7 @@ use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::Revision;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
-use fireflow_domain::store::Mode;
+use fireflow_domain::store::ReadKind;
 use fireflow_domain::usecase::Expected;
 use poem::http::{HeaderMap, header};
 use poem::{FromRequest, Request, RequestBody};
@@ -106,13 +106,13 @@ impl Conditions {
     /// How a page of a list, or a whole one, is read: who compares it with a state wants the
     /// newest, never a replica's.
     #[must_use]
-    pub const fn list_mode(&self, is_whole: bool) -> Mode {
+    pub const fn list_mode(&self, is_whole: bool) -> ReadKind {
         let is_conditional = self.if_match.is_some() || self.if_none_match.is_some();
         match (is_conditional, is_whole) {
-            (false, false) => Mode::Page,
-            (true, false) => Mode::FreshPage,
-            (false, true) => Mode::Export,
-            (true, true) => Mode::Snapshot,
+            (false, false) => ReadKind::Page,
+            (true, false) => ReadKind::FreshPage,
+            (false, true) => ReadKind::Export,
+            (true, true) => ReadKind::FreshExport,
         }
     }
 

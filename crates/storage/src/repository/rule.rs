@@ -9,7 +9,7 @@ use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::sort;
-use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
+use fireflow_domain::store::{RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
@@ -206,7 +206,7 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl RuleRepository for SeaUnitOfWork {
+impl RuleReader for SeaUnitOfWork {
     /// One statement.
     async fn get(
         &mut self,
@@ -330,6 +330,25 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// One statement.
+    async fn changed_since(
+        &mut self,
+        policy: &PolicyRef,
+        revision: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<Rule>> {
+        let rows = changed_of(policy.id.get(), revision.0)
+            .limit(u64::try_from(at_most).unwrap_or(u64::MAX))
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
+        Ok(rules.collect::<Result<_, _>>()?)
+    }
+}
+
+#[async_trait]
+impl RuleWriter for SeaUnitOfWork {
+    /// One statement.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>> {
         let rows: Vec<(i64, i32)> = live_of(policy.get())
             .select_only()
@@ -367,22 +386,6 @@ impl RuleRepository for SeaUnitOfWork {
             all_rows("rule", policy.get(), chunk.len(), result.rows_affected())?;
         }
         Ok(())
-    }
-
-    /// One statement.
-    async fn changed_since(
-        &mut self,
-        policy: &PolicyRef,
-        revision: Revision,
-        at_most: usize,
-    ) -> StoreResult<Vec<Rule>> {
-        let rows = changed_of(policy.id.get(), revision.0)
-            .limit(u64::try_from(at_most).unwrap_or(u64::MAX))
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
-        Ok(rules.collect::<Result<_, _>>()?)
     }
 
     /// One statement for each 1,000 rules.

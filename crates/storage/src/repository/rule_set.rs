@@ -62,7 +62,7 @@ fn changing_columns() -> Vec<Column> {
 }
 
 impl SeaUnitOfWork {
-    /// See [`fireflow_domain::store::RuleRepository::apply`].
+    /// See [`fireflow_domain::store::RuleWriter::apply`].
     pub(super) async fn apply_changes(
         &self,
         policy: &PolicyRef,

@@ -66,6 +66,8 @@ fn odd_claims_are_refused_and_widen_nothing() {
         with("sub", json!("a\nb")),
         with("sub", json!(" ")),
         with("sub", json!(" ann")),
+        with("sub", json!("ann\u{200B}")),
+        with("tenants", json!(["blue\u{202E}"])),
         with("jti", json!(7)),
         with("roles", json!(7)),
         with("roles", json!("root")),
@@ -254,4 +256,22 @@ fn a_token_has_one_spelling() {
             format!("{message}.{}", encode(ring::hmac::sign(&key, message.as_bytes()).as_ref()));
         assert_eq!(authenticator.verify(&signed, now()).unwrap_err(), Refusal::Invalid, "{header}");
     }
+}
+
+#[test]
+fn what_is_invisible_in_a_token_is_named_and_no_such_token_is_made() {
+    let why = |claims: &Value| match verify(claims) {
+        Err(Refusal::Unfit(_, why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(&with("sub", json!("ann\u{200B}"))).contains("U+200B ZERO WIDTH SPACE"));
+    assert!(why(&with("tenants", json!(["\u{202E}eulb"]))).contains("U+202E"));
+    let request = TokenRequest {
+        subject: "ann\u{AD}".to_owned(),
+        roles: vec![Role::Viewer],
+        tenants: None,
+        lifetime_s: 60,
+    };
+    let refused = authenticator().mint(&request, now()).unwrap_err();
+    assert!(refused.to_string().contains("U+00AD SOFT HYPHEN"), "{refused}");
 }

@@ -41,6 +41,7 @@ mod resources;
 mod rule_set;
 mod service;
 mod signers;
+mod spelling;
 mod support;
 mod tls;
 mod tokens;
