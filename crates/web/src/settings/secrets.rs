@@ -134,17 +134,18 @@ fn public_word(word: &[u8]) -> Option<&'static str> {
     decoded.into_iter().flatten().any(|bytes| is_der(&bytes)).then_some(DER)
 }
 
-/// Whether bytes are, or begin, a sequence in DER whose first member is a sequence or a number, as that
-/// of every key and certificate is. Of random bytes one in some millions is.
+/// Whether bytes begin as every key and certificate in DER does: a sequence whose first member is
+/// a sequence or a number. The first line of a larger one is enough. Of random bytes one in some millions
+/// does.
 fn is_der(bytes: &[u8]) -> bool {
-    let follows = |at: usize| matches!(bytes.get(at), Some(0x30 | 0x02));
-    match bytes {
-        // The first line of a larger one is enough.
-        [0x30, 0x82, ..] => follows(4),
-        [0x30, 0x81, length, ..] => follows(3) && usize::from(*length) + 3 >= bytes.len(),
-        [0x30, length @ 0..=0x7f, ..] => follows(2) && usize::from(*length) + 2 == bytes.len(),
-        _ => false,
-    }
+    matches!(
+        bytes,
+        [0x30, 0x82, _, _, 0x30 | 0x02, ..]
+            | [0x30, 0x81, _, 0x30 | 0x02, ..]
+            // An algorithm's name; a version.
+            | [0x30, 0..=0x7f, 0x30, _, 0x06, ..]
+            | [0x30, 0..=0x7f, 0x02, 0x01, 0 | 1, ..]
+    )
 }
 
 /// The bytes that hexadecimal digits stand for.

@@ -17,6 +17,8 @@ const WORD_BITS: f64 = 10.0;
 const ROW_BITS: f64 = 8.0;
 /// What the second of two letters costs that often follow each other.
 const PAIR_BITS: f64 = 2.0;
+/// What the first letter of a word costs.
+const FIRST_BITS: f64 = 4.0;
 
 /// How many bits a guesser needs who knows words, rows of keys, sequences, repetitions, and how words
 /// are built: the least over the ways to write the text so. Also if it is the base64 or hexadecimal form
@@ -49,8 +51,8 @@ fn bits_of(secret: &[u8]) -> f64 {
                 *known = known.min(before + cost);
             }
         };
-        let is_likely = at.checked_sub(1).and_then(|one| text.get(one..=at)).is_some_and(is_likely);
-        offer(1, if is_likely { PAIR_BITS.min(literal) } else { literal });
+        let pair = at.checked_sub(1).and_then(|one| text.get(one..=at));
+        offer(1, pair.and_then(pair_bits).unwrap_or(literal).min(literal));
         for length in MIN_PART..=repeated(&folded, at) {
             offer(length, log2(at + 1) + log2(length) + 2.0);
         }
@@ -157,17 +159,22 @@ fn words(text: &[u8], at: usize) -> impl Iterator<Item = usize> {
     WORDS.split_ascii_whitespace().filter(|word| rest.starts_with(word.as_bytes())).map(str::len)
 }
 
-/// Whether two characters often follow each other in words: letters of one case, or a word's begin, or
-/// what separates words.
-fn is_likely(pair: &[u8]) -> bool {
-    let [one, other] = pair else { return false };
+/// What the second of two characters costs that often follow each other in phrases: letters of a word,
+/// what separates words, and the first letter of the next one.
+fn pair_bits(pair: &[u8]) -> Option<f64> {
+    let [one, other] = pair else { return None };
+    let is_separator = |byte: u8| matches!(byte, b' ' | b'-' | b'_' | b'.' | b',');
     let is_regular = other.is_ascii_lowercase() && one.is_ascii_alphabetic()
         || one.is_ascii_uppercase() && other.is_ascii_uppercase();
     if is_regular {
         let pair = [one.to_ascii_lowercase(), other.to_ascii_lowercase()];
-        return PAIRS.as_bytes().chunks_exact(3).any(|known| known.starts_with(&pair));
+        let is_known = PAIRS.as_bytes().chunks_exact(3).any(|known| known.starts_with(&pair));
+        return is_known.then_some(PAIR_BITS);
     }
-    one.is_ascii_lowercase() && matches!(other, b' ' | b'-' | b'_' | b'.' | b',')
+    if one.is_ascii_lowercase() && is_separator(*other) {
+        return Some(PAIR_BITS);
+    }
+    (is_separator(*one) && other.is_ascii_lowercase()).then_some(FIRST_BITS)
 }
 
 /// The pairs of letters that make up nine tenths of English words.
@@ -210,7 +217,8 @@ support sure system table take team temp temporary ten test tester testing text 
 then there these they thing this three thursday time to todo token tokens top toor tree trust tuesday two \
 uat under unique unit unknown until upon user username value vault very viewer wait wall want warning was \
 water way we web wednesday week welcome well west what when where which white who why will winter with \
-without word work workshop world would write wrong xxx year yellow yes yesterday you your zero zone ";
+without word work workshop world would write wrong xxx year yellow yes yesterday you your zero zone acme corp inc leak 2020 2021 2022 2023 2024 2025 2026 2027 \
+2028 2029 2030 ";
 
 #[cfg(test)]
 mod tests {
@@ -279,7 +287,8 @@ mod tests {
             "deadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
             "-----------------------------------------",
             "lorem ipsum dolor sit amet consectetur",
-            "wir haben ein geheimes wort fuer alle",
+            "notre secret pour la production de fireflow",
+            "it was the best of times it was the worst",
             "the quick brown fox jumps over the dog",
             encoded.as_str(),
             in_hex.as_str(),
