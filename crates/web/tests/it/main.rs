@@ -46,3 +46,4 @@ mod support;
 mod tls;
 mod tokens;
 mod traces;
+mod verify;
