@@ -195,6 +195,16 @@ pub fn file_text(path: &Path) -> Result<String, String> {
     text(&content.bytes).map(str::to_owned).map_err(|why| format!("{} {why}", path.display()))
 }
 
+/// The text of a file or pipe, without a byte order mark.
+///
+/// # Errors
+/// Returns why it cannot be read.
+pub fn piped_text(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    text(&bytes).map(str::to_owned).map_err(|why| format!("{shown} {why}"))
+}
+
 /// What a file holds.
 pub(super) struct Content {
     pub(super) bytes: Vec<u8>,

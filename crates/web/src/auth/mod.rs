@@ -15,7 +15,7 @@ mod token;
 mod trust;
 
 pub use extract::{Admin, Anyone, As, Editor, HealthCheck, Needs, SCHEME, Viewer};
-pub use files::{KeyFile, KeyFiles, UNPROVEN_GRACE, file_text};
+pub use files::{KeyFile, KeyFiles, UNPROVEN_GRACE, file_text, piped_text};
 pub use keys::{Algorithm, Key};
 pub use public_keys::{PublicKeys, public_keys};
 pub use refusal::{Fault, Refusal};

@@ -12,6 +12,8 @@ use super::keys::{Algorithm, COORDINATE_BYTES, Key, without_leading_zeros};
 
 /// The most keys of a file: a token without a `kid` is tried with each of its algorithm.
 const MAX_KEYS: usize = 64;
+/// The most entries of a file that are looked at, those of another kind included.
+const MAX_ENTRIES: usize = 1_000;
 /// The most reasons that a message gives.
 const MAX_REASONS: usize = 5;
 
@@ -78,6 +80,7 @@ fn from_jwks(text: &str, read: &mut PublicKeys) -> Result<(), String> {
         (None, Some(_)) => std::slice::from_ref(&value),
         (None, None) => return Err("is JSON, but not a JWKS: it has no `keys`".to_owned()),
     };
+    check_number(entries.len())?;
     for (index, entry) in entries.iter().enumerate() {
         let name = match entry.get("kid").and_then(Value::as_str) {
             Some(id) => format!("the key `{}`", excerpt(id)),
@@ -88,6 +91,13 @@ fn from_jwks(text: &str, read: &mut PublicKeys) -> Result<(), String> {
             Err(Unused::Faulty(why)) => read.faults.push(format!("{name} {why}")),
             Err(Unused::LeftOut(why)) => read.left_out.push(format!("{name} {why}")),
         }
+    }
+    Ok(())
+}
+
+fn check_number(entries: usize) -> Result<(), String> {
+    if entries > MAX_ENTRIES {
+        return Err(format!("holds {entries} keys; at most {MAX_KEYS} are taken"));
     }
     Ok(())
 }
@@ -200,6 +210,7 @@ fn from_pem(text: &str, read: &mut PublicKeys) -> Result<(), String> {
         let guess = if text.starts_with('<') { "; it looks like a page of HTML" } else { "" };
         return Err(format!("holds no public key: it is neither a JWKS nor PEM{guess}"));
     }
+    check_number(begins.clone().count())?;
     let mut number = 0;
     while let Some(begin) = begins.next() {
         number += 1;

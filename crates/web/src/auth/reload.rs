@@ -222,12 +222,13 @@ impl Watcher {
         let mut has_changed = false;
         if watched.known.as_ref() != Some(&reading) {
             let is_first = watched.known.is_none();
-            let taken = reading
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|read| self.files.take(watched.file, &read.bytes, &mut self.parts));
+            let taken = match &reading {
+                Ok(read) => self.take(watched.file, &read.bytes).await,
+                Err(why) => Err(why.clone()),
+            };
             match taken {
-                Ok(notes) => {
+                Ok((notes, parts)) => {
+                    self.parts = parts;
                     has_changed = true;
                     (watched.unproven_since, watched.is_withdrawn) = (None, false);
                     self.note(watched, notes, &reading, is_first);
@@ -246,15 +247,17 @@ impl Watcher {
             return false;
         }
         let is_first = watched.known.is_none();
-        let mut read = self.parts.clone();
-        let taken = reading.as_ref().map_err(Clone::clone).and_then(|content| {
-            if content.bytes.trim_ascii().is_empty() && !self.parts.revoked.is_empty() {
-                return Err("is empty: a line `# none` would take all revocations back".to_owned());
+        let taken = match &reading {
+            Ok(content)
+                if content.bytes.trim_ascii().is_empty() && !self.parts.revoked.is_empty() =>
+            {
+                Err("is empty: a line `# none` would take all revocations back".to_owned())
             }
-            self.files.take(watched.file, &content.bytes, &mut read)
-        });
-        let notes = match taken {
-            Ok(notes) => notes,
+            Ok(content) => self.take(watched.file, &content.bytes).await,
+            Err(why) => Err(why.clone()),
+        };
+        let (notes, read) = match taken {
+            Ok(taken) => taken,
             Err(why) => {
                 self.keep(watched, why);
                 watched.known = Some(reading);
@@ -290,6 +293,18 @@ impl Watcher {
         self.note(watched, notes, &reading, is_first);
         watched.known = Some(reading);
         true
+    }
+
+    /// What is in force with what a file's text proves: not on the threads that serve, since checking
+    /// many keys takes long.
+    async fn take(&self, file: KeyFile, bytes: &[u8]) -> Result<(Notes, Parts), String> {
+        let (files, mut parts, bytes) = (self.files.clone(), self.parts.clone(), bytes.to_vec());
+        let take = move || {
+            let notes = files.take(file, &bytes, &mut parts)?;
+            Ok((notes, parts))
+        };
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Notes that a file was taken.

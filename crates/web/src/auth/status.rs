@@ -16,6 +16,9 @@ pub enum KeyFileState {
 }
 
 impl KeyFileState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Kept, Self::Withdrawn];
+
     /// A word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

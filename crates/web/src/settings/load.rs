@@ -10,6 +10,7 @@ use fireflow_storage::{DatabaseKind, DatabaseUrl};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
+use crate::auth::{file_text, piped_text};
 use crate::inspected::CompilationLimits;
 
 /// How much memory compiled policies take, unless it is set: 256 MiB.
@@ -172,7 +173,7 @@ fn from_environment(
             warnings.push(format!("{name} is not a setting{hint}"));
             continue;
         };
-        let text = if is_from_file { read(name, Path::new(text))? } else { text.clone() };
+        let text = if is_from_file { read(setting, name, path)? } else { text.clone() };
         let file = is_from_file.then(|| PathBuf::from(path));
         let value = Value { name: name.clone(), text, file };
         if let Some(other) = values.insert(setting.key, value) {
@@ -201,8 +202,11 @@ fn lower_names() -> Vec<String> {
     SETTINGS.iter().map(|setting| setting.variable.to_lowercase()).collect()
 }
 
-fn read(name: &str, path: &Path) -> Result<String, SettingError> {
-    crate::auth::file_text(path).map_err(|why| error(name, why))
+fn read(setting: &Setting, name: &str, path: &str) -> Result<String, SettingError> {
+    let path = Path::new(path);
+    // What is read again and again has to be a file; other secrets may come through a pipe.
+    let text = if setting.key == "jwt.secret" { file_text(path) } else { piped_text(path) };
+    text.map_err(|why| error(name, why))
 }
 
 pub(super) struct Values {

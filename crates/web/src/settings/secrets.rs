@@ -47,7 +47,8 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
             continue;
         }
         let number = index + 1;
-        if read.secrets.len() == MAX_SECRETS {
+        // Those that are refused too: a file of something else may have a great many.
+        if read.secrets.len() + read.faults.len() == MAX_SECRETS {
             read.faults.push(format!("line {number}: at most {MAX_SECRETS} secrets are taken"));
             break;
         }

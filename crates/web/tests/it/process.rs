@@ -191,6 +191,24 @@ fn a_secret_that_is_a_link_to_nowhere_is_refused_by_every_command() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_may_write_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = folder.join("secret");
+    std::fs::write(&path, format!("# new\n{}\n", OUTSIDE[1].1)).unwrap();
+    let settings = [("FIREFLOW_JWT_SECRET_FILE", path.to_str().unwrap())];
+    for (mode, is_warned) in [(0o666, true), (0o602, true), (0o644, false), (0o400, false)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(folder, &["jwt"], &settings);
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{log}");
+        assert_eq!(log.contains("can be written by everybody"), is_warned, "{mode:o}: {log}");
+    }
+}
+
 #[test]
 fn a_token_is_printed_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

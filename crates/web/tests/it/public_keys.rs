@@ -57,8 +57,10 @@ fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
         assert!(fault.contains(word), "{fault}");
         assert!(!fault.contains("AAAA") && !fault.contains("c2VjcmV0"), "{fault}");
     }
-    let too_many: Vec<Value> = (0..65).map(|_| signer.jwk()).collect();
+    let too_many = vec![signer.jwk(); 65];
     assert!(public_keys(&set(&too_many)).unwrap_err().contains("at most 64"));
+    assert!(public_keys(&set(&vec![json!({}); 1_001])).unwrap_err().contains("at most 64"));
+    assert!(public_keys(&private.repeat(1_001)).unwrap_err().contains("at most 64"));
     let files = KeyFiles {
         secret_file: Some(files.write("secret", "short\n")),
         ..files.trusting(&signer.public_pem())
@@ -213,4 +215,29 @@ fn a_block_that_is_cut_is_found_and_the_others_can_be_used() {
     assert_eq!(public_keys(&annotated).unwrap().keys.len(), 2);
     let marked = format!("\u{feff}{}", set(&[Signer::new(Algorithm::EdDSA, None).jwk()]));
     assert_eq!(public_keys(&marked).unwrap().keys.len(), 1);
+}
+
+proptest::proptest! {
+    /// Whatever a file holds: at worst it is refused.
+    #[test]
+    fn any_text_is_read_to_its_end(
+        text in "(-----BEGIN PUBLIC KEY-----\n)?[MA-Za-z0-9+/=\n]{0,200}(-----END PUBLIC KEY-----)?",
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        word in "\\PC{0,60}",
+    ) {
+        let any = String::from_utf8_lossy(&bytes);
+        let der = pem_of("PUBLIC KEY", &bytes);
+        let jwk = json!({"kty": "RSA", "n": word, "e": "AQAB", "x": word, "crv": word}).to_string();
+        for text in [text.as_str(), &any, &word, &der, &pem_of("RSA PUBLIC KEY", &bytes), &jwk] {
+            let _read = public_keys(text).is_ok();
+            let _read = fireflow::settings::secret_lines(text.as_bytes(), false).secrets.len();
+        }
+        let _read = fireflow::settings::secret_lines(&bytes, true).secrets.len();
+    }
+}
+
+fn pem_of(tag: &str, bytes: &[u8]) -> String {
+    use base64::Engine;
+    let body = base64::engine::general_purpose::STANDARD.encode(bytes);
+    format!("-----BEGIN {tag}-----\n{body}\n-----END {tag}-----\n")
 }
