@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::SqliteConnection;
@@ -11,6 +11,7 @@ use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
 use crate::database_url::{DatabaseKind, DatabaseUrl};
+use crate::file::{DatabaseFile, Purpose};
 use crate::observe::{self, Observer, Pool};
 use crate::postgres::{Control, Server};
 use crate::replica::Replica;
@@ -37,6 +38,8 @@ pub struct DatabaseOptions {
     pub write_group: usize,
     /// Who hears of every statement.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What it is opened for: whether others wait for a SQLite file.
+    pub purpose: Purpose,
 }
 
 /// Why a database could not be opened.
@@ -56,8 +59,16 @@ pub enum OpenError {
         /// Who has it.
         holder: String,
     },
+    /// A SQLite file cannot be used, or using it could lose writes.
+    #[error("cannot use the SQLite database {}: {why}", path.display())]
+    Refused {
+        /// The database.
+        path: PathBuf,
+        /// Why, and what helps.
+        why: String,
+    },
     /// The lock file cannot be used.
-    #[error("{}.lock: {source}", path.display())]
+    #[error("cannot use the lock file {}: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -216,32 +227,32 @@ impl Connections {
     }
 }
 
-/// Opens the pools.
-pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, OpenError> {
+/// Opens the pools; on SQLite those of a file that belongs to this process.
+pub(crate) async fn connect(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<Connections, OpenError> {
     match options.url.kind() {
-        DatabaseKind::Sqlite => Ok(Connections::Sqlite(open_file(options).await?)),
+        DatabaseKind::Sqlite => Ok(Connections::Sqlite(open_file(options, file).await?)),
         DatabaseKind::Postgres => Ok(Connections::Postgres(open_server(options).await?)),
     }
 }
 
-async fn open_file(options: &DatabaseOptions) -> Result<SqlitePools, OpenError> {
+async fn open_file(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<SqlitePools, OpenError> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let processors = u32::try_from(processors).unwrap_or(u32::MAX);
     let readers = options.max_connections.max(1);
     let turnstile = Turnstile::new(Plan::of_file(readers, processors));
     // The writer first: it makes the file and its journal.
-    let write = file_pool(options, one(&options.url), true, false).await?;
+    let write = file_pool(options, file, one(&options.url), Opening::CREATES).await?;
     let read = several(options, readers);
-    let read = file_pool(options, read, false, true).await?;
+    let read = file_pool(options, file, read, Opening::READS).await?;
     let stoppable = [Class::Lists, Class::Exports, Class::Compilations];
-    let mut list = several(options, stoppable.map(|class| turnstile.most(class)).iter().sum());
-    list.map_sqlx_sqlite_pool_opts(|pool| {
-        // New connections, and those that come back from their last user.
-        pool.after_connect(|connection, _| Box::pin(obey(connection))).before_acquire(
-            |connection, _| Box::pin(async move { obey(connection).await.map(|()| true) }),
-        )
-    });
-    let list = file_pool(options, list, false, true).await?;
+    let list = several(options, stoppable.map(|class| turnstile.most(class)).iter().sum());
+    let list = file_pool(options, file, list, Opening::LISTS).await?;
     Ok(SqlitePools { write, read, list, turnstile })
 }
 
@@ -280,9 +291,10 @@ async fn open_server(options: &DatabaseOptions) -> Result<PostgresPools, OpenErr
 pub(crate) async fn session(
     options: &DatabaseOptions,
     connections: &Connections,
+    file: Option<&Arc<DatabaseFile>>,
 ) -> Result<DatabaseConnection, OpenError> {
     match connections {
-        Connections::Sqlite(_) => file_pool(options, one(&options.url), true, false).await,
+        Connections::Sqlite(_) => file_session(options, file).await,
         Connections::Postgres(pools) => {
             let session = pools.session.with_role(Role::Migration);
             crate::postgres::open_session(options, &session).await
@@ -290,9 +302,49 @@ pub(crate) async fn session(
     }
 }
 
-/// One connection to a SQLite file that is there already.
+/// The same to a SQLite file.
+pub(crate) async fn file_session(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<DatabaseConnection, OpenError> {
+    file_pool(options, file, one(&options.url), Opening::CREATES).await
+}
+
+/// One connection to what is there already, whoever has it.
 pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    file_pool(options, one(&options.url), false, false).await
+    match options.url.kind() {
+        DatabaseKind::Sqlite => {
+            file_pool(options, None, one(&options.url), Opening::EXISTING).await
+        }
+        DatabaseKind::Postgres => {
+            let session = Session::check(options).await?.with_role(Role::Migration);
+            crate::postgres::open_session(options, &session).await
+        }
+    }
+}
+
+/// How connections to a file are opened.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    creates: bool,
+    only_reads: bool,
+    /// Whether its statements can be stopped.
+    stops: bool,
+}
+
+impl Opening {
+    const CREATES: Self = Self { creates: true, only_reads: false, stops: false };
+    const EXISTING: Self = Self { creates: false, only_reads: false, stops: false };
+    const READS: Self = Self { creates: false, only_reads: true, stops: false };
+    const LISTS: Self = Self { creates: false, only_reads: true, stops: true };
+}
+
+/// Whether a connection that has just been opened is one to the file that belongs to this process,
+/// and not to another that has taken its place.
+fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
+    // Without the file nobody uses the connection.
+    let Some(file) = file.upgrade() else { return Ok(()) };
+    file.verify().map_err(|lost| SqlxError::Io(io::Error::other(lost)))
 }
 
 /// One connection, for as long as it is of use.
@@ -310,14 +362,21 @@ fn several(options: &DatabaseOptions, most: u32) -> ConnectOptions {
 
 async fn file_pool(
     options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
     mut connect: ConnectOptions,
-    creates: bool,
-    only_reads: bool,
+    Opening { creates, only_reads, stops }: Opening,
 ) -> Result<DatabaseConnection, OpenError> {
+    // Links may come to lead elsewhere.
+    let path = file.map(|file| file.path().to_owned());
+    let weak = file.map_or_else(Weak::new, Arc::downgrade);
     connect
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout)
         .map_sqlx_sqlite_opts(move |sqlite| {
+            let sqlite = match &path {
+                Some(path) => sqlite.filename(path),
+                None => sqlite,
+            };
             let sqlite = sqlite
                 .create_if_missing(creates)
                 .journal_mode(SqliteJournalMode::Wal)
@@ -328,6 +387,23 @@ async fn file_pool(
             // Not opened for reading alone: such a connection cannot make the journal's index, if
             // it is the first one.
             if only_reads { sqlite.pragma("query_only", "ON") } else { sqlite }
+        })
+        .map_sqlx_sqlite_pool_opts(move |pool| {
+            let file = Weak::clone(&weak);
+            let pool = pool.after_connect(move |connection, _| {
+                let is_the_same = is_the_same(&file);
+                Box::pin(async move {
+                    is_the_same?;
+                    if stops { obey(connection).await } else { Ok(()) }
+                })
+            });
+            if !stops {
+                return pool;
+            }
+            // Those that come back from their last user obey the next one.
+            pool.before_acquire(|connection, _| {
+                Box::pin(async move { obey(connection).await.map(|()| true) })
+            })
         });
     open(connect, &options.url, options).await
 }
@@ -387,9 +463,12 @@ pub(crate) async fn open(
     // Asking costs as much as a small query. One to a file does not die; of those to a server see
     // `postgres`.
     connect.test_before_acquire(false);
-    let mut connection = Database::connect(connect)
-        .await
-        .map_err(|source| OpenError::Connect { place: url.place(), source })?;
+    let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
     observe::watch(&mut connection, options.observer.as_ref());
     Ok(connection)
+}
+
+/// The error of a database that could not be reached, without secrets.
+pub(crate) fn failed(url: &DatabaseUrl, source: DbErr) -> OpenError {
+    OpenError::Connect { place: url.place(), source }
 }

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::error::{commit_error, store_error};
 use crate::fair::FairQueue;
+use crate::file::DatabaseFile;
 
 /// The most units of a group, unless it is set.
 pub const WRITE_GROUP: usize = 64;
@@ -261,13 +262,14 @@ impl Writer {
     /// Starts the task that owns the writer's connection; it ends when no clone is left.
     pub(crate) fn start(
         connection: DatabaseConnection,
+        file: Arc<DatabaseFile>,
         patience: Duration,
         max_units: usize,
     ) -> Self {
         let queue = Arc::<Queue>::default();
         let (groups, commits) = (Arc::default(), Arc::default());
         let counts = (Arc::clone(&groups), Arc::clone(&commits));
-        tokio::spawn(serve(connection, Arc::clone(&queue), counts, max_units));
+        tokio::spawn(serve((connection, file), Arc::clone(&queue), counts, max_units));
         Self { queue: Arc::new(Door(queue)), patience, groups, commits }
     }
 
@@ -315,12 +317,16 @@ impl Writer {
 }
 
 async fn serve(
-    connection: DatabaseConnection,
+    (connection, file): (DatabaseConnection, Arc<DatabaseFile>),
     queue: Arc<Queue>,
     (groups, commits): (Arc<AtomicU64>, Arc<Commits>),
     max_units: usize,
 ) {
     while let Some(first) = queue.next().await {
+        if let Err(lost) = file.verify() {
+            drop(first.ticket.send(Err(StoreError::Unavailable(lost.into()))));
+            continue;
+        }
         // Immediate: a transaction that begins to write late is refused without a wait.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -335,7 +341,7 @@ async fn serve(
                 let outcome = match (end, Arc::into_inner(transaction)) {
                     (Ok(()), Some(transaction)) => {
                         commits.begin();
-                        let outcome = commit(&connection, transaction).await;
+                        let outcome = lasting(commit(&connection, transaction).await, &file);
                         commits.end(&outcome);
                         outcome
                     }
@@ -373,6 +379,15 @@ async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransactio
                 _ => Outcome::Undone(Outage::Away, why),
             }
         }
+    }
+}
+
+/// A commit to a file that is not in its place any more is gone with the process: it is not
+/// acknowledged. If the same file is put back, it is there.
+fn lasting(outcome: Outcome, file: &DatabaseFile) -> Outcome {
+    match (outcome, file.verify()) {
+        (Outcome::Committed, Err(lost)) => Outcome::Unsettled(lost.to_string()),
+        (outcome, _) => outcome,
     }
 }
 

@@ -112,6 +112,19 @@ impl Database {
         result
     }
 
+    /// The environment that the database was made in; none if no step is applied, and `unknown` if
+    /// it does not say. Three statements.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
+        let connection = self.connections().upkeep();
+        if first(&steps(connection).await?, StepState::Applied).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(environment(connection).await?))
+    }
+
     /// Every step of this program, oldest first, and where it stands; then those of a newer one.
     ///
     /// # Errors
@@ -202,12 +215,17 @@ async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(),
     if first(&known, StepState::Applied).is_none() {
         return Ok(());
     }
-    let environment = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
-    let environment = environment.map_or_else(|| "unknown".to_owned(), |row| row.value);
+    let environment = environment(connection).await?;
     if environment != LOCAL {
         return Err(MigrateError::Protected(environment));
     }
     Ok(Migrator::down(connection, steps).await?)
+}
+
+/// The environment that a database with a schema was made in.
+async fn environment(connection: &DatabaseConnection) -> Result<String, DbErr> {
+    let row = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
+    Ok(row.map_or_else(|| "unknown".to_owned(), |row| row.value))
 }
 
 /// One connection that holds the lock against other migrations. On SQLite that is the lock which
@@ -218,7 +236,8 @@ struct Session {
 
 impl Session {
     async fn open(database: &Database) -> Result<Self, MigrateError> {
-        let connection = connect::session(database.options(), database.connections()).await?;
+        let (options, connections) = (database.options(), database.connections());
+        let connection = connect::session(options, connections, database.file()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
             // Polled: a process that waits inside the lock function would itself be a transaction
             // that blocks steps such as CREATE INDEX CONCURRENTLY.

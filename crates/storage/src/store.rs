@@ -9,22 +9,19 @@ use fireflow_domain::error::{ErrorChain, Outage, StoreError};
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
+use tokio::task::JoinHandle;
 
-<<<<<<< HEAD
+use crate::audit_log;
+use crate::chains::Chains;
 use crate::connect::{
     self, Connections, DatabaseOptions, OpenError, PostgresPools, STOP, SqlitePools, Stop,
 };
 use crate::database_url::DatabaseKind;
-=======
-use crate::audit_log;
-use crate::chains::Chains;
-use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
->>>>>>> main
 use crate::error::store_error;
+use crate::file::{self, DatabaseFile};
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
-use crate::lock::DatabaseLock;
 use crate::observe::{self, Operation, Pool};
 use crate::postgres::{Lease, Server};
 use crate::replica::read_only;
@@ -40,16 +37,30 @@ pub struct Database {
     /// SQLite's, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
-<<<<<<< HEAD
     /// Whether all migrations are applied, as far as is known.
     is_migrated: Arc<AtomicBool>,
     /// When the SQLite file was last found to take writes.
     wrote_at: Arc<Mutex<Option<Instant>>>,
-=======
     /// The heads of audit chains that the log has not yet.
     heads: Arc<audit_log::Heads>,
->>>>>>> main
-    _lock: Option<Arc<DatabaseLock>>,
+    /// SQLite's. The last field: the file's locks go after the connections.
+    guard: Option<Arc<Guard>>,
+}
+
+/// A SQLite file that belongs to this process, and the task that watches it.
+#[derive(Debug)]
+struct Guard {
+    /// Never used: as long as it is open, SQLite keeps the write-ahead log, whatever connections
+    /// come and go, so that another log is a sign that somebody removed it.
+    keeper: DatabaseConnection,
+    watch: JoinHandle<()>,
+    file: Arc<DatabaseFile>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 /// How often a server or a file is asked whether it takes writes, at most.
@@ -64,15 +75,27 @@ impl Database {
     /// Opens it: a SQLite file is created where it is missing, and taken for this process alone.
     ///
     /// # Errors
-    /// Where it cannot be reached, or another process has the SQLite file.
+    /// Where it cannot be reached, or another process has the SQLite file. A process that runs a
+    /// command is waited for, two minutes at most; a service is not.
     pub async fn open(options: DatabaseOptions) -> Result<Self, OpenError> {
-        let lock =
-            options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
-        let connections = connect::connect(&options).await?;
-        let writer = writer(&options, &connections);
-<<<<<<< HEAD
+        let file = match options.url.file() {
+            Some(path) => Some(Arc::new(DatabaseFile::take(&path, options.purpose).await?)),
+            None => None,
+        };
+        let connections = connect::connect(&options, file.as_ref()).await?;
+        let guard = match file {
+            Some(file) => Some(Arc::new(guard(&options, file).await?)),
+            None => None,
+        };
+        let writer = match (&connections, &guard) {
+            (Connections::Sqlite(pools), Some(guard)) => {
+                let (connection, file) = (pools.write.clone(), Arc::clone(&guard.file));
+                Some(Writer::start(connection, file, options.turn_timeout, options.write_group))
+            }
+            (Connections::Sqlite(_) | Connections::Postgres(_), _) => None,
+        };
         let (is_migrated, wrote_at) = (Arc::default(), Arc::default());
-        let max_candidates = MAX_CANDIDATES;
+        let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
         let database = Self {
             options,
             connections,
@@ -80,7 +103,8 @@ impl Database {
             max_candidates,
             is_migrated,
             wrote_at,
-            _lock: lock,
+            heads,
+            guard,
         };
         // One that does not answer now is asked again.
         if let Err(error) = database.look_at_schema().await {
@@ -88,10 +112,6 @@ impl Database {
         }
         database.watch_server();
         Ok(database)
-=======
-        let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
-        Ok(Self { options, connections, writer, max_candidates, heads, _lock: lock })
->>>>>>> main
     }
 
     /// Which database it is.
@@ -111,18 +131,13 @@ impl Database {
     /// # Errors
     /// Returns what the driver does.
     pub async fn close(self) -> StoreResult<()> {
-<<<<<<< HEAD
-        self.connections.close().await.map_err(store_error)
-=======
         self.log_audit_heads();
-        let Connections { write, read, list, replica, .. } = self.connections;
-        let replica = match replica {
-            Some(replica) => replica.close().await,
+        let closed = self.connections.close().await;
+        let keeper = match &self.guard {
+            Some(guard) => guard.keeper.close_by_ref().await,
             None => Ok(()),
         };
-        let (list, read, write) = (list.close().await, read.close().await, write.close().await);
-        replica.and(list).and(read).and(write).map_err(store_error)
->>>>>>> main
+        closed.and(keeper).map_err(store_error)
     }
 
     /// Bounds the statements of a page of a list, on PostgreSQL.
@@ -137,7 +152,6 @@ impl Database {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
         let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
@@ -197,10 +211,22 @@ impl Database {
         takes_writes
     }
 
+    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
+    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
+    pub fn log_audit_heads(&self) {
+        self.heads.log();
+    }
+
     fn unit(&self, handle: Handle, held: Held) -> SeaUnitOfWork {
-        let observer = self.options.observer.clone();
-        let (max_candidates, events) = (self.max_candidates, Vec::new());
-        SeaUnitOfWork { handle, held, max_candidates, events, observer }
+        SeaUnitOfWork {
+            handle,
+            held,
+            max_candidates: self.max_candidates,
+            events: Vec::new(),
+            chains: Chains::default(),
+            heads: Arc::clone(&self.heads),
+            observer: self.options.observer.clone(),
+        }
     }
 
     /// A unit that reads, as itself.
@@ -212,24 +238,6 @@ impl Database {
     ) -> StoreResult<SeaUnitOfWork> {
         let (handle, held) = self.reader(kind, terms).await?;
         Ok(self.unit(handle, held))
-=======
-    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
-    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
-    pub fn log_audit_heads(&self) {
-        self.heads.log();
-    }
-
-    fn unit(&self, handle: Handle) -> SeaUnitOfWork {
-        let observer = self.options.observer.clone();
-        SeaUnitOfWork {
-            handle,
-            max_candidates: self.max_candidates,
-            events: Vec::new(),
-            chains: Chains::default(),
-            heads: Arc::clone(&self.heads),
-            observer,
-        }
->>>>>>> main
     }
 
     /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
@@ -258,6 +266,11 @@ impl Database {
 
     pub(crate) const fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    /// The file, if it is SQLite.
+    pub(crate) fn file(&self) -> Option<&Arc<DatabaseFile>> {
+        self.guard.as_ref().map(|guard| &guard.file)
     }
 
     /// How many units of work wait for their turn to write, on SQLite.
@@ -293,6 +306,9 @@ impl Database {
         kind: ReadKind,
         terms: &Terms,
     ) -> StoreResult<(Handle, Held)> {
+        if let Some(file) = self.file() {
+            file.is_readable().map_err(|lost| StoreError::Unavailable(lost.into()))?;
+        }
         let patience = self.options.acquire_timeout;
         let class = class(kind);
         let turn = pools.turnstile.enter(class, terms.party, terms.deadline, patience).await?;
@@ -393,15 +409,17 @@ const fn class(kind: ReadKind) -> Class {
     }
 }
 
-/// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
-fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
-    match connections {
-        Connections::Sqlite(pools) => {
-            let connection = pools.write.clone();
-            Some(Writer::start(connection, options.turn_timeout, options.write_group))
-        }
-        Connections::Postgres(_) => None,
-    }
+/// Watches a SQLite file, all of whose connections but one are open.
+async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Guard, OpenError> {
+    let keeper = connect::file_session(options, Some(&file)).await?;
+    // The first statement that reads makes the log.
+    keeper
+        .execute_unprepared("SELECT count(*) FROM sqlite_master")
+        .await
+        .map_err(|source| connect::failed(&options.url, source))?;
+    file.note_logs()?;
+    let watch = file::watch(&file, keeper.clone());
+    Ok(Guard { keeper, watch, file })
 }
 
 #[async_trait]
@@ -429,10 +447,16 @@ impl Storage for Database {
 
     /// Known of SQLite, whose file belongs to one process, and in it to one writer.
     fn commits(&self) -> Option<u64> {
+        if self.file().is_some_and(|file| file.is_readable().is_err()) {
+            return None;
+        }
         self.writer.as_ref().and_then(Writer::commits)
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {
+        if self.file().is_some_and(|file| file.verify().is_err()) {
+            return Ok(false);
+        }
         if !self.look_at_schema().await? {
             return Ok(false);
         }

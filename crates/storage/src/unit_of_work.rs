@@ -15,11 +15,8 @@ use sea_orm::{
 };
 
 use crate::audit_log;
-<<<<<<< HEAD
-use crate::connect::{Stop, StopOnDrop};
-=======
 use crate::chains::Chains;
->>>>>>> main
+use crate::connect::{Stop, StopOnDrop};
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
 use crate::observe::{self, Observer, Operation};
@@ -196,19 +193,13 @@ impl WriteUnit for SeaUnitOfWork {
         self
     }
 
-<<<<<<< HEAD
-    async fn commit(self: Box<Self>) -> StoreResult<()> {
-        let Self { handle, mut held, events, observer, .. } = *self;
-        if matches!(handle, Handle::Pool(_)) {
-            held.finish();
-=======
     async fn commit(mut self: Box<Self>) -> StoreResult<()> {
         if matches!(self.handle, Handle::Pool(_)) {
->>>>>>> main
+            self.held.finish();
             return Ok(());
         }
         self.write_heads().await?;
-        let Self { handle, events, observer, chains, heads, .. } = *self;
+        let Self { handle, mut held, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),

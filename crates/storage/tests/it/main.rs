@@ -12,6 +12,7 @@ mod backup;
 mod classes;
 mod concurrency;
 mod contract;
+mod file;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
