@@ -121,6 +121,7 @@ impl App {
             database: self.about.database,
             pools: self.pools.iter().map(|pool| (pool.name, pool.state())).collect(),
             token_lookups: self.authenticator.lookups(),
+            key_files: self.authenticator.key_files(),
             compiled: self.compiled.state(),
             streams: self.inspection_streams.under_way(),
             budget: self.budget.state(),

@@ -216,17 +216,24 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
     let is_named = config.is_some();
     let path = config.unwrap_or_else(|| PathBuf::from("fireflow.toml"));
     let name = path.display().to_string();
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some((name, text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => None,
+    let file = match std::fs::read(&path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Some((name, text)),
+            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
+        },
+        // A link to a file that is gone is no file that was never there.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && !is_named
+                && std::fs::symlink_metadata(&path).is_err() =>
+        {
+            None
+        }
         Err(error) => return Err(Failure::usage(anyhow::anyhow!("{name}: {error}"))),
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let sources = Sources {
-        // What is not text cannot be one of our settings.
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment: settings::environment(std::env::vars_os()).map_err(Failure::usage)?,
         file,
         is_terminal: std::io::stderr().is_terminal(),
         processors: u32::try_from(processors).unwrap_or(u32::MAX),
