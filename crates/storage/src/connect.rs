@@ -32,6 +32,9 @@ pub struct DatabaseUrl {
     kind: DatabaseKind,
 }
 
+/// Parameters of SQLite's URLs with which a file would not belong to one process, or not be written.
+const UNSAFE: [&str; 3] = ["immutable=", "vfs=", "mode=ro"];
+
 impl DatabaseUrl {
     /// Reads `sqlite://FILE` or `postgres://…`.
     ///
@@ -48,6 +51,15 @@ impl DatabaseUrl {
                     "name a file, such as `sqlite://fireflow.db`: a database in memory \
                                 would be lost with the process",
                 ));
+            }
+            let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+            let mut parameters = parameters.split('&');
+            if let Some(parameter) =
+                parameters.find(|it| UNSAFE.iter().any(|begin| it.starts_with(begin)))
+            {
+                return Err(bad(&format!(
+                    "leave out `{parameter}`: SQLite would not lock the file, or not write to it"
+                )));
             }
             DatabaseKind::Sqlite
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -426,6 +438,10 @@ mod tests {
         assert_eq!(kind("postgres://me:secret@db/fireflow"), Some(DatabaseKind::Postgres));
         for bad in ["", "fireflow.db", "mysql://db", "sqlite::memory:", "sqlite://"] {
             assert_eq!(kind(bad), None, "{bad}");
+        }
+        assert_eq!(kind("sqlite://x.db?mode=rwc"), Some(DatabaseKind::Sqlite));
+        for parameter in ["immutable=true", "vfs=unix-none", "mode=ro"] {
+            assert_eq!(kind(&format!("sqlite://x.db?{parameter}")), None, "{parameter}");
         }
     }
 
