@@ -440,8 +440,9 @@ mod tests {
             assert_eq!(kind(bad), None, "{bad}");
         }
         assert_eq!(kind("sqlite://x.db?mode=rwc"), Some(DatabaseKind::Sqlite));
-        for parameter in ["immutable=true", "vfs=unix-none", "mode=ro"] {
-            assert_eq!(kind(&format!("sqlite://x.db?{parameter}")), None, "{parameter}");
+        for bad in ["?immutable=true", "?mode=rwc&vfs=unix-none", "?mode=ro"] {
+            let url = format!("sqlite://x.db{bad}");
+            assert!(DatabaseUrl::parse(&url).is_err(), "{url}");
         }
     }
 
