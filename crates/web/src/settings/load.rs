@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
-use fireflow_storage::{DatabaseKind, DatabaseUrl};
+use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
 use crate::auth::{file_text, piped_text};
 use crate::inspected::CompilationLimits;
+
+const MAX_CONNECTIONS: &str = "database.max_connections";
 
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
@@ -307,14 +309,14 @@ fn check(
         error(name, fault.to_string())
     })?;
     let read_url = read_url(values, &database_url)?;
+    let max_connections = max_connections(values, sources.processors, database_url.kind())?;
     let duration = |text: &str| parse_duration(text);
     Ok(Settings {
         environment,
         listen,
         database_url,
         read_url,
-        max_connections: values
-            .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
+        max_connections,
         acquire_timeout: values.read(
             "database.acquire_timeout",
             || Duration::from_secs(5),
@@ -362,6 +364,25 @@ fn check(
             },
         )?,
     })
+}
+
+/// The connections to the database: on PostgreSQL enough for each class of work.
+fn max_connections(
+    values: &Values,
+    processors: u32,
+    kind: DatabaseKind,
+) -> Result<u32, SettingError> {
+    let (least, usual) = match kind {
+        DatabaseKind::Sqlite => (1, 4),
+        DatabaseKind::Postgres => (MIN_CONNECTIONS, 16),
+    };
+    let given = values.number(MAX_CONNECTIONS, processors.saturating_mul(4).max(usual))?;
+    if given < least {
+        let name = values.get(MAX_CONNECTIONS).map_or("", |value| value.name.as_str());
+        let why = OpenError::TooFewConnections(given).to_string();
+        return Err(error(name, why));
+    }
+    Ok(given)
 }
 
 /// A replica is one of PostgreSQL's.

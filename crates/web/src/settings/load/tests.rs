@@ -30,6 +30,20 @@ fn nothing_has_to_be_set_for_a_local_service() {
 }
 
 #[test]
+fn postgresql_has_connections_for_each_class_of_work() {
+    let url = ("FIREFLOW_DATABASE_URL", "postgres://me@db/fireflow");
+    assert_eq!(load(&sources(&[url], None)).unwrap().settings.max_connections, 16);
+    let with = |most| load(&sources(&[url, ("FIREFLOW_DATABASE__MAX_CONNECTIONS", most)], None));
+    assert_eq!(with("6").unwrap().settings.max_connections, 6);
+    let refused = with("5").unwrap_err();
+    assert_eq!(refused.name, "FIREFLOW_DATABASE__MAX_CONNECTIONS");
+    assert!(refused.why.contains("at least 6"), "{}", refused.why);
+    // A file has readers, as few as wanted.
+    let few = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "1")];
+    assert_eq!(load(&sources(&few, None)).unwrap().settings.max_connections, 1);
+}
+
+#[test]
 fn the_environment_comes_before_the_file() {
     let file = "listen = \"127.0.0.1:1\"\n[http]\nbase_path = \"/ff/\"\nmax_in_flight = 7\n";
     let pairs = [("FIREFLOW_LISTEN", "127.0.0.1:2"), ("FIREFLOW_JWT__SECRET", "short")];
