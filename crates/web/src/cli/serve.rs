@@ -12,7 +12,7 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
+use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -56,7 +56,11 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let telemetry = Arc::new(telemetry(settings)?);
     telemetry::tell_of_panics(Arc::clone(&telemetry));
     let observer: Arc<dyn Observer> = telemetry.clone();
-    let options = DatabaseOptions { observer: Some(observer), ..database_options(settings) };
+    let options = DatabaseOptions {
+        observer: Some(observer),
+        purpose: Purpose::Serve,
+        ..database_options(settings)
+    };
     let database = open(options).await?;
     if settings.migrate_on_start {
         database.migrate_up(settings.environment.as_str()).await?;
