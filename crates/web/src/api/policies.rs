@@ -140,8 +140,10 @@ impl Policies {
         body: Body<PolicyBody>,
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
-        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let spec = body.read(|value, violations| new_policy(value, read_only, violations))?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {

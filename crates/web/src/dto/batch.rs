@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
+use super::read_only::ReadOnly;
 use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
-use super::view::RuleView;
+use super::view::{PortEntryView, RuleView};
 
 /// One change. `create` takes `rule` and perhaps a place, `update` takes `rule_id` and `patch`,
 /// `delete` takes `rule_id`, `move` takes `rule_ids` and a place.
@@ -53,6 +54,7 @@ impl poem_openapi::types::Example for BatchBody {
         let rule = RuleBody {
             name: Some("no-telnet".into()),
             priority: None,
+            ports: Some(vec![PortEntryView { number: Some(23), ..PortEntryView::default() }]),
             ..<RuleBody as poem_openapi::types::Example>::example()
         };
         let rule = RuleBody { action: super::rule::ActionWord::Deny, ..rule };
@@ -130,11 +132,12 @@ impl BatchView {
 pub fn operations(
     value: Value,
     policy: PolicyId,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Vec<Operation>> {
     let mut members = Members::open(value, "", violations)?;
     let operations = members.list("operations", MAX_OPERATIONS, |value, at, faults| {
-        operation(value, at, policy, faults)
+        operation(value, at, policy, read_only, faults)
     });
     let operations = members.required("operations", operations);
     members.finish();
@@ -145,6 +148,7 @@ fn operation(
     value: Value,
     at: &str,
     policy: PolicyId,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Operation> {
     // Rules and changes are read below, beside the object that holds them.
@@ -193,7 +197,7 @@ fn operation(
         Read::Create(placement) => {
             let mut faults = Violations::new();
             let below = format!("{at}/rule");
-            let spec = new_rule(rule?, &below, policy, placement.is_some(), &mut faults);
+            let spec = new_rule(rule?, &below, placement.is_some(), read_only, &mut faults);
             let is_good = faults.is_empty();
             violations.extend(faults);
             Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })

@@ -84,39 +84,11 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// A JSON body whose schema is that of `T`, as it came: for what is read piece by piece.
-#[derive(Debug)]
-pub struct RawBody<T> {
-    /// The bytes.
-    pub bytes: bytes::Bytes,
-    schema: PhantomData<fn() -> T>,
-}
-
-impl<'a, T: Type> ApiExtractor<'a> for RawBody<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        Body::<T>::request_meta()
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let bytes = take_bytes(request, body, &taken(request)).await?;
-        Ok(Self { bytes, schema: PhantomData })
-    }
-}
-
-async fn take_bytes(
+/// The bytes of a body of one of some media types.
+///
+/// # Errors
+/// Returns 415 for another media type, or 400 if the body cannot be read.
+pub(super) async fn take_bytes(
     request: &Request,
     body: &mut RequestBody,
     taken: &[&str],
@@ -135,7 +107,8 @@ pub fn is_ndjson(request: &Request) -> bool {
     NDJSON.iter().any(|it| essence.eq_ignore_ascii_case(it))
 }
 
-fn essence(media_type: &str) -> &str {
+/// A media type without its parameters.
+pub(super) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// The deepest nesting that is read.
@@ -14,6 +14,9 @@ pub const MAX_DEPTH: u8 = 32;
 /// # Errors
 /// Where it is not JSON, has a member twice, or is nested too deeply; says where.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(serde_json::Error::custom("the request body is empty"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }.deserialize(&mut reader)?;
     reader.end()?;
@@ -65,6 +68,17 @@ struct Elements<'a> {
     is_inside: bool,
 }
 
+impl Elements<'_> {
+    /// A value that is neither an array nor an object.
+    fn scalar<E: serde::de::Error>(&self, found: Unexpected<'_>) -> Result<Parsed, E> {
+        if self.is_inside {
+            Ok(Parsed::Object(Map::new()))
+        } else {
+            Err(E::invalid_type(found, self))
+        }
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Elements<'_> {
     type Value = Parsed;
 
@@ -80,6 +94,30 @@ impl<'de> Visitor<'de> for Elements<'_> {
         f.write_str("an array, or an object with an array under `items`")
     }
 
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Unit)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Bool(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Signed(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Unsigned(value))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Float(value))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Parsed, E> {
+        self.scalar(Unexpected::Str(value))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut index = 0;
         while let Some(item) = items.next_element_seed(Strict { depth: 1 })? {
@@ -91,14 +129,21 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         if self.is_inside {
-            return Err(A::Error::custom("`items` must be an array"));
+            Strict { depth: 1 }.visit_map(members)?;
+            return Ok(Parsed::Object(Map::new()));
         }
         let mut others = Map::new();
         let mut has_items = false;
         while let Some(name) = members.next_key::<String>()? {
             let is_repeated = if name == "items" {
-                members.next_value_seed(Elements { visit: &mut *self.visit, is_inside: true })?;
-                std::mem::replace(&mut has_items, true)
+                let inside = Elements { visit: &mut *self.visit, is_inside: true };
+                let is_repeated = has_items || others.contains_key("items");
+                match members.next_value_seed(inside)? {
+                    Parsed::Elements(_) => has_items = true,
+                    // It is JSON, and no list.
+                    Parsed::Object(_) => drop(others.insert(name.clone(), Value::Null)),
+                }
+                is_repeated
             } else {
                 let value = members.next_value_seed(Strict { depth: 1 })?;
                 others.insert(name.clone(), value).is_some()
@@ -262,6 +307,8 @@ mod tests {
             "{\"items\": 7}",
             "{\"items\": {\"items\": []}}",
             "{\"items\": [], \"items\": []}",
+            "{\"items\": 7, \"items\": []}",
+            "{\"items\": [], \"items\": {}}",
             "[{\"a\": 1, \"a\": 2}]",
         ] {
             assert!(read(bad).is_err(), "{bad}");
