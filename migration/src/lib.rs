@@ -16,6 +16,8 @@ mod m20261124_000002_filters;
 mod m20261125_000003_retention;
 mod m20261126_000004_states;
 mod m20261126_000005_marks;
+mod m20261127_000007_audit_chains;
+mod m20261127_000008_audit_tenants;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000003_retention::Migration),
             Box::new(m20261126_000004_states::Migration),
             Box::new(m20261126_000005_marks::Migration),
+            Box::new(m20261127_000007_audit_chains::Migration),
+            Box::new(m20261127_000008_audit_tenants::Migration),
         ]
     }
 }

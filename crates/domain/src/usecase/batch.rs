@@ -175,9 +175,9 @@ pub async fn apply(
         let reference = after.reference();
         let made =
             uow.rules_mut().apply(&reference, &changes, revision, duplicates, &stamp).await?;
-        uow.policies_mut().update(&policy, &after).await?;
         let ids = told_apart(&new, &entries, &made);
         uow.audit_mut().append_all(&events(caller, changes, made.clone())).await?;
+        uow.policies_mut().update(&policy, &after).await?;
         for (provisional, rule) in ids.into_iter().zip(made) {
             written.insert(provisional, rule);
         }

@@ -167,14 +167,13 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
+    let [old, new] =
+        [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
+    uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
     uow.firewalls_mut()
         .update(&before, &after)
         .await?
         .map_err(|holder| name_taken(&after.spec.name, holder))?;
-    let snapshots =
-        [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
-    let [before, snapshot] = snapshots;
-    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
     Ok(after)
 }
 
@@ -192,9 +191,9 @@ pub async fn delete(
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(Resource::Firewall, before.revision)?;
+    let snapshot = Snapshot::Firewall(Box::new(before.clone()));
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
     uow.firewalls_mut().delete(&before, &caller.stamp()).await?;
-    let before = Snapshot::Firewall(Box::new(before));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -210,11 +209,11 @@ pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, id: FirewallId) -
     };
     let revision = next(deleted.revision);
     let restored = Firewall { revision, deleted: None, ..deleted };
+    let after = Snapshot::Firewall(Box::new(restored.clone()));
+    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     uow.firewalls_mut()
         .restore(&restored)
         .await?
         .map_err(|holder| name_taken(&restored.spec.name, holder))?;
-    let after = Snapshot::Firewall(Box::new(restored.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     Ok(restored)
 }

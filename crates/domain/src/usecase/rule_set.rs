@@ -135,8 +135,8 @@ pub async fn replace(
     let stamp = caller.stamp();
     let reference = after.reference();
     let made = uow.rules_mut().apply(&reference, &changes, revision, duplicates, &stamp).await?;
-    uow.policies_mut().update(&policy, &after).await?;
     uow.audit_mut().append_all(&events(caller, changes, made)).await?;
+    uow.policies_mut().update(&policy, &after).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }
 

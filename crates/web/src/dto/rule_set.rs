@@ -259,6 +259,7 @@ fn partial(others: &Map<String, Value>) -> Option<Problem> {
 pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     let Some(mut members) = Members::open(Value::Object(others), "", violations) else { return };
     members.passes("items");
+    members.remove("items");
     for name in OF_PAGES {
         members.remove(name);
     }

@@ -45,3 +45,4 @@ mod support;
 mod tls;
 mod tokens;
 mod traces;
+mod verify;
