@@ -247,9 +247,11 @@ pub enum RepeatedValue {
 pub struct Repeated(Vec<(ReadOnlyMember, RepeatedValue)>);
 
 impl Repeated {
-    /// Adds a member.
-    pub fn push(&mut self, member: ReadOnlyMember, value: RepeatedValue) {
-        self.0.push((member, value));
+    /// These members. They are kept for each rule of a set, in no more room than they take.
+    #[must_use]
+    pub fn new(mut members: Vec<(ReadOnlyMember, RepeatedValue)>) -> Self {
+        members.shrink_to_fit();
+        Self(members)
     }
 
     /// Whether the request says a rule's position, which has to be looked up.

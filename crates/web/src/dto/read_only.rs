@@ -37,7 +37,7 @@ impl Members<'_> {
     /// Reads the read-only members of a change, except for the id and the parent, which are those of
     /// the path. Their values are compared with what the resource has when that is known.
     pub fn repeated(&mut self, members: &[Member]) -> Repeated {
-        let mut repeated = Repeated::default();
+        let mut repeated = Vec::new();
         for member in members.iter().filter_map(|member| member.read_only()) {
             let value = match self.remove(member.name()) {
                 Given::Absent | Given::Bad => continue,
@@ -45,14 +45,14 @@ impl Members<'_> {
                 Given::Is(value) => repeated_value(member, &value),
             };
             match value {
-                Ok(value) => repeated.push(member, value),
+                Ok(value) => repeated.push((member, value)),
                 Err(detail) => {
                     let detail = format!("is read-only, and {detail}; {}", member.instead());
                     self.fault(member.name(), detail);
                 }
             }
         }
-        repeated
+        Repeated::new(repeated)
     }
 }
 
