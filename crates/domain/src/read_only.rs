@@ -260,13 +260,12 @@ impl Repeated {
         self.0.iter().any(|(member, _)| *member == Only::Position)
     }
 
-    /// What is wrong with all of them if nothing is there that they could repeat.
-    pub fn refusals<'a>(&'a self, at: &'a str) -> impl Iterator<Item = Violation> + 'a {
-        let refused = |member: &ReadOnlyMember| {
-            member.refused(at, " and the rule is new; leave it out, or add `read_only=ignore`")
-        };
-        let said = self.0.iter().filter(|(_, value)| *value != RepeatedValue::Null);
-        said.map(move |(member, _)| refused(member))
+    /// Notes all of them as wrong, with pointers below `at`: nothing is there that they could repeat.
+    pub fn refuse(&self, at: &str, violations: &mut Violations) {
+        const WHY: &str = " and the rule is new; leave it out, or add `read_only=ignore`";
+        for (member, _) in self.0.iter().filter(|(_, value)| *value != RepeatedValue::Null) {
+            violations.note(|| member.refused(at, WHY));
+        }
     }
 
     /// Checks the members of a change of a firewall.
@@ -296,7 +295,9 @@ impl Repeated {
                 | Only::Revision => false,
             }
         };
-        Ok(self.check("", Resource::Firewall, firewall.revision, shows)?.into_result(|| ())?)
+        let mut violations = Violations::new();
+        self.check("", Resource::Firewall, firewall.revision, shows, &mut violations)?;
+        Ok(violations.into_result(|| ())?)
     }
 
     /// Checks the members of a change of a policy.
@@ -326,10 +327,12 @@ impl Repeated {
                 | Only::Revision => false,
             }
         };
-        Ok(self.check("", Resource::Policy, policy.revision, shows)?.into_result(|| ())?)
+        let mut violations = Violations::new();
+        self.check("", Resource::Policy, policy.revision, shows, &mut violations)?;
+        Ok(violations.into_result(|| ())?)
     }
 
-    /// What is wrong with the members of a change of a rule, with pointers below `at`. `position` is
+    /// Notes what is wrong with the members of a change of a rule, with pointers below `at`. `position` is
     /// that of the rule; it is only looked at if [`Self::names_position`]. Costs what the rule's
     /// warnings cost if the request repeats them.
     ///
@@ -341,7 +344,8 @@ impl Repeated {
         rule: &Rule,
         position: Option<u64>,
         now: Instant,
-    ) -> Result<Violations> {
+        violations: &mut Violations,
+    ) -> Result<()> {
         // Both depend on the time. Whoever read the rule may have read it when it was written.
         let times = [now, rule.updated_at];
         let shows = |member, value: &RepeatedValue| {
@@ -374,7 +378,7 @@ impl Repeated {
                 | Only::Revision => false,
             }
         };
-        self.check(at, Resource::Rule, rule.revision, shows)
+        self.check(at, Resource::Rule, rule.revision, shows, violations)
     }
 
     fn check(
@@ -383,8 +387,8 @@ impl Repeated {
         what: Resource,
         current: Revision,
         shows: impl Fn(ReadOnlyMember, &RepeatedValue) -> bool,
-    ) -> Result<Violations> {
-        let mut violations = Violations::new();
+        violations: &mut Violations,
+    ) -> Result<()> {
         for (member, value) in &self.0 {
             match (member, value) {
                 // Whoever read an older state would overwrite what came after.
@@ -393,13 +397,11 @@ impl Repeated {
                 }
                 (Only::Revision, RepeatedValue::Revision(given)) if *given == current => {}
                 _ if shows(*member, value) => {}
-                _ => {
-                    let why = format!(", and not what the {what} has");
-                    violations.push(member.refused(at, &why));
-                }
+                _ => violations
+                    .note(|| member.refused(at, &format!(", and not what the {what} has"))),
             }
         }
-        Ok(violations)
+        Ok(())
     }
 }
 

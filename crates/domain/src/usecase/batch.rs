@@ -352,7 +352,7 @@ impl Working {
         }
         let Some(entry) = self.entries.get(&rule) else { return };
         if let Some(before) = &entry.before {
-            self.violations.extend(self.repeated.check(index, before, &patch.repeated));
+            self.repeated.check(index, before, &patch.repeated, &mut self.violations);
         }
         let old = entry.spec.clone();
         match patch.apply(old.clone()) {

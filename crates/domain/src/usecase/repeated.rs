@@ -34,14 +34,19 @@ impl RepeatedCheck {
         Self { now, positions, stale: None }
     }
 
-    /// What is wrong with the members that the change with an index repeats.
-    pub(super) fn check(&mut self, index: usize, before: &Rule, repeated: &Repeated) -> Violations {
+    /// Notes what is wrong with the members that the change with an index repeats.
+    pub(super) fn check(
+        &mut self,
+        index: usize,
+        before: &Rule,
+        repeated: &Repeated,
+        violations: &mut Violations,
+    ) {
         let at = format!("/operations/{index}/patch");
         let position = self.positions.get(&before.id).copied();
-        repeated.check_rule(&at, before, position, self.now).unwrap_or_else(|stale| {
-            self.stale.get_or_insert(stale);
-            Violations::new()
-        })
+        if let Err(stale) = repeated.check_rule(&at, before, position, self.now, violations) {
+            self.stale = self.stale.take().or(Some(stale));
+        }
     }
 
     /// # Errors

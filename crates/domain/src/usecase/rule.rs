@@ -418,7 +418,9 @@ pub async fn update(
         true => Some(uow.rules().count_to(policy.id, place).await?),
         false => None,
     };
-    patch.repeated.check_rule("", &before, position, caller.now)?.into_result(|| ())?;
+    let mut violations = Violations::new();
+    patch.repeated.check_rule("", &before, position, caller.now, &mut violations)?;
+    violations.into_result(|| ())?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);

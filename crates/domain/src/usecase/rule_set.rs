@@ -147,25 +147,25 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
     let mut violations = Violations::new();
     let (mut ids, mut names, mut contents) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (index, rule) in given.iter().enumerate() {
-        let mut fault = |member: &str, detail: String| {
-            violations.push(Violation::body(format!("/{index}{member}"), detail));
+        let mut fault = |member: &str, detail: &dyn Fn() -> String| {
+            violations.note(|| Violation::body(format!("/{index}{member}"), detail()));
         };
         if let Some(id) = rule.id {
             if !known.contains(&id) {
-                fault("/id", format!("a rule with id={id} is not in this policy"));
+                fault("/id", &|| format!("a rule with id={id} is not in this policy"));
             } else if let Some(first) = ids.insert(id, index) {
-                fault("/id", format!("stands already at #/{first}"));
+                fault("/id", &|| format!("stands already at #/{first}"));
             }
         }
         if let Some(name) = &rule.spec.name
             && let Some(first) = names.insert(name, index)
         {
-            fault("/name", format!("`{name}` is already the name of #/{first}"));
+            fault("/name", &|| format!("`{name}` is already the name of #/{first}"));
         }
         if duplicates == Duplicates::Refuse
             && let Some(first) = contents.insert(Fingerprint::of(&rule.spec), index)
         {
-            fault("", format!("is equal to #/{first}"));
+            fault("", &|| format!("is equal to #/{first}"));
         }
     }
     Ok(violations.into_result(|| ())?)
@@ -224,19 +224,22 @@ fn check_matched(
         let at = format!("/{index}");
         let found = matched.and_then(|matched| Some((matched, stored.get(matched)?)));
         let Some((place, before)) = found else {
-            rule.repeated.refusals(&at).for_each(|refusal| violations.push(refusal));
+            rule.repeated.refuse(&at, &mut violations);
             continue;
         };
         for (member, cleared) in rule.left_out.losses(&before.spec) {
-            let detail = format!(
-                "is left out, but the stored rule with id={} has one; write it, or `{cleared}` to \
-                 clear it",
-                before.id
-            );
-            violations.push(Violation::body(format!("{at}/{member}"), detail));
+            let detail = || {
+                let id = before.id;
+                format!(
+                    "is left out, but the stored rule with id={id} has one; write it, or \
+                     `{cleared}` to clear it"
+                )
+            };
+            violations.note(|| Violation::body(format!("{at}/{member}"), detail()));
         }
         let position = u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1);
-        violations.extend(rule.repeated.check_rule(&at, before, Some(position), caller.now)?);
+        let repeated = &rule.repeated;
+        repeated.check_rule(&at, before, Some(position), caller.now, &mut violations)?;
     }
     Ok(violations.into_result(|| ())?)
 }

@@ -63,6 +63,7 @@ impl Firewalls {
         let scope = query.scope("firewalls", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expand.is_some())).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -90,7 +91,7 @@ impl Firewalls {
         let mut query = query.open(params::NEW);
         let read_only = query.read_only();
         query.finish()?;
-        let new = body.read(|value, faults| new_firewall(value, read_only, faults))?;
+        let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
@@ -119,6 +120,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         query.finish()?;
         if let Some(depth) = expand {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
             // What is embedded changes without the firewall's tag: there is none.
             let view = ctx
                 .read_snapshot(|uow, caller| {
@@ -159,7 +161,8 @@ impl Firewalls {
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, violations| firewall_patch(value, id, violations))?;
+        let patch =
+            body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

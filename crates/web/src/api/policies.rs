@@ -75,6 +75,7 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -111,6 +112,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -143,7 +145,7 @@ impl Policies {
         let mut query = query.open(params::NEW);
         let read_only = query.read_only();
         query.finish()?;
-        let spec = body.read(|value, violations| new_policy(value, read_only, violations))?;
+        let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -179,6 +181,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
+        if expands {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+        }
         let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {
@@ -220,7 +225,8 @@ impl Policies {
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let patch =
+            body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

@@ -102,7 +102,9 @@ impl Rules {
         let read_only = query.read_only();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec = body.read(|value, faults| new_rule(value, "", is_placed, read_only, faults))?;
+        let spec = body
+            .read(move |value, faults| new_rule(value, "", is_placed, read_only, faults))
+            .await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,
@@ -158,9 +160,7 @@ impl Rules {
         let reading = SetReading { identity, read_only: query.read_only() };
         query.finish()?;
         let options = ReplaceOptions { duplicates, max_deletions };
-        let given = tokio::task::spawn_blocking(move || body.read(parent.1, reading))
-            .await
-            .map_err(Problem::internal)??;
+        let given = body.read(parent.1, reading).await?;
         let expected = conditions.expected();
         let replaced = ctx
             .write_many(|uow, caller| {
@@ -193,7 +193,7 @@ impl Rules {
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let (rules, placement) = body.read(move_body)?;
+        let (rules, placement) = body.read(move_body).await?;
         let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Few,
@@ -235,7 +235,7 @@ impl Rules {
         let read_only = query.read_only();
         query.finish()?;
         let operations =
-            body.read(|value, faults| operations(value, parent.1, read_only, faults))?;
+            body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
         let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Many,
@@ -305,8 +305,9 @@ impl Rules {
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch =
-            body.read(|value, faults| rule_patch(value, "", path.policy, path.rule, faults))?;
+        let patch = body
+            .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
+            .await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {

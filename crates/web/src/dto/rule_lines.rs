@@ -4,30 +4,34 @@
 use csv::{ByteRecord, ReaderBuilder};
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::read_only::RULE;
+use fireflow_domain::rule::{MAX_ENDPOINTS, MAX_PORTS};
 use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value, json};
 
-use super::json;
+use super::json::{self, Meter};
 use super::lines::{COLUMNS, unguarded};
 use crate::problem::{Code, Problem};
-
-/// A rule of a set that is given in lines: its line, counted from 1, and what it says.
-pub(super) type Line = (u64, Value);
 
 /// Reads lines of which each is a rule; empty ones are passed over.
 ///
 /// # Errors
 /// Returns `malformed_json` with the line that is no JSON.
-pub(super) fn ndjson(bytes: &[u8], mut visit: impl FnMut(Line)) -> Result<(), Problem> {
+pub(super) fn ndjson(
+    bytes: &[u8],
+    meter: &Meter,
+    mut visit: impl FnMut(u64, Value),
+) -> Result<(), Problem> {
     for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = json::parse(line).map_err(|error| {
+        let value = json::parse_within(line, meter).map_err(|error| {
             Problem::new(Code::MalformedJson, format!("line {number}: {error}"))
         })?;
-        visit((number, value));
+        visit(number, value);
+        meter.refill();
+        meter.check()?;
     }
     Ok(())
 }
@@ -40,6 +44,7 @@ pub(super) fn ndjson(bytes: &[u8], mut visit: impl FnMut(Line)) -> Result<(), Pr
 /// no CSV in UTF-8.
 pub(super) fn csv(
     bytes: &[u8],
+    meter: &Meter,
     mut visit: impl FnMut(u64, Result<Value, String>),
 ) -> Result<(), Problem> {
     // Spreadsheets put it there.
@@ -52,10 +57,12 @@ pub(super) fn csv(
         let line = lines.line_at(record.position().map_or(0, csv::Position::byte));
         let cells = record.len();
         let read = match cells == columns.len() {
-            true => Ok(rule(&columns, &record, line)?),
+            true => Ok(rule(&columns, &record, line, meter)?),
             false => Err(format!("has {cells} cells, but the header has {}", columns.len())),
         };
         visit(line, read);
+        meter.refill();
+        meter.check()?;
     }
     Ok(())
 }
@@ -123,7 +130,12 @@ struct CellKind {
 }
 
 /// A record as a rule in JSON.
-fn rule(columns: &[CellKind], record: &ByteRecord, line: u64) -> Result<Value, Problem> {
+fn rule(
+    columns: &[CellKind],
+    record: &ByteRecord,
+    line: u64,
+    meter: &Meter,
+) -> Result<Value, Problem> {
     let mut members = Map::new();
     let mut parent = Map::new();
     for (kind, cell) in columns.iter().zip(record) {
@@ -136,7 +148,7 @@ fn rule(columns: &[CellKind], record: &ByteRecord, line: u64) -> Result<Value, P
             if kind.column == "filtering_policy_id" && !cell.is_empty() {
                 parent.insert("id".to_owned(), number(cell));
             }
-        } else if let Some(value) = value(kind.member, cell) {
+        } else if let Some(value) = value(kind.member, cell, meter) {
             members.insert(kind.member.to_owned(), value);
         }
     }
@@ -148,7 +160,7 @@ fn rule(columns: &[CellKind], record: &ByteRecord, line: u64) -> Result<Value, P
 
 /// What a cell says of a member. An empty cell says nothing of a member that nobody writes, nor of a
 /// priority, so that rules can be added to an export.
-fn value(member: &str, cell: &str) -> Option<Value> {
+fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
     let is_read_only = RULE.iter().any(|it| it.name() == member && it.read_only().is_some());
     if cell.is_empty() && (is_read_only || member == "priority") {
         return None;
@@ -170,7 +182,7 @@ fn value(member: &str, cell: &str) -> Option<Value> {
         "sources" | "destinations" => listed(cell).map(endpoint).collect(),
         "ports" => listed(cell).map(port).collect(),
         "labels" if cell.is_empty() => json!({}),
-        "labels" => json::parse(cell.as_bytes()).unwrap_or_else(|_| cell.into()),
+        "labels" => json::parse_within(cell.as_bytes(), meter).unwrap_or_else(|_| cell.into()),
         // Words and instants.
         _ => cell.into(),
     };
@@ -182,8 +194,10 @@ fn number(cell: &str) -> Value {
     cell.parse::<i64>().map_or_else(|_| cell.into(), Value::from)
 }
 
+/// The entries of a cell; beyond what any list may have they are not read.
 fn listed(cell: &str) -> impl Iterator<Item = &str> {
-    cell.split(';').map(str::trim).filter(move |_| !cell.trim().is_empty())
+    let entries = cell.split(';').map(str::trim).filter(move |_| !cell.trim().is_empty());
+    entries.take(MAX_ENDPOINTS.max(MAX_PORTS) + 1)
 }
 
 /// `10.0.0.0/8`, or `10.0.0.0/8 443`.

@@ -12,8 +12,8 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::body::{NDJSON, essence, take_bytes};
-use super::json::{self, Parsed};
+use super::body::{NDJSON, check_media_type, essence, malformed};
+use super::json::{self, Meter, Parsed};
 use super::lines::LineFormat;
 use super::read::Members;
 use super::read_only::ReadOnly;
@@ -21,6 +21,7 @@ use super::rule::{RuleBody, given_rule};
 use super::rule_lines;
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
+use crate::upload::Upload;
 
 /// What became of a rule set.
 #[derive(Debug, Object, Serialize)]
@@ -56,7 +57,7 @@ impl From<&Replaced> for ReplacedView {
 /// A rule set as it came: an array or a list in JSON, or the lines of an export.
 #[derive(Debug)]
 pub struct RuleSetBody {
-    bytes: bytes::Bytes,
+    upload: Upload,
     /// None: JSON.
     format: Option<LineFormat>,
 }
@@ -87,7 +88,7 @@ impl<'a> ApiExtractor<'a> for RuleSetBody {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let csv = LineFormat::Csv.media_type();
-        let bytes = take_bytes(request, body, &[JSON, NDJSON[0], NDJSON[1], csv]).await?;
+        check_media_type(request, &[JSON, NDJSON[0], NDJSON[1], csv])?;
         let given = request.content_type().map(essence).unwrap_or_default();
         let is_any = |names: &[&str]| names.iter().any(|name| given.eq_ignore_ascii_case(name));
         let format = if is_any(&NDJSON) {
@@ -97,7 +98,7 @@ impl<'a> ApiExtractor<'a> for RuleSetBody {
         } else {
             None
         };
-        Ok(Self { bytes, format })
+        Ok(Self { upload: Upload::open(request, body)?, format })
     }
 }
 
@@ -138,10 +139,12 @@ impl Reader {
         if self.count > max_rules() {
             return;
         }
-        let mut faults = Violations::new();
+        let mut faults = self.violations.nested();
         let at = format!("/{index}");
         match given_rule(value, &at, self.policy, self.reading, &mut faults) {
-            Some(rule) if faults.is_empty() => self.rules.push(rule),
+            // With faults nothing is done: what is right need not be kept.
+            Some(rule) if faults.is_empty() && self.violations.is_empty() => self.rules.push(rule),
+            Some(_) if faults.is_empty() => self.rules.clear(),
             _ => self.violations.extend(match line {
                 Some(line) => faults.prefixed(&format!("line {line}: ")),
                 None => faults,
@@ -151,8 +154,9 @@ impl Reader {
 
     /// Passes over a rule that is none.
     fn fault(&mut self, line: u64, detail: &str) {
-        let at = format!("/{}", self.count);
-        self.violations.push(Violation::body(at, format!("line {line}: {detail}")));
+        let index = self.count;
+        self.violations
+            .note(|| Violation::body(format!("/{index}"), format!("line {line}: {detail}")));
         self.count += 1;
     }
 
@@ -177,55 +181,81 @@ fn max_rules() -> usize {
 }
 
 impl RuleSetBody {
-    /// Reads the set, rule by rule. Holds up the thread: call it beside those that serve.
+    /// Receives and reads the set, rule by rule.
     ///
     /// # Errors
     /// Returns all that is wrong, each with its index; `partial` if the body itself says that it is
-    /// not the whole set.
-    pub fn read(&self, policy: PolicyId, reading: SetReading) -> Result<Vec<GivenRule>, Problem> {
-        let (rules, violations) = (Vec::new(), Violations::new());
-        let mut reader = Reader { policy, reading, rules, violations, count: 0 };
-        if self.bytes.trim_ascii().is_empty() {
-            // A file that could not be written is empty too: it must not delete everything.
-            let detail = "the request body is empty; a set without rules is `[]` in JSON, or the \
-                          header alone in CSV";
-            return Err(Problem::new(Code::MalformedJson, detail));
-        }
-        match self.format {
-            None => read_json(&self.bytes, &mut reader)?,
-            Some(LineFormat::Ndjson) => {
-                rule_lines::ndjson(&self.bytes, |(line, rule)| reader.read(rule, Some(line)))?;
-            }
-            Some(LineFormat::Csv) => {
-                rule_lines::csv(&self.bytes, |line, rule| match rule {
-                    Ok(rule) => reader.read(rule, Some(line)),
-                    Err(detail) => reader.fault(line, &detail),
-                })?;
-            }
-        }
-        reader.finish()
+    /// not the whole set; or why the body was not received (see [`Upload::decode`]).
+    pub async fn read(
+        self,
+        policy: PolicyId,
+        reading: SetReading,
+    ) -> Result<Vec<GivenRule>, Problem> {
+        let Self { upload, format } = self;
+        let decode = move |bytes: &[u8], meter: &Meter| {
+            let (rules, violations) = (Vec::new(), Violations::new());
+            let mut reader = Reader { policy, reading, rules, violations, count: 0 };
+            read_set(bytes, format, meter, &mut reader)?;
+            reader.finish()
+        };
+        upload.decode(decode).await
     }
 }
 
-fn read_json(bytes: &[u8], reader: &mut Reader) -> Result<(), Problem> {
-    const MUST_BE: &str = "must be an array of rules, or an object with one under `items`";
+fn read_set(
+    bytes: &[u8],
+    format: Option<LineFormat>,
+    meter: &Meter,
+    reader: &mut Reader,
+) -> Result<(), Problem> {
+    if bytes.trim_ascii().is_empty() {
+        // A file that could not be written is empty too: it must not delete everything.
+        let detail = "the request body is empty; a set without rules is `[]` in JSON, or the header \
+                      alone in CSV";
+        return Err(Problem::new(Code::MalformedJson, detail));
+    }
+    match format {
+        None => read_json(bytes, meter, reader),
+        Some(LineFormat::Ndjson) => {
+            rule_lines::ndjson(bytes, meter, |line, rule| reader.read(rule, Some(line)))
+        }
+        Some(LineFormat::Csv) => rule_lines::csv(bytes, meter, |line, rule| match rule {
+            Ok(rule) => reader.read(rule, Some(line)),
+            Err(detail) => reader.fault(line, &detail),
+        }),
+    }
+}
+
+fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), Problem> {
+    let no_set = || {
+        let detail = "must be an array of rules, or an object with one under `items`";
+        Violation::body("", detail)
+    };
     // A scalar is JSON, and no set.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{')) {
-        json::parse(bytes).map_err(malformed)?;
-        return Err(Problem::invalid(&Violation::body("", MUST_BE).into()));
+        json::parse_within(bytes, meter).map_err(malformed)?;
+        return Err(Problem::invalid(&no_set().into()));
     }
-    let parsed = json::parse_elements_or_object(bytes, &mut |_, value| reader.read(value, None));
-    match parsed.map_err(malformed)? {
-        Parsed::Elements(others) => {
+    let parsed =
+        json::parse_members(bytes, "items", meter, &mut |_, value| reader.read(value, None));
+    match parsed {
+        Ok(Parsed::Elements(others)) => {
             if let Some(problem) = partial(&others) {
                 return Err(problem);
             }
             page_members(others, &mut reader.violations);
         }
-        Parsed::Object(others) => {
-            reader.violations.push(Violation::body("", MUST_BE));
+        Ok(Parsed::Object(others)) => {
+            reader.violations.push(no_set());
             page_members(others, &mut reader.violations);
         }
+        // `items` that are no array are JSON too.
+        Err(error) if error.is_data() => {
+            meter.refill();
+            json::parse_within(bytes, meter).map_err(|_| malformed(error))?;
+            return Err(Problem::invalid(&no_set().into()));
+        }
+        Err(error) => return Err(malformed(error)),
     }
     Ok(())
 }
@@ -266,10 +296,6 @@ pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violatio
     members.finish();
 }
 
-fn malformed(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, error.to_string())
-}
-
 /// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
 pub(crate) fn numbered(
     rules: Vec<(GivenRule, bool)>,
@@ -284,7 +310,7 @@ pub(crate) fn numbered(
             } else {
                 "is missing here, but not in the rules before; give it to all or to none"
             };
-            violations.push(Violation::body(format!("/{index}/priority"), detail));
+            violations.note(|| Violation::body(format!("/{index}/priority"), detail));
         }
         if has_priorities {
             numbered.push(rule);
