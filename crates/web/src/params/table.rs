@@ -300,7 +300,7 @@ pub const AUDIT_EVENTS: &[Param] = &[
     ),
     param(
         "filtering_policy_id",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Those that concern this filtering policy, or its rules.",
     ),
     param("request_id", ParamKind::Text(64), "Those of the request with this id."),
