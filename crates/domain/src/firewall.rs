@@ -4,6 +4,7 @@ use crate::error::Violations;
 use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::store::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
@@ -80,6 +81,8 @@ pub struct FirewallPatch {
     pub description: Patch<Description>,
     /// See [`FirewallSpec`].
     pub labels: LabelsPatch,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl FirewallPatch {

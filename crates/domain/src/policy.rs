@@ -5,6 +5,7 @@ use crate::firewall::FirewallRef;
 use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::rule::Action;
 use crate::store::Stamp;
 use crate::text::{Description, Name};
@@ -147,6 +148,8 @@ pub struct PolicyPatch {
     pub labels: LabelsPatch,
     /// See [`PolicySpec`].
     pub default_action: Patch<Action>,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl PolicyPatch {

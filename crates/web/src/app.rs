@@ -66,8 +66,8 @@ pub struct App {
     pub compiled: CompiledPolicies,
     /// The memory that requests borrow from.
     pub budget: Budget,
-    /// Turns to decode large bodies.
-    pub decoding: Budget,
+    /// Turns on a processor for what takes long: large bodies, pages, many packets.
+    pub turns: Budget,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
     /// The streams of packets that are inspected.

@@ -10,7 +10,9 @@ use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{Place, Placement, make_room};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
+use crate::time::Instant;
 
+use super::repeated::RepeatedCheck;
 use super::rule::{Duplicates, check_size};
 use super::rule_set::{RuleChanges, events};
 use super::{Expected, next, policy};
@@ -96,6 +98,7 @@ struct Working {
     deleted: Vec<Rule>,
     violations: Violations,
     new: i64,
+    repeated: RepeatedCheck,
 }
 
 /// New rules have no ids yet: while they are in the making they go by numbers that no rule has, and
@@ -121,11 +124,12 @@ pub async fn apply(
     let stored = uow.rules().all(&policy.reference()).await?;
     check_cost(&operations, stored.len())?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
-    let mut working = Working::new(stored);
+    let mut working = Working::new(stored, &operations, caller.now);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     let duplicates = working.judge(duplicates);
-    let Working { order, entries, deleted, violations, .. } = working;
+    let Working { order, entries, deleted, violations, repeated, .. } = working;
+    repeated.finish()?;
     violations.into_result(|| ())?;
 
     let count = u64::try_from(order.len()).unwrap_or(u64::MAX);
@@ -232,8 +236,9 @@ enum Asked {
 }
 
 impl Working {
-    fn new(stored: Vec<Rule>) -> Self {
-        let order = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+    fn new(stored: Vec<Rule>, operations: &[Operation], now: Instant) -> Self {
+        let order: Vec<Place> = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+        let repeated = RepeatedCheck::new(operations, &order, now);
         let entry = |rule: Rule| {
             let spec = rule.spec.clone();
             (rule.id, Entry { before: Some(rule), spec, asked_by: None, is_moved: false })
@@ -244,6 +249,7 @@ impl Working {
             deleted: Vec::new(),
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
+            repeated,
         }
     }
 
@@ -344,7 +350,11 @@ impl Working {
         if !self.is_there(index, rule, if_revision) {
             return;
         }
-        let Some(old) = self.entries.get(&rule).map(|entry| entry.spec.clone()) else { return };
+        let Some(entry) = self.entries.get(&rule) else { return };
+        if let Some(before) = &entry.before {
+            self.repeated.check(index, before, &patch.repeated, &mut self.violations);
+        }
+        let old = entry.spec.clone();
         match patch.apply(old.clone()) {
             Ok(spec) if spec == old => {}
             Ok(spec) => self.write(index, rule, &old, spec),

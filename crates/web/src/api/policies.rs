@@ -75,7 +75,8 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -86,8 +87,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// List the policies of all firewalls
@@ -112,7 +116,8 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -122,8 +127,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// Create a filtering policy
@@ -142,9 +150,10 @@ impl Policies {
         body: Body<PolicyBody>,
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
-        let spec =
-            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -200,7 +209,8 @@ impl Policies {
         let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::selected(&view, fields.as_ref())?
+            let write = move || Reply::selected(&view, fields.as_ref());
+            ctx.for_rows(expansion::weight(1, expands), write).await??
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

@@ -4,7 +4,8 @@ use fireflow_domain::error::Resource;
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Page, PageRequest, SortKey, Start};
+use fireflow_domain::read_only::{Member, RULE};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::{ReadKind, RuleField, RuleFilter};
 use fireflow_domain::text::Name;
@@ -17,7 +18,7 @@ use crate::app::Context;
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::rule::action;
-use crate::dto::view::{RulePage, RuleView};
+use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
@@ -156,14 +157,15 @@ impl RuleList {
             .await?;
         if self.filter.deleted {
             // What a purge removes changes no state of the policy: there is no tag.
-            return self.answer(ctx, &page, before_first);
+            return self.answer(ctx, page, before_first).await;
         }
         let tag = EntityTag::of_policy(&policy);
         let tag = self.format.map_or_else(|| tag.clone(), |format| tag.of_format(format));
         if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
             return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
         }
-        Ok(self.answer(ctx, &page, before_first)?.with_header(header::ETAG, tag.as_str()))
+        let reply = self.answer(ctx, page, before_first).await?;
+        Ok(reply.with_header(header::ETAG, tag.as_str()))
     }
 
     /// The list across all policies.
@@ -186,27 +188,60 @@ impl RuleList {
                 )
             })
             .await?;
-        self.answer(ctx, &page, None)
+        self.answer(ctx, page, None).await
+    }
+
+    /// What a page leaves out of the whole list. The last page of many has nothing behind it, but
+    /// others before it.
+    fn partial(&self, page: &Page<Rule>) -> impl Iterator<Item = Part> {
+        let is_first = match page.request.start() {
+            Start::Page(number) => *number <= 1,
+            Start::First => true,
+            Start::Behind(_) => false,
+        };
+        let has_all_members = self.fields.as_ref().is_none_or(|fields| {
+            RULE.iter().all(|member| match member {
+                Member::Written(name) => fields.has(name),
+                // What nobody writes is not lost.
+                Member::ReadOnly(_) => true,
+            })
+        });
+        let leaves_out = [
+            (Part::Page, !is_first || page.next.is_some()),
+            (Part::Filter, self.filter != RuleFilter::default()),
+            (Part::Fields, !has_all_members),
+        ];
+        leaves_out.into_iter().filter_map(|(part, leaves)| leaves.then_some(part))
     }
 
     /// One page, in the format.
-    fn answer<K: Kind>(
+    async fn answer<K: Kind + 'static>(
         self,
         ctx: &Context,
-        page: &Page<Rule>,
+        page: Page<Rule>,
         before_first: Option<u64>,
     ) -> Result<Reply<K, RulePage>, Problem> {
-        let reply = match self.format {
-            Some(format) => {
-                let mut lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
-                Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
-            }
-            None => {
-                let numbering = RuleView::numbering(ctx.caller.now, before_first);
-                let view = RulePage::new(page, &self.scope, numbering);
-                Reply::selected(&view, self.fields.as_ref())?
-            }
+        let now = ctx.caller.now;
+        // Some entries weigh as much as a rule.
+        let weight = |rule: &Rule| 1 + rule.spec.entry_count() / 16;
+        let rows = page.items.iter().map(weight).sum::<u64>().try_into().unwrap_or(usize::MAX);
+        let write = move || {
+            let reply = match self.format {
+                Some(format) => {
+                    let mut lines = RuleLines::new(format, self.fields, now, before_first);
+                    Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
+                }
+                None => {
+                    let numbering = RuleView::numbering(now, before_first);
+                    let view = RulePage {
+                        partial: self.partial(&page).map(|part| part.as_str().to_owned()).collect(),
+                        ..RulePage::new(&page, &self.scope, numbering)
+                    };
+                    Reply::selected(&view, self.fields.as_ref())?
+                }
+            };
+            Ok(reply.with_pagination(&page))
         };
-        Ok(reply.with_pagination(page))
+        ctx.for_rows(rows, write).await?
     }
 }
