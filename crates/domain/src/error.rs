@@ -241,6 +241,26 @@ pub enum Error {
         /// Its revision now.
         current: Revision,
     },
+    /// The condition names weak tags alone, which are compared with no state.
+    #[error("a weak tag of the {what}")]
+    WeakTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition names no state that the resource ever had, as far as can be told.
+    #[error("no tag of the {what}")]
+    UnknownTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition excludes the state that the resource has.
+    #[error("the {what} is in a state that it must not be in")]
+    StateExcluded {
+        /// What was to be changed.
+        what: Resource,
+        /// Its revision now.
+        current: Revision,
+    },
     /// The caller's roles do not suffice.
     #[error("this needs the role {needs}")]
     Forbidden {

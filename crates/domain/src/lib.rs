@@ -11,6 +11,7 @@ pub mod filter;
 pub mod firewall;
 pub mod ids;
 pub mod labels;
+pub mod mark;
 pub mod net;
 pub mod packet;
 pub mod page;

@@ -80,7 +80,7 @@ async fn fill(database: &Database, firewalls: u32) {
             .map(|spec| GivenRule { id: None, spec })
             .collect();
         let parent = (made.id, policy.id);
-        replace(&mut *uow, &caller, parent, &Expected::Anything, given, Duplicates::Keep)
+        replace(&mut *uow, &caller, parent, &Expected::ANYTHING, given, Duplicates::Keep)
             .await
             .unwrap();
         uow.commit().await.unwrap();

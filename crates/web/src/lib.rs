@@ -16,6 +16,7 @@ pub mod auth;
 pub mod cli;
 pub mod conditions;
 pub mod dto;
+pub mod entity_tags;
 pub mod export;
 pub mod idempotency;
 pub mod inspected;

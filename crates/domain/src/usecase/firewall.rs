@@ -144,7 +144,7 @@ pub async fn update(
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
     let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
-    expected.check(Resource::Firewall, before.revision)?;
+    expected.check(&before)?;
     if let Patch::Set(tenant) = &patch.tenant
         && *tenant != before.spec.tenant
     {
@@ -166,10 +166,12 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    uow.firewalls()
-        .update(&before, &after)
+    let name = after.spec.name.clone();
+    let after = uow
+        .firewalls()
+        .update(&before, after)
         .await?
-        .map_err(|holder| name_taken(&after.spec.name, holder))?;
+        .map_err(|holder| name_taken(&name, holder))?;
     let snapshots =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
     let [before, snapshot] = snapshots;
@@ -190,7 +192,7 @@ pub async fn delete(
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
     let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
-    expected.check(Resource::Firewall, before.revision)?;
+    expected.check(&before)?;
     uow.firewalls().delete(&before, &caller.stamp()).await?;
     let before = Snapshot::Firewall(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
@@ -213,10 +215,12 @@ pub async fn restore(
     };
     let revision = next(deleted.revision);
     let restored = Firewall { revision, deleted: None, ..deleted };
-    uow.firewalls()
-        .restore(&restored)
+    let name = restored.spec.name.clone();
+    let restored = uow
+        .firewalls()
+        .restore(restored)
         .await?
-        .map_err(|holder| name_taken(&restored.spec.name, holder))?;
+        .map_err(|holder| name_taken(&name, holder))?;
     let after = Snapshot::Firewall(Box::new(restored.clone()));
     uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     Ok(restored)

@@ -137,7 +137,7 @@ async fn count_policies(
     policy_count: u64,
 ) -> Result<()> {
     let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
-    uow.firewalls().update(firewall, &counted).await?.map_err(|holder| {
+    uow.firewalls().update(firewall, counted).await?.map(drop).map_err(|holder| {
         Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
     })
 }
@@ -159,7 +159,7 @@ pub async fn update(
     // The firewall's lock comes first: it is what keeps names unique, and orders all writers alike.
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
-    expected.check(Resource::Policy, before.revision)?;
+    expected.check(&before)?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);
@@ -179,7 +179,7 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    uow.policies().update(&before, &after).await?;
+    let after = uow.policies().update(&before, after).await?;
     let [before, snapshot] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
@@ -200,7 +200,7 @@ pub async fn delete(
     caller.require(Role::Editor)?;
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
-    expected.check(Resource::Policy, before.revision)?;
+    expected.check(&before)?;
     uow.policies().delete(&before, &caller.stamp()).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_sub(1)).await?;
     let before = Snapshot::Policy(Box::new(before));
@@ -229,7 +229,7 @@ pub async fn restore(
     check_name(uow, parent.id, &deleted.spec.name).await?;
     let revision = next(deleted.revision);
     let restored = Policy { revision, deleted: None, ..deleted };
-    uow.policies().restore(&restored).await?;
+    let restored = uow.policies().restore(restored).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     let after = Snapshot::Policy(Box::new(restored.clone()));
     uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;

@@ -282,7 +282,7 @@ pub async fn create(
     let stamp = caller.stamp();
     let rule =
         uow.rules().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
-    uow.policies().update(&policy, &after).await?;
+    uow.policies().update(&policy, after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
     Ok(Placed { rule, position })
@@ -316,7 +316,7 @@ pub async fn move_rules(
 ) -> Result<Moved> {
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let order = uow.rules().order(policy.id).await?;
     let wanted: HashSet<RuleId> = rules.iter().copied().collect();
     check_moved(rules, &wanted, &order, placement)?;
@@ -336,7 +336,7 @@ pub async fn move_rules(
     uow.rules().renumber(policy.id, &plan.renumbered, after.revision).await?;
     uow.rules().renumber(policy.id, &places, after.revision).await?;
     uow.rules().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
-    uow.policies().update(&policy, &after).await?;
+    let after = uow.policies().update(&policy, after).await?;
     let before = Snapshot::Order(Box::new(policy), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
     uow.audit().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
@@ -394,7 +394,7 @@ async fn lock(
         .get(who, path.firewall, path.policy, path.rule)
         .await?
         .ok_or_else(|| Error::not_found(Resource::Rule, path.rule))?;
-    expected.check(Resource::Rule, rule.revision)?;
+    expected.check(&rule)?;
     Ok((policy, rule))
 }
 
@@ -427,8 +427,8 @@ pub async fn update(
     let stamp = caller.stamp();
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
-    uow.rules().update(&before, &after).await?;
-    uow.policies().update(&policy, &Policy { revision, entry_count, ..policy.clone() }).await?;
+    let after = uow.rules().update(&before, after).await?;
+    uow.policies().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
@@ -451,7 +451,7 @@ pub async fn delete(
     let rule_count = policy.rule_count.saturating_sub(1);
     let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, &after).await?;
+    uow.policies().update(&policy, after).await?;
     let before = Snapshot::Rule(Box::new(before));
     uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
@@ -475,9 +475,9 @@ pub async fn restore(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) 
     check_free(uow, caller, &policy, None, &deleted.spec, Duplicates::Refuse).await?;
     let revision = next(policy.revision);
     let restored = Rule { revision, deleted: None, ..deleted };
-    uow.rules().restore(&restored).await?;
+    let restored = uow.rules().restore(restored).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, &after).await?;
+    uow.policies().update(&policy, after).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
     uow.audit().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
     Ok(restored)

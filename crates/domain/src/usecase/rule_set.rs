@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};
-use crate::error::{Resource, Result, Violation, Violations};
+use crate::error::{Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
@@ -72,14 +72,14 @@ pub async fn replace(
 ) -> Result<Replaced> {
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let rule_count = u64::try_from(given.len()).unwrap_or(u64::MAX);
     let entry_count = given.iter().map(|rule| rule.spec.entry_count()).sum();
     check_size(rule_count, entry_count)?;
     let stored = uow.rules().all(&policy.reference()).await?;
     check_given(&given, &stored, duplicates)?;
     let revision = next(policy.revision);
-    let changes = difference(given, stored, revision, caller);
+    let mut changes = difference(given, stored, revision, caller);
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let (created, updated) = (count(changes.created.len()), count(changes.updated.len()));
     let deleted = count(changes.deleted.len());
@@ -90,8 +90,8 @@ pub async fn replace(
     let after = Policy { rule_count, entry_count, revision, ..policy.clone() };
     let stamp = caller.stamp();
     let reference = after.reference();
-    let made = uow.rules().apply(&reference, &changes, revision, duplicates, &stamp).await?;
-    uow.policies().update(&policy, &after).await?;
+    let made = uow.rules().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
+    let after = uow.policies().update(&policy, after).await?;
     uow.audit().append_all(&events(caller, changes, made)).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }

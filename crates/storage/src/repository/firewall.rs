@@ -15,7 +15,7 @@ use sea_orm::{
     Select, Set, TransactionTrait,
 };
 
-use super::{label_rows, labels_differ, one_row};
+use super::{label_rows, labels_differ, new_mark, one_row};
 use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
@@ -190,10 +190,12 @@ impl FirewallRepository for SeaUnitOfWork {
         spec: &FirewallSpec,
         stamp: &Stamp,
     ) -> StoreResult<Result<Firewall, FirewallId>> {
+        let mark = new_mark()?;
         let row = ActiveModel {
             policy_count: Set(0),
             revision: Set(Revision::FIRST.0),
             header_revision: Set(Revision::FIRST.0),
+            mark: Set(mark.get().cast_signed()),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -218,6 +220,7 @@ impl FirewallRepository for SeaUnitOfWork {
             policy_count: 0,
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
+            mark,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -231,9 +234,10 @@ impl FirewallRepository for SeaUnitOfWork {
     async fn update(
         &mut self,
         before: &Firewall,
-        after: &Firewall,
-    ) -> StoreResult<Result<(), FirewallId>> {
+        after: Firewall,
+    ) -> StoreResult<Result<Firewall, FirewallId>> {
         let id = after.id.get();
+        let after = Firewall { mark: new_mark()?, ..after };
         let content = if before.spec == after.spec {
             ActiveModel::default()
         } else {
@@ -243,6 +247,7 @@ impl FirewallRepository for SeaUnitOfWork {
             policy_count: Set(i64::try_from(after.policy_count).unwrap_or(i64::MAX)),
             revision: Set(after.revision.0),
             header_revision: Set(after.header_revision.0),
+            mark: Set(after.mark.get().cast_signed()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..content
@@ -257,13 +262,14 @@ impl FirewallRepository for SeaUnitOfWork {
             self.clear_firewall_labels(id).await?;
             self.write_firewall_labels(id, &new.labels).await?;
         }
-        Ok(Ok(()))
+        Ok(Ok(after))
     }
 
     /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(firewall.revision.0.saturating_add(1)),
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -285,13 +291,16 @@ impl FirewallRepository for SeaUnitOfWork {
     }
 
     /// Three statements, and one more where the name is taken.
-    async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>> {
+    async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>> {
+        let firewall = Firewall { mark: new_mark()?, ..firewall };
         let row = ActiveModel {
             revision: Set(firewall.revision.0),
+            mark: Set(firewall.mark.get().cast_signed()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
-        self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await
+        let named = self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await?;
+        Ok(named.map(|()| firewall))
     }
 }

@@ -9,7 +9,7 @@ use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::sort;
-use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult};
+use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult, Turns};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
@@ -21,7 +21,7 @@ use sea_orm::{
 };
 
 use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
-use super::{all_rows, label_rows, labels_differ, one_row};
+use super::{all_rows, label_rows, labels_differ, new_mark, one_row, random_mark};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{
     ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
@@ -269,6 +269,11 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// One statement.
+    async fn last_turns(&mut self, policy: PolicyId, at: Instant) -> StoreResult<Turns> {
+        self.turns(policy, at).await
+    }
+
+    /// One statement.
     async fn count_to(&mut self, policy: PolicyId, (id, priority): Place) -> StoreResult<u64> {
         let key = Expr::tuple([Column::Priority.into_simple_expr(), Column::Id.into_simple_expr()]);
         let place = Expr::tuple([Expr::val(priority), Expr::val(id.get())]);
@@ -403,6 +408,7 @@ impl RuleRepository for SeaUnitOfWork {
             };
             let result = Entity::update_many()
                 .set(row)
+                .col_expr(Column::Mark, random_mark(self.db().get_database_backend()))
                 .filter(Column::Id.is_in(chunk.iter().map(|id| id.get())))
                 .filter(Column::PolicyId.eq(policy.get()))
                 .filter(Column::DeletedAt.is_null())
@@ -470,12 +476,14 @@ impl RuleRepository for SeaUnitOfWork {
             Duplicates::Refuse => 0,
             Duplicates::Keep => self.next_copy(policy.id, Fingerprint::of(spec)).await?,
         };
+        let mark = new_mark()?;
         let row = ActiveModel {
             policy_id: Set(policy.id.get()),
             firewall_id: Set(firewall),
             copy: Set(copy),
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            mark: Set(mark.get().cast_signed()),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -492,6 +500,7 @@ impl RuleRepository for SeaUnitOfWork {
             policy: policy.clone(),
             spec: spec.clone(),
             revision,
+            mark,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -501,12 +510,14 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// One statement; two more for each of addresses, ports and labels that change.
-    async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()> {
+    async fn update(&mut self, before: &Rule, after: Rule) -> StoreResult<Rule> {
         let id = after.id.get();
+        let after = Rule { mark: new_mark()?, ..after };
         let firewall = after.policy.firewall.id.get();
         let row = ActiveModel {
             revision: Set(after.revision.0),
             changed_revision: Set(after.revision.0),
+            mark: Set(after.mark.get().cast_signed()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..mapping::rule_content(&after.spec)
@@ -525,14 +536,14 @@ impl RuleRepository for SeaUnitOfWork {
             self.unindex_labels(id).await?;
             self.index_labels(id, firewall, new).await?;
         }
-        Ok(())
+        Ok(after)
     }
 
     /// A constant number of statements for each 1,000 rules and derived rows.
     async fn apply(
         &mut self,
         policy: &PolicyRef,
-        changes: &RuleChanges,
+        changes: &mut RuleChanges,
         revision: Revision,
         duplicates: Duplicates,
         stamp: &Stamp,
@@ -546,6 +557,7 @@ impl RuleRepository for SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -564,11 +576,13 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// Two statements, one more each with ports and with labels: what is derived comes back.
-    async fn restore(&mut self, rule: &Rule) -> StoreResult<()> {
+    async fn restore(&mut self, rule: Rule) -> StoreResult<Rule> {
+        let rule = Rule { mark: new_mark()?, ..rule };
         let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());
         let row = ActiveModel {
             revision: Set(rule.revision.0),
             changed_revision: Set(rule.revision.0),
+            mark: Set(rule.mark.get().cast_signed()),
             fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
             copy: Set(0),
             deleted_at: Set(None),
@@ -578,6 +592,7 @@ impl RuleRepository for SeaUnitOfWork {
         self.write_rule(id, row, Column::DeletedAt.is_not_null()).await?;
         self.index_addresses(id, firewall, &rule.spec).await?;
         self.index_ports(id, firewall, &rule.spec).await?;
-        self.index_labels(id, firewall, &rule.spec).await
+        self.index_labels(id, firewall, &rule.spec).await?;
+        Ok(rule)
     }
 }

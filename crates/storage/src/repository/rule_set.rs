@@ -1,6 +1,7 @@
 //! Changes of many rules at once: a constant number of statements for each 1,000 rows.
 
 use fireflow_domain::ids::Revision;
+use fireflow_domain::mark::Mark;
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::{Rule, RuleSpec};
 use fireflow_domain::store::{Stamp, StoreResult};
@@ -10,7 +11,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
 use super::rule_index::{address_rows, port_rows};
-use super::{all_rows, label_rows};
+use super::{all_rows, label_rows, new_mark};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{ActiveModel, Column, Entity};
 use crate::entity::{rule_address, rule_port};
@@ -66,14 +67,14 @@ impl SeaUnitOfWork {
     pub(super) async fn apply_changes(
         &self,
         policy: &PolicyRef,
-        changes: &RuleChanges,
+        changes: &mut RuleChanges,
         revision: Revision,
         duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Vec<Rule>> {
         let mut copies = Copies::new(revision, duplicates);
         self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
-        self.update_rules(policy, &changes.updated, revision, &mut copies).await?;
+        self.update_rules(policy, &mut changes.updated, revision, &mut copies).await?;
         self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
     }
 
@@ -88,6 +89,8 @@ impl SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            // One for all: they are told apart by their ids, and each is new.
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -99,7 +102,7 @@ impl SeaUnitOfWork {
     async fn update_rules(
         &self,
         policy: &PolicyRef,
-        rules: &[(Rule, Rule)],
+        rules: &mut [(Rule, Rule)],
         revision: Revision,
         copies: &mut Copies,
     ) -> StoreResult<()> {
@@ -108,6 +111,9 @@ impl SeaUnitOfWork {
         let nothing =
             ActiveModel { name: Set(None), fingerprint: Set(None), ..ActiveModel::default() };
         self.set_on(policy, &ids, &nothing).await?;
+        for (_, after) in &mut *rules {
+            after.mark = new_mark()?;
+        }
         for chunk in rules.chunks(ROWS_PER_INSERT) {
             let rows = chunk.iter().map(|(_, after)| ActiveModel {
                 id: Set(after.id.get()),
@@ -116,7 +122,7 @@ impl SeaUnitOfWork {
                 updated_at: Set(after.updated_at.micros()),
                 updated_by: Set(after.updated_by.clone()),
                 changed_revision: Set(revision.0),
-                ..row(policy, &after.spec, after.revision, copies.next())
+                ..row(policy, &after.spec, after.revision, after.mark, copies.next())
             });
             let replace =
                 OnConflict::column(Column::Id).update_columns(changing_columns()).to_owned();
@@ -146,13 +152,16 @@ impl SeaUnitOfWork {
     ) -> StoreResult<Vec<Rule>> {
         let mut made = Vec::with_capacity(specs.len());
         for chunk in specs.chunks(ROWS_PER_INSERT) {
-            let rows = chunk.iter().map(|spec| ActiveModel {
-                created_at: Set(stamp.at.micros()),
-                created_by: Set(stamp.by.clone()),
-                updated_at: Set(stamp.at.micros()),
-                updated_by: Set(stamp.by.clone()),
-                ..row(policy, spec, revision, copies.next())
-            });
+            let mut rows = Vec::with_capacity(chunk.len());
+            for spec in chunk {
+                rows.push(ActiveModel {
+                    created_at: Set(stamp.at.micros()),
+                    created_by: Set(stamp.by.clone()),
+                    updated_at: Set(stamp.at.micros()),
+                    updated_by: Set(stamp.by.clone()),
+                    ..row(policy, spec, revision, new_mark()?, copies.next())
+                });
+            }
             let models = Entity::insert_many(rows)
                 .exec_with_returning(&self.db())
                 .await
@@ -223,13 +232,20 @@ impl SeaUnitOfWork {
 }
 
 /// A whole row, but for its id and its stamps.
-fn row(policy: &PolicyRef, spec: &RuleSpec, revision: Revision, copy: i64) -> ActiveModel {
+fn row(
+    policy: &PolicyRef,
+    spec: &RuleSpec,
+    revision: Revision,
+    mark: Mark,
+    copy: i64,
+) -> ActiveModel {
     ActiveModel {
         policy_id: Set(policy.id.get()),
         firewall_id: Set(policy.firewall.id.get()),
         copy: Set(copy),
         revision: Set(revision.0),
         changed_revision: Set(revision.0),
+        mark: Set(mark.get().cast_signed()),
         ..mapping::rule_content(spec)
     }
 }

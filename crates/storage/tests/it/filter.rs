@@ -153,7 +153,7 @@ async fn fill(db: &TestDatabase) -> Data {
     }
     // What is deleted, and below what is, fits nothing.
     let mut uow = begin(db, Mode::Write).await;
-    let anything = Expected::Anything;
+    let anything = Expected::ANYTHING;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
     firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
     uow.commit().await.unwrap();
@@ -273,7 +273,7 @@ db_test! {
             let given = rule_set(1, number, 1_000, now());
             let given = given.into_iter().map(|spec| GivenRule { id: None, spec }).collect();
             let mut uow = begin(&db, Mode::Write).await;
-            let (parent, anything) = ((made.id, policy.id), Expected::Anything);
+            let (parent, anything) = ((made.id, policy.id), Expected::ANYTHING);
             replace(&mut *uow, &caller(), parent, &anything, given, Duplicates::Keep).await.unwrap();
             uow.commit().await.unwrap();
         }

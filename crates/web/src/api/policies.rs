@@ -1,6 +1,6 @@
 //! Filtering policies.
 
-use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::store::{Mode, PolicyField, PolicyFilter, UnitOfWork};
@@ -13,7 +13,7 @@ use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{Admin, As, Editor, Viewer};
-use crate::conditions::{Conditions, EntityTag};
+use crate::conditions::Conditions;
 use crate::dto::body::Body;
 use crate::dto::expansion;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
@@ -151,7 +151,7 @@ impl Policies {
                 let path =
                     ctx.path(format_args!("/firewalls/{firewall}/filtering-policies/{}/", made.id));
                 Ok(Reply::new(&PolicyView::from(&made))?
-                    .with_header(header::ETAG, EntityTag::of_policy(&made).as_str())
+                    .tagged(&made)
                     .with_header(header::LOCATION, &path))
             },
         )
@@ -173,6 +173,7 @@ impl Policies {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::POLICY);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -188,15 +189,9 @@ impl Policies {
                 })
             })
             .await?;
-        // It covers the rules: their changes are the policy's.
-        let tag = EntityTag::of_policy(&found);
         let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
-        let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            Reply::selected(&view, fields.as_ref())?
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        // Its state covers the rules: their changes are the policy's.
+        Reply::selected(&view, fields.as_ref())?.unless_known(&conditions, &found).await
     }
 
     /// Change a filtering policy
@@ -217,9 +212,9 @@ impl Policies {
         body: Body<PolicyPatchBody>,
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move {
@@ -227,8 +222,7 @@ impl Policies {
                 })
             })
             .await?;
-        let tag = EntityTag::of_policy(&changed);
-        Ok(Reply::new(&PolicyView::from(&changed))?.with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&PolicyView::from(&changed))?.tagged(&changed))
     }
 
     /// Delete a filtering policy
@@ -248,8 +242,8 @@ impl Policies {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { policy::delete(uow, caller, firewall, id, &expected).await })
         })
@@ -278,11 +272,7 @@ impl Policies {
         ctx.write_once(
             Mode::Write,
             |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
-            |restored| {
-                let tag = EntityTag::of_policy(&restored);
-                Ok(Reply::new(&PolicyView::from(&restored))?
-                    .with_header(header::ETAG, tag.as_str()))
-            },
+            |restored| Ok(Reply::new(&PolicyView::from(&restored))?.tagged(&restored)),
         )
         .await
     }

@@ -1,6 +1,5 @@
 //! The rules of a policy.
 
-use fireflow_domain::error::Resource;
 use fireflow_domain::store::Mode;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::{batch, rule_set};
@@ -52,6 +51,7 @@ impl Rules {
         accepted: Accepted,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let conditions = conditions.read()?;
         let list = RuleList::read(&query, parent.1, accepted.0, ctx.caller.now)?;
         let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
@@ -112,10 +112,14 @@ impl Rules {
                     "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
                     made.id
                 ));
-                let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
-                Ok(Reply::new(&view)?
-                    .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
-                    .with_header(header::LOCATION, &path))
+                // The tag is that of the rule as a read shows it, without its position.
+                let view = RuleView::at(&made, ctx.caller.now);
+                let reply = Reply::new(&view)?.tagged(&made);
+                let reply = match position {
+                    None => reply,
+                    Some(_) => reply.with_body(&RuleView { position, ..view })?,
+                };
+                Ok(reply.with_header(header::LOCATION, &path))
             },
         )
         .await
@@ -142,6 +146,7 @@ impl Rules {
         body: RawBody<Vec<RuleBody>>,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
@@ -149,7 +154,6 @@ impl Rules {
         let given = tokio::task::spawn_blocking(move || rule_set(&body.bytes, parent.1))
             .await
             .map_err(Problem::internal)??;
-        let expected = conditions.expected();
         let replaced = ctx
             .write_many(|uow, caller| {
                 Box::pin(async move {
@@ -157,8 +161,8 @@ impl Rules {
                 })
             })
             .await?;
-        let tag = EntityTag::of_policy(&replaced.policy);
-        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_header(header::ETAG, tag.as_str()))
+        let tag = EntityTag::of_change(&replaced.policy);
+        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_tag(&tag))
     }
 
     /// Move rules
@@ -180,9 +184,9 @@ impl Rules {
         body: Body<MoveBody>,
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body)?;
-        let expected = conditions.expected();
         ctx.write_once(
             Mode::Write,
             |uow, caller| {
@@ -191,8 +195,8 @@ impl Rules {
                 })
             },
             |moved| {
-                let tag = EntityTag::of_policy(&moved.policy);
-                Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&moved.policy);
+                Ok(Reply::new(&MovedView::from(&moved))?.with_tag(&tag))
             },
         )
         .await
@@ -217,12 +221,12 @@ impl Rules {
         body: Body<BatchBody>,
     ) -> Result<Reply<Changed, BatchView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         query.finish()?;
         let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
-        let expected = conditions.expected();
         ctx.write_once(
             Mode::WriteMany,
             |uow, caller| {
@@ -231,9 +235,8 @@ impl Rules {
                 })
             },
             |batch| {
-                let tag = EntityTag::of_policy(&batch.policy);
-                let view = BatchView::at(&batch, ctx.caller.now);
-                Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&batch.policy);
+                Ok(Reply::new(&BatchView::at(&batch, ctx.caller.now))?.with_tag(&tag))
             },
         )
         .await
@@ -255,19 +258,15 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::RULE);
         let fields = query.fields(RuleView::MEMBERS);
         query.finish()?;
         let found = ctx
             .read(|uow, caller| Box::pin(async move { rule::get(uow, caller, path).await }))
             .await?;
-        let tag = EntityTag::of_rule(&found);
-        let reply = if conditions.is_unchanged(Resource::Rule, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        let reply = Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?;
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a rule
@@ -290,18 +289,16 @@ impl Rules {
         body: Body<RulePatchBody>,
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch =
             body.read(|value, faults| rule_patch(value, "", path.policy, path.rule, faults))?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move { rule::update(uow, caller, path, &expected, patch).await })
             })
             .await?;
-        let tag = EntityTag::of_rule(&changed);
-        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?
-            .with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?.tagged(&changed))
     }
 
     /// Delete a rule
@@ -322,8 +319,8 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { rule::delete(uow, caller, path, &expected).await })
         })
@@ -354,9 +351,7 @@ impl Rules {
             Mode::Write,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
             |restored| {
-                let tag = EntityTag::of_rule(&restored);
-                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?
-                    .with_header(header::ETAG, tag.as_str()))
+                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored))
             },
         )
         .await

@@ -89,11 +89,10 @@ fn note_once(request: &mut Request, body: &[u8]) -> Result<(), Problem> {
     let target = request.uri().path_and_query().map(|it| it.as_str().to_owned());
     let target = target.unwrap_or_default();
     let method = request.method().clone();
-    let condition = request.headers().get(header::IF_MATCH).cloned();
+    let condition = idempotency::condition(request.headers());
     if let Some(context) = request.extensions_mut().get_mut::<Context>() {
         let who = &context.caller.actor.visibility;
-        let condition = condition.as_ref().map_or(&b""[..], |value| value.as_bytes());
-        let fingerprint = idempotency::fingerprint(&method, &target, condition, body, who);
+        let fingerprint = idempotency::fingerprint(&method, &target, &condition, body, who);
         context.once = Some(Arc::new(Once { key, fingerprint }));
     }
     Ok(())

@@ -39,6 +39,7 @@ mod resources;
 mod rule_set;
 mod service;
 mod support;
+mod tags;
 mod tls;
 mod tokens;
 mod traces;
