@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Violation, Violations};
+use crate::invisible::first_invisible;
 use crate::text::excerpt;
 
 /// The most labels of one thing.
@@ -17,12 +18,31 @@ pub const MAX_LABEL_VALUE_CHARS: usize = 255;
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Checks all keys and values.
+    /// Checks all keys and values that somebody writes.
     ///
     /// # Errors
     /// All that is wrong, with pointers below the labels (`/site`).
     pub fn new(map: BTreeMap<String, String>) -> Result<Self, Violations> {
         let mut violations = Violations::new();
+        for (key, value) in &map {
+            check_visible(key, value, &mut violations);
+        }
+        Self::checked(map, violations)
+    }
+
+    /// Labels that were checked when they were written, perhaps by an earlier version, which took
+    /// invisible characters.
+    ///
+    /// # Errors
+    /// As [`Self::new`], except for invisible characters.
+    pub fn stored(map: BTreeMap<String, String>) -> Result<Self, Violations> {
+        Self::checked(map, Violations::new())
+    }
+
+    fn checked(
+        map: BTreeMap<String, String>,
+        mut violations: Violations,
+    ) -> Result<Self, Violations> {
         if map.len() > MAX_LABELS {
             violations.push(Violation::body(
                 "",
@@ -92,13 +112,18 @@ impl LabelsPatch {
             Self::Clear => Ok(Labels::default()),
             Self::Merge(changes) => {
                 let mut map = labels.0;
+                let mut violations = Violations::new();
                 for (key, value) in changes {
                     match value {
-                        Some(value) => drop(map.insert(key, value)),
+                        Some(value) => {
+                            check_visible(&key, &value, &mut violations);
+                            map.insert(key, value);
+                        }
                         None => drop(map.remove(&key)),
                     }
                 }
-                Labels::new(map)
+                // What stays was written earlier.
+                Labels::checked(map, violations)
             }
         }
     }
@@ -113,6 +138,14 @@ impl LabelsPatch {
             below.extend_below("/labels", violations);
             below
         })
+    }
+}
+
+fn check_visible(key: &str, value: &str, violations: &mut Violations) {
+    if let Some((character, position)) = first_invisible(value) {
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
+        violations.push(Violation::body(format!("/{}", escape_pointer(key)), detail));
     }
 }
 
@@ -136,6 +169,23 @@ pub fn escape_pointer(step: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_hold_nothing_invisible_but_those_that_are_there_stay() {
+        let map = |value: &str| BTreeMap::from([("site".to_owned(), value.to_owned())]);
+        let faults = Labels::new(map("fra\u{200B}")).unwrap_err();
+        assert_eq!(
+            faults.items()[0].to_string().split(',').next(),
+            Some("#/site: holds U+200B ZERO WIDTH SPACE at character 4")
+        );
+        let old = Labels::stored(map("fra\u{200B}")).unwrap();
+        let patch = |key: &str, value: &str| {
+            LabelsPatch::Merge([(key.to_owned(), Some(value.to_owned()))].into())
+        };
+        assert!(patch("env", "prod").apply(old.clone()).is_ok());
+        assert!(patch("env", "prod\u{AD}").apply(old.clone()).is_err());
+        assert!(patch("site", "fra").apply(old).is_ok());
+    }
 
     #[test]
     fn keys_follow_their_pattern() {

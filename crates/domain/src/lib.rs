@@ -10,6 +10,7 @@ pub mod error;
 pub mod filter;
 pub mod firewall;
 pub mod ids;
+pub mod invisible;
 pub mod labels;
 pub mod mark;
 pub mod net;

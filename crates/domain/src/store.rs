@@ -1,8 +1,11 @@
 //! What a storage offers: repositories that share one unit of work.
 //!
-//! To add a repository: write its trait here, give [`UnitOfWork`] an accessor, implement both in
-//! the storage crate. Lookups answer `Option`: the use case decides that absence is an error.
+//! To add a repository: write a trait of what it reads and one of what it writes here, give
+//! [`ReadUnit`] an accessor for the first and [`WriteUnit`] one for the second, implement all of it
+//! in the storage crate. Lookups answer `Option`: the use case decides that absence is an error.
 //! Every lookup takes the caller's [`Visibility`] and sees live rows under live parents alone.
+
+mod units;
 
 use async_trait::async_trait;
 
@@ -22,6 +25,8 @@ use crate::text::Name;
 use crate::time::Instant;
 use crate::usecase::rule::Duplicates;
 use crate::usecase::rule_set::RuleChanges;
+
+pub use units::{Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 
 /// The result of a repository's method.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -243,13 +248,11 @@ pub struct RuleFilter {
     pub expression: Option<Expression>,
 }
 
-/// Firewalls.
+/// Firewalls, read.
 #[async_trait]
-pub trait FirewallRepository: Send {
+pub trait FirewallReader: Send {
     /// One firewall.
     async fn get(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
-    /// One firewall, held against other writers until the unit of work ends.
-    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
     /// A page of them.
     async fn page(
         &mut self,
@@ -258,6 +261,13 @@ pub trait FirewallRepository: Send {
         order: &[SortKey<FirewallField>],
         page: &PageRequest,
     ) -> StoreResult<Page<Firewall>>;
+}
+
+/// Firewalls, written. Whoever changes one holds its lock.
+#[async_trait]
+pub trait FirewallWriter: Send {
+    /// One firewall, held against other writers until the unit of work ends.
+    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
     /// Creates one at revision 1; `Err` in the inner result is the live holder of its name.
     async fn insert(
         &mut self,
@@ -285,18 +295,11 @@ pub trait FirewallRepository: Send {
     async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>>;
 }
 
-/// Filtering policies.
+/// Filtering policies, read.
 #[async_trait]
-pub trait PolicyRepository: Send {
+pub trait PolicyReader: Send {
     /// One policy of a firewall.
     async fn get(
-        &mut self,
-        who: &Visibility,
-        firewall: FirewallId,
-        id: PolicyId,
-    ) -> StoreResult<Option<Policy>>;
-    /// One policy, held against other writers until the unit of work ends.
-    async fn lock(
         &mut self,
         who: &Visibility,
         firewall: FirewallId,
@@ -313,6 +316,18 @@ pub trait PolicyRepository: Send {
     ) -> StoreResult<Page<Policy>>;
     /// All live policies of firewalls that were read in the same snapshot, by firewall and id.
     async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>>;
+}
+
+/// Filtering policies, written. Whoever changes one holds its lock.
+#[async_trait]
+pub trait PolicyWriter: Send {
+    /// One policy, held against other writers until the unit of work ends.
+    async fn lock(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>>;
     /// The live policy of a locked firewall that has a name.
     async fn find_by_name(
         &mut self,
@@ -344,9 +359,9 @@ pub trait PolicyRepository: Send {
     async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
-/// Rules. Those who write hold the policy's lock.
+/// Rules, read.
 #[async_trait]
-pub trait RuleRepository: Send {
+pub trait RuleReader: Send {
     /// One rule of a policy.
     async fn get(
         &mut self,
@@ -386,6 +401,19 @@ pub trait RuleRepository: Send {
     /// All live rules of policies that were read in the same snapshot, by policy and in order of
     /// evaluation.
     async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>>;
+    /// The rules of a policy that changed behind one of its revisions, in their content or their
+    /// place, deleted ones too, but for those that are purged; at most so many.
+    async fn changed_since(
+        &mut self,
+        policy: &PolicyRef,
+        revision: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<Rule>>;
+}
+
+/// Rules, written. Whoever writes holds the policy's lock, and so do the lookups here.
+#[async_trait]
+pub trait RuleWriter: Send {
     /// The places of all live rules of a locked policy, in order of evaluation.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
     /// Gives rules of a locked policy other priorities, at the policy's new revision; nothing else of
@@ -396,14 +424,6 @@ pub trait RuleRepository: Send {
         places: &[Place],
         revision: Revision,
     ) -> StoreResult<()>;
-    /// The rules of a policy that changed behind one of its revisions, in their content or their
-    /// place, deleted ones too, but for those that are purged; at most so many.
-    async fn changed_since(
-        &mut self,
-        policy: &PolicyRef,
-        revision: Revision,
-        at_most: usize,
-    ) -> StoreResult<Vec<Rule>>;
     /// Notes that rules of a locked policy were changed, at the policy's new revision.
     async fn touch(
         &mut self,
@@ -455,13 +475,9 @@ pub trait RuleRepository: Send {
     async fn restore(&mut self, rule: Rule) -> StoreResult<Rule>;
 }
 
-/// The audit trail: append-only.
+/// The audit trail, read.
 #[async_trait]
-pub trait AuditLog: Send {
-    /// Writes one event in the transaction of the change.
-    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
-    /// Writes the events of a change of many things.
-    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
+pub trait AuditReader: Send {
     /// A page of the events that concern firewalls which the caller may see, deleted ones too.
     async fn page(
         &mut self,
@@ -470,6 +486,15 @@ pub trait AuditLog: Send {
         order: &[SortKey<AuditField>],
         page: &PageRequest,
     ) -> StoreResult<Page<AuditRecord>>;
+}
+
+/// The audit trail, written: append-only.
+#[async_trait]
+pub trait AuditWriter: Send {
+    /// Writes one event in the transaction of the change.
+    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
+    /// Writes the events of a change of many things.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
 }
 
 /// Answers that are kept, so that a repeated request is answered as the first was.
@@ -493,62 +518,4 @@ pub trait Upkeep: Send {
         kept_before: Instant,
         rows: u32,
     ) -> StoreResult<Purged>;
-}
-
-/// Repositories that share one transaction, or for single reads one connection. Dropped without
-/// [`UnitOfWork::commit`], all is undone.
-#[async_trait]
-pub trait UnitOfWork: Send {
-    /// Firewalls.
-    fn firewalls(&mut self) -> &mut dyn FirewallRepository;
-    /// Policies.
-    fn policies(&mut self) -> &mut dyn PolicyRepository;
-    /// Rules.
-    fn rules(&mut self) -> &mut dyn RuleRepository;
-    /// The audit trail.
-    fn audit(&mut self) -> &mut dyn AuditLog;
-    /// Answers of requests that may be repeated.
-    fn answers(&mut self) -> &mut dyn AnswerStore;
-    /// What is kept only for a while.
-    fn upkeep(&mut self) -> &mut dyn Upkeep;
-    /// Makes all of it last.
-    async fn commit(self: Box<Self>) -> StoreResult<()>;
-    /// Undoes all of it, and says so when that fails.
-    async fn rollback(self: Box<Self>) -> StoreResult<()>;
-}
-
-/// How a unit of work begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Statements on their own, without a transaction: for use cases that need one.
-    Autocommit,
-    /// Several reads that see one state.
-    Snapshot,
-    /// The same for a list that is read to its end: of a state that may be a little old, a read
-    /// replica's, where there is one.
-    Export,
-    /// The same for a page of a list: no statement may take longer than the storage allows.
-    Page,
-    /// A page of a list that is compared with a state: bounded like one, but never old.
-    FreshPage,
-    /// Reads and writes; on SQLite one at a time, and those that come at the same time may last or
-    /// fail together.
-    Write,
-    /// The same for what may write many rows: others do not share its end.
-    WriteMany,
-}
-
-/// A storage.
-#[async_trait]
-pub trait Storage: Send + Sync {
-    /// Begins a unit of work.
-    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>>;
-    /// A number that is another one after each commit. What was read behind one is still so as long
-    /// as it is the same. None where that cannot be known: others may write too, or a commit is
-    /// under way.
-    fn commits(&self) -> Option<u64> {
-        None
-    }
-    /// Whether the database answers and all migrations are applied.
-    async fn is_ready(&self) -> StoreResult<bool>;
 }

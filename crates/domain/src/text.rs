@@ -4,6 +4,8 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::invisible::{CodePoint, first_invisible, is_invisible};
+
 /// The longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 255;
 /// The longest description, in characters.
@@ -35,6 +37,14 @@ pub enum TextError {
         /// Its place, counted in characters from 1.
         position: usize,
     },
+    /// A character stands in it that is invisible or changes the direction of text.
+    #[error("holds {character} at character {position}, which nobody sees; remove it")]
+    Invisible {
+        /// The character.
+        character: CodePoint,
+        /// Its place, counted in characters from 1.
+        position: usize,
+    },
 }
 
 /// Counts what is given, white space around it included, as the schemas do.
@@ -61,19 +71,35 @@ fn is_forbidden(character: char) -> bool {
 }
 
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $min:expr, $max:expr, $allowed:expr, trim: $trim:expr) => {
+    ($(#[$doc:meta])* $name:ident, $min:expr, $max:expr, $allowed:expr, is_line: $is_line:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
-            /// Reads and checks the text.
+            /// Reads and checks a text that somebody writes.
             ///
             /// # Errors
-            /// Where it is empty though it must not be, too long, or holds control characters.
+            /// Returns [`TextError`] if it is empty though it must not be, too long, or holds
+            /// control characters; if it is a single line, also if it holds invisible ones.
             pub fn parse(text: &str) -> Result<Self, TextError> {
                 check_length(text, $max)?;
-                let text = if $trim { text.trim() } else { text };
+                match first_invisible(text).filter(|_| $is_line) {
+                    Some((character, position)) => {
+                        Err(TextError::Invisible { character, position })
+                    }
+                    None => Self::stored(text),
+                }
+            }
+
+            /// Reads a text that was checked when it was written, perhaps by an earlier version,
+            /// which took invisible characters.
+            ///
+            /// # Errors
+            /// As [`Self::parse`], except for invisible characters.
+            pub fn stored(text: &str) -> Result<Self, TextError> {
+                check_length(text, $max)?;
+                let text = if $is_line { text.trim() } else { text };
                 check(text, $min, $allowed)?;
                 Ok(Self(text.to_owned()))
             }
@@ -94,23 +120,24 @@ macro_rules! text {
 }
 
 text! {
-    /// The name of a firewall, policy or rule: trimmed, 1 to 255 characters, no control characters.
-    Name, 1, MAX_NAME_CHARS, &[], trim: true
+    /// The name of a firewall, policy or rule: trimmed, 1 to 255 characters, no control or invisible
+    /// characters.
+    Name, 1, MAX_NAME_CHARS, &[], is_line: true
 }
 text! {
     /// Free text, up to 4,096 characters; line ends and tabs are allowed.
     #[derive(Default)]
-    Description, 0, MAX_DESCRIPTION_CHARS, &['\n', '\r', '\t'], trim: false
+    Description, 0, MAX_DESCRIPTION_CHARS, &['\n', '\r', '\t'], is_line: false
 }
 text! {
     /// A ticket or change number: trimmed, up to 255 characters.
     #[derive(Default)]
-    Reference, 0, MAX_REFERENCE_CHARS, &[], trim: true
+    Reference, 0, MAX_REFERENCE_CHARS, &[], is_line: true
 }
 text! {
     /// Whose a firewall is: trimmed, up to 63 characters; empty where nobody is named.
     #[derive(Default)]
-    Tenant, 0, MAX_TENANT_CHARS, &[], trim: true
+    Tenant, 0, MAX_TENANT_CHARS, &[], is_line: true
 }
 
 /// How texts are compared without regard to case: NFC of the lower-case form, the same on every
@@ -120,11 +147,19 @@ pub fn fold(text: &str) -> String {
     text.nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
-/// Shortens a text that goes into a message, so that a message stays readable.
+/// Shortens a text that goes into a message, so that a message stays readable, and writes what
+/// nobody sees as its code point.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 80;
-    let mut out: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    let mut out = String::with_capacity(text.len().min(4 * MAX_CHARS));
+    for character in text.chars().take(MAX_CHARS) {
+        if is_invisible(character) {
+            out.extend(character.escape_unicode());
+        } else {
+            out.extend(character.escape_debug());
+        }
+    }
     if text.chars().count() > MAX_CHARS {
         out.push('…');
     }
@@ -144,6 +179,23 @@ mod tests {
         assert_eq!(Name::parse("a\0b"), Err(TextError::Control { code: 0, position: 2 }));
         assert_eq!(Name::parse("a\nb"), Err(TextError::Control { code: 10, position: 2 }));
         assert!(Name::parse("a\u{2028}b").is_err());
+    }
+
+    #[test]
+    fn what_is_told_apart_holds_nothing_invisible() {
+        let refused = TextError::Invisible { character: CodePoint('\u{200B}'), position: 5 };
+        assert_eq!(Name::parse("prod\u{200B}"), Err(refused.clone()));
+        assert!(refused.to_string().contains("U+200B ZERO WIDTH SPACE at character 5"));
+        for text in ["\u{3164}", "a\u{202E}b", "soft\u{AD}hyphen", "\u{FEFF}x", "❤\u{FE0F}"] {
+            assert!(Name::parse(text).is_err(), "{text:?}");
+            assert!(Tenant::parse(text).is_err(), "{text:?}");
+            assert!(Reference::parse(text).is_err(), "{text:?}");
+            // Free text may, and what is there already can be read.
+            assert_eq!(Description::parse(text).unwrap().as_str(), text);
+            assert_eq!(Name::stored(text).unwrap().as_str(), text);
+        }
+        assert!(Name::parse("größe 東京 😀").is_ok());
+        assert_eq!(excerpt("a\u{202E}\u{FE0F}b"), "a\\u{202e}\\u{fe0f}b");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::mark::Mark;
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
@@ -99,18 +99,17 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
     };
     (
         (select(&Action::ALL[..]), 0..4_i32, prop::bool::weighted(0.9)),
-        (vec(select(&PROTOCOLS[..]), 0..3), vec(ports(), 0..3)),
+        (vec(select(&PROTOCOLS[..]), 0..5), vec(ports(), 0..3)),
         (option::weighted(0.3, select(&ICMP[..])), option::weighted(0.5, select(&ICMP[..]))),
         (endpoints(), endpoints()),
         (option::weighted(0.2, instants()), option::weighted(0.2, instants())),
     )
         .prop_filter_map("it holds together", |parts| {
-            let ((action, priority, enabled), (mut protocols, ports), icmp, ends, times) = parts;
-            protocols.dedup();
+            let ((action, priority, enabled), (protocols, ports), icmp, ends, times) = parts;
             RuleSpec::new(RuleParts {
                 action,
                 priority,
-                protocols,
+                protocols: protocols.into_iter().collect(),
                 icmp_type: icmp.0,
                 icmp_code: icmp.1.filter(|_| icmp.0.is_some()),
                 sources: ends.0,
@@ -465,7 +464,7 @@ fn ports_that_are_one_range_together_are_one_box() {
     let ports: Vec<PortRange> = (0..1_000).map(PortRange::single).collect();
     let any = |count| vec![Endpoint { address: AddressRange::Any, port: None }; count];
     let parts = RuleParts {
-        protocols: vec![Protocol::TCP],
+        protocols: Protocols::from_iter([Protocol::TCP]),
         icmp_type: None,
         icmp_code: None,
         sources: any(50),

@@ -67,7 +67,7 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         })
     };
     (
-        vec(select(&PROTOCOLS[..]), 0..3),
+        vec(select(&PROTOCOLS[..]), 0..5),
         option::of(select(&ICMP[..])),
         option::of(select(&ICMP[..])),
         endpoints(),
@@ -75,10 +75,9 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         vec(ports(), 0..2),
     )
         .prop_filter_map("it holds together", |parts| {
-            let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = parts;
-            protocols.dedup();
+            let (protocols, icmp_type, icmp_code, sources, destinations, ports) = parts;
             RuleSpec::new(RuleParts {
-                protocols,
+                protocols: protocols.into_iter().collect(),
                 icmp_type,
                 icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
                 sources,

@@ -293,7 +293,7 @@ proptest! {
     /// warned about can go without changing what is matched.
     #[test]
     fn refusals_and_warnings_tell_the_truth(
-        protocols in prop::collection::vec(prop::sample::select(vec!["tcp", "icmp", "icmpv6", "gre"]), 0..3),
+        protocols in prop::collection::vec(prop::sample::select(vec!["tcp", "icmp", "icmpv6", "gre"]), 0..5),
         sources in prop::collection::vec((range(), prop::option::of(0u16..2)), 1..3),
         destinations in prop::collection::vec((range(), prop::option::of(0u16..2)), 1..3),
         ports in prop::collection::vec(0u16..2, 0..2),
@@ -324,7 +324,11 @@ proptest! {
                     let list = step.next().unwrap();
                     let index: usize = step.next().map_or(0, |index| index.parse().unwrap());
                     match list {
-                        "protocols" => drop(less.protocols.remove(index)),
+                        "protocols" => {
+                            let all = less.protocols.iter().copied().enumerate();
+                            let others = all.filter(|(at, _)| *at != index).map(|(_, it)| it);
+                            less.protocols = others.collect();
+                        }
                         "sources" => drop(less.sources.remove(index)),
                         "destinations" => drop(less.destinations.remove(index)),
                         _ => less.ports.clear(),

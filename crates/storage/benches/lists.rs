@@ -20,7 +20,7 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::page::{Direction, PageRequest, Position, SortKey};
 use fireflow_domain::policy::PolicySpec;
 use fireflow_domain::rule::{Action, Rule};
-use fireflow_domain::store::{Mode, RuleField, RuleFilter, Storage};
+use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Storage, Terms, WriteKind};
 use fireflow_domain::testing::random::Random;
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::text::{Description, Name, Tenant};
@@ -58,7 +58,7 @@ async fn fill(database: &Database, firewalls: u32) {
     for number in 0..firewalls {
         // A firewall a minute.
         let caller = Caller { now: now().plus_micros(i64::from(number) * 60_000_000), ..caller() };
-        let mut uow = database.begin(Mode::Write).await.unwrap();
+        let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
         let env = ["prod", "staging"][usize::from(number % 5 == 0)];
         let labels = [("env".to_owned(), env.to_owned())].into_iter().collect();
         let new = NewFirewall {
@@ -246,7 +246,7 @@ async fn ask(database: &Database, text: &str, counts: bool) -> (Duration, Result
     let mut request = PageRequest::behind(None, PAGE).unwrap();
     request.counts = counts;
     let start = Stopwatch::now();
-    let mut uow = database.begin(Mode::Page).await.unwrap();
+    let mut uow = database.read(ReadKind::Page, &Terms::default()).await.unwrap();
     let page = rule::page_of_all(&mut *uow, &caller(), &filter, &[], &request).await;
     drop(uow);
     (start.elapsed(), page.map(|page| page.items.len()))
@@ -269,7 +269,7 @@ async fn measure(database: &Database) {
     // Values that occur: some rules from all over the list.
     let mut samples = Vec::new();
     for number in 1..=100 {
-        let mut uow = database.begin(Mode::Snapshot).await.unwrap();
+        let mut uow = database.read(ReadKind::Snapshot, &Terms::default()).await.unwrap();
         let request = PageRequest::new(number * 9, PAGE).unwrap();
         let filter = RuleFilter::default();
         let page = rule::page_of_all(&mut *uow, &caller(), &filter, &[], &request).await.unwrap();
@@ -315,7 +315,7 @@ async fn page(
     request: &PageRequest,
 ) -> (Duration, Option<Position>) {
     let start = Stopwatch::now();
-    let mut uow = database.begin(Mode::Page).await.unwrap();
+    let mut uow = database.read(ReadKind::Page, &Terms::default()).await.unwrap();
     let filter = RuleFilter::default();
     let page = rule::page_of_all(&mut *uow, &caller(), &filter, order, request).await.unwrap();
     drop(uow);
@@ -378,7 +378,7 @@ async fn run(url: &str, firewalls: u32) {
     };
     let database = Database::open(options).await.unwrap();
     database.migrate_up("local").await.unwrap();
-    let mut uow = database.begin(Mode::Snapshot).await.unwrap();
+    let mut uow = database.read(ReadKind::Snapshot, &Terms::default()).await.unwrap();
     let first = PageRequest::first();
     let filter = RuleFilter::default();
     let page = rule::page_of_all(&mut *uow, &caller(), &filter, &[], &first).await.unwrap();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
     TransactionTrait,
@@ -135,31 +137,34 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// What a unit of work runs on.
-    async fn handle(&self, mode: Mode) -> StoreResult<Handle> {
-        let Connections { write, read, list, replica, .. } = &self.connections;
-        let is_bounded = matches!(mode, Mode::Page | Mode::FreshPage);
-        if let (Mode::Page | Mode::Export, Some(replica)) = (mode, replica)
+    /// What a unit that reads runs on.
+    async fn reader(&self, kind: ReadKind) -> StoreResult<Handle> {
+        let Connections { read, list, replica, .. } = &self.connections;
+        let is_bounded = matches!(kind, ReadKind::Page | ReadKind::FreshPage);
+        if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, replica)
             && let Some(transaction) = replica.snapshot().await
             && (!is_bounded || self.bound(&transaction).await.is_ok())
         {
             return Ok(Handle::Transaction(transaction));
         }
-        if let (Mode::Write | Mode::WriteMany, Some(writer)) = (mode, &self.writer) {
-            return writer.begin(mode == Mode::WriteMany).await.map(Handle::Turn);
-        }
         let plain = TransactionOptions::default();
-        let handle = match (mode, self.kind()) {
-            (Mode::Autocommit, _) => Ok(Handle::Pool(read.clone())),
+        let handle = match (kind, self.kind()) {
+            (ReadKind::Single, _) => Ok(Handle::Pool(read.clone())),
             // SQLite: the first read takes the snapshot.
-            (Mode::Snapshot | Mode::Export, DatabaseKind::Sqlite) => {
-                self.transaction(read, plain).await
-            }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Sqlite) => {
+            (
+                ReadKind::Snapshot
+                | ReadKind::Export
+                | ReadKind::FreshExport
+                | ReadKind::Compilation,
+                DatabaseKind::Sqlite,
+            ) => self.transaction(read, plain).await,
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Sqlite) => {
                 self.transaction(list, plain).await
             }
-            (Mode::Snapshot, DatabaseKind::Postgres) => self.transaction(read, read_only()).await,
-            (Mode::Export, DatabaseKind::Postgres) => {
+            (ReadKind::Snapshot | ReadKind::Compilation, DatabaseKind::Postgres) => {
+                self.transaction(read, read_only()).await
+            }
+            (ReadKind::Export | ReadKind::FreshExport, DatabaseKind::Postgres) => {
                 match read.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         let planned = transaction.execute_unprepared(CUSTOM_PLANS).await;
@@ -168,7 +173,7 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            (Mode::Page | Mode::FreshPage, DatabaseKind::Postgres) => {
+            (ReadKind::Page | ReadKind::FreshPage, DatabaseKind::Postgres) => {
                 match list.begin_with_options(read_only()).await {
                     Ok(transaction) => {
                         self.bound(&transaction).await.map(|()| Handle::Transaction(transaction))
@@ -176,10 +181,18 @@ impl Database {
                     Err(error) => Err(error),
                 }
             }
-            // Read committed: who waited for a lock must see what its holder wrote.
-            (Mode::Write | Mode::WriteMany, _) => self.transaction(write, plain).await,
         };
         handle.map_err(store_error)
+    }
+
+    /// What a unit that writes runs on.
+    async fn writing(&self, kind: WriteKind) -> StoreResult<Handle> {
+        if let Some(writer) = &self.writer {
+            return writer.begin(kind == WriteKind::Many).await.map(Handle::Turn);
+        }
+        // Read committed: who waited for a lock must see what its holder wrote.
+        let plain = TransactionOptions::default();
+        self.transaction(&self.connections.write, plain).await.map_err(store_error)
     }
 
     async fn transaction(
@@ -204,13 +217,20 @@ fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer
 
 #[async_trait]
 impl Storage for Database {
-    async fn begin(&self, mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, kind: ReadKind, _terms: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
         let start = Instant::now();
-        let handle = self.handle(mode).await;
+        let handle = self.reader(kind).await;
         // Of statements on their own each begins and ends by itself.
-        if mode != Mode::Autocommit {
+        if kind != ReadKind::Single {
             observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         }
+        Ok(Box::new(self.unit(handle?)))
+    }
+
+    async fn write(&self, kind: WriteKind, _terms: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
+        let start = Instant::now();
+        let handle = self.writing(kind).await;
+        observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &handle);
         Ok(Box::new(self.unit(handle?)))
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
-    AnswerStore, AuditLog, FirewallRepository, PolicyRepository, RuleRepository, StoreResult,
-    UnitOfWork, Upkeep,
+    AnswerStore, AuditReader, AuditWriter, FirewallReader, FirewallWriter, PolicyReader,
+    PolicyWriter, ReadUnit, RuleReader, RuleWriter, StoreResult, Upkeep, WriteUnit,
 };
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
@@ -91,20 +91,56 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl UnitOfWork for SeaUnitOfWork {
-    fn firewalls(&mut self) -> &mut dyn FirewallRepository {
+impl ReadUnit for SeaUnitOfWork {
+    fn firewalls(&mut self) -> &mut dyn FirewallReader {
         self
     }
 
-    fn policies(&mut self) -> &mut dyn PolicyRepository {
+    fn policies(&mut self) -> &mut dyn PolicyReader {
         self
     }
 
-    fn rules(&mut self) -> &mut dyn RuleRepository {
+    fn rules(&mut self) -> &mut dyn RuleReader {
         self
     }
 
-    fn audit(&mut self) -> &mut dyn AuditLog {
+    fn audit(&mut self) -> &mut dyn AuditReader {
+        self
+    }
+
+    async fn end(self: Box<Self>) -> StoreResult<()> {
+        let Self { handle, observer, .. } = *self;
+        let start = Instant::now();
+        let ended = match handle {
+            Handle::Pool(_) => return Ok(()),
+            Handle::Transaction(transaction) => {
+                match tokio::time::timeout(COMMIT_TIMEOUT, transaction.rollback()).await {
+                    Ok(ended) => ended.map_err(store_error),
+                    Err(late) => Err(StoreError::Unavailable(late.into())),
+                }
+            }
+            Handle::Turn(turn) => turn.end(false).await,
+        };
+        observe::tell(observer.as_ref(), Operation::Commit, start, &ended);
+        ended
+    }
+}
+
+#[async_trait]
+impl WriteUnit for SeaUnitOfWork {
+    fn firewalls_mut(&mut self) -> &mut dyn FirewallWriter {
+        self
+    }
+
+    fn policies_mut(&mut self) -> &mut dyn PolicyWriter {
+        self
+    }
+
+    fn rules_mut(&mut self) -> &mut dyn RuleWriter {
+        self
+    }
+
+    fn audit_mut(&mut self) -> &mut dyn AuditWriter {
         self
     }
 

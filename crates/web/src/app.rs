@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::actor::Caller;
-use fireflow_domain::error::Error;
-use fireflow_domain::store::{Claim, Claimed, Mode, Storage, UnitOfWork};
+use fireflow_domain::error::{Error, ErrorChain};
+use fireflow_domain::store::{
+    Claim, Claimed, Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit,
+};
 use fireflow_domain::time::{Clock, Instant, MICROS_PER_SECOND};
 use fireflow_storage::Pool;
 use futures_util::future::BoxFuture;
@@ -64,6 +66,8 @@ pub struct App {
     pub exports: Arc<Semaphore>,
     /// The streams of packets that are inspected.
     pub inspection_streams: Streams,
+    /// The longest time to an answer.
+    pub request_timeout: Duration,
     /// Whether the process is shutting down: then it is not ready.
     pub is_stopping: AtomicBool,
     /// Whether the database was well a moment ago: anybody may ask, so that it is not asked each
@@ -147,6 +151,8 @@ pub struct Context {
     pub caller: Caller,
     /// When the caller's token ends.
     pub expires_at: Instant,
+    /// When nobody waits for the answer any more.
+    pub deadline: Moment,
     /// The key that the client named the request with, to ask for it again.
     pub once: Option<Arc<Once>>,
 }
@@ -158,9 +164,9 @@ impl Context {
     /// The use case's.
     pub async fn read<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.run(Mode::Autocommit, ask).await
+        self.read_in(ReadKind::Single, ask).await
     }
 
     /// Reads in several statements that see one state.
@@ -169,9 +175,9 @@ impl Context {
     /// The use case's.
     pub async fn read_snapshot<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.read_in(Mode::Snapshot, ask).await
+        self.read_in(ReadKind::Snapshot, ask).await
     }
 
     /// Reads a page of a list, within the time that lists have: of a read replica where there is
@@ -181,20 +187,54 @@ impl Context {
     /// The use case's.
     pub async fn read_list<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.read_in(Mode::Page, ask).await
+        self.read_in(ReadKind::Page, ask).await
     }
 
-    /// Reads in a mode that the request decides.
+    /// Reads what the request decides.
     ///
     /// # Errors
     /// The use case's.
-    pub async fn read_in<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
+    pub async fn read_in<T, F>(&self, kind: ReadKind, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.run(mode, ask).await
+        self.read_on(kind, &self.terms(), ask).await
+    }
+
+    /// Reads all rules of a policy, of one state, to compile them. It goes on when the request is
+    /// gone, and has as long as a request may take, from now on.
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn read_to_compile<T, F>(&self, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        let deadline = Some(Moment::now() + self.app.request_timeout);
+        let terms = Terms { deadline, ..self.terms() };
+        self.read_on(ReadKind::Compilation, &terms, ask).await
+    }
+
+    async fn read_on<T, F>(&self, kind: ReadKind, terms: &Terms, ask: F) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        let _span = UseCase::begin(&self.app.telemetry);
+        let mut unit = self.app.storage.read(kind, terms).await.map_err(Error::from)?;
+        let answered = ask(&mut *unit, &self.caller).await.map_err(Problem::from);
+        // What was read is known; a connection that fails now is the storage's matter.
+        if let Err(error) = unit.end().await {
+            tracing::debug!(cause = %ErrorChain(&error), "a read was not ended");
+        }
+        answered
+    }
+
+    /// On whose behalf the storage works, and until when.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { party: Party::of(&self.caller.actor), deadline: Some(self.deadline) }
     }
 
     /// Writes: the only way to, and the only place that commits. All of the use case, its audit
@@ -204,9 +244,9 @@ impl Context {
     /// The use case's, or the commit's.
     pub async fn write<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.run(Mode::Write, ask).await
+        self.write_in(WriteKind::Few, ask).await
     }
 
     /// The same for a change of many things.
@@ -215,9 +255,9 @@ impl Context {
     /// The use case's, or the commit's.
     pub async fn write_many<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.run(Mode::WriteMany, ask).await
+        self.write_in(WriteKind::Many, ask).await
     }
 
     /// Writes what a client may ask for again: where the request has a key that is known, its first
@@ -228,17 +268,17 @@ impl Context {
     /// The use case's, the commit's, or where the key stands for another request.
     pub async fn write_once<T, F, K, V>(
         &self,
-        mode: Mode,
+        kind: WriteKind,
         ask: F,
         render: impl FnOnce(T) -> Result<Reply<K, V>, Problem> + Send,
     ) -> Result<Reply<K, V>, Problem>
     where
         T: Send,
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
         K: Kind,
         V: Type + Serialize,
     {
-        let Some(once) = &self.once else { return render(self.run(mode, ask).await?) };
+        let Some(once) = &self.once else { return render(self.write_in(kind, ask).await?) };
         let _span = UseCase::begin(&self.app.telemetry);
         let claim = Claim {
             subject: self.caller.actor.subject.clone(),
@@ -246,7 +286,7 @@ impl Context {
             fingerprint: once.fingerprint,
             at: self.caller.now,
         };
-        let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
+        let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
         let answered = match uow.answers().claim(&claim).await.map_err(Error::from) {
             Ok(Claimed::First) => match ask(&mut *uow, &self.caller).await {
                 Ok(value) => match render(value) {
@@ -268,18 +308,18 @@ impl Context {
         Self::end(uow, answered).await
     }
 
-    async fn run<T, F>(&self, mode: Mode, ask: F) -> Result<T, Problem>
+    async fn write_in<T, F>(&self, kind: WriteKind, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn UnitOfWork, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
         let _span = UseCase::begin(&self.app.telemetry);
-        let mut uow = self.app.storage.begin(mode).await.map_err(Error::from)?;
+        let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
         let answered = ask(&mut *uow, &self.caller).await.map_err(Problem::from);
         Self::end(uow, answered).await
     }
 
     /// Makes all of it last, or nothing.
-    async fn end<T>(uow: Box<dyn UnitOfWork>, answered: Result<T, Problem>) -> Result<T, Problem> {
+    async fn end<T>(uow: Box<dyn WriteUnit>, answered: Result<T, Problem>) -> Result<T, Problem> {
         match answered {
             Ok(value) => {
                 uow.commit().await.map_err(Error::from)?;

@@ -10,7 +10,7 @@ use std::fmt;
 
 use fireflow_domain::error::{Error, Place, Violation};
 use fireflow_domain::mark::{CurrentState, StateTag};
-use fireflow_domain::store::Mode;
+use fireflow_domain::store::ReadKind;
 use fireflow_domain::usecase::{Expected, Named};
 use poem::http::header::{self, HeaderMap, HeaderName};
 use poem::{FromRequest, Request, RequestBody};
@@ -120,13 +120,13 @@ impl Known {
     /// How a page of a list, or a whole one, is read: who compares it with a state wants the
     /// newest, never a replica's.
     #[must_use]
-    pub const fn list_mode(&self, is_whole: bool) -> Mode {
+    pub const fn list_mode(&self, is_whole: bool) -> ReadKind {
         let is_conditional = self.if_match.is_some() || self.if_none_match.is_some();
         match (is_conditional, is_whole) {
-            (false, false) => Mode::Page,
-            (true, false) => Mode::FreshPage,
-            (false, true) => Mode::Export,
-            (true, true) => Mode::Snapshot,
+            (false, false) => ReadKind::Page,
+            (true, false) => ReadKind::FreshPage,
+            (false, true) => ReadKind::Export,
+            (true, true) => ReadKind::FreshExport,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
-use fireflow_domain::store::{Mode, UnitOfWork};
+use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::Export;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
@@ -49,7 +49,7 @@ impl<'a> FromRequest<'a> for Accepted {
 pub(crate) struct Begun {
     context: Context,
     /// The snapshot.
-    pub(crate) uow: Box<dyn UnitOfWork>,
+    pub(crate) uow: Box<dyn ReadUnit>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -59,12 +59,12 @@ impl Begun {
     ///
     /// # Errors
     /// 503 where too many run.
-    pub(crate) async fn new(context: &Context, mode: Mode) -> Result<Self, Problem> {
+    pub(crate) async fn new(context: &Context, kind: ReadKind) -> Result<Self, Problem> {
         let Ok(permit) = Arc::clone(&context.app.exports).try_acquire_owned() else {
             let detail = "too many lists are being exported; try again, or read pages";
             return Err(Problem::unavailable(Code::Unavailable, detail, 5));
         };
-        let uow = context.app.storage.begin(mode).await.map_err(Error::from)?;
+        let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
         Ok(Self { context: context.clone(), uow, permit })
     }
 
@@ -110,7 +110,7 @@ impl Begun {
             }
             text = lines.write(&rules)?;
         }
-        self.uow.commit().await?;
+        self.uow.end().await?;
         drop(self.permit);
         pieces.end().await
     }

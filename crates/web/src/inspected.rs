@@ -45,8 +45,8 @@ const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
 /// a policy that changes all the time would never be.
 const ROUNDS: usize = 4;
 
-/// Which state of a policy it is. The revision says it, in one history of the database; where that
-/// goes back, the random mark of the state tells it from another under the same revision.
+/// Which state of a policy it is. Its random mark says it, in every history of the database; the
+/// revision tells what a version that knows no marks wrote from the state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     id: PolicyId,
@@ -455,7 +455,7 @@ async fn read(
     may_move: bool,
 ) -> Result<(Policy, Option<Read>), Problem> {
     let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
-    ctx.read_snapshot(|uow, caller| {
+    ctx.read_to_compile(|uow, caller| {
         Box::pin(async move {
             let policy = policy::get(uow, caller, firewall, id).await?;
             let is_sought = State::of(&policy) == state;

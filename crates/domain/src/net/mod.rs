@@ -7,4 +7,4 @@ pub mod protocol;
 
 pub use address::{AddressRange, Family, ParseAddressError};
 pub use port::{ParsePortError, PortRange};
-pub use protocol::{ParseProtocolError, Protocol};
+pub use protocol::{ParseProtocolError, Protocol, Protocols};

@@ -107,9 +107,57 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// The protocols of a rule: each at most once, in the order in which it was first named. None
+/// listed: any.
+///
+/// A rule that names a protocol twice says no more than one that names it once. The repetition is
+/// dropped here, so that nothing that looks at a list can count it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Protocols(Vec<Protocol>);
+
+impl Protocols {
+    /// Any protocol: none is listed.
+    pub const ANY: Self = Self(Vec::new());
+}
+
+/// Drops what is repeated. Costs O(1) for each protocol: there are 256 of them.
+impl FromIterator<Protocol> for Protocols {
+    fn from_iter<I: IntoIterator<Item = Protocol>>(protocols: I) -> Self {
+        let mut seen = [0_u64; 4];
+        let is_first = |protocol: &Protocol| {
+            let bit = 1_u64 << (protocol.0 & 63);
+            seen.get_mut(usize::from(protocol.0 >> 6)).is_some_and(|word| {
+                let is_first = *word & bit == 0;
+                *word |= bit;
+                is_first
+            })
+        };
+        Self(protocols.into_iter().filter(is_first).collect())
+    }
+}
+
+impl std::ops::Deref for Protocols {
+    type Target = [Protocol];
+
+    fn deref(&self) -> &[Protocol] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_protocol_is_listed_once_however_often_it_is_named() {
+        let all = || (0..=255).map(Protocol);
+        let twice: Protocols = all().rev().chain(all()).collect();
+        assert!(twice.iter().copied().eq(all().rev()));
+        let given = [Protocol::UDP, Protocol::TCP, Protocol::UDP, Protocol::UDP];
+        let once: Protocols = given.into_iter().collect();
+        assert_eq!(*once, [Protocol::UDP, Protocol::TCP]);
+        assert_eq!(std::iter::empty().collect::<Protocols>(), Protocols::ANY);
+    }
 
     #[test]
     fn a_number_with_a_name_is_written_as_the_name() {

@@ -23,7 +23,7 @@ pub(super) fn violations(parts: &RuleParts) -> Violations {
             ));
         }
     }
-    let is_one_icmp = matches!(parts.protocols.as_slice(), [only] if only.is_icmp());
+    let is_one_icmp = matches!(*parts.protocols, [only] if only.is_icmp());
     if parts.icmp_type.is_some() && !is_one_icmp {
         violations
             .push(Violation::body("/icmp_type", "needs exactly one protocol, `icmp` or `icmpv6`"));

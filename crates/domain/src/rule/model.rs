@@ -6,7 +6,7 @@ use crate::error::Violations;
 use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
 use crate::mark::Mark;
-use crate::net::{AddressRange, PortRange, Protocol};
+use crate::net::{AddressRange, PortRange, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
 use crate::store::Stamp;
@@ -83,7 +83,7 @@ pub struct RuleParts {
     /// Its place: lower is examined first, equal ones in order of id.
     pub priority: i32,
     /// Its protocols; none: any.
-    pub protocols: Vec<Protocol>,
+    pub protocols: Protocols,
     /// The ICMP type; needs exactly one protocol, icmp or icmpv6.
     pub icmp_type: Option<u8>,
     /// The ICMP code; needs a type.
@@ -288,7 +288,7 @@ pub struct RulePatch {
     /// See [`RuleParts`].
     pub priority: Patch<i32>,
     /// See [`RuleParts`].
-    pub protocols: Patch<Vec<Protocol>>,
+    pub protocols: Patch<Protocols>,
     /// See [`RuleParts`].
     pub icmp_type: Patch<Option<u8>>,
     /// See [`RuleParts`].

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::random::Random;
 use crate::labels::Labels;
-use crate::net::{AddressRange, PortRange, Protocol};
+use crate::net::{AddressRange, PortRange, Protocol, Protocols};
 use crate::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use crate::text::{Description, Name, Reference};
 use crate::time::{Instant, MICROS_PER_SECOND};
@@ -135,7 +135,7 @@ impl Maker {
         let is_v6 = self.random.happens(15);
         let (protocol, port) = self.service();
         let mut parts = self.blank(priority)?;
-        parts.protocols = vec![protocol];
+        parts.protocols = Protocols::from_iter([protocol]);
         match self.random.below(100) {
             // Users to a server.
             0..=44 => {
@@ -153,7 +153,7 @@ impl Maker {
             }
             // Management of a site.
             65..=74 => {
-                parts.protocols = vec![Protocol::TCP];
+                parts.protocols = Protocols::from_iter([Protocol::TCP]);
                 parts.sources = self.entries(2, |it| it.inside(is_v6, &[28, 32]));
                 parts.destinations = self.entries(1, |it| it.inside(is_v6, &[16, 20, 24]));
                 parts.ports = vec![PortRange::single(22), PortRange::single(3_389)];
@@ -177,16 +177,16 @@ impl Maker {
             // Something closed.
             88..=94 => {
                 parts.action = if self.random.happens(60) { Action::Deny } else { Action::Reject };
-                parts.protocols = Vec::new();
+                parts.protocols = Protocols::ANY;
                 parts.sources = self.entries(2, |it| it.outside(is_v6));
                 parts.destinations = self.entries(1, |it| it.inside(is_v6, &[16, 24, 32]));
             }
             // Ping, tunnels.
             _ => {
                 parts.protocols = if self.random.happens(70) {
-                    vec![if is_v6 { Protocol::ICMPV6 } else { Protocol::ICMP }]
+                    Protocols::from_iter([if is_v6 { Protocol::ICMPV6 } else { Protocol::ICMP }])
                 } else {
-                    vec![Protocol(47), Protocol(50)]
+                    Protocols::from_iter([Protocol(47), Protocol(50)])
                 };
                 parts.sources = self.entries(2, |it| it.inside(is_v6, &[24, 32]));
                 parts.destinations = self.entries(1, |it| it.inside(is_v6, &[24, 32]));
@@ -235,7 +235,7 @@ impl Maker {
                 .flatten(),
             action: Action::Allow,
             priority,
-            protocols: Vec::new(),
+            protocols: Protocols::ANY,
             icmp_type: None,
             icmp_code: None,
             sources: Vec::new(),

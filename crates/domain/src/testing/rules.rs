@@ -1,7 +1,7 @@
 //! Rules that tests begin with.
 
 use crate::labels::Labels;
-use crate::net::AddressRange;
+use crate::net::{AddressRange, Protocols};
 use crate::rule::{Action, Endpoint, RuleParts};
 use crate::text::{Description, Reference};
 
@@ -13,7 +13,7 @@ pub fn everything() -> RuleParts {
         name: None,
         action: Action::Allow,
         priority: 1,
-        protocols: Vec::new(),
+        protocols: Protocols::ANY,
         icmp_type: None,
         icmp_code: None,
         sources: anywhere.clone(),

@@ -4,14 +4,14 @@ use crate::actor::{Caller, Role};
 use crate::audit::AuditRecord;
 use crate::error::Result;
 use crate::page::{Page, PageRequest, SortKey};
-use crate::store::{AuditField, AuditFilter, UnitOfWork};
+use crate::store::{AuditField, AuditFilter, ReadUnit};
 
 /// A page of audit events. Two statements.
 ///
 /// # Errors
 /// Where the role does not suffice.
 pub async fn page(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     filter: &AuditFilter,
     order: &[SortKey<AuditField>],

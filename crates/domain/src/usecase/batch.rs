@@ -10,7 +10,7 @@ use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{Place, Placement, make_room};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
-use crate::store::UnitOfWork;
+use crate::store::WriteUnit;
 
 use super::rule::{Duplicates, check_size};
 use super::rule_set::{RuleChanges, events};
@@ -113,7 +113,7 @@ const FIRST_PROVISIONAL: i64 = MAX_ID - MAX_OPERATIONS as i64;
 /// Where the role does not suffice, there is no such policy, it has changed meanwhile, it would be
 /// too full, or operations are wrong: all that is, with their indices.
 pub async fn apply(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     parent: (FirewallId, PolicyId),
     expected: &Expected,
@@ -171,14 +171,14 @@ pub async fn apply(
     };
     let mut written: HashMap<RuleId, Rule> = HashMap::new();
     if !is_nothing {
-        uow.rules().renumber(policy.id, &gave_way, revision).await?;
+        uow.rules_mut().renumber(policy.id, &gave_way, revision).await?;
         let reference = after.reference();
         let made =
-            uow.rules().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
+            uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
         written.extend(changes.updated.iter().map(|(_, after)| (after.id, after.clone())));
-        after = uow.policies().update(&policy, after).await?;
+        after = uow.policies_mut().update(&policy, after).await?;
         let ids = told_apart(&new, &entries, &made);
-        uow.audit().append_all(&events(caller, changes, made.clone())).await?;
+        uow.audit_mut().append_all(&events(caller, changes, made.clone())).await?;
         for (provisional, rule) in ids.into_iter().zip(made) {
             written.insert(provisional, rule);
         }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
-use crate::store::UnitOfWork;
+use crate::store::ReadUnit;
 use crate::usecase::rule::MAX_ANSWERED_ENTRIES;
 
 /// The most policies of an expansion.
@@ -24,7 +24,7 @@ fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
 /// # Errors
 /// Where there are too many.
 pub async fn policies(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     firewalls: &[FirewallId],
     count: u64,
 ) -> Result<Vec<Policy>> {
@@ -39,7 +39,7 @@ pub async fn policies(
 ///
 /// # Errors
 /// Where there are too many.
-pub async fn rules(uow: &mut dyn UnitOfWork, policies: &[Policy]) -> Result<Vec<Rule>> {
+pub async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Rule>> {
     let rules = policies.iter().map(|policy| policy.rule_count).sum();
     let entries = policies.iter().map(|policy| policy.entry_count).sum();
     check("the number of rules of an expansion", rules, MAX_RULES)?;

@@ -7,7 +7,7 @@ use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rule::order::Place;
-use crate::store::{RuleFilter, Turns, UnitOfWork};
+use crate::store::{ReadUnit, RuleFilter, Turns};
 
 /// The most rules of a step.
 pub const STEP: u32 = 500;
@@ -27,7 +27,7 @@ impl Export {
     /// # Errors
     /// Where the policy is not there, or the role does not suffice.
     pub async fn of_policy(
-        uow: &mut dyn UnitOfWork,
+        uow: &mut dyn ReadUnit,
         caller: &Caller,
         parent: (FirewallId, PolicyId),
         filter: RuleFilter,
@@ -42,7 +42,7 @@ impl Export {
     /// # Errors
     /// The store's.
     pub async fn last_turns(
-        uow: &mut dyn UnitOfWork,
+        uow: &mut dyn ReadUnit,
         caller: &Caller,
         policy: &Policy,
     ) -> Result<Turns> {
@@ -62,7 +62,7 @@ impl Export {
     ///
     /// # Errors
     /// The store's.
-    pub async fn next(&mut self, uow: &mut dyn UnitOfWork, caller: &Caller) -> Result<Vec<Rule>> {
+    pub async fn next(&mut self, uow: &mut dyn ReadUnit, caller: &Caller) -> Result<Vec<Rule>> {
         if self.is_at_end {
             return Ok(Vec::new());
         }

@@ -8,7 +8,7 @@ use crate::ids::FirewallId;
 use crate::labels::Labels;
 use crate::page::{Page, PageRequest, SortKey};
 use crate::patch::Patch;
-use crate::store::{FirewallField, FirewallFilter, UnitOfWork};
+use crate::store::{FirewallField, FirewallFilter, ReadUnit, WriteUnit};
 use crate::text::{Description, Name, Tenant, excerpt};
 
 use super::{Expected, next};
@@ -42,7 +42,7 @@ fn name_taken(name: &Name, holder: FirewallId) -> Error {
 ///
 /// # Errors
 /// Where the role does not suffice, or there is no such firewall.
-pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, id: FirewallId) -> Result<Firewall> {
+pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, id: FirewallId) -> Result<Firewall> {
     caller.require(Role::Viewer)?;
     uow.firewalls().get(&caller.actor.visibility, id).await?.ok_or_else(|| not_found(id))
 }
@@ -52,7 +52,7 @@ pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, id: FirewallId) -> R
 /// # Errors
 /// Where the role does not suffice.
 pub async fn page(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     filter: &FirewallFilter,
     order: &[SortKey<FirewallField>],
@@ -67,7 +67,7 @@ pub async fn page(
 /// # Errors
 /// Where the role or the tenants do not suffice, or the name is taken.
 pub async fn create(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     new: NewFirewall,
 ) -> Result<Firewall> {
@@ -82,12 +82,12 @@ pub async fn create(
     let spec =
         FirewallSpec { name: new.name, tenant, description: new.description, labels: new.labels };
     let firewall = uow
-        .firewalls()
+        .firewalls_mut()
         .insert(&spec, &caller.stamp())
         .await?
         .map_err(|holder| name_taken(&spec.name, holder))?;
     let after = Snapshot::Firewall(Box::new(firewall.clone()));
-    uow.audit().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(after))).await?;
     Ok(firewall)
 }
 
@@ -135,7 +135,7 @@ fn default_tenant(caller: &Caller) -> Result<Tenant> {
 /// Where the role does not suffice, there is no such firewall, it has changed meanwhile, the new
 /// content is not valid, or the new name is taken.
 pub async fn update(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     id: FirewallId,
     expected: &Expected,
@@ -143,7 +143,7 @@ pub async fn update(
 ) -> Result<Firewall> {
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
-    let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
+    let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
     if let Patch::Set(tenant) = &patch.tenant
         && *tenant != before.spec.tenant
@@ -168,14 +168,14 @@ pub async fn update(
     };
     let name = after.spec.name.clone();
     let after = uow
-        .firewalls()
+        .firewalls_mut()
         .update(&before, after)
         .await?
         .map_err(|holder| name_taken(&name, holder))?;
     let snapshots =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
     let [before, snapshot] = snapshots;
-    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
     Ok(after)
 }
 
@@ -184,18 +184,18 @@ pub async fn update(
 /// # Errors
 /// Where the role does not suffice, there is no such firewall, or it has changed meanwhile.
 pub async fn delete(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     id: FirewallId,
     expected: &Expected,
 ) -> Result<()> {
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
-    let before = uow.firewalls().lock(who, id).await?.ok_or_else(|| not_found(id))?;
+    let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
-    uow.firewalls().delete(&before, &caller.stamp()).await?;
+    uow.firewalls_mut().delete(&before, &caller.stamp()).await?;
     let before = Snapshot::Firewall(Box::new(before));
-    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -203,25 +203,21 @@ pub async fn delete(
 ///
 /// # Errors
 /// Where the role does not suffice, there is no such firewall, or its name was taken meanwhile.
-pub async fn restore(
-    uow: &mut dyn UnitOfWork,
-    caller: &Caller,
-    id: FirewallId,
-) -> Result<Firewall> {
+pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, id: FirewallId) -> Result<Firewall> {
     caller.require(Role::Admin)?;
     let who = &caller.actor.visibility;
-    let Some(deleted) = uow.firewalls().lock_deleted(who, id).await? else {
+    let Some(deleted) = uow.firewalls_mut().lock_deleted(who, id).await? else {
         return uow.firewalls().get(who, id).await?.ok_or_else(|| not_found(id));
     };
     let revision = next(deleted.revision);
     let restored = Firewall { revision, deleted: None, ..deleted };
     let name = restored.spec.name.clone();
     let restored = uow
-        .firewalls()
+        .firewalls_mut()
         .restore(restored)
         .await?
         .map_err(|holder| name_taken(&name, holder))?;
     let after = Snapshot::Firewall(Box::new(restored.clone()));
-    uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     Ok(restored)
 }

@@ -10,7 +10,7 @@ use crate::ids::Revision;
 use crate::packet::Packet;
 use crate::policy::Policy;
 use crate::rule::{Action, Rule};
-use crate::store::UnitOfWork;
+use crate::store::ReadUnit;
 
 /// A policy as it is now, with what was compiled of its rules.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Verdict<'a> {
 /// # Errors
 /// Where the role does not suffice, or the storage fails.
 pub async fn all_rules(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     policy: &Policy,
 ) -> Result<Vec<Rule>> {
@@ -50,7 +50,7 @@ pub async fn all_rules(
 /// # Errors
 /// Where the role does not suffice, or the storage fails.
 pub async fn changed_rules(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     policy: &Policy,
     since: Revision,

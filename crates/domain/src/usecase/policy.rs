@@ -7,14 +7,14 @@ use crate::firewall::Firewall;
 use crate::ids::{FirewallId, PolicyId};
 use crate::page::{Page, PageRequest, SortKey};
 use crate::policy::{Policy, PolicyPatch, PolicySpec};
-use crate::store::{PolicyField, PolicyFilter, UnitOfWork};
+use crate::store::{PolicyField, PolicyFilter, ReadUnit, WriteUnit};
 use crate::text::Name;
 
 use super::{Expected, next};
 
 /// What is missing where a policy was not found: its firewall, or the policy itself. One statement.
 pub(super) async fn missing(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
@@ -28,28 +28,28 @@ pub(super) async fn missing(
 
 /// A policy, locked for a write below it.
 pub(super) async fn lock(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
 ) -> Result<Policy> {
-    match uow.policies().lock(&caller.actor.visibility, firewall, id).await? {
+    match uow.policies_mut().lock(&caller.actor.visibility, firewall, id).await? {
         Some(policy) => Ok(policy),
         None => Err(missing(uow, caller, firewall, id).await?),
     }
 }
 
 async fn lock_firewall(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     id: FirewallId,
 ) -> Result<Firewall> {
-    let found = uow.firewalls().lock(&caller.actor.visibility, id).await?;
+    let found = uow.firewalls_mut().lock(&caller.actor.visibility, id).await?;
     found.ok_or_else(|| Error::not_found(Resource::Firewall, id))
 }
 
-async fn check_name(uow: &mut dyn UnitOfWork, firewall: FirewallId, name: &Name) -> Result<()> {
-    match uow.policies().find_by_name(firewall, name).await? {
+async fn check_name(uow: &mut dyn WriteUnit, firewall: FirewallId, name: &Name) -> Result<()> {
+    match uow.policies_mut().find_by_name(firewall, name).await? {
         None => Ok(()),
         Some(holder) => Err(Error::AlreadyExists(Conflict::NameTaken {
             what: Resource::Policy,
@@ -64,7 +64,7 @@ async fn check_name(uow: &mut dyn UnitOfWork, firewall: FirewallId, name: &Name)
 /// # Errors
 /// Where the role does not suffice, or there is no such policy.
 pub async fn get(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
@@ -81,7 +81,7 @@ pub async fn get(
 /// # Errors
 /// Where the role does not suffice, or there is no such firewall.
 pub async fn page(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     firewall: FirewallId,
     filter: &PolicyFilter,
@@ -101,7 +101,7 @@ pub async fn page(
 /// # Errors
 /// Where the role does not suffice.
 pub async fn page_of_all(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     filter: &PolicyFilter,
     order: &[SortKey<PolicyField>],
@@ -116,7 +116,7 @@ pub async fn page_of_all(
 /// # Errors
 /// Where the role does not suffice, there is no such firewall, or the name is taken.
 pub async fn create(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     spec: PolicySpec,
@@ -124,20 +124,20 @@ pub async fn create(
     caller.require(Role::Editor)?;
     let firewall = lock_firewall(uow, caller, firewall).await?;
     check_name(uow, firewall.id, &spec.name).await?;
-    let policy = uow.policies().insert(&firewall, &spec, &caller.stamp()).await?;
+    let policy = uow.policies_mut().insert(&firewall, &spec, &caller.stamp()).await?;
     count_policies(uow, &firewall, firewall.policy_count.saturating_add(1)).await?;
     let after = Snapshot::Policy(Box::new(policy.clone()));
-    uow.audit().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(after))).await?;
     Ok(policy)
 }
 
 async fn count_policies(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     firewall: &Firewall,
     policy_count: u64,
 ) -> Result<()> {
     let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
-    uow.firewalls().update(firewall, counted).await?.map(drop).map_err(|holder| {
+    uow.firewalls_mut().update(firewall, counted).await?.map(drop).map_err(|holder| {
         Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
     })
 }
@@ -148,7 +148,7 @@ async fn count_policies(
 /// Where the role does not suffice, there is no such policy, it has changed meanwhile, the new
 /// content is not valid, or the new name is taken.
 pub async fn update(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
@@ -179,10 +179,10 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    let after = uow.policies().update(&before, after).await?;
+    let after = uow.policies_mut().update(&before, after).await?;
     let [before, snapshot] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
-    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
     Ok(after)
 }
 
@@ -191,7 +191,7 @@ pub async fn update(
 /// # Errors
 /// Where the role does not suffice, there is no such policy, or it has changed meanwhile.
 pub async fn delete(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
@@ -201,10 +201,10 @@ pub async fn delete(
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
     expected.check(&before)?;
-    uow.policies().delete(&before, &caller.stamp()).await?;
+    uow.policies_mut().delete(&before, &caller.stamp()).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_sub(1)).await?;
     let before = Snapshot::Policy(Box::new(before));
-    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -215,7 +215,7 @@ pub async fn delete(
 /// Where the role does not suffice, there is no such policy or its firewall is deleted, or its name
 /// was taken meanwhile.
 pub async fn restore(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
@@ -223,15 +223,15 @@ pub async fn restore(
     caller.require(Role::Admin)?;
     let parent = lock_firewall(uow, caller, firewall).await?;
     let who = &caller.actor.visibility;
-    let Some(deleted) = uow.policies().lock_deleted(who, firewall, id).await? else {
+    let Some(deleted) = uow.policies_mut().lock_deleted(who, firewall, id).await? else {
         return get(uow, caller, firewall, id).await;
     };
     check_name(uow, parent.id, &deleted.spec.name).await?;
     let revision = next(deleted.revision);
     let restored = Policy { revision, deleted: None, ..deleted };
-    let restored = uow.policies().restore(restored).await?;
+    let restored = uow.policies_mut().restore(restored).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     let after = Snapshot::Policy(Box::new(restored.clone()));
-    uow.audit().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     Ok(restored)
 }

@@ -2,7 +2,7 @@
 //! The audit trail is kept for ever.
 
 use crate::error::Result;
-use crate::store::{Mode, Purged, Storage};
+use crate::store::{Purged, Storage, Terms, WriteKind};
 use crate::time::{Instant, MICROS_PER_SECOND};
 
 /// How long the answer of a request with a key is kept, in seconds.
@@ -24,7 +24,7 @@ pub fn answers_kept_since(now: Instant) -> Instant {
 pub async fn purge(storage: &dyn Storage, deleted_before: Instant, now: Instant) -> Result<Purged> {
     let mut all = Purged::default();
     loop {
-        let mut uow = storage.begin(Mode::WriteMany).await?;
+        let mut uow = storage.write(WriteKind::Many, &Terms::default()).await?;
         let kept_before = answers_kept_since(now);
         let purged = uow.upkeep().purge(deleted_before, kept_before, ROWS_AT_ONCE).await?;
         uow.commit().await?;

@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{self, Place, Placement};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec, RuleState};
-use crate::store::{RuleField, RuleFilter, UnitOfWork};
+use crate::store::{ReadUnit, RuleField, RuleFilter, WriteUnit};
 
 use super::{Expected, next, policy};
 
@@ -47,7 +47,7 @@ pub struct RulePath {
 ///
 /// # Errors
 /// Where the role does not suffice, or there is no such rule.
-pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Rule> {
+pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Result<Rule> {
     caller.require(Role::Viewer)?;
     let who = &caller.actor.visibility;
     match uow.rules().get(who, path.firewall, path.policy, path.rule).await? {
@@ -57,7 +57,7 @@ pub async fn get(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> R
 }
 
 /// What is missing where a rule was not found: a parent, or the rule itself.
-async fn missing(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Error> {
+async fn missing(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Result<Error> {
     let who = &caller.actor.visibility;
     match uow.policies().get(who, path.firewall, path.policy).await? {
         Some(_) => Ok(Error::not_found(Resource::Rule, path.rule)),
@@ -70,7 +70,7 @@ async fn missing(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> R
 /// # Errors
 /// Where the role does not suffice, or there is no such policy.
 pub async fn page(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     parent: (FirewallId, PolicyId),
     filter: &RuleFilter,
@@ -96,14 +96,14 @@ pub const EVALUATION: [SortKey<RuleField>; 1] =
 /// # Errors
 /// The store's.
 pub async fn number(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     policy: &Policy,
     page: &mut Page<Rule>,
 ) -> Result<Option<u64>> {
     let before = match page.request.start() {
         Start::Page(_) | Start::First => page.request.offset(),
         Start::Behind(position) => match position.place {
-            Some((place, revision)) if revision == policy.revision.0 => place,
+            Some((place, mark)) if mark.is_known() && mark == policy.states.mark() => place,
             Some(_) | None => match at(position) {
                 Some(place) => uow.rules().count_to(policy.id, place).await?,
                 None => return Ok(None),
@@ -112,7 +112,7 @@ pub async fn number(
     };
     let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
     if let Some(next) = &mut page.next {
-        next.place = Some((before.saturating_add(count), policy.revision.0));
+        next.place = Some((before.saturating_add(count), policy.states.mark()));
     }
     Ok(Some(before))
 }
@@ -147,7 +147,7 @@ fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
 /// # Errors
 /// Where the role does not suffice.
 pub async fn page_of_all(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     caller: &Caller,
     filter: &RuleFilter,
     order: &[SortKey<RuleField>],
@@ -158,7 +158,7 @@ pub async fn page_of_all(
 }
 
 async fn check_free(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     policy: &Policy,
     old: Option<&Rule>,
@@ -167,7 +167,7 @@ async fn check_free(
 ) -> Result<()> {
     if let Some(name) = &spec.name
         && old.is_none_or(|old| old.spec.name.as_ref() != Some(name))
-        && let Some(holder) = uow.rules().find_by_name(policy.id, name).await?
+        && let Some(holder) = uow.rules_mut().find_by_name(policy.id, name).await?
     {
         return Err(Error::AlreadyExists(Conflict::NameTaken {
             what: Resource::Rule,
@@ -183,7 +183,7 @@ async fn check_free(
     let except = old.map(|old| old.id);
     if is_new
         && let Some((holder, state)) =
-            uow.rules().find_equal(policy.id, fingerprint, except, caller.now).await?
+            uow.rules_mut().find_equal(policy.id, fingerprint, except, caller.now).await?
     {
         let inactive = (state != RuleState::Active).then_some(state);
         return Err(Error::AlreadyExists(Conflict::EqualRule { holder: holder.get(), inactive }));
@@ -231,18 +231,18 @@ fn not_beside(rule: RuleId, name: &str) -> Error {
 
 /// The priority of a rule that is placed, and its position; others give way where they must.
 async fn make_room(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     policy: &Policy,
     placement: Placement,
 ) -> Result<(i32, u64)> {
-    let order = uow.rules().order(policy.id).await?;
+    let order = uow.rules_mut().order(policy.id).await?;
     let at = placement.index(&order).ok_or_else(|| match placement {
         Placement::Before(rule) => not_beside(rule, "before"),
         Placement::After(rule) => not_beside(rule, "after"),
         Placement::First | Placement::Last => no_room(),
     })?;
     let plan = order::make_room(&order, at, 1).ok_or_else(no_room)?;
-    uow.rules().renumber(policy.id, &plan.renumbered, next(policy.revision)).await?;
+    uow.rules_mut().renumber(policy.id, &plan.renumbered, next(policy.revision)).await?;
     let priority = plan.placed.first().copied().ok_or_else(no_room)?;
     Ok((priority, u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1)))
 }
@@ -257,7 +257,7 @@ fn no_room() -> Error {
 /// Where the role does not suffice, there is no such policy, it is full, the name or an equal rule
 /// is there already, or the rule that it is placed at is not in the policy.
 pub async fn create(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     policy: PolicyId,
@@ -281,10 +281,10 @@ pub async fn create(
         Policy { rule_count, entry_count, revision: next(policy.revision), ..policy.clone() };
     let stamp = caller.stamp();
     let rule =
-        uow.rules().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
-    uow.policies().update(&policy, after).await?;
+        uow.rules_mut().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
+    uow.policies_mut().update(&policy, after).await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
-    uow.audit().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
     Ok(Placed { rule, position })
 }
 
@@ -307,7 +307,7 @@ pub struct Moved {
 /// Where the role does not suffice, there is no such policy, it has changed meanwhile, or one of
 /// the rules is not in it.
 pub async fn move_rules(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     parent: (FirewallId, PolicyId),
     expected: &Expected,
@@ -317,7 +317,7 @@ pub async fn move_rules(
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
     expected.check(&policy)?;
-    let order = uow.rules().order(policy.id).await?;
+    let order = uow.rules_mut().order(policy.id).await?;
     let wanted: HashSet<RuleId> = rules.iter().copied().collect();
     check_moved(rules, &wanted, &order, placement)?;
     let (block, rest): (Vec<Place>, Vec<Place>) =
@@ -333,13 +333,13 @@ pub async fn move_rules(
         block.iter().zip(&plan.placed).map(|((id, _), priority)| (*id, *priority)).collect();
     let ids: Vec<RuleId> = block.iter().map(|(id, _)| *id).collect();
     let after = Policy { revision: next(policy.revision), ..policy.clone() };
-    uow.rules().renumber(policy.id, &plan.renumbered, after.revision).await?;
-    uow.rules().renumber(policy.id, &places, after.revision).await?;
-    uow.rules().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
-    let after = uow.policies().update(&policy, after).await?;
+    uow.rules_mut().renumber(policy.id, &plan.renumbered, after.revision).await?;
+    uow.rules_mut().renumber(policy.id, &places, after.revision).await?;
+    uow.rules_mut().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
     let before = Snapshot::Order(Box::new(policy), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
-    uow.audit().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
     Ok(Moved { policy: after, places, position })
 }
 
@@ -381,7 +381,7 @@ fn check_moved(
 }
 
 async fn lock(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     path: RulePath,
     expected: &Expected,
@@ -404,7 +404,7 @@ async fn lock(
 /// Where the role does not suffice, there is no such rule, it has changed meanwhile, the new
 /// content is not valid, or its name or an equal rule is there already.
 pub async fn update(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     path: RulePath,
     expected: &Expected,
@@ -427,11 +427,11 @@ pub async fn update(
     let stamp = caller.stamp();
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
-    let after = uow.rules().update(&before, after).await?;
-    uow.policies().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
+    let after = uow.rules_mut().update(&before, after).await?;
+    uow.policies_mut().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
-    uow.audit().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
     Ok(after)
 }
 
@@ -440,20 +440,20 @@ pub async fn update(
 /// # Errors
 /// Where the role does not suffice, there is no such rule, or it has changed meanwhile.
 pub async fn delete(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     path: RulePath,
     expected: &Expected,
 ) -> Result<()> {
     let (policy, before) = lock(uow, caller, path, expected).await?;
     let revision = next(policy.revision);
-    uow.rules().delete(&before, revision, &caller.stamp()).await?;
+    uow.rules_mut().delete(&before, revision, &caller.stamp()).await?;
     let rule_count = policy.rule_count.saturating_sub(1);
     let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, after).await?;
+    uow.policies_mut().update(&policy, after).await?;
     let before = Snapshot::Rule(Box::new(before));
-    uow.audit().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -463,10 +463,10 @@ pub async fn delete(
 /// # Errors
 /// Where the role does not suffice, there is no such rule or its policy is deleted, the policy is
 /// full, or its name or an equal rule is there meanwhile.
-pub async fn restore(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) -> Result<Rule> {
+pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, path: RulePath) -> Result<Rule> {
     caller.require(Role::Admin)?;
     let policy = policy::lock(uow, caller, path.firewall, path.policy).await?;
-    let Some(deleted) = uow.rules().get_deleted(&policy.reference(), path.rule).await? else {
+    let Some(deleted) = uow.rules_mut().get_deleted(&policy.reference(), path.rule).await? else {
         return get(uow, caller, path).await;
     };
     let rule_count = policy.rule_count.saturating_add(1);
@@ -475,10 +475,10 @@ pub async fn restore(uow: &mut dyn UnitOfWork, caller: &Caller, path: RulePath) 
     check_free(uow, caller, &policy, None, &deleted.spec, Duplicates::Refuse).await?;
     let revision = next(policy.revision);
     let restored = Rule { revision, deleted: None, ..deleted };
-    let restored = uow.rules().restore(restored).await?;
+    let restored = uow.rules_mut().restore(restored).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies().update(&policy, after).await?;
+    uow.policies_mut().update(&policy, after).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
-    uow.audit().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
     Ok(restored)
 }

@@ -9,7 +9,7 @@ use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::{Rule, RuleSpec};
-use crate::store::UnitOfWork;
+use crate::store::WriteUnit;
 
 use super::rule::{Duplicates, check_size};
 use super::{Expected, next, policy};
@@ -63,7 +63,7 @@ impl RuleChanges {
 /// Where the role does not suffice, there is no such policy, it has changed meanwhile, it would be
 /// too full, or the set contradicts itself: all contradictions at once, with their indices.
 pub async fn replace(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn WriteUnit,
     caller: &Caller,
     parent: (FirewallId, PolicyId),
     expected: &Expected,
@@ -90,9 +90,9 @@ pub async fn replace(
     let after = Policy { rule_count, entry_count, revision, ..policy.clone() };
     let stamp = caller.stamp();
     let reference = after.reference();
-    let made = uow.rules().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
-    let after = uow.policies().update(&policy, after).await?;
-    uow.audit().append_all(&events(caller, changes, made)).await?;
+    let made = uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
+    uow.audit_mut().append_all(&events(caller, changes, made)).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }
 

@@ -93,24 +93,20 @@ fn kinds(dialect: Dialect, traffic: &Traffic, family: Family) -> Vec<Kind> {
         .collect()
 }
 
-/// Whether the rule lists a protocol that is neither ICMP nor has ports: it lists more than it lists
-/// of those.
+/// Whether the rule lists a protocol that is neither ICMP nor has ports: without those a name in
+/// quotes is left. Counting the names would not do: rows of earlier versions may repeat one.
 fn lists_another(dialect: Dialect) -> Expr {
-    let column = rule::Column::Protocols.into_simple_expr();
     let sql = match dialect.backend {
-        sea_orm::DbBackend::Postgres => "length($1) - length(replace($2, ',', '')) + 1",
-        _ => "length(?) - length(replace(?, ',', '')) + 1",
+        sea_orm::DbBackend::Postgres => "replace($1, $2, '')",
+        _ => "replace(?, ?, '')",
     };
-    let listed = Expr::cust_with_exprs(sql, [column.clone(), column.clone()]);
-    let known = WITH_PORTS
+    let left = WITH_PORTS
         .iter()
         .chain(&[Protocol::ICMP, Protocol::ICMPV6])
-        .map(|protocol| {
-            Expr::case(lists(dialect, *protocol), Expr::cust("1")).finally(Expr::cust("0")).into()
-        })
-        .reduce(|sum: Expr, one| sum.add(one))
-        .unwrap_or_else(|| Expr::cust("0"));
-    column.ne(EMPTY).and(listed.gt(known))
+        .fold(rule::Column::Protocols.into_simple_expr(), |text, protocol| {
+            Expr::cust_with_exprs(sql, [text, Expr::val(format!("\"{protocol}\""))])
+        });
+    dialect.holds(left, "\"")
 }
 
 /// Whether the rule says nothing else.

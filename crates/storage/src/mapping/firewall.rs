@@ -13,9 +13,9 @@ pub(crate) fn firewall(model: Model) -> Result<Firewall, Corrupt> {
     Ok(Firewall {
         id: row.known("id", FirewallId::new(model.id))?,
         spec: FirewallSpec {
-            name: row.read("name", Name::parse(&model.name))?,
-            tenant: row.read("tenant", Tenant::parse(&model.tenant))?,
-            description: row.read("description", Description::parse(&model.description))?,
+            name: row.read("name", Name::stored(&model.name))?,
+            tenant: row.read("tenant", Tenant::stored(&model.tenant))?,
+            description: row.read("description", Description::stored(&model.description))?,
             labels: row.labels(&model.labels)?,
         },
         policy_count: row.count("policy_count", model.policy_count)?,
@@ -39,7 +39,7 @@ pub(crate) fn firewall_reference(
     let row = Row { table: "firewall", id };
     Ok(FirewallRef {
         id: row.known("id", FirewallId::new(id))?,
-        name: row.read("name", Name::parse(name))?,
+        name: row.read("name", Name::stored(name))?,
         header_revision: Revision(header_revision),
     })
 }

@@ -69,7 +69,7 @@ impl Row {
             return Ok(Labels::default());
         }
         let map: BTreeMap<String, String> = self.read("labels", serde_json::from_str(json))?;
-        Labels::new(map).map_err(|_| self.corrupt("labels", "a label the domain refuses"))
+        Labels::stored(map).map_err(|_| self.corrupt("labels", "a label the domain refuses"))
     }
 }
 

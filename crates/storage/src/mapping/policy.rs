@@ -20,8 +20,8 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
             found.firewall_header_revision,
         )?,
         spec: PolicySpec {
-            name: row.read("name", Name::parse(&model.name))?,
-            description: row.read("description", Description::parse(&model.description))?,
+            name: row.read("name", Name::stored(&model.name))?,
+            description: row.read("description", Description::stored(&model.description))?,
             labels: row.labels(&model.labels)?,
             default_action: row.known("default_action", Action::parse(&model.default_action))?,
         },

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use fireflow_domain::ids::{PolicyId, Revision, RuleId};
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
@@ -27,7 +27,7 @@ pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
     let row = Row { table: "policy", id: found.rule.policy_id };
     let parent = PolicyRef {
         id: row.known("id", PolicyId::new(found.rule.policy_id))?,
-        name: row.read("name", Name::parse(&found.policy_name))?,
+        name: row.read("name", Name::stored(&found.policy_name))?,
         default_action: row.known("default_action", Action::parse(&found.policy_default_action))?,
         header_revision: Revision(found.policy_header_revision),
         firewall: firewall_reference(
@@ -43,7 +43,7 @@ pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
 pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> {
     let row = Row { table: "rule", id: model.id };
     let parts = RuleParts {
-        name: model.name.as_deref().map(|name| row.read("name", Name::parse(name))).transpose()?,
+        name: model.name.as_deref().map(|name| row.read("name", Name::stored(name))).transpose()?,
         action: row.known("action", Action::parse(&model.action))?,
         priority: model.priority,
         protocols: protocols(row, &model.protocols)?,
@@ -56,8 +56,8 @@ pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> 
         log: model.log,
         starts_at: row.optional_instant("starts_at", model.starts_at)?,
         expires_at: row.optional_instant("expires_at", model.expires_at)?,
-        description: row.read("description", Description::parse(&model.description))?,
-        reference: row.read("reference", Reference::parse(&model.reference))?,
+        description: row.read("description", Description::stored(&model.description))?,
+        reference: row.read("reference", Reference::stored(&model.reference))?,
         labels: row.labels(&model.labels)?,
     };
     let spec = RuleSpec::new(parts).map_err(|violations| {
@@ -82,7 +82,8 @@ fn byte(row: Row, column: &'static str, value: Option<i32>) -> Result<Option<u8>
     value.map(|value| row.read(column, u8::try_from(value))).transpose()
 }
 
-fn protocols(row: Row, text: &str) -> Result<Vec<Protocol>, Corrupt> {
+/// Rows of earlier versions may name one twice.
+fn protocols(row: Row, text: &str) -> Result<Protocols, Corrupt> {
     let words: Vec<Cow<'_, str>> = row.read("protocols", serde_json::from_str(text))?;
     words.iter().map(|word| row.read("protocols", Protocol::parse(word))).collect()
 }

@@ -3,7 +3,7 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
-use fireflow_domain::store::{AuditField, AuditFilter, AuditLog, StoreResult};
+use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Select};
 
 use crate::audit_log::Line;
@@ -65,26 +65,7 @@ fn filtered(
 }
 
 #[async_trait]
-impl AuditLog for SeaUnitOfWork {
-    /// One statement.
-    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
-        if let Some(row) = mapping::audit_row(event) {
-            audit_event::Entity::insert(row)
-                .exec_without_returning(&self.db())
-                .await
-                .map_err(store_error)?;
-        }
-        self.events.extend(Line::of(event));
-        Ok(())
-    }
-
-    /// One statement for each 1,000 events.
-    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await?;
-        self.events.extend(events.iter().filter_map(Line::of));
-        Ok(())
-    }
-
+impl AuditReader for SeaUnitOfWork {
     /// One statement, one more for the total.
     async fn page(
         &mut self,
@@ -109,5 +90,27 @@ impl AuditLog for SeaUnitOfWork {
         let items: Vec<AuditRecord> =
             rows.into_iter().map(mapping::audit_record).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+}
+
+#[async_trait]
+impl AuditWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
+        if let Some(row) = mapping::audit_row(event) {
+            audit_event::Entity::insert(row)
+                .exec_without_returning(&self.db())
+                .await
+                .map_err(store_error)?;
+        }
+        self.events.extend(Line::of(event));
+        Ok(())
+    }
+
+    /// One statement for each 1,000 events.
+    async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
+        self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await?;
+        self.events.extend(events.iter().filter_map(Line::of));
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
-    FirewallField, FirewallFilter, FirewallRepository, Stamp, StoreResult,
+    FirewallField, FirewallFilter, FirewallReader, FirewallWriter, Stamp, StoreResult,
 };
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
@@ -126,7 +126,7 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl FirewallRepository for SeaUnitOfWork {
+impl FirewallReader for SeaUnitOfWork {
     /// One statement.
     async fn get(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
         static BY_ID: Rendered = Rendered::new();
@@ -139,17 +139,6 @@ impl FirewallRepository for SeaUnitOfWork {
         let row =
             Shown::find_by_statement(statement).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(Model::from).map(mapping::firewall).transpose()?)
-    }
-
-    /// One statement.
-    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
-        let mut select = live(who).filter(Column::Id.eq(id.get()));
-        if self.locks_rows() {
-            // NO KEY: a child's foreign key must not wait for this, or two writers wait for each
-            // other.
-            select = select.lock(LockType::NoKeyUpdate);
-        }
-        self.one_firewall(select).await
     }
 
     /// One statement, one more for the total.
@@ -182,6 +171,20 @@ impl FirewallRepository for SeaUnitOfWork {
         let items: Vec<Firewall> =
             rows.into_iter().map(mapping::firewall).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+}
+
+#[async_trait]
+impl FirewallWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
+        let mut select = live(who).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            // NO KEY: a child's foreign key must not wait for this, or two writers wait for each
+            // other.
+            select = select.lock(LockType::NoKeyUpdate);
+        }
+        self.one_firewall(select).await
     }
 
     /// One statement, one more with labels, one more where the name is taken.

@@ -6,7 +6,9 @@ use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::sort;
-use fireflow_domain::store::{PolicyField, PolicyFilter, PolicyRepository, Stamp, StoreResult};
+use fireflow_domain::store::{
+    PolicyField, PolicyFilter, PolicyReader, PolicyWriter, Stamp, StoreResult,
+};
 use fireflow_domain::text::Name;
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
@@ -91,7 +93,7 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl PolicyRepository for SeaUnitOfWork {
+impl PolicyReader for SeaUnitOfWork {
     /// One statement.
     async fn get(
         &mut self,
@@ -112,23 +114,6 @@ impl PolicyRepository for SeaUnitOfWork {
         let row =
             WithParent::find_by_statement(statement).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::policy).transpose()?)
-    }
-
-    /// One statement.
-    async fn lock(
-        &mut self,
-        who: &Visibility,
-        firewall: FirewallId,
-        id: PolicyId,
-    ) -> StoreResult<Option<Policy>> {
-        let mut select =
-            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
-        if self.locks_rows() {
-            // The policy's row alone; NO KEY, since rules refer to it.
-            QuerySelect::query(&mut select)
-                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
-        }
-        self.one_policy(select).await
     }
 
     /// One statement, one more for the total.
@@ -174,6 +159,26 @@ impl PolicyRepository for SeaUnitOfWork {
             .order_by_asc(Column::Id);
         let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
         Ok(rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?)
+    }
+}
+
+#[async_trait]
+impl PolicyWriter for SeaUnitOfWork {
+    /// One statement.
+    async fn lock(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        id: PolicyId,
+    ) -> StoreResult<Option<Policy>> {
+        let mut select =
+            live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
+        if self.locks_rows() {
+            // The policy's row alone; NO KEY, since rules refer to it.
+            QuerySelect::query(&mut select)
+                .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
+        }
+        self.one_policy(select).await
     }
 
     /// One statement.

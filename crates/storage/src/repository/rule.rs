@@ -9,7 +9,9 @@ use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::sort;
-use fireflow_domain::store::{RuleField, RuleFilter, RuleRepository, Stamp, StoreResult, Turns};
+use fireflow_domain::store::{
+    RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
+};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
@@ -169,19 +171,6 @@ impl SeaUnitOfWork {
         one_row("rule", id, &result)
     }
 
-    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
-    async fn next_copy(&self, policy: PolicyId, fingerprint: Fingerprint) -> StoreResult<i64> {
-        let last: Option<Option<i64>> = live_of(policy.get())
-            .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
-            .select_only()
-            .column_as(Column::Copy.max(), "last")
-            .into_tuple()
-            .only(&self.db())
-            .await
-            .map_err(store_error)?;
-        Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
-    }
-
     /// How many live rules a policy has, or all of them, from their counters. One statement.
     async fn rule_counter(
         &self,
@@ -206,7 +195,7 @@ impl SeaUnitOfWork {
 }
 
 #[async_trait]
-impl RuleRepository for SeaUnitOfWork {
+impl RuleReader for SeaUnitOfWork {
     /// One statement.
     async fn get(
         &mut self,
@@ -335,6 +324,25 @@ impl RuleRepository for SeaUnitOfWork {
     }
 
     /// One statement.
+    async fn changed_since(
+        &mut self,
+        policy: &PolicyRef,
+        revision: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<Rule>> {
+        let rows = changed_of(policy.id.get(), revision.0)
+            .limit(u64::try_from(at_most).unwrap_or(u64::MAX))
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
+        Ok(rules.collect::<Result<_, _>>()?)
+    }
+}
+
+#[async_trait]
+impl RuleWriter for SeaUnitOfWork {
+    /// One statement.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>> {
         let rows: Vec<(i64, i32)> = live_of(policy.get())
             .select_only()
@@ -372,22 +380,6 @@ impl RuleRepository for SeaUnitOfWork {
             all_rows("rule", policy.get(), chunk.len(), result.rows_affected())?;
         }
         Ok(())
-    }
-
-    /// One statement.
-    async fn changed_since(
-        &mut self,
-        policy: &PolicyRef,
-        revision: Revision,
-        at_most: usize,
-    ) -> StoreResult<Vec<Rule>> {
-        let rows = changed_of(policy.id.get(), revision.0)
-            .limit(u64::try_from(at_most).unwrap_or(u64::MAX))
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
-        Ok(rules.collect::<Result<_, _>>()?)
     }
 
     /// One statement for each 1,000 rules.

@@ -1,22 +1,24 @@
 //! Changes of many rules at once: a constant number of statements for each 1,000 rows.
 
-use fireflow_domain::ids::Revision;
+use fireflow_domain::ids::{PolicyId, Revision};
 use fireflow_domain::mark::Mark;
 use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Rule, RuleSpec};
 use fireflow_domain::store::{Stamp, StoreResult};
 use fireflow_domain::usecase::rule::Duplicates;
 use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
 
 use super::rule_index::{address_rows, port_rows};
 use super::{all_rows, label_rows, new_mark};
 use crate::entity::label::of_rule as label;
-use crate::entity::rule::{ActiveModel, Column, Entity};
+use crate::entity::rule::{ActiveModel, Column, Entity, live_of};
 use crate::entity::{rule_address, rule_port};
 use crate::error::store_error;
 use crate::mapping;
+use crate::query::Only;
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 
 /// Numbers for rules that may be equal to others: unique in their policy, since its revision only
@@ -63,7 +65,20 @@ fn changing_columns() -> Vec<Column> {
 }
 
 impl SeaUnitOfWork {
-    /// See [`fireflow_domain::store::RuleRepository::apply`].
+    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
+    pub(super) async fn next_copy(&self, policy: PolicyId, fingerprint: Fingerprint) -> StoreResult<i64> {
+        let last: Option<Option<i64>> = live_of(policy.get())
+            .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
+            .select_only()
+            .column_as(Column::Copy.max(), "last")
+            .into_tuple()
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
+    }
+
+    /// See [`fireflow_domain::store::RuleWriter::apply`].
     pub(super) async fn apply_changes(
         &self,
         policy: &PolicyRef,

@@ -11,7 +11,7 @@ use crate::error::store_error;
 use crate::unit_of_work::SeaUnitOfWork;
 
 impl SeaUnitOfWork {
-    /// See [`fireflow_domain::store::RuleRepository::last_turns`]. One statement, which looks at one
+    /// See [`fireflow_domain::store::RuleReader::last_turns`]. One statement, which looks at one
     /// place of each of two indexes.
     pub(super) async fn turns(&self, policy: PolicyId, at: Instant) -> StoreResult<Turns> {
         let last = |column: Column| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fireflow_domain::error::{Conflict, Error};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
-use fireflow_domain::store::{Mode, Storage};
+use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
@@ -19,7 +19,7 @@ db_test! {
         for _ in 0..16 {
             let database = db.database.clone();
             tasks.push(tokio::spawn(async move {
-                let mut uow = database.begin(Mode::Write).await?;
+                let mut uow = database.write(WriteKind::Few, &Terms::default()).await?;
                 let made = firewall::create(&mut *uow, &caller(), new_firewall("edge")).await?;
                 uow.commit().await?;
                 Ok::<_, Error>(made.id.get())
@@ -71,7 +71,7 @@ db_test! {
         for index in 0..64 {
             let (database, policy) = (db.database.clone(), policy.clone());
             tasks.push(tokio::spawn(async move {
-                let mut uow = database.begin(Mode::Write).await?;
+                let mut uow = database.write(WriteKind::Few, &Terms::default()).await?;
                 let (parent, caller) = (policy.firewall.id, caller());
                 match index % 4 {
                     0 => {
@@ -114,7 +114,7 @@ db_test! {
         for index in 0..40_u64 {
             let database = db.database.clone();
             let write = async move {
-                let mut uow = database.begin(Mode::Write).await.unwrap();
+                let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                 let new = new_firewall(&format!("edge {index}"));
                 firewall::create(&mut *uow, &caller(), new).await.unwrap();
                 uow.commit().await.unwrap();

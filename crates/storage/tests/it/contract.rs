@@ -3,13 +3,14 @@ use fireflow_domain::error::{Conflict, Error, Resource};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::labels::LabelsPatch;
 use fireflow_domain::mark::{CurrentState, Mark, StateTag};
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
 use fireflow_domain::rule::{Action, RuleParts, RulePatch, RuleState};
 use fireflow_domain::store::{
-    FirewallField, FirewallFilter, Mode, PolicyFilter, RuleField, RuleFilter,
+    FirewallField, FirewallFilter, PolicyFilter, ReadKind, RuleField, RuleFilter, Terms,
+    WriteKind,
 };
 use fireflow_domain::text::{Description, Reference};
 use fireflow_domain::usecase::firewall::NewFirewall;
@@ -45,7 +46,7 @@ fn full_parts() -> RuleParts {
         name: Some(name("über-rule")),
         action: fireflow_domain::rule::Action::Reject,
         priority: i32::MIN,
-        protocols: vec![Protocol::parse("tcp").unwrap(), Protocol::parse("132").unwrap()],
+        protocols: Protocols::from_iter(["tcp", "132"].map(|it| Protocol::parse(it).unwrap())),
         sources: vec![endpoint("any"), endpoint("10.0.0.0/8 1024-65535"), endpoint("2001:db8::1")],
         destinations: vec![endpoint("192.0.2.7-192.0.2.9"), endpoint("::/0 443")],
         ports: vec![PortRange::parse("8000-8100").unwrap(), PortRange::parse("22").unwrap()],
@@ -66,14 +67,14 @@ db_test! {
         let policy = make_policy(&db, firewall.id, "in").await;
         let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
         let icmp = RuleParts {
-            protocols: vec![Protocol::parse("icmp").unwrap()],
+            protocols: Protocols::from_iter([Protocol::ICMP]),
             icmp_type: Some(255),
             icmp_code: Some(0),
             ..parts("10.0.0.1", "any")
         };
         let icmp = make_rule(&db, &policy, icmp).await.unwrap();
 
-        let mut uow = begin(&db, Mode::Autocommit).await;
+        let mut uow = read(&db, ReadKind::Single).await;
         let found = firewall::get(&mut *uow, &caller(), firewall.id).await.unwrap();
         assert_eq!((found.spec, found.policy_count), (firewall.spec.clone(), 1));
         let found = policy::get(&mut *uow, &caller(), firewall.id, policy.id).await.unwrap();
@@ -90,7 +91,7 @@ db_test! {
 db_test! {
     async fn a_deleted_name_can_be_used_again(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let taken = firewall::create(&mut *uow, &caller(), new_firewall("edge")).await;
         let expected = Conflict::NameTaken {
             what: Resource::Firewall,
@@ -124,7 +125,7 @@ db_test! {
         let firewall = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, firewall.id, "in").await;
         let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::ANYTHING).await.unwrap();
         let caller = caller();
         let missing = Resource::Firewall;
@@ -145,7 +146,7 @@ db_test! {
     async fn other_tenants_see_nothing(db: TestDatabase) {
         let blue = caller_of(Visibility::Tenants(vec![tenant("blue")]));
         let red = caller_of(Visibility::Tenants(vec![tenant("red")]));
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let made = firewall::create(&mut *uow, &blue, new_firewall("edge")).await.unwrap();
         assert_eq!(made.spec.tenant.as_str(), "blue");
         let made_policy = policy::create(&mut *uow, &blue, made.id, policy_spec("in")).await.unwrap();
@@ -192,7 +193,7 @@ db_test! {
         let database =
             fireflow_storage::Database::open(fireflow_storage::testing::options(&url)).await.unwrap();
         let storage: &dyn fireflow_domain::store::Storage = &database;
-        let mut uow = storage.begin(Mode::Write).await.unwrap();
+        let mut uow = storage.write(WriteKind::Few, &Terms::default()).await.unwrap();
         let twin = RuleParts { priority: 99, log: true, ..parts("10.0.0.0/8", "any 443-443") };
         let made =
             rule::create(&mut *uow, &caller(), firewall.id, policy.id, plain(spec(twin))).await;
@@ -213,7 +214,7 @@ db_test! {
         let second = make_rule(&db, &policy, parts("10.0.0.2", "any")).await.unwrap();
         assert_eq!(second.revision, Revision(3));
 
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let caller = caller();
         let patch = RulePatch { priority: Patch::Set(5), ..RulePatch::default() };
         let only = |state: CurrentState| {
@@ -270,7 +271,7 @@ db_test! {
         let last = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
         let full = make_rule(&db, &policy, parts("10.0.0.2", "any")).await;
         assert!(matches!(full, Err(Error::TooLarge { limit: 1_000_000, .. })), "{full:?}");
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let grow = Patch::Set(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
         let patch = RulePatch { sources: grow, ..RulePatch::default() };
         let full = rule::update(&mut *uow, &caller(), path(&last), &Expected::ANYTHING, patch).await;
@@ -291,7 +292,7 @@ db_test! {
         assert_eq!(db.integers("SELECT count(*) FROM rule_address").await, [6]);
         assert_eq!(db.integers("SELECT count(*) FROM rule_port").await, [2]);
         assert_eq!(db.integers("SELECT count(*) FROM rule_label").await, [2]);
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let patch = RulePatch {
             sources: Patch::Set(vec![endpoint("10.9.0.0/16")]),
             ports: Patch::Set(vec![]),
@@ -319,7 +320,7 @@ async fn stepwise(
     parent: Option<(FirewallId, PolicyId)>,
     filter: &RuleFilter,
 ) -> Vec<i64> {
-    let mut uow = begin(db, Mode::Snapshot).await;
+    let mut uow = read(db, ReadKind::Snapshot).await;
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
         let rules = uow.rules().following(who, parent, filter, after, 2).await.unwrap();
@@ -336,7 +337,7 @@ async fn rule_ids(
     filter: RuleFilter,
     order: &[SortKey<RuleField>],
 ) -> Vec<i64> {
-    let mut uow = begin(db, Mode::Snapshot).await;
+    let mut uow = read(db, ReadKind::Snapshot).await;
     let parent = (policy.firewall.id, policy.id);
     let (_, page) =
         rule::page(&mut *uow, &caller(), parent, &filter, order, &first_page()).await.unwrap();
@@ -409,7 +410,7 @@ db_test! {
                 assert_eq!(rule_ids(&db, &policy, all(), &by(*field, direction)).await.len(), 4);
             }
         }
-        let mut uow = begin(&db, Mode::Autocommit).await;
+        let mut uow = read(&db, ReadKind::Single).await;
         for field in FirewallField::ALL {
             let order = [SortKey { field: *field, direction: Direction::Descending }];
             let filter = FirewallFilter::default();
@@ -459,7 +460,7 @@ db_test! {
         for index in 0..5 {
             make_policy(&db, firewall.id, &format!("p{index}")).await;
         }
-        let mut uow = begin(&db, Mode::Snapshot).await;
+        let mut uow = read(&db, ReadKind::Snapshot).await;
         let mut seen = Vec::new();
         for number in 1..=3 {
             let request = PageRequest::new(number, 2).unwrap();
@@ -480,10 +481,10 @@ db_test! {
 
 db_test! {
     async fn what_is_not_committed_is_undone_with_its_audit_event(db: TestDatabase) {
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
         uow.rollback().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
         drop(uow);
         assert_eq!(db.integers("SELECT count(*) FROM audit_event").await, [0]);
@@ -502,7 +503,7 @@ db_test! {
     async fn a_rename_meets_the_holder_of_the_name(db: TestDatabase) {
         let one = make_firewall(&db, "one").await;
         let two = make_firewall(&db, "two").await;
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let patch = FirewallPatch { name: Patch::Set(name("one")), ..FirewallPatch::default() };
         let anything = Expected::ANYTHING;
         let taken = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await;
@@ -514,7 +515,7 @@ db_test! {
         let renamed = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await.unwrap();
         assert_eq!((renamed.revision, renamed.header_revision), (Revision(2), Revision(2)));
         uow.commit().await.unwrap();
-        let mut uow = begin(&db, Mode::Write).await;
+        let mut uow = write(&db).await;
         let again = NewFirewall { labels: labels(&[]), ..new_firewall("two") };
         firewall::create(&mut *uow, &caller(), again).await.unwrap();
     }
@@ -526,11 +527,38 @@ db_test! {
         let policy = make_policy(&db, firewall.id, "in").await;
         let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
         db.execute(r#"UPDATE rule SET sources = '[{"address":"10.0.0.1/8"}]'"#).await;
-        let mut uow = begin(&db, Mode::Autocommit).await;
+        let mut uow = read(&db, ReadKind::Single).await;
         let Err(Error::Internal(source)) = rule::get(&mut *uow, &caller(), path(&rule)).await else {
             panic!("a corrupt row must not be answered");
         };
         let place = format!("rule.sources of row {}", rule.id);
         assert!(source.to_string().contains(&place), "{source}");
+    }
+}
+
+db_test! {
+    async fn rows_of_before_invisible_characters_were_refused_can_be_read_and_changed(db: TestDatabase) {
+        let made = make_firewall(&db, "prod").await;
+        let policy = make_policy(&db, made.id, "in").await;
+        let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        let old = "prod\u{200B}";
+        db.execute(&format!(
+            "UPDATE firewall SET name = '{old}', labels = '{{\"site\":\"{old}\"}}'"
+        )).await;
+        db.execute(&format!("UPDATE policy SET name = '{old}'")).await;
+        db.execute(&format!("UPDATE rule SET name = '{old}', reference = '{old}'")).await;
+        let mut uow = write(&db).await;
+        let found = rule::get(&mut *uow, &caller(), path(&rule)).await.unwrap();
+        assert_eq!(found.spec.name.as_ref().map(|name| name.as_str()), Some(old));
+        assert_eq!(found.policy.firewall.name.as_str(), old);
+        // What a change does not name stays, and what it names is seen.
+        let patch = FirewallPatch {
+            labels: LabelsPatch::Merge([("env".to_owned(), Some("live".to_owned()))].into()),
+            ..FirewallPatch::default()
+        };
+        let changed =
+            firewall::update(&mut *uow, &caller(), made.id, &Expected::ANYTHING, patch).await;
+        let labels = changed.unwrap().spec.labels;
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("env", "live"), ("site", old)]);
     }
 }

@@ -13,7 +13,7 @@ use fireflow_domain::net::PortRange;
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::store::{AuditFilter, FirewallFilter, Mode, PolicyFilter, RuleFilter};
+use fireflow_domain::store::{AuditFilter, FirewallFilter, PolicyFilter, ReadKind, RuleFilter};
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
@@ -34,7 +34,7 @@ use crate::filter_strategies::{
     FIRST_DAY, ICMP, LABEL_KEYS, LABEL_VALUES, PROTOCOLS, TEXTS, addresses, filters, instants,
     ports,
 };
-use crate::support::{begin, caller, make_firewall, make_policy, now, tenant};
+use crate::support::{caller, make_firewall, make_policy, now, read, tenant, write};
 
 /// How many filters of each level.
 const FILTERS: usize = 250;
@@ -71,7 +71,7 @@ fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
 /// Contents of rules, those that hold together.
 fn specs() -> impl Strategy<Value = RuleSpec> {
     let match_parts = (
-        vec(select(&PROTOCOLS[..]), 0..3),
+        vec(select(&PROTOCOLS[..]), 0..5),
         option::weighted(0.3, select(&ICMP[..])),
         option::weighted(0.5, select(&ICMP[..])),
         endpoints(),
@@ -84,14 +84,13 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         (texts(), texts(), labels()),
     );
     (match_parts, others).prop_filter_map("it holds together", |(matches, others)| {
-        let (mut protocols, icmp_type, icmp_code, sources, destinations, ports) = matches;
+        let (protocols, icmp_type, icmp_code, sources, destinations, ports) = matches;
         let ((action, priority, enabled, log), (starts_at, expires_at), texts) = others;
-        protocols.dedup();
         RuleSpec::new(RuleParts {
             name: None,
             action,
             priority,
-            protocols,
+            protocols: protocols.into_iter().collect(),
             icmp_type,
             icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
             sources,
@@ -121,7 +120,7 @@ async fn fill(db: &TestDatabase) -> Data {
     let mut runner = runner();
     let caller = caller();
     for index in 0..FIREWALLS {
-        let mut uow = begin(db, Mode::Write).await;
+        let mut uow = write(db).await;
         let new = NewFirewall {
             name: Name::parse(&format!("edge-{index}")).unwrap(),
             tenant: Some(tenant(["", "edge-1"][index % 2])),
@@ -151,14 +150,20 @@ async fn fill(db: &TestDatabase) -> Data {
         }
         uow.commit().await.unwrap();
     }
+    // Earlier versions kept a protocol that was named twice.
+    let repeat = "UPDATE rule SET protocols = substr(protocols, 1, length(protocols) - 1) || ',' \
+                  || substr(protocols, 2) WHERE protocols <> '[]' AND id % 2 = 0";
+    db.execute(repeat).await;
+    let repeated = db.integers("SELECT count(*) FROM rule WHERE protocols LIKE '%,%'").await;
+    assert!(repeated[0] > 10, "{repeated:?}");
     // What is deleted, and below what is, fits nothing.
-    let mut uow = begin(db, Mode::Write).await;
+    let mut uow = write(db).await;
     let anything = Expected::ANYTHING;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
     firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
     uow.commit().await.unwrap();
     let all = PageRequest::new(1, 1_000).unwrap();
-    let mut uow = begin(db, Mode::Snapshot).await;
+    let mut uow = read(db, ReadKind::Snapshot).await;
     let (who, all) = (&Visibility::All, &all);
     let firewalls = uow.firewalls().page(who, &FirewallFilter::default(), &[], all).await.unwrap();
     let policies =
@@ -209,7 +214,7 @@ impl Data {
 async fn found(db: &TestDatabase, filter: &Filter, now: Instant) -> (BTreeSet<i64>, u64) {
     let all = PageRequest::new(1, 1_000).unwrap();
     let expression = Some(Expression { filter: filter.clone(), at: now });
-    let mut uow = begin(db, Mode::Page).await;
+    let mut uow = read(db, ReadKind::Page).await;
     let who = &Visibility::All;
     let (ids, total): (Vec<i64>, _) = match filter.level {
         Level::Firewall => {
@@ -272,7 +277,7 @@ db_test! {
             let policy = make_policy(&db, made.id, "in").await;
             let given = rule_set(1, number, 1_000, now());
             let given = given.into_iter().map(|spec| GivenRule { id: None, spec }).collect();
-            let mut uow = begin(&db, Mode::Write).await;
+            let mut uow = write(&db).await;
             let (parent, anything) = ((made.id, policy.id), Expected::ANYTHING);
             replace(&mut *uow, &caller(), parent, &anything, given, Duplicates::Keep).await.unwrap();
             uow.commit().await.unwrap();

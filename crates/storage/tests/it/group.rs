@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fireflow_domain::error::{Error, StoreError};
-use fireflow_domain::store::{Mode, Storage};
+use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::usecase::firewall;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
@@ -21,7 +21,7 @@ db_test! {
             let (database, start) = (db.database.clone(), Arc::clone(&start));
             tasks.push(tokio::spawn(async move {
                 start.wait().await;
-                let mut uow = database.begin(Mode::Write).await.unwrap();
+                let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                 let new = new_firewall(&format!("edge {index}"));
                 firewall::create(&mut *uow, &caller(), new).await.unwrap();
                 match index % 3 {
@@ -50,12 +50,12 @@ async fn writers_share_transactions() {
     const UNITS: usize = 40;
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     // The first holds the turn until all others wait for theirs.
-    let first = begin(&db, Mode::Write).await;
+    let first = write(&db).await;
     let mut tasks = Vec::new();
     for index in 0..UNITS {
         let database = db.database.clone();
         tasks.push(tokio::spawn(async move {
-            let mut uow = database.begin(Mode::Write).await.unwrap();
+            let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
             let new = new_firewall(&format!("edge {index}"));
             firewall::create(&mut *uow, &caller(), new).await.unwrap();
             uow.commit().await.unwrap();
@@ -73,8 +73,8 @@ async fn writers_share_transactions() {
     assert!(groups < 40, "{groups} transactions for {UNITS} units");
     // A large one shares with nobody.
     let before = db.database.write_groups();
-    for mode in [Mode::Write, Mode::WriteMany, Mode::Write] {
-        begin(&db, mode).await.commit().await.unwrap();
+    for kind in [WriteKind::Few, WriteKind::Many, WriteKind::Few] {
+        db.database.write(kind, &Terms::default()).await.unwrap().commit().await.unwrap();
     }
     assert_eq!(db.database.write_groups() - before, 3);
 }
@@ -87,12 +87,12 @@ async fn when_the_shared_transaction_fails_all_of_its_units_do() {
     // A full disk undoes the whole transaction, whichever statement meets it.
     let pages = db.integers("PRAGMA page_count").await[0];
     db.execute(&format!("PRAGMA max_page_count = {}", pages + 2)).await;
-    let first = begin(&db, Mode::Write).await;
+    let first = write(&db).await;
     let mut tasks = Vec::new();
     for index in 0..UNITS {
         let database = db.database.clone();
         tasks.push(tokio::spawn(async move {
-            let mut uow = database.begin(Mode::Write).await?;
+            let mut uow = database.write(WriteKind::Few, &Terms::default()).await?;
             let mut new = new_firewall(&format!("edge {index}"));
             new.description = fireflow_domain::text::Description::parse(&"x".repeat(900)).unwrap();
             let made = firewall::create(&mut *uow, &caller(), new).await;
@@ -134,8 +134,8 @@ async fn who_waits_too_long_for_a_turn_is_told_so() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let db =
         db.reopened(|options| options.turn_timeout = std::time::Duration::from_millis(50)).await;
-    let long = begin(&db, Mode::Write).await;
-    let refused = db.database.begin(Mode::Write).await;
+    let long = write(&db).await;
+    let refused = db.database.write(WriteKind::Few, &Terms::default()).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));
     long.commit().await.unwrap();
     make_firewall(&db, "edge").await;

@@ -3,7 +3,7 @@
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::net::PortRange;
 use fireflow_domain::rule::RuleParts;
-use fireflow_domain::store::{Mode, RuleFilter};
+use fireflow_domain::store::{ReadKind, RuleFilter};
 use fireflow_domain::usecase::rule::RulePath;
 use fireflow_domain::usecase::{Expected, inspect, rule};
 use fireflow_storage::db_test;
@@ -29,14 +29,14 @@ db_test! {
         }
         for policy in [&small, &large] {
             let before = db.statements();
-            let mut uow = begin(&db, Mode::Snapshot).await;
+            let mut uow = read(&db, ReadKind::Snapshot).await;
             let viewer = caller();
             let found = fireflow_domain::usecase::policy::get(&mut *uow, &viewer, firewall.id, policy.id).await.unwrap();
             let rules = inspect::all_rules(&mut *uow, &viewer, &found).await.unwrap();
             assert_eq!(db.statements() - before, 2, "an inspection over {} rules", rules.len());
 
             let before = db.statements();
-            let mut uow = begin(&db, Mode::Snapshot).await;
+            let mut uow = read(&db, ReadKind::Snapshot).await;
             let parent = (firewall.id, policy.id);
             let filter = RuleFilter::default();
             rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
@@ -47,7 +47,7 @@ db_test! {
             let expression = Some(Expression { filter, at: now() });
             let filter = RuleFilter { expression, ..RuleFilter::default() };
             let before = db.statements();
-            let mut uow = begin(&db, Mode::Snapshot).await;
+            let mut uow = read(&db, ReadKind::Snapshot).await;
             let (_, page) =
                 rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(page.items.len(), rules.len());
@@ -56,7 +56,7 @@ db_test! {
             let path =
                 RulePath { firewall: firewall.id, policy: policy.id, rule: rules[0].id };
             let before = db.statements();
-            let mut uow = begin(&db, Mode::Autocommit).await;
+            let mut uow = read(&db, ReadKind::Single).await;
             rule::get(&mut *uow, &caller(), path).await.unwrap();
             assert_eq!(db.statements() - before, 1, "a rule with its live parents");
         }
@@ -74,7 +74,7 @@ db_test! {
             let create = db.statements() - before;
             let path = RulePath { firewall: firewall.id, policy: policy.id, rule: made.id };
             let before = db.statements();
-            let mut uow = begin(&db, Mode::Write).await;
+            let mut uow = write(&db).await;
             rule::delete(&mut *uow, &caller(), path, &Expected::ANYTHING).await.unwrap();
             uow.commit().await.unwrap();
             counts.push((create, db.statements() - before));

@@ -7,11 +7,11 @@ use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::store::{Mode, Storage, UnitOfWork};
+use fireflow_domain::store::{ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
@@ -81,7 +81,7 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
 pub(crate) fn parts(source: &str, destination: &str) -> RuleParts {
     RuleParts {
         priority: 10,
-        protocols: vec![Protocol::TCP],
+        protocols: Protocols::from_iter([Protocol::TCP]),
         sources: vec![endpoint(source)],
         destinations: vec![endpoint(destination)],
         ..everything()
@@ -101,19 +101,23 @@ pub(crate) fn first_page() -> PageRequest {
     PageRequest::new(1, 1_000).unwrap()
 }
 
-pub(crate) async fn begin(db: &TestDatabase, mode: Mode) -> Box<dyn UnitOfWork> {
-    db.database.begin(mode).await.unwrap()
+pub(crate) async fn read(db: &TestDatabase, kind: ReadKind) -> Box<dyn ReadUnit> {
+    db.database.read(kind, &Terms::default()).await.unwrap()
+}
+
+pub(crate) async fn write(db: &TestDatabase) -> Box<dyn WriteUnit> {
+    db.database.write(WriteKind::Few, &Terms::default()).await.unwrap()
 }
 
 pub(crate) async fn make_firewall(db: &TestDatabase, word: &str) -> Firewall {
-    let mut uow = begin(db, Mode::Write).await;
+    let mut uow = write(db).await;
     let made = firewall::create(&mut *uow, &caller(), new_firewall(word)).await.unwrap();
     uow.commit().await.unwrap();
     made
 }
 
 pub(crate) async fn make_policy(db: &TestDatabase, parent: FirewallId, word: &str) -> Policy {
-    let mut uow = begin(db, Mode::Write).await;
+    let mut uow = write(db).await;
     let made = policy::create(&mut *uow, &caller(), parent, policy_spec(word)).await.unwrap();
     uow.commit().await.unwrap();
     made
@@ -133,7 +137,7 @@ pub(crate) async fn make_rule_in(
     policy: PolicyId,
     parts: RuleParts,
 ) -> Result<Rule, Error> {
-    let mut uow = begin(db, Mode::Write).await;
+    let mut uow = write(db).await;
     let made = rule::create(&mut *uow, &caller(), firewall, policy, plain(spec(parts))).await?;
     uow.commit().await.unwrap();
     Ok(made.rule)

@@ -3,7 +3,7 @@
 use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
 use fireflow_domain::firewall::Firewall;
-use fireflow_domain::store::{FirewallField, FirewallFilter, Mode, UnitOfWork};
+use fireflow_domain::store::{FirewallField, FirewallFilter, ReadUnit, WriteKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall;
@@ -29,7 +29,7 @@ pub struct Firewalls;
 
 /// Firewalls as they are answered, with children where they are asked for.
 async fn views(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     firewalls: &[Firewall],
     expand: Option<Depth>,
     now: Instant,
@@ -90,7 +90,7 @@ impl Firewalls {
         query.open(params::NONE).finish()?;
         let new = body.read(new_firewall)?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
@@ -206,7 +206,7 @@ impl Firewalls {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id).await }),
             |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )

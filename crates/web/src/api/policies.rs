@@ -3,7 +3,7 @@
 use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::store::{Mode, PolicyField, PolicyFilter, UnitOfWork};
+use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind, ReadUnit, WriteKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::policy;
@@ -39,7 +39,7 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
 
 /// Policies as they are answered, with their rules where they are asked for.
 async fn views(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     policies: &[Policy],
     expands: bool,
     now: Instant,
@@ -143,7 +143,7 @@ impl Policies {
         query.open(params::NONE).finish()?;
         let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
             },
@@ -178,7 +178,7 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
-        let mode = if expands { Mode::Snapshot } else { Mode::Autocommit };
+        let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {
                 Box::pin(async move {
@@ -270,7 +270,7 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
             |restored| Ok(Reply::new(&PolicyView::from(&restored))?.tagged(&restored)),
         )

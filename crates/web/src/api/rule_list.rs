@@ -6,7 +6,7 @@ use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
-use fireflow_domain::store::{Mode, RuleField, RuleFilter, Turns};
+use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Turns};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
@@ -189,7 +189,7 @@ impl RuleList {
         {
             let export = Export::of_all(&ctx.caller, self.filter)?;
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
-            let body = Begun::new(ctx, Mode::Export).await?.send(export, lines).await?;
+            let body = Begun::new(ctx, ReadKind::Export).await?.send(export, lines).await?;
             return Ok(Reply::lines(format, body));
         }
         let (filter, order) = (self.filter.clone(), self.order.clone());

@@ -1,6 +1,6 @@
 //! The rules of a policy.
 
-use fireflow_domain::store::Mode;
+use fireflow_domain::store::WriteKind;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::{batch, rule_set};
 use poem::http::header;
@@ -103,7 +103,7 @@ impl Rules {
         let spec = body.read(|value, faults| new_rule(value, "", policy, is_placed, faults))?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { rule::create(uow, caller, firewall, policy, new).await })
             },
@@ -188,7 +188,7 @@ impl Rules {
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body)?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move {
                     rule::move_rules(uow, caller, parent, &expected, &rules, placement).await
@@ -228,7 +228,7 @@ impl Rules {
         query.finish()?;
         let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
         ctx.write_once(
-            Mode::WriteMany,
+            WriteKind::Many,
             |uow, caller| {
                 Box::pin(async move {
                     batch::apply(uow, caller, parent, &expected, operations, duplicates).await
@@ -348,7 +348,7 @@ impl Rules {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         query.open(params::NONE).finish()?;
         ctx.write_once(
-            Mode::Write,
+            WriteKind::Few,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
             |restored| {
                 Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored))

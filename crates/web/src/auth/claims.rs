@@ -1,7 +1,8 @@
 //! What a token's claims say, once its signature holds.
 
 use fireflow_domain::actor::{Actor, Role, Visibility};
-use fireflow_domain::text::Tenant;
+use fireflow_domain::invisible::first_invisible;
+use fireflow_domain::text::{Tenant, TextError};
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 use serde_json::{Map, Value, json};
 
@@ -138,11 +139,14 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
         && subject.trim() == subject
         && subject.chars().count() <= MAX_SUBJECT_CHARS
         && !subject.chars().any(char::is_control);
-    if is_plain {
-        Ok(subject.to_owned())
-    } else {
-        Err(unfit(Fault::Claims, "the token's sub is not a plain name"))
+    if !is_plain {
+        return Err(unfit(Fault::Claims, "the token's sub is not a plain name"));
     }
+    if let Some((character, _)) = first_invisible(subject) {
+        let why = format!("the token's sub holds {character}, which nobody sees");
+        return Err(unfit(Fault::Claims, &why));
+    }
+    Ok(subject.to_owned())
 }
 
 /// The claim of a dotted path; a claim whose own name holds the dots comes first, since names that
@@ -193,7 +197,14 @@ fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
     }
     let mut tenants = Vec::new();
     for word in words {
-        let tenant = Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|_| bad())?;
+        let tenant =
+            Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|error| match error {
+                TextError::Invisible { character, .. } => {
+                    let why = format!("a tenant of the token holds {character}, which nobody sees");
+                    unfit(Fault::Claims, &why)
+                }
+                TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
+            })?;
         if !tenants.contains(&tenant) {
             tenants.push(tenant);
         }
@@ -215,6 +226,10 @@ pub(super) fn made(
     let issued_at = now.micros().div_euclid(MICROS_PER_SECOND);
     let mut claims = Claims::new();
     claims.insert("sub".to_owned(), json!(request.subject));
+    // A token that no request could be made with is not handed out.
+    if let Err(Refusal::Unfit(_, why)) = subject(&claims) {
+        anyhow::bail!("{why}");
+    }
     claims.insert("iat".to_owned(), json!(issued_at));
     claims.insert("exp".to_owned(), json!(issued_at.saturating_add(request.lifetime_s)));
     let words = request.roles.iter().map(|role| rules.word_of(*role));

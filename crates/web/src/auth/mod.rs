@@ -10,7 +10,7 @@ mod tests;
 
 pub use extract::{Admin, Anyone, As, Editor, HealthCheck, Needs, SCHEME, Viewer};
 pub use keys::{Key, public_keys};
-pub use reload::{KeyFiles, watch};
+pub use reload::{KeyFiles, ReloadHandle, watch};
 pub use revocation::Revocations;
 
 use std::fmt;
@@ -187,6 +187,7 @@ fn is_access_token(typ: &str) -> bool {
 pub struct Authenticator {
     trust: Arc<RwLock<Arc<Trust>>>,
     lookups: Arc<Lookups>,
+    reload: ReloadHandle,
 }
 
 /// How often a token was among those that were checked before, and how often not.
@@ -304,7 +305,17 @@ impl Authenticator {
     /// By what is trusted now.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
-        Self { trust: Arc::new(RwLock::new(Arc::new(trust))), lookups: Arc::default() }
+        Self {
+            trust: Arc::new(RwLock::new(Arc::new(trust))),
+            lookups: Arc::default(),
+            reload: ReloadHandle::default(),
+        }
+    }
+
+    /// What has the files of keys, secrets and revocations read now.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Trusts something else from now on: no request that comes after this is checked by what was

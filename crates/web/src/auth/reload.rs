@@ -2,13 +2,60 @@
 //! again, since not every file system tells of changes (Kubernetes swaps a link).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::{Notify, watch as watched_value};
 
 use super::{Authenticator, Key, Revocations, TokenRules, Trust, public_keys};
 use crate::settings::Secret;
 
 /// The largest such file, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Has the watcher of key files read them now, instead of when their turn comes: on SIGHUP, say.
+/// [`Authenticator::reload_handle`] gives one. Cheap to clone: all clones reach the same watcher.
+#[derive(Debug, Clone)]
+pub struct ReloadHandle {
+    request: Arc<Notify>,
+    /// How many times the watcher has read all files.
+    passes: watched_value::Sender<u64>,
+}
+
+impl Default for ReloadHandle {
+    fn default() -> Self {
+        Self { request: Arc::default(), passes: watched_value::Sender::new(0) }
+    }
+}
+
+impl ReloadHandle {
+    /// Asks for it and returns at once. Requests that come before the watcher gets to them become
+    /// one.
+    pub fn reload(&self) {
+        self.request.notify_one();
+    }
+
+    /// Asks for it, and waits until the watcher has read all files at least once from their
+    /// beginning after this call. Never returns if no watcher runs.
+    pub async fn reload_and_wait(&self) {
+        let mut passes = self.passes.subscribe();
+        // The pass that is under way may have read a file before it changed.
+        let enough = passes.borrow_and_update().saturating_add(2);
+        loop {
+            self.reload();
+            if *passes.borrow_and_update() >= enough || passes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Notes that the watcher has read all files, and waits for the next request.
+    pub(super) async fn pass_ended(&self, wait: Duration) {
+        self.passes.send_modify(|passes| *passes = passes.saturating_add(1));
+        // Either is a reason to read again.
+        let _timed_out = tokio::time::timeout(wait, self.request.notified()).await.is_err();
+    }
+}
 
 /// Where trust is read from.
 #[derive(Debug, Clone)]
@@ -139,9 +186,7 @@ pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duratio
         .into_iter()
         .filter_map(|part| Some((part, files.path(part)?.to_owned())))
         .collect();
-    if watched.is_empty() {
-        return;
-    }
+    let reload = authenticator.reload_handle();
     let mut parts = files.parts();
     let mut known: Vec<Option<Result<Hidden, String>>> = vec![None; watched.len()];
     // Until each was read once here, what was read at the start stays trusted.
@@ -191,7 +236,7 @@ pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duratio
             }
         }
         is_first = false;
-        tokio::time::sleep(every).await;
+        reload.pass_ended(every).await;
     }
 }
 

@@ -65,6 +65,8 @@ fn odd_claims_are_refused_and_widen_nothing() {
         with("sub", json!("a\nb")),
         with("sub", json!(" ")),
         with("sub", json!(" ann")),
+        with("sub", json!("ann\u{200B}")),
+        with("tenants", json!(["blue\u{202E}"])),
         with("jti", json!(7)),
         with("roles", json!("admin")),
         with("roles", json!(["root"])),
@@ -147,4 +149,22 @@ fn issuer_audience_and_lifetime_are_checked_where_they_are_set() {
 #[test]
 fn secrets_are_not_printed() {
     assert!(!format!("{:?}", authenticator()).contains("0123"));
+}
+
+#[test]
+fn what_is_invisible_in_a_token_is_named_and_no_such_token_is_made() {
+    let why = |claims: &Value| match verify(claims) {
+        Err(Refusal::Unfit(_, why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(&with("sub", json!("ann\u{200B}"))).contains("U+200B ZERO WIDTH SPACE"));
+    assert!(why(&with("tenants", json!(["\u{202E}eulb"]))).contains("U+202E"));
+    let request = TokenRequest {
+        subject: "ann\u{AD}".to_owned(),
+        roles: vec![Role::Viewer],
+        tenants: None,
+        lifetime_s: 60,
+    };
+    let refused = authenticator().mint(&request, now()).unwrap_err();
+    assert!(refused.to_string().contains("U+00AD SOFT HYPHEN"), "{refused}");
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
 use prometheus_client::metrics::gauge::Gauge;
@@ -185,6 +187,7 @@ pub(super) fn service(
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
+        request_timeout: http.request_timeout,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -257,6 +260,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),
+        request_timeout: Duration::ZERO,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -268,7 +272,11 @@ struct Nowhere;
 
 #[async_trait]
 impl Storage for Nowhere {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         Err(StoreError::Failed("there is no storage".into()))
     }
 

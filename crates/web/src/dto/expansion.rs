@@ -6,7 +6,7 @@ use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::FirewallId;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::store::UnitOfWork;
+use fireflow_domain::store::ReadUnit;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::expand;
 
@@ -26,7 +26,7 @@ pub enum Depth {
 /// # Errors
 /// Where there are too many, or the storage fails.
 pub async fn policies(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     policies: &[Policy],
     now: Instant,
 ) -> Result<Vec<PolicyView>, Error> {
@@ -46,7 +46,7 @@ pub async fn policies(
 /// # Errors
 /// Where there are too many, or the storage fails.
 pub async fn firewalls(
-    uow: &mut dyn UnitOfWork,
+    uow: &mut dyn ReadUnit,
     firewalls: &[Firewall],
     depth: Depth,
     now: Instant,

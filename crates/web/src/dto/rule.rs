@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{MAX_ID, PolicyId, RuleId};
-use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::rule::{
     Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, RulePatch, RuleSpec,
 };
@@ -213,7 +213,7 @@ struct Fields {
     name: Given<Name>,
     action: Given<Action>,
     priority: Given<i32>,
-    protocols: Given<Vec<Protocol>>,
+    protocols: Given<Protocols>,
     icmp_type: Given<u8>,
     icmp_code: Given<u8>,
     sources: Given<Vec<Endpoint>>,
@@ -260,7 +260,7 @@ fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
 }
 
 /// `protocols`, or `protocol` for one of them.
-fn protocols(members: &mut Members<'_>) -> Given<Vec<Protocol>> {
+fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
     let many =
         members.list("protocols", MAX_PROTOCOLS, |value, at, violations| match protocol(&value) {
             Ok(protocol) => Some(protocol),
@@ -270,11 +270,11 @@ fn protocols(members: &mut Members<'_>) -> Given<Vec<Protocol>> {
             }
         });
     let one = members.value("protocol", |value| match value.as_str() {
-        Some(word) if word.eq_ignore_ascii_case("any") => Ok(Vec::new()),
-        _ => protocol(&value).map(|protocol| vec![protocol]),
+        Some(word) if word.eq_ignore_ascii_case("any") => Ok(Protocols::ANY),
+        _ => protocol(&value).map(|protocol| Protocols::from_iter([protocol])),
     });
     match (many, one) {
-        (many, Given::Absent) => many,
+        (many, Given::Absent) => many.map(Protocols::from_iter),
         (Given::Absent, one) => one,
         _ => {
             members.fault("protocol", "stands beside `protocols`; use one of them");
@@ -392,7 +392,7 @@ fn spec(mut members: Members<'_>, given: Fields) -> Option<RuleSpec> {
     let priority = members.required("priority", given.priority);
     let sources = members.required("sources", given.sources);
     let destinations = members.required("destinations", given.destinations);
-    let protocols = members.or("protocols", given.protocols, Vec::new());
+    let protocols = members.or("protocols", given.protocols, Protocols::ANY);
     let ports = members.or("ports", given.ports, Vec::new());
     let enabled = members.or("enabled", given.enabled, true);
     let log = members.or("log", given.log, false);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::{Error, Violation};
+use fireflow_domain::invisible::first_invisible;
 use poem::Request;
 use poem::http::HeaderMap;
 
@@ -60,7 +61,8 @@ pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem
             client_address: client.text(),
             reason,
         };
-        let context = Context { app: Arc::clone(app), caller, expires_at, once: None };
+        let deadline = std::time::Instant::now() + app.request_timeout;
+        let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once: None };
         request.extensions_mut().insert(context);
     }
     Ok(())
@@ -85,6 +87,11 @@ fn reason(headers: &HeaderMap) -> Result<String, Error> {
     }
     if text.chars().any(char::is_control) {
         return Err(fault("holds a control character; remove it".to_owned()));
+    }
+    if let Some((character, position)) = first_invisible(text) {
+        let detail =
+            format!("holds {character} at character {position}, which nobody sees; remove it");
+        return Err(fault(detail));
     }
     Ok(text.to_owned())
 }

@@ -75,19 +75,34 @@ pub const PORTS: &str = concat!("^", port!(), "(-", port!(), ")?$");
 // Texts are trimmed, so that any white space may surround them.
 macro_rules! white {
     () => {
-        r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*"
+        r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]*"
+    };
+}
+/// What is invisible (see `fireflow_domain::invisible`), in the basic plane: beyond it the engines
+/// of patterns do not agree on how to write a character.
+macro_rules! invisible {
+    () => {
+        concat!(
+            r"\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5",
+            r"\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff",
+            r"\uffa0\ufff0-\ufffb"
+        )
     };
 }
 macro_rules! trimmed {
     () => {
         concat!(
-            r"[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
-            r"([^\x00-\x1f\x7f-\x9f\u2028\u2029]*",
-            r"[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000])?"
+            r"[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u202f\u205f\u3000",
+            invisible!(),
+            r"]([^\x00-\x1f\x7f-\x9f",
+            invisible!(),
+            r"]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u202f\u205f\u3000",
+            invisible!(),
+            "])?"
         )
     };
 }
-/// A name: no control characters, and not empty.
+/// A name: no control characters, nothing invisible, and not empty.
 pub const NAME: &str = concat!("^", white!(), trimmed!(), white!(), "$");
 /// The same, or empty.
 const NAME_OR_EMPTY: &str = concat!("^", white!(), "(", trimmed!(), ")?", white!(), "$");
@@ -95,6 +110,9 @@ const NAME_OR_EMPTY: &str = concat!("^", white!(), "(", trimmed!(), ")?", white!
 const FREE_TEXT: &str = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]*$";
 /// No control characters.
 pub const NO_CONTROLS: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
+
+/// The value of a label: no control characters, nothing invisible.
+const LABEL_VALUE: &str = concat!(r"^[^\x00-\x1f\x7f-\x9f", invisible!(), "]*$");
 
 /// A protocol by name, in any case, or by number.
 #[must_use]
@@ -144,7 +162,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         ("object", "labels") if schema.starts_with("New") => json!({
             "additionalProperties":
-                {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": NO_CONTROLS},
+                {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": LABEL_VALUE},
         }),
         ("array", "protocols") => json!({
             "items": {"type": "string", "pattern": protocol(false), "example": "tcp"},
@@ -208,7 +226,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
             object(labels)?.insert(
                 "additionalProperties".to_owned(),
                 json!({"type": "string", "nullable": true, "maxLength": MAX_LABEL_VALUE_CHARS,
-                       "pattern": NO_CONTROLS}),
+                       "pattern": LABEL_VALUE}),
             );
         }
     }
@@ -241,4 +259,39 @@ fn set_nullable(property: &mut Value) -> anyhow::Result<()> {
     }
     members.insert("nullable".to_owned(), json!(true));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fireflow_domain::invisible::is_invisible;
+
+    /// The ranges of a class of characters, as [`invisible`] writes them.
+    fn ranges(class: &str) -> Vec<std::ops::RangeInclusive<u32>> {
+        let hex = |text: &str| u32::from_str_radix(text, 16).unwrap();
+        let parts: Vec<&str> = class.split('\\').skip(1).collect();
+        let mut ranges: Vec<std::ops::RangeInclusive<u32>> = Vec::new();
+        let mut is_end = false;
+        for part in parts {
+            let code = hex(part.trim_start_matches(['x', 'u']).trim_end_matches('-'));
+            match is_end {
+                true => {
+                    let start = *ranges.pop().unwrap().start();
+                    ranges.push(start..=code);
+                }
+                false => ranges.push(code..=code),
+            }
+            is_end = part.ends_with('-');
+        }
+        ranges
+    }
+
+    #[test]
+    fn the_pattern_knows_what_is_invisible() {
+        let ranges = ranges(invisible!());
+        for character in (0..0x1_0000).filter_map(char::from_u32) {
+            let code = u32::from(character);
+            let is_listed = ranges.iter().any(|range| range.contains(&code));
+            assert_eq!(is_listed, is_invisible(character), "U+{code:04X}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::{self, Write};
 
+use fireflow_domain::invisible::is_invisible;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -104,10 +105,20 @@ struct Escaped<'a, 'b>(&'a mut Writer<'b>);
 
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Most texts are ASCII, and looked at byte by byte.
+        let is_ascii = text.is_ascii();
         let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let next = |rest: &str| {
+            if is_ascii {
+                rest.bytes().position(is_special)
+            } else {
+                let is_special =
+                    |it: char| u8::try_from(it).is_ok_and(is_special) || is_invisible(it);
+                rest.find(is_special)
+            }
+        };
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(is_special) {
-            // What is special is ASCII: the text can be cut there.
+        while let Some(at) = next(rest) {
             let (plain, from) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut characters = from.chars();
@@ -115,7 +126,12 @@ impl Write for Escaped<'_, '_> {
                 Some('"') => self.0.write_str("\\\"")?,
                 Some('\\') => self.0.write_str("\\\\")?,
                 Some('\n') => self.0.write_str("\\n")?,
-                Some(other) => write!(self.0, "\\u{:04x}", u32::from(other))?,
+                // Nobody who reads the log is to be led astray by what cannot be seen.
+                Some(other) => {
+                    for unit in other.encode_utf16(&mut [0; 2]) {
+                        write!(self.0, "\\u{unit:04x}")?;
+                    }
+                }
                 None => {}
             }
             rest = characters.as_str();
@@ -161,7 +177,7 @@ mod tests {
         let buffer = Buffer::default();
         let subscriber =
             tracing_subscriber::fmt().event_format(JsonLines).with_writer(buffer.clone()).finish();
-        let nasty = "a\"b\\c\nd\re\u{1}f\u{7f}ä\u{2028}😀";
+        let nasty = "a\"b\\c\nd\re\u{1}f\u{7f}ä\u{2028}\u{202e}x\u{e0041}😀";
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(
                 target: "fireflow::test",
@@ -172,6 +188,7 @@ mod tests {
         });
         let bytes = buffer.0.lock().unwrap().clone();
         let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.chars().any(is_invisible), "{}", text.escape_unicode());
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [first, second] = &lines[..] else { panic!("{text}") };

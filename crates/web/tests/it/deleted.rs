@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fireflow_domain::actor::Role;
-use fireflow_domain::store::Purged;
+use fireflow_domain::store::{Purged, Terms, WriteKind};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_domain::usecase::retention;
 use fireflow_storage::db_test;
@@ -255,7 +255,7 @@ db_test! {
 
 db_test! {
     async fn what_is_half_removed_cannot_be_restored(api: Api) {
-        use fireflow_domain::store::{Mode, Storage};
+        use fireflow_domain::store::{Storage, Terms, WriteKind};
 
         fill(&api).await;
         delete(&api, POLICY).await;
@@ -263,7 +263,7 @@ db_test! {
         api.clock.advance(Duration::from_secs(60));
         // One step of many: a rule goes, the rest is still there.
         let now = api.clock.now();
-        let mut uow = api.db.database.begin(Mode::WriteMany).await.unwrap();
+        let mut uow = api.db.database.write(WriteKind::Many, &Terms::default()).await.unwrap();
         let purged = uow.upkeep().purge(now, now, 1).await.unwrap();
         uow.commit().await.unwrap();
         assert_eq!(purged, Purged { rules: 1, ..Purged::default() });

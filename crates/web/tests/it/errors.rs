@@ -10,7 +10,9 @@ use fireflow::telemetry::errors::Errors;
 use fireflow::telemetry::metrics::Metrics;
 use fireflow::telemetry::{Telemetry, tell_of_panics};
 use fireflow_domain::error::StoreError;
-use fireflow_domain::store::{Mode, Storage, StoreResult, UnitOfWork};
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
 use sea_orm::ConnectionTrait;
@@ -29,7 +31,12 @@ struct Broken {
 
 #[async_trait]
 impl Storage for Broken {
-    async fn begin(&self, _mode: Mode) -> StoreResult<Box<dyn UnitOfWork>> {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        assert!(!self.panics, "cannot think of \"secret-canary\" of ann@example.org at 192.0.2.7");
+        Err(StoreError::Failed("row `secret-canary` of ann@example.org is broken".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
         assert!(!self.panics, "cannot think of \"secret-canary\" of ann@example.org at 192.0.2.7");
         Err(StoreError::Failed("row `secret-canary` of ann@example.org is broken".into()))
     }

@@ -38,6 +38,7 @@ mod replica;
 mod resources;
 mod rule_set;
 mod service;
+mod spelling;
 mod support;
 mod tags;
 mod tls;

@@ -141,6 +141,7 @@ impl Api {
             telemetry: Arc::default(),
             pools: db.database.pools(),
             compiled: CompiledPolicies::new(64 * 1024 * 1024, CompilationLimits::default()),
+            request_timeout: Duration::from_secs(60),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };

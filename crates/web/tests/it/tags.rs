@@ -143,6 +143,23 @@ db_test! {
     }
 }
 
+db_test! {
+    async fn a_cursor_of_a_lost_state_counts_anew(api: Api) {
+        let [_, policy, rules, rule] = fill(&api).await;
+        api.rule(&policy, &json!({"name": "c", "priority": 300, "protocols": ["udp"]})).await;
+        save(&api.db).await;
+        api.delete(&rule).await.expect(204);
+        let page = api.get(&format!("{rules}?page_size=1&cursor=")).await.expect(200);
+        assert_eq!((&page["items"][0]["name"], &page["items"][0]["position"]), (&json!("b"), &json!(1)));
+        put_back(&api.db, true).await;
+        // The same revision, and one rule more before the place.
+        describe(&api, &policy, "another").await;
+        let cursor = page["next_cursor"].as_str().unwrap();
+        let next = api.get(&format!("{rules}?page_size=1&cursor={cursor}")).await.expect(200);
+        assert_eq!((&next["items"][0]["name"], &next["items"][0]["position"]), (&json!("c"), &json!(3)));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_lets_no_lost_update_pass() {
     let place = Place::new(DatabaseKind::Sqlite).await;

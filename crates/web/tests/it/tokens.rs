@@ -507,11 +507,32 @@ async fn secrets_and_revocations_change_without_a_restart() {
     assert!(accepts(&authenticator, &new));
     files.write("revoked", &format!("jti 7\nsub ann {}\n", now()));
     until("all of a subject are refused", || !accepts(&authenticator, &new)).await;
+    // It is read at once where that is asked for.
+    authenticator.reload_handle().reload_and_wait().await;
     // A line that is cut takes nothing back.
     files.write("revoked", "jti 7\nsub ann 2026-11\n");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!accepts(&authenticator, &new));
     files.write("revoked", "# nobody\n");
     until("and taken again", || accepts(&authenticator, &new)).await;
+    watcher.abort();
+}
+
+#[tokio::test]
+async fn files_are_read_at_once_when_that_is_asked_for() {
+    let files = Files::new();
+    let [old, new] = ["2025", "2026"].map(|kid| Signer::new(Algorithm::ES256, Some(kid)));
+    let trust = files.trusting(&json!({"keys": [old.jwk()]}).to_string());
+    let authenticator = authenticator(&trust);
+    let [old_token, new_token] = [&old, &new].map(|it| it.sign(&claims()));
+    let reload = authenticator.reload_handle();
+    // Without being asked, it would read them again tomorrow.
+    let tomorrow = Duration::from_secs(86_400);
+    let watcher = tokio::spawn(watch(trust, authenticator.clone(), tomorrow));
+    reload.reload_and_wait().await;
+    assert!(accepts(&authenticator, &old_token) && !accepts(&authenticator, &new_token));
+    files.write("keys", &json!({"keys": [new.jwk()]}).to_string());
+    reload.reload_and_wait().await;
+    assert!(accepts(&authenticator, &new_token) && !accepts(&authenticator, &old_token));
     watcher.abort();
 }

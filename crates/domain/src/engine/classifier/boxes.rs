@@ -66,7 +66,6 @@ fn shapes(rule: &RuleSpec) -> Vec<Shape> {
     };
     let mut shapes: Vec<Shape> = rule.protocols.iter().map(shape).collect();
     shapes.sort_unstable_by_key(|shape| shape.protocol);
-    shapes.dedup_by_key(|shape| shape.protocol);
     shapes
 }
 
