@@ -17,7 +17,9 @@ mod m20261125_000003_retention;
 mod m20261126_000004_states;
 mod m20261126_000005_marks;
 mod m20261127_000006_tags;
-mod m20261127_000008_first_marks;
+mod m20261127_000007_audit_chains;
+mod m20261127_000008_audit_tenants;
+mod m20261127_000009_first_marks;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -33,7 +35,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000004_states::Migration),
             Box::new(m20261126_000005_marks::Migration),
             Box::new(m20261127_000006_tags::Migration),
-            Box::new(m20261127_000008_first_marks::Migration),
+            Box::new(m20261127_000007_audit_chains::Migration),
+            Box::new(m20261127_000008_audit_tenants::Migration),
+            Box::new(m20261127_000009_first_marks::Migration),
         ]
     }
 }

@@ -1,12 +1,14 @@
 //! The audit trail: who changed what, when, why, from what to what.
 
 use crate::actor::Caller;
+use crate::audit_chain::{Chain, Head};
 use crate::error::Resource;
 use crate::firewall::Firewall;
-use crate::ids::FirewallId;
+use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rule::order::Place;
+use crate::text::Tenant;
 use crate::time::Instant;
 
 /// What was done.
@@ -93,6 +95,31 @@ impl Snapshot {
             Self::Rule(rule) => rule.policy.firewall.id,
         }
     }
+
+    /// The policy that it is, or belongs to; none for a firewall.
+    #[must_use]
+    pub fn policy_id(&self) -> Option<PolicyId> {
+        match self {
+            Self::Firewall(_) => None,
+            Self::Policy(policy) | Self::Order(policy, _) => Some(policy.id),
+            Self::Rule(rule) => Some(rule.policy.id),
+        }
+    }
+
+    /// The chain that its events are in.
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        self.policy_id().map_or_else(|| Chain::Firewall(self.firewall_id()), Chain::Policy)
+    }
+
+    /// The tenant that it names itself: a firewall's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Firewall(firewall) => Some(&firewall.spec.tenant),
+            Self::Policy(_) | Self::Order(..) | Self::Rule(_) => None,
+        }
+    }
 }
 
 /// One change, written in the transaction that makes it.
@@ -113,6 +140,13 @@ impl AuditEvent {
     #[must_use]
     pub fn subject(&self) -> Option<&Snapshot> {
         self.after.as_ref().or(self.before.as_ref())
+    }
+
+    /// The tenant that a firewall was moved from; none for any other event.
+    #[must_use]
+    pub fn former_tenant(&self) -> Option<&Tenant> {
+        let [before, after] = [&self.before, &self.after].map(|it| it.as_ref()?.tenant());
+        before.filter(|before| after.is_some_and(|after| after != *before))
     }
 }
 
@@ -139,6 +173,12 @@ pub struct AuditRecord {
     pub resource_id: i64,
     /// The firewall that it is, or belongs to.
     pub firewall_id: FirewallId,
+    /// The policy that it is, or belongs to; none for a firewall.
+    pub policy_id: Option<PolicyId>,
+    /// Whose firewall it was then; none if that is not known.
+    pub tenant: Option<Tenant>,
+    /// Its place in its chain and its hash; none if it is older than the chains.
+    pub link: Option<Head>,
     /// Before, as JSON; none where it was created.
     pub before: Option<String>,
     /// After, as JSON; none where it was deleted.

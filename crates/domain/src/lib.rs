@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod audit_chain;
 pub mod engine;
 pub mod error;
 pub mod filter;

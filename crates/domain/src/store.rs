@@ -118,6 +118,8 @@ pub struct AuditFilter {
     pub resource_id: Option<i64>,
     /// Those that concern this firewall, or what belongs to it.
     pub firewall_id: Option<FirewallId>,
+    /// Those that concern this policy, or its rules.
+    pub policy_id: Option<PolicyId>,
     /// Those of this request.
     pub request_id: Option<String>,
     /// Those of this instant or later.
@@ -478,7 +480,7 @@ pub trait RuleWriter: Send {
 /// The audit trail, read.
 #[async_trait]
 pub trait AuditReader: Send {
-    /// A page of the events that concern firewalls which the caller may see, deleted ones too.
+    /// A page of the events that were written under the caller's tenants, of what was purged too.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -488,7 +490,9 @@ pub trait AuditReader: Send {
     ) -> StoreResult<Page<AuditRecord>>;
 }
 
-/// The audit trail, written: append-only.
+/// The audit trail, written: append-only, a chain of hashes for each policy and each firewall. Whoever
+/// appends has locked or created what the chain belongs to in the same unit of work, and appends before
+/// the change of that thing itself is written: the chain's head is written with it.
 #[async_trait]
 pub trait AuditWriter: Send {
     /// Writes one event in the transaction of the change.

@@ -1,7 +1,11 @@
 //! The audit trail in the log: one line for each event, under a target of its own, once it lasts.
 //! This is what a SIEM reads.
 
-use fireflow_domain::audit::AuditEvent;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use fireflow_domain::audit::{AuditEvent, Snapshot};
+use fireflow_domain::audit_chain::{Chain, Head};
 
 /// The lines' target, for filters of the log: `info,fireflow::audit=off`.
 const TARGET: &str = "fireflow::audit";
@@ -21,11 +25,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line of an event; none where it concerns nothing.
-    pub(crate) fn of(event: &AuditEvent) -> Option<Self> {
-        let subject = event.subject()?;
+    /// The line of an event that concerns something.
+    pub(crate) fn of(event: &AuditEvent, subject: &Snapshot) -> Self {
         let caller = &event.caller;
-        Some(Self {
+        Self {
             subject: caller.actor.subject.clone(),
             request_id: caller.request_id.clone(),
             client_address: caller.client_address.clone(),
@@ -34,7 +37,7 @@ impl Line {
             resource: subject.resource().as_str(),
             resource_id: subject.id(),
             firewall_id: subject.firewall_id().get(),
-        })
+        }
     }
 }
 
@@ -49,5 +52,78 @@ pub(crate) fn write(lines: Vec<Line>) {
             firewall_id = line.firewall_id,
             "audit"
         );
+    }
+}
+
+/// How many chains can have grown until their heads are written at once.
+const MAX_HEADS: usize = 10_000;
+
+/// The heads of chains that have grown, until they are written to the log. Whoever keeps the log can
+/// show later what the trail was.
+#[derive(Debug, Default)]
+pub(crate) struct Heads(Mutex<BTreeMap<Chain, Head>>);
+
+impl Heads {
+    /// Notes heads that last.
+    pub(crate) fn note(&self, heads: Vec<(Chain, Head)>) {
+        if heads.is_empty() {
+            return;
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (chain, head) in heads {
+            // Those who commit at the same time may come in another order than their commits.
+            let last = all.entry(chain).or_insert(head);
+            if head.sequence > last.sequence {
+                *last = head;
+            }
+        }
+        let is_full = all.len() >= MAX_HEADS;
+        drop(all);
+        if is_full {
+            self.log();
+        }
+    }
+
+    /// Writes them, and forgets them.
+    pub(crate) fn log(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (chain, head) in all {
+            tracing::info!(
+                target: TARGET,
+                chain = chain.resource().as_str(), chain_id = chain.id(),
+                sequence = head.sequence, hash = head.hash.to_hex(),
+                "audit head"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fireflow_domain::audit_chain::EventHash;
+    use fireflow_domain::ids::PolicyId;
+
+    use super::*;
+
+    #[test]
+    fn of_heads_that_come_out_of_order_the_last_one_counts() {
+        let heads = Heads::default();
+        let chain = Chain::Policy(PolicyId::new(1).unwrap());
+        let head = |sequence| Head { sequence, hash: EventHash::genesis(chain, true) };
+        heads.note(vec![(chain, head(2))]);
+        heads.note(vec![(chain, head(1))]);
+        assert_eq!(heads.0.lock().unwrap().get(&chain).unwrap().sequence, 2);
+        heads.log();
+        assert!(heads.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn heads_do_not_pile_up() {
+        let heads = Heads::default();
+        for id in 1..=3 * MAX_HEADS {
+            let chain = Chain::Policy(PolicyId::new(i64::try_from(id).unwrap()).unwrap());
+            heads.note(vec![(chain, Head { sequence: 1, hash: EventHash::genesis(chain, true) })]);
+        }
+        assert!(heads.0.lock().unwrap().len() < MAX_HEADS);
     }
 }

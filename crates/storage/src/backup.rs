@@ -209,7 +209,8 @@ async fn examine(connection: &DatabaseConnection, file: &Path) -> Result<Content
     })
 }
 
-async fn read_only(file: &Path) -> Result<DatabaseConnection, DbErr> {
+/// One connection to a SQLite file that only reads it.
+pub(crate) async fn read_only(file: &Path) -> Result<DatabaseConnection, DbErr> {
     let mut connect = ConnectOptions::new("sqlite://");
     connect.max_connections(1).sqlx_logging(false);
     let name = file.to_owned();

@@ -6,6 +6,7 @@
 
 mod audit_log;
 mod backup;
+mod chains;
 mod connect;
 mod entity;
 mod error;
@@ -23,6 +24,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unit_of_work;
+mod verify;
+mod verify_walk;
 
 pub use backup::{BackupError, Contents, backup, restore};
 pub use connect::{DatabaseKind, DatabaseOptions, DatabaseUrl, OpenError};
@@ -30,3 +33,4 @@ pub use group::WRITE_GROUP;
 pub use observe::{Observed, Observer, Operation, Pool, PoolState};
 pub use schema::{MigrateError, Step, StepState};
 pub use store::Database;
+pub use verify::{AuditCounts, AuditFault, AuditFinding, AuditTrail, Report, VerifyError};

@@ -166,11 +166,13 @@ pub fn entity_tables() -> BTreeMap<String, Columns> {
         (table.table_name().to_owned(), columns.collect())
     }
     use crate::entity::{
-        answer, audit_event, firewall, label, meta, policy, rule, rule_address, rule_port,
+        answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address,
+        rule_port,
     };
     BTreeMap::from([
         columns(answer::Entity),
         columns(audit_event::Entity),
+        columns(audit_head::Entity),
         columns(firewall::Entity),
         columns(label::of_firewall::Entity),
         columns(label::of_policy::Entity),

@@ -15,6 +15,7 @@ use sea_orm::{
 };
 
 use crate::audit_log;
+use crate::chains::Chains;
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
 use crate::observe::{self, Observer, Operation};
@@ -39,6 +40,10 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
     pub(crate) events: Vec<audit_log::Line>,
+    /// The audit chains that it may continue.
+    pub(crate) chains: Chains,
+    /// Hears of their heads when all of it lasts.
+    pub(crate) heads: Arc<audit_log::Heads>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -152,11 +157,12 @@ impl WriteUnit for SeaUnitOfWork {
         self
     }
 
-    async fn commit(self: Box<Self>) -> StoreResult<()> {
-        let Self { handle, events, observer, .. } = *self;
-        if matches!(handle, Handle::Pool(_)) {
+    async fn commit(mut self: Box<Self>) -> StoreResult<()> {
+        if matches!(self.handle, Handle::Pool(_)) {
             return Ok(());
         }
+        self.write_heads().await?;
+        let Self { handle, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
@@ -169,6 +175,7 @@ impl WriteUnit for SeaUnitOfWork {
                 Handle::Turn(turn) => turn.end(true).await,
             }?;
             audit_log::write(events);
+            heads.note(chains.grown());
             Ok(())
         };
         // In a task of its own: a caller that goes away while COMMIT is under way neither stops it

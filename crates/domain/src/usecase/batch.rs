@@ -176,9 +176,9 @@ pub async fn apply(
         let made =
             uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
         written.extend(changes.updated.iter().map(|(_, after)| (after.id, after.clone())));
-        after = uow.policies_mut().update(&policy, after).await?;
         let ids = told_apart(&new, &entries, &made);
         uow.audit_mut().append_all(&events(caller, changes, made.clone())).await?;
+        after = uow.policies_mut().update(&policy, after).await?;
         for (provisional, rule) in ids.into_iter().zip(made) {
             written.insert(provisional, rule);
         }

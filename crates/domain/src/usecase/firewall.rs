@@ -166,17 +166,12 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    let name = after.spec.name.clone();
-    let after = uow
-        .firewalls_mut()
-        .update(&before, after)
-        .await?
-        .map_err(|holder| name_taken(&name, holder))?;
-    let snapshots =
+    let [old, new] =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
-    let [before, snapshot] = snapshots;
-    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
-    Ok(after)
+    uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
+    let name = after.spec.name.clone();
+    let written = uow.firewalls_mut().update(&before, after).await?;
+    written.map_err(|holder| name_taken(&name, holder))
 }
 
 /// Deletes a firewall, and hides all below it.
@@ -193,9 +188,9 @@ pub async fn delete(
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
+    let snapshot = Snapshot::Firewall(Box::new(before.clone()));
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
     uow.firewalls_mut().delete(&before, &caller.stamp()).await?;
-    let before = Snapshot::Firewall(Box::new(before));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -211,13 +206,9 @@ pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, id: FirewallId) -
     };
     let revision = next(deleted.revision);
     let restored = Firewall { revision, deleted: None, ..deleted };
-    let name = restored.spec.name.clone();
-    let restored = uow
-        .firewalls_mut()
-        .restore(restored)
-        .await?
-        .map_err(|holder| name_taken(&name, holder))?;
     let after = Snapshot::Firewall(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
-    Ok(restored)
+    let name = restored.spec.name.clone();
+    let written = uow.firewalls_mut().restore(restored).await?;
+    written.map_err(|holder| name_taken(&name, holder))
 }

@@ -179,11 +179,10 @@ pub async fn update(
         updated_by: stamp.by,
         ..before.clone()
     };
-    let after = uow.policies_mut().update(&before, after).await?;
-    let [before, snapshot] =
+    let [old, new] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
-    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
-    Ok(after)
+    uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
+    Ok(uow.policies_mut().update(&before, after).await?)
 }
 
 /// Deletes a policy, and hides its rules.
@@ -201,10 +200,10 @@ pub async fn delete(
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
     expected.check(&before)?;
+    let snapshot = Snapshot::Policy(Box::new(before.clone()));
+    uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
     uow.policies_mut().delete(&before, &caller.stamp()).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_sub(1)).await?;
-    let before = Snapshot::Policy(Box::new(before));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     Ok(())
 }
 
@@ -229,9 +228,9 @@ pub async fn restore(
     check_name(uow, parent.id, &deleted.spec.name).await?;
     let revision = next(deleted.revision);
     let restored = Policy { revision, deleted: None, ..deleted };
-    let restored = uow.policies_mut().restore(restored).await?;
-    count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     let after = Snapshot::Policy(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    let restored = uow.policies_mut().restore(restored).await?;
+    count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     Ok(restored)
 }

@@ -280,11 +280,13 @@ pub async fn create(
     let after =
         Policy { rule_count, entry_count, revision: next(policy.revision), ..policy.clone() };
     let stamp = caller.stamp();
-    let rule =
-        uow.rules_mut().insert(&after.reference(), &spec, after.revision, duplicates, &stamp).await?;
-    uow.policies_mut().update(&policy, after).await?;
+    let rule = uow
+        .rules_mut()
+        .insert(&after.reference(), &spec, after.revision, duplicates, &stamp)
+        .await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit_mut().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
+    uow.policies_mut().update(&policy, after).await?;
     Ok(Placed { rule, position })
 }
 
@@ -336,10 +338,10 @@ pub async fn move_rules(
     uow.rules_mut().renumber(policy.id, &plan.renumbered, after.revision).await?;
     uow.rules_mut().renumber(policy.id, &places, after.revision).await?;
     uow.rules_mut().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
-    let after = uow.policies_mut().update(&policy, after).await?;
-    let before = Snapshot::Order(Box::new(policy), block);
+    let before = Snapshot::Order(Box::new(policy.clone()), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
     uow.audit_mut().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Moved { policy: after, places, position })
 }
 
@@ -428,10 +430,10 @@ pub async fn update(
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
     let after = uow.rules_mut().update(&before, after).await?;
-    uow.policies_mut().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.policies_mut().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     Ok(after)
 }
 
@@ -450,10 +452,10 @@ pub async fn delete(
     uow.rules_mut().delete(&before, revision, &caller.stamp()).await?;
     let rule_count = policy.rule_count.saturating_sub(1);
     let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
-    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies_mut().update(&policy, after).await?;
     let before = Snapshot::Rule(Box::new(before));
     uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
+    uow.policies_mut().update(&policy, after).await?;
     Ok(())
 }
 
@@ -476,9 +478,9 @@ pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, path: RulePath) -
     let revision = next(policy.revision);
     let restored = Rule { revision, deleted: None, ..deleted };
     let restored = uow.rules_mut().restore(restored).await?;
-    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies_mut().update(&policy, after).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
+    let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
+    uow.policies_mut().update(&policy, after).await?;
     Ok(restored)
 }

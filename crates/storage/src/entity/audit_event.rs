@@ -1,6 +1,8 @@
-//! `audit_event`: append-only, which triggers hold on both databases.
+//! `audit_event`: append-only, which triggers hold on both databases; each event is chained to the one
+//! before it.
 
 use fireflow_domain::actor::Visibility;
+use sea_orm::Condition;
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -19,6 +21,12 @@ pub(crate) struct Model {
     pub(crate) firewall_id: i64,
     pub(crate) state_before: Option<String>,
     pub(crate) state_after: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) former_tenant: Option<String>,
+    pub(crate) policy_id: Option<i64>,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) predecessor: Option<Vec<u8>>,
+    pub(crate) hash: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -26,13 +34,17 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The events that concern firewalls of the caller's tenants, live or not.
+/// The events that were written under the caller's tenants, whatever became of their firewalls since.
+/// A firewall's move to another tenant is an event of both.
 pub(crate) fn of_visible(who: &Visibility) -> Select<Entity> {
     match who {
         Visibility::All => Entity::find(),
-        Visibility::Tenants(_) => {
-            let firewalls = super::firewall::ids_of_tenants(who);
-            Entity::find().filter(Column::FirewallId.in_subquery(firewalls))
+        Visibility::Tenants(tenants) => {
+            let words = || tenants.iter().map(|tenant| tenant.as_str());
+            let either = Condition::any()
+                .add(Column::Tenant.is_in(words()))
+                .add(Column::FormerTenant.is_in(words()));
+            Entity::find().filter(either)
         }
     }
 }

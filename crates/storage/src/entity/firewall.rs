@@ -25,6 +25,9 @@ pub(crate) struct Model {
     pub(crate) updated_by: String,
     pub(crate) deleted_at: Option<i64>,
     pub(crate) deleted_by: Option<String>,
+    /// The head of its audit chain: how many events, and the last one's hash.
+    pub(crate) audit_sequence: i64,
+    pub(crate) audit_hash: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -43,13 +46,6 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .filter(super::of_tenants(who))
         .filter(Column::DeletedAt.is_not_null())
         .filter(Column::DeletedAt.ne(super::BEING_PURGED))
-}
-
-/// The ids of the firewalls of the caller's tenants, live or not.
-pub(crate) fn ids_of_tenants(who: &Visibility) -> sea_orm::sea_query::SelectStatement {
-    use sea_orm::QueryTrait;
-    let of_tenants = Entity::find().filter(super::of_tenants(who));
-    of_tenants.select_only().column(Column::Id).into_query()
 }
 
 /// Those that were deleted before an instant, in microseconds: for the purge.
@@ -115,6 +111,8 @@ impl From<Shown> for Model {
             updated_by: shown.updated_by,
             deleted_at: None,
             deleted_by: None,
+            audit_sequence: 0,
+            audit_hash: None,
         }
     }
 }

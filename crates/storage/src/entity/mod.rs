@@ -7,6 +7,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod audit_event;
+pub(crate) mod audit_head;
 pub(crate) mod firewall;
 pub(crate) mod label;
 pub(crate) mod meta;

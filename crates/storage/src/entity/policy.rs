@@ -28,6 +28,9 @@ pub(crate) struct Model {
     pub(crate) updated_by: String,
     pub(crate) deleted_at: Option<i64>,
     pub(crate) deleted_by: Option<String>,
+    /// The head of its audit chain: how many events, and the last one's hash.
+    pub(crate) audit_sequence: i64,
+    pub(crate) audit_hash: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -66,6 +69,7 @@ pub(crate) struct WithParent {
     pub(crate) policy: Model,
     pub(crate) firewall_name: String,
     pub(crate) firewall_header_revision: i64,
+    pub(crate) firewall_tenant: String,
 }
 
 /// Reads the parent's columns along: still one statement.
@@ -79,6 +83,7 @@ pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
     select
         .column_as(Firewall::Name, "firewall_name")
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
+        .column_as(Firewall::Tenant, "firewall_tenant")
 }
 
 /// Those that were deleted before an instant, in microseconds: for the purge.

@@ -1,20 +1,33 @@
 use fireflow_domain::audit::{AuditEvent, AuditRecord, Deed, Snapshot};
+use fireflow_domain::audit_chain::{EventHash, Head};
 use fireflow_domain::error::Resource;
-use fireflow_domain::ids::FirewallId;
-use fireflow_domain::rule::Endpoint;
+use fireflow_domain::ids::{FirewallId, PolicyId};
+use fireflow_domain::text::Tenant;
 use sea_orm::{NotSet, Set};
-use serde_json::{Value, json};
 
 use super::Row;
+use super::audit_state::state;
 use crate::entity::audit_event::{ActiveModel, Model};
 use crate::error::Corrupt;
 
-/// An event as a row; none where it concerns nothing.
-pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
-    let subject = event.subject()?;
+/// The two states of an event as they are stored.
+pub(crate) struct EventTexts {
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+impl EventTexts {
+    /// Of an event: as the API showed them at its instant.
+    pub(crate) fn of(event: &AuditEvent) -> Self {
+        let text = |snapshot: &Snapshot| state(snapshot, event.caller.now);
+        Self { before: event.before.as_ref().map(text), after: event.after.as_ref().map(text) }
+    }
+}
+
+/// An event as a row, without its place in its chain.
+pub(crate) fn audit_row(event: &AuditEvent, subject: &Snapshot, texts: EventTexts) -> ActiveModel {
     let caller = &event.caller;
-    let state = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|it| state(it).to_string());
-    Some(ActiveModel {
+    ActiveModel {
         id: NotSet,
         at: Set(caller.now.micros()),
         subject: Set(caller.actor.subject.clone()),
@@ -25,14 +38,23 @@ pub(crate) fn audit_row(event: &AuditEvent) -> Option<ActiveModel> {
         resource: Set(subject.resource().as_str().to_owned()),
         resource_id: Set(subject.id()),
         firewall_id: Set(subject.firewall_id().get()),
-        state_before: Set(state(&event.before)),
-        state_after: Set(state(&event.after)),
-    })
+        state_before: Set(texts.before),
+        state_after: Set(texts.after),
+        ..ActiveModel::default()
+    }
 }
 
 /// A row as the domain knows it.
 pub(crate) fn audit_record(model: Model) -> Result<AuditRecord, Corrupt> {
     let row = Row { table: "audit_event", id: model.id };
+    let link = match (model.sequence, &model.hash) {
+        (Some(sequence), Some(hash)) => {
+            Some(Head { sequence, hash: row.known("hash", EventHash::from_bytes(hash))? })
+        }
+        _ => None,
+    };
+    let policy = model.policy_id.map(|id| row.known("policy_id", PolicyId::new(id)));
+    let tenant = model.tenant.map(|tenant| row.read("tenant", Tenant::parse(&tenant)));
     Ok(AuditRecord {
         id: model.id,
         at: row.instant("at", model.at)?,
@@ -44,72 +66,10 @@ pub(crate) fn audit_record(model: Model) -> Result<AuditRecord, Corrupt> {
         resource: row.known("resource", Resource::parse(&model.resource))?,
         resource_id: model.resource_id,
         firewall_id: row.known("firewall_id", FirewallId::new(model.firewall_id))?,
+        policy_id: policy.transpose()?,
+        tenant: tenant.transpose()?,
+        link,
         before: model.state_before,
         after: model.state_after,
     })
-}
-
-/// A state with the member names that the API has, so that the trail reads alike.
-fn state(snapshot: &Snapshot) -> Value {
-    match snapshot {
-        Snapshot::Firewall(firewall) => json!({
-            "name": firewall.spec.name.as_str(),
-            "tenant": firewall.spec.tenant.as_str(),
-            "description": firewall.spec.description.as_str(),
-            "labels": firewall.spec.labels.as_map(),
-            "revision": firewall.revision.0,
-        }),
-        Snapshot::Policy(policy) => json!({
-            "name": policy.spec.name.as_str(),
-            "description": policy.spec.description.as_str(),
-            "labels": policy.spec.labels.as_map(),
-            "default_action": policy.spec.default_action.as_str(),
-            "rule_count": policy.rule_count,
-            "revision": policy.revision.0,
-        }),
-        Snapshot::Order(policy, places) => json!({
-            "name": policy.spec.name.as_str(),
-            "revision": policy.revision.0,
-            "rules": places
-                .iter()
-                .map(|(id, priority)| json!({"id": id.get(), "priority": priority}))
-                .collect::<Vec<_>>(),
-        }),
-        Snapshot::Rule(rule) => {
-            let spec = &rule.spec;
-            json!({
-                "filtering_policy_id": rule.policy.id.get(),
-                "name": spec.name.as_ref().map(|name| name.as_str()),
-                "action": spec.action.as_str(),
-                "priority": spec.priority,
-                "protocols": spec.protocols.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "icmp_type": spec.icmp_type,
-                "icmp_code": spec.icmp_code,
-                "sources": endpoints(&spec.sources),
-                "destinations": endpoints(&spec.destinations),
-                "ports": spec.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "enabled": spec.enabled,
-                "log": spec.log,
-                "starts_at": spec.starts_at.map(|instant| instant.to_string()),
-                "expires_at": spec.expires_at.map(|instant| instant.to_string()),
-                "description": spec.description.as_str(),
-                "reference": spec.reference.as_str(),
-                "labels": spec.labels.as_map(),
-                "revision": rule.revision.0,
-            })
-        }
-    }
-}
-
-fn endpoints(endpoints: &[Endpoint]) -> Value {
-    endpoints
-        .iter()
-        .map(|entry| match entry.port {
-            Some(port) => json!({
-                "address": entry.address.to_string(),
-                "port": port.to_string(),
-            }),
-            None => json!({ "address": entry.address.to_string() }),
-        })
-        .collect()
 }

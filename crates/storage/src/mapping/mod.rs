@@ -2,11 +2,12 @@
 //! what it refuses is reported with table, column and row.
 
 mod audit;
+mod audit_state;
 mod firewall;
 mod policy;
 mod rule;
 
-pub(crate) use audit::{audit_record, audit_row};
+pub(crate) use audit::{EventTexts, audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
 pub(crate) use rule::{rule, rule_content, rule_of};

@@ -4,10 +4,9 @@ use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Select};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, QueryFilter, Select};
 
-use crate::audit_log::Line;
-use crate::entity::audit_event::{self, Column, Entity, Model, of_visible};
+use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
 use crate::query::OrderBy;
@@ -46,6 +45,7 @@ fn filtered(
     let numbers = [
         (Column::ResourceId, filter.resource_id),
         (Column::FirewallId, filter.firewall_id.map(|id| id.get())),
+        (Column::PolicyId, filter.policy_id.map(|id| id.get())),
     ];
     for (column, number) in numbers {
         if let Some(number) = number {
@@ -97,20 +97,11 @@ impl AuditReader for SeaUnitOfWork {
 impl AuditWriter for SeaUnitOfWork {
     /// One statement.
     async fn append(&mut self, event: &AuditEvent) -> StoreResult<()> {
-        if let Some(row) = mapping::audit_row(event) {
-            audit_event::Entity::insert(row)
-                .exec_without_returning(&self.db())
-                .await
-                .map_err(store_error)?;
-        }
-        self.events.extend(Line::of(event));
-        Ok(())
+        self.append_events(std::slice::from_ref(event)).await
     }
 
     /// One statement for each 1,000 events.
     async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        self.insert_all(events.iter().filter_map(mapping::audit_row).collect()).await?;
-        self.events.extend(events.iter().filter_map(Line::of));
-        Ok(())
+        self.append_events(events).await
     }
 }

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::audit_chain::Chain;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::firewall::{Firewall, FirewallSpec};
 use fireflow_domain::ids::{FirewallId, Revision};
@@ -16,6 +17,7 @@ use sea_orm::{
 };
 
 use super::{label_rows, labels_differ, new_mark, one_row};
+use crate::chains::HeadColumns;
 use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
@@ -43,6 +45,28 @@ impl SeaUnitOfWork {
     async fn one_firewall(&self, select: Select<Entity>) -> StoreResult<Option<Firewall>> {
         let row = select.only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::firewall).transpose()?)
+    }
+
+    /// One that is to be changed, or something below it: its audit chain may grow.
+    async fn locked_firewall(&mut self, select: Select<Entity>) -> StoreResult<Option<Firewall>> {
+        let Some(row) = select.only(&self.db()).await.map_err(store_error)? else {
+            return Ok(None);
+        };
+        let head = HeadColumns { sequence: row.audit_sequence, hash: row.audit_hash.clone() };
+        let firewall = mapping::firewall(row)?;
+        self.chains.note(Chain::Firewall(firewall.id), &head)?;
+        self.chains.note_tenant(firewall.id, firewall.spec.tenant.as_str());
+        Ok(Some(firewall))
+    }
+
+    /// A row with the head of its audit chain, if that has grown.
+    fn with_firewall_head(&mut self, id: FirewallId, row: ActiveModel) -> ActiveModel {
+        match self.chains.take_unwritten(Chain::Firewall(id)) {
+            Some(HeadColumns { sequence, hash }) => {
+                ActiveModel { audit_sequence: Set(sequence), audit_hash: Set(hash), ..row }
+            }
+            None => row,
+        }
     }
 
     /// The live firewall of a tenant that has a name. One statement.
@@ -184,7 +208,7 @@ impl FirewallWriter for SeaUnitOfWork {
             // other.
             select = select.lock(LockType::NoKeyUpdate);
         }
-        self.one_firewall(select).await
+        self.locked_firewall(select).await
     }
 
     /// One statement, one more with labels, one more where the name is taken.
@@ -203,6 +227,7 @@ impl FirewallWriter for SeaUnitOfWork {
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
             updated_by: Set(stamp.by.clone()),
+            audit_sequence: Set(0),
             ..mapping::firewall_content(spec)
         };
         // No target: SeaORM's own "do nothing" names the primary key, which is never in conflict.
@@ -216,9 +241,11 @@ impl FirewallWriter for SeaUnitOfWork {
             Err(error) => return Err(store_error(error)),
         };
         self.write_firewall_labels(id, &spec.labels).await?;
+        let id = FirewallId::new(id)
+            .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?;
+        self.chains.note_new(Chain::Firewall(id));
         Ok(Ok(Firewall {
-            id: FirewallId::new(id)
-                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            id,
             spec: spec.clone(),
             policy_count: 0,
             revision: Revision::FIRST,
@@ -255,6 +282,7 @@ impl FirewallWriter for SeaUnitOfWork {
             updated_by: Set(after.updated_by.clone()),
             ..content
         };
+        let row = self.with_firewall_head(after.id, row);
         let (old, new) = (&before.spec, &after.spec);
         if (&old.tenant, &old.name) == (&new.tenant, &new.name) {
             self.write_firewall(id, row).await?;
@@ -277,6 +305,7 @@ impl FirewallWriter for SeaUnitOfWork {
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
         };
+        let row = self.with_firewall_head(firewall.id, row);
         self.write_firewall(firewall.id.get(), row).await
     }
 
@@ -290,7 +319,7 @@ impl FirewallWriter for SeaUnitOfWork {
         if self.locks_rows() {
             select = select.lock(LockType::NoKeyUpdate);
         }
-        self.one_firewall(select).await
+        self.locked_firewall(select).await
     }
 
     /// Three statements, and one more where the name is taken.
@@ -303,6 +332,7 @@ impl FirewallWriter for SeaUnitOfWork {
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
+        let row = self.with_firewall_head(firewall.id, row);
         let named = self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await?;
         Ok(named.map(|()| firewall))
     }

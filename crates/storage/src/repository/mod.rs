@@ -21,7 +21,11 @@ use sea_orm::{DbBackend, UpdateResult};
 use crate::error::WrongRowCount;
 
 /// Checks that a write met exactly one row: who writes holds its lock, so anything else is a defect.
-fn one_row(what: &'static str, id: i64, result: &UpdateResult) -> Result<(), StoreError> {
+pub(crate) fn one_row(
+    what: &'static str,
+    id: i64,
+    result: &UpdateResult,
+) -> Result<(), StoreError> {
     all_rows(what, id, 1, result.rows_affected)
 }
 

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::audit_chain::Chain;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
@@ -17,6 +18,7 @@ use sea_orm::{
 };
 
 use super::{label_rows, labels_differ, new_mark, one_row};
+use crate::chains::HeadColumns;
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{
     ActiveModel, Column, Entity, WithParent, deleted, live, parent_columns, with_parent,
@@ -57,6 +59,29 @@ impl SeaUnitOfWork {
     async fn one_policy(&self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
         let row = with_parent(select).only(&self.db()).await.map_err(store_error)?;
         Ok(row.map(mapping::policy).transpose()?)
+    }
+
+    /// One that is to be changed, or something below it: its audit chain may grow.
+    async fn locked_policy(&mut self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
+        let row = with_parent(select).only(&self.db()).await.map_err(store_error)?;
+        let Some(row) = row else { return Ok(None) };
+        let model = &row.policy;
+        let head = HeadColumns { sequence: model.audit_sequence, hash: model.audit_hash.clone() };
+        let tenant = row.firewall_tenant.clone();
+        let policy = mapping::policy(row)?;
+        self.chains.note(Chain::Policy(policy.id), &head)?;
+        self.chains.note_tenant(policy.firewall.id, &tenant);
+        Ok(Some(policy))
+    }
+
+    /// A row with the head of its audit chain, if that has grown.
+    fn with_policy_head(&mut self, id: PolicyId, row: ActiveModel) -> ActiveModel {
+        match self.chains.take_unwritten(Chain::Policy(id)) {
+            Some(HeadColumns { sequence, hash }) => {
+                ActiveModel { audit_sequence: Set(sequence), audit_hash: Set(hash), ..row }
+            }
+            None => row,
+        }
     }
 
     /// How many live policies a firewall has, or all of them, from their counters. One statement.
@@ -178,7 +203,7 @@ impl PolicyWriter for SeaUnitOfWork {
             QuerySelect::query(&mut select)
                 .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
         }
-        self.one_policy(select).await
+        self.locked_policy(select).await
     }
 
     /// One statement.
@@ -219,13 +244,17 @@ impl PolicyWriter for SeaUnitOfWork {
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
             updated_by: Set(stamp.by.clone()),
+            audit_sequence: Set(0),
             ..mapping::policy_content(spec)
         };
         let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
         self.insert_all(label_rows!(of_policy, id, firewall.id.get(), spec.labels)).await?;
+        let id = PolicyId::new(id)
+            .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?;
+        self.chains.note_new(Chain::Policy(id));
+        self.chains.note_tenant(firewall.id, firewall.spec.tenant.as_str());
         Ok(Policy {
-            id: PolicyId::new(id)
-                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+            id,
             firewall: firewall.reference(),
             spec: spec.clone(),
             rule_count: 0,
@@ -261,6 +290,7 @@ impl PolicyWriter for SeaUnitOfWork {
             updated_by: Set(after.updated_by.clone()),
             ..content
         };
+        let row = self.with_policy_head(after.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_null()).await?;
         if labels_differ(&before.spec.labels, &after.spec.labels) {
             label::Entity::delete_many()
@@ -283,6 +313,7 @@ impl PolicyWriter for SeaUnitOfWork {
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
         };
+        let row = self.with_policy_head(policy.id, row);
         self.write_policy(policy.id.get(), row, Column::DeletedAt.is_null()).await
     }
 
@@ -300,7 +331,7 @@ impl PolicyWriter for SeaUnitOfWork {
             QuerySelect::query(&mut select)
                 .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
         }
-        self.one_policy(select).await
+        self.locked_policy(select).await
     }
 
     /// One statement.
@@ -314,6 +345,7 @@ impl PolicyWriter for SeaUnitOfWork {
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
+        let row = self.with_policy_head(policy.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_not_null()).await?;
         Ok(policy)
     }

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use fireflow_domain::error::Resource;
 use fireflow_domain::store::{Purged, StoreResult, Upkeep};
 use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
@@ -151,6 +152,7 @@ impl SeaUnitOfWork {
             let rules = self.remove_rules(&rules).await?;
             return Ok(Purged { rules, ..Purged::default() });
         }
+        self.keep_heads("policy", Resource::Policy, policies).await?;
         remove!(self, label::of_policy, table::Column::OwnerId, policies);
         let policies = remove!(self, policy, table::Column::Id, policies);
         Ok(Purged { policies, ..Purged::default() })
@@ -182,9 +184,25 @@ impl SeaUnitOfWork {
                 .map_err(store_error)?;
             return self.purge_policies(&policies, rows).await;
         }
+        self.keep_heads("firewall", Resource::Firewall, &firewalls).await?;
         remove!(self, label::of_firewall, table::Column::OwnerId, firewalls);
         let firewalls = remove!(self, firewall, table::Column::Id, firewalls);
         Ok(Purged { firewalls, ..Purged::default() })
+    }
+
+    /// Keeps the heads of the audit chains of what goes: the events stay.
+    async fn keep_heads(&self, table: &str, kind: Resource, ids: &[i64]) -> StoreResult<()> {
+        // Numbers and words of our own, written out.
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let sql = format!(
+            "INSERT INTO audit_head (resource, id, sequence, hash) \
+             SELECT '{}', id, audit_sequence, audit_hash FROM {table} \
+             WHERE id IN ({}) AND audit_hash IS NOT NULL",
+            kind.as_str(),
+            ids.join(",")
+        );
+        let statement = Statement::from_string(self.db().get_database_backend(), sql);
+        self.db().execute_raw(statement).await.map(drop).map_err(store_error)
     }
 
     async fn purge_answers(&self, before: i64, rows: u64) -> StoreResult<u64> {

@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod audit_chain;
 mod backup;
 mod concurrency;
 mod contract;

@@ -3,7 +3,7 @@
 use fireflow_domain::audit::Deed;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::Level;
-use fireflow_domain::ids::{FirewallId, MAX_ID};
+use fireflow_domain::ids::{FirewallId, MAX_ID, PolicyId};
 use fireflow_domain::store::{AuditField, AuditFilter};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::audit;
@@ -29,6 +29,7 @@ fn filter(query: &mut Query, now: Instant) -> AuditFilter {
         resource: query.word("resource", &kinds),
         resource_id: query.integer("resource_id", 1, MAX_ID),
         firewall_id: query.integer("firewall_id", 1, MAX_ID).and_then(FirewallId::new),
+        policy_id: query.integer("filtering_policy_id", 1, MAX_ID).and_then(PolicyId::new),
         request_id: query.text("request_id", 64),
         since: query.parse("since", Instant::parse),
         until: query.parse("until", Instant::parse),

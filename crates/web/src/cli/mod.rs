@@ -10,6 +10,7 @@ mod purge;
 mod reference;
 mod secret;
 mod serve;
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -84,6 +85,11 @@ enum Command {
         /// Put a database that is there aside, as FILE.replaced.
         #[arg(long)]
         replace: bool,
+    },
+    /// Verify what is stored.
+    Verify {
+        #[command(subcommand)]
+        what: verify::Verify,
     },
 }
 
@@ -199,6 +205,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Restore { file, replace } => {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
+        Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
         Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
     }
 }

@@ -71,6 +71,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
@@ -99,6 +100,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             tracing::warn!("the database's connections were not all given back");
             Ok(())
         }
+    }
+}
+
+/// How often the heads of the audit trail's chains are written to the log.
+const AUDIT_HEADS: Duration = Duration::from_secs(60);
+
+/// Writes the heads of the chains that have grown to the log, for as long as the service runs; the last
+/// ones are written when the database is closed.
+async fn log_audit_heads(database: Database) {
+    loop {
+        tokio::time::sleep(AUDIT_HEADS).await;
+        database.log_audit_heads();
     }
 }
 

@@ -32,6 +32,15 @@ pub struct AuditEventView {
     pub resource_id: i64,
     /// The firewall that it is, or belongs to.
     pub firewall_id: i64,
+    /// The policy that it is, or belongs to; null for a firewall.
+    pub filtering_policy_id: Option<i64>,
+    /// Whose firewall it was then; null if that is not known any more.
+    pub tenant: Option<String>,
+    /// Its place among the events of its policy, or of its firewall if it concerns no policy, from 1;
+    /// null if it is older than these chains are.
+    pub sequence: Option<i64>,
+    /// The hash of all that it says, and of the event before it: 66 hexadecimal digits.
+    pub hash: Option<String>,
     /// How it was before; null where it was created or restored.
     pub before: Option<Any<Value>>,
     /// How it was after; null where it was deleted.
@@ -51,6 +60,10 @@ impl AuditEventView {
         "resource",
         "resource_id",
         "firewall_id",
+        "filtering_policy_id",
+        "tenant",
+        "sequence",
+        "hash",
         "before",
         "after",
     ];
@@ -73,6 +86,10 @@ impl From<&AuditRecord> for AuditEventView {
             resource: record.resource.as_str().to_owned(),
             resource_id: record.resource_id,
             firewall_id: record.firewall_id.get(),
+            filtering_policy_id: record.policy_id.map(|id| id.get()),
+            tenant: record.tenant.as_ref().map(ToString::to_string),
+            sequence: record.link.map(|link| link.sequence),
+            hash: record.link.map(|link| link.hash.to_hex()),
             before: record.before.as_ref().map(state),
             after: record.after.as_ref().map(state),
         }

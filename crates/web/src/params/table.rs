@@ -286,6 +286,11 @@ pub const AUDIT_EVENTS: &[Param] = &[
         ParamKind::Integer(1, MAX_ID, None),
         "Those that concern this firewall, or what belongs to it.",
     ),
+    param(
+        "filtering_policy_id",
+        ParamKind::Integer(1, MAX_ID, None),
+        "Those that concern this filtering policy, or its rules.",
+    ),
     param("request_id", ParamKind::Text(64), "Those of the request with this id."),
     param("since", ParamKind::Instant, "Those of this instant or later."),
     param("until", ParamKind::Instant, "Those before this instant."),

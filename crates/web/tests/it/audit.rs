@@ -1,6 +1,10 @@
 //! The audit trail: what it says, who reads it, that it only grows.
 
+use std::time::Duration;
+
 use fireflow_domain::actor::Role;
+use fireflow_domain::time::Clock;
+use fireflow_domain::usecase::retention;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
@@ -181,5 +185,122 @@ db_test! {
             let detail = problem["errors"][0]["detail"].as_str().unwrap();
             assert!(detail.contains(part), "{filter}: {detail}");
         }
+    }
+}
+
+db_test! {
+    async fn events_stay_with_the_tenant_that_they_were_written_under(api: Api) {
+        history(&api).await;
+        // The firewall moves to another tenant, is changed there, and goes for good.
+        api.patch("/firewalls/1/", &json!({"tenant": "green"})).await.expect(200);
+        api.patch("/firewalls/1/", &json!({"description": "theirs now"})).await.expect(200);
+        api.delete("/firewalls/1/").await.expect(204);
+        let seen = |tenants: &'static [&'static str], query: &'static str| {
+            let token = api.token_for(&[Role::Admin], Some(tenants));
+            let api = &api;
+            async move {
+                let path = format!("/audit-events/{query}");
+                let list = api.send("GET", &path, &token, &[], None).await.expect(200);
+                assert_eq!(list["total"], list["items"].as_array().unwrap().len());
+                (ids(&list), list)
+            }
+        };
+        for _ in 0..2 {
+            // The move is an event of both.
+            let (red, list) = seen(&["red"], "").await;
+            assert_eq!(red, [1, 3, 4, 5, 7]);
+            assert_eq!(list["items"][4]["after"]["tenant"], "green");
+            assert_eq!(list["items"][0]["tenant"], "red");
+            assert_eq!(seen(&["green"], "").await.0, [7, 8, 9]);
+            assert_eq!(seen(&["red", "green"], "?order_by=-id").await.0, [9, 8, 7, 5, 4, 3, 1]);
+            assert_eq!(seen(&["blue"], "").await.0, [2, 6]);
+            assert_eq!(seen(&["other"], "").await.0, Vec::<i64>::new());
+            assert_eq!(seen(&[], "").await.0, Vec::<i64>::new());
+            assert_eq!(seen(&["red"], "?firewall_id=1&deed=update").await.0, [3, 7]);
+            assert_eq!(seen(&["red"], "?filter=deed%3Dupdate%20OR%20deed%3Ddelete").await.0, [3, 7]);
+            assert_eq!(seen(&["red"], "?filtering_policy_id=1").await.0, [4, 5]);
+            api.clock.advance(Duration::from_secs(60));
+            let now = api.clock.now();
+            retention::purge(&api.db.database, now, now).await.unwrap();
+        }
+        assert_eq!(api.db.integers("SELECT count(*) FROM firewall").await, [0]);
+    }
+}
+
+db_test! {
+    async fn states_are_what_the_api_showed(api: Api) {
+        let get = |path: &'static str| {
+            let api = &api;
+            async move { api.get(path).await.expect(200) }
+        };
+        let last = || {
+            let api = &api;
+            async move {
+                let list = api.get("/audit-events/?order_by=-id&page_size=1").await.expect(200);
+                list["items"][0].clone()
+            }
+        };
+        let firewall = json!({
+            "name": "edge", "tenant": "red", "description": "a\nb", "labels": {"site": "fra"},
+        });
+        api.post("/firewalls/", &firewall).await.expect(201);
+        const FIREWALL: &str = "/firewalls/1/";
+        let created = get(FIREWALL).await;
+        assert_eq!((&last().await["before"], &last().await["after"]), (&Value::Null, &created));
+        api.clock.advance(Duration::from_secs(1));
+        api.patch(FIREWALL, &json!({"name": "core"})).await.expect(200);
+        let event = last().await;
+        assert_eq!((&event["before"], &event["after"]), (&created, &get(FIREWALL).await));
+
+        const POLICY: &str = "/firewalls/1/filtering-policies/1/";
+        let policy = json!({"name": "in", "default_action": "DENY", "labels": {"a": "b"}});
+        api.post("/firewalls/1/filtering-policies/", &policy).await.expect(201);
+        let created = get(POLICY).await;
+        assert_eq!((&last().await["before"], &last().await["after"]), (&Value::Null, &created));
+        api.clock.advance(Duration::from_secs(1));
+        api.patch(POLICY, &json!({"description": "x"})).await.expect(200);
+        let event = last().await;
+        assert_eq!((&event["before"], &event["after"]), (&created, &get(POLICY).await));
+
+        const RULE: &str = "/firewalls/1/filtering-policies/1/rules/1/";
+        let all = json!({
+            "name": "all of it", "action": "REJECT", "priority": -7, "protocols": ["udp", "99"],
+            "sources": [{"address": "10.0.0.0/8", "port": "1-2"}, {"address": "2001:db8::/32"}],
+            "destinations": [{"address": "any", "port": 53}, {"address": "192.0.2.1-192.0.2.9"}],
+            "ports": [{"number": 443}, {"from": 8000, "to": 8100}],
+            "log": true, "starts_at": "2026-01-01T00:00:00Z", "expires_at": "2026-11-24T12:00:30Z",
+            "description": "a\nb", "reference": "CHG-1", "labels": {"app": "x"},
+        });
+        api.rule(POLICY, &all).await;
+        let created = get(RULE).await;
+        assert_eq!((&last().await["before"], &last().await["after"]), (&Value::Null, &created));
+        api.clock.advance(Duration::from_secs(60));
+        // Expired meanwhile: with its state and its warnings as they are now.
+        let expired = get(RULE).await;
+        assert_eq!(expired["state"], "expired");
+        assert!(!expired["warnings"].as_array().unwrap().is_empty());
+        let icmp = json!({
+            "protocols": ["icmp"], "icmp_type": 8, "icmp_code": 0, "ports": [], "name": null,
+            "sources": [{"address": "10.0.0.0/8"}], "destinations": [{"address": "any"}],
+            "enabled": false,
+        });
+        api.patch(RULE, &icmp).await.expect(200);
+        let event = last().await;
+        let disabled = get(RULE).await;
+        assert_eq!((&event["before"], &event["after"]), (&expired, &disabled));
+        api.delete(RULE).await.expect(204);
+        assert_eq!((&last().await["before"], &last().await["after"]), (&disabled, &Value::Null));
+        // What a whole set changes is told alike.
+        api.put(&format!("{POLICY}rules/"), &json!([all])).await.expect(200);
+        let event = last().await;
+        assert_eq!(event["after"], get("/firewalls/1/filtering-policies/1/rules/2/").await);
+        // A deleted rule is created anew from its state.
+        let mut again = event["after"].clone();
+        for read_only in ["id", "filtering_policy", "state", "warnings", "revision", "created_at",
+            "created_by", "updated_at", "updated_by"] {
+            again.as_object_mut().unwrap().remove(read_only).unwrap();
+        }
+        api.delete("/firewalls/1/filtering-policies/1/rules/2/").await.expect(204);
+        api.post(&format!("{POLICY}rules/"), &again).await.expect(201);
     }
 }

@@ -77,8 +77,8 @@ db_test! {
         ] {
             assert_eq!(created[member], value, "{member}");
         }
-        // Its row, its event.
-        assert_eq!(created["statements"], 2, "{created}");
+        // Its row, its event, the head of its audit chain.
+        assert_eq!(created["statements"], 3, "{created}");
         let database = created["database_us"].as_u64().unwrap();
         assert!(database > 0 && database <= created["elapsed_us"].as_u64().unwrap(), "{created}");
         assert_eq!((&read["route"], &read["path"]), (&json!("/firewalls/{firewall_id}/"), &json!("/firewalls/1/")));

@@ -44,3 +44,4 @@ mod tags;
 mod tls;
 mod tokens;
 mod traces;
+mod verify;

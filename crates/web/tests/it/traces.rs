@@ -64,7 +64,7 @@ async fn a_request_is_traced_down_to_its_statements(place: Place, protocol: &str
     assert_eq!(of("fireflow.request_id").as_deref(), Some(answer.header("x-request-id")));
     let use_case = one(&spans, "createFirewall");
     assert_eq!(use_case.parent_span_id, server.span_id);
-    for name in ["BEGIN", "INSERT firewall", "INSERT audit_event", "COMMIT"] {
+    for name in ["BEGIN", "INSERT firewall", "INSERT audit_event", "UPDATE firewall", "COMMIT"] {
         let statement = one(&spans, name);
         assert_eq!(statement.parent_span_id, use_case.span_id, "{name}");
         assert!(
@@ -73,7 +73,7 @@ async fn a_request_is_traced_down_to_its_statements(place: Place, protocol: &str
         );
         assert!(statement.end_time_unix_nano <= server.end_time_unix_nano, "{name}");
     }
-    assert_eq!(spans.len(), 6, "{spans:#?}");
+    assert_eq!(spans.len(), 7, "{spans:#?}");
     let insert = one(&spans, "INSERT firewall");
     let of = |key: &str| attribute(&insert.attributes, key).unwrap();
     let system = if place.url.starts_with("sqlite") { "sqlite" } else { "postgresql" };

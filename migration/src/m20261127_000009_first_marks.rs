@@ -11,7 +11,7 @@ pub(crate) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &'static str {
-        "m20261127_000008_first_marks"
+        "m20261127_000009_first_marks"
     }
 }
 

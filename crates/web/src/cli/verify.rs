@@ -1,0 +1,265 @@
+//! Verifies what the database holds: its audit trail.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use fireflow_domain::audit_chain::{Chain, EventHash, Head};
+use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, OpenError, VerifyError};
+use serde::Deserialize;
+
+use super::{Failure, database_options, print};
+use crate::settings::Settings;
+
+/// What to verify.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verify {
+    /// Check the database; it may be served meanwhile, and nothing is written. Exit status: 0 if all is
+    /// well, 1 if something is broken, 2 for wrong usage.
+    Database(DatabaseArgs),
+}
+
+/// What of the database to verify.
+#[derive(Debug, Args)]
+pub(super) struct DatabaseArgs {
+    /// The chains of hashes of the audit trail, of every firewall and every policy. Prints a line of
+    /// JSON for the head of each chain, and a line `broken: …` for all that is wrong.
+    #[arg(long, required = true)]
+    audit: bool,
+    /// Also look up the heads in this file, which the trail must still have: lines of the service's log
+    /// (JSON, target `fireflow::audit`, message `audit head`), or what an earlier run has printed; other
+    /// lines are ignored. `-` is standard input.
+    #[arg(long, value_name = "FILE", requires = "audit")]
+    heads: Option<PathBuf>,
+}
+
+/// A head in a line of the log; others are ignored.
+#[derive(Debug, Deserialize)]
+struct HeadLine {
+    chain: String,
+    chain_id: i64,
+    sequence: i64,
+    hash: String,
+}
+
+/// What tells such a line from others.
+#[derive(Debug, Deserialize)]
+struct AnyLine {
+    #[serde(default)]
+    target: String,
+    #[serde(default)]
+    message: String,
+}
+
+const TARGET: &str = "fireflow::audit";
+const MESSAGE: &str = "audit head";
+/// The longest line that can be a head, in bytes.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+/// How many heads are looked up at once.
+const HEADS_AT_ONCE: usize = 500;
+
+/// Verifies.
+pub(super) async fn verify(settings: &Settings, what: &Verify) -> Result<(), Failure> {
+    let Verify::Database(DatabaseArgs { audit: _, heads }) = what;
+    // Opened first: what is no file should not cost a pass over the trail.
+    let heads = heads.as_deref().map(HeadFile::open).transpose()?;
+    let trail = AuditTrail::open(&database_options(settings)).await.map_err(failure)?;
+    let checked = check(&trail, heads).await;
+    let closed = trail.close().await;
+    let faults = checked?;
+    closed.map_err(failure)?;
+    match faults {
+        0 => Ok(()),
+        faults => Err(Failure::Other(anyhow!("the audit trail is broken: {faults} faults"))),
+    }
+}
+
+fn failure(error: VerifyError) -> Failure {
+    match error {
+        VerifyError::Missing(_)
+        | VerifyError::Pending
+        | VerifyError::Open(
+            OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. },
+        ) => Failure::usage(error),
+        VerifyError::Open(OpenError::Connect { .. }) | VerifyError::Database(_) => {
+            Failure::Other(error.into())
+        }
+    }
+}
+
+/// Prints what is found, as it is found; answers the number of faults.
+async fn check(trail: &AuditTrail, heads: Option<HeadFile>) -> Result<u64, Failure> {
+    let mut printed = Printed::default();
+    let counts = trail.verify(&mut |finding| printed.print(&finding)).await.map_err(failure)?;
+    let mut looked_up = 0_usize;
+    if let Some(mut file) = heads {
+        loop {
+            let heads = file.read()?;
+            if heads.is_empty() {
+                break;
+            }
+            looked_up += heads.len();
+            let mut report = |finding| printed.print(&finding);
+            trail.look_up(&heads, &mut report).await.map_err(failure)?;
+        }
+        printed.line(&format!("{looked_up} heads of {} looked up", file.name))
+    }
+    let AuditCounts { chains, events, unchained } = counts;
+    let faults = printed.faults;
+    printed.line(&format!(
+        "{chains} chains with {events} events, {unchained} events older than the chains, \
+         {faults} faults"
+    ));
+    match printed.failure {
+        Some(failure) => Err(failure),
+        None => Ok(faults),
+    }
+}
+
+/// What was printed so far.
+#[derive(Default)]
+struct Printed {
+    faults: u64,
+    failure: Option<Failure>,
+}
+
+impl Printed {
+    fn print(&mut self, finding: &AuditFinding) {
+        match finding {
+            AuditFinding::Chain(chain, head) => self.line(&head_line(*chain, *head)),
+            AuditFinding::Fault(fault) => {
+                self.faults = self.faults.saturating_add(1);
+                let fault: &AuditFault = fault;
+                self.line(&format!("broken: {fault}"));
+            }
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        if self.failure.is_none() {
+            self.failure = print(text).err();
+        }
+    }
+}
+
+/// A head as the log has it.
+fn head_line(chain: Chain, head: Head) -> String {
+    let Head { sequence, hash } = head;
+    serde_json::json!({
+        "message": MESSAGE,
+        "chain": chain.resource().as_str(),
+        "chain_id": chain.id(),
+        "sequence": sequence,
+        "hash": hash.to_hex(),
+        "target": TARGET,
+    })
+    .to_string()
+}
+
+/// A file of heads, read line by line.
+struct HeadFile {
+    name: String,
+    lines: Box<dyn BufRead + Send>,
+    number: u64,
+}
+
+impl HeadFile {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            let lines = Box::new(BufReader::new(io::stdin()));
+            return Ok(Self { name: "standard input".to_owned(), lines, number: 0 });
+        }
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("--heads {name}"));
+        let lines = Box::new(BufReader::new(file.map_err(Failure::usage)?));
+        Ok(Self { name, lines, number: 0 })
+    }
+
+    /// The next heads; none at the end.
+    fn read(&mut self) -> Result<Vec<(Chain, Head)>, Failure> {
+        let mut heads = Vec::new();
+        while heads.len() < HEADS_AT_ONCE {
+            let Some(line) = self.line()? else { break };
+            let read = read_head(&line).map_err(|why| {
+                Failure::usage(anyhow!("--heads {}, line {}: {why}", self.name, self.number))
+            })?;
+            heads.extend(read);
+        }
+        Ok(heads)
+    }
+
+    /// The next line, cut where it is longer than a head can be; none at the end.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let mut line = Vec::new();
+        let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+        let failed = |error: io::Error| Failure::Other(anyhow!(error).context("--heads"));
+        (&mut self.lines).take(limit).read_until(b'\n', &mut line).map_err(failed)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        self.number = self.number.saturating_add(1);
+        if !line.ends_with(b"\n") {
+            self.lines.skip_until(b'\n').map_err(failed)?;
+        }
+        Ok(Some(line))
+    }
+}
+
+/// The head of a line; none if it is a line of another kind.
+fn read_head(line: &[u8]) -> Result<Option<(Chain, Head)>, String> {
+    match serde_json::from_slice::<AnyLine>(line) {
+        Ok(any) if any.target == TARGET && any.message == MESSAGE => {}
+        _ => return Ok(None),
+    }
+    let head: HeadLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let chain = Chain::parse(&head.chain, head.chain_id)
+        .ok_or_else(|| format!("there is no chain of {} {}", head.chain, head.chain_id))?;
+    let hash = EventHash::parse(&head.hash)
+        .ok_or_else(|| format!("`{}` is not a hash of 66 hexadecimal digits", head.hash))?;
+    Ok(Some((chain, Head { sequence: head.sequence, hash })))
+}
+
+#[cfg(test)]
+mod tests {
+    use fireflow_domain::ids::PolicyId;
+
+    use super::*;
+
+    #[test]
+    fn heads_are_read_and_other_lines_are_ignored() {
+        let chain = Chain::Policy(PolicyId::new(7).unwrap());
+        let head = Head { sequence: 3, hash: EventHash::genesis(chain, true) };
+        let line = head_line(chain, head);
+        assert_eq!(read_head(line.as_bytes()), Ok(Some((chain, head))));
+        for other in [
+            "",
+            "audit head",
+            "[]",
+            "{\"message\":\"audit\",\"target\":\"fireflow::audit\"}",
+            &line.replace("fireflow::audit", "else"),
+            "\u{0}",
+        ] {
+            assert_eq!(read_head(other.as_bytes()), Ok(None), "{other}");
+        }
+        for (part, wrong) in
+            [("filtering_policy", "firewall_rule"), ("\"01", "\"0"), ("\"chain_id\":7", "\"x\":7")]
+        {
+            assert!(line.contains(part));
+            assert!(read_head(line.replace(part, wrong).as_bytes()).is_err(), "{part}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_too_long_to_be_heads_are_passed_over() {
+        let chain = Chain::Policy(PolicyId::new(7).unwrap());
+        let head = Head { sequence: 3, hash: EventHash::genesis(chain, true) };
+        let text = format!("{}\n{}", "x".repeat(3 * MAX_LINE_BYTES), head_line(chain, head));
+        let lines = Box::new(io::Cursor::new(text));
+        let mut file = HeadFile { name: String::new(), lines, number: 0 };
+        let heads = file.read().map_err(|_| "failed").unwrap();
+        assert_eq!(heads, [(chain, head)]);
+        assert!(file.read().map_err(|_| "failed").unwrap().is_empty());
+    }
+}
