@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -12,6 +12,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
+use crate::file::{DatabaseFile, Purpose};
 use crate::observe::{self, Observer, Pool};
 use crate::replica::Replica;
 
@@ -103,6 +104,8 @@ pub struct DatabaseOptions {
     pub write_group: usize,
     /// Who hears of every statement.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What it is opened for: whether others wait for a SQLite file.
+    pub purpose: Purpose,
 }
 
 /// Why a database could not be opened.
@@ -122,8 +125,16 @@ pub enum OpenError {
         /// Who has it.
         holder: String,
     },
+    /// A SQLite file cannot be used, or using it could lose writes.
+    #[error("cannot use the SQLite database {}: {why}", path.display())]
+    Refused {
+        /// The database.
+        path: PathBuf,
+        /// Why, and what helps.
+        why: String,
+    },
     /// The lock file cannot be used.
-    #[error("{}.lock: {source}", path.display())]
+    #[error("cannot use the lock file {}: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -175,19 +186,22 @@ impl Connections {
     }
 }
 
-/// Opens the pools.
-pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, OpenError> {
+/// Opens the pools; on SQLite those of a file that belongs to this process.
+pub(crate) async fn connect(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<Connections, OpenError> {
     match options.url.kind {
         DatabaseKind::Sqlite => {
             // The writer first: it makes the file and its journal.
-            let write = pool(options, 1, true).await?;
-            let read = pool(options, options.max_connections.max(1), false).await?;
-            let list = bounded_pool(options).await?;
+            let write = pool(options, file, 1, true).await?;
+            let read = pool(options, file, options.max_connections.max(1), false).await?;
+            let list = bounded_pool(options, file).await?;
             Ok(Connections { write, read, list, replica: None })
         }
         DatabaseKind::Postgres => {
             let connect = settled(options, options.max_connections.max(1));
-            let pool = open(connect, &options.url, true, options).await?;
+            let pool = open(connect, &options.url, None, true, options).await?;
             let replica = match &options.read_url {
                 Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
                 None => None,
@@ -199,22 +213,44 @@ pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, Op
 }
 
 /// A pool of one connection that lives until it is closed: a session lock on it stays.
-pub(crate) async fn session(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    pool(options, 1, true).await
+pub(crate) async fn session(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<DatabaseConnection, OpenError> {
+    pool(options, file, 1, true).await
 }
 
-/// One connection to what is there already.
+/// One connection to what is there already, whoever has it.
 pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    pool(options, 1, false).await
+    pool(options, None, 1, false).await
 }
 
 async fn pool(
     options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
     connections: u32,
     creates: bool,
 ) -> Result<DatabaseConnection, OpenError> {
-    let connect = settled(options, connections);
-    open(connect, &options.url, creates, options).await
+    let mut connect = settled(options, connections);
+    if let Some(file) = file {
+        let file = Arc::downgrade(file);
+        connect.map_sqlx_sqlite_pool_opts(move |pool| {
+            let file = Weak::clone(&file);
+            pool.after_connect(move |_, _| {
+                let is_the_same = is_the_same(&file);
+                Box::pin(async move { is_the_same })
+            })
+        });
+    }
+    open(connect, &options.url, file, creates, options).await
+}
+
+/// Whether a connection that has just been opened is one to the file that belongs to this process,
+/// and not to another that has taken its place.
+fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
+    // Without the file nobody uses the connection.
+    let Some(file) = file.upgrade() else { return Ok(()) };
+    file.verify().map_err(|lost| SqlxError::Io(io::Error::other(lost)))
 }
 
 fn settled(options: &DatabaseOptions, connections: u32) -> ConnectOptions {
@@ -237,8 +273,12 @@ const STEPS_PER_LOOK: i32 = 20_000;
 
 /// A pool of readers whose connections, from the moment that each is taken, have so long: whoever
 /// takes one reads a page of a list, and gives it back.
-async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
+async fn bounded_pool(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<DatabaseConnection, OpenError> {
     let limit = options.list_timeout;
+    let weak = file.map_or_else(Weak::new, Arc::downgrade);
     let mut connect = ConnectOptions::new(options.url.url.clone());
     connect
         .max_connections(options.max_connections.max(1))
@@ -247,12 +287,19 @@ async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, O
         .connect_timeout(options.acquire_timeout)
         .map_sqlx_sqlite_pool_opts(move |pool| {
             // New connections, and those that come back from their last user.
-            pool.after_connect(move |connection, _| Box::pin(bound(connection, limit)))
-                .before_acquire(move |connection, _| {
-                    Box::pin(async move { bound(connection, limit).await.map(|()| true) })
+            let file = Weak::clone(&weak);
+            pool.after_connect(move |connection, _| {
+                let is_the_same = is_the_same(&file);
+                Box::pin(async move {
+                    is_the_same?;
+                    bound(connection, limit).await
                 })
+            })
+            .before_acquire(move |connection, _| {
+                Box::pin(async move { bound(connection, limit).await.map(|()| true) })
+            })
         });
-    open(connect, &options.url, false, options).await
+    open(connect, &options.url, file, false, options).await
 }
 
 /// Stops whatever the connection does when the time is over.
@@ -278,12 +325,13 @@ async fn replica_pool(
         .acquire_timeout(timeout)
         .connect_timeout(timeout)
         .connect_lazy(true);
-    open(connect, url, false, options).await
+    open(connect, url, None, false, options).await
 }
 
 async fn open(
     mut connect: ConnectOptions,
     url: &DatabaseUrl,
+    file: Option<&Arc<DatabaseFile>>,
     creates: bool,
     options: &DatabaseOptions,
 ) -> Result<DatabaseConnection, OpenError> {
@@ -291,8 +339,14 @@ async fn open(
     // Asking costs as much as a small query. One to a file does not die; of those to a server see
     // `is_well`.
     connect.test_before_acquire(false);
+    // Links may come to lead elsewhere.
+    let path = file.map(|file| file.path().to_owned());
     match url.kind {
         DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
+            let sqlite = match &path {
+                Some(path) => sqlite.filename(path),
+                None => sqlite,
+            };
             sqlite
                 .create_if_missing(creates)
                 .journal_mode(SqliteJournalMode::Wal)
@@ -321,11 +375,14 @@ async fn open(
                 postgres.application_name("fireflow").options([("timezone", "UTC")])
             }),
     };
-    let mut connection = Database::connect(connect)
-        .await
-        .map_err(|source| OpenError::Connect { place: place(url), source })?;
+    let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
     observe::watch(&mut connection, options.observer.as_ref());
     Ok(connection)
+}
+
+/// The error of a database that could not be reached, without secrets.
+pub(crate) fn failed(url: &DatabaseUrl, source: DbErr) -> OpenError {
+    OpenError::Connect { place: place(url), source }
 }
 
 /// How long a connection that has just been in use is taken to be well.

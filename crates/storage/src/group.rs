@@ -19,6 +19,7 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{commit_error, store_error};
+use crate::file::DatabaseFile;
 
 /// The most units of a group, unless it is set.
 pub const WRITE_GROUP: usize = 64;
@@ -146,13 +147,14 @@ impl Writer {
     /// Starts the task that owns the writer's connection; it ends when no clone is left.
     pub(crate) fn start(
         connection: DatabaseConnection,
+        file: Arc<DatabaseFile>,
         patience: Duration,
         max_units: usize,
     ) -> Self {
         let (queue, tickets) = mpsc::channel(MAX_QUEUE);
         let (groups, commits) = (Arc::default(), Arc::default());
         let counts = (Arc::clone(&groups), Arc::clone(&commits));
-        tokio::spawn(serve(connection, tickets, counts, max_units));
+        tokio::spawn(serve((connection, file), tickets, counts, max_units));
         Self { queue, patience, groups, commits }
     }
 
@@ -192,7 +194,7 @@ impl Writer {
 }
 
 async fn serve(
-    connection: DatabaseConnection,
+    (connection, file): (DatabaseConnection, Arc<DatabaseFile>),
     mut tickets: mpsc::Receiver<Ticket>,
     (groups, commits): (Arc<AtomicU64>, Arc<Commits>),
     max_units: usize,
@@ -207,6 +209,10 @@ async fn serve(
             },
         };
         if first.turn.is_closed() {
+            continue;
+        }
+        if let Err(lost) = file.verify() {
+            drop(first.turn.send(Err(StoreError::Unavailable(lost.into()))));
             continue;
         }
         // Immediate: a transaction that begins to write late is refused without a wait.
@@ -224,7 +230,7 @@ async fn serve(
                 let outcome = match (end, Arc::into_inner(transaction)) {
                     (Ok(()), Some(transaction)) => {
                         commits.begin();
-                        let outcome = commit(&connection, transaction).await;
+                        let outcome = lasting(commit(&connection, transaction).await, &file);
                         commits.end(&outcome);
                         outcome
                     }
@@ -262,6 +268,15 @@ async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransactio
                 _ => Outcome::Undone(why),
             }
         }
+    }
+}
+
+/// A commit to a file that is not in its place any more is gone with the process: it is not
+/// acknowledged. If the same file is put back, it is there.
+fn lasting(outcome: Outcome, file: &DatabaseFile) -> Outcome {
+    match (outcome, file.verify()) {
+        (Outcome::Committed, Err(lost)) => Outcome::Unsettled(lost.to_string()),
+        (outcome, _) => outcome,
     }
 }
 

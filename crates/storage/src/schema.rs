@@ -107,6 +107,19 @@ impl Database {
         result
     }
 
+    /// The environment that the database was made in; none if no step is applied, and `unknown` if
+    /// it does not say. Three statements.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
+        let connection = &self.connections().read;
+        if first(&steps(connection).await?, StepState::Applied).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(environment(connection).await?))
+    }
+
     /// Every step of this program, oldest first, and where it stands; then those of a newer one.
     ///
     /// # Errors
@@ -193,12 +206,17 @@ async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(),
     if first(&known, StepState::Applied).is_none() {
         return Ok(());
     }
-    let environment = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
-    let environment = environment.map_or_else(|| "unknown".to_owned(), |row| row.value);
+    let environment = environment(connection).await?;
     if environment != LOCAL {
         return Err(MigrateError::Protected(environment));
     }
     Ok(Migrator::down(connection, steps).await?)
+}
+
+/// The environment that a database with a schema was made in.
+async fn environment(connection: &DatabaseConnection) -> Result<String, DbErr> {
+    let row = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
+    Ok(row.map_or_else(|| "unknown".to_owned(), |row| row.value))
 }
 
 /// One connection that holds the lock against other migrations. On SQLite that is the lock which
@@ -209,7 +227,7 @@ struct Session {
 
 impl Session {
     async fn open(database: &Database) -> Result<Self, MigrateError> {
-        let connection = connect::session(database.options()).await?;
+        let connection = connect::session(database.options(), database.file()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
             // Polled: a process that waits inside the lock function would itself be a transaction
             // that blocks steps such as CREATE INDEX CONCURRENTLY.

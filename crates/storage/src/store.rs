@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
@@ -11,14 +12,15 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions,
     TransactionTrait,
 };
+use tokio::task::JoinHandle;
 
 use crate::audit_log;
 use crate::chains::Chains;
 use crate::connect::{self, Connections, DatabaseKind, DatabaseOptions, OpenError};
 use crate::error::store_error;
+use crate::file::{self, DatabaseFile};
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
-use crate::lock::DatabaseLock;
 use crate::observe::{self, Operation, Pool};
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
@@ -34,7 +36,24 @@ pub struct Database {
     max_candidates: u64,
     /// The heads of audit chains that the log has not yet.
     heads: Arc<audit_log::Heads>,
-    _lock: Option<Arc<DatabaseLock>>,
+    /// SQLite's. The last field: the file's locks go after the connections.
+    guard: Option<Arc<Guard>>,
+}
+
+/// A SQLite file that belongs to this process, and the task that watches it.
+#[derive(Debug)]
+struct Guard {
+    /// Never used: as long as it is open, SQLite keeps the write-ahead log, whatever connections
+    /// come and go, so that another log is a sign that somebody removed it.
+    keeper: DatabaseConnection,
+    watch: JoinHandle<()>,
+    file: Arc<DatabaseFile>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 /// How PostgreSQL plans what has filters: for the values that it is asked with.
@@ -44,14 +63,24 @@ impl Database {
     /// Opens it: a SQLite file is created where it is missing, and taken for this process alone.
     ///
     /// # Errors
-    /// Where it cannot be reached, or another process has the SQLite file.
+    /// Where it cannot be reached, or another process has the SQLite file. A process that runs a
+    /// command is waited for, two minutes at most; a service is not.
     pub async fn open(options: DatabaseOptions) -> Result<Self, OpenError> {
-        let lock =
-            options.url.file().map(|file| DatabaseLock::take(&file)).transpose()?.map(Arc::new);
-        let connections = connect::connect(&options).await?;
-        let writer = writer(&options, &connections);
+        let file = match options.url.file() {
+            Some(path) => Some(Arc::new(DatabaseFile::take(&path, options.purpose).await?)),
+            None => None,
+        };
+        let connections = connect::connect(&options, file.as_ref()).await?;
+        let guard = match file {
+            Some(file) => Some(Arc::new(guard(&options, file).await?)),
+            None => None,
+        };
+        let writer = guard.as_ref().map(|guard| {
+            let (connection, file) = (connections.write.clone(), Arc::clone(&guard.file));
+            Writer::start(connection, file, options.turn_timeout, options.write_group)
+        });
         let (max_candidates, heads) = (MAX_CANDIDATES, Arc::default());
-        Ok(Self { options, connections, writer, max_candidates, heads, _lock: lock })
+        Ok(Self { options, connections, writer, max_candidates, heads, guard })
     }
 
     /// Which database it is.
@@ -78,7 +107,11 @@ impl Database {
             None => Ok(()),
         };
         let (list, read, write) = (list.close().await, read.close().await, write.close().await);
-        replica.and(list).and(read).and(write).map_err(store_error)
+        let keeper = match &self.guard {
+            Some(guard) => guard.keeper.close_by_ref().await,
+            None => Ok(()),
+        };
+        replica.and(list).and(read).and(write).and(keeper).map_err(store_error)
     }
 
     /// Bounds the statements of a transaction of PostgreSQL.
@@ -137,6 +170,11 @@ impl Database {
         &self.connections
     }
 
+    /// The file, if it is SQLite.
+    pub(crate) fn file(&self) -> Option<&Arc<DatabaseFile>> {
+        self.guard.as_ref().map(|guard| &guard.file)
+    }
+
     /// How many units of work wait for their turn to write, on SQLite.
     #[cfg(feature = "testing")]
     #[must_use]
@@ -158,6 +196,9 @@ impl Database {
 
     /// What a unit that reads runs on.
     async fn reader(&self, kind: ReadKind) -> StoreResult<Handle> {
+        if let Some(file) = self.file() {
+            file.is_readable().map_err(|lost| StoreError::Unavailable(lost.into()))?;
+        }
         let Connections { read, list, replica, .. } = &self.connections;
         let is_bounded = matches!(kind, ReadKind::Page | ReadKind::FreshPage);
         if let (ReadKind::Page | ReadKind::Export, Some(replica)) = (kind, replica)
@@ -223,15 +264,17 @@ impl Database {
     }
 }
 
-/// SQLite has one writer, which all units of work share; PostgreSQL groups commits itself.
-fn writer(options: &DatabaseOptions, connections: &Connections) -> Option<Writer> {
-    match options.url.kind() {
-        DatabaseKind::Sqlite => {
-            let connection = connections.write.clone();
-            Some(Writer::start(connection, options.turn_timeout, options.write_group))
-        }
-        DatabaseKind::Postgres => None,
-    }
+/// Watches a SQLite file, all of whose connections but one are open.
+async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Guard, OpenError> {
+    let keeper = connect::session(options, Some(&file)).await?;
+    // The first statement that reads makes the log.
+    keeper
+        .execute_unprepared("SELECT count(*) FROM sqlite_master")
+        .await
+        .map_err(|source| connect::failed(&options.url, source))?;
+    file.note_logs()?;
+    let watch = file::watch(&file, keeper.clone());
+    Ok(Guard { keeper, watch, file })
 }
 
 #[async_trait]
@@ -255,10 +298,16 @@ impl Storage for Database {
 
     /// Known of SQLite, whose file belongs to one process, and in it to one writer.
     fn commits(&self) -> Option<u64> {
+        if self.file().is_some_and(|file| file.is_readable().is_err()) {
+            return None;
+        }
         self.writer.as_ref().and_then(Writer::commits)
     }
 
     async fn is_ready(&self) -> StoreResult<bool> {
+        if self.file().is_some_and(|file| file.verify().is_err()) {
+            return Ok(false);
+        }
         let steps = schema::steps(&self.connections.read).await.map_err(store_error)?;
         Ok(steps.iter().all(|step| step.state != StepState::Pending))
     }

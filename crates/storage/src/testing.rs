@@ -241,6 +241,7 @@ pub fn options(url: &str) -> DatabaseOptions {
         turn_timeout: Duration::from_secs(60),
         write_group: crate::WRITE_GROUP,
         observer: None,
+        purpose: crate::Purpose::Serve,
     }
 }
 

@@ -229,6 +229,7 @@ impl AuditTrail {
                 if !file.exists() {
                     return Err(VerifyError::Missing(file));
                 }
+                crate::file::find_to_read(&file)?;
                 backup::read_only(&file).await?
             }
             DatabaseKind::Postgres => connect::existing(options).await?,

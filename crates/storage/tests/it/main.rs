@@ -11,6 +11,7 @@ mod audit_chain;
 mod backup;
 mod concurrency;
 mod contract;
+mod file;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;

@@ -75,6 +75,7 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -111,6 +112,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -141,7 +143,8 @@ impl Policies {
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let spec =
+            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -178,6 +181,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
+        if expands {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+        }
         let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {
@@ -214,7 +220,8 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let patch =
+            body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move {

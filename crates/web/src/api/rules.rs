@@ -12,7 +12,7 @@ use super::{Tag, policy_ids, rule_id};
 use crate::auth::{Admin, As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
-use crate::dto::body::{Body, RawBody};
+use crate::dto::body::Body;
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
 use crate::dto::rule_set::{ReplacedView, rule_set};
@@ -100,7 +100,8 @@ impl Rules {
         let placement = query.placement();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec = body.read(|value, faults| new_rule(value, "", policy, is_placed, faults))?;
+        let spec =
+            body.read(move |value, faults| new_rule(value, "", policy, is_placed, faults)).await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,
@@ -143,7 +144,7 @@ impl Rules {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         conditions: Conditions,
-        body: RawBody<Vec<RuleBody>>,
+        body: Body<Vec<RuleBody>>,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
@@ -151,9 +152,7 @@ impl Rules {
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         query.finish()?;
-        let given = tokio::task::spawn_blocking(move || rule_set(&body.bytes, parent.1))
-            .await
-            .map_err(Problem::internal)??;
+        let given = body.decode(move |bytes, meter| rule_set(bytes, parent.1, meter)).await?;
         let replaced = ctx
             .write_many(|uow, caller| {
                 Box::pin(async move {
@@ -186,7 +185,7 @@ impl Rules {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let (rules, placement) = body.read(move_body)?;
+        let (rules, placement) = body.read(move_body).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -226,7 +225,8 @@ impl Rules {
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         query.finish()?;
-        let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
+        let operations =
+            body.decode(move |bytes, meter| operations(bytes, parent.1, meter)).await?;
         ctx.write_once(
             WriteKind::Many,
             |uow, caller| {
@@ -291,8 +291,9 @@ impl Rules {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let patch =
-            body.read(|value, faults| rule_patch(value, "", path.policy, path.rule, faults))?;
+        let patch = body
+            .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
+            .await?;
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move { rule::update(uow, caller, path, &expected, patch).await })

@@ -4,17 +4,20 @@
 mod duration;
 mod http;
 mod load;
+mod role_map;
+mod secrets;
+mod strength;
 mod table;
 mod telemetry;
 mod tokens;
 
 pub use duration::parse_duration;
 pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, environment, load};
+pub use secrets::{SecretLines, secret_lines};
 pub use telemetry::{OtlpProtocol, OtlpSettings, TelemetrySettings};
-pub use tokens::secret_lines;
 
-use load::{Values, error};
+use load::{Values, error, truth};
 pub use table::{SETTINGS, Setting, help};
 
 use std::fmt;
@@ -107,6 +110,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
+    /// How much memory all requests together may take, in bytes.
+    pub work_bytes: u64,
     /// How much memory compiled policies take, in bytes.
     pub inspection_cache: u64,
     /// What compiling one may take.

@@ -88,15 +88,16 @@ pub const SETTINGS: &[Setting] = &[
         variable: "FIREFLOW_JWT_SECRET",
         aliases: &["FIREFLOW_JWT__SECRET"],
         default: "in `local` one is made and kept in .fireflow/",
-        about: "HS256 secret, 32 bytes or more outside `local`; the file form may hold several, one \
-                a line: the first signs, all verify",
+        about: "HS256 secret, outside `local` 32 bytes or more that a generator made (`openssl rand -hex \
+                32`); the file form may hold several, one a line: the first signs, all verify; lines \
+                that begin with `#` are comments",
         is_secret: true,
     },
     plain(
         "jwt.public_keys",
         "FIREFLOW_JWT__PUBLIC_KEYS",
         "",
-        "a file of public keys for RS256, ES256 and EdDSA: a JWKS, or PEM blocks; read again when it \
+        "a file of public keys for RS256, ES256 and Ed25519: a JWKS, or PEM blocks; read again when it \
          changes",
     ),
     plain(
@@ -127,14 +128,23 @@ pub const SETTINGS: &[Setting] = &[
         "jwt.roles_claim",
         "FIREFLOW_JWT__ROLES_CLAIM",
         "roles",
-        "the claim with the roles: a name, or a dotted path such as `realm_access.roles`",
+        "the claim with the roles, an array or a text with blanks between them: a name such as `scope`, \
+         or a dotted path such as `realm_access.roles`",
     ),
     plain(
         "jwt.role_map",
         "FIREFLOW_JWT__ROLE_MAP",
         "",
-        "what the identity provider's groups stand for: `fw-admins=admin,fw-operators=editor`; \
-         where it is set, no other word names a role",
+        "what the identity provider's groups stand for: `fw-admins=admin,fw-operators=editor`; for \
+         names with commas a JSON object, or a table `[jwt.role_map]` in the file: \
+         `\"CN=fw, admins\" = \"admin\"`; if it is set, no other word names a role",
+    ),
+    plain(
+        "jwt.require_tenants",
+        "FIREFLOW_JWT__REQUIRE_TENANTS",
+        "false",
+        "whether a token without the claim `tenants` is refused, instead of showing all tenants; \
+         recommended if firewalls have tenants",
     ),
     plain(
         "jwt.revoked_file",
@@ -173,6 +183,14 @@ pub const SETTINGS: &[Setting] = &[
         "FIREFLOW_HTTP__MAX_IN_FLIGHT",
         "1024",
         "the most requests served at once; more are told to come back",
+    ),
+    plain(
+        "memory.work_bytes",
+        "FIREFLOW_MEMORY__WORK_BYTES",
+        "268435456",
+        "how much memory all requests together may take: bodies and what they become, policies that \
+         are compiled, answers until they are sent, exports and streams; one subject has half of it \
+         at most; 33554432 or more. Beyond it requests wait 5 s, then are told to come back",
     ),
     plain(
         "inspection.cache_bytes",
@@ -216,7 +234,7 @@ pub const SETTINGS: &[Setting] = &[
         "http.head_timeout",
         "FIREFLOW_HTTP__HEAD_TIMEOUT",
         "10s",
-        "how long a request's head may take to come, and a TLS handshake",
+        "how long a request's head may take to come, a TLS handshake, and each next piece of a body",
     ),
     plain(
         "http.idle_timeout",

@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use crate::budget::{BudgetState, Use};
+use crate::auth::KeyFileStatus;
 use crate::inspected::CacheState;
 
 /// Upper bounds of the buckets of all durations, in seconds.
@@ -44,11 +46,13 @@ labels! {
     OfRoute { method: &'static str, route: Arc<str> }
     OfReason { reason: &'static str }
     OfResult { result: &'static str }
+    OfKeyFile { file: &'static str }
     OfOperation { operation: &'static str }
     OfPool { pool: &'static str }
     OfPoolState { pool: &'static str, state: &'static str }
     OfAction { action: &'static str }
     OfExport { signal: &'static str, result: &'static str }
+    OfUse { purpose: &'static str }
     OfBuild { version: &'static str, database: &'static str }
 }
 
@@ -93,10 +97,14 @@ pub struct Sampled {
     pub pools: Vec<(&'static str, PoolState)>,
     /// How many tokens were found among those that were checked before, and how many were not.
     pub token_lookups: (u64, u64),
+    /// The files of secrets, public keys and revocations.
+    pub key_files: Vec<KeyFileStatus>,
     /// What was compiled for inspections.
     pub compiled: CacheState,
     /// Streams of packets that are being inspected.
     pub streams: u64,
+    /// The memory that requests have borrowed.
+    pub budget: BudgetState,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
 }
@@ -127,6 +135,9 @@ pub struct Metrics {
     pub connections: Gauge,
     authentication_failures: Family<OfReason, Counter>,
     token_lookups: Family<OfResult, Counter>,
+    key_files_ok: Family<OfKeyFile, Gauge>,
+    key_file_entries: Family<OfKeyFile, Gauge>,
+    key_file_failures: Family<OfKeyFile, Counter>,
     statements: [(Histogram, Counter); Operation::ALL.len()],
     pools: Family<OfPoolState, Gauge>,
     pool_limits: Family<OfPool, Gauge>,
@@ -135,6 +146,10 @@ pub struct Metrics {
     streams: Gauge,
     answered_streams: Counter,
     cut_off_streams: Counter,
+    work_memory: Family<OfUse, Gauge>,
+    work_memory_max: Gauge,
+    work_refusals: Family<OfUse, Counter>,
+    work_waiting: Gauge,
     compilations: Family<OfResult, Counter>,
     compile_durations: Histogram,
     compiled_lookups: Family<OfResult, Counter>,
@@ -236,6 +251,21 @@ impl Metrics {
                 "Tokens that were checked before, and those that were not",
                 Family::default()
             ),
+            key_files_ok: register!(
+                "key_file_ok",
+                "Whether all of a file of secrets, public keys or revocations is in force",
+                Family::default()
+            ),
+            key_file_entries: register!(
+                "key_file_entries",
+                "Secrets, public keys or revocations of a file that are in force",
+                Family::default()
+            ),
+            key_file_failures: register!(
+                "key_file_failures",
+                "Readings of a file of secrets, public keys or revocations that found a fault",
+                Family::default()
+            ),
             statements: Operation::ALL.map(|operation| {
                 (
                     statements.get_or_create_owned(&of_operation(operation)),
@@ -268,6 +298,28 @@ impl Metrics {
             ),
             answered_streams: ended_streams("answered"),
             cut_off_streams: ended_streams("cut_off"),
+            work_memory: register!(
+                "work_memory",
+                Unit::Bytes,
+                "Memory that requests have borrowed, by what for",
+                Family::default()
+            ),
+            work_memory_max: register!(
+                "work_memory_max",
+                Unit::Bytes,
+                "The most memory that requests may borrow",
+                Gauge::default()
+            ),
+            work_refusals: register!(
+                "work_memory_refusals",
+                "Requests that were refused because the memory was in use, by what for",
+                Family::default()
+            ),
+            work_waiting: register!(
+                "work_memory_waiting",
+                "Requests that wait for memory",
+                Gauge::default()
+            ),
             compilations: register!(
                 "classifier_compilations",
                 "Policies that were compiled or updated by what changed, and those over their budget",
@@ -423,9 +475,26 @@ impl Metrics {
             }
         }
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for status in &sampled.key_files {
+            let file = OfKeyFile { file: status.file.as_str() };
+            let entries = i64::try_from(status.entries).unwrap_or(i64::MAX);
+            self.key_files_ok.get_or_create(&file).set(i64::from(status.fault.is_none()));
+            self.key_file_entries.get_or_create(&file).set(entries);
+            let failures = self.key_file_failures.get_or_create_owned(&file);
+            failures.inner().store(status.failures, Ordering::Relaxed);
+        }
         self.compiled_policies.set(gauge(compiled.policies));
         self.compiled_bytes.set(gauge(compiled.bytes));
         self.streams.set(gauge(sampled.streams));
+        let BudgetState { capacity, used, refused, waiting } = sampled.budget;
+        for ((purpose, used), refused) in Use::ALL.into_iter().zip(used).zip(refused) {
+            let purpose = OfUse { purpose: purpose.as_str() };
+            self.work_memory.get_or_create(&purpose).set(gauge(used));
+            let refusals = self.work_refusals.get_or_create_owned(&purpose);
+            refusals.inner().store(refused, Ordering::Relaxed);
+        }
+        self.work_memory_max.set(gauge(capacity));
+        self.work_waiting.set(gauge(waiting));
         for (pool, state) in &sampled.pools {
             let counts = [("idle", state.idle), ("in_use", state.in_use)];
             for (state, count) in counts {

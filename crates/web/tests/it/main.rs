@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod admission;
 mod audit;
 mod backup;
 mod bad_input;
@@ -17,6 +18,7 @@ mod coverage;
 mod deleted;
 mod description;
 mod drain;
+mod early_refusals;
 mod errors;
 mod export;
 mod failover;
@@ -25,20 +27,25 @@ mod filters;
 mod forwarder;
 mod inspection_lines;
 mod inspections;
+mod key_files;
 mod limits;
 mod lists;
 mod logging;
+mod memory;
 mod metrics;
 mod offline;
 mod order;
 mod process;
+mod public_keys;
 mod receiver;
 mod repeated;
 mod replica;
 mod resources;
 mod rule_set;
 mod service;
+mod signers;
 mod spelling;
+mod sqlite_file;
 mod support;
 mod tags;
 mod tls;

@@ -50,14 +50,14 @@ async fn save(db: &TestDatabase) {
 }
 
 /// Puts the rows back as they were saved, all of them, or all but what an older version does not
-/// know.
+/// know. The audit trail cannot be put back here, and so its chains go on.
 async fn put_back(db: &TestDatabase, has_marks: bool) {
     let tables = entity_tables();
     for table in TABLES {
         let columns: Vec<&str> = tables[table]
             .keys()
             .map(String::as_str)
-            .filter(|column| *column != "id")
+            .filter(|column| *column != "id" && !column.starts_with("audit_"))
             .filter(|column| has_marks || !["mark", "states"].contains(column))
             .collect();
         let columns = columns.join(", ");
