@@ -95,12 +95,7 @@ impl From<&Policy> for CurrentState {
 
 impl From<&Rule> for CurrentState {
     fn from(rule: &Rule) -> Self {
-        Self {
-            what: Resource::Rule,
-            id: rule.id.get(),
-            mark: rule.mark,
-            revision: rule.revision,
-        }
+        Self { what: Resource::Rule, id: rule.id.get(), mark: rule.mark, revision: rule.revision }
     }
 }
 

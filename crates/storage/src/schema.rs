@@ -10,7 +10,8 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use crate::connect::{self, DatabaseKind, OpenError};
+use crate::connect::{self, OpenError};
+use crate::database_url::DatabaseKind;
 use crate::entity::meta;
 use crate::error::is_locked_out;
 use crate::store::Database;
@@ -93,6 +94,9 @@ impl Database {
         let session = Session::open(self).await?;
         let result = up(&session.connection, environment).await;
         session.close().await?;
+        if result.is_ok() {
+            self.note_migrated(true);
+        }
         result
     }
 
@@ -104,6 +108,7 @@ impl Database {
         let session = Session::open(self).await?;
         let result = down(&session.connection, steps).await;
         session.close().await?;
+        self.note_migrated(false);
         result
     }
 
@@ -113,7 +118,7 @@ impl Database {
     /// # Errors
     /// Where the database does not answer.
     pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
-        let connection = &self.connections().read;
+        let connection = self.connections().upkeep();
         if first(&steps(connection).await?, StepState::Applied).is_none() {
             return Ok(None);
         }
@@ -125,7 +130,7 @@ impl Database {
     /// # Errors
     /// Where the database does not answer.
     pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
-        Ok(steps(&self.connections().read).await?)
+        Ok(steps(self.connections().upkeep()).await?)
     }
 }
 
@@ -165,6 +170,10 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
         (Some(newer), Some(pending)) => return Err(MigrateError::Diverged { newer, pending }),
     }
     apply(connection).await?;
+    if meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?.is_some() {
+        // Nothing is written: the database may be read-only by now, and complete.
+        return Ok(());
+    }
     let row = meta::ActiveModel {
         key: Set(meta::ENVIRONMENT.to_owned()),
         value: Set(environment.to_owned()),
@@ -227,7 +236,8 @@ struct Session {
 
 impl Session {
     async fn open(database: &Database) -> Result<Self, MigrateError> {
-        let connection = connect::session(database.options(), database.file()).await?;
+        let (options, connections) = (database.options(), database.connections());
+        let connection = connect::session(options, connections, database.file()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
             // Polled: a process that waits inside the lock function would itself be a transaction
             // that blocks steps such as CREATE INDEX CONCURRENTLY.

@@ -59,7 +59,10 @@ macro_rules! kinds {
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
     ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
-const ETAG: (&str, &str) = ("ETag", "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`");
+const ETAG: (&str, &str) = (
+    "ETag",
+    "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
+);
 
 kinds! {
     /// One resource, or what was asked.

@@ -90,7 +90,8 @@ pub async fn replace(
     let after = Policy { rule_count, entry_count, revision, ..policy.clone() };
     let stamp = caller.stamp();
     let reference = after.reference();
-    let made = uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
+    let made =
+        uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
     uow.audit_mut().append_all(&events(caller, changes, made)).await?;
     let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })

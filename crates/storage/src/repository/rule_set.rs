@@ -66,7 +66,11 @@ fn changing_columns() -> Vec<Column> {
 
 impl SeaUnitOfWork {
     /// The number of one more rule with a fingerprint: 0 for the first. One statement.
-    pub(super) async fn next_copy(&self, policy: PolicyId, fingerprint: Fingerprint) -> StoreResult<i64> {
+    pub(super) async fn next_copy(
+        &self,
+        policy: PolicyId,
+        fingerprint: Fingerprint,
+    ) -> StoreResult<i64> {
         let last: Option<Option<i64>> = live_of(policy.get())
             .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
             .select_only()

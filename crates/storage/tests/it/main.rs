@@ -9,6 +9,7 @@
 
 mod audit_chain;
 mod backup;
+mod classes;
 mod concurrency;
 mod contract;
 mod file;
@@ -16,6 +17,8 @@ mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
 mod group;
+mod pooler;
 mod schema;
+mod server;
 mod statements;
 mod support;

@@ -75,7 +75,8 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -86,8 +87,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// List the policies of all firewalls
@@ -112,7 +116,8 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -122,8 +127,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// Create a filtering policy
@@ -196,8 +204,10 @@ impl Policies {
             })
             .await?;
         let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
+        let write = move || Reply::selected(&view, fields.as_ref());
+        let reply = ctx.for_rows(expansion::weight(1, expands), write).await??;
         // Its state covers the rules: their changes are the policy's.
-        Reply::selected(&view, fields.as_ref())?.unless_known(&conditions, &found).await
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a filtering policy

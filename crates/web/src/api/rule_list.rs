@@ -175,7 +175,7 @@ impl RuleList {
             })
             .await?;
         let is_of_deleted = self.filter.deleted;
-        let reply = self.answer(ctx, &page, before_first)?;
+        let reply = self.answer(ctx, page, before_first).await?;
         if is_of_deleted {
             // What a purge removes changes no state of the policy: there is no tag.
             return Ok(reply);
@@ -203,28 +203,35 @@ impl RuleList {
                 )
             })
             .await?;
-        self.answer(ctx, &page, None)
+        self.answer(ctx, page, None).await
     }
 
     /// One page, in the format.
-    fn answer<K: Kind>(
+    async fn answer<K: Kind + 'static>(
         self,
         ctx: &Context,
-        page: &Page<Rule>,
+        page: Page<Rule>,
         before_first: Option<u64>,
     ) -> Result<Reply<K, RulePage>, Problem> {
-        let reply = match self.format {
-            Some(format) => {
-                let mut lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
-                let text = lines.write(&page.items).map_err(Problem::internal)?;
-                Reply::written_lines(format, text)
-            }
-            None => {
-                let numbering = RuleView::numbering(ctx.caller.now, before_first);
-                let view = RulePage::new(page, &self.scope, numbering);
-                Reply::selected(&view, self.fields.as_ref())?
-            }
+        let now = ctx.caller.now;
+        // Some entries weigh as much as a rule.
+        let weight = |rule: &Rule| 1 + rule.spec.entry_count() / 16;
+        let rows = page.items.iter().map(weight).sum::<u64>().try_into().unwrap_or(usize::MAX);
+        let write = move || {
+            let reply = match self.format {
+                Some(format) => {
+                    let mut lines = RuleLines::new(format, self.fields, now, before_first);
+                    let text = lines.write(&page.items).map_err(Problem::internal)?;
+                    Reply::written_lines(format, text)
+                }
+                None => {
+                    let numbering = RuleView::numbering(now, before_first);
+                    let view = RulePage::new(&page, &self.scope, numbering);
+                    Reply::selected(&view, self.fields.as_ref())?
+                }
+            };
+            Ok(reply.with_pagination(&page))
         };
-        Ok(reply.with_pagination(page))
+        ctx.for_rows(rows, write).await?
     }
 }

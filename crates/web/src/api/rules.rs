@@ -351,9 +351,7 @@ impl Rules {
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
-            |restored| {
-                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored))
-            },
+            |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )
         .await
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use fireflow_storage::{BackupError, Contents, DatabaseOptions, OpenError, Spool, on_thread};
+use fireflow_storage::{BackupError, Contents, DatabaseOptions, Spool, on_thread};
 
 use super::{Failure, options_of, print};
 use crate::settings::Settings;
@@ -122,17 +122,12 @@ fn described(contents: Contents) -> String {
 
 fn failure(error: BackupError) -> Failure {
     match error {
-        BackupError::NotSqlite
-        | BackupError::Exists { .. }
-        | BackupError::Missing(_)
-        | BackupError::Open(
-            OpenError::BadUrl(_)
-            | OpenError::InUse { .. }
-            | OpenError::Refused { .. }
-            | OpenError::Lock { .. },
-        ) => Failure::usage(error),
+        BackupError::NotSqlite | BackupError::Exists { .. } | BackupError::Missing(_) => {
+            Failure::usage(error)
+        }
+        BackupError::Open(ref fault) if super::is_usage(fault) => Failure::usage(error),
         BackupError::Unsound { .. }
-        | BackupError::Open(OpenError::Connect { .. })
+        | BackupError::Open(_)
         | BackupError::Database(_)
         | BackupError::File { .. } => Failure::Other(error.into()),
     }

@@ -280,13 +280,25 @@ fn options_of(settings: &Settings, command: &'static str) -> DatabaseOptions {
 }
 
 async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
-    Database::open(options).await.map_err(|error| match error {
+    Database::open(options).await.map_err(|error| {
+        if is_usage(&error) { Failure::usage(error) } else { Failure::Other(error.into()) }
+    })
+}
+
+/// Whether who starts the program has to change something.
+const fn is_usage(error: &OpenError) -> bool {
+    match error {
         OpenError::BadUrl(_)
         | OpenError::InUse { .. }
         | OpenError::Refused { .. }
-        | OpenError::Lock { .. } => Failure::usage(error),
-        OpenError::Connect { .. } => Failure::Other(error.into()),
-    })
+        | OpenError::Lock { .. }
+        | OpenError::TooFewConnections(_)
+        | OpenError::Encoding { .. }
+        | OpenError::NoSchema { .. }
+        | OpenError::Pooler
+        | OpenError::PoolerParameter(_) => true,
+        OpenError::Connect { .. } => false,
+    }
 }
 
 /// Where the keys of tokens are; in `local` with a secret of its own.

@@ -210,7 +210,7 @@ pub(super) fn service(
         },
         base_path: http.base_path.clone(),
         budget: Budget::bytes(settings.work_bytes),
-        decoding: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+        turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
@@ -284,7 +284,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         gate: Gate::default(),
         base_path: String::new(),
         budget: Budget::bytes(0),
-        decoding: Budget::turns(1),
+        turns: Budget::turns(1),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },

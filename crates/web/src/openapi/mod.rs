@@ -263,8 +263,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
             "schema": {"type": "string"},
         })
     };
-    let if_match =
-        header(
+    let if_match = header(
         "If-Match",
         "Only if the resource is still in the state of one of these tags: `ETag` as it was answered, \
          with its quotes, or `*`; else 412.",

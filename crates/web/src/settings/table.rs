@@ -60,15 +60,16 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "database.max_connections",
         "FIREFLOW_DATABASE__MAX_CONNECTIONS",
-        "4 per CPU",
-        "the most connections; on SQLite of readers, and as many of lists, beside one writer",
+        "4 per CPU, at least 16 on PostgreSQL",
+        "the most connections: on PostgreSQL of all kinds, at least 6, with as many more to a read \
+         replica; on SQLite those that read single resources",
     ),
     plain(
         "database.acquire_timeout",
         "FIREFLOW_DATABASE__ACQUIRE_TIMEOUT",
         "5s",
-        "the longest time that a request waits for a connection; beyond it the database counts as \
-         away",
+        "the longest time that a request waits for its turn at the database, and a connection for \
+         an answer; after it 503",
     ),
     plain(
         "database.write_group",

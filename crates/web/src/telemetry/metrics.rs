@@ -15,8 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
-use crate::budget::{BudgetState, Use};
 use crate::auth::KeyFileStatus;
+use crate::budget::{BudgetState, Use};
 use crate::inspected::CacheState;
 
 /// Upper bounds of the buckets of all durations, in seconds.
