@@ -144,6 +144,15 @@ impl Violations {
         }
     }
 
+    /// The same, each detail with words before it.
+    #[must_use]
+    pub fn prefixed(mut self, words: &str) -> Self {
+        for violation in &mut self.items {
+            violation.detail.insert_str(0, words);
+        }
+        self
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -309,6 +318,16 @@ pub enum Error {
         what: Resource,
         /// Its revision now.
         current: Revision,
+    },
+    /// A rule set would delete more rules than it may without saying how many.
+    #[error("{count} of {total} rules would be deleted")]
+    DeletionCountRequired {
+        /// How many rules would be deleted.
+        count: u64,
+        /// Of how many.
+        total: u64,
+        /// What the first of them are called: a name, or `id=7` where there is none.
+        first: Vec<String>,
     },
     /// The caller's roles do not suffice.
     #[error("this needs the role {needs}")]

@@ -5,6 +5,7 @@ use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::mark::Mark;
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::store::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
@@ -83,6 +84,8 @@ pub struct FirewallPatch {
     pub description: Patch<Description>,
     /// See [`FirewallSpec`].
     pub labels: LabelsPatch,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl FirewallPatch {

@@ -19,6 +19,7 @@ pub mod packet;
 pub mod page;
 pub mod patch;
 pub mod policy;
+pub mod read_only;
 pub mod rule;
 pub mod sort;
 pub mod spelling;

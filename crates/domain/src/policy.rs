@@ -6,6 +6,7 @@ use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
 use crate::mark::Mark;
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::rule::Action;
 use crate::store::Stamp;
 use crate::text::{Description, Name};
@@ -153,6 +154,8 @@ pub struct PolicyPatch {
     pub labels: LabelsPatch,
     /// See [`PolicySpec`].
     pub default_action: Patch<Action>,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl PolicyPatch {

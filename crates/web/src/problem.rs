@@ -86,6 +86,10 @@ codes! {
         "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
         "`errors` lists everything that is wrong at once, each with its place and what would be right.";
+    Partial = "partial", UNPROCESSABLE_ENTITY, "The body is a part of a list",
+        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and put those: what a part leaves out would be deleted.";
+    DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "A deletion of many needs its number",
+        "`detail` names the count and the first rules. If they are to go, repeat the request with that `max_deletions`.";
     BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor is not one of this list",
         "Begin anew with an empty cursor. One belongs to its list, filter and order.";
     KeyReused = "key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
@@ -319,6 +323,17 @@ impl From<Error> for Problem {
                      {current}"
                 ),
             ),
+            Error::DeletionCountRequired { count, total, first } => {
+                let named = first.join(", ");
+                let others = count.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+                let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+                let detail = format!(
+                    "the set leaves out {count} of the {total} rules of the policy ({named}{others}) \
+                     and would delete them; if that is meant, repeat it with \
+                     `max_deletions={count}`"
+                );
+                Self::new(Code::DeletionCountRequired, detail)
+            }
             Error::Forbidden { needs } => Self::forbidden(needs),
             Error::TooLarge { what, limit, hint } => {
                 Self::new(Code::TooLarge, format!("{what} is limited to {limit}; {hint}"))

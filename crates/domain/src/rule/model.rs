@@ -9,6 +9,7 @@ use crate::mark::Mark;
 use crate::net::{AddressRange, PortRange, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
+use crate::read_only::Repeated;
 use crate::store::Stamp;
 use crate::text::{Description, Name, Reference};
 use crate::time::Instant;
@@ -313,6 +314,8 @@ pub struct RulePatch {
     pub reference: Patch<Reference>,
     /// Labels set and removed, key by key.
     pub labels: crate::labels::LabelsPatch,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl RulePatch {

@@ -11,7 +11,10 @@ use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{Place, Placement, make_room};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
+use crate::time::Instant;
 
+use super::expected::why_not;
+use super::repeated::RepeatedCheck;
 use super::rule::{Duplicates, check_size};
 use super::rule_set::{RuleChanges, events};
 use super::{Expected, Named, next, policy};
@@ -101,6 +104,7 @@ struct Working {
     deleted: Vec<Rule>,
     violations: Violations,
     new: i64,
+    repeated: RepeatedCheck,
 }
 
 /// New rules have no ids yet: while they are in the making they go by numbers that no rule has, and
@@ -126,11 +130,12 @@ pub async fn apply(
     let stored = uow.rules().all(&policy.reference()).await?;
     check_cost(&operations, stored.len())?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
-    let mut working = Working::new(stored);
+    let mut working = Working::new(stored, &operations, caller.now);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     let duplicates = working.judge(duplicates);
-    let Working { order, entries, deleted, violations, .. } = working;
+    let Working { order, entries, deleted, violations, repeated, .. } = working;
+    repeated.finish()?;
     violations.into_result(|| ())?;
 
     let count = u64::try_from(order.len()).unwrap_or(u64::MAX);
@@ -237,8 +242,9 @@ enum Asked {
 }
 
 impl Working {
-    fn new(stored: Vec<Rule>) -> Self {
-        let order = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+    fn new(stored: Vec<Rule>, operations: &[Operation], now: Instant) -> Self {
+        let order: Vec<Place> = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+        let repeated = RepeatedCheck::new(operations, &order, now);
         let entry = |rule: Rule| {
             let spec = rule.spec.clone();
             (rule.id, Entry { before: Some(rule), spec, asked_by: None, is_moved: false })
@@ -249,6 +255,7 @@ impl Working {
             deleted: Vec::new(),
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
+            repeated,
         }
     }
 
@@ -352,7 +359,11 @@ impl Working {
     }
 
     fn update(&mut self, index: usize, rule: RuleId, patch: RulePatch) {
-        let Some(old) = self.entries.get(&rule).map(|entry| entry.spec.clone()) else { return };
+        let Some(entry) = self.entries.get(&rule) else { return };
+        if let Some(before) = &entry.before {
+            self.repeated.check(index, before, &patch.repeated, &mut self.violations);
+        }
+        let old = entry.spec.clone();
         match patch.apply(old.clone()) {
             Ok(spec) if spec == old => {}
             Ok(spec) => self.write(index, rule, &old, spec),
@@ -528,22 +539,6 @@ impl Entry {
     fn has_new_content(&self) -> bool {
         let is_other = |before: &Rule| Fingerprint::of(&before.spec) != Fingerprint::of(&self.spec);
         self.before.as_ref().is_none_or(is_other)
-    }
-}
-
-/// Why a rule is not in a state that is asked for.
-fn why_not(error: &Error) -> String {
-    match error {
-        Error::RevisionMismatch { current, .. } => {
-            format!("the rule has changed: its revision is {current} now")
-        }
-        Error::WeakTag { .. } => {
-            "names a weak tag, which no state is compared with; take the `ETag` of the rule".into()
-        }
-        Error::UnknownTag { .. } => {
-            "names no tag of this rule; take the `ETag` that a GET of the rule answers".into()
-        }
-        other => other.to_string(),
     }
 }
 

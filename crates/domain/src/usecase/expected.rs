@@ -90,6 +90,22 @@ impl Named {
     }
 }
 
+/// Why a rule is not in a state that is asked for.
+pub(super) fn why_not(error: &Error) -> String {
+    match error {
+        Error::RevisionMismatch { current, .. } => {
+            format!("the rule has changed: its revision is {current} now")
+        }
+        Error::WeakTag { .. } => {
+            "names a weak tag, which no state is compared with; take the `ETag` of the rule".into()
+        }
+        Error::UnknownTag { .. } => {
+            "names no tag of this rule; take the `ETag` that a GET of the rule answers".into()
+        }
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -145,6 +145,7 @@ pub async fn update(
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
+    patch.repeated.check_firewall(&before)?;
     if let Patch::Set(tenant) = &patch.tenant
         && *tenant != before.spec.tenant
     {

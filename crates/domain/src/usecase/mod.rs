@@ -11,6 +11,7 @@ pub mod export;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;
+mod repeated;
 pub mod retention;
 pub mod rule;
 pub mod rule_set;

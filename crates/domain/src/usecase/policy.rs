@@ -160,6 +160,7 @@ pub async fn update(
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
     expected.check(&before)?;
+    patch.repeated.check_policy(&before)?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);

@@ -413,6 +413,14 @@ pub async fn update(
     patch: RulePatch,
 ) -> Result<Rule> {
     let (policy, before) = lock(uow, caller, path, expected).await?;
+    let place = (before.id, before.spec.priority);
+    let position = match patch.repeated.names_position() {
+        true => Some(uow.rules().count_to(policy.id, place).await?),
+        false => None,
+    };
+    let mut violations = Violations::new();
+    patch.repeated.check_rule("", &before, position, caller.now, &mut violations)?;
+    violations.into_result(|| ())?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);

@@ -92,8 +92,10 @@ impl Firewalls {
         query: QueryString,
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
-        query.open(params::NONE).finish()?;
-        let new = body.read(new_firewall).await?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),

@@ -150,9 +150,10 @@ impl Policies {
         body: Body<PolicyBody>,
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
-        let spec =
-            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {

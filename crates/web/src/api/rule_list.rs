@@ -3,8 +3,9 @@
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Page, PageRequest, SortKey, Start};
 use fireflow_domain::policy::Policy;
+use fireflow_domain::read_only::{Member, RULE};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Turns};
 use fireflow_domain::text::Name;
@@ -16,7 +17,7 @@ use crate::app::Context;
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::rule::action;
-use crate::dto::view::{RulePage, RuleView};
+use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
@@ -206,6 +207,29 @@ impl RuleList {
         self.answer(ctx, page, None).await
     }
 
+    /// What a page leaves out of the whole list. The last page of many has nothing behind it, but
+    /// others before it.
+    fn partial(&self, page: &Page<Rule>) -> impl Iterator<Item = Part> {
+        let is_first = match page.request.start() {
+            Start::Page(number) => *number <= 1,
+            Start::First => true,
+            Start::Behind(_) => false,
+        };
+        let has_all_members = self.fields.as_ref().is_none_or(|fields| {
+            RULE.iter().all(|member| match member {
+                Member::Written(name) => fields.has(name),
+                // What nobody writes is not lost.
+                Member::ReadOnly(_) => true,
+            })
+        });
+        let leaves_out = [
+            (Part::Page, !is_first || page.next.is_some()),
+            (Part::Filter, self.filter != RuleFilter::default()),
+            (Part::Fields, !has_all_members),
+        ];
+        leaves_out.into_iter().filter_map(|(part, leaves)| leaves.then_some(part))
+    }
+
     /// One page, in the format.
     async fn answer<K: Kind + 'static>(
         self,
@@ -226,7 +250,10 @@ impl RuleList {
                 }
                 None => {
                     let numbering = RuleView::numbering(now, before_first);
-                    let view = RulePage::new(&page, &self.scope, numbering);
+                    let view = RulePage {
+                        partial: self.partial(&page).map(|part| part.as_str().to_owned()).collect(),
+                        ..RulePage::new(&page, &self.scope, numbering)
+                    };
                     Reply::selected(&view, self.fields.as_ref())?
                 }
             };

@@ -1,8 +1,9 @@
 //! The rules of a policy.
 
 use fireflow_domain::store::WriteKind;
+use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
-use fireflow_domain::usecase::{batch, rule_set};
+use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -15,7 +16,7 @@ use crate::dto::batch::{BatchBody, BatchView, operations};
 use crate::dto::body::Body;
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
-use crate::dto::rule_set::{ReplacedView, rule_set};
+use crate::dto::rule_set::{Identity, ReplacedView, RuleSetBody, SetReading};
 use crate::dto::view::{RulePage, RuleView};
 use crate::export::Accepted;
 use crate::params::{self, QueryString};
@@ -98,10 +99,12 @@ impl Rules {
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         let placement = query.placement();
+        let read_only = query.read_only();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec =
-            body.read(move |value, faults| new_rule(value, "", policy, is_placed, faults)).await?;
+        let spec = body
+            .read(move |value, faults| new_rule(value, "", is_placed, read_only, faults))
+            .await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,
@@ -128,10 +131,15 @@ impl Rules {
 
     /// Replace all rules
     ///
-    /// Takes the whole set, as an array or as the list answers it, and changes only what differs. A
-    /// given rule is the stored one with its `id`, else with its `name`, else an equal one; these
-    /// keep their ids, the others are created, and what is not given is deleted. Where no rule says
-    /// its `priority`, the array's order counts.
+    /// Takes the whole set: an array, the list as it is answered, or a whole export as NDJSON or CSV.
+    /// Changes only what differs. A given rule is the stored one with its `id`, else with its `name`,
+    /// else an equal one; these keep their ids, the others are created, and what is not given is
+    /// deleted. If no rule says its `priority`, the order of the set counts.
+    ///
+    /// What was read in part is not taken for the whole: a list that leaves something out is refused
+    /// (`partial`). A rule that is there already must carry all members that decide what it matches
+    /// and when, unless the stored ones are the defaults. Deleting more than ten rules, or more than
+    /// a tenth of them, needs `max_deletions`; else 428 says how many would go.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "put",
@@ -144,19 +152,24 @@ impl Rules {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         conditions: Conditions,
-        body: Body<Vec<RuleBody>>,
+        body: RuleSetBody,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        let max_deletions = query.integer("max_deletions", 0, i64::from(u32::MAX));
+        let max_deletions = max_deletions.map(i64::unsigned_abs);
+        let identity = query.word("identity", &[("name", Identity::Name)]).unwrap_or_default();
+        let reading = SetReading { identity, read_only: query.read_only() };
         query.finish()?;
-        let given = body.decode(move |bytes, meter| rule_set(bytes, parent.1, meter)).await?;
+        let options = ReplaceOptions { duplicates, max_deletions };
+        let given = body.read(parent.1, reading).await?;
         let replaced = ctx
             .write_many(|uow, caller| {
                 Box::pin(async move {
-                    rule_set::replace(uow, caller, parent, &expected, given, duplicates).await
+                    rule_set::replace(uow, caller, parent, &expected, given, options).await
                 })
             })
             .await?;
@@ -221,12 +234,13 @@ impl Rules {
     ) -> Result<Reply<Changed, BatchView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        let mut query = query.open(params::RULE_SET);
+        let mut query = query.open(params::BATCH);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        let read_only = query.read_only();
         query.finish()?;
         let operations =
-            body.decode(move |bytes, meter| operations(bytes, parent.1, meter)).await?;
+            body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
         ctx.write_once(
             WriteKind::Many,
             |uow, caller| {

@@ -14,8 +14,9 @@ use super::body::malformed;
 use super::json::{self, Meter, Parsed};
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
+use super::read_only::ReadOnly;
 use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
-use super::view::RuleView;
+use super::view::{PortEntryView, RuleView};
 use crate::entity_tags;
 use crate::problem::Problem;
 
@@ -65,6 +66,7 @@ impl poem_openapi::types::Example for BatchBody {
         let rule = RuleBody {
             name: Some("no-telnet".into()),
             priority: None,
+            ports: Some(vec![PortEntryView { number: Some(23), ..PortEntryView::default() }]),
             ..<RuleBody as poem_openapi::types::Example>::example()
         };
         let rule = RuleBody { action: super::rule::ActionWord::Deny, ..rule };
@@ -146,6 +148,7 @@ impl BatchView {
 pub fn operations(
     bytes: &[u8],
     policy: PolicyId,
+    read_only: ReadOnly,
     meter: &Meter,
 ) -> Result<Vec<Operation>, Problem> {
     // A scalar, or an array, is JSON and no batch.
@@ -166,7 +169,8 @@ pub fn operations(
             return;
         }
         let mut faults = violations.nested();
-        let read = operation(value, &format!("/{OPERATIONS}/{index}"), policy, &mut faults);
+        let at = format!("/{OPERATIONS}/{index}");
+        let read = operation(value, &at, policy, read_only, &mut faults);
         // With faults nothing is done: what is right need not be kept.
         operations.extend(read.filter(|_| violations.is_empty() && faults.is_empty()));
         violations.extend(faults);
@@ -216,6 +220,7 @@ fn operation(
     value: Value,
     at: &str,
     policy: PolicyId,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Operation> {
     // Rules and changes are read below, beside the object that holds them.
@@ -264,7 +269,7 @@ fn operation(
         Read::Create(placement) => {
             let mut faults = violations.nested();
             let below = format!("{at}/rule");
-            let spec = new_rule(rule?, &below, policy, placement.is_some(), &mut faults);
+            let spec = new_rule(rule?, &below, placement.is_some(), read_only, &mut faults);
             let is_good = faults.is_empty();
             violations.extend(faults);
             Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })

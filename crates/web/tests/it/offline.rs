@@ -328,6 +328,14 @@ fn what_is_wrong_is_said_with_its_place() {
             })
             .to_string(),
         ),
+        (
+            "filtered.json",
+            json!({"items": [rule(1, "ALLOW")], "per_page": 9, "partial": ["filter"]}).to_string(),
+        ),
+        (
+            "end.json",
+            json!({"items": [rule(1, "ALLOW")], "per_page": 9, "partial": ["page"]}).to_string(),
+        ),
         ("null.json", format!("{}\n\nnull", rule(1, "ALLOW"))),
         ("double.json", format!("{}\n{{\n\"a\": 1,\n\"a\": 2}}", rule(1, "ALLOW"))),
         ("cut.json", format!("{}\n{{\"name\":", rule(1, "ALLOW"))),
@@ -372,6 +380,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("--rules more.json --packets packets", 1, "there are more rules than these 1"),
         ("--rules cursor.json --packets packets", 1, "there are more rules than these 2"),
         ("--rules inexact.json --packets packets", 1, "there are more rules than these 1"),
+        ("--rules filtered.json --packets packets", 1, "its `partial` names `filter`"),
+        ("--rules end.json --packets packets", 1, "pages before it are missing"),
         (
             "--rules null.json --packets packets",
             1,
