@@ -282,8 +282,9 @@ pub trait FirewallWriter: Send {
         who: &Visibility,
         id: FirewallId,
     ) -> StoreResult<Option<Firewall>>;
-    /// Takes the mark of a locked firewall away, and of all that was hidden with it; `Err` in the
-    /// inner result is the live holder of its name, and nothing was written.
+    /// Writes a locked firewall that was deleted as it is from now on, without its mark; what was hidden
+    /// with it is back. `Err` in the inner result is the live holder of its name, and nothing was
+    /// written.
     async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>>;
 }
 
@@ -345,8 +346,8 @@ pub trait PolicyWriter: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// Takes the mark of a locked policy away, and of the rules that were hidden with it; its name
-    /// was found free.
+    /// Writes a locked policy that was deleted as it is from now on, without its mark; the rules that
+    /// were hidden with it are back. Its name was found free.
     async fn restore(&mut self, policy: &Policy) -> StoreResult<()>;
 }
 
@@ -456,9 +457,15 @@ pub trait RuleWriter: Send {
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
     /// One rule of a locked policy that was deleted.
     async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>>;
-    /// Takes the mark of a rule away, at the policy's new revision; name and content were found
-    /// free.
-    async fn restore(&mut self, rule: &Rule) -> StoreResult<()>;
+    /// Those of some rules of a locked policy that were deleted, in no order.
+    async fn get_all_deleted(
+        &mut self,
+        policy: &PolicyRef,
+        ids: &[RuleId],
+    ) -> StoreResult<Vec<Rule>>;
+    /// Writes a deleted rule as it is from now on, without its mark, at the policy's new revision; its
+    /// name was found free, and its content too unless duplicates are kept.
+    async fn restore(&mut self, rule: &Rule, duplicates: Duplicates) -> StoreResult<()>;
 }
 
 /// The audit trail, read.

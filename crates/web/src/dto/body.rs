@@ -84,6 +84,51 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub struct OptionalBody<T>(Option<Body<T>>);
+
+impl<T> OptionalBody<T> {
+    /// Reads the body, and tells all that is wrong with it; what is left out is the default.
+    ///
+    /// # Errors
+    /// The violations.
+    pub fn read<U: Default>(
+        self,
+        read: impl FnOnce(Value, &mut Violations) -> Option<U>,
+    ) -> Result<U, Problem> {
+        self.0.map_or_else(|| Ok(U::default()), |body| body.read(read))
+    }
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<T>::request_meta().map(|meta| MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = read_bytes(body).await?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        let mut body = RequestBody::new(bytes.into());
+        Ok(Self(Some(Body::from_request(request, &mut body, options).await?)))
+    }
+}
+
 /// A JSON body whose schema is that of `T`, as it came: for what is read piece by piece.
 #[derive(Debug)]
 pub struct RawBody<T> {
@@ -122,6 +167,10 @@ async fn take_bytes(
     taken: &[&str],
 ) -> poem::Result<bytes::Bytes> {
     check_media_type(request, taken)?;
+    read_bytes(body).await
+}
+
+async fn read_bytes(body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
     let bytes = body.take()?.into_bytes().await.map_err(|error| {
         Problem::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
     })?;

@@ -13,6 +13,7 @@ pub mod order;
 pub mod packet_lines;
 pub mod policy;
 pub mod read;
+pub mod restore;
 pub mod rule;
 pub mod rule_set;
 pub mod view;

@@ -36,6 +36,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getAuditEvents" => params::AUDIT_EVENTS,
         "createRule" => params::NEW_RULE,
         "replaceRules" | "batchRules" => params::RULE_SET,
+        "restoreRuleById" => params::RULE_RESTORATION,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,

@@ -169,7 +169,7 @@ const DELETED: Param = param(
     "deleted",
     ParamKind::Boolean,
     "Those that were deleted, of live parents, in place of the live ones: what can be restored. Needs \
-     `admin`; goes with plain filters of scalar fields alone.",
+     `editor`; goes with plain filters of scalar fields alone.",
 );
 
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
@@ -329,6 +329,13 @@ pub const RULE_SET: &[Param] = &[param(
     "duplicates",
     ParamKind::Words(&["keep"]),
     "`keep` stores rules though they are equal.",
+)];
+
+/// Of the restoration of a rule.
+pub const RULE_RESTORATION: &[Param] = &[param(
+    "duplicates",
+    ParamKind::Words(&["keep"]),
+    "`keep` restores the rule though an equal one is there.",
 )];
 
 /// Of the inspection of one packet.
