@@ -74,10 +74,18 @@ impl fmt::Display for Violation {
 }
 
 /// Violations as they are collected: bounded in what they keep, exact in their count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations {
     items: Vec<Violation>,
     omitted: usize,
+    /// How many it keeps at most.
+    room: usize,
+}
+
+impl Default for Violations {
+    fn default() -> Self {
+        Self { items: Vec::new(), omitted: 0, room: MAX_VIOLATIONS }
+    }
 }
 
 impl Violations {
@@ -87,13 +95,37 @@ impl Violations {
         Self::default()
     }
 
+    /// None yet, and no more than still fit in this collection: for a part whose violations are
+    /// added to these afterwards. Beyond that they are counted, and no text is made of them.
+    #[must_use]
+    pub fn nested(&self) -> Self {
+        Self { room: self.room.saturating_sub(self.items.len()), ..Self::default() }
+    }
+
+    /// Whether the next one is kept, not counted only.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.items.len() < self.room
+    }
+
     /// Adds one; beyond [`MAX_VIOLATIONS`] it is counted only.
     pub fn push(&mut self, violation: Violation) {
-        if self.items.len() < MAX_VIOLATIONS {
-            self.items.push(violation);
+        self.note(|| violation);
+    }
+
+    /// Adds one that is only made if it is kept. Input decides how many there are, and making a
+    /// text, a pointer or a hint for each costs more than reading what is wrong.
+    pub fn note(&mut self, make: impl FnOnce() -> Violation) {
+        if self.has_room() {
+            self.items.push(make());
         } else {
             self.omitted += 1;
         }
+    }
+
+    /// Counts some that nobody will see, without making them.
+    pub fn count(&mut self, more: usize) {
+        self.omitted += more;
     }
 
     /// Adds all of another collection.
@@ -141,7 +173,7 @@ impl Violations {
 
 impl From<Violation> for Violations {
     fn from(violation: Violation) -> Self {
-        Self { items: vec![violation], omitted: 0 }
+        Self { items: vec![violation], ..Self::default() }
     }
 }
 

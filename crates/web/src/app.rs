@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
+use crate::budget::Budget;
 use crate::idempotency::Once;
 use crate::inspected::CompiledPolicies;
 use crate::inspection_stream::Streams;
@@ -27,6 +28,7 @@ use crate::reply::{Kind, Reply};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{Exposition, Sampled};
 use crate::telemetry::request::UseCase;
+use crate::work::Work;
 
 /// The system's clock: the only place that asks for the time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +64,10 @@ pub struct App {
     pub pools: Vec<Pool>,
     /// What was compiled for inspections.
     pub compiled: CompiledPolicies,
+    /// The memory that requests borrow from.
+    pub budget: Budget,
+    /// Turns to decode large bodies.
+    pub decoding: Budget,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
     /// The streams of packets that are inspected.
@@ -117,6 +123,7 @@ impl App {
             token_lookups: self.authenticator.lookups(),
             compiled: self.compiled.state(),
             streams: self.inspection_streams.under_way(),
+            budget: self.budget.state(),
             started_at: self.about.started_at.micros() as f64 / MICROS_PER_SECOND as f64,
         };
         let telemetry = Arc::clone(&self.telemetry);
@@ -155,6 +162,8 @@ pub struct Context {
     pub deadline: Moment,
     /// The key that the client named the request with, to ask for it again.
     pub once: Option<Arc<Once>>,
+    /// What the request may take, and has taken.
+    pub work: Arc<Work>,
 }
 
 impl Context {
@@ -283,7 +292,7 @@ impl Context {
         let claim = Claim {
             subject: self.caller.actor.subject.clone(),
             key: once.key.clone(),
-            fingerprint: once.fingerprint,
+            fingerprint: once.fingerprint(),
             at: self.caller.now,
         };
         let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;

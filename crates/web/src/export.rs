@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
-use fireflow_domain::usecase::export::Export;
+use fireflow_domain::usecase::export::{Export, STEP};
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::app::Context;
+use crate::budget::{Reservation, Use};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
@@ -22,6 +23,14 @@ use crate::telemetry::request;
 const MAX_DURATION: Duration = Duration::from_secs(600);
 /// How many pieces may wait to be sent.
 const AHEAD: usize = 2;
+/// How many rules are read at first: it is not known yet how large they are.
+const FIRST_STEP: u32 = 250;
+/// How long the text of a step is to be, in bytes: rules can be so large that 500 of them take 100 MB.
+const STEP_BYTES: usize = 512 * 1024;
+/// What an export takes: a step of rules, its text, and the texts that wait to be sent.
+const EXPORT_BYTES: u64 = 4 * 1024 * 1024;
+/// How much of it each byte of a step's text takes: the rules, and all texts that there are at once.
+const STEP_FACTOR: u64 = 6;
 
 /// How a list is to be answered: in lines, or where there is none, as a page in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,7 @@ pub(crate) struct Begun {
     /// The snapshot.
     pub(crate) uow: Box<dyn ReadUnit>,
     permit: OwnedSemaphorePermit,
+    memory: Reservation,
 }
 
 impl Begun {
@@ -64,8 +74,18 @@ impl Begun {
             let detail = "too many lists are being exported; try again, or read pages";
             return Err(Problem::unavailable(Code::Unavailable, detail, 5));
         };
+        let (budget, subject) = (&context.app.budget, &context.caller.actor.subject);
+        let memory = budget.reserve(subject, Use::Export, EXPORT_BYTES).await?;
         let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
-        Ok(Self { context: context.clone(), uow, permit })
+        Ok(Self { context: context.clone(), uow, permit, memory })
+    }
+
+    /// Borrows what a step of this text takes, and answers how many rules the next one is to have.
+    async fn next_step(&mut self, rules: usize, text: usize) -> Result<u32, Problem> {
+        let bytes = u64::try_from(text).unwrap_or(u64::MAX).saturating_mul(STEP_FACTOR);
+        self.memory.grow_to(bytes.max(EXPORT_BYTES)).await?;
+        let next = STEP_BYTES.saturating_mul(rules) / text.max(1);
+        Ok(u32::try_from(next).unwrap_or(STEP).clamp(1, STEP))
     }
 
     /// Reads the first step, and sends it and what follows. What fails later ends the connection
@@ -78,12 +98,13 @@ impl Begun {
         mut export: Export,
         mut lines: RuleLines,
     ) -> Result<Body, Problem> {
-        let rules = export.next(&mut *self.uow, &self.context.caller).await?;
+        let rules = export.next(&mut *self.uow, &self.context.caller, FIRST_STEP).await?;
         let first = lines.write(&rules).map_err(Problem::internal)?;
+        let step = self.next_step(rules.len(), first.len()).await?;
         let (pieces, body) = pieces::body(AHEAD);
         request::spawn(async move {
             let subject = self.context.caller.actor.subject.clone();
-            let all = timeout(MAX_DURATION, self.run(export, lines, first, pieces));
+            let all = timeout(MAX_DURATION, self.run(export, lines, (first, step), pieces));
             let cause = match all.await {
                 Ok(Ok(())) => return,
                 Ok(Err(cause)) => ErrorChain(&*cause).to_string(),
@@ -98,17 +119,18 @@ impl Begun {
         mut self,
         mut export: Export,
         mut lines: RuleLines,
-        first: Vec<u8>,
+        first: (Vec<u8>, u32),
         pieces: Pieces,
     ) -> Result<(), BoxError> {
-        let mut text = first;
+        let (mut text, mut step) = first;
         loop {
             pieces.send(text).await?;
-            let rules = export.next(&mut *self.uow, &self.context.caller).await?;
+            let rules = export.next(&mut *self.uow, &self.context.caller, step).await?;
             if rules.is_empty() {
                 break;
             }
             text = lines.write(&rules)?;
+            step = self.next_step(rules.len(), text.len()).await?;
         }
         self.uow.end().await?;
         drop(self.permit);

@@ -5,6 +5,8 @@
 //! the answer of a request that changed something; one that failed changed nothing, and its key is
 //! free. So the first answer is given again exactly when the first request was done.
 
+use std::sync::OnceLock;
+
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::text::Tenant;
@@ -18,13 +20,59 @@ pub const REPLAYED: &str = "idempotency-replayed";
 /// The longest key, in characters.
 const MAX_CHARS: usize = 255;
 
-/// A request's key, and what the request is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request's key, and what the request is. The body is added when it was received.
+#[derive(Debug)]
 pub struct Once {
     /// The key.
     pub key: String,
-    /// A hash of all that the answer depends on.
-    pub fingerprint: [u8; 32],
+    head: Sha256,
+    body: OnceLock<[u8; 32]>,
+}
+
+impl Once {
+    /// A request with a key: what is asked, on which condition (`If-Match`), by a token that shows
+    /// what.
+    #[must_use]
+    pub fn new(
+        key: String,
+        method: &Method,
+        target: &str,
+        condition: &[u8],
+        who: &Visibility,
+    ) -> Self {
+        let mut head = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            // With its length: no two requests run together alike.
+            head.update(bytes.len().to_be_bytes());
+            head.update(bytes);
+        };
+        part(method.as_str().as_bytes());
+        part(target.as_bytes());
+        part(condition);
+        match who {
+            Visibility::All => part(b"all"),
+            Visibility::Tenants(tenants) => {
+                let mut words: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
+                words.sort_unstable();
+                part(b"tenants");
+                words.iter().for_each(|word| part(word.as_bytes()));
+            }
+        }
+        Self { key, head, body: OnceLock::new() }
+    }
+
+    /// Notes the hash of the request's body; of the first one, should there be two.
+    pub fn set_body(&self, hash: [u8; 32]) {
+        self.body.get_or_init(|| hash);
+    }
+
+    /// A hash of all that the answer depends on. A request without a body has an empty one.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = self.head.clone();
+        hash.update(self.body.get_or_init(|| Sha256::digest(b"").into()));
+        hash.finalize().into()
+    }
 }
 
 /// The key of a request, as it stands or in quotes (RFC 8941, 3.3.3); none where there is none.
@@ -44,38 +92,6 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let is_plain = (1..=MAX_CHARS).contains(&bare.len())
         && bare.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
     if is_plain { Ok(Some(bare.to_owned())) } else { Err(fault(takes)) }
-}
-
-/// A hash of a request: what is asked, on which condition (`If-Match`), with which body, by a token
-/// that shows what.
-#[must_use]
-pub fn fingerprint(
-    method: &Method,
-    target: &str,
-    condition: &[u8],
-    body: &[u8],
-    who: &Visibility,
-) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        // With its length: no two requests run together alike.
-        hash.update(bytes.len().to_be_bytes());
-        hash.update(bytes);
-    };
-    part(method.as_str().as_bytes());
-    part(target.as_bytes());
-    part(condition);
-    part(body);
-    match who {
-        Visibility::All => part(b"all"),
-        Visibility::Tenants(tenants) => {
-            let mut words: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
-            words.sort_unstable();
-            part(b"tenants");
-            words.iter().for_each(|word| part(word.as_bytes()));
-        }
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -104,8 +120,14 @@ mod tests {
 
     #[test]
     fn requests_that_differ_have_other_fingerprints() {
+        let full =
+            |method: &Method, target: &str, condition: &[u8], body: &str, who: &Visibility| {
+                let once = Once::new("key".to_owned(), method, target, condition, who);
+                once.set_body(Sha256::digest(body).into());
+                once.fingerprint()
+            };
         let of = |target: &str, body: &str, who: &Visibility| {
-            fingerprint(&Method::POST, target, b"", body.as_bytes(), who)
+            full(&Method::POST, target, b"", body, who)
         };
         let blue = Visibility::Tenants(vec![Tenant::parse("blue").unwrap()]);
         let all = [
@@ -114,8 +136,8 @@ mod tests {
             of("/a", "c", &Visibility::All),
             of("/a", "b", &blue),
             of("/a", "b", &Visibility::Tenants(vec![])),
-            fingerprint(&Method::PUT, "/a", b"", b"b", &Visibility::All),
-            fingerprint(&Method::POST, "/a", b"\"7\"", b"b", &Visibility::All),
+            full(&Method::PUT, "/a", b"", "b", &Visibility::All),
+            full(&Method::POST, "/a", b"\"7\"", "b", &Visibility::All),
         ];
         let different: std::collections::HashSet<_> = all.into_iter().collect();
         assert_eq!(different.len(), all.len());

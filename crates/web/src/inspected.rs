@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::app::Context;
+use crate::budget::Use;
 use crate::problem::Problem;
 use crate::telemetry::request;
 use crate::written::WrittenRules;
@@ -346,6 +347,11 @@ impl CompiledPolicies {
                 None => Some(self.turn().await?),
             };
             let is_update = former.is_some();
+            let memory = {
+                let (budget, subject) = (&ctx.app.budget, &ctx.caller.actor.subject);
+                let bytes = estimate(&policy, is_update);
+                budget.reserve(subject, Use::Compilation, bytes).await?
+            };
             let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
             policy = Arc::new(current);
@@ -355,7 +361,8 @@ impl CompiledPolicies {
                 turn = Some(self.turn().await?);
             }
             let compiled = self.compile(ctx, &policy, read).await;
-            drop(turn);
+            // From here on it counts for the cache.
+            drop((turn, memory));
             let kept = match compiled {
                 Ok(Some(kept)) => kept,
                 // Something is gone that nobody told; or there is a defect in taking changes.
@@ -444,6 +451,14 @@ impl CompiledPolicies {
         };
         tokio::task::spawn_blocking(compile).await.map_err(Problem::internal)
     }
+}
+
+/// What a policy takes while it is compiled, in bytes: its rules and their entries as they are read,
+/// and the classifier that is made of them; beside a former classifier only what changed.
+fn estimate(policy: &Policy, is_update: bool) -> u64 {
+    let (of_rule, of_entry) = if is_update { (64, 16) } else { (1_024, 128) };
+    let rules = policy.rule_count.saturating_mul(of_rule);
+    rules.saturating_add(policy.entry_count.saturating_mul(of_entry))
 }
 
 /// A policy as it is now, and what it takes to compile it, of one snapshot; where `may_move`, nothing

@@ -8,23 +8,28 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use poem::Body;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::app::Context;
+use crate::budget::{Budget, Reservation, Use};
 use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
 use crate::telemetry::request;
 
 /// How many bytes of packets are answered at once; what of them has come already is taken, and no
-/// more is waited for.
-const PIECE: usize = 256 * 1024;
+/// more is waited for. Of answers, one more line at most.
+const PIECE: usize = 128 * 1024;
+/// What a stream takes: a piece that is collected, one that is answered, its answers, and two pieces of
+/// answers that wait to be sent.
+const STREAM_BYTES: u64 = 1024 * 1024;
 /// How many pieces of answers may wait to be sent.
 const AHEAD: usize = 1;
 /// How many streams there are at once, for each processor; and how many of them of one subject.
@@ -41,6 +46,8 @@ pub struct Streams {
     /// How long a stream may wait for its next packets.
     patience: Duration,
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
+    /// A processor for each piece that is answered: in turns, whatever the number of streams.
+    processors: Semaphore,
 }
 
 /// The right to answer a stream.
@@ -48,6 +55,7 @@ pub struct Streams {
 pub struct Turn {
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
     subject: String,
+    memory: Option<Reservation>,
 }
 
 impl Streams {
@@ -56,7 +64,8 @@ impl Streams {
     pub fn new(patience: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let most = processors.saturating_mul(PER_PROCESSOR);
-        Self { most, patience, of_subjects: Arc::default() }
+        let processors = Semaphore::new(processors);
+        Self { most, patience, of_subjects: Arc::default(), processors }
     }
 
     /// How many there are.
@@ -66,11 +75,17 @@ impl Streams {
         of_subjects.values().sum::<usize>().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Takes a turn.
+    /// Takes a turn, and the memory for it.
     ///
     /// # Errors
-    /// 503 where there are too many already, of all or of this subject.
-    pub fn turn(&self, subject: &str) -> Result<Turn, Problem> {
+    /// 503 where there are too many already, of all or of this subject, or there is no memory.
+    pub async fn turn(&self, budget: &Budget, subject: &str) -> Result<Turn, Problem> {
+        let mut turn = self.place(subject)?;
+        turn.memory = Some(budget.reserve(subject, Use::Stream, STREAM_BYTES).await?);
+        Ok(turn)
+    }
+
+    fn place(&self, subject: &str) -> Result<Turn, Problem> {
         let mut of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = of_subjects.values().sum();
         let own = of_subjects.get(subject).copied().unwrap_or_default();
@@ -79,7 +94,8 @@ impl Streams {
             return Err(Problem::unavailable(Code::Unavailable, detail, 5));
         }
         of_subjects.insert(subject.to_owned(), own + 1);
-        Ok(Turn { of_subjects: Arc::clone(&self.of_subjects), subject: subject.to_owned() })
+        let of_subjects = Arc::clone(&self.of_subjects);
+        Ok(Turn { of_subjects, subject: subject.to_owned(), memory: None })
     }
 }
 
@@ -101,6 +117,8 @@ struct Stream {
     packets: BoxStream<'static, io::Result<Bytes>>,
     /// What has come and is not answered yet.
     pending: BytesMut,
+    /// What is answered next.
+    piece: Bytes,
     /// How the packets ended, if they have.
     end: Option<io::Result<()>>,
     /// With another thread while that answers a piece.
@@ -123,6 +141,7 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         ctx: ctx.clone(),
         packets: packets.into_bytes_stream().boxed(),
         pending: BytesMut::new(),
+        piece: Bytes::new(),
         end: None,
         lines: Some(VerdictLines::new(inspected)),
         is_answered: false,
@@ -150,29 +169,37 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
 impl Stream {
     async fn run(&mut self, pieces: Pieces) -> Result<(), BoxError> {
         loop {
-            timeout(self.ctx.app.inspection_streams.patience, self.fill())
-                .await
-                .map_err(|_| "no packets came for too long")?;
+            if self.piece.is_empty() {
+                timeout(self.ctx.app.inspection_streams.patience, self.fill())
+                    .await
+                    .map_err(|_| "no packets came for too long")?;
+                self.piece = self.pending.split_to(PIECE.min(self.pending.len())).freeze();
+            }
             let now = self.ctx.app.clock.now();
             if now >= self.ctx.expires_at {
                 return Err("the token has expired".into());
             }
-            let is_last = self.end.is_some() && self.pending.len() <= PIECE;
+            let is_last_piece = self.end.is_some() && self.pending.is_empty();
             // The beginning of a line that has no end is no line.
             let is_whole = matches!(self.end, Some(Ok(())));
-            let piece = self.pending.split_to(PIECE.min(self.pending.len()));
+            let piece = self.piece.clone();
             let app = Arc::clone(&self.ctx.app);
             let mut lines = self.lines.take().ok_or("answering failed")?;
             let answer = move || {
                 let mut answers = Vec::with_capacity(piece.len());
-                lines.answer(&piece, now, &mut answers);
-                if is_last && is_whole {
+                let read = lines.answer(&piece, now, PIECE, &mut answers);
+                if is_last_piece && is_whole && read == piece.len() {
                     lines.end(now, &mut answers);
                 }
                 app.telemetry.metrics.inspected_in_stream(lines.take_counts());
-                (lines, answers)
+                (lines, answers, read)
             };
-            let (lines, answers) = tokio::task::spawn_blocking(answer).await?;
+            let app = Arc::clone(&self.ctx.app);
+            let processor = app.inspection_streams.processors.acquire().await?;
+            let (lines, answers, read) = tokio::task::spawn_blocking(answer).await?;
+            drop(processor);
+            self.piece.advance(read);
+            let is_last = is_last_piece && self.piece.is_empty();
             self.lines = Some(lines);
             pieces.send(answers).await?;
             if is_last {

@@ -68,6 +68,8 @@ codes! {
         "It is not there, was deleted, or belongs to a tenant that the token does not show.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The resource has no such method",
         "`Allow` lists the methods of the path.";
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request body stopped",
+        "Nothing was changed. Send the body without pauses.";
     NameTaken = "name_taken", CONFLICT, "The name is taken",
         "`existing_id` is who has it. Use that one, or another name.";
     EqualRule = "equal_rule", CONFLICT, "An equal rule is there already",

@@ -45,18 +45,24 @@ impl Export {
         Ok(Self { parent: None, filter, after: None, is_at_end: false })
     }
 
-    /// The next rules, at most [`STEP`]; none at the end. One statement.
+    /// The next rules, at most so many, and at most [`STEP`]; none at the end. One statement.
     ///
     /// # Errors
     /// The store's.
-    pub async fn next(&mut self, uow: &mut dyn ReadUnit, caller: &Caller) -> Result<Vec<Rule>> {
+    pub async fn next(
+        &mut self,
+        uow: &mut dyn ReadUnit,
+        caller: &Caller,
+        most: u32,
+    ) -> Result<Vec<Rule>> {
+        let most = most.clamp(1, STEP);
         if self.is_at_end {
             return Ok(Vec::new());
         }
         let who = &caller.actor.visibility;
-        let rules = uow.rules().following(who, self.parent, &self.filter, self.after, STEP).await?;
+        let rules = uow.rules().following(who, self.parent, &self.filter, self.after, most).await?;
         // A step that is not full is the last one.
-        self.is_at_end = rules.len() < STEP as usize;
+        self.is_at_end = rules.len() < most as usize;
         self.after = rules.last().map(|last| (last.id, last.spec.priority)).or(self.after);
         Ok(rules)
     }

@@ -106,25 +106,25 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
     let mut violations = Violations::new();
     let (mut ids, mut names, mut contents) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (index, rule) in given.iter().enumerate() {
-        let mut fault = |member: &str, detail: String| {
-            violations.push(Violation::body(format!("/{index}{member}"), detail));
+        let mut fault = |member: &str, detail: &dyn Fn() -> String| {
+            violations.note(|| Violation::body(format!("/{index}{member}"), detail()));
         };
         if let Some(id) = rule.id {
             if !known.contains(&id) {
-                fault("/id", format!("a rule with id={id} is not in this policy"));
+                fault("/id", &|| format!("a rule with id={id} is not in this policy"));
             } else if let Some(first) = ids.insert(id, index) {
-                fault("/id", format!("stands already at #/{first}"));
+                fault("/id", &|| format!("stands already at #/{first}"));
             }
         }
         if let Some(name) = &rule.spec.name
             && let Some(first) = names.insert(name, index)
         {
-            fault("/name", format!("`{name}` is already the name of #/{first}"));
+            fault("/name", &|| format!("`{name}` is already the name of #/{first}"));
         }
         if duplicates == Duplicates::Refuse
             && let Some(first) = contents.insert(Fingerprint::of(&rule.spec), index)
         {
-            fault("", format!("is equal to #/{first}"));
+            fault("", &|| format!("is equal to #/{first}"));
         }
     }
     Ok(violations.into_result(|| ())?)

@@ -61,6 +61,7 @@ impl Audit {
         let scope = query.scope("audit events", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(request.size()).await?;
         let page = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move { audit::page(uow, caller, &filter, &order, &request).await })

@@ -64,6 +64,7 @@ impl Firewalls {
         let scope = query.scope("firewalls", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expand.is_some())).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -89,7 +90,7 @@ impl Firewalls {
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
         query.open(params::NONE).finish()?;
-        let new = body.read(new_firewall)?;
+        let new = body.read(new_firewall).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
@@ -118,6 +119,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         query.finish()?;
         if let Some(depth) = expand {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
             // What is embedded changes without the firewall's tag: there is none.
             let view = ctx
                 .read_snapshot(|uow, caller| {
@@ -158,7 +160,8 @@ impl Firewalls {
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, violations| firewall_patch(value, id, violations))?;
+        let patch =
+            body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
@@ -212,7 +215,7 @@ impl Firewalls {
     ) -> Result<Reply<Restored, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let name = body.read(restoration)?;
+        let name = body.read(restoration).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),

@@ -96,7 +96,8 @@ impl Inspections {
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {
-                let turn = ctx.app.inspection_streams.turn(&ctx.caller.actor.subject)?;
+                let streams = &ctx.app.inspection_streams;
+                let turn = streams.turn(&ctx.app.budget, &ctx.caller.actor.subject).await?;
                 let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
                 let revision = inspected.policy.revision.to_string();
                 let answers = inspection_stream::answers(&ctx, inspected, lines, turn).await;
@@ -104,7 +105,7 @@ impl Inspections {
                     .with_header(POLICY_REVISION, &revision));
             }
         };
-        let packets = body.read(|value, faults| packets(value, now, explains, faults))?;
+        let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
         // Many packets over many rules take long: beside the threads that serve, and no longer than
         // somebody waits for it.

@@ -76,6 +76,7 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -112,6 +113,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -142,7 +144,8 @@ impl Policies {
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
-        let spec = body.read(|value, violations| new_policy(value, firewall, violations))?;
+        let spec =
+            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -178,6 +181,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
+        if expands {
+            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+        }
         let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, view) = ctx
             .read_in(mode, |uow, caller| {
@@ -219,7 +225,8 @@ impl Policies {
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let patch = body.read(|value, faults| policy_patch(value, firewall, id, faults))?;
+        let patch =
+            body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
@@ -278,7 +285,7 @@ impl Policies {
     ) -> Result<Reply<Restored, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let name = body.read(restoration)?;
+        let name = body.read(restoration).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {

@@ -137,6 +137,7 @@ impl RuleList {
             let body = begun.send(export, lines).await?;
             return Ok(Reply::lines(format, body).with_header(header::ETAG, tag.as_str()));
         }
+        ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
         let (request, has_positions) = (self.request.clone(), self.has_positions);
         let (policy, page, before_first) = ctx
@@ -175,6 +176,7 @@ impl RuleList {
             let body = Begun::new(ctx, ReadKind::Export).await?.send(export, lines).await?;
             return Ok(Reply::lines(format, body));
         }
+        ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
         let request = self.request.clone();
         let page = ctx

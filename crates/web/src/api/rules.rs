@@ -13,7 +13,11 @@ use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
+<<<<<<< HEAD
 use crate::dto::body::{Body, OptionalBody, RawBody};
+=======
+use crate::dto::body::Body;
+>>>>>>> main
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::restore::{RuleRestoreBody, rule_restoration};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
@@ -101,7 +105,8 @@ impl Rules {
         let placement = query.placement();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec = body.read(|value, faults| new_rule(value, "", policy, is_placed, faults))?;
+        let spec =
+            body.read(move |value, faults| new_rule(value, "", policy, is_placed, faults)).await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,
@@ -140,16 +145,14 @@ impl Rules {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         conditions: Conditions,
-        body: RawBody<Vec<RuleBody>>,
+        body: Body<Vec<RuleBody>>,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         query.finish()?;
-        let given = tokio::task::spawn_blocking(move || rule_set(&body.bytes, parent.1))
-            .await
-            .map_err(Problem::internal)??;
+        let given = body.decode(move |bytes, meter| rule_set(bytes, parent.1, meter)).await?;
         let expected = conditions.expected();
         let replaced = ctx
             .write_many(|uow, caller| {
@@ -182,7 +185,7 @@ impl Rules {
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
-        let (rules, placement) = body.read(move_body)?;
+        let (rules, placement) = body.read(move_body).await?;
         let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Few,
@@ -222,7 +225,8 @@ impl Rules {
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         query.finish()?;
-        let operations = body.read(|value, faults| operations(value, parent.1, faults))?;
+        let operations =
+            body.decode(move |bytes, meter| operations(bytes, parent.1, meter)).await?;
         let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Many,
@@ -292,8 +296,9 @@ impl Rules {
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         query.open(params::NONE).finish()?;
-        let patch =
-            body.read(|value, faults| rule_patch(value, "", path.policy, path.rule, faults))?;
+        let patch = body
+            .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
+            .await?;
         let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
@@ -355,7 +360,7 @@ impl Rules {
         let mut query = query.open(params::RULE_RESTORATION);
         let duplicates = query.word("duplicates", &[("keep", Duplicates::Keep)]);
         query.finish()?;
-        let mut how = body.read(rule_restoration)?;
+        let mut how = body.read(rule_restoration).await?;
         how.duplicates = duplicates.unwrap_or(how.duplicates);
         ctx.write_once(
             WriteKind::Few,

@@ -1,5 +1,7 @@
 //! What a token's claims say, once its signature holds.
 
+use std::collections::HashSet;
+
 use fireflow_domain::actor::{Actor, Role, Visibility};
 use fireflow_domain::invisible::first_invisible;
 use fireflow_domain::text::{Tenant, TextError};
@@ -196,6 +198,8 @@ fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
         return Err(bad());
     }
     let mut tenants = Vec::new();
+    // Each is looked up at once: a thousand of them are not held against each other.
+    let mut known = HashSet::new();
     for word in words {
         let tenant =
             Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|error| match error {
@@ -205,7 +209,7 @@ fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
                 }
                 TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
             })?;
-        if !tenants.contains(&tenant) {
+        if known.insert(word.as_str()) {
             tenants.push(tenant);
         }
     }

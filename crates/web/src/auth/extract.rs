@@ -3,15 +3,21 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use fireflow_domain::actor::Role;
+use poem::http::Method;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::Refusal;
 use crate::app::Context;
-use crate::problem::Problem;
+use crate::idempotency;
+use crate::middleware::auth::change_reason;
+use crate::problem::{Code, Problem};
+use crate::telemetry::request::Asked;
+use crate::work::declares_body;
 
 /// The role that an operation needs, as a type: it stands first among the operation's arguments,
 /// so that a missing role is told before path, query and body are looked at.
@@ -45,7 +51,8 @@ needs! {
 /// The name of the security scheme in the description.
 pub const SCHEME: &str = "token";
 
-/// A caller who holds a role. The middleware has checked the token; this checks the role.
+/// A caller who holds a role. The middleware has checked the token; this checks the role, and then how
+/// often the subject asks. Only after that anything else of the request is read.
 pub struct As<R> {
     context: Context,
     role: PhantomData<fn() -> R>,
@@ -63,6 +70,15 @@ impl<R> Deref for As<R> {
     fn deref(&self) -> &Context {
         &self.context
     }
+}
+
+/// Tells what is wrong with the headers of a change, which were read, and left out if they were wrong.
+fn check_headers(request: &Request) -> Result<(), Problem> {
+    change_reason(request.headers())?;
+    if request.method() == Method::POST {
+        idempotency::key(request.headers())?;
+    }
+    Ok(())
 }
 
 impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
@@ -104,10 +120,27 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
             .get::<Context>()
             .cloned()
             .ok_or_else(|| Problem::from(Refusal::Missing))?;
+        // Who may not is told so first, and has asked all the same.
+        let rate = context.app.gate.rates.check_subject(&context.caller.actor.subject);
         if let Some(role) = R::ROLE
             && !context.caller.actor.may(role)
         {
             return Err(Problem::forbidden(role).into());
+        }
+        rate?;
+        check_headers(request)?;
+        let takes_body = request
+            .extensions()
+            .get::<Arc<Asked>>()
+            .and_then(|asked| asked.route.as_ref().map(|route| route.takes_body(asked.method)))
+            .unwrap_or_default();
+        // The others are let in when their body is there.
+        if !takes_body {
+            if declares_body(request.headers()) {
+                let detail = "this operation takes no request body; send it without one";
+                return Err(Problem::new(Code::MalformedRequest, detail).into());
+            }
+            context.work.admit()?;
         }
         Ok(Self { context, role: PhantomData })
     }

@@ -1,6 +1,7 @@
 //! Serves the API until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::purge::purge_regularly;
 use super::{Failure, authenticator, clock, database_options, key_files, open, print};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
+use crate::budget::Budget;
 use crate::inspected::{CompilationLimits, CompiledPolicies};
 use crate::inspection_stream::Streams;
 use crate::listener::{self, Certificate, ConnectionLimits};
@@ -136,6 +138,9 @@ fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
 /// The most connections of the listener for metrics.
 const MAX_METRICS_CONNECTIONS: usize = 32;
 
+/// How long the head of a request for metrics may take, at most.
+const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Serves metrics without a token, where that is set, until the task is ended.
 async fn serve_metrics(
     settings: &Settings,
@@ -146,9 +151,12 @@ async fn serve_metrics(
         Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
     })?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let limits = connection_limits(settings);
     let limits = ConnectionLimits {
         max_connections: MAX_METRICS_CONNECTIONS,
-        ..connection_limits(settings)
+        // Who begins a request and does not end it holds one of a few connections.
+        head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
+        ..limits
     };
     let endpoint = server::metrics_endpoint(app);
     let (open, stop) = (Gauge::default(), std::future::pending());
@@ -197,6 +205,8 @@ pub(super) fn service(
             is_tls: http.tls.is_some(),
         },
         base_path: http.base_path.clone(),
+        budget: Budget::bytes(settings.work_bytes),
+        decoding: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
@@ -207,6 +217,8 @@ pub(super) fn service(
     let limits = Limits {
         max_body_bytes: http.max_body_bytes,
         max_rule_set_bytes: http.max_rule_set_bytes,
+        // Whoever sends a head in time can go on as quickly.
+        body_stall: http.head_timeout,
         request_timeout: http.request_timeout,
         in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
     };
@@ -267,6 +279,8 @@ pub(super) fn description() -> anyhow::Result<String> {
         )),
         gate: Gate::default(),
         base_path: String::new(),
+        budget: Budget::bytes(0),
+        decoding: Budget::turns(1),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },

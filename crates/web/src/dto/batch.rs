@@ -9,11 +9,17 @@ use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::body::malformed;
+use super::json::{self, Meter, Parsed};
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
 use super::restore::name_and_duplicates;
 use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
 use super::view::RuleView;
+use crate::problem::Problem;
+
+/// The member that holds the operations.
+const OPERATIONS: &str = "operations";
 
 /// One change. `create` takes `rule` and perhaps a place, `update` takes `rule_id` and `patch`,
 /// `delete` takes `rule_id`, `move` takes `rule_ids` and a place, `restore` takes the `rule_id` of a
@@ -135,19 +141,77 @@ impl BatchView {
     }
 }
 
-/// Reads a batch.
+/// Reads a batch, operation by operation. Holds up the thread: call it beside those that serve.
+///
+/// # Errors
+/// Returns all that is wrong, each with its place.
 pub fn operations(
-    value: Value,
+    bytes: &[u8],
     policy: PolicyId,
-    violations: &mut Violations,
-) -> Option<Vec<Operation>> {
-    let mut members = Members::open(value, "", violations)?;
-    let operations = members.list("operations", MAX_OPERATIONS, |value, at, faults| {
-        operation(value, at, policy, faults)
+    meter: &Meter,
+) -> Result<Vec<Operation>, Problem> {
+    // A scalar, or an array, is JSON and no batch.
+    if !matches!(bytes.trim_ascii_start().first(), Some(b'{') | None) {
+        let value = json::parse_within(bytes, meter).map_err(malformed)?;
+        let mut violations = Violations::new();
+        drop(Members::open(value, "", &mut violations));
+        return Err(Problem::invalid(&violations));
+    }
+    let mut violations = Violations::new();
+    let mut operations = Vec::new();
+    let mut count = 0_usize;
+    let parsed = json::parse_members(bytes, OPERATIONS, meter, &mut |index, value| {
+        count += 1;
+        // Beyond the limit the rest is counted only.
+        if count > MAX_OPERATIONS {
+            operations.clear();
+            return;
+        }
+        let mut faults = violations.nested();
+        let read = operation(value, &format!("/{OPERATIONS}/{index}"), policy, &mut faults);
+        // With faults nothing is done: what is right need not be kept.
+        operations.extend(read.filter(|_| violations.is_empty() && faults.is_empty()));
+        violations.extend(faults);
     });
-    let operations = members.required("operations", operations);
-    members.finish();
-    operations
+    let others = match parsed {
+        Ok(Parsed::Elements(others)) => others,
+        Ok(Parsed::Object(others)) => {
+            violations.push(Violation::body(format!("/{OPERATIONS}"), "is required"));
+            others
+        }
+        Err(error) if error.is_data() => return Err(not_a_batch(bytes, meter, error)),
+        Err(error) => return Err(malformed(error)),
+    };
+    if count > MAX_OPERATIONS {
+        let detail = format!("has {count} entries; at most {MAX_OPERATIONS} are allowed");
+        violations = Violation::body(format!("/{OPERATIONS}"), detail).into();
+    }
+    if let Some(mut members) = Members::open(Value::Object(others), "", &mut violations) {
+        // Its value was read above: here it is only known.
+        let _read = members.value(OPERATIONS, Ok);
+        members.finish();
+    }
+    if violations.is_empty() && operations.len() == count {
+        Ok(operations)
+    } else {
+        Err(Problem::invalid(&violations))
+    }
+}
+
+/// What is wrong with a body whose operations are no array, or that is no JSON after all.
+fn not_a_batch(bytes: &[u8], meter: &Meter, error: serde_json::Error) -> Problem {
+    meter.refill();
+    let value = match json::parse_within(bytes, meter) {
+        Ok(value) => value,
+        Err(error) => return malformed(error),
+    };
+    let mut violations = Violations::new();
+    if let Some(mut members) = Members::open(value, "", &mut violations) {
+        let operations = members.list(OPERATIONS, MAX_OPERATIONS, |_, _, _| None::<()>);
+        members.required(OPERATIONS, operations);
+        members.finish();
+    }
+    if violations.is_empty() { malformed(error) } else { Problem::invalid(&violations) }
 }
 
 fn operation(
@@ -206,7 +270,7 @@ fn operation(
     match read? {
         Read::Whole(operation) => Some(operation),
         Read::Create(placement) => {
-            let mut faults = Violations::new();
+            let mut faults = violations.nested();
             let below = format!("{at}/rule");
             let spec = new_rule(rule?, &below, policy, placement.is_some(), &mut faults);
             let is_good = faults.is_empty();
@@ -214,7 +278,7 @@ fn operation(
             Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })
         }
         Read::Update(rule, if_revision) => {
-            let mut faults = Violations::new();
+            let mut faults = violations.nested();
             let below = format!("{at}/patch");
             let patch = rule_patch(patch?, &below, policy, rule, &mut faults);
             let is_good = faults.is_empty();

@@ -1,4 +1,5 @@
-//! Request bodies: the schema of one type, our own reading.
+//! Request bodies: the schema of one type, our own reading. They are received only once an operation
+//! asks for what they say.
 
 use std::marker::PhantomData;
 
@@ -11,41 +12,65 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
 use super::inspection::PacketBody;
-use super::json;
+use super::json::{self, Meter};
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
+use crate::upload::{Upload, check_encoding};
 
 /// JSON Merge Patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 /// NDJSON, by its two names.
 pub const NDJSON: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
-/// Above this many bytes a body is decoded where it holds up no other request.
-const DECODED_INLINE_BYTES: usize = 256 * 1024;
 
-/// A JSON body whose schema is that of `T`. What it says is read by the operation, which knows the
-/// path that the body must not contradict.
+/// A JSON body whose schema is that of `T`, not read yet. What it says is read by the operation, which
+/// knows the path that the body must not contradict.
 #[derive(Debug)]
 pub struct Body<T> {
-    value: Value,
+    upload: Upload,
     schema: PhantomData<fn() -> T>,
 }
 
 impl<T> Body<T> {
-    /// Reads the body, and tells all that is wrong with it.
+    /// Receives and reads the body, and tells all that is wrong with it.
     ///
     /// # Errors
-    /// The violations.
-    pub fn read<U>(
+    /// Returns the violations, or why the body was not received (see [`Upload::decode`]).
+    pub async fn read<U: Send + 'static>(
         self,
-        read: impl FnOnce(Value, &mut Violations) -> Option<U>,
+        read: impl FnOnce(Value, &mut Violations) -> Option<U> + Send + 'static,
     ) -> Result<U, Problem> {
-        let mut violations = Violations::new();
-        let value = read(self.value, &mut violations);
-        match value {
-            Some(value) if violations.is_empty() => Ok(value),
-            _ => Err(Problem::invalid(&violations)),
-        }
+        self.decode(move |bytes, meter| read_json(bytes, meter, read)).await
     }
+
+    /// Receives the body, and has it read piece by piece.
+    ///
+    /// # Errors
+    /// Returns what `decode` does, or why the body was not received (see [`Upload::decode`]).
+    pub async fn decode<U: Send + 'static>(
+        self,
+        decode: impl FnOnce(&[u8], &Meter) -> Result<U, Problem> + Send + 'static,
+    ) -> Result<U, Problem> {
+        self.upload.decode(decode).await
+    }
+}
+
+/// What the text of a body says.
+fn read_json<U>(
+    bytes: &[u8],
+    meter: &Meter,
+    read: impl FnOnce(Value, &mut Violations) -> Option<U>,
+) -> Result<U, Problem> {
+    let value = json::parse_within(bytes, meter).map_err(malformed)?;
+    let mut violations = Violations::new();
+    match read(value, &mut violations) {
+        Some(value) if violations.is_empty() => Ok(value),
+        _ => Err(Problem::invalid(&violations)),
+    }
+}
+
+/// What is no JSON, as a problem.
+pub(crate) fn malformed(error: serde_json::Error) -> Problem {
+    Problem::new(Code::MalformedJson, error.to_string())
 }
 
 impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
@@ -71,33 +96,38 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = take_bytes(request, body, &taken(request)).await?;
-        let parsed = if bytes.len() > DECODED_INLINE_BYTES {
-            tokio::task::spawn_blocking(move || json::parse(&bytes))
-                .await
-                .map_err(Problem::internal)?
-        } else {
-            json::parse(&bytes)
-        };
-        let value = parsed.map_err(|error| Problem::new(Code::MalformedJson, error.to_string()))?;
-        Ok(Self { value, schema: PhantomData })
+        check_media_type(request, &taken(request))?;
+        Ok(Self { upload: Upload::open(request, body)?, schema: PhantomData })
     }
 }
 
 /// A JSON body that may be left out.
 #[derive(Debug)]
-pub struct OptionalBody<T>(Option<Body<T>>);
+pub struct OptionalBody<T> {
+    body: Body<T>,
+    /// What is wrong with its media type, if there is a body.
+    refusal: Option<Problem>,
+}
 
 impl<T> OptionalBody<T> {
-    /// Reads the body, and tells all that is wrong with it; what is left out is the default.
+    /// Receives and reads the body, and tells all that is wrong with it; what is left out is the
+    /// default.
     ///
     /// # Errors
-    /// The violations.
-    pub fn read<U: Default>(
+    /// Returns the violations, or why the body was not received (see [`Upload::decode`]).
+    pub async fn read<U: Default + Send + 'static>(
         self,
-        read: impl FnOnce(Value, &mut Violations) -> Option<U>,
+        read: impl FnOnce(Value, &mut Violations) -> Option<U> + Send + 'static,
     ) -> Result<U, Problem> {
-        self.0.map_or_else(|| Ok(U::default()), |body| body.read(read))
+        let Self { body, refusal } = self;
+        body.decode(move |bytes, meter| {
+            if bytes.is_empty() {
+                return Ok(U::default());
+            }
+            refusal.map_or(Ok(()), Err)?;
+            read_json(bytes, meter, read)
+        })
+        .await
     }
 }
 
@@ -118,63 +148,12 @@ impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
     async fn from_request(
         request: &'a Request,
         body: &mut RequestBody,
-        options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let bytes = read_bytes(body).await?;
-        if bytes.is_empty() {
-            return Ok(Self(None));
-        }
-        let mut body = RequestBody::new(bytes.into());
-        Ok(Self(Some(Body::from_request(request, &mut body, options).await?)))
-    }
-}
-
-/// A JSON body whose schema is that of `T`, as it came: for what is read piece by piece.
-#[derive(Debug)]
-pub struct RawBody<T> {
-    /// The bytes.
-    pub bytes: bytes::Bytes,
-    schema: PhantomData<fn() -> T>,
-}
-
-impl<'a, T: Type> ApiExtractor<'a> for RawBody<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        Body::<T>::request_meta()
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = take_bytes(request, body, &taken(request)).await?;
-        Ok(Self { bytes, schema: PhantomData })
+        let refusal = check_media_type(request, &taken(request)).err();
+        let body = Body { upload: Upload::open(request, body)?, schema: PhantomData };
+        Ok(Self { body, refusal })
     }
-}
-
-async fn take_bytes(
-    request: &Request,
-    body: &mut RequestBody,
-    taken: &[&str],
-) -> poem::Result<bytes::Bytes> {
-    check_media_type(request, taken)?;
-    read_bytes(body).await
-}
-
-async fn read_bytes(body: &mut RequestBody) -> poem::Result<bytes::Bytes> {
-    let bytes = body.take()?.into_bytes().await.map_err(|error| {
-        Problem::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
-    })?;
-    Ok(bytes)
 }
 
 /// Whether a request's body is NDJSON.
@@ -219,7 +198,7 @@ fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), Problem> {
 #[derive(Debug)]
 pub enum PacketsBody {
     /// An array, read.
-    Array(Body<Vec<PacketBody>>),
+    Array(Box<Body<Vec<PacketBody>>>),
     /// Lines, which have not been read yet.
     Lines(poem::Body),
 }
@@ -244,9 +223,10 @@ impl<'a> ApiExtractor<'a> for PacketsBody {
         options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         if is_ndjson(request) {
+            check_encoding(request)?;
             return Ok(Self::Lines(body.take()?));
         }
         check_media_type(request, &[JSON, NDJSON[0]])?;
-        Ok(Self::Array(Body::from_request(request, body, options).await?))
+        Ok(Self::Array(Box::new(Body::from_request(request, body, options).await?)))
     }
 }

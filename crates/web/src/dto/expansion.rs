@@ -21,6 +21,13 @@ pub enum Depth {
     Rules,
 }
 
+/// How many rows an answer is counted as before it is known what is embedded in it: there can be
+/// 10,000 rules, and mostly are far fewer.
+#[must_use]
+pub const fn rows(size: u32, expands: bool) -> u32 {
+    if expands { size.saturating_add(2_000) } else { size }
+}
+
 /// Policies with their rules.
 ///
 /// # Errors

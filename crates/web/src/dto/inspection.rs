@@ -16,9 +16,12 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::body::malformed;
+use super::json::{self, Meter};
 use super::read::Members;
 use super::view::{EndpointView, PortEntryView, RuleView};
 use crate::params::Query;
+use crate::problem::Problem;
 
 /// The most packets of one request.
 pub const MAX_PACKETS: usize = 10_000;
@@ -123,36 +126,47 @@ pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Viola
     })
 }
 
-/// Reads an array of packets.
+/// Reads an array of packets, one by one. Holds up the thread: call it beside those that serve.
+///
+/// # Errors
+/// Returns all that is wrong, each with its index.
 pub fn packets(
-    value: Value,
+    bytes: &[u8],
     now: Instant,
     explains: bool,
-    violations: &mut Violations,
-) -> Option<Vec<Packet>> {
-    let Value::Array(items) = value else {
-        let detail = format!("must be an array of packets, not {}", super::json::kind(&value));
-        violations.push(Violation::body("", detail));
-        return None;
-    };
+    meter: &Meter,
+) -> Result<Vec<Packet>, Problem> {
+    if !matches!(bytes.trim_ascii_start().first(), Some(b'[') | None) {
+        let value = json::parse_within(bytes, meter).map_err(malformed)?;
+        let detail = format!("must be an array of packets, not {}", json::kind(&value));
+        return Err(Problem::invalid(&Violation::body("", detail).into()));
+    }
     let (limit, why) = if explains {
         (MAX_EXPLAINED_PACKETS, "with `explain`")
     } else {
         (MAX_PACKETS, "in one request")
     };
-    if items.len() > limit {
-        let detail = format!("has {} packets; at most {limit} are taken {why}", items.len());
-        violations.push(Violation::body("", detail));
-        return None;
+    let mut violations = Violations::new();
+    let mut packets = Vec::new();
+    let mut count = 0_usize;
+    json::parse_elements(bytes, meter, &mut |index, item| {
+        count += 1;
+        // Beyond the limit the rest is counted only.
+        if count <= limit {
+            packets.extend(packet(item, &format!("/{index}"), now, &mut violations));
+        }
+    })
+    .map_err(malformed)?;
+    if count > limit {
+        let detail = format!("has {count} packets; at most {limit} are taken {why}");
+        return Err(Problem::invalid(&Violation::body("", detail).into()));
     }
-    let count = items.len();
-    let packets: Vec<Packet> = items
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, item)| packet(item, &format!("/{index}"), now, violations))
-        .collect();
     // One answer for each packet asked for, or none at all.
-    (packets.len() == count).then_some(packets)
+    if violations.is_empty() && packets.len() == count {
+        Ok(packets)
+    } else {
+        Err(Problem::invalid(&violations))
+    }
 }
 
 /// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
@@ -162,7 +176,7 @@ pub(crate) fn packet(
     now: Instant,
     violations: &mut Violations,
 ) -> Option<Packet> {
-    let mut faults = Violations::new();
+    let mut faults = violations.nested();
     let parts = packet_parts(value, at, now, &mut faults);
     if !faults.is_empty() {
         violations.extend(faults);

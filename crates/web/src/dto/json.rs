@@ -1,21 +1,119 @@
-//! JSON, read strictly: no member twice, no depth beyond what any body needs.
+//! JSON, read strictly: no member twice, no depth beyond what any body needs, and no more memory than
+//! it may take.
 
+use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::problem::{Code, Problem};
+
 /// The deepest nesting that is read.
 pub const MAX_DEPTH: u8 = 32;
 
-/// Reads one JSON value and nothing behind it.
+/// What the elements of an array take, in bytes each: a value, and the room in which the array grows.
+const ELEMENT_BYTES: u64 = 64;
+/// What the first member of an object takes: a node of the map, whose room is for eleven.
+const FIRST_MEMBER_BYTES: u64 = 640;
+/// What each further member takes: such nodes are at least half full.
+const MEMBER_BYTES: u64 = 112;
+/// What a text takes beside its bytes.
+const TEXT_BYTES: u64 = 16;
+
+/// How much memory values may take while they are read, in bytes, and whether anybody still waits for
+/// them. Counts what `serde_json::Value` allocates, rather too much than too little.
+#[derive(Debug)]
+pub struct Meter {
+    room: u64,
+    left: Cell<u64>,
+    is_exhausted: Cell<bool>,
+    awaited: Option<Arc<AtomicBool>>,
+}
+
+impl Meter {
+    /// Up to so many bytes, as long as the flag is set.
+    #[must_use]
+    pub const fn new(room: u64, awaited: Option<Arc<AtomicBool>>) -> Self {
+        Self { room, left: Cell::new(room), is_exhausted: Cell::new(false), awaited }
+    }
+
+    /// Without a limit, for what is bounded otherwise.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self::new(u64::MAX, None)
+    }
+
+    /// Forgets what was counted: the values before are gone, or have become something else.
+    pub fn refill(&self) {
+        self.left.set(self.room);
+    }
+
+    /// Whether somebody still waits for what is read.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.as_ref().is_none_or(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Whether reading ended because there was too much, or because nobody waits any more.
+    ///
+    /// # Errors
+    /// Returns 413, or 503 that nobody reads.
+    pub fn check(&self) -> Result<(), Problem> {
+        if !self.is_awaited() {
+            return Err(Problem::unavailable(Code::Timeout, "the request was given up", 1));
+        }
+        if self.is_exhausted.get() {
+            let detail =
+                "the body has more members or elements in one place than any request needs";
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        Ok(())
+    }
+
+    fn take<E: serde::de::Error>(&self, bytes: u64) -> Result<(), E> {
+        match self.left.get().checked_sub(bytes) {
+            Some(left) if self.is_awaited() => {
+                self.left.set(left);
+                Ok(())
+            }
+            Some(_) => Err(E::custom("nobody waits for it")),
+            None => {
+                self.is_exhausted.set(true);
+                Err(E::custom("it is larger than any request needs"))
+            }
+        }
+    }
+
+    fn take_text<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.take(length.saturating_add(TEXT_BYTES))
+    }
+
+    fn take_member<E: serde::de::Error>(&self, name: &str, is_first: bool) -> Result<(), E> {
+        self.take_text(name)?;
+        self.take(if is_first { FIRST_MEMBER_BYTES } else { MEMBER_BYTES })
+    }
+}
+
+/// Reads one JSON value and nothing behind it, of any size.
 ///
 /// # Errors
 /// Where it is not JSON, has a member twice, or is nested too deeply; says where.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    parse_within(bytes, &Meter::unlimited())
+}
+
+/// As [`parse`], within a limit of memory.
+///
+/// # Errors
+/// As [`parse`]; and if there is too much of it, which the meter tells apart.
+pub fn parse_within(bytes: &[u8], meter: &Meter) -> Result<Value, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }.deserialize(&mut reader)?;
+    let value = Strict { depth: 0, meter }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
@@ -27,9 +125,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 /// As [`parse`]; and where it is neither.
 pub fn parse_elements(
     bytes: &[u8],
+    meter: &Meter,
     visit: &mut dyn FnMut(usize, Value),
 ) -> Result<Map<String, Value>, serde_json::Error> {
-    match parse_elements_or_object(bytes, visit)? {
+    match parse_members(bytes, "items", meter, visit)? {
         Parsed::Elements(others) => Ok(others),
         Parsed::Object(_) => Err(serde_json::Error::custom("the member `items` is missing")),
     }
@@ -53,14 +152,31 @@ pub fn parse_elements_or_object(
     bytes: &[u8],
     visit: &mut dyn FnMut(usize, Value),
 ) -> Result<Parsed, serde_json::Error> {
+    parse_members(bytes, "items", &Meter::unlimited(), visit)
+}
+
+/// As [`parse_elements_or_object`], with the elements under a member of another name, each of them
+/// within a limit of memory.
+///
+/// # Errors
+/// As [`parse`]; and where it is neither an array nor an object.
+pub fn parse_members(
+    bytes: &[u8],
+    name: &'static str,
+    meter: &Meter,
+    visit: &mut dyn FnMut(usize, Value),
+) -> Result<Parsed, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let parsed = reader.deserialize_any(Elements { visit, is_inside: false })?;
+    let elements = Elements { name, meter, visit, is_inside: false };
+    let parsed = reader.deserialize_any(elements)?;
     reader.end()?;
     Ok(parsed)
 }
 
-/// What is inside an array, or inside the `items` of an object.
+/// What is inside an array, or inside one member of an object.
 struct Elements<'a> {
+    name: &'static str,
+    meter: &'a Meter,
     visit: &'a mut dyn FnMut(usize, Value),
     is_inside: bool,
 }
@@ -82,8 +198,11 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut index = 0;
-        while let Some(item) = items.next_element_seed(Strict { depth: 1 })? {
+        let seed = Strict { depth: 1, meter: self.meter };
+        while let Some(item) = items.next_element_seed(seed)? {
             (self.visit)(index, item);
+            self.meter.refill();
+            self.meter.take(0)?;
             index += 1;
         }
         Ok(Parsed::Elements(Map::new()))
@@ -91,16 +210,20 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         if self.is_inside {
-            return Err(A::Error::custom("`items` must be an array"));
+            return Err(A::Error::custom(format!("`{}` must be an array", self.name)));
         }
+        let Self { name: elements, meter, visit, .. } = self;
         let mut others = Map::new();
         let mut has_items = false;
         while let Some(name) = members.next_key::<String>()? {
-            let is_repeated = if name == "items" {
-                members.next_value_seed(Elements { visit: &mut *self.visit, is_inside: true })?;
+            let is_repeated = if name == elements {
+                let visit = &mut *visit;
+                let inside = Elements { name: elements, meter, visit, is_inside: true };
+                members.next_value_seed(inside)?;
                 std::mem::replace(&mut has_items, true)
             } else {
-                let value = members.next_value_seed(Strict { depth: 1 })?;
+                meter.take_member(&name, others.is_empty())?;
+                let value = members.next_value_seed(Strict { depth: 1, meter })?;
                 others.insert(name.clone(), value).is_some()
             };
             if is_repeated {
@@ -113,21 +236,22 @@ impl<'de> Visitor<'de> for Elements<'_> {
 }
 
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'m> {
     depth: u8,
+    meter: &'m Meter,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth < MAX_DEPTH {
-            Ok(Self { depth: self.depth + 1 })
+            Ok(Self { depth: self.depth + 1, meter: self.meter })
         } else {
             Err(E::custom(format!("nested deeper than {MAX_DEPTH} levels")))
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -135,7 +259,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,11 +286,13 @@ impl<'de> Visitor<'de> for Strict {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.meter.take_text(value)?;
         Ok(Value::String(value.to_owned()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.meter.take_text(&value)?;
         Ok(Value::String(value))
     }
 
@@ -174,6 +300,7 @@ impl<'de> Visitor<'de> for Strict {
         let below = self.below()?;
         let mut values = Vec::new();
         while let Some(value) = items.next_element_seed(below)? {
+            self.meter.take(ELEMENT_BYTES)?;
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -183,6 +310,7 @@ impl<'de> Visitor<'de> for Strict {
         let below = self.below()?;
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            self.meter.take_member(&name, map.is_empty())?;
             let value = members.next_value_seed(below)?;
             if map.contains_key(&name) {
                 let name = fireflow_domain::text::excerpt(&name);
@@ -241,10 +369,42 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_more_memory_than_it_may_is_not_built() {
+        // Empty objects below each other, members, elements, texts: a byte of text makes much of it.
+        let deep = format!("[{}]", vec!["{\"\":{\"\":{\"\":0}}}"; 10_000].join(","));
+        let members: Vec<String> = (0..50_000).map(|index| format!("\"{index}\":0")).collect();
+        let members = format!("{{{}}}", members.join(","));
+        let elements = format!("[{}]", vec!["0"; 100_000].join(","));
+        for text in [deep, members, elements] {
+            let meter = Meter::new(1_000_000, None);
+            assert!(parse_within(text.as_bytes(), &meter).is_err());
+            assert_eq!(meter.check().unwrap_err().code, Code::TooLarge);
+            assert!(parse(text.as_bytes()).is_ok());
+        }
+        // Elements are counted one by one where they are read so.
+        let meter = Meter::new(10_000, None);
+        let many = format!("[{}]", vec!["[0,0,0]"; 10_000].join(","));
+        let mut count = 0;
+        parse_elements(many.as_bytes(), &meter, &mut |_, _| count += 1).unwrap();
+        assert_eq!((count, meter.check().is_ok()), (10_000, true));
+        // Nobody waits any more.
+        let flag = Arc::new(AtomicBool::new(true));
+        let meter = Meter::new(u64::MAX, Some(Arc::clone(&flag)));
+        let mut count = 0;
+        let read = parse_elements(many.as_bytes(), &meter, &mut |_, _| {
+            count += 1;
+            flag.store(count < 10, Ordering::Relaxed);
+        });
+        assert!(read.is_err() && count == 10);
+        assert_eq!(meter.check().unwrap_err().code, Code::Timeout);
+    }
+
+    #[test]
     fn elements_are_read_one_by_one() {
         let read = |text: &str| {
             let mut seen = Vec::new();
-            let others = parse_elements(text.as_bytes(), &mut |index, value| {
+            let meter = Meter::unlimited();
+            let others = parse_elements(text.as_bytes(), &meter, &mut |index, value| {
                 seen.push((index, value));
             });
             others.map(|others| (seen, others.len())).map_err(|error| error.to_string())

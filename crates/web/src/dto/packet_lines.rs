@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
 use fireflow_domain::error::Violations;
 use fireflow_domain::net::Protocol;
@@ -51,53 +52,69 @@ pub struct PacketLines {
 }
 
 impl PacketLines {
-    /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet.
-    /// Packets that name no time are of now. Empty lines count, and are nothing.
+    /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet,
+    /// until it wants no more. Answers how many bytes of the piece were read. Packets that name no
+    /// time are of now. Empty lines count, and are nothing.
     pub fn read(
         &mut self,
         piece: &[u8],
         now: Instant,
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>),
-    ) {
+        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+    ) -> usize {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', piece) {
             let rest = piece.get(start..end).unwrap_or_default();
             start = end + 1;
-            if self.begun.is_empty() && !self.is_skipping {
-                self.line(rest, now, visit);
+            let next = if self.begun.is_empty() && !self.is_skipping {
+                self.line(rest, now, visit)
             } else {
-                self.begin(rest, visit);
-                self.end(now, visit);
+                // The line is over, whether its beginning was too long or not.
+                let begun = self.begin(rest, visit);
+                let ended = self.end(now, visit);
+                if begun.is_break() { begun } else { ended }
+            };
+            if next.is_break() {
+                return start;
             }
         }
-        self.begin(piece.get(start..).unwrap_or_default(), visit);
+        let _last = self.begin(piece.get(start..).unwrap_or_default(), visit);
+        piece.len()
     }
 
     /// Reads the last line, where no end of a line came behind it.
-    pub fn end(&mut self, now: Instant, visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+    pub fn end(
+        &mut self,
+        now: Instant,
+        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let line = std::mem::take(&mut self.begun);
         if std::mem::take(&mut self.is_skipping) {
-            return;
+            return ControlFlow::Continue(());
         }
-        if !line.is_empty() {
-            self.line(&line, now, visit);
-        }
+        let next =
+            if line.is_empty() { ControlFlow::Continue(()) } else { self.line(&line, now, visit) };
         self.begun = line;
         self.begun.clear();
+        next
     }
 
     /// Keeps the beginning of a line.
-    fn begin(&mut self, piece: &[u8], visit: &mut dyn FnMut(u64, Result<Packet, LineFault>)) {
+    fn begin(
+        &mut self,
+        piece: &[u8],
+        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         if self.is_skipping {
-            return;
+            return ControlFlow::Continue(());
         }
         if self.begun.len() + piece.len() <= MAX_LINE_BYTES {
             self.begun.extend_from_slice(piece);
+            ControlFlow::Continue(())
         } else {
             self.line += 1;
             self.begun.clear();
             self.is_skipping = true;
-            visit(self.line, Err(LineFault::TooLong));
+            visit(self.line, Err(LineFault::TooLong))
         }
     }
 
@@ -105,13 +122,15 @@ impl PacketLines {
         &mut self,
         line: &[u8],
         now: Instant,
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>),
-    ) {
+        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         self.line += 1;
         if line.len() > MAX_LINE_BYTES {
-            visit(self.line, Err(LineFault::TooLong));
-        } else if !line.trim_ascii().is_empty() {
-            visit(self.line, read_packet(line, now));
+            visit(self.line, Err(LineFault::TooLong))
+        } else if line.trim_ascii().is_empty() {
+            ControlFlow::Continue(())
+        } else {
+            visit(self.line, read_packet(line, now))
         }
     }
 }
@@ -272,19 +291,29 @@ impl VerdictLines {
         Self { inspected, packets, counts: [0; Action::ALL.len()], faults: 0 }
     }
 
-    /// The answers to the lines that end in a piece. Packets that name no time are of now.
-    pub fn answer(&mut self, piece: &[u8], now: Instant, answers: &mut Vec<u8>) {
+    /// The answers to the lines that end in a piece, until there are so many bytes of them: a short line
+    /// that is no packet has an answer a hundred times as long. Answers how many bytes of the piece
+    /// were read. Packets that name no time are of now.
+    pub fn answer(
+        &mut self,
+        piece: &[u8],
+        now: Instant,
+        most: usize,
+        answers: &mut Vec<u8>,
+    ) -> usize {
         let Self { inspected, packets, counts, faults } = self;
         packets.read(piece, now, &mut |line, packet| {
             write(inspected, counts, faults, line, packet, answers);
-        });
+            if answers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
     }
 
     /// The answer to the last line, where no end of a line came behind it.
     pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
         let Self { inspected, packets, counts, faults } = self;
-        packets.end(now, &mut |line, packet| {
+        let _ended = packets.end(now, &mut |line, packet| {
             write(inspected, counts, faults, line, packet, answers);
+            ControlFlow::Continue(())
         });
     }
 

@@ -85,13 +85,15 @@ impl<'v> Members<'v> {
 
     /// Notes a fault of a member.
     pub fn fault(&mut self, name: &str, detail: impl Into<String>) {
-        let pointer = self.pointer(name);
-        self.violations.push(Violation::body(pointer, detail));
+        let at = &self.at;
+        let place = || format!("{at}/{}", escape_pointer(name));
+        self.violations.note(|| Violation::body(place(), detail));
     }
 
     /// Notes a fault of the object as a whole.
     pub fn fault_of_all(&mut self, detail: &str) {
-        self.violations.push(Violation::body(self.at.clone(), detail));
+        let at = &self.at;
+        self.violations.note(|| Violation::body(at.as_str(), detail));
     }
 
     fn take(&mut self, name: &'static str) -> Given<Value> {
@@ -224,9 +226,10 @@ impl<'v> Members<'v> {
                 Value::String(text) => Some(text),
                 Value::Null if allows_null => None,
                 other => {
-                    let detail = format!("must be a string, not {}", kind(&other));
-                    let pointer = format!("{at}/{}", escape_pointer(&key));
-                    self.violations.push(Violation::body(pointer, detail));
+                    self.violations.note(|| {
+                        let detail = format!("must be a string, not {}", kind(&other));
+                        Violation::body(format!("{at}/{}", escape_pointer(&excerpt(&key))), detail)
+                    });
                     is_good = false;
                     continue;
                 }
@@ -341,6 +344,11 @@ impl<'v> Members<'v> {
     pub fn finish(mut self) -> (String, &'v mut Violations) {
         let unknown = std::mem::take(&mut self.members);
         for name in unknown.keys() {
+            // A hint costs as much as reading many members: it is for those that are shown.
+            if !self.violations.has_room() {
+                self.violations.count(1);
+                continue;
+            }
             let detail = match nearest(name, self.known.iter().copied()) {
                 Some(meant) => format!("is not a known member; did you mean `{meant}`?"),
                 None => "is not a known member".to_owned(),

@@ -9,7 +9,8 @@ use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::json;
+use super::body::malformed;
+use super::json::{self, Meter};
 use super::read::Members;
 use super::rule::given_rule;
 use crate::problem::{Code, Problem};
@@ -50,10 +51,10 @@ impl From<&Replaced> for ReplacedView {
 ///
 /// # Errors
 /// All that is wrong, each with its index.
-pub fn rule_set(bytes: &[u8], policy: PolicyId) -> Result<Vec<GivenRule>, Problem> {
+pub fn rule_set(bytes: &[u8], policy: PolicyId, meter: &Meter) -> Result<Vec<GivenRule>, Problem> {
     // A scalar is JSON, and no set.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{') | None) {
-        json::parse(bytes).map_err(malformed)?;
+        json::parse_within(bytes, meter).map_err(malformed)?;
         let detail = "must be an array of rules, or an object with one under `items`";
         return Err(Problem::invalid(&Violation::body("", detail).into()));
     }
@@ -61,13 +62,15 @@ pub fn rule_set(bytes: &[u8], policy: PolicyId) -> Result<Vec<GivenRule>, Proble
     let mut violations = Violations::new();
     let mut rules = Vec::new();
     let mut count = 0_usize;
-    let others = json::parse_elements(bytes, &mut |index, value| {
+    let others = json::parse_elements(bytes, meter, &mut |index, value| {
         count += 1;
         // Beyond the limit the rest is counted only.
         if count <= limit {
-            let mut faults = Violations::new();
+            let mut faults = violations.nested();
             match given_rule(value, &format!("/{index}"), policy, &mut faults) {
-                Some(rule) if faults.is_empty() => rules.push(rule),
+                // With faults nothing is done: what is right need not be kept.
+                Some(rule) if faults.is_empty() && violations.is_empty() => rules.push(rule),
+                Some(_) if faults.is_empty() => rules.clear(),
                 _ => violations.extend(faults),
             }
         }
@@ -91,10 +94,6 @@ pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violatio
     }
 }
 
-fn malformed(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, error.to_string())
-}
-
 /// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
 pub(crate) fn numbered(
     rules: Vec<(GivenRule, bool)>,
@@ -109,7 +108,7 @@ pub(crate) fn numbered(
             } else {
                 "is missing here, but not in the rules before; give it to all or to none"
             };
-            violations.push(Violation::body(format!("/{index}/priority"), detail));
+            violations.note(|| Violation::body(format!("/{index}/priority"), detail));
         }
         if has_priorities {
             numbered.push(rule);

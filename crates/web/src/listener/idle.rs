@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,9 +17,19 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::linger::linger;
+
 /// What a stream is told of the requests that come over it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
+    /// From which on times are counted.
+    start: Instant,
+    /// When the last request ended, in milliseconds.
+    ended_ms: AtomicU64,
+    /// Whether something of a head has come, or of a handshake, and not all of it.
+    is_head_begun: AtomicBool,
+    /// Whether the last request was answered before all of its body had come.
+    has_unread_body: AtomicBool,
     /// How many have come: their heads are there.
     begun: AtomicUsize,
     under_way: AtomicUsize,
@@ -27,12 +37,51 @@ pub(super) struct Requests {
     is_multiplexed: AtomicBool,
 }
 
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            ended_ms: AtomicU64::new(0),
+            is_head_begun: AtomicBool::new(false),
+            has_unread_body: AtomicBool::new(false),
+            begun: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            is_multiplexed: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Requests {
+    /// Notes that a head, or a handshake, has begun, or is over.
+    pub(super) fn set_head_begun(&self, is_begun: bool) {
+        self.is_head_begun.store(is_begun, Ordering::Relaxed);
+    }
+
+    /// Since when nothing is asked, and nothing has begun to be; none if something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.under_way.load(Ordering::Relaxed) == 0
+            && !self.is_head_begun.load(Ordering::Relaxed);
+        let since = Duration::from_millis(self.ended_ms.load(Ordering::Relaxed));
+        is_idle.then(|| self.start + since)
+    }
+
+    /// Whether the last request was answered before all of its body had come.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Ordering::Relaxed)
+    }
+
+    /// The body of a request, which is noted if it is not read to its end.
+    pub(super) fn body<B: Body>(self: &Arc<Self>, body: B) -> Received<B> {
+        Received { body, has_ended: false, requests: Arc::clone(self) }
+    }
+
     /// Notes that a request's head is there; its answer is under way until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
         if is_multiplexed {
             self.is_multiplexed.store(true, Ordering::Relaxed);
         }
+        self.set_head_begun(false);
+        self.has_unread_body.store(false, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
@@ -75,14 +124,55 @@ impl<B: Body + Unpin> Body for Answer<B> {
     }
 }
 
+/// The body of a request.
+pub(super) struct Received<B: Body> {
+    body: B,
+    has_ended: bool,
+    requests: Arc<Requests>,
+}
+
+impl<B: Body + Unpin> Body for Received<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.has_ended |= matches!(polled, Poll::Ready(None));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body> Drop for Received<B> {
+    fn drop(&mut self) {
+        // One that comes in chunks does not know its end before it was asked for more.
+        if !self.has_ended && !self.body.is_end_stream() {
+            self.requests.has_unread_body.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        let ended = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.ended_ms.store(ended, Ordering::Relaxed);
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-pub(super) struct Bounded<S> {
-    stream: S,
+pub(super) struct Bounded<S: Stream> {
+    /// There until it is dropped.
+    stream: Option<S>,
     requests: Arc<Requests>,
     idle_limit: Duration,
     head_limit: Duration,
@@ -91,12 +181,33 @@ pub(super) struct Bounded<S> {
     /// When the first byte of a head came, and how many requests had come before it; at the
     /// beginning, when the connection did. It is there when one more has come.
     head_since: Option<(Instant, usize)>,
+    /// Whether something was written since then.
+    has_written: bool,
     /// Set anew only where it would ring too late, or rang too early: resetting a timer costs more
     /// than noting the time.
     alarm: Pin<Box<Sleep>>,
 }
 
-impl<S> Bounded<S> {
+/// What a connection is made of.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+impl<S: Stream> Drop for Bounded<S> {
+    /// What was answered before its request had come to its end must reach a client that is still
+    /// sending.
+    fn drop(&mut self) {
+        let is_head_refused = self.has_written && self.is_head_under_way();
+        if (is_head_refused || self.requests.has_unread_body())
+            && let Some(stream) = self.stream.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(linger(stream));
+        }
+    }
+}
+
+impl<S: Stream> Bounded<S> {
     pub(super) fn new(
         stream: S,
         requests: Arc<Requests>,
@@ -105,8 +216,9 @@ impl<S> Bounded<S> {
     ) -> Self {
         let now = Instant::now();
         Self {
-            stream,
+            stream: Some(stream),
             requests,
+            has_written: false,
             idle_limit,
             head_limit,
             progress_at: now,
@@ -119,21 +231,32 @@ impl<S> Bounded<S> {
     fn note_read(&mut self, now: Instant) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         let is_more_of_it = self.head_since.is_some_and(|(_, before)| before == begun);
-        if self.requests.under_way.load(Ordering::Relaxed) == 0 && !is_more_of_it {
-            self.head_since = Some((now, begun));
+        if self.requests.under_way.load(Ordering::Relaxed) == 0 {
+            self.requests.set_head_begun(!self.requests.is_multiplexed.load(Ordering::Relaxed));
+            if !is_more_of_it {
+                self.head_since = Some((now, begun));
+                self.has_written = false;
+            }
         }
+    }
+
+    /// Whether a head has begun that is not there yet.
+    fn is_head_under_way(&self) -> bool {
+        self.head_since
+            .is_some_and(|(_, before)| self.requests.begun.load(Ordering::Relaxed) == before)
+            && !self.requests.is_multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// The stream, as long as there is one.
+    fn stream(&mut self) -> io::Result<Pin<&mut S>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// When it fails, unless there is progress.
     fn deadline(&self) -> Instant {
         let idle = self.progress_at + self.idle_limit;
         match self.head_since {
-            Some((since, before))
-                if self.requests.begun.load(Ordering::Relaxed) == before
-                    && !self.requests.is_multiplexed.load(Ordering::Relaxed) =>
-            {
-                idle.min(since + self.head_limit)
-            }
+            Some((since, _)) if self.is_head_under_way() => idle.min(since + self.head_limit),
             _ => idle,
         }
     }
@@ -172,14 +295,14 @@ impl<S> Bounded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: Stream> AsyncRead for Bounded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = self.stream()?.poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.note_read(Instant::now());
         }
@@ -187,26 +310,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: Stream> AsyncWrite for Bounded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let polled = self.stream()?.poll_write(context, bytes);
+        self.has_written |= polled.is_ready();
         self.bound(polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Of TLS it may have to write.
-        match Pin::new(&mut self.stream).poll_flush(context) {
+        match self.stream()?.poll_flush(context) {
             Poll::Pending => self.bound(Poll::Pending, context),
             ready => ready,
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        let polled = self.stream()?.poll_shutdown(context);
         self.bound(polled, context)
     }
 
@@ -215,11 +339,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        let polled = self.stream()?.poll_write_vectored(context, bytes);
+        self.has_written |= polled.is_ready();
         self.bound(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }

@@ -5,7 +5,9 @@
 //! connections, and asks for the next connection at once when the system has no more of them (see
 //! ADR 15).
 
+mod crowd;
 mod idle;
+mod linger;
 mod tls;
 
 pub use tls::{Certificate, TlsError};
@@ -17,11 +19,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use poem::http::Version;
 use poem::http::uri::Scheme;
+use poem::http::{HeaderValue, Version, header};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
 use prometheus_client::metrics::gauge::Gauge;
@@ -29,12 +34,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use idle::{Bounded, Requests};
+use crowd::{Crowd, Member};
+use idle::Bounded;
 
 /// How long nothing is accepted after the system refused a connection: it has no more of them.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The most requests at once on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
+/// How many bytes of bodies a client of HTTP/2 may send before they are read: on each stream, and on
+/// all streams of a connection together.
+const RECEIVE_WINDOW: u32 = 512 * 1024;
+/// How many bytes of an answer are kept for each stream of HTTP/2 until they are sent, beside the
+/// piece that is being sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How often it is looked whether a connection can give way to one that waits.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
+/// Up to this many bytes of a body that nobody wants, the connection may go on.
+const SMALL_BODY_BYTES: u64 = 64 * 1024;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 100;
 
@@ -84,11 +100,12 @@ pub async fn serve<E>(
     let local = listener.local_addr().ok();
     let server = Arc::new(server(&limits));
     let connections = GracefulShutdown::new();
+    let crowd = Arc::new(Crowd::default());
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &permits, &crowd) => accepted,
         };
         let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
@@ -109,9 +126,16 @@ pub async fn serve<E>(
         };
         let (certificate, watcher) = (certificate.clone(), connections.watcher());
         let open = Counted::begin(open.clone());
+        let entered = crowd.enter();
         tokio::spawn(async move {
-            connection.run(stream, certificate, watcher).await;
-            drop((permit, open));
+            let member = &entered.member;
+            tokio::select! {
+                () = connection.run(stream, certificate, watcher, member) => {}
+                () = member.sent_away() => {
+                    tracing::debug!(%peer, "an unused connection gave way to another");
+                }
+            }
+            drop((permit, open, entered));
         });
     }
     // Nobody else is let in: the next one tries another process.
@@ -124,9 +148,16 @@ pub async fn serve<E>(
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
+    crowd: &Crowd,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    // Those that are too many wait in the system's queue.
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    // Those that are too many wait in the system's queue, until one gives way.
+    let permit = loop {
+        let permit = Arc::clone(permits).acquire_owned();
+        match tokio::time::timeout(LOOK_FOR_ROOM, permit).await {
+            Ok(permit) => break permit.map_err(io::Error::other)?,
+            Err(_) => crowd.make_room(),
+        }
+    };
     let (stream, peer) = listener.accept().await?;
     // An answer is written at once: waiting for more to send only delays it. A connection that is
     // gone again already is found out about soon enough.
@@ -151,6 +182,9 @@ fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX));
     server
 }
@@ -164,33 +198,56 @@ struct Connection<E> {
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
-    async fn run(self, stream: TcpStream, certificate: Option<Certificate>, watcher: Watcher) {
+    async fn run(
+        self,
+        stream: TcpStream,
+        certificate: Option<Certificate>,
+        watcher: Watcher,
+        member: &Member,
+    ) {
         let Some(certificate) = certificate else {
-            return self.serve(stream, Scheme::HTTP, watcher).await;
+            return self.serve(stream, Scheme::HTTP, watcher, member).await;
         };
+        member.requests.set_head_begun(true);
         let handshake = certificate.acceptor().accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
-            Ok(Ok(stream)) => self.serve(stream, Scheme::HTTPS, watcher).await,
+            Ok(Ok(stream)) => {
+                member.requests.set_head_begun(false);
+                self.serve(stream, Scheme::HTTPS, watcher, member).await;
+            }
             Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(peer = %self.peer, "the TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(self, stream: S, scheme: Scheme, watcher: Watcher)
+    async fn serve<S>(self, stream: S, scheme: Scheme, watcher: Watcher, member: &Member)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { endpoint, server, limits, peer, local } = self;
         let local = LocalAddr(local.map_or_else(|| Addr::custom("unknown", ""), Addr::from));
-        let requests = Arc::new(Requests::default());
+        let requests = Arc::clone(&member.requests);
         let asked = Arc::clone(&requests);
-        let service = hyper::service::service_fn(move |request: hyper::Request<_>| {
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let under_way = asked.begin(request.version() >= Version::HTTP_2);
             let endpoint = Arc::clone(&endpoint);
             let remote = RemoteAddr(Addr::from(peer));
-            let request = Request::from((request, local.clone(), remote, scheme.clone()));
+            let is_http_1 = request.version() < Version::HTTP_2;
+            let (has_body, hint) = (!request.body().is_end_stream(), request.body().size_hint());
+            let is_small = hint.upper().is_some_and(|length| length <= SMALL_BODY_BYTES);
+            let mut request = Request::from((request, local.clone(), remote, scheme.clone()));
+            if has_body {
+                let body: BoxBody<Bytes, io::Error> = request.take_body().into();
+                request.set_body(poem::Body::from(BoxBody::new(asked.body(body))));
+            }
+            let asked = Arc::clone(&asked);
             async move {
-                let response = hyper::Response::from(endpoint.get_response(request).await);
+                let mut response = hyper::Response::from(endpoint.get_response(request).await);
+                // What is left of a large body is thrown away, and the connection with it.
+                if is_http_1 && !is_small && asked.has_unread_body() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 // Until its last byte is handed on.
                 Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }

@@ -2,74 +2,109 @@
 
 use std::sync::Arc;
 
-use fireflow_domain::actor::Caller;
+use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
 use poem::Request;
-use poem::http::HeaderMap;
+use poem::http::{HeaderMap, Method, header};
 
 use crate::app::{App, Context};
 use crate::auth::Identity;
+use crate::idempotency::{self, Once};
 use crate::problem::Problem;
 use crate::telemetry::request::Asked;
+use crate::work::Work;
 
 /// The longest reason of a change, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// Whether a path is open to everybody: the description, and the probes.
-fn is_open(path: &str) -> bool {
-    let bare = path.trim_end_matches('/');
-    bare == "/docs" || bare.starts_with("/docs/") || is_probe(path)
+/// What is open to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// Whether the process answers: it does, however busy it is.
+    Live,
+    /// Whether it can serve.
+    Ready,
+    /// The description of the API.
+    Document,
 }
 
-/// Whether a path is one that a machine asks again and again, to see whether the service is well.
-fn is_probe(path: &str) -> bool {
-    matches!(path.trim_end_matches('/'), "/health/live" | "/health/ready")
+impl Open {
+    /// What a path is of this; none if it takes a token.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        match path.trim_end_matches('/') {
+            "/health/live" => Some(Self::Live),
+            "/health/ready" => Some(Self::Ready),
+            bare if bare == "/docs" || bare.starts_with("/docs/") => Some(Self::Document),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a request, and where it comes from.
+///
+/// # Errors
+/// Returns a defect if the outermost layer was left out.
+pub fn asked(request: &Request) -> Result<Arc<Asked>, Problem> {
+    let asked = request.extensions().get::<Arc<Asked>>().cloned();
+    asked.ok_or_else(|| Problem::internal("a request without its envelope"))
 }
 
 /// Checks the token, and hands on who asks. Without one nothing of what exists is told: neither
 /// 404, 405, 413 nor 422.
 ///
 /// # Errors
-/// 401, 403, 422 or 429.
-pub fn authenticate(app: &Arc<App>, request: &mut Request) -> Result<(), Problem> {
-    // Without it the outermost layer was left out.
-    let asked = request
-        .extensions()
-        .get::<Arc<Asked>>()
-        .cloned()
-        .ok_or_else(|| Problem::internal("a request without its envelope"))?;
+/// Returns 401, 403 or 429.
+pub fn authenticate(
+    app: &Arc<App>,
+    work: &Arc<Work>,
+    request: &mut Request,
+) -> Result<(), Problem> {
+    let asked = asked(request)?;
     let client = asked.client;
-    if !is_probe(request.uri().path()) {
-        app.gate.rates.check_address(client.0)?;
-    }
-    if !is_open(request.uri().path()) {
-        let now = app.clock.now();
-        let identity = app.authenticator.authenticate(request.headers(), now);
-        let identity = identity.map_err(|refusal| {
-            app.telemetry.metrics.authentication_failure(refusal.reason());
-            Problem::from(refusal)
-        })?;
-        asked.subject.get_or_init(|| identity.actor.subject.clone());
-        app.gate.rates.check_subject(&identity.actor.subject)?;
-        let reason = reason(request.headers()).map_err(Problem::from)?;
-        let Identity { actor, expires_at } = identity;
-        let caller = Caller {
-            actor,
-            now,
-            request_id: asked.id.clone(),
-            client_address: client.text(),
-            reason,
-        };
-        let deadline = std::time::Instant::now() + app.request_timeout;
-        let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once: None };
-        request.extensions_mut().insert(context);
-    }
+    app.gate.rates.check_address(client.0)?;
+    let now = app.clock.now();
+    let identity = app.authenticator.authenticate(request.headers(), now);
+    let identity = identity.map_err(|refusal| {
+        app.telemetry.metrics.authentication_failure(refusal.reason());
+        Problem::from(refusal)
+    })?;
+    asked.subject.get_or_init(|| identity.actor.subject.clone());
+    let Identity { actor, expires_at } = identity;
+    let caller = Caller {
+        actor,
+        now,
+        request_id: asked.id.clone(),
+        client_address: client.text(),
+        // What is wrong with it is told once the role is known to suffice.
+        reason: change_reason(request.headers()).unwrap_or_default(),
+    };
+    let once = once(request, &caller.actor.visibility).map(Arc::new);
+    let work = Arc::clone(work);
+    let deadline = std::time::Instant::now() + app.request_timeout;
+    let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once, work };
+    request.extensions_mut().insert(context);
     Ok(())
 }
 
+/// A POST's key, if it has one that is right, and what it stands for.
+fn once(request: &Request, who: &Visibility) -> Option<Once> {
+    if request.method() != Method::POST {
+        return None;
+    }
+    let key = idempotency::key(request.headers()).ok().flatten()?;
+    let target = request.uri().path_and_query().map(|it| it.as_str()).unwrap_or_default();
+    let condition = request.headers().get(header::IF_MATCH);
+    let condition = condition.map_or(&b""[..], |value| value.as_bytes());
+    Some(Once::new(key, request.method(), target, condition, who))
+}
+
 /// Why something is changed, for the audit trail: UTF-8, bounded.
-fn reason(headers: &HeaderMap) -> Result<String, Error> {
+///
+/// # Errors
+/// Returns what is wrong with the header.
+pub fn change_reason(headers: &HeaderMap) -> Result<String, Error> {
     const NAME: &str = "Change-Reason";
     let fault = |detail: String| Error::invalid(Violation::header(NAME, detail));
     let mut values = headers.get_all(NAME).iter();
@@ -98,17 +133,17 @@ fn reason(headers: &HeaderMap) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_open;
+    use super::Open;
 
     #[test]
     fn few_paths_are_open() {
         for open in ["/docs", "/docs/", "/docs/swagger-ui", "/health/live", "/health/ready/"] {
-            assert!(is_open(open), "{open}");
+            assert!(Open::of(open).is_some(), "{open}");
         }
         for closed in
             ["/", "/health", "/health/", "/docsx", "/firewalls/", "/health/live/x", "//docs"]
         {
-            assert!(!is_open(closed), "{closed}");
+            assert!(Open::of(closed).is_none(), "{closed}");
         }
     }
 }

@@ -1,20 +1,33 @@
-//! Limits of a request: its body, its time, and how many there are at once.
+//! The order of work for a request: what is cheap and needs nobody's word comes first, what takes
+//! memory and time comes last.
+//!
+//! Host, rate of the address, token, role, rate of the subject; only then the body, which the
+//! operation asks for (see [`crate::upload`]).
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Body as _;
 use poem::http::{Method, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
 use tokio::sync::Semaphore;
 
+use super::auth::Open;
 use super::envelope::panic_answer;
-use super::{auth, slash};
+use super::{auth, host, slash};
 use crate::app::{App, Context};
-use crate::dto::body::is_ndjson;
-use crate::idempotency::{self, Once};
+use crate::budget::{Reservation, Use};
 use crate::problem::{Code, Problem};
+use crate::work::{Served, Work};
+
+/// Answers up to this many bytes are not counted: the connection's own buffers hold as much.
+const UNCOUNTED_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// What one request, and all together, may take.
 #[derive(Debug, Clone)]
@@ -23,14 +36,16 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// The largest body of a whole rule set, in bytes.
     pub max_rule_set_bytes: usize,
-    /// The longest time to an answer.
+    /// How long the next piece of a body may take to come.
+    pub body_stall: Duration,
+    /// The longest time to an answer, the body included.
     pub request_timeout: Duration,
     /// One permit per request that is served at the same time.
     pub in_flight: Arc<Semaphore>,
 }
 
-/// Serves a request within all limits: how many there are at once, how long each takes, who asks,
-/// how large its body is. Dropping the request's future stops its query and undoes its transaction.
+/// Serves a request within all limits. Dropping the request's future stops its query and undoes its
+/// transaction.
 ///
 /// One layer does all of it: each layer of the framework moves the request, and what is to become of
 /// it, once more.
@@ -43,109 +58,103 @@ pub async fn guard<E: Endpoint>(
     next: Arc<E>,
     request: Request,
 ) -> poem::Result<Response> {
-    let served = AssertUnwindSafe(bounded(&app, &limits, &*next, request)).catch_unwind();
+    let served = AssertUnwindSafe(bounded(&app, limits, &*next, request)).catch_unwind();
     match served.await {
-        Ok(answer) => answer.map(IntoResponse::into_response),
+        Ok(answer) => answer,
         Err(panic) => Err(panic_answer(&*panic).into()),
     }
 }
 
 async fn bounded<E: Endpoint>(
     app: &Arc<App>,
-    limits: &Limits,
+    limits: Limits,
     next: &E,
     mut request: Request,
-) -> poem::Result<E::Output> {
-    // A service that is busy is alive: who restarts it for being so makes matters worse.
-    if request.uri().path().trim_end_matches('/') == "/health/live" {
-        slash::normalise(&mut request);
-        return next.call(request).await;
-    }
-    let Ok(_permit) = limits.in_flight.try_acquire() else {
-        let detail = "too many requests are being served; try again";
-        return Err(Problem::unavailable(Code::Unavailable, detail, 1).into());
-    };
-    let served = async {
-        auth::authenticate(app, &mut request)?;
-        slash::normalise(&mut request);
-        read_body(limits, &mut request).await?;
-        next.call(request).await
-    };
-    match tokio::time::timeout(limits.request_timeout, served).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let detail = "the request took too long and was given up";
-            Err(Problem::unavailable(Code::Timeout, detail, 1).into())
+) -> poem::Result<Response> {
+    host::check(&request)?;
+    let timeout = limits.request_timeout;
+    let answer = match Open::of(request.uri().path()) {
+        Some(open) => {
+            check_open(app, open, &request)?;
+            // Who is full is not ready for more; to say so takes nobody's place.
+            if open == Open::Ready && limits.in_flight.available_permits() == 0 {
+                return Err(crate::work::too_many_requests().into());
+            }
+            slash::normalise(&mut request);
+            tokio::time::timeout(timeout, respond(next, request)).await
         }
-    }
-}
-
-/// Notes a POST's key, if it has one, and what it stands for.
-fn note_once(request: &mut Request, body: &[u8]) -> Result<(), Problem> {
-    if request.method() != Method::POST {
-        return Ok(());
-    }
-    let Some(key) = idempotency::key(request.headers())? else { return Ok(()) };
-    let target = request.uri().path_and_query().map(|it| it.as_str().to_owned());
-    let target = target.unwrap_or_default();
-    let method = request.method().clone();
-    let condition = request.headers().get(header::IF_MATCH).cloned();
-    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
-        let who = &context.caller.actor.visibility;
-        let condition = condition.as_ref().map_or(&b""[..], |value| value.as_bytes());
-        let fingerprint = idempotency::fingerprint(&method, &target, condition, body, who);
-        context.once = Some(Arc::new(Once { key, fingerprint }));
-    }
-    Ok(())
-}
-
-/// Reads the body up to the limit, whatever the headers say of its length, and refuses compressed
-/// ones: a small one could unpack to any size.
-///
-/// # Errors
-/// 413, 415 or 400.
-async fn read_body(limits: &Limits, request: &mut Request) -> Result<(), Problem> {
-    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
-        return Err(Problem::new(Code::UnsupportedMediaType, detail));
-    }
-    // Packets in lines are read while they are answered, and never all there.
-    let is_inspection = request.uri().path().ends_with("/inspections");
-    if is_inspection && request.method() == Method::POST && is_ndjson(request) {
-        return Ok(());
-    }
-    // Only whole rule sets are put.
-    let is_batch = request.uri().path().ends_with("/rules/batch");
-    let max = if request.method() == Method::PUT || is_batch {
-        limits.max_rule_set_bytes
-    } else {
-        limits.max_body_bytes
-    };
-    let too_large = || {
-        let detail = format!("the body is limited to {max} bytes; send it in parts");
-        Problem::new(Code::TooLarge, detail)
-    };
-    let declared = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .and_then(|length| length.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > max) {
-        return Err(too_large());
-    }
-    let body = request.take_body();
-    let bytes = match body.into_bytes_limit(max).await {
-        Ok(bytes) => bytes,
-        Err(poem::error::ReadBodyError::PayloadTooLarge) => return Err(too_large()),
-        Err(error) => {
-            let detail = "the body came to no good end";
-            let problem = Problem::new(Code::MalformedRequest, detail);
-            return Err(Problem { source: Some(error.into()), ..problem });
+        None => {
+            // What it takes it gives back here, however it ends.
+            let served = Served(Arc::new(Work::new(limits)));
+            slash::normalise(&mut request);
+            auth::authenticate(app, &served.0, &mut request)?;
+            tokio::time::timeout(timeout, counted(app, &served, next, request)).await
         }
     };
-    note_once(request, &bytes)?;
-    request.set_body(Body::from_bytes(bytes));
-    Ok(())
+    answer.unwrap_or_else(|_| {
+        let detail = "the request took too long and was given up";
+        Err(Problem::unavailable(Code::Timeout, detail, 1).into())
+    })
+}
+
+async fn respond<E: Endpoint>(next: &E, request: Request) -> poem::Result<Response> {
+    next.call(request).await.map(IntoResponse::into_response)
+}
+
+/// What is open to everybody is only read: nothing of a body is, no permit is taken, and each address
+/// has a rate of its own for it, which nobody meets who only looks whether the service is well.
+fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
+    let client = auth::asked(request)?.client;
+    app.gate.rates.check_open(open, client.0)?;
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let methods = "GET, HEAD";
+    Err(Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+        .with_header(header::ALLOW, methods))
+}
+
+/// Serves a request whose token is good. A large answer is counted until it is sent: who reads none
+/// of them cannot have any number of them made.
+async fn counted<E: Endpoint>(
+    app: &App,
+    served: &Served,
+    next: &E,
+    request: Request,
+) -> poem::Result<Response> {
+    let context = request.extensions().get::<Context>();
+    let subject = context.map(|context| context.caller.actor.subject.clone()).unwrap_or_default();
+    // Asked again it answers the same. What was changed is answered, whatever that takes.
+    let can_be_refused = matches!(*request.method(), Method::GET | Method::HEAD)
+        || request.uri().path().ends_with("/inspections");
+    let answer = respond(next, request).await;
+    served.0.release();
+    let mut response = answer?;
+    let body: BoxBody<Bytes, io::Error> = response.take_body().into();
+    let length = body.size_hint().exact();
+    let Some(length) = length.filter(|length| *length > UNCOUNTED_ANSWER_BYTES) else {
+        response.set_body(Body::from(body));
+        return Ok(response);
+    };
+    let memory = match app.budget.try_reserve(&subject, Use::Answer, length) {
+        Some(memory) => memory,
+        None if can_be_refused => return Err(app.budget.refuse(Use::Answer).into()),
+        None => app.budget.reserve_anyway(&subject, Use::Answer, length),
+    };
+    // It is there in one piece: nothing is copied.
+    let bytes = body.collect().await.map_err(Problem::internal)?.to_bytes();
+    response.set_body(Body::from_bytes(Bytes::from_owner(Answer { bytes, _memory: memory })));
+    Ok(response)
+}
+
+/// An answer that is counted as long as any of its bytes is kept, by the connection's buffers too.
+struct Answer {
+    bytes: Bytes,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }

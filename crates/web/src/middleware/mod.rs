@@ -1,10 +1,11 @@
 //! What surrounds every request, from the outside in: its id, log line and error form, who is let in
-//! from where; a limit in time and number; who asks; the trailing slash; the body's size.
+//! from where; a limit in time; the trailing slash; who asks.
 
 pub mod auth;
 pub mod client;
 pub mod cors;
 pub mod envelope;
+pub mod host;
 pub mod limits;
 pub mod rates;
 pub mod slash;

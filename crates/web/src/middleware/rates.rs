@@ -2,23 +2,40 @@
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::auth::Open;
 use crate::problem::{Code, Problem};
 use crate::settings::Rate;
 
 /// After so many requests, those who have long been silent are forgotten.
 const REQUESTS_PER_CLEANING: u64 = 8_192;
 
+/// How often an address may ask whether the service is well. Kubernetes asks once in some seconds.
+const PROBES_PER_SECOND: u32 = 200;
+/// How often an address may read the description: a page of a browser is one or two requests.
+const DOCUMENTS_PER_SECOND: u32 = 50;
+
+const fn per_second(count: u32) -> Rate {
+    let count = match NonZeroU32::new(count) {
+        Some(count) => count,
+        None => NonZeroU32::MIN,
+    };
+    Rate { count, per: Duration::from_secs(1) }
+}
+
 /// The limits; none where nothing is limited. In memory: each process has its own.
 #[derive(Debug, Default)]
 pub struct Rates {
     by_address: Option<Limit>,
     by_subject: Option<Limit>,
+    probes: Option<Limit>,
+    documents: Option<Limit>,
     /// Names are kept as numbers that nobody outside can make collide.
     names: RandomState,
 }
@@ -42,6 +59,9 @@ impl Rates {
         Self {
             by_address: by_address.and_then(Limit::new),
             by_subject: by_subject.and_then(Limit::new),
+            // Who lifts the rate of addresses lifts these too.
+            probes: by_address.and_then(|_| Limit::new(per_second(PROBES_PER_SECOND))),
+            documents: by_address.and_then(|_| Limit::new(per_second(DOCUMENTS_PER_SECOND))),
             names: RandomState::new(),
         }
     }
@@ -52,6 +72,20 @@ impl Rates {
     /// 429, with when to come back.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
         let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
+        limit.check(self.number(&network(address)), "this address sends")
+    }
+
+    /// Counts a request for what is open to everybody, of an address: probes and documents each have
+    /// a rate of their own, so that a health check is not refused for what else comes from there.
+    ///
+    /// # Errors
+    /// 429, with when to come back.
+    pub fn check_open(&self, what: Open, address: Option<IpAddr>) -> Result<(), Problem> {
+        let limit = match what {
+            Open::Live | Open::Ready => &self.probes,
+            Open::Document => &self.documents,
+        };
+        let (Some(limit), Some(address)) = (limit, address) else { return Ok(()) };
         limit.check(self.number(&network(address)), "this address sends")
     }
 
@@ -104,8 +138,6 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     #[test]
@@ -123,6 +155,18 @@ mod tests {
         assert!(of("2001:db8:0:1::1") && of("192.0.2.1"));
         assert!(rates.check_address(None).is_ok());
         assert!((0..10_000).all(|_| Rates::default().check_subject("ann").is_ok()));
+    }
+
+    #[test]
+    fn probes_and_documents_have_a_share_of_their_own() {
+        let rate = Rate { count: NonZeroU32::MIN, per: Duration::from_secs(3_600) };
+        let rates = Rates::new(Some(rate), None);
+        let address = Some("192.0.2.1".parse().unwrap());
+        let documents = || rates.check_open(Open::Document, address).is_ok();
+        assert!((0..10 * DOCUMENTS_PER_SECOND).any(|_| !documents()));
+        assert!(rates.check_open(Open::Live, address).is_ok());
+        assert!(rates.check_address(address).is_ok());
+        assert!((0..10_000).all(|_| Rates::default().check_open(Open::Live, address).is_ok()));
     }
 
     #[test]

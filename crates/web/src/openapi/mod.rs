@@ -295,9 +295,9 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
     let has_body = matches!(method, "post" | "patch" | "put");
     let writes = has_body && id != "inspectPackets";
     match status {
-        "400" => has_body,
         // Of what a request carries, whether the operation wants it or not.
-        "413" | "415" => !is_open,
+        "400" | "413" => !is_open,
+        "408" | "415" => has_body && !is_open,
         "401" | "403" | "422" | "429" => !is_open,
         "404" => has_path_ids,
         // Of routing, not of an operation.

@@ -93,7 +93,7 @@ impl QueryString {
             };
             if !table.iter().any(|param| param.name == name) {
                 let names = table.iter().map(|param| param.name);
-                query.fault(&excerpt(&name), unknown(&name, names));
+                query.violations.note(|| Violation::query(excerpt(&name), unknown(&name, names)));
             } else if query.values.iter().any(|(known, _)| *known == name) {
                 query.fault(&name, "is given more than once");
             } else {
@@ -122,7 +122,7 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 
 impl Query {
     fn fault(&mut self, name: &str, detail: impl Into<String>) {
-        self.violations.push(Violation::query(name, detail));
+        self.violations.note(|| Violation::query(name, detail));
     }
 
     fn raw(&self, name: &str) -> Option<&str> {
@@ -330,6 +330,8 @@ impl Query {
                 None => (word, Direction::Ascending),
             };
             match parse(word) {
+                // A hint costs more than the word: it is for those that are shown.
+                None if !self.violations.has_room() => self.violations.count(1),
                 None => {
                     let hint = match nearest(word, words.iter().copied()) {
                         Some(meant) => format!("did you mean `{meant}`?"),
@@ -352,6 +354,7 @@ impl Query {
         let mut fields = Vec::new();
         for word in text.split(',') {
             match known.iter().find(|name| **name == word) {
+                None if !self.violations.has_room() => self.violations.count(1),
                 None => {
                     let hint = match nearest(word, known.iter().copied()) {
                         Some(meant) => format!("did you mean `{meant}`?"),

@@ -14,6 +14,18 @@ use crate::inspected::CompilationLimits;
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
 
+/// How much memory requests take, unless it is set: 256 MiB.
+const WORK_BYTES: u64 = 256 * 1024 * 1024;
+/// The least that it can be set to: a subject has half, in which a body of 10 MiB has to fit.
+const MIN_WORK_BYTES: u64 = 32 * 1024 * 1024;
+
+fn work_bytes(text: &str) -> Result<u64, String> {
+    text.parse::<u64>()
+        .ok()
+        .filter(|bytes| (MIN_WORK_BYTES..=1 << 40).contains(bytes))
+        .ok_or_else(|| format!("takes a number of bytes from {MIN_WORK_BYTES} to {}", 1_u64 << 40))
+}
+
 /// What the settings are read from.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -256,6 +268,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         tokens: super::tokens::read(values, environment)?,
         http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
+        work_bytes: values.read("memory.work_bytes", || WORK_BYTES, work_bytes)?,
         inspection_cache: values.number("inspection.cache_bytes", INSPECTION_CACHE)?.into(),
         inspection_limits: CompilationLimits {
             budget: Budget {
@@ -381,6 +394,7 @@ mod tests {
             ("FIREFLOW_HTTP__FORWARDED_HEADER", "x-real-ip"),
             ("FIREFLOW_HTTP__CORS_ORIGINS", "*"),
             ("FIREFLOW_HTTP__MAX_HEAD_BYTES", "100"),
+            ("FIREFLOW_MEMORY__WORK_BYTES", "1000000"),
             ("FIREFLOW_HTTP__IDLE_TIMEOUT", "30s"),
             ("FIREFLOW_JWT__LEEWAY", "1h"),
             ("FIREFLOW_JWT__ROLE_MAP", "a=root"),

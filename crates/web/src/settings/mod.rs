@@ -107,6 +107,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
+    /// How much memory all requests together may take, in bytes.
+    pub work_bytes: u64,
     /// How much memory compiled policies take, in bytes.
     pub inspection_cache: u64,
     /// What compiling one may take.

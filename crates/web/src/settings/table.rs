@@ -175,6 +175,14 @@ pub const SETTINGS: &[Setting] = &[
         "the most requests served at once; more are told to come back",
     ),
     plain(
+        "memory.work_bytes",
+        "FIREFLOW_MEMORY__WORK_BYTES",
+        "268435456",
+        "how much memory all requests together may take: bodies and what they become, policies that \
+         are compiled, answers until they are sent, exports and streams; one subject has half of it \
+         at most; 33554432 or more. Beyond it requests wait 5 s, then are told to come back",
+    ),
+    plain(
         "inspection.cache_bytes",
         "FIREFLOW_INSPECTION__CACHE_BYTES",
         "268435456",
@@ -216,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
         "http.head_timeout",
         "FIREFLOW_HTTP__HEAD_TIMEOUT",
         "10s",
-        "how long a request's head may take to come, and a TLS handshake",
+        "how long a request's head may take to come, a TLS handshake, and each next piece of a body",
     ),
     plain(
         "http.idle_timeout",

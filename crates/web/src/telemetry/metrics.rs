@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use crate::budget::{BudgetState, Use};
 use crate::inspected::CacheState;
 
 /// Upper bounds of the buckets of all durations, in seconds.
@@ -49,6 +50,7 @@ labels! {
     OfPoolState { pool: &'static str, state: &'static str }
     OfAction { action: &'static str }
     OfExport { signal: &'static str, result: &'static str }
+    OfUse { purpose: &'static str }
     OfBuild { version: &'static str, database: &'static str }
 }
 
@@ -97,6 +99,8 @@ pub struct Sampled {
     pub compiled: CacheState,
     /// Streams of packets that are being inspected.
     pub streams: u64,
+    /// The memory that requests have borrowed.
+    pub budget: BudgetState,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
 }
@@ -135,6 +139,10 @@ pub struct Metrics {
     streams: Gauge,
     answered_streams: Counter,
     cut_off_streams: Counter,
+    work_memory: Family<OfUse, Gauge>,
+    work_memory_max: Gauge,
+    work_refusals: Family<OfUse, Counter>,
+    work_waiting: Gauge,
     compilations: Family<OfResult, Counter>,
     compile_durations: Histogram,
     compiled_lookups: Family<OfResult, Counter>,
@@ -268,6 +276,28 @@ impl Metrics {
             ),
             answered_streams: ended_streams("answered"),
             cut_off_streams: ended_streams("cut_off"),
+            work_memory: register!(
+                "work_memory",
+                Unit::Bytes,
+                "Memory that requests have borrowed, by what for",
+                Family::default()
+            ),
+            work_memory_max: register!(
+                "work_memory_max",
+                Unit::Bytes,
+                "The most memory that requests may borrow",
+                Gauge::default()
+            ),
+            work_refusals: register!(
+                "work_memory_refusals",
+                "Requests that were refused because the memory was in use, by what for",
+                Family::default()
+            ),
+            work_waiting: register!(
+                "work_memory_waiting",
+                "Requests that wait for memory",
+                Gauge::default()
+            ),
             compilations: register!(
                 "classifier_compilations",
                 "Policies that were compiled or updated by what changed, and those over their budget",
@@ -426,6 +456,15 @@ impl Metrics {
         self.compiled_policies.set(gauge(compiled.policies));
         self.compiled_bytes.set(gauge(compiled.bytes));
         self.streams.set(gauge(sampled.streams));
+        let BudgetState { capacity, used, refused, waiting } = sampled.budget;
+        for ((purpose, used), refused) in Use::ALL.into_iter().zip(used).zip(refused) {
+            let purpose = OfUse { purpose: purpose.as_str() };
+            self.work_memory.get_or_create(&purpose).set(gauge(used));
+            let refusals = self.work_refusals.get_or_create_owned(&purpose);
+            refusals.inner().store(refused, Ordering::Relaxed);
+        }
+        self.work_memory_max.set(gauge(capacity));
+        self.work_waiting.set(gauge(waiting));
         for (pool, state) in &sampled.pools {
             let counts = [("idle", state.idle), ("in_use", state.in_use)];
             for (state, count) in counts {

@@ -18,12 +18,14 @@ pub struct Route {
     is_open: bool,
     /// Methods, each with the operation's name.
     operations: Vec<(String, String)>,
+    /// The methods whose operations take a body.
+    with_body: Vec<String>,
     /// The methods, for `Allow`.
     pub allow: String,
 }
 
 impl Route {
-    fn new(template: &str, operations: Vec<(String, String)>) -> Self {
+    fn new(template: &str, operations: Vec<(String, String)>, with_body: Vec<String>) -> Self {
         let mut methods: Vec<&str> = operations.iter().map(|(method, _)| method.as_str()).collect();
         if methods.contains(&"GET") {
             methods.push("HEAD");
@@ -35,12 +37,18 @@ impl Route {
             None => (template, false),
         };
         let steps = steps(bare).map(str::to_owned).collect();
-        Self { template: template.into(), steps, is_open, operations, allow }
+        Self { template: template.into(), steps, is_open, operations, with_body, allow }
     }
 
     /// Whether a path of as many steps, or of more where it is open, is of this route.
     fn fits(&self, given: &[&str]) -> bool {
         self.steps.iter().zip(given).all(|(step, given)| step.starts_with('{') || step == given)
+    }
+
+    /// Whether the operation that a method is takes a body.
+    #[must_use]
+    pub fn takes_body(&self, method: &str) -> bool {
+        self.with_body.iter().any(|it| it == method)
     }
 
     /// The name of the operation that a method is.
@@ -80,16 +88,21 @@ impl Routes {
         let paths = document.get("paths").and_then(Value::as_object);
         for (path, operations) in paths.into_iter().flatten() {
             let operations = operations.as_object().into_iter().flatten();
+            let with_body = operations
+                .clone()
+                .filter(|(_, operation)| operation.get("requestBody").is_some())
+                .map(|(method, _)| method.to_uppercase())
+                .collect();
             let operations = operations
                 .filter_map(|(method, operation)| {
                     let name = operation.get("operationId")?.as_str()?;
                     Some((method.to_uppercase(), name.to_owned()))
                 })
                 .collect();
-            routes.add(Route::new(path, operations));
+            routes.add(Route::new(path, operations, with_body));
         }
         let read = vec![("GET".to_owned(), "readDocumentation".to_owned())];
-        routes.add(Route::new("/docs/*", read));
+        routes.add(Route::new("/docs/*", read, Vec::new()));
         for routes in &mut routes.by_steps {
             // `{` is behind all letters.
             routes.sort_by(|a, b| a.steps.cmp(&b.steps));
@@ -147,7 +160,7 @@ mod tests {
     fn paths_have_templates() {
         let get = |name: &str| json!({"get": {"operationId": name}});
         let document = json!({"paths": {
-            "/firewalls/": {"get": {"operationId": "list"}, "post": {"operationId": "create"}},
+            "/firewalls/": {"get": {"operationId": "list"}, "post": {"operationId": "create", "requestBody": {}}},
             "/firewalls/{firewall_id}/": get("one"),
             "/firewalls/{firewall_id}/rules/{rule_id}/": get("rule"),
             "/firewalls/{firewall_id}/rules/batch": {"post": {"operationId": "batch"}},
@@ -173,6 +186,7 @@ mod tests {
         assert_eq!(firewalls.allow, "GET, HEAD, POST");
         assert_eq!(firewalls.operation("HEAD"), Some("list"));
         assert_eq!(firewalls.operation("PUT"), None);
+        assert!(firewalls.takes_body("POST") && !firewalls.takes_body("GET"));
         assert_eq!(routes.find("/ff/firewalls/x/rules/batch").unwrap().allow, "POST");
     }
 }

@@ -269,6 +269,28 @@ async fn what_nobody_takes_is_not_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_no_packets_take_no_more_memory_than_others() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let mut command = binary(folder);
+    command.env("MIMALLOC_PURGE_DELAY", "0").env("FIREFLOW_DATABASE_URL", &place.url);
+    let service = Service::spawn(folder, command.stderr(Stdio::null()));
+    let mut stream = stream(&service);
+    let before = resident(&service);
+    // Each line is answered with a hundred times as much, which nobody takes.
+    let text = "0\n".repeat(32_000);
+    let piece = format!("{:x}\r\n{text}\r\n", text.len()).into_bytes();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut sent = 0;
+    while let Ok(written) = stream.write(&piece[sent % piece.len()..]) {
+        sent += written;
+        assert!(sent < 100_000_000, "the service takes without an end");
+    }
+    let taken = resident(&service).saturating_sub(before);
+    assert!(taken < 20_000, "{taken} kB for {sent} bytes that are not taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn packets_are_answered_while_others_are_yet_to_come() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let service = Service::start(place.folder.path(), &place.url);

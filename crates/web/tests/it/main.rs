@@ -7,6 +7,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod admission;
 mod audit;
 mod backup;
 mod bad_input;
@@ -17,6 +18,7 @@ mod coverage;
 mod deleted;
 mod description;
 mod drain;
+mod early_refusals;
 mod errors;
 mod export;
 mod failover;
@@ -28,6 +30,7 @@ mod inspections;
 mod limits;
 mod lists;
 mod logging;
+mod memory;
 mod metrics;
 mod offline;
 mod order;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
+use fireflow::budget::Budget;
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::inspection_stream::Streams;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
@@ -135,6 +136,8 @@ impl Api {
             authenticator: authenticator.clone(),
             gate: Gate::default(),
             base_path: String::new(),
+            budget: Budget::bytes(256 * 1024 * 1024),
+            decoding: Budget::turns(2),
             exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(60)),
             about: About { database: "test", max_connections: 1, started_at: start },
@@ -148,6 +151,7 @@ impl Api {
         let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
+            body_stall: Duration::from_secs(20),
             request_timeout: Duration::from_secs(60),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
@@ -182,6 +186,25 @@ impl Api {
         let open = self.app.telemetry.metrics.connections.clone();
         let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))
+    }
+
+    /// How much memory requests have borrowed.
+    pub(crate) fn borrowed(&self) -> u64 {
+        self.app.budget.state().used.iter().sum()
+    }
+
+    /// Waits until requests hold nothing any more.
+    pub(crate) async fn nothing_is_borrowed(&self) {
+        let start = std::time::Instant::now();
+        while self.borrowed() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", self.app.budget);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many more requests may be served at once.
+    pub(crate) fn free_permits(&self) -> usize {
+        self.limits.in_flight.available_permits()
     }
 
     pub(crate) fn token_for(&self, roles: &[Role], tenants: Option<&[&str]>) -> String {

@@ -1,6 +1,7 @@
 //! The packets of a file, some thousands at a time.
 
 use std::io::{BufRead, Read};
+use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
@@ -179,12 +180,13 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
         let count = piece.len();
         let mut visit = |line, packet: Result<Packet, LineFault>| {
             collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
+            ControlFlow::Continue(())
         };
         if count == 0 {
-            lines.end(now, &mut visit);
+            let _ended = lines.end(now, &mut visit);
             return Ok(());
         }
-        lines.read(piece, now, &mut visit);
+        let _all = lines.read(piece, now, &mut visit);
         source.reader.consume(count);
         collector.hand_on_if_full()?;
     }

@@ -1,0 +1,382 @@
+//! What all requests together may hold of something scarce, memory above all: who needs some borrows
+//! it first, gives it back by dropping what it borrowed, and waits for a bounded time if there is
+//! none.
+//!
+//! Fair between subjects: one alone has half at most, and a little more for small requests. Who holds
+//! little is served from the last
+//! quarter, which nobody else gets, so that a few who hold much keep nobody out.
+
+mod shares;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::problem::{Code, Problem};
+use shares::{Shares, Waiter};
+
+/// How long somebody waits for a part of the budget before they are told to come back.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// What `Retry-After` says to those who got nothing, in seconds.
+const RETRY_AFTER_S: i64 = 5;
+/// The most that wait: each holds a connection and a few kilobytes, and those who come last would
+/// not be served in time.
+const MAX_WAITING: usize = 1_024;
+
+/// What is borrowed for: a label of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A body of a request, and what it becomes when it is decoded.
+    Body,
+    /// A whole rule set or a batch, and what is compared with it.
+    RuleSet,
+    /// A policy that is being compiled.
+    Compilation,
+    /// A page of a list while it is made, and an answer until it is sent.
+    Answer,
+    /// A list that is sent as lines.
+    Export,
+    /// A stream of packets.
+    Stream,
+}
+
+impl Use {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Body, Self::RuleSet, Self::Compilation, Self::Answer, Self::Export, Self::Stream];
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::RuleSet => "rule_set",
+            Self::Compilation => "compilation",
+            Self::Answer => "answer",
+            Self::Export => "export",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// Something of which there is only so much: bytes of memory, or turns on a processor. Cheap to
+/// clone: all clones lend the same.
+#[derive(Clone)]
+pub struct Budget(Arc<Inner>);
+
+struct Inner {
+    shares: Mutex<Shares>,
+    patience: Duration,
+    /// What is lacking, in the message of a refusal.
+    what: &'static str,
+    refused: [AtomicU64; Use::ALL.len()],
+}
+
+/// How a budget is used now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BudgetState {
+    /// How much there is in all.
+    pub capacity: u64,
+    /// How much is lent, by [`Use::ALL`].
+    pub used: [u64; Use::ALL.len()],
+    /// How often nothing was lent since the start, by [`Use::ALL`].
+    pub refused: [u64; Use::ALL.len()],
+    /// How many wait.
+    pub waiting: u64,
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Budget").field(&self.state()).finish()
+    }
+}
+
+/// A part of a budget. It is given back when this is dropped, whatever becomes of its holder.
+pub struct Reservation {
+    budget: Budget,
+    subject: Arc<str>,
+    purpose: Use,
+    amount: u64,
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("subject", &self.subject)
+            .field("purpose", &self.purpose)
+            .field("amount", &self.amount)
+            .finish()
+    }
+}
+
+impl Budget {
+    /// So many bytes of memory.
+    #[must_use]
+    pub fn bytes(capacity: u64) -> Self {
+        Self::new(Shares::new(capacity), "the memory for requests is in use", PATIENCE)
+    }
+
+    /// As much of it, with another time for who waits.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        let capacity = self.with(|shares| shares.capacity());
+        Self::new(Shares::new(capacity), self.0.what, patience)
+    }
+
+    /// Turns to decode bodies, as many at once as there are processors; one subject has half of
+    /// them, so that the rest of the service keeps running.
+    #[must_use]
+    pub fn turns(processors: usize) -> Self {
+        let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
+        Self::new(Shares::new(capacity), "too many large bodies are being read", PATIENCE)
+    }
+
+    fn new(shares: Shares, what: &'static str, patience: Duration) -> Self {
+        let shares = Mutex::new(shares);
+        Self(Arc::new(Inner { shares, patience, what, refused: Default::default() }))
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&mut Shares) -> T) -> T {
+        ask(&mut self.0.shares.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How it is used now.
+    #[must_use]
+    pub fn state(&self) -> BudgetState {
+        let refused = std::array::from_fn(|index| {
+            self.0.refused.get(index).map_or(0, |count| count.load(Ordering::Relaxed))
+        });
+        self.with(|shares| BudgetState {
+            capacity: shares.capacity(),
+            used: shares.used_by_purpose(),
+            refused,
+            waiting: u64::try_from(shares.waiting()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The most that one subject can have of it.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        self.with(|shares| shares.share())
+    }
+
+    /// Borrows an amount if it is there now and nobody waits for it. What is more than a subject's
+    /// share counts as the whole share: it is served alone.
+    #[must_use]
+    pub fn try_reserve(&self, subject: &str, purpose: Use, amount: u64) -> Option<Reservation> {
+        self.with(|shares| {
+            let amount = amount.min(shares.share());
+            shares.take(subject, purpose, amount).map(|subject| Reservation {
+                budget: self.clone(),
+                subject,
+                purpose,
+                amount,
+            })
+        })
+    }
+
+    /// Borrows an amount, whether it is there or not: for what exists already and cannot be refused.
+    #[must_use]
+    pub fn reserve_anyway(&self, subject: &str, purpose: Use, amount: u64) -> Reservation {
+        let subject = self.with(|shares| shares.force(subject, purpose, amount));
+        Reservation { budget: self.clone(), subject, purpose, amount }
+    }
+
+    /// Borrows an amount, and waits up to [`PATIENCE`] for it. What is more than a subject's share
+    /// counts as the whole share: it is served alone.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is none in this time, or too many wait already.
+    pub async fn reserve(
+        &self,
+        subject: &str,
+        purpose: Use,
+        amount: u64,
+    ) -> Result<Reservation, Problem> {
+        if let Some(reservation) = self.try_reserve(subject, purpose, amount) {
+            return Ok(reservation);
+        }
+        let receiver = self.with(|shares| {
+            if shares.waiting() >= MAX_WAITING {
+                return None;
+            }
+            let (grant, receiver) = oneshot::channel();
+            let amount = amount.min(shares.share());
+            shares.wait(Waiter { subject: subject.into(), purpose, amount, grant });
+            Some(receiver)
+        });
+        if let Some(receiver) = receiver
+            && let Ok(Ok(reservation)) = timeout(self.0.patience, receiver).await
+        {
+            return Ok(reservation);
+        }
+        Err(self.refuse(purpose))
+    }
+
+    /// Counts a refusal, and says it.
+    pub fn refuse(&self, purpose: Use) -> Problem {
+        if let Some(count) = self.0.refused.get(purpose as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let detail = format!("{}; retry after {RETRY_AFTER_S} s", self.0.what);
+        Problem::unavailable(Code::Unavailable, detail, RETRY_AFTER_S)
+    }
+
+    /// Lends what is free to those who wait.
+    fn serve(&self) {
+        let served = self.with(Shares::next);
+        for (waiter, subject) in served {
+            let Waiter { purpose, amount, grant, .. } = waiter;
+            let reservation = Reservation { budget: self.clone(), subject, purpose, amount };
+            // Who has left meanwhile gives it back by dropping it here.
+            drop(grant.send(reservation));
+        }
+    }
+}
+
+impl Reservation {
+    /// How much it is.
+    #[must_use]
+    pub const fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Gives a part of it back, and keeps so much at most.
+    pub fn shrink_to(&mut self, amount: u64) {
+        let Some(freed) = self.amount.checked_sub(amount).filter(|freed| *freed > 0) else {
+            return;
+        };
+        self.amount = amount;
+        self.budget.with(|shares| shares.give_back(&self.subject, self.purpose, freed));
+        self.budget.serve();
+    }
+
+    /// Borrows more, up to an amount in all. Waits as [`Budget::reserve`] does.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is none in time.
+    pub async fn grow_to(&mut self, amount: u64) -> Result<(), Problem> {
+        let amount = amount.min(self.budget.share());
+        let Some(more) = amount.checked_sub(self.amount).filter(|more| *more > 0) else {
+            return Ok(());
+        };
+        let mut added = self.budget.reserve(&self.subject, self.purpose, more).await?;
+        self.amount = self.amount.saturating_add(std::mem::take(&mut added.amount));
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.amount > 0 {
+            self.budget.with(|shares| shares.give_back(&self.subject, self.purpose, self.amount));
+            self.budget.serve();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARE: u64 = 512;
+
+    fn budget() -> Budget {
+        Budget::bytes(2 * SHARE)
+    }
+
+    #[test]
+    fn one_subject_cannot_have_all_of_it() {
+        let budget = budget();
+        let held = budget.try_reserve("ann", Use::Body, SHARE).unwrap();
+        assert!(budget.try_reserve("ann", Use::Body, 10).is_none());
+        // But for what takes next to nothing.
+        drop(budget.try_reserve("ann", Use::Body, 2).unwrap());
+        assert!(budget.try_reserve("bob", Use::Body, SHARE).is_none(), "the last quarter is kept");
+        let little = budget.try_reserve("bob", Use::Body, 64).unwrap();
+        drop(held);
+        // More than a share counts as the share.
+        assert_eq!(budget.try_reserve("ann", Use::Body, u64::MAX).unwrap().amount(), SHARE);
+        drop(little);
+        assert_eq!(budget.state().used, [0; Use::ALL.len()]);
+    }
+
+    #[test]
+    fn small_requests_of_a_subject_do_not_keep_its_large_one_waiting() {
+        let budget = budget();
+        let _small = budget.try_reserve("ann", Use::Body, 50).unwrap();
+        let large = budget.try_reserve("ann", Use::RuleSet, u64::MAX).unwrap();
+        assert_eq!(large.amount(), SHARE);
+        assert!(budget.try_reserve("ann", Use::RuleSet, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn who_holds_little_is_served_while_others_hold_much() {
+        let budget = budget();
+        let _ann = budget.try_reserve("ann", Use::RuleSet, SHARE).unwrap();
+        let _bob = budget.try_reserve("bob", Use::RuleSet, SHARE / 2).unwrap();
+        assert!(budget.try_reserve("eve", Use::RuleSet, SHARE / 2).is_none());
+        let small: Vec<_> = (0..4)
+            .filter_map(|name| budget.try_reserve(&name.to_string(), Use::Body, 64))
+            .collect();
+        assert_eq!(small.len(), 4);
+        let state = budget.state();
+        assert_eq!(state.used.iter().sum::<u64>(), 2 * SHARE);
+        assert_eq!(state.used[Use::Body as usize], 256);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_served_in_turns_or_told_to_come_back() {
+        let budget = budget().with_patience(Duration::from_secs(60));
+        let first = budget.reserve("ann", Use::RuleSet, SHARE).await.unwrap();
+        let other = budget.clone();
+        let waits = tokio::spawn(async move { other.reserve("bob", Use::RuleSet, SHARE).await });
+        tokio::task::yield_now().await;
+        assert_eq!(budget.state().waiting, 1);
+        drop(first);
+        assert_eq!(waits.await.unwrap().unwrap().amount(), SHARE);
+
+        let budget = budget.with_patience(Duration::from_millis(20));
+        let second = budget.reserve("ann", Use::RuleSet, SHARE).await.unwrap();
+        let refused = budget.reserve("ann", Use::RuleSet, SHARE).await.unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable);
+        assert_eq!(refused.headers[0].1, "5");
+        assert_eq!(budget.state().refused[Use::RuleSet as usize], 1);
+        drop(second);
+        // Who gave up waits no more, and holds nothing.
+        assert_eq!(budget.state().used, [0; Use::ALL.len()]);
+        assert!(budget.try_reserve("ann", Use::Body, SHARE).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_while_waiting_holds_nothing() {
+        let budget = budget();
+        let held = budget.reserve("ann", Use::Body, SHARE).await.unwrap();
+        let waiting = budget.clone();
+        let waits = tokio::spawn(async move { waiting.reserve("ann", Use::Body, 10).await });
+        tokio::task::yield_now().await;
+        waits.abort();
+        assert!(waits.await.unwrap_err().is_cancelled());
+        drop(held);
+        let state = budget.state();
+        assert_eq!((state.used, state.waiting), ([0; Use::ALL.len()], 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_borrowed_grows_and_shrinks() {
+        let budget = budget();
+        let mut held = budget.reserve("ann", Use::Answer, 100).await.unwrap();
+        held.grow_to(300).await.unwrap();
+        assert_eq!(budget.state().used[Use::Answer as usize], 300);
+        held.shrink_to(20);
+        held.shrink_to(50);
+        assert_eq!((held.amount(), budget.state().used[Use::Answer as usize]), (20, 20));
+        drop(held);
+        drop(budget.reserve_anyway("ann", Use::Answer, 4 * SHARE));
+        assert_eq!(budget.state().used, [0; Use::ALL.len()]);
+    }
+}

@@ -1,0 +1,111 @@
+//! What one request holds while it is served: a permit to be served at all, and memory. Both are
+//! taken as late as they can be (see `upload`), and given back when the request is answered, however
+//! that is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use poem::http::{HeaderMap, header};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::Context;
+use crate::budget::{Reservation, Use};
+use crate::middleware::limits::Limits;
+use crate::problem::{Code, Problem};
+
+/// What a request may take, and what it has taken.
+#[derive(Debug)]
+pub struct Work {
+    /// What it may take.
+    pub limits: Limits,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    permit: Option<OwnedSemaphorePermit>,
+    memory: Vec<Reservation>,
+}
+
+impl Work {
+    /// Of a request that has taken nothing yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, held: Mutex::default() }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the request be served: to be called once all of it is there. Whoever only sends a head
+    /// or half a body takes nobody's place.
+    ///
+    /// # Errors
+    /// Returns 503 if as many requests as may be are being served.
+    pub fn admit(&self) -> Result<(), Problem> {
+        let permit = Arc::clone(&self.limits.in_flight).try_acquire_owned();
+        let permit = permit.map_err(|_| too_many_requests())?;
+        self.held().permit = Some(permit);
+        Ok(())
+    }
+
+    /// Keeps borrowed memory until the request is answered.
+    pub fn hold(&self, memory: Reservation) {
+        self.held().memory.push(memory);
+    }
+
+    /// Gives everything back.
+    pub fn release(&self) {
+        let held = std::mem::take(&mut *self.held());
+        drop(held);
+    }
+}
+
+/// As many requests as may be are being served.
+#[must_use]
+pub fn too_many_requests() -> Problem {
+    Problem::unavailable(Code::Unavailable, "too many requests are being served; try again", 1)
+}
+
+/// Gives back what a request holds when it ends, also if its client has left.
+#[derive(Debug)]
+pub struct Served(pub Arc<Work>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// Whether a request's head says that a body follows. Over HTTP/2 it may not say so.
+#[must_use]
+pub fn declares_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+/// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
+/// what is shown of it, and as text. Measured: 9 kB for rules with a dozen entries and labels; what
+/// is larger is counted when its text is there.
+const ROW_BYTES: u64 = 8 * 1024;
+
+impl Context {
+    /// Borrows memory that is held until the request is answered.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is none in time.
+    pub async fn borrow_memory(&self, purpose: Use, bytes: u64) -> Result<(), Problem> {
+        let subject = &self.caller.actor.subject;
+        let memory = self.app.budget.reserve(subject, purpose, bytes).await?;
+        self.work.hold(memory);
+        Ok(())
+    }
+
+    /// The same for an answer of so many rows, before they are read.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is none in time.
+    pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
+        self.borrow_memory(Use::Answer, u64::from(rows).saturating_mul(ROW_BYTES)).await
+    }
+}
