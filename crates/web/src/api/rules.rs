@@ -13,11 +13,7 @@ use super::{Tag, policy_ids, rule_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
-<<<<<<< HEAD
-use crate::dto::body::{Body, OptionalBody, RawBody};
-=======
-use crate::dto::body::Body;
->>>>>>> main
+use crate::dto::body::{Body, OptionalBody};
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::restore::{RuleRestoreBody, rule_restoration};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
