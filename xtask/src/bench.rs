@@ -16,8 +16,9 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "lists" => lists(),
         "service" => service(),
         "soak" => soak(),
+        "attack" => attack(),
         other => bail!(
-            "there is no measurement `{other}`; there are `inspection`, `inspections`, `lists`, `service`, `soak`"
+            "there is no measurement `{other}`; there are `attack`, `inspection`, `inspections`, `lists`, `service`, `soak`"
         ),
     }
 }
@@ -70,6 +71,13 @@ fn service_bench() -> Command {
 fn service() -> Result<()> {
     let server = Server::find_or_start(false)?;
     sh::run(service_bench().env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
+}
+
+/// What somebody who wants to harm can make the service hold, and what others see of it.
+fn attack() -> Result<()> {
+    let server = Server::find_or_start(false)?;
+    let mut command = service_bench();
+    sh::run(command.args(["--", "attack"]).env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
 }
 
 /// A mixed load for ten minutes, while the database is restarted twice.

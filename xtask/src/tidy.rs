@@ -15,6 +15,11 @@ const MAX_LINES: usize = 600;
 const NOT_IN_DOMAIN: &[&str] =
     &["tokio", "sea-orm", "sea-query", "sqlx", "poem", "poem-openapi", "serde", "serde_json"];
 
+/// What the service must not be made of: it has `ring`, for TLS and for tokens. Tests may have a second
+/// implementation, to sign with.
+const NOT_IN_SERVICE: &[&str] =
+    &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "rsa", "jsonwebtoken"];
+
 struct Rule {
     /// Where it holds: a prefix of the path.
     below: &'static str,
@@ -67,7 +72,9 @@ const RULES: &[Rule] = &[
 
 /// Checks them all, and tells every breach.
 pub(crate) fn tidy() -> Result<()> {
-    let mut breaches = domain_breaches()?;
+    let mut breaches = tree_breaches("fireflow-domain", NOT_IN_DOMAIN, "the domain is pure")?;
+    let why = "`ring` is its one implementation of cryptography";
+    breaches.extend(tree_breaches("fireflow", NOT_IN_SERVICE, why)?);
     breaches.extend(tidy_docs::breaches()?);
     let mut files = Vec::new();
     for folder in ["crates", "migration", "xtask"] {
@@ -111,25 +118,18 @@ fn is_exempt(path: &str, line: &str, rule: &Rule) -> bool {
     is_comment || is_other
 }
 
-/// What `cargo tree` shows of the domain that must not be there.
-fn domain_breaches() -> Result<Vec<String>> {
-    let tree = sh::output(Command::new(sh::cargo_path()).args([
-        "tree",
-        "--package",
-        "fireflow-domain",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-    ]))?;
+/// What `cargo tree` shows of a package that must not be there.
+fn tree_breaches(package: &str, not_in: &[&str], why: &str) -> Result<Vec<String>> {
+    let arguments = ["tree", "--package", package, "--edges", "normal", "--prefix", "none"];
+    let tree = sh::output(Command::new(sh::cargo_path()).args(arguments))?;
     let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    if !names.contains(&"fireflow-domain") {
-        bail!("cargo tree does not show the domain crate: the rule checks nothing");
+    if !names.contains(&package) {
+        bail!("cargo tree does not show {package}: the rule checks nothing");
     }
-    Ok(NOT_IN_DOMAIN
+    Ok(not_in
         .iter()
         .filter(|name| names.contains(name))
-        .map(|name| format!("fireflow-domain depends on {name}; the domain is pure"))
+        .map(|name| format!("{package} depends on {name}; {why}"))
         .collect())
 }
 

@@ -248,6 +248,23 @@ pub enum Conflict {
     },
 }
 
+/// Why a storage serves nothing, or no writes, until somebody does something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outage {
+    /// It is away, or overloaded: that may pass by itself.
+    Away,
+    /// It takes no writes: its file or its server is read-only.
+    ReadOnly,
+    /// Its disk, or its quota, is full.
+    Full,
+    /// Migrations of this version are not applied.
+    NotMigrated,
+    /// What is stored is damaged.
+    Damaged,
+    /// The service's account may not do what it must.
+    Denied,
+}
+
 /// What can go wrong in a use case. Matched exhaustively wherever it is translated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -295,6 +312,8 @@ pub enum Error {
     /// The storage is away or overloaded; trying again later may work.
     #[error("the storage is not available")]
     Unavailable {
+        /// What is wrong with it.
+        outage: Outage,
         /// When to try again, in microseconds.
         retry_after_micros: i64,
         /// Why, for the log alone.
@@ -310,6 +329,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same if it was no list that was asked for: there is no filter to narrow, and what took
+    /// too long may have waited for others.
+    #[must_use]
+    pub fn unless_list(self) -> Self {
+        match self {
+            Self::TooExpensive(source) => StoreError::Unavailable(source).into(),
+            other => other,
+        }
+    }
+
     /// One violation as an error.
     #[must_use]
     pub fn invalid(violation: Violation) -> Self {
@@ -334,6 +363,9 @@ pub enum StoreError {
     /// It cannot be reached, is busy beyond its time limit, or gave up a conflict.
     #[error("the storage is not available")]
     Unavailable(#[source] BoxError),
+    /// It serves nothing, or no writes, until somebody does something about it.
+    #[error("the storage refuses")]
+    Refused(Outage, #[source] BoxError),
     /// A statement took longer than its limit.
     #[error("the storage stopped a statement that took too long")]
     TooExpensive(#[source] BoxError),
@@ -345,11 +377,19 @@ pub enum StoreError {
     Failed(#[source] BoxError),
 }
 
+/// When to ask a storage again that waits for somebody, in seconds.
+const REFUSED_RETRY_S: i64 = 10;
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) => {
-                Self::Unavailable { retry_after_micros: MICROS_PER_SECOND, source }
+                let (outage, retry_after_micros) = (Outage::Away, MICROS_PER_SECOND);
+                Self::Unavailable { outage, retry_after_micros, source }
+            }
+            StoreError::Refused(outage, source) => {
+                let retry_after_micros = REFUSED_RETRY_S * MICROS_PER_SECOND;
+                Self::Unavailable { outage, retry_after_micros, source }
             }
             StoreError::TooExpensive(source) => Self::TooExpensive(source),
             StoreError::Unsettled(source) => Self::Unsettled(source),

@@ -375,6 +375,7 @@ async fn run(url: &str, firewalls: u32) {
         turn_timeout: Duration::from_secs(60),
         write_group: fireflow_storage::WRITE_GROUP,
         observer: None,
+        purpose: fireflow_storage::Purpose::Serve,
     };
     let database = Database::open(options).await.unwrap();
     database.migrate_up("local").await.unwrap();

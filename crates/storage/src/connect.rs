@@ -1,88 +1,22 @@
-//! From a URL to connections.
+//! From options to connections.
 
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{Connection, PgConnection, SqliteConnection};
+use sea_orm::sqlx::SqliteConnection;
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
 
+use crate::database_url::{DatabaseKind, DatabaseUrl};
+use crate::file::{DatabaseFile, Purpose};
 use crate::observe::{self, Observer, Pool};
+use crate::postgres::{Control, Server};
 use crate::replica::Replica;
-
-/// Which database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseKind {
-    /// Embedded, one file.
-    Sqlite,
-    /// A server.
-    Postgres,
-}
-
-/// Where the database is. Holds a password, perhaps: neither `Debug` nor any error shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl {
-    url: String,
-    kind: DatabaseKind,
-}
-
-impl DatabaseUrl {
-    /// Reads `sqlite://FILE` or `postgres://…`.
-    ///
-    /// # Errors
-    /// Where it is neither, or the driver does not accept it.
-    pub fn parse(url: &str) -> Result<Self, OpenError> {
-        let bad = |why: &str| OpenError::BadUrl(why.to_owned());
-        let kind = if url.starts_with("sqlite:") {
-            let options = SqliteConnectOptions::from_str(url)
-                .map_err(|_| bad("it is not a SQLite URL such as `sqlite://fireflow.db`"))?;
-            let is_memory = url.contains(":memory:") || url.contains("mode=memory");
-            if is_memory || options.get_filename().as_os_str().is_empty() {
-                return Err(bad(
-                    "name a file, such as `sqlite://fireflow.db`: a database in memory \
-                                would be lost with the process",
-                ));
-            }
-            DatabaseKind::Sqlite
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            PgConnectOptions::from_str(url).map_err(|_| {
-                bad("it is not a PostgreSQL URL such as `postgres://user:password@host/database`")
-            })?;
-            DatabaseKind::Postgres
-        } else {
-            return Err(bad("it must begin with `sqlite://` or `postgres://`"));
-        };
-        Ok(Self { url: url.to_owned(), kind })
-    }
-
-    /// Which database it names.
-    #[must_use]
-    pub const fn kind(&self) -> DatabaseKind {
-        self.kind
-    }
-
-    /// The file, where it is SQLite.
-    #[must_use]
-    pub fn file(&self) -> Option<PathBuf> {
-        match self.kind {
-            DatabaseKind::Sqlite => SqliteConnectOptions::from_str(&self.url)
-                .ok()
-                .map(|options| options.get_filename().to_owned()),
-            DatabaseKind::Postgres => None,
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseUrl").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
+use crate::session::{Role, Session};
+use crate::turnstile::{Class, Plan, Turnstile};
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -91,18 +25,21 @@ pub struct DatabaseOptions {
     pub url: DatabaseUrl,
     /// A read replica of it, for lists; only with PostgreSQL.
     pub read_url: Option<DatabaseUrl>,
-    /// The most connections: on SQLite of readers, beside the one writer.
+    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]; on SQLite the most
+    /// readers of single resources.
     pub max_connections: u32,
     /// How long a page of a list may take in the database.
     pub list_timeout: Duration,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long a request waits for its turn to write, on SQLite.
+    /// The longest that a statement, or the turn to write on SQLite, is of use: the time of a request.
     pub turn_timeout: Duration,
     /// The most units of work that share a transaction, on SQLite.
     pub write_group: usize,
     /// Who hears of every statement.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What it is opened for: whether others wait for a SQLite file.
+    pub purpose: Purpose,
 }
 
 /// Why a database could not be opened.
@@ -122,14 +59,64 @@ pub enum OpenError {
         /// Who has it.
         holder: String,
     },
+    /// A SQLite file cannot be used, or using it could lose writes.
+    #[error("cannot use the SQLite database {}: {why}", path.display())]
+    Refused {
+        /// The database.
+        path: PathBuf,
+        /// Why, and what helps.
+        why: String,
+    },
     /// The lock file cannot be used.
-    #[error("{}.lock: {source}", path.display())]
+    #[error("cannot use the lock file {}: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+    /// Too few connections for PostgreSQL: each class of work has one of its own.
+    #[error(
+        "PostgreSQL needs at least {MIN_CONNECTIONS} connections, not {0}: each class of work has \
+         one of its own (single reads, lists, compilations, writes, large sets), and one is kept to \
+         cancel statements"
+    )]
+    TooFewConnections(u32),
+    /// The database cannot hold every text.
+    #[error(
+        "the database `{database}` stores text as {encoding}, but FireFlow needs UTF8: create one \
+         with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
+    )]
+    Encoding {
+        /// Its name.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
+    /// There is no schema to create tables in.
+    #[error(
+        "the search path `{search_path}` names no schema that exists and may be used: set one with \
+         `ALTER ROLE … SET search_path = public`, or with `?options=-c%20search_path%3Dpublic` in \
+         the URL"
+    )]
+    NoSchema {
+        /// What it is.
+        search_path: String,
+    },
+    /// A pooler that mixes up sessions.
+    #[error(
+        "the database is reached through a pooler that does not keep one session for each \
+         connection (PgBouncer with `pool_mode = transaction` or `statement`): set `pool_mode = \
+         session` for FireFlow's database or user there, or connect to PostgreSQL directly"
+    )]
+    Pooler,
+    /// A pooler that refuses what the URL asks for.
+    #[error(
+        "the pooler in front of the database refuses a parameter of the URL ({0}): remove it there \
+         and set it for the role (`ALTER ROLE … SET …`), or name it in the pooler's \
+         `ignore_startup_parameters`"
+    )]
+    PoolerParameter(String),
     /// No connection.
     #[error("cannot open the database {place}")]
     Connect {
@@ -141,242 +128,347 @@ pub enum OpenError {
     },
 }
 
+/// The fewest connections that PostgreSQL is served with: one for each class of work, and one to
+/// cancel statements with.
+pub const MIN_CONNECTIONS: u32 = 6;
+
 /// How long SQLite waits for another process: backups, the `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection to the read replica is waited for: the primary can answer instead.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The connections to write and to read with; on PostgreSQL the same pool, and perhaps a replica.
+/// The connections, by what they are for.
 #[derive(Debug, Clone)]
-pub(crate) struct Connections {
+pub(crate) enum Connections {
+    /// To a file.
+    Sqlite(SqlitePools),
+    /// To a server.
+    Postgres(PostgresPools),
+}
+
+/// To a SQLite file.
+#[derive(Debug, Clone)]
+pub(crate) struct SqlitePools {
+    /// The one writer.
     pub(crate) write: DatabaseConnection,
+    /// For single resources; cannot write.
     pub(crate) read: DatabaseConnection,
-    /// For pages of lists: on SQLite a pool of its own, whose statements are stopped when they take
-    /// too long; PostgreSQL is told so in the transaction.
+    /// For all other reads, whose statements can be stopped; cannot write.
     pub(crate) list: DatabaseConnection,
+    /// Who reads now.
+    pub(crate) turnstile: Turnstile,
+}
+
+/// To a PostgreSQL server, and perhaps its replica.
+#[derive(Debug, Clone)]
+pub(crate) struct PostgresPools {
+    /// They cannot write.
+    pub(crate) readers: Arc<Server>,
+    pub(crate) writers: Arc<Server>,
+    pub(crate) control: Arc<Control>,
     pub(crate) replica: Option<Arc<Replica>>,
+    pub(crate) session: Session,
 }
 
 impl Connections {
     /// The pools, by what they are for.
-    pub(crate) fn pools(&self, kind: DatabaseKind) -> Vec<Pool> {
-        match kind {
-            DatabaseKind::Sqlite => {
-                [("write", &self.write), ("read", &self.read), ("list", &self.list)]
+    pub(crate) fn pools(&self) -> Vec<Pool> {
+        match self {
+            Self::Sqlite(SqlitePools { write, read, list, .. }) => {
+                [("write", write), ("read", read), ("list", list)]
                     .map(|(name, connection)| Pool::of_sqlite(name, connection))
                     .into()
             }
-            DatabaseKind::Postgres => {
-                let replica = self.replica.as_ref().map(|replica| replica.pool());
-                [Pool::of_postgres("primary", &self.write)].into_iter().chain(replica).collect()
+            Self::Postgres(pools) => {
+                let control = pools.control.connection().get_postgres_connection_pool().clone();
+                let all = pools.readers.pools().chain(pools.writers.pools()).chain([control]);
+                let primary = Pool::of_postgres("primary", all.collect());
+                let replica = pools.replica.as_ref().map(|replica| replica.pool());
+                [primary].into_iter().chain(replica).collect()
+            }
+        }
+    }
+
+    /// A connection for what is no unit of work, such as a look at the schema.
+    pub(crate) fn upkeep(&self) -> &DatabaseConnection {
+        match self {
+            Self::Sqlite(pools) => &pools.read,
+            Self::Postgres(pools) => pools.control.connection(),
+        }
+    }
+
+    /// A connection that can write, for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) fn any(&self) -> &DatabaseConnection {
+        match self {
+            Self::Sqlite(pools) => &pools.write,
+            Self::Postgres(pools) => pools.control.connection(),
+        }
+    }
+
+    /// Closes all of them.
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        match self {
+            Self::Sqlite(SqlitePools { write, read, list, .. }) => {
+                let list = list.close_by_ref().await;
+                list.and(read.close_by_ref().await).and(write.close_by_ref().await)
+            }
+            Self::Postgres(pools) => {
+                let replica = match &pools.replica {
+                    Some(replica) => replica.close().await,
+                    None => Ok(()),
+                };
+                let (readers, writers) = (pools.readers.close().await, pools.writers.close().await);
+                let control = pools.control.connection().close_by_ref().await;
+                replica.and(readers).and(writers).and(control)
             }
         }
     }
 }
 
-/// Opens the pools.
-pub(crate) async fn connect(options: &DatabaseOptions) -> Result<Connections, OpenError> {
-    match options.url.kind {
+/// Opens the pools; on SQLite those of a file that belongs to this process.
+pub(crate) async fn connect(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<Connections, OpenError> {
+    match options.url.kind() {
+        DatabaseKind::Sqlite => Ok(Connections::Sqlite(open_file(options, file).await?)),
+        DatabaseKind::Postgres => Ok(Connections::Postgres(open_server(options).await?)),
+    }
+}
+
+async fn open_file(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<SqlitePools, OpenError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+    let readers = options.max_connections.max(1);
+    let turnstile = Turnstile::new(Plan::of_file(readers, processors));
+    // The writer first: it makes the file and its journal.
+    let write = file_pool(options, file, one(&options.url), Opening::CREATES).await?;
+    let read = several(options, readers);
+    let read = file_pool(options, file, read, Opening::READS).await?;
+    let stoppable = [Class::Lists, Class::Exports, Class::Compilations];
+    let list = several(options, stoppable.map(|class| turnstile.most(class)).iter().sum());
+    let list = file_pool(options, file, list, Opening::LISTS).await?;
+    Ok(SqlitePools { write, read, list, turnstile })
+}
+
+async fn open_server(options: &DatabaseOptions) -> Result<PostgresPools, OpenError> {
+    let most = options.max_connections;
+    if most < MIN_CONNECTIONS {
+        return Err(OpenError::TooFewConnections(most));
+    }
+    let session = Session::check(options).await?;
+    let control = Control::new(options, &options.url, &session, false).await?;
+    let writers = (most - 1) / 2;
+    let readers = most - 1 - writers;
+    let server = async |role, plan| {
+        Server::new(options, &session.with_role(role), plan, Arc::clone(&control)).await
+    };
+    let readers = server(Role::Reader, Plan::of_readers(readers)).await?;
+    let writers = server(Role::Writer, Plan::of_writers(writers)).await?;
+    let replica = match &options.read_url {
+        Some(url) => {
+            let patience = options.acquire_timeout;
+            let timeout = patience.min(REPLICA_TIMEOUT);
+            let options = DatabaseOptions { acquire_timeout: timeout, ..options.clone() };
+            let session = session.elsewhere();
+            let control = Control::new(&options, url, &session, true).await?;
+            let (plan, session) = (Plan::of_replica(most - 1), session.with_role(Role::Reader));
+            let server = Server::new(&options, &session, plan, Arc::clone(&control)).await?;
+            Some(Arc::new(Replica::new(server, control, patience)))
+        }
+        None => None,
+    };
+    Ok(PostgresPools { readers, writers, control, replica, session })
+}
+
+/// A pool of one connection that lives until it is closed: a session lock on it stays. Its steps
+/// may take long.
+pub(crate) async fn session(
+    options: &DatabaseOptions,
+    connections: &Connections,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<DatabaseConnection, OpenError> {
+    match connections {
+        Connections::Sqlite(_) => file_session(options, file).await,
+        Connections::Postgres(pools) => {
+            let session = pools.session.with_role(Role::Migration);
+            crate::postgres::open_session(options, &session).await
+        }
+    }
+}
+
+/// The same to a SQLite file.
+pub(crate) async fn file_session(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+) -> Result<DatabaseConnection, OpenError> {
+    file_pool(options, file, one(&options.url), Opening::CREATES).await
+}
+
+/// One connection to what is there already, whoever has it.
+pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
+    match options.url.kind() {
         DatabaseKind::Sqlite => {
-            // The writer first: it makes the file and its journal.
-            let write = pool(options, 1, true).await?;
-            let read = pool(options, options.max_connections.max(1), false).await?;
-            let list = bounded_pool(options).await?;
-            Ok(Connections { write, read, list, replica: None })
+            file_pool(options, None, one(&options.url), Opening::EXISTING).await
         }
         DatabaseKind::Postgres => {
-            let connect = settled(options, options.max_connections.max(1));
-            let pool = open(connect, &options.url, true, options).await?;
-            let replica = match &options.read_url {
-                Some(url) => Some(Arc::new(Replica::new(replica_pool(options, url).await?))),
-                None => None,
-            };
-            let (write, read) = (pool.clone(), pool.clone());
-            Ok(Connections { write, read, list: pool, replica })
+            let session = Session::check(options).await?.with_role(Role::Migration);
+            crate::postgres::open_session(options, &session).await
         }
     }
 }
 
-/// A pool of one connection that lives until it is closed: a session lock on it stays.
-pub(crate) async fn session(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    pool(options, 1, true).await
-}
-
-/// One connection to what is there already.
-pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    pool(options, 1, false).await
-}
-
-async fn pool(
-    options: &DatabaseOptions,
-    connections: u32,
+/// How connections to a file are opened.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
     creates: bool,
+    only_reads: bool,
+    /// Whether its statements can be stopped.
+    stops: bool,
+}
+
+impl Opening {
+    const CREATES: Self = Self { creates: true, only_reads: false, stops: false };
+    const EXISTING: Self = Self { creates: false, only_reads: false, stops: false };
+    const READS: Self = Self { creates: false, only_reads: true, stops: false };
+    const LISTS: Self = Self { creates: false, only_reads: true, stops: true };
+}
+
+/// Whether a connection that has just been opened is one to the file that belongs to this process,
+/// and not to another that has taken its place.
+fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
+    // Without the file nobody uses the connection.
+    let Some(file) = file.upgrade() else { return Ok(()) };
+    file.verify().map_err(|lost| SqlxError::Io(io::Error::other(lost)))
+}
+
+/// One connection, for as long as it is of use.
+pub(crate) fn one(url: &DatabaseUrl) -> ConnectOptions {
+    let mut connect = url.connect_options();
+    connect.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+    connect
+}
+
+fn several(options: &DatabaseOptions, most: u32) -> ConnectOptions {
+    let mut connect = options.url.connect_options();
+    connect.max_connections(most.max(1)).min_connections(0);
+    connect
+}
+
+async fn file_pool(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+    mut connect: ConnectOptions,
+    Opening { creates, only_reads, stops }: Opening,
 ) -> Result<DatabaseConnection, OpenError> {
-    let connect = settled(options, connections);
-    open(connect, &options.url, creates, options).await
-}
-
-fn settled(options: &DatabaseOptions, connections: u32) -> ConnectOptions {
-    let mut connect = ConnectOptions::new(options.url.url.clone());
+    // Links may come to lead elsewhere.
+    let path = file.map(|file| file.path().to_owned());
+    let weak = file.map_or_else(Weak::new, Arc::downgrade);
     connect
-        .max_connections(connections)
-        // SQLite's writer stays open; a pool that keeps a number of connections to a server away
-        // holds their places while it tries.
-        .min_connections(u32::from(connections == 1 && options.url.kind == DatabaseKind::Sqlite))
-        .acquire_timeout(options.acquire_timeout)
-        .connect_timeout(options.acquire_timeout);
-    if connections == 1 {
-        connect.idle_timeout(None).max_lifetime(None);
-    }
-    connect
-}
-
-/// How many steps of SQLite's machine lie between two looks at the clock: about a millisecond.
-const STEPS_PER_LOOK: i32 = 20_000;
-
-/// A pool of readers whose connections, from the moment that each is taken, have so long: whoever
-/// takes one reads a page of a list, and gives it back.
-async fn bounded_pool(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
-    let limit = options.list_timeout;
-    let mut connect = ConnectOptions::new(options.url.url.clone());
-    connect
-        .max_connections(options.max_connections.max(1))
-        .min_connections(0)
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout)
-        .map_sqlx_sqlite_pool_opts(move |pool| {
-            // New connections, and those that come back from their last user.
-            pool.after_connect(move |connection, _| Box::pin(bound(connection, limit)))
-                .before_acquire(move |connection, _| {
-                    Box::pin(async move { bound(connection, limit).await.map(|()| true) })
-                })
-        });
-    open(connect, &options.url, false, options).await
-}
-
-/// Stops whatever the connection does when the time is over.
-async fn bound(connection: &mut SqliteConnection, limit: Duration) -> Result<(), SqlxError> {
-    let start = Instant::now();
-    connection
-        .lock_handle()
-        .await?
-        .set_progress_handler(STEPS_PER_LOOK, move || start.elapsed() < limit);
-    Ok(())
-}
-
-/// Lazy: a replica that is away keeps no service from starting.
-async fn replica_pool(
-    options: &DatabaseOptions,
-    url: &DatabaseUrl,
-) -> Result<DatabaseConnection, OpenError> {
-    let timeout = options.acquire_timeout.min(REPLICA_TIMEOUT);
-    let mut connect = ConnectOptions::new(url.url.clone());
-    connect
-        .max_connections(options.max_connections.max(1))
-        .min_connections(0)
-        .acquire_timeout(timeout)
-        .connect_timeout(timeout)
-        .connect_lazy(true);
-    open(connect, url, false, options).await
-}
-
-async fn open(
-    mut connect: ConnectOptions,
-    url: &DatabaseUrl,
-    creates: bool,
-    options: &DatabaseOptions,
-) -> Result<DatabaseConnection, OpenError> {
-    connect.sqlx_logging(false).record_stmt_in_spans(false);
-    // Asking costs as much as a small query. One to a file does not die; of those to a server see
-    // `is_well`.
-    connect.test_before_acquire(false);
-    match url.kind {
-        DatabaseKind::Sqlite => connect.map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            let sqlite = match &path {
+                Some(path) => sqlite.filename(path),
+                None => sqlite,
+            };
+            let sqlite = sqlite
                 .create_if_missing(creates)
                 .journal_mode(SqliteJournalMode::Wal)
                 // In WAL only FULL keeps an acknowledged commit through a power cut.
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
-                .busy_timeout(BUSY_TIMEOUT)
-        }),
-        DatabaseKind::Postgres => connect
-            .map_sqlx_postgres_pool_opts(move |pool| {
-                pool.before_acquire(|connection, meta| {
-                    let is_fresh = meta.idle_for < TRUSTED;
-                    Box::pin(async move {
-                        if is_fresh || is_well(connection).await { Ok(true) } else { Err(silent()) }
-                    })
+                .busy_timeout(BUSY_TIMEOUT);
+            // Not opened for reading alone: such a connection cannot make the journal's index, if
+            // it is the first one.
+            if only_reads { sqlite.pragma("query_only", "ON") } else { sqlite }
+        })
+        .map_sqlx_sqlite_pool_opts(move |pool| {
+            let file = Weak::clone(&weak);
+            let pool = pool.after_connect(move |connection, _| {
+                let is_the_same = is_the_same(&file);
+                Box::pin(async move {
+                    is_the_same?;
+                    if stops { obey(connection).await } else { Ok(()) }
                 })
-                // The driver asks too, but waits for its answer for as long as the system does: a
-                // server that falls silent would keep every connection that was in use.
-                .after_release(|connection, _| {
-                    Box::pin(async move {
-                        if is_well(connection).await { Ok(true) } else { Err(silent()) }
-                    })
-                })
+            });
+            if !stops {
+                return pool;
+            }
+            // Those that come back from their last user obey the next one.
+            pool.before_acquire(|connection, _| {
+                Box::pin(async move { obey(connection).await.map(|()| true) })
             })
-            .map_sqlx_postgres_opts(|postgres| {
-                postgres.application_name("fireflow").options([("timezone", "UTC")])
-            }),
-    };
-    let mut connection = Database::connect(connect)
-        .await
-        .map_err(|source| OpenError::Connect { place: place(url), source })?;
+        });
+    open(connect, &options.url, options).await
+}
+
+/// How many steps of SQLite's machine lie between two looks: about a millisecond.
+const STEPS_PER_LOOK: i32 = 20_000;
+
+tokio::task_local! {
+    /// What stops the statements of a connection that is being taken from the pool of lists.
+    pub(crate) static STOP: Arc<Stop>;
+}
+
+/// Stops a statement of SQLite: at a moment, or when nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    at: Option<Instant>,
+    is_stopped: AtomicBool,
+}
+
+impl Stop {
+    pub(crate) fn new(at: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self { at, is_stopped: AtomicBool::new(false) })
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.is_stopped.load(Ordering::Relaxed) && self.at.is_none_or(|at| Instant::now() < at)
+    }
+}
+
+/// Stops when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StopOnDrop(pub(crate) Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.is_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has a connection stop when its user says so.
+async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
+    let mut handle = connection.lock_handle().await?;
+    match STOP.try_with(Arc::clone) {
+        Ok(stop) => handle.set_progress_handler(STEPS_PER_LOOK, move || stop.goes_on()),
+        Err(_) => handle.remove_progress_handler(),
+    }
+    Ok(())
+}
+
+/// Opens a pool, and has it tell of its statements.
+pub(crate) async fn open(
+    mut connect: ConnectOptions,
+    url: &DatabaseUrl,
+    options: &DatabaseOptions,
+) -> Result<DatabaseConnection, OpenError> {
+    connect.sqlx_logging(false).record_stmt_in_spans(false);
+    // Asking costs as much as a small query. One to a file does not die; of those to a server see
+    // `postgres`.
+    connect.test_before_acquire(false);
+    let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
     observe::watch(&mut connection, options.observer.as_ref());
     Ok(connection)
 }
 
-/// How long a connection that has just been in use is taken to be well.
-const TRUSTED: Duration = Duration::from_secs(1);
-/// How long a server has for a sign of life.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-
-/// Whether the server at a connection's other end answers.
-async fn is_well(connection: &mut PgConnection) -> bool {
-    matches!(tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await, Ok(Ok(())))
-}
-
-/// What makes the pool give a connection up at once, without saying goodbye.
-fn silent() -> SqlxError {
-    SqlxError::Io(io::ErrorKind::TimedOut.into())
-}
-
-/// Where the database is, for a message: never with a password.
-fn place(url: &DatabaseUrl) -> String {
-    match url.kind {
-        DatabaseKind::Sqlite => {
-            url.file().as_deref().map(Path::display).map(|file| file.to_string())
-        }
-        DatabaseKind::Postgres => PgConnectOptions::from_str(&url.url).ok().map(|options| {
-            let database = options.get_database().unwrap_or("postgres").to_owned();
-            format!("{database} at {}:{}", options.get_host(), options.get_port())
-        }),
-    }
-    .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_say_which_database() {
-        let kind = |url| DatabaseUrl::parse(url).map(|url| url.kind()).ok();
-        assert_eq!(kind("sqlite://fireflow.db"), Some(DatabaseKind::Sqlite));
-        assert_eq!(kind("sqlite:///var/lib/fireflow/fireflow.db"), Some(DatabaseKind::Sqlite));
-        assert_eq!(kind("postgres://me:secret@db/fireflow"), Some(DatabaseKind::Postgres));
-        for bad in ["", "fireflow.db", "mysql://db", "sqlite::memory:", "sqlite://"] {
-            assert_eq!(kind(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_password_is_shown_nowhere() {
-        let url = DatabaseUrl::parse("postgres://me:hunter2@db:1/fireflow").unwrap();
-        assert!(!format!("{url:?} {}", place(&url)).contains("hunter2"));
-        let error = DatabaseUrl::parse("postgres://me:hunter2@db:port/fireflow").unwrap_err();
-        assert!(!format!("{error:?} {error}").contains("hunter2"));
-    }
+/// The error of a database that could not be reached, without secrets.
+pub(crate) fn failed(url: &DatabaseUrl, source: DbErr) -> OpenError {
+    OpenError::Connect { place: url.place(), source }
 }

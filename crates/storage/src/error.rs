@@ -1,6 +1,6 @@
 //! What goes wrong in a database, sorted by what a caller can do about it.
 
-use fireflow_domain::error::StoreError;
+use fireflow_domain::error::{Outage, StoreError};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 /// A stored value that the domain does not accept: somebody else wrote to the database.
@@ -37,86 +37,132 @@ pub(crate) struct WrongRowCount {
     pub(crate) expected: usize,
 }
 
-/// Sorts a driver's error: what may go away by itself is `Unavailable`.
+/// Sorts a driver's error by what can be done about it. A statement that was stopped has taken too
+/// long; who asked it knows whether it was a list.
 pub(crate) fn store_error(error: DbErr) -> StoreError {
-    if is_over_time(&error) {
-        StoreError::TooExpensive(error.into())
-    } else if is_transient(&error) {
-        StoreError::Unavailable(error.into())
-    } else {
-        StoreError::Failed(error.into())
+    match sort(&error) {
+        Sort::Stopped => StoreError::TooExpensive(error.into()),
+        Sort::Away => StoreError::Unavailable(error.into()),
+        Sort::Refused(outage) => StoreError::Refused(outage, error.into()),
+        Sort::Defect => StoreError::Failed(error.into()),
+    }
+}
+
+/// The same for work that is no list: who wrote cannot narrow a filter.
+pub(crate) fn unless_list(error: StoreError) -> StoreError {
+    match error {
+        StoreError::TooExpensive(source) => StoreError::Unavailable(source),
+        other => other,
     }
 }
 
 /// Sorts an error of COMMIT: after most of them nobody knows whether it lasted.
 pub(crate) fn commit_error(error: DbErr) -> StoreError {
-    let is_undone = match &error {
-        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            match &**error {
-                SqlxError::Database(error) => error.code().is_some_and(|code| is_undone(&code)),
-                _ => false,
-            }
-        }
+    let is_undone = match driver_error(&error) {
+        Some(SqlxError::Database(error)) => error.code().is_some_and(|code| is_undone(&code)),
         _ => false,
     };
-    if is_undone { store_error(error) } else { StoreError::Unsettled(error.into()) }
+    if is_undone { unless_list(store_error(error)) } else { StoreError::Unsettled(error.into()) }
+}
+
+fn driver_error(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error))
+        | DbErr::Conn(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
 }
 
 /// Whether a refused COMMIT has certainly undone the transaction: serialization failures,
-/// deadlocks and violated constraints of PostgreSQL; a SQLite that is busy, full or refuses a
-/// constraint.
+/// deadlocks, violated constraints, a full disk and a read-only server of PostgreSQL; a SQLite that
+/// is busy, full, read-only or refuses a constraint.
 fn is_undone(code: &str) -> bool {
     if code.len() == 5 {
-        return code.starts_with("40") && code != "40003" || code.starts_with("23");
+        return code.starts_with("40") && code != "40003"
+            || ["23", "25", "53"].iter().any(|class| code.starts_with(class));
     }
-    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 13 | 19))
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 8 | 13 | 19))
 }
 
-/// Stopped by the limit of lists: SQLite's INTERRUPT, PostgreSQL's query_canceled.
-fn is_over_time(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        error
-    else {
-        return false;
-    };
-    match &**error {
-        SqlxError::Database(error) => matches!(error.code().as_deref(), Some("9" | "57014")),
-        _ => false,
-    }
+/// What kind of error it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Sort {
+    /// It was stopped: it took too long, or nobody waited for it.
+    Stopped,
+    /// The database is away or overloaded.
+    Away,
+    /// Somebody has to do something about the database.
+    Refused(Outage),
+    /// FireFlow asked for what it must not ask for, or found what must not be there.
+    Defect,
 }
 
-fn is_transient(error: &DbErr) -> bool {
-    match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
-        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            is_transient_in_driver(error)
+fn sort(error: &DbErr) -> Sort {
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return Sort::Away;
+    }
+    match driver_error(error) {
+        Some(
+            SqlxError::Io(_)
+            | SqlxError::Tls(_)
+            | SqlxError::PoolTimedOut
+            | SqlxError::PoolClosed
+            | SqlxError::WorkerCrashed
+            | SqlxError::BeginFailed,
+        ) => Sort::Away,
+        Some(SqlxError::Database(error)) => {
+            error.code().map_or(Sort::Defect, |code| sort_code(&code, error.message()))
         }
-        _ => false,
+        // What goes wrong before a statement is sent.
+        _ if matches!(error, DbErr::Conn(_)) => Sort::Away,
+        _ => Sort::Defect,
     }
 }
 
-fn is_transient_in_driver(error: &SqlxError) -> bool {
-    match error {
-        SqlxError::Io(_)
-        | SqlxError::Tls(_)
-        | SqlxError::PoolTimedOut
-        | SqlxError::PoolClosed
-        | SqlxError::WorkerCrashed => true,
-        SqlxError::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
-        _ => false,
-    }
-}
-
-/// SQLite's primary and extended result codes, and PostgreSQL's SQLSTATEs, for what may work when
-/// it is tried again: locked or busy, full disks, I/O errors; serialization failures, deadlocks,
-/// cancelled statements, lost connections, servers that shut down or have too many clients.
-fn is_transient_code(code: &str) -> bool {
+/// SQLite's primary and extended result codes, and PostgreSQL's SQLSTATEs.
+fn sort_code(code: &str, message: &str) -> Sort {
     if code.len() == 5 {
-        return matches!(code, "40001" | "40P01" | "55P03" | "25006")
-            || ["08", "53", "57P"].iter().any(|class| code.starts_with(class));
+        return sort_sqlstate(code);
     }
-    // The low byte of an extended code is the primary one: 5 BUSY, 6 LOCKED, 10 IOERR, 13 FULL.
-    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+    let Ok(code) = code.parse::<u32>() else { return Sort::Defect };
+    // The low byte of an extended code is the primary one.
+    match code & 0xff {
+        9 => Sort::Stopped,
+        // BUSY, LOCKED, NOMEM, IOERR, CANTOPEN, PROTOCOL, SCHEMA: in use, or cannot be reached.
+        5 | 6 | 7 | 10 | 14 | 15 | 17 => Sort::Away,
+        8 => Sort::Refused(Outage::ReadOnly),
+        13 => Sort::Refused(Outage::Full),
+        // CORRUPT, NOTADB.
+        11 | 26 => Sort::Refused(Outage::Damaged),
+        // PERM, AUTH.
+        3 | 23 => Sort::Refused(Outage::Denied),
+        1 if message.starts_with("no such table") || message.starts_with("no such column") => {
+            Sort::Refused(Outage::NotMigrated)
+        }
+        _ => Sort::Defect,
+    }
+}
+
+fn sort_sqlstate(code: &str) -> Sort {
+    match code {
+        "57014" => Sort::Stopped,
+        "25006" => Sort::Refused(Outage::ReadOnly),
+        "53100" => Sort::Refused(Outage::Full),
+        // A table, a column, a schema that is not there.
+        "42P01" | "42703" | "3F000" => Sort::Refused(Outage::NotMigrated),
+        // Insufficient privilege; a role that may not log in, or not with this password.
+        "42501" | "28000" | "28P01" => Sort::Refused(Outage::Denied),
+        "XX001" | "XX002" => Sort::Refused(Outage::Damaged),
+        // Serialization failures and deadlocks; a transaction that waited for too long; a database
+        // that is not there.
+        "40001" | "40P01" | "25P03" | "25P04" | "3D000" => Sort::Away,
+        // Connections, resources, states of objects (locks), operators (shutdowns), the system.
+        _ if ["08", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+            Sort::Away
+        }
+        _ => Sort::Defect,
+    }
 }
 
 /// Whether a statement was given up since others held what it waited for: PostgreSQL's
@@ -143,14 +189,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_work_later_is_told_from_defects() {
-        for code in
-            ["5", "6", "261", "517", "10", "13", "40001", "40P01", "57P01", "53300", "08006"]
-        {
-            assert!(is_transient_code(code), "{code}");
+    fn errors_are_sorted_by_what_can_be_done_about_them() {
+        use Outage::{Damaged, Denied, Full, NotMigrated, ReadOnly};
+        for (sort, codes) in [
+            (Sort::Stopped, &["9", "57014"][..]),
+            (
+                Sort::Away,
+                &[
+                    "5", "6", "261", "517", "7", "10", "266", "14", "270", "40001", "40P01",
+                    "57P01", "57P03", "53300", "53200", "55P03", "55006", "58030", "58P01",
+                    "08006", "25P03",
+                ][..],
+            ),
+            (Sort::Refused(ReadOnly), &["8", "1032", "25006"][..]),
+            (Sort::Refused(Full), &["13", "53100"][..]),
+            (Sort::Refused(Damaged), &["11", "267", "26", "XX001", "XX002"][..]),
+            (Sort::Refused(Denied), &["3", "23", "42501", "28P01"][..]),
+            (Sort::Refused(NotMigrated), &["42P01", "42703", "3F000"][..]),
+            (Sort::Defect, &["1", "19", "2067", "23505", "22021", "42601", "25P02"][..]),
+        ] {
+            for code in codes {
+                assert_eq!(sort_code(code, "a message"), sort, "{code}");
+            }
         }
-        for code in ["1", "19", "2067", "11", "23505", "42703", "22021"] {
-            assert!(!is_transient_code(code), "{code}");
-        }
+        let missing = sort_code("1", "no such table: rule");
+        assert_eq!(missing, Sort::Refused(Outage::NotMigrated));
     }
 }

@@ -5,32 +5,39 @@
 //! nothing of its neighbours with it. Its answer, whatever it is, waits until the shared
 //! transaction's end is known, since it may rest on what a neighbour wrote; when that fails, all
 //! fail.
+//!
+//! Whose turn it is, the queue decides: tenants and subjects take turns, and so do small units and
+//! large ones. A large set waits for one group of small ones, and these for one large set.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fireflow_domain::error::StoreError;
-use fireflow_domain::store::StoreResult;
+use fireflow_domain::error::{Outage, StoreError};
+use fireflow_domain::store::{Party, StoreResult, Terms};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::{commit_error, store_error};
+use crate::fair::FairQueue;
+use crate::file::DatabaseFile;
 
 /// The most units of a group, unless it is set.
 pub const WRITE_GROUP: usize = 64;
 /// How long a group takes others in: what its first unit waits for the sake of the rest.
 const MAX_AGE: Duration = Duration::from_millis(10);
+/// What writes nothing.
+const TRY: &str = "DELETE FROM fireflow_meta WHERE FALSE";
 /// How many may queue. Requests are bounded before they come here; this is the last guard.
 const MAX_QUEUE: usize = 65_536;
 
 /// The queue for the writer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
-    queue: mpsc::Sender<Ticket>,
+    queue: Arc<Door>,
     patience: Duration,
     groups: Arc<AtomicU64>,
     commits: Arc<Commits>,
@@ -48,7 +55,7 @@ impl Commits {
 
     fn end(&self, outcome: &Outcome) {
         match outcome {
-            Outcome::Committed | Outcome::Undone(_) => {
+            Outcome::Committed | Outcome::Undone(..) => {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
             Outcome::Unsettled(_) => {}
@@ -60,12 +67,120 @@ impl Commits {
     }
 }
 
-/// A place in the queue.
+/// Who hears of a turn.
+type Ticket = oneshot::Sender<StoreResult<Turn>>;
+
+/// The queue. It closes when nobody can come in any more.
+#[derive(Debug, Default)]
+struct Queue {
+    tickets: Mutex<Tickets>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Tickets {
+    small: FairQueue<Ticket>,
+    /// Long units, which others are not to wait for.
+    large: FairQueue<Ticket>,
+    was_large: bool,
+    is_closed: bool,
+}
+
+/// The outer side of the queue: closes it when the last one is dropped.
 #[derive(Debug)]
-struct Ticket {
-    /// A long unit, which others are not to wait for.
-    is_alone: bool,
-    turn: oneshot::Sender<StoreResult<Turn>>,
+struct Door(Arc<Queue>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.tickets().is_closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+/// A place in the queue; given up when it is dropped.
+struct Place<'a> {
+    queue: &'a Queue,
+    is_large: bool,
+    party: Party,
+    id: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut tickets = self.queue.tickets();
+        let queue = if self.is_large { &mut tickets.large } else { &mut tickets.small };
+        // Who had its turn is no longer there.
+        drop(queue.remove(self.party, self.id));
+    }
+}
+
+/// A ticket whose turn has come.
+struct Next {
+    is_large: bool,
+    ticket: Ticket,
+}
+
+impl Queue {
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, party: Party, is_large: bool, ticket: Ticket) -> StoreResult<Place<'_>> {
+        let mut tickets = self.tickets();
+        if tickets.is_closed {
+            return Err(StoreError::Unavailable("the writer was shut down".into()));
+        }
+        if tickets.small.len().saturating_add(tickets.large.len()) >= MAX_QUEUE {
+            return Err(StoreError::Unavailable("too many writes are waiting".into()));
+        }
+        let queue = if is_large { &mut tickets.large } else { &mut tickets.small };
+        let id = queue.push(party, ticket);
+        drop(tickets);
+        self.changed.notify_one();
+        Ok(Place { queue: self, is_large, party, id })
+    }
+
+    /// Whose turn it is; none at the end.
+    async fn next(&self) -> Option<Next> {
+        loop {
+            {
+                let mut tickets = self.tickets();
+                if let Some(next) = tickets.next() {
+                    return Some(next);
+                }
+                if tickets.is_closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// The next small one, if one waits.
+    fn next_small(&self) -> Option<Ticket> {
+        self.tickets().next_of(false)
+    }
+}
+
+impl Tickets {
+    fn next(&mut self) -> Option<Next> {
+        let first = !self.was_large;
+        [first, !first].into_iter().find_map(|is_large| {
+            let ticket = self.next_of(is_large)?;
+            self.was_large = is_large;
+            Some(Next { is_large, ticket })
+        })
+    }
+
+    fn next_of(&mut self, is_large: bool) -> Option<Ticket> {
+        let queue = if is_large { &mut self.large } else { &mut self.small };
+        loop {
+            match queue.pop(|_| true) {
+                Some((_, ticket)) if ticket.is_closed() => {}
+                found => return found.map(|(_, ticket)| ticket),
+            }
+        }
+    }
 }
 
 /// What a unit tells its group when it ends.
@@ -81,7 +196,7 @@ struct Return {
 enum Outcome {
     Committed,
     /// It did not last, for this reason.
-    Undone(String),
+    Undone(Outage, String),
     /// Nobody knows whether it lasted, for this reason.
     Unsettled(String),
 }
@@ -90,7 +205,8 @@ impl Outcome {
     fn into_result(self) -> StoreResult<()> {
         match self {
             Self::Committed => Ok(()),
-            Self::Undone(why) => Err(StoreError::Unavailable(why.into())),
+            Self::Undone(Outage::Away, why) => Err(StoreError::Unavailable(why.into())),
+            Self::Undone(outage, why) => Err(StoreError::Refused(outage, why.into())),
             Self::Unsettled(why) => Err(StoreError::Unsettled(why.into())),
         }
     }
@@ -146,14 +262,15 @@ impl Writer {
     /// Starts the task that owns the writer's connection; it ends when no clone is left.
     pub(crate) fn start(
         connection: DatabaseConnection,
+        file: Arc<DatabaseFile>,
         patience: Duration,
         max_units: usize,
     ) -> Self {
-        let (queue, tickets) = mpsc::channel(MAX_QUEUE);
+        let queue = Arc::<Queue>::default();
         let (groups, commits) = (Arc::default(), Arc::default());
         let counts = (Arc::clone(&groups), Arc::clone(&commits));
-        tokio::spawn(serve(connection, tickets, counts, max_units));
-        Self { queue, patience, groups, commits }
+        tokio::spawn(serve((connection, file), Arc::clone(&queue), counts, max_units));
+        Self { queue: Arc::new(Door(queue)), patience, groups, commits }
     }
 
     /// How many commits there were, as a number that is another one after each; none while one is
@@ -165,7 +282,8 @@ impl Writer {
     /// How many wait for a turn.
     #[cfg(feature = "testing")]
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+        let tickets = self.queue.0.tickets();
+        tickets.small.len() + tickets.large.len()
     }
 
     /// How many transactions were begun.
@@ -173,17 +291,24 @@ impl Writer {
         self.groups.load(Ordering::Relaxed)
     }
 
+    /// Writes nothing, but as if: an error if the file takes no writes.
+    pub(crate) async fn try_to_write(&self) -> StoreResult<()> {
+        let turn = self.begin(false, &Terms::default()).await?;
+        // A read-only file begins a transaction for writing all the same.
+        let tried = turn.transaction().execute_unprepared(TRY).await;
+        turn.end(false).await?;
+        tried.map(drop).map_err(store_error)
+    }
+
     /// Waits for a turn.
-    pub(crate) async fn begin(&self, is_alone: bool) -> StoreResult<Turn> {
+    pub(crate) async fn begin(&self, is_large: bool, terms: &Terms) -> StoreResult<Turn> {
         let (turn, given) = oneshot::channel();
         let closed = || StoreError::Unavailable("the writer was shut down".into());
-        let full = || StoreError::Unavailable("too many writes are waiting".into());
-        match self.queue.try_send(Ticket { is_alone, turn }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(full()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
-        }
-        match tokio::time::timeout(self.patience, given).await {
+        let _place = self.queue.0.join(terms.party, is_large, turn)?;
+        let patience = terms.deadline.map_or(self.patience, |until| {
+            self.patience.min(until.saturating_duration_since(Instant::now()))
+        });
+        match tokio::time::timeout(patience, given).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) => Err(closed()),
             Err(_) => Err(StoreError::Unavailable("the writer was busy for too long".into())),
@@ -192,21 +317,14 @@ impl Writer {
 }
 
 async fn serve(
-    connection: DatabaseConnection,
-    mut tickets: mpsc::Receiver<Ticket>,
+    (connection, file): (DatabaseConnection, Arc<DatabaseFile>),
+    queue: Arc<Queue>,
     (groups, commits): (Arc<AtomicU64>, Arc<Commits>),
     max_units: usize,
 ) {
-    let mut next = None;
-    loop {
-        let first = match next.take() {
-            Some(ticket) => ticket,
-            None => match tickets.recv().await {
-                Some(ticket) => ticket,
-                None => return,
-            },
-        };
-        if first.turn.is_closed() {
+    while let Some(first) = queue.next().await {
+        if let Err(lost) = file.verify() {
+            drop(first.ticket.send(Err(StoreError::Unavailable(lost.into()))));
             continue;
         }
         // Immediate: a transaction that begins to write late is refused without a wait.
@@ -219,12 +337,11 @@ async fn serve(
                 groups.fetch_add(1, Ordering::Relaxed);
                 let mut group = Group::default();
                 let transaction = Arc::new(transaction);
-                let (end, following) =
-                    group.run(&transaction, first, &mut tickets, max_units).await;
+                let end = group.run(&transaction, first, &queue, max_units).await;
                 let outcome = match (end, Arc::into_inner(transaction)) {
                     (Ok(()), Some(transaction)) => {
                         commits.begin();
-                        let outcome = commit(&connection, transaction).await;
+                        let outcome = lasting(commit(&connection, transaction).await, &file);
                         commits.end(&outcome);
                         outcome
                     }
@@ -235,17 +352,16 @@ async fn serve(
                         drop(transaction);
                         discard(&connection).await;
                         let kept = || "a unit kept the transaction".to_owned();
-                        let outcome = Outcome::Undone(end.err().unwrap_or_else(kept));
+                        let outcome = Outcome::Undone(Outage::Away, end.err().unwrap_or_else(kept));
                         commits.end(&outcome);
                         outcome
                     }
                 };
                 group.tell(&outcome);
-                next = following;
             }
             Err(error) => {
                 // Nobody waits any more: that is no matter.
-                drop(first.turn.send(Err(store_error(error))));
+                drop(first.ticket.send(Err(store_error(error))));
             }
         }
     }
@@ -259,9 +375,19 @@ async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransactio
             discard(connection).await;
             match commit_error(error) {
                 StoreError::Unsettled(_) => Outcome::Unsettled(why),
-                _ => Outcome::Undone(why),
+                StoreError::Refused(outage, _) => Outcome::Undone(outage, why),
+                _ => Outcome::Undone(Outage::Away, why),
             }
         }
+    }
+}
+
+/// A commit to a file that is not in its place any more is gone with the process: it is not
+/// acknowledged. If the same file is put back, it is there.
+fn lasting(outcome: Outcome, file: &DatabaseFile) -> Outcome {
+    match (outcome, file.verify()) {
+        (Outcome::Committed, Err(lost)) => Outcome::Unsettled(lost.to_string()),
+        (outcome, _) => outcome,
     }
 }
 
@@ -289,20 +415,18 @@ const UNDO: &str = "ROLLBACK TO unit; RELEASE unit";
 
 impl Group {
     /// Gives turns until nobody waits, or the group is full, or old. Answers whether the
-    /// transaction is as the units left it, else why nobody knows what it holds; and the ticket
-    /// that came out of the queue and did not fit in.
+    /// transaction is as the units left it, else why nobody knows what it holds.
     async fn run(
         &mut self,
         transaction: &Arc<DatabaseTransaction>,
-        first: Ticket,
-        tickets: &mut mpsc::Receiver<Ticket>,
+        first: Next,
+        queue: &Queue,
         max_units: usize,
-    ) -> (Result<(), String>, Option<Ticket>) {
+    ) -> Result<(), String> {
         let start = Instant::now();
-        let mut ticket = first;
+        let Next { is_large, mut ticket } = first;
         let mut before: Option<&str> = None;
         loop {
-            let is_alone = ticket.is_alone;
             // One hop to the driver's thread ends the last savepoint and begins the next.
             let begun = match before {
                 None => transaction.execute_unprepared("SAVEPOINT unit").await,
@@ -311,34 +435,28 @@ impl Group {
             };
             if let Err(error) = begun {
                 let why = broken(&error);
-                drop(ticket.turn.send(Err(StoreError::Unavailable(why.clone().into()))));
-                return (Err(why), None);
+                drop(ticket.send(Err(StoreError::Unavailable(why.clone().into()))));
+                return Err(why);
             }
             let (back, returned) = oneshot::channel();
             let turn = Turn { transaction: Arc::clone(transaction), back: Back(Some(back)) };
             // A ticket that nobody holds any more gives its turn back at once.
-            drop(ticket.turn.send(Ok(turn)));
+            drop(ticket.send(Ok(turn)));
             let Ok(Return { lasts, outcome }) = returned.await else {
-                return (Err("a unit was lost".to_owned()), None);
+                return Err("a unit was lost".to_owned());
             };
             self.units.push(outcome);
             before = Some(if lasts { KEEP } else { UNDO });
-            let next = loop {
-                match tickets.try_recv() {
-                    Ok(next) if next.turn.is_closed() => {}
-                    Ok(next) => break Some(next),
-                    Err(_) => break None,
-                }
-            };
             let is_full = self.units.len() >= max_units || start.elapsed() >= MAX_AGE;
+            let next = if is_large || is_full { None } else { queue.next_small() };
             match next {
-                Some(next) if !is_alone && !next.is_alone && !is_full => ticket = next,
-                following => {
+                Some(next) => ticket = next,
+                None => {
                     // COMMIT keeps what is not undone.
                     if !lasts && let Err(error) = transaction.execute_unprepared(UNDO).await {
-                        return (Err(broken(&error)), following);
+                        return Err(broken(&error));
                     }
-                    return (Ok(()), following);
+                    return Ok(());
                 }
             }
         }
@@ -371,7 +489,7 @@ mod tests {
         commits.end(&Outcome::Committed);
         assert_eq!(commits.settled(), Some(2));
         commits.begin();
-        commits.end(&Outcome::Undone(String::new()));
+        commits.end(&Outcome::Undone(Outage::Away, String::new()));
         assert_eq!(commits.settled(), Some(4), "what was undone may have been seen");
         commits.begin();
         commits.end(&Outcome::Unsettled(String::new()));

@@ -170,7 +170,8 @@ pub struct Pool {
 #[derive(Debug, Clone)]
 enum Driver {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    /// Pools of one connection each.
+    Postgres(Vec<PgPool>),
 }
 
 /// How many connections a pool has.
@@ -189,8 +190,8 @@ impl Pool {
         Self { name, driver: Driver::Sqlite(connection.get_sqlite_connection_pool().clone()) }
     }
 
-    pub(crate) fn of_postgres(name: &'static str, connection: &DatabaseConnection) -> Self {
-        Self { name, driver: Driver::Postgres(connection.get_postgres_connection_pool().clone()) }
+    pub(crate) const fn of_postgres(name: &'static str, pools: Vec<PgPool>) -> Self {
+        Self { name, driver: Driver::Postgres(pools) }
     }
 
     /// How it is now.
@@ -200,8 +201,10 @@ impl Pool {
             Driver::Sqlite(pool) => {
                 (pool.size(), pool.num_idle(), pool.options().get_max_connections())
             }
-            Driver::Postgres(pool) => {
-                (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            Driver::Postgres(pools) => {
+                let most = u32::try_from(pools.len()).unwrap_or(u32::MAX);
+                let size = pools.iter().map(PgPool::size).sum();
+                (size, pools.iter().map(PgPool::num_idle).sum(), most)
             }
         };
         // Two looks at what changes meanwhile.

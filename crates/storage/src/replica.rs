@@ -1,24 +1,28 @@
 //! A read replica: asked for what may be a little old, and left alone for a while when it fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fireflow_domain::store::{StoreResult, Terms};
 use sea_orm::{
-    AccessMode, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, TransactionOptions,
-    TransactionTrait,
+    AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionOptions, TransactionTrait,
 };
 
 use crate::observe::Pool;
+use crate::postgres::{Control, Lease, Server};
 use crate::schema::{self, StepState};
+use crate::turnstile::Class;
 
 /// How long one that failed is left alone: each try may cost a request what a connection may take.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// A pool of connections to a replica, and when it last failed.
+/// The connections to a replica, and when it last failed.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    pool: DatabaseConnection,
+    server: Arc<Server>,
+    control: Arc<Control>,
+    patience: Duration,
     /// Whether it has the schema. One that lags does not have it yet when the primary has; once it
     /// does, it does.
     has_schema: AtomicBool,
@@ -26,46 +30,59 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, has_schema: AtomicBool::new(false), failed_at: Mutex::new(None) }
+    pub(crate) fn new(server: Arc<Server>, control: Arc<Control>, patience: Duration) -> Self {
+        let (has_schema, failed_at) = (AtomicBool::new(false), Mutex::new(None));
+        Self { server, control, patience, has_schema, failed_at }
     }
 
-    /// A snapshot of the replica; nothing where it is away: the primary has the same, and newer.
-    pub(crate) async fn snapshot(&self) -> Option<DatabaseTransaction> {
+    /// A snapshot of the replica; nothing if it is away: the primary has the same, and newer.
+    ///
+    /// # Errors
+    /// If others use all of its connections: the primary is not for their lists.
+    pub(crate) async fn snapshot(
+        &self,
+        class: Class,
+        terms: &Terms,
+    ) -> StoreResult<Option<(DatabaseTransaction, Lease)>> {
         if self.failed_at().is_some_and(|at| at.elapsed() < PAUSE) {
-            return None;
+            return Ok(None);
         }
-        let begun = self.begin().await;
+        let turnstile = self.server.turnstile();
+        let turn = turnstile.enter(class, terms.party, terms.deadline, self.patience).await?;
+        let Some(lease) = self.server.lease(turn) else { return Ok(None) };
+        let begun = self.begin(&lease).await;
         let is_new = self.note(begun.is_err().then(Instant::now));
         match begun {
-            Ok(transaction) => Some(transaction),
+            Ok(transaction) => Ok(Some((transaction, lease))),
             Err(error) => {
                 if is_new {
                     let cause = fireflow_domain::error::ErrorChain(&error);
                     tracing::warn!(%cause, "the read replica fails; lists read the primary");
                 }
-                None
+                Ok(None)
             }
         }
     }
 
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+    async fn begin(&self, lease: &Lease) -> Result<DatabaseTransaction, DbErr> {
         if !self.has_schema.load(Ordering::Relaxed) {
-            let steps = schema::steps(&self.pool).await?;
+            let steps = schema::steps(self.control.connection()).await?;
             if steps.iter().any(|step| step.state == StepState::Pending) {
                 return Err(DbErr::Custom("it does not have the schema yet".to_owned()));
             }
             self.has_schema.store(true, Ordering::Relaxed);
         }
-        self.pool.begin_with_options(read_only()).await
+        lease.connection().begin_with_options(read_only()).await
     }
 
     pub(crate) fn pool(&self) -> Pool {
-        Pool::of_postgres("replica", &self.pool)
+        let control = self.control.connection().get_postgres_connection_pool().clone();
+        Pool::of_postgres("replica", self.server.pools().chain([control]).collect())
     }
 
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
-        self.pool.close_by_ref().await
+        let closed = self.server.close().await;
+        closed.and(self.control.connection().close_by_ref().await)
     }
 
     fn failed_at(&self) -> Option<Instant> {

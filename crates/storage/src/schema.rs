@@ -10,7 +10,8 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use crate::connect::{self, DatabaseKind, OpenError};
+use crate::connect::{self, OpenError};
+use crate::database_url::DatabaseKind;
 use crate::entity::meta;
 use crate::error::is_locked_out;
 use crate::store::Database;
@@ -93,6 +94,9 @@ impl Database {
         let session = Session::open(self).await?;
         let result = up(&session.connection, environment).await;
         session.close().await?;
+        if result.is_ok() {
+            self.note_migrated(true);
+        }
         result
     }
 
@@ -104,7 +108,21 @@ impl Database {
         let session = Session::open(self).await?;
         let result = down(&session.connection, steps).await;
         session.close().await?;
+        self.note_migrated(false);
         result
+    }
+
+    /// The environment that the database was made in; none if no step is applied, and `unknown` if
+    /// it does not say. Three statements.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
+        let connection = self.connections().upkeep();
+        if first(&steps(connection).await?, StepState::Applied).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(environment(connection).await?))
     }
 
     /// Every step of this program, oldest first, and where it stands; then those of a newer one.
@@ -112,7 +130,7 @@ impl Database {
     /// # Errors
     /// Where the database does not answer.
     pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
-        Ok(steps(&self.connections().read).await?)
+        Ok(steps(self.connections().upkeep()).await?)
     }
 }
 
@@ -152,6 +170,10 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
         (Some(newer), Some(pending)) => return Err(MigrateError::Diverged { newer, pending }),
     }
     apply(connection).await?;
+    if meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?.is_some() {
+        // Nothing is written: the database may be read-only by now, and complete.
+        return Ok(());
+    }
     let row = meta::ActiveModel {
         key: Set(meta::ENVIRONMENT.to_owned()),
         value: Set(environment.to_owned()),
@@ -193,12 +215,17 @@ async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(),
     if first(&known, StepState::Applied).is_none() {
         return Ok(());
     }
-    let environment = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
-    let environment = environment.map_or_else(|| "unknown".to_owned(), |row| row.value);
+    let environment = environment(connection).await?;
     if environment != LOCAL {
         return Err(MigrateError::Protected(environment));
     }
     Ok(Migrator::down(connection, steps).await?)
+}
+
+/// The environment that a database with a schema was made in.
+async fn environment(connection: &DatabaseConnection) -> Result<String, DbErr> {
+    let row = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
+    Ok(row.map_or_else(|| "unknown".to_owned(), |row| row.value))
 }
 
 /// One connection that holds the lock against other migrations. On SQLite that is the lock which
@@ -209,7 +236,8 @@ struct Session {
 
 impl Session {
     async fn open(database: &Database) -> Result<Self, MigrateError> {
-        let connection = connect::session(database.options()).await?;
+        let (options, connections) = (database.options(), database.connections());
+        let connection = connect::session(options, connections, database.file()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
             // Polled: a process that waits inside the lock function would itself be a transaction
             // that blocks steps such as CREATE INDEX CONCURRENTLY.

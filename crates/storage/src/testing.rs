@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::filter::Expression;
+use fireflow_domain::store::{ReadKind, Terms};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement, TransactionTrait,
 };
 use tempfile::TempDir;
 
-use crate::connect::{DatabaseKind, DatabaseOptions, DatabaseUrl};
+use crate::connect::DatabaseOptions;
+use crate::database_url::{DatabaseKind, DatabaseUrl};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
 use crate::store::Database;
@@ -83,7 +85,7 @@ impl TestDatabase {
     /// # Panics
     /// Where it explains nothing.
     pub async fn plans(&self, expression: &Expression) -> (Vec<String>, String) {
-        let backend = self.database.connections().read.get_database_backend();
+        let backend = self.database.connections().upkeep().get_database_backend();
         let dialect = Dialect::of(backend, expression);
         let mut seeds = Vec::new();
         for seed in crate::filter::seeds(dialect, &expression.filter) {
@@ -97,7 +99,7 @@ impl TestDatabase {
     }
 
     async fn explain(&self, statement: Statement) -> String {
-        let connection = &self.database.connections().read;
+        let connection = self.database.connections().upkeep();
         let transaction = connection.begin().await.expect("a transaction");
         let word = match statement.db_backend {
             DbBackend::Postgres => {
@@ -138,7 +140,7 @@ impl TestDatabase {
     /// # Errors
     /// The database's.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         connection.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
     }
 
@@ -147,7 +149,7 @@ impl TestDatabase {
     /// # Panics
     /// Where it is refused.
     pub async fn integers(&self, sql: &str) -> Vec<i64> {
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let rows = connection.query_all_raw(statement).await.expect("the query runs");
         rows.iter().map(|row| row.try_get_by_index(0).expect("an integer")).collect()
@@ -201,7 +203,7 @@ impl TestDatabase {
                  FROM information_schema.columns WHERE table_schema = current_schema()"
             }
         };
-        let connection = &self.database.connections().write;
+        let connection = self.database.connections().any();
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
         for row in connection.query_all_raw(statement).await.expect("the query runs") {
@@ -236,11 +238,12 @@ pub fn options(url: &str) -> DatabaseOptions {
         url: DatabaseUrl::parse(url).expect("a database URL"),
         read_url: None,
         list_timeout: Duration::from_secs(60),
-        max_connections: 4,
+        max_connections: 8,
         acquire_timeout: Duration::from_secs(60),
         turn_timeout: Duration::from_secs(60),
         write_group: crate::WRITE_GROUP,
         observer: None,
+        purpose: crate::Purpose::Serve,
     }
 }
 
@@ -298,4 +301,45 @@ macro_rules! db_test {
             }
         }
     };
+}
+
+impl Database {
+    /// Whether each kind of connection for readers refuses to write; by its name.
+    ///
+    /// # Panics
+    /// If one cannot be had.
+    pub async fn writes_of_readers(&self) -> Vec<(&'static str, bool)> {
+        let sql = "DELETE FROM fireflow_meta WHERE FALSE";
+        let mut refused = Vec::new();
+        for (name, kind) in [
+            ("single", ReadKind::Single),
+            ("page", ReadKind::Page),
+            ("export", ReadKind::Export),
+            ("compilation", ReadKind::Compilation),
+        ] {
+            let unit = self.reading_unit(kind, &Terms::default()).await.expect("a unit that reads");
+            refused.push((name, unit.db().execute_unprepared(sql).await.is_err()));
+        }
+        refused
+    }
+
+    /// Begins a statement that does not end by itself, as a part of a list, and gives it up after a
+    /// while.
+    ///
+    /// # Panics
+    /// If it ends by itself.
+    pub async fn run_for(&self, limit: Duration, terms: &Terms) {
+        let sql = match self.kind() {
+            DatabaseKind::Sqlite => {
+                "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) \
+                 SELECT count(*) FROM endless"
+            }
+            DatabaseKind::Postgres => "SELECT pg_sleep(1000), 'endless', current_schema()",
+        };
+        let unit = self.reading_unit(ReadKind::Snapshot, terms).await.expect("a unit that reads");
+        let db = unit.db();
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        let ended = tokio::time::timeout(limit, db.query_one_raw(statement)).await;
+        assert!(ended.is_err(), "it has ended: {ended:?}");
+    }
 }

@@ -16,9 +16,12 @@ use sea_orm::{
 
 use crate::audit_log;
 use crate::chains::Chains;
+use crate::connect::{Stop, StopOnDrop};
 use crate::error::{commit_error, store_error};
 use crate::group::Turn;
 use crate::observe::{self, Observer, Operation};
+use crate::postgres::Lease;
+use crate::turnstile;
 
 /// What the statements run on.
 #[derive(Debug)]
@@ -31,11 +34,38 @@ pub(crate) enum Handle {
     Turn(Turn),
 }
 
+/// What a unit of work holds until it has ended.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Nothing beside its handle.
+    Nothing,
+    /// A turn to read a SQLite file, and what stops a statement under way.
+    File { _stop: Option<StopOnDrop>, _turn: turnstile::Turn },
+    /// A connection to PostgreSQL.
+    Lease(Lease),
+}
+
+impl Held {
+    pub(crate) fn of_file(turn: turnstile::Turn, stop: Option<Arc<Stop>>) -> Self {
+        Self::File { _stop: stop.map(StopOnDrop), _turn: turn }
+    }
+
+    /// The unit has come to its end: no statement is under way.
+    fn finish(&mut self) {
+        match self {
+            Self::Nothing | Self::File { .. } => {}
+            Self::Lease(lease) => lease.finish(),
+        }
+    }
+}
+
 /// The repositories over one handle. Implements each of them itself, so that none can be used
 /// beside the transaction.
 #[derive(Debug)]
 pub(crate) struct SeaUnitOfWork {
     pub(crate) handle: Handle,
+    /// Dropped after the handle: a statement under way is stopped then.
+    pub(crate) held: Held,
     /// See [`crate::filter::MAX_CANDIDATES`].
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
@@ -114,13 +144,19 @@ impl ReadUnit for SeaUnitOfWork {
     }
 
     async fn end(self: Box<Self>) -> StoreResult<()> {
-        let Self { handle, observer, .. } = *self;
+        let Self { handle, mut held, observer, .. } = *self;
         let start = Instant::now();
         let ended = match handle {
-            Handle::Pool(_) => return Ok(()),
+            Handle::Pool(_) => {
+                held.finish();
+                return Ok(());
+            }
             Handle::Transaction(transaction) => {
                 match tokio::time::timeout(COMMIT_TIMEOUT, transaction.rollback()).await {
-                    Ok(ended) => ended.map_err(store_error),
+                    Ok(ended) => {
+                        held.finish();
+                        ended.map_err(store_error)
+                    }
                     Err(late) => Err(StoreError::Unavailable(late.into())),
                 }
             }
@@ -159,16 +195,20 @@ impl WriteUnit for SeaUnitOfWork {
 
     async fn commit(mut self: Box<Self>) -> StoreResult<()> {
         if matches!(self.handle, Handle::Pool(_)) {
+            self.held.finish();
             return Ok(());
         }
         self.write_heads().await?;
-        let Self { handle, events, observer, chains, heads, .. } = *self;
+        let Self { handle, mut held, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
                 Handle::Pool(_) => Ok(()),
                 Handle::Transaction(transaction) => {
                     match tokio::time::timeout(COMMIT_TIMEOUT, transaction.commit()).await {
-                        Ok(committed) => committed.map_err(commit_error),
+                        Ok(committed) => {
+                            held.finish();
+                            committed.map_err(commit_error)
+                        }
                         Err(late) => Err(StoreError::Unsettled(late.into())),
                     }
                 }
@@ -188,10 +228,13 @@ impl WriteUnit for SeaUnitOfWork {
     }
 
     async fn rollback(self: Box<Self>) -> StoreResult<()> {
-        match self.handle {
+        let Self { handle, mut held, .. } = *self;
+        let undone = match handle {
             Handle::Pool(_) => Ok(()),
             Handle::Transaction(transaction) => transaction.rollback().await.map_err(store_error),
             Handle::Turn(turn) => turn.end(false).await,
-        }
+        };
+        held.finish();
+        undone
     }
 }

@@ -11,7 +11,8 @@ use sea_orm::{
 };
 
 use crate::backup;
-use crate::connect::{self, DatabaseKind, DatabaseOptions, OpenError};
+use crate::connect::{self, DatabaseOptions, OpenError};
+use crate::database_url::DatabaseKind;
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
 use crate::verify_walk::Walk;
@@ -229,6 +230,7 @@ impl AuditTrail {
                 if !file.exists() {
                     return Err(VerifyError::Missing(file));
                 }
+                crate::file::find_to_read(&file)?;
                 backup::read_only(&file).await?
             }
             DatabaseKind::Postgres => connect::existing(options).await?,

@@ -66,8 +66,8 @@ pub struct App {
     pub compiled: CompiledPolicies,
     /// The memory that requests borrow from.
     pub budget: Budget,
-    /// Turns to decode large bodies.
-    pub decoding: Budget,
+    /// Turns on a processor for what takes long: large bodies, pages, many packets.
+    pub turns: Budget,
     /// One permit per list that is exported at the same time.
     pub exports: Arc<Semaphore>,
     /// The streams of packets that are inspected.
@@ -121,6 +121,7 @@ impl App {
             database: self.about.database,
             pools: self.pools.iter().map(|pool| (pool.name, pool.state())).collect(),
             token_lookups: self.authenticator.lookups(),
+            key_files: self.authenticator.key_files(),
             compiled: self.compiled.state(),
             streams: self.inspection_streams.under_way(),
             budget: self.budget.state(),
@@ -232,12 +233,17 @@ impl Context {
     {
         let _span = UseCase::begin(&self.app.telemetry);
         let mut unit = self.app.storage.read(kind, terms).await.map_err(Error::from)?;
-        let answered = ask(&mut *unit, &self.caller).await.map_err(Problem::from);
+        let answered = ask(&mut *unit, &self.caller).await.map_err(|error| match kind {
+            ReadKind::Page | ReadKind::FreshPage | ReadKind::Export | ReadKind::FreshExport => {
+                error
+            }
+            ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => error.unless_list(),
+        });
         // What was read is known; a connection that fails now is the storage's matter.
         if let Err(error) = unit.end().await {
             tracing::debug!(cause = %ErrorChain(&error), "a read was not ended");
         }
-        answered
+        Ok(answered?)
     }
 
     /// On whose behalf the storage works, and until when.
@@ -296,24 +302,27 @@ impl Context {
             at: self.caller.now,
         };
         let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
-        let answered = match uow.answers().claim(&claim).await.map_err(Error::from) {
-            Ok(Claimed::First) => match ask(&mut *uow, &self.caller).await {
-                Ok(value) => match render(value) {
-                    Ok(reply) => {
-                        let kept = uow.answers().keep(&claim, &reply.kept()).await;
-                        kept.map(|()| reply).map_err(|error| Error::from(error).into())
-                    }
-                    Err(problem) => Err(problem),
+        let answered =
+            match uow.answers().claim(&claim).await.map_err(|it| Error::from(it).unless_list()) {
+                Ok(Claimed::First) => match ask(&mut *uow, &self.caller).await {
+                    Ok(value) => match render(value) {
+                        Ok(reply) => {
+                            let kept = uow.answers().keep(&claim, &reply.kept()).await;
+                            kept.map(|()| reply)
+                                .map_err(|error| Error::from(error).unless_list().into())
+                        }
+                        Err(problem) => Err(problem),
+                    },
+                    Err(error) => Err(error.unless_list().into()),
                 },
+                Ok(Claimed::Repeated(answer)) => Reply::repeated(answer),
+                Ok(Claimed::Other) => {
+                    let detail =
+                        "this `Idempotency-Key` was used for another request; take a new one";
+                    Err(Problem::new(Code::KeyReused, detail))
+                }
                 Err(error) => Err(error.into()),
-            },
-            Ok(Claimed::Repeated(answer)) => Reply::repeated(answer),
-            Ok(Claimed::Other) => {
-                let detail = "this `Idempotency-Key` was used for another request; take a new one";
-                Err(Problem::new(Code::KeyReused, detail))
-            }
-            Err(error) => Err(error.into()),
-        };
+            };
         Self::end(uow, answered).await
     }
 
@@ -323,7 +332,8 @@ impl Context {
     {
         let _span = UseCase::begin(&self.app.telemetry);
         let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
-        let answered = ask(&mut *uow, &self.caller).await.map_err(Problem::from);
+        let answered = ask(&mut *uow, &self.caller).await;
+        let answered = answered.map_err(|error| Problem::from(error.unless_list()));
         Self::end(uow, answered).await
     }
 

@@ -125,7 +125,11 @@ impl Begun {
         let (mut text, mut step) = first;
         loop {
             pieces.send(text).await?;
-            let rules = export.next(&mut *self.uow, &self.context.caller, step).await?;
+            // A client that leaves does not let its statement go on.
+            let rules = tokio::select! {
+                rules = export.next(&mut *self.uow, &self.context.caller, step) => rules?,
+                () = pieces.gone() => return Err("the client has gone".into()),
+            };
             if rules.is_empty() {
                 break;
             }

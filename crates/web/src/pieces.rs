@@ -55,6 +55,11 @@ impl Pieces {
         self.hand_over(Piece::End).await
     }
 
+    /// Waits until the client has gone.
+    pub(crate) async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     async fn hand_over(&self, piece: Piece) -> Result<(), BoxError> {
         timeout(MAX_STALL, self.0.send(piece))
             .await

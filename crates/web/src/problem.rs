@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fireflow_domain::error::{BoxError, Conflict, Error, Place, Violations};
+use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Place, Violations};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -303,9 +303,26 @@ impl From<Error> for Problem {
                               a time), or leave the total out with `with_total=false`";
                 Self { source: Some(source), ..Self::new(Code::TooExpensive, detail) }
             }
-            Error::Unavailable { retry_after_micros, source } => {
+            Error::Unavailable { outage, retry_after_micros, source } => {
                 let seconds = retry_after_micros.div_euclid(MICROS_PER_SECOND);
-                let detail = "the database is away or overloaded; nothing was changed";
+                let detail = match outage {
+                    Outage::Away => "the database is away or overloaded; nothing was changed",
+                    Outage::ReadOnly => {
+                        "the database is read-only now; nothing was changed, reads are served"
+                    }
+                    Outage::Full => "the database's disk is full; nothing was changed",
+                    Outage::NotMigrated => {
+                        "migrations of this version are pending: run `fireflow migrate up`"
+                    }
+                    Outage::Damaged => {
+                        "the database is damaged; nothing was changed. Its operator finds more in \
+                         the log, and may have to restore a backup"
+                    }
+                    Outage::Denied => {
+                        "the database denies the service what it needs; nothing was changed. Its \
+                         operator finds more in the log"
+                    }
+                };
                 let problem = Self::unavailable(Code::Unavailable, detail, seconds);
                 Self { source: Some(source), ..problem }
             }

@@ -193,7 +193,7 @@ impl Upload {
             return run(None);
         }
         let subject = &context.caller.actor.subject;
-        let turn = context.app.decoding.reserve(subject, Use::Body, 1).await?;
+        let turn = context.app.turns.reserve(subject, Use::Body, 1).await?;
         let awaited = Awaited(Arc::new(AtomicBool::new(true)));
         let flag = Arc::clone(&awaited.0);
         let (decoded, memory) = tokio::task::spawn_blocking(move || {

@@ -89,6 +89,9 @@ pub fn declares_body(headers: &HeaderMap) -> bool {
 /// is larger is counted when its text is there.
 const ROW_BYTES: u64 = 8 * 1024;
 
+/// Up to so many rows are written at once, by the thread that serves: that takes a millisecond.
+const MANY_ROWS: usize = 100;
+
 impl Context {
     /// Borrows memory that is held until the request is answered.
     ///
@@ -107,5 +110,36 @@ impl Context {
     /// Returns 503 with `Retry-After` if there is none in time.
     pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
         self.borrow_memory(Use::Answer, u64::from(rows).saturating_mul(ROW_BYTES)).await
+    }
+
+    /// Runs what takes a processor for long, in turns and beside the threads that serve: whoever asks
+    /// for much waits for themselves, and not others for them.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is no turn in time.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let subject = &self.caller.actor.subject;
+        let turn = self.app.turns.reserve(subject, Use::Answer, 1).await?;
+        let run = move || {
+            let done = run();
+            drop(turn);
+            done
+        };
+        tokio::task::spawn_blocking(run).await.map_err(Problem::internal)
+    }
+
+    /// The same if it is for many rows; for few it is done at once.
+    ///
+    /// # Errors
+    /// Returns 503 with `Retry-After` if there is no turn in time.
+    pub async fn for_rows<T: Send + 'static>(
+        &self,
+        rows: usize,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        if rows > MANY_ROWS { self.in_turn(run).await } else { Ok(run()) }
     }
 }

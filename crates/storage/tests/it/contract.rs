@@ -8,8 +8,7 @@ use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
 use fireflow_domain::rule::{Action, RuleParts, RulePatch, RuleState};
 use fireflow_domain::store::{
-    FirewallField, FirewallFilter, PolicyFilter, ReadKind, RuleField, RuleFilter, Storage, Terms,
-    WriteKind,
+    FirewallField, FirewallFilter, PolicyFilter, ReadKind, RuleField, RuleFilter, Terms, WriteKind,
 };
 use fireflow_domain::text::{Description, Reference};
 use fireflow_domain::usecase::firewall::NewFirewall;

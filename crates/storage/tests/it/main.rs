@@ -9,12 +9,16 @@
 
 mod audit_chain;
 mod backup;
+mod classes;
 mod concurrency;
 mod contract;
+mod file;
 mod filter;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
 mod group;
+mod pooler;
 mod schema;
+mod server;
 mod statements;
 mod support;

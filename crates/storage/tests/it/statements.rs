@@ -34,6 +34,7 @@ db_test! {
             let found = fireflow_domain::usecase::policy::get(&mut *uow, &viewer, firewall.id, policy.id).await.unwrap();
             let rules = inspect::all_rules(&mut *uow, &viewer, &found).await.unwrap();
             assert_eq!(db.statements() - before, 2, "an inspection over {} rules", rules.len());
+            uow.end().await.unwrap();
 
             let before = db.statements();
             let mut uow = read(&db, ReadKind::Snapshot).await;
@@ -41,6 +42,7 @@ db_test! {
             let filter = RuleFilter::default();
             rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(db.statements() - before, 3, "a page: its policy, its total, its rules");
+            uow.end().await.unwrap();
 
             let text = "traffic:(source = 10.0.0.0/8) AND name = null AND labels.a = null";
             let filter = Filter::parse(Level::Rule, text).unwrap();
@@ -52,6 +54,7 @@ db_test! {
                 rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(page.items.len(), rules.len());
             assert_eq!(db.statements() - before, 4, "the same, and its candidates");
+            uow.end().await.unwrap();
 
             let path =
                 RulePath { firewall: firewall.id, policy: policy.id, rule: rules[0].id };

@@ -93,9 +93,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(server: &Server) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(&server.address).await?;
+        Self::open_to(&server.address, &server.token).await
+    }
+
+    /// To an address, with a token.
+    pub(crate) async fn open_to(address: &str, token: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, token: server.token.clone(), bytes: Vec::with_capacity(16 * 1024) })
+        Ok(Self { stream, token: token.to_owned(), bytes: Vec::with_capacity(16 * 1024) })
     }
 
     /// The status; the body is behind it in [`Self::body`].

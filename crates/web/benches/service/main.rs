@@ -14,6 +14,7 @@
     reason = "a measurement prints, and says what is wrong by panicking"
 )]
 
+mod attack;
 mod bare;
 mod collector;
 mod inspections;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("serve" | "jwt" | "migrate") => fireflow::cli::run(),
         Some("soak") => soak::soak(),
+        Some("attack") => attack::attack(),
         Some("inspections") => {
             inspections_alone();
             ExitCode::SUCCESS

@@ -61,13 +61,17 @@ impl Audit {
         let scope = query.scope("audit events", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
+        let size = usize::try_from(request.size()).unwrap_or(usize::MAX);
         ctx.borrow_for_rows(request.size()).await?;
         let page = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move { audit::page(uow, caller, &filter, &order, &request).await })
             })
             .await?;
-        let view = AuditEventPage::new(&page, &scope, |event| AuditEventView::from(event));
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = AuditEventPage::new(&page, &scope, |event| AuditEventView::from(event));
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(size, write).await?
     }
 }

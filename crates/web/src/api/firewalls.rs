@@ -64,7 +64,8 @@ impl Firewalls {
         let scope = query.scope("firewalls", filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expand.is_some())).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expand.is_some())).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -74,8 +75,11 @@ impl Firewalls {
                 })
             })
             .await?;
-        let view = FirewallPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = FirewallPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }
 
     /// Create a firewall
@@ -132,7 +136,7 @@ impl Firewalls {
                 })
                 .await?;
             let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
-            return Reply::selected(&view, fields.as_ref());
+            return ctx.in_turn(move || Reply::selected(&view, fields.as_ref())).await?;
         }
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))

@@ -25,6 +25,9 @@ use crate::reply::{Answered, Reply};
 /// The state of the policy by which a stream is answered.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
+/// Of how many packets on a request waits for its turn on a processor.
+const MANY_PACKETS: usize = 100;
+
 /// The inspections.
 #[derive(Debug)]
 pub struct Inspections;
@@ -111,6 +114,7 @@ impl Inspections {
         // somebody waits for it.
         let waits = Waits(Arc::new(AtomicBool::new(true)));
         let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
+        let count = packets.len().saturating_mul(if explains { MANY_PACKETS } else { 1 });
         let inspect = move || {
             let views: Vec<InspectionItemView> = packets
                 .iter()
@@ -121,7 +125,11 @@ impl Inspections {
             telemetry.metrics.inspected(actions, start.elapsed());
             Reply::new(&views)
         };
-        let reply = tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?;
+        let reply = if count > MANY_PACKETS {
+            ctx.in_turn(inspect).await?
+        } else {
+            tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
+        };
         drop(waits);
         reply
     }

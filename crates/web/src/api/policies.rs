@@ -76,7 +76,8 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -87,8 +88,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// List the policies of all firewalls
@@ -113,7 +117,8 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let request_size = request.size();
+        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
         let (page, items) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -123,8 +128,11 @@ impl Policies {
                 })
             })
             .await?;
-        let view = PolicyPage::with(&page, &scope, items);
-        Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        let write = move || {
+            let view = PolicyPage::with(&page, &scope, items);
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+        };
+        ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
     /// Create a filtering policy
@@ -201,7 +209,8 @@ impl Policies {
         let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
             Reply::unchanged()
         } else {
-            Reply::selected(&view, fields.as_ref())?
+            let write = move || Reply::selected(&view, fields.as_ref());
+            ctx.for_rows(expansion::weight(1, expands), write).await??
         };
         Ok(reply.with_header(header::ETAG, tag.as_str()))
     }

@@ -156,14 +156,15 @@ impl RuleList {
             .await?;
         if self.filter.deleted {
             // What a purge removes changes no state of the policy: there is no tag.
-            return self.answer(ctx, &page, before_first);
+            return self.answer(ctx, page, before_first).await;
         }
         let tag = EntityTag::of_policy(&policy);
         let tag = self.format.map_or_else(|| tag.clone(), |format| tag.of_format(format));
         if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
             return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
         }
-        Ok(self.answer(ctx, &page, before_first)?.with_header(header::ETAG, tag.as_str()))
+        let reply = self.answer(ctx, page, before_first).await?;
+        Ok(reply.with_header(header::ETAG, tag.as_str()))
     }
 
     /// The list across all policies.
@@ -186,27 +187,34 @@ impl RuleList {
                 )
             })
             .await?;
-        self.answer(ctx, &page, None)
+        self.answer(ctx, page, None).await
     }
 
     /// One page, in the format.
-    fn answer<K: Kind>(
+    async fn answer<K: Kind + 'static>(
         self,
         ctx: &Context,
-        page: &Page<Rule>,
+        page: Page<Rule>,
         before_first: Option<u64>,
     ) -> Result<Reply<K, RulePage>, Problem> {
-        let reply = match self.format {
-            Some(format) => {
-                let mut lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
-                Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
-            }
-            None => {
-                let numbering = RuleView::numbering(ctx.caller.now, before_first);
-                let view = RulePage::new(page, &self.scope, numbering);
-                Reply::selected(&view, self.fields.as_ref())?
-            }
+        let now = ctx.caller.now;
+        // Some entries weigh as much as a rule.
+        let weight = |rule: &Rule| 1 + rule.spec.entry_count() / 16;
+        let rows = page.items.iter().map(weight).sum::<u64>().try_into().unwrap_or(usize::MAX);
+        let write = move || {
+            let reply = match self.format {
+                Some(format) => {
+                    let mut lines = RuleLines::new(format, self.fields, now, before_first);
+                    Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
+                }
+                None => {
+                    let numbering = RuleView::numbering(now, before_first);
+                    let view = RulePage::new(&page, &self.scope, numbering);
+                    Reply::selected(&view, self.fields.as_ref())?
+                }
+            };
+            Ok(reply.with_pagination(&page))
         };
-        Ok(reply.with_pagination(page))
+        ctx.for_rows(rows, write).await?
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Tag;
 use crate::app::App;
-use crate::auth::{Anyone, As, HealthCheck};
+use crate::auth::{Anyone, As, HealthCheck, KeyFileStatus};
 use crate::params::{self, QueryString};
 use crate::problem::{Code, Problem};
 use crate::reply::{Answered, MetricsPage, Reply};
@@ -59,6 +59,34 @@ pub struct HealthView {
     pub max_connections: u32,
     /// How long the process has been running, in seconds.
     pub uptime_s: i64,
+    /// The files of secrets, public keys and revocations that are set.
+    pub key_files: Vec<KeyFileView>,
+}
+
+/// How a file of secrets, public keys or revocations is.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "KeyFile")]
+pub struct KeyFileView {
+    /// `secrets`, `public_keys` or `revocations`.
+    pub file: String,
+    /// `current`: what it holds is in force; `kept`: it cannot be read or proves nothing, and what it
+    /// held before is in force; `withdrawn`: that was so for too long, and nothing of it is in force.
+    pub state: String,
+    /// What is wrong with it, or with a part of it; null: nothing.
+    pub fault: Option<String>,
+    /// How many secrets, keys or revocations of it are in force.
+    pub entries: u64,
+}
+
+impl From<KeyFileStatus> for KeyFileView {
+    fn from(status: KeyFileStatus) -> Self {
+        Self {
+            file: status.file.as_str().to_owned(),
+            state: status.state.as_str().to_owned(),
+            fault: status.fault,
+            entries: u64::try_from(status.entries).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 #[OpenApi(tag = "Tag::Service")]
@@ -106,6 +134,7 @@ impl Service {
             is_ready,
             max_connections: app.about.max_connections,
             uptime_s: uptime.div_euclid(MICROS_PER_SECOND),
+            key_files: app.authenticator.key_files().into_iter().map(Into::into).collect(),
         })
     }
 

@@ -14,6 +14,8 @@ use super::{Fault, Refusal, Revocations, TokenRequest, TokenRules};
 const MAX_SUBJECT_CHARS: usize = 255;
 /// The most tenants of a token.
 const MAX_TENANTS: usize = 1_000;
+/// The most words of the claim with the roles.
+const MAX_ROLE_WORDS: usize = 1_000;
 
 /// The instants between which a token is good.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +86,7 @@ pub(super) fn read(
         return Err(unfit(Fault::Revoked, "the token was revoked"));
     }
     let roles = roles(claims, rules)?;
-    let visibility = tenants(claims)?;
+    let visibility = tenants(claims, rules)?;
     Ok((Actor { subject, roles, visibility }, times))
 }
 
@@ -165,18 +167,31 @@ fn at_path<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// Known roles; others beside them are the identity provider's own.
+/// Known roles; others are the identity provider's own. The claim is an array of words, or a text in
+/// which blanks separate them, as `scope` is (RFC 8693, 4.2).
 fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
-    let words = match at_path(claims, &rules.roles_claim) {
+    let words: Vec<&str> = match at_path(claims, &rules.roles_claim) {
         None => return Err(Refusal::NoRole),
-        Some(Value::Array(words)) => words,
-        Some(_) => return Err(unfit(Fault::Claims, "the token's roles are not an array")),
+        Some(Value::Array(words)) if words.is_empty() => return Err(Refusal::NoRole),
+        Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(text)) => {
+            let words: Vec<&str> = text.split_ascii_whitespace().collect();
+            if words.is_empty() {
+                return Err(Refusal::NoRole);
+            }
+            words
+        }
+        Some(_) => {
+            let why = "the token's roles are neither an array nor a text";
+            return Err(unfit(Fault::Claims, why));
+        }
     };
-    if words.is_empty() {
-        return Err(Refusal::NoRole);
+    if words.len() > MAX_ROLE_WORDS {
+        let why = format!("the token has more than {MAX_ROLE_WORDS} roles");
+        return Err(unfit(Fault::Claims, &why));
     }
     let mut roles = Vec::new();
-    for word in words.iter().filter_map(Value::as_str) {
+    for word in words {
         for role in rules.roles_of(word) {
             if !roles.contains(&role) {
                 roles.push(role);
@@ -189,27 +204,38 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
     Ok(roles)
 }
 
-/// A claim that cannot be read must not widen what is seen: it is refused.
-fn tenants(claims: &Claims) -> Result<Visibility, Refusal> {
+/// A claim that cannot be read must not widen what is seen: it is refused. So is one that is not
+/// spelled as tenants are: trimmed, it might name another.
+fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
     let bad = || unfit(Fault::Claims, "the token's tenants are not an array of names");
-    let Some(value) = claims.get("tenants") else { return Ok(Visibility::All) };
+    let Some(value) = claims.get("tenants") else {
+        return if rules.require_tenants {
+            let why = "the token has no tenants, which FIREFLOW_JWT__REQUIRE_TENANTS demands";
+            Err(unfit(Fault::Tenants, why))
+        } else {
+            Ok(Visibility::All)
+        };
+    };
     let words = value.as_array().ok_or_else(bad)?;
     if words.len() > MAX_TENANTS {
-        return Err(bad());
+        let why = format!("the token has more than {MAX_TENANTS} tenants");
+        return Err(unfit(Fault::Claims, &why));
     }
-    let mut tenants = Vec::new();
-    // Each is looked up at once: a thousand of them are not held against each other.
-    let mut known = HashSet::new();
+    let (mut tenants, mut seen) = (Vec::new(), HashSet::new());
     for word in words {
-        let tenant =
-            Tenant::parse(word.as_str().ok_or_else(bad)?).map_err(|error| match error {
-                TextError::Invisible { character, .. } => {
-                    let why = format!("a tenant of the token holds {character}, which nobody sees");
-                    unfit(Fault::Claims, &why)
-                }
-                TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
-            })?;
-        if known.insert(word.as_str()) {
+        let word = word.as_str().ok_or_else(bad)?;
+        let tenant = Tenant::parse(word).map_err(|error| match error {
+            TextError::Invisible { character, .. } => {
+                let why = format!("a tenant of the token holds {character}, which nobody sees");
+                unfit(Fault::Claims, &why)
+            }
+            TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
+        })?;
+        if tenant.as_str() != word {
+            let why = "a name among the token's tenants begins or ends with a blank";
+            return Err(unfit(Fault::Claims, why));
+        }
+        if seen.insert(word) {
             tenants.push(tenant);
         }
     }
@@ -226,6 +252,9 @@ pub(super) fn made(
         && request.lifetime_s > limit
     {
         anyhow::bail!("the service refuses tokens that live longer than {limit} s");
+    }
+    if rules.require_tenants && request.tenants.is_none() {
+        anyhow::bail!("FIREFLOW_JWT__REQUIRE_TENANTS demands that a token names its tenants");
     }
     let issued_at = now.micros().div_euclid(MICROS_PER_SECOND);
     let mut claims = Claims::new();

@@ -1,17 +1,16 @@
 //! Keys, secrets and revocations that change while the service runs: their files are read again and
 //! again, since not every file system tells of changes (Kubernetes swaps a link).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch as watched_value};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::{Authenticator, Key, Revocations, TokenRules, Trust, public_keys};
-use crate::settings::Secret;
-
-/// The largest such file, in bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+use super::files::{Content, Notes, Parts, content};
+use super::{Authenticator, KeyFile, KeyFileState, KeyFileStatus, KeyFiles};
 
 /// Has the watcher of key files read them now, instead of when their turn comes: on SIGHUP, say.
 /// [`Authenticator::reload_handle`] gives one. Cheap to clone: all clones reach the same watcher.
@@ -57,189 +56,317 @@ impl ReloadHandle {
     }
 }
 
-/// Where trust is read from.
-#[derive(Debug, Clone)]
-pub struct KeyFiles {
-    /// HS256 secrets that stand in no file.
-    pub secrets: Vec<Secret>,
-    /// The file of HS256 secrets, one a line.
-    pub secret_file: Option<PathBuf>,
-    /// The file of public keys.
-    pub public_keys: Option<PathBuf>,
-    /// The file of revocations.
-    pub revoked: Option<PathBuf>,
-    /// What tokens have to fulfil.
-    pub rules: TokenRules,
-    /// Whether secrets that can be guessed are taken.
-    pub takes_weak_secrets: bool,
-}
-
-/// What is read of the files.
-#[derive(Debug, Clone)]
-struct Parts {
-    secrets: Vec<Secret>,
-    public: Vec<Key>,
-    revoked: Revocations,
-}
-
-/// One of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Secrets,
-    PublicKeys,
-    Revocations,
-}
-
-impl Part {
-    const ALL: [Self; 3] = [Self::Secrets, Self::PublicKeys, Self::Revocations];
-
-    const fn setting(self) -> &'static str {
-        match self {
-            Self::Secrets => "FIREFLOW_JWT_SECRET_FILE",
-            Self::PublicKeys => "FIREFLOW_JWT__PUBLIC_KEYS",
-            Self::Revocations => "FIREFLOW_JWT__REVOKED_FILE",
-        }
-    }
-}
-
-impl KeyFiles {
-    /// Reads all of it.
-    ///
-    /// # Errors
-    /// The first that is wrong, with the setting's name; never a key.
-    pub fn read(&self) -> Result<Trust, String> {
-        let mut parts = self.parts();
-        for part in Part::ALL {
-            let Some(path) = self.path(part) else { continue };
-            let faults = text(path).and_then(|text| self.take(part, &text, &mut parts));
-            match faults.map(|faults| faults.into_iter().next()) {
-                Ok(None) => {}
-                Ok(Some(fault)) | Err(fault) => {
-                    return Err(format!("{}: {fault}", part.setting()));
-                }
-            }
-        }
-        Ok(self.trust(&parts))
-    }
-
-    fn parts(&self) -> Parts {
-        let secrets = self.secrets.clone();
-        Parts { secrets, public: Vec::new(), revoked: Revocations::default() }
-    }
-
-    fn path(&self, part: Part) -> Option<&Path> {
-        match part {
-            Part::Secrets => self.secret_file.as_deref(),
-            Part::PublicKeys => self.public_keys.as_deref(),
-            Part::Revocations => self.revoked.as_deref(),
-        }
-    }
-
-    /// Takes of a file's text what can be used, and answers what cannot.
-    fn take(&self, part: Part, text: &str, parts: &mut Parts) -> Result<Vec<String>, String> {
-        match part {
-            Part::Secrets => {
-                parts.secrets =
-                    crate::settings::secret_lines(text.as_bytes(), self.takes_weak_secrets)?;
-            }
-            Part::PublicKeys => {
-                // What the file no longer holds is withdrawn, whatever else is wrong with it.
-                let (public, faults) = public_keys(text)?;
-                parts.public = public;
-                return Ok(faults);
-            }
-            Part::Revocations => {
-                let (revoked, faults) = Revocations::read(text);
-                if faults.is_empty() {
-                    parts.revoked = revoked;
-                } else {
-                    // A line that is cut revokes less than it did: what held still holds.
-                    parts.revoked.extend(revoked);
-                }
-                return Ok(faults);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    fn trust(&self, parts: &Parts) -> Trust {
-        let Parts { secrets, public, revoked } = parts.clone();
-        Trust::new(secrets, public, self.rules.clone(), revoked)
-    }
-}
-
-fn text(path: &Path) -> Result<String, String> {
-    let fault = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(fault)?.len();
-    if length > MAX_BYTES {
-        return Err(format!("{} is larger than {MAX_BYTES} bytes", path.display()));
-    }
-    std::fs::read_to_string(path).map_err(fault)
-}
-
-/// Reads the files again and again, and makes the service trust what they say. A file that cannot be
-/// read as a whole changes nothing, and is told once. Of one that can, what can be used holds at once:
-/// a key that it leaves out is withdrawn, also where that was the last. A fault of one file keeps no
-/// other from being taken.
+/// Reads the files again and again, and makes the service trust what they prove.
+///
+/// - What a file of secrets does not hold any more is withdrawn, whatever else is wrong with it.
+/// - A file of public keys with one usable key or more replaces those before. One without proves
+///   nothing: it changes nothing for [`KeyFiles::grace`]; then its keys are withdrawn. So does a file,
+///   of either kind, that cannot be read.
+/// - A file of revocations only ever adds, until what it leaves out was left out twice. What cannot be
+///   read, or is empty, takes nothing back, for however long.
+///
+/// Each fault is logged once, and shown by [`Authenticator::key_files`] as long as it lasts. A fault of
+/// one file keeps no other from being taken.
 pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duration) {
-    let watched: Vec<(Part, PathBuf)> = Part::ALL
-        .into_iter()
-        .filter_map(|part| Some((part, files.path(part)?.to_owned())))
-        .collect();
     let reload = authenticator.reload_handle();
-    let mut parts = files.parts();
-    let mut known: Vec<Option<Result<Hidden, String>>> = vec![None; watched.len()];
-    // Until each was read once here, what was read at the start stays trusted.
-    let mut was_read = vec![false; watched.len()];
-    let mut is_first = true;
-    let mut doubted: Option<String> = None;
+    let mut watcher = Watcher::new(files, authenticator, every.min(SETTLE));
     loop {
-        let mut has_changed = false;
-        for (((part, path), known), was_read) in watched.iter().zip(&mut known).zip(&mut was_read) {
-            let path = path.clone();
-            // Files may lie on what is slow.
-            let read = tokio::task::spawn_blocking(move || text(&path)).await;
-            let now = read.unwrap_or_else(|error| Err(error.to_string())).map(Hidden);
-            if known.as_ref() == Some(&now) {
-                continue;
-            }
-            // Read between the moments of a careless write a file is empty: what takes revocations
-            // back has to be there twice.
-            if *part == Part::Revocations
-                && let Ok(Hidden(text)) = &now
-                && !Revocations::read(text).0.hold(&parts.revoked)
-                && doubted.as_ref() != Some(text)
-            {
-                doubted = Some(text.clone());
-                continue;
-            }
-            doubted = None;
-            let setting = part.setting();
-            let text = now.as_ref().map_err(Clone::clone);
-            match text.and_then(|Hidden(text)| files.take(*part, text, &mut parts)) {
-                Ok(faults) => {
-                    (has_changed, *was_read) = (true, true);
-                    for fault in faults {
-                        tracing::error!(setting, %fault, "a part of it cannot be used");
-                    }
-                }
-                Err(fault) => {
-                    tracing::error!(setting, %fault, "what was trusted before stays trusted");
-                }
-            }
-            *known = Some(now);
-        }
-        if has_changed && was_read.iter().all(|was_read| *was_read) {
-            authenticator.replace(files.trust(&parts));
-            if !is_first {
-                tracing::info!("keys, secrets or revocations have changed");
-            }
-        }
-        is_first = false;
+        watcher.pass().await;
         reload.pass_ended(every).await;
     }
 }
 
-/// A file's text, which may be secret.
+/// How long a file has to stay the same before what it leaves out is withdrawn: programs that do not
+/// rename a whole file into place write it in steps.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often a file is read that does not settle, before it is taken as it is.
+const MAX_READINGS: usize = 4;
+/// How long a file may take to be read: what lies on a network may hang.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A file's bytes, which may be secret, or why there are none.
+type Reading = Result<Hidden, String>;
+
 #[derive(Clone, PartialEq, Eq)]
-struct Hidden(String);
+struct Hidden {
+    bytes: Vec<u8>,
+    warning: Option<String>,
+}
+
+/// A file that is watched.
+struct Watched {
+    file: KeyFile,
+    path: PathBuf,
+    /// What was read last, if it was acted upon.
+    known: Option<Reading>,
+    /// A reading that takes revocations back, and when it was read.
+    doubted: Option<(Reading, Instant)>,
+    /// Since when it cannot be read or proves nothing.
+    unproven_since: Option<Instant>,
+    is_withdrawn: bool,
+    fault: Option<String>,
+    failures: u64,
+    /// A reading that takes longer than it may.
+    pending: Option<JoinHandle<Result<Content, String>>>,
+}
+
+impl Watched {
+    async fn read(&mut self) -> Reading {
+        let mut task = self.pending.take().unwrap_or_else(|| {
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || content(&path))
+        });
+        match tokio::time::timeout(READ_TIMEOUT, &mut task).await {
+            Ok(read) => read
+                .unwrap_or_else(|error| Err(error.to_string()))
+                .map(|Content { bytes, warning }| Hidden { bytes, warning }),
+            Err(_) => {
+                // Not once more until it has ended: threads would pile up.
+                self.pending = Some(task);
+                let path = self.path.display();
+                Err(format!("{path} cannot be read: it takes longer than {READ_TIMEOUT:?}"))
+            }
+        }
+    }
+
+    /// Reads it until two readings are the same.
+    async fn read_settled(&mut self, settle: Duration) -> Reading {
+        let mut reading = self.read().await;
+        if self.known.as_ref() == Some(&reading) {
+            return reading;
+        }
+        for _ in 1..MAX_READINGS {
+            tokio::time::sleep(settle).await;
+            let again = self.read().await;
+            if again == reading {
+                break;
+            }
+            reading = again;
+        }
+        reading
+    }
+
+    fn status(&self, parts: &Parts) -> KeyFileStatus {
+        KeyFileStatus {
+            file: self.file,
+            state: match (self.is_withdrawn, self.unproven_since) {
+                (true, _) => KeyFileState::Withdrawn,
+                (false, Some(_)) => KeyFileState::Kept,
+                (false, None) => KeyFileState::Current,
+            },
+            fault: self.fault.clone(),
+            entries: parts.count(self.file),
+            failures: self.failures,
+        }
+    }
+}
+
+struct Watcher {
+    files: KeyFiles,
+    authenticator: Authenticator,
+    settle: Duration,
+    parts: Parts,
+    watched: Vec<Watched>,
+}
+
+impl Watcher {
+    fn new(files: KeyFiles, authenticator: Authenticator, settle: Duration) -> Self {
+        let trust = authenticator.trust();
+        // What was read at the start is in force.
+        let parts = Parts {
+            secrets: trust.secrets.clone(),
+            public: trust.public.clone(),
+            revoked: trust.revoked.clone(),
+        };
+        let watched = KeyFile::ALL.into_iter().filter_map(|file| {
+            Some(Watched {
+                file,
+                path: files.path(file)?.to_owned(),
+                known: None,
+                doubted: None,
+                unproven_since: None,
+                is_withdrawn: false,
+                fault: None,
+                failures: 0,
+                pending: None,
+            })
+        });
+        let watched = watched.collect();
+        Self { files, authenticator, settle, parts, watched }
+    }
+
+    /// Reads each file once, and acts upon what has changed.
+    async fn pass(&mut self) {
+        let mut has_changed = false;
+        let mut watched = std::mem::take(&mut self.watched);
+        for file in &mut watched {
+            has_changed |= match file.file {
+                KeyFile::Secrets | KeyFile::PublicKeys => self.look_at_keys(file).await,
+                KeyFile::Revocations => self.look_at_revocations(file).await,
+            };
+            if file.fault.is_some() {
+                file.failures = file.failures.saturating_add(1);
+            }
+        }
+        if has_changed {
+            self.authenticator.replace(self.files.trust(&self.parts));
+        }
+        let statuses = watched.iter().map(|file| file.status(&self.parts)).collect();
+        self.authenticator.files.replace(statuses);
+        self.watched = watched;
+    }
+
+    /// Whether what is in force has changed.
+    async fn look_at_keys(&mut self, watched: &mut Watched) -> bool {
+        let reading = watched.read_settled(self.settle).await;
+        let mut has_changed = false;
+        if watched.known.as_ref() != Some(&reading) {
+            let is_first = watched.known.is_none();
+            let taken = match &reading {
+                Ok(read) => self.take(watched.file, &read.bytes).await,
+                Err(why) => Err(why.clone()),
+            };
+            match taken {
+                Ok((notes, parts)) => {
+                    self.parts = parts;
+                    has_changed = true;
+                    (watched.unproven_since, watched.is_withdrawn) = (None, false);
+                    self.note(watched, notes, &reading, is_first);
+                }
+                Err(why) => self.keep(watched, why),
+            }
+            watched.known = Some(reading);
+        }
+        has_changed | self.withdraw_if_due(watched)
+    }
+
+    /// Whether what is in force has changed.
+    async fn look_at_revocations(&mut self, watched: &mut Watched) -> bool {
+        let reading = watched.read().await;
+        if watched.known.as_ref() == Some(&reading) {
+            return false;
+        }
+        let is_first = watched.known.is_none();
+        let taken = match &reading {
+            Ok(content)
+                if content.bytes.trim_ascii().is_empty() && !self.parts.revoked.is_empty() =>
+            {
+                Err("is empty: a line `# none` would take all revocations back".to_owned())
+            }
+            Ok(content) => self.take(watched.file, &content.bytes).await,
+            Err(why) => Err(why.clone()),
+        };
+        let (notes, read) = match taken {
+            Ok(taken) => taken,
+            Err(why) => {
+                self.keep(watched, why);
+                watched.known = Some(reading);
+                return false;
+            }
+        };
+        let gone = read.revoked.missing_of(&self.parts.revoked);
+        if gone > 0 && notes.faults.is_empty() {
+            // Read between the moments of a careless write a file is short: what takes revocations back
+            // has to be there twice. What it adds holds at once.
+            let is_confirmed = watched.doubted.as_ref().is_some_and(|(doubted, since)| {
+                *doubted == reading && since.elapsed() >= self.settle
+            });
+            if !is_confirmed {
+                let is_new =
+                    watched.doubted.as_ref().is_none_or(|(doubted, _)| *doubted != reading);
+                if is_new {
+                    watched.doubted = Some((reading, Instant::now()));
+                }
+                self.parts.revoked.extend(read.revoked);
+                return is_new;
+            }
+            tracing::warn!(
+                count = gone,
+                "revocations were taken back: their tokens are good again"
+            );
+            self.parts.revoked = read.revoked;
+        } else {
+            // A line that is cut revokes less than it did: what held still holds.
+            self.parts.revoked.extend(read.revoked);
+        }
+        (watched.doubted, watched.unproven_since) = (None, None);
+        self.note(watched, notes, &reading, is_first);
+        watched.known = Some(reading);
+        true
+    }
+
+    /// What is in force with what a file's text proves: not on the threads that serve, since checking
+    /// many keys takes long.
+    async fn take(&self, file: KeyFile, bytes: &[u8]) -> Result<(Notes, Parts), String> {
+        let (files, mut parts, bytes) = (self.files.clone(), self.parts.clone(), bytes.to_vec());
+        let take = move || {
+            let notes = files.take(file, &bytes, &mut parts)?;
+            Ok((notes, parts))
+        };
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Notes that a file was taken.
+    fn note(&self, watched: &mut Watched, notes: Notes, reading: &Reading, is_first: bool) {
+        let setting = watched.file.setting();
+        for fault in &notes.faults {
+            tracing::error!(setting, %fault, "a part of the file cannot be used");
+        }
+        let more = notes.faults.len().saturating_sub(1);
+        watched.fault = notes.faults.into_iter().next().map(|first| match more {
+            0 => first,
+            more => format!("{first}; and {more} more"),
+        });
+        if is_first {
+            // What is odd about it was logged at the start.
+            return;
+        }
+        let warning = reading.as_ref().ok().and_then(|read| read.warning.clone());
+        for warning in notes.warnings.into_iter().chain(warning) {
+            tracing::warn!(setting, "{warning}");
+        }
+        let entries = self.parts.count(watched.file);
+        tracing::info!(setting, entries, "keys, secrets or revocations have changed");
+    }
+
+    /// Notes that a file proves nothing.
+    fn keep(&self, watched: &mut Watched, fault: String) {
+        let (setting, grace) = (watched.file.setting(), self.files.grace);
+        watched.unproven_since.get_or_insert_with(Instant::now);
+        match watched.file {
+            KeyFile::Secrets | KeyFile::PublicKeys => {
+                tracing::error!(setting, %fault, ?grace, "what was trusted before stays trusted for now");
+            }
+            KeyFile::Revocations => {
+                tracing::error!(setting, %fault, "what was revoked before stays revoked");
+            }
+        }
+        watched.fault = Some(fault);
+    }
+
+    /// Withdraws what a file has not proven for too long. Whether that was so.
+    fn withdraw_if_due(&mut self, watched: &mut Watched) -> bool {
+        let is_due =
+            watched.unproven_since.is_some_and(|since| since.elapsed() >= self.files.grace);
+        if !is_due || watched.is_withdrawn {
+            return false;
+        }
+        let count = self.parts.count(watched.file);
+        match watched.file {
+            KeyFile::Secrets => self.parts.secrets.clear(),
+            KeyFile::PublicKeys => self.parts.public.clear(),
+            // Without them more would be trusted, not less.
+            KeyFile::Revocations => return false,
+        }
+        watched.is_withdrawn = true;
+        let (setting, fault) = (watched.file.setting(), watched.fault.as_deref());
+        tracing::error!(
+            setting,
+            fault,
+            count,
+            "what the file proved before is not trusted any more"
+        );
+        true
+    }
+}

@@ -53,14 +53,26 @@ impl Revocations {
         Ok(())
     }
 
-    /// Whether all that another set revokes is revoked here too.
+    /// How many there are.
     #[must_use]
-    pub fn hold(&self, other: &Self) -> bool {
-        self.ids.is_superset(&other.ids)
-            && other
-                .subjects
-                .iter()
-                .all(|(subject, until)| self.subjects.get(subject).is_some_and(|own| own >= until))
+    pub fn len(&self) -> usize {
+        self.ids.len() + self.subjects.len()
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many of another set's revocations are not, or not fully, revoked here.
+    #[must_use]
+    pub fn missing_of(&self, other: &Self) -> usize {
+        let ids = other.ids.difference(&self.ids).count();
+        let is_less = |(subject, until): &(&String, &Instant)| {
+            self.subjects.get(*subject).is_none_or(|own| own < *until)
+        };
+        ids + other.subjects.iter().filter(is_less).count()
     }
 
     /// Adds what another set revokes.

@@ -1,9 +1,10 @@
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::time::MICROS_PER_SECOND;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::settings::Secret;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -68,13 +69,20 @@ fn odd_claims_are_refused_and_widen_nothing() {
         with("sub", json!("ann\u{200B}")),
         with("tenants", json!(["blue\u{202E}"])),
         with("jti", json!(7)),
-        with("roles", json!("admin")),
+        with("roles", json!(7)),
+        with("roles", json!("root")),
+        with("roles", json!("editor,admin")),
+        with("roles", json!(vec!["editor"; 1_001])),
         with("roles", json!(["root"])),
         with("roles", json!([["admin"]])),
         with("roles", json!({"admin": true})),
         with("tenants", json!("blue")),
         with("tenants", Value::Null),
         with("tenants", json!([7])),
+        with("tenants", json!([" a"])),
+        with("tenants", json!(["b", "a "])),
+        with("tenants", json!(["\u{a0}a"])),
+        with("tenants", json!((0..1_001).map(|it| it.to_string()).collect::<Vec<_>>())),
     ];
     for claims in cases {
         assert!(matches!(verify(&claims), Err(Refusal::Unfit(..))), "{claims}");
@@ -86,6 +94,9 @@ fn odd_claims_are_refused_and_widen_nothing() {
         Refusal::Unfit(Fault::Claims, "the token has no exp".into())
     );
     assert_eq!(verify(&with("roles", json!([]))).unwrap_err(), Refusal::NoRole);
+    for blank in [json!(""), json!(" ")] {
+        assert_eq!(verify(&with("roles", blank)).unwrap_err(), Refusal::NoRole);
+    }
     let nothing = verify(&with("tenants", json!([]))).unwrap();
     assert_eq!(nothing.actor.visibility, Visibility::Tenants(vec![]));
 }
@@ -149,6 +160,101 @@ fn issuer_audience_and_lifetime_are_checked_where_they_are_set() {
 #[test]
 fn secrets_are_not_printed() {
     assert!(!format!("{:?}", authenticator()).contains("0123"));
+}
+
+#[test]
+fn roles_may_be_words_of_a_text() {
+    let rules = TokenRules { roles_claim: "scope".into(), ..TokenRules::default() };
+    let scoped = with_secrets(&[SECRET], rules);
+    let check =
+        |scope: Value| scoped.verify(&sign(&with("scope", scope), Algorithm::HS256, SECRET), now());
+    let found = check(json!("openid viewer  health_check")).unwrap().actor.roles;
+    assert_eq!(found, [Role::Viewer, Role::HealthCheck]);
+    assert_eq!(check(json!("editor")).unwrap().actor.roles, [Role::Editor]);
+    assert_eq!(check(json!(["admin", "openid"])).unwrap().actor.roles, [Role::Admin]);
+    assert!(matches!(check(json!("openid Admin")), Err(Refusal::Unfit(Fault::Roles, _))));
+}
+
+#[test]
+fn a_token_without_tenants_is_refused_if_they_are_demanded() {
+    let rules = TokenRules { require_tenants: true, ..TokenRules::default() };
+    let strict = with_secrets(&[SECRET], rules);
+    let check = |claims: &Value| strict.verify(&sign(claims, Algorithm::HS256, SECRET), now());
+    let Err(Refusal::Unfit(Fault::Tenants, why)) = check(&good()) else {
+        panic!("a token without tenants shows all");
+    };
+    assert!(why.contains("FIREFLOW_JWT__REQUIRE_TENANTS"), "{why}");
+    let blue = check(&with("tenants", json!(["blue", "blue"]))).unwrap().actor.visibility;
+    assert_eq!(blue, Visibility::Tenants(vec![Tenant::parse("blue").unwrap()]));
+    let none = check(&with("tenants", json!([]))).unwrap().actor.visibility;
+    assert_eq!(none, Visibility::Tenants(vec![]));
+    // Nor is one made.
+    let mut request = TokenRequest {
+        subject: "ann".into(),
+        roles: vec![Role::Viewer],
+        tenants: None,
+        lifetime_s: 60,
+    };
+    assert!(strict.mint(&request, now()).unwrap_err().to_string().contains("REQUIRE_TENANTS"));
+    request.tenants = Some(Vec::new());
+    assert!(strict.verify(&strict.mint(&request, now()).unwrap(), now()).is_ok());
+    request.subject = " ann".into();
+    assert!(strict.mint(&request, now()).is_err(), "no token that would be refused");
+}
+
+#[test]
+fn what_comes_without_bearer_is_told_so() {
+    let token = sign(&good(), Algorithm::HS256, SECRET);
+    let ask = |value: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        authenticator().authenticate(&headers, now())
+    };
+    for value in [&token, "Basic dGVzdDp0ZXN0", &format!("Token {token}"), "Bearer:x"] {
+        let refusal = ask(value).unwrap_err();
+        assert_eq!(refusal, Refusal::NotBearer, "{value}");
+        let problem = crate::problem::Problem::from(refusal);
+        assert!(problem.detail.contains("does not begin with `Bearer `"), "{}", problem.detail);
+    }
+    for value in ["", " ", "Bearer", "Bearer ", "bearer  "] {
+        assert_eq!(ask(value).unwrap_err(), Refusal::Missing, "{value}");
+    }
+    assert!(ask(&format!("bearer  {token} ")).is_ok());
+}
+
+#[test]
+fn a_token_has_one_spelling() {
+    let token = sign(&good(), Algorithm::HS256, SECRET);
+    let authenticator = authenticator();
+    assert!(authenticator.verify(&token, now()).is_ok());
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    for odd in [
+        format!("{token}="),
+        format!("{token}."),
+        format!(".{token}"),
+        format!("{head}.{signature}.{signature}"),
+        format!("{head}. {signature}"),
+        head.to_owned(),
+    ] {
+        assert_eq!(authenticator.verify(&odd, now()).unwrap_err(), Refusal::Invalid, "{odd}");
+    }
+    // The header's members count once, and `crit` whatever it is.
+    for header in [
+        r#"{"alg":"HS256","alg":"HS256"}"#,
+        r#"{"alg":"HS256","crit":null}"#,
+        r#"{"alg":"HS256","kid":7}"#,
+        r#"{"typ":"JWT"}"#,
+        r#"["HS256"]"#,
+    ] {
+        use base64::Engine;
+        let encode = |text: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        let message =
+            format!("{}.{}", encode(header.as_bytes()), encode(good().to_string().as_bytes()));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET);
+        let signed =
+            format!("{message}.{}", encode(ring::hmac::sign(&key, message.as_bytes()).as_ref()));
+        assert_eq!(authenticator.verify(&signed, now()).unwrap_err(), Refusal::Invalid, "{header}");
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ use shares::{Shares, Waiter};
 
 /// How long somebody waits for a part of the budget before they are told to come back.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody waits for a turn on a processor: what is there already is worth more patience.
+const TURN_PATIENCE: Duration = Duration::from_secs(15);
 /// What `Retry-After` says to those who got nothing, in seconds.
 const RETRY_AFTER_S: i64 = 5;
 /// The most that wait: each holds a connection and a few kilobytes, and those who come last would
@@ -127,12 +129,12 @@ impl Budget {
         Self::new(Shares::new(capacity), self.0.what, patience)
     }
 
-    /// Turns to decode bodies, as many at once as there are processors; one subject has half of
-    /// them, so that the rest of the service keeps running.
+    /// Turns for what takes a processor for long, as many at once as there are processors; one subject
+    /// has half of them, so that the rest of the service keeps running.
     #[must_use]
     pub fn turns(processors: usize) -> Self {
         let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
-        Self::new(Shares::new(capacity), "too many large bodies are being read", PATIENCE)
+        Self::new(Shares::new(capacity), "too much is being read and written", TURN_PATIENCE)
     }
 
     fn new(shares: Shares, what: &'static str, patience: Duration) -> Self {

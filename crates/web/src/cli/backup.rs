@@ -1,78 +1,112 @@
 //! Copies of a SQLite database, and the way back; to and from files or pipes.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
-use anyhow::Context;
-use fireflow_storage::{BackupError, Contents, OpenError};
+use anyhow::{Context, anyhow};
+use fireflow_storage::{BackupError, Contents, DatabaseOptions, Spool, on_thread};
 
-use super::{Failure, database_options, print};
+use super::{Failure, options_of, print};
 use crate::settings::Settings;
 
 /// The name that stands for standard input and output, where a container has no `tar` to copy by.
 const PIPE: &str = "-";
 
-/// Copies the database while it is served.
+/// Copies the database while it is served. A signal ends it, and leaves nothing.
 pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failure> {
-    let options = database_options(settings);
-    if file != Path::new(PIPE) {
+    let options = options_of(settings, "backup");
+    unless_stopped(Box::pin(async {
+        if file == Path::new(PIPE) {
+            return to_pipe(&options).await;
+        }
         let contents = fireflow_storage::backup(&options, file).await.map_err(failure)?;
-        return print(&format!("{} holds {}", file.display(), described(contents)));
-    }
-    let spool = Spool::beside(settings, "outgoing")?;
-    let contents = fireflow_storage::backup(&options, &spool.path).await.map_err(failure)?;
-    let mut copy = File::open(&spool.path)?;
-    let mut output = io::stdout().lock();
-    io::copy(&mut copy, &mut output).and_then(|_| output.flush()).context("standard output")?;
+        print(&format!("{} holds {}", file.display(), described(contents)))
+    }))
+    .await
+}
+
+async fn to_pipe(options: &DatabaseOptions) -> Result<(), Failure> {
+    let spool = Spool::new(options, "outgoing").map_err(failure)?;
+    let contents = fireflow_storage::backup(options, spool.path()).await.map_err(failure)?;
+    let mut copy = File::open(spool.path())?;
+    // What has no name is gone however this process ends. Some systems refuse; then it goes later.
+    let _removed = fs::remove_file(spool.path()).is_ok();
+    let write = move || {
+        let mut output = io::stdout().lock();
+        io::copy(&mut copy, &mut output)?;
+        output.flush()
+    };
+    on_thread(write).await.context("standard output")?;
     note(contents)
 }
 
-/// Puts a copy in the database's place.
+/// Puts a copy in the database's place. A signal ends it, and changes nothing.
 pub(super) async fn restore(
     settings: &Settings,
     file: &Path,
     replaces: bool,
 ) -> Result<(), Failure> {
-    let options = database_options(settings);
-    let contents = if file == Path::new(PIPE) {
-        let spool = Spool::beside(settings, "incoming")?;
-        spool.fill(&mut io::stdin().lock())?;
-        fireflow_storage::restore(&options, &spool.path, replaces).await
-    } else {
-        fireflow_storage::restore(&options, file, replaces).await
-    };
-    print(&format!("restored {}", described(contents.map_err(failure)?)))
+    let options = options_of(settings, "restore");
+    let restored = unless_stopped(Box::pin(async {
+        let restored = if file == Path::new(PIPE) {
+            let spool = Spool::new(&options, "incoming").map_err(failure)?;
+            let path = || spool.path().display().to_string();
+            let mut incoming = spool.create().with_context(path)?;
+            // Kept open meanwhile: the file is locked by it.
+            let mut input = incoming.try_clone().with_context(path)?;
+            let read = move || io::copy(&mut io::stdin().lock(), &mut input);
+            on_thread(read).await.context("standard input")?;
+            incoming.flush()?;
+            fireflow_storage::restore(&options, spool.path(), replaces).await
+        } else {
+            fireflow_storage::restore(&options, file, replaces).await
+        };
+        restored.map_err(failure)
+    }));
+    let contents = restored.await?;
+    print(&format!("restored {}", described(contents)))
 }
 
-/// A file beside the database, where there is room for a copy; gone when this is dropped.
-struct Spool {
-    path: PathBuf,
-}
-
-impl Spool {
-    fn beside(settings: &Settings, word: &str) -> Result<Self, Failure> {
-        let database = settings.database_url.file();
-        let mut name = database.ok_or_else(|| failure(BackupError::NotSqlite))?.into_os_string();
-        name.push(format!(".{word}-{}", std::process::id()));
-        Ok(Self { path: name.into() })
-    }
-
-    fn fill(&self, input: &mut dyn Read) -> anyhow::Result<()> {
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&self.path).with_context(|| self.path.display().to_string())?;
-        io::copy(input, &mut file).context("standard input")?;
-        Ok(())
+/// Does it, unless a signal comes first: then what was begun is dropped, and removed by that.
+async fn unless_stopped<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        // Signals are asked for before there is anything to remove.
+        biased;
+        () = signal() => Err(Failure::Other(anyhow!(
+            "stopped by a signal; the unfinished copy was removed"
+        ))),
+        done = work => done,
     }
 }
 
-impl Drop for Spool {
-    fn drop(&mut self) {
-        // It may not have come to be.
-        let _removed = fs::remove_file(&self.path).is_ok();
+/// Waits for a signal that asks to end: also for that of a terminal that was closed.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        let received = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            // Without a handler the process ends the hard way.
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = received(&mut hangup) => {}
+            () = received(&mut terminate) => {}
+            () = interrupt() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    interrupt().await;
+}
+
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -88,14 +122,12 @@ fn described(contents: Contents) -> String {
 
 fn failure(error: BackupError) -> Failure {
     match error {
-        BackupError::NotSqlite
-        | BackupError::Exists { .. }
-        | BackupError::Missing(_)
-        | BackupError::Open(
-            OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. },
-        ) => Failure::usage(error),
+        BackupError::NotSqlite | BackupError::Exists { .. } | BackupError::Missing(_) => {
+            Failure::usage(error)
+        }
+        BackupError::Open(ref fault) if super::is_usage(fault) => Failure::usage(error),
         BackupError::Unsound { .. }
-        | BackupError::Open(OpenError::Connect { .. })
+        | BackupError::Open(_)
         | BackupError::Database(_)
         | BackupError::File { .. } => Failure::Other(error.into()),
     }

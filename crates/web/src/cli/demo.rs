@@ -11,7 +11,7 @@ use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
 
 use super::serve::service;
-use super::{Failure, authenticator, clock, database_options, open, print};
+use super::{Failure, authenticator, clock, open, options_of, print};
 use crate::auth::TokenRequest;
 use crate::server;
 use crate::settings::{Environment, Settings};
@@ -56,7 +56,16 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
         lifetime_s: 60,
     };
     let token = authenticator.mint(&request, clock().now()).map_err(Failure::usage)?;
-    let database = open(database_options(settings)).await?;
+    let database = open(options_of(settings, "demo")).await?;
+    // Whoever runs it says `local`; the database knows better. Asked before anything is changed.
+    let made_in = database.environment().await?;
+    if let Some(environment) = made_in.filter(|it| it != Environment::Local.as_str()) {
+        database.close().await?;
+        return Err(Failure::usage(anyhow!(
+            "demo: the database was made in the environment `{environment}`; only one made in \
+             `local` is filled with an example"
+        )));
+    }
     database.migrate_up(settings.environment.as_str()).await?;
     let (app, limits) = service(settings, &database, authenticator, Arc::default());
     let api =

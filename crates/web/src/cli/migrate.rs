@@ -2,12 +2,18 @@
 
 use fireflow_storage::{MigrateError, StepState};
 
-use super::{Failure, MigrateStep, database_options, open, print};
+use super::{Failure, MigrateStep, open, options_of, print};
 use crate::settings::Settings;
 
 /// Changes the schema, or shows where it stands.
 pub(super) async fn migrate(settings: &Settings, step: MigrateStep) -> Result<(), Failure> {
-    let database = open(database_options(settings)).await?;
+    let command = match step {
+        MigrateStep::Up => "migrate up",
+        MigrateStep::Down { .. } => "migrate down",
+        MigrateStep::Reset => "migrate reset",
+        MigrateStep::Status => "migrate status",
+    };
+    let database = open(options_of(settings, command)).await?;
     let environment = settings.environment.as_str();
     match step {
         MigrateStep::Up => database.migrate_up(environment).await.map_err(failure)?,

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fireflow_storage::{Database, DatabaseOptions, OpenError};
+use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::SystemClock;
@@ -48,7 +48,8 @@ enum Command {
     },
     /// Print a token, and nothing else.
     Jwt(JwtArgs),
-    /// Fill the database with an example, and print four questions with their answers; in `local`.
+    /// Fill the database with an example, and print four questions with their answers; only if both
+    /// FIREFLOW_ENVIRONMENT and the database are `local`.
     Demo,
     /// Say what rules do with the packets of a file or the flows of a log, without a server.
     Inspect(inspect::Arguments),
@@ -73,16 +74,17 @@ enum Command {
         #[arg(long, value_name = "AGE")]
         older_than: Option<String>,
     },
-    /// Copy the SQLite database into a new file, while it is served.
+    /// Copy the SQLite database into a new file, while the service runs or not.
     Backup {
         /// The new file; `-` is standard output.
         file: PathBuf,
     },
-    /// Make a backup the SQLite database, while it is not served.
+    /// Put a backup in the place of the SQLite database; the service must be stopped. Refused if any
+    /// part of the file is not FireFlow's.
     Restore {
         /// The backup; `-` is standard input.
         file: PathBuf,
-        /// Put a database that is there aside, as FILE.replaced.
+        /// Keep the present database as FILE.replaced; FILE is its name.
         #[arg(long)]
         replace: bool,
     },
@@ -214,17 +216,24 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
     let is_named = config.is_some();
     let path = config.unwrap_or_else(|| PathBuf::from("fireflow.toml"));
     let name = path.display().to_string();
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some((name, text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => None,
+    let file = match std::fs::read(&path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Some((name, text)),
+            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
+        },
+        // A link to a file that is gone is no file that was never there.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && !is_named
+                && std::fs::symlink_metadata(&path).is_err() =>
+        {
+            None
+        }
         Err(error) => return Err(Failure::usage(anyhow::anyhow!("{name}: {error}"))),
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let sources = Sources {
-        // What is not text cannot be one of our settings.
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment: settings::environment(std::env::vars_os()).map_err(Failure::usage)?,
         file,
         is_terminal: std::io::stderr().is_terminal(),
         processors: u32::try_from(processors).unwrap_or(u32::MAX),
@@ -250,6 +259,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// For a command; `serve` says that it serves.
 fn database_options(settings: &Settings) -> DatabaseOptions {
     DatabaseOptions {
         url: settings.database_url.clone(),
@@ -260,16 +270,35 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         turn_timeout: settings.http.request_timeout,
         write_group: settings.write_group,
         observer: None,
+        purpose: Purpose::Command("command"),
     }
 }
 
+/// The same, for a command of this name: others that ask for a SQLite file wait for it.
+fn options_of(settings: &Settings, command: &'static str) -> DatabaseOptions {
+    DatabaseOptions { purpose: Purpose::Command(command), ..database_options(settings) }
+}
+
 async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
-    Database::open(options).await.map_err(|error| match error {
-        OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. } => {
-            Failure::usage(error)
-        }
-        OpenError::Connect { .. } => Failure::Other(error.into()),
+    Database::open(options).await.map_err(|error| {
+        if is_usage(&error) { Failure::usage(error) } else { Failure::Other(error.into()) }
     })
+}
+
+/// Whether who starts the program has to change something.
+const fn is_usage(error: &OpenError) -> bool {
+    match error {
+        OpenError::BadUrl(_)
+        | OpenError::InUse { .. }
+        | OpenError::Refused { .. }
+        | OpenError::Lock { .. }
+        | OpenError::TooFewConnections(_)
+        | OpenError::Encoding { .. }
+        | OpenError::NoSchema { .. }
+        | OpenError::Pooler
+        | OpenError::PoolerParameter(_) => true,
+        OpenError::Connect { .. } => false,
+    }
 }
 
 /// Where the keys of tokens are; in `local` with a secret of its own.

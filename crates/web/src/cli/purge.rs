@@ -9,7 +9,7 @@ use fireflow_domain::store::{Purged, Storage};
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_domain::usecase::retention;
 
-use super::{Failure, clock, database_options, open, print};
+use super::{Failure, clock, open, options_of, print};
 use crate::settings::{Settings, parse_duration};
 
 /// How often a service looks for what is to be removed.
@@ -25,7 +25,7 @@ pub(super) async fn purge(settings: &Settings, older_than: Option<&str>) -> Resu
             parse_duration(text).map_err(|why| Failure::usage(anyhow!("--older-than {why}")))?
         }
     };
-    let database = open(database_options(settings)).await?;
+    let database = open(options_of(settings, "purge")).await?;
     let now = clock().now();
     let purged = retention::purge(&database, before(now, age), now).await;
     let closed = database.close().await;

@@ -60,7 +60,9 @@ const CONFIGURATION: &str = "\
 
 Settings come from the environment, over `fireflow.toml` (or `--config FILE`), over defaults. An \
 unknown key in the file stops the start, an unknown variable is a warning, and a value that is no \
-good stops the start with what it should be. Durations are `30s`, `5m`, `24h`, `30d`.
+good stops the start with what it should be. An empty value counts as not set; for the environment, \
+the database's URLs, tokens and TLS it stops the start, and so does a variable that is not text in \
+UTF-8. Durations are `30s`, `5m`, `24h`, `30d`.
 
 | Variable | Key in the file | Default | What it is |
 |---|---|---|---|";

@@ -4,26 +4,23 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+
+use crate::auth::file_text;
 
 const FOLDER: &str = ".fireflow";
 const FILE: &str = "jwt-secret";
 const BYTES: usize = 32;
 
-/// The secret below the current folder; made where there is none.
+/// The secret below the current folder; made if there is none.
 pub(super) fn local() -> anyhow::Result<Vec<u8>> {
     in_folder(Path::new(FOLDER))
 }
 
 fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let path = folder.join(FILE);
-    match fs::read(&path) {
-        Ok(secret) if secret.trim_ascii().len() >= BYTES => {
-            return Ok(secret.trim_ascii().to_vec());
-        }
-        Ok(_) => anyhow::bail!("{} is too short; delete it, and another is made", path.display()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    if let Some(secret) = existing(&path)? {
+        return Ok(secret);
     }
     make_folder(folder).with_context(|| folder.display().to_string())?;
     let mut bytes = [0_u8; BYTES];
@@ -38,9 +35,62 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     fs::remove_file(&draft).with_context(|| draft.display().to_string())?;
     match linked {
         Ok(()) => Ok(text.into_bytes()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => in_folder(folder),
+        // Once: if it is gone again, something else is at work here.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => existing(&path)?
+            .with_context(|| format!("{} comes and goes; start again", path.display())),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
+}
+
+/// The secret that is there; none if there is nothing at all.
+fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(link) if link.is_symlink() && fs::metadata(path).is_err() => bail!(
+            "{shown} is a link to a file that cannot be reached; delete it, and a secret is made"
+        ),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| shown.to_string()),
+    }
+    let text = file_text(path).map_err(anyhow::Error::msg)?;
+    check_mode(path)?;
+    let secret = text.trim_ascii();
+    if secret.len() < BYTES {
+        bail!("{shown} is too short; delete it, and another is made");
+    }
+    let lines = crate::settings::secret_lines(secret.as_bytes(), true);
+    if let Some(fault) = lines.faults.first() {
+        bail!("{shown}: {fault}; delete it, and another is made");
+    }
+    if secret.contains('\n') {
+        bail!("{shown} holds several lines, and takes one secret; delete it, and another is made");
+    }
+    Ok(Some(secret.as_bytes().to_vec()))
+}
+
+/// Refuses a secret that others may have written, and warns of one that they may read.
+#[cfg(unix)]
+fn check_mode(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let shown = path.display();
+    let mode = fs::metadata(path).with_context(|| shown.to_string())?.permissions().mode();
+    if mode & 0o022 != 0 {
+        bail!(
+            "{shown} can be written by others (mode {:o}), who then know it; delete it, and another is \
+             made, or `chmod 600` it if they never could",
+            mode & 0o777
+        );
+    }
+    if mode & 0o044 != 0 {
+        tracing::warn!("{shown} can be read by others (mode {:o}): `chmod 600` it", mode & 0o777);
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_mode(_path: &Path) -> anyhow::Result<()> {
+    Ok(())
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {
@@ -79,6 +129,64 @@ mod tests {
             let mode = fs::metadata(folder.join(FILE)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_a_secret_is_refused_and_never_waited_for() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let good = "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72";
+        let at = |make: &dyn Fn(&Path)| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(FILE);
+            make(&path);
+            in_folder(folder.path()).map_err(|error| format!("{error:#}"))
+        };
+        let write = |path: &Path, text: &str, mode: u32| {
+            fs::write(path, text).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (make, word) in
+            [(&|path: &Path| symlink("nowhere", path).unwrap()) as &dyn Fn(&Path), &|path| {
+                symlink(FILE, path).unwrap()
+            }]
+            .map(|make| (make, "a link to a file that cannot be reached"))
+            .into_iter()
+            .chain(
+                [(&|path: &Path| fs::create_dir(path).unwrap()) as &dyn Fn(&Path), &|path| {
+                    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+                    assert!(made.success());
+                }]
+                .map(|make| (make, "not a regular file")),
+            )
+            .chain(
+                [(&|path: &Path| write(path, good, 0o666)) as &dyn Fn(&Path), &|path| {
+                    write(path, good, 0o620)
+                }]
+                .map(|make| (make, "can be written by others")),
+            )
+        {
+            let fault = at(make).unwrap_err();
+            assert!(fault.contains(word) && fault.contains(FILE), "{fault}");
+        }
+        for (text, word) in [
+            ("short", "too short"),
+            ("", "too short"),
+            ("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE", "in PEM"),
+            ("# a comment of more than thirty-two bytes, but no secret", "no secret"),
+        ] {
+            let fault = at(&|path| write(path, text, 0o600)).unwrap_err();
+            assert!(fault.contains(word), "{fault}");
+        }
+        // What others may only read is taken, with a warning; so is a link to a secret.
+        let is_good = Ok(good.as_bytes().to_vec());
+        assert_eq!(at(&|path| write(path, good, 0o644)), is_good);
+        let linked = at(&|path| {
+            let elsewhere = path.with_file_name("elsewhere");
+            write(&elsewhere, good, 0o600);
+            symlink(&elsewhere, path).unwrap();
+        });
+        assert_eq!(linked, is_good);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer};
+use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -56,7 +56,11 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let telemetry = Arc::new(telemetry(settings)?);
     telemetry::tell_of_panics(Arc::clone(&telemetry));
     let observer: Arc<dyn Observer> = telemetry.clone();
-    let options = DatabaseOptions { observer: Some(observer), ..database_options(settings) };
+    let options = DatabaseOptions {
+        observer: Some(observer),
+        purpose: Purpose::Serve,
+        ..database_options(settings)
+    };
     let database = open(options).await?;
     if settings.migrate_on_start {
         database.migrate_up(settings.environment.as_str()).await?;
@@ -206,7 +210,7 @@ pub(super) fn service(
         },
         base_path: http.base_path.clone(),
         budget: Budget::bytes(settings.work_bytes),
-        decoding: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+        turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
         // A quarter of the pool, so that slow readers cannot starve the rest.
         exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
@@ -280,7 +284,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         gate: Gate::default(),
         base_path: String::new(),
         budget: Budget::bytes(0),
-        decoding: Budget::turns(1),
+        turns: Budget::turns(1),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
         about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },

@@ -81,7 +81,10 @@ fn failure(error: VerifyError) -> Failure {
         VerifyError::Missing(_)
         | VerifyError::Pending
         | VerifyError::Open(
-            OpenError::BadUrl(_) | OpenError::InUse { .. } | OpenError::Lock { .. },
+            OpenError::BadUrl(_)
+            | OpenError::InUse { .. }
+            | OpenError::Refused { .. }
+            | OpenError::Lock { .. },
         ) => Failure::usage(error),
         VerifyError::Open(OpenError::Connect { .. }) | VerifyError::Database(_) => {
             Failure::Other(error.into())

@@ -28,6 +28,12 @@ pub const fn rows(size: u32, expands: bool) -> u32 {
     if expands { size.saturating_add(2_000) } else { size }
 }
 
+/// How many rows an answer counts as when it is written: with something embedded, many.
+#[must_use]
+pub fn weight(size: u32, expands: bool) -> usize {
+    if expands { usize::MAX } else { usize::try_from(size).unwrap_or(usize::MAX) }
+}
+
 /// Policies with their rules.
 ///
 /// # Errors

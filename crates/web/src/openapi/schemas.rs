@@ -12,6 +12,7 @@ use fireflow_domain::rule::WarningCode;
 use serde_json::{Map, Value, json};
 
 use super::{member, object};
+use crate::auth::{KeyFile, KeyFileState};
 use crate::problem::Code;
 
 /// Members that can be null, by schema.
@@ -31,6 +32,7 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("Explanation", &["matched"]),
     ("MatchedEntries", &["port_index", "port"]),
     ("Whoami", &["tenants"]),
+    ("KeyFile", &["fault"]),
 ];
 
 macro_rules! octet {
@@ -134,6 +136,12 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "at") if moves => json!({"enum": ["first", "last"]}),
         ("string", "op") => json!({"enum": ["create", "update", "delete", "move"]}),
         ("string", "action" | "default_action") => json!({"enum": ACTIONS}),
+        ("string", "file") if schema == "KeyFile" => {
+            json!({"enum": KeyFile::ALL.map(KeyFile::as_str)})
+        }
+        ("string", "state") if schema == "KeyFile" => {
+            json!({"enum": KeyFileState::ALL.map(KeyFileState::as_str)})
+        }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
         ("string", "deed") => json!({"enum": Deed::WORDS}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),

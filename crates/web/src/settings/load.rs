@@ -1,15 +1,19 @@
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
-use fireflow_storage::{DatabaseKind, DatabaseUrl};
+use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
+use crate::auth::{file_text, piped_text};
 use crate::inspected::CompilationLimits;
+
+const MAX_CONNECTIONS: &str = "database.max_connections";
 
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
@@ -48,6 +52,45 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// The service's variables among all of the environment.
+///
+/// # Errors
+/// Returns an error that names a variable whose name or value is not UTF-8: left out, it would be as
+/// if it were not set.
+pub fn environment(
+    all: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, SettingError> {
+    let mut ours = Vec::new();
+    for (name, value) in all {
+        let shown = name.to_string_lossy();
+        if !shown.starts_with(PREFIX) || is_foreign(&shown) {
+            continue;
+        }
+        let not_text = |what: &str| error(shown.as_ref(), format!("{what} is not text in UTF-8"));
+        let text = value.into_string().map_err(|_| not_text("the value"))?;
+        ours.push((name.to_str().ok_or_else(|| not_text("the name"))?.to_owned(), text));
+    }
+    Ok(ours)
+}
+
+/// How the names of settings in the environment begin.
+const PREFIX: &str = "FIREFLOW_";
+
+/// Kubernetes names services so, and the tests have their own.
+fn is_foreign(name: &str) -> bool {
+    ["FIREFLOW_SERVICE_", "FIREFLOW_PORT", "FIREFLOW_TEST_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a setting protects, or says where the data is: given as nothing it must not fall back to a
+/// default in silence. Others that are empty count as not given, as Compose's `${VARIABLE:-}` has it.
+fn must_not_be_empty(key: &str) -> bool {
+    key == "environment"
+        || ["database.url", "database.read_url"].contains(&key)
+        || ["jwt.", "tls."].iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// A value with the name that it was given under.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
@@ -68,7 +111,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingError> {
         None => BTreeMap::new(),
     };
     values.extend(from_environment(&sources.environment, &mut warnings)?);
-    let settings = check(&Values { values }, sources)?;
+    for (key, value) in &values {
+        if value.text.trim().is_empty() && must_not_be_empty(key) {
+            return Err(error(&value.name, "is empty: give it a value, or leave it out"));
+        }
+    }
+    let settings = check(&Values { values }, sources, &mut warnings)?;
     Ok(Loaded { settings, warnings })
 }
 
@@ -77,6 +125,7 @@ pub(super) fn error(name: impl Into<String>, why: impl Into<String>) -> SettingE
 }
 
 fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, SettingError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let table: toml::Table =
         text.parse().map_err(|fault: toml::de::Error| error(name, fault.message()))?;
     let mut flat = BTreeMap::new();
@@ -94,6 +143,8 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(truth) => truth.to_string(),
+            toml::Value::Table(groups) if key == ROLE_MAP => serde_json::to_string(&groups)
+                .map_err(|fault| error(format!("{name}: {key}"), fault.to_string()))?,
             _ => return Err(error(format!("{name}: {key}"), "takes a string, number or boolean")),
         };
         let name = format!("{name}: {key}");
@@ -102,10 +153,15 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
     Ok(values)
 }
 
+/// The one setting that is a table in the file.
+const ROLE_MAP: &str = "jwt.role_map";
+
 fn flatten(table: &toml::Table, prefix: &str, flat: &mut BTreeMap<String, toml::Value>) {
     for (key, value) in table {
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
+            // Its keys are names of groups.
+            toml::Value::Table(_) if key == ROLE_MAP => drop(flat.insert(key, value.clone())),
             toml::Value::Table(inner) => flatten(inner, &key, flat),
             other => drop(flat.insert(key, other.clone())),
         }
@@ -119,11 +175,7 @@ fn from_environment(
     let mut values: BTreeMap<&'static str, Value> = BTreeMap::new();
     for (name, path) in environment {
         let text = path;
-        // Kubernetes names services so, and the tests have their own.
-        let is_foreign = ["FIREFLOW_SERVICE_", "FIREFLOW_PORT", "FIREFLOW_TEST_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
-        if !name.starts_with("FIREFLOW_") || is_foreign {
+        if !name.starts_with(PREFIX) || is_foreign(name) {
             continue;
         }
         let Some((setting, is_from_file)) = find(name) else {
@@ -135,7 +187,7 @@ fn from_environment(
             warnings.push(format!("{name} is not a setting{hint}"));
             continue;
         };
-        let text = if is_from_file { read(name, Path::new(text))? } else { text.clone() };
+        let text = if is_from_file { read(setting, name, path)? } else { text.clone() };
         let file = is_from_file.then(|| PathBuf::from(path));
         let value = Value { name: name.clone(), text, file };
         if let Some(other) = values.insert(setting.key, value) {
@@ -164,9 +216,11 @@ fn lower_names() -> Vec<String> {
     SETTINGS.iter().map(|setting| setting.variable.to_lowercase()).collect()
 }
 
-fn read(name: &str, path: &Path) -> Result<String, SettingError> {
-    std::fs::read_to_string(path)
-        .map_err(|fault| error(name, format!("{} cannot be read: {fault}", path.display())))
+fn read(setting: &Setting, name: &str, path: &str) -> Result<String, SettingError> {
+    let path = Path::new(path);
+    // What is read again and again has to be a file; other secrets may come through a pipe.
+    let text = if setting.key == "jwt.secret" { file_text(path) } else { piped_text(path) };
+    text.map_err(|why| error(name, why))
 }
 
 pub(super) struct Values {
@@ -213,7 +267,20 @@ impl Values {
     }
 }
 
-fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
+/// `true` or `false`.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("takes `true` or `false`".to_owned()),
+    }
+}
+
+fn check(
+    values: &Values,
+    sources: &Sources,
+    warnings: &mut Vec<String>,
+) -> Result<Settings, SettingError> {
     let environment = values.read(
         "environment",
         || Environment::Local,
@@ -242,19 +309,14 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
         error(name, fault.to_string())
     })?;
     let read_url = read_url(values, &database_url)?;
-    let truth = |text: &str| match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("takes `true` or `false`".to_owned()),
-    };
+    let max_connections = max_connections(values, sources.processors, database_url.kind())?;
     let duration = |text: &str| parse_duration(text);
     Ok(Settings {
         environment,
         listen,
         database_url,
         read_url,
-        max_connections: values
-            .number("database.max_connections", sources.processors.saturating_mul(4).max(4))?,
+        max_connections,
         acquire_timeout: values.read(
             "database.acquire_timeout",
             || Duration::from_secs(5),
@@ -265,7 +327,7 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
             u32::try_from(fireflow_storage::WRITE_GROUP).unwrap_or(u32::MAX),
         )?,
         migrate_on_start: values.read("migrate_on_start", || is_local, truth)?,
-        tokens: super::tokens::read(values, environment)?,
+        tokens: super::tokens::read(values, environment, warnings)?,
         http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
         work_bytes: values.read("memory.work_bytes", || WORK_BYTES, work_bytes)?,
@@ -304,6 +366,25 @@ fn check(values: &Values, sources: &Sources) -> Result<Settings, SettingError> {
     })
 }
 
+/// The connections to the database: on PostgreSQL enough for each class of work.
+fn max_connections(
+    values: &Values,
+    processors: u32,
+    kind: DatabaseKind,
+) -> Result<u32, SettingError> {
+    let (least, usual) = match kind {
+        DatabaseKind::Sqlite => (1, 4),
+        DatabaseKind::Postgres => (MIN_CONNECTIONS, 16),
+    };
+    let given = values.number(MAX_CONNECTIONS, processors.saturating_mul(4).max(usual))?;
+    if given < least {
+        let name = values.get(MAX_CONNECTIONS).map_or("", |value| value.name.as_str());
+        let why = OpenError::TooFewConnections(given).to_string();
+        return Err(error(name, why));
+    }
+    Ok(given)
+}
+
 /// A replica is one of PostgreSQL's.
 fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl>, SettingError> {
     let Some(value) = values.get("database.read_url") else { return Ok(None) };
@@ -317,131 +398,4 @@ fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Secret;
-    use super::*;
-
-    fn sources(pairs: &[(&str, &str)], file: Option<&str>) -> Sources {
-        Sources {
-            environment: pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            file: file.map(|text| ("fireflow.toml".to_owned(), text.to_owned())),
-            is_terminal: false,
-            processors: 2,
-        }
-    }
-
-    fn fault(pairs: &[(&str, &str)], file: Option<&str>) -> String {
-        load(&sources(pairs, file)).unwrap_err().to_string()
-    }
-
-    const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-    #[test]
-    fn nothing_has_to_be_set_for_a_local_service() {
-        let Loaded { settings, warnings } = load(&sources(&[], None)).unwrap();
-        assert_eq!(settings.environment, Environment::Local);
-        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
-        assert!(settings.migrate_on_start && settings.tokens.secrets.is_empty());
-        assert_eq!(settings.max_connections, 8);
-        assert!(warnings.is_empty());
-    }
-
-    #[test]
-    fn the_environment_comes_before_the_file() {
-        let file = "listen = \"127.0.0.1:1\"\n[http]\nbase_path = \"/ff/\"\nmax_in_flight = 7\n";
-        let pairs = [("FIREFLOW_LISTEN", "127.0.0.1:2"), ("FIREFLOW_JWT__SECRET", "short")];
-        let settings = load(&sources(&pairs, Some(file))).unwrap().settings;
-        assert_eq!(settings.listen.port(), 2);
-        assert_eq!(settings.http.base_path, "/ff");
-        assert_eq!(settings.http.max_in_flight, 7);
-        assert_eq!(settings.tokens.secrets, [Secret::new("short")]);
-    }
-
-    #[test]
-    fn outside_local_what_protects_must_be_set() {
-        let mut pairs = vec![("FIREFLOW_ENVIRONMENT", "production")];
-        assert!(fault(&pairs, None).contains("FIREFLOW_JWT_SECRET"));
-        pairs.push(("FIREFLOW_JWT_SECRET", "short"));
-        assert!(fault(&pairs, None).contains("too short"));
-        pairs.pop();
-        pairs.push(("FIREFLOW_JWT_SECRET", SECRET));
-        assert!(fault(&pairs, None).contains("FIREFLOW_JWT__ISSUER"));
-        pairs.push(("FIREFLOW_JWT__ISSUER", "idp"));
-        assert!(fault(&pairs, None).contains("FIREFLOW_JWT__AUDIENCE"));
-        pairs.push(("FIREFLOW_JWT__AUDIENCE", "fireflow"));
-        let settings = load(&sources(&pairs, None)).unwrap().settings;
-        assert_eq!(settings.tokens.rules.max_lifetime_s, Some(86_400));
-        assert!(!settings.migrate_on_start);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_what_is_right() {
-        for (name, value) in [
-            ("FIREFLOW_ENVIRONMENT", "prod"),
-            ("FIREFLOW_LISTEN", "8080"),
-            ("FIREFLOW_DATABASE_URL", "mysql://x"),
-            ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "0"),
-            ("FIREFLOW_DATABASE__READ_URL", "postgres://replica/fireflow"),
-            ("FIREFLOW_MIGRATE_ON_START", "yes"),
-            ("FIREFLOW_JWT__MAX_LIFETIME", "1"),
-            ("FIREFLOW_HTTP__LIST_TIMEOUT", "soon"),
-            ("FIREFLOW_HTTP__BASE_PATH", "fireflow"),
-            ("FIREFLOW_HTTP__RATE_LIMIT", "many"),
-            ("FIREFLOW_HTTP__TRUSTED_PROXIES", "any"),
-            ("FIREFLOW_HTTP__FORWARDED_HEADER", "x-real-ip"),
-            ("FIREFLOW_HTTP__CORS_ORIGINS", "*"),
-            ("FIREFLOW_HTTP__MAX_HEAD_BYTES", "100"),
-            ("FIREFLOW_MEMORY__WORK_BYTES", "1000000"),
-            ("FIREFLOW_HTTP__IDLE_TIMEOUT", "30s"),
-            ("FIREFLOW_JWT__LEEWAY", "1h"),
-            ("FIREFLOW_JWT__ROLE_MAP", "a=root"),
-            ("FIREFLOW_TLS__KEY", "key.pem"),
-            ("FIREFLOW_RETENTION__DELETED", "never"),
-            ("FIREFLOW_LOG", "=="),
-            ("FIREFLOW_LOG_FORMAT", "xml"),
-            ("FIREFLOW_JWT_SECRET_FILE", "/does/not/exist"),
-        ] {
-            let fault = fault(&[(name, value)], None);
-            assert!(fault.starts_with(&format!("{name}: ")), "{fault}");
-        }
-        assert!(fault(&[], Some("lisen = \"x\"")).contains("did you mean `listen`?"));
-        assert!(fault(&[], Some("listen = [1]")).contains("takes a string"));
-        assert!(fault(&[], Some("= 1")).starts_with("fireflow.toml: "));
-        let twice = [("FIREFLOW_JWT_SECRET", "a"), ("FIREFLOW_JWT__SECRET", "b")];
-        assert!(fault(&twice, None).contains("use one of them"));
-    }
-
-    #[test]
-    fn unknown_variables_warn_but_kubernetes_own_do_not() {
-        let pairs = [
-            ("FIREFLOW_LISEN", "x"),
-            ("FIREFLOW_SERVICE_HOST", "10.0.0.1"),
-            ("FIREFLOW_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
-            ("FIREFLOW_TEST_POSTGRES_URL", "postgres://x"),
-            ("HOME", "/root"),
-        ];
-        let warnings = load(&sources(&pairs, None)).unwrap().warnings;
-        assert_eq!(warnings, ["FIREFLOW_LISEN is not a setting; did you mean FIREFLOW_LISTEN?"]);
-    }
-
-    #[test]
-    fn secrets_come_from_files_and_are_shown_nowhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
-        std::fs::write(&path, format!("{SECRET}\n\nold-{SECRET}\n")).unwrap();
-        let name = path.to_str().unwrap();
-        let url = "postgres://me:hunter2@db/fireflow";
-        let pairs = [("FIREFLOW_JWT_SECRET_FILE", name), ("FIREFLOW_DATABASE_URL", url)];
-        let mut pairs = pairs.to_vec();
-        let read_url = "postgres://me:hunter2@replica/fireflow";
-        pairs.push(("FIREFLOW_DATABASE__READ_URL", read_url));
-        let settings = load(&sources(&pairs, None)).unwrap().settings;
-        assert_eq!(settings.tokens.secrets.len(), 2);
-        assert!(settings.read_url.is_some());
-        let shown = format!("{settings:?}");
-        assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
-    }
-}
+mod tests;

@@ -4,17 +4,20 @@
 mod duration;
 mod http;
 mod load;
+mod role_map;
+mod secrets;
+mod strength;
 mod table;
 mod telemetry;
 mod tokens;
 
 pub use duration::parse_duration;
 pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, environment, load};
+pub use secrets::{SecretLines, secret_lines};
 pub use telemetry::{OtlpProtocol, OtlpSettings, TelemetrySettings};
-pub use tokens::secret_lines;
 
-use load::{Values, error};
+use load::{Values, error, truth};
 pub use table::{SETTINGS, Setting, help};
 
 use std::fmt;

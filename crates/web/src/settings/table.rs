@@ -60,15 +60,16 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "database.max_connections",
         "FIREFLOW_DATABASE__MAX_CONNECTIONS",
-        "4 per CPU",
-        "the most connections; on SQLite of readers, and as many of lists, beside one writer",
+        "4 per CPU, at least 16 on PostgreSQL",
+        "the most connections: on PostgreSQL of all kinds, at least 6, with as many more to a read \
+         replica; on SQLite those that read single resources",
     ),
     plain(
         "database.acquire_timeout",
         "FIREFLOW_DATABASE__ACQUIRE_TIMEOUT",
         "5s",
-        "the longest time that a request waits for a connection; beyond it the database counts as \
-         away",
+        "the longest time that a request waits for its turn at the database, and a connection for \
+         an answer; after it 503",
     ),
     plain(
         "database.write_group",
@@ -88,15 +89,16 @@ pub const SETTINGS: &[Setting] = &[
         variable: "FIREFLOW_JWT_SECRET",
         aliases: &["FIREFLOW_JWT__SECRET"],
         default: "in `local` one is made and kept in .fireflow/",
-        about: "HS256 secret, 32 bytes or more outside `local`; the file form may hold several, one \
-                a line: the first signs, all verify",
+        about: "HS256 secret, outside `local` 32 bytes or more that a generator made (`openssl rand -hex \
+                32`); the file form may hold several, one a line: the first signs, all verify; lines \
+                that begin with `#` are comments",
         is_secret: true,
     },
     plain(
         "jwt.public_keys",
         "FIREFLOW_JWT__PUBLIC_KEYS",
         "",
-        "a file of public keys for RS256, ES256 and EdDSA: a JWKS, or PEM blocks; read again when it \
+        "a file of public keys for RS256, ES256 and Ed25519: a JWKS, or PEM blocks; read again when it \
          changes",
     ),
     plain(
@@ -127,14 +129,23 @@ pub const SETTINGS: &[Setting] = &[
         "jwt.roles_claim",
         "FIREFLOW_JWT__ROLES_CLAIM",
         "roles",
-        "the claim with the roles: a name, or a dotted path such as `realm_access.roles`",
+        "the claim with the roles, an array or a text with blanks between them: a name such as `scope`, \
+         or a dotted path such as `realm_access.roles`",
     ),
     plain(
         "jwt.role_map",
         "FIREFLOW_JWT__ROLE_MAP",
         "",
-        "what the identity provider's groups stand for: `fw-admins=admin,fw-operators=editor`; \
-         where it is set, no other word names a role",
+        "what the identity provider's groups stand for: `fw-admins=admin,fw-operators=editor`; for \
+         names with commas a JSON object, or a table `[jwt.role_map]` in the file: \
+         `\"CN=fw, admins\" = \"admin\"`; if it is set, no other word names a role",
+    ),
+    plain(
+        "jwt.require_tenants",
+        "FIREFLOW_JWT__REQUIRE_TENANTS",
+        "false",
+        "whether a token without the claim `tenants` is refused, instead of showing all tenants; \
+         recommended if firewalls have tenants",
     ),
     plain(
         "jwt.revoked_file",

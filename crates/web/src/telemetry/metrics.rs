@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use crate::auth::KeyFileStatus;
 use crate::budget::{BudgetState, Use};
 use crate::inspected::CacheState;
 
@@ -45,6 +46,7 @@ labels! {
     OfRoute { method: &'static str, route: Arc<str> }
     OfReason { reason: &'static str }
     OfResult { result: &'static str }
+    OfKeyFile { file: &'static str }
     OfOperation { operation: &'static str }
     OfPool { pool: &'static str }
     OfPoolState { pool: &'static str, state: &'static str }
@@ -95,6 +97,8 @@ pub struct Sampled {
     pub pools: Vec<(&'static str, PoolState)>,
     /// How many tokens were found among those that were checked before, and how many were not.
     pub token_lookups: (u64, u64),
+    /// The files of secrets, public keys and revocations.
+    pub key_files: Vec<KeyFileStatus>,
     /// What was compiled for inspections.
     pub compiled: CacheState,
     /// Streams of packets that are being inspected.
@@ -131,6 +135,9 @@ pub struct Metrics {
     pub connections: Gauge,
     authentication_failures: Family<OfReason, Counter>,
     token_lookups: Family<OfResult, Counter>,
+    key_files_ok: Family<OfKeyFile, Gauge>,
+    key_file_entries: Family<OfKeyFile, Gauge>,
+    key_file_failures: Family<OfKeyFile, Counter>,
     statements: [(Histogram, Counter); Operation::ALL.len()],
     pools: Family<OfPoolState, Gauge>,
     pool_limits: Family<OfPool, Gauge>,
@@ -242,6 +249,21 @@ impl Metrics {
             token_lookups: register!(
                 "token_cache_lookups",
                 "Tokens that were checked before, and those that were not",
+                Family::default()
+            ),
+            key_files_ok: register!(
+                "key_file_ok",
+                "Whether all of a file of secrets, public keys or revocations is in force",
+                Family::default()
+            ),
+            key_file_entries: register!(
+                "key_file_entries",
+                "Secrets, public keys or revocations of a file that are in force",
+                Family::default()
+            ),
+            key_file_failures: register!(
+                "key_file_failures",
+                "Readings of a file of secrets, public keys or revocations that found a fault",
                 Family::default()
             ),
             statements: Operation::ALL.map(|operation| {
@@ -453,6 +475,14 @@ impl Metrics {
             }
         }
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for status in &sampled.key_files {
+            let file = OfKeyFile { file: status.file.as_str() };
+            let entries = i64::try_from(status.entries).unwrap_or(i64::MAX);
+            self.key_files_ok.get_or_create(&file).set(i64::from(status.fault.is_none()));
+            self.key_file_entries.get_or_create(&file).set(entries);
+            let failures = self.key_file_failures.get_or_create_owned(&file);
+            failures.inner().store(status.failures, Ordering::Relaxed);
+        }
         self.compiled_policies.set(gauge(compiled.policies));
         self.compiled_bytes.set(gauge(compiled.bytes));
         self.streams.set(gauge(sampled.streams));

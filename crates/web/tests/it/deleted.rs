@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fireflow_domain::actor::Role;
-use fireflow_domain::store::{Purged, Terms, WriteKind};
+use fireflow_domain::store::Purged;
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_domain::usecase::retention;
 use fireflow_storage::db_test;

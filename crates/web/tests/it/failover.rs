@@ -276,7 +276,7 @@ fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart()
 /// Every connection of the pools is in use when its other end is gone, and none is told.
 #[test]
 fn a_primary_that_falls_silent_keeps_no_connection_of_the_pool() {
-    fail_over(2, 3, &[Behind::Silence]);
+    fail_over(6, 3, &[Behind::Silence]);
 }
 
 /// So many connections of each process to the primary, so many threads of each kind and process,

@@ -1,22 +1,34 @@
 //! The page of metrics: what it counts, in which forms, and who reads it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use fireflow::app::App;
+use fireflow::auth::{TokenRules, watch};
 use fireflow::telemetry::Telemetry;
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, Observer, db_test};
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use crate::service::{Place, Service, binary};
+use crate::signers::{Files, Signer, authenticator};
 use crate::support::{Api, tcp};
 
 /// A service that is measured.
 async fn measured(db: TestDatabase) -> Api {
+    measured_with(db, |_| {}).await
+}
+
+async fn measured_with(db: TestDatabase, change: impl FnOnce(&mut App)) -> Api {
     let telemetry = Arc::new(Telemetry::default());
     let observer: Arc<dyn Observer> = telemetry.clone();
     let db = db.reopened(|options| options.observer = Some(observer)).await;
-    Api::built(db, |app, _| app.telemetry = telemetry)
+    Api::built(db, |app, _| {
+        app.telemetry = telemetry;
+        change(app);
+    })
 }
 
 const OPEN_METRICS: &str =
@@ -159,7 +171,14 @@ fn families(page: &str) -> Vec<String> {
 
 db_test! {
     async fn the_documentation_names_every_metric_and_no_other(db: TestDatabase) {
-        let api = measured(db).await;
+        // Files of keys have series if they are set.
+        let files = Files::new();
+        let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
+        trust.rules = TokenRules::default();
+        let authenticator = authenticator(&trust);
+        let watcher = tokio::spawn(watch(trust, authenticator.clone(), Duration::from_secs(60)));
+        authenticator.reload_handle().reload_and_wait().await;
+        let api = measured_with(db, |app| app.authenticator = authenticator).await;
         let metrics = include_str!("../../../../docs/observability.md");
         let mut documented: Vec<String> = metrics
             .lines()
@@ -175,6 +194,7 @@ db_test! {
         documented.sort();
         there.sort();
         assert_eq!(documented, there);
+        watcher.abort();
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fireflow_storage::{DatabaseKind, db_test};
 use serde_json::{Value, json};
 
-use crate::service::{Place, Service, run, text};
+use crate::service::{Place, Service, binary, run, text};
 
 db_test! {
     async fn a_process_killed_in_the_middle_of_writes_loses_nothing_that_it_acknowledged(place: Place) {
@@ -122,6 +122,7 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
         (&[], &[("FIREFLOW_LISTEN", "8080")], "FIREFLOW_LISTEN"),
         (&[], &[("FIREFLOW_DATABASE_URL", "mysql://root:hunter2@db")], "FIREFLOW_DATABASE_URL"),
         (&[], &[("FIREFLOW_ENVIRONMENT", "production")], "FIREFLOW_JWT_SECRET"),
+        (&[], &[("FIREFLOW_ENVIRONMENT", "")], "FIREFLOW_ENVIRONMENT: is empty"),
         (&["--config", "no.toml"], &[], "no.toml"),
         (&["jwt", "--roles", "root"], &[], "known are viewer, editor, admin, health_check"),
         (&["jwt", "--ttl", "forever"], &[], "`30s`"),
@@ -141,6 +142,71 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
     assert_eq!(output.status.code(), Some(1), "the database is away: no wrong setting");
     let message = text(&output.stderr);
     assert!(message.contains("db at 127.0.0.1:1") && !message.contains("hunter2"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+    for (name, value) in [
+        (odd(b"FIREFLOW_ENVIRONMENT"), odd(b"production\xff")),
+        (odd(b"FIREFLOW_JWT__REVOKED_FILE"), odd(b"/etc/\xe9")),
+        (odd(b"FIREFLOW_JWT_SECRET_FILE"), odd(b"/etc/\xe9")),
+        (odd(b"FIREFLOW_ENVIRONMENT\xff"), odd(b"production")),
+    ] {
+        for arguments in [&["serve"][..], &["jwt"], &["migrate", "status"]] {
+            let output = binary(folder).args(arguments).env(&name, &value).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name:?} {arguments:?}");
+            let message = text(&output.stderr);
+            assert!(message.contains("not text in UTF-8"), "{message}");
+            assert!(message.contains("FIREFLOW_"), "{message}");
+        }
+    }
+    // Nor is the file, or a link to one that is gone.
+    std::fs::write(folder.join("odd.toml"), b"environment = \"production\xff\"").unwrap();
+    let output = run(folder, &["--config", "odd.toml", "jwt"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("odd.toml: is not text in UTF-8"));
+    std::os::unix::fs::symlink("gone.toml", folder.join("fireflow.toml")).unwrap();
+    assert_eq!(run(folder, &["jwt"], &[]).status.code(), Some(2));
+    assert!(!folder.join(".fireflow").exists(), "no secret was made");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_is_a_link_to_nowhere_is_refused_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join(".fireflow")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join(".fireflow/jwt-secret")).unwrap();
+    for arguments in [&["serve"][..], &["jwt"]] {
+        let output = run(folder, arguments, &[("FIREFLOW_LISTEN", "127.0.0.1:0")]);
+        let message = text(&output.stderr);
+        assert!(output.status.code().is_some_and(|code| code != 0), "{message}");
+        assert!(message.contains("is a link to a file that cannot be reached"), "{message}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_may_write_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = folder.join("secret");
+    std::fs::write(&path, format!("# new\n{}\n", OUTSIDE[1].1)).unwrap();
+    let settings = [("FIREFLOW_JWT_SECRET_FILE", path.to_str().unwrap())];
+    for (mode, is_warned) in [(0o666, true), (0o602, true), (0o644, false), (0o400, false)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(folder, &["jwt"], &settings);
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{log}");
+        assert_eq!(log.contains("can be written by everybody"), is_warned, "{mode:o}: {log}");
+    }
 }
 
 #[test]
@@ -216,7 +282,7 @@ fn help_lists_every_setting() {
 /// What a service outside `local` needs.
 const OUTSIDE: [(&str, &str); 4] = [
     ("FIREFLOW_ENVIRONMENT", "production"),
-    ("FIREFLOW_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("FIREFLOW_JWT_SECRET", "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72"),
     ("FIREFLOW_JWT__ISSUER", "idp"),
     ("FIREFLOW_JWT__AUDIENCE", "fireflow"),
 ];

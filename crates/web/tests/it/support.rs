@@ -137,7 +137,7 @@ impl Api {
             gate: Gate::default(),
             base_path: String::new(),
             budget: Budget::bytes(256 * 1024 * 1024),
-            decoding: Budget::turns(2),
+            turns: Budget::turns(2),
             exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(60)),
             about: About { database: "test", max_connections: 1, started_at: start },

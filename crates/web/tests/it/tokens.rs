@@ -1,146 +1,15 @@
 //! Tokens, point by point of RFC 8725 (JSON Web Token Best Current Practices): `docs/security.md`
 //! names the test of each.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use fireflow::auth::{Authenticator, Fault, KeyFiles, Refusal, TokenRules, public_keys, watch};
-use fireflow::settings::Secret;
+use fireflow::auth::{Authenticator, Fault, Refusal, RoleMap};
 use fireflow_domain::actor::{Actor, Role, Visibility};
-use fireflow_domain::time::Instant;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, SignatureAlgorithm};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
+use crate::signers::{
+    Files, Signer, accepts, authenticator, base64_url, claims, hs256, now, seconds, why, with,
+};
 use crate::support::SECRET;
-
-/// An identity provider's key.
-struct Signer {
-    pair: KeyPair,
-    algorithm: Algorithm,
-    kid: Option<&'static str>,
-}
-
-impl Signer {
-    fn new(algorithm: Algorithm, kid: Option<&'static str>) -> Self {
-        let of: &SignatureAlgorithm = match algorithm {
-            Algorithm::RS256 => &PKCS_RSA_SHA256,
-            Algorithm::ES256 => &PKCS_ECDSA_P256_SHA256,
-            _ => &PKCS_ED25519,
-        };
-        Self { pair: KeyPair::generate_for(of).unwrap(), algorithm, kid }
-    }
-
-    fn encoding_key(&self) -> EncodingKey {
-        let pem = self.pair.serialize_pem();
-        let read = match self.algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_pem,
-            Algorithm::ES256 => EncodingKey::from_ec_pem,
-            _ => EncodingKey::from_ed_pem,
-        };
-        read(pem.as_bytes()).unwrap()
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: self.kid.map(str::to_owned), ..Header::new(self.algorithm) };
-        jsonwebtoken::encode(&header, claims, &self.encoding_key()).unwrap()
-    }
-
-    fn public_pem(&self) -> String {
-        self.pair.public_key_pem()
-    }
-
-    fn jwk(&self) -> Value {
-        let pem = self.public_pem();
-        let read = match self.algorithm {
-            Algorithm::RS256 => DecodingKey::from_rsa_pem,
-            Algorithm::ES256 => DecodingKey::from_ec_pem,
-            _ => DecodingKey::from_ed_pem,
-        };
-        let key = read(pem.as_bytes()).unwrap();
-        let jwk = jsonwebtoken::jwk::Jwk::from_decoding_key(&key, Some(self.algorithm)).unwrap();
-        let mut jwk = serde_json::to_value(jwk).unwrap();
-        if let Some(kid) = self.kid {
-            jwk["kid"] = json!(kid);
-        }
-        jwk
-    }
-}
-
-fn now() -> Instant {
-    Instant::parse("2026-11-24T12:00:00Z").unwrap()
-}
-
-fn seconds() -> i64 {
-    now().micros() / 1_000_000
-}
-
-fn claims() -> Value {
-    json!({
-        "sub": "ann", "roles": ["editor"], "iss": "idp", "aud": "fireflow",
-        "iat": seconds(), "exp": seconds() + 60,
-    })
-}
-
-fn with(name: &str, value: Value) -> Value {
-    let mut claims = claims();
-    claims[name] = value;
-    claims
-}
-
-struct Files {
-    folder: tempfile::TempDir,
-}
-
-impl Files {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    /// Writes a file as careful programs do: never half of it.
-    fn write(&self, name: &str, text: &str) -> std::path::PathBuf {
-        let (draft, path) = (self.folder.path().join("draft"), self.folder.path().join(name));
-        std::fs::write(&draft, text).unwrap();
-        std::fs::rename(draft, &path).unwrap();
-        path
-    }
-
-    fn trusting(&self, keys: &str) -> KeyFiles {
-        KeyFiles {
-            secrets: vec![Secret::new(SECRET)],
-            secret_file: None,
-            public_keys: Some(self.write("keys", keys)),
-            revoked: None,
-            rules: TokenRules {
-                issuer: Some("idp".to_owned()),
-                audience: Some("fireflow".to_owned()),
-                ..TokenRules::default()
-            },
-            takes_weak_secrets: false,
-        }
-    }
-}
-
-fn authenticator(files: &KeyFiles) -> Authenticator {
-    Authenticator::new(files.read().unwrap())
-}
-
-fn accepts(authenticator: &Authenticator, token: &str) -> bool {
-    authenticator.verify(token, now()).is_ok()
-}
-
-fn hs256(claims: &Value) -> String {
-    let key = EncodingKey::from_secret(SECRET);
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
-}
-
-fn why(authenticator: &Authenticator, token: &str) -> String {
-    match authenticator.verify(token, now()).unwrap_err() {
-        Refusal::Unfit(_, why) => why,
-        other => format!("{other:?}"),
-    }
-}
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
@@ -213,11 +82,6 @@ fn the_algorithm_is_the_keys_and_never_the_tokens_choice() {
     }
 }
 
-fn base64_url(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
-}
-
 /// RFC 8725, 3.3 and 3.4; RFC 7515, 4.1.11; RFC 8725, 3.10 and 3.11.
 #[test]
 fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
@@ -263,52 +127,6 @@ fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
     for bad in [cut, format!("{good}AAAA"), good.replacen('.', "..", 1)] {
         assert!(!accepts(&authenticator, &bad));
     }
-}
-
-/// RFC 8725, 3.5 and 2.2.
-#[test]
-fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
-    let files = Files::new();
-    let signer = Signer::new(Algorithm::ES256, Some("a"));
-    let private = signer.pair.serialize_pem();
-    let mut private_jwk = signer.jwk();
-    private_jwk["d"] = json!("AAAA");
-    for (keys, word) in [
-        (include_str!("data/rsa-1024.pub.pem").to_owned(), "less than 2048 bits"),
-        (include_str!("data/p-384.pub.pem").to_owned(), "P-256"),
-        (private.clone(), "private key"),
-        (json!({"keys": [private_jwk]}).to_string(), "the key `a` is a private key"),
-        (json!({"kty": "oct", "k": "c2VjcmV0"}).to_string(), "FIREFLOW_JWT_SECRET"),
-        (json!({"keys": []}).to_string(), "no public key"),
-        (json!({"keys": 7}).to_string(), "not an array"),
-        ("{".to_owned(), "is not a JWKS"),
-        (String::new(), "no public key"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), "-pubkey"),
-    ] {
-        // None of it is trusted, at the start or later.
-        assert!(public_keys(&keys).is_err() || public_keys(&keys).is_ok_and(|it| it.0.is_empty()));
-        let fault = files.trusting(&keys).read().unwrap_err();
-        assert!(fault.starts_with("FIREFLOW_JWT__PUBLIC_KEYS: "), "{fault}");
-        assert!(fault.contains(word), "{fault}");
-        assert!(!fault.contains("AAAA") && !fault.contains("c2VjcmV0"), "{fault}");
-    }
-    // An identity provider's set holds more than what we use; that is no fault.
-    let mut for_encryption = Signer::new(Algorithm::RS256, Some("enc")).jwk();
-    for_encryption["use"] = json!("enc");
-    let mut of_512 = Signer::new(Algorithm::RS256, Some("512")).jwk();
-    of_512["alg"] = json!("RS512");
-    let set = json!({"keys": [for_encryption, of_512, signer.jwk()]}).to_string();
-    let (keys, faults) = public_keys(&set).unwrap();
-    assert_eq!((keys.len(), faults.len()), (1, 0));
-    let too_many: Vec<Value> = (0..65).map(|_| signer.jwk()).collect();
-    assert!(
-        public_keys(&json!({"keys": too_many}).to_string()).unwrap_err().contains("at most 64")
-    );
-    let files = KeyFiles {
-        secret_file: Some(files.write("secret", "short\n")),
-        ..files.trusting(&signer.public_pem())
-    };
-    assert!(files.read().unwrap_err().contains("too short"));
 }
 
 /// RFC 8725, 3.8 and 3.9; 2.7 and 2.8 (substitution, cross-JWT confusion).
@@ -361,6 +179,10 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
     );
 }
 
+fn role_map(pairs: &[(&str, Role)]) -> RoleMap {
+    pairs.iter().map(|(group, role)| ((*group).to_owned(), *role)).collect()
+}
+
 fn actor(authenticator: &Authenticator, claims: &Value) -> Actor {
     authenticator.verify(&hs256(claims), now()).unwrap().actor
 }
@@ -370,8 +192,7 @@ fn roles_come_from_the_claim_and_the_groups_that_are_set() {
     let files = Files::new();
     let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
     trust.rules.roles_claim = "realm_access.roles".to_owned();
-    trust.rules.role_map =
-        Some(vec![("fw-admins".into(), Role::Admin), ("fw-ops".into(), Role::Editor)]);
+    trust.rules.role_map = Some(role_map(&[("fw-admins", Role::Admin), ("fw-ops", Role::Editor)]));
     let authenticator = authenticator(&trust);
     let nested = |words: Value| with("realm_access", json!({"roles": words}));
     let found = actor(&authenticator, &nested(json!(["fw-ops", "offline_access"])));
@@ -395,7 +216,7 @@ fn a_token_that_is_minted_is_one_that_is_taken() {
     let files = Files::new();
     let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
     trust.rules.roles_claim = "realm_access.roles".to_owned();
-    trust.rules.role_map = Some(vec![("fw-ops".into(), Role::Editor)]);
+    trust.rules.role_map = Some(role_map(&[("fw-ops", Role::Editor)]));
     let authenticator = authenticator(&trust);
     let mut request = fireflow::auth::TokenRequest {
         subject: "ann".to_owned(),
@@ -413,126 +234,45 @@ fn a_token_that_is_minted_is_one_that_is_taken() {
     assert!(!accepts(&without, &token), "and it takes none of a secret");
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_withdrawn_under_load_opens_nothing_from_then_on() {
+/// RFC 9864: the algorithm's own name, beside the one that it shares with Ed448.
+#[test]
+fn ed25519_has_two_names() {
     let files = Files::new();
-    let [old, new] = ["2025", "2026"].map(|kid| Signer::new(Algorithm::ES256, Some(kid)));
-    let both = json!({"keys": [old.jwk(), new.jwk()]}).to_string();
-    let trust = files.trusting(&both);
-    let authenticator = authenticator(&trust);
-    let [old_token, new_token] = [&old, &new].map(|it| it.sign(&claims()));
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (checks, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut load = Vec::new();
-    for _ in 0..4 {
-        let (authenticator, old_token) = (authenticator.clone(), old_token.clone());
-        let new_token = new_token.clone();
-        let (is_over, checks, refused) =
-            (Arc::clone(&is_over), Arc::clone(&checks), Arc::clone(&refused));
-        load.push(std::thread::spawn(move || {
-            let mut was_refused = false;
-            while !is_over.load(Ordering::SeqCst) {
-                let is_taken = accepts(&authenticator, &old_token);
-                // Never again once it was not, whatever was remembered or under way.
-                assert!(!(was_refused && is_taken), "a withdrawn key opened again");
-                if !is_taken && !was_refused {
-                    refused.fetch_add(1, Ordering::SeqCst);
-                }
-                was_refused |= !is_taken;
-                assert!(accepts(&authenticator, &new_token), "the other key opens all the time");
-                checks.fetch_add(1, Ordering::SeqCst);
-            }
-        }));
-    }
-    let watcher = tokio::spawn(watch(trust, authenticator.clone(), Duration::from_millis(5)));
-    until("the load runs", || checks.load(Ordering::SeqCst) > 2_000).await;
-    assert_eq!(refused.load(Ordering::SeqCst), 0);
-    // What cannot be read changes nothing.
-    files.write("keys", "{\"keys\": [");
-    let seen = checks.load(Ordering::SeqCst);
-    until("it goes on", || checks.load(Ordering::SeqCst) > seen + 2_000).await;
-    assert_eq!(refused.load(Ordering::SeqCst), 0);
-    files.write("keys", &json!({"keys": [new.jwk()]}).to_string());
-    until("all threads are refused", || refused.load(Ordering::SeqCst) == 4).await;
-    is_over.store(true, Ordering::SeqCst);
-    for thread in load {
-        thread.join().unwrap();
-    }
-    // The last one goes too, beside one that cannot be used, or alone.
-    let mut bad = old.jwk();
-    bad["d"] = json!("AAAA");
-    files.write("keys", &json!({"keys": [bad]}).to_string());
-    until("nobody is let in", || !accepts(&authenticator, &new_token)).await;
-    files.write("keys", &json!({"keys": [new.jwk()]}).to_string());
-    until("the new one is back", || accepts(&authenticator, &new_token)).await;
-    files.write("keys", "{\"keys\": []}");
-    until("nobody is let in", || !accepts(&authenticator, &new_token)).await;
-    watcher.abort();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_and_revocations_change_without_a_restart() {
-    let files = Files::new();
-    let secret = |word: &str| format!("{word}-0123456789abcdef0123456789abcdef");
-    let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
-    trust.secrets = Vec::new();
-    trust.secret_file = Some(files.write("secret", &secret("old")));
-    trust.revoked = Some(files.write("revoked", ""));
-    let authenticator = authenticator(&trust);
-    let of = |word: &str, claims: &Value| {
-        let key = EncodingKey::from_secret(secret(word).as_bytes());
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
+    let signer = Signer::new(Algorithm::EdDSA, Some("a"));
+    let signed = |header: Value| {
+        let message = [header.to_string(), claims().to_string()];
+        let message = message.map(|part| base64_url(part.as_bytes())).join(".");
+        let signature = jsonwebtoken::crypto::sign(
+            message.as_bytes(),
+            &signer.encoding_key(),
+            signer.algorithm,
+        );
+        format!("{message}.{}", signature.unwrap())
     };
-    let (old, new) = (of("old", &with("jti", json!("7"))), of("new", &claims()));
-    let watcher = tokio::spawn(watch(trust, authenticator.clone(), Duration::from_millis(5)));
-    assert!(accepts(&authenticator, &old) && !accepts(&authenticator, &new));
-
-    files.write("secret", &format!("{}\n{}\n", secret("new"), secret("old")));
-    until("the new one opens too", || accepts(&authenticator, &new)).await;
-    assert!(accepts(&authenticator, &old));
-    // A file without a secret withdraws none, and keeps no other file from being read; nor does a
-    // line that nobody understands.
-    files.write("secret", "\n");
-    files.write("revoked", "nonsense\njti 7\n");
-    until("one token is refused", || !accepts(&authenticator, &old)).await;
-    assert_eq!(why(&authenticator, &old), "the token was revoked");
-    assert!(accepts(&authenticator, &new));
-    files.write("revoked", &format!("jti 7\nsub ann {}\n", now()));
-    until("all of a subject are refused", || !accepts(&authenticator, &new)).await;
-    // It is read at once where that is asked for.
-    authenticator.reload_handle().reload_and_wait().await;
-    // A line that is cut takes nothing back.
-    files.write("revoked", "jti 7\nsub ann 2026-11\n");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!accepts(&authenticator, &new));
-    files.write("revoked", "# nobody\n");
-    until("and taken again", || accepts(&authenticator, &new)).await;
-    watcher.abort();
+    let [mut old, mut new] = [signer.jwk(), signer.jwk()];
+    (old["alg"], new["alg"]) = (json!("EdDSA"), json!("Ed25519"));
+    for keys in [signer.public_pem(), old.to_string(), new.to_string()] {
+        let authenticator = authenticator(&files.trusting(&keys));
+        for alg in ["EdDSA", "Ed25519"] {
+            assert!(accepts(&authenticator, &signed(json!({"alg": alg, "kid": "a"}))), "{alg}");
+        }
+        for alg in ["Ed448", "ed25519", "ESP256", "HS256"] {
+            assert!(!accepts(&authenticator, &signed(json!({"alg": alg, "kid": "a"}))), "{alg}");
+        }
+    }
 }
 
-#[tokio::test]
-async fn files_are_read_at_once_when_that_is_asked_for() {
+#[test]
+fn words_of_a_text_are_mapped_one_by_one() {
     let files = Files::new();
-    let [old, new] = ["2025", "2026"].map(|kid| Signer::new(Algorithm::ES256, Some(kid)));
-    let trust = files.trusting(&json!({"keys": [old.jwk()]}).to_string());
+    let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
+    trust.rules.roles_claim = "scope".to_owned();
+    trust.rules.role_map = Some(role_map(&[("fw:write", Role::Editor), ("fw write", Role::Admin)]));
     let authenticator = authenticator(&trust);
-    let [old_token, new_token] = [&old, &new].map(|it| it.sign(&claims()));
-    let reload = authenticator.reload_handle();
-    // Without being asked, it would read them again tomorrow.
-    let tomorrow = Duration::from_secs(86_400);
-    let watcher = tokio::spawn(watch(trust, authenticator.clone(), tomorrow));
-    reload.reload_and_wait().await;
-    assert!(accepts(&authenticator, &old_token) && !accepts(&authenticator, &new_token));
-    files.write("keys", &json!({"keys": [new.jwk()]}).to_string());
-    reload.reload_and_wait().await;
-    assert!(accepts(&authenticator, &new_token) && !accepts(&authenticator, &old_token));
-    watcher.abort();
+    let found = actor(&authenticator, &with("scope", json!("openid fw:write")));
+    assert_eq!(found.roles, [Role::Editor]);
+    // Two words are never one group.
+    assert!(why(&authenticator, &hs256(&with("scope", json!("fw write")))).contains("no role"));
+    let found = actor(&authenticator, &with("scope", json!(["fw write"])));
+    assert_eq!(found.roles, [Role::Admin]);
 }

@@ -31,7 +31,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- $found := false -}}
 {{- range splitList "\n" $jwt.secret -}}
 {{- $line := trim . -}}
-{{- if $line -}}
+{{- if and $line (not (hasPrefix "#" $line)) -}}
 {{- $found = true -}}
 {{- if lt (len $line) 32 -}}
 {{- fail "jwt.secret is too short: outside `local` every line takes 32 bytes or more" -}}
@@ -39,7 +39,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- end -}}
 {{- end -}}
 {{- if not $found -}}
-{{- fail "jwt.secret is too short: it holds nothing but spaces" -}}
+{{- fail "jwt.secret is too short: it holds no secret, only spaces or comments" -}}
 {{- end -}}
 {{- end -}}
 {{- else if and (include "fireflow.isPlural" .) (not (or $jwt.secret $jwt.existingSecret)) -}}

@@ -1,0 +1,253 @@
+//! Where a database is, as a URL.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::sqlx::{Connection, PgConnection};
+use sea_orm::{ConnectOptions, SqlxError};
+
+use crate::connect::OpenError;
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// Embedded, one file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// Where the database is. Holds a password, perhaps: neither `Debug` nor any error shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    url: String,
+    kind: DatabaseKind,
+}
+
+/// The parameters of a PostgreSQL URL that the driver reads.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// What to write in place of parameters that libpq reads and the driver does not.
+const INSTEAD: [(&str, &str); 12] = [
+    (
+        "target_session_attrs",
+        "name a host that follows the primary, such as a service or a virtual address; \
+         `/health/ready` reports a server that takes no writes",
+    ),
+    ("load_balance_hosts", "put a load balancer in front of the replicas"),
+    ("connect_timeout", "set FIREFLOW_DATABASE__ACQUIRE_TIMEOUT"),
+    ("passfile", "set PGPASSFILE, or put the password into the URL"),
+    ("service", "write host, port and database into the URL"),
+    ("sslcrl", "leave it out: lists of revoked certificates are not read"),
+    ("sslpassword", "store the key in `sslkey` without a password"),
+    ("sslnegotiation", "leave it out: TLS is negotiated as servers of every version do"),
+    ("channel_binding", "leave it out, and use `sslmode=verify-full`"),
+    ("gssencmode", "leave it out: GSSAPI is not supported"),
+    ("client_encoding", "leave it out: it is always UTF8"),
+    ("statement_cache_capacity", "write it as `statement-cache-capacity`"),
+];
+
+/// The value of a `%XX` escape in a name of a parameter.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut ahead = rest.clone();
+        let digits =
+            [ahead.next(), ahead.next()].map(|it| char::from(it.unwrap_or(b' ')).to_digit(16));
+        match (byte, digits) {
+            (b'%', [Some(high), Some(low)]) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                rest = ahead;
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Says what of a PostgreSQL URL the driver would not read, or not as it is meant: to leave it out
+/// in silence could mean another server.
+fn check_postgres(url: &str) -> Result<(), String> {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, _) = place.split_once('/').unwrap_or((place, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let several = "it names several hosts, but FireFlow connects to one: name a host that follows \
+                   the primary, such as a service or a virtual address";
+    if host.contains(',') {
+        return Err(several.to_owned());
+    }
+    for parameter in query.split('&').filter(|it| !it.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let (name, value) = (decoded(name), decoded(value));
+        if matches!(name.as_str(), "host" | "hostaddr" | "port") && value.contains(',') {
+            return Err(several.to_owned());
+        }
+        if PARAMETERS.contains(&name.as_str()) || name.starts_with("options[") {
+            continue;
+        }
+        let instead = INSTEAD.iter().find(|(known, _)| *known == name);
+        let instead = instead.map_or("leave it out", |(_, instead)| instead);
+        return Err(format!("its parameter `{name}` is not supported: {instead}"));
+    }
+    Ok(())
+}
+
+impl DatabaseUrl {
+    /// Reads `sqlite://FILE` or `postgres://…`.
+    ///
+    /// # Errors
+    /// Returns [`OpenError::BadUrl`] if it is neither, or something in it would not be read as it
+    /// is meant.
+    pub fn parse(url: &str) -> Result<Self, OpenError> {
+        let bad = |why: &str| OpenError::BadUrl(why.to_owned());
+        let kind = if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(|_| bad("it is not a SQLite URL such as `sqlite://fireflow.db`"))?;
+            let is_memory = url.contains(":memory:") || url.contains("mode=memory");
+            if is_memory || options.get_filename().as_os_str().is_empty() {
+                return Err(bad(
+                    "name a file, such as `sqlite://fireflow.db`: a database in memory \
+                                would be lost with the process",
+                ));
+            }
+            DatabaseKind::Sqlite
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            check_postgres(url).map_err(OpenError::BadUrl)?;
+            PgConnectOptions::from_str(url).map_err(|_| {
+                bad("it is not a PostgreSQL URL such as `postgres://user:password@host/database`, \
+                     or `postgres:///database?host=/run/postgresql&user=user` for a socket")
+            })?;
+            DatabaseKind::Postgres
+        } else {
+            return Err(bad("it must begin with `sqlite://` or `postgres://`"));
+        };
+        Ok(Self { url: url.to_owned(), kind })
+    }
+
+    /// Which database it names.
+    #[must_use]
+    pub const fn kind(&self) -> DatabaseKind {
+        self.kind
+    }
+
+    /// The file, if it is SQLite.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match self.kind {
+            DatabaseKind::Sqlite => SqliteConnectOptions::from_str(&self.url)
+                .ok()
+                .map(|options| options.get_filename().to_owned()),
+            DatabaseKind::Postgres => None,
+        }
+    }
+
+    /// For a pool.
+    pub(crate) fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions::new(self.url.clone())
+    }
+
+    /// One connection to a PostgreSQL server, without a pool.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, SqlxError> {
+        let options = PgConnectOptions::from_str(&self.url)?;
+        PgConnection::connect_with(&crate::postgres::named(options)).await
+    }
+
+    /// Where the database is, for a message: never with a password.
+    pub(crate) fn place(&self) -> String {
+        match self.kind {
+            DatabaseKind::Sqlite => {
+                self.file().as_deref().map(Path::display).map(|file| file.to_string())
+            }
+            DatabaseKind::Postgres => PgConnectOptions::from_str(&self.url).ok().map(|options| {
+                let database = options.get_database().unwrap_or("postgres").to_owned();
+                format!("{database} at {}:{}", options.get_host(), options.get_port())
+            }),
+        }
+        .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseUrl").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_which_database() {
+        let kind = |url| DatabaseUrl::parse(url).map(|url| url.kind()).ok();
+        assert_eq!(kind("sqlite://fireflow.db"), Some(DatabaseKind::Sqlite));
+        assert_eq!(kind("sqlite:///var/lib/fireflow/fireflow.db"), Some(DatabaseKind::Sqlite));
+        for good in [
+            "postgres://me:secret@db/fireflow",
+            "postgresql://me@db:5433/fireflow?sslmode=verify-full&sslrootcert=/ca.pem",
+            "postgres:///fireflow?host=/run/postgresql&user=me",
+            "postgres://me:a%2Cb%40c@%2Frun%2Fpostgresql/fireflow",
+            "postgres://me@db/fireflow?options=-c%20search_path%3Dapp&application_name=x",
+            "postgres://me@db/fireflow?options[search_path]=app&statement-cache-capacity=0",
+        ] {
+            assert_eq!(kind(good), Some(DatabaseKind::Postgres), "{good}");
+        }
+        for bad in ["", "fireflow.db", "mysql://db", "sqlite::memory:", "sqlite://"] {
+            assert_eq!(kind(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_driver_would_leave_out_is_refused_with_what_to_write() {
+        for (url, word) in [
+            ("postgres://me@a,b/fireflow", "several hosts"),
+            ("postgres://me@a:1,b:2/fireflow", "several hosts"),
+            ("postgres:///fireflow?host=a,b", "several hosts"),
+            ("postgres:///fireflow?host=a%2Cb&user=me", "several hosts"),
+            ("postgres://a/b?target_session_attrs=read-write", "/health/ready"),
+            ("postgres://a/b?connect_timeout=3", "ACQUIRE_TIMEOUT"),
+            ("postgres://a/b?sslmode=require&sslcrl=x", "sslcrl"),
+            ("postgres://a/b?target%5Fsession_attrs=any", "target_session_attrs"),
+            ("postgres://a/b?statement_cache_capacity=0", "statement-cache-capacity"),
+            ("postgres://a/b?colour=red", "`colour` is not supported: leave it out"),
+        ] {
+            let Err(OpenError::BadUrl(why)) = DatabaseUrl::parse(url) else { panic!("{url}") };
+            assert!(why.contains(word), "{url}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let url = DatabaseUrl::parse("postgres://me:hunter2@db:1/fireflow").unwrap();
+        assert!(!format!("{url:?} {}", url.place()).contains("hunter2"));
+        for bad in ["postgres://me:hunter2@db:port/fireflow", "postgres://me:hunter2@a,b/fireflow"]
+        {
+            let error = DatabaseUrl::parse(bad).unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Requests as an attacker writes them: heads without their bodies, bodies without their ends,
+//! answers that nobody reads.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Who is attacked, and the tokens that the attacker has.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) address: String,
+    pub(super) viewer: String,
+    pub(super) editor: String,
+    /// Of the role `health_check`.
+    pub(super) probe: String,
+}
+
+/// How long an attacker goes on with one request.
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One request over a connection of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Sent<'a> {
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) token: Option<&'a str>,
+    pub(super) media_type: &'a str,
+    pub(super) declared: usize,
+}
+
+impl<'a> Sent<'a> {
+    pub(super) const fn new(method: &'a str, path: &'a str) -> Self {
+        Self { method, path, token: None, media_type: "application/json", declared: 0 }
+    }
+
+    pub(super) const fn by(self, token: &'a str) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(super) const fn declaring(self, declared: usize) -> Self {
+        Self { declared, ..self }
+    }
+
+    pub(super) const fn of(self, media_type: &'a str) -> Self {
+        Self { media_type, ..self }
+    }
+
+    fn head(&self) -> String {
+        let Self { method, path, token, media_type, declared } = self;
+        let token = token.map(|it| format!("Authorization: Bearer {it}\r\n")).unwrap_or_default();
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\n{token}Content-Type: {media_type}\r\n\
+             Content-Length: {declared}\r\n\r\n"
+        )
+    }
+
+    /// Opens a connection and sends the head.
+    pub(super) async fn begin(&self, target: &Target) -> Option<TcpStream> {
+        let mut stream = TcpStream::connect(&target.address).await.ok()?;
+        stream.write_all(self.head().as_bytes()).await.ok()?;
+        Some(stream)
+    }
+
+    /// Sends all of it, and waits for the status; none if the connection broke.
+    pub(super) async fn whole(&self, target: &Target, body: &[u8]) -> Option<u16> {
+        let mut stream = Self { declared: body.len(), ..self.clone() }.begin(target).await?;
+        // An answer may come before the end: it is read all the same.
+        let _all = tokio::time::timeout(PATIENCE, stream.write_all(body)).await.is_ok();
+        status(&mut stream).await
+    }
+}
+
+/// The status of the answer.
+pub(super) async fn status(stream: &mut TcpStream) -> Option<u16> {
+    let mut head = [0_u8; 12];
+    let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut head)).await;
+    read.ok()?.ok()?;
+    std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()
+}
+
+/// Sends so many zeros of a body, in pieces; stops if nothing is taken any more.
+pub(super) async fn pour(stream: &mut TcpStream, bytes: usize) {
+    let piece = vec![b' '; 64 * 1024];
+    let mut left = bytes;
+    while left > 0 {
+        let part = piece.get(..left.min(piece.len())).unwrap_or_default();
+        let sent = tokio::time::timeout(Duration::from_secs(5), stream.write_all(part)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+        left -= part.len();
+    }
+}

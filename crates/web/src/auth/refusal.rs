@@ -1,0 +1,95 @@
+//! Why a request's token is refused, and what its sender is told.
+
+use poem::http::header;
+
+use crate::problem::{Code, Problem};
+
+/// Why a token was refused. Before the signature holds, nothing is said of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none.
+    Missing,
+    /// The `Authorization` header does not begin with `Bearer`.
+    NotBearer,
+    /// Not a token, or not one of ours.
+    Invalid,
+    /// Signed by us, but not good; says why.
+    Unfit(Fault, String),
+    /// Signed and good, but names no role at all.
+    NoRole,
+}
+
+/// What is wrong with a token that is signed by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It has ended.
+    Expired,
+    /// It has not begun.
+    NotYetValid,
+    /// It lives for too long.
+    Lifetime,
+    /// Somebody else made it.
+    Issuer,
+    /// It is for somebody else.
+    Audience,
+    /// It was revoked.
+    Revoked,
+    /// None of its roles is one of ours.
+    Roles,
+    /// It has to name tenants, and does not.
+    Tenants,
+    /// A claim is missing, or not what it should be.
+    Claims,
+}
+
+impl Refusal {
+    /// A word for it, of which there are a few.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::NotBearer => "not_bearer",
+            Self::Invalid => "invalid",
+            Self::NoRole => "no_role",
+            Self::Unfit(fault, _) => match fault {
+                Fault::Expired => "expired",
+                Fault::NotYetValid => "not_yet_valid",
+                Fault::Lifetime => "lifetime",
+                Fault::Issuer => "issuer",
+                Fault::Audience => "audience",
+                Fault::Revoked => "revoked",
+                Fault::Roles => "roles",
+                Fault::Tenants => "tenants",
+                Fault::Claims => "claims",
+            },
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        const CHALLENGE: &str = "Bearer realm=\"fireflow\"";
+        let (challenge, detail) = match refusal {
+            Refusal::Missing => {
+                (CHALLENGE.to_owned(), "send a token: `Authorization: Bearer …`".to_owned())
+            }
+            Refusal::NotBearer => (
+                CHALLENGE.to_owned(),
+                "the `Authorization` header does not begin with `Bearer `: send \
+                 `Authorization: Bearer …` with the token after it"
+                    .to_owned(),
+            ),
+            Refusal::Invalid => (
+                format!("{CHALLENGE}, error=\"invalid_token\""),
+                "the token is not valid".to_owned(),
+            ),
+            Refusal::Unfit(_, why) => {
+                (format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{why}\""), why)
+            }
+            Refusal::NoRole => {
+                return Self::new(Code::Forbidden, "the token names no role");
+            }
+        };
+        Self::new(Code::Unauthenticated, detail).with_header(header::WWW_AUTHENTICATE, challenge)
+    }
+}

@@ -1,0 +1,97 @@
+//! A signed token in its compact form (RFC 7515, 3.1): `header.claims.signature`, each in base64url.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer};
+
+use super::claims::Claims;
+use super::keys::{Algorithm, Key};
+
+/// The longest token that is looked at, in bytes. What a token holds (roles, tenants, an audience) is
+/// bounded by it too.
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// A token whose header was read. Nothing of it is believed yet.
+pub(super) struct SignedToken<'a> {
+    header: Header,
+    /// What is signed: the header and the claims as they came.
+    message: &'a str,
+    claims: &'a str,
+    signature: Vec<u8>,
+}
+
+/// What a header says that matters. `jku`, `jwk`, `x5u` and `x5c` do not: keys are the service's own.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    typ: Option<String>,
+    kid: Option<String>,
+    /// Whether there is a list of what has to be understood (RFC 7515, 4.1.11).
+    #[serde(default, deserialize_with = "is_present")]
+    crit: bool,
+}
+
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl<'a> SignedToken<'a> {
+    /// Reads it; none if it is no token, or is one of a kind that is not taken.
+    pub(super) fn read(token: &'a str) -> Option<Self> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        let (message, signature) = token.rsplit_once('.')?;
+        // A further dot is none of the alphabet's letters: what has five parts is encrypted.
+        let (header, claims) = message.split_once('.')?;
+        let header = decode(header)?;
+        // An array of the members would be read too.
+        if header.first() != Some(&b'{') {
+            return None;
+        }
+        let header: Header = serde_json::from_slice(&header).ok()?;
+        // What a token asks to be understood we do not; and a token of another kind, a logout token
+        // say, is not for us (RFC 8725, 3.11).
+        if header.crit || !header.typ.as_deref().is_none_or(is_access_token) {
+            return None;
+        }
+        Some(Self { header, message, claims, signature: decode(signature)? })
+    }
+
+    /// Its claims, if one of the keys has signed it.
+    pub(super) fn claims(&self, keys: &[Key]) -> Option<Claims> {
+        let algorithm = Algorithm::parse(&self.header.alg)?;
+        let id = self.header.kid.as_deref();
+        let is_signed = keys
+            .iter()
+            .filter(|key| key.serves(algorithm, id))
+            .any(|key| key.verifies(self.message.as_bytes(), &self.signature));
+        if !is_signed {
+            return None;
+        }
+        serde_json::from_slice(&decode(self.claims)?).ok()
+    }
+}
+
+/// A token with these claims, signed with HS256.
+pub(super) fn signed(claims: &Claims, secret: &[u8]) -> anyhow::Result<String> {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
+    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims)?));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    let signature = ring::hmac::sign(&key, message.as_bytes());
+    Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+}
+
+/// Strictly: no padding, no blanks, no bits left over, so that a token has one spelling.
+fn decode(part: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+/// Whether `typ` is that of an access token: RFC 7519, 5.1, or RFC 9068, 2.1.
+fn is_access_token(typ: &str) -> bool {
+    let bare = match typ.get(..12) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("application/") => typ.get(12..).unwrap_or(typ),
+        _ => typ,
+    };
+    bare.eq_ignore_ascii_case("jwt") || bare.eq_ignore_ascii_case("at+jwt")
+}
