@@ -9,9 +9,9 @@ use crate::text::Tenant;
 pub enum Role {
     /// Reads and inspects.
     Viewer,
-    /// Also writes.
+    /// Also writes, restores what was deleted, and reads the audit trail.
     Editor,
-    /// Also sets tenants, restores, purges and reads the audit trail.
+    /// Also sets tenants.
     Admin,
     /// Reads the detailed health, and nothing else.
     HealthCheck,

@@ -291,9 +291,9 @@ pub trait FirewallWriter: Send {
         who: &Visibility,
         id: FirewallId,
     ) -> StoreResult<Option<Firewall>>;
-    /// Makes a locked firewall live again, and all that was hidden with it, and answers it with the
-    /// mark of its new state; `Err` in the inner result is the live holder of its name, and nothing
-    /// was written.
+    /// Writes a locked firewall that was deleted as it is from now on, and answers it with the mark of
+    /// its new state; what was hidden with it is back. `Err` in the inner result is the live holder of
+    /// its name, and nothing was written.
     async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>>;
 }
 
@@ -356,8 +356,8 @@ pub trait PolicyWriter: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// Makes a locked policy live again, and the rules that were hidden with it, and answers it with
-    /// the mark of its new state; its name was found free.
+    /// Writes a locked policy that was deleted as it is from now on, and answers it with the mark of its
+    /// new state; the rules that were hidden with it are back. Its name was found free.
     async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
@@ -472,9 +472,15 @@ pub trait RuleWriter: Send {
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
     /// One rule of a locked policy that was deleted.
     async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>>;
-    /// Makes a rule live again, at the policy's new revision, and answers it with the mark of its new
-    /// state; name and content were found free.
-    async fn restore(&mut self, rule: Rule) -> StoreResult<Rule>;
+    /// Those of some rules of a locked policy that were deleted, in no order.
+    async fn get_all_deleted(
+        &mut self,
+        policy: &PolicyRef,
+        ids: &[RuleId],
+    ) -> StoreResult<Vec<Rule>>;
+    /// Writes a deleted rule as it is from now on, at the policy's new revision, and answers it with the
+    /// mark of its new state; its name was found free, and its content too unless duplicates are kept.
+    async fn restore(&mut self, rule: Rule, duplicates: Duplicates) -> StoreResult<Rule>;
 }
 
 /// The audit trail, read.

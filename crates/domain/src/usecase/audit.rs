@@ -17,6 +17,6 @@ pub async fn page(
     order: &[SortKey<AuditField>],
     request: &PageRequest,
 ) -> Result<Page<AuditRecord>> {
-    caller.require(Role::Admin)?;
+    caller.require(Role::Editor)?;
     Ok(uow.audit().page(&caller.actor.visibility, filter, order, request).await?)
 }

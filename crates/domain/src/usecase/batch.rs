@@ -1,21 +1,28 @@
 //! Many changes of a policy's rules, all or none.
 
+mod identity;
+mod restore;
+
 use std::collections::{HashMap, HashSet};
 
 use crate::actor::{Caller, Role};
 use crate::error::{Error, Result, Violation, Violations};
 use crate::ids::{FirewallId, MAX_ID, PolicyId, Revision, RuleId};
 use crate::mark::CurrentState;
+use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{Place, Placement, make_room};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
+use crate::text::Name;
 use crate::time::Instant;
+
+use identity::{is_reordered, told_apart};
 
 use super::expected::why_not;
 use super::repeated::RepeatedCheck;
-use super::rule::{Duplicates, check_size};
+use super::rule::{Duplicates, check_size, restored};
 use super::rule_set::{RuleChanges, events};
 use super::{Expected, Named, next, policy};
 
@@ -63,6 +70,15 @@ pub enum Operation {
         /// Where to.
         placement: Placement,
     },
+    /// A deleted rule comes back, with the priority that it had.
+    Restore {
+        /// Which.
+        rule: RuleId,
+        /// Its name from then on, unless it keeps the one that it had.
+        name: Patch<Option<Name>>,
+        /// Whether it may be equal to another.
+        duplicates: Duplicates,
+    },
 }
 
 /// What became of an operation.
@@ -89,12 +105,17 @@ pub struct Batch {
 /// A rule in the making.
 #[derive(Debug)]
 struct Entry {
+    /// As it was before the batch; none if it was not there.
     before: Option<Rule>,
+    /// The deleted rule that it is.
+    deleted: Option<Rule>,
     spec: RuleSpec,
     /// The operation that last asked for it; none: at most it gave way.
     asked_by: Option<usize>,
     /// Whether it was asked to move: it can, and have its priority again, where others gave way.
     is_moved: bool,
+    /// Whether it may be equal to another.
+    keeps_duplicate: bool,
 }
 
 /// The policy's rules while the operations are applied, in order of evaluation.
@@ -102,6 +123,8 @@ struct Working {
     order: Vec<Place>,
     entries: HashMap<RuleId, Entry>,
     deleted: Vec<Rule>,
+    /// Rules that were deleted before, and that operations ask for.
+    restorable: HashMap<RuleId, Rule>,
     violations: Violations,
     new: i64,
     repeated: RepeatedCheck,
@@ -130,7 +153,8 @@ pub async fn apply(
     let stored = uow.rules().all(&policy.reference()).await?;
     check_cost(&operations, stored.len())?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
-    let mut working = Working::new(stored, &operations, caller.now);
+    let restorable = restore::restorable(uow, &policy, &operations).await?;
+    let mut working = Working::new(stored, restorable, &operations, caller.now);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     let duplicates = working.judge(duplicates);
@@ -150,10 +174,16 @@ pub async fn apply(
     for (id, _) in &order {
         let Some(entry) = entries.get(id) else { continue };
         match &entry.before {
-            None => {
-                new.push(*id);
-                changes.created.push(entry.spec.clone());
-            }
+            None => match &entry.deleted {
+                Some(deleted) => {
+                    let spec = entry.spec.clone();
+                    changes.restored.push(restored(deleted.clone(), spec, revision, &stamp));
+                }
+                None => {
+                    new.push(*id);
+                    changes.created.push(entry.spec.clone());
+                }
+            },
             Some(before) if before.spec == entry.spec && !(entry.is_moved && is_reordered) => {}
             Some(_) if entry.asked_by.is_none() => gave_way.push((*id, entry.spec.priority)),
             Some(before) => {
@@ -181,6 +211,7 @@ pub async fn apply(
         let made =
             uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
         written.extend(changes.updated.iter().map(|(_, after)| (after.id, after.clone())));
+        written.extend(changes.restored.iter().map(|rule| (rule.id, rule.clone())));
         let ids = told_apart(&new, &entries, &made);
         uow.audit_mut().append_all(&events(caller, changes, made.clone())).await?;
         after = uow.policies_mut().update(&policy, after).await?;
@@ -209,19 +240,12 @@ pub async fn apply(
     Ok(Batch { policy: after, outcomes })
 }
 
-/// Whether rules that were there and still are stand in another order.
-fn is_reordered(stored: &[RuleId], order: &[Place], entries: &HashMap<RuleId, Entry>) -> bool {
-    let was_there = |id: &RuleId| entries.get(id).is_some_and(|entry| entry.before.is_some());
-    let before = stored.iter().filter(|id| was_there(id));
-    !before.eq(order.iter().map(|(id, _)| id).filter(|id| was_there(id)))
-}
-
 /// A place is found by looking at all rules.
 fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
     let places = operations.iter().filter(|operation| match operation {
         Operation::Create { placement, .. } => placement.is_some(),
         Operation::Move { .. } => true,
-        Operation::Update { .. } | Operation::Delete { .. } => false,
+        Operation::Update { .. } | Operation::Delete { .. } | Operation::Restore { .. } => false,
     });
     let cost = places.count().saturating_mul(rules);
     if u64::try_from(cost).unwrap_or(u64::MAX) > MAX_PLACING_COST {
@@ -242,17 +266,31 @@ enum Asked {
 }
 
 impl Working {
-    fn new(stored: Vec<Rule>, operations: &[Operation], now: Instant) -> Self {
+    fn new(
+        stored: Vec<Rule>,
+        restorable: HashMap<RuleId, Rule>,
+        operations: &[Operation],
+        now: Instant,
+    ) -> Self {
         let order: Vec<Place> = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
         let repeated = RepeatedCheck::new(operations, &order, now);
         let entry = |rule: Rule| {
-            let spec = rule.spec.clone();
-            (rule.id, Entry { before: Some(rule), spec, asked_by: None, is_moved: false })
+            let (id, spec) = (rule.id, rule.spec.clone());
+            let entry = Entry {
+                before: Some(rule),
+                deleted: None,
+                spec,
+                asked_by: None,
+                is_moved: false,
+                keeps_duplicate: false,
+            };
+            (id, entry)
         };
         Self {
             order,
             entries: stored.into_iter().map(entry).collect(),
             deleted: Vec::new(),
+            restorable,
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
             repeated,
@@ -278,13 +316,16 @@ impl Working {
                     && let Some(at) = self.position(rule)
                 {
                     self.order.remove(at);
-                    self.deleted.extend(self.entries.remove(&rule).and_then(|it| it.before));
+                    self.remove(rule);
                 }
                 Asked::Deletion(rule)
             }
             Operation::Move { rules, placement } => {
                 self.move_block(index, &rules, placement);
                 Asked::Move(rules)
+            }
+            Operation::Restore { rule, name, duplicates } => {
+                self.restore(index, rule, name, duplicates)
             }
         }
     }
@@ -341,7 +382,14 @@ impl Working {
         };
         if let Some(spec) = spec {
             self.insert(id, spec.priority);
-            let entry = Entry { before: None, spec, asked_by: Some(index), is_moved: false };
+            let entry = Entry {
+                before: None,
+                deleted: None,
+                spec,
+                asked_by: Some(index),
+                is_moved: false,
+                keeps_duplicate: false,
+            };
             self.entries.insert(id, entry);
         }
         Asked::Rule(id)
@@ -493,7 +541,9 @@ impl Working {
             }
             if let Some(other) = contents.insert(Fingerprint::of(&entry.spec), id) {
                 found = Duplicates::Keep;
-                if duplicates == Duplicates::Refuse {
+                let is_kept =
+                    |id: RuleId| self.entries.get(&id).is_some_and(|it| it.keeps_duplicate);
+                if duplicates == Duplicates::Refuse && !is_kept(id) && !is_kept(other) {
                     clashes.extend(self.clash(other, id, "is equal to", Entry::has_new_content));
                 }
             }
@@ -544,30 +594,6 @@ impl Entry {
 
 fn not_here(rule: RuleId) -> String {
     format!("a rule with id={rule} is not in this policy")
-}
-
-/// Which of the rules in the making each new rule is: those of equal content are alike but for what
-/// else they say.
-fn told_apart(new: &[RuleId], entries: &HashMap<RuleId, Entry>, made: &[Rule]) -> Vec<RuleId> {
-    let mut waiting: HashMap<Fingerprint, Vec<RuleId>> = HashMap::new();
-    for id in new {
-        if let Some(entry) = entries.get(id) {
-            waiting.entry(Fingerprint::of(&entry.spec)).or_default().push(*id);
-        }
-    }
-    made.iter()
-        .map(|rule| {
-            let alike = waiting.get_mut(&Fingerprint::of(&rule.spec));
-            alike
-                .and_then(|alike| {
-                    let is_it =
-                        |id: &RuleId| entries.get(id).is_some_and(|entry| entry.spec == rule.spec);
-                    let at = alike.iter().position(is_it)?;
-                    Some(alike.swap_remove(at))
-                })
-                .unwrap_or(rule.id)
-        })
-        .collect()
 }
 
 #[cfg(test)]

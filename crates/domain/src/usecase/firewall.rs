@@ -11,7 +11,7 @@ use crate::patch::Patch;
 use crate::store::{FirewallField, FirewallFilter, ReadUnit, WriteUnit};
 use crate::text::{Description, Name, Tenant, excerpt};
 
-use super::{Expected, next};
+use super::{Expected, next, not_deleted};
 
 /// A firewall to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,15 +198,39 @@ pub async fn delete(
 /// Brings a deleted firewall back, and all that was hidden with it; one that is live stays as it is.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such firewall, or its name was taken meanwhile.
-pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, id: FirewallId) -> Result<Firewall> {
-    caller.require(Role::Admin)?;
+/// Where the role does not suffice, there is no such firewall, its name was taken meanwhile, or it is
+/// live under another name than the one that is asked for.
+pub async fn restore(
+    uow: &mut dyn WriteUnit,
+    caller: &Caller,
+    id: FirewallId,
+    name: Option<Name>,
+) -> Result<Firewall> {
+    caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
     let Some(deleted) = uow.firewalls_mut().lock_deleted(who, id).await? else {
-        return uow.firewalls().get(who, id).await?.ok_or_else(|| not_found(id));
+        let live = uow.firewalls().get(who, id).await?.ok_or_else(|| not_found(id))?;
+        return match name {
+            Some(name) if name != live.spec.name => Err(not_deleted(Resource::Firewall)),
+            Some(_) | None => Ok(live),
+        };
     };
     let revision = next(deleted.revision);
-    let restored = Firewall { revision, deleted: None, ..deleted };
+    let restored = match name {
+        Some(name) if name != deleted.spec.name => {
+            let stamp = caller.stamp();
+            Firewall {
+                spec: FirewallSpec { name, ..deleted.spec },
+                revision,
+                header_revision: revision,
+                updated_at: stamp.at,
+                updated_by: stamp.by,
+                deleted: None,
+                ..deleted
+            }
+        }
+        Some(_) | None => Firewall { revision, deleted: None, ..deleted },
+    };
     let after = Snapshot::Firewall(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     let name = restored.spec.name.clone();

@@ -18,7 +18,7 @@ pub mod rule_set;
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result, Violation};
 use crate::ids::Revision;
 use crate::store::Stamp;
 
@@ -33,12 +33,12 @@ impl Caller {
         if self.actor.may(role) { Ok(()) } else { Err(Error::Forbidden { needs: role }) }
     }
 
-    /// Demands what a list needs: of what was deleted, and in the audit trail, `admin`.
+    /// Demands what a list needs: of what was deleted, the role that can restore it.
     ///
     /// # Errors
     /// [`Error::Forbidden`], where no role of the caller holds it.
     fn require_for_list(&self, of_deleted: bool) -> Result<()> {
-        self.require(if of_deleted { Role::Admin } else { Role::Viewer })
+        self.require(if of_deleted { Role::Editor } else { Role::Viewer })
     }
 
     /// When and by whom this call writes.
@@ -50,6 +50,12 @@ impl Caller {
     fn event(&self, deed: Deed, before: Option<Snapshot>, after: Option<Snapshot>) -> AuditEvent {
         AuditEvent { caller: self.clone(), deed, before, after }
     }
+}
+
+/// That something which is to come back under a new name is live under another one.
+fn not_deleted(what: Resource) -> Error {
+    let detail = format!("the {} is not deleted; change its name with PATCH", what.noun());
+    Error::invalid(Violation::body("/name", detail))
 }
 
 /// The next revision.

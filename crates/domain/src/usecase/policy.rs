@@ -10,7 +10,7 @@ use crate::policy::{Policy, PolicyPatch, PolicySpec};
 use crate::store::{PolicyField, PolicyFilter, ReadUnit, WriteUnit};
 use crate::text::Name;
 
-use super::{Expected, next};
+use super::{Expected, next, not_deleted};
 
 /// What is missing where a policy was not found: its firewall, or the policy itself. One statement.
 pub(super) async fn missing(
@@ -212,23 +212,42 @@ pub async fn delete(
 /// is live stays as it is.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy or its firewall is deleted, or its name
-/// was taken meanwhile.
+/// Where the role does not suffice, there is no such policy or its firewall is deleted, its name was
+/// taken meanwhile, or it is live under another name than the one that is asked for.
 pub async fn restore(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
     id: PolicyId,
+    name: Option<Name>,
 ) -> Result<Policy> {
-    caller.require(Role::Admin)?;
+    caller.require(Role::Editor)?;
     let parent = lock_firewall(uow, caller, firewall).await?;
     let who = &caller.actor.visibility;
     let Some(deleted) = uow.policies_mut().lock_deleted(who, firewall, id).await? else {
-        return get(uow, caller, firewall, id).await;
+        let live = get(uow, caller, firewall, id).await?;
+        return match name {
+            Some(name) if name != live.spec.name => Err(not_deleted(Resource::Policy)),
+            Some(_) | None => Ok(live),
+        };
     };
-    check_name(uow, parent.id, &deleted.spec.name).await?;
     let revision = next(deleted.revision);
-    let restored = Policy { revision, deleted: None, ..deleted };
+    let restored = match name {
+        Some(name) if name != deleted.spec.name => {
+            let stamp = caller.stamp();
+            Policy {
+                spec: PolicySpec { name, ..deleted.spec },
+                revision,
+                header_revision: revision,
+                updated_at: stamp.at,
+                updated_by: stamp.by,
+                deleted: None,
+                ..deleted
+            }
+        }
+        Some(_) | None => Policy { revision, deleted: None, ..deleted },
+    };
+    check_name(uow, parent.id, &restored.spec.name).await?;
     let after = Snapshot::Policy(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
     let restored = uow.policies_mut().restore(restored).await?;

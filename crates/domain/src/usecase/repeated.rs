@@ -25,7 +25,10 @@ impl RepeatedCheck {
     pub(super) fn new(operations: &[Operation], order: &[Place], now: Instant) -> Self {
         let names_position = |operation: &Operation| match operation {
             Operation::Update { patch, .. } => patch.repeated.names_position(),
-            Operation::Create { .. } | Operation::Delete { .. } | Operation::Move { .. } => false,
+            Operation::Create { .. }
+            | Operation::Delete { .. }
+            | Operation::Move { .. }
+            | Operation::Restore { .. } => false,
         };
         let positions = match operations.iter().any(names_position) {
             true => order.iter().map(|(id, _)| *id).zip(1..).collect(),

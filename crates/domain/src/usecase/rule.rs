@@ -5,15 +5,17 @@ use std::collections::HashSet;
 use crate::actor::{Caller, Role};
 use crate::audit::{Deed, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result, Violation, Violations};
-use crate::ids::{FirewallId, PolicyId, RuleId};
+use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, Start};
+use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{self, Place, Placement};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec, RuleState};
-use crate::store::{ReadUnit, RuleField, RuleFilter, WriteUnit};
+use crate::store::{ReadUnit, RuleField, RuleFilter, Stamp, WriteUnit};
+use crate::text::Name;
 
-use super::{Expected, next, policy};
+use super::{Expected, next, not_deleted, policy};
 
 /// The most live rules of a policy.
 pub const MAX_RULES: u64 = 200_000;
@@ -467,25 +469,59 @@ pub async fn delete(
     Ok(())
 }
 
+/// How a rule comes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleRestoration {
+    /// Its name from then on, unless it keeps the one that it had.
+    pub name: Patch<Option<Name>>,
+    /// Whether it may be equal to another.
+    pub duplicates: Duplicates,
+}
+
+/// A deleted rule as it is from now on.
+pub(super) fn restored(deleted: Rule, spec: RuleSpec, revision: Revision, stamp: &Stamp) -> Rule {
+    let same = deleted.spec == spec;
+    let restored = Rule { spec, revision, deleted: None, ..deleted };
+    if same {
+        return restored;
+    }
+    Rule { updated_at: stamp.at, updated_by: stamp.by.clone(), ..restored }
+}
+
 /// Brings a deleted rule of a live policy back, with the priority that it had; one that is live stays
 /// as it is.
 ///
 /// # Errors
 /// Where the role does not suffice, there is no such rule or its policy is deleted, the policy is
-/// full, or its name or an equal rule is there meanwhile.
-pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, path: RulePath) -> Result<Rule> {
-    caller.require(Role::Admin)?;
+/// full, its name or an equal rule is there meanwhile, or it is live under another name than the one
+/// that is asked for.
+pub async fn restore(
+    uow: &mut dyn WriteUnit,
+    caller: &Caller,
+    path: RulePath,
+    how: RuleRestoration,
+) -> Result<Rule> {
+    let RuleRestoration { name, duplicates } = how;
+    caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, path.firewall, path.policy).await?;
     let Some(deleted) = uow.rules_mut().get_deleted(&policy.reference(), path.rule).await? else {
-        return get(uow, caller, path).await;
+        let live = get(uow, caller, path).await?;
+        return match name {
+            Patch::Set(name) if name != live.spec.name => Err(not_deleted(Resource::Rule)),
+            Patch::Set(_) | Patch::Keep => Ok(live),
+        };
+    };
+    let spec = match name {
+        Patch::Keep => deleted.spec.clone(),
+        Patch::Set(name) => RuleSpec::new(RuleParts { name, ..deleted.spec.clone().into_parts() })?,
     };
     let rule_count = policy.rule_count.saturating_add(1);
-    let entry_count = policy.entry_count.saturating_add(deleted.spec.entry_count());
+    let entry_count = policy.entry_count.saturating_add(spec.entry_count());
     check_size(rule_count, entry_count)?;
-    check_free(uow, caller, &policy, None, &deleted.spec, Duplicates::Refuse).await?;
+    check_free(uow, caller, &policy, None, &spec, duplicates).await?;
     let revision = next(policy.revision);
-    let restored = Rule { revision, deleted: None, ..deleted };
-    let restored = uow.rules_mut().restore(restored).await?;
+    let restored = restored(deleted, spec, revision, &caller.stamp());
+    let restored = uow.rules_mut().restore(restored, duplicates).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };

@@ -84,11 +84,14 @@ pub struct RuleChanges {
     pub updated: Vec<(Rule, Rule)>,
     /// Those that go.
     pub deleted: Vec<Rule>,
+    /// Deleted ones that come back, as they are from then on.
+    pub restored: Vec<Rule>,
 }
 
 impl RuleChanges {
     pub(super) fn is_empty(&self) -> bool {
-        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
+        let Self { created, updated, deleted, restored } = self;
+        created.is_empty() && updated.is_empty() && deleted.is_empty() && restored.is_empty()
     }
 }
 
@@ -299,8 +302,10 @@ pub(super) fn events(caller: &Caller, changes: RuleChanges, made: Vec<Rule>) -> 
         .updated
         .into_iter()
         .map(|(before, after)| caller.event(Deed::Update, snapshot(before), snapshot(after)));
+    let restored =
+        changes.restored.into_iter().map(|rule| caller.event(Deed::Restore, None, snapshot(rule)));
     let created = made.into_iter().map(|rule| caller.event(Deed::Create, None, snapshot(rule)));
-    deleted.chain(updated).chain(created).collect()
+    deleted.chain(updated).chain(restored).chain(created).collect()
 }
 
 #[cfg(test)]

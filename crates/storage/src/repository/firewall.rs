@@ -328,9 +328,12 @@ impl FirewallWriter for SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(firewall.revision.0),
             mark: Set(firewall.mark.get().cast_signed()),
+            header_revision: Set(firewall.header_revision.0),
+            updated_at: Set(firewall.updated_at.micros()),
+            updated_by: Set(firewall.updated_by.clone()),
             deleted_at: Set(None),
             deleted_by: Set(None),
-            ..ActiveModel::default()
+            ..mapping::firewall_content(&firewall.spec)
         };
         let row = self.with_firewall_head(firewall.id, row);
         let named = self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await?;

@@ -340,10 +340,13 @@ impl PolicyWriter for SeaUnitOfWork {
         let policy = Policy { states: next_state(&policy.states)?, ..policy };
         let row = ActiveModel {
             revision: Set(policy.revision.0),
+            header_revision: Set(policy.header_revision.0),
             states: Set(policy.states.as_str().to_owned()),
+            updated_at: Set(policy.updated_at.micros()),
+            updated_by: Set(policy.updated_by.clone()),
             deleted_at: Set(None),
             deleted_by: Set(None),
-            ..ActiveModel::default()
+            ..mapping::policy_content(&policy.spec)
         };
         let row = self.with_policy_head(policy.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_not_null()).await?;

@@ -22,14 +22,13 @@ use sea_orm::{
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
 };
 
-use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
-use super::{all_rows, label_rows, labels_differ, new_mark, one_row, random_mark};
-use crate::entity::label::of_rule as label;
+use super::rule_index::{with_address, with_entry_port, with_port};
+use super::{all_rows, labels_differ, new_mark, one_row, random_mark};
+use crate::entity::policy;
 use crate::entity::rule::{
     ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
     live_of, parent_columns, with_parents,
 };
-use crate::entity::{policy, rule_address, rule_port};
 use crate::error::store_error;
 use crate::filter::{Dialect, Plan, condition, seeds};
 use crate::query::{Only, OrderBy, Rendered};
@@ -128,35 +127,6 @@ impl SeaUnitOfWork {
             listed: with(plan.restriction(dialect, id())),
             counted: with(plan.counted(dialect, id())),
         })
-    }
-
-    async fn index_addresses(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
-        self.insert_all(address_rows(rule, firewall, spec)).await
-    }
-
-    async fn index_ports(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
-        self.insert_all(port_rows(rule, firewall, spec)).await
-    }
-
-    async fn index_labels(&self, rule: i64, firewall: i64, spec: &RuleSpec) -> StoreResult<()> {
-        self.insert_all(label_rows!(of_rule, rule, firewall, spec.labels)).await
-    }
-
-    async fn unindex_addresses(&self, rule: i64) -> StoreResult<()> {
-        use rule_address::{Column, Entity};
-        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
-        delete.exec(&self.db()).await.map(drop).map_err(store_error)
-    }
-
-    async fn unindex_ports(&self, rule: i64) -> StoreResult<()> {
-        use rule_port::{Column, Entity};
-        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
-        delete.exec(&self.db()).await.map(drop).map_err(store_error)
-    }
-
-    async fn unindex_labels(&self, rule: i64) -> StoreResult<()> {
-        let delete = label::Entity::delete_many().filter(label::Column::OwnerId.eq(rule));
-        delete.exec(&self.db()).await.map(drop).map_err(store_error)
     }
 
     /// Writes the one that bears this mark: live or deleted.
@@ -567,19 +537,43 @@ impl RuleWriter for SeaUnitOfWork {
         Ok(row.map(|row| mapping::rule_of(policy.clone(), row)).transpose()?)
     }
 
-    /// Two statements, one more each with ports and with labels: what is derived comes back.
-    async fn restore(&mut self, rule: Rule) -> StoreResult<Rule> {
+    /// One statement for each 1,000 rules.
+    async fn get_all_deleted(
+        &mut self,
+        policy: &PolicyRef,
+        ids: &[RuleId],
+    ) -> StoreResult<Vec<Rule>> {
+        let mut rules = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_PER_INSERT) {
+            let ids = chunk.iter().map(|id| id.get());
+            let select = deleted_of(policy.id.get()).filter(Column::Id.is_in(ids));
+            for row in select.all(&self.db()).await.map_err(store_error)? {
+                rules.push(mapping::rule_of(policy.clone(), row)?);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Two statements, one more each with ports, with labels and to keep duplicates: what is derived
+    /// comes back.
+    async fn restore(&mut self, rule: Rule, duplicates: Duplicates) -> StoreResult<Rule> {
         let rule = Rule { mark: new_mark()?, ..rule };
         let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());
+        let copy = match duplicates {
+            Duplicates::Refuse => 0,
+            Duplicates::Keep => self.next_copy(rule.policy.id, Fingerprint::of(&rule.spec)).await?,
+        };
         let row = ActiveModel {
+            copy: Set(copy),
             revision: Set(rule.revision.0),
             changed_revision: Set(rule.revision.0),
             mark: Set(rule.mark.get().cast_signed()),
             fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
-            copy: Set(0),
+            updated_at: Set(rule.updated_at.micros()),
+            updated_by: Set(rule.updated_by.clone()),
             deleted_at: Set(None),
             deleted_by: Set(None),
-            ..ActiveModel::default()
+            ..mapping::rule_content(&rule.spec)
         };
         self.write_rule(id, row, Column::DeletedAt.is_not_null()).await?;
         self.index_addresses(id, firewall, &rule.spec).await?;

@@ -3,13 +3,18 @@
 use fireflow_domain::filter::tree::Side;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::rule::{Endpoint, RuleSpec};
+use fireflow_domain::store::StoreResult;
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, NotSet, QueryFilter, QuerySelect, QueryTrait, Set,
 };
 
+use super::label_rows;
+use crate::entity::label::of_rule as label;
 use crate::entity::{rule_address, rule_port};
+use crate::error::store_error;
 use crate::index::{address_keys, port_key};
+use crate::unit_of_work::SeaUnitOfWork;
 
 fn addresses_where(side: Side, condition: Condition) -> SelectStatement {
     rule_address::Entity::find()
@@ -117,4 +122,50 @@ pub(super) fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_p
             }
         })
         .collect()
+}
+
+impl SeaUnitOfWork {
+    pub(super) async fn index_addresses(
+        &self,
+        rule: i64,
+        firewall: i64,
+        spec: &RuleSpec,
+    ) -> StoreResult<()> {
+        self.insert_all(address_rows(rule, firewall, spec)).await
+    }
+
+    pub(super) async fn index_ports(
+        &self,
+        rule: i64,
+        firewall: i64,
+        spec: &RuleSpec,
+    ) -> StoreResult<()> {
+        self.insert_all(port_rows(rule, firewall, spec)).await
+    }
+
+    pub(super) async fn index_labels(
+        &self,
+        rule: i64,
+        firewall: i64,
+        spec: &RuleSpec,
+    ) -> StoreResult<()> {
+        self.insert_all(label_rows!(of_rule, rule, firewall, spec.labels)).await
+    }
+
+    pub(super) async fn unindex_addresses(&self, rule: i64) -> StoreResult<()> {
+        use rule_address::{Column, Entity};
+        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
+
+    pub(super) async fn unindex_ports(&self, rule: i64) -> StoreResult<()> {
+        use rule_port::{Column, Entity};
+        let delete = Entity::delete_many().filter(Column::RuleId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
+
+    pub(super) async fn unindex_labels(&self, rule: i64) -> StoreResult<()> {
+        let delete = label::Entity::delete_many().filter(label::Column::OwnerId.eq(rule));
+        delete.exec(&self.db()).await.map(drop).map_err(store_error)
+    }
 }

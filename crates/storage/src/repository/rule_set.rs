@@ -94,6 +94,7 @@ impl SeaUnitOfWork {
         let mut copies = Copies::new(revision, duplicates);
         self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
         self.update_rules(policy, &mut changes.updated, revision, &mut copies).await?;
+        self.restore_rules(policy, &mut changes.restored, revision, &mut copies).await?;
         self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
     }
 
@@ -159,6 +160,42 @@ impl SeaUnitOfWork {
             .collect();
         self.unindex(&moved.iter().map(|rule| rule.id.get()).collect::<Vec<_>>()).await?;
         self.index(policy, moved.into_iter()).await
+    }
+
+    /// Writes deleted rules as they are from now on, without their marks, and what is derived of them.
+    async fn restore_rules(
+        &self,
+        policy: &PolicyRef,
+        rules: &mut [Rule],
+        revision: Revision,
+        copies: &mut Copies,
+    ) -> StoreResult<()> {
+        for rule in &mut *rules {
+            rule.mark = new_mark()?;
+        }
+        for chunk in rules.chunks(ROWS_PER_INSERT) {
+            let rows = chunk.iter().map(|rule| ActiveModel {
+                id: Set(rule.id.get()),
+                created_at: Set(rule.created_at.micros()),
+                created_by: Set(rule.created_by.clone()),
+                updated_at: Set(rule.updated_at.micros()),
+                updated_by: Set(rule.updated_by.clone()),
+                changed_revision: Set(revision.0),
+                deleted_at: Set(None),
+                deleted_by: Set(None),
+                ..row(policy, &rule.spec, rule.revision, rule.mark, copies.next())
+            });
+            let mut columns = changing_columns();
+            columns.extend([Column::DeletedAt, Column::DeletedBy]);
+            let replace = OnConflict::column(Column::Id).update_columns(columns).to_owned();
+            let written = Entity::insert_many(rows)
+                .on_conflict(replace)
+                .exec_without_returning(&self.db())
+                .await
+                .map_err(store_error)?;
+            all_rows("rule", policy.id.get(), chunk.len(), written)?;
+        }
+        self.index(policy, rules.iter()).await
     }
 
     async fn create_rules(

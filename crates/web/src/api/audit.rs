@@ -10,7 +10,7 @@ use fireflow_domain::usecase::audit;
 use poem_openapi::OpenApi;
 
 use super::Tag;
-use crate::auth::{Admin, As};
+use crate::auth::{As, Editor};
 use crate::dto::audit::{AuditEventPage, AuditEventView};
 use crate::params::{self, Query, QueryString};
 use crate::problem::Problem;
@@ -42,12 +42,13 @@ impl Audit {
     /// List audit events
     ///
     /// Every change, oldest first unless ordered otherwise: who, when, from where, why, from what to
-    /// what. The trail only grows. A token with tenants sees those of its firewalls. Without a filter
-    /// it is ordered by `id` or `at`.
+    /// what, both as GET showed them. The trail only grows. A token with tenants sees what was written
+    /// under these tenants, of what was purged or moved to another tenant since too. Without a filter it
+    /// is ordered by `id` or `at`.
     #[oai(path = "/audit-events/", method = "get", operation_id = "getAuditEvents")]
     async fn list(
         &self,
-        ctx: As<Admin>,
+        ctx: As<Editor>,
         query: QueryString,
     ) -> Result<Reply<Listed, AuditEventPage>, Problem> {
         let mut query = query.open(params::AUDIT_EVENTS);

@@ -12,11 +12,12 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id};
-use crate::auth::{Admin, As, Editor, Viewer};
+use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
-use crate::dto::body::Body;
+use crate::dto::body::{Body, OptionalBody};
 use crate::dto::expansion::{self, Depth};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
+use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::view::{FirewallPage, FirewallView};
 use crate::params::{self, QueryString};
 use crate::path_id::RawId;
@@ -199,8 +200,8 @@ impl Firewalls {
 
     /// Restore a firewall
     ///
-    /// Brings a deleted firewall back as it was, with all that was hidden with it. One that is not
-    /// deleted stays as it is.
+    /// Brings a deleted firewall back as it was, with all that was hidden with it; with `name` under
+    /// another name, where the old one is taken meanwhile. One that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/restore/",
         method = "post",
@@ -208,15 +209,17 @@ impl Firewalls {
     )]
     async fn restore(
         &self,
-        ctx: As<Admin>,
+        ctx: As<Editor>,
         #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
         query: QueryString,
+        body: OptionalBody<RestoreBody>,
     ) -> Result<Reply<Restored, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
+        let name = body.read(restoration).await?;
         ctx.write_once(
             WriteKind::Few,
-            |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id).await }),
+            |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),
             |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )
         .await

@@ -12,11 +12,12 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id, policy_ids};
-use crate::auth::{Admin, As, Editor, Viewer};
+use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
-use crate::dto::body::Body;
+use crate::dto::body::{Body, OptionalBody};
 use crate::dto::expansion;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
+use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::rule::action;
 use crate::dto::view::{PolicyPage, PolicyView};
 use crate::params::{self, Query, QueryString};
@@ -272,7 +273,8 @@ impl Policies {
     /// Restore a filtering policy
     ///
     /// Brings a deleted policy of a live firewall back as it was, with the rules that were hidden
-    /// with it. One that is not deleted stays as it is.
+    /// with it; with `name` under another name, where the old one is taken meanwhile. One that is not
+    /// deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/restore/",
         method = "post",
@@ -280,16 +282,20 @@ impl Policies {
     )]
     async fn restore(
         &self,
-        ctx: As<Admin>,
+        ctx: As<Editor>,
         #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
+        body: OptionalBody<RestoreBody>,
     ) -> Result<Reply<Restored, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
+        let name = body.read(restoration).await?;
         ctx.write_once(
             WriteKind::Few,
-            |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
+            |uow, caller| {
+                Box::pin(async move { policy::restore(uow, caller, firewall, id, name).await })
+            },
             |restored| Ok(Reply::new(&PolicyView::from(&restored))?.tagged(&restored)),
         )
         .await

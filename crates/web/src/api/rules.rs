@@ -10,11 +10,12 @@ use poem_openapi::param::Path;
 
 use super::rule_list::RuleList;
 use super::{Tag, policy_ids, rule_id};
-use crate::auth::{Admin, As, Editor, Viewer};
+use crate::auth::{As, Editor, Viewer};
 use crate::conditions::{Conditions, EntityTag};
 use crate::dto::batch::{BatchBody, BatchView, operations};
-use crate::dto::body::Body;
+use crate::dto::body::{Body, OptionalBody};
 use crate::dto::order::{MoveBody, MovedView, move_body};
+use crate::dto::restore::{RuleRestoreBody, rule_restoration};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
 use crate::dto::rule_set::{Identity, ReplacedView, RuleSetBody, SetReading};
 use crate::dto::view::{RulePage, RuleView};
@@ -216,8 +217,8 @@ impl Rules {
 
     /// Change many rules
     ///
-    /// Up to 10,000 creations, changes, deletions and moves, one after the other, all or none. Names
-    /// and contents are judged by what they are in the end.
+    /// Up to 10,000 creations, changes, deletions, moves and restorations, one after the other, all or
+    /// none. Names and contents are judged by what they are in the end.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/batch/",
         method = "post",
@@ -345,8 +346,9 @@ impl Rules {
 
     /// Restore a rule
     ///
-    /// Brings a deleted rule of a live policy back as it was, with the priority that it had. One that
-    /// is not deleted stays as it is.
+    /// Brings a deleted rule of a live policy back as it was, with the priority that it had; with `name`
+    /// under another name, where the old one is taken meanwhile, and with `duplicates=keep` though an
+    /// equal rule is there. One that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/restore/",
         method = "post",
@@ -354,17 +356,22 @@ impl Rules {
     )]
     async fn restore(
         &self,
-        ctx: As<Admin>,
+        ctx: As<Editor>,
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         #[oai(name = "rule_id")] rule_id_raw: Path<RawId>,
         query: QueryString,
+        body: OptionalBody<RuleRestoreBody>,
     ) -> Result<Reply<Restored, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
-        query.open(params::NONE).finish()?;
+        let mut query = query.open(params::RULE_RESTORATION);
+        let duplicates = query.word("duplicates", &[("keep", Duplicates::Keep)]);
+        query.finish()?;
+        let mut how = body.read(rule_restoration).await?;
+        how.duplicates = duplicates.unwrap_or(how.duplicates);
         ctx.write_once(
             WriteKind::Few,
-            |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
+            |uow, caller| Box::pin(async move { rule::restore(uow, caller, path, how).await }),
             |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )
         .await

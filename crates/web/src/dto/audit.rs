@@ -41,9 +41,9 @@ pub struct AuditEventView {
     pub sequence: Option<i64>,
     /// The hash of all that it says, and of the event before it: 66 hexadecimal digits.
     pub hash: Option<String>,
-    /// How it was before; null where it was created or restored.
+    /// How it was before, as GET showed it; null where it was created or restored.
     pub before: Option<Any<Value>>,
-    /// How it was after; null where it was deleted.
+    /// How it was after, as GET showed it; null where it was deleted.
     pub after: Option<Any<Value>>,
 }
 

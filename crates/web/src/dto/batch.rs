@@ -15,6 +15,7 @@ use super::json::{self, Meter, Parsed};
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
 use super::read_only::ReadOnly;
+use super::restore::name_and_duplicates;
 use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
 use super::view::{PortEntryView, RuleView};
 use crate::entity_tags;
@@ -24,16 +25,22 @@ use crate::problem::Problem;
 const OPERATIONS: &str = "operations";
 
 /// One change. `create` takes `rule` and perhaps a place, `update` takes `rule_id` and `patch`,
-/// `delete` takes `rule_id`, `move` takes `rule_ids` and a place.
+/// `delete` takes `rule_id`, `move` takes `rule_ids` and a place, `restore` takes the `rule_id` of a
+/// deleted rule, and perhaps a `name` and `duplicates`.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleOperation", skip_serializing_if_is_none)]
 pub struct OperationBody {
-    /// `create`, `update`, `delete` or `move`.
+    /// `create`, `update`, `delete`, `move` or `restore`.
     pub op: String,
     /// The rule to be created.
     pub rule: Option<RuleBody>,
-    /// The rule to be changed or deleted.
+    /// The rule to be changed, deleted or restored.
     pub rule_id: Option<i64>,
+    /// The name of a restored rule, unless it keeps the one that it had; null: none.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub name: Option<String>,
+    /// `keep` restores the rule though an equal one is there.
+    pub duplicates: Option<String>,
     /// The change.
     pub patch: Option<RulePatchBody>,
     /// Only if the rule is still at this revision: a counter, which a restored backup can give to
@@ -75,6 +82,8 @@ impl poem_openapi::types::Example for BatchBody {
                 op: "create".into(),
                 rule: Some(rule),
                 rule_id: None,
+                name: None,
+                duplicates: None,
                 patch: None,
                 if_revision: None,
                 if_match: None,
@@ -91,10 +100,10 @@ impl poem_openapi::types::Example for BatchBody {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RuleOperationResult", skip_serializing_if_is_none)]
 pub struct OutcomeView {
-    /// The rule as it is after the whole batch, where it was created or changed.
+    /// The rule as it is after the whole batch, where it was created, changed or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
-    /// The rule that was changed or deleted.
+    /// The rule that was changed, deleted or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_id: Option<i64>,
     /// The rules that were moved.
@@ -227,10 +236,11 @@ fn operation(
     let (mut rule, mut patch) = (None, None);
     let mut members = Members::open(value, at, violations)?;
     let op = members.text("op", |word| match word {
-        "create" | "update" | "delete" | "move" => Ok(word.to_owned()),
-        _ => {
-            Err(format!("`{}` is no operation; use create, update, delete or move", excerpt(word)))
-        }
+        "create" | "update" | "delete" | "move" | "restore" => Ok(word.to_owned()),
+        _ => Err(format!(
+            "`{}` is no operation; use create, update, delete, move or restore",
+            excerpt(word)
+        )),
     });
     let op = members.required("op", op)?;
     let read = match op.as_str() {
@@ -251,6 +261,11 @@ fn operation(
             let id = id(&mut members);
             let (if_revision, if_match) = (if_revision(&mut members), if_match(&mut members));
             id.map(|rule| Read::Whole(Operation::Delete { rule, if_revision, if_match }))
+        }
+        "restore" => {
+            let id = id(&mut members);
+            let (name, duplicates) = name_and_duplicates(&mut members);
+            id.map(|rule| Read::Whole(Operation::Restore { rule, name, duplicates }))
         }
         _ => {
             let rules = members.list("rule_ids", usize::MAX, |value, at, faults| {

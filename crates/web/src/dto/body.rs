@@ -39,15 +39,7 @@ impl<T> Body<T> {
         self,
         read: impl FnOnce(Value, &mut Violations) -> Option<U> + Send + 'static,
     ) -> Result<U, Problem> {
-        self.decode(move |bytes, meter| {
-            let value = json::parse_within(bytes, meter).map_err(malformed)?;
-            let mut violations = Violations::new();
-            match read(value, &mut violations) {
-                Some(value) if violations.is_empty() => Ok(value),
-                _ => Err(Problem::invalid(&violations)),
-            }
-        })
-        .await
+        self.decode(move |bytes, meter| read_json(bytes, meter, read)).await
     }
 
     /// Receives the body, and has it read piece by piece.
@@ -59,6 +51,20 @@ impl<T> Body<T> {
         decode: impl FnOnce(&[u8], &Meter) -> Result<U, Problem> + Send + 'static,
     ) -> Result<U, Problem> {
         self.upload.decode(decode).await
+    }
+}
+
+/// What the text of a body says.
+fn read_json<U>(
+    bytes: &[u8],
+    meter: &Meter,
+    read: impl FnOnce(Value, &mut Violations) -> Option<U>,
+) -> Result<U, Problem> {
+    let value = json::parse_within(bytes, meter).map_err(malformed)?;
+    let mut violations = Violations::new();
+    match read(value, &mut violations) {
+        Some(value) if violations.is_empty() => Ok(value),
+        _ => Err(Problem::invalid(&violations)),
     }
 }
 
@@ -92,6 +98,61 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     ) -> poem::Result<Self> {
         check_media_type(request, &taken(request))?;
         Ok(Self { upload: Upload::open(request, body)?, schema: PhantomData })
+    }
+}
+
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub struct OptionalBody<T> {
+    body: Body<T>,
+    /// What is wrong with its media type, if there is a body.
+    refusal: Option<Problem>,
+}
+
+impl<T> OptionalBody<T> {
+    /// Receives and reads the body, and tells all that is wrong with it; what is left out is the
+    /// default.
+    ///
+    /// # Errors
+    /// Returns the violations, or why the body was not received (see [`Upload::decode`]).
+    pub async fn read<U: Default + Send + 'static>(
+        self,
+        read: impl FnOnce(Value, &mut Violations) -> Option<U> + Send + 'static,
+    ) -> Result<U, Problem> {
+        let Self { body, refusal } = self;
+        body.decode(move |bytes, meter| {
+            if bytes.is_empty() {
+                return Ok(U::default());
+            }
+            refusal.map_or(Ok(()), Err)?;
+            read_json(bytes, meter, read)
+        })
+        .await
+    }
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<T>::request_meta().map(|meta| MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let refusal = check_media_type(request, &taken(request)).err();
+        let body = Body { upload: Upload::open(request, body)?, schema: PhantomData };
+        Ok(Self { body, refusal })
     }
 }
 

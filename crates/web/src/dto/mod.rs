@@ -14,6 +14,7 @@ pub mod packet_lines;
 pub mod policy;
 pub mod read;
 pub mod read_only;
+pub mod restore;
 pub mod rule;
 mod rule_lines;
 pub mod rule_set;

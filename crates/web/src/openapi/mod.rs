@@ -38,6 +38,7 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "createRule" => params::NEW_RULE,
         "replaceRules" => params::RULE_SET,
         "batchRules" => params::BATCH,
+        "restoreRuleById" => params::RULE_RESTORATION,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,

@@ -180,7 +180,7 @@ const DELETED: Param = param(
     "deleted",
     ParamKind::Boolean,
     "Those that were deleted, of live parents, in place of the live ones: what can be restored. Needs \
-     `admin`; goes with plain filters of scalar fields alone.",
+     `editor`; goes with plain filters of scalar fields alone.",
 );
 
 const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
@@ -375,6 +375,13 @@ pub const RULE_SET: &[Param] = &[
 
 /// Of a batch.
 pub const BATCH: &[Param] = &[DUPLICATES, READ_ONLY];
+
+/// Of the restoration of a rule.
+pub const RULE_RESTORATION: &[Param] = &[param(
+    "duplicates",
+    ParamKind::Words(&["keep"]),
+    "`keep` restores the rule though an equal one is there.",
+)];
 
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[

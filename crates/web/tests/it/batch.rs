@@ -269,3 +269,92 @@ db_test! {
         assert_eq!(answer["revision"], before + 1, "{answer}");
     }
 }
+
+db_test! {
+    async fn deleted_rules_come_back_in_a_batch(api: Api) {
+        let policy = api.policy().await;
+        for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3"), ("d", "10.0.0.4")] {
+            let rule = json!({"name": name, "sources": [{"address": address}], "labels": {"app": name}});
+            api.rule(&policy, &rule).await;
+        }
+        let before = api.get(&format!("{policy}rules/1/")).await.expect(200);
+        for id in [1, 2] {
+            api.delete(&format!("{policy}rules/{id}/")).await.expect(204);
+        }
+        api.rule(&policy, &json!({"name": "b", "sources": [{"address": "10.0.0.2"}]})).await;
+        let batch = format!("{policy}rules/batch/");
+        let operations = |operations: Value| json!({"operations": operations});
+        // What is there already stops all of it.
+        let body = operations(json!([
+            {"op": "restore", "rule_id": 1},
+            {"op": "restore", "rule_id": 2},
+            {"op": "restore", "rule_id": 77},
+            {"op": "restore", "rule_id": 3, "name": "else"},
+        ]));
+        let problem = api.post(&batch, &body).await.problem(422, "invalid");
+        let mut pointers: Vec<&str> = problem["errors"].as_array().unwrap().iter()
+            .map(|error| error["pointer"].as_str().unwrap()).collect();
+        pointers.sort();
+        assert_eq!(pointers, ["#/operations/1", "#/operations/1", "#/operations/2/rule_id", "#/operations/3/name"]);
+        assert_eq!(api.get(&policy).await.expect(200)["rule_count"], 3);
+
+        let body = operations(json!([
+            {"op": "restore", "rule_id": 1},
+            {"op": "update", "rule_id": 1, "patch": {"log": true}},
+            {"op": "restore", "rule_id": 2, "name": "b of old", "duplicates": "keep"},
+            {"op": "delete", "rule_id": 3},
+            {"op": "restore", "rule_id": 3},
+            {"op": "restore", "rule_id": 4},
+            {"op": "create", "rule": {"action": "DENY", "priority": 7, "sources": [{"address": "10.9.0.0/16"}], "destinations": [{"address": "any"}]}},
+        ]));
+        let events = api.get("/audit-events/?page_size=1").await.expect(200)["total"].as_i64().unwrap();
+        let done = api.post(&batch, &body).await.expect(200);
+        let items = done["items"].as_array().unwrap();
+        assert_eq!((items.len(), &done["rule_count"]), (7, &json!(6)));
+        assert_eq!((&items[0]["rule"]["name"], &items[0]["rule"]["log"]), (&json!("a"), &json!(true)));
+        assert_eq!(items[2]["rule"]["name"], "b of old");
+        assert_eq!((&items[3]["rule_id"], &items[5]["rule_id"]), (&json!(3), &json!(4)));
+        for item in items {
+            if let Some(id) = item["rule"]["id"].as_i64() {
+                let shown = api.get(&format!("{policy}rules/{id}/")).await.expect(200);
+                assert_eq!(shown, item["rule"]);
+            }
+        }
+        let after = api.get(&format!("{policy}rules/1/")).await.expect(200);
+        for member in ["priority", "sources", "destinations", "labels", "created_at"] {
+            assert_eq!(after[member], before[member], "{member}");
+        }
+        // Two came back and one is new; what came and went in the batch was not touched.
+        let trail = api.get("/audit-events/?order_by=-id&page_size=3").await.expect(200);
+        assert_eq!(trail["total"], events + 3);
+        let deeds: Vec<&str> = trail["items"].as_array().unwrap().iter()
+            .map(|event| event["deed"].as_str().unwrap()).collect();
+        assert_eq!(deeds, ["create", "restore", "restore"]);
+        // What finds them is there again.
+        for filter in ["labels.app = a", "sources.address CONTAINS 10.0.0.1"] {
+            let query = format!("{policy}rules/?filter={}", crate::support::encoded(filter));
+            let list = api.get(&query).await.expect(200);
+            assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(1)), "{filter}");
+        }
+        // Nothing is left to do.
+        let again = operations(json!([{"op": "restore", "rule_id": 1}]));
+        assert_eq!(api.post(&batch, &again).await.expect(200)["revision"], done["revision"]);
+        for bad in [
+            json!({"op": "restore"}),
+            json!({"op": "restore", "rule_id": 1, "if_revision": 3}),
+            json!({"op": "restore", "rule_id": 1, "duplicates": true}),
+            json!({"op": "delete", "rule_id": 1, "name": "x"}),
+        ] {
+            api.post(&batch, &operations(json!([bad]))).await.problem(422, "invalid");
+        }
+        // Deleted, and back, and gone again: it stays as it was.
+        api.delete(&format!("{policy}rules/1/")).await.expect(204);
+        let body = operations(json!([
+            {"op": "restore", "rule_id": 1}, {"op": "delete", "rule_id": 1},
+            {"op": "restore", "rule_id": 1, "name": "z"}, {"op": "delete", "rule_id": 1},
+        ]));
+        let revision = api.get(&policy).await.expect(200)["revision"].clone();
+        assert_eq!(api.post(&batch, &body).await.expect(200)["revision"], revision);
+        api.get(&format!("{policy}rules/1/")).await.problem(404, "not_found");
+    }
+}

@@ -57,8 +57,7 @@ fn needed_role(operation: &Operation) -> Option<Role> {
     match (operation.id.as_str(), operation.method.as_str()) {
         ("whoami", _) => None,
         ("getHealth" | "getMetrics", _) => Some(Role::HealthCheck),
-        ("getAuditEvents", _) => Some(Role::Admin),
-        (id, _) if id.starts_with("restore") => Some(Role::Admin),
+        ("getAuditEvents", _) => Some(Role::Editor),
         ("inspectPackets", _) | (_, "GET") => Some(Role::Viewer),
         _ => Some(Role::Editor),
     }

@@ -144,7 +144,7 @@ db_test! {
 }
 
 db_test! {
-    async fn only_admins_see_and_restore_what_was_deleted_and_only_of_their_tenants(api: Api) {
+    async fn editors_see_and_restore_what_was_deleted_and_only_of_their_tenants(api: Api) {
         fill(&api).await;
         delete(&api, &format!("{POLICY}rules/1/")).await;
         let lists = [
@@ -154,13 +154,14 @@ db_test! {
             format!("{POLICY}rules/?deleted=true"),
             "/rules/?deleted=true".to_owned(),
         ];
+        let viewer = api.token_for(&[Role::Viewer], None);
         let editor = api.token_for(&[Role::Editor], None);
         for list in &lists {
-            api.send("GET", list, &editor, &[], None).await.problem(403, "forbidden");
-            api.get(list).await.expect(200);
+            api.send("GET", list, &viewer, &[], None).await.problem(403, "forbidden");
+            api.send("GET", list, &editor, &[], None).await.expect(200);
         }
         let rule = format!("{POLICY}rules/1/restore/");
-        api.send("POST", &rule, &editor, &[], None).await.problem(403, "forbidden");
+        api.send("POST", &rule, &viewer, &[], None).await.problem(403, "forbidden");
         let stranger = api.token_for(&[Role::Admin], Some(&["blue"]));
         api.send("POST", &rule, &stranger, &[], None).await.problem(404, "not_found");
         let list = api.send("GET", "/rules/?deleted=true", &stranger, &[], None).await.expect(200);
@@ -277,5 +278,117 @@ db_test! {
         api.clock.advance(Duration::from_secs(60));
         let purged = purge(&api, Duration::from_secs(30)).await;
         assert_eq!(purged, Purged { rules: 1, policies: 1, firewalls: 1, answers: 0 });
+    }
+}
+
+db_test! {
+    async fn what_comes_back_takes_another_name_where_its_own_is_taken(api: Api) {
+        fill(&api).await;
+        let editor = api.token_for(&[Role::Editor], None);
+        let restoring = |path: &str, body: Value| {
+            let (path, api, editor) = (format!("{path}restore/"), &api, editor.clone());
+            async move { api.send("POST", &path, &editor, &[], Some(&body)).await }
+        };
+        let rule = format!("{POLICY}rules/1/");
+        delete(&api, &rule).await;
+        let other = json!({"name": "a", "sources": [{"address": "10.9.9.9"}]});
+        api.rule(POLICY, &other).await;
+        restoring(&rule, json!({})).await.problem(409, "name_taken");
+        restoring(&rule, json!({"name": "b"})).await.problem(409, "name_taken");
+        let back = restoring(&rule, json!({"name": "a again"})).await.expect(200);
+        assert_eq!((&back["id"], &back["name"]), (&json!(1), &json!("a again")));
+        assert_eq!(api.get(&rule).await.expect(200), back);
+        // Again: it is there already. Under yet another name it would have to be renamed.
+        assert_eq!(restoring(&rule, json!({"name": "a again"})).await.expect(200), back);
+        assert_eq!(restoring(&rule, json!({})).await.expect(200), back);
+        let problem = restoring(&rule, json!({"name": "else"})).await.problem(422, "invalid");
+        assert_eq!(problem["errors"][0]["pointer"], "#/name");
+        // A rule can do without a name.
+        delete(&api, &rule).await;
+        assert_eq!(restoring(&rule, json!({"name": null})).await.expect(200)["name"], Value::Null);
+
+        delete(&api, POLICY).await;
+        let policy = json!({"name": "in", "default_action": "ALLOW"});
+        api.post("/firewalls/1/filtering-policies/", &policy).await.expect(201);
+        restoring(POLICY, json!({})).await.problem(409, "name_taken");
+        let back = restoring(POLICY, json!({"name": "old in"})).await.expect(200);
+        assert_eq!((&back["name"], &back["rule_count"]), (&json!("old in"), &json!(3)));
+        assert_eq!(api.get(POLICY).await.expect(200), back);
+        let shown = api.get(&rule).await.expect(200);
+        assert_eq!(shown["filtering_policy"]["name"], "old in");
+        restoring(POLICY, json!({"name": "in"})).await.problem(422, "invalid");
+
+        delete(&api, "/firewalls/1/").await;
+        api.post("/firewalls/", &json!({"name": "edge"})).await.expect(201);
+        restoring("/firewalls/1/", json!({})).await.problem(409, "name_taken");
+        let back = restoring("/firewalls/1/", json!({"name": "old edge"})).await.expect(200);
+        assert_eq!((&back["name"], &back["policy_count"]), (&json!("old edge"), &json!(2)));
+        assert_eq!(back["labels"], json!({"site": "fra"}));
+        assert_eq!(api.get("/firewalls/1/").await.expect(200), back);
+        assert_eq!(api.get(POLICY).await.expect(200)["firewall"]["name"], "old edge");
+        restoring("/firewalls/1/", json!({"name": "new"})).await.problem(422, "invalid");
+        // The trail has them under their new names.
+        let events = api.get("/audit-events/?deed=restore").await.expect(200);
+        let after = |event: &Value| event["after"]["name"].clone();
+        let names: Vec<Value> = events["items"].as_array().unwrap().iter().map(after).collect();
+        assert_eq!(names, [json!("a again"), Value::Null, json!("old in"), json!("old edge")]);
+    }
+}
+
+db_test! {
+    async fn a_rule_comes_back_beside_an_equal_one_where_that_is_asked_for(api: Api) {
+        fill(&api).await;
+        let rule = format!("{POLICY}rules/1/");
+        delete(&api, &rule).await;
+        let twin = json!({"name": "twin", "sources": [{"address": "10.0.0.1", "port": 7}], "ports": [{"number": 443}]});
+        api.rule(POLICY, &twin).await;
+        let restoring = format!("{rule}restore/");
+        api.with("POST", &restoring, &[], None).await.problem(409, "equal_rule");
+        let keeping = format!("{restoring}?duplicates=keep");
+        api.with("POST", &keeping, &[], None).await.expect(200);
+        delete(&api, &rule).await;
+        let keep = json!({"duplicates": "keep", "name": "a"});
+        api.post(&restoring, &keep).await.expect(200);
+        assert_eq!(api.get(POLICY).await.expect(200)["rule_count"], 3);
+        // Both are found, and one of them can go.
+        delete(&api, &format!("{POLICY}rules/3/")).await;
+        assert_eq!(verdict(&api).await, "rule");
+    }
+}
+
+db_test! {
+    async fn a_restore_refuses_what_it_does_not_read(api: Api) {
+        fill(&api).await;
+        delete(&api, &format!("{POLICY}rules/1/")).await;
+        for path in [format!("{POLICY}rules/1/restore/"), format!("{POLICY}restore/"), "/firewalls/1/restore/".to_owned()] {
+            for bad in [
+                json!({"nmae": "x"}),
+                json!({"priority": 1}),
+                json!({"name": 7}),
+                json!({"name": ""}),
+                json!({"duplicates": "drop"}),
+                json!([]),
+                json!("x"),
+            ] {
+                api.post(&path, &bad).await.problem(422, "invalid");
+            }
+            let token = format!("Bearer {}", api.token());
+            let json = [("authorization", token.as_str()), ("content-type", "application/json")];
+            api.raw("POST", &path, &json, b"{".to_vec()).await.problem(400, "malformed_json");
+            let text = [("authorization", token.as_str()), ("content-type", "text/plain")];
+            let answer = api.raw("POST", &path, &text, b"{}".to_vec()).await;
+            answer.problem(415, "unsupported_media_type");
+            api.with("POST", &format!("{path}?name=x"), &[], None).await.problem(422, "invalid");
+        }
+        for path in [format!("{POLICY}restore/"), "/firewalls/1/restore/".to_owned()] {
+            let path = format!("{path}?duplicates=keep");
+            api.with("POST", &path, &[], None).await.problem(422, "invalid");
+        }
+        let deleted = api.get(&format!("{POLICY}rules/?deleted=true")).await.expect(200);
+        assert_eq!(names(&deleted), ["a"], "nothing came back");
+        // No body at all, whatever its type is said to be.
+        let token = format!("Bearer {}", api.token());
+        let json = [("authorization", token.as_str()), ("content-type", "application/json")];
+        api.raw("POST", &format!("{POLICY}rules/1/restore/"), &json, vec![]).await.expect(200);
     }
 }

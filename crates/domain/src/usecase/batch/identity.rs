@@ -1,0 +1,48 @@
+//! Which rule is which: before a batch, in the making, and after it.
+
+use std::collections::HashMap;
+
+use super::Entry;
+use crate::ids::RuleId;
+use crate::rule::Rule;
+use crate::rule::fingerprint::Fingerprint;
+use crate::rule::order::Place;
+
+/// Whether rules that were there and still are stand in another order.
+pub(super) fn is_reordered(
+    stored: &[RuleId],
+    order: &[Place],
+    entries: &HashMap<RuleId, Entry>,
+) -> bool {
+    let was_there = |id: &RuleId| entries.get(id).is_some_and(|entry| entry.before.is_some());
+    let before = stored.iter().filter(|id| was_there(id));
+    !before.eq(order.iter().map(|(id, _)| id).filter(|id| was_there(id)))
+}
+
+/// Which of the rules in the making each new rule is: those of equal content are alike but for what
+/// else they say.
+pub(super) fn told_apart(
+    new: &[RuleId],
+    entries: &HashMap<RuleId, Entry>,
+    made: &[Rule],
+) -> Vec<RuleId> {
+    let mut waiting: HashMap<Fingerprint, Vec<RuleId>> = HashMap::new();
+    for id in new {
+        if let Some(entry) = entries.get(id) {
+            waiting.entry(Fingerprint::of(&entry.spec)).or_default().push(*id);
+        }
+    }
+    made.iter()
+        .map(|rule| {
+            let alike = waiting.get_mut(&Fingerprint::of(&rule.spec));
+            alike
+                .and_then(|alike| {
+                    let is_it =
+                        |id: &RuleId| entries.get(id).is_some_and(|entry| entry.spec == rule.spec);
+                    let at = alike.iter().position(is_it)?;
+                    Some(alike.swap_remove(at))
+                })
+                .unwrap_or(rule.id)
+        })
+        .collect()
+}

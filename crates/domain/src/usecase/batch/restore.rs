@@ -1,0 +1,103 @@
+//! Restorations in a batch.
+
+use std::collections::HashMap;
+
+use super::{Asked, Entry, Operation, Working};
+use crate::error::Result;
+use crate::ids::RuleId;
+use crate::patch::Patch;
+use crate::policy::Policy;
+use crate::rule::{Rule, RuleParts, RuleSpec};
+use crate::store::WriteUnit;
+use crate::text::Name;
+use crate::usecase::rule::Duplicates;
+
+/// The deleted rules that operations bring back. One statement for each 1,000; none without such an
+/// operation.
+pub(super) async fn restorable(
+    uow: &mut dyn WriteUnit,
+    policy: &Policy,
+    operations: &[Operation],
+) -> Result<HashMap<RuleId, Rule>> {
+    let ids = operations.iter().filter_map(|operation| match operation {
+        Operation::Restore { rule, .. } => Some(*rule),
+        Operation::Create { .. }
+        | Operation::Update { .. }
+        | Operation::Delete { .. }
+        | Operation::Move { .. } => None,
+    });
+    let mut ids: Vec<RuleId> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let deleted = uow.rules_mut().get_all_deleted(&policy.reference(), &ids).await?;
+    Ok(deleted.into_iter().map(|rule| (rule.id, rule)).collect())
+}
+
+impl Working {
+    /// Takes a rule out, for good or until a later operation brings it back.
+    pub(super) fn remove(&mut self, rule: RuleId) {
+        let Some(entry) = self.entries.remove(&rule) else { return };
+        match entry.deleted {
+            Some(deleted) => {
+                self.restorable.insert(rule, deleted);
+            }
+            None => self.deleted.extend(entry.before),
+        }
+    }
+
+    /// Brings a rule back that was deleted, before the batch or by it; one that is live stays as it is.
+    pub(super) fn restore(
+        &mut self,
+        index: usize,
+        rule: RuleId,
+        name: Patch<Option<Name>>,
+        duplicates: Duplicates,
+    ) -> Asked {
+        if let Some(entry) = self.entries.get(&rule) {
+            let is_other = matches!(&name, Patch::Set(name) if *name != entry.spec.name);
+            if is_other {
+                self.fault(index, "/name", "the rule is not deleted; name it by an `update`");
+            }
+            return Asked::Rule(rule);
+        }
+        let deleted_here = self.deleted.iter().position(|deleted| deleted.id == rule);
+        let (before, deleted) = match deleted_here {
+            Some(at) => (Some(self.deleted.remove(at)), None),
+            None => (None, self.restorable.remove(&rule)),
+        };
+        let Some(old) = before.as_ref().or(deleted.as_ref()).map(|rule| rule.spec.clone()) else {
+            let detail = format!("a deleted rule with id={rule} is not in this policy");
+            self.fault(index, "/rule_id", detail);
+            return Asked::Rule(rule);
+        };
+        if let Some(spec) = self.named(index, old, name) {
+            self.insert(rule, spec.priority);
+            let entry = Entry {
+                before,
+                deleted,
+                spec,
+                asked_by: Some(index),
+                is_moved: false,
+                keeps_duplicate: duplicates == Duplicates::Keep,
+            };
+            self.entries.insert(rule, entry);
+        }
+        Asked::Rule(rule)
+    }
+
+    fn named(
+        &mut self,
+        index: usize,
+        spec: RuleSpec,
+        name: Patch<Option<Name>>,
+    ) -> Option<RuleSpec> {
+        let Patch::Set(name) = name else { return Some(spec) };
+        match RuleSpec::new(RuleParts { name, ..spec.into_parts() }) {
+            Ok(spec) => Some(spec),
+            Err(faults) => {
+                self.violations.extend_below(&format!("/operations/{index}"), faults);
+                None
+            }
+        }
+    }
+}
