@@ -256,6 +256,12 @@ mod tests {
 ```
 | not | a row |
 ```
+
+## What a request can hold
+
+| what | tests |
+| --- | --- |
+| a head | `limits::a_head_that_is_too_large_is_refused` |
 ";
 
     fn told(from: &str, to: &str) -> Vec<String> {
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_page_without_its_tables_is_refused() {
-        for from in ["## RFC 8725", "| API1"] {
+        for from in ["## RFC 8725", "| API1", "## What a request"] {
             assert!(breaches_of(&GOOD.replace(from, ""), &root()).is_err(), "{from}");
         }
         assert!(breaches_of("", &root()).is_err());

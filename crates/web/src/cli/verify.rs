@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use fireflow_domain::audit_chain::{Chain, EventHash, Head};
-use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, OpenError, VerifyError};
+use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, VerifyError};
 use serde::Deserialize;
 
 use super::{Failure, database_options, print};
@@ -78,17 +78,9 @@ pub(super) async fn verify(settings: &Settings, what: &Verify) -> Result<(), Fai
 
 fn failure(error: VerifyError) -> Failure {
     match error {
-        VerifyError::Missing(_)
-        | VerifyError::Pending
-        | VerifyError::Open(
-            OpenError::BadUrl(_)
-            | OpenError::InUse { .. }
-            | OpenError::Refused { .. }
-            | OpenError::Lock { .. },
-        ) => Failure::usage(error),
-        VerifyError::Open(OpenError::Connect { .. }) | VerifyError::Database(_) => {
-            Failure::Other(error.into())
-        }
+        VerifyError::Missing(_) | VerifyError::Pending => Failure::usage(error),
+        VerifyError::Open(ref fault) if super::is_usage(fault) => Failure::usage(error),
+        VerifyError::Open(_) | VerifyError::Database(_) => Failure::Other(error.into()),
     }
 }
 
