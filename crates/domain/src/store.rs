@@ -291,9 +291,9 @@ pub trait FirewallWriter: Send {
         who: &Visibility,
         id: FirewallId,
     ) -> StoreResult<Option<Firewall>>;
-    /// Writes a locked firewall that was deleted as it is from now on, and answers it with the mark of
-    /// its new state; what was hidden with it is back. `Err` in the inner result is the live holder of
-    /// its name, and nothing was written.
+    /// Makes a locked firewall live again, and all that was hidden with it, and answers it with the
+    /// mark of its new state; `Err` in the inner result is the live holder of its name, and nothing
+    /// was written.
     async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>>;
 }
 
@@ -356,8 +356,8 @@ pub trait PolicyWriter: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// Writes a locked policy that was deleted as it is from now on, and answers it with the mark of its
-    /// new state; the rules that were hidden with it are back. Its name was found free.
+    /// Makes a locked policy live again, and the rules that were hidden with it, and answers it with
+    /// the mark of its new state; its name was found free.
     async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
@@ -478,8 +478,8 @@ pub trait RuleWriter: Send {
         policy: &PolicyRef,
         ids: &[RuleId],
     ) -> StoreResult<Vec<Rule>>;
-    /// Writes a deleted rule as it is from now on, at the policy's new revision, and answers it with the
-    /// mark of its new state; its name was found free, and its content too unless duplicates are kept.
+    /// Makes a rule live again, at the policy's new revision, and answers it with the mark of its new
+    /// state; its name was found free, and its content too unless duplicates are kept.
     async fn restore(&mut self, rule: Rule, duplicates: Duplicates) -> StoreResult<Rule>;
 }
 

@@ -18,7 +18,7 @@ use crate::store::WriteUnit;
 use crate::text::Name;
 use crate::time::Instant;
 
-use identity::{is_reordered, told_apart};
+use identity::{is_reordered, not_here, told_apart};
 
 use super::expected::why_not;
 use super::repeated::RepeatedCheck;
@@ -579,21 +579,6 @@ impl Working {
         };
         Some((index, format!("the rule {what} {with}")))
     }
-}
-
-impl Entry {
-    fn has_new_name(&self) -> bool {
-        self.before.as_ref().is_none_or(|before| before.spec.name != self.spec.name)
-    }
-
-    fn has_new_content(&self) -> bool {
-        let is_other = |before: &Rule| Fingerprint::of(&before.spec) != Fingerprint::of(&self.spec);
-        self.before.as_ref().is_none_or(is_other)
-    }
-}
-
-fn not_here(rule: RuleId) -> String {
-    format!("a rule with id={rule} is not in this policy")
 }
 
 #[cfg(test)]

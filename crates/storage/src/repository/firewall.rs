@@ -327,10 +327,10 @@ impl FirewallWriter for SeaUnitOfWork {
         let firewall = Firewall { mark: new_mark()?, ..firewall };
         let row = ActiveModel {
             revision: Set(firewall.revision.0),
-            mark: Set(firewall.mark.get().cast_signed()),
             header_revision: Set(firewall.header_revision.0),
             updated_at: Set(firewall.updated_at.micros()),
             updated_by: Set(firewall.updated_by.clone()),
+            mark: Set(firewall.mark.get().cast_signed()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..mapping::firewall_content(&firewall.spec)

@@ -567,10 +567,9 @@ impl RuleWriter for SeaUnitOfWork {
             copy: Set(copy),
             revision: Set(rule.revision.0),
             changed_revision: Set(rule.revision.0),
-            mark: Set(rule.mark.get().cast_signed()),
-            fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
             updated_at: Set(rule.updated_at.micros()),
             updated_by: Set(rule.updated_by.clone()),
+            mark: Set(rule.mark.get().cast_signed()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..mapping::rule_content(&rule.spec)

@@ -46,3 +46,18 @@ pub(super) fn told_apart(
         })
         .collect()
 }
+
+impl Entry {
+    pub(super) fn has_new_name(&self) -> bool {
+        self.before.as_ref().is_none_or(|before| before.spec.name != self.spec.name)
+    }
+
+    pub(super) fn has_new_content(&self) -> bool {
+        let is_other = |before: &Rule| Fingerprint::of(&before.spec) != Fingerprint::of(&self.spec);
+        self.before.as_ref().is_none_or(is_other)
+    }
+}
+
+pub(super) fn not_here(rule: RuleId) -> String {
+    format!("a rule with id={rule} is not in this policy")
+}
