@@ -100,7 +100,7 @@ db_test! {
                 task.await.unwrap().unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(240), all).await.unwrap();
         assert_eq!(db.integers("SELECT rule_count FROM policy ORDER BY id LIMIT 1").await, [32]);
         assert_eq!(db.integers("SELECT policy_count FROM firewall").await, [17]);
         // 1 at creation, one for each of 32 rules and 16 renames.
