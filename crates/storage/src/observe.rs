@@ -6,11 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fireflow_domain::store::StoreResult;
+use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::{Connection, Executor, PgPool, SqlitePool};
-use sea_orm::{DatabaseConnection, SqlxError};
-
-/// How long a server has to forget what a connection has prepared.
-const FORGET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is done at the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,37 +194,19 @@ impl Pool {
         Self { name, driver: Driver::Postgres(pools) }
     }
 
-    /// Has the connections that nobody uses forget the statements that they have prepared, and on SQLite
+    /// Has the connections to a file that nobody uses forget the statements that they have prepared and
     /// the pages that they have read, so that their memory can be used for something else. Meanwhile
-    /// each is in use for a moment.
+    /// each is in use for a moment. What PostgreSQL keeps is in its own memory.
     pub async fn forget(&self) {
-        match &self.driver {
-            Driver::Sqlite(pool) => {
-                let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
-                for mut connection in idle {
-                    let statements = connection.clear_cached_statements().await;
-                    let pages = (&mut *connection).execute("PRAGMA shrink_memory").await.map(drop);
-                    self.note_forgotten(statements.and(pages));
-                }
+        let Driver::Sqlite(pool) = &self.driver else { return };
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+        for mut connection in idle {
+            let statements = connection.clear_cached_statements().await;
+            let pages = (&mut *connection).execute("PRAGMA shrink_memory").await.map(drop);
+            if let Err(error) = statements.and(pages) {
+                // Who uses it next finds out more.
+                tracing::debug!(%error, pool = self.name, "a connection did not forget");
             }
-            Driver::Postgres(pool) => {
-                let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
-                for mut connection in idle {
-                    let statements = connection.clear_cached_statements();
-                    match tokio::time::timeout(FORGET_TIMEOUT, statements).await {
-                        Ok(forgotten) => self.note_forgotten(forgotten),
-                        // Nobody answers at its other end: it is given up.
-                        Err(_) => drop(connection.detach()),
-                    }
-                }
-            }
-        }
-    }
-
-    fn note_forgotten(&self, forgotten: Result<(), SqlxError>) {
-        if let Err(error) = forgotten {
-            // Who uses it next finds out more.
-            tracing::debug!(%error, pool = self.name, "a connection did not forget");
         }
     }
 

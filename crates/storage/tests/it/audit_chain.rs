@@ -79,7 +79,7 @@ async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
     let given = rules.into_iter().map(|parts| GivenRule { id: None, spec: spec(parts) }).collect();
     let mut uow = write(db).await;
     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
-    let (anything, refuse) = (Expected::Anything, Duplicates::Refuse);
+    let (anything, refuse) = (Expected::ANYTHING, Duplicates::Refuse);
     rule_set::replace(&mut *uow, &admin, parent, &anything, given, refuse).await.unwrap();
     uow.commit().await.unwrap();
 }
@@ -87,7 +87,7 @@ async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
 db_test! {
     async fn every_kind_of_write_continues_the_chain_of_its_policy_or_firewall(db: TestDatabase) {
         let policy = history(&db).await;
-        let (admin, anything) = (caller(), Expected::Anything);
+        let (admin, anything) = (caller(), Expected::ANYTHING);
         let parent = (policy.firewall.id, policy.id);
         let first = RulePath {
             firewall: parent.0,
@@ -184,7 +184,7 @@ db_test! {
                         description: fireflow_domain::patch::Patch::Set(Description::parse(&text).unwrap()),
                         ..Default::default()
                     };
-                    firewall::update(&mut *uow, &admin, parent.0, &Expected::Anything, patch).await.unwrap();
+                    firewall::update(&mut *uow, &admin, parent.0, &Expected::ANYTHING, patch).await.unwrap();
                     uow.commit().await.unwrap();
                     let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                     let new = new_firewall(&format!("f {writer} {index}"));
@@ -354,7 +354,7 @@ db_test! {
         let policy = history(&db).await;
         let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
         let mut uow = write(&db).await;
-        firewall::delete(&mut *uow, &admin, parent.0, &Expected::Anything).await.unwrap();
+        firewall::delete(&mut *uow, &admin, parent.0, &Expected::ANYTHING).await.unwrap();
         uow.commit().await.unwrap();
         let later = now().plus_micros(1);
         let purged = retention::purge(&db.database, later, later).await.unwrap();
