@@ -103,12 +103,12 @@ fn rules_without_an_id_come_behind_those_that_have_one() {
 #[test]
 fn json_values_stand_one_after_the_other_in_lines_or_not() {
     let mut rules: Vec<Value> = serde_json::from_str(RULES).unwrap();
-    // Longer than what is read ahead to tell the format.
-    for side in ["sources", "destinations"] {
-        let hosts =
-            (1..1_000).map(|host| json!({"address": format!("2001:db8:1:2:3:4:5:{host:x}")}));
-        rules[0][side].as_array_mut().unwrap().extend(hosts);
-    }
+    // Longer than what is read ahead to tell the format; on one side alone, since what is compiled
+    // of two long sides is their product.
+    let host = |host: u32| format!("2001:0db8:0001:0002:0003:0004:0005:{host:04x}");
+    let hosts = (1..1_000).map(|it| json!({"address": host(it), "port": 60_000}));
+    rules[0]["sources"].as_array_mut().unwrap().extend(hosts);
+    rules[0]["description"] = json!("x".repeat(3_000));
     assert!(rules[0].to_string().len() > 64 * 1024);
     let page =
         |rules: &[Value]| json!({"items": rules, "total": 3, "page": 1, "per_page": 2}).to_string();
