@@ -6,8 +6,8 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::{RuleParts, RulePatch};
 use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::text::Description;
-use fireflow_domain::usecase::rule::{Duplicates, RulePath};
-use fireflow_domain::usecase::rule_set::{self, GivenRule};
+use fireflow_domain::usecase::rule::RulePath;
+use fireflow_domain::usecase::rule_set::{self, GivenRule, ReplaceOptions};
 use fireflow_domain::usecase::{Expected, firewall, policy, retention, rule};
 use fireflow_storage::testing::{TestDatabase, options};
 use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, DatabaseKind, db_test};
@@ -76,11 +76,12 @@ async fn history(db: &TestDatabase) -> Policy {
 }
 
 async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
-    let given = rules.into_iter().map(|parts| GivenRule { id: None, spec: spec(parts) }).collect();
+    let given = rules.into_iter().map(|parts| GivenRule::from(spec(parts))).collect();
     let mut uow = write(db).await;
     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
-    let (anything, refuse) = (Expected::ANYTHING, Duplicates::Refuse);
-    rule_set::replace(&mut *uow, &admin, parent, &anything, given, refuse).await.unwrap();
+    let options = ReplaceOptions { max_deletions: Some(u64::MAX), ..ReplaceOptions::default() };
+    let anything = Expected::ANYTHING;
+    rule_set::replace(&mut *uow, &admin, parent, &anything, given, options).await.unwrap();
     uow.commit().await.unwrap();
 }
 
