@@ -299,6 +299,26 @@ pub enum Error {
         /// Its revision now.
         current: Revision,
     },
+    /// The condition names weak tags alone, which are compared with no state.
+    #[error("a weak tag of the {what}")]
+    WeakTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition names no state that the resource ever had, as far as can be told.
+    #[error("no tag of the {what}")]
+    UnknownTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition excludes the state that the resource has.
+    #[error("the {what} is in a state that it must not be in")]
+    StateExcluded {
+        /// What was to be changed.
+        what: Resource,
+        /// Its revision now.
+        current: Revision,
+    },
     /// A rule set would delete more rules than it may without saying how many.
     #[error("{count} of {total} rules would be deleted")]
     DeletionCountRequired {

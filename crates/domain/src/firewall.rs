@@ -3,6 +3,7 @@
 use crate::error::Violations;
 use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
+use crate::mark::Mark;
 use crate::patch::Patch;
 use crate::read_only::Repeated;
 use crate::store::Stamp;
@@ -22,6 +23,8 @@ pub struct Firewall {
     pub revision: Revision,
     /// The revision at which something last changed that its children show.
     pub header_revision: Revision,
+    /// The mark of its state.
+    pub mark: Mark,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.
@@ -54,7 +57,7 @@ pub struct FirewallRef {
     pub id: FirewallId,
     /// Its name.
     pub name: Name,
-    /// Its header revision, part of its children's entity tags.
+    /// Its header revision.
     pub header_revision: Revision,
 }
 

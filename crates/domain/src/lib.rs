@@ -13,6 +13,7 @@ pub mod firewall;
 pub mod ids;
 pub mod invisible;
 pub mod labels;
+pub mod mark;
 pub mod net;
 pub mod packet;
 pub mod page;

@@ -78,7 +78,7 @@ async fn fill(database: &Database, firewalls: u32) {
         let given = rule_set(1, number, RULES, now()).into_iter().map(GivenRule::from).collect();
         let parent = (made.id, policy.id);
         let options = ReplaceOptions { duplicates: Duplicates::Keep, ..ReplaceOptions::default() };
-        replace(&mut *uow, &caller, parent, &Expected::Anything, given, options).await.unwrap();
+        replace(&mut *uow, &caller, parent, &Expected::ANYTHING, given, options).await.unwrap();
         uow.commit().await.unwrap();
     }
     let seconds = start.elapsed().as_secs_f64();

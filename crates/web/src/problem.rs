@@ -76,6 +76,10 @@ codes! {
         "`existing_id` is the rule that says the same. Where two are meant: `duplicates=keep`.";
     RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first",
         "Read it again, apply the change to what is there now, and send the new tag.";
+    WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag holds for no change",
+        "Send the `ETag` as FireFlow gave it. Something on the way weakened it (`W/`): see \"Behind a proxy\" in the documentation of the API.";
+    UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag is none of this resource",
+        "Send the `ETag` of a GET of the very resource. Tags of other resources, of other services and made-up ones hold for nothing.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
         "`detail` tells the limit and what to do instead: smaller pages, parts, lists with pages.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken",
@@ -296,6 +300,28 @@ impl From<Error> for Problem {
             Error::RevisionMismatch { what, current } => Self::new(
                 Code::RevisionMismatch,
                 format!("the {what} has changed: its revision is {current} now; read it again"),
+            ),
+            Error::WeakTag { what } => Self::new(
+                Code::WeakTag,
+                format!(
+                    "`If-Match` names weak tags (`W/\"…\"`), which hold for no change (RFC 9110, \
+                     13.1.1): a proxy that compresses answers may have weakened the tag of the \
+                     {what}; send it as FireFlow gave it"
+                ),
+            ),
+            Error::UnknownTag { what } => Self::new(
+                Code::UnknownTag,
+                format!(
+                    "`If-Match` names no tag of this {what}: send the `ETag` of a GET of it, as it \
+                     was answered"
+                ),
+            ),
+            Error::StateExcluded { what, current } => Self::new(
+                Code::RevisionMismatch,
+                format!(
+                    "`If-None-Match` excludes the state that the {what} has: its revision is \
+                     {current}"
+                ),
             ),
             Error::DeletionCountRequired { count, total, first } => {
                 let named = first.join(", ");

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::error::Violations;
 use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
+use crate::mark::Mark;
 use crate::net::{AddressRange, PortRange, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
@@ -264,6 +265,8 @@ pub struct Rule {
     pub spec: RuleSpec,
     /// The policy's revision at the rule's last change.
     pub revision: Revision,
+    /// The mark of its state. A rule that gives way to another keeps it.
+    pub mark: Mark,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};
-use crate::error::{Error, Resource, Result, Violation, Violations};
+use crate::error::{Error, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::read_only::Repeated;
@@ -112,7 +112,7 @@ pub async fn replace(
     let ReplaceOptions { duplicates, max_deletions } = options;
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let rule_count = u64::try_from(given.len()).unwrap_or(u64::MAX);
     let entry_count = given.iter().map(|rule| rule.spec.entry_count()).sum();
     check_size(rule_count, entry_count)?;
@@ -122,7 +122,7 @@ pub async fn replace(
     check_matched(&given, &stored, &matched, caller)?;
     let total = u64::try_from(stored.len()).unwrap_or(u64::MAX);
     let revision = next(policy.revision);
-    let changes = difference(given, stored, &matched, revision, caller);
+    let mut changes = difference(given, stored, &matched, revision, caller);
     check_deletions(&changes.deleted, total, max_deletions)?;
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let (created, updated) = (count(changes.created.len()), count(changes.updated.len()));
@@ -134,9 +134,10 @@ pub async fn replace(
     let after = Policy { rule_count, entry_count, revision, ..policy.clone() };
     let stamp = caller.stamp();
     let reference = after.reference();
-    let made = uow.rules_mut().apply(&reference, &changes, revision, duplicates, &stamp).await?;
+    let made =
+        uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
     uow.audit_mut().append_all(&events(caller, changes, made)).await?;
-    uow.policies_mut().update(&policy, &after).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }
 

@@ -81,7 +81,7 @@ db_test! {
                     1 => {
                         let named = Patch::Set(name(&format!("in {index}")));
                         let patch = PolicyPatch { name: named, ..PolicyPatch::default() };
-                        let anything = Expected::Anything;
+                        let anything = Expected::ANYTHING;
                         policy::update(&mut *uow, &caller, parent, policy.id, &anything, patch)
                             .await
                             .map(drop)?;

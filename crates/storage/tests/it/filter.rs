@@ -158,7 +158,7 @@ async fn fill(db: &TestDatabase) -> Data {
     assert!(repeated[0] > 10, "{repeated:?}");
     // What is deleted, and below what is, fits nothing.
     let mut uow = write(db).await;
-    let anything = Expected::Anything;
+    let anything = Expected::ANYTHING;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
     firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
     uow.commit().await.unwrap();
@@ -278,7 +278,7 @@ db_test! {
             let given = rule_set(1, number, 1_000, now());
             let given = given.into_iter().map(GivenRule::from).collect();
             let mut uow = write(&db).await;
-            let (parent, anything) = ((made.id, policy.id), Expected::Anything);
+            let (parent, anything) = ((made.id, policy.id), Expected::ANYTHING);
             let options = ReplaceOptions { duplicates: Duplicates::Keep, ..ReplaceOptions::default() };
             replace(&mut *uow, &caller(), parent, &anything, given, options).await.unwrap();
             uow.commit().await.unwrap();

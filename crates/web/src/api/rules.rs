@@ -1,6 +1,5 @@
 //! The rules of a policy.
 
-use fireflow_domain::error::Resource;
 use fireflow_domain::store::WriteKind;
 use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
@@ -53,6 +52,7 @@ impl Rules {
         accepted: Accepted,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let conditions = conditions.read()?;
         let list = RuleList::read(&query, parent.1, accepted.0, ctx.caller.now)?;
         let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
@@ -116,10 +116,14 @@ impl Rules {
                     "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
                     made.id
                 ));
-                let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
-                Ok(Reply::new(&view)?
-                    .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
-                    .with_header(header::LOCATION, &path))
+                // The tag is that of the rule as a read shows it, without its position.
+                let view = RuleView::at(&made, ctx.caller.now);
+                let reply = Reply::new(&view)?.tagged(&made);
+                let reply = match position {
+                    None => reply,
+                    Some(_) => reply.with_body(&RuleView { position, ..view })?,
+                };
+                Ok(reply.with_header(header::LOCATION, &path))
             },
         )
         .await
@@ -151,6 +155,7 @@ impl Rules {
         body: RuleSetBody,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
@@ -161,7 +166,6 @@ impl Rules {
         query.finish()?;
         let options = ReplaceOptions { duplicates, max_deletions };
         let given = body.read(parent.1, reading).await?;
-        let expected = conditions.expected();
         let replaced = ctx
             .write_many(|uow, caller| {
                 Box::pin(async move {
@@ -169,8 +173,8 @@ impl Rules {
                 })
             })
             .await?;
-        let tag = EntityTag::of_policy(&replaced.policy);
-        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_header(header::ETAG, tag.as_str()))
+        let tag = EntityTag::of_change(&replaced.policy);
+        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_tag(&tag))
     }
 
     /// Move rules
@@ -192,9 +196,9 @@ impl Rules {
         body: Body<MoveBody>,
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body).await?;
-        let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -203,8 +207,8 @@ impl Rules {
                 })
             },
             |moved| {
-                let tag = EntityTag::of_policy(&moved.policy);
-                Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&moved.policy);
+                Ok(Reply::new(&MovedView::from(&moved))?.with_tag(&tag))
             },
         )
         .await
@@ -229,6 +233,7 @@ impl Rules {
         body: Body<BatchBody>,
     ) -> Result<Reply<Changed, BatchView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         let mut query = query.open(params::BATCH);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
@@ -236,7 +241,6 @@ impl Rules {
         query.finish()?;
         let operations =
             body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
-        let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Many,
             |uow, caller| {
@@ -245,9 +249,8 @@ impl Rules {
                 })
             },
             |batch| {
-                let tag = EntityTag::of_policy(&batch.policy);
-                let view = BatchView::at(&batch, ctx.caller.now);
-                Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&batch.policy);
+                Ok(Reply::new(&BatchView::at(&batch, ctx.caller.now))?.with_tag(&tag))
             },
         )
         .await
@@ -269,19 +272,15 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::RULE);
         let fields = query.fields(RuleView::MEMBERS);
         query.finish()?;
         let found = ctx
             .read(|uow, caller| Box::pin(async move { rule::get(uow, caller, path).await }))
             .await?;
-        let tag = EntityTag::of_rule(&found);
-        let reply = if conditions.is_unchanged(Resource::Rule, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        let reply = Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?;
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a rule
@@ -304,19 +303,17 @@ impl Rules {
         body: Body<RulePatchBody>,
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch = body
             .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
             .await?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move { rule::update(uow, caller, path, &expected, patch).await })
             })
             .await?;
-        let tag = EntityTag::of_rule(&changed);
-        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?
-            .with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?.tagged(&changed))
     }
 
     /// Delete a rule
@@ -337,8 +334,8 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { rule::delete(uow, caller, path, &expected).await })
         })
@@ -368,11 +365,7 @@ impl Rules {
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
-            |restored| {
-                let tag = EntityTag::of_rule(&restored);
-                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?
-                    .with_header(header::ETAG, tag.as_str()))
-            },
+            |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )
         .await
     }

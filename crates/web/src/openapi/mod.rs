@@ -272,8 +272,11 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
             "schema": {"type": "string"},
         })
     };
-    let if_match =
-        header("If-Match", "Only if the state is still the one with this tag; else 412.");
+    let if_match = header(
+        "If-Match",
+        "Only if the resource is still in the state of one of these tags: `ETag` as it was answered, \
+         with its quotes, or `*`; else 412.",
+    );
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
     let mut once = header(
         "Idempotency-Key",
@@ -291,7 +294,8 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
         "post" => vec![once, reason],
         "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
-            let detail = "Only if the state is no longer the one with this tag; else 304.";
+            let detail = "Only if the answer is no longer the one of these tags: `ETag` as it was \
+                          answered, with its quotes, or `*`; else 304.";
             vec![if_match, header("If-None-Match", detail)]
         }
         _ => vec![],

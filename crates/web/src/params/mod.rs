@@ -80,6 +80,12 @@ pub struct Query {
 }
 
 impl QueryString {
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Splits and decodes it, and checks names against the operation's table: unknown and repeated
     /// ones are faults, since a misspelt filter must not return everything.
     #[must_use]

@@ -51,6 +51,7 @@ mod signers;
 mod spelling;
 mod sqlite_file;
 mod support;
+mod tags;
 mod tls;
 mod tokens;
 mod traces;
