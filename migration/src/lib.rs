@@ -16,8 +16,10 @@ mod m20261124_000002_filters;
 mod m20261125_000003_retention;
 mod m20261126_000004_states;
 mod m20261126_000005_marks;
+mod m20261127_000006_tags;
 mod m20261127_000007_audit_chains;
 mod m20261127_000008_audit_tenants;
+mod m20261127_000009_first_marks;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -32,8 +34,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000003_retention::Migration),
             Box::new(m20261126_000004_states::Migration),
             Box::new(m20261126_000005_marks::Migration),
+            Box::new(m20261127_000006_tags::Migration),
             Box::new(m20261127_000007_audit_chains::Migration),
             Box::new(m20261127_000008_audit_tenants::Migration),
+            Box::new(m20261127_000009_first_marks::Migration),
         ]
     }
 }
@@ -43,9 +47,9 @@ impl MigratorTrait for Migrator {
 /// `{id}` a primary key that is never given twice; `{big}` a 64-bit integer; `{text}` text that
 /// compares byte by byte; `{bytes}` binary, which compares byte by byte on both; `{nulls_first}`
 /// where null comes first in an ascending order, as it does on SQLite without a word; `{random}` 16
-/// hexadecimal digits, others in each row.
+/// hexadecimal digits, others in each row; `{mark}` a random 64-bit integer, another in each row.
 struct Dialect {
-    words: [(&'static str, &'static str); 6],
+    words: [(&'static str, &'static str); 7],
 }
 
 impl Dialect {
@@ -60,6 +64,7 @@ impl Dialect {
                     ("{bytes}", "blob"),
                     ("{nulls_first}", ""),
                     ("{random}", "lower(hex(randomblob(8)))"),
+                    ("{mark}", "random()"),
                 ],
             }),
             DbBackend::Postgres => Ok(Self {
@@ -70,6 +75,11 @@ impl Dialect {
                     ("{bytes}", "bytea"),
                     ("{nulls_first}", " NULLS FIRST"),
                     ("{random}", "substr(replace(gen_random_uuid()::text, '-', ''), 17)"),
+                    (
+                        "{mark}",
+                        "('x' || substr(replace(gen_random_uuid()::text, '-', ''), 17))\
+                         ::bit(64)::bigint",
+                    ),
                 ],
             }),
             other => Err(DbErr::Migration(format!("no schema for {other:?}"))),

@@ -17,11 +17,13 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 def main(browser):
     page = browser.new_page(viewport={"width": 1300, "height": 1600})
     page.set_default_timeout(30_000)
-    elsewhere, complaints = [], []
+    elsewhere, complaints, asked = [], [], []
 
     def watch(request):
         if not request.url.startswith((ADDRESS, "data:", "blob:")):
             elsewhere.append(request.url)
+        if request.resource_type == "fetch" and "/docs/" not in request.url:
+            asked.append(request.url)
 
     page.on("request", watch)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -69,6 +71,17 @@ def main(browser):
     body = execute("Inspections", "inspectPacket", "200", {**policy, "source_port": 40000, "destination_port": 443})
     assert '"permitted": true' in body and "web-in" in body, body
     execute("FirewallRules", "getRules", "200", policy)
+
+    # Nor do they harm: what is filled in hides nothing, and what is there stays.
+    execute("FirewallRules", "batchRules", "200", policy)
+    body = execute("FirewallRules", "replaceRules", "428", policy)
+    assert "deletion_count_required" in body, body
+    execute("FirewallRules", "moveRules", "422", policy)
+    complaints.clear()
+    body = execute("FirewallRules", "getAllRules", "200")
+    assert "web-in" in body and "no-telnet" in body, body
+    lists = [url for url in asked if url.rstrip("/").endswith(("/rules", "/firewalls"))]
+    assert len(lists) >= 3 and not any("?" in url for url in asked if "inspections" not in url), asked
 
     assert not elsewhere, f"the page loads from elsewhere: {elsewhere}"
     assert not complaints, f"the browser complains: {complaints}"

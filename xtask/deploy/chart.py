@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +44,8 @@ CHART = ROOT / "deploy/helm/fireflow"
 # Made of the service's code, so that a setting which it loses or renames is noticed here.
 SETTINGS = ROOT / "docs/configuration.md"
 EXPECT = "# expect: "
+# Names of releases that YAML reads as something else where they are not quoted.
+ODD_NAMES = ["1234567", "on", "null", "1e3", "0x1f", "0o17", "yes", "2026-11-24"]
 # The newest Kubernetes versions; beside them the oldest that Chart.yaml allows.
 NEWEST = 3
 
@@ -88,7 +90,9 @@ class Combination:
             names.add(account.get("name", "default"))
         if database.get("mode") == "cloudnativepg":
             # CloudNativePG makes them for every Cluster.
-            names |= {f"{release}-fireflow-db-app", f"{release}-fireflow-db-ca"}
+            # A name that begins with a letter, as those of Services have to.
+            name = f"{release}-fireflow" if release[0].isalpha() else f"fireflow-{release}"
+            names |= {f"{name}-db-app", f"{name}-db-ca"}
         return names - {None}
 
     def settings(self) -> set[str]:
@@ -200,6 +204,25 @@ def check_rolls(helm: Helm, one: Combination) -> list[str]:
     return ["pods do not roll when a setting changes"] if templates[0] == templates[1] else []
 
 
+def check_odd_names(helm: Helm, wanted: list[Combination], version: str) -> list[str]:
+    """Whatever a release is called, it is called so in every label and reference."""
+    found = []
+    for index, one in enumerate(wanted):
+        # Each name with some combinations, each combination with one name.
+        name = ODD_NAMES[index % len(ODD_NAMES)]
+        named = replace(helm, release=name)
+        result = named.template(one.path, version)
+        if not result.ok:
+            found.append(f"{one.name} does not render as release `{name}`: {result.fault.strip()}")
+            continue
+        rendered = manifests.read(result.text)
+        found += [f"{one.name} as release `{name}`: {fault}" for fault in one.faults(rendered, version, name)]
+        instances = {manifest["metadata"]["labels"]["app.kubernetes.io/instance"] for manifest in rendered}
+        if instances != {name}:
+            found.append(f"{one.name} as release `{name}`: its instance is {instances}")
+    return found
+
+
 def check_refused(helm: Helm, path: Path) -> list[str]:
     """One of `ci/refused/`: it must not render, and say why."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
@@ -249,6 +272,7 @@ def check(helm: Helm, report: Report) -> str:
         ]
         refusals = [pool.submit(check_refused, helm, path) for path in refused]
         rolls = pool.submit(check_rolls, helm, wanted[0])
+        odd = pool.submit(check_odd_names, helm, wanted, versions[0])
         rendered: dict[str, list[Manifest]] = {}
         for one, own, job in zip(wanted, reports, jobs, strict=True):
             rendered[one.name] = job.result()
@@ -261,6 +285,7 @@ def check(helm: Helm, report: Report) -> str:
         for path, refusal in zip(refused, refusals, strict=True):
             report.add(f"refused/{path.stem}", refusal.result())
         report.add("rolls", rolls.result())
+        report.add("odd names", odd.result())
     failed = sum(fault.startswith("refused/") for fault in report.faults)
     print(f"{'FAILED' if failed else 'ok':7} {len(refused)} combinations are refused, each with its sentence")
     by_name = {one.name: one for one in wanted}

@@ -53,8 +53,13 @@ def _object(manifest: Manifest) -> Iterator[str]:
     metadata = manifest["metadata"]
     longest = 50 if manifest["kind"] == "Cluster" else 63
     name = metadata["name"]
+    for place in _no_texts(manifest):
+        yield f"{place} is no text, as it has to be: quote it"
+    name = str(name)
     if len(name) > longest or not NAME.fullmatch(name):
         yield f"its name is not one of {longest} characters at most"
+    if manifest["kind"] == "Service" and not name[0].isalpha():
+        yield "its name does not begin with a letter, as that of a Service has to (RFC 1035)"
     labels = metadata.get("labels") or {}
     for missing in sorted(LABELS - set(labels)):
         # A test's pod is no part of what is managed.
@@ -65,6 +70,28 @@ def _object(manifest: Manifest) -> Iterator[str]:
             yield f"label {key} has a value that is none: {value}"
     if hook(manifest) and "helm.sh/hook-delete-policy" not in metadata["annotations"]:
         yield "is a hook that nothing deletes"
+
+
+# What is a text wherever it stands, and maps of texts.
+TEXTS = {"name", "namespace", "serviceAccountName", "claimName", "secretName", "storageClassName", "key"}
+MAPS_OF_TEXTS = {"labels", "annotations", "matchLabels", "nodeSelector", "data"}
+
+
+def _no_texts(value: object, place: str = "") -> Iterator[str]:
+    match value:
+        case dict():
+            for key, item in value.items():
+                below = f"{place}.{key}".lstrip(".")
+                if key in TEXTS and not isinstance(item, str | dict | list):
+                    yield below
+                if key in MAPS_OF_TEXTS and isinstance(item, dict):
+                    for name, text in item.items():
+                        if not isinstance(text, str | dict) or not isinstance(name, str):
+                            yield f"{below}.{name}"
+                yield from _no_texts(item, below)
+        case list():
+            for item in value:
+                yield from _no_texts(item, place)
 
 
 def _twice(manifests: list[Manifest]) -> Iterator[str]:

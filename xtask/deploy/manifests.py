@@ -7,6 +7,7 @@ nobody looked at must not count as right.
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# What Helm's reader and Kubernetes' take for a number, and Python's for a text: `1e3`, `0o17`.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:fireflow,octal", re.compile(r"[-+]?0o[0-7_]+"), list("-+0")
+)
+_Loader.add_constructor("tag:fireflow,octal", lambda loader, node: int(loader.construct_scalar(node), 0))
 
 
 def read(text: str) -> list[Manifest]:

@@ -50,6 +50,11 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"has the same name as the one with id=\d+$",
     r"is equal to the one with id=\d+$",
     r"^the rule has changed: its revision is \d+ now$",
+    r"^is left out, but the stored rule with id=\d+ has one; ",
+    # Texts in lines: CSV and NDJSON.
+    r"^line \d+: ",
+    r"^the request body is empty",
+    r"^the body is not CSV: ",
     # Two entries of one set.
     r"^rule \d+ is itself to be moved$",
     r"^must name rules, each once, and not the one that they move to$",

@@ -11,8 +11,8 @@ use crate::{python, sh};
 
 const PACKAGES: [&str; 3] = ["openapi-python-client==0.29.1", "ruff==0.17.6", "mypy==2.4.1"];
 
-/// The description without bodies of NDJSON beside those of JSON: the generator has no streams, and what
-/// it makes of the choice between an array and text is not Python.
+/// The description without bodies in lines (NDJSON, CSV) where JSON is taken too: the generator has no
+/// streams, and what it makes of the choice between an array and text is not Python.
 fn without_lines(description: &str) -> Result<String> {
     let mut description: serde_json::Value = serde_json::from_str(description)?;
     let paths = description.get_mut("paths").and_then(serde_json::Value::as_object_mut);
@@ -21,6 +21,7 @@ fn without_lines(description: &str) -> Result<String> {
             let content = operation.pointer_mut("/requestBody/content");
             if let Some(content) = content.and_then(serde_json::Value::as_object_mut) {
                 content.remove("application/x-ndjson");
+                content.remove("text/csv");
             }
         }
     }

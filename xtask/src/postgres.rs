@@ -78,7 +78,7 @@ impl Server {
         };
         let data = folder.join("data");
         sh::run(
-            unprivileged(binaries, "pg_ctl")
+            unprivileged(binaries, "pg_ctl", folder)
                 .arg("-D")
                 .arg(&data)
                 .args(["-m", "fast", "-s", "-w", "-l"])
@@ -112,16 +112,19 @@ fn is_root() -> bool {
     sh::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-/// A command of the server, as an unprivileged user where this is root: it refuses to run so.
-fn unprivileged(binaries: &Path, program: &str) -> Command {
+/// A command of the server, as an unprivileged user if this is root: it refuses to run so. It starts
+/// in the server's own folder, for that user need not be let into the one that this was started in.
+fn unprivileged(binaries: &Path, program: &str, folder: &Path) -> Command {
     let program = binaries.join(program);
-    if is_root() {
+    let mut command = if is_root() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
         command
     } else {
         Command::new(program)
-    }
+    };
+    command.current_dir(folder);
+    command
 }
 
 fn cluster(binaries: PathBuf) -> Result<Server> {
@@ -139,7 +142,7 @@ fn cluster(binaries: PathBuf) -> Result<Server> {
     }
     let data = folder.join("data");
     sh::run(
-        unprivileged(&binaries, "initdb")
+        unprivileged(&binaries, "initdb", &folder)
             .arg("-D")
             .arg(&data)
             .args(["-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"])
@@ -147,7 +150,7 @@ fn cluster(binaries: PathBuf) -> Result<Server> {
             .stdout(Stdio::null()),
     )?;
     sh::run(
-        unprivileged(&binaries, "pg_ctl")
+        unprivileged(&binaries, "pg_ctl", &folder)
             .arg("-D")
             .arg(&data)
             .args(["-w", "-s", "-l"])
@@ -219,7 +222,7 @@ impl Drop for Server {
 fn stop(folder: &Path, binaries: &Path) -> Result<()> {
     let data = folder.join("data");
     if data.join("postmaster.pid").exists() {
-        sh::run(unprivileged(binaries, "pg_ctl").arg("-D").arg(&data).args([
+        sh::run(unprivileged(binaries, "pg_ctl", folder).arg("-D").arg(&data).args([
             "-m",
             "immediate",
             "-s",

@@ -144,6 +144,15 @@ impl Violations {
         }
     }
 
+    /// The same, each detail with words before it.
+    #[must_use]
+    pub fn prefixed(mut self, words: &str) -> Self {
+        for violation in &mut self.items {
+            violation.detail.insert_str(0, words);
+        }
+        self
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -289,6 +298,36 @@ pub enum Error {
         what: Resource,
         /// Its revision now.
         current: Revision,
+    },
+    /// The condition names weak tags alone, which are compared with no state.
+    #[error("a weak tag of the {what}")]
+    WeakTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition names no state that the resource ever had, as far as can be told.
+    #[error("no tag of the {what}")]
+    UnknownTag {
+        /// What was to be changed.
+        what: Resource,
+    },
+    /// The condition excludes the state that the resource has.
+    #[error("the {what} is in a state that it must not be in")]
+    StateExcluded {
+        /// What was to be changed.
+        what: Resource,
+        /// Its revision now.
+        current: Revision,
+    },
+    /// A rule set would delete more rules than it may without saying how many.
+    #[error("{count} of {total} rules would be deleted")]
+    DeletionCountRequired {
+        /// How many rules would be deleted.
+        count: u64,
+        /// Of how many.
+        total: u64,
+        /// What the first of them are called: a name, or `id=7` where there is none.
+        first: Vec<String>,
     },
     /// The caller's roles do not suffice.
     #[error("this needs the role {needs}")]

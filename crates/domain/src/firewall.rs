@@ -3,7 +3,9 @@
 use crate::error::Violations;
 use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
+use crate::mark::Mark;
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::store::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
@@ -21,6 +23,8 @@ pub struct Firewall {
     pub revision: Revision,
     /// The revision at which something last changed that its children show.
     pub header_revision: Revision,
+    /// The mark of its state.
+    pub mark: Mark,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.
@@ -53,7 +57,7 @@ pub struct FirewallRef {
     pub id: FirewallId,
     /// Its name.
     pub name: Name,
-    /// Its header revision, part of its children's entity tags.
+    /// Its header revision.
     pub header_revision: Revision,
 }
 
@@ -80,6 +84,8 @@ pub struct FirewallPatch {
     pub description: Patch<Description>,
     /// See [`FirewallSpec`].
     pub labels: LabelsPatch,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl FirewallPatch {

@@ -40,6 +40,15 @@ pub fn first_invisible(text: &str) -> Option<(CodePoint, usize)> {
     Some((CodePoint(character), position))
 }
 
+/// Adds a character as texts show it: what nobody sees, and what ends a line, is escaped.
+pub fn show(character: char, out: &mut String) {
+    if is_invisible(character) {
+        out.extend(character.escape_unicode());
+    } else {
+        out.extend(character.escape_debug());
+    }
+}
+
 /// A character as messages show it: `U+200B`, and its name in Unicode if it is a common one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodePoint(pub char);

@@ -52,12 +52,16 @@ impl Labels {
         for (key, value) in &map {
             let pointer = format!("/{}", escape_pointer(key));
             if !is_key(key) {
+                let unseen = first_invisible(key).map(|(character, position)| {
+                    format!("; {character} at character {position} is invisible")
+                });
                 violations.push(Violation::body(
                     &pointer,
                     format!(
                         "`{}` is not a label key: 1 to 63 of a-z, 0-9, `.`, `_`, `/`, `-`, with a \
-                         letter or digit at both ends",
-                        excerpt(key)
+                         letter or digit at both ends{}",
+                        excerpt(key),
+                        unseen.unwrap_or_default()
                     ),
                 ));
             }
@@ -178,6 +182,9 @@ mod tests {
             faults.items()[0].to_string().split(',').next(),
             Some("#/site: holds U+200B ZERO WIDTH SPACE at character 4")
         );
+        let keys = BTreeMap::from([("site\u{200B}".to_owned(), String::new())]);
+        let faults = Labels::new(keys).unwrap_err();
+        assert!(faults.items()[0].detail.contains("U+200B ZERO WIDTH SPACE at character 5"));
         let old = Labels::stored(map("fra\u{200B}")).unwrap();
         let patch = |key: &str, value: &str| {
             LabelsPatch::Merge([(key.to_owned(), Some(value.to_owned()))].into())

@@ -1,5 +1,7 @@
 //! Pages of lists.
 
+use crate::mark::Mark;
+
 /// The largest page.
 pub const MAX_PAGE_SIZE: u32 = 1_000;
 /// The page size where none is asked for.
@@ -35,9 +37,9 @@ pub struct Position {
     pub values: Vec<SortValue>,
     /// The item's id.
     pub id: i64,
-    /// The item's place in its policy's order of evaluation, and the policy's revision at which it
-    /// had that: where the list is a policy's own, whole and in that order.
-    pub place: Option<(u64, i64)>,
+    /// The item's place in its policy's order of evaluation, and the mark of the policy's state in
+    /// which it had that: if the list is a policy's own, whole and in that order.
+    pub place: Option<(u64, Mark)>,
 }
 
 /// A value that a list is ordered by.

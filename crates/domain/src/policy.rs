@@ -4,7 +4,9 @@ use crate::error::Violations;
 use crate::firewall::FirewallRef;
 use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
+use crate::mark::Mark;
 use crate::patch::Patch;
+use crate::read_only::Repeated;
 use crate::rule::Action;
 use crate::store::Stamp;
 use crate::text::{Description, Name};
@@ -27,8 +29,7 @@ pub struct Policy {
     pub revision: Revision,
     /// The revision at which something last changed that its rules show.
     pub header_revision: Revision,
-    /// Which state this is, and which were before it: of the row as it was read. A write leaves the next
-    /// mark in the row alone, so that what it answers still has those of the state before.
+    /// Which state this is, and which were before it.
     pub states: States,
     /// When it was created.
     pub created_at: Instant,
@@ -81,16 +82,22 @@ impl States {
 
     /// These with a newer one before them.
     #[must_use]
-    pub fn followed_by(&self, mark: u64) -> Self {
+    pub fn followed_by(&self, mark: Mark) -> Self {
         let former = (Self::KEPT - 1) * Self::DIGITS;
         let former = self.0.get(..former).unwrap_or(&self.0);
-        Self(format!("{mark:016x}{former}"))
+        Self(format!("{mark}{former}"))
     }
 
     /// The newest; empty where none was noted yet.
     #[must_use]
     pub fn current(&self) -> &str {
         self.0.get(..Self::DIGITS).unwrap_or_default()
+    }
+
+    /// The newest as a mark.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::parse(self.current())
     }
 
     /// How many states are newer than that of a mark; none where it is not among them.
@@ -116,7 +123,7 @@ pub struct PolicyRef {
     pub name: Name,
     /// Its default.
     pub default_action: Action,
-    /// Its header revision, part of the rules' entity tags.
+    /// Its header revision.
     pub header_revision: Revision,
     /// Its firewall.
     pub firewall: FirewallRef,
@@ -147,6 +154,8 @@ pub struct PolicyPatch {
     pub labels: LabelsPatch,
     /// See [`PolicySpec`].
     pub default_action: Patch<Action>,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl PolicyPatch {
@@ -170,16 +179,17 @@ mod tests {
 
     #[test]
     fn the_last_states_are_known_again() {
-        let first = States::default().followed_by(7);
+        let first = States::default().followed_by(Mark::new(7));
         assert_eq!(first.current(), "0000000000000007");
+        assert_eq!(first.mark(), Mark::new(7));
         let mut last = first.clone();
         for mark in 8..23 {
             assert_eq!(last.newer_than(first.current()), Some(mark - 8));
-            last = last.followed_by(mark as u64);
+            last = last.followed_by(Mark::new(mark as u64));
         }
         assert_eq!(last.newer_than(first.current()), Some(15));
         assert_eq!(last.newer_than(last.current()), Some(0));
-        let later = last.followed_by(23);
+        let later = last.followed_by(Mark::new(23));
         assert_eq!(later.as_str().len(), 256);
         assert_eq!(later.newer_than(first.current()), None, "too long ago");
         assert_eq!(later.newer_than("00000000000000"), None);

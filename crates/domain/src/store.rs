@@ -191,6 +191,15 @@ impl Purged {
     }
 }
 
+/// When rules last changed by the clock alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// The last `starts_at` that has come.
+    pub start: Option<Instant>,
+    /// The last `expires_at` that has come.
+    pub end: Option<Instant>,
+}
+
 /// Which firewalls a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FirewallFilter {
@@ -267,13 +276,13 @@ pub trait FirewallWriter: Send {
         spec: &FirewallSpec,
         stamp: &Stamp,
     ) -> StoreResult<Result<Firewall, FirewallId>>;
-    /// Writes a locked firewall as it is after a change; `Err` in the inner result is the live
-    /// holder of its new name, and nothing was written.
+    /// Writes a locked firewall as it is after a change, and answers it with the mark of its new
+    /// state; `Err` in the inner result is the live holder of its new name, and nothing was written.
     async fn update(
         &mut self,
         before: &Firewall,
-        after: &Firewall,
-    ) -> StoreResult<Result<(), FirewallId>>;
+        after: Firewall,
+    ) -> StoreResult<Result<Firewall, FirewallId>>;
     /// Marks a locked firewall as deleted; its children are hidden with it.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()>;
     /// One firewall that was deleted, held against other writers until the unit of work ends.
@@ -282,9 +291,10 @@ pub trait FirewallWriter: Send {
         who: &Visibility,
         id: FirewallId,
     ) -> StoreResult<Option<Firewall>>;
-    /// Takes the mark of a locked firewall away, and of all that was hidden with it; `Err` in the
-    /// inner result is the live holder of its name, and nothing was written.
-    async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>>;
+    /// Makes a locked firewall live again, and all that was hidden with it, and answers it with the
+    /// mark of its new state; `Err` in the inner result is the live holder of its name, and nothing
+    /// was written.
+    async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>>;
 }
 
 /// Filtering policies, read.
@@ -333,8 +343,9 @@ pub trait PolicyWriter: Send {
         spec: &PolicySpec,
         stamp: &Stamp,
     ) -> StoreResult<Policy>;
-    /// Writes a locked policy as it is after a change; a new name was found free.
-    async fn update(&mut self, before: &Policy, after: &Policy) -> StoreResult<()>;
+    /// Writes a locked policy as it is after a change, and answers it with the mark of its new state;
+    /// a new name was found free.
+    async fn update(&mut self, before: &Policy, after: Policy) -> StoreResult<Policy>;
     /// Marks a locked policy as deleted; its rules are hidden with it.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()>;
     /// One policy of a live firewall that was deleted, held against other writers until the unit of
@@ -345,9 +356,9 @@ pub trait PolicyWriter: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// Takes the mark of a locked policy away, and of the rules that were hidden with it; its name
-    /// was found free.
-    async fn restore(&mut self, policy: &Policy) -> StoreResult<()>;
+    /// Makes a locked policy live again, and the rules that were hidden with it, and answers it with
+    /// the mark of its new state; its name was found free.
+    async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
 /// Rules, read.
@@ -381,6 +392,9 @@ pub trait RuleReader: Send {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>>;
+    /// The last instants, up to one, at which live rules of a policy began and ended: whatever else
+    /// stays as it is, their states are the same as long as these are.
+    async fn last_turns(&mut self, policy: PolicyId, at: Instant) -> StoreResult<Turns>;
     /// How many live rules of a policy come before a place in its order of evaluation, or stand
     /// at it.
     async fn count_to(&mut self, policy: PolicyId, place: Place) -> StoreResult<u64>;
@@ -440,14 +454,16 @@ pub trait RuleWriter: Send {
         duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Rule>;
-    /// Writes a rule as it is after a change; name and content were found free.
-    async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()>;
-    /// Changes many rules of a locked policy at once; the end state has no name twice, and no
-    /// content unless duplicates are kept. Answers the new rules, in no order.
+    /// Writes a rule as it is after a change, and answers it with the mark of its new state; name and
+    /// content were found free.
+    async fn update(&mut self, before: &Rule, after: Rule) -> StoreResult<Rule>;
+    /// Changes many rules of a locked policy at once, and notes the marks of their new states in the
+    /// changed ones; the end state has no name twice, and no content unless duplicates are kept.
+    /// Answers the new rules, in no order.
     async fn apply(
         &mut self,
         policy: &PolicyRef,
-        changes: &RuleChanges,
+        changes: &mut RuleChanges,
         revision: Revision,
         duplicates: Duplicates,
         stamp: &Stamp,
@@ -456,9 +472,9 @@ pub trait RuleWriter: Send {
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
     /// One rule of a locked policy that was deleted.
     async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>>;
-    /// Takes the mark of a rule away, at the policy's new revision; name and content were found
-    /// free.
-    async fn restore(&mut self, rule: &Rule) -> StoreResult<()>;
+    /// Makes a rule live again, at the policy's new revision, and answers it with the mark of its new
+    /// state; name and content were found free.
+    async fn restore(&mut self, rule: Rule) -> StoreResult<Rule>;
 }
 
 /// The audit trail, read.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::invisible::{CodePoint, first_invisible, is_invisible};
+use crate::invisible::{CodePoint, first_invisible, show};
 
 /// The longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 255;
@@ -154,11 +154,7 @@ pub fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 80;
     let mut out = String::with_capacity(text.len().min(4 * MAX_CHARS));
     for character in text.chars().take(MAX_CHARS) {
-        if is_invisible(character) {
-            out.extend(character.escape_unicode());
-        } else {
-            out.extend(character.escape_debug());
-        }
+        show(character, &mut out);
     }
     if text.chars().count() > MAX_CHARS {
         out.push('…');

@@ -17,6 +17,7 @@ use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
+use fireflow_domain::mark::Mark;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::PolicyRef;
@@ -208,6 +209,7 @@ fn kept(id: i64, spec: RuleSpec) -> Rule {
         policy: PolicyRef { id: id_of_policy, name, default_action, header_revision, firewall },
         spec,
         revision: Revision::FIRST,
+        mark: Mark::NONE,
         created_at: noon(),
         created_by: String::new(),
         updated_at: noon(),

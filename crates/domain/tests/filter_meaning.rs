@@ -12,6 +12,7 @@ use fireflow_domain::filter::{Filter, Level};
 use fireflow_domain::firewall::{Firewall, FirewallSpec};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::labels::Labels;
+use fireflow_domain::mark::Mark;
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
@@ -182,6 +183,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         policy_count: 1,
         revision: Revision::FIRST,
         header_revision: Revision::FIRST,
+        mark: Mark::NONE,
         created_at: now,
         created_by: String::new(),
         updated_at: now,
@@ -213,6 +215,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         policy: policy.reference(),
         spec,
         revision: Revision::FIRST,
+        mark: Mark::NONE,
         created_at: now,
         created_by: String::new(),
         updated_at: now,

@@ -27,7 +27,7 @@ use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::Duplicates;
-use fireflow_domain::usecase::rule_set::{GivenRule, replace};
+use fireflow_domain::usecase::rule_set::{GivenRule, ReplaceOptions, replace};
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::{Database, DatabaseOptions, DatabaseUrl};
 
@@ -75,14 +75,10 @@ async fn fill(database: &Database, firewalls: u32) {
             default_action: Action::Deny,
         };
         let policy = policy::create(&mut *uow, &caller, made.id, spec).await.unwrap();
-        let given = rule_set(1, number, RULES, now())
-            .into_iter()
-            .map(|spec| GivenRule { id: None, spec })
-            .collect();
+        let given = rule_set(1, number, RULES, now()).into_iter().map(GivenRule::from).collect();
         let parent = (made.id, policy.id);
-        replace(&mut *uow, &caller, parent, &Expected::Anything, given, Duplicates::Keep)
-            .await
-            .unwrap();
+        let options = ReplaceOptions { duplicates: Duplicates::Keep, ..ReplaceOptions::default() };
+        replace(&mut *uow, &caller, parent, &Expected::ANYTHING, given, options).await.unwrap();
         uow.commit().await.unwrap();
     }
     let seconds = start.elapsed().as_secs_f64();

@@ -116,6 +116,21 @@ fn check_postgres(url: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Parameters of SQLite's URLs with which a file would not belong to one process, or not be written.
+const UNSAFE: [&str; 3] = ["immutable=", "vfs=", "mode=ro"];
+
+/// Says which parameter of a SQLite URL cannot be served with.
+fn check_sqlite(url: &str) -> Result<(), String> {
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let is_unsafe = |it: &&str| UNSAFE.iter().any(|begin| it.starts_with(begin));
+    match parameters.split('&').find(is_unsafe) {
+        Some(parameter) => Err(format!(
+            "leave out `{parameter}`: SQLite would not lock the file, or not write to it"
+        )),
+        None => Ok(()),
+    }
+}
+
 impl DatabaseUrl {
     /// Reads `sqlite://FILE` or `postgres://…`.
     ///
@@ -134,6 +149,7 @@ impl DatabaseUrl {
                                 would be lost with the process",
                 ));
             }
+            check_sqlite(url).map_err(|why| bad(&why))?;
             DatabaseKind::Sqlite
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             check_postgres(url).map_err(OpenError::BadUrl)?;
@@ -218,6 +234,11 @@ mod tests {
         }
         for bad in ["", "fireflow.db", "mysql://db", "sqlite::memory:", "sqlite://"] {
             assert_eq!(kind(bad), None, "{bad}");
+        }
+        assert_eq!(kind("sqlite://x.db?mode=rwc"), Some(DatabaseKind::Sqlite));
+        for bad in ["?immutable=true", "?mode=rwc&vfs=unix-none", "?mode=ro"] {
+            let url = format!("sqlite://x.db{bad}");
+            assert!(DatabaseUrl::parse(&url).is_err(), "{url}");
         }
     }
 

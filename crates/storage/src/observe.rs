@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fireflow_domain::store::StoreResult;
 use sea_orm::DatabaseConnection;
-use sea_orm::sqlx::{PgPool, SqlitePool};
+use sea_orm::sqlx::{Connection, Executor, PgPool, SqlitePool};
 
 /// What is done at the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,6 +192,22 @@ impl Pool {
 
     pub(crate) const fn of_postgres(name: &'static str, pools: Vec<PgPool>) -> Self {
         Self { name, driver: Driver::Postgres(pools) }
+    }
+
+    /// Has the connections to a file that nobody uses forget the statements that they have prepared and
+    /// the pages that they have read, so that their memory can be used for something else. Meanwhile
+    /// each is in use for a moment. What PostgreSQL keeps is in its own memory.
+    pub async fn forget(&self) {
+        let Driver::Sqlite(pool) = &self.driver else { return };
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+        for mut connection in idle {
+            let statements = connection.clear_cached_statements().await;
+            let pages = (&mut *connection).execute("PRAGMA shrink_memory").await.map(drop);
+            if let Err(error) = statements.and(pages) {
+                // Who uses it next finds out more.
+                tracing::debug!(%error, pool = self.name, "a connection did not forget");
+            }
+        }
     }
 
     /// How it is now.

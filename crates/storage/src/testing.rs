@@ -237,10 +237,10 @@ pub fn options(url: &str) -> DatabaseOptions {
     DatabaseOptions {
         url: DatabaseUrl::parse(url).expect("a database URL"),
         read_url: None,
-        list_timeout: Duration::from_secs(60),
+        list_timeout: Duration::from_secs(300),
         max_connections: 8,
-        acquire_timeout: Duration::from_secs(60),
-        turn_timeout: Duration::from_secs(60),
+        acquire_timeout: Duration::from_secs(300),
+        turn_timeout: Duration::from_secs(300),
         write_group: crate::WRITE_GROUP,
         observer: None,
         purpose: crate::Purpose::Serve,

@@ -148,6 +148,8 @@ pub struct About {
     pub max_connections: u32,
     /// When the process started.
     pub started_at: Instant,
+    /// The same by a clock that is never set: how long it has run is counted from here.
+    pub running_since: std::time::Instant,
 }
 
 /// One request of a caller who holds the role that the operation needs.

@@ -1,106 +1,120 @@
-//! Entity tags and conditional requests (RFC 9110, 13).
+//! Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13).
+//!
+//! A tag is `"<state>.<shown>"`. `state` names the state of the resource by its random mark, which each
+//! write of it gives anew (`fireflow_domain::mark`), so that a tag fits no other state, after a
+//! restore of a backup or a failover either. `shown` is a hash of all that the answer shows: what
+//! changes without a write of the resource (names of parents, states by the clock), and what the
+//! request chose (format, members, page). `If-None-Match` compares all of it, `If-Match` the state.
 
-use fireflow_domain::error::{Error, Resource};
-use fireflow_domain::firewall::Firewall;
-use fireflow_domain::ids::Revision;
-use fireflow_domain::policy::Policy;
-use fireflow_domain::rule::Rule;
+use std::fmt;
+
+use fireflow_domain::error::{Error, Place, Violation};
+use fireflow_domain::mark::{CurrentState, StateTag};
 use fireflow_domain::store::ReadKind;
-use fireflow_domain::usecase::Expected;
-use poem::http::{HeaderMap, header};
+use fireflow_domain::usecase::{Expected, Named};
+use poem::http::header::{self, HeaderMap, HeaderName};
 use poem::{FromRequest, Request, RequestBody};
+use sha2::{Digest, Sha256};
 
-use crate::dto::lines::LineFormat;
+use crate::entity_tags::{self, Tags};
+use crate::problem::{Code, Fault, Problem};
 
-/// A strong entity tag: the resource's revision, then the header revisions of the parents it shows.
+/// A hash of what an answer shows, part by part.
+#[derive(Debug, Clone, Default)]
+pub struct Shown(Sha256);
+
+impl Shown {
+    /// Takes one more part.
+    #[must_use]
+    pub fn with(mut self, part: impl AsRef<[u8]>) -> Self {
+        let part = part.as_ref();
+        // With its length: no two lists of parts run together alike.
+        self.0.update(part.len().to_be_bytes());
+        self.0.update(part);
+        self
+    }
+}
+
+/// A strong entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityTag(String);
 
 impl EntityTag {
-    /// Of a firewall: `"F"`.
+    /// Of a state, in an answer that shows this.
     #[must_use]
-    pub fn of_firewall(firewall: &Firewall) -> Self {
-        Self(format!("\"{}\"", firewall.revision))
+    pub fn new(state: impl Into<CurrentState>, shown: Shown) -> Self {
+        let digest: [u8; 32] = shown.0.finalize().into();
+        // Half of it is enough to tell apart what one state can show.
+        let half = digest.first_chunk().copied().map(u128::from_be_bytes).unwrap_or_default();
+        Self(format!("\"{}.{half:032x}\"", StateTag::of(state.into())))
     }
 
-    /// Of a policy and of its rule list: `"P.Fh"`.
+    /// Of a state that a change left behind, in an answer that shows the change alone: it holds for
+    /// `If-Match`, and no reader is told that the answer is unchanged.
     #[must_use]
-    pub fn of_policy(policy: &Policy) -> Self {
-        Self(format!("\"{}.{}\"", policy.revision, policy.firewall.header_revision))
-    }
-
-    /// Of a rule: `"R.Ph.Fh"`.
-    #[must_use]
-    pub fn of_rule(rule: &Rule) -> Self {
-        let (policy, firewall) = (&rule.policy, &rule.policy.firewall);
-        Self(format!(
-            "\"{}.{}.{}\"",
-            rule.revision, policy.header_revision, firewall.header_revision
-        ))
-    }
-
-    /// Of the same state in another format: its bytes differ, so its tag does (RFC 9110, 8.8.1).
-    #[must_use]
-    pub fn of_format(&self, format: LineFormat) -> Self {
-        let word = match format {
-            LineFormat::Csv => "csv",
-            LineFormat::Ndjson => "ndjson",
-        };
-        Self(format!("{}.{word}\"", self.0.trim_end_matches('"')))
-    }
-
-    /// As it is sent.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn of_change(state: impl Into<CurrentState>) -> Self {
+        Self::new(state, Shown::default().with("a change"))
     }
 }
 
-/// One side of a condition: `*`, or tags.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Tags {
-    Any,
-    Listed(Vec<String>),
-}
-
-impl Tags {
-    fn read(headers: &HeaderMap, name: header::HeaderName) -> Option<Self> {
-        let mut tags = Vec::new();
-        let mut is_given = false;
-        for value in headers.get_all(name) {
-            is_given = true;
-            // What is not text is a tag that we never gave.
-            let Ok(text) = value.to_str() else { continue };
-            // Our tags hold no comma, so that splitting there never cuts one of them.
-            for tag in text.split(',').map(str::trim) {
-                if tag == "*" {
-                    return Some(Self::Any);
-                }
-                tags.push(tag.to_owned());
-            }
-        }
-        is_given.then_some(Self::Listed(tags))
+impl fmt::Display for EntityTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// The conditions of a request.
+/// The conditions of a request, as they were sent.
+#[derive(Debug, Clone)]
+pub struct Conditions(Result<Known, Violation>);
+
+impl Conditions {
+    /// What they say.
+    ///
+    /// # Errors
+    /// 400 if a header is no list of entity tags.
+    pub fn read(self) -> Result<Known, Problem> {
+        self.0.map_err(|violation| {
+            let detail = violation.to_string();
+            let parameter = match violation.place {
+                Place::Header(name) => Some(name),
+                Place::Body(_) | Place::Query(_) => None,
+            };
+            let fault = Fault { pointer: None, parameter, detail: violation.detail };
+            Problem { faults: vec![fault], ..Problem::new(Code::MalformedRequest, detail) }
+        })
+    }
+}
+
+impl<'a> FromRequest<'a> for Conditions {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(Known::of(request.headers())))
+    }
+}
+
+/// The conditions of a request that can be read.
 #[derive(Debug, Clone, Default)]
-pub struct Conditions {
+pub struct Known {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
 
-impl Conditions {
-    /// What `If-Match` demands of the revision before a change: the first number of its tags. A
-    /// weak or foreign tag matches nothing.
+impl Known {
+    fn of(headers: &HeaderMap) -> Result<Self, Violation> {
+        let read = |name: HeaderName, shown: &'static str| {
+            let lines = headers.get_all(name).iter().map(|line| line.as_bytes());
+            entity_tags::read(lines).map_err(|detail| Violation::header(shown, detail))
+        };
+        Ok(Self {
+            if_match: read(header::IF_MATCH, "If-Match")?,
+            if_none_match: read(header::IF_NONE_MATCH, "If-None-Match")?,
+        })
+    }
+
+    /// What they demand of the state before a change.
     #[must_use]
     pub fn expected(&self) -> Expected {
-        match &self.if_match {
-            None | Some(Tags::Any) => Expected::Anything,
-            Some(Tags::Listed(tags)) => {
-                Expected::OneOf(tags.iter().filter_map(|tag| revision(tag)).collect())
-            }
-        }
+        let named = |tags: &Option<Tags>| tags.as_ref().map_or(Named::Nothing, Tags::named);
+        Expected { one_of: named(&self.if_match), none_of: named(&self.if_none_match) }
     }
 
     /// How a page of a list, or a whole one, is read: who compares it with a state wants the
@@ -116,80 +130,85 @@ impl Conditions {
         }
     }
 
-    /// Whether `If-None-Match` names the state: the answer is `304`.
+    /// Checks what a read demands of the state (`If-Match`).
     ///
     /// # Errors
-    /// Where `If-Match` does not hold.
-    pub fn is_unchanged(
-        &self,
-        what: Resource,
-        revision: Revision,
-        tag: &EntityTag,
-    ) -> Result<bool, Error> {
-        self.expected().check(what, revision)?;
-        Ok(match &self.if_none_match {
-            None => false,
-            Some(Tags::Any) => true,
-            // Weak comparison, as RFC 9110 says for this header.
-            Some(Tags::Listed(tags)) => {
-                tags.iter().any(|given| given.strip_prefix("W/").unwrap_or(given) == tag.as_str())
-            }
-        })
+    /// If it does not hold.
+    pub fn check(&self, state: impl Into<CurrentState>) -> Result<(), Error> {
+        self.if_match.as_ref().map_or(Ok(()), |tags| tags.named().check(state.into()))
     }
-}
 
-fn revision(tag: &str) -> Option<Revision> {
-    let inside = tag.strip_prefix('"')?.strip_suffix('"')?;
-    let (first, _) = inside.split_once('.').unwrap_or((inside, ""));
-    let is_number = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| first.parse().ok().map(Revision)).flatten()
-}
-
-impl<'a> FromRequest<'a> for Conditions {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self {
-            if_match: Tags::read(request.headers(), header::IF_MATCH),
-            if_none_match: Tags::read(request.headers(), header::IF_NONE_MATCH),
-        })
+    /// Whether `If-None-Match` names what would be answered: the answer is `304`.
+    #[must_use]
+    pub fn knows(&self, tag: &EntityTag) -> bool {
+        self.if_none_match.as_ref().is_some_and(|tags| tags.has(&tag.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fireflow_domain::error::Resource;
+    use fireflow_domain::ids::Revision;
+    use fireflow_domain::mark::Mark;
 
-    fn conditions(name: header::HeaderName, value: &str) -> Conditions {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, value.parse().unwrap());
-        Conditions {
-            if_match: Tags::read(&headers, header::IF_MATCH),
-            if_none_match: Tags::read(&headers, header::IF_NONE_MATCH),
+    const STATE: CurrentState = CurrentState {
+        what: Resource::Policy,
+        id: 4,
+        mark: Mark::new(0xfe),
+        revision: Revision(9),
+    };
+
+    fn known(headers: &[(HeaderName, &str)]) -> Known {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value.parse().unwrap());
         }
+        Known::of(&map).unwrap()
     }
 
     #[test]
-    fn if_match_compares_the_first_number() {
-        let expected = |value| conditions(header::IF_MATCH, value).expected();
-        assert_eq!(expected("*"), Expected::Anything);
-        assert_eq!(expected("\"7.1.2\""), Expected::OneOf(vec![Revision(7)]));
-        assert_eq!(expected("\"7\", \"8.1\""), Expected::OneOf(vec![Revision(7), Revision(8)]));
-        for foreign in ["W/\"7\"", "7", "\"\"", "\"x\"", "\"+7\"", "\"99999999999999999999\""] {
-            assert_eq!(expected(foreign), Expected::OneOf(vec![]), "{foreign}");
+    fn if_match_compares_the_state_alone() {
+        let tag = EntityTag::new(STATE, Shown::default().with("one")).to_string();
+        let other = EntityTag::new(STATE, Shown::default().with("other")).to_string();
+        assert_ne!(tag, other);
+        // What Apache makes of it when it compresses an answer.
+        let suffixed = format!("\"{}-gzip\"", tag.trim_matches('"'));
+        for value in ["*", &tag, &other, &suffixed, &format!("\"7777\", {tag}")] {
+            let known = known(&[(header::IF_MATCH, value)]);
+            assert!(known.expected().check(STATE).is_ok(), "{value}");
+            assert!(known.check(STATE).is_ok(), "{value}");
+        }
+        let moved = CurrentState { mark: Mark::new(0xff), ..STATE };
+        let refused = known(&[(header::IF_MATCH, &tag)]).check(moved);
+        assert!(matches!(refused, Err(Error::RevisionMismatch { .. })));
+        let refused = known(&[(header::IF_MATCH, &format!("W/{tag}"))]).check(STATE);
+        assert!(matches!(refused, Err(Error::WeakTag { .. })));
+        for foreign in ["\"9\"", "\"\"", "\"9.1\"", "\"00000000000000fe00000000.0\""] {
+            let refused = known(&[(header::IF_MATCH, foreign)]).check(STATE);
+            assert!(matches!(refused, Err(Error::UnknownTag { .. })), "{foreign}");
         }
     }
 
     #[test]
     fn if_none_match_compares_all_of_a_tag() {
-        let tag = EntityTag("\"7.1\"".to_owned());
-        let unchanged = |value| {
-            conditions(header::IF_NONE_MATCH, value)
-                .is_unchanged(Resource::Policy, Revision(7), &tag)
-                .unwrap()
+        let tag = EntityTag::new(STATE, Shown::default().with("one"));
+        let other = EntityTag::new(STATE, Shown::default().with("other")).to_string();
+        let knows = |value: &str| known(&[(header::IF_NONE_MATCH, value)]).knows(&tag);
+        assert!(knows(&tag.to_string()));
+        assert!(knows(&format!("\"6\", W/{tag}")), "weakly");
+        assert!(knows("*"));
+        assert!(!knows(&other));
+        assert!(!knows("\"7\""));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let tag = |parts: &[&str]| {
+            let shown = parts.iter().fold(Shown::default(), |shown, part| shown.with(part));
+            EntityTag::new(STATE, shown)
         };
-        assert!(unchanged("\"7.1\""));
-        assert!(unchanged("\"6\", W/\"7.1\""));
-        assert!(unchanged("*"));
-        assert!(!unchanged("\"7\""));
-        assert!(!unchanged("\"7.2\""));
+        assert_ne!(tag(&["ab", "c"]), tag(&["a", "bc"]));
+        assert_ne!(tag(&["a", ""]), tag(&["a"]));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::text::Tenant;
-use poem::http::{HeaderMap, Method};
+use poem::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 
 /// The header.
@@ -92,6 +92,14 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let is_plain = (1..=MAX_CHARS).contains(&bare.len())
         && bare.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
     if is_plain { Ok(Some(bare.to_owned())) } else { Err(fault(takes)) }
+}
+
+/// The condition of a request (`If-Match`), all of its lines.
+#[must_use]
+pub fn condition(headers: &HeaderMap) -> Vec<u8> {
+    let lines: Vec<&[u8]> =
+        headers.get_all(header::IF_MATCH).iter().map(|line| line.as_bytes()).collect();
+    lines.join(&b", "[..])
 }
 
 #[cfg(test)]

@@ -46,8 +46,8 @@ const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
 /// a policy that changes all the time would never be.
 const ROUNDS: usize = 4;
 
-/// Which state of a policy it is. The revision says it, in one history of the database; where that
-/// goes back, the random mark of the state tells it from another under the same revision.
+/// Which state of a policy it is. Its random mark says it, in every history of the database; the
+/// revision tells what a version that knows no marks wrote from the state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     id: PolicyId,

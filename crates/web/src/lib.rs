@@ -17,6 +17,7 @@ pub mod budget;
 pub mod cli;
 pub mod conditions;
 pub mod dto;
+pub mod entity_tags;
 pub mod export;
 pub mod idempotency;
 pub mod inspected;

@@ -76,12 +76,20 @@ codes! {
         "`existing_id` is the rule that says the same. Where two are meant: `duplicates=keep`.";
     RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first",
         "Read it again, apply the change to what is there now, and send the new tag.";
+    WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag holds for no change",
+        "Send the `ETag` as FireFlow gave it. Something on the way weakened it (`W/`): see \"Behind a proxy\" in the documentation of the API.";
+    UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag is none of this resource",
+        "Send the `ETag` of a GET of the very resource. Tags of other resources, of other services and made-up ones hold for nothing.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
         "`detail` tells the limit and what to do instead: smaller pages, parts, lists with pages.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken",
         "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
         "`errors` lists everything that is wrong at once, each with its place and what would be right.";
+    Partial = "partial", UNPROCESSABLE_ENTITY, "The body is a part of a list",
+        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and put those: what a part leaves out would be deleted.";
+    DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "A deletion of many needs its number",
+        "`detail` names the count and the first rules. If they are to go, repeat the request with that `max_deletions`.";
     BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor is not one of this list",
         "Begin anew with an empty cursor. One belongs to its list, filter and order.";
     KeyReused = "key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
@@ -293,6 +301,39 @@ impl From<Error> for Problem {
                 Code::RevisionMismatch,
                 format!("the {what} has changed: its revision is {current} now; read it again"),
             ),
+            Error::WeakTag { what } => Self::new(
+                Code::WeakTag,
+                format!(
+                    "`If-Match` names weak tags (`W/\"…\"`), which hold for no change (RFC 9110, \
+                     13.1.1): a proxy that compresses answers may have weakened the tag of the \
+                     {what}; send it as FireFlow gave it"
+                ),
+            ),
+            Error::UnknownTag { what } => Self::new(
+                Code::UnknownTag,
+                format!(
+                    "`If-Match` names no tag of this {what}: send the `ETag` of a GET of it, as it \
+                     was answered"
+                ),
+            ),
+            Error::StateExcluded { what, current } => Self::new(
+                Code::RevisionMismatch,
+                format!(
+                    "`If-None-Match` excludes the state that the {what} has: its revision is \
+                     {current}"
+                ),
+            ),
+            Error::DeletionCountRequired { count, total, first } => {
+                let named = first.join(", ");
+                let others = count.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+                let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+                let detail = format!(
+                    "the set leaves out {count} of the {total} rules of the policy ({named}{others}) \
+                     and would delete them; if that is meant, repeat it with \
+                     `max_deletions={count}`"
+                );
+                Self::new(Code::DeletionCountRequired, detail)
+            }
             Error::Forbidden { needs } => Self::forbidden(needs),
             Error::TooLarge { what, limit, hint } => {
                 Self::new(Code::TooLarge, format!("{what} is limited to {limit}; {hint}"))

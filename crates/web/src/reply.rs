@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
 use poem::http::{StatusCode, header};
@@ -15,6 +16,7 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::LineFormat;
 use crate::idempotency;
 use crate::params::Fields;
@@ -23,6 +25,10 @@ use crate::telemetry::metrics::Exposition;
 
 /// The media type of every answer that is no error.
 pub const JSON: &str = "application/json";
+const CONTENT_TYPE: &str = "content-type";
+const PAGINATION_NAME: &str = "x-pagination";
+/// How many bytes are hashed on the threads that serve: a tenth of a millisecond.
+const HASHED_AT_ONCE: usize = 64 * 1024;
 
 /// What an answer says beside its body, as the description has it.
 pub trait Kind {
@@ -53,7 +59,10 @@ macro_rules! kinds {
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
     ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
-const ETAG: (&str, &str) = ("ETag", "The state's tag, for `If-Match` and `If-None-Match`");
+const ETAG: (&str, &str) = (
+    "ETag",
+    "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
+);
 
 kinds! {
     /// One resource, or what was asked.
@@ -158,6 +167,17 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Self { response, bytes, shape: PhantomData }
     }
 
+    /// The same with another body, which shows more of the same state.
+    ///
+    /// # Errors
+    /// If it cannot be serialised: a defect.
+    pub fn with_body(self, body: &T) -> Result<Self, Problem> {
+        let Self { mut response, .. } = self;
+        let bytes = Bytes::from(serde_json::to_vec(body).map_err(Problem::internal)?);
+        response.set_body(bytes.clone());
+        Ok(Self { response, bytes, shape: PhantomData })
+    }
+
     /// The answer as it is kept for a request that is repeated.
     #[must_use]
     pub fn kept(&self) -> KeptAnswer {
@@ -190,7 +210,14 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(reply.with_header(header::HeaderName::from_static(idempotency::REPLAYED), "true"))
     }
 
-    /// With a body in another format.
+    /// With a body in another format, all of it.
+    #[must_use]
+    pub fn written_lines(format: LineFormat, body: Vec<u8>) -> Self {
+        let bytes = Bytes::from(body);
+        Self { bytes: bytes.clone(), ..Self::lines(format, bytes) }
+    }
+
+    /// With a body in another format, which may come bit by bit.
     #[must_use]
     pub fn lines(format: LineFormat, body: impl Into<Body>) -> Self {
         let response =
@@ -198,11 +225,56 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 
-    /// `304`: what the client has is still so.
+    /// `304`: what the client has, under this tag, is still so.
     #[must_use]
-    pub fn unchanged() -> Self {
+    pub fn unchanged(tag: &EntityTag) -> Self {
         let response = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
-        Self { response, bytes: Bytes::new(), shape: PhantomData }
+        let reply = Self { response, bytes: Bytes::new(), shape: PhantomData };
+        reply.with_tag(tag)
+    }
+
+    /// The same with a tag.
+    #[must_use]
+    pub fn with_tag(self, tag: &EntityTag) -> Self {
+        self.with_header(header::ETAG, &tag.to_string())
+    }
+
+    /// The same with the tag of a state, of which the body shows all that a read shows.
+    #[must_use]
+    pub fn tagged(self, state: impl Into<CurrentState>) -> Self {
+        let tag = EntityTag::new(state, self.beside().with(&self.bytes));
+        self.with_tag(&tag)
+    }
+
+    /// The same with the tag of a state; `304` in its place if the client has it already. Costs a hash
+    /// of the body.
+    ///
+    /// # Errors
+    /// If `If-Match` does not hold.
+    pub async fn unless_known(
+        self,
+        conditions: &Known,
+        state: impl Into<CurrentState>,
+    ) -> Result<Self, Problem> {
+        let state = state.into();
+        conditions.check(state)?;
+        let (beside, bytes) = (self.beside(), self.bytes.clone());
+        let hash = move || beside.with(&bytes);
+        let shown = if self.bytes.len() > HASHED_AT_ONCE {
+            tokio::task::spawn_blocking(hash).await.map_err(Problem::internal)?
+        } else {
+            hash()
+        };
+        let tag = EntityTag::new(state, shown);
+        Ok(if conditions.knows(&tag) { Self::unchanged(&tag) } else { self.with_tag(&tag) })
+    }
+
+    /// What stands beside the body: the format's name, and a total that lines do not show.
+    fn beside(&self) -> Shown {
+        let headers = self.response.headers();
+        [CONTENT_TYPE, PAGINATION_NAME].into_iter().fold(Shown::default(), |shown, name| {
+            shown.with(headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
+        })
     }
 
     /// The same with a header; values are our own, and where one cannot be sent it is left out.
@@ -220,7 +292,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         // It is made of a page's number and the length of the list; a cursor's page has neither.
         let (Some(total), Some(number)) = (page.total, page.request.number()) else { return self };
         let pagination = pagination(total.count, number, page.request.size());
-        self.with_header(header::HeaderName::from_static("x-pagination"), &pagination)
+        self.with_header(header::HeaderName::from_static(PAGINATION_NAME), &pagination)
     }
 }
 

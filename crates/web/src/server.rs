@@ -45,7 +45,7 @@ pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
 pub fn endpoint(
     app: &Arc<App>,
     limits: &Limits,
-) -> anyhow::Result<impl Endpoint<Output = Response> + 'static> {
+) -> anyhow::Result<impl Endpoint<Output = Response> + use<>> {
     let service = service(app);
     let raw = service.spec();
     let document = openapi::corrected(&raw, &app.base_path)?;
@@ -55,6 +55,7 @@ pub fn endpoint(
     let html = service.swagger_ui_html().replace(&raw, &compact);
     // Nor does the browser ask for an icon.
     let html = html.replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
+    let page = Arc::new(page(html));
     let paths = Arc::new(Routes::new(&document, &app.base_path));
 
     let filter_schema = serde_json::to_string_pretty(&openapi::filters::filter_schema())?;
@@ -63,8 +64,8 @@ pub fn endpoint(
         .at("/openapi.json", text("application/json", json))
         .at("/filter-schema.json", text("application/json", filter_schema))
         .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
-        .at("/swagger-ui", page(html.clone()))
-        .at("/swagger-ui/", page(html))
+        .at("/swagger-ui", Arc::clone(&page))
+        .at("/swagger-ui/", page)
         .at(
             "/",
             get(make_sync(move |_| {
@@ -112,7 +113,8 @@ pub(crate) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
 }
 
 fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
-    let body = bytes::Bytes::from(body);
+    // It is kept for as long as the service runs: without room to grow.
+    let body = bytes::Bytes::from(body.into_boxed_str().into_boxed_bytes());
     get(make_sync(move |_| {
         Response::builder()
             .content_type(content_type)

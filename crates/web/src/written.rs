@@ -29,8 +29,8 @@ struct Key {
     rule: RuleId,
 }
 
-/// A rule's text, and what it shows of its firewall: that has no mark, and in a history of the
-/// database that went back can be another under the same revision.
+/// A rule's text, and what it shows of its firewall: that is no part of the policy's state, and is
+/// compared as it is shown.
 #[derive(Debug, Clone)]
 struct Written {
     firewall: Arc<FirewallRef>,

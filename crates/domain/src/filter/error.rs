@@ -1,5 +1,7 @@
 //! What is wrong with a filter, and where; and what messages about filters are made of.
 
+use crate::invisible::show;
+
 /// The most characters of a user's text that a message repeats at one place.
 const MAX_SHOWN_CHARS: usize = 60;
 /// The same, of a term that an error about AND and OR repeats.
@@ -37,7 +39,7 @@ fn shown_up_to(text: &str, max_chars: usize) -> String {
         match character {
             '"' | '\'' | '\\' => out.push(character),
             '\n' | '\r' | '\t' => out.push(' '),
-            other => out.extend(other.escape_debug()),
+            other => show(other, &mut out),
         }
     }
     out

@@ -2,9 +2,11 @@
 
 mod check;
 pub mod fingerprint;
+mod left_out;
 mod model;
 pub mod order;
 
+pub use left_out::LeftOut;
 pub use model::{
     Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, Rule, RuleParts, RulePatch,
     RuleSpec, RuleState, Warning, WarningCode,

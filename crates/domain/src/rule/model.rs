@@ -5,9 +5,11 @@ use std::fmt;
 use crate::error::Violations;
 use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
+use crate::mark::Mark;
 use crate::net::{AddressRange, PortRange, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
+use crate::read_only::Repeated;
 use crate::store::Stamp;
 use crate::text::{Description, Name, Reference};
 use crate::time::Instant;
@@ -263,6 +265,8 @@ pub struct Rule {
     pub spec: RuleSpec,
     /// The policy's revision at the rule's last change.
     pub revision: Revision,
+    /// The mark of its state. A rule that gives way to another keeps it.
+    pub mark: Mark,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.
@@ -310,6 +314,8 @@ pub struct RulePatch {
     pub reference: Patch<Reference>,
     /// Labels set and removed, key by key.
     pub labels: crate::labels::LabelsPatch,
+    /// The read-only members that the request repeats.
+    pub repeated: Repeated,
 }
 
 impl RulePatch {

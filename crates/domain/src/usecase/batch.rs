@@ -3,17 +3,21 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::actor::{Caller, Role};
-use crate::error::{Error, Resource, Result, Violation, Violations};
+use crate::error::{Error, Result, Violation, Violations};
 use crate::ids::{FirewallId, MAX_ID, PolicyId, Revision, RuleId};
+use crate::mark::CurrentState;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{Place, Placement, make_room};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
+use crate::time::Instant;
 
+use super::expected::why_not;
+use super::repeated::RepeatedCheck;
 use super::rule::{Duplicates, check_size};
 use super::rule_set::{RuleChanges, events};
-use super::{Expected, next, policy};
+use super::{Expected, Named, next, policy};
 
 /// The most operations of a batch.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -40,6 +44,8 @@ pub enum Operation {
         patch: Box<RulePatch>,
         /// What its revision must be before the batch.
         if_revision: Option<Revision>,
+        /// What its state must be before the batch.
+        if_match: Named,
     },
     /// A rule goes.
     Delete {
@@ -47,6 +53,8 @@ pub enum Operation {
         rule: RuleId,
         /// What its revision must be before the batch.
         if_revision: Option<Revision>,
+        /// What its state must be before the batch.
+        if_match: Named,
     },
     /// Rules move as a block, which keeps its order.
     Move {
@@ -96,6 +104,7 @@ struct Working {
     deleted: Vec<Rule>,
     violations: Violations,
     new: i64,
+    repeated: RepeatedCheck,
 }
 
 /// New rules have no ids yet: while they are in the making they go by numbers that no rule has, and
@@ -117,15 +126,16 @@ pub async fn apply(
 ) -> Result<Batch> {
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let stored = uow.rules().all(&policy.reference()).await?;
     check_cost(&operations, stored.len())?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
-    let mut working = Working::new(stored);
+    let mut working = Working::new(stored, &operations, caller.now);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     let duplicates = working.judge(duplicates);
-    let Working { order, entries, deleted, violations, .. } = working;
+    let Working { order, entries, deleted, violations, repeated, .. } = working;
+    repeated.finish()?;
     violations.into_result(|| ())?;
 
     let count = u64::try_from(order.len()).unwrap_or(u64::MAX);
@@ -159,21 +169,21 @@ pub async fn apply(
         }
     }
     let is_nothing = changes.is_empty();
-    let after = if is_nothing {
+    let mut after = if is_nothing {
         policy.clone()
     } else {
         Policy { rule_count: count, entry_count, revision, ..policy.clone() }
     };
-    let mut written: HashMap<RuleId, Rule> =
-        changes.updated.iter().map(|(_, after)| (after.id, after.clone())).collect();
+    let mut written: HashMap<RuleId, Rule> = HashMap::new();
     if !is_nothing {
         uow.rules_mut().renumber(policy.id, &gave_way, revision).await?;
         let reference = after.reference();
         let made =
-            uow.rules_mut().apply(&reference, &changes, revision, duplicates, &stamp).await?;
+            uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
+        written.extend(changes.updated.iter().map(|(_, after)| (after.id, after.clone())));
         let ids = told_apart(&new, &entries, &made);
         uow.audit_mut().append_all(&events(caller, changes, made.clone())).await?;
-        uow.policies_mut().update(&policy, &after).await?;
+        after = uow.policies_mut().update(&policy, after).await?;
         for (provisional, rule) in ids.into_iter().zip(made) {
             written.insert(provisional, rule);
         }
@@ -232,8 +242,9 @@ enum Asked {
 }
 
 impl Working {
-    fn new(stored: Vec<Rule>) -> Self {
-        let order = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+    fn new(stored: Vec<Rule>, operations: &[Operation], now: Instant) -> Self {
+        let order: Vec<Place> = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+        let repeated = RepeatedCheck::new(operations, &order, now);
         let entry = |rule: Rule| {
             let spec = rule.spec.clone();
             (rule.id, Entry { before: Some(rule), spec, asked_by: None, is_moved: false })
@@ -244,6 +255,7 @@ impl Working {
             deleted: Vec::new(),
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
+            repeated,
         }
     }
 
@@ -255,12 +267,14 @@ impl Working {
     fn take(&mut self, index: usize, operation: Operation) -> Asked {
         match operation {
             Operation::Create { spec, placement } => self.create(index, *spec, placement),
-            Operation::Update { rule, patch, if_revision } => {
-                self.update(index, rule, *patch, if_revision);
+            Operation::Update { rule, patch, if_revision, if_match } => {
+                if self.is_there(index, rule, if_revision, &if_match) {
+                    self.update(index, rule, *patch);
+                }
                 Asked::Rule(rule)
             }
-            Operation::Delete { rule, if_revision } => {
-                if self.is_there(index, rule, if_revision)
+            Operation::Delete { rule, if_revision, if_match } => {
+                if self.is_there(index, rule, if_revision, &if_match)
                     && let Some(at) = self.position(rule)
                 {
                     self.order.remove(at);
@@ -275,21 +289,31 @@ impl Working {
         }
     }
 
-    /// Whether a rule is there, at the revision that is asked for.
-    fn is_there(&mut self, index: usize, rule: RuleId, revision: Option<Revision>) -> bool {
-        let found =
-            self.entries.get(&rule).map(|entry| entry.before.as_ref().map(|it| it.revision));
-        match (found, revision) {
-            (None, _) => {
-                self.fault(index, "/rule_id", not_here(rule));
+    /// Whether a rule is there, at the revision and in the state that are asked for.
+    fn is_there(
+        &mut self,
+        index: usize,
+        rule: RuleId,
+        revision: Option<Revision>,
+        state: &Named,
+    ) -> bool {
+        let Some(entry) = self.entries.get(&rule) else {
+            self.fault(index, "/rule_id", not_here(rule));
+            return false;
+        };
+        let Some(before) = entry.before.as_ref().map(CurrentState::from) else { return true };
+        let current = before.revision;
+        let is_meant = revision.is_none_or(|wanted| wanted == current);
+        if !is_meant {
+            let detail = format!("the rule has changed: its revision is {current} now");
+            self.fault(index, "/if_revision", detail);
+        }
+        match state.check(before) {
+            Ok(()) => is_meant,
+            Err(error) => {
+                self.fault(index, "/if_match", why_not(&error));
                 false
             }
-            (Some(Some(current)), Some(wanted)) if current != wanted => {
-                let detail = format!("the rule has changed: its revision is {current} now");
-                self.fault(index, "/if_revision", detail);
-                false
-            }
-            _ => true,
         }
     }
 
@@ -334,17 +358,12 @@ impl Working {
         }
     }
 
-    fn update(
-        &mut self,
-        index: usize,
-        rule: RuleId,
-        patch: RulePatch,
-        if_revision: Option<Revision>,
-    ) {
-        if !self.is_there(index, rule, if_revision) {
-            return;
+    fn update(&mut self, index: usize, rule: RuleId, patch: RulePatch) {
+        let Some(entry) = self.entries.get(&rule) else { return };
+        if let Some(before) = &entry.before {
+            self.repeated.check(index, before, &patch.repeated, &mut self.violations);
         }
-        let Some(old) = self.entries.get(&rule).map(|entry| entry.spec.clone()) else { return };
+        let old = entry.spec.clone();
         match patch.apply(old.clone()) {
             Ok(spec) if spec == old => {}
             Ok(spec) => self.write(index, rule, &old, spec),
@@ -561,7 +580,8 @@ mod tests {
         let moves = vec![Operation::Move { rules: vec![rule], placement: Placement::First }; 1_000];
         assert!(check_cost(&moves, 50_000).is_ok());
         assert!(matches!(check_cost(&moves, 50_001), Err(Error::TooLarge { .. })));
-        let deletions = vec![Operation::Delete { rule, if_revision: None }; 10_000];
+        let delete = Operation::Delete { rule, if_revision: None, if_match: Named::Nothing };
+        let deletions = vec![delete; 10_000];
         assert!(check_cost(&deletions, 200_000).is_ok());
     }
 }

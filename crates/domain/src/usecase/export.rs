@@ -7,7 +7,7 @@ use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::rule::order::Place;
-use crate::store::{ReadUnit, RuleFilter};
+use crate::store::{ReadUnit, RuleFilter, Turns};
 
 /// The most rules of a step.
 pub const STEP: u32 = 500;
@@ -34,6 +34,19 @@ impl Export {
     ) -> Result<(Policy, Self)> {
         let policy = policy::get(uow, caller, parent.0, parent.1).await?;
         Ok((policy, Self { parent: Some(parent), filter, after: None, is_at_end: false }))
+    }
+
+    /// When rules of the policy last changed by the clock alone: its state, and this, decide all that
+    /// the list shows. One statement.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn last_turns(
+        uow: &mut dyn ReadUnit,
+        caller: &Caller,
+        policy: &Policy,
+    ) -> Result<Turns> {
+        Ok(uow.rules().last_turns(policy.id, caller.now).await?)
     }
 
     /// The rules of all policies, by id. No statement.

@@ -144,7 +144,8 @@ pub async fn update(
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
-    expected.check(Resource::Firewall, before.revision)?;
+    expected.check(&before)?;
+    patch.repeated.check_firewall(&before)?;
     if let Patch::Set(tenant) = &patch.tenant
         && *tenant != before.spec.tenant
     {
@@ -169,11 +170,9 @@ pub async fn update(
     let [old, new] =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
     uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
-    uow.firewalls_mut()
-        .update(&before, &after)
-        .await?
-        .map_err(|holder| name_taken(&after.spec.name, holder))?;
-    Ok(after)
+    let name = after.spec.name.clone();
+    let written = uow.firewalls_mut().update(&before, after).await?;
+    written.map_err(|holder| name_taken(&name, holder))
 }
 
 /// Deletes a firewall, and hides all below it.
@@ -189,7 +188,7 @@ pub async fn delete(
     caller.require(Role::Editor)?;
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
-    expected.check(Resource::Firewall, before.revision)?;
+    expected.check(&before)?;
     let snapshot = Snapshot::Firewall(Box::new(before.clone()));
     uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
     uow.firewalls_mut().delete(&before, &caller.stamp()).await?;
@@ -210,9 +209,7 @@ pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, id: FirewallId) -
     let restored = Firewall { revision, deleted: None, ..deleted };
     let after = Snapshot::Firewall(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
-    uow.firewalls_mut()
-        .restore(&restored)
-        .await?
-        .map_err(|holder| name_taken(&restored.spec.name, holder))?;
-    Ok(restored)
+    let name = restored.spec.name.clone();
+    let written = uow.firewalls_mut().restore(restored).await?;
+    written.map_err(|holder| name_taken(&name, holder))
 }

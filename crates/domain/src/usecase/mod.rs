@@ -6,44 +6,23 @@
 pub mod audit;
 pub mod batch;
 pub mod expand;
+mod expected;
 pub mod export;
 pub mod firewall;
 pub mod inspect;
 pub mod policy;
+mod repeated;
 pub mod retention;
 pub mod rule;
 pub mod rule_set;
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Result};
 use crate::ids::Revision;
 use crate::store::Stamp;
 
-/// What a conditional request demands of the revision (`If-Match`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Expected {
-    /// Nothing: no condition, or `*`.
-    #[default]
-    Anything,
-    /// That it is one of these.
-    OneOf(Vec<Revision>),
-}
-
-impl Expected {
-    /// Checks a resource's revision.
-    ///
-    /// # Errors
-    /// [`Error::RevisionMismatch`], where somebody else was first.
-    pub fn check(&self, what: Resource, current: Revision) -> Result<()> {
-        match self {
-            Self::OneOf(revisions) if !revisions.contains(&current) => {
-                Err(Error::RevisionMismatch { what, current })
-            }
-            Self::Anything | Self::OneOf(_) => Ok(()),
-        }
-    }
-}
+pub use expected::{Expected, Named, NamedState};
 
 impl Caller {
     /// Demands a role.

@@ -137,7 +137,7 @@ async fn count_policies(
     policy_count: u64,
 ) -> Result<()> {
     let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
-    uow.firewalls_mut().update(firewall, &counted).await?.map_err(|holder| {
+    uow.firewalls_mut().update(firewall, counted).await?.map(drop).map_err(|holder| {
         Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
     })
 }
@@ -159,7 +159,8 @@ pub async fn update(
     // The firewall's lock comes first: it is what keeps names unique, and orders all writers alike.
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
-    expected.check(Resource::Policy, before.revision)?;
+    expected.check(&before)?;
+    patch.repeated.check_policy(&before)?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);
@@ -182,8 +183,7 @@ pub async fn update(
     let [old, new] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
     uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
-    uow.policies_mut().update(&before, &after).await?;
-    Ok(after)
+    Ok(uow.policies_mut().update(&before, after).await?)
 }
 
 /// Deletes a policy, and hides its rules.
@@ -200,7 +200,7 @@ pub async fn delete(
     caller.require(Role::Editor)?;
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
-    expected.check(Resource::Policy, before.revision)?;
+    expected.check(&before)?;
     let snapshot = Snapshot::Policy(Box::new(before.clone()));
     uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
     uow.policies_mut().delete(&before, &caller.stamp()).await?;
@@ -231,7 +231,7 @@ pub async fn restore(
     let restored = Policy { revision, deleted: None, ..deleted };
     let after = Snapshot::Policy(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
-    uow.policies_mut().restore(&restored).await?;
+    let restored = uow.policies_mut().restore(restored).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     Ok(restored)
 }

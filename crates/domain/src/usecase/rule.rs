@@ -103,7 +103,7 @@ pub async fn number(
     let before = match page.request.start() {
         Start::Page(_) | Start::First => page.request.offset(),
         Start::Behind(position) => match position.place {
-            Some((place, revision)) if revision == policy.revision.0 => place,
+            Some((place, mark)) if mark.is_known() && mark == policy.states.mark() => place,
             Some(_) | None => match at(position) {
                 Some(place) => uow.rules().count_to(policy.id, place).await?,
                 None => return Ok(None),
@@ -112,7 +112,7 @@ pub async fn number(
     };
     let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
     if let Some(next) = &mut page.next {
-        next.place = Some((before.saturating_add(count), policy.revision.0));
+        next.place = Some((before.saturating_add(count), policy.states.mark()));
     }
     Ok(Some(before))
 }
@@ -286,7 +286,7 @@ pub async fn create(
         .await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
     uow.audit_mut().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
-    uow.policies_mut().update(&policy, &after).await?;
+    uow.policies_mut().update(&policy, after).await?;
     Ok(Placed { rule, position })
 }
 
@@ -318,7 +318,7 @@ pub async fn move_rules(
 ) -> Result<Moved> {
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let order = uow.rules_mut().order(policy.id).await?;
     let wanted: HashSet<RuleId> = rules.iter().copied().collect();
     check_moved(rules, &wanted, &order, placement)?;
@@ -341,7 +341,7 @@ pub async fn move_rules(
     let before = Snapshot::Order(Box::new(policy.clone()), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
     uow.audit_mut().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
-    uow.policies_mut().update(&policy, &after).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Moved { policy: after, places, position })
 }
 
@@ -396,7 +396,7 @@ async fn lock(
         .get(who, path.firewall, path.policy, path.rule)
         .await?
         .ok_or_else(|| Error::not_found(Resource::Rule, path.rule))?;
-    expected.check(Resource::Rule, rule.revision)?;
+    expected.check(&rule)?;
     Ok((policy, rule))
 }
 
@@ -413,6 +413,14 @@ pub async fn update(
     patch: RulePatch,
 ) -> Result<Rule> {
     let (policy, before) = lock(uow, caller, path, expected).await?;
+    let place = (before.id, before.spec.priority);
+    let position = match patch.repeated.names_position() {
+        true => Some(uow.rules().count_to(policy.id, place).await?),
+        false => None,
+    };
+    let mut violations = Violations::new();
+    patch.repeated.check_rule("", &before, position, caller.now, &mut violations)?;
+    violations.into_result(|| ())?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);
@@ -429,11 +437,11 @@ pub async fn update(
     let stamp = caller.stamp();
     let after =
         Rule { spec, revision, updated_at: stamp.at, updated_by: stamp.by, ..before.clone() };
-    uow.rules_mut().update(&before, &after).await?;
+    let after = uow.rules_mut().update(&before, after).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
     uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
-    uow.policies_mut().update(&policy, &Policy { revision, entry_count, ..policy.clone() }).await?;
+    uow.policies_mut().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     Ok(after)
 }
 
@@ -455,7 +463,7 @@ pub async fn delete(
     let before = Snapshot::Rule(Box::new(before));
     uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies_mut().update(&policy, &after).await?;
+    uow.policies_mut().update(&policy, after).await?;
     Ok(())
 }
 
@@ -477,10 +485,10 @@ pub async fn restore(uow: &mut dyn WriteUnit, caller: &Caller, path: RulePath) -
     check_free(uow, caller, &policy, None, &deleted.spec, Duplicates::Refuse).await?;
     let revision = next(policy.revision);
     let restored = Rule { revision, deleted: None, ..deleted };
-    uow.rules_mut().restore(&restored).await?;
+    let restored = uow.rules_mut().restore(restored).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
     uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
-    uow.policies_mut().update(&policy, &after).await?;
+    uow.policies_mut().update(&policy, after).await?;
     Ok(restored)
 }

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditEvent, Deed, Snapshot};
-use crate::error::{Resource, Result, Violation, Violations};
+use crate::error::{Error, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
+use crate::read_only::Repeated;
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::{Rule, RuleSpec};
+use crate::rule::{LeftOut, Rule, RuleSpec};
 use crate::store::WriteUnit;
+use crate::text::excerpt;
 
 use super::rule::{Duplicates, check_size};
 use super::{Expected, next, policy};
@@ -21,6 +23,41 @@ pub struct GivenRule {
     pub id: Option<RuleId>,
     /// What it says.
     pub spec: RuleSpec,
+    /// Which members it leaves out.
+    pub left_out: LeftOut,
+    /// The read-only members that it repeats.
+    pub repeated: Repeated,
+}
+
+/// A rule that says everything, and is found by its name or content.
+impl From<RuleSpec> for GivenRule {
+    fn from(spec: RuleSpec) -> Self {
+        Self { id: None, spec, left_out: LeftOut::default(), repeated: Repeated::default() }
+    }
+}
+
+/// How a set is put.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplaceOptions {
+    /// What becomes of equal rules.
+    pub duplicates: Duplicates,
+    /// How many rules may be deleted at most; none: as many as [`free_deletions`] of them.
+    pub max_deletions: Option<u64>,
+}
+
+/// The most rules that a set deletes without saying how many.
+pub const MAX_FREE_DELETIONS: u64 = 10;
+/// The part of a policy's rules that a set deletes without saying how many: one in this many.
+pub const FREE_DELETIONS_ONE_IN: u64 = 10;
+/// How many of the rules that would be deleted a refusal names.
+const NAMED_DELETIONS: usize = 5;
+
+/// How many of a policy's rules a set may delete without saying so: a tenth, and at most ten. Of
+/// fewer than ten rules that is none.
+#[must_use]
+pub const fn free_deletions(rules: u64) -> u64 {
+    let part = rules / FREE_DELETIONS_ONE_IN;
+    if part < MAX_FREE_DELETIONS { part } else { MAX_FREE_DELETIONS }
 }
 
 /// What became of a set.
@@ -61,25 +98,32 @@ impl RuleChanges {
 ///
 /// # Errors
 /// Where the role does not suffice, there is no such policy, it has changed meanwhile, it would be
-/// too full, or the set contradicts itself: all contradictions at once, with their indices.
+/// too full, or the set contradicts itself or what is stored: all contradictions at once, with their
+/// indices. Returns [`Error::RevisionMismatch`] if a rule repeats an older revision than it has, and
+/// [`Error::DeletionCountRequired`] if more rules would be deleted than the options allow.
 pub async fn replace(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
     parent: (FirewallId, PolicyId),
     expected: &Expected,
     given: Vec<GivenRule>,
-    duplicates: Duplicates,
+    options: ReplaceOptions,
 ) -> Result<Replaced> {
+    let ReplaceOptions { duplicates, max_deletions } = options;
     caller.require(Role::Editor)?;
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
-    expected.check(Resource::Policy, policy.revision)?;
+    expected.check(&policy)?;
     let rule_count = u64::try_from(given.len()).unwrap_or(u64::MAX);
     let entry_count = given.iter().map(|rule| rule.spec.entry_count()).sum();
     check_size(rule_count, entry_count)?;
     let stored = uow.rules().all(&policy.reference()).await?;
     check_given(&given, &stored, duplicates)?;
+    let matched = matched(&given, &stored);
+    check_matched(&given, &stored, &matched, caller)?;
+    let total = u64::try_from(stored.len()).unwrap_or(u64::MAX);
     let revision = next(policy.revision);
-    let changes = difference(given, stored, revision, caller);
+    let mut changes = difference(given, stored, &matched, revision, caller);
+    check_deletions(&changes.deleted, total, max_deletions)?;
     let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
     let (created, updated) = (count(changes.created.len()), count(changes.updated.len()));
     let deleted = count(changes.deleted.len());
@@ -90,9 +134,10 @@ pub async fn replace(
     let after = Policy { rule_count, entry_count, revision, ..policy.clone() };
     let stamp = caller.stamp();
     let reference = after.reference();
-    let made = uow.rules_mut().apply(&reference, &changes, revision, duplicates, &stamp).await?;
+    let made =
+        uow.rules_mut().apply(&reference, &mut changes, revision, duplicates, &stamp).await?;
     uow.audit_mut().append_all(&events(caller, changes, made)).await?;
-    uow.policies_mut().update(&policy, &after).await?;
+    let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }
 
@@ -127,45 +172,106 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
     Ok(violations.into_result(|| ())?)
 }
 
-/// Which stored rule each given one is, and what is left to do.
+/// Which stored rule each given one is, by its index: the one with its id, else with its name, else
+/// an equal one.
+fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
+    let ids: HashSet<RuleId> = given.iter().filter_map(|rule| rule.id).collect();
+    let mut by_id: HashMap<RuleId, usize> = HashMap::with_capacity(ids.len());
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
+    let mut by_content: HashMap<Fingerprint, VecDeque<usize>> = HashMap::new();
+    for (index, rule) in stored.iter().enumerate() {
+        // Who is asked for by id is no answer to a name or to content.
+        if ids.contains(&rule.id) {
+            by_id.insert(rule.id, index);
+            continue;
+        }
+        if let Some(name) = &rule.spec.name {
+            by_name.insert(name.as_str(), index);
+        }
+        by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(index);
+    }
+    // Names before content, for all of them: a name must not find its rule given away.
+    let named: Vec<Option<usize>> = given
+        .iter()
+        .map(|rule| match rule.id {
+            Some(id) => by_id.get(&id).copied(),
+            None => by_name.remove(rule.spec.name.as_ref()?.as_str()),
+        })
+        .collect();
+    let mut taken: HashSet<usize> = named.iter().flatten().copied().collect();
+    let by_content = |(rule, named): (&GivenRule, Option<usize>)| {
+        named.or_else(|| {
+            let equal = by_content.get_mut(&Fingerprint::of(&rule.spec))?;
+            let free = std::iter::from_fn(|| equal.pop_front()).find(|at| !taken.contains(at))?;
+            taken.insert(free);
+            Some(free)
+        })
+    };
+    given.iter().zip(named).map(by_content).collect()
+}
+
+/// What given rules must not say or leave out, now that it is known which stored ones they are.
+///
+/// A member that is left out stands at its default. If the stored rule has something else there,
+/// then whoever wrote the set has not seen all of the rule, and what it matches would change.
+fn check_matched(
+    given: &[GivenRule],
+    stored: &[Rule],
+    matched: &[Option<usize>],
+    caller: &Caller,
+) -> Result<()> {
+    let mut violations = Violations::new();
+    for (index, (rule, matched)) in given.iter().zip(matched).enumerate() {
+        let at = format!("/{index}");
+        let found = matched.and_then(|matched| Some((matched, stored.get(matched)?)));
+        let Some((place, before)) = found else {
+            rule.repeated.refuse(&at, &mut violations);
+            continue;
+        };
+        for (member, cleared) in rule.left_out.losses(&before.spec) {
+            let detail = || {
+                let id = before.id;
+                format!(
+                    "is left out, but the stored rule with id={id} has one; write it, or \
+                     `{cleared}` to clear it"
+                )
+            };
+            violations.note(|| Violation::body(format!("{at}/{member}"), detail()));
+        }
+        let position = u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1);
+        let repeated = &rule.repeated;
+        repeated.check_rule(&at, before, Some(position), caller.now, &mut violations)?;
+    }
+    Ok(violations.into_result(|| ())?)
+}
+
+/// Whether so many deletions are what was meant.
+fn check_deletions(deleted: &[Rule], total: u64, max: Option<u64>) -> Result<()> {
+    let count = u64::try_from(deleted.len()).unwrap_or(u64::MAX);
+    if count <= max.unwrap_or(free_deletions(total)) {
+        return Ok(());
+    }
+    let called = |rule: &Rule| match &rule.spec.name {
+        Some(name) => format!("`{}`", excerpt(name.as_str())),
+        None => format!("id={}", rule.id),
+    };
+    let first = deleted.iter().take(NAMED_DELETIONS).map(called).collect();
+    Err(Error::DeletionCountRequired { count, total, first })
+}
+
+/// What is left to do, once it is known which stored rule each given one is.
 fn difference(
     given: Vec<GivenRule>,
     stored: Vec<Rule>,
+    matched: &[Option<usize>],
     revision: Revision,
     caller: &Caller,
 ) -> RuleChanges {
-    let ids: HashSet<RuleId> = given.iter().filter_map(|rule| rule.id).collect();
-    let mut by_id: HashMap<RuleId, Rule> = HashMap::with_capacity(stored.len());
-    let mut order = Vec::with_capacity(stored.len());
-    let mut by_name = HashMap::new();
-    let mut by_content: HashMap<Fingerprint, VecDeque<RuleId>> = HashMap::new();
-    for rule in stored {
-        // Who is asked for by id is no answer to a name or to content.
-        if !ids.contains(&rule.id) {
-            if let Some(name) = &rule.spec.name {
-                by_name.insert(name.clone(), rule.id);
-            }
-            by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(rule.id);
-        }
-        order.push(rule.id);
-        by_id.insert(rule.id, rule);
-    }
-    // Names before content, for all of them: a name must not find its rule given away.
-    let named: Vec<Option<RuleId>> = given
-        .iter()
-        .map(|rule| rule.id.or_else(|| by_name.remove(rule.spec.name.as_ref()?)))
-        .collect();
-    let mut taken: HashSet<RuleId> = named.iter().flatten().copied().collect();
+    let mut stored: Vec<Option<Rule>> = stored.into_iter().map(Some).collect();
     let stamp = caller.stamp();
     let mut changes = RuleChanges::default();
-    for (rule, named) in given.into_iter().zip(named) {
-        let identity = named.or_else(|| {
-            let equal = by_content.get_mut(&Fingerprint::of(&rule.spec))?;
-            let free = std::iter::from_fn(|| equal.pop_front()).find(|id| !taken.contains(id))?;
-            taken.insert(free);
-            Some(free)
-        });
-        match identity.and_then(|id| by_id.remove(&id)) {
+    for (rule, matched) in given.into_iter().zip(matched) {
+        match matched.and_then(|at| stored.get_mut(at)).and_then(Option::take) {
             None => changes.created.push(rule.spec),
             Some(before) if before.spec == rule.spec => {}
             Some(before) => {
@@ -181,7 +287,7 @@ fn difference(
         }
     }
     // What is left of the stored ones is none of those that are given.
-    changes.deleted = order.iter().filter_map(|id| by_id.remove(id)).collect();
+    changes.deleted = stored.into_iter().flatten().collect();
     changes
 }
 
@@ -195,4 +301,18 @@ pub(super) fn events(caller: &Caller, changes: RuleChanges, made: Vec<Rule>) -> 
         .map(|(before, after)| caller.event(Deed::Update, snapshot(before), snapshot(after)));
     let created = made.into_iter().map(|rule| caller.event(Deed::Create, None, snapshot(rule)));
     deleted.chain(updated).chain(created).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_and_at_most_ten_rules_are_deleted_without_a_number() {
+        for (rules, free) in
+            [(0, 0), (1, 0), (9, 0), (10, 1), (19, 1), (20, 2), (99, 9), (100, 10), (200_000, 10)]
+        {
+            assert_eq!(free_deletions(rules), free, "{rules}");
+        }
+    }
 }

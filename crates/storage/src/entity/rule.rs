@@ -34,6 +34,7 @@ pub(crate) struct Model {
     pub(crate) copy: i64,
     pub(crate) revision: i64,
     pub(crate) changed_revision: i64,
+    pub(crate) mark: i64,
     pub(crate) created_at: i64,
     pub(crate) created_by: String,
     pub(crate) updated_at: i64,

@@ -147,7 +147,9 @@ pub(super) struct State {
     lost: Mutex<Option<Lost>>,
     /// Once it was overwritten nothing brings it back.
     overwritten: OnceLock<Lost>,
-    size: Mutex<u64>,
+    /// Its size in bytes, and SQLite's count of its changes.
+    #[cfg(unix)]
+    size: Mutex<(u64, u32)>,
 }
 
 impl DatabaseFile {
@@ -224,10 +226,17 @@ impl DatabaseFile {
         let mut header = [0; 32];
         let Ok(size) = file.metadata().map(|metadata| metadata.len()) else { return false };
         let mut last = self.watched.size.lock().unwrap_or_else(PoisonError::into_inner);
-        let shrank = size < *last;
-        *last = size;
+        let (size_before, changes_before) = *last;
+        let shrank = size < size_before;
         match file.read_exact_at(&mut header, 0) {
-            Ok(()) => !is_open_database(&header) || shrank && size < expected_size(&header),
+            Ok(()) => {
+                let changes = number(&header, 24);
+                *last = (size, changes);
+                // The count only grows: SQLite has written the page, or somebody else.
+                !is_open_database(&header)
+                    || changes < changes_before
+                    || shrank && size < expected_size(&header)
+            }
             // Everything is still in the log, or it was cut off.
             Err(error) => error.kind() == io::ErrorKind::UnexpectedEof && shrank,
         }
@@ -241,17 +250,25 @@ impl DatabaseFile {
 
 /// Whether this is how a database with a write-ahead log begins: SQLite's word, and the versions for
 /// writing and reading.
+#[cfg(unix)]
 fn is_open_database(header: &[u8; 32]) -> bool {
     header.starts_with(b"SQLite format 3\0") && header.get(18..20) == Some(&[2, 2])
 }
 
 /// The bytes of a database, as its first page tells: pages, and the size of one, where 1 stands for
 /// 65,536. Only a file that somebody cut is shorter: SQLite writes the first page first.
+#[cfg(unix)]
 fn expected_size(header: &[u8; 32]) -> u64 {
     let page = header.get(16..18).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
-    let pages = header.get(28..32).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
     let page = page.map_or(0, |size| if size == 1 { 65_536 } else { u64::from(size) });
-    page * u64::from(pages.unwrap_or(0))
+    page * u64::from(number(header, 28))
+}
+
+/// The 32-bit number at a place of the first page.
+#[cfg(unix)]
+fn number(header: &[u8; 32], at: usize) -> u32 {
+    let bytes = header.get(at..at.saturating_add(4)).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_be_bytes)
 }
 
 fn same(path: &Path, known: Identity) -> Result<(), Lost> {
@@ -311,7 +328,7 @@ async fn save(connection: &DatabaseConnection, log: &Path) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -3,7 +3,7 @@ use fireflow_domain::ids::{FirewallId, Revision};
 use fireflow_domain::text::{Description, Name, Tenant, fold};
 use sea_orm::Set;
 
-use super::{Row, labels_json};
+use super::{Row, labels_json, mark};
 use crate::entity::firewall::{ActiveModel, Model};
 use crate::error::Corrupt;
 
@@ -21,6 +21,7 @@ pub(crate) fn firewall(model: Model) -> Result<Firewall, Corrupt> {
         policy_count: row.count("policy_count", model.policy_count)?,
         revision: Revision(model.revision),
         header_revision: Revision(model.header_revision),
+        mark: mark(model.mark),
         created_at: row.instant("created_at", model.created_at)?,
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,

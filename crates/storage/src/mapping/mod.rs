@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use fireflow_domain::labels::Labels;
+use fireflow_domain::mark::Mark;
 use fireflow_domain::store::Stamp;
 use fireflow_domain::time::Instant;
 
@@ -71,6 +72,11 @@ impl Row {
         let map: BTreeMap<String, String> = self.read("labels", serde_json::from_str(json))?;
         Labels::stored(map).map_err(|_| self.corrupt("labels", "a label the domain refuses"))
     }
+}
+
+/// The mark of a state from its column: the same bits.
+const fn mark(column: i64) -> Mark {
+    Mark::new(column.cast_unsigned())
 }
 
 const NO_LABELS: &str = "{}";

@@ -9,7 +9,7 @@ use fireflow_domain::text::{Description, Name, Reference, fold};
 use sea_orm::Set;
 use serde::{Deserialize, Serialize};
 
-use super::{Row, firewall_reference, json, labels_json};
+use super::{Row, firewall_reference, json, labels_json, mark};
 use crate::entity::rule::{ActiveModel, Model, WithParents};
 use crate::error::Corrupt;
 
@@ -69,6 +69,7 @@ pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> 
         policy,
         spec,
         revision: Revision(model.revision),
+        mark: mark(model.mark),
         created_at: row.instant("created_at", model.created_at)?,
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,

@@ -16,7 +16,7 @@ use sea_orm::{
     Select, Set, TransactionTrait,
 };
 
-use super::{label_rows, labels_differ, one_row};
+use super::{label_rows, labels_differ, new_mark, one_row};
 use crate::chains::HeadColumns;
 use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
@@ -217,10 +217,12 @@ impl FirewallWriter for SeaUnitOfWork {
         spec: &FirewallSpec,
         stamp: &Stamp,
     ) -> StoreResult<Result<Firewall, FirewallId>> {
+        let mark = new_mark()?;
         let row = ActiveModel {
             policy_count: Set(0),
             revision: Set(Revision::FIRST.0),
             header_revision: Set(Revision::FIRST.0),
+            mark: Set(mark.get().cast_signed()),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -248,6 +250,7 @@ impl FirewallWriter for SeaUnitOfWork {
             policy_count: 0,
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
+            mark,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -261,9 +264,10 @@ impl FirewallWriter for SeaUnitOfWork {
     async fn update(
         &mut self,
         before: &Firewall,
-        after: &Firewall,
-    ) -> StoreResult<Result<(), FirewallId>> {
+        after: Firewall,
+    ) -> StoreResult<Result<Firewall, FirewallId>> {
         let id = after.id.get();
+        let after = Firewall { mark: new_mark()?, ..after };
         let content = if before.spec == after.spec {
             ActiveModel::default()
         } else {
@@ -273,6 +277,7 @@ impl FirewallWriter for SeaUnitOfWork {
             policy_count: Set(i64::try_from(after.policy_count).unwrap_or(i64::MAX)),
             revision: Set(after.revision.0),
             header_revision: Set(after.header_revision.0),
+            mark: Set(after.mark.get().cast_signed()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..content
@@ -288,13 +293,14 @@ impl FirewallWriter for SeaUnitOfWork {
             self.clear_firewall_labels(id).await?;
             self.write_firewall_labels(id, &new.labels).await?;
         }
-        Ok(Ok(()))
+        Ok(Ok(after))
     }
 
     /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(firewall.revision.0.saturating_add(1)),
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -317,14 +323,17 @@ impl FirewallWriter for SeaUnitOfWork {
     }
 
     /// Three statements, and one more where the name is taken.
-    async fn restore(&mut self, firewall: &Firewall) -> StoreResult<Result<(), FirewallId>> {
+    async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>> {
+        let firewall = Firewall { mark: new_mark()?, ..firewall };
         let row = ActiveModel {
             revision: Set(firewall.revision.0),
+            mark: Set(firewall.mark.get().cast_signed()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
         let row = self.with_firewall_head(firewall.id, row);
-        self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await
+        let named = self.name_firewall(firewall.id.get(), row, &firewall.spec, false).await?;
+        Ok(named.map(|()| firewall))
     }
 }

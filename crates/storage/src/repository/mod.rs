@@ -8,11 +8,15 @@ mod policy;
 mod rule;
 mod rule_index;
 mod rule_set;
+mod rule_turns;
 mod upkeep;
 
 use fireflow_domain::error::StoreError;
 use fireflow_domain::labels::Labels;
-use sea_orm::UpdateResult;
+use fireflow_domain::mark::Mark;
+use fireflow_domain::store::StoreResult;
+use sea_orm::sea_query::Expr;
+use sea_orm::{DbBackend, UpdateResult};
 
 use crate::error::WrongRowCount;
 
@@ -32,6 +36,22 @@ fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(
     } else {
         Err(StoreError::Failed(WrongRowCount { what, id, rows, expected }.into()))
     }
+}
+
+/// A mark for a state that is new.
+fn new_mark() -> StoreResult<Mark> {
+    let random = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string().into()))?;
+    Ok(Mark::new(random))
+}
+
+/// A mark for each row that a statement writes.
+fn random_mark(backend: DbBackend) -> Expr {
+    Expr::cust(match backend {
+        DbBackend::Postgres => {
+            "('x' || substr(replace(gen_random_uuid()::text, '-', ''), 17))::bit(64)::bigint"
+        }
+        _ => "random()",
+    })
 }
 
 /// The rows of a label table.

@@ -17,7 +17,7 @@ use sea_orm::{
     QuerySelect, Select, Set,
 };
 
-use super::{label_rows, labels_differ, one_row};
+use super::{label_rows, labels_differ, new_mark, one_row};
 use crate::chains::HeadColumns;
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{
@@ -271,8 +271,9 @@ impl PolicyWriter for SeaUnitOfWork {
     }
 
     /// One statement; two more where the labels change.
-    async fn update(&mut self, before: &Policy, after: &Policy) -> StoreResult<()> {
+    async fn update(&mut self, before: &Policy, after: Policy) -> StoreResult<Policy> {
         let id = after.id.get();
+        let after = Policy { states: next_state(&before.states)?, ..after };
         // Most updates only count a rule: the content is written where it differs.
         let content = if before.spec == after.spec {
             ActiveModel::default()
@@ -284,7 +285,7 @@ impl PolicyWriter for SeaUnitOfWork {
             entry_count: Set(i64::try_from(after.entry_count).unwrap_or(i64::MAX)),
             revision: Set(after.revision.0),
             header_revision: Set(after.header_revision.0),
-            states: Set(next_state(&before.states)?.as_str().to_owned()),
+            states: Set(after.states.as_str().to_owned()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..content
@@ -300,7 +301,7 @@ impl PolicyWriter for SeaUnitOfWork {
             let firewall = after.firewall.id.get();
             self.insert_all(label_rows!(of_policy, id, firewall, after.spec.labels)).await?;
         }
-        Ok(())
+        Ok(after)
     }
 
     /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
@@ -334,22 +335,23 @@ impl PolicyWriter for SeaUnitOfWork {
     }
 
     /// One statement.
-    async fn restore(&mut self, policy: &Policy) -> StoreResult<()> {
+    async fn restore(&mut self, policy: Policy) -> StoreResult<Policy> {
         let id = policy.id.get();
+        let policy = Policy { states: next_state(&policy.states)?, ..policy };
         let row = ActiveModel {
             revision: Set(policy.revision.0),
-            states: Set(next_state(&policy.states)?.as_str().to_owned()),
+            states: Set(policy.states.as_str().to_owned()),
             deleted_at: Set(None),
             deleted_by: Set(None),
             ..ActiveModel::default()
         };
         let row = self.with_policy_head(policy.id, row);
-        self.write_policy(id, row, Column::DeletedAt.is_not_null()).await
+        self.write_policy(id, row, Column::DeletedAt.is_not_null()).await?;
+        Ok(policy)
     }
 }
 
 /// The states of a policy when it is written: each write makes one that never was before.
 fn next_state(former: &States) -> StoreResult<States> {
-    let random = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string().into()))?;
-    Ok(former.followed_by(random))
+    Ok(former.followed_by(new_mark()?))
 }

@@ -9,7 +9,9 @@ use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::sort;
-use fireflow_domain::store::{RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult};
+use fireflow_domain::store::{
+    RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
+};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
@@ -21,7 +23,7 @@ use sea_orm::{
 };
 
 use super::rule_index::{address_rows, port_rows, with_address, with_entry_port, with_port};
-use super::{all_rows, label_rows, labels_differ, one_row};
+use super::{all_rows, label_rows, labels_differ, new_mark, one_row, random_mark};
 use crate::entity::label::of_rule as label;
 use crate::entity::rule::{
     ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
@@ -169,19 +171,6 @@ impl SeaUnitOfWork {
         one_row("rule", id, &result)
     }
 
-    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
-    async fn next_copy(&self, policy: PolicyId, fingerprint: Fingerprint) -> StoreResult<i64> {
-        let last: Option<Option<i64>> = live_of(policy.get())
-            .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
-            .select_only()
-            .column_as(Column::Copy.max(), "last")
-            .into_tuple()
-            .only(&self.db())
-            .await
-            .map_err(store_error)?;
-        Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
-    }
-
     /// How many live rules a policy has, or all of them, from their counters. One statement.
     async fn rule_counter(
         &self,
@@ -266,6 +255,11 @@ impl RuleReader for SeaUnitOfWork {
             .map_err(store_error)?;
         let items: Vec<Rule> = rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+
+    /// One statement.
+    async fn last_turns(&mut self, policy: PolicyId, at: Instant) -> StoreResult<Turns> {
+        self.turns(policy, at).await
     }
 
     /// One statement.
@@ -406,6 +400,7 @@ impl RuleWriter for SeaUnitOfWork {
             };
             let result = Entity::update_many()
                 .set(row)
+                .col_expr(Column::Mark, random_mark(self.db().get_database_backend()))
                 .filter(Column::Id.is_in(chunk.iter().map(|id| id.get())))
                 .filter(Column::PolicyId.eq(policy.get()))
                 .filter(Column::DeletedAt.is_null())
@@ -473,12 +468,14 @@ impl RuleWriter for SeaUnitOfWork {
             Duplicates::Refuse => 0,
             Duplicates::Keep => self.next_copy(policy.id, Fingerprint::of(spec)).await?,
         };
+        let mark = new_mark()?;
         let row = ActiveModel {
             policy_id: Set(policy.id.get()),
             firewall_id: Set(firewall),
             copy: Set(copy),
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            mark: Set(mark.get().cast_signed()),
             created_at: Set(stamp.at.micros()),
             created_by: Set(stamp.by.clone()),
             updated_at: Set(stamp.at.micros()),
@@ -495,6 +492,7 @@ impl RuleWriter for SeaUnitOfWork {
             policy: policy.clone(),
             spec: spec.clone(),
             revision,
+            mark,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -504,12 +502,14 @@ impl RuleWriter for SeaUnitOfWork {
     }
 
     /// One statement; two more for each of addresses, ports and labels that change.
-    async fn update(&mut self, before: &Rule, after: &Rule) -> StoreResult<()> {
+    async fn update(&mut self, before: &Rule, after: Rule) -> StoreResult<Rule> {
         let id = after.id.get();
+        let after = Rule { mark: new_mark()?, ..after };
         let firewall = after.policy.firewall.id.get();
         let row = ActiveModel {
             revision: Set(after.revision.0),
             changed_revision: Set(after.revision.0),
+            mark: Set(after.mark.get().cast_signed()),
             updated_at: Set(after.updated_at.micros()),
             updated_by: Set(after.updated_by.clone()),
             ..mapping::rule_content(&after.spec)
@@ -528,14 +528,14 @@ impl RuleWriter for SeaUnitOfWork {
             self.unindex_labels(id).await?;
             self.index_labels(id, firewall, new).await?;
         }
-        Ok(())
+        Ok(after)
     }
 
     /// A constant number of statements for each 1,000 rules and derived rows.
     async fn apply(
         &mut self,
         policy: &PolicyRef,
-        changes: &RuleChanges,
+        changes: &mut RuleChanges,
         revision: Revision,
         duplicates: Duplicates,
         stamp: &Stamp,
@@ -549,6 +549,7 @@ impl RuleWriter for SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -567,11 +568,13 @@ impl RuleWriter for SeaUnitOfWork {
     }
 
     /// Two statements, one more each with ports and with labels: what is derived comes back.
-    async fn restore(&mut self, rule: &Rule) -> StoreResult<()> {
+    async fn restore(&mut self, rule: Rule) -> StoreResult<Rule> {
+        let rule = Rule { mark: new_mark()?, ..rule };
         let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());
         let row = ActiveModel {
             revision: Set(rule.revision.0),
             changed_revision: Set(rule.revision.0),
+            mark: Set(rule.mark.get().cast_signed()),
             fingerprint: Set(Some(Fingerprint::of(&rule.spec).0.to_vec())),
             copy: Set(0),
             deleted_at: Set(None),
@@ -581,6 +584,7 @@ impl RuleWriter for SeaUnitOfWork {
         self.write_rule(id, row, Column::DeletedAt.is_not_null()).await?;
         self.index_addresses(id, firewall, &rule.spec).await?;
         self.index_ports(id, firewall, &rule.spec).await?;
-        self.index_labels(id, firewall, &rule.spec).await
+        self.index_labels(id, firewall, &rule.spec).await?;
+        Ok(rule)
     }
 }

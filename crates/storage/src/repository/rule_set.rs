@@ -1,21 +1,24 @@
 //! Changes of many rules at once: a constant number of statements for each 1,000 rows.
 
-use fireflow_domain::ids::Revision;
+use fireflow_domain::ids::{PolicyId, Revision};
+use fireflow_domain::mark::Mark;
 use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Rule, RuleSpec};
 use fireflow_domain::store::{Stamp, StoreResult};
 use fireflow_domain::usecase::rule::Duplicates;
 use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
 
 use super::rule_index::{address_rows, port_rows};
-use super::{all_rows, label_rows};
+use super::{all_rows, label_rows, new_mark};
 use crate::entity::label::of_rule as label;
-use crate::entity::rule::{ActiveModel, Column, Entity};
+use crate::entity::rule::{ActiveModel, Column, Entity, live_of};
 use crate::entity::{rule_address, rule_port};
 use crate::error::store_error;
 use crate::mapping;
+use crate::query::Only;
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 
 /// Numbers for rules that may be equal to others: unique in their policy, since its revision only
@@ -62,18 +65,35 @@ fn changing_columns() -> Vec<Column> {
 }
 
 impl SeaUnitOfWork {
+    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
+    pub(super) async fn next_copy(
+        &self,
+        policy: PolicyId,
+        fingerprint: Fingerprint,
+    ) -> StoreResult<i64> {
+        let last: Option<Option<i64>> = live_of(policy.get())
+            .filter(Column::Fingerprint.eq(fingerprint.0.to_vec()))
+            .select_only()
+            .column_as(Column::Copy.max(), "last")
+            .into_tuple()
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(last.flatten().map_or(0, |last| last.saturating_add(1)))
+    }
+
     /// See [`fireflow_domain::store::RuleWriter::apply`].
     pub(super) async fn apply_changes(
         &self,
         policy: &PolicyRef,
-        changes: &RuleChanges,
+        changes: &mut RuleChanges,
         revision: Revision,
         duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Vec<Rule>> {
         let mut copies = Copies::new(revision, duplicates);
         self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
-        self.update_rules(policy, &changes.updated, revision, &mut copies).await?;
+        self.update_rules(policy, &mut changes.updated, revision, &mut copies).await?;
         self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
     }
 
@@ -88,6 +108,8 @@ impl SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
+            // One for all: they are told apart by their ids, and each is new.
+            mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
             ..ActiveModel::default()
@@ -99,7 +121,7 @@ impl SeaUnitOfWork {
     async fn update_rules(
         &self,
         policy: &PolicyRef,
-        rules: &[(Rule, Rule)],
+        rules: &mut [(Rule, Rule)],
         revision: Revision,
         copies: &mut Copies,
     ) -> StoreResult<()> {
@@ -108,6 +130,9 @@ impl SeaUnitOfWork {
         let nothing =
             ActiveModel { name: Set(None), fingerprint: Set(None), ..ActiveModel::default() };
         self.set_on(policy, &ids, &nothing).await?;
+        for (_, after) in &mut *rules {
+            after.mark = new_mark()?;
+        }
         for chunk in rules.chunks(ROWS_PER_INSERT) {
             let rows = chunk.iter().map(|(_, after)| ActiveModel {
                 id: Set(after.id.get()),
@@ -116,7 +141,7 @@ impl SeaUnitOfWork {
                 updated_at: Set(after.updated_at.micros()),
                 updated_by: Set(after.updated_by.clone()),
                 changed_revision: Set(revision.0),
-                ..row(policy, &after.spec, after.revision, copies.next())
+                ..row(policy, &after.spec, after.revision, after.mark, copies.next())
             });
             let replace =
                 OnConflict::column(Column::Id).update_columns(changing_columns()).to_owned();
@@ -146,13 +171,16 @@ impl SeaUnitOfWork {
     ) -> StoreResult<Vec<Rule>> {
         let mut made = Vec::with_capacity(specs.len());
         for chunk in specs.chunks(ROWS_PER_INSERT) {
-            let rows = chunk.iter().map(|spec| ActiveModel {
-                created_at: Set(stamp.at.micros()),
-                created_by: Set(stamp.by.clone()),
-                updated_at: Set(stamp.at.micros()),
-                updated_by: Set(stamp.by.clone()),
-                ..row(policy, spec, revision, copies.next())
-            });
+            let mut rows = Vec::with_capacity(chunk.len());
+            for spec in chunk {
+                rows.push(ActiveModel {
+                    created_at: Set(stamp.at.micros()),
+                    created_by: Set(stamp.by.clone()),
+                    updated_at: Set(stamp.at.micros()),
+                    updated_by: Set(stamp.by.clone()),
+                    ..row(policy, spec, revision, new_mark()?, copies.next())
+                });
+            }
             let models = Entity::insert_many(rows)
                 .exec_with_returning(&self.db())
                 .await
@@ -223,13 +251,20 @@ impl SeaUnitOfWork {
 }
 
 /// A whole row, but for its id and its stamps.
-fn row(policy: &PolicyRef, spec: &RuleSpec, revision: Revision, copy: i64) -> ActiveModel {
+fn row(
+    policy: &PolicyRef,
+    spec: &RuleSpec,
+    revision: Revision,
+    mark: Mark,
+    copy: i64,
+) -> ActiveModel {
     ActiveModel {
         policy_id: Set(policy.id.get()),
         firewall_id: Set(policy.firewall.id.get()),
         copy: Set(copy),
         revision: Set(revision.0),
         changed_revision: Set(revision.0),
+        mark: Set(mark.get().cast_signed()),
         ..mapping::rule_content(spec)
     }
 }

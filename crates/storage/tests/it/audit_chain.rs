@@ -6,8 +6,8 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::{RuleParts, RulePatch};
 use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::text::Description;
-use fireflow_domain::usecase::rule::{Duplicates, RulePath};
-use fireflow_domain::usecase::rule_set::{self, GivenRule};
+use fireflow_domain::usecase::rule::RulePath;
+use fireflow_domain::usecase::rule_set::{self, GivenRule, ReplaceOptions};
 use fireflow_domain::usecase::{Expected, firewall, policy, retention, rule};
 use fireflow_storage::testing::{TestDatabase, options};
 use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, DatabaseKind, db_test};
@@ -76,18 +76,19 @@ async fn history(db: &TestDatabase) -> Policy {
 }
 
 async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
-    let given = rules.into_iter().map(|parts| GivenRule { id: None, spec: spec(parts) }).collect();
+    let given = rules.into_iter().map(|parts| GivenRule::from(spec(parts))).collect();
     let mut uow = write(db).await;
     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
-    let (anything, refuse) = (Expected::Anything, Duplicates::Refuse);
-    rule_set::replace(&mut *uow, &admin, parent, &anything, given, refuse).await.unwrap();
+    let options = ReplaceOptions { max_deletions: Some(u64::MAX), ..ReplaceOptions::default() };
+    let anything = Expected::ANYTHING;
+    rule_set::replace(&mut *uow, &admin, parent, &anything, given, options).await.unwrap();
     uow.commit().await.unwrap();
 }
 
 db_test! {
     async fn every_kind_of_write_continues_the_chain_of_its_policy_or_firewall(db: TestDatabase) {
         let policy = history(&db).await;
-        let (admin, anything) = (caller(), Expected::Anything);
+        let (admin, anything) = (caller(), Expected::ANYTHING);
         let parent = (policy.firewall.id, policy.id);
         let first = RulePath {
             firewall: parent.0,
@@ -184,7 +185,7 @@ db_test! {
                         description: fireflow_domain::patch::Patch::Set(Description::parse(&text).unwrap()),
                         ..Default::default()
                     };
-                    firewall::update(&mut *uow, &admin, parent.0, &Expected::Anything, patch).await.unwrap();
+                    firewall::update(&mut *uow, &admin, parent.0, &Expected::ANYTHING, patch).await.unwrap();
                     uow.commit().await.unwrap();
                     let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
                     let new = new_firewall(&format!("f {writer} {index}"));
@@ -354,7 +355,7 @@ db_test! {
         let policy = history(&db).await;
         let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
         let mut uow = write(&db).await;
-        firewall::delete(&mut *uow, &admin, parent.0, &Expected::Anything).await.unwrap();
+        firewall::delete(&mut *uow, &admin, parent.0, &Expected::ANYTHING).await.unwrap();
         uow.commit().await.unwrap();
         let later = now().plus_micros(1);
         let purged = retention::purge(&db.database, later, later).await.unwrap();

@@ -2,6 +2,7 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::{Conflict, Error, Resource};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::labels::LabelsPatch;
+use fireflow_domain::mark::{CurrentState, Mark, StateTag};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::patch::Patch;
@@ -13,7 +14,7 @@ use fireflow_domain::store::{
 use fireflow_domain::text::{Description, Reference};
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::RulePath;
-use fireflow_domain::usecase::{Expected, firewall, policy, rule};
+use fireflow_domain::usecase::{Expected, Named, NamedState, firewall, policy, rule};
 use fireflow_domain::{firewall::FirewallPatch, rule::Rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
@@ -105,13 +106,13 @@ db_test! {
             let made = rule::create(&mut *uow, &caller(), firewall.id, policy.id, plain(named))
                 .await
                 .unwrap();
-            rule::delete(&mut *uow, &caller(), path(&made.rule), &Expected::Anything).await.unwrap();
+            rule::delete(&mut *uow, &caller(), path(&made.rule), &Expected::ANYTHING).await.unwrap();
         }
-        policy::delete(&mut *uow, &caller(), firewall.id, policy.id, &Expected::Anything)
+        policy::delete(&mut *uow, &caller(), firewall.id, policy.id, &Expected::ANYTHING)
             .await
             .unwrap();
         policy::create(&mut *uow, &caller(), firewall.id, policy_spec("in")).await.unwrap();
-        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::Anything).await.unwrap();
+        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::ANYTHING).await.unwrap();
         let again = firewall::create(&mut *uow, &caller(), new_firewall("edge")).await.unwrap();
         assert!(again.id > firewall.id);
         uow.commit().await.unwrap();
@@ -124,7 +125,7 @@ db_test! {
         let policy = make_policy(&db, firewall.id, "in").await;
         let rule = make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
         let mut uow = write(&db).await;
-        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::Anything).await.unwrap();
+        firewall::delete(&mut *uow, &caller(), firewall.id, &Expected::ANYTHING).await.unwrap();
         let caller = caller();
         let missing = Resource::Firewall;
         assert_not_found(firewall::get(&mut *uow, &caller, firewall.id).await, missing);
@@ -158,7 +159,7 @@ db_test! {
         assert_not_found(firewall::get(&mut *uow, &red, made.id).await, missing);
         assert_not_found(policy::get(&mut *uow, &red, made.id, made_policy.id).await, missing);
         assert_not_found(rule::get(&mut *uow, &red, path(&made_rule)).await, missing);
-        let anything = Expected::Anything;
+        let anything = Expected::ANYTHING;
         assert_not_found(firewall::delete(&mut *uow, &red, made.id, &anything).await, missing);
         assert_not_found(
             policy::delete(&mut *uow, &red, made.id, made_policy.id, &anything).await,
@@ -215,24 +216,31 @@ db_test! {
         let mut uow = write(&db).await;
         let caller = caller();
         let patch = RulePatch { priority: Patch::Set(5), ..RulePatch::default() };
-        let stale = Expected::OneOf(vec![Revision(1)]);
+        let only = |state: CurrentState| {
+            let one_of = Named::Listed(vec![NamedState::Tagged(StateTag::of(state))]);
+            Expected { one_of, ..Expected::ANYTHING }
+        };
+        let former = CurrentState { mark: Mark::new(7), ..CurrentState::from(&rule) };
+        let stale = only(former);
         let refused = rule::update(&mut *uow, &caller, path(&rule), &stale, patch.clone()).await;
         assert!(matches!(refused, Err(Error::RevisionMismatch { current: Revision(2), .. })));
-        let fresh = Expected::OneOf(vec![Revision(2)]);
+        let fresh = only(CurrentState::from(&rule));
         let changed = rule::update(&mut *uow, &caller, path(&rule), &fresh, patch.clone()).await;
-        assert_eq!(changed.unwrap().revision, Revision(4));
+        let changed = changed.unwrap();
+        assert_eq!(changed.revision, Revision(4));
+        assert_ne!(changed.mark, rule.mark);
         // The same again changes nothing, and writes nothing.
         let before = db.statements();
-        let same = rule::update(&mut *uow, &caller, path(&rule), &Expected::Anything, patch).await;
+        let same = rule::update(&mut *uow, &caller, path(&rule), &Expected::ANYTHING, patch).await;
         assert_eq!(same.unwrap().revision, Revision(4));
         assert_eq!(db.statements() - before, 2, "two reads");
 
-        rule::delete(&mut *uow, &caller, path(&second), &Expected::Anything).await.unwrap();
+        rule::delete(&mut *uow, &caller, path(&second), &Expected::ANYTHING).await.unwrap();
         let found = policy::get(&mut *uow, &caller, firewall.id, policy.id).await.unwrap();
         assert_eq!((found.revision, found.header_revision), (Revision(5), Revision(1)));
         assert_eq!(found.rule_count, 1);
         let patch = PolicyPatch { name: Patch::Set(name("out")), ..PolicyPatch::default() };
-        let anything = Expected::Anything;
+        let anything = Expected::ANYTHING;
         policy::update(&mut *uow, &caller, firewall.id, policy.id, &anything, patch).await.unwrap();
         let found = rule::get(&mut *uow, &caller, path(&rule)).await.unwrap();
         assert_eq!(found.policy.name.as_str(), "out");
@@ -265,7 +273,7 @@ db_test! {
         let mut uow = write(&db).await;
         let grow = Patch::Set(vec![endpoint("10.0.0.1"), endpoint("10.0.0.2")]);
         let patch = RulePatch { sources: grow, ..RulePatch::default() };
-        let full = rule::update(&mut *uow, &caller(), path(&last), &Expected::Anything, patch).await;
+        let full = rule::update(&mut *uow, &caller(), path(&last), &Expected::ANYTHING, patch).await;
         assert!(matches!(full, Err(Error::TooLarge { .. })), "{full:?}");
         drop(uow);
         db.execute("UPDATE policy SET entry_count = 2, rule_count = 200000").await;
@@ -290,9 +298,9 @@ db_test! {
             labels: LabelsPatch::Clear,
             ..RulePatch::default()
         };
-        rule::update(&mut *uow, &caller(), path(&rule), &Expected::Anything, patch).await.unwrap();
+        rule::update(&mut *uow, &caller(), path(&rule), &Expected::ANYTHING, patch).await.unwrap();
         let patch = FirewallPatch { labels: LabelsPatch::Clear, ..FirewallPatch::default() };
-        firewall::update(&mut *uow, &caller(), firewall.id, &Expected::Anything, patch)
+        firewall::update(&mut *uow, &caller(), firewall.id, &Expected::ANYTHING, patch)
             .await
             .unwrap();
         uow.commit().await.unwrap();
@@ -496,7 +504,7 @@ db_test! {
         let two = make_firewall(&db, "two").await;
         let mut uow = write(&db).await;
         let patch = FirewallPatch { name: Patch::Set(name("one")), ..FirewallPatch::default() };
-        let anything = Expected::Anything;
+        let anything = Expected::ANYTHING;
         let taken = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await;
         let holder = one.id.get();
         let expected = Conflict::NameTaken { what: Resource::Firewall, name: "one".into(), holder };
@@ -548,7 +556,7 @@ db_test! {
             ..FirewallPatch::default()
         };
         let changed =
-            firewall::update(&mut *uow, &caller(), made.id, &Expected::Anything, patch).await;
+            firewall::update(&mut *uow, &caller(), made.id, &Expected::ANYTHING, patch).await;
         let labels = changed.unwrap().spec.labels;
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("env", "live"), ("site", old)]);
     }

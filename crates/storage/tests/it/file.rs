@@ -70,10 +70,6 @@ async fn a_database_that_is_open_is_refused_by_every_name() {
     }
     write(&db, "still").await.unwrap();
     assert!(is_ready(&db).await);
-    // And by none, once it is closed.
-    let TestDatabase { database, .. } = &db;
-    database.clone().close().await.unwrap();
-    drop(db);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,6 +238,26 @@ async fn a_file_that_is_written_over_is_not_read_either() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_database_that_is_written_over_it_is_noticed() {
+    // Of the same kind and longer, but with fewer changes.
+    let (other, path_of_other) = database().await;
+    // A connection whose first statement is a checkpoint stands in its own way.
+    write(&other, "one").await.unwrap();
+    let (db, path) = database().await;
+    for number in 0..20 {
+        write(&db, &format!("firewall {number}")).await.unwrap();
+    }
+    for each in [&db, &other] {
+        each.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        assert!(is_ready(each).await);
+    }
+    let mut bytes = fs::read(&path_of_other).unwrap();
+    bytes.resize(fs::metadata(&path).unwrap().len().try_into().unwrap(), 0);
+    fs::write(&path, bytes).unwrap();
+    assert!(!is_ready(&db).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_cut_is_noticed() {
     let (db, path) = database().await;
     for number in 0..50 {
@@ -255,4 +271,28 @@ async fn a_file_that_is_cut_is_noticed() {
     std::mem::forget(file);
     assert!(!is_ready(&db).await);
     assert!(matches!(write(&db, "lost").await, Err(StoreError::Unavailable(_))));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_not_opened_by_a_name_that_its_log_is_not_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, hard) = (folder.path().join("first.db"), folder.path().join("hard.db"));
+    let made = Database::open(url(&first)).await.unwrap();
+    made.migrate_up("local").await.unwrap();
+    made.close().await.unwrap();
+    if rustix::fs::getxattr(&first, "user.fireflow.path", &mut [0_u8; 4_096][..]).is_err() {
+        println!("not tried: this file system keeps no attributes");
+        return;
+    }
+    fs::hard_link(&first, &hard).unwrap();
+    // As after a crash.
+    fs::write(folder.path().join("first.db-wal"), "what was written last").unwrap();
+    let told = refused(Database::open(url(&hard)).await);
+    assert!(told.contains("first.db-wal: use that name"), "{told}");
+    let copied = backup(&url(&hard), &folder.path().join("copy.db")).await.unwrap_err();
+    assert!(copied.to_string().contains("use that name"), "{copied}");
+    // By its own name it is opened, and from then on by the other one too.
+    Database::open(url(&first)).await.unwrap().close().await.unwrap();
+    Database::open(url(&hard)).await.unwrap().close().await.unwrap();
 }

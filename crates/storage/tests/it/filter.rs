@@ -19,7 +19,7 @@ use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::{Duplicates, NewRule};
-use fireflow_domain::usecase::rule_set::{GivenRule, replace};
+use fireflow_domain::usecase::rule_set::{GivenRule, ReplaceOptions, replace};
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
@@ -158,7 +158,7 @@ async fn fill(db: &TestDatabase) -> Data {
     assert!(repeated[0] > 10, "{repeated:?}");
     // What is deleted, and below what is, fits nothing.
     let mut uow = write(db).await;
-    let anything = Expected::Anything;
+    let anything = Expected::ANYTHING;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
     firewall::delete(&mut *uow, &caller, doomed, &anything).await.unwrap();
     uow.commit().await.unwrap();
@@ -276,10 +276,11 @@ db_test! {
             let made = make_firewall(&db, &format!("edge-{number}")).await;
             let policy = make_policy(&db, made.id, "in").await;
             let given = rule_set(1, number, 1_000, now());
-            let given = given.into_iter().map(|spec| GivenRule { id: None, spec }).collect();
+            let given = given.into_iter().map(GivenRule::from).collect();
             let mut uow = write(&db).await;
-            let (parent, anything) = ((made.id, policy.id), Expected::Anything);
-            replace(&mut *uow, &caller(), parent, &anything, given, Duplicates::Keep).await.unwrap();
+            let (parent, anything) = ((made.id, policy.id), Expected::ANYTHING);
+            let options = ReplaceOptions { duplicates: Duplicates::Keep, ..ReplaceOptions::default() };
+            replace(&mut *uow, &caller(), parent, &anything, given, options).await.unwrap();
             uow.commit().await.unwrap();
         }
         db.database.analyze().await.unwrap();

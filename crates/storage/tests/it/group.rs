@@ -133,7 +133,7 @@ async fn when_the_shared_transaction_fails_all_of_its_units_do() {
 async fn who_waits_too_long_for_a_turn_is_told_so() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let db =
-        db.reopened(|options| options.turn_timeout = std::time::Duration::from_millis(50)).await;
+        db.reopened(|options| options.turn_timeout = std::time::Duration::from_millis(500)).await;
     let long = write(&db).await;
     let refused = db.database.write(WriteKind::Few, &Terms::default()).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))));

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fireflow_domain::store::Storage;
@@ -146,7 +147,7 @@ async fn postgres_readers_are_let_in_while_a_migration_waits() {
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let select = others.execute_unprepared("SELECT count(*) FROM policy");
-        tokio::time::timeout(Duration::from_secs(20), select).await.expect("let in").unwrap();
+        tokio::time::timeout(Duration::from_secs(120), select).await.expect("let in").unwrap();
     }
     assert!(!migration.is_finished(), "it waits for the export");
     export.commit().await.unwrap();
@@ -169,4 +170,92 @@ async fn postgres_states_of_who_knows_no_marks_have_one() {
     db.execute("UPDATE policy SET revision = revision + 1").await;
     assert_eq!(db.integers(marks).await, [16]);
     assert_eq!(db.integers("SELECT count(*) FROM policy WHERE states LIKE 'aaaa%'").await, [0]);
+}
+
+/// The marks of all rows; of a policy as many of its bits as an integer takes.
+async fn marks(db: &TestDatabase) -> BTreeSet<i64> {
+    let digits: String = match db.database.kind() {
+        DatabaseKind::Sqlite => (1..=15)
+            .map(|at| format!("(instr('0123456789abcdef', substr(states, {at}, 1)) - 1)"))
+            .reduce(|before, digit| format!("({before} * 16 + {digit})"))
+            .unwrap(),
+        DatabaseKind::Postgres => "('x' || substr(states, 1, 15))::bit(60)::bigint".to_owned(),
+    };
+    let mut marks = BTreeSet::new();
+    for (table, mark) in [("firewall", "mark"), ("rule", "mark"), ("policy", digits.as_str())] {
+        for mark in db.integers(&format!("SELECT {mark} FROM {table}")).await {
+            assert!(mark != 0 && marks.insert(mark), "{table}: each has its own");
+        }
+    }
+    marks
+}
+
+db_test! {
+    async fn rows_from_before_have_marks_each_its_own(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        make_firewall(&db, "core").await;
+        for name in ["in", "out"] {
+            let policy = make_policy(&db, firewall.id, name).await;
+            for address in ["10.0.0.1", "10.0.0.2"] {
+                make_rule(&db, &policy, parts(address, "any")).await.unwrap();
+            }
+        }
+        let before = marks(&db).await;
+        assert_eq!(before.len(), 8);
+        let steps = db.database.migration_status().await.unwrap();
+        let later = steps.iter().skip_while(|step| step.name != "m20261127_000006_tags").count();
+        db.database.migrate_down(Some(u32::try_from(later).unwrap())).await.unwrap();
+        assert!(!db.tables().await["rule"].contains_key("mark"));
+        // As one that an older version made.
+        db.execute("UPDATE policy SET states = '' WHERE name = 'out'").await;
+        db.database.migrate_up("local").await.unwrap();
+        let after = marks(&db).await;
+        assert_eq!(after.len(), 8);
+        assert_eq!(before.intersection(&after).count(), 1, "of the policy that kept it");
+    }
+}
+
+// An older version, while a deployment rolls or after it was rolled back.
+db_test! {
+    async fn states_of_who_knows_no_marks_have_new_ones(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        let policy = make_policy(&db, firewall.id, "in").await;
+        make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
+        for (table, unmarked) in [("rule", "0"), ("policy", "''"), ("firewall", "0")] {
+            let mark = if table == "policy" { "states" } else { "mark" };
+            let columns: Vec<String> = db.tables().await[table]
+                .keys()
+                .filter(|column| !["id", "mark", "states"].contains(&column.as_str()))
+                .cloned()
+                .collect();
+            let columns = columns.join(", ");
+            // What has its name and content is deleted, so that it can be there once more.
+            db.execute(&format!("UPDATE {table} SET deleted_at = 1")).await;
+            let sql = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table}");
+            db.execute(&sql).await;
+            let count = format!("SELECT count(*) FROM {table} WHERE {mark} <> {unmarked}");
+            assert_eq!(db.integers(&count).await, [2], "{table}: a new row has a mark");
+            db.execute(&format!("UPDATE {table} SET deleted_at = NULL WHERE id = 1")).await;
+        }
+        let mut before = marks(&db).await;
+        assert_eq!(before.len(), 6);
+        for (write, news) in [
+            ("UPDATE TABLE SET revision = revision + 1", 6),
+            ("UPDATE TABLE SET revision = revision - 1 WHERE id = 1", 3),
+            ("UPDATE TABLE SET description = 'the same state'", 0),
+        ] {
+            for table in ["rule", "policy", "firewall"] {
+                db.execute(&write.replace("TABLE", table)).await;
+            }
+            let after = marks(&db).await;
+            assert_eq!(after.difference(&before).count(), news, "{write}");
+            before = after;
+        }
+        // A mark of the writer's own stays.
+        db.execute("UPDATE rule SET revision = revision + 1, mark = 7 WHERE id = 1").await;
+        db.execute("UPDATE policy SET revision = revision + 1, states = '00000000000000ab'").await;
+        assert_eq!(db.integers("SELECT mark FROM rule WHERE id = 1").await, [7]);
+        let kept = "SELECT count(*) FROM policy WHERE states = '00000000000000ab'";
+        assert_eq!(db.integers(kept).await, [2]);
+    }
 }

@@ -78,7 +78,7 @@ db_test! {
             let path = RulePath { firewall: firewall.id, policy: policy.id, rule: made.id };
             let before = db.statements();
             let mut uow = write(&db).await;
-            rule::delete(&mut *uow, &caller(), path, &Expected::Anything).await.unwrap();
+            rule::delete(&mut *uow, &caller(), path, &Expected::ANYTHING).await.unwrap();
             uow.commit().await.unwrap();
             counts.push((create, db.statements() - before));
         }

@@ -1,6 +1,6 @@
 //! Firewalls.
 
-use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::store::{FirewallField, FirewallFilter, ReadUnit, WriteKind};
@@ -13,7 +13,7 @@ use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id};
 use crate::auth::{Admin, As, Editor, Viewer};
-use crate::conditions::{Conditions, EntityTag};
+use crate::conditions::Conditions;
 use crate::dto::body::Body;
 use crate::dto::expansion::{self, Depth};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
@@ -92,15 +92,17 @@ impl Firewalls {
         query: QueryString,
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
-        query.open(params::NONE).finish()?;
-        let new = body.read(new_firewall).await?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
                 Ok(Reply::new(&FirewallView::from(&made))?
-                    .with_header(header::ETAG, EntityTag::of_firewall(&made).as_str())
+                    .tagged(&made)
                     .with_header(header::LOCATION, &path))
             },
         )
@@ -117,6 +119,7 @@ impl Firewalls {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::FIREWALL);
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
@@ -128,7 +131,7 @@ impl Firewalls {
                 .read_snapshot(|uow, caller| {
                     Box::pin(async move {
                         let found = firewall::get(uow, caller, id).await?;
-                        conditions.expected().check(Resource::Firewall, found.revision)?;
+                        conditions.check(&found)?;
                         let views = views(uow, &[found], Some(depth), caller.now).await?;
                         Ok(views.into_iter().next())
                     })
@@ -140,13 +143,8 @@ impl Firewalls {
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
             .await?;
-        let tag = EntityTag::of_firewall(&found);
-        let reply = if conditions.is_unchanged(Resource::Firewall, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            Reply::selected(&FirewallView::from(&found), fields.as_ref())?
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        let reply = Reply::selected(&FirewallView::from(&found), fields.as_ref())?;
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a firewall
@@ -162,17 +160,16 @@ impl Firewalls {
         body: Body<FirewallPatchBody>,
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch =
             body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move { firewall::update(uow, caller, id, &expected, patch).await })
             })
             .await?;
-        let tag = EntityTag::of_firewall(&changed);
-        Ok(Reply::new(&FirewallView::from(&changed))?.with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&FirewallView::from(&changed))?.tagged(&changed))
     }
 
     /// Delete a firewall
@@ -191,8 +188,8 @@ impl Firewalls {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { firewall::delete(uow, caller, id, &expected).await })
         })
@@ -220,11 +217,7 @@ impl Firewalls {
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id).await }),
-            |restored| {
-                let tag = EntityTag::of_firewall(&restored);
-                Ok(Reply::new(&FirewallView::from(&restored))?
-                    .with_header(header::ETAG, tag.as_str()))
-            },
+            |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )
         .await
     }

@@ -1,6 +1,6 @@
 //! Filtering policies.
 
-use fireflow_domain::error::{Error, Resource};
+use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind, ReadUnit, WriteKind};
@@ -13,7 +13,7 @@ use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{Admin, As, Editor, Viewer};
-use crate::conditions::{Conditions, EntityTag};
+use crate::conditions::Conditions;
 use crate::dto::body::Body;
 use crate::dto::expansion;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
@@ -150,9 +150,10 @@ impl Policies {
         body: Body<PolicyBody>,
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
-        let spec =
-            body.read(move |value, violations| new_policy(value, firewall, violations)).await?;
+        let mut query = query.open(params::NEW);
+        let read_only = query.read_only();
+        query.finish()?;
+        let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -162,7 +163,7 @@ impl Policies {
                 let path =
                     ctx.path(format_args!("/firewalls/{firewall}/filtering-policies/{}/", made.id));
                 Ok(Reply::new(&PolicyView::from(&made))?
-                    .with_header(header::ETAG, EntityTag::of_policy(&made).as_str())
+                    .tagged(&made)
                     .with_header(header::LOCATION, &path))
             },
         )
@@ -184,6 +185,7 @@ impl Policies {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::POLICY);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -202,16 +204,11 @@ impl Policies {
                 })
             })
             .await?;
-        // It covers the rules: their changes are the policy's.
-        let tag = EntityTag::of_policy(&found);
         let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
-        let reply = if conditions.is_unchanged(Resource::Policy, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            let write = move || Reply::selected(&view, fields.as_ref());
-            ctx.for_rows(expansion::weight(1, expands), write).await??
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        let write = move || Reply::selected(&view, fields.as_ref());
+        let reply = ctx.for_rows(expansion::weight(1, expands), write).await??;
+        // Its state covers the rules: their changes are the policy's.
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a filtering policy
@@ -232,10 +229,10 @@ impl Policies {
         body: Body<PolicyPatchBody>,
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch =
             body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move {
@@ -243,8 +240,7 @@ impl Policies {
                 })
             })
             .await?;
-        let tag = EntityTag::of_policy(&changed);
-        Ok(Reply::new(&PolicyView::from(&changed))?.with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&PolicyView::from(&changed))?.tagged(&changed))
     }
 
     /// Delete a filtering policy
@@ -264,8 +260,8 @@ impl Policies {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { policy::delete(uow, caller, firewall, id, &expected).await })
         })
@@ -294,11 +290,7 @@ impl Policies {
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { policy::restore(uow, caller, firewall, id).await }),
-            |restored| {
-                let tag = EntityTag::of_policy(&restored);
-                Ok(Reply::new(&PolicyView::from(&restored))?
-                    .with_header(header::ETAG, tag.as_str()))
-            },
+            |restored| Ok(Reply::new(&PolicyView::from(&restored))?.tagged(&restored)),
         )
         .await
     }

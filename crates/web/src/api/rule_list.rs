@@ -1,23 +1,23 @@
 //! Lists of rules: what is asked of them, and the three formats that they are answered in.
 
-use fireflow_domain::error::Resource;
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Page, PageRequest, SortKey, Start};
+use fireflow_domain::policy::Policy;
+use fireflow_domain::read_only::{Member, RULE};
 use fireflow_domain::rule::Rule;
-use fireflow_domain::store::{ReadKind, RuleField, RuleFilter};
+use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Turns};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::rule::{self, EVALUATION};
-use poem::http::header;
 
 use crate::app::Context;
-use crate::conditions::{Conditions, EntityTag};
+use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::rule::action;
-use crate::dto::view::{RulePage, RuleView};
+use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
@@ -36,6 +36,8 @@ pub(super) struct RuleList {
     filter: RuleFilter,
     /// What its cursors belong to.
     scope: String,
+    /// The query as it was written, and the filter as it was understood.
+    asked: String,
 }
 
 fn filter(query: &mut Query, format: Option<LineFormat>, now: Instant) -> RuleFilter {
@@ -53,6 +55,20 @@ fn filter(query: &mut Query, format: Option<LineFormat>, now: Instant) -> RuleFi
         port: query.parse("port", PortRange::parse),
         expression: query.expression(Level::Rule, now),
     }
+}
+
+/// What an export shows, without reading it: all that its bytes depend on beside the policy's state.
+fn shown(format: LineFormat, asked: &str, policy: &Policy, turns: Turns) -> Shown {
+    let micros = |instant: Option<Instant>| instant.map_or(i64::MIN, Instant::micros).to_be_bytes();
+    Shown::default()
+        // Another version may write the same otherwise.
+        .with(env!("CARGO_PKG_VERSION"))
+        .with(format.content_type())
+        .with(asked)
+        // What rules show of their parents: the firewall's name is no part of the policy's state.
+        .with(policy.firewall.name.as_str())
+        .with(micros(turns.start))
+        .with(micros(turns.end))
 }
 
 impl RuleList {
@@ -90,6 +106,7 @@ impl RuleList {
         format: Option<LineFormat>,
         now: Instant,
     ) -> (Self, Query) {
+        let written = query.as_str();
         let mut query = query.open(params::RULES);
         let filter = filter(&mut query, format, now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
@@ -110,6 +127,7 @@ impl RuleList {
             has_positions: is_evaluation && filter == RuleFilter::default(),
             order,
             filter,
+            asked: format!("{written}\n{scope}"),
             scope,
         };
         (list, query)
@@ -120,7 +138,7 @@ impl RuleList {
         self,
         ctx: &Context,
         parent: (FirewallId, PolicyId),
-        conditions: &Conditions,
+        conditions: &Known,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         if let Some(format) = self.format
             && self.is_whole
@@ -128,14 +146,17 @@ impl RuleList {
             let mut begun = Begun::new(ctx, conditions.list_mode(true)).await?;
             let (policy, export) =
                 Export::of_policy(&mut *begun.uow, &ctx.caller, parent, self.filter).await?;
-            let tag = EntityTag::of_policy(&policy).of_format(format);
-            if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
-                return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
+            conditions.check(&policy)?;
+            let turns = Export::last_turns(&mut *begun.uow, &ctx.caller, &policy).await?;
+            let shown = shown(format, &self.asked, &policy, turns);
+            let tag = EntityTag::new(&policy, shown);
+            if conditions.knows(&tag) {
+                return Ok(Reply::unchanged(&tag));
             }
             let before_first = self.has_positions.then_some(0);
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, before_first);
             let body = begun.send(export, lines).await?;
-            return Ok(Reply::lines(format, body).with_header(header::ETAG, tag.as_str()));
+            return Ok(Reply::lines(format, body).with_tag(&tag));
         }
         ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
@@ -154,17 +175,13 @@ impl RuleList {
                 })
             })
             .await?;
-        if self.filter.deleted {
-            // What a purge removes changes no state of the policy: there is no tag.
-            return self.answer(ctx, page, before_first).await;
-        }
-        let tag = EntityTag::of_policy(&policy);
-        let tag = self.format.map_or_else(|| tag.clone(), |format| tag.of_format(format));
-        if conditions.is_unchanged(Resource::Policy, policy.revision, &tag)? {
-            return Ok(Reply::unchanged().with_header(header::ETAG, tag.as_str()));
-        }
+        let is_of_deleted = self.filter.deleted;
         let reply = self.answer(ctx, page, before_first).await?;
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        if is_of_deleted {
+            // What a purge removes changes no state of the policy: there is no tag.
+            return Ok(reply);
+        }
+        reply.unless_known(conditions, &policy).await
     }
 
     /// The list across all policies.
@@ -190,6 +207,29 @@ impl RuleList {
         self.answer(ctx, page, None).await
     }
 
+    /// What a page leaves out of the whole list. The last page of many has nothing behind it, but
+    /// others before it.
+    fn partial(&self, page: &Page<Rule>) -> impl Iterator<Item = Part> {
+        let is_first = match page.request.start() {
+            Start::Page(number) => *number <= 1,
+            Start::First => true,
+            Start::Behind(_) => false,
+        };
+        let has_all_members = self.fields.as_ref().is_none_or(|fields| {
+            RULE.iter().all(|member| match member {
+                Member::Written(name) => fields.has(name),
+                // What nobody writes is not lost.
+                Member::ReadOnly(_) => true,
+            })
+        });
+        let leaves_out = [
+            (Part::Page, !is_first || page.next.is_some()),
+            (Part::Filter, self.filter != RuleFilter::default()),
+            (Part::Fields, !has_all_members),
+        ];
+        leaves_out.into_iter().filter_map(|(part, leaves)| leaves.then_some(part))
+    }
+
     /// One page, in the format.
     async fn answer<K: Kind + 'static>(
         self,
@@ -205,11 +245,15 @@ impl RuleList {
             let reply = match self.format {
                 Some(format) => {
                     let mut lines = RuleLines::new(format, self.fields, now, before_first);
-                    Reply::lines(format, lines.write(&page.items).map_err(Problem::internal)?)
+                    let text = lines.write(&page.items).map_err(Problem::internal)?;
+                    Reply::written_lines(format, text)
                 }
                 None => {
                     let numbering = RuleView::numbering(now, before_first);
-                    let view = RulePage::new(&page, &self.scope, numbering);
+                    let view = RulePage {
+                        partial: self.partial(&page).map(|part| part.as_str().to_owned()).collect(),
+                        ..RulePage::new(&page, &self.scope, numbering)
+                    };
                     Reply::selected(&view, self.fields.as_ref())?
                 }
             };

@@ -1,9 +1,9 @@
 //! The rules of a policy.
 
-use fireflow_domain::error::Resource;
 use fireflow_domain::store::WriteKind;
+use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
-use fireflow_domain::usecase::{batch, rule_set};
+use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -16,7 +16,7 @@ use crate::dto::batch::{BatchBody, BatchView, operations};
 use crate::dto::body::Body;
 use crate::dto::order::{MoveBody, MovedView, move_body};
 use crate::dto::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
-use crate::dto::rule_set::{ReplacedView, rule_set};
+use crate::dto::rule_set::{Identity, ReplacedView, RuleSetBody, SetReading};
 use crate::dto::view::{RulePage, RuleView};
 use crate::export::Accepted;
 use crate::params::{self, QueryString};
@@ -52,6 +52,7 @@ impl Rules {
         accepted: Accepted,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let conditions = conditions.read()?;
         let list = RuleList::read(&query, parent.1, accepted.0, ctx.caller.now)?;
         let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
@@ -98,10 +99,12 @@ impl Rules {
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         let placement = query.placement();
+        let read_only = query.read_only();
         query.finish()?;
         let is_placed = placement.is_some();
-        let spec =
-            body.read(move |value, faults| new_rule(value, "", policy, is_placed, faults)).await?;
+        let spec = body
+            .read(move |value, faults| new_rule(value, "", is_placed, read_only, faults))
+            .await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
             WriteKind::Few,
@@ -113,10 +116,14 @@ impl Rules {
                     "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
                     made.id
                 ));
-                let view = RuleView { position, ..RuleView::at(&made, ctx.caller.now) };
-                Ok(Reply::new(&view)?
-                    .with_header(header::ETAG, EntityTag::of_rule(&made).as_str())
-                    .with_header(header::LOCATION, &path))
+                // The tag is that of the rule as a read shows it, without its position.
+                let view = RuleView::at(&made, ctx.caller.now);
+                let reply = Reply::new(&view)?.tagged(&made);
+                let reply = match position {
+                    None => reply,
+                    Some(_) => reply.with_body(&RuleView { position, ..view })?,
+                };
+                Ok(reply.with_header(header::LOCATION, &path))
             },
         )
         .await
@@ -124,10 +131,15 @@ impl Rules {
 
     /// Replace all rules
     ///
-    /// Takes the whole set, as an array or as the list answers it, and changes only what differs. A
-    /// given rule is the stored one with its `id`, else with its `name`, else an equal one; these
-    /// keep their ids, the others are created, and what is not given is deleted. Where no rule says
-    /// its `priority`, the array's order counts.
+    /// Takes the whole set: an array, the list as it is answered, or a whole export as NDJSON or CSV.
+    /// Changes only what differs. A given rule is the stored one with its `id`, else with its `name`,
+    /// else an equal one; these keep their ids, the others are created, and what is not given is
+    /// deleted. If no rule says its `priority`, the order of the set counts.
+    ///
+    /// What was read in part is not taken for the whole: a list that leaves something out is refused
+    /// (`partial`). A rule that is there already must carry all members that decide what it matches
+    /// and when, unless the stored ones are the defaults. Deleting more than ten rules, or more than
+    /// a tenth of them, needs `max_deletions`; else 428 says how many would go.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "put",
@@ -140,24 +152,29 @@ impl Rules {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         conditions: Conditions,
-        body: Body<Vec<RuleBody>>,
+        body: RuleSetBody,
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         let mut query = query.open(params::RULE_SET);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        let max_deletions = query.integer("max_deletions", 0, i64::from(u32::MAX));
+        let max_deletions = max_deletions.map(i64::unsigned_abs);
+        let identity = query.word("identity", &[("name", Identity::Name)]).unwrap_or_default();
+        let reading = SetReading { identity, read_only: query.read_only() };
         query.finish()?;
-        let given = body.decode(move |bytes, meter| rule_set(bytes, parent.1, meter)).await?;
-        let expected = conditions.expected();
+        let options = ReplaceOptions { duplicates, max_deletions };
+        let given = body.read(parent.1, reading).await?;
         let replaced = ctx
             .write_many(|uow, caller| {
                 Box::pin(async move {
-                    rule_set::replace(uow, caller, parent, &expected, given, duplicates).await
+                    rule_set::replace(uow, caller, parent, &expected, given, options).await
                 })
             })
             .await?;
-        let tag = EntityTag::of_policy(&replaced.policy);
-        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_header(header::ETAG, tag.as_str()))
+        let tag = EntityTag::of_change(&replaced.policy);
+        Ok(Reply::new(&ReplacedView::from(&replaced))?.with_tag(&tag))
     }
 
     /// Move rules
@@ -179,9 +196,9 @@ impl Rules {
         body: Body<MoveBody>,
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body).await?;
-        let expected = conditions.expected();
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| {
@@ -190,8 +207,8 @@ impl Rules {
                 })
             },
             |moved| {
-                let tag = EntityTag::of_policy(&moved.policy);
-                Ok(Reply::new(&MovedView::from(&moved))?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&moved.policy);
+                Ok(Reply::new(&MovedView::from(&moved))?.with_tag(&tag))
             },
         )
         .await
@@ -216,13 +233,14 @@ impl Rules {
         body: Body<BatchBody>,
     ) -> Result<Reply<Changed, BatchView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let mut query = query.open(params::RULE_SET);
+        let expected = conditions.read()?.expected();
+        let mut query = query.open(params::BATCH);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
+        let read_only = query.read_only();
         query.finish()?;
         let operations =
-            body.decode(move |bytes, meter| operations(bytes, parent.1, meter)).await?;
-        let expected = conditions.expected();
+            body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
         ctx.write_once(
             WriteKind::Many,
             |uow, caller| {
@@ -231,9 +249,8 @@ impl Rules {
                 })
             },
             |batch| {
-                let tag = EntityTag::of_policy(&batch.policy);
-                let view = BatchView::at(&batch, ctx.caller.now);
-                Ok(Reply::new(&view)?.with_header(header::ETAG, tag.as_str()))
+                let tag = EntityTag::of_change(&batch.policy);
+                Ok(Reply::new(&BatchView::at(&batch, ctx.caller.now))?.with_tag(&tag))
             },
         )
         .await
@@ -255,19 +272,15 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Fetched, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let conditions = conditions.read()?;
         let mut query = query.open(params::RULE);
         let fields = query.fields(RuleView::MEMBERS);
         query.finish()?;
         let found = ctx
             .read(|uow, caller| Box::pin(async move { rule::get(uow, caller, path).await }))
             .await?;
-        let tag = EntityTag::of_rule(&found);
-        let reply = if conditions.is_unchanged(Resource::Rule, found.revision, &tag)? {
-            Reply::unchanged()
-        } else {
-            Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?
-        };
-        Ok(reply.with_header(header::ETAG, tag.as_str()))
+        let reply = Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?;
+        reply.unless_known(&conditions, &found).await
     }
 
     /// Change a rule
@@ -290,19 +303,17 @@ impl Rules {
         body: Body<RulePatchBody>,
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
         let patch = body
             .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
             .await?;
-        let expected = conditions.expected();
         let changed = ctx
             .write(|uow, caller| {
                 Box::pin(async move { rule::update(uow, caller, path, &expected, patch).await })
             })
             .await?;
-        let tag = EntityTag::of_rule(&changed);
-        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?
-            .with_header(header::ETAG, tag.as_str()))
+        Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?.tagged(&changed))
     }
 
     /// Delete a rule
@@ -323,8 +334,8 @@ impl Rules {
         conditions: Conditions,
     ) -> Result<Reply<Deleted, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
+        let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let expected = conditions.expected();
         ctx.write(|uow, caller| {
             Box::pin(async move { rule::delete(uow, caller, path, &expected).await })
         })
@@ -354,11 +365,7 @@ impl Rules {
         ctx.write_once(
             WriteKind::Few,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path).await }),
-            |restored| {
-                let tag = EntityTag::of_rule(&restored);
-                Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?
-                    .with_header(header::ETAG, tag.as_str()))
-            },
+            |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )
         .await
     }

@@ -1,6 +1,5 @@
 //! The service itself: who asks, and is it well?
 
-use fireflow_domain::time::MICROS_PER_SECOND;
 use poem::http::HeaderMap;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
@@ -126,14 +125,14 @@ impl Service {
         let app = &ctx.app;
         // That it is not ready is the answer here, not an error.
         let is_ready = app.storage.is_ready().await.unwrap_or(false);
-        let uptime = ctx.caller.now.micros().saturating_sub(app.about.started_at.micros());
+        let uptime = app.about.running_since.elapsed();
         Reply::new(&HealthView {
             status: if is_ready { "ok" } else { "unavailable" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             database: app.about.database.to_owned(),
             is_ready,
             max_connections: app.about.max_connections,
-            uptime_s: uptime.div_euclid(MICROS_PER_SECOND),
+            uptime_s: i64::try_from(uptime.as_secs()).unwrap_or(i64::MAX),
             key_files: app.authenticator.key_files().into_iter().map(Into::into).collect(),
         })
     }

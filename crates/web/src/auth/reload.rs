@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::files::{Content, Notes, Parts, content};
 use super::{Authenticator, KeyFile, KeyFileState, KeyFileStatus, KeyFiles};
 
-/// Has the watcher of key files read them now, instead of when their turn comes: on SIGHUP, say.
-/// [`Authenticator::reload_handle`] gives one. Cheap to clone: all clones reach the same watcher.
+/// Has the watcher of key files, or of a certificate's, read them now, instead of when their turn comes:
+/// on SIGHUP, say. [`Authenticator::reload_handle`] gives one. Cheap to clone: all clones reach the same watcher.
 #[derive(Debug, Clone)]
 pub struct ReloadHandle {
     request: Arc<Notify>,
@@ -49,7 +49,7 @@ impl ReloadHandle {
     }
 
     /// Notes that the watcher has read all files, and waits for the next request.
-    pub(super) async fn pass_ended(&self, wait: Duration) {
+    pub(crate) async fn pass_ended(&self, wait: Duration) {
         self.passes.send_modify(|passes| *passes = passes.saturating_add(1));
         // Either is a reason to read again.
         let _timed_out = tokio::time::timeout(wait, self.request.notified()).await.is_err();

@@ -2,7 +2,9 @@
 
 mod backup;
 mod demo;
+mod files;
 mod healthcheck;
+mod idle_memory;
 mod inspect;
 mod jwt;
 mod migrate;
@@ -10,6 +12,7 @@ mod purge;
 mod reference;
 mod secret;
 mod serve;
+mod stop;
 mod verify;
 
 use std::io::{IsTerminal, Write};
@@ -195,7 +198,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Serve => runtime.block_on(serve::serve(&settings)),
+        Command::Serve => {
+            let served = runtime.block_on(serve::serve(&settings));
+            // What it still computes for nobody is not waited for.
+            runtime.shutdown_background();
+            served
+        }
         Command::Migrate { step } => runtime.block_on(migrate::migrate(&settings, step)),
         Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
         Command::Demo => runtime.block_on(demo::demo(&settings)),

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,13 +13,17 @@ use fireflow_domain::store::{
 };
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
+use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::purge::purge_regularly;
-use super::{Failure, authenticator, clock, database_options, key_files, open, print};
+use super::stop::{Signals, Stop, StopTimes, heed};
+use super::{
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
+};
 use crate::app::{About, App, Readiness};
 use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::budget::Budget;
@@ -41,8 +45,90 @@ use crate::telemetry::{self, Telemetry};
 /// How often files of keys and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(2);
 
-/// Serves.
+/// Serves, until it is told to stop; all of the stop takes no longer than its times say.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let open_files = files::raise_limit();
+    let started = tokio::select! {
+        started = Box::pin(start(settings)) => started?,
+        // As container engines do with what does not come up; nothing has been promised yet.
+        () = signals.stop() => {
+            tracing::info!("told to stop before it served");
+            return Ok(());
+        }
+    };
+    let Started { database, app, endpoint, listener, certificate, authenticator } = started;
+    let others = settings.telemetry.metrics_listen.map_or(0, |_| MAX_METRICS_CONNECTIONS);
+    let max_connections = files::max_connections(settings, &database, others, open_files)?;
+    let mut reload = vec![authenticator.reload_handle()];
+    reload.extend(certificate.as_ref().map(Certificate::reload_handle));
+    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
+    watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
+    watchers.push(tokio::spawn(idle_memory::give_back(app.pools.clone())));
+    watchers.extend(serve_metrics(settings, &app).await?);
+    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
+    announce(settings, listener.local_addr()?);
+
+    let (http, stopping) = (&settings.http, Arc::clone(&app));
+    let times = StopTimes { drain_delay: http.drain_delay, stop_timeout: http.stop_timeout };
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(heed(signals, times, reload, tell));
+    let stop = Arc::new(OnceLock::new());
+    let noted = Arc::clone(&stop);
+    let drained = async move {
+        let Ok(stop) = told.await else { return std::future::pending().await };
+        stop.enforce();
+        let _first = noted.set(stop).is_ok();
+        stopping.is_stopping.store(true, Ordering::Relaxed);
+        let StopTimes { drain_delay, stop_timeout } = times;
+        tracing::info!(
+            ?drain_delay,
+            ?stop_timeout,
+            "stopping: not ready any more, requests are still served"
+        );
+        // Until those who send requests have noticed.
+        tokio::time::sleep(stop.drains_for()).await;
+        tracing::info!("stopping: requests under way come to their end");
+    };
+    let open = app.telemetry.metrics.connections.clone();
+    let limits = ConnectionLimits { max_connections, ..connection_limits(settings) };
+    let grace = times.of_requests();
+    listener::serve(listener, endpoint, limits, certificate, open, drained, grace).await;
+    for watcher in watchers {
+        watcher.abort();
+    }
+    let left = stop.get().copied().map_or(Duration::ZERO, Stop::left);
+    let telemetry = Arc::clone(&app.telemetry);
+    // It blocks for as long as its receivers take.
+    let told = tokio::task::spawn_blocking(move || telemetry.end(left));
+    // What was cut off may still be at the database.
+    let (closed, told) = tokio::join!(tokio::time::timeout(left, database.close()), told);
+    told?;
+    match closed {
+        Ok(closed) => Ok(closed?),
+        Err(_) => {
+            tracing::warn!("the database's connections were not all given back");
+            Ok(())
+        }
+    }
+}
+
+/// A service that is ready to be asked.
+struct Started<E> {
+    database: Database,
+    app: Arc<App>,
+    endpoint: E,
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+    authenticator: Authenticator,
+}
+
+/// Reads what the settings name, opens the database and listens.
+async fn start(
+    settings: &Settings,
+) -> Result<Started<impl Endpoint<Output = Response> + use<>>, Failure> {
     if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
         tracing::warn!(
             "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
@@ -72,41 +158,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
-    announce(settings, listener.local_addr()?);
-
-    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
-    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
-    watchers.push(tokio::spawn(purges));
-    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
-    watchers.extend(serve_metrics(settings, &app).await?);
-    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
-    let (stopping, drain_delay) = (Arc::clone(&app), settings.http.drain_delay);
-    let stop = async move {
-        signal().await;
-        stopping.is_stopping.store(true, Ordering::Relaxed);
-        tracing::info!(?drain_delay, "stopping: not ready any more, requests are still served");
-        // Until those who send requests have noticed.
-        tokio::time::sleep(drain_delay).await;
-        tracing::info!("stopping: requests under way come to their end");
-    };
-    let grace = settings.http.stop_timeout;
-    let open = app.telemetry.metrics.connections.clone();
-    let limits = connection_limits(settings);
-    listener::serve(listener, endpoint, limits, certificate, open, stop, grace).await;
-    for watcher in watchers {
-        watcher.abort();
-    }
-    // It blocks for as long as its receivers take, some seconds at most.
-    let telemetry = Arc::clone(&app.telemetry);
-    tokio::task::spawn_blocking(move || telemetry.end()).await?;
-    // A list that is sent for long may still hold a connection.
-    match tokio::time::timeout(grace, database.close()).await {
-        Ok(closed) => Ok(closed?),
-        Err(_) => {
-            tracing::warn!("the database's connections were not all given back");
-            Ok(())
-        }
-    }
+    Ok(Started { database, app, endpoint, listener, certificate, authenticator })
 }
 
 /// How often the heads of the audit trail's chains are written to the log.
@@ -195,6 +247,7 @@ pub(super) fn service(
             database: kind,
             max_connections: database.max_connections(),
             started_at: clock().now(),
+            running_since: std::time::Instant::now(),
         },
         storage: Arc::new(database.clone()),
         telemetry,
@@ -250,26 +303,6 @@ fn announce(settings: &Settings, address: SocketAddr) {
     }
 }
 
-/// Waits for Ctrl-C, or for what service managers send.
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without handlers the process ends the hard way: nothing to wait for here.
-    if interrupt.await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// The description of the API, without a service.
 pub(super) fn description() -> anyhow::Result<String> {
     let app = Arc::new(App {
@@ -287,7 +320,12 @@ pub(super) fn description() -> anyhow::Result<String> {
         turns: Budget::turns(1),
         exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
-        about: About { database: "none", max_connections: 0, started_at: Instant::EPOCH },
+        about: About {
+            database: "none",
+            max_connections: 0,
+            started_at: Instant::EPOCH,
+            running_since: std::time::Instant::now(),
+        },
         telemetry: Arc::default(),
         compiled: CompiledPolicies::new(0, CompilationLimits::default()),
         pools: Vec::new(),

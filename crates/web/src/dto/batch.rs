@@ -4,6 +4,7 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{PolicyId, Revision};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::Named;
 use fireflow_domain::usecase::batch::{Batch, MAX_OPERATIONS, Operation, Outcome};
 use poem_openapi::Object;
 use serde::Serialize;
@@ -13,8 +14,10 @@ use super::body::malformed;
 use super::json::{self, Meter, Parsed};
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
+use super::read_only::ReadOnly;
 use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
-use super::view::RuleView;
+use super::view::{PortEntryView, RuleView};
+use crate::entity_tags;
 use crate::problem::Problem;
 
 /// The member that holds the operations.
@@ -33,8 +36,12 @@ pub struct OperationBody {
     pub rule_id: Option<i64>,
     /// The change.
     pub patch: Option<RulePatchBody>,
-    /// Only if the rule is still at this revision.
+    /// Only if the rule is still at this revision: a counter, which a restored backup can give to
+    /// another state. `if_match` is not misled by that.
     pub if_revision: Option<i64>,
+    /// Only if the rule is still in the state with this tag: the `ETag` of a GET of the rule, with its
+    /// quotes; or several, as in `If-Match`.
+    pub if_match: Option<String>,
     /// The rules to be moved, which keep their order.
     pub rule_ids: Option<Vec<i64>>,
     /// Before the rule with this id.
@@ -59,6 +66,7 @@ impl poem_openapi::types::Example for BatchBody {
         let rule = RuleBody {
             name: Some("no-telnet".into()),
             priority: None,
+            ports: Some(vec![PortEntryView { number: Some(23), ..PortEntryView::default() }]),
             ..<RuleBody as poem_openapi::types::Example>::example()
         };
         let rule = RuleBody { action: super::rule::ActionWord::Deny, ..rule };
@@ -69,6 +77,7 @@ impl poem_openapi::types::Example for BatchBody {
                 rule_id: None,
                 patch: None,
                 if_revision: None,
+                if_match: None,
                 rule_ids: None,
                 before: None,
                 after: None,
@@ -139,6 +148,7 @@ impl BatchView {
 pub fn operations(
     bytes: &[u8],
     policy: PolicyId,
+    read_only: ReadOnly,
     meter: &Meter,
 ) -> Result<Vec<Operation>, Problem> {
     // A scalar, or an array, is JSON and no batch.
@@ -159,7 +169,8 @@ pub fn operations(
             return;
         }
         let mut faults = violations.nested();
-        let read = operation(value, &format!("/{OPERATIONS}/{index}"), policy, &mut faults);
+        let at = format!("/{OPERATIONS}/{index}");
+        let read = operation(value, &at, policy, read_only, &mut faults);
         // With faults nothing is done: what is right need not be kept.
         operations.extend(read.filter(|_| violations.is_empty() && faults.is_empty()));
         violations.extend(faults);
@@ -209,6 +220,7 @@ fn operation(
     value: Value,
     at: &str,
     policy: PolicyId,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Operation> {
     // Rules and changes are read below, beside the object that holds them.
@@ -230,15 +242,15 @@ fn operation(
         }
         "update" => {
             let id = id(&mut members);
-            let revision = if_revision(&mut members);
+            let conditions = (if_revision(&mut members), if_match(&mut members));
             let given = members.value("patch", Ok);
             patch = members.required("patch", given);
-            id.map(|id| Read::Update(id, revision))
+            id.map(|id| Read::Update(id, conditions))
         }
         "delete" => {
             let id = id(&mut members);
-            let if_revision = if_revision(&mut members);
-            id.map(|rule| Read::Whole(Operation::Delete { rule, if_revision }))
+            let (if_revision, if_match) = (if_revision(&mut members), if_match(&mut members));
+            id.map(|rule| Read::Whole(Operation::Delete { rule, if_revision, if_match }))
         }
         _ => {
             let rules = members.list("rule_ids", usize::MAX, |value, at, faults| {
@@ -257,19 +269,19 @@ fn operation(
         Read::Create(placement) => {
             let mut faults = violations.nested();
             let below = format!("{at}/rule");
-            let spec = new_rule(rule?, &below, policy, placement.is_some(), &mut faults);
+            let spec = new_rule(rule?, &below, placement.is_some(), read_only, &mut faults);
             let is_good = faults.is_empty();
             violations.extend(faults);
             Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })
         }
-        Read::Update(rule, if_revision) => {
+        Read::Update(rule, (if_revision, if_match)) => {
             let mut faults = violations.nested();
             let below = format!("{at}/patch");
             let patch = rule_patch(patch?, &below, policy, rule, &mut faults);
             let is_good = faults.is_empty();
             violations.extend(faults);
             let patch = Box::new(patch.filter(|_| is_good)?);
-            Some(Operation::Update { rule, patch, if_revision })
+            Some(Operation::Update { rule, patch, if_revision, if_match })
         }
     }
 }
@@ -278,7 +290,7 @@ fn operation(
 enum Read {
     Whole(Operation),
     Create(Option<fireflow_domain::rule::order::Placement>),
-    Update(fireflow_domain::ids::RuleId, Option<Revision>),
+    Update(fireflow_domain::ids::RuleId, (Option<Revision>, Named)),
 }
 
 fn id(members: &mut Members<'_>) -> Option<fireflow_domain::ids::RuleId> {
@@ -288,4 +300,9 @@ fn id(members: &mut Members<'_>) -> Option<fireflow_domain::ids::RuleId> {
 
 fn if_revision(members: &mut Members<'_>) -> Option<Revision> {
     members.value("if_revision", |value| integer(&value, 1, i64::MAX)).nullable().map(Revision)
+}
+
+fn if_match(members: &mut Members<'_>) -> Named {
+    let tags = members.text("if_match", |text| entity_tags::list(text.as_bytes()));
+    tags.nullable().map_or(Named::Nothing, |tags| tags.named())
 }

@@ -102,7 +102,8 @@ pub fn is_ndjson(request: &Request) -> bool {
     NDJSON.iter().any(|it| essence.eq_ignore_ascii_case(it))
 }
 
-fn essence(media_type: &str) -> &str {
+/// A media type without its parameters.
+pub(super) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
@@ -111,7 +112,11 @@ fn taken(request: &Request) -> Vec<&'static str> {
     if request.method() == poem::http::Method::PATCH { vec![MERGE_PATCH, JSON] } else { vec![JSON] }
 }
 
-fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), Problem> {
+/// Whether a request's body is of one of some media types.
+///
+/// # Errors
+/// Returns 415 for another one, and for none.
+pub(super) fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), Problem> {
     let refused = |given: &str| {
         let names: Vec<String> = taken.iter().map(|it| format!("`{it}`")).collect();
         let detail = format!("the body must be {}, {given}", names.join(" or "));

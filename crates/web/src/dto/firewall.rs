@@ -5,26 +5,16 @@ use std::collections::BTreeMap;
 use fireflow_domain::error::Violations;
 use fireflow_domain::firewall::FirewallPatch;
 use fireflow_domain::ids::FirewallId;
+use fireflow_domain::read_only::FIREWALL;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::usecase::firewall::NewFirewall;
 use poem_openapi::Object;
 use serde_json::Value;
 
 use super::read::Members;
+use super::read_only::ReadOnly;
 
-const READ_ONLY: &[&str] = &[
-    "policy_count",
-    "filtering_policies",
-    "revision",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "deleted_at",
-    "deleted_by",
-];
-
-/// A firewall to be created. Read-only members of an answer are taken and ignored.
+/// A firewall to be created.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewall", example, skip_serializing_if_is_none)]
 pub struct FirewallBody {
@@ -75,14 +65,19 @@ impl poem_openapi::types::Example for FirewallPatchBody {
         Self {
             name: None,
             tenant: None,
-            description: Some("Border of the Frankfurt site, both uplinks".into()),
-            labels: None,
+            description: None,
+            // Tried as it stands it adds, and takes nothing away.
+            labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }
 }
 
 /// Reads a firewall to be created.
-pub fn new_firewall(value: Value, violations: &mut Violations) -> Option<NewFirewall> {
+pub fn new_firewall(
+    value: Value,
+    read_only: ReadOnly,
+    violations: &mut Violations,
+) -> Option<NewFirewall> {
     let mut members = Members::open(value, "", violations)?;
     let name = members.text("name", Name::parse);
     let name = members.required("name", name);
@@ -91,8 +86,7 @@ pub fn new_firewall(value: Value, violations: &mut Violations) -> Option<NewFire
     let description = members.text("description", Description::parse);
     let description = members.or("description", description, Description::default());
     let labels = members.labels();
-    members.same_id("id", None);
-    members.read_only(READ_ONLY);
+    members.not_read_only(&FIREWALL, read_only);
     members.finish();
     Some(NewFirewall { name: name?, tenant, description, labels })
 }
@@ -111,8 +105,8 @@ pub fn firewall_patch(
     let description = members.text("description", Description::parse);
     let description = members.patch("description", description);
     let labels = members.labels_patch();
-    members.same_id("id", Some(id.get()));
-    members.read_only(READ_ONLY);
+    members.same_id(id.get());
+    let repeated = members.repeated(&FIREWALL);
     members.finish();
-    Some(FirewallPatch { name, tenant, description, labels })
+    Some(FirewallPatch { name, tenant, description, labels, repeated })
 }

@@ -112,6 +112,9 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 /// # Errors
 /// As [`parse`]; and if there is too much of it, which the meter tells apart.
 pub fn parse_within(bytes: &[u8], meter: &Meter) -> Result<Value, serde_json::Error> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(serde_json::Error::custom("the request body is empty"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0, meter }.deserialize(&mut reader)?;
     reader.end()?;

@@ -119,9 +119,9 @@ fn csv(
 }
 
 /// A column, and the member of the rule that it comes of.
-struct Column {
-    name: &'static str,
-    member: &'static str,
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) member: &'static str,
     cell: fn(&RuleView) -> String,
 }
 
@@ -131,7 +131,7 @@ macro_rules! columns {
     };
 }
 
-const COLUMNS: &[Column] = columns! {
+pub(super) const COLUMNS: &[Column] = columns! {
     "id" of "id": |rule| rule.id.to_string();
     "firewall_id" of "filtering_policy": |rule| rule.filtering_policy.firewall.id.to_string();
     "firewall" of "filtering_policy": |rule| guarded(&rule.filtering_policy.firewall.name);
@@ -167,11 +167,21 @@ const COLUMNS: &[Column] = columns! {
 };
 
 /// What people wrote, with an apostrophe before what a spreadsheet would take for a formula and
-/// run (OWASP, "CSV Injection").
+/// run (OWASP, "CSV Injection"), or what looks as if it had been guarded so.
 fn guarded(text: &str) -> String {
-    let is_formula =
-        text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    if is_formula { format!("'{text}") } else { text.to_owned() }
+    if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
+}
+
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
+}
+
+/// What people wrote, of a cell that [`guarded`] made of it.
+pub(super) fn unguarded(cell: &str) -> &str {
+    match cell.strip_prefix('\'') {
+        Some(text) if is_formula(text.trim_start_matches('\'')) => text,
+        _ => cell,
+    }
 }
 
 fn optional(value: Option<impl ToString>) -> String {
@@ -236,10 +246,14 @@ mod tests {
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\t=1", "'\t=1"),
+            ("'=1", "''=1"),
+            ("''", "''"),
+            ("'quoted'", "'quoted'"),
             ("web = 1", "web = 1"),
             ("", ""),
         ] {
             assert_eq!(guarded(text), cell);
+            assert_eq!(unguarded(cell), text);
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod order;
 pub mod packet_lines;
 pub mod policy;
 pub mod read;
+pub mod read_only;
 pub mod rule;
+mod rule_lines;
 pub mod rule_set;
 pub mod view;

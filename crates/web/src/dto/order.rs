@@ -27,7 +27,8 @@ pub struct MoveBody {
 
 impl poem_openapi::types::Example for MoveBody {
     fn example() -> Self {
-        Self { rule_ids: vec![1], before: None, after: None, at: Some("first".into()) }
+        // No rule has this id: tried as it stands nothing moves.
+        Self { rule_ids: vec![MAX_ID], before: None, after: None, at: Some("first".into()) }
     }
 }
 

@@ -5,25 +5,15 @@ use std::collections::BTreeMap;
 use fireflow_domain::error::Violations;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::policy::{PolicyPatch, PolicySpec};
+use fireflow_domain::read_only::{POLICY, ReadOnlyMember};
 use fireflow_domain::rule::Action;
 use fireflow_domain::text::{Description, Name};
 use poem_openapi::Object;
 use serde_json::Value;
 
 use super::read::Members;
+use super::read_only::ReadOnly;
 use super::rule::{ActionWord, action};
-
-const READ_ONLY: &[&str] = &[
-    "rule_count",
-    "rules",
-    "revision",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "deleted_at",
-    "deleted_by",
-];
 
 /// A filtering policy to be created.
 #[derive(Debug, Object)]
@@ -73,9 +63,10 @@ impl poem_openapi::types::Example for PolicyPatchBody {
     fn example() -> Self {
         Self {
             name: None,
-            default_action: Some(ActionWord::Reject),
+            default_action: None,
             description: None,
-            labels: None,
+            // Tried as it stands it adds, and takes nothing away.
+            labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }
 }
@@ -83,7 +74,7 @@ impl poem_openapi::types::Example for PolicyPatchBody {
 /// Reads a policy to be created.
 pub fn new_policy(
     value: Value,
-    firewall: FirewallId,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<PolicySpec> {
     let mut members = Members::open(value, "", violations)?;
@@ -94,9 +85,7 @@ pub fn new_policy(
     let description = members.text("description", Description::parse);
     let description = members.or("description", description, Description::default());
     let labels = members.labels();
-    members.same_id("id", None);
-    members.same_parent("firewall", firewall.get());
-    members.read_only(READ_ONLY);
+    members.not_read_only(&POLICY, read_only);
     members.finish();
     Some(PolicySpec { name: name?, description, labels, default_action: default_action? })
 }
@@ -116,9 +105,9 @@ pub fn policy_patch(
     let description = members.text("description", Description::parse);
     let description = members.patch("description", description);
     let labels = members.labels_patch();
-    members.same_id("id", Some(id.get()));
-    members.same_parent("firewall", firewall.get());
-    members.read_only(READ_ONLY);
+    members.same_id(id.get());
+    members.same_parent(ReadOnlyMember::Firewall, firewall.get());
+    let repeated = members.repeated(&POLICY);
     members.finish();
-    Some(PolicyPatch { name, description, labels, default_action })
+    Some(PolicyPatch { name, description, labels, default_action, repeated })
 }

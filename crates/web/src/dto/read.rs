@@ -98,11 +98,7 @@ impl<'v> Members<'v> {
 
     fn take(&mut self, name: &'static str) -> Given<Value> {
         self.known.push(name);
-        match self.members.remove(name) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
-            Some(value) => Given::Is(value),
-        }
+        self.remove(name)
     }
 
     fn wrong<T>(&mut self, name: &str, detail: impl Into<String>) -> Given<T> {
@@ -311,32 +307,28 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// Members that an answer has and nobody writes: they are taken, so that what was read can be
-    /// sent again.
-    pub fn read_only(&mut self, names: &[&'static str]) {
-        for name in names {
-            self.take(name);
+    /// Takes a member that is not one to write: it is never what a misspelt one is said to mean.
+    pub(super) fn remove(&mut self, name: &str) -> Given<Value> {
+        match self.members.remove(name) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => Given::Is(value),
         }
     }
 
-    /// A read-only id: where it is there, it must be the one of the path.
-    pub fn same_id(&mut self, name: &'static str, id: Option<i64>) {
-        match (self.take(name), id) {
-            (Given::Is(value), Some(id)) if value != id => {
-                self.fault(name, format!("contradicts the path, which says {id}"));
-            }
-            _ => {}
-        }
+    /// Notes the name of a member that was read elsewhere.
+    pub(super) fn passes(&mut self, name: &'static str) {
+        self.known.push(name);
     }
 
-    /// A read-only parent `{"id": …}`: where it is there, it must be the one of the path.
-    pub fn same_parent(&mut self, name: &'static str, id: i64) {
-        if let Given::Is(value) = self.take(name) {
-            let given = value.get("id").unwrap_or(&value);
-            if *given != id {
-                self.fault(name, format!("contradicts the path, which says id={id}"));
-            }
-        }
+    /// The pointer of the object.
+    pub(super) fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// Notes a fault.
+    pub(super) fn push(&mut self, violation: Violation) {
+        self.violations.push(violation);
     }
 
     /// Notes every member that nobody asked for, with the nearest that is known. Gives back where

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{MAX_ID, PolicyId, RuleId};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
+use fireflow_domain::read_only::{RULE, ReadOnlyMember, Repeated};
 use fireflow_domain::rule::{
-    Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, RulePatch, RuleSpec,
+    Action, Endpoint, LeftOut, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, RulePatch,
+    RuleSpec,
 };
 use fireflow_domain::text::{Description, Name, Reference, excerpt};
 use fireflow_domain::time::Instant;
@@ -16,20 +18,9 @@ use serde_json::Value;
 
 use super::json::kind;
 use super::read::{Given, Members, integer};
+use super::read_only::ReadOnly;
+use super::rule_set::{Identity, SetReading};
 use super::view::{EndpointView, PortEntryView, PortValue};
-
-const READ_ONLY: &[&str] = &[
-    "position",
-    "state",
-    "warnings",
-    "revision",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "deleted_at",
-    "deleted_by",
-];
 
 /// What is done with a packet; in any case on input.
 #[derive(Debug, Clone, Copy, Enum)]
@@ -180,7 +171,7 @@ impl poem_openapi::types::Example for RulePatchBody {
         Self {
             name: None,
             action: None,
-            priority: Some(90),
+            priority: None,
             protocols: None,
             protocol: None,
             icmp_type: None,
@@ -188,13 +179,14 @@ impl poem_openapi::types::Example for RulePatchBody {
             sources: None,
             destinations: None,
             ports: None,
-            enabled: Some(false),
+            enabled: None,
             log: None,
             starts_at: None,
             expires_at: None,
             description: None,
             reference: None,
-            labels: None,
+            // Tried as it stands it adds, and takes nothing away.
+            labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }
 }
@@ -227,9 +219,9 @@ struct Fields {
     reference: Given<Reference>,
 }
 
-fn fields(members: &mut Members<'_>, policy: PolicyId, id: Option<RuleId>) -> Fields {
+fn fields(members: &mut Members<'_>) -> Fields {
     let priority = members.integer("priority", i32::MIN.into(), i32::MAX.into());
-    let fields = Fields {
+    Fields {
         name: members.text("name", Name::parse),
         action: members.text("action", action),
         // The bounds were checked.
@@ -246,13 +238,40 @@ fn fields(members: &mut Members<'_>, policy: PolicyId, id: Option<RuleId>) -> Fi
         expires_at: members.text("expires_at", Instant::parse),
         description: members.text("description", Description::parse),
         reference: members.text("reference", Reference::parse),
-    };
-    if let Some(id) = id {
-        members.same_id("id", Some(id.get()));
     }
-    members.same_parent("filtering_policy", policy.get());
-    members.read_only(READ_ONLY);
-    fields
+}
+
+impl Fields {
+    /// Which members are left out that decide what the rule matches and when. Without `..`: one that
+    /// is added has to be decided on here.
+    const fn left_out(&self) -> LeftOut {
+        let Self {
+            name: _,
+            action: _,
+            priority: _,
+            protocols,
+            icmp_type,
+            icmp_code,
+            sources: _,
+            destinations: _,
+            ports,
+            enabled,
+            log: _,
+            starts_at,
+            expires_at,
+            description: _,
+            reference: _,
+        } = self;
+        LeftOut {
+            protocols: matches!(protocols, Given::Absent),
+            icmp_type: matches!(icmp_type, Given::Absent),
+            icmp_code: matches!(icmp_code, Given::Absent),
+            ports: matches!(ports, Given::Absent),
+            enabled: matches!(enabled, Given::Absent),
+            starts_at: matches!(starts_at, Given::Absent),
+            expires_at: matches!(expires_at, Given::Absent),
+        }
+    }
 }
 
 fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
@@ -349,18 +368,18 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
 pub fn new_rule(
     value: Value,
     at: &str,
-    policy: PolicyId,
     is_placed: bool,
+    read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<RuleSpec> {
     let mut members = Members::open(value, at, violations)?;
-    let mut given = fields(&mut members, policy, None);
+    let mut given = fields(&mut members);
+    members.not_read_only(&RULE, read_only);
     match (&given.priority, is_placed) {
         (Given::Absent, true) => given.priority = Given::Is(0),
         (_, true) => members.fault("priority", "stands beside a place; use one of them"),
         _ => {}
     }
-    members.same_id("id", None);
     spec(members, given)
 }
 
@@ -369,20 +388,35 @@ pub fn given_rule(
     value: Value,
     at: &str,
     policy: PolicyId,
+    reading: SetReading,
     violations: &mut Violations,
 ) -> Option<(GivenRule, bool)> {
     let mut members = Members::open(value, at, violations)?;
-    let mut given = fields(&mut members, policy, None);
-    let id = members.value("id", |value| {
-        let number = integer(&value, 1, MAX_ID)?;
-        RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
-    });
+    let mut given = fields(&mut members);
+    let left_out = given.left_out();
+    let id = match reading.identity {
+        Identity::Id => members.value("id", |value| {
+            let number = integer(&value, 1, MAX_ID)?;
+            RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
+        }),
+        Identity::Name => Given::Absent,
+    };
+    let repeated = match (reading.identity, reading.read_only) {
+        (Identity::Id, ReadOnly::Refuse) => {
+            members.same_parent(ReadOnlyMember::FilteringPolicy, policy.get());
+            members.repeated(&RULE)
+        }
+        (Identity::Name, _) | (_, ReadOnly::Ignore) => {
+            members.not_read_only(&RULE, ReadOnly::Ignore);
+            Repeated::default()
+        }
+    };
     let has_priority = given.priority != Given::Absent;
     if !has_priority {
         given.priority = Given::Is(0);
     }
     let spec = spec(members, given)?;
-    Some((GivenRule { id: id.nullable(), spec }, has_priority))
+    Some((GivenRule { id: id.nullable(), spec, left_out, repeated }, has_priority))
 }
 
 /// The content of a rule whose members were read.
@@ -433,7 +467,10 @@ pub fn rule_patch(
     violations: &mut Violations,
 ) -> Option<RulePatch> {
     let mut members = Members::open(value, at, violations)?;
-    let given = fields(&mut members, policy, Some(id));
+    let given = fields(&mut members);
+    members.same_id(id.get());
+    members.same_parent(ReadOnlyMember::FilteringPolicy, policy.get());
+    let repeated = members.repeated(&RULE);
     let patch = RulePatch {
         name: given.name.nullable_patch(),
         action: members.patch("action", given.action),
@@ -451,6 +488,7 @@ pub fn rule_patch(
         description: members.patch("description", given.description),
         reference: members.patch("reference", given.reference),
         labels: members.labels_patch(),
+        repeated,
     };
     members.finish();
     Some(patch)

@@ -5,15 +5,23 @@ use fireflow_domain::ids::PolicyId;
 use fireflow_domain::rule::{RuleParts, RuleSpec};
 use fireflow_domain::usecase::rule::MAX_RULES;
 use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
-use poem_openapi::Object;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::body::malformed;
-use super::json::{self, Meter};
+use super::body::{NDJSON, check_media_type, essence, malformed};
+use super::json::{self, Meter, Parsed};
+use super::lines::LineFormat;
 use super::read::Members;
-use super::rule::given_rule;
+use super::read_only::ReadOnly;
+use super::rule::{RuleBody, given_rule};
+use super::rule_lines;
 use crate::problem::{Code, Problem};
+use crate::reply::JSON;
+use crate::upload::Upload;
 
 /// What became of a rule set.
 #[derive(Debug, Object, Serialize)]
@@ -46,52 +54,246 @@ impl From<&Replaced> for ReplacedView {
     }
 }
 
-/// Reads a rule set: an array, or what a list answers. Holds up the thread: call it beside those
-/// that serve.
-///
-/// # Errors
-/// All that is wrong, each with its index.
-pub fn rule_set(bytes: &[u8], policy: PolicyId, meter: &Meter) -> Result<Vec<GivenRule>, Problem> {
-    // A scalar is JSON, and no set.
-    if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{') | None) {
-        json::parse_within(bytes, meter).map_err(malformed)?;
-        let detail = "must be an array of rules, or an object with one under `items`";
-        return Err(Problem::invalid(&Violation::body("", detail).into()));
+/// A rule set as it came: an array or a list in JSON, or the lines of an export.
+#[derive(Debug)]
+pub struct RuleSetBody {
+    upload: Upload,
+    /// None: JSON.
+    format: Option<LineFormat>,
+}
+
+impl<'a> ApiExtractor<'a> for RuleSetBody {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Vec::<RuleBody>::register(registry);
     }
-    let limit = usize::try_from(MAX_RULES).unwrap_or(usize::MAX);
-    let mut violations = Violations::new();
-    let mut rules = Vec::new();
-    let mut count = 0_usize;
-    let others = json::parse_elements(bytes, meter, &mut |index, value| {
-        count += 1;
+
+    fn request_meta() -> Option<MetaRequest> {
+        let lines = |format: LineFormat| MetaMediaType {
+            content_type: format.media_type(),
+            schema: String::schema_ref(),
+        };
+        let json = MetaMediaType { content_type: JSON, schema: Vec::<RuleBody>::schema_ref() };
+        let content = vec![json, lines(LineFormat::Csv), lines(LineFormat::Ndjson)];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let csv = LineFormat::Csv.media_type();
+        check_media_type(request, &[JSON, NDJSON[0], NDJSON[1], csv])?;
+        let given = request.content_type().map(essence).unwrap_or_default();
+        let is_any = |names: &[&str]| names.iter().any(|name| given.eq_ignore_ascii_case(name));
+        let format = if is_any(&NDJSON) {
+            Some(LineFormat::Ndjson)
+        } else if is_any(&[csv]) {
+            Some(LineFormat::Csv)
+        } else {
+            None
+        };
+        Ok(Self { upload: Upload::open(request, body)?, format })
+    }
+}
+
+/// By what given rules are found among the stored ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// By id, else by name, else by content.
+    #[default]
+    Id,
+    /// By name, else by content: what is said of ids, parents and the like is of another policy.
+    Name,
+}
+
+/// How rules of a set are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetReading {
+    /// By what they are found.
+    pub identity: Identity,
+    /// What becomes of their read-only members.
+    pub read_only: ReadOnly,
+}
+
+/// Rules while they are read.
+struct Reader {
+    policy: PolicyId,
+    reading: SetReading,
+    rules: Vec<(GivenRule, bool)>,
+    violations: Violations,
+    count: usize,
+}
+
+impl Reader {
+    /// Reads the next rule, in a line where the format has lines.
+    fn read(&mut self, value: Value, line: Option<u64>) {
+        let index = self.count;
+        self.count += 1;
         // Beyond the limit the rest is counted only.
-        if count <= limit {
-            let mut faults = violations.nested();
-            match given_rule(value, &format!("/{index}"), policy, &mut faults) {
-                // With faults nothing is done: what is right need not be kept.
-                Some(rule) if faults.is_empty() && violations.is_empty() => rules.push(rule),
-                Some(_) if faults.is_empty() => rules.clear(),
-                _ => violations.extend(faults),
+        if self.count > max_rules() {
+            return;
+        }
+        let mut faults = self.violations.nested();
+        let at = format!("/{index}");
+        match given_rule(value, &at, self.policy, self.reading, &mut faults) {
+            // With faults nothing is done: what is right need not be kept.
+            Some(rule) if faults.is_empty() && self.violations.is_empty() => self.rules.push(rule),
+            Some(_) if faults.is_empty() => self.rules.clear(),
+            _ => self.violations.extend(match line {
+                Some(line) => faults.prefixed(&format!("line {line}: ")),
+                None => faults,
+            }),
+        }
+    }
+
+    /// Passes over a rule that is none.
+    fn fault(&mut self, line: u64, detail: &str) {
+        let index = self.count;
+        self.violations
+            .note(|| Violation::body(format!("/{index}"), format!("line {line}: {detail}")));
+        self.count += 1;
+    }
+
+    fn finish(mut self) -> Result<Vec<GivenRule>, Problem> {
+        if self.count > max_rules() {
+            let detail = format!("a policy has at most {} rules, not {}", max_rules(), self.count);
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        // With faults before it a rule's index would not be its own.
+        if self.violations.is_empty() {
+            let rules = numbered(self.rules, &mut self.violations);
+            if self.violations.is_empty() {
+                return Ok(rules);
             }
         }
-    })
-    .map_err(malformed)?;
-    page_members(others, &mut violations);
-    if count > limit {
-        let detail = format!("a policy has at most {limit} rules, not {count}");
-        return Err(Problem::new(Code::TooLarge, detail));
+        Err(Problem::invalid(&self.violations))
     }
-    // With faults before it a rule's index would not be its own.
-    let rules = if violations.is_empty() { numbered(rules, &mut violations) } else { Vec::new() };
-    if violations.is_empty() { Ok(rules) } else { Err(Problem::invalid(&violations)) }
+}
+
+fn max_rules() -> usize {
+    usize::try_from(MAX_RULES).unwrap_or(usize::MAX)
+}
+
+impl RuleSetBody {
+    /// Receives and reads the set, rule by rule.
+    ///
+    /// # Errors
+    /// Returns all that is wrong, each with its index; `partial` if the body itself says that it is
+    /// not the whole set; or why the body was not received (see [`Upload::decode`]).
+    pub async fn read(
+        self,
+        policy: PolicyId,
+        reading: SetReading,
+    ) -> Result<Vec<GivenRule>, Problem> {
+        let Self { upload, format } = self;
+        let decode = move |bytes: &[u8], meter: &Meter| {
+            let (rules, violations) = (Vec::new(), Violations::new());
+            let mut reader = Reader { policy, reading, rules, violations, count: 0 };
+            read_set(bytes, format, meter, &mut reader)?;
+            reader.finish()
+        };
+        upload.decode(decode).await
+    }
+}
+
+fn read_set(
+    bytes: &[u8],
+    format: Option<LineFormat>,
+    meter: &Meter,
+    reader: &mut Reader,
+) -> Result<(), Problem> {
+    if bytes.trim_ascii().is_empty() {
+        // A file that could not be written is empty too: it must not delete everything.
+        let detail = "the request body is empty; a set without rules is `[]` in JSON, or the header \
+                      alone in CSV";
+        return Err(Problem::new(Code::MalformedJson, detail));
+    }
+    match format {
+        None => read_json(bytes, meter, reader),
+        Some(LineFormat::Ndjson) => {
+            rule_lines::ndjson(bytes, meter, |line, rule| reader.read(rule, Some(line)))
+        }
+        Some(LineFormat::Csv) => rule_lines::csv(bytes, meter, |line, rule| match rule {
+            Ok(rule) => reader.read(rule, Some(line)),
+            Err(detail) => reader.fault(line, &detail),
+        }),
+    }
+}
+
+fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), Problem> {
+    let no_set = || {
+        let detail = "must be an array of rules, or an object with one under `items`";
+        Violation::body("", detail)
+    };
+    // A scalar is JSON, and no set.
+    if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{')) {
+        json::parse_within(bytes, meter).map_err(malformed)?;
+        return Err(Problem::invalid(&no_set().into()));
+    }
+    let parsed =
+        json::parse_members(bytes, "items", meter, &mut |_, value| reader.read(value, None));
+    match parsed {
+        Ok(Parsed::Elements(others)) => {
+            if let Some(problem) = partial(&others) {
+                return Err(problem);
+            }
+            page_members(others, &mut reader.violations);
+        }
+        Ok(Parsed::Object(others)) => {
+            reader.violations.push(no_set());
+            page_members(others, &mut reader.violations);
+        }
+        // `items` that are no array are JSON too.
+        Err(error) if error.is_data() => {
+            meter.refill();
+            json::parse_within(bytes, meter).map_err(|_| malformed(error))?;
+            return Err(Problem::invalid(&no_set().into()));
+        }
+        Err(error) => return Err(malformed(error)),
+    }
+    Ok(())
+}
+
+/// What answers of lists have beside their items.
+const OF_PAGES: [&str; 7] =
+    ["total", "total_is_exact", "page", "per_page", "page_size", "next_cursor", "partial"];
+
+/// The problem that a list says itself that it is not all there is.
+fn partial(others: &Map<String, Value>) -> Option<Problem> {
+    let given = |name: &str| others.get(name).filter(|value| !value.is_null());
+    // What cannot be understood does not say that it is all.
+    let is_list_of_none = |it: &&Value| it.as_array().is_some_and(Vec::is_empty);
+    let why = if let Some(marks) = given("partial").filter(|it| !is_list_of_none(it)) {
+        format!("its `partial` is {}", fireflow_domain::text::excerpt(&marks.to_string()))
+    } else if given("next_cursor").is_some() {
+        "its `next_cursor` says that more follows".to_owned()
+    } else if given("page").is_some_and(|page| *page != 1) {
+        "its `page` says that others come before it".to_owned()
+    } else {
+        return None;
+    };
+    let detail = format!(
+        "the body is a part of a list: {why}. What it leaves out would be deleted. Read all rules \
+         (`Accept: application/x-ndjson`, without `page`, `filter` and `fields`) and put those"
+    );
+    Some(Problem::new(Code::Partial, detail))
 }
 
 /// Notes what a page has beside its items, and should not.
 pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violations) {
-    if let Some(mut members) = Members::open(Value::Object(others), "", violations) {
-        members.read_only(&["items", "total", "total_is_exact", "page", "per_page", "next_cursor"]);
-        members.finish();
+    let Some(mut members) = Members::open(Value::Object(others), "", violations) else { return };
+    members.passes("items");
+    members.remove("items");
+    for name in OF_PAGES {
+        members.remove(name);
     }
+    members.finish();
 }
 
 /// Every rule has a priority, or none has: then the array's order counts, in steps of 10.

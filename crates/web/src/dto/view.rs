@@ -7,6 +7,7 @@ use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
 use fireflow_domain::policy::{Policy, PolicyRef};
+use fireflow_domain::read_only;
 use fireflow_domain::rule::{Endpoint, Rule, Warning};
 use fireflow_domain::time::Instant;
 use poem_openapi::Object;
@@ -59,22 +60,7 @@ pub struct FirewallView {
 
 impl FirewallView {
     /// Its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &[
-        "id",
-        "name",
-        "tenant",
-        "description",
-        "labels",
-        "policy_count",
-        "filtering_policies",
-        "revision",
-        "created_at",
-        "created_by",
-        "updated_at",
-        "updated_by",
-        "deleted_at",
-        "deleted_by",
-    ];
+    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::FIREWALL);
 }
 
 impl From<&Firewall> for FirewallView {
@@ -158,23 +144,7 @@ pub struct PolicyView {
 
 impl PolicyView {
     /// Its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &[
-        "id",
-        "firewall",
-        "name",
-        "description",
-        "labels",
-        "default_action",
-        "rule_count",
-        "rules",
-        "revision",
-        "created_at",
-        "created_by",
-        "updated_at",
-        "updated_by",
-        "deleted_at",
-        "deleted_by",
-    ];
+    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::POLICY);
 }
 
 impl From<&Policy> for PolicyView {
@@ -452,36 +422,7 @@ pub struct RuleView {
 
 impl RuleView {
     /// Its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &[
-        "id",
-        "filtering_policy",
-        "name",
-        "action",
-        "priority",
-        "position",
-        "protocols",
-        "icmp_type",
-        "icmp_code",
-        "sources",
-        "destinations",
-        "ports",
-        "enabled",
-        "log",
-        "starts_at",
-        "expires_at",
-        "state",
-        "description",
-        "reference",
-        "labels",
-        "warnings",
-        "revision",
-        "created_at",
-        "created_by",
-        "updated_at",
-        "updated_by",
-        "deleted_at",
-        "deleted_by",
-    ];
+    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::RULE);
 
     /// Shows rules at an instant, one after the other; in order of evaluation each has its
     /// position, where it is known how many rules come before the first.
@@ -537,7 +478,8 @@ impl RuleView {
 }
 
 macro_rules! pages {
-    ($(#[$doc:meta])* $name:ident, $schema:literal, $item:ty) => {
+    ($(#[$doc:meta])* $name:ident, $schema:literal, $item:ty
+     $(, $(#[$more_doc:meta])* $more:ident: $more_type:ty)?) => {
         $(#[$doc])*
         #[derive(Debug, Object, Serialize)]
         #[oai(rename = $schema)]
@@ -558,6 +500,7 @@ macro_rules! pages {
             /// The `cursor` of what follows; left out on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub next_cursor: Option<String>,
+            $($(#[$more_doc])* pub $more: $more_type,)?
         }
 
         impl $name {
@@ -579,6 +522,7 @@ macro_rules! pages {
                         .next
                         .as_ref()
                         .map(|next| $crate::params::cursor::encode(scope, next)),
+                    $($more: <$more_type>::default(),)?
                 }
             }
         }
@@ -594,7 +538,37 @@ pages! {
     /// A page of policies.
     PolicyPage, "FilteringPolicyPage", PolicyView
 }
+
 pages! {
     /// A page of rules.
-    RulePage, "FirewallRulePage", RuleView
+    RulePage, "FirewallRulePage", RuleView,
+    /// What it leaves out of the list: `page` (others), `filter` (those that do not fit), `fields`
+    /// (members). Empty: nothing. PUT takes no list that leaves something out.
+    partial: Vec<String>
+}
+
+/// What a list of rules leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Rules on other pages.
+    Page,
+    /// Rules that do not fit.
+    Filter,
+    /// Members.
+    Fields,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Page, Self::Filter, Self::Fields];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Filter => "filter",
+            Self::Fields => "fields",
+        }
+    }
 }

@@ -15,9 +15,14 @@ use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Stopping;
 use super::linger::linger;
+
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4), and no request of HTTP/1 does.
+const HTTP2: &[u8] = b"PRI * HTTP/2";
 
 /// What a stream is told of the requests that come over it.
 #[derive(Debug)]
@@ -35,6 +40,10 @@ pub(super) struct Requests {
     under_way: AtomicUsize,
     /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
     is_multiplexed: AtomicBool,
+    /// It speaks HTTP/2, whether a request has come or not.
+    is_http2: AtomicBool,
+    /// Holds word of that until it is asked for.
+    became_http2: Notify,
 }
 
 impl Default for Requests {
@@ -47,6 +56,8 @@ impl Default for Requests {
             begun: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             is_multiplexed: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
+            became_http2: Notify::new(),
         }
     }
 }
@@ -79,12 +90,24 @@ impl Requests {
     pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
         if is_multiplexed {
             self.is_multiplexed.store(true, Ordering::Relaxed);
+            self.note_http2();
         }
         self.set_head_begun(false);
         self.has_unread_body.store(false, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
+    }
+
+    fn note_http2(&self) {
+        if !self.is_http2.swap(true, Ordering::Relaxed) {
+            self.became_http2.notify_one();
+        }
+    }
+
+    /// Waits until the stream is known to speak HTTP/2. To be asked by one, once.
+    pub(super) async fn are_of_http2(&self) {
+        self.became_http2.notified().await;
     }
 }
 
@@ -183,6 +206,10 @@ pub(super) struct Bounded<S: Stream> {
     head_since: Option<(Instant, usize)>,
     /// Whether something was written since then.
     has_written: bool,
+    /// Whether anything has come.
+    has_heard: bool,
+    /// That the service stops.
+    stopping: watch::Receiver<Option<Stopping>>,
     /// Set anew only where it would ring too late, or rang too early: resetting a timer costs more
     /// than noting the time.
     alarm: Pin<Box<Sleep>>,
@@ -213,6 +240,7 @@ impl<S: Stream> Bounded<S> {
         requests: Arc<Requests>,
         idle_limit: Duration,
         head_limit: Duration,
+        stopping: watch::Receiver<Option<Stopping>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -223,13 +251,18 @@ impl<S: Stream> Bounded<S> {
             head_limit,
             progress_at: now,
             head_since: Some((now, 0)),
+            has_heard: false,
+            stopping,
             alarm: Box::pin(sleep(idle_limit.min(head_limit))),
         }
     }
 
     /// Notes that bytes came: they begin a head, unless they belong to what is under way.
-    fn note_read(&mut self, now: Instant) {
+    fn note_read(&mut self, bytes: &[u8], now: Instant) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
+        if !std::mem::replace(&mut self.has_heard, true) && bytes.starts_with(HTTP2) {
+            self.requests.note_http2();
+        }
         let is_more_of_it = self.head_since.is_some_and(|(_, before)| before == begun);
         if self.requests.under_way.load(Ordering::Relaxed) == 0 {
             self.requests.set_head_begun(!self.requests.is_multiplexed.load(Ordering::Relaxed));
@@ -238,6 +271,16 @@ impl<S: Stream> Bounded<S> {
                 self.has_written = false;
             }
         }
+    }
+
+    /// When it ends because the service stops and nothing comes over it: none while something does, or
+    /// where its protocol has an end of its own.
+    fn farewell(&self) -> Option<Instant> {
+        let Stopping { since, linger } = (*self.stopping.borrow())?;
+        let is_in_use = self.requests.under_way.load(Ordering::Relaxed) > 0
+            || self.requests.is_http2.load(Ordering::Relaxed)
+            || self.requests.is_head_begun.load(Ordering::Relaxed);
+        if is_in_use { None } else { Some(since.max(self.progress_at) + linger) }
     }
 
     /// Whether a head has begun that is not there yet.
@@ -280,18 +323,26 @@ impl<S: Stream> Bounded<S> {
             }
             return polled;
         }
-        let deadline = self.deadline();
-        if self.alarm.deadline() > deadline {
-            self.alarm.as_mut().reset(deadline);
+        let ring_at = self.ring_at();
+        if self.alarm.deadline() > ring_at {
+            self.alarm.as_mut().reset(ring_at);
         }
         while self.alarm.as_mut().poll(context).is_ready() {
-            let deadline = self.deadline();
-            if deadline <= Instant::now() {
+            if self.deadline() <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.alarm.as_mut().reset(deadline);
+            let ring_at = self.ring_at();
+            self.alarm.as_mut().reset(ring_at);
         }
         Poll::Pending
+    }
+
+    /// When something is to be done next, unless there is progress.
+    fn ring_at(&self) -> Instant {
+        let deadline = self.deadline();
+        // Of a farewell that is due whoever reads takes notice.
+        let farewell = self.farewell().filter(|at| *at > Instant::now());
+        farewell.map_or(deadline, |at| at.min(deadline))
     }
 }
 
@@ -303,10 +354,15 @@ impl<S: Stream> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = self.stream()?.poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.note_read(Instant::now());
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+            self.note_read(bytes, Instant::now());
         }
-        self.bound(polled, context)
+        let bounded = self.bound(polled, context);
+        // As if the client had ended it.
+        if bounded.is_pending() && self.farewell().is_some_and(|at| at <= Instant::now()) {
+            return Poll::Ready(Ok(()));
+        }
+        bounded
     }
 }
 

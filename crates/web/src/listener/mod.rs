@@ -5,6 +5,7 @@
 //! connections, and asks for the next connection at once when the system has no more of them (see
 //! ADR 15).
 
+mod closing;
 mod crowd;
 mod idle;
 mod linger;
@@ -24,7 +25,6 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use poem::http::uri::Scheme;
 use poem::http::{HeaderValue, Version, header};
 use poem::web::{LocalAddr, RemoteAddr};
@@ -32,13 +32,20 @@ use poem::{Addr, Endpoint, Request, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use closing::Closing;
 use crowd::{Crowd, Member};
 use idle::Bounded;
 
 /// How long nothing is accepted after the system refused a connection: it has no more of them.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection that waits for its next request is kept when the service stops. A client that
+/// has used it a moment ago may have sent one that has not come yet; it is answered, with word that
+/// the connection ends.
+const LINGER: Duration = Duration::from_secs(2);
 /// The most requests at once on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
 /// How many bytes of bodies a client of HTTP/2 may send before they are read: on each stream, and on
@@ -83,7 +90,9 @@ impl Drop for Counted {
     }
 }
 
-/// Serves connections, of which `open` says how many there are, until `stop` ends; then those under way come to their end, within `grace`.
+/// Serves connections, of which `open` says how many there are, until `stop` ends. Then nobody else is
+/// let in, and all that is under way comes to its end: what waited to be accepted, requests, and
+/// connections that are kept for the next one. What has not ended after `grace` is cut off.
 pub async fn serve<E>(
     listener: TcpListener,
     endpoint: E,
@@ -95,61 +104,81 @@ pub async fn serve<E>(
 ) where
     E: Endpoint<Output = Response> + 'static,
 {
-    let endpoint = Arc::new(endpoint);
     let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let local = listener.local_addr().ok();
-    let server = Arc::new(server(&limits));
-    let connections = GracefulShutdown::new();
-    let crowd = Arc::new(Crowd::default());
+    let (tell, told) = watch::channel(None);
+    let mut connections = Connections {
+        endpoint: Arc::new(endpoint),
+        server: Arc::new(server(&limits)),
+        local: listener.local_addr().ok(),
+        limits,
+        certificate,
+        open,
+        stopping: told,
+        crowd: Arc::default(),
+        tasks: JoinSet::new(),
+        is_refused: false,
+    };
+    let crowd = Arc::clone(&connections.crowd);
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &permits, &crowd) => accepted,
-        };
-        let (stream, peer, permit) = match accepted {
-            Ok(accepted) => accepted,
-            // One client's own matter.
-            Err(error) if is_of_one(&error) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let connection = Connection {
-            endpoint: Arc::clone(&endpoint),
-            server: Arc::clone(&server),
-            limits: limits.clone(),
-            peer,
-            local,
-        };
-        let (certificate, watcher) = (certificate.clone(), connections.watcher());
-        let open = Counted::begin(open.clone());
-        let entered = crowd.enter();
-        tokio::spawn(async move {
-            let member = &entered.member;
-            tokio::select! {
-                () = connection.run(stream, certificate, watcher, member) => {}
-                () = member.sent_away() => {
-                    tracing::debug!(%peer, "an unused connection gave way to another");
-                }
-            }
-            drop((permit, open, entered));
-        });
+            // Those that have ended are forgotten.
+            Some(_) = connections.tasks.join_next() => {}
+            accepted = accept(&listener, &permits, &crowd) => connections.begin(accepted).await,
+        }
     }
-    // Nobody else is let in: the next one tries another process.
-    drop(listener);
-    if tokio::time::timeout(grace, connections.shutdown()).await.is_err() {
-        tracing::warn!("requests under way were ended: they took longer than the time to stop");
+    let deadline = Instant::now() + grace;
+    let mut closing = Some(Closing::begin(listener, grace));
+    let linger = LINGER.min(grace / 4);
+    tell.send_replace(Some(Stopping { since: Instant::now(), linger }));
+    while closing.is_some() || !connections.tasks.is_empty() {
+        let waiting = async {
+            match &closing {
+                Some(closing) => closing.next(&permits).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {
+                let cut_off = connections.tasks.len();
+                tracing::warn!(cut_off, "connections took longer than the time to stop");
+                // All that is left is dropped with them.
+                break;
+            }
+            Some(_) = connections.tasks.join_next() => {}
+            accepted = waiting => match accepted {
+                Some(accepted) => connections.begin(accepted).await,
+                None => closing = None,
+            },
+        }
     }
 }
+
+/// That the service stops.
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    since: Instant,
+    /// How long a connection may wait for its next request from then on.
+    linger: Duration,
+}
+
+/// Waits until the service stops.
+async fn told(stopping: &mut watch::Receiver<Option<Stopping>>) {
+    // It is never told where nobody is left to tell it.
+    if stopping.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A connection that was accepted, the address at its other end, and its place among all.
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
     crowd: &Crowd,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<Accepted> {
     // Those that are too many wait in the system's queue, until one gives way.
     let permit = loop {
         let permit = Arc::clone(permits).acquire_owned();
@@ -159,10 +188,69 @@ async fn accept(
         }
     };
     let (stream, peer) = listener.accept().await?;
-    // An answer is written at once: waiting for more to send only delays it. A connection that is
-    // gone again already is found out about soon enough.
+    Ok((prepared(stream), peer, permit))
+}
+
+/// An answer is written at once: waiting for more to send only delays it.
+fn prepared(stream: TcpStream) -> TcpStream {
+    // A connection that is gone again already is found out about soon enough.
     let _set = stream.set_nodelay(true).is_ok();
-    Ok((stream, peer, permit))
+    stream
+}
+
+/// The connections of a listener. What is open is cut off when this is dropped.
+struct Connections<E> {
+    endpoint: Arc<E>,
+    server: Arc<auto::Builder<TokioExecutor>>,
+    local: Option<SocketAddr>,
+    limits: ConnectionLimits,
+    certificate: Option<Certificate>,
+    open: Gauge,
+    stopping: watch::Receiver<Option<Stopping>>,
+    crowd: Arc<Crowd>,
+    tasks: JoinSet<()>,
+    /// The system refused the last one: it is told once, until one is accepted again.
+    is_refused: bool,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
+    /// Begins to serve a connection; after a refusal of the system's waits for a moment.
+    async fn begin(&mut self, accepted: io::Result<Accepted>) {
+        let (stream, peer, permit) = match accepted {
+            Ok(accepted) => accepted,
+            // One client's own matter.
+            Err(error) if is_of_one(&error) => return,
+            Err(error) => {
+                if !self.is_refused {
+                    tracing::warn!(%error, "no connection can be accepted");
+                }
+                self.is_refused = true;
+                return tokio::time::sleep(PAUSE).await;
+            }
+        };
+        self.is_refused = false;
+        let connection = Connection {
+            endpoint: Arc::clone(&self.endpoint),
+            server: Arc::clone(&self.server),
+            limits: self.limits.clone(),
+            stopping: self.stopping.clone(),
+            peer,
+            local: self.local,
+        };
+        let certificate = self.certificate.clone();
+        let open = Counted::begin(self.open.clone());
+        let entered = self.crowd.enter();
+        self.tasks.spawn(async move {
+            let member = &entered.member;
+            tokio::select! {
+                () = connection.run(stream, certificate, member) => {}
+                () = member.sent_away() => {
+                    tracing::debug!(%peer, "an unused connection gave way to another");
+                }
+            }
+            drop((permit, open, entered));
+        });
+    }
 }
 
 fn is_of_one(error: &io::Error) -> bool {
@@ -193,38 +281,33 @@ struct Connection<E> {
     endpoint: Arc<E>,
     server: Arc<auto::Builder<TokioExecutor>>,
     limits: ConnectionLimits,
+    stopping: watch::Receiver<Option<Stopping>>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
-    async fn run(
-        self,
-        stream: TcpStream,
-        certificate: Option<Certificate>,
-        watcher: Watcher,
-        member: &Member,
-    ) {
+    async fn run(self, stream: TcpStream, certificate: Option<Certificate>, member: &Member) {
         let Some(certificate) = certificate else {
-            return self.serve(stream, Scheme::HTTP, watcher, member).await;
+            return self.serve(stream, Scheme::HTTP, member).await;
         };
         member.requests.set_head_begun(true);
         let handshake = certificate.acceptor().accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
             Ok(Ok(stream)) => {
                 member.requests.set_head_begun(false);
-                self.serve(stream, Scheme::HTTPS, watcher, member).await;
+                self.serve(stream, Scheme::HTTPS, member).await;
             }
             Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(peer = %self.peer, "the TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(self, stream: S, scheme: Scheme, watcher: Watcher, member: &Member)
+    async fn serve<S>(self, stream: S, scheme: Scheme, member: &Member)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { endpoint, server, limits, peer, local } = self;
+        let Self { endpoint, server, limits, mut stopping, peer, local } = self;
         let local = LocalAddr(local.map_or_else(|| Addr::custom("unknown", ""), Addr::from));
         let requests = Arc::clone(&member.requests);
         let asked = Arc::clone(&requests);
@@ -252,10 +335,30 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
                 Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }
         });
-        let stream =
-            TokioIo::new(Bounded::new(stream, requests, limits.idle_timeout, limits.head_timeout));
-        let connection = server.serve_connection(stream, service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
+        let stream = Bounded::new(
+            stream,
+            Arc::clone(&requests),
+            limits.idle_timeout,
+            limits.head_timeout,
+            stopping.clone(),
+        );
+        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let mut connection = std::pin::pin!(connection);
+        let (mut is_told, mut is_ending) = (false, false);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut connection => break ended,
+                // Looked at once more: from now on its stream ends when it waits for too long.
+                () = told(&mut stopping), if !is_told => is_told = true,
+                // HTTP/2 can say which requests are still answered: those that were sent before the
+                // client heard of it. HTTP/1 cannot, and would be ended under a request that comes.
+                () = requests.are_of_http2(), if is_told && !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection came to no good end");
         }
     }

@@ -10,6 +10,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig};
 
+use crate::auth::ReloadHandle;
 use crate::settings::TlsFiles;
 
 /// Why a certificate cannot be used; never shows the key.
@@ -41,6 +42,7 @@ pub enum TlsError {
 pub struct Certificate {
     files: TlsFiles,
     acceptor: Arc<RwLock<TlsAcceptor>>,
+    reload: ReloadHandle,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -56,11 +58,18 @@ impl Certificate {
     /// Where one cannot be read, or they do not go together.
     pub fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let acceptor = acceptor(&files, &Texts::read(&files)?)?;
-        Ok(Self { files, acceptor: Arc::new(RwLock::new(acceptor)) })
+        let acceptor = Arc::new(RwLock::new(acceptor));
+        Ok(Self { files, acceptor, reload: ReloadHandle::default() })
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has [`Self::watch`] read the files now.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Reads the files again and again. What cannot be used changes nothing, and is told once: the
@@ -91,7 +100,7 @@ impl Certificate {
                 }
                 told = fault;
             }
-            tokio::time::sleep(every).await;
+            self.reload.pass_ended(every).await;
         }
     }
 }

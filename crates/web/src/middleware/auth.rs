@@ -6,7 +6,7 @@ use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
 use poem::Request;
-use poem::http::{HeaderMap, Method, header};
+use poem::http::{HeaderMap, Method};
 
 use crate::app::{App, Context};
 use crate::auth::Identity;
@@ -95,9 +95,8 @@ fn once(request: &Request, who: &Visibility) -> Option<Once> {
     }
     let key = idempotency::key(request.headers()).ok().flatten()?;
     let target = request.uri().path_and_query().map(|it| it.as_str()).unwrap_or_default();
-    let condition = request.headers().get(header::IF_MATCH);
-    let condition = condition.map_or(&b""[..], |value| value.as_bytes());
-    Some(Once::new(key, request.method(), target, condition, who))
+    let condition = idempotency::condition(request.headers());
+    Some(Once::new(key, request.method(), target, &condition, who))
 }
 
 /// Why something is changed, for the audit trail: UTF-8, bounded.

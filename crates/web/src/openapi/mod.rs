@@ -34,8 +34,10 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         "getFilteringPolicyById" => params::POLICY,
         "getRuleById" => params::RULE,
         "getAuditEvents" => params::AUDIT_EVENTS,
+        "createFirewall" | "createFilteringPolicy" => params::NEW,
         "createRule" => params::NEW_RULE,
-        "replaceRules" | "batchRules" => params::RULE_SET,
+        "replaceRules" => params::RULE_SET,
+        "batchRules" => params::BATCH,
         "inspectPacket" => params::INSPECTION,
         "inspectPackets" => params::INSPECTIONS,
         _ => params::NONE,
@@ -207,6 +209,13 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         let one =
             json!({"type": "array", "items": {"$ref": "#/components/schemas/FirewallRuleOfSet"}});
         object(member(content, JSON)?)?.insert("schema".to_owned(), one);
+        for (format, what) in [
+            (LineFormat::Csv, "A whole export: a header, and one line per rule (RFC 4180)"),
+            (LineFormat::Ndjson, "A whole export: one rule per line"),
+        ] {
+            let schema = json!({"type": "string", "description": what});
+            content.insert(format.media_type().to_owned(), json!({"schema": schema}));
+        }
     }
 
     if matches!(id.as_str(), "getRules" | "getAllRules") {
@@ -263,8 +272,11 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
             "schema": {"type": "string"},
         })
     };
-    let if_match =
-        header("If-Match", "Only if the state is still the one with this tag; else 412.");
+    let if_match = header(
+        "If-Match",
+        "Only if the resource is still in the state of one of these tags: `ETag` as it was answered, \
+         with its quotes, or `*`; else 412.",
+    );
     let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
     let mut once = header(
         "Idempotency-Key",
@@ -282,7 +294,8 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
         "post" => vec![once, reason],
         "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
-            let detail = "Only if the state is no longer the one with this tag; else 304.";
+            let detail = "Only if the answer is no longer the one of these tags: `ETag` as it was \
+                          answered, with its quotes, or `*`; else 304.";
             vec![if_match, header("If-None-Match", detail)]
         }
         _ => vec![],
@@ -301,6 +314,7 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "404" => has_path_ids,
         // Of routing, not of an operation.
         "405" => false,
+        "428" => id == "replaceRules",
         "409" => writes && !matches!(id, "moveRules" | "replaceRules" | "batchRules"),
         "412" => {
             matches!(method, "patch" | "put" | "delete")

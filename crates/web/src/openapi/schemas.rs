@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{member, object};
 use crate::auth::{KeyFile, KeyFileState};
+use crate::dto::view::Part;
 use crate::problem::Code;
 
 /// Members that can be null, by schema.
@@ -175,6 +176,9 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("array", "protocols") => json!({
             "items": {"type": "string", "pattern": protocol(false), "example": "tcp"},
         }),
+        ("array", "partial") => {
+            json!({"items": {"type": "string", "enum": Part::ALL.map(Part::as_str)}})
+        }
         ("array", "rule_ids") => {
             json!({"items": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}})
         }
@@ -247,6 +251,11 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;
     let members = object(&mut of_set)?;
     members.insert("title".to_owned(), json!("FirewallRuleOfSet"));
+    // Of the addresses for documentation, and equal to no other example: where rules are, PUT of it
+    // alone would delete them, and is refused.
+    let example = object(member(members, "example")?)?;
+    example.insert("name".to_owned(), json!("example"));
+    example.insert("destinations".to_owned(), json!([{"address": "203.0.113.10"}]));
     let id = json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID, "nullable": true,
                     "description": "The stored rule that it is; left out: found by name or content."});
     object(member(members, "properties")?)?.insert("id".to_owned(), id);

@@ -8,6 +8,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fireflow_domain::mark::Mark;
 use fireflow_domain::page::{Position, SortValue};
 use sha2::{Digest, Sha256};
 
@@ -24,10 +25,10 @@ pub fn encode(scope: &str, position: &Position) -> String {
     bytes.extend(position.id.to_be_bytes());
     match position.place {
         None => bytes.push(0),
-        Some((place, revision)) => {
+        Some((place, mark)) => {
             bytes.push(1);
             bytes.extend(place.to_be_bytes());
-            bytes.extend(revision.to_be_bytes());
+            bytes.extend(mark.get().to_be_bytes());
         }
     }
     for value in &position.values {
@@ -69,7 +70,10 @@ pub fn decode(scope: &str, text: &str) -> Option<Position> {
     let id = i64::from_be_bytes(rest.take()?);
     let place = match rest.byte()? {
         0 => None,
-        1 => Some((u64::from_be_bytes(rest.take()?), i64::from_be_bytes(rest.take()?))),
+        1 => {
+            let place = u64::from_be_bytes(rest.take()?);
+            Some((place, Mark::new(u64::from_be_bytes(rest.take()?))))
+        }
         _ => return None,
     };
     let mut values = Vec::new();
@@ -139,7 +143,7 @@ mod tests {
                 SortValue::Flag(true),
             ],
             id: 42,
-            place: Some((17, 3)),
+            place: Some((17, Mark::new(3))),
         }
     }
 

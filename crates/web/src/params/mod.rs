@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::dto::expansion::Depth;
 use crate::dto::lines::LineFormat;
+use crate::dto::read_only::ReadOnly;
 use crate::problem::{Code, Problem};
 
 pub use self::table::*;
@@ -79,6 +80,12 @@ pub struct Query {
 }
 
 impl QueryString {
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Splits and decodes it, and checks names against the operation's table: unknown and repeated
     /// ones are faults, since a misspelt filter must not return everything.
     #[must_use]
@@ -189,6 +196,11 @@ impl Query {
     /// Whether the rules of policies are embedded.
     pub fn expand_policies(&mut self) -> bool {
         self.word("expand", &[("rules", ())]).is_some()
+    }
+
+    /// What becomes of the read-only members of something new.
+    pub fn read_only(&mut self) -> ReadOnly {
+        self.word("read_only", &[("ignore", ReadOnly::Ignore)]).unwrap_or_default()
     }
 
     /// Where a rule is placed: at most one of `before`, `after` and `at`.

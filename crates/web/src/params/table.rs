@@ -5,7 +5,7 @@ use fireflow_domain::audit::Deed;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
-use fireflow_domain::page::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
+use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::store::{AuditField, FirewallField, PolicyField, RuleField};
 use serde_json::{Value, json};
 
@@ -23,15 +23,19 @@ pub struct Param {
     pub kind: ParamKind,
     /// What it is for.
     pub description: &'static str,
-    /// A value with which the operation works as it stands.
+    /// A value with which the operation works as it stands. Swagger UI fills it in: so none that
+    /// leaves things out of an answer.
     pub example: Option<&'static str>,
+    /// A value that is only shown, in the description.
+    pub shown: Option<&'static str>,
 }
 
 /// What a parameter takes, as far as the description can say it.
 #[derive(Debug, Clone, Copy)]
 pub enum ParamKind {
-    /// An integer within bounds, with a default.
-    Integer(i64, i64, Option<i64>),
+    /// An integer within bounds. A default is told in the description: Swagger UI would fill it in and
+    /// send it, and a page is not a whole list.
+    Integer(i64, i64),
     /// `true` or `false`.
     Boolean,
     /// An action, in any case.
@@ -73,11 +77,10 @@ impl Param {
     #[must_use]
     pub fn describe(&self) -> Value {
         let schema = match self.kind {
-            ParamKind::Integer(min, max, default) => {
-                let bounds = json!({"type": "integer", "minimum": min, "maximum": max});
-                with(bounds, "default", default)
+            ParamKind::Integer(min, max) => {
+                json!({"type": "integer", "minimum": min, "maximum": max})
             }
-            ParamKind::Boolean => json!({"type": "boolean", "default": false}),
+            ParamKind::Boolean => json!({"type": "boolean"}),
             ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
@@ -110,11 +113,15 @@ impl Param {
                 json!({"type": "string", "pattern": format!("^{one}(,{one})*$")})
             }
         };
+        let description = match self.shown {
+            Some(text) => format!("{} For example: `{text}`.", self.description),
+            None => self.description.to_owned(),
+        };
         let param = json!({
             "name": self.name,
             "in": "query",
             "required": self.is_required(),
-            "description": self.description,
+            "description": description,
             "schema": schema,
         });
         let example = self.example.map(|text| match self.kind {
@@ -134,21 +141,25 @@ fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> 
 }
 
 const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
-    Param { name, kind, description, example: None }
+    Param { name, kind, description, example: None, shown: None }
 }
 
 impl Param {
     const fn example(self, text: &'static str) -> Self {
         Self { example: Some(text), ..self }
     }
+
+    const fn shown(self, text: &'static str) -> Self {
+        Self { shown: Some(text), ..self }
+    }
 }
 
 const PAGE: Param =
-    param("page", ParamKind::Integer(1, 100_000, Some(1)), "The page's number, from 1.");
+    param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1; left out: 1.");
 const PAGE_SIZE: Param = param(
     "page_size",
-    ParamKind::Integer(1, MAX_PAGE_SIZE as i64, Some(DEFAULT_PAGE_SIZE as i64)),
-    "The most items on a page.",
+    ParamKind::Integer(1, MAX_PAGE_SIZE as i64),
+    "The most items on a page; left out: 10.",
 );
 const CURSOR: Param = param(
     "cursor",
@@ -200,7 +211,7 @@ pub const FIREWALLS: &[Param] = &[
     NAME,
     FIREWALL_FIELDS,
     FIREWALL_EXPAND,
-    param("filter", ParamKind::Filter, FILTER).example("name = \"*\""),
+    param("filter", ParamKind::Filter, FILTER).shown("name = \"edge-*\" AND labels.site = fra"),
     CURSOR,
     WITH_TOTAL,
     DELETED,
@@ -215,7 +226,8 @@ pub const POLICIES: &[Param] = &[
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
     NAME,
     param("default_action", ParamKind::Action, "Those with this default."),
-    param("filter", ParamKind::Filter, FILTER).example("rule_count > 0 AND firewall.name = \"*\""),
+    param("filter", ParamKind::Filter, FILTER)
+        .shown("rule_count > 0 AND firewall.name = \"edge-*\""),
     CURSOR,
     WITH_TOTAL,
     DELETED,
@@ -236,7 +248,7 @@ pub const RULES: &[Param] = &[
     param("action", ParamKind::Action, "Those with this action."),
     param(
         "priority",
-        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64, None),
+        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64),
         "Those with this priority.",
     ),
     param(
@@ -257,7 +269,7 @@ pub const RULES: &[Param] = &[
     ),
     param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
     param("filter", ParamKind::Filter, FILTER)
-        .example("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
+        .shown("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
     CURSOR,
     WITH_TOTAL,
     DELETED,
@@ -278,38 +290,49 @@ pub const AUDIT_EVENTS: &[Param] = &[
     ),
     param(
         "resource_id",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Those that concern the thing with this id.",
     ),
     param(
         "firewall_id",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Those that concern this firewall, or what belongs to it.",
     ),
     param(
         "filtering_policy_id",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Those that concern this filtering policy, or its rules.",
     ),
     param("request_id", ParamKind::Text(64), "Those of the request with this id."),
     param("since", ParamKind::Instant, "Those of this instant or later."),
     param("until", ParamKind::Instant, "Those before this instant."),
     param("filter", ParamKind::Filter, FILTER)
-        .example("deed = delete AND resource IN (firewall, filtering_policy)"),
+        .shown("deed = delete AND resource IN (firewall, filtering_policy)"),
     CURSOR,
     WITH_TOTAL,
 ];
 
+const READ_ONLY: Param = param(
+    "read_only",
+    ParamKind::Words(&["ignore"]),
+    "`ignore` leaves read-only members of what is new out of account, such as `revision` in what was \
+     answered; without it they are refused.",
+);
+
+/// Of the creation of a firewall or a policy.
+pub const NEW: &[Param] = &[READ_ONLY];
+
 /// Of the creation of a rule.
 pub const NEW_RULE: &[Param] = &[
+    READ_ONLY,
     param(
         "before",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Places the rule before the one with this id; then it has no `priority`.",
     ),
     param(
         "after",
-        ParamKind::Integer(1, MAX_ID, None),
+        ParamKind::Integer(1, MAX_ID),
         "Places the rule behind the one with this id; then it has no `priority`.",
     ),
     param(
@@ -324,19 +347,41 @@ pub const NEW_RULE: &[Param] = &[
     ),
 ];
 
+const DUPLICATES: Param =
+    param("duplicates", ParamKind::Words(&["keep"]), "`keep` stores rules though they are equal.");
+
 /// Of a rule set.
-pub const RULE_SET: &[Param] = &[param(
-    "duplicates",
-    ParamKind::Words(&["keep"]),
-    "`keep` stores rules though they are equal.",
-)];
+pub const RULE_SET: &[Param] = &[
+    DUPLICATES,
+    param(
+        "max_deletions",
+        ParamKind::Integer(0, u32::MAX as i64),
+        "The most rules that may be deleted; left out: ten, and a tenth of those that are there. \
+         (Of fewer than ten rules that is none.)",
+    ),
+    param(
+        "identity",
+        ParamKind::Words(&["name"]),
+        "`name` finds the stored rules by name or content alone, and leaves read-only members out of \
+         account: so the rules of one policy are put into another one.",
+    ),
+    param(
+        "read_only",
+        ParamKind::Words(&["ignore"]),
+        "`ignore` leaves read-only members other than `id` out of account, such as `revision` in an \
+         older export; without it they must be what the rules have.",
+    ),
+];
+
+/// Of a batch.
+pub const BATCH: &[Param] = &[DUPLICATES, READ_ONLY];
 
 /// Of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
     param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
     param(
         "source_port",
-        ParamKind::Integer(0, 65_535, None),
+        ParamKind::Integer(0, 65_535),
         "The packet's source port; required where the protocol has ports, refused elsewhere.",
     )
     .example("40000"),
@@ -344,13 +389,13 @@ pub const INSPECTION: &[Param] = &[
         .example("198.51.100.10"),
     param(
         "destination_port",
-        ParamKind::Integer(0, 65_535, None),
+        ParamKind::Integer(0, 65_535),
         "The packet's destination port; required where the protocol has ports, refused elsewhere.",
     )
     .example("443"),
     param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
-    param("icmp_type", ParamKind::Integer(0, 255, None), "The ICMP type; left out: echo request."),
-    param("icmp_code", ParamKind::Integer(0, 255, None), "The ICMP code; left out: 0."),
+    param("icmp_type", ParamKind::Integer(0, 255), "The ICMP type; left out: echo request."),
+    param("icmp_code", ParamKind::Integer(0, 255), "The ICMP code; left out: 0."),
     param("at", ParamKind::Instant, "The packet's time; left out: now."),
     param("explain", ParamKind::Boolean, "Also say why: what matched, and what did not."),
 ];

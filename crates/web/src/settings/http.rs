@@ -84,10 +84,19 @@ pub(super) fn read(
     let request_timeout = values.read("http.request_timeout", || seconds(30), duration)?;
     let idle_timeout = values.read("http.idle_timeout", || seconds(75), duration)?;
     if idle_timeout <= request_timeout {
-        let why = "must be longer than FIREFLOW_HTTP__REQUEST_TIMEOUT: a client that waits for its \
-                   answer sends nothing";
-        let name = values.get("http.idle_timeout").or(values.get("http.request_timeout"));
-        let name = name.map_or("FIREFLOW_HTTP__IDLE_TIMEOUT", |value| value.name.as_str());
+        let (named, why) = match values.get("http.idle_timeout") {
+            Some(idle) => (
+                Some(idle),
+                "must be longer than FIREFLOW_HTTP__REQUEST_TIMEOUT: a client that waits for its \
+                 answer sends nothing",
+            ),
+            None => (
+                values.get("http.request_timeout"),
+                "must be shorter than FIREFLOW_HTTP__IDLE_TIMEOUT (75s unless it is set): a client \
+                 that waits for its answer sends nothing",
+            ),
+        };
+        let name = named.map_or("FIREFLOW_HTTP__IDLE_TIMEOUT", |value| value.name.as_str());
         return Err(error(name, why));
     }
     let default_drain = if environment == Environment::Local { Duration::ZERO } else { seconds(3) };

@@ -18,6 +18,8 @@ const MAX_CONNECTIONS: &str = "database.max_connections";
 /// How much memory compiled policies take, unless it is set: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
 
+/// The most connections to a database that can be asked for: a pool is laid out for all of them.
+const MAX_DATABASE_CONNECTIONS: u32 = 10_000;
 /// How much memory requests take, unless it is set: 256 MiB.
 const WORK_BYTES: u64 = 256 * 1024 * 1024;
 /// The least that it can be set to: a subject has half, in which a body of 10 MiB has to fit.
@@ -246,14 +248,23 @@ impl Values {
     }
 
     pub(super) fn number(&self, key: &str, default: u32) -> Result<u32, SettingError> {
+        self.number_up_to(1_000_000_000, key, default)
+    }
+
+    pub(super) fn number_up_to(
+        &self,
+        most: u32,
+        key: &str,
+        default: u32,
+    ) -> Result<u32, SettingError> {
         self.read(
             key,
             || default,
             |text| {
                 text.parse::<u32>()
                     .ok()
-                    .filter(|number| (1..=1_000_000_000).contains(number))
-                    .ok_or_else(|| "takes a number from 1 to 1000000000".to_owned())
+                    .filter(|number| (1..=most).contains(number))
+                    .ok_or_else(|| format!("takes a number from 1 to {most}"))
             },
         )
     }
@@ -376,7 +387,8 @@ fn max_connections(
         DatabaseKind::Sqlite => (1, 4),
         DatabaseKind::Postgres => (MIN_CONNECTIONS, 16),
     };
-    let given = values.number(MAX_CONNECTIONS, processors.saturating_mul(4).max(usual))?;
+    let default = processors.saturating_mul(4).clamp(usual, MAX_DATABASE_CONNECTIONS);
+    let given = values.number_up_to(MAX_DATABASE_CONNECTIONS, MAX_CONNECTIONS, default)?;
     if given < least {
         let name = values.get(MAX_CONNECTIONS).map_or("", |value| value.name.as_str());
         let why = OpenError::TooFewConnections(given).to_string();

@@ -61,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
         "database.max_connections",
         "FIREFLOW_DATABASE__MAX_CONNECTIONS",
         "4 per CPU, at least 16 on PostgreSQL",
-        "the most connections: on PostgreSQL of all kinds, at least 6, with as many more to a read \
+        "the most connections, up to 10000: on PostgreSQL of all kinds, at least 6, with as many more to a read \
          replica; on SQLite those that read single resources",
     ),
     plain(
@@ -223,7 +223,8 @@ pub const SETTINGS: &[Setting] = &[
         "http.max_connections",
         "FIREFLOW_HTTP__MAX_CONNECTIONS",
         "8192",
-        "the most connections at once; more wait to be accepted",
+        "the most connections at once; more wait to be accepted. Fewer, with a warning, if so many files \
+         cannot be open",
     ),
     plain(
         "http.max_head_bytes",
@@ -286,7 +287,9 @@ pub const SETTINGS: &[Setting] = &[
         "http.stop_timeout",
         "FIREFLOW_HTTP__STOP_TIMEOUT",
         "10s",
-        "how long requests under way may take to their end after that",
+        "how long all of the rest of the stop may take: requests under way have all of it but the last \
+         fifth, at most 2s, which is for what traces and defects have left and for the database's \
+         connections",
     ),
     plain(
         "tls.certificate",

@@ -17,9 +17,6 @@ use prometheus_client::metrics::counter::Counter;
 
 /// The most defects that are told in a second: the same one in every request says nothing new.
 const MAX_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// How long what is left has when the service ends.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long the tracker has for an event.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,7 +77,6 @@ impl Errors {
         options.default_integrations = false;
         options.send_default_pii = false;
         options.auto_session_tracking = false;
-        options.shutdown_timeout = END_TIMEOUT;
         options.transport = Some(Arc::new(Patient));
         let client = Client::from(sentry::apply_defaults(options));
         Self { client, limit: RateLimiter::direct(Quota::per_second(MAX_PER_SECOND)), reported }
@@ -95,8 +91,9 @@ impl Errors {
         self.reported.inc();
     }
 
-    pub(super) fn end(&self) {
-        if !self.client.close(Some(END_TIMEOUT)) {
+    /// Sends what is left, within a limit.
+    pub(super) fn end(&self, limit: Duration) {
+        if !self.client.close(Some(limit)) {
             tracing::warn!("the last defects were not sent");
         }
     }

@@ -21,11 +21,6 @@ use errors::Errors;
 use metrics::Metrics;
 use traces::Traces;
 
-/// How long all receivers together have for what is left when the service ends. Each has a limit of
-/// its own, but the libraries behind them also wait where none holds: for room in their queue, and
-/// for a request that is under way.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Where the service tells of itself.
 #[derive(Debug, Default)]
 pub struct Telemetry {
@@ -38,14 +33,18 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sends what is still to be sent, and ends; blocks for five seconds at most.
-    pub fn end(self: &Arc<Self>) {
+    /// Sends what is still to be sent, and ends; blocks for so long at most. Each receiver has that
+    /// limit, but the libraries behind them also wait where none holds: for room in their queue, and
+    /// for a request that is under way.
+    pub fn end(self: &Arc<Self>, limit: Duration) {
         let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
+        // Who keeps its limit can still say what was lost.
+        let each = limit.saturating_sub(limit / 4);
         let late = late(
-            END_TIMEOUT,
+            limit,
             vec![
-                ("traces", Box::new(move || of_traces.traces.iter().for_each(Traces::end))),
-                ("defects", Box::new(move || of_errors.errors.iter().for_each(Errors::end))),
+                ("traces", Box::new(move || of_traces.traces.iter().for_each(|it| it.end(each)))),
+                ("defects", Box::new(move || of_errors.errors.iter().for_each(|it| it.end(each)))),
             ],
         );
         for signal in late {
@@ -133,7 +132,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let start = Instant::now();
         let late = late(
-            Duration::from_millis(200),
+            Duration::from_secs(3),
             vec![
                 ("silent", Box::new(move || assert!(held.recv().is_err()))),
                 ("ready", Box::new(move || tell.send("ended").unwrap())),
@@ -141,7 +140,7 @@ mod tests {
         );
         assert_eq!(late, ["silent"]);
         assert_eq!(told.recv(), Ok("ended"));
-        assert!(start.elapsed() >= Duration::from_millis(200));
+        assert!(start.elapsed() >= Duration::from_secs(3));
         drop(hold);
     }
 

@@ -34,8 +34,6 @@ use crate::settings::{Environment, OtlpProtocol, OtlpSettings};
 
 /// How long the collector has for a batch of spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long what is left has when the service ends.
-const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest text of a statement that is told, in bytes. A statement of a thousand rows has as many
 /// placeholders as nobody reads, in each span of a batch.
 const MAX_QUERY_TEXT: usize = 2_000;
@@ -223,9 +221,9 @@ impl Traces {
         span.end_with_timestamp(end);
     }
 
-    /// Sends what is left.
-    pub(super) fn end(&self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(END_TIMEOUT) {
+    /// Sends what is left, within a limit.
+    pub(super) fn end(&self, limit: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(limit) {
             tracing::warn!(%error, "the last spans were not sent");
         }
     }

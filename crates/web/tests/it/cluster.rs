@@ -15,7 +15,7 @@ const VARIABLE: &str = "FIREFLOW_TEST_POSTGRES_BIN";
 const NEEDED: [&str; 4] = ["initdb", "postgres", "pg_basebackup", "pg_ctl"];
 
 /// Longer than a server takes to start or to stop on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until something is so.
 #[track_caller]

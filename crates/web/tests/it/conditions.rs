@@ -1,7 +1,7 @@
 //! Entity tags and what they guard.
 
 use fireflow_storage::db_test;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Api, firewall_of};
 
@@ -24,9 +24,10 @@ db_test! {
             let changed = api.with("GET", path, &[("if-none-match", &tag)], None).await;
             assert_eq!(changed.status.as_u16(), 200, "{path}");
         }
-        // A policy's rule list carries the policy's tag.
+        // A policy's rule list carries the policy's state.
         let tags = [api.get(&policy).await, api.get(&rules).await];
-        assert_eq!(tags[0].header("etag"), tags[1].header("etag"));
+        let states = tags.each_ref().map(|it| it.header("etag").split_once('.').unwrap().0);
+        assert_eq!(states[0], states[1]);
     }
 }
 
@@ -52,12 +53,153 @@ db_test! {
             assert_eq!(found.expect(200)["description"], "first");
             let weak = format!("W/{fresh}").replace("\"7777\", ", "");
             let answer = api.with("DELETE", path, &[("if-match", &weak)], None).await;
-            answer.problem(412, "revision_mismatch");
+            answer.problem(412, "weak_tag");
             for matching in [fresh.as_str(), "*"] {
                 let body = change(matching);
                 api.with("PATCH", path, &[("if-match", matching)], Some(&body)).await.expect(200);
             }
             api.with("DELETE", path, &[("if-match", "*")], None).await.expect(204);
         }
+    }
+}
+
+/// Every operation that takes conditions: method, path, body.
+async fn operations(api: &Api) -> Vec<(&'static str, String, Option<Value>)> {
+    let policy = api.policy().await;
+    let rule = api.rule(&policy, &json!({})).await["id"].clone();
+    let firewall = firewall_of(&policy).to_owned();
+    let rules = format!("{policy}rules/");
+    let one = format!("{rules}{rule}/");
+    let change = json!({"description": "changed"});
+    let moved = json!({"rule_ids": [rule], "at": "last"});
+    let batch = json!({"operations": [{"op": "delete", "rule_id": rule}]});
+    vec![
+        ("GET", firewall.clone(), None),
+        ("GET", format!("{firewall}?expand=filtering_policies.rules"), None),
+        ("GET", policy.clone(), None),
+        ("GET", format!("{policy}?expand=rules"), None),
+        ("GET", rules.clone(), None),
+        ("GET", one.clone(), None),
+        ("PATCH", firewall.clone(), Some(change.clone())),
+        ("PATCH", policy.clone(), Some(change.clone())),
+        ("PATCH", one.clone(), Some(change)),
+        ("PUT", rules.clone(), Some(json!([]))),
+        ("POST", format!("{rules}move/"), Some(moved)),
+        ("POST", format!("{rules}batch/"), Some(batch)),
+        ("DELETE", one, None),
+        ("DELETE", policy, None),
+        ("DELETE", firewall, None),
+    ]
+}
+
+db_test! {
+    async fn what_is_no_entity_tag_is_told_its_form(api: Api) {
+        let bad = [
+            "6", "abc", "\"abc", "abc\"", "\"a\" \"b\"", "\"a\"b", "W/6", "w/\"6\"", "\"a b\"", "", ",",
+            "*, \"a\"", "\"a\", 6",
+        ];
+        for (method, path, body) in operations(&api).await {
+            for name in ["If-Match", "If-None-Match"] {
+                for value in bad {
+                    let answer = api.with(method, &path, &[(name, value)], body.as_ref()).await;
+                    let problem = answer.problem(400, "malformed_request");
+                    assert_eq!(problem["errors"][0]["parameter"], name, "{value}");
+                    let detail = problem["detail"].as_str().unwrap();
+                    assert!(detail.starts_with(name) && detail.contains("double quotes"), "{detail}");
+                    assert!(detail.len() < 400, "{detail}");
+                }
+            }
+        }
+        let many = vec!["\"a\""; 101].join(",");
+        let answer = api.with("GET", "/firewalls/1/", &[("if-match", &many)], None).await;
+        answer.problem(400, "malformed_request");
+        let long = format!("\"{}", "x".repeat(5_000));
+        let answer = api.with("GET", "/firewalls/1/", &[("if-match", &long)], None).await;
+        let problem = answer.problem(400, "malformed_request");
+        assert!(problem["detail"].as_str().unwrap().len() < 400);
+        // Nothing of it was done; and the token, the role and the path come first.
+        assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
+        let viewer = api.token_for(&[fireflow_domain::actor::Role::Viewer], None);
+        let header = [("if-match", "6")];
+        api.send("DELETE", "/firewalls/1/", &viewer, &header, None).await.problem(403, "forbidden");
+        api.with("DELETE", "/firewalls/x/", &header, None).await.problem(404, "not_found");
+    }
+}
+
+db_test! {
+    async fn a_tag_that_holds_for_nothing_is_told_why(api: Api) {
+        let all = operations(&api).await;
+        let rule = api.get(&all[5].1).await.header("etag").to_owned();
+        let policy = api.get(&all[2].1).await.header("etag").to_owned();
+        let of_rules = |path: &str| path.contains("/rules/") && path.ends_with(char::is_numeric);
+        for (method, path, body) in &all {
+            let is_of_rule = of_rules(path.trim_end_matches('/'));
+            let foreign = if is_of_rule { &policy } else { &rule };
+            let ask = async |tag: &str| {
+                api.with(method, path, &[("if-match", tag)], body.as_ref()).await
+            };
+            for unknown in ["\"abc\"", "\"\"", "\"4.1\"", "\"4.1\", \"a,b\"", foreign] {
+                let problem = ask(unknown).await.problem(412, "unknown_tag");
+                assert!(problem["detail"].as_str().unwrap().contains("ETag"), "{problem}");
+            }
+            for weak in ["W/\"4.1\"", "\"abc\", W/\"4.1\"", &format!("W/{rule}")] {
+                let problem = ask(weak).await.problem(412, "weak_tag");
+                assert!(problem["detail"].as_str().unwrap().contains("proxy"), "{problem}");
+            }
+        }
+        // What is not there is not there, whatever the condition.
+        let answer = api.with("DELETE", "/firewalls/99/", &[("if-match", "\"a\"")], None).await;
+        answer.problem(404, "not_found");
+        assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
+    }
+}
+
+db_test! {
+    async fn every_change_heeds_both_conditions(api: Api) {
+        let all = operations(&api).await;
+        let mut of = Vec::new();
+        for (_, path, _) in &all[..6] {
+            of.push(api.get(path).await.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned()));
+        }
+        let (firewall, policy, rules, rule) = (&of[0], &of[2], &of[4], &of[5]);
+        assert_eq!(of[1], None, "what an expanded firewall shows is no state of its own");
+        let tags = [firewall, policy, rule, rules, policy, rules, rule, policy, firewall];
+        for ((method, path, body), tag) in all[6..].iter().zip(tags) {
+            let tag = tag.clone().unwrap();
+            let weak = format!("W/{tag}");
+            for named in ["*", tag.as_str(), weak.as_str()] {
+                let header = [("if-none-match", named)];
+                let answer = api.with(method, path, &header, body.as_ref()).await;
+                let problem = answer.problem(412, "revision_mismatch");
+                assert!(problem["detail"].as_str().unwrap().contains("If-None-Match"), "{problem}");
+            }
+        }
+        assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
+        // Several lines are one list; spaces and empty elements are no matter.
+        let rule = rule.clone().unwrap();
+        let list = format!(" , \"a,b\" ,, {rule}\t");
+        let headers = [("if-match", "\"x\""), ("if-match", list.as_str()), ("if-none-match", "\"y\"")];
+        let body = json!({"description": "changed"});
+        api.with("PATCH", &all[8].1, &headers, Some(&body)).await.expect(200);
+        // Behind the change the tag is that of a former state.
+        let answer = api.with("PATCH", &all[8].1, &headers, Some(&body)).await;
+        answer.problem(412, "revision_mismatch");
+    }
+}
+
+db_test! {
+    async fn each_condition_makes_a_repeated_request_another(api: Api) {
+        let policy = api.policy().await;
+        let rule = api.rule(&policy, &json!({})).await;
+        let path = format!("{policy}rules/move/");
+        let body = json!({"rule_ids": [rule["id"]], "at": "last"});
+        let tag = api.get(&policy).await.header("etag").to_owned();
+        let ask = async |second: &str| {
+            let headers = [("idempotency-key", "k"), ("if-match", tag.as_str()), ("if-match", second)];
+            api.with("POST", &path, &headers, Some(&body)).await
+        };
+        ask("\"a\"").await.expect(200);
+        assert_eq!(ask("\"a\"").await.header("idempotency-replayed"), "true");
+        ask("\"b\"").await.problem(422, "key_reused");
     }
 }

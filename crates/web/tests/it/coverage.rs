@@ -114,6 +114,21 @@ db_test! {
     }
 }
 
+/// The id that examples name rules with: nothing has it.
+const NOBODYS_ID: i64 = fireflow_domain::ids::MAX_ID;
+
+/// A body with the id of a rule that is there.
+fn with_rule(body: &Value, rule: &Value) -> Value {
+    match body {
+        Value::Number(_) if *body == NOBODYS_ID => rule.clone(),
+        Value::Array(items) => items.iter().map(|item| with_rule(item, rule)).collect(),
+        Value::Object(members) => Value::Object(
+            members.iter().map(|(name, value)| (name.clone(), with_rule(value, rule))).collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
 db_test! {
     async fn every_example_works_as_it_stands(api: Api) {
         let mut ids = [json!(1), json!(1), json!(1)];
@@ -134,6 +149,16 @@ db_test! {
         names.sort_by_key(|id| order(id));
         for name in names {
             let [firewall, policy, rule] = &ids;
+            // Where rules are, the set of the example alone would delete them: see the next test.
+            let empty = match name.as_str() {
+                "replaceRules" => {
+                    let list = format!("/firewalls/{firewall}/filtering-policies/");
+                    let body = json!({"name": "without rules", "default_action": "DENY"});
+                    Some(api.post(&list, &body).await.expect(201)["id"].clone())
+                }
+                _ => None,
+            };
+            let policy = empty.as_ref().unwrap_or(policy);
             let all = operations(&api.document, [firewall, policy, rule]);
             let operation = all.into_iter().find(|operation| operation.id == name).unwrap();
             let Operation { method, path, body, .. } = operation;
@@ -146,6 +171,8 @@ db_test! {
             } else {
                 path
             };
+            // Ids in a body have to be typed, as those in the path have.
+            let body = body.map(|body| with_rule(&body, rule));
             let answer = api.with(&method, &path, &[], body.as_ref()).await;
             assert!(answer.status.is_success(), "{name}: {}", answer.text);
             let described = &api.document["paths"];
@@ -160,6 +187,77 @@ db_test! {
             if let Some(slot) = ids.get_mut(order(&name)) {
                 *slot = answer.json()["id"].clone();
             }
+        }
+    }
+}
+
+db_test! {
+    async fn no_example_harms_what_is_there(api: Api) {
+        // With one rule, with several, and where names of examples are taken by other rules.
+        for names in [vec!["web-in"], vec!["a", "web-in", "no-telnet"], vec!["first", "second"]] {
+            let firewall = json!({"name": format!("edge {}", names.join(" "))});
+            let firewall = api.post("/firewalls/", &firewall).await.expect(201)["id"].clone();
+            let policies = format!("/firewalls/{firewall}/filtering-policies/");
+            let policy = json!({"name": "in", "default_action": "ALLOW"});
+            let policy = api.post(&policies, &policy).await.expect(201)["id"].clone();
+            let policy_path = format!("{policies}{policy}/");
+            for (index, name) in names.iter().enumerate() {
+                let ends = json!([{"address": format!("192.0.2.{index}")}]);
+                api.rule(&policy_path, &json!({"name": name, "sources": ends, "priority": index})).await;
+            }
+            let list = format!("{policy_path}rules/?page_size=1000");
+            // What decides, in its order.
+            let state = async || {
+                let rules = api.get(&list).await.expect(200)["items"].clone();
+                let rules = rules.as_array().unwrap().clone();
+                let decisive = ["id", "name", "action", "protocols", "sources", "destinations", "ports",
+                    "enabled", "starts_at", "expires_at", "description", "reference"];
+                let kept = |rule: &Value| decisive.map(|name| rule[name].clone());
+                let rules: Vec<_> = rules.iter().map(kept).collect();
+                (rules, api.get(&policy_path).await.expect(200)["default_action"].clone())
+            };
+            let (before, default_action) = state().await;
+            let rule = before[0][0].clone();
+            for operation in operations(&api.document, [&firewall, &policy, &rule]) {
+                let Operation { id, method, path, body, .. } = operation;
+                if method == "GET" || method == "DELETE" {
+                    continue;
+                }
+                let answer = api.with(&method, &path, &[], body.as_ref()).await;
+                let is_good = answer.status.is_success();
+                let is_refused = [409, 422, 428].contains(&answer.status.as_u16());
+                assert!(is_good || is_refused, "{id}: {}", answer.text);
+                let (after, default_after) = state().await;
+                let of_before: Vec<_> =
+                    after.iter().filter(|it| before.iter().any(|old| old[0] == it[0])).collect();
+                assert_eq!(of_before, before.iter().collect::<Vec<_>>(), "{id} changed what was there");
+                assert_eq!(default_after, default_action, "{id}");
+                if id == "replaceRules" {
+                    answer.problem(428, "deletion_count_required");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_filled_in_hides_a_part_of_a_list() {
+    let lists = [
+        fireflow::params::FIREWALLS,
+        fireflow::params::POLICIES,
+        fireflow::params::RULES,
+        fireflow::params::AUDIT_EVENTS,
+    ];
+    for param in lists.into_iter().flatten() {
+        let described = param.describe();
+        // Swagger UI fills in each of these, and sends it.
+        for filled in [
+            &described["example"],
+            &described["examples"],
+            &described["schema"]["example"],
+            &described["schema"]["default"],
+        ] {
+            assert!(filled.is_null(), "{described}");
         }
     }
 }

@@ -243,7 +243,7 @@ db_test! {
                     "sources": [{"address": format!("10.1.{}.{}", index / 256, index % 256)}]})
             })
             .collect();
-        api.with("PUT", &format!("{POLICY}rules/"), &[], Some(&json!(rules))).await.expect(200);
+        api.with("PUT", &format!("{POLICY}rules/?max_deletions=2"), &[], Some(&json!(rules))).await.expect(200);
         delete(&api, POLICY).await;
         api.clock.advance(Duration::from_secs(60));
         let purged = purge(&api, Duration::from_secs(30)).await;

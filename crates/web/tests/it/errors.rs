@@ -1,8 +1,6 @@
 //! Defects, as a real error tracker receives them.
 
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow::settings::Environment;
@@ -21,7 +19,7 @@ use serde_json::{Value, json};
 use crate::cluster::wait_until;
 use crate::forwarder::{Behind, Forwarder};
 use crate::receiver::Receiver;
-use crate::service::{Place, Service, binary};
+use crate::service::{Connection, PATIENCE, Place, Service, binary};
 use crate::support::Api;
 
 /// A storage with a defect.
@@ -105,7 +103,7 @@ async fn a_defect_is_told_without_anything_personal() {
     // What is no defect of ours is not told.
     api.get("/firewalls/x/").await.problem(404, "not_found");
     api.raw("GET", "/firewalls/", &[], vec![]).await.problem(401, "unauthenticated");
-    telemetry.end();
+    telemetry.end(PATIENCE);
     assert_eq!(receiver.events().len(), 1);
 }
 
@@ -125,7 +123,7 @@ async fn a_panic_is_told_once_with_its_place_and_request() {
     answer.problem(500, "internal");
     // Elsewhere than in a request.
     drop(std::thread::spawn(|| panic!("beside all requests")).join());
-    telemetry.end();
+    telemetry.end(PATIENCE);
     let events = receiver.events();
     let [(_, of_request), (_, elsewhere)] = &events[..] else { panic!("{events:?}") };
     check(of_request, "panic", &request_id, "cannot think of \"…\" of [e-mail] at [address]");
@@ -148,7 +146,7 @@ async fn the_same_defect_in_every_request_is_told_now_and_then() {
     for _ in 0..200 {
         api.get("/firewalls/77/").await.problem(500, "internal");
     }
-    telemetry.end();
+    telemetry.end(PATIENCE);
     let told = receiver.events().len();
     assert!((1..100).contains(&told), "{told}");
 }
@@ -192,13 +190,20 @@ async fn a_tracker_in_trouble_costs_no_request() {
         }
     }
     forwarder.point_at(Behind::Server(receiver.address));
-    wait_until("events to arrive", Duration::from_secs(60), || {
+    wait_until("events to arrive", PATIENCE, || {
         connection.ask("GET", "/firewalls/1/", "").unwrap();
         !receiver.events().is_empty()
     });
     let (_, event) = &receiver.events()[0];
     assert_eq!(event["environment"], "local");
     assert!(!std::fs::read_to_string(&log).unwrap().contains("public-key"));
+}
+
+/// How many defects the tracker was to be told of.
+fn told_of(connection: &mut Connection) -> u64 {
+    let page = connection.exchange("GET", "/metrics", "").unwrap().text;
+    let value = |line: &str| line.strip_prefix("fireflow_error_events_total ")?.parse().ok();
+    page.lines().find_map(value).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,24 +225,16 @@ async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
     let mut service = Service::spawn(folder, &mut command);
     let mut connection = service.connect();
     // More than wait for the tracker, at ten a second: its library then waits for room, for an
-    // answer, and for its thread, one behind the other.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
+    // answer, and for its thread, one after the other.
+    wait_until("more defects than wait in the queue", PATIENCE, || {
         let (status, _) = connection.ask("GET", "/firewalls/1/", "").unwrap();
         assert_eq!(status, 500);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    drop(connection);
-    let id = service.child.id().to_string();
-    assert!(Command::new("kill").arg(&id).status().unwrap().success());
-    let start = Instant::now();
-    let mut ended = None;
-    wait_until("the service to end", Duration::from_secs(60), || {
-        ended = service.child.try_wait().unwrap();
-        ended.is_some()
+        told_of(&mut connection) > 40
     });
-    assert_eq!(ended.unwrap().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    drop(connection);
+    service.signal("-TERM");
+    // For ever, were they waited for.
+    assert_eq!(service.ended().code(), Some(0));
     let lines = std::fs::read_to_string(&log).unwrap();
     assert!(lines.contains("the last spans were not sent"), "{lines}");
     let is_told = |line: &str| line.contains("was not ready in time") && line.contains("defects");

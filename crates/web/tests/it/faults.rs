@@ -181,8 +181,11 @@ db_test! {
         }
         api.raw("GET", "/health/", &[], vec![]).await.problem(401, "unauthenticated");
         let probe = api.token_for(&[Role::HealthCheck], None);
+        // A clock that is set does not change how long it has run.
+        api.clock.advance(Duration::from_secs(1_800));
         let health = api.send("GET", "/health/", &probe, &[], None).await.expect(200);
         assert_eq!(health["is_ready"], true);
+        assert!((0..1_800).contains(&health["uptime_s"].as_i64().unwrap()), "{health}");
         api.send("GET", "/firewalls/", &probe, &[], None).await.problem(403, "forbidden");
     }
 }

@@ -246,7 +246,7 @@ async fn what_nobody_takes_is_not_asked_for() {
         stream.write_all(b"0\r\n\r\n").unwrap();
     });
     let mut answer = Vec::new();
-    reader.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    reader.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
     // Its threads' heaps and buffers fill with the first bytes; on a busy machine up to 25 MB of
     // that came later than here. It does not grow with what passes.
     let first = 40_000_000;
@@ -295,7 +295,7 @@ async fn packets_are_answered_while_others_are_yet_to_come() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let service = Service::start(place.folder.path(), &place.url);
     let mut stream = stream(&service);
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
     let mut seen = String::new();
     for line in 1..=3 {
         stream.write_all(&chunk(1)).unwrap();
@@ -332,7 +332,7 @@ async fn open(api: &Api, policy: &str) -> (mpsc::UnboundedSender<Bytes>, poem::R
 }
 
 async fn becomes(api: &Api, series: &str, value: u64) {
-    let patience = Duration::from_secs(20);
+    let patience = crate::service::PATIENCE;
     let waited = tokio::time::timeout(patience, async {
         while metric(api, series).await != value {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -207,6 +207,8 @@ db_test! {
                 "protocols": ["tcp"],
                 "sources": [{"address": format!("10.0.{}.0/24", index % 5)}],
                 "destinations": [{"address": format!("10.9.0.{index}-10.9.0.{}", index + 3)}],
+                "enabled": true,
+                "expires_at": null,
             }))
             .collect();
         let path = format!("{policy}rules/");
@@ -243,7 +245,7 @@ db_test! {
             ("PATCH", policy.clone(), json!({"default_action": "ALLOW"})),
             ("PATCH", rule(50), json!({"expires_at": "2000-01-01T00:00:00Z"})),
             ("POST", format!("{path}?at=first"), placed(allow("10.9.0.99", 0))),
-            ("PUT", path.clone(), rules.clone()),
+            ("PUT", format!("{path}?max_deletions=100"), rules.clone()),
         ];
         let updated = "fireflow_classifier_compilations_total{result=\"updated\"}";
         api.verdict(&policy, &packets[0]).await;

@@ -238,8 +238,9 @@ db_test! {
         assert_eq!(priorities, [&json!(10), &json!(20)]);
         let rule = format!("{policy}rules/{}/", expanded["rules"][0]["id"]);
         assert_eq!(expanded["rules"][0], api.get(&rule).await.expect(200));
-        // The tag covers the rules.
-        assert_eq!(tag, api.get(&policy).await.header("etag"));
+        // Its state covers the rules.
+        let state = |tag: &str| tag.split_once('.').unwrap().0.to_owned();
+        assert_eq!(state(&tag), state(api.get(&policy).await.header("etag")));
         // What was read can be sent again.
         api.patch(&policy, &expanded).await.expect(200);
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::receiver::Receiver;
 use crate::service::{Place, Service, binary};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A service that logs JSON to a file.
 fn logging(
@@ -90,18 +90,21 @@ db_test! {
 
 #[tokio::test]
 async fn a_request_that_its_client_gives_up_is_told_too() {
-    use std::io::Write;
+    use std::io::{Read, Write};
     let place = Place::new(DatabaseKind::Sqlite).await;
     let (service, log) = logging(&place, "info", &[]);
     let mut stream = std::net::TcpStream::connect(&service.address).unwrap();
-    // A body that never comes.
+    // A body that never comes, though it is asked for.
     let head = format!(
         "POST /firewalls/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{{",
+         Content-Type: application/json\r\nContent-Length: 20\r\nExpect: 100-continue\r\n\r\n",
         service.token
     );
     stream.write_all(head.as_bytes()).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{").unwrap();
     drop(stream);
     crate::cluster::wait_until("its line", PATIENCE, || {
         lines(&log, "fireflow::request")

@@ -103,12 +103,12 @@ fn rules_without_an_id_come_behind_those_that_have_one() {
 #[test]
 fn json_values_stand_one_after_the_other_in_lines_or_not() {
     let mut rules: Vec<Value> = serde_json::from_str(RULES).unwrap();
-    // Longer than what is read ahead to tell the format.
-    for side in ["sources", "destinations"] {
-        let hosts =
-            (1..1_000).map(|host| json!({"address": format!("2001:db8:1:2:3:4:5:{host:x}")}));
-        rules[0][side].as_array_mut().unwrap().extend(hosts);
-    }
+    // Longer than what is read ahead to tell the format; on one side alone, since what is compiled
+    // of two long sides is their product.
+    let host = |host: u32| format!("2001:0db8:0001:0002:0003:0004:0005:{host:04x}");
+    let hosts = (1..1_000).map(|it| json!({"address": host(it), "port": 60_000}));
+    rules[0]["sources"].as_array_mut().unwrap().extend(hosts);
+    rules[0]["description"] = json!("x".repeat(3_000));
     assert!(rules[0].to_string().len() > 64 * 1024);
     let page =
         |rules: &[Value]| json!({"items": rules, "total": 3, "page": 1, "per_page": 2}).to_string();
@@ -328,6 +328,14 @@ fn what_is_wrong_is_said_with_its_place() {
             })
             .to_string(),
         ),
+        (
+            "filtered.json",
+            json!({"items": [rule(1, "ALLOW")], "per_page": 9, "partial": ["filter"]}).to_string(),
+        ),
+        (
+            "end.json",
+            json!({"items": [rule(1, "ALLOW")], "per_page": 9, "partial": ["page"]}).to_string(),
+        ),
         ("null.json", format!("{}\n\nnull", rule(1, "ALLOW"))),
         ("double.json", format!("{}\n{{\n\"a\": 1,\n\"a\": 2}}", rule(1, "ALLOW"))),
         ("cut.json", format!("{}\n{{\"name\":", rule(1, "ALLOW"))),
@@ -372,6 +380,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("--rules more.json --packets packets", 1, "there are more rules than these 1"),
         ("--rules cursor.json --packets packets", 1, "there are more rules than these 2"),
         ("--rules inexact.json --packets packets", 1, "there are more rules than these 1"),
+        ("--rules filtered.json --packets packets", 1, "its `partial` names `filter`"),
+        ("--rules end.json --packets packets", 1, "pages before it are missing"),
         (
             "--rules null.json --packets packets",
             1,

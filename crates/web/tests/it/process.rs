@@ -1,14 +1,15 @@
 //! The binary as its users run it: a process of its own, over TCP, ended by signals.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::Stdio;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use fireflow_storage::{DatabaseKind, db_test};
 use serde_json::{Value, json};
 
-use crate::service::{Place, Service, binary, run, text};
+use crate::cluster::wait_until;
+use crate::service::{PATIENCE, Place, Service, binary, run, text};
+use crate::support::{plain_rule, tcp};
 
 db_test! {
     async fn a_process_killed_in_the_middle_of_writes_loses_nothing_that_it_acknowledged(place: Place) {
@@ -35,12 +36,16 @@ db_test! {
                         }
                     });
                 }
-                std::thread::sleep(Duration::from_millis(400));
+                // In the middle of writes: some of this round are acknowledged, others under way.
+                let is_known = |it: &str| it.starts_with(&format!("r{round} "));
+                wait_until("the writes of this round", PATIENCE, || {
+                    let acknowledged = acknowledged.lock().unwrap();
+                    acknowledged.values().filter(|it| is_known(it)).count() > 24
+                });
                 service.kill();
             });
         }
         let acknowledged = acknowledged.into_inner().unwrap();
-        assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
         let service = Service::start(folder, &place.url);
         let mut connection = service.connect();
         let mut found = BTreeMap::new();
@@ -144,6 +149,85 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
     assert!(message.contains("db at 127.0.0.1:1") && !message.contains("hunter2"), "{message}");
 }
 
+#[tokio::test]
+async fn the_largest_and_the_smallest_numbers_are_served_with() {
+    let most = [
+        ("FIREFLOW_DATABASE__WRITE_GROUP", "1000000000"),
+        ("FIREFLOW_DATABASE__ACQUIRE_TIMEOUT", "36600d"),
+        ("FIREFLOW_JWT__MAX_LIFETIME", "36600d"),
+        ("FIREFLOW_JWT__LEEWAY", "5m"),
+        ("FIREFLOW_HTTP__MAX_BODY_BYTES", "1000000000"),
+        ("FIREFLOW_HTTP__MAX_RULE_SET_BYTES", "1000000000"),
+        ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "36599d"),
+        ("FIREFLOW_HTTP__LIST_TIMEOUT", "36600d"),
+        ("FIREFLOW_HTTP__MAX_IN_FLIGHT", "1000000000"),
+        ("FIREFLOW_HTTP__MAX_CONNECTIONS", "1000000000"),
+        ("FIREFLOW_HTTP__MAX_HEAD_BYTES", "1048576"),
+        ("FIREFLOW_HTTP__HEAD_TIMEOUT", "36600d"),
+        ("FIREFLOW_HTTP__IDLE_TIMEOUT", "36600d"),
+        ("FIREFLOW_HTTP__RATE_LIMIT", "4294967295/s"),
+        ("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "4294967295/h"),
+        ("FIREFLOW_HTTP__STOP_TIMEOUT", "36600d"),
+        ("FIREFLOW_INSPECTION__CACHE_BYTES", "1000000000"),
+        ("FIREFLOW_INSPECTION__MAX_BOXES", "1000000000"),
+        ("FIREFLOW_INSPECTION__MAX_BYTES", "1000000000"),
+        ("FIREFLOW_INSPECTION__MAX_TIME", "36600d"),
+        ("FIREFLOW_RETENTION__DELETED", "36600d"),
+    ];
+    let least = most.map(|(name, _)| {
+        let value = match name {
+            "FIREFLOW_HTTP__MAX_HEAD_BYTES" => "8192",
+            "FIREFLOW_HTTP__IDLE_TIMEOUT" => "61s",
+            "FIREFLOW_HTTP__REQUEST_TIMEOUT" | "FIREFLOW_HTTP__HEAD_TIMEOUT" => "60s",
+            "FIREFLOW_DATABASE__ACQUIRE_TIMEOUT" | "FIREFLOW_HTTP__LIST_TIMEOUT" => "60s",
+            "FIREFLOW_HTTP__RATE_LIMIT" | "FIREFLOW_HTTP__ADDRESS_RATE_LIMIT" => "9/h",
+            "FIREFLOW_HTTP__MAX_BODY_BYTES" | "FIREFLOW_HTTP__MAX_RULE_SET_BYTES" => "999",
+            "FIREFLOW_HTTP__MAX_CONNECTIONS" => "2",
+            "FIREFLOW_INSPECTION__MAX_TIME" | "FIREFLOW_RETENTION__DELETED" => "1s",
+            "FIREFLOW_HTTP__STOP_TIMEOUT" | "FIREFLOW_JWT__LEEWAY" => "1s",
+            "FIREFLOW_JWT__MAX_LIFETIME" => "36600d",
+            _ => "1",
+        };
+        (name, value)
+    });
+    for settings in [most, least] {
+        let place = Place::new(DatabaseKind::Sqlite).await;
+        let folder = place.folder.path();
+        let mut command = binary(folder);
+        command.env("FIREFLOW_DATABASE_URL", &place.url).envs(settings).stderr(Stdio::null());
+        let mut service = Service::spawn(folder, &mut command);
+        let mut connection = service.connect();
+        for (method, path, body, expected) in [
+            ("POST", "/firewalls/", json!({"name": "edge"}), 201),
+            ("GET", "/firewalls/", Value::Null, 200),
+            (
+                "POST",
+                "/firewalls/1/filtering-policies/",
+                json!({"name": "in", "default_action": "DENY"}),
+                201,
+            ),
+            ("POST", "/firewalls/1/filtering-policies/1/rules/", plain_rule(), 201),
+            ("GET", "/firewalls/1/filtering-policies/1/rules/", Value::Null, 200),
+        ] {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let (status, answer) = connection.ask(method, path, &body).unwrap();
+            assert_eq!(status, expected, "{answer}");
+        }
+        let packet = tcp("10.0.0.1", "10.0.0.2", 443);
+        let inspection = format!("/firewalls/1/filtering-policies/1/inspections/?{packet}");
+        assert_eq!(connection.ask("GET", &inspection, "").unwrap().0, 200);
+        drop(connection);
+        service.signal("-TERM");
+        assert_eq!(service.ended().code(), Some(0));
+    }
+    // More connections to a database than files can be open are refused, or there is room.
+    let folder = tempfile::tempdir().unwrap();
+    let many = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "10001")];
+    let refused = run(folder.path(), &["serve"], &many);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("from 1 to 10000"));
+}
+
 #[cfg(unix)]
 #[test]
 fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
@@ -238,7 +322,8 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     let mut service = Service::start(folder, &place.url);
-    let listen = [("FIREFLOW_LISTEN", service.address.as_str())];
+    let address = service.address.clone();
+    let listen = [("FIREFLOW_LISTEN", address.as_str())];
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(0));
     // From elsewhere it is asked by URL, without its settings.
     let (good, bad) =
@@ -248,17 +333,8 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     assert_eq!(run(folder, &["healthcheck", "--url", &bad], &outside).status.code(), Some(2));
     let (status, _) = service.connect().ask("POST", "/firewalls/", "{\"name\": \"x\"}").unwrap();
     assert_eq!(status, 201);
-    let id = service.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = service.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(status.code(), Some(0));
+    service.signal("-TERM");
+    assert_eq!(service.ended().code(), Some(0));
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(1));
 }
 

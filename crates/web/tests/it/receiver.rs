@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use crate::cluster::wait_until;
 
 /// Longer than anything takes to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request that was received.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use fireflow_storage::DatabaseKind;
@@ -12,13 +12,19 @@ use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cluster::wait_until;
 use crate::support::Answer;
 
 /// Longer than any answer takes: a service that hangs is told from one that is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn binary(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fireflow"));
+    prepare(&mut command, folder);
+    command
+}
+
+fn prepare(command: &mut Command, folder: &Path) {
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FIREFLOW_")) {
@@ -26,6 +32,22 @@ pub(crate) fn binary(folder: &Path) -> Command {
         }
     }
     command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
+    // Longer than anything takes on a busy machine; what is about them sets others.
+    command.envs([
+        ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__LIST_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__HEAD_TIMEOUT", "4m"),
+        ("FIREFLOW_HTTP__IDLE_TIMEOUT", "5m"),
+        ("FIREFLOW_INSPECTION__MAX_TIME", "4m"),
+    ]);
+}
+
+/// The same with so many files open at the most: `soft` of them unless it raises that itself.
+pub(crate) fn binary_with_files(folder: &Path, soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limit, env!("CARGO_BIN_EXE_fireflow")]);
+    prepare(&mut command, folder);
     command
 }
 
@@ -62,9 +84,31 @@ impl Service {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.address).unwrap();
+        self.try_connect().unwrap()
+    }
+
+    /// The same, where it may let nobody in any more.
+    pub(crate) fn try_connect(&self) -> std::io::Result<Connection> {
+        let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Connection { stream: BufReader::new(stream), token: self.token.clone() }
+        Ok(Connection { stream: BufReader::new(stream), token: self.token.clone() })
+    }
+
+    /// Sends it a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// How it ended, once it has.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the end of the service", PATIENCE, || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
     }
 
     /// Ends it as nothing can prepare for.
@@ -126,6 +170,33 @@ impl Connection {
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
+        self.answer()
+    }
+
+    /// Sends the head of a request whose body the service has to ask for, and waits until it does:
+    /// the request is under way.
+    pub(crate) fn begin(&mut self, method: &str, path: &str, length: usize) -> std::io::Result<()> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\
+             Expect: 100-continue\r\n\r\n",
+            self.token,
+        );
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        let mut answer = [0; 25];
+        self.stream.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+        Ok(())
+    }
+
+    /// Sends the body of a request that was begun.
+    pub(crate) fn finish(&mut self, body: &str) -> std::io::Result<Answer> {
+        self.stream.get_mut().write_all(body.as_bytes())?;
+        self.answer()
+    }
+
+    /// Reads an answer.
+    fn answer(&mut self) -> std::io::Result<Answer> {
         let end = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         let mut line = String::new();
         self.stream.read_line(&mut line)?;

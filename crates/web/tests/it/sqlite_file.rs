@@ -101,6 +101,34 @@ async fn no_command_gets_a_served_file_by_any_name() {
     assert_eq!(ready(&mut connection), 200);
     service.kill();
     command(folder, &["migrate", "status"], "soft.db", 0);
+    // What a link leads to is replaced, and the link stays.
+    command(folder, &["restore", "--replace", "b.db"], "soft.db", 0);
+    assert!(fs::symlink_metadata(folder.join("soft.db")).unwrap().is_symlink());
+    assert!(folder.join("fireflow.db.replaced").is_file());
+    let again = Service::start(folder, &place.url);
+    assert_eq!(total(&mut again.connect()), 1);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_its_log_was_removed_and_the_service_killed() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let log = fs::File::create(folder.join("log")).unwrap();
+    let mut command = binary(folder);
+    command.env("FIREFLOW_DATABASE_URL", &place.url).stderr(log);
+    let mut service = Service::spawn(folder, &mut command);
+    let mut connection = service.connect();
+    assert_eq!(post(&mut connection, "acknowledged").0, 201);
+    fs::remove_file(folder.join("fireflow.db-wal")).unwrap();
+    assert_eq!(post(&mut connection, "lost").0, 503);
+    until("it is saved", || {
+        let log = fs::read_to_string(folder.join("log")).unwrap();
+        log.contains("all that was acknowledged is in the database now")
+    });
+    assert_eq!((ready(&mut connection), total(&mut connection)), (503, 1));
+    service.kill();
+    let again = Service::start(folder, &place.url);
+    assert_eq!(total(&mut again.connect()), 1);
 }
 
 /// In a namespace of its own, where this machine lets the test make one: for root.

@@ -139,20 +139,33 @@ impl Api {
             budget: Budget::bytes(256 * 1024 * 1024),
             turns: Budget::turns(2),
             exports: Arc::new(Semaphore::new(1)),
-            inspection_streams: Streams::new(Duration::from_secs(60)),
-            about: About { database: "test", max_connections: 1, started_at: start },
+            inspection_streams: Streams::new(Duration::from_secs(300)),
+            about: About {
+                database: "test",
+                max_connections: 1,
+                started_at: start,
+                running_since: std::time::Instant::now(),
+            },
             telemetry: Arc::default(),
             pools: db.database.pools(),
-            compiled: CompiledPolicies::new(64 * 1024 * 1024, CompilationLimits::default()),
-            request_timeout: Duration::from_secs(60),
+            compiled: CompiledPolicies::new(
+                64 * 1024 * 1024,
+                // A slow machine compiles too.
+                CompilationLimits {
+                    time: Duration::from_secs(300),
+                    ..CompilationLimits::default()
+                },
+            ),
+            request_timeout: Duration::from_secs(300),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };
         let mut limits = Limits {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
-            body_stall: Duration::from_secs(20),
-            request_timeout: Duration::from_secs(60),
+            body_stall: Duration::from_secs(120),
+            // Longer than anything takes, on a busy machine too.
+            request_timeout: Duration::from_secs(300),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
         change(&mut app, &mut limits);
@@ -182,7 +195,7 @@ impl Api {
             let _dropped = stopped.await.is_err();
             app.is_stopping.store(true, Ordering::SeqCst);
         };
-        let grace = Duration::from_secs(5);
+        let grace = crate::service::PATIENCE;
         let open = self.app.telemetry.metrics.connections.clone();
         let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))

@@ -13,7 +13,7 @@ use crate::receiver::{Receiver, attribute, hex};
 use crate::service::{Place, Service, binary};
 use crate::support::plain_rule;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn traced(place: &Place, endpoint: &str) -> Command {
     let mut command = binary(place.folder.path());

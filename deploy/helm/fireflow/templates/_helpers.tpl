@@ -1,4 +1,7 @@
-{{/* Names. Kubernetes takes 63 characters; a suffix is never what is cut off. */}}
+{{/*
+Names. Kubernetes takes 63 characters; a suffix is never what is cut off. A Service's name begins with a
+letter, and a release's need not. Names are quoted wherever they stand: `on`, `null` and `1e3` are some.
+*/}}
 {{- define "fireflow.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
@@ -8,7 +11,9 @@
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
+{{- if not (regexMatch "^[a-z]" .Release.Name) -}}
+{{- printf "%s-%s" .Chart.Name .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 63 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
@@ -59,9 +64,9 @@ component is part of it: pods of Jobs and tests must never be endpoints of the S
 Takes a dict of "root" and "component"; the labels also take "extra", further ones.
 */}}
 {{- define "fireflow.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "fireflow.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/name: {{ include "fireflow.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component | quote }}
 {{- end -}}
 
 {{- define "fireflow.labels" -}}

@@ -10,6 +10,15 @@ environment is shown by `kubectl describe`, inherited by children and found in c
 {{- if kindIs "float64" . -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
+{{/* A duration of the service's, such as `90s` or `5m`, in seconds. What is none is the service's to refuse. */}}
+{{- define "fireflow.seconds" -}}
+{{- $units := dict "s" 1 "m" 60 "h" 3600 "d" 86400 -}}
+{{- $text := toString . -}}
+{{- if regexMatch "^[0-9]{1,9}[smhd]$" $text -}}
+{{- mul (regexFind "^[0-9]+" $text | int) (get $units (regexFind "[smhd]$" $text)) -}}
+{{- else -}}0{{- end -}}
+{{- end -}}
+
 {{/* What the chart's own values come to. */}}
 {{- define "fireflow.ownConfig" -}}
 {{- $v := .Values -}}
@@ -148,13 +157,13 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- if eq $v.database.mode "cloudnativepg" }}
 - secret:
     # Made by the operator. Until it is there, pods wait for it before any container starts.
-    name: {{ include "fireflow.clusterName" .root }}-app
+    name: "{{ include "fireflow.clusterName" .root }}-app"
     items:
       - key: uri
         path: database-url
 {{- if $v.database.cloudnativepg.verifyTLS }}
 - secret:
-    name: {{ include "fireflow.clusterName" .root }}-ca
+    name: "{{ include "fireflow.clusterName" .root }}-ca"
     items:
       # The authority's key is in this Secret too, and stays out.
       - key: ca.crt
@@ -163,7 +172,7 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- end }}
 {{- if include "fireflow.secretData" .root }}
 - secret:
-    name: {{ .secret }}
+    name: {{ .secret | quote }}
 {{- end }}
 {{- end -}}
 
@@ -171,7 +180,7 @@ Takes a dict of "root" and "secret", the name of the Secret that the chart makes
 {{- define "fireflow.environment" -}}
 envFrom:
   - configMapRef:
-      name: {{ .config }}
+      name: {{ .config | quote }}
 {{- $v := .root.Values }}
 {{- $readsReplicas := and (eq $v.database.mode "cloudnativepg") $v.database.cloudnativepg.readReplicas }}
 {{- if or $readsReplicas $v.extraEnv }}
@@ -181,7 +190,7 @@ env:
   - name: PGPASSWORD
     valueFrom:
       secretKeyRef:
-        name: {{ include "fireflow.clusterName" .root }}-app
+        name: "{{ include "fireflow.clusterName" .root }}-app"
         key: password
   {{- end }}
   {{- with $v.extraEnv }}
@@ -210,7 +219,7 @@ env:
 - name: data
   {{- if and (eq $v.database.mode "sqlite") $v.persistence.enabled }}
   persistentVolumeClaim:
-    claimName: {{ default (include "fireflow.fullname" .root) $v.persistence.existingClaim }}
+    claimName: {{ default (include "fireflow.fullname" .root) $v.persistence.existingClaim | quote }}
   {{- else if eq $v.database.mode "sqlite" }}
   emptyDir: {}
   {{- else }}

@@ -129,8 +129,11 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "podDisruptionBudget.maxUnavailable would block every drain: set it to 1 or more" -}}
 {{- end -}}
 {{- end -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.preStopSleepSeconds) 15) -}}
-{{- fail "a pod would be killed amid requests: set terminationGracePeriodSeconds to preStopSleepSeconds and 15 more at least" -}}
+{{- $drain := include "fireflow.seconds" (default "3s" (get .Values.settings "FIREFLOW_HTTP__DRAIN_DELAY")) -}}
+{{- $stop := include "fireflow.seconds" (default "10s" (get .Values.settings "FIREFLOW_HTTP__STOP_TIMEOUT")) -}}
+{{- $least := add (int .Values.preStopSleepSeconds) (int $drain) (int $stop) 2 -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
+{{- fail (printf "a pod would be killed amid requests: set terminationGracePeriodSeconds to %d at least, which is preStopSleepSeconds, FIREFLOW_HTTP__DRAIN_DELAY, FIREFLOW_HTTP__STOP_TIMEOUT and 2 more" $least) -}}
 {{- end -}}
 {{- end -}}
 

@@ -20,8 +20,9 @@ use super::packets::{Fault, Queries};
 use super::values::{elements, values};
 use crate::dto::json::Parsed;
 use crate::dto::packet_lines::LineFault;
+use crate::dto::read_only::ReadOnly;
 use crate::dto::rule::given_rule;
-use crate::dto::rule_set::{numbered, page_members};
+use crate::dto::rule_set::{SetReading, numbered, page_members};
 use crate::problem::{Code, Problem};
 
 /// Rules, compiled.
@@ -283,7 +284,9 @@ impl ReadRules {
         }
         let policy = id.or_else(|| PolicyId::new(1)).ok_or_else(|| anyhow!("no policy"))?;
         let mut violations = Violations::new();
-        match given_rule(value, "", policy, &mut violations) {
+        // The rules stay where they are: what an answer says beside them does not matter.
+        let reading = SetReading { read_only: ReadOnly::Ignore, ..SetReading::default() };
+        match given_rule(value, "", policy, reading, &mut violations) {
             Some(rule) if violations.is_empty() => {
                 if let Some(id) = rule.0.id.filter(|id| !self.ids.insert(*id)) {
                     bail!("{at}: the rule with id={id} stands there twice");
@@ -305,7 +308,21 @@ impl ReadRules {
             self.total = self.total.max(Some(total));
             self.is_total_exact = others.get("total_is_exact") != Some(&Value::Bool(false));
         }
+        let goes_on = self.has_more;
         self.has_more = others.get("next_cursor").is_some_and(|it| !it.is_null());
+        let parts = others.get("partial").and_then(Value::as_array).into_iter().flatten();
+        let parts: Vec<&str> = parts.filter_map(Value::as_str).collect();
+        // Pages can be given one after the other, but nothing brings back what else is missing.
+        if let Some(part) = parts.iter().find(|part| **part != "page") {
+            bail!(
+                "the list is not complete: its `partial` names `{part}`; read it without `{part}`"
+            );
+        }
+        // The last page of a walk with cursors.
+        let is_end = !self.has_more && !others.contains_key("page") && parts.contains(&"page");
+        if is_end && !goes_on {
+            bail!("the list is not complete: pages before it are missing");
+        }
         let mut violations = Violations::new();
         page_members(others, &mut violations);
         if violations.is_empty() { Ok(()) } else { Err(described(&Problem::invalid(&violations))) }

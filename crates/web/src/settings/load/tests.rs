@@ -112,6 +112,32 @@ fn what_is_wrong_is_named_with_what_is_right() {
 }
 
 #[test]
+fn extremes_are_taken_or_refused_by_name() {
+    let numbers = "0 1 -1 +1 1e9 10000 10001 1000000000 1000000001 4294967295 4294967296 \
+                   18446744073709551615 18446744073709551616 -9223372036854775808 0x1f 1_000 ١";
+    let durations = "0s 1s -1s 36600d 3162240000s 3162240001s 18446744073709551615s \
+                     213503982334601d 18446744073709551616d 0d NaNs infs";
+    let rates = "0/s 1/h -1/s 4294967295/s 4294967296/s 1/0s";
+    let values = [numbers, durations, rates].map(str::split_whitespace);
+    for value in values.into_iter().flatten() {
+        for Setting { variable, .. } in SETTINGS {
+            if let Err(fault) = load(&sources(&[(variable, value)], None)) {
+                assert!(fault.name.contains(variable), "{variable}={value}: {fault}");
+                assert!(fault.why.len() > 10, "{variable}={value}: {fault}");
+            }
+        }
+    }
+    for (variable, value, takes) in [
+        ("FIREFLOW_DATABASE__MAX_CONNECTIONS", "1000000000", "from 1 to 10000"),
+        ("FIREFLOW_HTTP__MAX_CONNECTIONS", "0", "from 1 to 1000000000"),
+        ("FIREFLOW_HTTP__STOP_TIMEOUT", "0s", "a number with a unit"),
+    ] {
+        let fault = fault(&[(variable, value)], None);
+        assert!(fault.contains(takes), "{fault}");
+    }
+}
+
+#[test]
 fn what_protects_is_never_empty() {
     for name in [
         "FIREFLOW_ENVIRONMENT",

@@ -1,0 +1,444 @@
+//! The members of the three resources: which of them a request writes, and which an answer shows
+//! that nobody writes.
+//!
+//! A read-only member that is taken in silence is a change that does nothing. So on creation it is
+//! refused, and on change it is taken only if it repeats what the resource has. These tables drive
+//! the reading of bodies, what answers select by `fields`, and the tests of both.
+
+use crate::error::{Error, Resource, Result, Violation, Violations};
+use crate::firewall::Firewall;
+use crate::ids::Revision;
+use crate::policy::Policy;
+use crate::rule::{Rule, RuleState, Warning, WarningCode};
+use crate::time::Instant;
+
+/// A member that answers show and requests do not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReadOnlyMember {
+    /// `id`.
+    Id,
+    /// `firewall`, the parent of a policy.
+    Firewall,
+    /// `filtering_policy`, the parent of a rule.
+    FilteringPolicy,
+    /// `policy_count`.
+    PolicyCount,
+    /// `filtering_policies`, embedded children.
+    FilteringPolicies,
+    /// `rule_count`.
+    RuleCount,
+    /// `rules`, embedded children.
+    Rules,
+    /// `position`.
+    Position,
+    /// `state`.
+    State,
+    /// `warnings`.
+    Warnings,
+    /// `revision`.
+    Revision,
+    /// `created_at`.
+    CreatedAt,
+    /// `created_by`.
+    CreatedBy,
+    /// `updated_at`.
+    UpdatedAt,
+    /// `updated_by`.
+    UpdatedBy,
+    /// `deleted_at`.
+    DeletedAt,
+    /// `deleted_by`.
+    DeletedBy,
+}
+
+impl ReadOnlyMember {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Firewall => "firewall",
+            Self::FilteringPolicy => "filtering_policy",
+            Self::PolicyCount => "policy_count",
+            Self::FilteringPolicies => "filtering_policies",
+            Self::RuleCount => "rule_count",
+            Self::Rules => "rules",
+            Self::Position => "position",
+            Self::State => "state",
+            Self::Warnings => "warnings",
+            Self::Revision => "revision",
+            Self::CreatedAt => "created_at",
+            Self::CreatedBy => "created_by",
+            Self::UpdatedAt => "updated_at",
+            Self::UpdatedBy => "updated_by",
+            Self::DeletedAt => "deleted_at",
+            Self::DeletedBy => "deleted_by",
+        }
+    }
+
+    /// What to do instead of writing it, as a part of a sentence.
+    #[must_use]
+    pub const fn instead(self) -> &'static str {
+        match self {
+            Self::Id => "the service gives ids",
+            Self::Firewall | Self::FilteringPolicy => "the parent is that of the path",
+            Self::PolicyCount | Self::FilteringPolicies => {
+                "write the policies themselves, under `filtering-policies/`"
+            }
+            Self::RuleCount | Self::Rules => "write the rules themselves, under `rules/`",
+            Self::Position => "write `priority`, or move the rule with `rules/move/`",
+            Self::State => "write `enabled`, `starts_at` or `expires_at`",
+            Self::Warnings => "write the member that the warning points to",
+            Self::Revision => "the service counts revisions; `If-Match` makes a condition of one",
+            Self::CreatedAt | Self::CreatedBy | Self::UpdatedAt | Self::UpdatedBy => {
+                "the service records when something is written and by whom"
+            }
+            Self::DeletedAt | Self::DeletedBy => "use DELETE, and `restore/` to take it back",
+        }
+    }
+
+    /// The violation that a request writes it, at a pointer below which the member is.
+    #[must_use]
+    pub fn refused(self, at: &str, why: &str) -> Violation {
+        let detail = format!("is read-only{why}; {}", self.instead());
+        Violation::body(format!("{at}/{}", self.name()), detail)
+    }
+}
+
+/// A member of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    /// Requests write it.
+    Written(&'static str),
+    /// Nobody writes it.
+    ReadOnly(ReadOnlyMember),
+}
+
+impl Member {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Written(name) => name,
+            Self::ReadOnly(member) => member.name(),
+        }
+    }
+
+    /// The member, if nobody writes it.
+    #[must_use]
+    pub const fn read_only(self) -> Option<ReadOnlyMember> {
+        match self {
+            Self::Written(_) => None,
+            Self::ReadOnly(member) => Some(member),
+        }
+    }
+}
+
+use Member::{ReadOnly, Written};
+use ReadOnlyMember as Only;
+
+/// The members of a firewall, in the order of answers.
+pub const FIREWALL: [Member; 14] = [
+    ReadOnly(Only::Id),
+    Written("name"),
+    Written("tenant"),
+    Written("description"),
+    Written("labels"),
+    ReadOnly(Only::PolicyCount),
+    ReadOnly(Only::FilteringPolicies),
+    ReadOnly(Only::Revision),
+    ReadOnly(Only::CreatedAt),
+    ReadOnly(Only::CreatedBy),
+    ReadOnly(Only::UpdatedAt),
+    ReadOnly(Only::UpdatedBy),
+    ReadOnly(Only::DeletedAt),
+    ReadOnly(Only::DeletedBy),
+];
+
+/// The members of a filtering policy, in the order of answers.
+pub const POLICY: [Member; 15] = [
+    ReadOnly(Only::Id),
+    ReadOnly(Only::Firewall),
+    Written("name"),
+    Written("description"),
+    Written("labels"),
+    Written("default_action"),
+    ReadOnly(Only::RuleCount),
+    ReadOnly(Only::Rules),
+    ReadOnly(Only::Revision),
+    ReadOnly(Only::CreatedAt),
+    ReadOnly(Only::CreatedBy),
+    ReadOnly(Only::UpdatedAt),
+    ReadOnly(Only::UpdatedBy),
+    ReadOnly(Only::DeletedAt),
+    ReadOnly(Only::DeletedBy),
+];
+
+/// The members of a rule, in the order of answers. (`protocol` is only another way to write
+/// `protocols`.)
+pub const RULE: [Member; 28] = [
+    ReadOnly(Only::Id),
+    ReadOnly(Only::FilteringPolicy),
+    Written("name"),
+    Written("action"),
+    Written("priority"),
+    ReadOnly(Only::Position),
+    Written("protocols"),
+    Written("icmp_type"),
+    Written("icmp_code"),
+    Written("sources"),
+    Written("destinations"),
+    Written("ports"),
+    Written("enabled"),
+    Written("log"),
+    Written("starts_at"),
+    Written("expires_at"),
+    ReadOnly(Only::State),
+    Written("description"),
+    Written("reference"),
+    Written("labels"),
+    ReadOnly(Only::Warnings),
+    ReadOnly(Only::Revision),
+    ReadOnly(Only::CreatedAt),
+    ReadOnly(Only::CreatedBy),
+    ReadOnly(Only::UpdatedAt),
+    ReadOnly(Only::UpdatedBy),
+    ReadOnly(Only::DeletedAt),
+    ReadOnly(Only::DeletedBy),
+];
+
+/// The names of members, in their order.
+#[must_use]
+pub const fn names<const N: usize>(members: [Member; N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut rest: &[Member] = &members;
+    let mut left: &mut [&'static str] = &mut names;
+    while let ([member, others @ ..], Some((name, more))) = (rest, left.split_first_mut()) {
+        *name = member.name();
+        rest = others;
+        left = more;
+    }
+    names
+}
+
+/// What a request says of a read-only member: its type was checked, its value was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepeatedValue {
+    /// That there is none.
+    Null,
+    /// A revision.
+    Revision(Revision),
+    /// How many children there are, or a position.
+    Count(u64),
+    /// An instant.
+    At(Instant),
+    /// A subject.
+    By(Box<str>),
+    /// A rule's state.
+    State(RuleState),
+    /// A rule's warnings: codes, and pointers if the format has them.
+    Warnings(Vec<(WarningCode, Option<String>)>),
+    /// Embedded children.
+    Children,
+}
+
+/// The read-only members that a request repeats, each with the value that it gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repeated(Vec<(ReadOnlyMember, RepeatedValue)>);
+
+impl Repeated {
+    /// These members. They are kept for each rule of a set, in no more room than they take.
+    #[must_use]
+    pub fn new(mut members: Vec<(ReadOnlyMember, RepeatedValue)>) -> Self {
+        members.shrink_to_fit();
+        Self(members)
+    }
+
+    /// Whether the request says a rule's position, which has to be looked up.
+    #[must_use]
+    pub fn names_position(&self) -> bool {
+        self.0.iter().any(|(member, _)| *member == Only::Position)
+    }
+
+    /// Notes all of them as wrong, with pointers below `at`: nothing is there that they could repeat.
+    pub fn refuse(&self, at: &str, violations: &mut Violations) {
+        const WHY: &str = " and the rule is new; leave it out, or add `read_only=ignore`";
+        for (member, _) in self.0.iter().filter(|(_, value)| *value != RepeatedValue::Null) {
+            violations.note(|| member.refused(at, WHY));
+        }
+    }
+
+    /// Checks the members of a change of a firewall.
+    ///
+    /// # Errors
+    /// As [`Self::check_rule`].
+    pub fn check_firewall(&self, firewall: &Firewall) -> Result<()> {
+        let shows = |member, value: &RepeatedValue| {
+            let Firewall { created_at, created_by, updated_at, updated_by, .. } = firewall;
+            match member {
+                Only::PolicyCount => *value == RepeatedValue::Count(firewall.policy_count),
+                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
+                Only::CreatedBy => is_by(value, created_by),
+                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
+                Only::UpdatedBy => is_by(value, updated_by),
+                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
+                // Ids and revisions are checked apart; the others a firewall does not have.
+                Only::Id
+                | Only::Firewall
+                | Only::FilteringPolicy
+                | Only::FilteringPolicies
+                | Only::RuleCount
+                | Only::Rules
+                | Only::Position
+                | Only::State
+                | Only::Warnings
+                | Only::Revision => false,
+            }
+        };
+        let mut violations = Violations::new();
+        self.check("", Resource::Firewall, firewall.revision, shows, &mut violations)?;
+        Ok(violations.into_result(|| ())?)
+    }
+
+    /// Checks the members of a change of a policy.
+    ///
+    /// # Errors
+    /// As [`Self::check_rule`].
+    pub fn check_policy(&self, policy: &Policy) -> Result<()> {
+        let shows = |member, value: &RepeatedValue| {
+            let Policy { created_at, created_by, updated_at, updated_by, .. } = policy;
+            match member {
+                Only::RuleCount => *value == RepeatedValue::Count(policy.rule_count),
+                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
+                Only::CreatedBy => is_by(value, created_by),
+                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
+                Only::UpdatedBy => is_by(value, updated_by),
+                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
+                // Ids, parents and revisions are checked apart; the others a policy does not have.
+                Only::Id
+                | Only::Firewall
+                | Only::FilteringPolicy
+                | Only::PolicyCount
+                | Only::FilteringPolicies
+                | Only::Rules
+                | Only::Position
+                | Only::State
+                | Only::Warnings
+                | Only::Revision => false,
+            }
+        };
+        let mut violations = Violations::new();
+        self.check("", Resource::Policy, policy.revision, shows, &mut violations)?;
+        Ok(violations.into_result(|| ())?)
+    }
+
+    /// Notes what is wrong with the members of a change of a rule, with pointers below `at`. `position` is
+    /// that of the rule; it is only looked at if [`Self::names_position`]. Costs what the rule's
+    /// warnings cost if the request repeats them.
+    ///
+    /// # Errors
+    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision.
+    pub fn check_rule(
+        &self,
+        at: &str,
+        rule: &Rule,
+        position: Option<u64>,
+        now: Instant,
+        violations: &mut Violations,
+    ) -> Result<()> {
+        // Both depend on the time. Whoever read the rule may have read it when it was written.
+        let times = [now, rule.updated_at];
+        let shows = |member, value: &RepeatedValue| {
+            let Rule { created_at, created_by, updated_at, updated_by, .. } = rule;
+            match member {
+                Only::Position => match value {
+                    RepeatedValue::Count(given) => position == Some(*given),
+                    // Answers leave it out in most places.
+                    other => *other == RepeatedValue::Null,
+                },
+                Only::State => {
+                    times.iter().any(|at| *value == RepeatedValue::State(rule.spec.state(*at)))
+                }
+                Only::Warnings => {
+                    times.iter().any(|at| has_warnings(value, &rule.spec.warnings(*at)))
+                }
+                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
+                Only::CreatedBy => is_by(value, created_by),
+                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
+                Only::UpdatedBy => is_by(value, updated_by),
+                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
+                // Ids, parents and revisions are checked apart; the others a rule does not have.
+                Only::Id
+                | Only::Firewall
+                | Only::FilteringPolicy
+                | Only::PolicyCount
+                | Only::FilteringPolicies
+                | Only::RuleCount
+                | Only::Rules
+                | Only::Revision => false,
+            }
+        };
+        self.check(at, Resource::Rule, rule.revision, shows, violations)
+    }
+
+    fn check(
+        &self,
+        at: &str,
+        what: Resource,
+        current: Revision,
+        shows: impl Fn(ReadOnlyMember, &RepeatedValue) -> bool,
+        violations: &mut Violations,
+    ) -> Result<()> {
+        for (member, value) in &self.0 {
+            match (member, value) {
+                // Whoever read an older state would overwrite what came after.
+                (Only::Revision, RepeatedValue::Revision(given)) if *given < current => {
+                    return Err(Error::RevisionMismatch { what, current });
+                }
+                (Only::Revision, RepeatedValue::Revision(given)) if *given == current => {}
+                _ if shows(*member, value) => {}
+                _ => violations
+                    .note(|| member.refused(at, &format!(", and not what the {what} has"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_by(value: &RepeatedValue, subject: &str) -> bool {
+    matches!(value, RepeatedValue::By(given) if **given == *subject)
+}
+
+fn has_warnings(value: &RepeatedValue, warnings: &[Warning]) -> bool {
+    let RepeatedValue::Warnings(given) = value else { return false };
+    let is_same = |((code, pointer), warning): (&(WarningCode, Option<String>), &Warning)| {
+        *code == warning.code && pointer.as_ref().is_none_or(|given| *given == warning.pointer)
+    };
+    given.len() == warnings.len() && given.iter().zip(warnings).all(is_same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_what_to_write_instead_is_writable() {
+        for (members, noun) in
+            [(&FIREWALL[..], "firewall"), (&POLICY[..], "policy"), (&RULE[..], "rule")]
+        {
+            let names: Vec<&str> = members.iter().map(|member| member.name()).collect();
+            let unique: std::collections::HashSet<&&str> = names.iter().collect();
+            assert_eq!(unique.len(), names.len(), "{noun}");
+            for only in members.iter().filter_map(|member| member.read_only()) {
+                // Words in quotes are members to write, paths, or other parts of a request.
+                for word in only.instead().split('`').skip(1).step_by(2) {
+                    let is_path_or_header = word.contains('/') || word == "If-Match";
+                    let is_written = members.contains(&Written(word));
+                    assert!(is_path_or_header || is_written, "{noun}: {word}");
+                }
+            }
+        }
+        assert_eq!(super::names(POLICY)[1], "firewall");
+        assert_eq!(super::names(RULE)[27], "deleted_by");
+    }
+}

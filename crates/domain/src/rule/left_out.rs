@@ -1,0 +1,62 @@
+//! What a request left out of a rule that is there already.
+
+use super::model::RuleParts;
+
+/// Which members a request left out of those that decide what a rule matches and when, and that have
+/// a default. (`action`, `sources` and `destinations` have none: without them a rule cannot be read.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each member")]
+pub struct LeftOut {
+    /// `protocols`.
+    pub protocols: bool,
+    /// `icmp_type`.
+    pub icmp_type: bool,
+    /// `icmp_code`.
+    pub icmp_code: bool,
+    /// `ports`.
+    pub ports: bool,
+    /// `enabled`.
+    pub enabled: bool,
+    /// `starts_at`.
+    pub starts_at: bool,
+    /// `expires_at`.
+    pub expires_at: bool,
+}
+
+impl LeftOut {
+    /// The members that were left out although the stored rule has something else there than the
+    /// default, each with the JSON that clears it.
+    pub fn losses(self, stored: &RuleParts) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let Self { protocols, icmp_type, icmp_code, ports, enabled, starts_at, expires_at } = self;
+        // Without `..`: a member that is added has to be decided on here.
+        let RuleParts {
+            name: _,
+            action: _,
+            priority: _,
+            protocols: stored_protocols,
+            icmp_type: stored_type,
+            icmp_code: stored_code,
+            sources: _,
+            destinations: _,
+            ports: stored_ports,
+            enabled: stored_enabled,
+            log: _,
+            starts_at: stored_start,
+            expires_at: stored_end,
+            description: _,
+            reference: _,
+            labels: _,
+        } = stored;
+        [
+            (protocols && !stored_protocols.is_empty(), "protocols", "[]"),
+            (icmp_type && stored_type.is_some(), "icmp_type", "null"),
+            (icmp_code && stored_code.is_some(), "icmp_code", "null"),
+            (ports && !stored_ports.is_empty(), "ports", "[]"),
+            (enabled && !*stored_enabled, "enabled", "true"),
+            (starts_at && stored_start.is_some(), "starts_at", "null"),
+            (expires_at && stored_end.is_some(), "expires_at", "null"),
+        ]
+        .into_iter()
+        .filter_map(|(is_lost, member, cleared)| is_lost.then_some((member, cleared)))
+    }
+}

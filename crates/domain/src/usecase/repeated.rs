@@ -1,0 +1,57 @@
+//! Read-only members in the changes of a batch.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result, Violations};
+use crate::ids::RuleId;
+use crate::read_only::Repeated;
+use crate::rule::Rule;
+use crate::rule::order::Place;
+use crate::time::Instant;
+
+use super::batch::Operation;
+
+/// Compares what the changes of a batch repeat with what their rules had before the batch.
+pub(super) struct RepeatedCheck {
+    now: Instant,
+    /// The positions of all rules, if some change repeats one.
+    positions: HashMap<RuleId, u64>,
+    /// That a change repeats an older revision than its rule has: it was made of an older state.
+    stale: Option<Error>,
+}
+
+impl RepeatedCheck {
+    /// `order` is that of the rules before the batch.
+    pub(super) fn new(operations: &[Operation], order: &[Place], now: Instant) -> Self {
+        let names_position = |operation: &Operation| match operation {
+            Operation::Update { patch, .. } => patch.repeated.names_position(),
+            Operation::Create { .. } | Operation::Delete { .. } | Operation::Move { .. } => false,
+        };
+        let positions = match operations.iter().any(names_position) {
+            true => order.iter().map(|(id, _)| *id).zip(1..).collect(),
+            false => HashMap::new(),
+        };
+        Self { now, positions, stale: None }
+    }
+
+    /// Notes what is wrong with the members that the change with an index repeats.
+    pub(super) fn check(
+        &mut self,
+        index: usize,
+        before: &Rule,
+        repeated: &Repeated,
+        violations: &mut Violations,
+    ) {
+        let at = format!("/operations/{index}/patch");
+        let position = self.positions.get(&before.id).copied();
+        if let Err(stale) = repeated.check_rule(&at, before, position, self.now, violations) {
+            self.stale = self.stale.take().or(Some(stale));
+        }
+    }
+
+    /// # Errors
+    /// Returns [`Error::RevisionMismatch`] if a change was made of an older state.
+    pub(super) fn finish(self) -> Result<()> {
+        self.stale.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,75 @@
+//! Open files: how many a process may have, and who gets them. A connection of a client is one, and so
+//! is what the database is kept in: who connects must not take what a write needs.
+
+use anyhow::anyhow;
+use fireflow_storage::{Database, DatabaseKind};
+
+use super::Failure;
+use crate::settings::Settings;
+
+/// What the process has open beside connections, at the most: its own output, listening sockets and
+/// the runtime's, the lock, connections to receivers, and files of keys while they are read.
+const OF_ITS_OWN: u64 = 48;
+/// What a connection to SQLite has open at the most: the database, its journal, and what it sorts or
+/// may have to undo, in files without a name.
+const PER_SQLITE_CONNECTION: u64 = 5;
+/// Below so many connections a service is of no use.
+const LEAST_CONNECTIONS: u64 = 16;
+
+/// Raises the number of files that the process may have open to the most that the system lets it, and
+/// answers it. Many systems start with 1024, for the sake of programs that FireFlow is none of.
+pub(super) fn raise_limit() -> Option<u64> {
+    #[cfg(unix)]
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => return Some(files),
+        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
+    }
+    None
+}
+
+/// How many connections of clients there may be at once: as many as the settings say, if so many files
+/// are left beside what the database needs. `others` are those of another listener.
+///
+/// # Errors
+/// If hardly any are left.
+pub(super) fn max_connections(
+    settings: &Settings,
+    database: &Database,
+    others: usize,
+    files: Option<u64>,
+) -> Result<usize, Failure> {
+    let wanted = settings.http.max_connections;
+    let Some(files) = files else { return Ok(wanted) };
+    let of_database: u64 = database.pools().iter().map(|pool| u64::from(pool.state().max)).sum();
+    let per_connection = match database.kind() {
+        DatabaseKind::Sqlite => PER_SQLITE_CONNECTION,
+        DatabaseKind::Postgres => 1,
+    };
+    let others = u64::try_from(others).unwrap_or(u64::MAX);
+    let needed = of_database
+        .saturating_mul(per_connection)
+        .saturating_add(OF_ITS_OWN)
+        .saturating_add(others);
+    let left = files.saturating_sub(needed);
+    if left < LEAST_CONNECTIONS {
+        return Err(Failure::usage(anyhow!(
+            "this process may have {files} files open, and needs {} at the least, {needed} of them \
+             for the database and itself; raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower \
+             FIREFLOW_DATABASE__MAX_CONNECTIONS",
+            needed.saturating_add(LEAST_CONNECTIONS)
+        )));
+    }
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    if left < wanted {
+        tracing::warn!(
+            files,
+            needed,
+            max_connections = left,
+            "FIREFLOW_HTTP__MAX_CONNECTIONS is {wanted}, and so many files cannot be open: {left} \
+             connections are taken at once; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+        );
+    } else {
+        tracing::info!(files, needed, max_connections = wanted, "the limit of open files");
+    }
+    Ok(wanted.min(left))
+}

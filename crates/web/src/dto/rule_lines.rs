@@ -1,0 +1,217 @@
+//! Rule sets in lines, as exports write them: NDJSON, and CSV (RFC 4180). Each line becomes a rule
+//! as JSON, and is read as such, so that all formats have the same rules.
+
+use csv::{ByteRecord, ReaderBuilder};
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::read_only::RULE;
+use fireflow_domain::rule::{MAX_ENDPOINTS, MAX_PORTS};
+use fireflow_domain::spelling::nearest;
+use fireflow_domain::text::excerpt;
+use serde_json::{Map, Value, json};
+
+use super::json::{self, Meter};
+use super::lines::{COLUMNS, unguarded};
+use crate::problem::{Code, Problem};
+
+/// Reads lines of which each is a rule; empty ones are passed over.
+///
+/// # Errors
+/// Returns `malformed_json` with the line that is no JSON.
+pub(super) fn ndjson(
+    bytes: &[u8],
+    meter: &Meter,
+    mut visit: impl FnMut(u64, Value),
+) -> Result<(), Problem> {
+    for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let value = json::parse_within(line, meter).map_err(|error| {
+            Problem::new(Code::MalformedJson, format!("line {number}: {error}"))
+        })?;
+        visit(number, value);
+        meter.refill();
+        meter.check()?;
+    }
+    Ok(())
+}
+
+/// Reads a header and lines of which each is a rule, or what is wrong with it as a line. The columns
+/// are those of an export, in any order; a member without a column is left out.
+///
+/// # Errors
+/// Returns `invalid` if the header is not one of an export, or `malformed_request` if the bytes are
+/// no CSV in UTF-8.
+pub(super) fn csv(
+    bytes: &[u8],
+    meter: &Meter,
+    mut visit: impl FnMut(u64, Result<Value, String>),
+) -> Result<(), Problem> {
+    // Spreadsheets put it there.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
+    let columns = columns(reader.byte_headers().map_err(malformed)?)?;
+    let mut record = ByteRecord::new();
+    let mut lines = LineCount { bytes, at: 0, line: 1 };
+    while reader.read_byte_record(&mut record).map_err(malformed)? {
+        let line = lines.line_at(record.position().map_or(0, csv::Position::byte));
+        let cells = record.len();
+        let read = match cells == columns.len() {
+            true => Ok(rule(&columns, &record, line, meter)?),
+            false => Err(format!("has {cells} cells, but the header has {}", columns.len())),
+        };
+        visit(line, read);
+        meter.refill();
+        meter.check()?;
+    }
+    Ok(())
+}
+
+/// Counts lines as records are read: the reader counts the end of a line that is CR LF to the record
+/// after it.
+struct LineCount<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    line: u64,
+}
+
+impl LineCount<'_> {
+    /// The line of the record that the reader says begins at an offset. Offsets only grow.
+    fn line_at(&mut self, byte: u64) -> u64 {
+        let mut start = usize::try_from(byte).unwrap_or(usize::MAX);
+        while matches!(self.bytes.get(start), Some(b'\r' | b'\n')) {
+            start += 1;
+        }
+        let passed = self.bytes.get(self.at..start).unwrap_or_default();
+        let ends = memchr::memchr_iter(b'\n', passed).count();
+        self.line = self.line.saturating_add(u64::try_from(ends).unwrap_or(u64::MAX));
+        self.at = start;
+        self.line
+    }
+}
+
+fn malformed(error: csv::Error) -> Problem {
+    Problem::new(Code::MalformedRequest, format!("the body is not CSV: {error}"))
+}
+
+/// What the columns of a header hold, in their order.
+fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, Problem> {
+    let mut violations = Violations::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut kinds = Vec::new();
+    for name in header {
+        let name = String::from_utf8_lossy(name);
+        match COLUMNS.iter().find(|column| column.name == name) {
+            Some(column) if seen.contains(&column.name) => {
+                let detail = format!("line 1: the column `{}` is there twice", column.name);
+                violations.push(Violation::body("", detail));
+            }
+            Some(column) => {
+                seen.push(column.name);
+                kinds.push(CellKind { column: column.name, member: column.member });
+            }
+            None => {
+                let meant = nearest(&name, COLUMNS.iter().map(|column| column.name));
+                let meant = meant.map(|it| format!("; did you mean `{it}`?")).unwrap_or_default();
+                let name = excerpt(&name);
+                let detail = format!("line 1: `{name}` is not a column of an export{meant}");
+                violations.push(Violation::body("", detail));
+            }
+        }
+    }
+    if violations.is_empty() { Ok(kinds) } else { Err(Problem::invalid(&violations)) }
+}
+
+/// A column: its name, and the member of a rule that it belongs to.
+#[derive(Debug, Clone, Copy)]
+struct CellKind {
+    column: &'static str,
+    member: &'static str,
+}
+
+/// A record as a rule in JSON.
+fn rule(
+    columns: &[CellKind],
+    record: &ByteRecord,
+    line: u64,
+    meter: &Meter,
+) -> Result<Value, Problem> {
+    let mut members = Map::new();
+    let mut parent = Map::new();
+    for (kind, cell) in columns.iter().zip(record) {
+        let Ok(cell) = std::str::from_utf8(cell) else {
+            let detail = format!("line {line}: the cell of `{}` is not UTF-8", kind.column);
+            return Err(Problem::new(Code::MalformedRequest, detail));
+        };
+        if kind.member == "filtering_policy" {
+            // Only its id identifies it.
+            if kind.column == "filtering_policy_id" && !cell.is_empty() {
+                parent.insert("id".to_owned(), number(cell));
+            }
+        } else if let Some(value) = value(kind.member, cell, meter) {
+            members.insert(kind.member.to_owned(), value);
+        }
+    }
+    if !parent.is_empty() {
+        members.insert("filtering_policy".to_owned(), Value::Object(parent));
+    }
+    Ok(Value::Object(members))
+}
+
+/// What a cell says of a member. An empty cell says nothing of a member that nobody writes, nor of a
+/// priority, so that rules can be added to an export.
+fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
+    let is_read_only = RULE.iter().any(|it| it.name() == member && it.read_only().is_some());
+    if cell.is_empty() && (is_read_only || member == "priority") {
+        return None;
+    }
+    let value = match member {
+        "id" | "priority" | "revision" | "position" => number(cell),
+        "icmp_type" | "icmp_code" if cell.is_empty() => Value::Null,
+        "icmp_type" | "icmp_code" => number(cell),
+        "enabled" | "log" => match cell {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            other => other.into(),
+        },
+        "starts_at" | "expires_at" | "name" if cell.is_empty() => Value::Null,
+        "name" | "description" | "reference" | "created_by" | "updated_by" | "deleted_by" => {
+            unguarded(cell).into()
+        }
+        "protocols" | "warnings" => listed(cell).map(Value::from).collect(),
+        "sources" | "destinations" => listed(cell).map(endpoint).collect(),
+        "ports" => listed(cell).map(port).collect(),
+        "labels" if cell.is_empty() => json!({}),
+        "labels" => json::parse_within(cell.as_bytes(), meter).unwrap_or_else(|_| cell.into()),
+        // Words and instants.
+        _ => cell.into(),
+    };
+    Some(value)
+}
+
+/// A number as it is; what is none stays a text, which is refused with its place.
+fn number(cell: &str) -> Value {
+    cell.parse::<i64>().map_or_else(|_| cell.into(), Value::from)
+}
+
+/// The entries of a cell; beyond what any list may have they are not read.
+fn listed(cell: &str) -> impl Iterator<Item = &str> {
+    let entries = cell.split(';').map(str::trim).filter(move |_| !cell.trim().is_empty());
+    entries.take(MAX_ENDPOINTS.max(MAX_PORTS) + 1)
+}
+
+/// `10.0.0.0/8`, or `10.0.0.0/8 443`.
+fn endpoint(text: &str) -> Value {
+    match text.split_once(' ') {
+        Some((address, port)) => json!({"address": address, "port": port.trim()}),
+        None => json!({"address": text}),
+    }
+}
+
+/// `443`, or `8000-8100`.
+fn port(text: &str) -> Value {
+    match text.split_once('-') {
+        Some((from, to)) => json!({"from": number(from), "to": number(to)}),
+        None => json!({"number": number(text)}),
+    }
+}
