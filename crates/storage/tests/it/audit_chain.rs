@@ -6,7 +6,7 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::{RuleParts, RulePatch};
 use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_domain::text::Description;
-use fireflow_domain::usecase::rule::{Duplicates, RulePath};
+use fireflow_domain::usecase::rule::RulePath;
 use fireflow_domain::usecase::rule_set::{self, GivenRule, ReplaceOptions};
 use fireflow_domain::usecase::{Expected, firewall, policy, retention, rule};
 use fireflow_storage::testing::{TestDatabase, options};
@@ -79,8 +79,9 @@ async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
     let given = rules.into_iter().map(|parts| GivenRule::from(spec(parts))).collect();
     let mut uow = write(db).await;
     let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
-    let how = ReplaceOptions { max_deletions: Some(u64::MAX), ..ReplaceOptions::default() };
-    rule_set::replace(&mut *uow, &admin, parent, &Expected::ANYTHING, given, how).await.unwrap();
+    let options = ReplaceOptions { max_deletions: Some(u64::MAX), ..ReplaceOptions::default() };
+    let anything = Expected::ANYTHING;
+    rule_set::replace(&mut *uow, &admin, parent, &anything, given, options).await.unwrap();
     uow.commit().await.unwrap();
 }
 

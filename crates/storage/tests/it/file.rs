@@ -241,6 +241,8 @@ async fn a_file_that_is_written_over_is_not_read_either() {
 async fn another_database_that_is_written_over_it_is_noticed() {
     // Of the same kind and longer, but with fewer changes.
     let (other, path_of_other) = database().await;
+    // A connection whose first statement is a checkpoint stands in its own way.
+    write(&other, "one").await.unwrap();
     let (db, path) = database().await;
     for number in 0..20 {
         write(&db, &format!("firewall {number}")).await.unwrap();

@@ -27,7 +27,7 @@ fn wait_for_rest(service: &Service, most: u64) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn at_rest_a_service_takes_little_memory_and_after_load_no_more() {
+async fn at_rest_a_service_takes_little_memory_and_after_load_it_gives_back() {
     /// In kB.
     const AT_REST: u64 = 14_000;
     let place = Place::new(DatabaseKind::Sqlite).await;
@@ -66,6 +66,6 @@ async fn at_rest_a_service_takes_little_memory_and_after_load_no_more() {
         all.map(|one| one.join().unwrap()).into_iter().max().unwrap()
     });
     assert!(most > 2 * AT_REST, "{most} kB: no load to speak of");
-    // A fifth more, and what the database's connections have read.
-    wait_for_rest(&service, AT_REST + AT_REST / 5 + 8 * 1_024);
+    // What is kept is of the database's connections: pages, and statements until they forget them.
+    wait_for_rest(&service, AT_REST + 24 * 1_024);
 }
