@@ -41,8 +41,8 @@ fn as_user(url: &str, user: &str) -> String {
 /// The URL's database in place of the one that it names.
 fn in_database(url: &str, database: &str) -> String {
     let (place, query) = url.split_once('?').unwrap_or((url, ""));
-    let start = place.rfind('/').unwrap();
-    format!("{}/{database}?{query}", &place[..start])
+    let (server, _) = place.rsplit_once('/').unwrap();
+    format!("{server}/{database}?{query}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
