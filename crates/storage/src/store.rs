@@ -132,6 +132,10 @@ impl Database {
     /// Returns what the driver does.
     pub async fn close(self) -> StoreResult<()> {
         self.log_audit_heads();
+        // With its last connection SQLite removes the log: that is nobody's attack.
+        if let Some(guard) = &self.guard {
+            guard.watch.abort();
+        }
         let closed = self.connections.close().await;
         let keeper = match &self.guard {
             Some(guard) => guard.keeper.close_by_ref().await,

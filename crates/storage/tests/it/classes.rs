@@ -170,16 +170,14 @@ async fn a_file_that_is_read_only_is_read_and_not_ready() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let edge = make_firewall(&db, "edge").await;
     assert!(db.database.is_ready().await.unwrap());
-    let url = fireflow_storage::DatabaseUrl::parse(&format!("{}?mode=ro", db.url)).unwrap();
-    let db = db.reopened(|options| options.url = url).await;
+    // Nothing is known of it yet; and SQLite answers as it does where it may not write to the file.
+    let db = db.reopened(|_| {}).await;
+    db.execute("PRAGMA query_only = ON").await;
     assert!(!db.database.is_ready().await.unwrap());
     let mut unit = read(&db, ReadKind::Single).await;
     assert!(unit.firewalls().get(&Visibility::All, edge.id).await.unwrap().is_some());
-    let mut unit = write(&db).await;
-    let (ann, new) = (caller(), new_firewall("x"));
-    let refused = firewall::create(&mut *unit, &ann, new).await.unwrap_err();
-    let Error::Unavailable { outage, .. } = refused else { panic!("{refused:?}") };
-    assert_eq!(outage, Outage::ReadOnly);
+    let refused = db.database.write(WriteKind::Few, &Terms::default()).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Refused(Outage::ReadOnly, _)), "{refused:?}");
 }
 
 /// A query that ends when it is stopped, and not before.

@@ -135,11 +135,11 @@ db_test! {
             DatabaseKind::Postgres => (false, "primary"),
         };
         assert_eq!(has(&page, "fireflow_database_connections_max{pool=\"list\"}"), is_sqlite);
-        assert_eq!(value(&page, &format!("fireflow_database_connections_max{{pool=\"{pool}\"}}")), 4.0);
+        assert_eq!(value(&page, &format!("fireflow_database_connections_max{{pool=\"{pool}\"}}")), 8.0);
         let connections = ["idle", "in_use"].map(|state| {
             value(&page, &format!("fireflow_database_connections{{pool=\"{pool}\",state=\"{state}\"}}"))
         });
-        assert!((1.0..=4.0).contains(&(connections[0] + connections[1])), "{connections:?}");
+        assert!((1.0..=8.0).contains(&(connections[0] + connections[1])), "{connections:?}");
         assert!(has(&page, "fireflow_build_info{version=\""), "{page}");
         assert!(value(&page, "process_resident_memory_bytes") > 1e6);
         assert!(value(&page, "process_open_fds") > 3.0);
