@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use fireflow_domain::actor::Visibility;
-use fireflow_domain::error::{Error, Outage, StoreError};
+use fireflow_domain::error::{Outage, StoreError};
 use fireflow_domain::store::{Party, ReadKind, Storage, Terms, WriteKind};
-use fireflow_domain::usecase::firewall;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
 
