@@ -44,6 +44,8 @@ cargo xtask COMMAND
   deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
                                      their database can be reached; with the option it has to be
   sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
+  bench attack                       what an attacker can make the service hold, and what others see of
+                                     it, on both databases; half an hour
   bench inspection                   measures the classifier against a plain scan; minutes
   bench inspections                  measures inspections over HTTP: one, behind a change, a stream
   bench lists                        measures lists on a million rules, on both databases; minutes
