@@ -27,7 +27,7 @@ use crate::telemetry::metrics::Exposition;
 pub const JSON: &str = "application/json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
-/// How many bytes are hashed on the threads that serve: a tenth of a millisecond.
+/// How many bytes are hashed on the threads that serve: by estimate a tenth of a millisecond.
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
 /// What an answer says beside its body, as the description has it.

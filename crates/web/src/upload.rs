@@ -34,8 +34,8 @@ const MAX_VALUE_BYTES: u64 = 32 * 1024 * 1024;
 const VALUE_PER_BYTE: u64 = 64;
 /// What a short text may become besides.
 const VALUE_BESIDES: u64 = 64 * 1024;
-/// How much memory a whole rule set takes until it is stored, for each byte of its text. Measured with
-/// sets of 10,000 short rules.
+/// How much memory a whole rule set takes until it is stored, for each byte of its text: one set of
+/// 20,000 short rules took 17, the rest is in reserve.
 const RULE_SET_PER_BYTE: u64 = 24;
 
 /// A body that has not been read yet.

@@ -85,8 +85,8 @@ pub fn declares_body(headers: &HeaderMap) -> bool {
 }
 
 /// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
-/// what is shown of it, and as text. Measured: 9 kB for rules with a dozen entries and labels; what
-/// is larger is counted when its text is there.
+/// what is shown of it, and as text. Calculated for rules with a dozen entries and labels; what is
+/// larger is counted when its text is there.
 const ROW_BYTES: u64 = 8 * 1024;
 
 /// Up to so many rows are written at once, by the thread that serves: that takes a millisecond.
