@@ -44,7 +44,11 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^holds a control character; remove it$",
     # The engines of patterns do not agree on characters beyond the basic plane.
     r"^holds U\+[0-9A-F]{5} at character \d+, which nobody sees; remove it$",
+    # The list of entity tags of a header (RFC 9110, 8.8.3).
+    r"^takes `\*`, or entity tags as `ETag` answers them",
     # What is stored.
+    r"^the (firewall|filtering policy|rule|firewall rule) is not deleted; ",
+    r"^a deleted rule with id=\d+ is not in this policy$",
     r"^this `Idempotency-Key` was used for another request; ",
     r"^a rule with id=\d+ is not (in this policy|among the others of this policy)$",
     r"has the same name as the one with id=\d+$",

@@ -33,6 +33,9 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("Explanation", &["matched"]),
     ("MatchedEntries", &["port_index", "port"]),
     ("Whoami", &["tenants"]),
+    ("AuditEvent", &["filtering_policy_id", "tenant", "sequence", "hash"]),
+    ("RuleRestoration", &["name"]),
+    ("RuleOperation", &["name"]),
     ("KeyFile", &["fault"]),
 ];
 
@@ -135,7 +138,8 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     let moves = matches!(schema, "RuleMove" | "RuleOperation");
     match (kind, property) {
         ("string", "at") if moves => json!({"enum": ["first", "last"]}),
-        ("string", "op") => json!({"enum": ["create", "update", "delete", "move"]}),
+        ("string", "op") => json!({"enum": ["create", "update", "delete", "move", "restore"]}),
+        ("string", "duplicates") => json!({"enum": ["keep"]}),
         ("string", "action" | "default_action") => json!({"enum": ACTIONS}),
         ("string", "file") if schema == "KeyFile" => {
             json!({"enum": KeyFile::ALL.map(KeyFile::as_str)})
