@@ -134,7 +134,8 @@ pub fn protocol(and_any: bool) -> String {
 /// What a member can hold, beside its type.
 fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     const ACTIONS: [&str; 3] = ["ALLOW", "DENY", "REJECT"];
-    let is_input = schema.starts_with("New") || schema.ends_with("Patch");
+    let is_input = schema.starts_with("New")
+        || ["Patch", "Restoration", "Operation"].iter().any(|end| schema.ends_with(end));
     let moves = matches!(schema, "RuleMove" | "RuleOperation");
     match (kind, property) {
         ("string", "at") if moves => json!({"enum": ["first", "last"]}),
