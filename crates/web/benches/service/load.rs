@@ -98,7 +98,11 @@ impl Connection {
 
     /// To an address, with a token.
     pub(crate) async fn open_to(address: &str, token: &str) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?, token)
+    }
+
+    /// Over a stream that is open, with a token.
+    pub(crate) fn over(stream: TcpStream, token: &str) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, token: token.to_owned(), bytes: Vec::with_capacity(16 * 1024) })
     }

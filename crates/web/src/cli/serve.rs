@@ -155,7 +155,7 @@ async fn start(
     }
     let (app, limits) = service(settings, &database, authenticator.clone(), telemetry);
     let endpoint = server::endpoint(&app, &limits)?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let listener = listener::listen(settings.listen).map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
     Ok(Started { database, app, endpoint, listener, certificate, authenticator })
@@ -203,7 +203,7 @@ async fn serve_metrics(
     app: &Arc<App>,
 ) -> Result<Option<JoinHandle<()>>, Failure> {
     let Some(address) = settings.telemetry.metrics_listen else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = listener::listen(address).map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
     })?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics");

@@ -6,10 +6,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::raw::{PATIENCE, Sent, Target, pour};
-use super::{Attack, POLICIES, connect, rules};
+use super::{Attack, POLICIES, rules};
+use crate::load::Connection;
 
 /// How long an attack without an end of its own goes on.
 const TIME: Duration = Duration::from_secs(12);
@@ -40,6 +40,11 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "editor: batch of 10,000 faulty operations", run: faulty_operations },
     Attack { name: "editor: policies that are costly to compile", run: costly_policies },
 ];
+
+/// A connection of the attacker that stays open.
+async fn attacker(target: &Target, token: &str) -> Connection {
+    Connection::over(target.connect().await.unwrap(), token).unwrap()
+}
 
 async fn sleep() {
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -89,7 +94,7 @@ fn bodies_to_a_list(target: Target) -> BoxFuture<'static, ()> {
 fn halves_of_heads(target: Target) -> BoxFuture<'static, ()> {
     async move {
         let kept = (0..2_000).map(|_| async {
-            let mut stream = TcpStream::connect(&target.address).await.ok()?;
+            let mut stream = target.connect().await.ok()?;
             let half =
                 format!("GET /firewalls/ HTTP/1.1\r\nHost: x\r\nX-Half: {}", "x".repeat(8_000));
             stream.write_all(half.as_bytes()).await.ok()?;
@@ -192,7 +197,7 @@ async fn unread(target: &Target, count: usize, path: &str, accept: &str) {
         target.viewer
     );
     let kept = (0..count).map(|_| async {
-        let mut stream = TcpStream::connect(&target.address).await.ok()?;
+        let mut stream = target.connect().await.ok()?;
         stream.write_all(request.as_bytes()).await.ok()?;
         Some(stream)
     });
@@ -216,7 +221,7 @@ fn exports_unread(target: Target) -> BoxFuture<'static, ()> {
 fn pages_unread_over_http2(target: Target) -> BoxFuture<'static, ()> {
     async move {
         let connections = (0..4).map(|_| async {
-            let stream = TcpStream::connect(&target.address).await.ok()?;
+            let stream = target.connect().await.ok()?;
             let mut builder = h2::client::Builder::new();
             // Windows as wide as the protocol allows: the server would have to hold it all.
             builder
@@ -274,13 +279,13 @@ fn expensive() -> Vec<String> {
 async fn again_and_again(target: &Target, count: usize, paths: &[&str]) {
     let ends_at = Instant::now() + TIME;
     let asking = (0..count).map(|_| async {
-        let mut connection = connect(&target.address, &target.viewer).await;
+        let mut connection = attacker(target, &target.viewer).await;
         for path in paths.iter().cycle() {
             if Instant::now() > ends_at {
                 break;
             }
             if connection.ask("GET", path, "").await.is_err() {
-                connection = connect(&target.address, &target.viewer).await;
+                connection = attacker(target, &target.viewer).await;
             }
         }
     });
@@ -305,9 +310,9 @@ fn lists_left(target: Target) -> BoxFuture<'static, ()> {
                     "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
                     target.viewer
                 );
-                let address = target.address.clone();
+                let target = target.clone();
                 async move {
-                    let mut stream = TcpStream::connect(&address).await.ok()?;
+                    let mut stream = target.connect().await.ok()?;
                     stream.write_all(request.as_bytes()).await.ok()?;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     Some(())
@@ -326,7 +331,7 @@ fn writers(target: Target) -> BoxFuture<'static, ()> {
         let writing = (0..64).map(|writer| {
             let target = target.clone();
             async move {
-                let mut connection = connect(&target.address, &target.editor).await;
+                let mut connection = attacker(&target, &target.editor).await;
                 let path = format!("{POLICIES}4/rules/");
                 let mut index = 0_u64;
                 while Instant::now() < ends_at {
@@ -335,7 +340,7 @@ fn writers(target: Target) -> BoxFuture<'static, ()> {
                     let [_, b, c, d] = at.to_be_bytes();
                     let body = json!({"action": "ALLOW", "sources": [{"address": format!("{}.{b}.{c}.{d}", 100 + writer)}], "destinations": [{"address": "any"}]});
                     if connection.ask("POST", &path, &body.to_string()).await.is_err() {
-                        connection = connect(&target.address, &target.editor).await;
+                        connection = attacker(&target, &target.editor).await;
                     }
                 }
             }
@@ -403,7 +408,7 @@ fn costly_policies(target: Target) -> BoxFuture<'static, ()> {
             "{POLICIES}6/inspections/?source_address=2001:db8:1:7::7&destination_address=2001:db8:2:7::7&protocol=icmpv6&icmp_type=128&icmp_code=0"
         );
         let ends_at = Instant::now() + TIME;
-        let mut connection = connect(&target.address, &target.editor).await;
+        let mut connection = attacker(&target, &target.editor).await;
         for round in 0_usize.. {
             if Instant::now() > ends_at {
                 break;
@@ -418,7 +423,7 @@ fn costly_policies(target: Target) -> BoxFuture<'static, ()> {
             for (method, path, body) in [("PUT", &path, body.as_str()), ("GET", &ask, "")] {
                 let asked = connection.ask(method, path, body);
                 if !matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_))) {
-                    connection = connect(&target.address, &target.editor).await;
+                    connection = attacker(&target, &target.editor).await;
                 }
             }
         }

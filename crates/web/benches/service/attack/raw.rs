@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Who is attacked, and the tokens that the attacker has.
 #[derive(Debug, Clone)]
@@ -15,6 +15,19 @@ pub(super) struct Target {
     /// Of the role `health_check`.
     pub(super) probe: String,
 }
+
+impl Target {
+    /// A connection of the attacker, who has an address of its own: rates of an address are not shared
+    /// with the bystander.
+    pub(super) async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((ATTACKER, 0).into())?;
+        socket.connect(self.address.parse().map_err(std::io::Error::other)?).await
+    }
+}
+
+/// Where the attacker is.
+const ATTACKER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
 
 /// How long an attacker goes on with one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
@@ -57,7 +70,7 @@ impl<'a> Sent<'a> {
 
     /// Opens a connection and sends the head.
     pub(super) async fn begin(&self, target: &Target) -> Option<TcpStream> {
-        let mut stream = TcpStream::connect(&target.address).await.ok()?;
+        let mut stream = target.connect().await.ok()?;
         stream.write_all(self.head().as_bytes()).await.ok()?;
         Some(stream)
     }
