@@ -12,7 +12,8 @@ use fireflow_storage::{DatabaseKind, Observer, db_test};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-use crate::service::{Place, Service, binary};
+use crate::cluster::wait_until;
+use crate::service::{PATIENCE, Place, Service, binary};
 use crate::signers::{Files, Signer, authenticator};
 use crate::support::{Api, tcp};
 
@@ -210,9 +211,14 @@ async fn a_listener_of_their_own_serves_them_without_a_token_and_nothing_else() 
         .env("FIREFLOW_LOG_FORMAT", "json")
         .stderr(std::fs::File::create(&log).unwrap());
     let service = Service::spawn(folder, &mut command);
-    let lines = std::fs::read_to_string(&log).unwrap();
-    let line = lines.lines().find(|line| line.contains("serving metrics")).unwrap();
-    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    // It says so a moment after the service itself is announced.
+    let mut line = serde_json::Value::Null;
+    wait_until("the listener for metrics", PATIENCE, || {
+        let lines = std::fs::read_to_string(&log).unwrap();
+        let told = lines.lines().find(|line| line.contains("serving metrics"));
+        line = told.map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default();
+        !line.is_null()
+    });
     let address = line["address"].as_str().unwrap().to_owned();
     let mut connection = service.connect();
     connection.ask("GET", "/whoami/", "").unwrap();
