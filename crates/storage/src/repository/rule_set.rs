@@ -162,7 +162,8 @@ impl SeaUnitOfWork {
         self.index(policy, moved.into_iter()).await
     }
 
-    /// Writes deleted rules as they are from now on, without their marks, and what is derived of them.
+    /// Writes deleted rules as they are from now on: live, each with the mark of a new state; and what is
+    /// derived of them.
     async fn restore_rules(
         &self,
         policy: &PolicyRef,
