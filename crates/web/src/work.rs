@@ -84,10 +84,12 @@ pub fn declares_body(headers: &HeaderMap) -> bool {
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
-/// what is shown of it, and as text. Calculated for rules with a dozen entries and labels; what is
-/// larger is counted when its text is there.
-const ROW_BYTES: u64 = 8 * 1024;
+/// What a row can take in memory on its way from the database to the answer, in bytes: as a value, as
+/// what is shown of it, and as text. Measured: 48 kB for rules with a hundred sources and a long
+/// description. What is not needed is given back as soon as the answer is there.
+const ROW_BYTES: u64 = 48 * 1024;
+/// The most that the rows of one answer take together: there are bounds on their entries and texts.
+const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 
 /// Up to so many rows are written at once, by the thread that serves: that takes a millisecond.
 const MANY_ROWS: usize = 100;
@@ -109,7 +111,8 @@ impl Context {
     /// # Errors
     /// Returns 503 with `Retry-After` if there is none in time.
     pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
-        self.borrow_memory(Use::Answer, u64::from(rows).saturating_mul(ROW_BYTES)).await
+        let bytes = u64::from(rows).saturating_mul(ROW_BYTES).min(MAX_ROWS_BYTES);
+        self.borrow_memory(Use::Answer, bytes).await
     }
 
     /// Runs what takes a processor for long, in turns and beside the threads that serve: whoever asks

@@ -18,4 +18,5 @@ pub mod restore;
 pub mod rule;
 mod rule_lines;
 pub mod rule_set;
+pub mod selected;
 pub mod view;
