@@ -479,7 +479,7 @@ async fn read(
     may_move: bool,
 ) -> Result<(Policy, Option<Read>), Problem> {
     let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
-    ctx.read_to_compile(|uow, caller| {
+    ctx.read_to_compile(move |uow, caller| {
         Box::pin(async move {
             let policy = policy::get(uow, caller, firewall, id).await?;
             let is_sought = State::of(&policy) == state;

@@ -5,12 +5,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use poem::http::{HeaderMap, header};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::app::Context;
 use crate::budget::{Reservation, Use};
 use crate::middleware::limits::Limits;
 use crate::problem::{Code, Problem};
+use crate::telemetry::request;
 
 /// What a request may take, and what it has taken.
 #[derive(Debug)]
@@ -82,6 +84,38 @@ impl Drop for Served {
 pub fn declares_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+/// Runs a future on a thread that serves nobody, as a part of this task's request: to be used for
+/// what waits now and then and in between takes a processor for long. It is dropped, as it would be
+/// here, if nobody waits for it any more. How many there are at once must be bounded by what they
+/// hold.
+///
+/// # Errors
+/// Returns a defect if it panics.
+pub async fn beside<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    let (waits, gone) = oneshot::channel::<()>();
+    let (runtime, current) = (Handle::current(), request::current());
+    let run = move || {
+        runtime.block_on(async move {
+            let future = async move {
+                match current {
+                    Some(current) => request::within(current, future).await,
+                    None => future.await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = future => Some(done),
+                _ = gone => None,
+            }
+        })
+    };
+    let done = tokio::task::spawn_blocking(run).await.map_err(Problem::internal)?;
+    drop(waits);
+    done.ok_or_else(|| Problem::internal("given up, though somebody waited"))
 }
 
 /// What a row can take in memory on its way from the database to the answer, in bytes: as a value, as

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
 use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
-use fireflow::budget::Budget;
+use fireflow::budget::{Budget, BudgetState};
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::inspection_stream::Streams;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
@@ -138,7 +138,6 @@ impl Api {
             base_path: String::new(),
             budget: Budget::bytes(256 * 1024 * 1024),
             turns: Budget::turns(2),
-            exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(300)),
             about: About {
                 database: "test",
@@ -199,6 +198,11 @@ impl Api {
         let open = self.app.telemetry.metrics.connections.clone();
         let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))
+    }
+
+    /// The turns on a processor, and who waits for one.
+    pub(crate) fn turns(&self) -> BudgetState {
+        self.app.turns.state()
     }
 
     /// How much memory requests have borrowed.
@@ -267,7 +271,12 @@ impl Api {
 
     /// Asks, and leaves the body unread.
     pub(crate) async fn open(&self, path: &str, accept: &str) -> poem::Response {
-        let authorization = format!("Bearer {}", self.token);
+        self.open_as(&self.token, path, accept).await
+    }
+
+    /// The same with a token of its own.
+    pub(crate) async fn open_as(&self, token: &str, path: &str, accept: &str) -> poem::Response {
+        let authorization = format!("Bearer {token}");
         let request = self.client.get(path).header("authorization", authorization);
         request.header("accept", accept).send().await.0
     }

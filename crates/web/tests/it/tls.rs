@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fireflow::listener::{Certificate, ConnectionLimits};
+use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::settings::TlsFiles;
 use fireflow_storage::DatabaseKind;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -26,6 +26,7 @@ fn limits() -> ConnectionLimits {
         max_head_bytes: 8 * 1024,
         head_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 
