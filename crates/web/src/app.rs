@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Moment};
 
+use fireflow_auth::Authenticator;
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::{Error, ErrorChain};
 use fireflow_domain::store::{
@@ -17,7 +18,6 @@ use poem_openapi::types::Type;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::auth::Authenticator;
 use crate::budget::Budget;
 use crate::idempotency::Once;
 use crate::inspected::CompiledPolicies;

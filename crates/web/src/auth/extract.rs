@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use fireflow_auth::Refusal;
 use fireflow_domain::actor::Role;
 use poem::http::Method;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::Refusal;
 use crate::app::Context;
 use crate::idempotency;
 use crate::middleware::auth::change_reason;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
+use fireflow_auth::TokenRequest;
 use fireflow_domain::actor::Role;
 use fireflow_domain::time::Clock;
 use poem::http::{Method, StatusCode, header};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::serve::service;
 use super::{Failure, authenticator, clock, open, options_of, print};
-use crate::auth::TokenRequest;
 use crate::server;
 use crate::settings::{Environment, Settings};
 

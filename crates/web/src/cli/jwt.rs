@@ -1,12 +1,12 @@
 //! Tokens for people.
 
 use anyhow::anyhow;
+use fireflow_auth::TokenRequest;
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::Clock;
 
 use super::{Failure, JwtArgs, authenticator, clock, print};
-use crate::auth::TokenRequest;
 use crate::settings::{Environment, Settings, parse_duration};
 
 /// What a local token is, unless asked otherwise.

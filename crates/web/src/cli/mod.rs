@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use fireflow_auth::{Authenticator, KeyFiles, Secret};
 use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::SystemClock;
-use crate::auth::{Authenticator, KeyFiles};
-use crate::settings::{self, Environment, Loaded, LogFormat, Secret, Settings, Sources};
+use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
 use crate::telemetry::lines::JsonLines;
 
 /// Firewalls, their filtering policies and ordered rules in one place.

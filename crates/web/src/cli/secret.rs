@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-
-use crate::auth::file_text;
+use fireflow_auth::{file_text, secret_lines};
 
 const FOLDER: &str = ".fireflow";
 const FILE: &str = "jwt-secret";
@@ -59,7 +58,7 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     if secret.len() < BYTES {
         bail!("{shown} is too short; delete it, and another is made");
     }
-    let lines = crate::settings::secret_lines(secret.as_bytes(), true);
+    let lines = secret_lines(secret.as_bytes(), true);
     if let Some(fault) = lines.faults.first() {
         bail!("{shown}: {fault}; delete it, and another is made");
     }

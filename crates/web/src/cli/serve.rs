@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fireflow_auth::{Authenticator, Revocations, TokenRules, Trust};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
@@ -25,7 +26,6 @@ use super::{
     Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
 };
 use crate::app::{About, App, Readiness};
-use crate::auth::{self, Authenticator, Revocations, TokenRules, Trust};
 use crate::budget::Budget;
 use crate::inspected::{CompilationLimits, CompiledPolicies};
 use crate::inspection_stream::Streams;
@@ -62,7 +62,8 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let max_connections = files::max_connections(settings, &database, others, open_files)?;
     let mut reload = vec![authenticator.reload_handle()];
     reload.extend(certificate.as_ref().map(Certificate::reload_handle));
-    let mut watchers = vec![tokio::spawn(auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let mut watchers =
+        vec![tokio::spawn(fireflow_auth::watch(key_files(settings)?, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));

@@ -3,9 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use fireflow_auth::ReloadHandle;
 use tokio::sync::oneshot;
-
-use crate::auth::ReloadHandle;
 
 /// The most that is kept of the time to stop for what comes after requests: what the receivers of
 /// traces and defects have not taken yet, and the end of the database's connections.

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fireflow_auth::{file_text, piped_text};
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
 use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
-use crate::auth::{file_text, piped_text};
 use crate::inspected::CompilationLimits;
 
 const MAX_CONNECTIONS: &str = "database.max_connections";

@@ -4,9 +4,6 @@
 mod duration;
 mod http;
 mod load;
-mod role_map;
-mod secrets;
-mod strength;
 mod table;
 mod telemetry;
 mod tokens;
@@ -14,19 +11,17 @@ mod tokens;
 pub use duration::parse_duration;
 pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
 pub use load::{Loaded, Sources, environment, load};
-pub use secrets::{SecretLines, secret_lines};
 pub use telemetry::{OtlpProtocol, OtlpSettings, TelemetrySettings};
 
 use load::{Values, error, truth};
 pub use table::{SETTINGS, Setting, help};
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fireflow_auth::KeyFiles;
 use fireflow_storage::DatabaseUrl;
 
-use crate::auth::KeyFiles;
 use crate::inspected::CompilationLimits;
 
 /// Where the service runs.
@@ -59,30 +54,6 @@ pub enum LogFormat {
     Pretty,
     /// For machines.
     Json,
-}
-
-/// Something that must be shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Hides it.
-    #[must_use]
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// Shows it to who needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// All settings, read and checked.

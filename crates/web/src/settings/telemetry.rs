@@ -3,10 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use fireflow_auth::Secret;
 use poem::http::{HeaderName, HeaderValue, Uri};
 use sentry::types::Dsn;
 
-use super::{Secret, SettingError, Values};
+use super::{SettingError, Values};
 
 /// Metrics, traces and defects.
 #[derive(Clone, Default)]

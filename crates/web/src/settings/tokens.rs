@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fireflow_auth::{
+    KeyFiles, LEEWAY_S, ROLES_CLAIM, Secret, TokenRules, UNPROVEN_GRACE, check_secret, role_map,
+    secret_lines,
+};
+
 use super::http::duration_or_none;
-use super::role_map::role_map;
-use super::secrets::{check_secret, secret_lines};
-use super::{Environment, Secret, SettingError, Values, error, parse_duration, truth};
-use crate::auth::{KeyFiles, LEEWAY_S, ROLES_CLAIM, TokenRules, UNPROVEN_GRACE};
+use super::{Environment, SettingError, Values, error, parse_duration, truth};
 
 /// The most that clocks may differ.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use fireflow_auth::KeyFileStatus;
 use fireflow_domain::rule::Action;
 use fireflow_storage::{Observed, Operation, PoolState};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text, text};
@@ -15,7 +16,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
-use crate::auth::KeyFileStatus;
 use crate::budget::{BudgetState, Use};
 use crate::inspected::CacheState;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fireflow::auth::{
+use fireflow_auth::{
     Authenticator, KeyFile, KeyFileState, KeyFileStatus, KeyFiles, ReloadHandle, watch,
 };
 use fireflow_domain::actor::Role;
@@ -389,7 +389,7 @@ async fn files_are_read_at_once_when_that_is_asked_for() {
 async fn health_and_metrics_show_a_file_that_is_not_well() {
     let files = Files::new();
     let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
-    trust.rules = fireflow::auth::TokenRules::default();
+    trust.rules = fireflow_auth::TokenRules::default();
     trust.revoked = Some(files.write("revoked", "# none\n"));
     let watching = Watching::new(trust).await;
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fireflow::app::App;
-use fireflow::auth::{TokenRules, watch};
 use fireflow::telemetry::Telemetry;
+use fireflow_auth::{TokenRules, watch};
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, Observer, db_test};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fireflow::auth::{KeyFiles, public_keys};
+use fireflow_auth::{KeyFiles, public_keys};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
@@ -230,9 +230,9 @@ proptest::proptest! {
         let jwk = json!({"kty": "RSA", "n": word, "e": "AQAB", "x": word, "crv": word}).to_string();
         for text in [text.as_str(), &any, &word, &der, &pem_of("RSA PUBLIC KEY", &bytes), &jwk] {
             let _read = public_keys(text).is_ok();
-            let _read = fireflow::settings::secret_lines(text.as_bytes(), false).secrets.len();
+            let _read = fireflow_auth::secret_lines(text.as_bytes(), false).secrets.len();
         }
-        let _read = fireflow::settings::secret_lines(&bytes, true).secrets.len();
+        let _read = fireflow_auth::secret_lines(&bytes, true).secrets.len();
     }
 }
 

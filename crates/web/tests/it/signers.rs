@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use fireflow::auth::{Authenticator, KeyFiles, Refusal, TokenRules, UNPROVEN_GRACE};
-use fireflow::settings::Secret;
+use fireflow_auth::{Authenticator, KeyFiles, Refusal, Secret, TokenRules, UNPROVEN_GRACE};
 use fireflow_domain::time::Instant;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, SignatureAlgorithm};

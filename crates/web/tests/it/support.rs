@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use fireflow::app::{About, App, Readiness};
-use fireflow::auth::{Authenticator, Revocations, TokenRequest, TokenRules, Trust};
 use fireflow::budget::Budget;
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
 use fireflow::inspection_stream::Streams;
@@ -14,7 +13,7 @@ use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow::middleware::Gate;
 use fireflow::middleware::limits::Limits;
 use fireflow::server;
-use fireflow::settings::Secret;
+use fireflow_auth::{Authenticator, Revocations, Secret, TokenRequest, TokenRules, Trust};
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};

@@ -1,7 +1,7 @@
 //! Tokens, point by point of RFC 8725 (JSON Web Token Best Current Practices): `docs/security.md`
 //! names the test of each.
 
-use fireflow::auth::{Authenticator, Fault, Refusal, RoleMap};
+use fireflow_auth::{Authenticator, Fault, Refusal, RoleMap};
 use fireflow_domain::actor::{Actor, Role, Visibility};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -218,7 +218,7 @@ fn a_token_that_is_minted_is_one_that_is_taken() {
     trust.rules.roles_claim = "realm_access.roles".to_owned();
     trust.rules.role_map = Some(role_map(&[("fw-ops", Role::Editor)]));
     let authenticator = authenticator(&trust);
-    let mut request = fireflow::auth::TokenRequest {
+    let mut request = fireflow_auth::TokenRequest {
         subject: "ann".to_owned(),
         roles: vec![Role::Editor],
         tenants: None,

@@ -1,4 +1,5 @@
-use super::super::Secret;
+use fireflow_auth::Secret;
+
 use super::*;
 
 fn sources(pairs: &[(&str, &str)], file: Option<&str>) -> Sources {

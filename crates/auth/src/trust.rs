@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::claims::{self, Times};
 use super::token::{MAX_TOKEN_BYTES, SignedToken};
 use super::{Identity, Key, Refusal, Revocations};
-use crate::settings::Secret;
+use crate::Secret;
 
 /// The most checked tokens that are remembered: some hundred bytes each.
 const MAX_REMEMBERED: usize = 10_000;

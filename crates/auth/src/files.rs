@@ -5,8 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Key, Revocations, TokenRules, Trust, public_keys};
-use crate::settings::{Secret, secret_lines};
+use super::{Key, Revocations, Secret, TokenRules, Trust, public_keys, secret_lines};
 
 /// The largest such file, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;

@@ -67,7 +67,10 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
 }
 
 /// Checks a secret; answers a warning if it is weak and taken all the same.
-pub(super) fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, String> {
+///
+/// # Errors
+/// Returns why it is refused; never a part of it.
+pub fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, String> {
     if let Some(why) = public_whole(secret).or_else(|| public_word(secret)) {
         return Err(why.to_owned());
     }

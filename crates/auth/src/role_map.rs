@@ -6,7 +6,7 @@ use fireflow_domain::actor::Role;
 use fireflow_domain::text::excerpt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::auth::RoleMap;
+use super::RoleMap;
 
 /// The most groups of a map.
 const MAX_GROUPS: usize = 1_000;
@@ -14,7 +14,10 @@ const MAX_GROUPS: usize = 1_000;
 /// `fw-admins=admin,fw-operators=editor`; or, for names with commas, a JSON object
 /// `{"CN=fw, admins": "admin", "CN=ops": ["editor", "health_check"]}`, which a table in the file
 /// becomes too.
-pub(super) fn role_map(text: &str) -> Result<RoleMap, String> {
+///
+/// # Errors
+/// Returns what is wrong with it, and what would be right.
+pub fn role_map(text: &str) -> Result<RoleMap, String> {
     let pairs = if text.starts_with('{') { from_json(text)? } else { from_list(text)? };
     if pairs.is_empty() {
         return Err("names no group: without one nobody has a role".to_owned());

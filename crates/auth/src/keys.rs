@@ -14,7 +14,7 @@ use ring::signature::{
 };
 use ring::{hmac, signature};
 
-use crate::settings::Secret;
+use crate::Secret;
 
 /// The sizes of RSA keys (RFC 7518, 3.3, and what `ring` takes), in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;

@@ -49,7 +49,7 @@ impl ReloadHandle {
     }
 
     /// Notes that the watcher has read all files, and waits for the next request.
-    pub(crate) async fn pass_ended(&self, wait: Duration) {
+    pub async fn pass_ended(&self, wait: Duration) {
         self.passes.send_modify(|passes| *passes = passes.saturating_add(1));
         // Either is a reason to read again.
         let _timed_out = tokio::time::timeout(wait, self.request.notified()).await.is_err();
