@@ -7,6 +7,7 @@ use std::time::Duration;
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
+use fireflow_telemetry::request;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,7 +18,6 @@ use crate::budget::{Reservation, Use};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
-use crate::telemetry::request;
 
 /// How long all of it may take. Meanwhile a connection of the pool is held.
 const MAX_DURATION: Duration = Duration::from_secs(600);

@@ -32,7 +32,6 @@ pub mod problem;
 pub mod reply;
 pub mod server;
 pub mod settings;
-pub mod telemetry;
 pub mod upload;
 pub mod work;
 pub mod written;

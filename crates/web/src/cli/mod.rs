@@ -22,11 +22,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use fireflow_auth::{Authenticator, KeyFiles, Secret};
 use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
+use fireflow_telemetry::lines::JsonLines;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::SystemClock;
 use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
-use crate::telemetry::lines::JsonLines;
 
 /// Firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]

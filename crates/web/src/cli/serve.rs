@@ -14,6 +14,10 @@ use fireflow_domain::store::{
 };
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
+use fireflow_telemetry::Telemetry;
+use fireflow_telemetry::errors::Errors;
+use fireflow_telemetry::metrics::Metrics;
+use fireflow_telemetry::traces::Traces;
 use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
@@ -37,10 +41,6 @@ use crate::middleware::limits::Limits;
 use crate::middleware::rates::Rates;
 use crate::server;
 use crate::settings::{Environment, Settings, TelemetrySettings};
-use crate::telemetry::errors::Errors;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::Traces;
-use crate::telemetry::{self, Telemetry};
 
 /// How often files of keys and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ async fn start(
     let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
     let telemetry = Arc::new(telemetry(settings)?);
-    telemetry::tell_of_panics(Arc::clone(&telemetry));
+    fireflow_telemetry::tell_of_panics(Arc::clone(&telemetry));
     let observer: Arc<dyn Observer> = telemetry.clone();
     let options = DatabaseOptions {
         observer: Some(observer),
@@ -183,12 +183,12 @@ fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
         DatabaseKind::Postgres => "postgresql",
     };
     let traces = otlp.as_ref().map(|otlp| {
-        Traces::new(otlp, settings.environment, database, metrics.exports.clone())
+        Traces::new(otlp, settings.environment.as_str(), database, metrics.exports.clone())
             .map_err(|error| Failure::usage(error.context("FIREFLOW_OTLP_ENDPOINT")))
     });
     let errors = sentry
         .clone()
-        .map(|dsn| Errors::new(dsn, settings.environment, metrics.error_events.clone()));
+        .map(|dsn| Errors::new(dsn, settings.environment.as_str(), metrics.error_events.clone()));
     Ok(Telemetry { traces: traces.transpose()?, errors, metrics })
 }
 

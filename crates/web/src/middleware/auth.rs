@@ -6,13 +6,13 @@ use fireflow_auth::Identity;
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
+use fireflow_telemetry::request::Asked;
 use poem::Request;
 use poem::http::{HeaderMap, Method};
 
 use crate::app::{App, Context};
 use crate::idempotency::{self, Once};
 use crate::problem::Problem;
-use crate::telemetry::request::Asked;
 use crate::work::Work;
 
 /// The longest reason of a change, in characters.

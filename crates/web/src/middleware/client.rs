@@ -3,22 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fireflow_domain::net::AddressRange;
+use fireflow_telemetry::request::ClientAddress;
 use poem::Request;
 use poem::http::HeaderMap;
 
 use crate::settings::ForwardedHeader;
-
-/// The client's address; none where the connection has no address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientAddress(pub Option<IpAddr>);
-
-impl ClientAddress {
-    /// As text; empty where there is none.
-    #[must_use]
-    pub fn text(self) -> String {
-        self.0.map(|address| address.to_string()).unwrap_or_default()
-    }
-}
 
 /// Which proxies are believed, and in which header.
 #[derive(Debug, Clone, Default)]

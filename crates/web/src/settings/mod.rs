@@ -11,7 +11,7 @@ mod tokens;
 pub use duration::parse_duration;
 pub use http::{ForwardedHeader, HttpSettings, Rate, TlsFiles};
 pub use load::{Loaded, Sources, environment, load};
-pub use telemetry::{OtlpProtocol, OtlpSettings, TelemetrySettings};
+pub use telemetry::TelemetrySettings;
 
 use load::{Values, error, truth};
 pub use table::{SETTINGS, Setting, help};

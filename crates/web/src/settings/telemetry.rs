@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use fireflow_auth::Secret;
+use fireflow_telemetry::traces::{OtlpProtocol, OtlpSettings};
 use poem::http::{HeaderName, HeaderValue, Uri};
 use sentry::types::Dsn;
 
@@ -29,28 +30,6 @@ impl fmt::Debug for TelemetrySettings {
             .field("sentry", &self.sentry.is_some())
             .finish()
     }
-}
-
-/// Where traces go.
-#[derive(Debug, Clone)]
-pub struct OtlpSettings {
-    /// The collector's URL.
-    pub endpoint: String,
-    /// How it is spoken to.
-    pub protocol: OtlpProtocol,
-    /// Which part of requests is traced, from 0 to 1.
-    pub sample_ratio: f64,
-    /// Headers for it, such as its key.
-    pub headers: Vec<(String, Secret)>,
-}
-
-/// How a collector is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// gRPC.
-    Grpc,
-    /// Protobuf over HTTP.
-    Http,
 }
 
 /// Which part of requests is traced, unless it is set.

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fireflow::settings::Environment;
-use fireflow::telemetry::errors::Errors;
-use fireflow::telemetry::metrics::Metrics;
-use fireflow::telemetry::{Telemetry, tell_of_panics};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
+use fireflow_telemetry::errors::Errors;
+use fireflow_telemetry::metrics::Metrics;
+use fireflow_telemetry::{Telemetry, tell_of_panics};
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
@@ -52,7 +51,7 @@ fn dsn(address: std::net::SocketAddr) -> String {
 async fn broken(receiver: &Receiver, panics: bool) -> (Api, Arc<Telemetry>) {
     let metrics = Metrics::new();
     let dsn = dsn(receiver.address).parse().unwrap();
-    let errors = Errors::new(dsn, Environment::Staging, metrics.error_events.clone());
+    let errors = Errors::new(dsn, "staging", metrics.error_events.clone());
     let telemetry = Arc::new(Telemetry { metrics, traces: None, errors: Some(errors) });
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let api = Api::built(db, |app, _| {

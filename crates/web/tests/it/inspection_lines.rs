@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fireflow::inspection_stream::Streams;
-use fireflow::telemetry::Telemetry;
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
+use fireflow_telemetry::Telemetry;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

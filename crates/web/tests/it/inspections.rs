@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireflow::inspected::{CompilationLimits, CompiledPolicies};
-use fireflow::telemetry::Telemetry;
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
+use fireflow_telemetry::Telemetry;
 use serde_json::{Value, json};
 
 use crate::service::{Connection, Place, Service};

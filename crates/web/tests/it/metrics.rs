@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fireflow::app::App;
-use fireflow::telemetry::Telemetry;
 use fireflow_auth::{TokenRules, watch};
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, Observer, db_test};
+use fireflow_telemetry::Telemetry;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 

@@ -1,5 +1,6 @@
 //! What is known of a request while it is served, for its line of log, its numbers and its trace.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
@@ -11,7 +12,18 @@ use tokio::task::futures::TaskLocalFuture;
 use super::errors::Defect;
 use super::routes::Route;
 use super::traces::Trace;
-use crate::middleware::client::ClientAddress;
+
+/// The client's address; none where the connection has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl ClientAddress {
+    /// As text; empty where there is none.
+    #[must_use]
+    pub fn text(self) -> String {
+        self.0.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
 
 /// What is known of a request before its token is checked, among its extensions; and what is told
 /// from the inside out.

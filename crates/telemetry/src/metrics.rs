@@ -16,8 +16,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
-use crate::budget::{BudgetState, Use};
-use crate::inspected::CacheState;
 
 /// Upper bounds of the buckets of all durations, in seconds.
 const BUCKETS: [f64; 15] =
@@ -104,9 +102,44 @@ pub struct Sampled {
     /// Streams of packets that are being inspected.
     pub streams: u64,
     /// The memory that requests have borrowed.
-    pub budget: BudgetState,
+    pub budget: MemoryState,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
+}
+
+/// The cache of compiled policies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CacheState {
+    /// How often a policy's state was there, or was waited for.
+    pub hits: u64,
+    /// How often it had to be compiled.
+    pub misses: u64,
+    /// How many policies there are.
+    pub policies: u64,
+    /// How much memory they take, about.
+    pub bytes: u64,
+}
+
+/// The memory that requests borrow.
+#[derive(Debug, Clone)]
+pub struct MemoryState {
+    /// How much there is in all, in bytes.
+    pub capacity: u64,
+    /// What is borrowed, by purpose.
+    pub uses: Vec<MemoryUse>,
+    /// How many requests wait for some.
+    pub waiting: u64,
+}
+
+/// The memory that is borrowed for one purpose.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryUse {
+    /// A word for the purpose.
+    pub purpose: &'static str,
+    /// How much is borrowed, in bytes.
+    pub used: u64,
+    /// How often a request got none since the start.
+    pub refused: u64,
 }
 
 /// Spans that were handed to the collector.
@@ -486,15 +519,15 @@ impl Metrics {
         self.compiled_policies.set(gauge(compiled.policies));
         self.compiled_bytes.set(gauge(compiled.bytes));
         self.streams.set(gauge(sampled.streams));
-        let BudgetState { capacity, used, refused, waiting } = sampled.budget;
-        for ((purpose, used), refused) in Use::ALL.into_iter().zip(used).zip(refused) {
-            let purpose = OfUse { purpose: purpose.as_str() };
-            self.work_memory.get_or_create(&purpose).set(gauge(used));
+        let MemoryState { capacity, uses, waiting } = &sampled.budget;
+        for MemoryUse { purpose, used, refused } in uses {
+            let purpose = OfUse { purpose };
+            self.work_memory.get_or_create(&purpose).set(gauge(*used));
             let refusals = self.work_refusals.get_or_create_owned(&purpose);
-            refusals.inner().store(refused, Ordering::Relaxed);
+            refusals.inner().store(*refused, Ordering::Relaxed);
         }
-        self.work_memory_max.set(gauge(capacity));
-        self.work_waiting.set(gauge(waiting));
+        self.work_memory_max.set(gauge(*capacity));
+        self.work_waiting.set(gauge(*waiting));
         for (pool, state) in &sampled.pools {
             let counts = [("idle", state.idle), ("in_use", state.in_use)];
             for (state, count) in counts {

@@ -138,7 +138,7 @@ impl Routes {
 
 /// A method that has a name of its own; what clients make up does not get one.
 #[must_use]
-pub fn method_name(method: &poem::http::Method) -> &'static str {
+pub fn method_name(method: &http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fireflow_auth::Secret;
 use fireflow_storage::Observed;
+use http::{HeaderMap, HeaderValue};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
     Span, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
@@ -24,13 +26,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanData};
-use poem::http::{self, HeaderMap, HeaderValue};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::metrics::Exports;
 use super::request::Asked;
-use crate::settings::{Environment, OtlpProtocol, OtlpSettings};
 
 /// How long the collector has for a batch of spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +39,28 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_QUERY_TEXT: usize = 2_000;
 /// The header that tells a client its trace (W3C Trace Context Level 2, 4.1).
 pub const TRACE_RESPONSE: http::HeaderName = http::HeaderName::from_static("traceresponse");
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct OtlpSettings {
+    /// The collector's URL.
+    pub endpoint: String,
+    /// How it is spoken to.
+    pub protocol: OtlpProtocol,
+    /// Which part of requests is traced, from 0 to 1.
+    pub sample_ratio: f64,
+    /// Headers for it, such as its key.
+    pub headers: Vec<(String, Secret)>,
+}
+
+/// How a collector is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf over HTTP.
+    Http,
+}
 
 /// Where spans go.
 #[derive(Debug)]
@@ -115,7 +137,7 @@ impl Traces {
     /// Where the endpoint or a header is not one.
     pub fn new(
         settings: &OtlpSettings,
-        environment: Environment,
+        environment: &str,
         database: &'static str,
         exports: Exports,
     ) -> anyhow::Result<Self> {
@@ -124,7 +146,7 @@ impl Traces {
         let resource = Resource::builder()
             .with_service_name("fireflow")
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_attribute(KeyValue::new("deployment.environment.name", environment.as_str()))
+            .with_attribute(KeyValue::new("deployment.environment.name", environment.to_owned()))
             .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)

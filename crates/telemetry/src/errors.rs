@@ -12,7 +12,6 @@ use sentry::types::Dsn;
 use sentry::{Client, ClientOptions, Transport, TransportFactory, TransportOptions};
 
 use super::scrub::scrubbed;
-use crate::settings::Environment;
 use prometheus_client::metrics::counter::Counter;
 
 /// The most defects that are told in a second: the same one in every request says nothing new.
@@ -68,11 +67,11 @@ impl std::fmt::Debug for Errors {
 impl Errors {
     /// Sends to the project that a DSN names, which need not be there.
     #[must_use]
-    pub fn new(dsn: Dsn, environment: Environment, reported: Counter) -> Self {
+    pub fn new(dsn: Dsn, environment: &str, reported: Counter) -> Self {
         let mut options = ClientOptions::default();
         options.dsn = Some(dsn);
         options.release = Some(concat!("fireflow@", env!("CARGO_PKG_VERSION")).into());
-        options.environment = Some(environment.as_str().into());
+        options.environment = Some(environment.to_owned().into());
         // Only what this file says: no name of the machine, no headers, no variables.
         options.default_integrations = false;
         options.send_default_pii = false;
