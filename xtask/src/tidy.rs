@@ -39,6 +39,12 @@ const RULES: &[Rule] = &[
         instead: "the web crate knows no database; ask the storage crate",
     },
     Rule {
+        below: "crates/server/src",
+        except: "",
+        word: "sea_orm",
+        instead: "the server crate knows no database; ask the storage crate",
+    },
+    Rule {
         below: "crates/storage/src",
         except: "crates/storage/src/entity/",
         word: "Entity::find()",

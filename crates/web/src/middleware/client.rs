@@ -7,7 +7,15 @@ use fireflow_telemetry::request::ClientAddress;
 use poem::Request;
 use poem::http::HeaderMap;
 
-use crate::settings::ForwardedHeader;
+/// The header in which proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 /// Which proxies are believed, and in which header.
 #[derive(Debug, Clone, Default)]
