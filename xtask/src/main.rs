@@ -9,6 +9,7 @@ mod client;
 mod deploy;
 mod fuzz;
 mod image;
+mod modules;
 mod postgres;
 mod python;
 mod sbom;
@@ -18,6 +19,7 @@ mod sh;
 mod tidy;
 mod tidy_docs;
 mod walkthrough;
+mod walls;
 
 use std::process::ExitCode;
 

@@ -16,10 +16,10 @@ const SPEC_VERSION: &str = "1.5";
 const FILE: &str = "target/sbom/fireflow.cdx.json";
 /// Where the tool writes, which takes no other place: beside the manifests that have binaries. The
 /// first is FireFlow's.
-const WRITTEN: [&str; 2] = ["crates/web/fireflow_bin.cdx.json", "xtask/xtask_bin.cdx.json"];
+const WRITTEN: [&str; 2] = ["crates/server/fireflow_bin.cdx.json", "xtask/xtask_bin.cdx.json"];
 /// The binary, and the folder of its crate.
 const SUBJECT: &str = "fireflow";
-const SUBJECT_FOLDER: &str = "crates/web";
+const SUBJECT_FOLDER: &str = "crates/server";
 
 /// The binary would not be what it is without these: the layers, the database, the server.
 const IN_IT: [&str; 8] = [
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    const SUBJECT_REF: &str = "path+file:///crates/web#fireflow@0.1.0";
+    const SUBJECT_REF: &str = "path+file:///crates/server#fireflow@0.1.0";
 
     fn component(name: &str) -> Value {
         json!({
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_place_of_the_checkout_is_not_told() {
-        let bom = r#"{"metadata":{"component":{"bom-ref":"path+file:///a%20b/c/crates/web#fireflow@0.1.0"}},
+        let bom = r#"{"metadata":{"component":{"bom-ref":"path+file:///a%20b/c/crates/server#fireflow@0.1.0"}},
             "components":[{"bom-ref":"path+file:///a%20b/c/migration#fireflow-migration@0.1.0"}]}"#;
         let text = without_place(bom).unwrap();
         assert!(text.contains("path+file:///migration#"), "{text}");

@@ -2,23 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{sh, tidy_docs};
+use crate::{modules, tidy_docs, walls};
 
 /// The longest file, in lines; above it a file has two subjects.
 const MAX_LINES: usize = 600;
-
-/// What the domain must not depend on: it is pure.
-const NOT_IN_DOMAIN: &[&str] =
-    &["tokio", "sea-orm", "sea-query", "sqlx", "poem", "poem-openapi", "serde", "serde_json"];
-
-/// What the service must not be made of: it has `ring`, for TLS and for tokens. Tests may have a second
-/// implementation, to sign with.
-const NOT_IN_SERVICE: &[&str] =
-    &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "rsa", "jsonwebtoken"];
 
 struct Rule {
     /// Where it holds: a prefix of the path.
@@ -37,6 +27,12 @@ const RULES: &[Rule] = &[
         except: "",
         word: "sea_orm",
         instead: "the web crate knows no database; ask the storage crate",
+    },
+    Rule {
+        below: "crates/server/src",
+        except: "",
+        word: "sea_orm",
+        instead: "the server crate knows no database; ask the storage crate",
     },
     Rule {
         below: "crates/storage/src",
@@ -72,9 +68,8 @@ const RULES: &[Rule] = &[
 
 /// Checks them all, and tells every breach.
 pub(crate) fn tidy() -> Result<()> {
-    let mut breaches = tree_breaches("fireflow-domain", NOT_IN_DOMAIN, "the domain is pure")?;
-    let why = "`ring` is its one implementation of cryptography";
-    breaches.extend(tree_breaches("fireflow", NOT_IN_SERVICE, why)?);
+    let mut breaches = walls::breaches()?;
+    breaches.extend(modules::breaches()?);
     breaches.extend(tidy_docs::breaches()?);
     let mut files = Vec::new();
     for folder in ["crates", "migration", "xtask"] {
@@ -116,21 +111,6 @@ fn is_exempt(path: &str, line: &str, rule: &Rule) -> bool {
     };
     let is_other = rule.word == "Entity::find()" && tables.iter().any(|it| line.contains(it));
     is_comment || is_other
-}
-
-/// What `cargo tree` shows of a package that must not be there.
-fn tree_breaches(package: &str, not_in: &[&str], why: &str) -> Result<Vec<String>> {
-    let arguments = ["tree", "--package", package, "--edges", "normal", "--prefix", "none"];
-    let tree = sh::output(Command::new(sh::cargo_path()).args(arguments))?;
-    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    if !names.contains(&package) {
-        bail!("cargo tree does not show {package}: the rule checks nothing");
-    }
-    Ok(not_in
-        .iter()
-        .filter(|name| names.contains(name))
-        .map(|name| format!("{package} depends on {name}; {why}"))
-        .collect())
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

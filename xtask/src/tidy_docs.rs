@@ -111,12 +111,22 @@ fn is_test(root: &Path, name: &str) -> Result<bool> {
 fn texts(member: &Path, module: &str) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     if let Some(of) = module.strip_suffix("::tests") {
-        let source = member.join("src").join(of.replace("::", "/"));
-        texts.extend(read(source.join("tests.rs"))?);
-        for file in [source.with_extension("rs"), source.join("mod.rs")] {
-            let text = read(file)?;
-            let tests = text.as_ref().and_then(|text| text.split_once("\nmod tests {"));
-            texts.extend(tests.map(|(_, tests)| tests.to_owned()));
+        // The name of the crate's folder may come first, and alone names the crate's root.
+        let folder = member.file_name().unwrap_or_default().to_string_lossy();
+        let within = match of.split_once("::") {
+            Some((first, rest)) if first == folder => Some(rest),
+            None if of == folder => Some(""),
+            _ => None,
+        };
+        for of in [Some(of), within].into_iter().flatten() {
+            let source = member.join("src").join(of.replace("::", "/"));
+            texts.extend(read(source.join("tests.rs"))?);
+            for file in [source.with_extension("rs"), source.join("mod.rs"), source.join("lib.rs")]
+            {
+                let text = read(file)?;
+                let tests = text.as_ref().and_then(|text| text.split_once("\nmod tests {"));
+                texts.extend(tests.map(|(_, tests)| tests.to_owned()));
+            }
         }
     } else if !module.contains("::") {
         let file = format!("{module}.rs");
@@ -188,6 +198,9 @@ mod tests {
             "filter_meaning::traffic_finds_a_rule_exactly_when_it_matches_some_packet_of_the_set",
             "auth::tests::secrets_are_not_printed",
             "auth::revocation::tests::a_bad_line_is_told_and_the_others_hold",
+            "revocation::tests::a_bad_line_is_told_and_the_others_hold",
+            "settings::http::tests::rates_are_a_number_and_a_time",
+            "server::settings::http::tests::rates_are_a_number_and_a_time",
             "filter::error::tests::both_readings_keep_the_order_of_the_terms",
             "params::tests::all_that_is_wrong_comes_at_once_and_nothing_is_dropped",
         ] {
@@ -200,6 +213,8 @@ mod tests {
             "tokens::now",
             "audit::the_kid_chooses_among_several_keys",
             "auth::secrets_are_not_printed",
+            "server::tests::secrets_are_not_printed",
+            "web::settings::http::tests::rates_are_a_number_and_a_time",
             "tests::secrets_are_not_printed",
             "the_kid_chooses_among_several_keys",
             "no_such_file::tokens_end",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Moment};
 
+use fireflow_auth::Authenticator;
 use fireflow_domain::actor::Caller;
 use fireflow_domain::error::{Error, ErrorChain};
 use fireflow_domain::store::{
@@ -12,36 +13,21 @@ use fireflow_domain::store::{
 };
 use fireflow_domain::time::{Clock, Instant, MICROS_PER_SECOND};
 use fireflow_storage::Pool;
+use fireflow_telemetry::Telemetry;
+use fireflow_telemetry::metrics::{Exposition, MemoryState, MemoryUse, Sampled};
+use fireflow_telemetry::request::UseCase;
 use futures_util::future::BoxFuture;
 use poem_openapi::types::Type;
 use serde::Serialize;
 
-use crate::auth::Authenticator;
-use crate::budget::Budget;
+use crate::budget::{Budget, BudgetState, Use};
 use crate::idempotency::Once;
 use crate::inspected::CompiledPolicies;
 use crate::inspection_stream::Streams;
 use crate::middleware::Gate;
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
-use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::{Exposition, Sampled};
-use crate::telemetry::request::UseCase;
 use crate::work::{Work, beside};
-
-/// The system's clock: the only place that asks for the time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
-        let since_epoch =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-        Instant::from_micros(micros).unwrap_or(Instant::EPOCH)
-    }
-}
 
 /// What all requests share.
 pub struct App {
@@ -121,13 +107,25 @@ impl App {
             key_files: self.authenticator.key_files(),
             compiled: self.compiled.state(),
             streams: self.inspection_streams.under_way(),
-            budget: self.budget.state(),
+            budget: memory(&self.budget.state()),
             started_at: self.about.started_at.micros() as f64 / MICROS_PER_SECOND as f64,
         };
         let telemetry = Arc::clone(&self.telemetry);
         let page = move || telemetry.metrics.page(&sampled, exposition);
         tokio::task::spawn_blocking(page).await.map_err(Problem::internal)
     }
+}
+
+/// The state of the budget as metrics show it.
+fn memory(state: &BudgetState) -> MemoryState {
+    let BudgetState { capacity, used, refused, waiting } = *state;
+    let uses = Use::ALL.into_iter().zip(used).zip(refused);
+    let uses = uses.map(|((purpose, used), refused)| MemoryUse {
+        purpose: purpose.as_str(),
+        used,
+        refused,
+    });
+    MemoryState { capacity, uses: uses.collect(), waiting }
 }
 
 impl fmt::Debug for App {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
+use fireflow_telemetry::request;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
 use tokio::time::timeout;
@@ -15,7 +16,6 @@ use crate::budget::{Reservation, Use};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::Problem;
-use crate::telemetry::request;
 
 /// How long all of it may take. Meanwhile a connection of the pool is held.
 const MAX_DURATION: Duration = Duration::from_secs(600);

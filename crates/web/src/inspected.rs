@@ -20,6 +20,8 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
+use fireflow_telemetry::metrics::CacheState;
+use fireflow_telemetry::request;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -28,7 +30,6 @@ use tokio::task::JoinHandle;
 use crate::app::Context;
 use crate::budget::{Reservation, Use};
 use crate::problem::Problem;
-use crate::telemetry::request;
 use crate::written::WrittenRules;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
@@ -178,19 +179,6 @@ pub struct CompiledPolicies {
     compiling: Semaphore,
     hits: AtomicU64,
     misses: AtomicU64,
-}
-
-/// How the cache is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CacheState {
-    /// How often a policy's state was there, or was waited for.
-    pub hits: u64,
-    /// How often it had to be compiled.
-    pub misses: u64,
-    /// How many policies there are.
-    pub policies: u64,
-    /// How much memory they take, about.
-    pub bytes: u64,
 }
 
 /// In one piece: a part of the cache would not take what is larger than its part of the bytes, and a

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_telemetry::request;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use poem::Body;
@@ -22,7 +23,6 @@ use crate::budget::{Budget, Reservation, Use};
 use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
-use crate::telemetry::request;
 
 /// How many bytes of packets are answered at once; what of them has come already is taken, and no
 /// more is waited for. Of answers, one more line at most.

@@ -1,20 +1,15 @@
-//! FireFlow's service: the API over HTTP, its description, settings, and the commands of the
-//! binary. A thin crate: it reads requests, asks the domain's use cases, and writes answers.
+//! FireFlow's API over HTTP, and its description. A thin crate: it reads requests, asks the domain's
+//! use cases, and writes answers.
 //!
 //! To add an operation: a view and a body in `dto/`, a method in `api/` (its first argument is the
 //! role it needs), its query parameters in `params`, its links in `openapi`, what its members can
-//! hold in `openapi::schemas`; the tests in `tests/it/coverage.rs` then demand that it refuses whom
-//! it must.
-
-/// For all that links the service, what it is measured against included.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+//! hold in `openapi::schemas`; the tests in `crates/server/tests/it/coverage.rs` then demand that it
+//! refuses whom it must.
 
 pub mod api;
 pub mod app;
 pub mod auth;
 pub mod budget;
-pub mod cli;
 pub mod conditions;
 pub mod dto;
 pub mod entity_tags;
@@ -22,7 +17,6 @@ pub mod export;
 pub mod idempotency;
 pub mod inspected;
 pub mod inspection_stream;
-pub mod listener;
 pub mod middleware;
 pub mod openapi;
 pub mod params;
@@ -31,8 +25,6 @@ mod pieces;
 pub mod problem;
 pub mod reply;
 pub mod server;
-pub mod settings;
-pub mod telemetry;
 pub mod upload;
 pub mod work;
 pub mod written;

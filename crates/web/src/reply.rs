@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
+use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -22,7 +23,6 @@ use crate::dto::selected::Selected;
 use crate::idempotency;
 use crate::params::Fields;
 use crate::problem::Problem;
-use crate::telemetry::metrics::Exposition;
 
 /// The media type of every answer that is no error.
 pub const JSON: &str = "application/json";

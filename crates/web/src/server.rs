@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
+use fireflow_telemetry::metrics::Exposition;
+use fireflow_telemetry::routes::Routes;
 use poem::endpoint::{make, make_sync};
 use poem::http::{HeaderMap, header};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
@@ -20,8 +22,6 @@ use crate::middleware::envelope::envelope;
 use crate::middleware::limits::{Limits, guard};
 use crate::openapi;
 use crate::problem::Problem;
-use crate::telemetry::metrics::Exposition;
-use crate::telemetry::routes::Routes;
 
 type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use fireflow_auth::Refusal;
 use futures_util::StreamExt;
 use poem::http::{Method, header};
 use poem::{Request, RequestBody};
@@ -16,7 +17,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::auth::Refusal;
 use crate::budget::{Reservation, Use};
 use crate::dto::json::Meter;
 use crate::problem::{Code, Problem};

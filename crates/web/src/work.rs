@@ -12,7 +12,7 @@ use crate::app::Context;
 use crate::budget::{Reservation, Use};
 use crate::middleware::limits::Limits;
 use crate::problem::{Code, Problem};
-use crate::telemetry::request;
+use fireflow_telemetry::request;
 
 /// What a request may take, and what it has taken.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! The service itself: who asks, and is it well?
 
+use fireflow_auth::KeyFileStatus;
 use poem::http::HeaderMap;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
 use super::Tag;
 use crate::app::App;
-use crate::auth::{Anyone, As, HealthCheck, KeyFileStatus};
+use crate::auth::{Anyone, As, HealthCheck};
 use crate::params::{self, QueryString};
 use crate::problem::{Code, Problem};
 use crate::reply::{Answered, MetricsPage, Reply};

@@ -5,18 +5,18 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use fireflow_auth::Refusal;
 use fireflow_domain::actor::Role;
+use fireflow_telemetry::request::Asked;
 use poem::http::Method;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::Refusal;
 use crate::app::Context;
 use crate::idempotency;
 use crate::middleware::auth::change_reason;
 use crate::problem::{Code, Problem};
-use crate::telemetry::request::Asked;
 use crate::work::declares_body;
 
 /// The role that an operation needs, as a type: it stands first among the operation's arguments,

@@ -170,12 +170,7 @@ pub fn packets(
 }
 
 /// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
-pub(crate) fn packet(
-    value: Value,
-    at: &str,
-    now: Instant,
-    violations: &mut Violations,
-) -> Option<Packet> {
+pub fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
     let mut faults = violations.nested();
     let parts = packet_parts(value, at, now, &mut faults);
     if !faults.is_empty() {

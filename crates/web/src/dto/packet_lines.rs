@@ -264,7 +264,7 @@ fn write_verdict(
 
 /// What is wrong with one line: as a problem says it.
 #[derive(Debug, Serialize)]
-pub(crate) struct FaultLine<'a> {
+pub struct FaultLine<'a> {
     line: u64,
     error: FaultInLine<'a>,
 }
@@ -278,7 +278,9 @@ struct FaultInLine<'a> {
 }
 
 impl<'a> FaultLine<'a> {
-    pub(crate) const fn new(line: u64, code: Code, detail: &'a str, errors: &'a [Fault]) -> Self {
+    /// Of a line, by its number.
+    #[must_use]
+    pub const fn new(line: u64, code: Code, detail: &'a str, errors: &'a [Fault]) -> Self {
         Self { line, error: FaultInLine { code: code.as_str(), detail, errors } }
     }
 }

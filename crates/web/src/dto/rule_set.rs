@@ -300,7 +300,7 @@ fn shown(marks: &Value) -> String {
 }
 
 /// Notes what a page has beside its items, and should not.
-pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violations) {
+pub fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     let Some(mut members) = Members::open(Value::Object(others), "", violations) else { return };
     members.passes("items");
     members.remove("items");
@@ -311,10 +311,7 @@ pub(crate) fn page_members(others: Map<String, Value>, violations: &mut Violatio
 }
 
 /// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
-pub(crate) fn numbered(
-    rules: Vec<(GivenRule, bool)>,
-    violations: &mut Violations,
-) -> Vec<GivenRule> {
+pub fn numbered(rules: Vec<(GivenRule, bool)>, violations: &mut Violations) -> Vec<GivenRule> {
     let has_priorities = rules.first().is_some_and(|(_, has_priority)| *has_priority);
     let mut numbered = Vec::with_capacity(rules.len());
     for ((rule, has_priority), index) in rules.into_iter().zip(0_i32..) {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use fireflow_auth::Identity;
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
+use fireflow_telemetry::request::Asked;
 use poem::Request;
 use poem::http::{HeaderMap, Method};
 
 use crate::app::{App, Context};
-use crate::auth::Identity;
 use crate::idempotency::{self, Once};
 use crate::problem::Problem;
-use crate::telemetry::request::Asked;
 use crate::work::Work;
 
 /// The longest reason of a change, in characters.
@@ -65,7 +65,7 @@ pub fn authenticate(
     let client = asked.client;
     app.gate.rates.check_address(client.0)?;
     let now = app.clock.now();
-    let identity = app.authenticator.authenticate(request.headers(), now);
+    let identity = crate::auth::authenticate(&app.authenticator, request.headers(), now);
     let identity = identity.map_err(|refusal| {
         app.telemetry.metrics.authentication_failure(refusal.reason());
         Problem::from(refusal)

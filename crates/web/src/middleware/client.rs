@@ -3,21 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fireflow_domain::net::AddressRange;
+use fireflow_telemetry::request::ClientAddress;
 use poem::Request;
 use poem::http::HeaderMap;
 
-use crate::settings::ForwardedHeader;
-
-/// The client's address; none where the connection has no address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientAddress(pub Option<IpAddr>);
-
-impl ClientAddress {
-    /// As text; empty where there is none.
-    #[must_use]
-    pub fn text(self) -> String {
-        self.0.map(|address| address.to_string()).unwrap_or_default()
-    }
+/// The header in which proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// Which proxies are believed, and in which header.

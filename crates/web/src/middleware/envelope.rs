@@ -8,6 +8,10 @@ use std::time::Instant;
 
 use fireflow_domain::error::ErrorChain;
 use fireflow_domain::text::excerpt;
+use fireflow_telemetry::errors::Defect;
+use fireflow_telemetry::request::{self, Asked};
+use fireflow_telemetry::routes::{self, Route, Routes};
+use fireflow_telemetry::traces::{TRACE_RESPONSE, Trace};
 use poem::error::{
     MethodNotAllowedError, NotFoundError, ParsePathError, ReadBodyError, ResponseError,
 };
@@ -17,10 +21,6 @@ use poem::{Endpoint, IntoResponse, Request, Response};
 use super::cors::Cors;
 use crate::app::App;
 use crate::problem::{Code, Problem};
-use crate::telemetry::errors::Defect;
-use crate::telemetry::request::{self, Asked};
-use crate::telemetry::routes::{self, Route, Routes};
-use crate::telemetry::traces::{TRACE_RESPONSE, Trace};
 
 /// The headers that every answer has (OWASP REST security cheat sheet).
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [

@@ -11,7 +11,6 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::auth::Open;
 use crate::problem::{Code, Problem};
-use crate::settings::Rate;
 
 /// After so many requests, those who have long been silent are forgotten.
 const REQUESTS_PER_CLEANING: u64 = 8_192;
@@ -27,6 +26,15 @@ const fn per_second(count: u32) -> Rate {
         None => NonZeroU32::MIN,
     };
     Rate { count, per: Duration::from_secs(1) }
+}
+
+/// How many requests in what time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; so many may come at once.
+    pub count: NonZeroU32,
+    /// In what time.
+    pub per: Duration,
 }
 
 /// The limits; none where nothing is limited. In memory: each process has its own.

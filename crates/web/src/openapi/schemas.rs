@@ -1,6 +1,7 @@
 //! The schemas: what their members can hold, as far as a schema can say it.
 
 use anyhow::Context as _;
+use fireflow_auth::{KeyFile, KeyFileState};
 use fireflow_domain::actor::Role;
 use fireflow_domain::audit::Deed;
 use fireflow_domain::error::Resource;
@@ -12,7 +13,6 @@ use fireflow_domain::rule::WarningCode;
 use serde_json::{Map, Value, json};
 
 use super::{member, object};
-use crate::auth::{KeyFile, KeyFileState};
 use crate::dto::view::Part;
 use crate::problem::Code;
 

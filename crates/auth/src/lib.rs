@@ -1,0 +1,136 @@
+//! What a token is worth: who made it, whom it names, which roles and tenants it gives, and until when.
+//! The keys, secrets and revocations that decide it are read from files, and again when those change.
+//! See README.md.
+
+mod claims;
+mod files;
+mod keys;
+mod public_keys;
+mod refusal;
+mod reload;
+mod revocation;
+mod role_map;
+mod secret;
+mod secrets;
+mod status;
+mod strength;
+#[cfg(test)]
+mod tests;
+mod token;
+mod trust;
+
+pub use files::{KeyFile, KeyFiles, UNPROVEN_GRACE, file_text, piped_text};
+pub use keys::{Algorithm, Key};
+pub use public_keys::{PublicKeys, public_keys};
+pub use refusal::{Fault, Refusal};
+pub use reload::{ReloadHandle, watch};
+pub use revocation::Revocations;
+pub use role_map::role_map;
+pub use secret::Secret;
+pub use secrets::{SecretLines, check_secret, secret_lines};
+pub use status::{KeyFileState, KeyFileStatus};
+pub use trust::{LEEWAY_S, ROLES_CLAIM, RoleMap, TokenRules, Trust};
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fireflow_domain::actor::{Actor, Role};
+use fireflow_domain::text::Tenant;
+use fireflow_domain::time::Instant;
+
+use status::KeyFileStatuses;
+use trust::Lookups;
+
+/// Checks tokens, and makes them. Cheap to clone: all clones trust the same.
+#[derive(Debug, Clone)]
+pub struct Authenticator {
+    trust: Arc<RwLock<Arc<Trust>>>,
+    lookups: Arc<Lookups>,
+    reload: ReloadHandle,
+    files: Arc<KeyFileStatuses>,
+}
+
+/// Who a checked token names, and until when.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Who, and what they may do and see.
+    pub actor: Actor,
+    /// When the token ends.
+    pub expires_at: Instant,
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    /// Its subject.
+    pub subject: String,
+    /// Its roles.
+    pub roles: Vec<Role>,
+    /// Its tenants; none: all.
+    pub tenants: Option<Vec<Tenant>>,
+    /// How long it lives, in seconds.
+    pub lifetime_s: i64,
+}
+
+impl Authenticator {
+    /// By what is trusted now.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        Self {
+            trust: Arc::new(RwLock::new(Arc::new(trust))),
+            lookups: Arc::default(),
+            reload: ReloadHandle::default(),
+            files: Arc::default(),
+        }
+    }
+
+    /// What has the files of keys, secrets and revocations read now.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
+    }
+
+    /// How each of the files is that are watched; empty until [`watch`] has read them.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<KeyFileStatus> {
+        self.files.all()
+    }
+
+    /// Trusts something else from now on: no request that comes after this is checked by what was
+    /// trusted before.
+    pub fn replace(&self, trust: Trust) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
+    }
+
+    fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many tokens were among those that were checked before, and how many were not.
+    #[must_use]
+    pub fn lookups(&self) -> (u64, u64) {
+        let Lookups { hits, misses } = &*self.lookups;
+        (hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
+    }
+
+    /// Whom a token names.
+    ///
+    /// # Errors
+    /// Returns why it is refused.
+    pub fn verify(&self, token: &str, now: Instant) -> Result<Identity, Refusal> {
+        self.trust().verify(token, now, &self.lookups)
+    }
+
+    /// Makes a token, signed with the first secret.
+    ///
+    /// # Errors
+    /// Returns an error if there is no secret, or this service would not accept the token.
+    pub fn mint(&self, request: &TokenRequest, now: Instant) -> anyhow::Result<String> {
+        let trust = self.trust();
+        let secret = trust.secrets.first().ok_or_else(|| {
+            anyhow::anyhow!("there is no secret to sign with: the identity provider makes tokens")
+        })?;
+        let claims = claims::made(request, &trust.rules, now)?;
+        token::signed(&claims, secret.reveal())
+    }
+}

@@ -1,0 +1,246 @@
+//! The packets of a file, some thousands at a time.
+
+use std::io::{BufRead, Read};
+use std::ops::ControlFlow;
+
+use anyhow::{Result, bail};
+use fireflow_domain::engine::classifier::Key;
+use fireflow_domain::error::Violations;
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::Packet;
+use fireflow_domain::time::Instant;
+use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
+use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
+use fireflow_web::dto::inspection::packet;
+use fireflow_web::dto::json::Parsed;
+use fireflow_web::dto::packet_lines::{LineFault, PacketLines};
+use fireflow_web::problem::{Code, Problem};
+use serde_json::Value;
+
+use super::rules::{Query, Rules};
+use super::values::{elements, values};
+
+/// How many are decided at once.
+const BATCH: usize = 64 * 1024;
+
+/// Why a line or record is no packet.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) detail: String,
+}
+
+/// What can be asked of the rules of one kind.
+pub(super) enum Queries {
+    Packets(Vec<Packet>),
+    Keys(Vec<Key<u32>>),
+}
+
+/// What a line said.
+pub(super) enum Said {
+    /// The next of the queries; and the number of the rule that is said to decide.
+    Packet(Option<i64>),
+    Skipped(Skipped),
+    Fault(Fault),
+}
+
+/// Some lines, with what the rules say to their packets.
+pub(super) struct Batch {
+    pub(super) lines: Vec<(u64, Said)>,
+    pub(super) queries: Queries,
+    /// Of each query, the position of the rule that decides.
+    pub(super) decided: Vec<Option<usize>>,
+    pub(super) guesses: Guesses,
+}
+
+/// How often a log did not say what decides, and something was assumed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Guesses {
+    /// ICMP without a type: an echo request.
+    pub(super) icmp: u64,
+    /// TCP without flags: the first packet of a connection.
+    pub(super) tcp: u64,
+}
+
+/// Collects lines, and hands them on when there are enough.
+struct Collector<'a> {
+    rules: &'a Rules,
+    batch: Batch,
+    take: &'a mut dyn FnMut(&Batch) -> Result<()>,
+}
+
+impl Collector<'_> {
+    fn add(&mut self, line: u64, query: Result<Query, Fault>, expected: Option<i64>) {
+        let said = match (query, &mut self.batch.queries) {
+            (Ok(Query::Packet(packet)), Queries::Packets(packets)) => {
+                packets.push(packet);
+                Said::Packet(expected)
+            }
+            (Ok(Query::Key(key)), Queries::Keys(keys)) => {
+                keys.push(key);
+                Said::Packet(expected)
+            }
+            (Ok(_), _) => Said::Fault(Fault::invalid("the packet is not of the rules' kind")),
+            (Err(fault), _) => Said::Fault(fault),
+        };
+        self.batch.lines.push((line, said));
+    }
+
+    fn add_packet(&mut self, line: u64, packet: Result<Packet, Fault>) {
+        let query = packet.and_then(|packet| self.rules.query(packet));
+        self.add(line, query, None);
+    }
+
+    fn hand_on_if_full(&mut self) -> Result<()> {
+        if self.batch.lines.len() < BATCH { Ok(()) } else { self.hand_on() }
+    }
+
+    fn hand_on(&mut self) -> Result<()> {
+        self.batch.decided = self.rules.decide(&self.batch.queries);
+        (self.take)(&self.batch)?;
+        self.batch.lines.clear();
+        self.batch.guesses = Guesses::default();
+        match &mut self.batch.queries {
+            Queries::Packets(packets) => packets.clear(),
+            Queries::Keys(keys) => keys.clear(),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file to its end. `now` is the time of packets that have none.
+///
+/// # Errors
+/// Where it is of no known format or cannot be read, and what `take` says.
+pub(super) fn read(
+    source: Source,
+    columns: Option<&Mapping>,
+    rules: &Rules,
+    now: Instant,
+    take: &mut dyn FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    let batch = Batch {
+        lines: Vec::new(),
+        queries: rules.queries(),
+        decided: Vec::new(),
+        guesses: Guesses::default(),
+    };
+    let mut collector = Collector { rules, batch, take };
+    let kind = match columns {
+        Some(columns) => Kind::FlowLog(Box::new(FlowLog::with_columns(columns, &source.first)?)),
+        None => sniff(&source.first)?,
+    };
+    let read = match kind {
+        Kind::Json => json(source, now, &mut collector),
+        Kind::NdJson => ndjson(source, now, &mut collector),
+        Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector),
+        Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector),
+        Kind::BenchmarkRules => bail!("these are rules, not packets"),
+    };
+    // What was read before a failure is decided nevertheless.
+    let is_written = read.as_ref().err().is_none_or(|error| !error.is::<super::OutputError>());
+    let handed_on = if is_written { collector.hand_on() } else { Ok(()) };
+    read.and(handed_on)
+}
+
+/// Lists, and packets over several lines: they are numbered from 1, as lines are.
+fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut bytes = Vec::new();
+    source.reader.read_to_end(&mut bytes)?;
+    let (mut number, mut result) = (0_u64, Ok(()));
+    let mut take = |value| {
+        let mut violations = Violations::new();
+        let read = packet(value, "", now, &mut violations);
+        let read = read.ok_or_else(|| Fault::from(&Problem::invalid(&violations)));
+        number = number.saturating_add(1);
+        if result.is_ok() {
+            collector.add_packet(number, read);
+            result = collector.hand_on_if_full();
+        }
+    };
+    for value in values(&bytes) {
+        let (line, text) = value?;
+        match elements(line, text, &mut |_, value| take(value))? {
+            Parsed::Object(packet) => take(Value::Object(packet)),
+            Parsed::Elements(others) => {
+                if let Some(name) = others.keys().next() {
+                    let name = fireflow_domain::text::excerpt(name);
+                    bail!("line {line}: `{name}` stands beside `items`; packets come in a list");
+                }
+            }
+        }
+    }
+    result
+}
+
+fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut lines = PacketLines::default();
+    loop {
+        let piece = source.reader.fill_buf()?;
+        let count = piece.len();
+        let mut visit = |line, packet: Result<Packet, LineFault>| {
+            collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
+            ControlFlow::Continue(())
+        };
+        if count == 0 {
+            let _ended = lines.end(now, &mut visit);
+            return Ok(());
+        }
+        let _all = lines.read(piece, now, &mut visit);
+        source.reader.consume(count);
+        collector.hand_on_if_full()?;
+    }
+}
+
+fn benchmark_packets(
+    mut source: Source,
+    now: Instant,
+    collector: &mut Collector<'_>,
+) -> Result<()> {
+    let (mut line, mut number) = (Vec::new(), 0_u64);
+    loop {
+        number += 1;
+        let (query, expected) =
+            match read_line(&mut source.reader, &mut line, benchmark::MAX_LINE_BYTES)? {
+                LineRead::End => return Ok(()),
+                LineRead::TooLong => (Err(Fault::from(&LineFault::TooLong.problem())), None),
+                LineRead::Whole if line.trim_ascii().is_empty() => continue,
+                LineRead::Whole => match benchmark::packet(&line) {
+                    Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
+                    Err(error) => (Err(Fault::invalid(error.to_string())), None),
+                },
+            };
+        collector.add(number, query, expected);
+        collector.hand_on_if_full()?;
+    }
+}
+
+fn flow_log(
+    source: Source,
+    log: FlowLog,
+    now: Instant,
+    collector: &mut Collector<'_>,
+) -> Result<()> {
+    let (has_types, has_flags) = (log.has_icmp_types(), log.has_tcp_flags());
+    for record in FlowReader::new(source.reader, log, now) {
+        let record = record?;
+        match record.flow {
+            Ok(Flow::Packet(parts)) => {
+                let guesses = &mut collector.batch.guesses;
+                guesses.icmp += u64::from(!has_types && parts.protocol.is_icmp());
+                guesses.tcp += u64::from(!has_flags && parts.protocol == Protocol::TCP);
+                let packet = Packet::new(parts);
+                let packet = packet.map_err(|faults| Fault::from(&Problem::invalid(&faults)));
+                collector.add_packet(record.line, packet);
+            }
+            Ok(Flow::Skipped(why)) => {
+                collector.batch.lines.push((record.line, Said::Skipped(why)));
+            }
+            Err(error) => {
+                collector.add(record.line, Err(Fault::invalid(error.to_string())), None);
+            }
+        }
+        collector.hand_on_if_full()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,368 @@
+//! What is told of the packets.
+
+use std::io::{Result, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::{Packet, Payload};
+use fireflow_domain::rule::Action;
+use fireflow_replay::flow_log::Skipped;
+use fireflow_web::dto::packet_lines::FaultLine;
+use serde::Serialize;
+
+use super::packets::{Batch, Fault, Guesses, Queries, Said};
+use super::rules::{About, Rules};
+use super::{Arguments, Format};
+
+/// How many lines that could not be read are told one by one.
+const MAX_TOLD: usize = 10;
+
+/// Tells of packets as they are decided, and of all in the end.
+pub(super) struct Report<'a, W: Write> {
+    rules: &'a Rules,
+    out: W,
+    format: Format,
+    /// Whether rules are told of in place of packets.
+    counts_hits: bool,
+    checks: bool,
+    /// How many packets each rule decides about, by position.
+    hits: Vec<u64>,
+    /// How many none does.
+    without_rule: u64,
+    by_action: [u64; Action::ALL.len()],
+    skipped: [u64; Skipped::ALL.len()],
+    /// The first lines that could not be read.
+    told: Vec<(u64, String)>,
+    faults: u64,
+    /// Packets that name a rule, and those for which another one decides.
+    expected: u64,
+    otherwise: u64,
+    guesses: Guesses,
+    /// Room for one.
+    line: Vec<u8>,
+}
+
+/// A rule in a line.
+#[derive(Serialize)]
+struct RuleLine<'a> {
+    number: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<i64>,
+    #[serde(flatten)]
+    spec: Option<SpecInLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct SpecInLine<'a> {
+    name: Option<&'a str>,
+    action: &'static str,
+    priority: i32,
+}
+
+#[derive(Serialize)]
+struct VerdictLine<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permitted: Option<bool>,
+    reason: &'static str,
+    active_rule: Option<RuleLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct HitsLine<'a> {
+    rule: Option<RuleLine<'a>>,
+    hits: u64,
+}
+
+impl<'a> From<&About<'a>> for RuleLine<'a> {
+    fn from(about: &About<'a>) -> Self {
+        let spec = about.spec.map(|spec| SpecInLine {
+            name: spec.name.as_ref().map(|name| name.as_str()),
+            action: spec.action.as_str(),
+            priority: spec.priority,
+        });
+        Self { number: about.number, id: about.id, spec }
+    }
+}
+
+impl<'a, W: Write> Report<'a, W> {
+    pub(super) fn new(arguments: &Arguments, rules: &'a Rules, out: W) -> Self {
+        Self {
+            rules,
+            out,
+            format: arguments.format,
+            counts_hits: arguments.hits,
+            checks: arguments.check,
+            hits: vec![0; rules.len()],
+            without_rule: 0,
+            by_action: [0; Action::ALL.len()],
+            skipped: [0; Skipped::ALL.len()],
+            told: Vec::new(),
+            faults: 0,
+            expected: 0,
+            otherwise: 0,
+            guesses: Guesses::default(),
+            line: Vec::new(),
+        }
+    }
+
+    /// Tells of some lines.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(super) fn add(&mut self, batch: &Batch) -> Result<()> {
+        self.guesses.icmp += batch.guesses.icmp;
+        self.guesses.tcp += batch.guesses.tcp;
+        let mut next = 0;
+        for (line, said) in &batch.lines {
+            match said {
+                Said::Packet(expected) => {
+                    let decided = batch.decided.get(next).copied().flatten();
+                    self.packet(*line, &batch.queries, next, decided, *expected)?;
+                    next += 1;
+                }
+                Said::Skipped(why) => {
+                    if let Some(count) = self.skipped.get_mut(*why as usize) {
+                        *count += 1;
+                    }
+                }
+                Said::Fault(fault) => self.fault(*line, fault)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn packet(
+        &mut self,
+        line: u64,
+        queries: &Queries,
+        at: usize,
+        decided: Option<usize>,
+        expected: Option<i64>,
+    ) -> Result<()> {
+        match decided.and_then(|position| self.hits.get_mut(position)) {
+            Some(hits) => *hits += 1,
+            None => self.without_rule += 1,
+        }
+        let about = decided.map(|position| self.rules.about(position));
+        let action = match &about {
+            Some(about) => about.spec.map(|spec| spec.action),
+            None => self.rules.default(),
+        };
+        if let Some(count) = action.and_then(|action| self.by_action.get_mut(action as usize)) {
+            *count += 1;
+        }
+        if let Some(expected) = expected {
+            self.expected += 1;
+            self.otherwise += u64::from(number(about.as_ref()) != expected);
+        }
+        if self.counts_hits {
+            return Ok(());
+        }
+        match self.format {
+            Format::Index => writeln!(self.out, "{}", number(about.as_ref()))?,
+            Format::Ndjson => {
+                let verdict = VerdictLine {
+                    line,
+                    action: action.map(Action::as_str),
+                    permitted: action.map(Action::permits),
+                    reason: if about.is_some() { "rule" } else { "default" },
+                    active_rule: about.as_ref().map(Into::into),
+                };
+                self.json(&verdict)?;
+            }
+            Format::Text => {
+                let action = action.map_or("-", Action::as_str);
+                let rule = about.as_ref().map_or_else(|| "no rule".to_owned(), named);
+                writeln!(self.out, "{line:>8}  {action:<6}  {:<60}  {rule}", shown(queries, at))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, line: u64, fault: &Fault) -> Result<()> {
+        self.faults += 1;
+        if self.told.len() < MAX_TOLD {
+            self.told.push((line, fault.detail.clone()));
+        }
+        if self.format == Format::Ndjson && !self.counts_hits {
+            self.json(&FaultLine::new(line, fault.code, &fault.detail, &[]))?;
+        }
+        Ok(())
+    }
+
+    /// Tells of the rules, where they are asked for, and writes out what is left.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if self.counts_hits {
+            // As they stand in the file.
+            let all = self.rules;
+            let hits = self.hits.iter().enumerate();
+            let mut rules: Vec<(About<'_>, u64)> =
+                hits.map(|(position, hits)| (all.about(position), *hits)).collect();
+            rules.sort_by_key(|(about, _)| about.number);
+            for (about, hits) in &rules {
+                match self.format {
+                    Format::Index => writeln!(self.out, "{hits}")?,
+                    Format::Ndjson => {
+                        self.json(&HitsLine { rule: Some(about.into()), hits: *hits })?;
+                    }
+                    Format::Text => writeln!(self.out, "{hits:>12}  {}", named(about))?,
+                }
+            }
+            let hits = self.without_rule;
+            match self.format {
+                Format::Index => {}
+                Format::Ndjson => {
+                    self.json(&HitsLine { rule: None, hits })?;
+                }
+                Format::Text => writeln!(self.out, "{hits:>12}  no rule")?,
+            }
+        }
+        self.flush()
+    }
+
+    /// Writes out what is left.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.out.flush()
+    }
+
+    /// Writes a line of JSON.
+    fn json(&mut self, line: &impl Serialize) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, line)?;
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
+    }
+
+    fn packets(&self) -> u64 {
+        self.hits.iter().sum::<u64>() + self.without_rule
+    }
+
+    /// What there was, in some lines.
+    pub(super) fn summary(&self, took: Duration, name: &str) -> Vec<String> {
+        let packets = self.packets();
+        let mut all = format!("{} in {:.1} s", counted(packets, "packet"), took.as_secs_f64());
+        let actions = Action::ALL.iter().zip(self.by_action).filter(|(_, count)| *count > 0);
+        let actions: Vec<String> = actions.map(|(it, count)| format!("{count} {it}")).collect();
+        if !actions.is_empty() {
+            all.push_str(&format!(": {}", actions.join(", ")));
+        }
+        let idle = self.hits.iter().filter(|hits| **hits == 0).count();
+        all.push_str(&format!(
+            "; no rule matched {}; {idle} of {} rules decided about none",
+            self.without_rule,
+            self.hits.len()
+        ));
+        let mut lines = vec![all];
+        if self.rules.assumes_default() && self.without_rule > 0 {
+            lines.push("neither the rules nor --default-action say what becomes of packets that no rule matches: DENY is assumed".to_owned());
+        }
+        for (why, count) in Skipped::ALL.into_iter().zip(self.skipped).filter(|it| it.1 > 0) {
+            lines.push(format!("{} skipped: {}", counted(count, "record"), why.as_str()));
+        }
+        let Guesses { icmp, tcp } = self.guesses;
+        if icmp > 0 {
+            let packets = counted(icmp, "packet");
+            lines.push(format!("{packets} of ICMP without a type: taken for echo requests"));
+        }
+        if tcp > 0 {
+            let packets = counted(tcp, "packet");
+            lines.push(format!(
+                "{packets} of TCP without flags: answers among them are decided like requests"
+            ));
+        }
+        lines.extend(self.told.iter().map(|(line, why)| format!("{name}:{line}: {why}")));
+        if self.expected > 0 {
+            let right = self.expected - self.otherwise;
+            lines.push(format!("{right} of {} packets meet the rule they name", self.expected));
+        }
+        lines
+    }
+
+    /// Why it ends in failure, if it does.
+    pub(super) fn failure(&self) -> Option<String> {
+        let packets = self.packets();
+        if self.faults > 0 {
+            Some(format!("{} could not be read", counted(self.faults, "line")))
+        } else if self.checks && self.expected == 0 {
+            Some("no packet says which rule decides".to_owned())
+        } else if self.checks && self.expected < packets {
+            Some(format!("only {} of {packets} packets say which rule decides", self.expected))
+        } else if self.checks && self.otherwise > 0 {
+            Some(format!(
+                "another rule decides about {} than it says",
+                counted(self.otherwise, "packet")
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// So many of them, in words.
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// The number of a rule in the file, -1 for none.
+fn number(about: Option<&About<'_>>) -> i64 {
+    about.and_then(|about| i64::try_from(about.number).ok()).unwrap_or(-1)
+}
+
+/// A rule in words.
+fn named(about: &About<'_>) -> String {
+    let mut text = match about.id {
+        Some(id) => format!("rule {id}"),
+        None => format!("rule no. {}", about.number),
+    };
+    if let Some(spec) = about.spec {
+        if let Some(name) = &spec.name {
+            text.push_str(&format!(" `{}`", name.as_str()));
+        }
+        text.push_str(&format!(" ({} at {})", spec.action, spec.priority));
+    }
+    text
+}
+
+/// A packet in words.
+fn shown(queries: &Queries, at: usize) -> String {
+    match queries {
+        Queries::Packets(packets) => packets.get(at).map(packet).unwrap_or_default(),
+        Queries::Keys(keys) => keys
+            .get(at)
+            .map(|key| {
+                let end = |address: u32, port: u16| {
+                    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), port)
+                };
+                let (source, destination) =
+                    (end(key.source, key.first), end(key.destination, key.second));
+                format!("{} {source} -> {destination}", Protocol(key.protocol))
+            })
+            .unwrap_or_default(),
+    }
+}
+
+fn packet(packet: &Packet) -> String {
+    let (source, destination, protocol) =
+        (packet.source(), packet.destination(), packet.protocol());
+    match packet.payload() {
+        Payload::Ports { source: from, destination: to } => {
+            let (source, destination) =
+                (SocketAddr::new(source, from), SocketAddr::new(destination, to));
+            format!("{protocol} {source} -> {destination}")
+        }
+        Payload::Icmp { icmp_type, icmp_code } => {
+            format!("{protocol} {source} -> {destination} type {icmp_type} code {icmp_code}")
+        }
+        Payload::Opaque => format!("{protocol} {source} -> {destination}"),
+    }
+}

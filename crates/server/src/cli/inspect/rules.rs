@@ -1,0 +1,392 @@
+//! The rules of a file.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use fireflow_domain::engine::classifier::{Budget, Classifier, Index, Key, NO_BOX, kind};
+use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::error::Violations;
+use fireflow_domain::ids::{PolicyId, RuleId};
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::{Packet, PacketParts, Payload};
+use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::time::Instant;
+use fireflow_replay::benchmark::{self, BenchmarkPacket};
+use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
+use fireflow_web::dto::json::Parsed;
+use fireflow_web::dto::packet_lines::LineFault;
+use fireflow_web::dto::read_only::ReadOnly;
+use fireflow_web::dto::rule::given_rule;
+use fireflow_web::dto::rule_set::{SetReading, numbered, page_members};
+use fireflow_web::problem::{Code, Problem};
+use serde_json::{Map, Value};
+
+use super::packets::{Fault, Queries};
+use super::values::{elements, values};
+
+/// Rules, compiled.
+pub(super) enum Rules {
+    /// Those of a policy.
+    Policy(Box<PolicyRules>),
+    /// Those of a benchmark: boxes of IPv4, without actions.
+    Benchmark(BenchmarkRules),
+}
+
+pub(super) struct PolicyRules {
+    /// In order of evaluation.
+    specs: Vec<RuleSpec>,
+    /// The place of each in the file, and its id where it has one.
+    places: Vec<(usize, Option<RuleId>)>,
+    /// None where they are too many combinations.
+    classifier: Option<Classifier>,
+    default: Action,
+    /// Whether somebody said so.
+    is_default_known: bool,
+}
+
+pub(super) struct BenchmarkRules {
+    index: Index<u32>,
+    count: usize,
+}
+
+/// A rule as answers show it.
+pub(super) struct About<'a> {
+    /// Its place in the file, the first being 0.
+    pub(super) number: usize,
+    pub(super) id: Option<i64>,
+    pub(super) spec: Option<&'a RuleSpec>,
+}
+
+/// What is asked of the rules.
+pub(super) enum Query {
+    Packet(Packet),
+    Key(Key<u32>),
+}
+
+impl Rules {
+    /// Reads and compiles them. `default` is what becomes of packets that no rule matches, where
+    /// the rules themselves do not say it.
+    ///
+    /// # Errors
+    /// The first fault of a line, or all faults of a rule.
+    pub(super) fn read(source: Source, default: Option<Action>) -> Result<Self> {
+        match sniff(&source.first)? {
+            Kind::BenchmarkRules => Self::benchmark(source),
+            Kind::Json | Kind::NdJson => Self::policy(json_rules(source)?, default),
+            Kind::BenchmarkPackets | Kind::FlowLog(_) => {
+                bail!("these are packets; rules are JSON, NDJSON, or lines that begin with `@`")
+            }
+        }
+    }
+
+    fn benchmark(source: Source) -> Result<Self> {
+        let (mut boxes, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
+        let mut reader = source.reader;
+        loop {
+            number += 1;
+            match read_line(&mut reader, &mut line, benchmark::MAX_LINE_BYTES)? {
+                LineRead::End => break,
+                LineRead::TooLong => bail!("line {number}: {}", LineFault::TooLong),
+                LineRead::Whole if line.trim_ascii().is_empty() => {}
+                LineRead::Whole => {
+                    let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
+                    let rule = benchmark::rule(&line, order);
+                    boxes.push(rule.with_context(|| format!("line {number}"))?);
+                }
+            }
+        }
+        let index = Index::build(&boxes, Budget { boxes: usize::MAX, bytes: usize::MAX })?;
+        Ok(Self::Benchmark(BenchmarkRules { index, count: boxes.len() }))
+    }
+
+    fn policy(read: ReadRules, default: Option<Action>) -> Result<Self> {
+        let mut violations = Violations::new();
+        let rules = numbered(read.rules, &mut violations);
+        if !violations.is_empty() {
+            return Err(described(&Problem::invalid(&violations)));
+        }
+        let count = rules.len();
+        let mut order: Vec<(usize, Option<RuleId>, RuleSpec)> =
+            rules.into_iter().enumerate().map(|(place, it)| (place, it.id, it.spec)).collect();
+        // Those that have no id yet would get the next ones, in the order of the file.
+        order.sort_by_key(|(place, id, spec)| {
+            (spec.priority, id.map_or(i64::MAX, RuleId::get), *place)
+        });
+        let (mut specs, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (place, id, spec) in order {
+            specs.push(spec);
+            places.push((place, id));
+        }
+        let budget = Budget { boxes: 50_000_000, bytes: 4 << 30 };
+        let classifier = Classifier::compile(&entries(&specs), budget).ok();
+        let known = default.or(read.default);
+        let default = known.unwrap_or(Action::Deny);
+        let is_default_known = known.is_some();
+        let rules = PolicyRules { specs, places, classifier, default, is_default_known };
+        Ok(Self::Policy(Box::new(rules)))
+    }
+
+    /// Whether each packet is held against each rule.
+    pub(super) const fn is_over_budget(&self) -> bool {
+        matches!(self, Self::Policy(rules) if rules.classifier.is_none())
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        match self {
+            Self::Policy(rules) => rules.specs.len(),
+            Self::Benchmark(rules) => rules.count,
+        }
+    }
+
+    /// What becomes of packets that no rule matches; benchmarks do not say.
+    pub(super) const fn default(&self) -> Option<Action> {
+        match self {
+            Self::Policy(rules) => Some(rules.default),
+            Self::Benchmark(_) => None,
+        }
+    }
+
+    /// Whether that is but assumed.
+    pub(super) const fn assumes_default(&self) -> bool {
+        matches!(self, Self::Policy(rules) if !rules.is_default_known)
+    }
+
+    /// The rule at a position in the order of evaluation.
+    pub(super) fn about(&self, position: usize) -> About<'_> {
+        match self {
+            Self::Policy(rules) => {
+                let (number, id) = rules.places.get(position).copied().unwrap_or((position, None));
+                About { number, id: id.map(RuleId::get), spec: rules.specs.get(position) }
+            }
+            Self::Benchmark(_) => About { number: position, id: None, spec: None },
+        }
+    }
+
+    /// Room for what can be asked.
+    pub(super) const fn queries(&self) -> Queries {
+        match self {
+            Self::Policy(_) => Queries::Packets(Vec::new()),
+            Self::Benchmark(_) => Queries::Keys(Vec::new()),
+        }
+    }
+
+    /// The positions of the rules that decide, on all processors.
+    pub(super) fn decide(&self, queries: &Queries) -> Vec<Option<usize>> {
+        match (self, queries) {
+            (Self::Policy(rules), Queries::Packets(packets)) => match &rules.classifier {
+                Some(classifier) => classifier.classify_many(packets),
+                None => {
+                    let entries = entries(&rules.specs);
+                    packets.iter().map(|packet| naive::first_match(&entries, packet)).collect()
+                }
+            },
+            (Self::Benchmark(rules), Queries::Keys(keys)) => {
+                let found = |place: u32| (place != NO_BOX).then_some(place as usize);
+                rules.index.find_many(keys).into_iter().map(found).collect()
+            }
+            // Queries are made by `queries`.
+            (Self::Policy(_), Queries::Keys(_)) | (Self::Benchmark(_), Queries::Packets(_)) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// What to ask about a packet.
+    pub(super) fn query(&self, packet: Packet) -> Result<Query, Fault> {
+        if let Self::Policy(_) = self {
+            return Ok(Query::Packet(packet));
+        }
+        let (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) =
+            (packet.source(), packet.destination())
+        else {
+            return Err(Fault::invalid("the packet must be IPv4, as the benchmark's rules are"));
+        };
+        let (first, second) = match packet.payload() {
+            Payload::Ports { source, destination } => (source, destination),
+            Payload::Icmp { icmp_type, icmp_code } => (icmp_type.into(), icmp_code.into()),
+            Payload::Opaque => (0, 0),
+        };
+        Ok(Query::Key(Key {
+            source: source.to_bits(),
+            destination: destination.to_bits(),
+            first,
+            second,
+            protocol: packet.protocol().0,
+            kind: kind::PORTS,
+        }))
+    }
+
+    /// What to ask about a benchmark's packet: to rules of a policy, what a network could carry of
+    /// it.
+    pub(super) fn query_of(&self, packet: &BenchmarkPacket, now: Instant) -> Result<Query, Fault> {
+        if let Self::Benchmark(_) = self {
+            return Ok(Query::Key(packet.key()));
+        }
+        let protocol = Protocol(packet.protocol);
+        let port = |port: u16| protocol.has_ports().then_some(port);
+        let parts = PacketParts {
+            source_address: std::net::Ipv4Addr::from_bits(packet.source).into(),
+            destination_address: std::net::Ipv4Addr::from_bits(packet.destination).into(),
+            protocol,
+            source_port: port(packet.source_port),
+            destination_port: port(packet.destination_port),
+            icmp_type: None,
+            icmp_code: None,
+            at: now,
+        };
+        Packet::new(parts).map(Query::Packet).map_err(|faults| (&Problem::invalid(&faults)).into())
+    }
+}
+
+fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+    let ids = (1..).filter_map(RuleId::new);
+    specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
+}
+
+/// Rules as they were read.
+#[derive(Default)]
+struct ReadRules {
+    rules: Vec<(fireflow_domain::usecase::rule_set::GivenRule, bool)>,
+    /// The policy that they say they are of.
+    policy: Option<PolicyId>,
+    /// Its default, where they say it.
+    default: Option<Action>,
+    ids: HashSet<RuleId>,
+    /// How many rules pages say that there are, and whether that is all that they know.
+    total: Option<u64>,
+    is_total_exact: bool,
+    /// Whether something follows the last page.
+    has_more: bool,
+}
+
+impl ReadRules {
+    /// Reads one. Rules that were answered by the service name their policy; all name the same.
+    fn read(&mut self, value: Value, at: &str) -> Result<()> {
+        let parent = value.get("filtering_policy").filter(|it| !it.is_null());
+        let id = parent.and_then(|it| it.get("id").unwrap_or(it).as_i64()).and_then(PolicyId::new);
+        if let (Some(one), Some(other)) = (self.policy, id)
+            && one != other
+        {
+            bail!("{at}: the rules are of several policies, {one} and {other}; give those of one");
+        }
+        self.policy = self.policy.or(id);
+        let default = parent.and_then(|it| Action::parse(it.get("default_action")?.as_str()?));
+        if let (Some(one), Some(other)) = (self.default, default)
+            && one != other
+        {
+            bail!("{at}: the policy's default is {other} here, and {one} before");
+        }
+        self.default = self.default.or(default);
+        if value.get("deleted_at").is_some_and(|it| !it.is_null()) {
+            bail!("{at}: the rule was deleted, and decides nothing; leave it out");
+        }
+        let policy = id.or_else(|| PolicyId::new(1)).ok_or_else(|| anyhow!("no policy"))?;
+        let mut violations = Violations::new();
+        // The rules stay where they are: what an answer says beside them does not matter.
+        let reading = SetReading { read_only: ReadOnly::Ignore, ..SetReading::default() };
+        match given_rule(value, "", policy, reading, &mut violations) {
+            Some(rule) if violations.is_empty() => {
+                if let Some(id) = rule.0.id.filter(|id| !self.ids.insert(*id)) {
+                    bail!("{at}: the rule with id={id} stands there twice");
+                }
+                self.rules.push(rule);
+                Ok(())
+            }
+            _ => Err(described(&Problem::invalid(&violations)).context(at.to_owned())),
+        }
+    }
+
+    /// Reads what a page has beside its items.
+    fn page(&mut self, others: Map<String, Value>) -> Result<()> {
+        // A list of its own says nothing of what pages say.
+        if others.is_empty() {
+            return Ok(());
+        }
+        if let Some(total) = others.get("total").and_then(Value::as_u64) {
+            self.total = self.total.max(Some(total));
+            self.is_total_exact = others.get("total_is_exact") != Some(&Value::Bool(false));
+        }
+        let goes_on = self.has_more;
+        self.has_more = others.get("next_cursor").is_some_and(|it| !it.is_null());
+        let parts = others.get("partial").and_then(Value::as_array).into_iter().flatten();
+        let parts: Vec<&str> = parts.filter_map(Value::as_str).collect();
+        // Pages can be given one after the other, but nothing brings back what else is missing.
+        if let Some(part) = parts.iter().find(|part| **part != "page") {
+            bail!(
+                "the list is not complete: its `partial` names `{part}`; read it without `{part}`"
+            );
+        }
+        // The last page of a walk with cursors.
+        let is_end = !self.has_more && !others.contains_key("page") && parts.contains(&"page");
+        if is_end && !goes_on {
+            bail!("the list is not complete: pages before it are missing");
+        }
+        let mut violations = Violations::new();
+        page_members(others, &mut violations);
+        if violations.is_empty() { Ok(()) } else { Err(described(&Problem::invalid(&violations))) }
+    }
+
+    /// All rules, unless pages say that there are more.
+    fn all(self) -> Result<Self> {
+        let count = u64::try_from(self.rules.len()).unwrap_or(u64::MAX);
+        let all = "take all of them, in lines: `Accept: application/x-ndjson`, without `page`";
+        match self.total {
+            Some(total) if total > count => bail!("there are {count} of {total} rules; {all}"),
+            Some(_) if self.is_total_exact => Ok(self),
+            _ if self.has_more => bail!("there are more rules than these {count}; {all}"),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// Rules one after the other, lists of them and pages of lists, in lines or not.
+fn json_rules(mut source: Source) -> Result<ReadRules> {
+    let mut bytes = Vec::new();
+    source.reader.read_to_end(&mut bytes)?;
+    let mut read = ReadRules::default();
+    for value in values(&bytes) {
+        let (line, text) = value?;
+        let at = format!("line {line}");
+        let mut fault = Ok(());
+        let parsed = elements(line, text, &mut |index, value| {
+            if fault.is_ok() {
+                let at = format!("rule {index} of the list in {at}, the first being 0");
+                fault = read.read(value, &at);
+            }
+        });
+        match parsed? {
+            Parsed::Object(rule) => read.read(Value::Object(rule), &at)?,
+            Parsed::Elements(others) => {
+                fault?;
+                read.page(others).context(at)?;
+            }
+        }
+    }
+    read.all()
+}
+
+/// A problem in one sentence for each thing that is wrong.
+fn described(problem: &Problem) -> anyhow::Error {
+    anyhow!(Fault::from(problem).detail)
+}
+
+impl From<&Problem> for Fault {
+    fn from(problem: &Problem) -> Self {
+        let fault = |it: &fireflow_web::problem::Fault| {
+            let place = it.pointer.as_deref().or(it.parameter.as_deref()).unwrap_or_default();
+            let place = place.trim_start_matches(['#', '/']);
+            if place.is_empty() { it.detail.clone() } else { format!("{place}: {}", it.detail) }
+        };
+        let all: Vec<String> = problem.faults.iter().map(fault).collect();
+        let detail = if all.is_empty() { problem.detail.clone() } else { all.join("; ") };
+        Self { code: problem.code, detail }
+    }
+}
+
+impl Fault {
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self { code: Code::Invalid, detail: detail.into() }
+    }
+}

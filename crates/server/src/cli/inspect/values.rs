@@ -1,0 +1,94 @@
+//! JSON values one after the other: in lines, over several lines, or with nothing between them.
+
+use anyhow::{Result, anyhow};
+use fireflow_web::dto::json::{Parsed, parse_elements_or_object};
+use serde_json::Value;
+use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
+use serde_json::value::RawValue;
+
+/// The text of each, and the line in which it begins, the first being 1. After an error there are no
+/// more.
+pub(super) struct Values<'a> {
+    bytes: &'a [u8],
+    values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
+    /// In which line the byte at `place` is.
+    line: u64,
+    place: usize,
+}
+
+/// Those of a text.
+pub(super) fn values(bytes: &[u8]) -> Values<'_> {
+    Values { bytes, values: Deserializer::from_slice(bytes).into_iter(), line: 1, place: 0 }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = Result<(u64, &'a str)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let value = match self.values.next()? {
+            Ok(value) => value.get(),
+            Err(error) => return Some(Err(placed(&error, 1))),
+        };
+        let start = self.values.byte_offset().saturating_sub(value.len());
+        let before = self.bytes.get(self.place..start).unwrap_or_default();
+        let ends = before.iter().filter(|byte| **byte == b'\n').count();
+        self.line = self.line.saturating_add(ends.try_into().unwrap_or(u64::MAX));
+        self.place = start;
+        Some(Ok((self.line, value)))
+    }
+}
+
+/// Reads a value that begins in a line: the elements of a list or a page, or one object.
+///
+/// # Errors
+/// As [`parse_elements_or_object`], with the place in the file.
+pub(super) fn elements(
+    line: u64,
+    text: &str,
+    visit: &mut dyn FnMut(usize, Value),
+) -> Result<Parsed> {
+    parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
+}
+
+/// What is wrong with a text, and where, if it begins in a line.
+fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
+    let (behind, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let what = text.strip_suffix(&format!(" at line {behind} column {column}")).unwrap_or(&text);
+    let line = line.saturating_add(behind.saturating_sub(1).try_into().unwrap_or(u64::MAX));
+    anyhow!("line {line}: {what} at column {column}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an error, the line that it is in.
+    fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
+        let line = |error: anyhow::Error| {
+            let text = error.to_string();
+            let (line, _) = text.strip_prefix("line ").unwrap().split_once(':').unwrap();
+            line.parse().unwrap()
+        };
+        values(text.as_bytes()).map(|it| it.map_err(line)).collect()
+    }
+
+    #[test]
+    fn each_is_told_with_the_line_in_which_it_begins() {
+        assert_eq!(read(""), []);
+        assert_eq!(read(" \n\n"), []);
+        assert_eq!(read("{}"), [Ok((1, "{}"))]);
+        assert_eq!(
+            read("\n[1,\n2]{\"a\":\n3} \r\n\n [\n]"),
+            [Ok((2, "[1,\n2]")), Ok((3, "{\"a\":\n3}")), Ok((6, "[\n]"))]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_ends_them() {
+        assert_eq!(read("{}\n{\"a\" 1}\n{}"), [Ok((1, "{}")), Err(2)]);
+        assert_eq!(read("{}\n{\"a\": "), [Ok((1, "{}")), Err(2)]);
+        let deep = "[".repeat(100_000);
+        assert_eq!(read(&deep), [Err(1)]);
+    }
+}

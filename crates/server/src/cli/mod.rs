@@ -1,0 +1,330 @@
+//! The commands of the binary.
+
+mod backup;
+mod demo;
+mod files;
+mod healthcheck;
+mod idle_memory;
+mod inspect;
+mod jwt;
+mod migrate;
+mod purge;
+mod reference;
+mod secret;
+mod serve;
+mod stop;
+mod verify;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use fireflow_auth::{Authenticator, KeyFiles, Secret};
+use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
+use fireflow_telemetry::lines::JsonLines;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::SystemClock;
+use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
+
+/// Firewalls, their filtering policies and ordered rules in one place.
+#[derive(Debug, Parser)]
+#[command(name = "fireflow", version, after_help = settings::help())]
+struct Cli {
+    /// Read settings from this file instead of fireflow.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API (the default).
+    #[command(after_help = settings::help())]
+    Serve,
+    /// Change the database's schema, or show where it stands.
+    Migrate {
+        #[command(subcommand)]
+        step: MigrateStep,
+    },
+    /// Print a token, and nothing else.
+    Jwt(JwtArgs),
+    /// Fill the database with an example, and print four questions with their answers; only if both
+    /// FIREFLOW_ENVIRONMENT and the database are `local`.
+    Demo,
+    /// Say what rules do with the packets of a file or the flows of a log, without a server.
+    Inspect(inspect::Arguments),
+    /// Print the description of the API (OpenAPI 3.0, JSON).
+    Openapi,
+    /// Print a page of the documentation that is made of the code (Markdown).
+    #[command(hide = true)]
+    Reference {
+        /// Which.
+        page: reference::Page,
+    },
+    /// Ask a running service whether it is ready: exit status 0 or 1.
+    Healthcheck {
+        /// Where it is, such as `http://fireflow:8080`; without it, at FIREFLOW_LISTEN.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Remove for good what was deleted long ago, and answers of requests that are not repeated any
+    /// more. The service does it by itself; the audit trail is never removed.
+    Purge {
+        /// How long ago: 90d, 24h, or 0s for all; without it FIREFLOW_RETENTION__DELETED.
+        #[arg(long, value_name = "AGE")]
+        older_than: Option<String>,
+    },
+    /// Copy the SQLite database into a new file, while the service runs or not.
+    Backup {
+        /// The new file; `-` is standard output.
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the SQLite database; the service must be stopped. Refused if any
+    /// part of the file is not FireFlow's.
+    Restore {
+        /// The backup; `-` is standard input.
+        file: PathBuf,
+        /// Keep the present database as FILE.replaced; FILE is its name.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Verify what is stored.
+    Verify {
+        #[command(subcommand)]
+        what: verify::Verify,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum MigrateStep {
+    /// Apply all pending steps.
+    Up,
+    /// Undo the last steps; only where the database was made in `local`.
+    Down {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: u32,
+    },
+    /// Undo and apply all steps: everything is lost. Only where the database was made in `local`.
+    Reset,
+    /// Show every step, and whether it is applied.
+    Status,
+}
+
+#[derive(Debug, Args)]
+struct JwtArgs {
+    /// The token's subject.
+    #[arg(long)]
+    user: Option<String>,
+    /// Its roles, separated by commas: viewer, editor, admin, health_check.
+    #[arg(long, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// How long it lives: 30s, 5m, 24h, 30d.
+    #[arg(long)]
+    ttl: Option<String>,
+    /// The tenants whose firewalls it shows, separated by commas; left out: all.
+    #[arg(long, value_delimiter = ',')]
+    tenants: Option<Vec<String>>,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage or settings: exit status 2.
+    Usage(anyhow::Error),
+    /// Anything else: exit status 1.
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(why: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(why.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Runs the command that the arguments name. Exit status: 0, 1 for a failure, 2 for wrong usage or
+/// settings, with one line that says what is wrong.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let status = if error.use_stderr() { 2 } else { 0 };
+            // Nobody is left to tell where even this cannot be printed.
+            let _printed = error.print().is_ok();
+            return ExitCode::from(status);
+        }
+    };
+    let (status, error) = match execute(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (2, error),
+        Err(Failure::Other(error)) => (1, error),
+    };
+    let _printed = writeln!(std::io::stderr(), "fireflow: {error:#}").is_ok();
+    ExitCode::from(status)
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Openapi) {
+        return print(&serve::description()?);
+    }
+    if let Command::Reference { page } = command {
+        return print(&reference::page(page));
+    }
+    if let Command::Healthcheck { url: Some(url) } = &command {
+        return healthcheck::at(url);
+    }
+    if let Command::Inspect(arguments) = &command {
+        return inspect::inspect(arguments);
+    }
+    let Loaded { mut settings, warnings } = load(cli.config)?;
+    if matches!(command, Command::Demo) {
+        // Its requests are its own affair.
+        settings.log = "warn".to_owned();
+    }
+    log_to_stderr(&settings)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Serve => {
+            let served = runtime.block_on(serve::serve(&settings));
+            // What it still computes for nobody is not waited for.
+            runtime.shutdown_background();
+            served
+        }
+        Command::Migrate { step } => runtime.block_on(migrate::migrate(&settings, step)),
+        Command::Jwt(arguments) => jwt::jwt(&settings, &arguments),
+        Command::Demo => runtime.block_on(demo::demo(&settings)),
+        Command::Healthcheck { .. } => healthcheck::healthcheck(&settings),
+        Command::Purge { older_than } => {
+            runtime.block_on(purge::purge(&settings, older_than.as_deref()))
+        }
+        Command::Backup { file } => runtime.block_on(backup::backup(&settings, &file)),
+        Command::Restore { file, replace } => {
+            runtime.block_on(backup::restore(&settings, &file, replace))
+        }
+        Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
+        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
+    }
+}
+
+fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
+    let is_named = config.is_some();
+    let path = config.unwrap_or_else(|| PathBuf::from("fireflow.toml"));
+    let name = path.display().to_string();
+    let file = match std::fs::read(&path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Some((name, text)),
+            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
+        },
+        // A link to a file that is gone is no file that was never there.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && !is_named
+                && std::fs::symlink_metadata(&path).is_err() =>
+        {
+            None
+        }
+        Err(error) => return Err(Failure::usage(anyhow::anyhow!("{name}: {error}"))),
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let sources = Sources {
+        environment: settings::environment(std::env::vars_os()).map_err(Failure::usage)?,
+        file,
+        is_terminal: std::io::stderr().is_terminal(),
+        processors: u32::try_from(processors).unwrap_or(u32::MAX),
+    };
+    settings::load(&sources).map_err(Failure::usage)
+}
+
+fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(Failure::usage)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match settings.log_format {
+        LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.event_format(JsonLines).try_init(),
+    };
+    installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
+}
+
+/// Prints a line to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// For a command; `serve` says that it serves.
+fn database_options(settings: &Settings) -> DatabaseOptions {
+    DatabaseOptions {
+        url: settings.database_url.clone(),
+        read_url: settings.read_url.clone(),
+        max_connections: settings.max_connections,
+        list_timeout: settings.list_timeout,
+        acquire_timeout: settings.acquire_timeout,
+        turn_timeout: settings.http.request_timeout,
+        write_group: settings.write_group,
+        observer: None,
+        purpose: Purpose::Command("command"),
+    }
+}
+
+/// The same, for a command of this name: others that ask for a SQLite file wait for it.
+fn options_of(settings: &Settings, command: &'static str) -> DatabaseOptions {
+    DatabaseOptions { purpose: Purpose::Command(command), ..database_options(settings) }
+}
+
+async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
+    Database::open(options).await.map_err(|error| {
+        if is_usage(&error) { Failure::usage(error) } else { Failure::Other(error.into()) }
+    })
+}
+
+/// Whether who starts the program has to change something.
+const fn is_usage(error: &OpenError) -> bool {
+    match error {
+        OpenError::BadUrl(_)
+        | OpenError::InUse { .. }
+        | OpenError::Refused { .. }
+        | OpenError::Lock { .. }
+        | OpenError::TooFewConnections(_)
+        | OpenError::Encoding { .. }
+        | OpenError::NoSchema { .. }
+        | OpenError::Pooler
+        | OpenError::PoolerParameter(_) => true,
+        OpenError::Connect { .. } => false,
+    }
+}
+
+/// Where the keys of tokens are; in `local` with a secret of its own.
+fn key_files(settings: &Settings) -> Result<KeyFiles, Failure> {
+    let mut files = settings.tokens.clone();
+    let is_local = settings.environment == Environment::Local;
+    if is_local && files.secrets.is_empty() {
+        files.secrets.push(Secret::new(secret::local()?));
+    }
+    Ok(files)
+}
+
+/// Checks tokens by the settings.
+fn authenticator(settings: &Settings) -> Result<Authenticator, Failure> {
+    let trust = key_files(settings)?.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
+    Ok(Authenticator::new(trust))
+}
+
+fn clock() -> SystemClock {
+    SystemClock
+}

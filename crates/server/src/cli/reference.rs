@@ -1,0 +1,85 @@
+//! The pages of the documentation that are made of the code: settings and errors.
+
+use clap::ValueEnum;
+use fireflow_web::problem::Code;
+
+use crate::settings::SETTINGS;
+
+/// One of the pages.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Page {
+    /// Every setting.
+    Configuration,
+    /// Every error.
+    Errors,
+}
+
+/// The page as Markdown.
+pub(super) fn page(page: Page) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    match page {
+        Page::Configuration => {
+            lines.push(CONFIGURATION.to_owned());
+            for setting in SETTINGS {
+                let default = match setting.default {
+                    "" => "none".to_owned(),
+                    words if words.contains([' ', '`']) => words.to_owned(),
+                    value => format!("`{value}`"),
+                };
+                let mut about = setting.about.to_owned();
+                if setting.is_secret {
+                    about.push_str(&format!("; or from a file: `{}_FILE`", setting.variable));
+                }
+                for alias in setting.aliases {
+                    about.push_str(&format!("; also `{alias}`"));
+                }
+                let (variable, key) = (setting.variable, setting.key);
+                lines.push(format!("| `{variable}` | `{key}` | {default} | {about} |"));
+            }
+        }
+        Page::Errors => {
+            lines.push(ERRORS.to_owned());
+            for code in Code::ALL {
+                lines.push(format!(
+                    "| `{}` | {} | {} | {} |",
+                    code.as_str(),
+                    code.status().as_u16(),
+                    code.title(),
+                    code.advice()
+                ));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+const CONFIGURATION: &str = "\
+# Settings
+
+<!-- Made of the code by `cargo xtask reference`: change crates/server/src/settings/table.rs. -->
+
+Settings come from the environment, over `fireflow.toml` (or `--config FILE`), over defaults. An \
+unknown key in the file stops the start, an unknown variable is a warning, and a value that is no \
+good stops the start with what it should be. An empty value counts as not set; for the environment, \
+the database's URLs, tokens and TLS it stops the start, and so does a variable that is not text in \
+UTF-8. Durations are `30s`, `5m`, `24h`, `30d`.
+
+| Variable | Key in the file | Default | What it is |
+|---|---|---|---|";
+
+const ERRORS: &str = "\
+# Errors
+
+<!-- Made of the code by `cargo xtask reference`: change crates/web/src/problem.rs. -->
+
+Every error is a problem (RFC 9457, `application/problem+json`): `type` is `urn:fireflow:problem:` \
+and the code, `title` says it in a few words, `status` is the status again, `detail` says what went \
+wrong this time, and `instance` is the request's id, as in `X-Request-Id` and in the log. Branch on \
+`code`; the list is closed, and texts may change.
+
+`errors` holds everything that is wrong with a request at once. Each has a `pointer` (a JSON pointer \
+into the body) or a `parameter` (of the query, or a header), and a `detail` that says what would be \
+right.
+
+| Code | Status | Title | What to do |
+|---|---|---|---|";

@@ -1,0 +1,350 @@
+//! Serves the API until it is told to stop.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fireflow_auth::{Authenticator, Revocations, TokenRules, Trust};
+use fireflow_domain::error::StoreError;
+use fireflow_domain::store::{
+    ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
+};
+use fireflow_domain::time::{Clock, Instant};
+use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
+use fireflow_telemetry::Telemetry;
+use fireflow_telemetry::errors::Errors;
+use fireflow_telemetry::metrics::Metrics;
+use fireflow_telemetry::traces::Traces;
+use fireflow_web::app::{About, App, Readiness};
+use fireflow_web::budget::Budget;
+use fireflow_web::inspected::{CompilationLimits, CompiledPolicies};
+use fireflow_web::inspection_stream::Streams;
+use fireflow_web::middleware::Gate;
+use fireflow_web::middleware::client::Proxies;
+use fireflow_web::middleware::cors::Cors;
+use fireflow_web::middleware::limits::Limits;
+use fireflow_web::middleware::rates::Rates;
+use fireflow_web::server;
+use poem::{Endpoint, Response};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+
+use super::purge::purge_regularly;
+use super::stop::{Signals, Stop, StopTimes, heed};
+use super::{
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
+};
+use crate::listener::{self, Certificate, ConnectionLimits};
+use crate::settings::{Environment, Settings, TelemetrySettings};
+
+/// How often files of keys and certificates are looked at.
+const RELOAD: Duration = Duration::from_secs(2);
+
+/// Serves, until it is told to stop; all of the stop takes no longer than its times say.
+pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let open_files = files::raise_limit();
+    let started = tokio::select! {
+        started = Box::pin(start(settings)) => started?,
+        // As container engines do with what does not come up; nothing has been promised yet.
+        () = signals.stop() => {
+            tracing::info!("told to stop before it served");
+            return Ok(());
+        }
+    };
+    let Started { database, app, endpoint, listener, certificate, authenticator } = started;
+    let others = settings.telemetry.metrics_listen.map_or(0, |_| MAX_METRICS_CONNECTIONS);
+    let max_connections = files::max_connections(settings, &database, others, open_files)?;
+    let mut reload = vec![authenticator.reload_handle()];
+    reload.extend(certificate.as_ref().map(Certificate::reload_handle));
+    let mut watchers =
+        vec![tokio::spawn(fireflow_auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
+    watchers.push(tokio::spawn(purges));
+    watchers.push(tokio::spawn(log_audit_heads(database.clone())));
+    watchers.push(tokio::spawn(idle_memory::give_back(app.pools.clone())));
+    watchers.extend(serve_metrics(settings, &app).await?);
+    watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
+    announce(settings, listener.local_addr()?);
+
+    let (http, stopping) = (&settings.http, Arc::clone(&app));
+    let times = StopTimes { drain_delay: http.drain_delay, stop_timeout: http.stop_timeout };
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(heed(signals, times, reload, tell));
+    let stop = Arc::new(OnceLock::new());
+    let noted = Arc::clone(&stop);
+    let drained = async move {
+        let Ok(stop) = told.await else { return std::future::pending().await };
+        stop.enforce();
+        let _first = noted.set(stop).is_ok();
+        stopping.is_stopping.store(true, Ordering::Relaxed);
+        let StopTimes { drain_delay, stop_timeout } = times;
+        tracing::info!(
+            ?drain_delay,
+            ?stop_timeout,
+            "stopping: not ready any more, requests are still served"
+        );
+        // Until those who send requests have noticed.
+        tokio::time::sleep(stop.drains_for()).await;
+        tracing::info!("stopping: requests under way come to their end");
+    };
+    let open = app.telemetry.metrics.connections.clone();
+    let limits = ConnectionLimits { max_connections, ..connection_limits(settings) };
+    let grace = times.of_requests();
+    listener::serve(listener, endpoint, limits, certificate, open, drained, grace).await;
+    for watcher in watchers {
+        watcher.abort();
+    }
+    let left = stop.get().copied().map_or(Duration::ZERO, Stop::left);
+    let telemetry = Arc::clone(&app.telemetry);
+    // It blocks for as long as its receivers take.
+    let told = tokio::task::spawn_blocking(move || telemetry.end(left));
+    // What was cut off may still be at the database.
+    let (closed, told) = tokio::join!(tokio::time::timeout(left, database.close()), told);
+    told?;
+    match closed {
+        Ok(closed) => Ok(closed?),
+        Err(_) => {
+            tracing::warn!("the database's connections were not all given back");
+            Ok(())
+        }
+    }
+}
+
+/// A service that is ready to be asked.
+struct Started<E> {
+    database: Database,
+    app: Arc<App>,
+    endpoint: E,
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+    authenticator: Authenticator,
+}
+
+/// Reads what the settings name, opens the database and listens.
+async fn start(
+    settings: &Settings,
+) -> Result<Started<impl Endpoint<Output = Response> + use<>>, Failure> {
+    if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
+        tracing::warn!(
+            "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
+            settings.listen
+        );
+    }
+    // Before the database is touched: what stops a start should stop it early.
+    let authenticator = authenticator(settings)?;
+    let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
+    let certificate = certificate.map_err(Failure::usage)?;
+    let telemetry = Arc::new(telemetry(settings)?);
+    fireflow_telemetry::tell_of_panics(Arc::clone(&telemetry));
+    let observer: Arc<dyn Observer> = telemetry.clone();
+    let options = DatabaseOptions {
+        observer: Some(observer),
+        purpose: Purpose::Serve,
+        ..database_options(settings)
+    };
+    let database = open(options).await?;
+    if settings.migrate_on_start {
+        database.migrate_up(settings.environment.as_str()).await?;
+    } else if !database.is_ready().await? {
+        tracing::warn!("migrations are pending; not ready until `fireflow migrate up` has run");
+    }
+    let (app, limits) = service(settings, &database, authenticator.clone(), telemetry);
+    let endpoint = server::endpoint(&app, &limits)?;
+    let listener = listener::listen(settings.listen).map_err(|error| {
+        Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
+    })?;
+    Ok(Started { database, app, endpoint, listener, certificate, authenticator })
+}
+
+/// How often the heads of the audit trail's chains are written to the log.
+const AUDIT_HEADS: Duration = Duration::from_secs(60);
+
+/// Writes the heads of the chains that have grown to the log, for as long as the service runs; the last
+/// ones are written when the database is closed.
+async fn log_audit_heads(database: Database) {
+    loop {
+        tokio::time::sleep(AUDIT_HEADS).await;
+        database.log_audit_heads();
+    }
+}
+
+/// Metrics, traces and defects, as they are set.
+fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
+    let metrics = Metrics::new();
+    let TelemetrySettings { otlp, sentry, .. } = &settings.telemetry;
+    let database = match settings.database_url.kind() {
+        DatabaseKind::Sqlite => "sqlite",
+        DatabaseKind::Postgres => "postgresql",
+    };
+    let traces = otlp.as_ref().map(|otlp| {
+        Traces::new(otlp, settings.environment.as_str(), database, metrics.exports.clone())
+            .map_err(|error| Failure::usage(error.context("FIREFLOW_OTLP_ENDPOINT")))
+    });
+    let errors = sentry
+        .clone()
+        .map(|dsn| Errors::new(dsn, settings.environment.as_str(), metrics.error_events.clone()));
+    Ok(Telemetry { traces: traces.transpose()?, errors, metrics })
+}
+
+/// The most connections of the listener for metrics.
+const MAX_METRICS_CONNECTIONS: usize = 32;
+
+/// How long the head of a request for metrics may take, at most.
+const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves metrics without a token, where that is set, until the task is ended.
+async fn serve_metrics(
+    settings: &Settings,
+    app: &Arc<App>,
+) -> Result<Option<JoinHandle<()>>, Failure> {
+    let Some(address) = settings.telemetry.metrics_listen else { return Ok(None) };
+    let listener = listener::listen(address).map_err(|error| {
+        Failure::usage(anyhow::anyhow!("FIREFLOW_METRICS_LISTEN: {address}: {error}"))
+    })?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics");
+    let limits = connection_limits(settings);
+    let limits = ConnectionLimits {
+        max_connections: MAX_METRICS_CONNECTIONS,
+        // Who begins a request and does not end it holds one of a few connections.
+        head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
+        ..limits
+    };
+    let endpoint = server::metrics_endpoint(app);
+    let (open, stop) = (Gauge::default(), std::future::pending());
+    let served = listener::serve(listener, endpoint, limits, None, open, stop, Duration::ZERO);
+    Ok(Some(tokio::spawn(served)))
+}
+
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    let http = &settings.http;
+    ConnectionLimits {
+        max_connections: http.max_connections,
+        max_head_bytes: http.max_head_bytes,
+        head_timeout: http.head_timeout,
+        idle_timeout: http.idle_timeout,
+        answer_timeout: listener::ANSWER_TIMEOUT,
+    }
+}
+
+/// What requests share, and what bounds them.
+pub(super) fn service(
+    settings: &Settings,
+    database: &Database,
+    authenticator: Authenticator,
+    telemetry: Arc<Telemetry>,
+) -> (Arc<App>, Limits) {
+    let http = &settings.http;
+    let kind = match database.kind() {
+        DatabaseKind::Sqlite => "sqlite",
+        DatabaseKind::Postgres => "postgres",
+    };
+    let app = Arc::new(App {
+        about: About {
+            database: kind,
+            max_connections: database.max_connections(),
+            started_at: clock().now(),
+            running_since: std::time::Instant::now(),
+        },
+        storage: Arc::new(database.clone()),
+        telemetry,
+        compiled: CompiledPolicies::new(settings.inspection_cache, settings.inspection_limits),
+        pools: database.pools(),
+        clock: Arc::new(clock()),
+        authenticator,
+        gate: Gate {
+            proxies: Proxies::new(http.trusted_proxies.clone(), http.forwarded_header),
+            rates: Rates::new(http.address_rate_limit, http.rate_limit),
+            cors: Cors::new(http.cors_origins.clone()),
+            is_tls: http.tls.is_some(),
+        },
+        base_path: http.base_path.clone(),
+        budget: Budget::bytes(settings.work_bytes),
+        turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+        inspection_streams: Streams::new(settings.http.idle_timeout),
+        request_timeout: http.request_timeout,
+        is_stopping: AtomicBool::new(false),
+        readiness: Readiness::default(),
+    });
+    let limits = Limits {
+        max_body_bytes: http.max_body_bytes,
+        max_rule_set_bytes: http.max_rule_set_bytes,
+        // Whoever sends a head in time can go on as quickly.
+        body_stall: http.head_timeout,
+        request_timeout: http.request_timeout,
+        in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
+    };
+    (app, limits)
+}
+
+/// Tells people where it is. That nobody listens is no reason not to serve.
+fn announce(settings: &Settings, address: SocketAddr) {
+    let base = &settings.http.base_path;
+    let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
+    let mut text = format!(
+        "FireFlow {} serves on {scheme}://{address}{base}\n  Swagger UI: \
+         {scheme}://{address}{base}/docs/swagger-ui",
+        env!("CARGO_PKG_VERSION")
+    );
+    if settings.environment == Environment::Local {
+        text.push_str("\n  a token:    cargo xtask jwt   (or: fireflow jwt)");
+    }
+    if print(&text).is_err() {
+        tracing::info!(%address, "serving");
+    }
+}
+
+/// The description of the API, without a service.
+pub(super) fn description() -> anyhow::Result<String> {
+    let app = Arc::new(App {
+        storage: Arc::new(Nowhere),
+        clock: Arc::new(clock()),
+        authenticator: Authenticator::new(Trust::new(
+            Vec::new(),
+            Vec::new(),
+            TokenRules::default(),
+            Revocations::default(),
+        )),
+        gate: Gate::default(),
+        base_path: String::new(),
+        budget: Budget::bytes(0),
+        turns: Budget::turns(1),
+        inspection_streams: Streams::new(Duration::ZERO),
+        about: About {
+            database: "none",
+            max_connections: 0,
+            started_at: Instant::EPOCH,
+            running_since: std::time::Instant::now(),
+        },
+        telemetry: Arc::default(),
+        compiled: CompiledPolicies::new(0, CompilationLimits::default()),
+        pools: Vec::new(),
+        request_timeout: Duration::ZERO,
+        is_stopping: AtomicBool::new(false),
+        readiness: Readiness::default(),
+    });
+    Ok(serde_json::to_string_pretty(&server::description(&app)?)?)
+}
+
+/// A storage that keeps nothing.
+struct Nowhere;
+
+#[async_trait]
+impl Storage for Nowhere {
+    async fn read(&self, _: ReadKind, _: &Terms) -> StoreResult<Box<dyn ReadUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn write(&self, _: WriteKind, _: &Terms) -> StoreResult<Box<dyn WriteUnit>> {
+        Err(StoreError::Failed("there is no storage".into()))
+    }
+
+    async fn is_ready(&self) -> StoreResult<bool> {
+        Ok(false)
+    }
+}

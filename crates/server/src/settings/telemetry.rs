@@ -1,0 +1,121 @@
+//! Where the service tells of itself.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use fireflow_auth::Secret;
+use fireflow_telemetry::traces::{OtlpProtocol, OtlpSettings};
+use poem::http::{HeaderName, HeaderValue, Uri};
+use sentry::types::Dsn;
+
+use super::{SettingError, Values};
+
+/// Metrics, traces and defects.
+#[derive(Clone, Default)]
+pub struct TelemetrySettings {
+    /// Where metrics are served without a token.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go.
+    pub otlp: Option<OtlpSettings>,
+    /// Where defects go.
+    pub sentry: Option<Dsn>,
+}
+
+impl fmt::Debug for TelemetrySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TelemetrySettings")
+            .field("metrics_listen", &self.metrics_listen)
+            .field("otlp", &self.otlp)
+            // A DSN holds a key.
+            .field("sentry", &self.sentry.is_some())
+            .finish()
+    }
+}
+
+/// Which part of requests is traced, unless it is set.
+const SAMPLE_RATIO: f64 = 0.1;
+
+pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
+    let address = |text: &str| {
+        let takes = "takes an address and a port: `127.0.0.1:9464`, `[::]:9464`";
+        text.parse().map(Some).map_err(|_| takes.to_owned())
+    };
+    let protocol = |text: &str| match text {
+        "grpc" => Ok(OtlpProtocol::Grpc),
+        "http" => Ok(OtlpProtocol::Http),
+        _ => Err("takes `grpc` or `http`".to_owned()),
+    };
+    let dsn = |text: &str| {
+        let takes = "takes a DSN such as `https://KEY@sentry.example.org/1`";
+        text.parse::<Dsn>().map(Some).map_err(|_| takes.to_owned())
+    };
+    // Checked even where there is no endpoint: a mistake shows at once.
+    let protocol = values.read("otlp.protocol", || OtlpProtocol::Grpc, protocol)?;
+    let sample_ratio = values.read("otlp.sample_ratio", || SAMPLE_RATIO, ratio)?;
+    let headers = values.read("otlp.headers", Vec::new, headers)?;
+    let endpoint = values.read("otlp.endpoint", || None, |text| endpoint(text).map(Some))?;
+    Ok(TelemetrySettings {
+        metrics_listen: values.read("metrics_listen", || None, address)?,
+        otlp: endpoint.map(|endpoint| OtlpSettings { endpoint, protocol, sample_ratio, headers }),
+        sentry: values.read("sentry_dsn", || None, dsn)?,
+    })
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let takes = || "takes a URL such as `http://collector:4317`, without a password".to_owned();
+    let uri: Uri = text.parse().map_err(|_| takes())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if is_http && !authority.is_empty() && !authority.contains('@') {
+        Ok(text.to_owned())
+    } else {
+        Err(takes())
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| "takes a number from 0 to 1, such as `0.1`".to_owned())
+}
+
+/// `name=value,name=value`; no value of it becomes part of a message.
+fn headers(text: &str) -> Result<Vec<(String, Secret)>, String> {
+    let pair = |pair: &str| {
+        let takes = || "takes headers such as `api-key=…`, separated by commas".to_owned();
+        let (name, value) = pair.split_once('=').ok_or_else(takes)?;
+        let name: HeaderName = name.trim().parse().map_err(|_| takes())?;
+        let value = value.trim();
+        HeaderValue::from_str(value).map_err(|_| takes())?;
+        Ok((name.to_string(), Secret::new(value)))
+    };
+    text.split(',').filter(|it| !it.trim().is_empty()).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collectors_have_urls_ratios_and_headers() {
+        for good in ["http://c:4317", "https://otlp.example.org", "http://[::1]:4318/base"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in ["collector:4317", "grpc://c:4317", "http://", "http://me:pw@c", "c"] {
+            let why = endpoint(bad).unwrap_err();
+            assert!(!why.contains("pw"), "{why}");
+        }
+        assert_eq!(ratio("0.25"), Ok(0.25));
+        for bad in ["-1", "1.1", "NaN", "inf", "all"] {
+            assert!(ratio(bad).is_err(), "{bad}");
+        }
+        let read = headers("api-key=a=b, x=1,").unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0], ("api-key".to_owned(), Secret::new("a=b")));
+        assert!(!format!("{read:?}").contains("a=b"));
+        for bad in ["api-key", "a b=c", "x=\u{1}"] {
+            assert!(headers(bad).is_err(), "{bad}");
+        }
+    }
+}

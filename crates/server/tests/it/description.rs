@@ -1,0 +1,119 @@
+//! The description of the API.
+
+use fireflow_storage::DatabaseKind;
+use serde_json::{Value, json};
+
+use crate::support::Api;
+
+fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
+    visit(value);
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+        Value::Object(members) => members.values().for_each(|member| walk(member, visit)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_open_and_holds_together() {
+    let api = Api::new(DatabaseKind::Sqlite).await;
+    let answer = api.raw("GET", "/docs/openapi.json", &[], vec![]).await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    let document = answer.expect(200);
+    assert_eq!(document, api.document);
+    assert_eq!(document["openapi"], "3.0.3");
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut targets = Vec::new();
+    walk(&document, &mut |value| {
+        if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+            targets.push(reference.rsplit('/').next().unwrap().to_owned());
+        }
+    });
+    assert!(targets.len() > 20);
+    for target in targets {
+        assert!(schemas.contains_key(&target), "{target} is referred to and not there");
+    }
+    // Every name in a path is described, and every link leads somewhere.
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for operation in methods.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{id}");
+            operations.push(id.to_owned());
+            let described: Vec<&str> = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            let named: Vec<&str> = path
+                .split('/')
+                .filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'))
+                .collect();
+            assert_eq!(described, named, "{id}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let content = response["content"].as_object().into_iter().flatten();
+                for (media_type, _) in content {
+                    let expected: &[&str] = match (status.as_bytes()[0], id) {
+                        (b'2', "getRules" | "getAllRules") => {
+                            &["application/json", "application/x-ndjson", "text/csv"]
+                        }
+                        (b'2', "inspectPackets") => &["application/json", "application/x-ndjson"],
+                        (b'2', "getMetrics") => &[
+                            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                            "text/plain; version=0.0.4; charset=utf-8",
+                        ],
+                        (b'2', _) => &["application/json"],
+                        _ => &["application/problem+json"],
+                    };
+                    assert!(expected.contains(&media_type.as_str()), "{id} {status} {media_type}");
+                }
+            }
+        }
+    }
+    let mut links = 0;
+    for methods in document["paths"].as_object().unwrap().values() {
+        for link in methods["post"]["responses"]["201"]["links"].as_object().into_iter().flatten() {
+            let target = link.1["operationId"].as_str().unwrap();
+            assert!(operations.iter().any(|id| id == target), "{target}");
+            links += 1;
+        }
+    }
+    assert_eq!(links, 21);
+    assert_eq!(
+        document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+            .as_array()
+            .unwrap()
+            .len(),
+        fireflow_web::problem::Code::ALL.len()
+    );
+}
+
+#[tokio::test]
+async fn swagger_ui_loads_nothing_from_elsewhere() {
+    let api = Api::new(DatabaseKind::Sqlite).await;
+    for path in ["/docs/swagger-ui", "/docs/swagger-ui/"] {
+        let answer = api.raw("GET", path, &[], vec![]).await;
+        assert_eq!(answer.status.as_u16(), 200);
+        assert!(answer.header("content-type").starts_with("text/html"));
+        assert!(answer.text.contains("createFilteringPolicy"));
+        assert!(answer.text.contains("<link rel=\"icon\" href=\"data:,\">"));
+        assert!(answer.text.contains("\"3.0.3\""), "the corrected description is in it");
+        for tag in ["<script src=", "<link rel=\"stylesheet\" href=\"http", "@import"] {
+            assert!(!answer.text.contains(tag), "{tag}");
+        }
+    }
+    let answer = api.raw("GET", "/docs/", &[], vec![]).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/docs/swagger-ui"));
+    let yaml = api.raw("GET", "/docs/openapi.yaml", &[], vec![]).await;
+    assert_eq!(yaml.expect(200)["openapi"], json!("3.0.3"));
+}
+
+#[tokio::test]
+async fn the_committed_description_is_the_codes() {
+    let api = Api::new(DatabaseKind::Sqlite).await;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let committed: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(committed, api.document, "run `cargo xtask openapi`");
+}

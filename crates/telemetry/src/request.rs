@@ -1,0 +1,185 @@
+//! What is known of a request while it is served, for its line of log, its numbers and its trace.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+
+use fireflow_storage::Observed;
+use opentelemetry::Context;
+use tokio::task::JoinHandle;
+use tokio::task::futures::TaskLocalFuture;
+
+use super::errors::Defect;
+use super::routes::Route;
+use super::traces::Trace;
+
+/// The client's address; none where the connection has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl ClientAddress {
+    /// As text; empty where there is none.
+    #[must_use]
+    pub fn text(self) -> String {
+        self.0.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+/// What is known of a request before its token is checked, among its extensions; and what is told
+/// from the inside out.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request's id.
+    pub id: String,
+    /// Where it comes from.
+    pub client: ClientAddress,
+    /// Its method, one of those that have a name.
+    pub method: &'static str,
+    /// Its path as a template; none where there is no such path.
+    pub route: Option<Arc<Route>>,
+    /// Whose token it is.
+    pub subject: OnceLock<String>,
+    /// Its trace.
+    pub trace: Trace,
+    statements: AtomicU32,
+    database_us: AtomicU64,
+    has_panicked: AtomicBool,
+    /// The span of the use case that is under way, where one is recorded.
+    use_case: Mutex<Option<Context>>,
+}
+
+tokio::task_local! {
+    static CURRENT: Arc<Asked>;
+}
+
+/// Runs a future as part of a request.
+pub fn within<F: Future>(request: Arc<Asked>, future: F) -> TaskLocalFuture<Arc<Asked>, F> {
+    CURRENT.scope(request, future)
+}
+
+/// Runs a future in a task of its own, which goes on being part of this task's request.
+pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match current() {
+        Some(request) => tokio::spawn(within(request, future)),
+        None => tokio::spawn(future),
+    }
+}
+
+/// Asks for the request that this task is of, if it is.
+pub fn with_current(ask: impl FnOnce(&Asked)) {
+    // Outside of a request nothing is asked.
+    let _asked = CURRENT.try_with(|request| ask(request)).is_ok();
+}
+
+/// The request that this task is of.
+#[must_use]
+pub fn current() -> Option<Arc<Asked>> {
+    CURRENT.try_with(Arc::clone).ok()
+}
+
+impl Asked {
+    /// A request that begins.
+    #[must_use]
+    pub fn new(
+        id: String,
+        client: ClientAddress,
+        method: &'static str,
+        route: Option<Arc<Route>>,
+        trace: Trace,
+    ) -> Self {
+        Self {
+            id,
+            client,
+            method,
+            route,
+            subject: OnceLock::new(),
+            trace,
+            statements: AtomicU32::new(0),
+            database_us: AtomicU64::new(0),
+            has_panicked: AtomicBool::new(false),
+            use_case: Mutex::new(None),
+        }
+    }
+
+    /// Its path as a template.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        self.shared_template()
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_template(&self) -> &Arc<str> {
+        static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| super::routes::UNMATCHED.into());
+        self.route.as_ref().map_or_else(|| &*UNMATCHED, |route| &route.template)
+    }
+
+    /// How many statements it took, and how long it was at the database, in microseconds.
+    #[must_use]
+    pub fn at_database(&self) -> (u32, u64) {
+        (self.statements.load(Ordering::Relaxed), self.database_us.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_statement(&self, it: &Observed<'_>) {
+        if it.operation.is_statement() {
+            self.statements.fetch_add(1, Ordering::Relaxed);
+        }
+        let elapsed = u64::try_from(it.elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.database_us.fetch_add(elapsed, Ordering::Relaxed);
+    }
+
+    /// Notes that its code panicked, and tells the defect where.
+    pub(super) fn panicked(&self, defect: &mut Defect) {
+        self.has_panicked.store(true, Ordering::Relaxed);
+        self.describe(defect);
+    }
+
+    /// Whether its code panicked: then that is reported already.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        self.has_panicked.load(Ordering::Relaxed)
+    }
+
+    /// Tells a defect which request it is of.
+    pub fn describe(&self, defect: &mut Defect) {
+        defect.request_id = Some(self.id.clone());
+        defect.trace_id = self.trace.id();
+        defect.method = Some(self.method);
+        defect.route = Some(self.template().to_owned());
+    }
+
+    /// The span that the next one is part of; none where nothing is recorded.
+    pub(super) fn parent_span(&self) -> Option<Context> {
+        let server = self.trace.recorded()?;
+        let use_case = self.use_case.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(use_case.as_ref().unwrap_or(server).clone())
+    }
+
+    fn set_use_case(&self, span: Option<Context>) {
+        *self.use_case.lock().unwrap_or_else(PoisonError::into_inner) = span;
+    }
+}
+
+/// A use case that is recorded: its span ends with this.
+#[derive(Debug)]
+pub struct UseCase(Arc<Asked>);
+
+impl UseCase {
+    /// Begins the span of what this task's request asks for; none where nothing is recorded.
+    #[must_use]
+    pub fn begin(telemetry: &super::Telemetry) -> Option<Self> {
+        let traces = telemetry.traces.as_ref()?;
+        let request = current()?;
+        let parent = request.trace.recorded()?;
+        let operation = request.route.as_ref().and_then(|route| route.operation(request.method));
+        request.set_use_case(Some(traces.use_case(parent, operation.unwrap_or("use case"))));
+        Some(Self(request))
+    }
+}
+
+impl Drop for UseCase {
+    fn drop(&mut self) {
+        // The last one to hold it ends it.
+        self.0.set_use_case(None);
+    }
+}

@@ -1,0 +1,192 @@
+//! Paths as templates: `/firewalls/7/` is one of `/firewalls/{firewall_id}/`. So that logs, metrics
+//! and traces have a few names for all requests.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// What a path is called that is none of ours.
+pub const UNMATCHED: &str = "unmatched";
+
+/// A path of the API.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path with names for its parameters, below the base path.
+    pub template: Arc<str>,
+    steps: Vec<String>,
+    /// Whether anything may stand behind it.
+    is_open: bool,
+    /// Methods, each with the operation's name.
+    operations: Vec<(String, String)>,
+    /// The methods whose operations take a body.
+    with_body: Vec<String>,
+    /// The methods, for `Allow`.
+    pub allow: String,
+}
+
+impl Route {
+    fn new(template: &str, operations: Vec<(String, String)>, with_body: Vec<String>) -> Self {
+        let mut methods: Vec<&str> = operations.iter().map(|(method, _)| method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        methods.sort_unstable();
+        let allow = methods.join(", ");
+        let (bare, is_open) = match template.strip_suffix('*') {
+            Some(bare) => (bare, true),
+            None => (template, false),
+        };
+        let steps = steps(bare).map(str::to_owned).collect();
+        Self { template: template.into(), steps, is_open, operations, with_body, allow }
+    }
+
+    /// Whether a path of as many steps, or of more where it is open, is of this route.
+    fn fits(&self, given: &[&str]) -> bool {
+        self.steps.iter().zip(given).all(|(step, given)| step.starts_with('{') || step == given)
+    }
+
+    /// Whether the operation that a method is takes a body.
+    #[must_use]
+    pub fn takes_body(&self, method: &str) -> bool {
+        self.with_body.iter().any(|it| it == method)
+    }
+
+    /// The name of the operation that a method is.
+    #[must_use]
+    pub fn operation(&self, method: &str) -> Option<&str> {
+        let method = if method == "HEAD" { "GET" } else { method };
+        self.operations.iter().find(|(it, _)| it == method).map(|(_, name)| name.as_str())
+    }
+}
+
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|step| !step.is_empty())
+}
+
+/// The most steps of a path that is looked for.
+const MAX_STEPS: usize = 12;
+
+/// All paths of the API.
+#[derive(Debug)]
+pub struct Routes {
+    /// By their number of steps; in each, a step that is written out comes before a parameter.
+    by_steps: [Vec<Arc<Route>>; MAX_STEPS],
+    /// Those behind which anything may stand.
+    open: Vec<Arc<Route>>,
+    base_path: String,
+}
+
+impl Routes {
+    /// Those of the description, and the documentation's own.
+    #[must_use]
+    pub fn new(document: &Value, base_path: &str) -> Self {
+        let mut routes = Self {
+            by_steps: std::array::from_fn(|_| Vec::new()),
+            open: Vec::new(),
+            base_path: base_path.to_owned(),
+        };
+        let paths = document.get("paths").and_then(Value::as_object);
+        for (path, operations) in paths.into_iter().flatten() {
+            let operations = operations.as_object().into_iter().flatten();
+            let with_body = operations
+                .clone()
+                .filter(|(_, operation)| operation.get("requestBody").is_some())
+                .map(|(method, _)| method.to_uppercase())
+                .collect();
+            let operations = operations
+                .filter_map(|(method, operation)| {
+                    let name = operation.get("operationId")?.as_str()?;
+                    Some((method.to_uppercase(), name.to_owned()))
+                })
+                .collect();
+            routes.add(Route::new(path, operations, with_body));
+        }
+        let read = vec![("GET".to_owned(), "readDocumentation".to_owned())];
+        routes.add(Route::new("/docs/*", read, Vec::new()));
+        for routes in &mut routes.by_steps {
+            // `{` is behind all letters.
+            routes.sort_by(|a, b| a.steps.cmp(&b.steps));
+        }
+        routes
+    }
+
+    fn add(&mut self, route: Route) {
+        let routes = match self.by_steps.get_mut(route.steps.len()) {
+            Some(routes) if !route.is_open => routes,
+            _ => &mut self.open,
+        };
+        routes.push(Arc::new(route));
+    }
+
+    /// The one that a path is of. Compares it with those that have as many steps, without an
+    /// allocation.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let path = path.strip_prefix(self.base_path.as_str())?;
+        let (mut given, mut count) = ([""; MAX_STEPS], 0);
+        for step in steps(path) {
+            // None of ours is as long.
+            *given.get_mut(count)? = step;
+            count += 1;
+        }
+        let given = given.get(..count)?;
+        let exact = self.by_steps.get(count)?.iter().find(|route| route.fits(given));
+        let is_below = |route: &&Arc<Route>| count >= route.steps.len() && route.fits(given);
+        exact.or_else(|| self.open.iter().find(is_below))
+    }
+}
+
+/// A method that has a name of its own; what clients make up does not get one.
+#[must_use]
+pub fn method_name(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_have_templates() {
+        let get = |name: &str| json!({"get": {"operationId": name}});
+        let document = json!({"paths": {
+            "/firewalls/": {"get": {"operationId": "list"}, "post": {"operationId": "create", "requestBody": {}}},
+            "/firewalls/{firewall_id}/": get("one"),
+            "/firewalls/{firewall_id}/rules/{rule_id}/": get("rule"),
+            "/firewalls/{firewall_id}/rules/batch": {"post": {"operationId": "batch"}},
+            "/metrics": get("metrics"),
+        }});
+        let routes = Routes::new(&document, "/ff");
+        let find = |path: &str| routes.find(path).map(|route| route.template.to_string());
+        for (path, template) in [
+            ("/ff/firewalls/", Some("/firewalls/")),
+            ("/ff/firewalls", Some("/firewalls/")),
+            ("/ff/firewalls/7/", Some("/firewalls/{firewall_id}/")),
+            ("/ff/firewalls/x/rules/9/", Some("/firewalls/{firewall_id}/rules/{rule_id}/")),
+            ("/ff/firewalls/x/rules/batch", Some("/firewalls/{firewall_id}/rules/batch")),
+            ("/ff/docs", Some("/docs/*")),
+            ("/ff/docs/swagger-ui", Some("/docs/*")),
+            ("/ff/firewalls/7/8/9/10", None),
+            ("/ff/", None),
+            ("/firewalls/", None),
+        ] {
+            assert_eq!(find(path).as_deref(), template, "{path}");
+        }
+        let firewalls = routes.find("/ff/firewalls/").unwrap();
+        assert_eq!(firewalls.allow, "GET, HEAD, POST");
+        assert_eq!(firewalls.operation("HEAD"), Some("list"));
+        assert_eq!(firewalls.operation("PUT"), None);
+        assert!(firewalls.takes_body("POST") && !firewalls.takes_body("GET"));
+        assert_eq!(routes.find("/ff/firewalls/x/rules/batch").unwrap().allow, "POST");
+    }
+}
