@@ -180,3 +180,37 @@ impl Context {
         if rows > MANY_ROWS { self.in_turn(run).await } else { Ok(run()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_long_is_done_beside_the_threads_that_serve() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let blocks = beside(async move {
+            tokio::task::yield_now().await;
+            told.recv()
+        });
+        // There is one thread that serves here: it would wait for itself.
+        let tells = async { tell.send(7) };
+        let (answer, sent) = tokio::join!(blocks, tells);
+        assert_eq!((answer.unwrap(), sent), (Ok(7), Ok(())));
+        let panics: Result<(), Problem> = beside(async { panic!("a defect") }).await;
+        assert_eq!(panics.unwrap_err().code, Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_given_up() {
+        let (held, gone) = oneshot::channel::<()>();
+        let (begins, begun) = oneshot::channel();
+        let waits = tokio::spawn(beside(async move {
+            begins.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop(held);
+        }));
+        begun.await.unwrap();
+        waits.abort();
+        assert!(gone.await.is_err(), "it is dropped with all that it holds");
+    }
+}
