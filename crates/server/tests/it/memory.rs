@@ -6,7 +6,7 @@ use std::time::Duration;
 use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
-use fireflow_web::budget::Budget;
+use fireflow_web::Budget;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 

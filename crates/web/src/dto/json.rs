@@ -338,6 +338,11 @@ pub const fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// What is no JSON, as a problem.
+pub(crate) fn malformed(error: serde_json::Error) -> Problem {
+    Problem::new(Code::MalformedJson, error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
