@@ -400,6 +400,8 @@ pub trait RuleReader: Send {
     async fn count_to(&mut self, policy: PolicyId, place: Place) -> StoreResult<u64>;
     /// All live rules of a policy in order of evaluation: one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
+    /// How many characters the descriptions and labels of the live rules of policies have together.
+    async fn text_of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<u64>;
     /// All live rules of policies that were read in the same snapshot, by policy and in order of
     /// evaluation.
     async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>>;

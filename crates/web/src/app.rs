@@ -19,7 +19,6 @@ use fireflow_telemetry::request::UseCase;
 use futures_util::future::BoxFuture;
 use poem_openapi::types::Type;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use crate::budget::{Budget, BudgetState, Use};
 use crate::idempotency::Once;
@@ -28,7 +27,7 @@ use crate::inspection_stream::Streams;
 use crate::middleware::Gate;
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
-use crate::work::Work;
+use crate::work::{Work, beside};
 
 /// What all requests share.
 pub struct App {
@@ -54,8 +53,6 @@ pub struct App {
     pub budget: Budget,
     /// Turns on a processor for what takes long: large bodies, pages, many packets.
     pub turns: Budget,
-    /// One permit per list that is exported at the same time.
-    pub exports: Arc<Semaphore>,
     /// The streams of packets that are inspected.
     pub inspection_streams: Streams,
     /// The longest time to an answer.
@@ -220,11 +217,18 @@ impl Context {
     /// The use case's.
     pub async fn read_to_compile<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>
+            + Send
+            + 'static,
     {
         let deadline = Some(Moment::now() + self.app.request_timeout);
         let terms = Terms { deadline, ..self.terms() };
-        self.read_on(ReadKind::Compilation, &terms, ask).await
+        let kind = ReadKind::Compilation;
+        let _span = UseCase::begin(&self.app.telemetry);
+        let unit = self.app.storage.read(kind, &terms).await.map_err(Error::from)?;
+        let caller = self.caller.clone();
+        beside(async move { Self::find(kind, unit, &caller, ask).await }).await?
     }
 
     async fn read_on<T, F>(&self, kind: ReadKind, terms: &Terms, ask: F) -> Result<T, Problem>
@@ -232,8 +236,21 @@ impl Context {
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
         let _span = UseCase::begin(&self.app.telemetry);
-        let mut unit = self.app.storage.read(kind, terms).await.map_err(Error::from)?;
-        let answered = ask(&mut *unit, &self.caller).await.map_err(|error| match kind {
+        let unit = self.app.storage.read(kind, terms).await.map_err(Error::from)?;
+        Self::find(kind, unit, &self.caller, ask).await
+    }
+
+    /// Asks a unit of work that has begun, and ends it.
+    async fn find<T, F>(
+        kind: ReadKind,
+        mut unit: Box<dyn ReadUnit>,
+        caller: &Caller,
+        ask: F,
+    ) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        let answered = ask(&mut *unit, caller).await.map_err(|error| match kind {
             ReadKind::Page | ReadKind::FreshPage | ReadKind::Export | ReadKind::FreshExport => {
                 error
             }
@@ -261,18 +278,27 @@ impl Context {
     where
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        self.write_in(WriteKind::Few, ask).await
+        let _span = UseCase::begin(&self.app.telemetry);
+        let uow = self.begin(WriteKind::Few).await?;
+        Self::carry_out(uow, &self.caller, ask).await
     }
 
-    /// The same for a change of many things.
+    /// The same for a change of many things: how long it takes grows with them, so that it is done
+    /// beside the threads that serve. The storage bounds how many there are at once.
     ///
     /// # Errors
     /// The use case's, or the commit's.
     pub async fn write_many<T, F>(&self, ask: F) -> Result<T, Problem>
     where
-        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>
+            + Send
+            + 'static,
     {
-        self.write_in(WriteKind::Many, ask).await
+        let _span = UseCase::begin(&self.app.telemetry);
+        let uow = self.begin(WriteKind::Many).await?;
+        let caller = self.caller.clone();
+        beside(async move { Self::carry_out(uow, &caller, ask).await }).await?
     }
 
     /// Writes what a client may ask for again: where the request has a key that is known, its first
@@ -283,7 +309,6 @@ impl Context {
     /// The use case's, the commit's, or where the key stands for another request.
     pub async fn write_once<T, F, K, V>(
         &self,
-        kind: WriteKind,
         ask: F,
         render: impl FnOnce(T) -> Result<Reply<K, V>, Problem> + Send,
     ) -> Result<Reply<K, V>, Problem>
@@ -293,18 +318,78 @@ impl Context {
         K: Kind,
         V: Type + Serialize,
     {
-        let Some(once) = &self.once else { return render(self.write_in(kind, ask).await?) };
         let _span = UseCase::begin(&self.app.telemetry);
-        let claim = Claim {
+        let uow = self.begin(WriteKind::Few).await?;
+        Self::carry_out_once(uow, &self.caller, self.claim(), ask, render).await
+    }
+
+    /// The same for a change of many things; see [`Self::write_many`].
+    ///
+    /// # Errors
+    /// The use case's, the commit's, or where the key stands for another request.
+    pub async fn write_many_once<T, F, K, V>(
+        &self,
+        ask: F,
+        render: impl FnOnce(T) -> Result<Reply<K, V>, Problem> + Send + 'static,
+    ) -> Result<Reply<K, V>, Problem>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>
+            + Send
+            + 'static,
+        K: Kind + 'static,
+        V: Type + Serialize + 'static,
+    {
+        let _span = UseCase::begin(&self.app.telemetry);
+        let uow = self.begin(WriteKind::Many).await?;
+        let (caller, claim) = (self.caller.clone(), self.claim());
+        beside(async move { Self::carry_out_once(uow, &caller, claim, ask, render).await }).await?
+    }
+
+    async fn begin(&self, kind: WriteKind) -> Result<Box<dyn WriteUnit>, Problem> {
+        Ok(self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?)
+    }
+
+    /// What the request's key stands for, if it has one.
+    fn claim(&self) -> Option<Claim> {
+        self.once.as_ref().map(|once| Claim {
             subject: self.caller.actor.subject.clone(),
             key: once.key.clone(),
             fingerprint: once.fingerprint(),
             at: self.caller.now,
-        };
-        let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
+        })
+    }
+
+    async fn carry_out<T, F>(
+        mut uow: Box<dyn WriteUnit>,
+        caller: &Caller,
+        ask: F,
+    ) -> Result<T, Problem>
+    where
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+    {
+        let answered = ask(&mut *uow, caller).await;
+        let answered = answered.map_err(|error| Problem::from(error.unless_list()));
+        Self::end(uow, answered).await
+    }
+
+    async fn carry_out_once<T, F, K, V>(
+        mut uow: Box<dyn WriteUnit>,
+        caller: &Caller,
+        claim: Option<Claim>,
+        ask: F,
+        render: impl FnOnce(T) -> Result<Reply<K, V>, Problem> + Send,
+    ) -> Result<Reply<K, V>, Problem>
+    where
+        T: Send,
+        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
+        K: Kind,
+        V: Type + Serialize,
+    {
+        let Some(claim) = claim else { return render(Self::carry_out(uow, caller, ask).await?) };
         let answered =
             match uow.answers().claim(&claim).await.map_err(|it| Error::from(it).unless_list()) {
-                Ok(Claimed::First) => match ask(&mut *uow, &self.caller).await {
+                Ok(Claimed::First) => match ask(&mut *uow, caller).await {
                     Ok(value) => match render(value) {
                         Ok(reply) => {
                             let kept = uow.answers().keep(&claim, &reply.kept()).await;
@@ -323,17 +408,6 @@ impl Context {
                 }
                 Err(error) => Err(error.into()),
             };
-        Self::end(uow, answered).await
-    }
-
-    async fn write_in<T, F>(&self, kind: WriteKind, ask: F) -> Result<T, Problem>
-    where
-        F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
-    {
-        let _span = UseCase::begin(&self.app.telemetry);
-        let mut uow = self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?;
-        let answered = ask(&mut *uow, &self.caller).await;
-        let answered = answered.map_err(|error| Problem::from(error.unless_list()));
         Self::end(uow, answered).await
     }
 

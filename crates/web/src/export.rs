@@ -1,7 +1,6 @@
 //! Whole lists of rules as CSV or NDJSON: read in steps within one snapshot, and sent as they are
 //! read, so that memory does not grow with the list.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
@@ -10,14 +9,13 @@ use fireflow_domain::usecase::export::{Export, STEP};
 use fireflow_telemetry::request;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::app::Context;
 use crate::budget::{Reservation, Use};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 
 /// How long all of it may take. Meanwhile a connection of the pool is held.
 const MAX_DURATION: Duration = Duration::from_secs(600);
@@ -59,25 +57,21 @@ pub(crate) struct Begun {
     context: Context,
     /// The snapshot.
     pub(crate) uow: Box<dyn ReadUnit>,
-    permit: OwnedSemaphorePermit,
     memory: Reservation,
 }
 
 impl Begun {
-    /// Takes a snapshot. Exports hold a connection as long as their clients take, so that they may
-    /// have only some of them.
+    /// Takes a snapshot. Exports hold a connection as long as their clients take, so that the storage
+    /// gives them only some of its connections, and one subject half of these.
     ///
     /// # Errors
-    /// 503 where too many run.
+    /// Returns 503 with `Retry-After` if there is no connection or no memory for it in time.
     pub(crate) async fn new(context: &Context, kind: ReadKind) -> Result<Self, Problem> {
-        let Ok(permit) = Arc::clone(&context.app.exports).try_acquire_owned() else {
-            let detail = "too many lists are being exported; try again, or read pages";
-            return Err(Problem::unavailable(Code::Unavailable, detail, 5));
-        };
+        // The turn comes first: any number may wait for one, and what waits must hold no memory.
+        let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
         let (budget, subject) = (&context.app.budget, &context.caller.actor.subject);
         let memory = budget.reserve(subject, Use::Export, EXPORT_BYTES).await?;
-        let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
-        Ok(Self { context: context.clone(), uow, permit, memory })
+        Ok(Self { context: context.clone(), uow, memory })
     }
 
     /// Borrows what a step of this text takes, and answers how many rules the next one is to have.
@@ -137,7 +131,6 @@ impl Begun {
             step = self.next_step(rules.len(), text.len()).await?;
         }
         self.uow.end().await?;
-        drop(self.permit);
         pieces.end().await
     }
 }

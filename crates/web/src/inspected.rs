@@ -14,7 +14,7 @@ use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::engine::classifier::Budget;
-use fireflow_domain::engine::compiled::{CompiledRules, Limits};
+use fireflow_domain::engine::compiled::{CompiledRules, Limits, Plan};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::app::Context;
-use crate::budget::Use;
+use crate::budget::{Reservation, Use};
 use crate::problem::Problem;
 use crate::written::WrittenRules;
 
@@ -335,7 +335,7 @@ impl CompiledPolicies {
                 None => Some(self.turn().await?),
             };
             let is_update = former.is_some();
-            let memory = {
+            let mut memory = {
                 let (budget, subject) = (&ctx.app.budget, &ctx.caller.actor.subject);
                 let bytes = estimate(&policy, is_update);
                 budget.reserve(subject, Use::Compilation, bytes).await?
@@ -348,7 +348,7 @@ impl CompiledPolicies {
             if turn.is_none() {
                 turn = Some(self.turn().await?);
             }
-            let compiled = self.compile(ctx, &policy, read).await;
+            let compiled = self.compile(ctx, &policy, read, &mut memory).await;
             // From here on it counts for the cache.
             drop((turn, memory));
             let kept = match compiled {
@@ -397,28 +397,38 @@ impl CompiledPolicies {
         drop(Discarded(removed.map(|(_, kept)| kept).into_iter().collect()));
     }
 
-    /// Beside the threads that serve. None where what was read does not make the policy.
+    /// Compiles on threads that serve nobody, once there is memory for it. If there is none in time,
+    /// the definition answers for a while. None if what was read does not make the policy.
     async fn compile(
         &self,
         ctx: &Context,
         policy: &Policy,
         read: Read,
+        memory: &mut Reservation,
     ) -> Result<Option<Kept>, Problem> {
         let (id, count) = (policy.id.get(), policy.rule_count);
         let (limits, largest) = (self.limits, self.capacity / 100 * LARGEST);
+        let plan = move || {
+            let (plan, action) = match read {
+                Read::All(rules) => (Plan::of_all(rules), "compiled"),
+                Read::Changed(former, changes) => {
+                    (Plan::of_changes(&former, changes, count)?, "updated")
+                }
+            };
+            let bytes = plan.bytes_to_compile(limits.budget);
+            Some((plan, action, bytes))
+        };
+        let planned = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)?;
+        let Some((plan, action, bytes)) = planned else { return Ok(None) };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let has_memory = memory.grow_to(memory.amount().saturating_add(bytes)).await.is_ok();
         let telemetry = Arc::clone(&ctx.app.telemetry);
         let compile = move || {
             let start = Moment::now();
-            let goes_on = || start.elapsed() < limits.time;
-            let limits = Limits { budget: limits.budget, goes_on: &goes_on };
-            let (compiled, deed) = match read {
-                Read::All(rules) => (CompiledRules::new(rules, limits), "compiled"),
-                Read::Changed(former, changes) => {
-                    (former.changed(changes, count, limits)?, "updated")
-                }
-            };
+            let goes_on = || has_memory && start.elapsed() < limits.time;
+            let compiled = plan.compile(Limits { budget: limits.budget, goes_on: &goes_on });
             let bytes = u64::try_from(compiled.bytes()).unwrap_or(u64::MAX);
-            let result = if compiled.is_over_budget() { "over_budget" } else { deed };
+            let result = if compiled.is_over_budget() { "over_budget" } else { action };
             telemetry.metrics.compiled(start.elapsed(), result);
             if compiled.is_over_budget() {
                 tracing::warn!(
@@ -435,14 +445,13 @@ impl CompiledPolicies {
                 );
             }
             let again_at = compiled.is_stopped().then(|| Moment::now() + NO_TIME_PAUSE);
-            Some(Kept { compiled: Arc::new(compiled), bytes, again_at })
+            Kept { compiled: Arc::new(compiled), bytes, again_at }
         };
-        tokio::task::spawn_blocking(compile).await.map_err(Problem::internal)
+        tokio::task::spawn_blocking(compile).await.map(Some).map_err(Problem::internal)
     }
 }
 
-/// What a policy takes while it is compiled, in bytes: its rules and their entries as they are read,
-/// and the classifier that is made of them; beside a former classifier only what changed.
+/// What a policy takes while its rules are read, in bytes; with a former classifier only what changed.
 fn estimate(policy: &Policy, is_update: bool) -> u64 {
     let (of_rule, of_entry) = if is_update { (64, 16) } else { (1_024, 128) };
     let rules = policy.rule_count.saturating_mul(of_rule);
@@ -458,7 +467,7 @@ async fn read(
     may_move: bool,
 ) -> Result<(Policy, Option<Read>), Problem> {
     let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
-    ctx.read_to_compile(|uow, caller| {
+    ctx.read_to_compile(move |uow, caller| {
         Box::pin(async move {
             let policy = policy::get(uow, caller, firewall, id).await?;
             let is_sought = State::of(&policy) == state;

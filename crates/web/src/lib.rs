@@ -35,7 +35,7 @@ mod work;
 mod written;
 
 pub use app::{About, App, Readiness};
-pub use budget::Budget;
+pub use budget::{Budget, BudgetState};
 pub use inspected::{CompilationLimits, CompiledPolicies};
 pub use inspection_stream::Streams;
 pub use middleware::Gate;

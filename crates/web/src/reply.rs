@@ -15,10 +15,11 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::Type;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::LineFormat;
+use crate::dto::selected::Selected;
 use crate::idempotency;
 use crate::params::Fields;
 use crate::problem::Problem;
@@ -147,18 +148,15 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
 
-    /// With the members that were asked for; a list's items have them.
+    /// With the members that were asked for; a list's items have them. Takes the memory of the text
+    /// twice, however many members it has.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Returns a defect if it cannot be serialised.
     pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
         let Some(fields) = fields else { return Self::new(body) };
-        let mut value = serde_json::to_value(body).map_err(Problem::internal)?;
-        match value.get_mut("items").and_then(Value::as_array_mut) {
-            Some(items) => items.iter_mut().for_each(|item| fields.keep(item)),
-            None => fields.keep(&mut value),
-        }
-        Ok(Self::json(serde_json::to_vec(&value).map_err(Problem::internal)?))
+        let whole = serde_json::to_vec(body).map_err(Problem::internal)?;
+        Self::written(&Selected::read(&whole, fields).map_err(Problem::internal)?)
     }
 
     fn json(body: Vec<u8>) -> Self {

@@ -5,8 +5,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fireflow_telemetry::request;
 use poem::http::{HeaderMap, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::app::Context;
 use crate::budget::{Reservation, Use};
@@ -99,10 +101,44 @@ pub fn declares_body(headers: &HeaderMap) -> bool {
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
-/// what is shown of it, and as text. Calculated for rules with a dozen entries and labels; what is
-/// larger is counted when its text is there.
-const ROW_BYTES: u64 = 8 * 1024;
+/// Runs a future on a thread that serves nobody, as a part of this task's request: to be used for
+/// what waits now and then and in between takes a processor for long. It is dropped, as it would be
+/// here, if nobody waits for it any more. How many there are at once must be bounded by what they
+/// hold.
+///
+/// # Errors
+/// Returns a defect if it panics.
+pub async fn beside<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    let (waits, gone) = oneshot::channel::<()>();
+    let (runtime, current) = (Handle::current(), request::current());
+    let run = move || {
+        runtime.block_on(async move {
+            let future = async move {
+                match current {
+                    Some(current) => request::within(current, future).await,
+                    None => future.await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = future => Some(done),
+                _ = gone => None,
+            }
+        })
+    };
+    let done = tokio::task::spawn_blocking(run).await.map_err(Problem::internal)?;
+    drop(waits);
+    done.ok_or_else(|| Problem::internal("given up, though somebody waited"))
+}
+
+/// What a row can take in memory on its way from the database to the answer, in bytes: as a value, as
+/// what is shown of it, and as text. Measured: 48 kB for rules with a hundred sources and a long
+/// description. What is not needed is given back as soon as the answer is there.
+const ROW_BYTES: u64 = 48 * 1024;
+/// The most that the rows of one answer take together: there are bounds on their entries and texts.
+const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 
 /// Up to so many rows are written at once, by the thread that serves: that takes a millisecond.
 const MANY_ROWS: usize = 100;
@@ -124,7 +160,8 @@ impl Context {
     /// # Errors
     /// Returns 503 with `Retry-After` if there is none in time.
     pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
-        self.borrow_memory(Use::Answer, u64::from(rows).saturating_mul(ROW_BYTES)).await
+        let bytes = u64::from(rows).saturating_mul(ROW_BYTES).min(MAX_ROWS_BYTES);
+        self.borrow_memory(Use::Answer, bytes).await
     }
 
     /// Runs what takes a processor for long, in turns and beside the threads that serve: whoever asks

@@ -87,41 +87,7 @@ impl CompiledRules {
     /// `count` rules then: some must be gone without having been told.
     #[must_use]
     pub fn changed(&self, changes: Vec<Rule>, count: u64, limits: Limits<'_>) -> Option<Self> {
-        let mut gone = self.gone.clone();
-        let mut later = self.later.clone();
-        let mut ids: Vec<RuleId> = changes.iter().map(|rule| rule.id).collect();
-        ids.sort_unstable();
-        gone.extend(ids.iter().filter_map(|id| self.base.place(*id)));
-        gone.sort_unstable();
-        gone.dedup();
-        later.retain(|it| ids.binary_search(&it.rule.id).is_err());
-        for rule in changes.into_iter().filter(|rule| rule.deleted.is_none()) {
-            later.push(Later { before: self.base.place_for(&rule), rule: Arc::new(rule) });
-        }
-        later.sort_unstable_by_key(|it| order(&it.rule));
-        let total = (self.base.rules.len() + later.len()).saturating_sub(gone.len());
-        if u64::try_from(total) != Ok(count) {
-            return None;
-        }
-        let changes = gone.len() + later.len();
-        let is_beside = |base: &Classifier| {
-            let most = MAX_CHANGES.min(self.base.rules.len() / RULES_PER_CHANGE);
-            changes <= most && !gone.iter().any(|place| base.hides_others(*place))
-        };
-        if !self.base.classifier.as_ref().is_some_and(is_beside) {
-            let all = merged(&self.base.rules, &gone, &later).cloned().collect();
-            return Some(Self::new(all, limits));
-        }
-        let classifier = {
-            let entries: Vec<Entry<'_>> = later.iter().map(|it| entry(&it.rule)).collect();
-            Classifier::compile_while(&entries, limits.budget, limits.goes_on).ok()
-        };
-        let is_stopped = classifier.is_none() && !(limits.goes_on)();
-        let bytes = self.base.bytes
-            + size_of_val(gone.as_slice())
-            + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
-            + classifier.as_ref().map_or(0, Classifier::bytes);
-        Some(Self { base: Arc::clone(&self.base), gone, later, classifier, bytes, is_stopped })
+        Some(Plan::of_changes(self, changes, count)?.compile(limits))
     }
 
     /// Whether something needed more than its budget: each packet then costs a look at each rule.
@@ -188,6 +154,85 @@ impl CompiledRules {
     }
 }
 
+/// What is to be compiled: all rules of a policy, or those that changed since the rest was.
+#[derive(Debug)]
+pub struct Plan(Planned);
+
+#[derive(Debug)]
+enum Planned {
+    All(Vec<Rule>),
+    Changes { base: Arc<Base>, gone: Vec<u32>, later: Vec<Later> },
+}
+
+impl Plan {
+    /// All rules, in order of evaluation.
+    #[must_use]
+    pub const fn of_all(rules: Vec<Rule>) -> Self {
+        Self(Planned::All(rules))
+    }
+
+    /// The rules after changes, as [`CompiledRules::changed`] takes them.
+    #[must_use]
+    pub fn of_changes(former: &CompiledRules, changes: Vec<Rule>, count: u64) -> Option<Self> {
+        let base = &former.base;
+        let mut gone = former.gone.clone();
+        let mut later = former.later.clone();
+        let mut ids: Vec<RuleId> = changes.iter().map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        gone.extend(ids.iter().filter_map(|id| base.place(*id)));
+        gone.sort_unstable();
+        gone.dedup();
+        later.retain(|it| ids.binary_search(&it.rule.id).is_err());
+        for rule in changes.into_iter().filter(|rule| rule.deleted.is_none()) {
+            later.push(Later { before: base.place_for(&rule), rule: Arc::new(rule) });
+        }
+        later.sort_unstable_by_key(|it| order(&it.rule));
+        let total = (base.rules.len() + later.len()).saturating_sub(gone.len());
+        if u64::try_from(total) != Ok(count) {
+            return None;
+        }
+        let changes = gone.len() + later.len();
+        let is_beside = |classifier: &Classifier| {
+            let most = MAX_CHANGES.min(base.rules.len() / RULES_PER_CHANGE);
+            changes <= most && !gone.iter().any(|place| classifier.hides_others(*place))
+        };
+        Some(Self(if base.classifier.as_ref().is_some_and(is_beside) {
+            Planned::Changes { base: Arc::clone(base), gone, later }
+        } else {
+            Planned::All(merged(&base.rules, &gone, &later).cloned().collect())
+        }))
+    }
+
+    /// The most memory that the compilation takes, in bytes, the rules themselves apart; see
+    /// [`Classifier::bytes_to_compile`]. Costs O(entries).
+    #[must_use]
+    pub fn bytes_to_compile(&self, budget: Budget) -> usize {
+        match &self.0 {
+            Planned::All(rules) => Classifier::bytes_to_compile(&entries(rules), budget),
+            Planned::Changes { later, .. } => {
+                Classifier::bytes_to_compile(&entries_of_later(later), budget)
+            }
+        }
+    }
+
+    /// Compiles. Takes up to some seconds within the default budget: not for a thread that serves.
+    #[must_use]
+    pub fn compile(self, limits: Limits<'_>) -> CompiledRules {
+        let (base, gone, later) = match self.0 {
+            Planned::All(rules) => return CompiledRules::new(rules, limits),
+            Planned::Changes { base, gone, later } => (base, gone, later),
+        };
+        let entries = entries_of_later(&later);
+        let classifier = Classifier::compile_while(&entries, limits.budget, limits.goes_on).ok();
+        let is_stopped = classifier.is_none() && !(limits.goes_on)();
+        let bytes = base.bytes
+            + size_of_val(gone.as_slice())
+            + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
+            + classifier.as_ref().map_or(0, Classifier::bytes);
+        CompiledRules { base, gone, later, classifier, bytes, is_stopped }
+    }
+}
+
 impl Base {
     /// The place of a rule.
     fn place(&self, id: RuleId) -> Option<u32> {
@@ -229,6 +274,10 @@ fn entry(rule: &Rule) -> Entry<'_> {
 
 fn entries(rules: &[Rule]) -> Vec<Entry<'_>> {
     rules.iter().map(entry).collect()
+}
+
+fn entries_of_later(later: &[Later]) -> Vec<Entry<'_>> {
+    later.iter().map(|it| entry(&it.rule)).collect()
 }
 
 /// The rules that are not gone and those that came later, in order.

@@ -139,6 +139,17 @@ impl RuleSpec {
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
+    /// How many characters its description and labels have: what of a rule can be long, apart from its
+    /// entries. A label counts a few more, for what stands around it in JSON.
+    #[must_use]
+    pub fn text_chars(&self) -> u64 {
+        let chars = |text: &str| text.chars().count();
+        let label = |(key, value): (&String, &String)| chars(key) + chars(value) + 6;
+        let labels: usize = self.labels.as_map().iter().map(label).sum();
+        // At most 24,832.
+        u64::try_from(chars(self.description.as_str()) + labels).unwrap_or(u64::MAX)
+    }
+
     /// The rule's state at an instant.
     #[must_use]
     pub fn state(&self, at: Instant) -> RuleState {

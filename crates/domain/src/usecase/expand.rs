@@ -1,17 +1,20 @@
 //! Children embedded in their parents: one statement for each level, within limits that are checked
-//! before, on the counters.
+//! before: on the counters and, if there are many rules, by one more statement.
 
 use crate::error::{Error, Result};
 use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::store::ReadUnit;
-use crate::usecase::rule::MAX_ANSWERED_ENTRIES;
+use crate::usecase::rule::{MAX_ANSWERED_ENTRIES, MAX_ANSWERED_TEXT};
 
 /// The most policies of an expansion.
 pub const MAX_POLICIES: u64 = 10_000;
 /// The most rules of an expansion.
 pub const MAX_RULES: u64 = 10_000;
+
+/// Up to so many rules are read without asking first how much text they have: no more than a page.
+const FEW_RULES: u64 = 1_000;
 
 const HINT: &str = "take a smaller page_size, or the lists of the children, which have pages";
 
@@ -52,6 +55,11 @@ pub async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Ru
         policies.iter().filter(|policy| policy.rule_count > 0).map(|policy| policy.id).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
+    }
+    if rules > FEW_RULES {
+        let text = uow.rules().text_of_policies(&ids).await?;
+        let what = "the number of characters in descriptions and labels of an expansion";
+        check(what, text, MAX_ANSWERED_TEXT)?;
     }
     Ok(uow.rules().of_policies(&ids).await?)
 }

@@ -23,6 +23,8 @@ pub const MAX_RULES: u64 = 200_000;
 pub const MAX_ENTRIES: u64 = 1_000_000;
 /// The most source, destination and port entries of the rules of one answer.
 pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;
+/// The most characters in descriptions and labels of the rules of one answer.
+pub const MAX_ANSWERED_TEXT: u64 = 8_000_000;
 
 /// What becomes of a new rule that is equal to a live one of its policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,23 +127,24 @@ fn at(position: &Position) -> Option<Place> {
     Some((RuleId::new(position.id)?, i32::try_from(*priority).ok()?))
 }
 
-/// A page, if it has no more entries than an answer may have: a few rules can name thousands of
-/// addresses each.
+/// A page, if its rules are no larger than those of an answer may be: a few can name thousands of
+/// addresses each, or describe themselves at length.
 fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
-    let mut entries = 0_u64;
-    let fit = page.items.iter().take_while(|rule| {
+    let (mut entries, mut text) = (0_u64, 0_u64);
+    for (rule, fit) in page.items.iter().zip(0_usize..) {
         entries = entries.saturating_add(rule.spec.entry_count());
-        entries <= MAX_ANSWERED_ENTRIES
-    });
-    let fit = fit.count();
-    if fit == page.items.len() {
-        return Ok(page);
+        text = text.saturating_add(rule.spec.text_chars());
+        let (what, limit) = if entries > MAX_ANSWERED_ENTRIES {
+            ("the number of source, destination and port entries of a page", MAX_ANSWERED_ENTRIES)
+        } else if text > MAX_ANSWERED_TEXT {
+            ("the number of characters in descriptions and labels of a page", MAX_ANSWERED_TEXT)
+        } else {
+            continue;
+        };
+        let hint = format!("take page_size={fit} or less, or the list as CSV or NDJSON").into();
+        return Err(Error::TooLarge { what, limit, hint });
     }
-    Err(Error::TooLarge {
-        what: "the number of source, destination and port entries of a page",
-        limit: MAX_ANSWERED_ENTRIES,
-        hint: format!("take page_size={fit} or less, or the list as CSV or NDJSON").into(),
-    })
+    Ok(page)
 }
 
 /// A page of the rules of all policies. Two statements.

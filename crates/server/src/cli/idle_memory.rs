@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fireflow_storage::Pool;
 
-/// How often the allocator is made to look: many times its own moment, which is a second.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often the allocator is made to look: its own moment is a second.
+const EVERY: Duration = Duration::from_secs(2);
 /// So many times there is one at which the database's connections forget.
-const FORGETS_EACH: u32 = 3;
+const FORGETS_EACH: u32 = 10;
 /// So large that it is no part of what a thread keeps for itself.
 const PIECE: usize = 4 * 1024 * 1024;
 

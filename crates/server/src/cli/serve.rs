@@ -222,6 +222,7 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
         max_head_bytes: http.max_head_bytes,
         head_timeout: http.head_timeout,
         idle_timeout: http.idle_timeout,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 
@@ -259,8 +260,6 @@ pub(super) fn service(
         base_path: http.base_path.clone(),
         budget: Budget::bytes(settings.work_bytes),
         turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
-        // A quarter of the pool, so that slow readers cannot starve the rest.
-        exports: Arc::new(Semaphore::new(connections_for_exports(database.max_connections()))),
         inspection_streams: Streams::new(settings.http.idle_timeout),
         request_timeout: http.request_timeout,
         is_stopping: AtomicBool::new(false),
@@ -275,10 +274,6 @@ pub(super) fn service(
         in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
     };
     (app, limits)
-}
-
-fn connections_for_exports(pool: u32) -> usize {
-    usize::try_from(pool / 4).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// Tells people where it is. That nobody listens is no reason not to serve.
@@ -313,7 +308,6 @@ pub(super) fn description() -> anyhow::Result<String> {
         base_path: String::new(),
         budget: Budget::bytes(0),
         turns: Budget::turns(1),
-        exports: Arc::new(Semaphore::new(0)),
         inspection_streams: Streams::new(Duration::ZERO),
         about: About {
             database: "none",

@@ -1,6 +1,6 @@
 //! A stream that fails when it has made no progress for a while (an answer that nobody reads, a
 //! connection that is only held open), or when the head of a request does not come to its end in
-//! time, however busily it trickles.
+//! time, or a large answer is not taken to its end, however busily they trickle.
 //!
 //! hyper's own limit of a head also runs while a connection waits for its next request, which would
 //! end the connections that proxies keep; and it does not run before the version of HTTP is known.
@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Stopping;
 use super::linger::linger;
+use super::unsent::Unsent;
+use super::{ConnectionLimits, Stopping};
 
 /// How a connection of HTTP/2 begins (RFC 9113, section 3.4), and no request of HTTP/1 does.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
@@ -38,6 +40,8 @@ pub(super) struct Requests {
     /// How many have come: their heads are there.
     begun: AtomicUsize,
     under_way: AtomicUsize,
+    /// The pieces of answers that are being sent.
+    unsent: Unsent,
     /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
     is_multiplexed: AtomicBool,
     /// It speaks HTTP/2, whether a request has come or not.
@@ -55,6 +59,7 @@ impl Default for Requests {
             has_unread_body: AtomicBool::new(false),
             begun: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
+            unsent: Unsent::default(),
             is_multiplexed: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             became_http2: Notify::new(),
@@ -79,6 +84,11 @@ impl Requests {
     /// Whether the last request was answered before all of its body had come.
     pub(super) fn has_unread_body(&self) -> bool {
         self.has_unread_body.load(Ordering::Relaxed)
+    }
+
+    /// What of the connection's answers is being sent.
+    pub(super) const fn unsent(&self) -> &Unsent {
+        &self.unsent
     }
 
     /// The body of a request, which is noted if it is not read to its end.
@@ -115,27 +125,37 @@ impl Requests {
 pub(super) struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
-    /// The body of the answer, until whose end the request is under way.
-    pub(super) const fn with<B>(self, body: B) -> Answer<B> {
-        Answer { body, _under_way: self }
+    /// What is known of the connection.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.0
+    }
+
+    /// The body of the answer, until whose last byte is sent the request is under way.
+    pub(super) fn with<B>(self, body: B) -> Answer<B> {
+        Answer { body, under_way: Arc::new(self) }
     }
 }
 
 /// The body of an answer.
 pub(super) struct Answer<B> {
     body: B,
-    _under_way: UnderWay,
+    under_way: Arc<UnderWay>,
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let under_way = &self.under_way;
+        let noted = |frame: Frame<Bytes>| {
+            frame.map_data(|bytes| under_way.requests().unsent.piece(bytes, Arc::clone(under_way)))
+        };
+        polled.map(|frame| frame.map(|frame| frame.map(noted)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -197,8 +217,7 @@ pub(super) struct Bounded<S: Stream> {
     /// There until it is dropped.
     stream: Option<S>,
     requests: Arc<Requests>,
-    idle_limit: Duration,
-    head_limit: Duration,
+    limits: ConnectionLimits,
     /// When the last progress was.
     progress_at: Instant,
     /// When the first byte of a head came, and how many requests had come before it; at the
@@ -238,22 +257,21 @@ impl<S: Stream> Bounded<S> {
     pub(super) fn new(
         stream: S,
         requests: Arc<Requests>,
-        idle_limit: Duration,
-        head_limit: Duration,
+        limits: ConnectionLimits,
         stopping: watch::Receiver<Option<Stopping>>,
     ) -> Self {
         let now = Instant::now();
+        let first = limits.idle_timeout.min(limits.head_timeout);
         Self {
             stream: Some(stream),
             requests,
             has_written: false,
-            idle_limit,
-            head_limit,
+            limits,
             progress_at: now,
             head_since: Some((now, 0)),
             has_heard: false,
             stopping,
-            alarm: Box::pin(sleep(idle_limit.min(head_limit))),
+            alarm: Box::pin(sleep(first)),
         }
     }
 
@@ -297,10 +315,17 @@ impl<S: Stream> Bounded<S> {
 
     /// When it fails, unless there is progress.
     fn deadline(&self) -> Instant {
-        let idle = self.progress_at + self.idle_limit;
-        match self.head_since {
-            Some((since, _)) if self.is_head_under_way() => idle.min(since + self.head_limit),
+        let idle = self.progress_at + self.limits.idle_timeout;
+        let end = match self.head_since {
+            Some((since, _)) if self.is_head_under_way() => {
+                idle.min(since + self.limits.head_timeout)
+            }
             _ => idle,
+        };
+        // Over HTTP/2 one stream whose answer is not taken ends them all: nobody else can end it.
+        match self.requests.unsent.since() {
+            Some(since) => end.min(since + self.limits.answer_timeout),
+            None => end,
         }
     }
 

@@ -10,6 +10,7 @@ mod crowd;
 mod idle;
 mod linger;
 mod tls;
+mod unsent;
 
 pub use tls::{Certificate, TlsError, TlsFiles};
 
@@ -58,6 +59,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// Up to this many bytes of a body that nobody wants, the connection may go on.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
+/// How long a client may take for a large answer in all. Whoever takes a byte of it now and then, or
+/// sends signs of life only, would else keep its memory for hours.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// The most headers of a request.
 const MAX_HEADERS: usize = 100;
 
@@ -72,6 +76,9 @@ pub struct ConnectionLimits {
     pub head_timeout: Duration,
     /// How long it may be without progress, in either direction.
     pub idle_timeout: Duration,
+    /// How long a piece of an answer, all of it if it was made in one, may take to be sent, if it is
+    /// more than the connection's own buffers hold.
+    pub answer_timeout: Duration,
 }
 
 /// A connection that is counted as long as it is open.
@@ -354,13 +361,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
                 Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }
         });
-        let stream = Bounded::new(
-            stream,
-            Arc::clone(&requests),
-            limits.idle_timeout,
-            limits.head_timeout,
-            stopping.clone(),
-        );
+        let stream = Bounded::new(stream, Arc::clone(&requests), limits, stopping.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let mut connection = std::pin::pin!(connection);
         let (mut is_told, mut is_ending) = (false, false);

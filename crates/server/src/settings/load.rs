@@ -346,7 +346,7 @@ fn check(
         inspection_limits: CompilationLimits {
             budget: Budget {
                 boxes: values.size("inspection.max_boxes", 4_000_000)?,
-                bytes: values.size("inspection.max_bytes", 512 * 1024 * 1024)?,
+                bytes: values.size("inspection.max_bytes", 128 * 1024 * 1024)?,
             },
             time: values.read("inspection.max_time", || Duration::from_secs(5), duration)?,
         },

@@ -210,8 +210,9 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "inspection.max_bytes",
         "FIREFLOW_INSPECTION__MAX_BYTES",
-        "536870912",
-        "the most memory that compiling a policy makes, beside its rules; the same beyond it",
+        "134217728",
+        "the most memory that compiling a policy takes, in addition to its rules; the same beyond it. \
+         That memory is borrowed from `memory.work_bytes`",
     ),
     plain(
         "inspection.max_time",

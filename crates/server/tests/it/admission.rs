@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fireflow::listener::ConnectionLimits;
+use fireflow::listener::{self, ConnectionLimits};
 use fireflow_domain::actor::Role;
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
@@ -31,6 +31,7 @@ pub(crate) fn patient() -> ConnectionLimits {
         max_head_bytes: 8 * 1024,
         head_timeout: LIMIT,
         idle_timeout: 2 * LIMIT,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fireflow::listener::ConnectionLimits;
+use fireflow::listener::{self, ConnectionLimits};
 use fireflow_storage::DatabaseKind;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -135,6 +135,7 @@ fn limits(max_connections: usize) -> ConnectionLimits {
         max_head_bytes: 8 * 1024,
         head_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 

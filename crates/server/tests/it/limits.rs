@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use fireflow::listener::ConnectionLimits;
+use fireflow::listener::{self, ConnectionLimits};
 use fireflow_domain::actor::Role;
 use fireflow_domain::net::AddressRange;
 use fireflow_storage::DatabaseKind;
@@ -37,6 +37,7 @@ fn patient() -> ConnectionLimits {
         max_head_bytes: 8 * 1024,
         head_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 

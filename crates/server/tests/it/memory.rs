@@ -13,10 +13,10 @@ use tokio::io::AsyncWriteExt;
 use crate::admission::{begun, first, patient};
 use crate::support::{Api, plain_rule};
 
-const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;
 
 /// A service with so much memory for requests, whose subjects wait for it only briefly.
-async fn with_memory(bytes: u64) -> Api {
+pub(crate) async fn with_memory(bytes: u64) -> Api {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     Api::built(db, |app, _| {
         app.budget = Budget::bytes(bytes).with_patience(Duration::from_millis(50));
@@ -87,9 +87,8 @@ async fn a_large_set_is_served_alone_and_the_next_has_its_turn() {
     api.nothing_is_borrowed().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_nobody_reads_counts_until_it_is_sent() {
-    let api = with_memory(32 * MIB).await;
+/// The path of a list whose page of a thousand rules is 4.6 MB.
+pub(crate) async fn long_list(api: &Api) -> String {
     let policy = api.policy().await;
     let rules: Vec<Value> = (0..1_000)
         .map(|index| {
@@ -107,6 +106,13 @@ async fn an_answer_that_nobody_reads_counts_until_it_is_sent() {
         api.post(&format!("{path}batch/"), &json!({"operations": operations})).await.expect(200);
     }
     api.nothing_is_borrowed().await;
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_counts_until_it_is_sent() {
+    let api = with_memory(32 * MIB).await;
+    let path = long_list(&api).await;
     // 4.6 MB each, of which the system keeps some for the client.
     let (address, _stop, _served) = api.listen(patient(), None).await;
     let ann = api.token_of("ann", &[Role::Viewer]);

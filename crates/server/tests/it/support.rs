@@ -13,7 +13,8 @@ use fireflow_domain::time::{Clock, Instant};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_web::{
-    About, App, Budget, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness, Streams,
+    About, App, Budget, BudgetState, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness,
+    Streams,
 };
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
@@ -133,7 +134,6 @@ impl Api {
             base_path: String::new(),
             budget: Budget::bytes(256 * 1024 * 1024),
             turns: Budget::turns(2),
-            exports: Arc::new(Semaphore::new(1)),
             inspection_streams: Streams::new(Duration::from_secs(300)),
             about: About {
                 database: "test",
@@ -194,6 +194,11 @@ impl Api {
         let open = self.app.telemetry.metrics.connections.clone();
         let served = listener::serve(listener, endpoint, limits, certificate, open, stopped, grace);
         (address, stop, tokio::spawn(served))
+    }
+
+    /// The turns on a processor, and who waits for one.
+    pub(crate) fn turns(&self) -> BudgetState {
+        self.app.turns.state()
     }
 
     /// How much memory requests have borrowed.
@@ -262,7 +267,12 @@ impl Api {
 
     /// Asks, and leaves the body unread.
     pub(crate) async fn open(&self, path: &str, accept: &str) -> poem::Response {
-        let authorization = format!("Bearer {}", self.token);
+        self.open_as(&self.token, path, accept).await
+    }
+
+    /// The same with a token of its own.
+    pub(crate) async fn open_as(&self, token: &str, path: &str, accept: &str) -> poem::Response {
+        let authorization = format!("Bearer {token}");
         let request = self.client.get(path).header("authorization", authorization);
         request.header("accept", accept).send().await.0
     }

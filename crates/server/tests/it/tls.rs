@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fireflow::listener::{Certificate, ConnectionLimits, TlsFiles};
+use fireflow::listener::{self, Certificate, ConnectionLimits, TlsFiles};
 use fireflow_storage::DatabaseKind;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
@@ -25,6 +25,7 @@ fn limits() -> ConnectionLimits {
         max_head_bytes: 8 * 1024,
         head_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        answer_timeout: listener::ANSWER_TIMEOUT,
     }
 }
 

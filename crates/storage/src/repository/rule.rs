@@ -16,7 +16,7 @@ use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
 use fireflow_domain::usecase::rule_set::RuleChanges;
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoSimpleExpr, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
@@ -279,6 +279,22 @@ impl RuleReader for SeaUnitOfWork {
             .map_err(store_error)?;
         let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
         Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    /// One statement; there are at most as many policies as an expansion answers.
+    async fn text_of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<u64> {
+        let length = |column: Column| Func::char_length(column.into_expr().cast_as("text"));
+        let text = Expr::expr(length(Column::Description)).add(length(Column::Labels));
+        let ids = policies.iter().map(|id| id.get());
+        let sum: Option<Option<i64>> = live(&Visibility::All)
+            .filter(Column::PolicyId.is_in(ids))
+            .select_only()
+            .column_as(text.sum().cast_as("bigint"), "text")
+            .into_tuple()
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(sum.flatten().and_then(|sum| u64::try_from(sum).ok()).unwrap_or(0))
     }
 
     /// One statement; there are at most as many policies as an expansion answers.

@@ -1,11 +1,8 @@
 //! Firewalls.
 
-use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
-use fireflow_domain::firewall::Firewall;
-use fireflow_domain::store::{FirewallField, FirewallFilter, ReadUnit, WriteKind};
+use fireflow_domain::store::{FirewallField, FirewallFilter};
 use fireflow_domain::text::Name;
-use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -15,7 +12,7 @@ use super::{Tag, firewall_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion::{self, Depth};
+use crate::dto::expansion::{self, PoliciesOf};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::view::{FirewallPage, FirewallView};
@@ -27,19 +24,6 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
 /// The operations on firewalls.
 #[derive(Debug)]
 pub struct Firewalls;
-
-/// Firewalls as they are answered, with children where they are asked for.
-async fn views(
-    uow: &mut dyn ReadUnit,
-    firewalls: &[Firewall],
-    expand: Option<Depth>,
-    now: Instant,
-) -> Result<Vec<FirewallView>, Error> {
-    match expand {
-        None => Ok(firewalls.iter().map(FirewallView::from).collect()),
-        Some(depth) => expansion::firewalls(uow, firewalls, depth, now).await,
-    }
-}
 
 #[OpenApi(tag = "Tag::Firewalls")]
 impl Firewalls {
@@ -66,17 +50,18 @@ impl Firewalls {
         query.finish_list()?;
         let request_size = request.size();
         ctx.borrow_for_rows(expansion::rows(request_size, expand.is_some())).await?;
-        let (page, items) = ctx
+        let (page, policies) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = firewall::page(uow, caller, &filter, &order, &request).await?;
-                    let items = views(uow, &page.items, expand, caller.now).await?;
-                    Ok((page, items))
+                    let policies = PoliciesOf::read(uow, &page.items, expand).await?;
+                    Ok((page, policies))
                 })
             })
             .await?;
+        let now = ctx.caller.now;
         let write = move || {
-            let view = FirewallPage::with(&page, &scope, items);
+            let view = FirewallPage::with(&page, &scope, policies.views(&page.items, now));
             Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
         };
         ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
@@ -98,7 +83,6 @@ impl Firewalls {
         query.finish()?;
         let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
@@ -125,21 +109,27 @@ impl Firewalls {
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
         query.finish()?;
-        if let Some(depth) = expand {
+        if expand.is_some() {
             ctx.borrow_for_rows(expansion::rows(1, true)).await?;
             // What is embedded changes without the firewall's tag: there is none.
-            let view = ctx
+            let (found, policies) = ctx
                 .read_snapshot(|uow, caller| {
                     Box::pin(async move {
                         let found = firewall::get(uow, caller, id).await?;
                         conditions.check(&found)?;
-                        let views = views(uow, &[found], Some(depth), caller.now).await?;
-                        Ok(views.into_iter().next())
+                        let found = [found];
+                        let policies = PoliciesOf::read(uow, &found, expand).await?;
+                        Ok((found, policies))
                     })
                 })
                 .await?;
-            let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
-            return ctx.in_turn(move || Reply::selected(&view, fields.as_ref())).await?;
+            let now = ctx.caller.now;
+            let write = move || {
+                let view = policies.views(&found, now).into_iter().next();
+                let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
+                Reply::selected(&view, fields.as_ref())
+            };
+            return ctx.in_turn(write).await?;
         }
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
@@ -218,7 +208,6 @@ impl Firewalls {
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),
             |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )

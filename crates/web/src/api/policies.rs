@@ -1,9 +1,7 @@
 //! Filtering policies.
 
-use fireflow_domain::error::Error;
 use fireflow_domain::filter::Level;
-use fireflow_domain::policy::Policy;
-use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind, ReadUnit, WriteKind};
+use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::policy;
@@ -15,7 +13,7 @@ use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion;
+use crate::dto::expansion::{self, RulesOf};
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::rule::action;
@@ -35,20 +33,6 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
         name: query.parse("name", Name::parse),
         default_action: query.parse("default_action", action),
         expression: query.expression(Level::Policy, now),
-    }
-}
-
-/// Policies as they are answered, with their rules where they are asked for.
-async fn views(
-    uow: &mut dyn ReadUnit,
-    policies: &[Policy],
-    expands: bool,
-    now: Instant,
-) -> Result<Vec<PolicyView>, Error> {
-    if expands {
-        expansion::policies(uow, policies, now).await
-    } else {
-        Ok(policies.iter().map(PolicyView::from).collect())
     }
 }
 
@@ -78,18 +62,19 @@ impl Policies {
         query.finish_list()?;
         let request_size = request.size();
         ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
-        let (page, items) = ctx
+        let (page, rules) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page =
                         policy::page(uow, caller, firewall, &filter, &order, &request).await?;
-                    let items = views(uow, &page.items, expands, caller.now).await?;
-                    Ok((page, items))
+                    let rules = RulesOf::read(uow, &page.items, expands).await?;
+                    Ok((page, rules))
                 })
             })
             .await?;
+        let now = ctx.caller.now;
         let write = move || {
-            let view = PolicyPage::with(&page, &scope, items);
+            let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
             Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
@@ -119,17 +104,18 @@ impl Policies {
         query.finish_list()?;
         let request_size = request.size();
         ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
-        let (page, items) = ctx
+        let (page, rules) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = policy::page_of_all(uow, caller, &filter, &order, &request).await?;
-                    let items = views(uow, &page.items, expands, caller.now).await?;
-                    Ok((page, items))
+                    let rules = RulesOf::read(uow, &page.items, expands).await?;
+                    Ok((page, rules))
                 })
             })
             .await?;
+        let now = ctx.caller.now;
         let write = move || {
-            let view = PolicyPage::with(&page, &scope, items);
+            let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
             Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
@@ -156,7 +142,6 @@ impl Policies {
         query.finish()?;
         let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
             },
@@ -195,19 +180,24 @@ impl Policies {
             ctx.borrow_for_rows(expansion::rows(1, true)).await?;
         }
         let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
-        let (found, view) = ctx
+        let (found, rules) = ctx
             .read_in(mode, |uow, caller| {
                 Box::pin(async move {
                     let found = policy::get(uow, caller, firewall, id).await?;
-                    let views = views(uow, std::slice::from_ref(&found), expands, caller.now);
-                    let view = views.await?.into_iter().next();
-                    Ok((found, view))
+                    let rules = RulesOf::read(uow, std::slice::from_ref(&found), expands).await?;
+                    Ok((found, rules))
                 })
             })
             .await?;
-        let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
-        let write = move || Reply::selected(&view, fields.as_ref());
-        let reply = ctx.for_rows(expansion::weight(1, expands), write).await??;
+        let now = ctx.caller.now;
+        let write = move || {
+            let view = rules.views(std::slice::from_ref(&found), now).into_iter().next();
+            let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
+            Ok((Reply::selected(&view, fields.as_ref())?, found))
+        };
+        let written: Result<_, Problem> =
+            ctx.for_rows(expansion::weight(1, expands), write).await?;
+        let (reply, found) = written?;
         // Its state covers the rules: their changes are the policy's.
         reply.unless_known(&conditions, &found).await
     }
@@ -292,7 +282,6 @@ impl Policies {
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { policy::restore(uow, caller, firewall, id, name).await })
             },

@@ -1,6 +1,5 @@
 //! The rules of a policy.
 
-use fireflow_domain::store::WriteKind;
 use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
@@ -108,7 +107,6 @@ impl Rules {
             .await?;
         let new = NewRule { spec, placement, duplicates };
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move { rule::create(uow, caller, firewall, policy, new).await })
             },
@@ -168,7 +166,7 @@ impl Rules {
         let options = ReplaceOptions { duplicates, max_deletions };
         let given = body.read(parent.1, reading).await?;
         let replaced = ctx
-            .write_many(|uow, caller| {
+            .write_many(move |uow, caller| {
                 Box::pin(async move {
                     rule_set::replace(uow, caller, parent, &expected, given, options).await
                 })
@@ -201,7 +199,6 @@ impl Rules {
         query.open(params::NONE).finish()?;
         let (rules, placement) = body.read(move_body).await?;
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| {
                 Box::pin(async move {
                     rule::move_rules(uow, caller, parent, &expected, &rules, placement).await
@@ -242,16 +239,16 @@ impl Rules {
         query.finish()?;
         let operations =
             body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
-        ctx.write_once(
-            WriteKind::Many,
-            |uow, caller| {
+        let now = ctx.caller.now;
+        ctx.write_many_once(
+            move |uow, caller| {
                 Box::pin(async move {
                     batch::apply(uow, caller, parent, &expected, operations, duplicates).await
                 })
             },
-            |batch| {
+            move |batch| {
                 let tag = EntityTag::of_change(&batch.policy);
-                Ok(Reply::new(&BatchView::at(&batch, ctx.caller.now))?.with_tag(&tag))
+                Ok(Reply::new(&BatchView::at(&batch, now))?.with_tag(&tag))
             },
         )
         .await
@@ -370,7 +367,6 @@ impl Rules {
         let mut how = body.read(rule_restoration).await?;
         how.duplicates = duplicates.unwrap_or(how.duplicates);
         ctx.write_once(
-            WriteKind::Few,
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path, how).await }),
             |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )

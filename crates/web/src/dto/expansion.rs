@@ -1,4 +1,5 @@
-//! Children embedded in their parents.
+//! Children embedded in their parents: read with them, and written as views afterwards, beside the
+//! threads that serve.
 
 use std::collections::HashMap;
 
@@ -6,6 +7,7 @@ use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::FirewallId;
 use fireflow_domain::policy::Policy;
+use fireflow_domain::rule::Rule;
 use fireflow_domain::store::ReadUnit;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::expand;
@@ -34,50 +36,75 @@ pub fn weight(size: u32, expands: bool) -> usize {
     if expands { usize::MAX } else { usize::try_from(size).unwrap_or(usize::MAX) }
 }
 
-/// Policies with their rules.
-///
-/// # Errors
-/// Where there are too many, or the storage fails.
-pub async fn policies(
-    uow: &mut dyn ReadUnit,
-    policies: &[Policy],
-    now: Instant,
-) -> Result<Vec<PolicyView>, Error> {
-    let mut of: HashMap<i64, Vec<RuleView>> = HashMap::new();
-    for rule in expand::rules(uow, policies).await? {
-        of.entry(rule.policy.id.get()).or_default().push(RuleView::at(&rule, now));
+/// The rules of some policies, as they were read.
+#[derive(Debug, Default)]
+pub struct RulesOf(Option<Vec<Rule>>);
+
+impl RulesOf {
+    /// Reads the rules of policies, if they are to be embedded.
+    ///
+    /// # Errors
+    /// Returns an error if there are too many, or the storage fails.
+    pub async fn read(
+        uow: &mut dyn ReadUnit,
+        policies: &[Policy],
+        expands: bool,
+    ) -> Result<Self, Error> {
+        Ok(Self(if expands { Some(expand::rules(uow, policies).await?) } else { None }))
     }
-    let view = |policy: &Policy| {
-        let rules = of.remove(&policy.id.get()).unwrap_or_default();
-        PolicyView { rules: Some(rules), ..PolicyView::from(policy) }
-    };
-    Ok(policies.iter().map(view).collect())
+
+    /// The policies as they are answered. Costs O(rules).
+    #[must_use]
+    pub fn views(self, policies: &[Policy], now: Instant) -> Vec<PolicyView> {
+        let Some(rules) = self.0 else { return policies.iter().map(PolicyView::from).collect() };
+        let mut of: HashMap<i64, Vec<RuleView>> = HashMap::new();
+        for rule in rules {
+            of.entry(rule.policy.id.get()).or_default().push(RuleView::at(&rule, now));
+        }
+        let view = |policy: &Policy| {
+            let rules = of.remove(&policy.id.get()).unwrap_or_default();
+            PolicyView { rules: Some(rules), ..PolicyView::from(policy) }
+        };
+        policies.iter().map(view).collect()
+    }
 }
 
-/// Firewalls with their policies, and perhaps these with their rules.
-///
-/// # Errors
-/// Where there are too many, or the storage fails.
-pub async fn firewalls(
-    uow: &mut dyn ReadUnit,
-    firewalls: &[Firewall],
-    depth: Depth,
-    now: Instant,
-) -> Result<Vec<FirewallView>, Error> {
-    let ids: Vec<FirewallId> = firewalls.iter().map(|firewall| firewall.id).collect();
-    let count = firewalls.iter().map(|firewall| firewall.policy_count).sum();
-    let found = expand::policies(uow, &ids, count).await?;
-    let views = match depth {
-        Depth::Policies => found.iter().map(PolicyView::from).collect(),
-        Depth::Rules => policies(uow, &found, now).await?,
-    };
-    let mut of: HashMap<i64, Vec<PolicyView>> = HashMap::new();
-    for view in views {
-        of.entry(view.firewall.id).or_default().push(view);
+/// The policies of some firewalls, and perhaps these's rules, as they were read.
+#[derive(Debug, Default)]
+pub struct PoliciesOf(Option<(Vec<Policy>, RulesOf)>);
+
+impl PoliciesOf {
+    /// Reads what is to be embedded in firewalls.
+    ///
+    /// # Errors
+    /// Returns an error if there is too much, or the storage fails.
+    pub async fn read(
+        uow: &mut dyn ReadUnit,
+        firewalls: &[Firewall],
+        depth: Option<Depth>,
+    ) -> Result<Self, Error> {
+        let Some(depth) = depth else { return Ok(Self(None)) };
+        let ids: Vec<FirewallId> = firewalls.iter().map(|firewall| firewall.id).collect();
+        let count = firewalls.iter().map(|firewall| firewall.policy_count).sum();
+        let policies = expand::policies(uow, &ids, count).await?;
+        let rules = RulesOf::read(uow, &policies, depth == Depth::Rules).await?;
+        Ok(Self(Some((policies, rules))))
     }
-    let view = |firewall: &Firewall| {
-        let policies = of.remove(&firewall.id.get()).unwrap_or_default();
-        FirewallView { filtering_policies: Some(policies), ..FirewallView::from(firewall) }
-    };
-    Ok(firewalls.iter().map(view).collect())
+
+    /// The firewalls as they are answered. Costs O(policies + rules).
+    #[must_use]
+    pub fn views(self, firewalls: &[Firewall], now: Instant) -> Vec<FirewallView> {
+        let Some((policies, rules)) = self.0 else {
+            return firewalls.iter().map(FirewallView::from).collect();
+        };
+        let mut of: HashMap<i64, Vec<PolicyView>> = HashMap::new();
+        for view in rules.views(&policies, now) {
+            of.entry(view.firewall.id).or_default().push(view);
+        }
+        let view = |firewall: &Firewall| {
+            let policies = of.remove(&firewall.id.get()).unwrap_or_default();
+            FirewallView { filtering_policies: Some(policies), ..FirewallView::from(firewall) }
+        };
+        firewalls.iter().map(view).collect()
+    }
 }

@@ -19,4 +19,5 @@ pub mod restore;
 pub mod rule;
 mod rule_lines;
 pub mod rule_set;
+pub mod selected;
 pub mod view;

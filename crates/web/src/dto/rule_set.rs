@@ -3,6 +3,7 @@
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::rule::{RuleParts, RuleSpec};
+use fireflow_domain::text::excerpt;
 use fireflow_domain::usecase::rule::MAX_RULES;
 use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
 use poem::{Request, RequestBody};
@@ -270,7 +271,7 @@ fn partial(others: &Map<String, Value>) -> Option<Problem> {
     // What cannot be understood does not say that it is all.
     let is_list_of_none = |it: &&Value| it.as_array().is_some_and(Vec::is_empty);
     let why = if let Some(marks) = given("partial").filter(|it| !is_list_of_none(it)) {
-        format!("its `partial` is {}", fireflow_domain::text::excerpt(&marks.to_string()))
+        format!("its `partial` is {}", shown(marks))
     } else if given("next_cursor").is_some() {
         "its `next_cursor` says that more follows".to_owned()
     } else if given("page").is_some_and(|page| *page != 1) {
@@ -283,6 +284,19 @@ fn partial(others: &Map<String, Value>) -> Option<Problem> {
          (`Accept: application/x-ndjson`, without `page`, `filter` and `fields`) and put those"
     );
     Some(Problem::new(Code::Partial, detail))
+}
+
+/// How many of a list's marks are shown: there are fewer kinds.
+const SHOWN_MARKS: usize = 10;
+
+/// What a list says that it leaves out: words as they are, anything else as JSON.
+fn shown(marks: &Value) -> String {
+    let words = marks.as_array().map(|marks| marks.iter().take(SHOWN_MARKS).map(Value::as_str));
+    let words: Option<Vec<&str>> = words.and_then(Iterator::collect);
+    match words {
+        Some(words) => format!("`{}`", excerpt(&words.join(", "))),
+        None => excerpt(&marks.to_string()),
+    }
 }
 
 /// Notes what a page has beside its items, and should not.

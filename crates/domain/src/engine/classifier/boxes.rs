@@ -1,7 +1,7 @@
 //! Rules as boxes.
 
-use super::Budget;
 use super::boxed::{ALL_PORTS, BoxParts, Boxed, Range, kind};
+use super::{Budget, least_bytes};
 use crate::engine::naive::Entry;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Endpoint, RuleSpec};
@@ -13,29 +13,37 @@ pub(super) struct Boxes {
     pub(super) v6: Vec<Boxed<u128>>,
 }
 
-/// All boxes of rules that are in order of evaluation; none where they are more than the budget, or
+/// How many boxes of each family rules have, at most; none if they are more than the budget, or
 /// `goes_on`, which is asked at every rule, says no. Disabled rules have none.
-pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
-    // Counted before any is made: a rule can be a thousand million boxes, and fifty rules together
-    // what one is not.
+pub(super) fn count_all(
+    rules: &[Entry<'_>],
+    budget: Budget,
+    goes_on: &dyn Fn() -> bool,
+) -> Option<(usize, usize)> {
     let (mut v4, mut v6) = (0_usize, 0_usize);
-    let mut counted = Vec::with_capacity(rules.len());
-    for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
+    for rule in rules.iter().filter(|rule| rule.spec.enabled) {
         let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
         v4 = v4.checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
         v6 = v6.checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
-        let bytes = v4
-            .checked_mul(size_of::<Boxed<u32>>())?
-            .checked_add(v6.checked_mul(size_of::<Boxed<u128>>())?)?;
+        let bytes = least_bytes::<u32>(v4).checked_add(least_bytes::<u128>(v6))?;
         if v4.checked_add(v6)? > budget.boxes || bytes > budget.bytes || !goes_on() {
             return None;
         }
-        counted.push((rule.spec, shapes, ports, order));
     }
+    Some((v4, v6))
+}
+
+/// All boxes of rules that are in order of evaluation; none if they are more than the budget, or
+/// `goes_on`, which is asked at every rule, says no.
+pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
+    // Counted before any is made: a rule can be a thousand million boxes, and fifty rules together
+    // what one is not.
+    let (v4, v6) = count_all(rules, budget, goes_on)?;
     // Some that are counted are not made: those that no packet could be in.
-    let mut boxes = Boxes::default();
-    for (rule, shapes, ports, order) in counted {
-        add(&mut boxes, rule, &shapes, &ports, order);
+    let mut boxes = Boxes { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
+    for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
+        let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
+        add(&mut boxes, rule.spec, &shapes, &ports, order);
         if !goes_on() {
             return None;
         }

@@ -10,6 +10,7 @@
 //! child's region altogether hides all later ones there. Last, boxes are put into blocks, those of
 //! neighbours together where they are few.
 
+use super::LANE;
 use super::address::Address;
 use super::block::{Block, LANES, Shifts, telling_apart};
 use super::boxed::{Boxed, Dimension, Range, Region};
@@ -32,12 +33,14 @@ const MAX_ROOTS: usize = 8;
 /// A group of which more than one in so many boxes would stay with its root is two groups.
 const MAX_STAYING: usize = 50;
 
-/// Indexes boxes, which are in order of their places. `most` is for how many blocks may have room,
-/// with all copies; what would be more is cut no further. `goes_on` is asked at every node; none where
-/// it says no, or there are more boxes than numbers for them.
+/// Indexes boxes, which are in order of their places. `most` is for how many boxes blocks should have
+/// room, with all copies; what would be more is cut no further. `ceiling` is for how many they can.
+/// `goes_on` is asked at every node; none if it says no, more than the ceiling would be needed, or
+/// there are more boxes than numbers for them.
 pub(super) fn index<A: Address>(
     boxes: &[Boxed<A>],
     most: usize,
+    ceiling: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
     // Room that is never touched is no memory; to grow takes what there is once more. Where there is
@@ -55,6 +58,7 @@ pub(super) fn index<A: Address>(
             hiding: Vec::new(),
         },
         most,
+        ceiling: ceiling.max(most).div_ceil(LANES),
         shifts: Shifts::default(),
         goes_on,
     };
@@ -155,6 +159,8 @@ struct Builder<'a, A> {
     boxes: &'a [Boxed<A>],
     index: Index<A>,
     most: usize,
+    /// The most blocks.
+    ceiling: usize,
     /// The windows of the blocks that were made last: those of their neighbours, most often.
     shifts: Shifts,
     goes_on: &'a dyn Fn() -> bool,
@@ -268,7 +274,8 @@ impl<'a, A: Address> Builder<'a, A> {
             let hiding = numbers.last().and_then(|it| self.boxed(*it)).map(Boxed::order);
             self.index.hiding.extend(hiding);
         }
-        let is_full = self.index.blocks.len() * LANES + numbers.len() > self.most;
+        let nodes = size_of_val(self.index.nodes.as_slice()) / LANE;
+        let is_full = self.index.blocks.len() * LANES + nodes + numbers.len() > self.most;
         let cut = if numbers.len() <= LEAF || depth == MAX_DEPTH || is_full {
             None
         } else {
@@ -339,6 +346,12 @@ impl<'a, A: Address> Builder<'a, A> {
         };
         self.shifts = shifts;
         let first = self.index.blocks.len();
+        let added = boxes.len().div_ceil(LANES);
+        let left = self.ceiling.checked_sub(first).filter(|left| added <= *left)?;
+        if first + added > self.index.blocks.capacity() {
+            // By a part and no more: all there is would else be there three times.
+            self.index.blocks.reserve_exact(added.max(first / 8).min(left));
+        }
         self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
         let blocks = u32::try_from(first).ok()?;
         let count = u32::try_from(self.index.blocks.len()).ok()?.checked_sub(blocks)?;

@@ -47,13 +47,13 @@ use crate::time::Instant;
 pub struct Budget {
     /// The most boxes.
     pub boxes: usize,
-    /// The most memory of the result, in bytes.
+    /// The most memory at any moment of the compilation, its result included, in bytes.
     pub bytes: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { boxes: 4_000_000, bytes: 512 * 1024 * 1024 }
+        Self { boxes: 4_000_000, bytes: 128 * 1024 * 1024 }
     }
 }
 
@@ -86,11 +86,22 @@ pub struct Classifier {
 }
 
 impl Classifier {
+    /// The most memory that rules take while they are compiled, in bytes: no more than the budget, and
+    /// none if they need more boxes than it has, since nothing is compiled then. Costs O(entries).
+    #[must_use]
+    pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
+        let counted = boxes::count_all(rules, budget, &|| true);
+        counted.map_or(0, |(v4, v6)| {
+            let most = most_bytes::<u32>(v4).saturating_add(most_bytes::<u128>(v6));
+            most.min(budget.bytes)
+        })
+    }
+
     /// Compiles rules that are in order of evaluation. Costs O(boxes × depth); no lock, no waiting.
     ///
     /// # Errors
-    /// Where they need more than the budget. Boxes are counted before they are made; they and their
-    /// copies are there twice while they are compiled.
+    /// Returns [`OverBudget`] if they need more than the budget. Boxes are counted before they are
+    /// made, and what is made of them is bounded while it grows.
     pub fn compile(rules: &[Entry<'_>], budget: Budget) -> Result<Self, OverBudget> {
         Self::compile_while(rules, budget, &|| true)
     }
@@ -116,8 +127,14 @@ impl Classifier {
                 expires_at: rule.spec.expires_at,
             })
             .collect();
-        let v4 = indexed(&boxes.v4, budget.bytes, goes_on).ok_or(over)?;
-        let v6 = indexed(&boxes.v6, budget.bytes, goes_on).ok_or(over)?;
+        let boxes::Boxes { v4, v6 } = boxes;
+        let waiting = size_of_val(v6.as_slice());
+        let v4 = {
+            let index = indexed(&v4, budget.bytes.saturating_sub(waiting), goes_on).ok_or(over)?;
+            drop(v4);
+            index
+        };
+        let v6 = indexed(&v6, budget.bytes.saturating_sub(v4.bytes()), goes_on).ok_or(over)?;
         let classifier = Self { v4, v6, times };
         if classifier.bytes() > budget.bytes { Err(over) } else { Ok(classifier) }
     }
@@ -238,19 +255,44 @@ impl<A: Address> Index<A> {
     }
 }
 
-/// Blocks may have room for four times as many boxes as there are, copies and empty lanes; with what
-/// each box takes beside them, all is no more than the bytes.
+/// What a lane of a block takes, in bytes: a place for one box.
+const LANE: usize = size_of::<Block>() / LANES;
+
+/// How many lanes a box may have, copies and empty ones of its block included.
+const LANES_PER_BOX: usize = 4;
+
+/// What each box takes while it is indexed, in bytes, its lanes apart: itself, what is kept of it in
+/// the end, its number in the lists of nodes, its part of the nodes, and a range in lists that are
+/// sorted.
+const fn bytes_beside_lanes<A: Address>() -> usize {
+    let kept = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
+    size_of::<Boxed<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
+}
+
+/// The least that so many boxes take while they are indexed, in bytes.
+const fn least_bytes<A: Address>(boxes: usize) -> usize {
+    boxes.saturating_mul(bytes_beside_lanes::<A>() + LANE)
+}
+
+/// The most that so many boxes take while they are indexed, in bytes.
+const fn most_bytes<A: Address>(boxes: usize) -> usize {
+    boxes.saturating_mul(bytes_beside_lanes::<A>() + LANES_PER_BOX * LANE)
+}
+
+/// Indexes boxes within so many bytes, those of the boxes themselves included.
 fn indexed<A: Address>(
     boxes: &[Boxed<A>],
     bytes: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
-    const LANE: usize = size_of::<Block>() / LANES;
     if boxes.iter().any(|boxed| boxed.order() > Rule::MAX_ORDER) {
         return None;
     }
-    let beside = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
-    let bytes = bytes.saturating_sub(boxes.len().saturating_mul(beside));
-    let most = boxes.len().saturating_mul(4).max(1_024).min(bytes / LANE);
-    build::index(boxes, most, goes_on)
+    let for_lanes = bytes.saturating_sub(boxes.len().saturating_mul(bytes_beside_lanes::<A>()));
+    let ceiling = for_lanes / LANE;
+    if ceiling < boxes.len() {
+        return None;
+    }
+    let most = boxes.len().saturating_mul(LANES_PER_BOX).max(1_024).min(ceiling);
+    build::index(boxes, most, ceiling, goes_on)
 }

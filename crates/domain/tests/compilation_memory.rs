@@ -1,0 +1,82 @@
+//! A compilation takes no more memory than its budget at any moment, and no more than it was said to
+//! take. One test alone: the allocator counts what the whole process takes.
+
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::net::IpAddr;
+
+use fireflow_domain::engine::classifier::{Budget, Classifier};
+use fireflow_domain::engine::naive::Entry;
+use fireflow_domain::ids::RuleId;
+use fireflow_domain::net::{AddressRange, PortRange};
+use fireflow_domain::rule::{Endpoint, RuleParts, RuleSpec};
+use fireflow_domain::testing::rule_sets::rule_set;
+use fireflow_domain::testing::rules::everything;
+use fireflow_domain::time::Instant;
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// Rules whose products of `side` by `side` ranges overlap in part, shifted from rule to rule.
+fn products(rules: u16, side: u32, address: fn(u32) -> IpAddr) -> Vec<RuleSpec> {
+    let entries = |from: u32| -> Vec<Endpoint> {
+        let range = |at: u32| -> AddressRange {
+            AddressRange::parse(&format!("{}-{}", address(at * 8), address(at * 8 + 5))).unwrap()
+        };
+        (from..from + side).map(|at| Endpoint { address: range(at), port: None }).collect()
+    };
+    (0..rules)
+        .map(|index| {
+            let parts = RuleParts {
+                sources: entries(u32::from(index) * side / 2),
+                destinations: entries(u32::from(index) * side / 3),
+                ports: vec![PortRange::single(index), PortRange::single(index + 5_000)],
+                ..everything()
+            };
+            RuleSpec::new(parts).unwrap()
+        })
+        .collect()
+}
+
+fn v4(at: u32) -> IpAddr {
+    IpAddr::V4((0x0a00_0000 + at).into())
+}
+
+fn v6(at: u32) -> IpAddr {
+    IpAddr::V6(((0x2001_0db8_u128 << 96) + (u128::from(at) << 40)).into())
+}
+
+#[test]
+fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
+    let noon = Instant::parse("2026-11-24T12:00:00Z").unwrap();
+    let sets = [
+        ("products of IPv4", products(5, 50, v4)),
+        ("products of IPv6", products(5, 50, v6)),
+        ("wide rules", products(400, 4, v4)),
+        ("a company's rules", rule_set(3, 3, 2_000, noon)),
+    ];
+    for (name, specs) in &sets {
+        let entries: Vec<Entry<'_>> = (1..)
+            .zip(specs)
+            .map(|(id, spec)| Entry { id: RuleId::new(id).unwrap(), spec })
+            .collect();
+        let mut was_compiled = false;
+        for mebibytes in [1, 2, 3, 5, 10, 40] {
+            let budget = Budget { bytes: mebibytes * MEBIBYTE, ..Budget::default() };
+            let said = Classifier::bytes_to_compile(&entries, budget);
+            let before = ALLOCATED.current_usage();
+            ALLOCATED.reset_peak_usage();
+            let compiled = Classifier::compile(&entries, budget);
+            let took = ALLOCATED.peak_usage() - before;
+            // Room for the first blocks, and for lists of a rule's own.
+            let reserve = MEBIBYTE / 2;
+            assert!(said <= budget.bytes, "{name}, {mebibytes} MiB: {said}");
+            assert!(took <= said + reserve, "{name}, {mebibytes} MiB: {took}, said {said}");
+            was_compiled |= compiled.is_ok();
+        }
+        assert!(was_compiled, "{name}");
+    }
+}

@@ -1,0 +1,62 @@
+//! A database that takes no writes any more: behind its name is a standby.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, wait_until};
+use crate::forwarder::{Behind, Forwarder};
+use crate::service::Service;
+
+/// Far longer than anything here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The status of a request, with its body; none if the connection broke.
+fn ask(service: &Service, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    service.connect().ask(method, path, &body).ok()
+}
+
+#[test]
+fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
+    let mut cluster = Cluster::start();
+    let forwarder = Forwarder::new(cluster.primary.address());
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("postgres://postgres@{}/postgres", forwarder.address());
+    let service = Service::start(folder.path(), &url);
+    let status = |method: &str, path: &str, body: &Value| {
+        ask(&service, method, path, body).map(|(status, _)| status)
+    };
+    let (ready, firewalls) = ("/health/ready", "/firewalls/");
+    assert_eq!(status("POST", firewalls, &json!({"name": "edge"})), Some(201));
+    assert_eq!(status("GET", ready, &Value::Null), Some(200));
+
+    cluster.primary.kill();
+    forwarder.point_at(Behind::Server(cluster.standby.address()));
+    // Connections to who is gone are found out about one by one.
+    wait_until("what the standby has is read", PATIENCE, || {
+        status("GET", "/firewalls/1/", &Value::Null) == Some(200)
+    });
+    for turn in 0..3 {
+        let (status, problem) = ask(&service, "GET", ready, &Value::Null).unwrap();
+        assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{turn}: {problem}");
+        let body = json!({"name": format!("core {turn}")});
+        let (status, problem) = ask(&service, "POST", firewalls, &body).unwrap();
+        assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{turn}: {problem}");
+        wait_until("it is read meanwhile", PATIENCE, || {
+            ask(&service, "GET", firewalls, &Value::Null).is_some_and(|it| it.0 == 200)
+        });
+        let (_, health) = ask(&service, "GET", "/health/", &Value::Null).unwrap();
+        assert_eq!(health["is_ready"], false, "{health}");
+    }
+
+    cluster.promote();
+    wait_until("it is ready again", PATIENCE, || status("GET", ready, &Value::Null) == Some(200));
+    wait_until("it writes again", PATIENCE, || {
+        let written = status("POST", firewalls, &json!({"name": "branch"})).unwrap();
+        assert!(written == 201 || written == 503, "{written}");
+        written == 201
+    });
+    let (_, list) = ask(&service, "GET", firewalls, &Value::Null).unwrap();
+    assert_eq!(list["total"], 2, "what was refused is not there: {list}");
+}

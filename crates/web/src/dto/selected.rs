@@ -1,0 +1,78 @@
+//! An answer with the members that were asked for. They are taken from its text, not from a tree of
+//! values, which would take several times its memory.
+
+use std::collections::BTreeMap;
+
+use serde::ser::{Error, SerializeSeq};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::params::Fields;
+
+/// Members by name, each as it is written.
+type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
+
+/// A resource, or a page of them, of which some members are shown.
+#[derive(Debug)]
+pub struct Selected<'a> {
+    members: Members<'a>,
+    fields: &'a Fields,
+}
+
+impl<'a> Selected<'a> {
+    /// Reads the whole answer. If it has `items`, the members of these are selected, else its own.
+    ///
+    /// # Errors
+    /// Returns what is wrong if it is no object.
+    pub fn read(whole: &'a [u8], fields: &'a Fields) -> serde_json::Result<Self> {
+        let mut members: Members<'_> = serde_json::from_slice(whole)?;
+        if !members.contains_key("items") {
+            members.retain(|name, _| fields.has(name));
+        }
+        Ok(Self { members, fields })
+    }
+}
+
+impl Serialize for Selected<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.members.iter().map(|(name, value)| {
+            let items = (*name == "items").then_some(Items { text: value, fields: self.fields });
+            (name, Member { value, items })
+        }))
+    }
+}
+
+struct Member<'a> {
+    value: &'a RawValue,
+    items: Option<Items<'a>>,
+}
+
+impl Serialize for Member<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.items {
+            Some(items) => items.serialize(serializer),
+            None => self.value.serialize(serializer),
+        }
+    }
+}
+
+/// Items of a page, read one after the other while they are written.
+struct Items<'a> {
+    text: &'a RawValue,
+    fields: &'a Fields,
+}
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items: Vec<&RawValue> =
+            serde_json::from_str(self.text.get()).map_err(S::Error::custom)?;
+        let mut list = serializer.serialize_seq(Some(items.len()))?;
+        for item in items {
+            let mut members: Members<'_> =
+                serde_json::from_str(item.get()).map_err(S::Error::custom)?;
+            members.retain(|name, _| self.fields.has(name));
+            list.serialize_element(&members)?;
+        }
+        list.end()
+    }
+}
