@@ -15,7 +15,7 @@ const CYCLE_GOAL: usize = 1_500;
 const CYCLES: &[(&str, usize)] = &[("domain", 5_248), ("storage", 4_272)];
 /// The lines of `crates/web` without tests, today: they only become fewer. Another operation may have
 /// 150 more.
-const WEB_LINES: usize = 13_162;
+const WEB_LINES: usize = 12_745;
 /// How many they are to be.
 const WEB_GOAL: usize = 9_000;
 

@@ -14,7 +14,6 @@
 mod api;
 mod app;
 mod auth;
-mod budget;
 mod conditions;
 mod dto;
 mod entity_tags;
@@ -35,7 +34,6 @@ mod work;
 mod written;
 
 pub use app::{About, App, Readiness};
-pub use budget::{Budget, BudgetState};
 pub use inspected::{CompilationLimits, CompiledPolicies};
 pub use inspection_stream::Streams;
 pub use middleware::Gate;

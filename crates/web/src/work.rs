@@ -5,13 +5,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fireflow_service::budget::{Reservation, Use};
 use fireflow_telemetry::request;
 use poem::http::{HeaderMap, header};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::app::Context;
-use crate::budget::{Reservation, Use};
 use crate::problem::{Code, Problem};
 
 /// What one request, and all together, may take.

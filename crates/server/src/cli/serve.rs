@@ -13,14 +13,15 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::budget::Budget;
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use fireflow_telemetry::Telemetry;
 use fireflow_telemetry::errors::Errors;
 use fireflow_telemetry::metrics::Metrics;
 use fireflow_telemetry::traces::Traces;
 use fireflow_web::{
-    About, App, Budget, CompilationLimits, CompiledPolicies, Cors, Gate, Limits, Proxies, Rates,
-    Readiness, Streams,
+    About, App, CompilationLimits, CompiledPolicies, Cors, Gate, Limits, Proxies, Rates, Readiness,
+    Streams,
 };
 use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;

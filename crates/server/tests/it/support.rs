@@ -10,11 +10,11 @@ use fireflow_auth::{Authenticator, Revocations, Secret, TokenRequest, TokenRules
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::budget::{Budget, BudgetState};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_web::{
-    About, App, Budget, BudgetState, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness,
-    Streams,
+    About, App, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness, Streams,
 };
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};

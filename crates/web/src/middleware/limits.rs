@@ -9,6 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fireflow_service::budget::{Reservation, Use};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
@@ -20,7 +21,6 @@ use super::envelope::panic_answer;
 use super::open::Open;
 use super::{auth, host, slash};
 use crate::app::{App, Context};
-use crate::budget::{Reservation, Use};
 use crate::problem::{Code, Problem};
 use crate::work::{Served, Work};
 
@@ -123,7 +123,7 @@ async fn counted<E: Endpoint>(
     };
     let memory = match app.budget.try_reserve(&subject, Use::Answer, length) {
         Some(memory) => memory,
-        None if can_be_refused => return Err(app.budget.refuse(Use::Answer).into()),
+        None if can_be_refused => return Err(Problem::from(app.budget.refuse(Use::Answer)).into()),
         None => app.budget.reserve_anyway(&subject, Use::Answer, length),
     };
     // It is there in one piece: nothing is copied.
