@@ -133,10 +133,14 @@ pub async fn beside<T: Send + 'static>(
     done.ok_or_else(|| Problem::internal("given up, though somebody waited"))
 }
 
-/// What a row can take in memory on its way from the database to the answer, in bytes: as a value, as
-/// what is shown of it, and as text. Measured: 48 kB for rules with a hundred sources and a long
-/// description. What is not needed is given back as soon as the answer is there.
-const ROW_BYTES: u64 = 48 * 1024;
+/// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
+/// what is shown of it, and as text. Of the first hundred it is what rules with a dozen entries and
+/// labels take; so few are read, one subject's in turns, that larger ones do no harm.
+const ROW_BYTES: u64 = 8 * 1024;
+const FIRST_ROWS: u64 = 100;
+/// The same of all further rows: what rules with a hundred sources and a long description take,
+/// measured. What is not needed is given back as soon as the answer is there.
+const LARGE_ROW_BYTES: u64 = 48 * 1024;
 /// The most that the rows of one answer take together: there are bounds on their entries and texts.
 const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 
@@ -160,7 +164,10 @@ impl Context {
     /// # Errors
     /// Returns 503 with `Retry-After` if there is none in time.
     pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
-        let bytes = u64::from(rows).saturating_mul(ROW_BYTES).min(MAX_ROWS_BYTES);
+        let rows = u64::from(rows);
+        let first = rows.min(FIRST_ROWS).saturating_mul(ROW_BYTES);
+        let further = rows.saturating_sub(FIRST_ROWS).saturating_mul(LARGE_ROW_BYTES);
+        let bytes = first.saturating_add(further).min(MAX_ROWS_BYTES);
         self.borrow_memory(Use::Answer, bytes).await
     }
 
@@ -193,5 +200,39 @@ impl Context {
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         if rows > MANY_ROWS { self.in_turn(run).await } else { Ok(run()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_long_is_done_beside_the_threads_that_serve() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let blocks = beside(async move {
+            tokio::task::yield_now().await;
+            told.recv()
+        });
+        // There is one thread that serves here: it would wait for itself.
+        let tells = async { tell.send(7) };
+        let (answer, sent) = tokio::join!(blocks, tells);
+        assert_eq!((answer.unwrap(), sent), (Ok(7), Ok(())));
+        let panics: Result<(), Problem> = beside(async { panic!("a defect") }).await;
+        assert_eq!(panics.unwrap_err().code, Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_given_up() {
+        let (held, gone) = oneshot::channel::<()>();
+        let (begins, begun) = oneshot::channel();
+        let waits = tokio::spawn(beside(async move {
+            begins.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop(held);
+        }));
+        begun.await.unwrap();
+        waits.abort();
+        assert!(gone.await.is_err(), "it is dropped with all that it holds");
     }
 }

@@ -333,13 +333,15 @@ fn scattered_rule(index: usize) -> Value {
 
 db_test! {
     async fn policies_that_take_long_to_compile_leave_reads_and_kept_verdicts_alone(service: Service) {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut asked = Vec::new();
-        for name in ["one", "two", "three", "four"] {
-            let policy = service.policy_with(name, (0..400).map(scattered_rule).collect()).await;
+        // Each is compiled by one processor.
+        for index in 0..processors + 2 {
+            let (name, rules) = (format!("edge {index}"), (0..400).map(scattered_rule));
+            let policy = service.policy_with(&name, rules.collect()).await;
             let packet = tcp("10.0.0.1", "192.0.2.1", 443);
             asked.push(Sent::Get(format!("{policy}inspections/?{packet}")));
         }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let attack = Attack::begin(&service, 8 * processors, &asked);
         service.serves_the_bystander(|| attack.under_way() > 4 * processors).await;
         attack.end(&[200, 503]).await;

@@ -290,22 +290,66 @@ db_test! {
         let ports: Value = (1..=1_000).map(|port| json!({"number": port})).collect();
         let wide = json!({"sources": many(1), "destinations": many(2), "ports": ports});
         api.rule(&policy, &wide).await;
-        // 66 more rows like it; what is derived of them is of no matter here.
-        let tables = fireflow_storage::testing::entity_tables();
-        let columns: Vec<String> =
-            tables["rule"].keys().filter(|it| !["id", "copy"].contains(&it.as_str())).cloned().collect();
-        let columns = columns.join(", ");
-        let copies = format!(
-            "INSERT INTO rule ({columns}, copy) \
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 66) \
-             SELECT {columns}, i FROM rule, n"
-        );
-        api.db.execute(&copies).await;
+        copy_rules(&api, 66).await;
         for path in [format!("{policy}rules/"), "/rules/".to_owned()] {
             let problem = api.get(&format!("{path}?page_size=100")).await.problem(413, "too_large");
             assert!(problem["detail"].as_str().unwrap().contains("page_size=66"), "{problem}");
             let page = api.get(&format!("{path}?page_size=66")).await.expect(200);
             assert_eq!(ids(&page).len(), 66);
         }
+    }
+}
+
+/// So many more rows like each rule that is there; what is derived of them is of no matter here.
+async fn copy_rules(api: &Api, copies: u32) {
+    let tables = fireflow_storage::testing::entity_tables();
+    let columns: Vec<String> = tables["rule"]
+        .keys()
+        .filter(|it| !["id", "copy"].contains(&it.as_str()))
+        .cloned()
+        .collect();
+    let columns = columns.join(", ");
+    let copies = format!(
+        "INSERT INTO rule ({columns}, copy) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {copies}) \
+         SELECT {columns}, i FROM rule, n"
+    );
+    api.db.execute(&copies).await;
+}
+
+db_test! {
+    async fn a_page_or_an_expansion_of_too_much_text_is_refused(api: Api) {
+        let policy = api.policy().await;
+        let labels: serde_json::Map<String, Value> =
+            (0..64).map(|label| (format!("label-{label:057}"), json!("v".repeat(255)))).collect();
+        api.rule(&policy, &json!({"description": "d".repeat(4_096), "labels": labels})).await;
+        copy_rules(&api, 330).await;
+        for path in [format!("{policy}rules/"), "/rules/".to_owned()] {
+            let problem = api.get(&format!("{path}?page_size=1000")).await.problem(413, "too_large");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("characters") && detail.contains("page_size=322"), "{problem}");
+            api.get(&format!("{path}?page_size=322")).await.expect(200);
+        }
+        // It is asked where there are many rules.
+        api.get(&format!("{policy}?expand=rules")).await.expect(200);
+        api.db.execute("UPDATE policy SET rule_count = 1001").await;
+        let problem = api.get(&format!("{policy}?expand=rules")).await.problem(413, "too_large");
+        assert!(problem["detail"].as_str().unwrap().contains("characters"), "{problem}");
+    }
+}
+
+db_test! {
+    async fn a_list_shows_the_members_that_were_asked_for_as_they_are_written(api: Api) {
+        let policy = api.policy().await;
+        let text = "a \"quoted\" \\ text, \u{1f525}";
+        let rule = api.rule(&policy, &json!({"name": "one", "description": text})).await;
+        let whole = api.get(&format!("{policy}rules/")).await.expect(200);
+        let some = api.get(&format!("{policy}rules/?fields=description,sources")).await.expect(200);
+        let item = json!({
+            "id": rule["id"], "description": text, "sources": rule["sources"],
+        });
+        assert_eq!(some["items"], json!([item]));
+        assert_eq!(some["total"], whole["total"]);
+        assert_eq!(some["partial"], json!(["fields"]));
     }
 }

@@ -54,6 +54,7 @@ mod sqlite_file;
 mod standby;
 mod support;
 mod tags;
+mod threads;
 mod tls;
 mod tokens;
 mod traces;

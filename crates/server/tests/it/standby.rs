@@ -37,6 +37,8 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
     wait_until("what the standby has is read", PATIENCE, || {
         status("GET", "/firewalls/1/", &Value::Null) == Some(200)
     });
+    // An answer on readiness counts for a moment.
+    wait_until("it is not ready", PATIENCE, || status("GET", ready, &Value::Null) == Some(503));
     for turn in 0..3 {
         let (status, problem) = ask(&service, "GET", ready, &Value::Null).unwrap();
         assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{turn}: {problem}");

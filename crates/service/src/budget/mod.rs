@@ -135,14 +135,14 @@ impl Budget {
     /// So many bytes of memory.
     #[must_use]
     pub fn bytes(capacity: u64) -> Self {
-        Self::new(Shares::new(capacity), "the memory for requests is in use", PATIENCE)
+        Self::new(Shares::new(capacity, false), "the memory for requests is in use", PATIENCE)
     }
 
     /// As much of it, with another time for who waits.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
-        let capacity = self.with(|shares| shares.capacity());
-        Self::new(Shares::new(capacity), self.0.what, patience)
+        let shares = self.with(|shares| shares.unused());
+        Self::new(shares, self.0.what, patience)
     }
 
     /// Turns for what takes a processor for long, as many at once as there are processors; one subject
@@ -150,7 +150,8 @@ impl Budget {
     #[must_use]
     pub fn turns(processors: usize) -> Self {
         let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
-        Self::new(Shares::new(capacity), "too much is being read and written", TURN_PATIENCE)
+        let shares = Shares::new(capacity, true);
+        Self::new(shares, "too much is being read and written", TURN_PATIENCE)
     }
 
     fn new(shares: Shares, what: &'static str, patience: Duration) -> Self {
@@ -344,6 +345,23 @@ mod tests {
         let state = budget.state();
         assert_eq!(state.used.iter().sum::<u64>(), 2 * SHARE);
         assert_eq!(state.used[Use::Body as usize], 256);
+    }
+
+    #[test]
+    fn all_turns_are_taken_and_half_of_them_by_one_subject() {
+        for processors in [1_usize, 2, 3, 4, 8, 64, 512] {
+            let turns = Budget::turns(processors);
+            let mut held = Vec::new();
+            for subject in ["ann", "bob", "eve"] {
+                let before = held.len();
+                while let Some(turn) = turns.try_reserve(subject, Use::Body, 1) {
+                    held.push(turn);
+                }
+                let half = (processors / 2).max(1);
+                assert_eq!(held.len() - before, half.min(processors - before), "{processors}");
+            }
+            assert_eq!(held.len(), processors);
+        }
     }
 
     #[tokio::test]

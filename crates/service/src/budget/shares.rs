@@ -18,6 +18,9 @@ pub(super) struct Waiter {
 /// What is lent, and who waits.
 pub(super) struct Shares {
     capacity: u64,
+    /// Whether one is lent as a whole each time, such as a processor: then nobody asks for less than
+    /// others, and nothing is kept for those who do.
+    is_counted: bool,
     used: u64,
     by_purpose: [u64; Use::ALL.len()],
     by_subject: HashMap<Arc<str>, u64>,
@@ -26,9 +29,10 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64, is_counted: bool) -> Self {
         Self {
             capacity,
+            is_counted,
             used: 0,
             by_purpose: [0; Use::ALL.len()],
             by_subject: HashMap::new(),
@@ -38,6 +42,11 @@ impl Shares {
 
     pub(super) const fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// The same, of which nothing is lent.
+    pub(super) fn unused(&self) -> Self {
+        Self::new(self.capacity, self.is_counted)
     }
 
     pub(super) const fn used_by_purpose(&self) -> [u64; Use::ALL.len()] {
@@ -61,6 +70,9 @@ impl Shares {
     fn fits(&self, subject: &str, amount: u64) -> bool {
         let before = self.by_subject.get(subject).copied().unwrap_or_default();
         let own = before.saturating_add(amount);
+        if self.is_counted {
+            return own <= self.share() && self.used.saturating_add(amount) <= self.capacity;
+        }
         // Requests that take next to nothing are served beside those that take much.
         let is_small = amount <= self.capacity / 256;
         let little = self.capacity / 16;

@@ -6,6 +6,7 @@ use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, QueryFilter, Select};
 
+use super::mapped;
 use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
@@ -87,8 +88,7 @@ impl AuditReader for SeaUnitOfWork {
             query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
                 .await
                 .map_err(store_error)?;
-        let items: Vec<AuditRecord> =
-            rows.into_iter().map(mapping::audit_record).collect::<Result<_, _>>()?;
+        let items: Vec<AuditRecord> = mapped(rows, mapping::audit_record).await?;
         Ok(sort::page(items, has_more, order, request, total))
     }
 }

@@ -18,7 +18,7 @@ use fireflow_domain::store::StoreResult;
 use sea_orm::sea_query::Expr;
 use sea_orm::{DbBackend, UpdateResult};
 
-use crate::error::WrongRowCount;
+use crate::error::{Corrupt, WrongRowCount};
 
 /// Checks that a write met exactly one row: who writes holds its lock, so anything else is a defect.
 pub(crate) fn one_row(
@@ -36,6 +36,29 @@ fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(
     } else {
         Err(StoreError::Failed(WrongRowCount { what, id, rows, expected }.into()))
     }
+}
+
+/// How many rows become values between two looks at what else there is to do: a few milliseconds, if
+/// each has thousands of entries.
+const ROWS_AT_ONCE: usize = 32;
+
+/// What rows say, in their order. Many of them take long: others are served in between.
+async fn mapped<R, T>(
+    rows: Vec<R>,
+    map: impl Fn(R) -> Result<T, Corrupt> + Send,
+) -> StoreResult<Vec<T>>
+where
+    R: Send,
+    T: Send,
+{
+    let mut values = Vec::with_capacity(rows.len());
+    for (row, number) in rows.into_iter().zip(1_usize..) {
+        values.push(map(row)?);
+        if number.is_multiple_of(ROWS_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(values)
 }
 
 /// A mark for a state that is new.

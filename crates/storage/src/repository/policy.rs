@@ -17,7 +17,7 @@ use sea_orm::{
     QuerySelect, Select, Set,
 };
 
-use super::{label_rows, labels_differ, new_mark, one_row};
+use super::{label_rows, labels_differ, mapped, new_mark, one_row};
 use crate::chains::HeadColumns;
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{
@@ -183,7 +183,7 @@ impl PolicyReader for SeaUnitOfWork {
             .order_by_asc(Column::FirewallId)
             .order_by_asc(Column::Id);
         let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?)
+        mapped(rows, mapping::policy).await
     }
 }
 

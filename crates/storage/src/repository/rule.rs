@@ -23,7 +23,7 @@ use sea_orm::{
 };
 
 use super::rule_index::{with_address, with_entry_port, with_port};
-use super::{all_rows, labels_differ, new_mark, one_row, random_mark};
+use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
     ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
@@ -223,7 +223,7 @@ impl RuleReader for SeaUnitOfWork {
         let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
             .await
             .map_err(store_error)?;
-        let items: Vec<Rule> = rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?;
+        let items: Vec<Rule> = mapped(rows, mapping::rule).await?;
         Ok(sort::page(items, has_more, order, request, total))
     }
 
@@ -266,7 +266,7 @@ impl RuleReader for SeaUnitOfWork {
         }
         let select = select.order_by_asc(Column::Id).limit(u64::from(limit));
         let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?)
+        mapped(rows, mapping::rule).await
     }
 
     /// One statement.
@@ -277,8 +277,7 @@ impl RuleReader for SeaUnitOfWork {
             .all(&self.db())
             .await
             .map_err(store_error)?;
-        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
-        Ok(rules.collect::<Result<_, _>>()?)
+        mapped(rows, |row| mapping::rule_of(policy.clone(), row)).await
     }
 
     /// One statement; there are at most as many policies as an expansion answers.
@@ -306,7 +305,7 @@ impl RuleReader for SeaUnitOfWork {
             .order_by_asc(Column::Priority)
             .order_by_asc(Column::Id);
         let rows = with_parents(select).all(&self.db()).await.map_err(store_error)?;
-        Ok(rows.into_iter().map(mapping::rule).collect::<Result<_, _>>()?)
+        mapped(rows, mapping::rule).await
     }
 
     /// One statement.
@@ -321,8 +320,7 @@ impl RuleReader for SeaUnitOfWork {
             .all(&self.db())
             .await
             .map_err(store_error)?;
-        let rules = rows.into_iter().map(|row| mapping::rule_of(policy.clone(), row));
-        Ok(rules.collect::<Result<_, _>>()?)
+        mapped(rows, |row| mapping::rule_of(policy.clone(), row)).await
     }
 }
 
