@@ -16,10 +16,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-migration", &[]),
     ("fireflow-storage", &["fireflow-domain", "fireflow-migration"]),
     ("fireflow-auth", &["fireflow-domain"]),
+    ("fireflow-service", &[]),
     ("fireflow-telemetry", &["fireflow-auth", "fireflow-domain", "fireflow-storage"]),
     (
         "fireflow-web",
-        &["fireflow-auth", "fireflow-domain", "fireflow-storage", "fireflow-telemetry"],
+        &[
+            "fireflow-auth",
+            "fireflow-domain",
+            "fireflow-service",
+            "fireflow-storage",
+            "fireflow-telemetry",
+        ],
     ),
     (
         "fireflow",
@@ -27,6 +34,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "fireflow-auth",
             "fireflow-domain",
             "fireflow-replay",
+            "fireflow-service",
             "fireflow-storage",
             "fireflow-telemetry",
             "fireflow-web",
@@ -61,6 +69,11 @@ const WALLS: &[Wall] = &[
         package: "fireflow-auth",
         not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx"],
         why: "what a token is worth does not depend on how it came",
+    },
+    Wall {
+        package: "fireflow-service",
+        not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx"],
+        why: "it is the same without HTTP, and for any storage",
     },
     Wall {
         package: "fireflow-telemetry",

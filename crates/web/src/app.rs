@@ -12,6 +12,7 @@ use fireflow_domain::store::{
     Claim, Claimed, Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant, MICROS_PER_SECOND};
+use fireflow_service::budget::{Budget, BudgetState, Use};
 use fireflow_storage::Pool;
 use fireflow_telemetry::Telemetry;
 use fireflow_telemetry::metrics::{Exposition, MemoryState, MemoryUse, Sampled};
@@ -20,7 +21,6 @@ use futures_util::future::BoxFuture;
 use poem_openapi::types::Type;
 use serde::Serialize;
 
-use crate::budget::{Budget, BudgetState, Use};
 use crate::idempotency::Once;
 use crate::inspected::CompiledPolicies;
 use crate::inspection_stream::Streams;

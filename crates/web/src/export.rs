@@ -6,13 +6,13 @@ use std::time::Duration;
 use fireflow_domain::error::{BoxError, Error, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
+use fireflow_service::budget::{Reservation, Use};
 use fireflow_telemetry::request;
 use poem::web::Accept;
 use poem::{Body, FromRequest, Request, RequestBody};
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::budget::{Reservation, Use};
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::Problem;

@@ -20,6 +20,7 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
+use fireflow_service::budget::{Reservation, Use};
 use fireflow_telemetry::metrics::CacheState;
 use fireflow_telemetry::request;
 use quick_cache::sync::Cache;
@@ -28,7 +29,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::app::Context;
-use crate::budget::{Reservation, Use};
 use crate::problem::Problem;
 use crate::written::WrittenRules;
 

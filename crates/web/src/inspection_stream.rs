@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_service::budget::{Budget, Reservation, Use};
 use fireflow_telemetry::request;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -19,7 +20,6 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::budget::{Budget, Reservation, Use};
 use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};

@@ -6,25 +6,59 @@
 //! hold in `openapi::schemas`; the tests in `crates/server/tests/it/coverage.rs` then demand that it
 //! refuses whom it must.
 
-pub mod api;
-pub mod app;
-pub mod auth;
-pub mod budget;
-pub mod conditions;
-pub mod dto;
-pub mod entity_tags;
-pub mod export;
-pub mod idempotency;
-pub mod inspected;
-pub mod inspection_stream;
-pub mod middleware;
-pub mod openapi;
-pub mod params;
-pub mod path_id;
+#![expect(
+    unreachable_pub,
+    reason = "no module is public; `pub` is what a module offers to the others"
+)]
+
+mod api;
+mod app;
+mod auth;
+mod conditions;
+mod dto;
+mod entity_tags;
+mod export;
+mod idempotency;
+mod inspected;
+mod inspection_stream;
+mod middleware;
+mod openapi;
+mod params;
+mod path_id;
 mod pieces;
-pub mod problem;
-pub mod reply;
-pub mod server;
-pub mod upload;
-pub mod work;
-pub mod written;
+mod problem;
+mod reply;
+mod routes;
+mod upload;
+mod work;
+mod written;
+
+pub use app::{About, App, Readiness};
+pub use inspected::{CompilationLimits, CompiledPolicies};
+pub use inspection_stream::Streams;
+pub use middleware::Gate;
+pub use middleware::client::{ForwardedHeader, Proxies};
+pub use middleware::cors::Cors;
+pub use middleware::rates::{Rate, Rates};
+pub use problem::{Code, Fault, Problem};
+pub use routes::{description, endpoint, metrics_endpoint};
+pub use work::Limits;
+
+/// How the API reads rules and packets, for commands that read them from files.
+pub mod reading {
+    pub use crate::dto::inspection::packet;
+    pub use crate::dto::json::{Parsed, parse_elements_or_object};
+    pub use crate::dto::packet_lines::{FaultLine, LineFault, PacketLines};
+    pub use crate::dto::read_only::ReadOnly;
+    pub use crate::dto::rule::given_rule;
+    pub use crate::dto::rule_set::{SetReading, numbered, page_members};
+}
+
+/// What the description is made of, for tests that hold it against what the API does.
+pub mod described {
+    pub use crate::dto::view::{FirewallView, PolicyView, RuleView};
+    pub use crate::openapi::parameters_of;
+    pub use crate::params::{
+        AUDIT_EVENTS, FIREWALLS, INSPECTION, POLICIES, Param, ParamKind, RULES,
+    };
+}

@@ -5,6 +5,7 @@ use std::fmt;
 use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Place, Violations};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
+use fireflow_service::budget::Shortage;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
@@ -282,6 +283,12 @@ impl IntoResponse for Problem {
     }
 }
 
+impl From<Shortage> for Problem {
+    fn from(shortage: Shortage) -> Self {
+        Self::unavailable(Code::Unavailable, shortage.to_string(), shortage.retry_after_s)
+    }
+}
+
 impl From<Violations> for Problem {
     fn from(violations: Violations) -> Self {
         Self::invalid(&violations)
@@ -448,5 +455,19 @@ impl ApiResponse for Problem {
 
     fn register(registry: &mut Registry) {
         ProblemPayload::register(registry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_with_the_time_to_come_back() {
+        let shortage = Shortage { what: "the memory for requests is in use", retry_after_s: 5 };
+        let refused = Problem::from(shortage);
+        assert_eq!(refused.code, Code::Unavailable);
+        assert_eq!(refused.headers[0].1, "5");
+        assert_eq!(refused.detail, "the memory for requests is in use; retry after 5 s");
     }
 }

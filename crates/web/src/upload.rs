@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use fireflow_auth::Refusal;
+use fireflow_service::budget::{Reservation, Use};
 use futures_util::StreamExt;
 use poem::http::{Method, header};
 use poem::{Request, RequestBody};
@@ -17,7 +18,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::budget::{Reservation, Use};
 use crate::dto::json::Meter;
 use crate::problem::{Code, Problem};
 

@@ -3,16 +3,31 @@
 //! that is.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use fireflow_service::budget::{Reservation, Use};
+use fireflow_telemetry::request;
 use poem::http::{HeaderMap, header};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::app::Context;
-use crate::budget::{Reservation, Use};
-use crate::middleware::limits::Limits;
 use crate::problem::{Code, Problem};
-use fireflow_telemetry::request;
+
+/// What one request, and all together, may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// The largest body of a whole rule set, in bytes.
+    pub max_rule_set_bytes: usize,
+    /// How long the next piece of a body may take to come.
+    pub body_stall: Duration,
+    /// The longest time to an answer, the body included.
+    pub request_timeout: Duration,
+    /// One permit per request that is served at the same time.
+    pub in_flight: Arc<Semaphore>,
+}
 
 /// What a request may take, and what it has taken.
 #[derive(Debug)]

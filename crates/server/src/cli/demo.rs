@@ -7,7 +7,6 @@ use anyhow::{Context as _, anyhow, bail};
 use fireflow_auth::TokenRequest;
 use fireflow_domain::actor::Role;
 use fireflow_domain::time::Clock;
-use fireflow_web::server;
 use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
@@ -68,8 +67,11 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     }
     database.migrate_up(settings.environment.as_str()).await?;
     let (app, limits) = service(settings, &database, authenticator, Arc::default());
-    let api =
-        Api { endpoint: server::endpoint(&app, &limits)?, token, base: &settings.http.base_path };
+    let api = Api {
+        endpoint: fireflow_web::endpoint(&app, &limits)?,
+        token,
+        base: &settings.http.base_path,
+    };
     let path = match api.policy().await? {
         Some(path) => path,
         None => api.fill().await?,

@@ -1,7 +1,7 @@
 //! The pages of the documentation that are made of the code: settings and errors.
 
 use clap::ValueEnum;
-use fireflow_web::problem::Code;
+use fireflow_web::Code;
 
 use crate::settings::SETTINGS;
 

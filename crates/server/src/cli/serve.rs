@@ -13,21 +13,16 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::budget::Budget;
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use fireflow_telemetry::Telemetry;
 use fireflow_telemetry::errors::Errors;
 use fireflow_telemetry::metrics::Metrics;
 use fireflow_telemetry::traces::Traces;
-use fireflow_web::app::{About, App, Readiness};
-use fireflow_web::budget::Budget;
-use fireflow_web::inspected::{CompilationLimits, CompiledPolicies};
-use fireflow_web::inspection_stream::Streams;
-use fireflow_web::middleware::Gate;
-use fireflow_web::middleware::client::Proxies;
-use fireflow_web::middleware::cors::Cors;
-use fireflow_web::middleware::limits::Limits;
-use fireflow_web::middleware::rates::Rates;
-use fireflow_web::server;
+use fireflow_web::{
+    About, App, CompilationLimits, CompiledPolicies, Cors, Gate, Limits, Proxies, Rates, Readiness,
+    Streams,
+};
 use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
@@ -155,7 +150,7 @@ async fn start(
         tracing::warn!("migrations are pending; not ready until `fireflow migrate up` has run");
     }
     let (app, limits) = service(settings, &database, authenticator.clone(), telemetry);
-    let endpoint = server::endpoint(&app, &limits)?;
+    let endpoint = fireflow_web::endpoint(&app, &limits)?;
     let listener = listener::listen(settings.listen).map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
@@ -215,7 +210,7 @@ async fn serve_metrics(
         head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
         ..limits
     };
-    let endpoint = server::metrics_endpoint(app);
+    let endpoint = fireflow_web::metrics_endpoint(app);
     let (open, stop) = (Gauge::default(), std::future::pending());
     let served = listener::serve(listener, endpoint, limits, None, open, stop, Duration::ZERO);
     Ok(Some(tokio::spawn(served)))
@@ -328,7 +323,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
-    Ok(serde_json::to_string_pretty(&server::description(&app)?)?)
+    Ok(serde_json::to_string_pretty(&fireflow_web::description(&app)?)?)
 }
 
 /// A storage that keeps nothing.

@@ -4,8 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fireflow_domain::net::AddressRange;
-use fireflow_web::middleware::client::ForwardedHeader;
-use fireflow_web::middleware::rates::Rate;
+use fireflow_web::{ForwardedHeader, Rate};
 
 use super::{Environment, SettingError, Values, error, parse_duration};
 use crate::listener::TlsFiles;

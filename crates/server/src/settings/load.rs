@@ -8,7 +8,7 @@ use fireflow_auth::{file_text, piped_text};
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::spelling::nearest;
 use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
-use fireflow_web::inspected::CompilationLimits;
+use fireflow_web::CompilationLimits;
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};

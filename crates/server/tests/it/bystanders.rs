@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use fireflow_domain::actor::Role;
 use fireflow_domain::store::{Storage, Terms, WriteKind};
+use fireflow_service::budget::Budget;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, DatabaseOptions, db_test};
-use fireflow_web::budget::Budget;
-use fireflow_web::inspected::{CompilationLimits, CompiledPolicies};
+use fireflow_web::{CompilationLimits, CompiledPolicies};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;

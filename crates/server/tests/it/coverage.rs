@@ -162,7 +162,7 @@ db_test! {
             let operation = all.into_iter().find(|operation| operation.id == name).unwrap();
             let Operation { method, path, body, .. } = operation;
             let path = if name == "inspectPacket" {
-                let examples: Vec<String> = fireflow_web::params::INSPECTION
+                let examples: Vec<String> = fireflow_web::described::INSPECTION
                     .iter()
                     .filter_map(|param| Some(format!("{}={}", param.name, param.example?)))
                     .collect();
@@ -242,10 +242,10 @@ db_test! {
 #[test]
 fn nothing_that_is_filled_in_hides_a_part_of_a_list() {
     let lists = [
-        fireflow_web::params::FIREWALLS,
-        fireflow_web::params::POLICIES,
-        fireflow_web::params::RULES,
-        fireflow_web::params::AUDIT_EVENTS,
+        fireflow_web::described::FIREWALLS,
+        fireflow_web::described::POLICIES,
+        fireflow_web::described::RULES,
+        fireflow_web::described::AUDIT_EVENTS,
     ];
     for param in lists.into_iter().flatten() {
         let described = param.describe();

@@ -86,7 +86,7 @@ async fn the_description_is_open_and_holds_together() {
             .as_array()
             .unwrap()
             .len(),
-        fireflow_web::problem::Code::ALL.len()
+        fireflow_web::Code::ALL.len()
     );
 }
 

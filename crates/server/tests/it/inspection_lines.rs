@@ -12,7 +12,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
 use fireflow_telemetry::Telemetry;
-use fireflow_web::inspection_stream::Streams;
+use fireflow_web::Streams;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

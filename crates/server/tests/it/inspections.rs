@@ -7,7 +7,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
 use fireflow_telemetry::Telemetry;
-use fireflow_web::inspected::{CompilationLimits, CompiledPolicies};
+use fireflow_web::{CompilationLimits, CompiledPolicies};
 use serde_json::{Value, json};
 
 use crate::service::{Connection, Place, Service};

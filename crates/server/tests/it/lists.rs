@@ -53,10 +53,10 @@ db_test! {
             ("getFilteringPolicies", list_of(&policy)),
             ("getRules", format!("{policy}rules/")),
         ] {
-            let order = fireflow_web::openapi::parameters_of(operation)
+            let order = fireflow_web::described::parameters_of(operation)
                 .iter()
                 .find_map(|param| match param.kind {
-                    fireflow_web::params::ParamKind::OrderBy(fields) => Some(fields),
+                    fireflow_web::described::ParamKind::OrderBy(fields) => Some(fields),
                     _ => None,
                 })
                 .unwrap();
@@ -201,7 +201,7 @@ db_test! {
             assert_eq!(problem["errors"][0]["parameter"], "fields", "{bad}");
         }
         // The members that can be asked for are those that are described.
-        use fireflow_web::dto::view::{FirewallView, PolicyView, RuleView};
+        use fireflow_web::described::{FirewallView, PolicyView, RuleView};
         for (schema, members) in [
             ("Firewall", FirewallView::MEMBERS),
             ("FilteringPolicy", PolicyView::MEMBERS),

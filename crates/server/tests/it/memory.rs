@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use fireflow_domain::actor::Role;
+use fireflow_service::budget::Budget;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
-use fireflow_web::budget::Budget;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 

@@ -8,7 +8,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, Observer, db_test};
 use fireflow_telemetry::Telemetry;
-use fireflow_web::app::App;
+use fireflow_web::App;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 

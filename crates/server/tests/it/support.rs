@@ -10,15 +10,12 @@ use fireflow_auth::{Authenticator, Revocations, Secret, TokenRequest, TokenRules
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::budget::{Budget, BudgetState};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
-use fireflow_web::app::{About, App, Readiness};
-use fireflow_web::budget::{Budget, BudgetState};
-use fireflow_web::inspected::{CompilationLimits, CompiledPolicies};
-use fireflow_web::inspection_stream::Streams;
-use fireflow_web::middleware::Gate;
-use fireflow_web::middleware::limits::Limits;
-use fireflow_web::server;
+use fireflow_web::{
+    About, App, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness, Streams,
+};
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
 use poem::test::TestClient;
@@ -168,8 +165,8 @@ impl Api {
         };
         change(&mut app, &mut limits);
         let app = Arc::new(app);
-        let document = server::description(&app).unwrap();
-        let client = TestClient::new(server::endpoint(&app, &limits).unwrap().boxed());
+        let document = fireflow_web::description(&app).unwrap();
+        let client = TestClient::new(fireflow_web::endpoint(&app, &limits).unwrap().boxed());
         let mut api =
             Self { client, db, clock, document, authenticator, app, limits, token: String::new() };
         // Longer than any test lets the clock run.
@@ -187,7 +184,7 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let endpoint = server::endpoint(&self.app, &self.limits).unwrap();
+        let endpoint = fireflow_web::endpoint(&self.app, &self.limits).unwrap();
         let app = Arc::clone(&self.app);
         let stopped = async move {
             let _dropped = stopped.await.is_err();

@@ -69,7 +69,8 @@ impl Audit {
             })
             .await?;
         let write = move || {
-            let view = AuditEventPage::new(&page, &scope, |event| AuditEventView::from(event));
+            let items = page.items.iter().map(AuditEventView::from).collect();
+            let view = AuditEventPage::with(&page, &scope, items);
             Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
         };
         ctx.for_rows(size, write).await?

@@ -12,12 +12,10 @@ use poem_openapi::param::Path;
 use super::{Tag, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{
-    InspectionItemView, InspectionView, WrittenInspection, packet_from_query, packets,
-};
+use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection, packets};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
-use crate::params::{self, QueryString};
+use crate::params::{self, QueryString, packet_from_query};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Reply};

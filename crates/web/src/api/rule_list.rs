@@ -250,9 +250,10 @@ impl RuleList {
                 }
                 None => {
                     let numbering = RuleView::numbering(now, before_first);
+                    let items = page.items.iter().map(numbering).collect();
                     let view = RulePage {
                         partial: self.partial(&page).map(|part| part.as_str().to_owned()).collect(),
-                        ..RulePage::new(&page, &self.scope, numbering)
+                        ..RulePage::with(&page, &self.scope, items)
                     };
                     Reply::selected(&view, self.fields.as_ref())?
                 }

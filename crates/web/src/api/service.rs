@@ -11,7 +11,7 @@ use crate::auth::{Anyone, As, HealthCheck};
 use crate::params::{self, QueryString};
 use crate::problem::{Code, Problem};
 use crate::reply::{Answered, MetricsPage, Reply};
-use crate::server;
+use crate::routes;
 use std::sync::Arc;
 
 /// The operations on the service itself.
@@ -149,7 +149,7 @@ impl Service {
         headers: &HeaderMap,
     ) -> Result<MetricsPage, Problem> {
         query.open(params::NONE).finish()?;
-        server::metrics(&ctx.app, headers).await.map(MetricsPage)
+        routes::metrics(&ctx.app, headers).await.map(MetricsPage)
     }
 
     /// Does the process answer?

@@ -44,7 +44,6 @@ needs! {
     Anyone = None, "Any role at all.";
     Viewer = Some(Role::Viewer), "Reads and inspects.";
     Editor = Some(Role::Editor), "Also writes, sees and restores what was deleted, and reads the audit trail.";
-    Admin = Some(Role::Admin), "Also sets tenants.";
     HealthCheck = Some(Role::HealthCheck), "Reads the detailed health.";
 }
 

@@ -6,4 +6,4 @@ mod extract;
 mod refusal;
 
 pub use bearer::authenticate;
-pub use extract::{Admin, Anyone, As, Editor, HealthCheck, Needs, SCHEME, Viewer};
+pub use extract::{Anyone, As, Editor, HealthCheck, Viewer};

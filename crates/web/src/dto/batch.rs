@@ -10,8 +10,7 @@ use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::body::malformed;
-use super::json::{self, Meter, Parsed};
+use super::json::{self, Meter, Parsed, malformed};
 use super::order::{placement, rule_id, some_placement};
 use super::read::{Given, Members, integer};
 use super::read_only::ReadOnly;

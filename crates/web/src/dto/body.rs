@@ -60,17 +60,12 @@ fn read_json<U>(
     meter: &Meter,
     read: impl FnOnce(Value, &mut Violations) -> Option<U>,
 ) -> Result<U, Problem> {
-    let value = json::parse_within(bytes, meter).map_err(malformed)?;
+    let value = json::parse_within(bytes, meter).map_err(json::malformed)?;
     let mut violations = Violations::new();
     match read(value, &mut violations) {
         Some(value) if violations.is_empty() => Ok(value),
         _ => Err(Problem::invalid(&violations)),
     }
-}
-
-/// What is no JSON, as a problem.
-pub(crate) fn malformed(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, error.to_string())
 }
 
 impl<'a, T: Type> ApiExtractor<'a> for Body<T> {

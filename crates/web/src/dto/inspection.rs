@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use fireflow_domain::engine::naive::Explanation;
-use fireflow_domain::error::{Place, Violation, Violations};
+use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::Rule;
@@ -16,11 +16,9 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::malformed;
-use super::json::{self, Meter};
+use super::json::{self, Meter, malformed};
 use super::read::Members;
 use super::view::{EndpointView, PortEntryView, RuleView};
-use crate::params::Query;
 use crate::problem::Problem;
 
 /// The most packets of one request.
@@ -69,60 +67,14 @@ impl poem_openapi::types::Example for PacketBody {
     }
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+/// Reads an address, in the one spelling that it has in JSON and in queries.
+///
+/// # Errors
+/// Returns what would be right.
+pub fn address(text: &str) -> Result<IpAddr, String> {
     // The standard library's parser takes ASCII alone, and no zones, masks or white space.
     text.parse().map_err(|_| {
         format!("`{}` is not an IPv4 or IPv6 address such as `192.0.2.1`", excerpt(text))
-    })
-}
-
-/// Reads one packet from query parameters.
-///
-/// # Errors
-/// All that is wrong, by parameter.
-pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Violations> {
-    for name in ["source_address", "destination_address"] {
-        query.missing(name);
-    }
-    let source = query.parse("source_address", address);
-    let destination = query.parse("destination_address", address);
-    let protocol = query.parse("protocol", Protocol::parse);
-    let port = |query: &mut Query, name: &str| {
-        query.integer(name, 0, u16::MAX.into()).and_then(|it| u16::try_from(it).ok())
-    };
-    let byte = |query: &mut Query, name: &str| {
-        query.integer(name, 0, u8::MAX.into()).and_then(|it| u8::try_from(it).ok())
-    };
-    let source_port = port(&mut query, "source_port");
-    let destination_port = port(&mut query, "destination_port");
-    let icmp_type = byte(&mut query, "icmp_type");
-    let icmp_code = byte(&mut query, "icmp_code");
-    let at = query.parse("at", Instant::parse);
-    query.finish()?;
-    // What is missing was a fault above.
-    let (Some(source_address), Some(destination_address)) = (source, destination) else {
-        return Err(Violations::new());
-    };
-    let parts = PacketParts {
-        source_address,
-        destination_address,
-        protocol: protocol.unwrap_or(Protocol::TCP),
-        source_port,
-        destination_port,
-        icmp_type,
-        icmp_code,
-        at: at.unwrap_or(now),
-    };
-    Packet::new(parts).map_err(|violations| {
-        let mut named = Violations::new();
-        for violation in violations.items() {
-            let name = match &violation.place {
-                Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
-                Place::Query(name) | Place::Header(name) => name.clone(),
-            };
-            named.push(Violation::query(name, violation.detail.clone()));
-        }
-        named
     })
 }
 

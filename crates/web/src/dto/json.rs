@@ -147,10 +147,10 @@ pub enum Parsed {
     Object(Map<String, Value>),
 }
 
-/// As [`parse_elements`], or reads any other object.
+/// As `parse_elements`, or reads any other object.
 ///
 /// # Errors
-/// As [`parse`]; and where it is neither an array nor an object.
+/// As `parse`; and where it is neither an array nor an object.
 pub fn parse_elements_or_object(
     bytes: &[u8],
     visit: &mut dyn FnMut(usize, Value),
@@ -336,6 +336,11 @@ pub const fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
+}
+
+/// What is no JSON, as a problem.
+pub(crate) fn malformed(error: serde_json::Error) -> Problem {
+    Problem::new(Code::MalformedJson, error.to_string())
 }
 
 #[cfg(test)]

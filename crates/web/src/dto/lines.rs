@@ -6,8 +6,8 @@ use fireflow_domain::error::BoxError;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 
+use super::fields::Fields;
 use super::view::{EndpointView, PortEntryView, PortValue, RuleView};
-use crate::params::Fields;
 
 /// One of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

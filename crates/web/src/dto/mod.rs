@@ -5,6 +5,7 @@ pub mod audit;
 pub mod batch;
 pub mod body;
 pub mod expansion;
+pub mod fields;
 pub mod firewall;
 pub mod inspection;
 pub mod json;

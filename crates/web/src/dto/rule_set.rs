@@ -13,8 +13,8 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::body::{NDJSON, check_media_type, essence, malformed};
-use super::json::{self, Meter, Parsed};
+use super::body::{NDJSON, check_media_type, essence};
+use super::json::{self, Meter, Parsed, malformed};
 use super::lines::LineFormat;
 use super::read::Members;
 use super::read_only::ReadOnly;

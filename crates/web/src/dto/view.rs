@@ -242,7 +242,7 @@ impl Type for PortValue {
         number.minimum = Some(0.0);
         number.maximum = Some(65_535.0);
         let mut range = MetaSchema::new("string");
-        range.pattern = Some(crate::openapi::schemas::PORTS.to_owned());
+        range.pattern = Some(crate::openapi::patterns::PORTS.to_owned());
         range.example = Some("1024-65535".into());
         let mut schema = MetaSchema::ANY;
         schema.one_of =
@@ -267,7 +267,7 @@ impl ToJSON for PortValue {
     }
 }
 
-/// Never used: bodies are read by [`crate::dto::read`], which collects every fault at once. It is
+/// Never used: bodies are read by `dto::read`, which collects every fault at once. It is
 /// here because an object's schema cannot be derived without it.
 impl ParseFromJSON for PortValue {
     fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
@@ -504,12 +504,7 @@ macro_rules! pages {
         }
 
         impl $name {
-            /// A page of the domain, item by item.
-            pub fn new<T>(page: &fireflow_domain::page::Page<T>, scope: &str, view: impl FnMut(&T) -> $item) -> Self {
-                Self::with(page, scope, page.items.iter().map(view).collect())
-            }
-
-            /// A page of the domain, with items that were made already.
+            /// A page of the domain, with the views of its items.
             #[must_use]
             pub fn with<T>(page: &fireflow_domain::page::Page<T>, scope: &str, items: Vec<$item>) -> Self {
                 Self {

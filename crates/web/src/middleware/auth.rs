@@ -18,30 +18,6 @@ use crate::work::Work;
 /// The longest reason of a change, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// What is open to everybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Open {
-    /// Whether the process answers: it does, however busy it is.
-    Live,
-    /// Whether it can serve.
-    Ready,
-    /// The description of the API.
-    Document,
-}
-
-impl Open {
-    /// What a path is of this; none if it takes a token.
-    #[must_use]
-    pub fn of(path: &str) -> Option<Self> {
-        match path.trim_end_matches('/') {
-            "/health/live" => Some(Self::Live),
-            "/health/ready" => Some(Self::Ready),
-            bare if bare == "/docs" || bare.starts_with("/docs/") => Some(Self::Document),
-            _ => None,
-        }
-    }
-}
-
 /// What is known of a request, and where it comes from.
 ///
 /// # Errors
@@ -128,21 +104,4 @@ pub fn change_reason(headers: &HeaderMap) -> Result<String, Error> {
         return Err(fault(detail));
     }
     Ok(text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Open;
-
-    #[test]
-    fn few_paths_are_open() {
-        for open in ["/docs", "/docs/", "/docs/swagger-ui", "/health/live", "/health/ready/"] {
-            assert!(Open::of(open).is_some(), "{open}");
-        }
-        for closed in
-            ["/", "/health", "/health/", "/docsx", "/firewalls/", "/health/live/x", "//docs"]
-        {
-            assert!(Open::of(closed).is_none(), "{closed}");
-        }
-    }
 }

@@ -7,42 +7,27 @@
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use fireflow_service::budget::{Reservation, Use};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Body as _;
 use poem::http::{Method, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
-use tokio::sync::Semaphore;
 
-use super::auth::Open;
 use super::envelope::panic_answer;
+use super::open::Open;
 use super::{auth, host, slash};
 use crate::app::{App, Context};
-use crate::budget::{Reservation, Use};
 use crate::problem::{Code, Problem};
 use crate::work::{Served, Work};
 
+pub use crate::work::Limits;
+
 /// Answers up to this many bytes are not counted: the connection's own buffers hold as much.
 const UNCOUNTED_ANSWER_BYTES: u64 = 64 * 1024;
-
-/// What one request, and all together, may take.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// The largest body, in bytes.
-    pub max_body_bytes: usize,
-    /// The largest body of a whole rule set, in bytes.
-    pub max_rule_set_bytes: usize,
-    /// How long the next piece of a body may take to come.
-    pub body_stall: Duration,
-    /// The longest time to an answer, the body included.
-    pub request_timeout: Duration,
-    /// One permit per request that is served at the same time.
-    pub in_flight: Arc<Semaphore>,
-}
 
 /// Serves a request within all limits. Dropping the request's future stops its query and undoes its
 /// transaction.
@@ -138,7 +123,7 @@ async fn counted<E: Endpoint>(
     };
     let memory = match app.budget.try_reserve(&subject, Use::Answer, length) {
         Some(memory) => memory,
-        None if can_be_refused => return Err(app.budget.refuse(Use::Answer).into()),
+        None if can_be_refused => return Err(Problem::from(app.budget.refuse(Use::Answer)).into()),
         None => app.budget.reserve_anyway(&subject, Use::Answer, length),
     };
     // It is there in one piece: nothing is copied.

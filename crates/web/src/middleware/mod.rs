@@ -7,6 +7,7 @@ pub mod cors;
 pub mod envelope;
 pub mod host;
 pub mod limits;
+pub mod open;
 pub mod rates;
 pub mod slash;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::auth::Open;
+use super::open::Open;
 use crate::problem::{Code, Problem};
 
 /// After so many requests, those who have long been silent are forgotten.

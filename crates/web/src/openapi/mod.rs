@@ -2,6 +2,7 @@
 //! links from what was created to what can be done with it.
 
 pub mod filters;
+pub mod patterns;
 pub mod schemas;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Query parameters: read all at once, with every fault.
 
 pub mod cursor;
+mod packet;
 mod table;
 
 use std::fmt::Display;
@@ -18,33 +19,15 @@ use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
-use serde_json::Value;
 
 use crate::dto::expansion::Depth;
 use crate::dto::lines::LineFormat;
 use crate::dto::read_only::ReadOnly;
 use crate::problem::{Code, Problem};
 
+pub use self::packet::packet_from_query;
 pub use self::table::*;
-
-/// The members that an answer is to have, and `id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fields(Vec<&'static str>);
-
-impl Fields {
-    /// Whether a member is among them.
-    #[must_use]
-    pub fn has(&self, member: &str) -> bool {
-        member == "id" || self.0.contains(&member)
-    }
-
-    /// Takes all other members away.
-    pub fn keep(&self, object: &mut Value) {
-        if let Some(members) = object.as_object_mut() {
-            members.retain(|name, _| self.has(name));
-        }
-    }
-}
+pub use crate::dto::fields::Fields;
 
 /// Parameters that do not decide what is in a list, or are in its cursors' scope in another form.
 const NOT_OF_A_LIST: [&str; 7] =
@@ -380,7 +363,7 @@ impl Query {
                 Some(name) => fields.push(name),
             }
         }
-        Some(Fields(fields))
+        Some(Fields::new(fields))
     }
 
     /// Notes order fields that are only for the list of one parent: across all of them they would
@@ -420,11 +403,6 @@ impl Query {
         if !self.has(name) {
             self.fault(name, "is required");
         }
-    }
-
-    /// Adds what the domain found wrong with the whole.
-    pub fn extend(&mut self, violations: Violations) {
-        self.violations.extend(violations);
     }
 
     /// All that is wrong with the parameters of a list, if anything is: a bad cursor alone has a

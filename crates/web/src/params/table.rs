@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::dto::audit::AuditEventView;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
-use crate::openapi::schemas;
+use crate::openapi::patterns;
 use crate::params::cursor::MAX_CURSOR_CHARS;
 
 /// A query parameter.
@@ -84,17 +84,19 @@ impl Param {
             ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
-                json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": schemas::NAME})
+                json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": patterns::NAME})
             }
             ParamKind::Text(max) => {
-                let pattern = schemas::NO_CONTROLS;
+                let pattern = patterns::NO_CONTROLS;
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": pattern})
             }
-            ParamKind::AddressRange => json!({"type": "string", "pattern": schemas::ADDRESS_RANGE}),
-            ParamKind::Address => json!({"type": "string", "pattern": schemas::ADDRESS}),
-            ParamKind::Ports => json!({"type": "string", "pattern": schemas::PORTS}),
+            ParamKind::AddressRange => {
+                json!({"type": "string", "pattern": patterns::ADDRESS_RANGE})
+            }
+            ParamKind::Address => json!({"type": "string", "pattern": patterns::ADDRESS}),
+            ParamKind::Ports => json!({"type": "string", "pattern": patterns::PORTS}),
             ParamKind::Protocol => {
-                let pattern = schemas::protocol(false);
+                let pattern = patterns::protocol(false);
                 json!({"type": "string", "default": "tcp", "pattern": pattern})
             }
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),

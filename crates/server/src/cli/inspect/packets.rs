@@ -11,10 +11,8 @@ use fireflow_domain::packet::Packet;
 use fireflow_domain::time::Instant;
 use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
 use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
-use fireflow_web::dto::inspection::packet;
-use fireflow_web::dto::json::Parsed;
-use fireflow_web::dto::packet_lines::{LineFault, PacketLines};
-use fireflow_web::problem::{Code, Problem};
+use fireflow_web::reading::{LineFault, PacketLines, Parsed, packet};
+use fireflow_web::{Code, Problem};
 use serde_json::Value;
 
 use super::rules::{Query, Rules};

@@ -8,7 +8,7 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::Action;
 use fireflow_replay::flow_log::Skipped;
-use fireflow_web::dto::packet_lines::FaultLine;
+use fireflow_web::reading::FaultLine;
 use serde::Serialize;
 
 use super::packets::{Batch, Fault, Guesses, Queries, Said};

@@ -14,12 +14,10 @@ use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
 use fireflow_replay::benchmark::{self, BenchmarkPacket};
 use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
-use fireflow_web::dto::json::Parsed;
-use fireflow_web::dto::packet_lines::LineFault;
-use fireflow_web::dto::read_only::ReadOnly;
-use fireflow_web::dto::rule::given_rule;
-use fireflow_web::dto::rule_set::{SetReading, numbered, page_members};
-use fireflow_web::problem::{Code, Problem};
+use fireflow_web::reading::{
+    LineFault, Parsed, ReadOnly, SetReading, given_rule, numbered, page_members,
+};
+use fireflow_web::{Code, Problem};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries};
@@ -374,7 +372,7 @@ fn described(problem: &Problem) -> anyhow::Error {
 
 impl From<&Problem> for Fault {
     fn from(problem: &Problem) -> Self {
-        let fault = |it: &fireflow_web::problem::Fault| {
+        let fault = |it: &fireflow_web::Fault| {
             let place = it.pointer.as_deref().or(it.parameter.as_deref()).unwrap_or_default();
             let place = place.trim_start_matches(['#', '/']);
             if place.is_empty() { it.detail.clone() } else { format!("{place}: {}", it.detail) }

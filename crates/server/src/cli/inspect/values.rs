@@ -1,7 +1,7 @@
 //! JSON values one after the other: in lines, over several lines, or with nothing between them.
 
 use anyhow::{Result, anyhow};
-use fireflow_web::dto::json::{Parsed, parse_elements_or_object};
+use fireflow_web::reading::{Parsed, parse_elements_or_object};
 use serde_json::Value;
 use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
 use serde_json::value::RawValue;

@@ -16,14 +16,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::problem::{Code, Problem};
 use shares::{Shares, Waiter};
 
 /// How long somebody waits for a part of the budget before they are told to come back.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long somebody waits for a turn on a processor: what is there already is worth more patience.
 const TURN_PATIENCE: Duration = Duration::from_secs(15);
-/// What `Retry-After` says to those who got nothing, in seconds.
+/// When those who got nothing may ask again, in seconds.
 const RETRY_AFTER_S: i64 = 5;
 /// The most that wait: each holds a connection and a few kilobytes, and those who come last would
 /// not be served in time.
@@ -96,6 +95,23 @@ impl fmt::Debug for Budget {
         f.debug_tuple("Budget").field(&self.state()).finish()
     }
 }
+
+/// Why nothing was lent: too much is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// What is lacking.
+    pub what: &'static str,
+    /// When to ask again, in seconds.
+    pub retry_after_s: i64,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; retry after {} s", self.what, self.retry_after_s)
+    }
+}
+
+impl std::error::Error for Shortage {}
 
 /// A part of a budget. It is given back when this is dropped, whatever becomes of its holder.
 pub struct Reservation {
@@ -193,13 +209,13 @@ impl Budget {
     /// counts as the whole share: it is served alone.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is none in this time, or too many wait already.
+    /// Returns [`Shortage`] if there is none in this time, or too many wait already.
     pub async fn reserve(
         &self,
         subject: &str,
         purpose: Use,
         amount: u64,
-    ) -> Result<Reservation, Problem> {
+    ) -> Result<Reservation, Shortage> {
         if let Some(reservation) = self.try_reserve(subject, purpose, amount) {
             return Ok(reservation);
         }
@@ -221,12 +237,11 @@ impl Budget {
     }
 
     /// Counts a refusal, and says it.
-    pub fn refuse(&self, purpose: Use) -> Problem {
+    pub fn refuse(&self, purpose: Use) -> Shortage {
         if let Some(count) = self.0.refused.get(purpose as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let detail = format!("{}; retry after {RETRY_AFTER_S} s", self.0.what);
-        Problem::unavailable(Code::Unavailable, detail, RETRY_AFTER_S)
+        Shortage { what: self.0.what, retry_after_s: RETRY_AFTER_S }
     }
 
     /// Lends what is free to those who wait.
@@ -261,8 +276,8 @@ impl Reservation {
     /// Borrows more, up to an amount in all. Waits as [`Budget::reserve`] does.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is none in time.
-    pub async fn grow_to(&mut self, amount: u64) -> Result<(), Problem> {
+    /// Returns [`Shortage`] if there is none in time.
+    pub async fn grow_to(&mut self, amount: u64) -> Result<(), Shortage> {
         let amount = amount.min(self.budget.share());
         let Some(more) = amount.checked_sub(self.amount).filter(|more| *more > 0) else {
             return Ok(());
@@ -363,8 +378,7 @@ mod tests {
         let budget = budget.with_patience(Duration::from_millis(20));
         let second = budget.reserve("ann", Use::RuleSet, SHARE).await.unwrap();
         let refused = budget.reserve("ann", Use::RuleSet, SHARE).await.unwrap_err();
-        assert_eq!(refused.code, Code::Unavailable);
-        assert_eq!(refused.headers[0].1, "5");
+        assert_eq!(refused.retry_after_s, 5);
         assert_eq!(budget.state().refused[Use::RuleSet as usize], 1);
         drop(second);
         // Who gave up waits no more, and holds nothing.

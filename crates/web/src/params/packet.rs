@@ -1,0 +1,59 @@
+//! A packet in a query.
+
+use fireflow_domain::error::{Place, Violation, Violations};
+use fireflow_domain::net::Protocol;
+use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::time::Instant;
+
+use super::Query;
+use crate::dto::inspection::address;
+
+/// Reads one packet from query parameters.
+///
+/// # Errors
+/// All that is wrong, by parameter.
+pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Violations> {
+    for name in ["source_address", "destination_address"] {
+        query.missing(name);
+    }
+    let source = query.parse("source_address", address);
+    let destination = query.parse("destination_address", address);
+    let protocol = query.parse("protocol", Protocol::parse);
+    let port = |query: &mut Query, name: &str| {
+        query.integer(name, 0, u16::MAX.into()).and_then(|it| u16::try_from(it).ok())
+    };
+    let byte = |query: &mut Query, name: &str| {
+        query.integer(name, 0, u8::MAX.into()).and_then(|it| u8::try_from(it).ok())
+    };
+    let source_port = port(&mut query, "source_port");
+    let destination_port = port(&mut query, "destination_port");
+    let icmp_type = byte(&mut query, "icmp_type");
+    let icmp_code = byte(&mut query, "icmp_code");
+    let at = query.parse("at", Instant::parse);
+    query.finish()?;
+    // What is missing was a fault above.
+    let (Some(source_address), Some(destination_address)) = (source, destination) else {
+        return Err(Violations::new());
+    };
+    let parts = PacketParts {
+        source_address,
+        destination_address,
+        protocol: protocol.unwrap_or(Protocol::TCP),
+        source_port,
+        destination_port,
+        icmp_type,
+        icmp_code,
+        at: at.unwrap_or(now),
+    };
+    Packet::new(parts).map_err(|violations| {
+        let mut named = Violations::new();
+        for violation in violations.items() {
+            let name = match &violation.place {
+                Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+                Place::Query(name) | Place::Header(name) => name.clone(),
+            };
+            named.push(Violation::query(name, violation.detail.clone()));
+        }
+        named
+    })
+}
