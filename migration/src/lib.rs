@@ -20,6 +20,7 @@ mod m20261127_000006_tags;
 mod m20261127_000007_audit_chains;
 mod m20261127_000008_audit_tenants;
 mod m20261127_000009_first_marks;
+mod m20261127_000010_features;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000007_audit_chains::Migration),
             Box::new(m20261127_000008_audit_tenants::Migration),
             Box::new(m20261127_000009_first_marks::Migration),
+            Box::new(m20261127_000010_features::Migration),
         ]
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::ids::Revision;
+use crate::ids::{PolicyId, Revision};
 use crate::time::MICROS_PER_SECOND;
 
 /// The result of a use case.
@@ -348,6 +348,12 @@ pub enum Error {
     /// It takes longer to find than is allowed.
     #[error("the list takes too long to find")]
     TooExpensive(#[source] BoxError),
+    /// A newer version wrote rules of the policy that this one cannot read.
+    #[error("filtering policy {policy} has rules that this version cannot read")]
+    NewerPolicy {
+        /// The policy.
+        policy: PolicyId,
+    },
     /// The storage is away or overloaded; trying again later may work.
     #[error("the storage is not available")]
     Unavailable {

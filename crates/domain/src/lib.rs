@@ -8,6 +8,7 @@ pub mod audit;
 pub mod audit_chain;
 pub mod engine;
 pub mod error;
+pub mod features;
 pub mod filter;
 pub mod firewall;
 pub mod ids;

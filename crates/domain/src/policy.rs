@@ -1,6 +1,7 @@
 //! Filtering policies: ordered lists of rules with a default.
 
 use crate::error::Violations;
+use crate::features::Features;
 use crate::firewall::FirewallRef;
 use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
@@ -25,6 +26,8 @@ pub struct Policy {
     pub rule_count: u64,
     /// How many source, destination and port entries those have.
     pub entry_count: u64,
+    /// What its rules use, deleted ones too, of all that version 0 did not know.
+    pub features: Features,
     /// Grows with each change of the policy or of any of its rules.
     pub revision: Revision,
     /// The revision at which something last changed that its rules show.

@@ -25,6 +25,8 @@ pub enum ReadOnlyMember {
     PolicyCount,
     /// `filtering_policies`, embedded children.
     FilteringPolicies,
+    /// `left_out`, policies that are not embedded.
+    LeftOut,
     /// `rule_count`.
     RuleCount,
     /// `rules`, embedded children.
@@ -61,6 +63,7 @@ impl ReadOnlyMember {
             Self::FilteringPolicy => "filtering_policy",
             Self::PolicyCount => "policy_count",
             Self::FilteringPolicies => "filtering_policies",
+            Self::LeftOut => "left_out",
             Self::RuleCount => "rule_count",
             Self::Rules => "rules",
             Self::Position => "position",
@@ -82,7 +85,7 @@ impl ReadOnlyMember {
         match self {
             Self::Id => "the service gives ids",
             Self::Firewall | Self::FilteringPolicy => "the parent is that of the path",
-            Self::PolicyCount | Self::FilteringPolicies => {
+            Self::PolicyCount | Self::FilteringPolicies | Self::LeftOut => {
                 "write the policies themselves, under `filtering-policies/`"
             }
             Self::RuleCount | Self::Rules => "write the rules themselves, under `rules/`",
@@ -138,7 +141,7 @@ use Member::{ReadOnly, Written};
 use ReadOnlyMember as Only;
 
 /// The members of a firewall, in the order of answers.
-pub const FIREWALL: [Member; 14] = [
+pub const FIREWALL: [Member; 15] = [
     ReadOnly(Only::Id),
     Written("name"),
     Written("tenant"),
@@ -146,6 +149,7 @@ pub const FIREWALL: [Member; 14] = [
     Written("labels"),
     ReadOnly(Only::PolicyCount),
     ReadOnly(Only::FilteringPolicies),
+    ReadOnly(Only::LeftOut),
     ReadOnly(Only::Revision),
     ReadOnly(Only::CreatedAt),
     ReadOnly(Only::CreatedBy),
@@ -287,6 +291,7 @@ impl Repeated {
                 | Only::Firewall
                 | Only::FilteringPolicy
                 | Only::FilteringPolicies
+                | Only::LeftOut
                 | Only::RuleCount
                 | Only::Rules
                 | Only::Position
@@ -320,6 +325,7 @@ impl Repeated {
                 | Only::FilteringPolicy
                 | Only::PolicyCount
                 | Only::FilteringPolicies
+                | Only::LeftOut
                 | Only::Rules
                 | Only::Position
                 | Only::State
@@ -373,6 +379,7 @@ impl Repeated {
                 | Only::FilteringPolicy
                 | Only::PolicyCount
                 | Only::FilteringPolicies
+                | Only::LeftOut
                 | Only::RuleCount
                 | Only::Rules
                 | Only::Revision => false,

@@ -318,6 +318,8 @@ pub trait PolicyReader: Send {
     ) -> StoreResult<Page<Policy>>;
     /// All live policies of firewalls that were read in the same snapshot, by firewall and id.
     async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>>;
+    /// The first of the policies that use what this process does not know, by id.
+    async fn newer(&mut self, who: &Visibility, limit: u32) -> StoreResult<Vec<Policy>>;
 }
 
 /// Filtering policies, written. Whoever changes one holds its lock.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use fireflow_domain::engine::naive;
+use fireflow_domain::features::Features;
 use fireflow_domain::filter::eval::Subject;
 use fireflow_domain::filter::tree::{Logic, Test, Traffic};
 use fireflow_domain::filter::{Filter, Level};
@@ -201,6 +202,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         },
         rule_count: 1,
         entry_count: 2,
+        features: Features::NONE,
         revision: Revision::FIRST,
         header_revision: Revision::FIRST,
         states: States::default(),

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use fireflow_domain::features::Features;
+use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::sqlx::SqliteConnection;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
@@ -38,6 +40,10 @@ pub struct DatabaseOptions {
     pub write_group: usize,
     /// Who hears of every statement.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What this process can read of what policies use.
+    pub features: Features,
+    /// The most that a policy may hold.
+    pub policy_limits: PolicyLimits,
     /// What it is opened for: whether others wait for a SQLite file.
     pub purpose: Purpose,
 }

@@ -30,6 +30,7 @@ pub mod testing;
 mod turnstile;
 mod unit_of_work;
 mod verify;
+mod verify_rows;
 mod verify_walk;
 
 pub use backup::{BackupError, Contents, Spool, backup, on_thread, restore};
@@ -41,3 +42,7 @@ pub use observe::{Observed, Observer, Operation, Pool, PoolState};
 pub use schema::{MigrateError, Step, StepState};
 pub use store::Database;
 pub use verify::{AuditCounts, AuditFault, AuditFinding, AuditTrail, Report, VerifyError};
+pub use verify_rows::{
+    PolicyFeatures, RowCounts, RowFault, RowFinding, RowOwner, RowReport, newer_policies,
+    repair_rows, verify_rows,
+};

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow_domain::error::{ErrorChain, Outage, StoreError};
+use fireflow_domain::features::Features;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
+use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
 use tokio::task::JoinHandle;
 
@@ -225,12 +227,20 @@ impl Database {
         SeaUnitOfWork {
             handle,
             held,
+            features: self.options.features,
+            limits: self.options.policy_limits,
             max_candidates: self.max_candidates,
             events: Vec::new(),
             chains: Chains::default(),
             heads: Arc::clone(&self.heads),
             observer: self.options.observer.clone(),
         }
+    }
+
+    /// A unit that writes, as itself, for upkeep that is no use case.
+    pub(crate) async fn writing_unit(&self) -> StoreResult<SeaUnitOfWork> {
+        let (handle, held) = self.writing(WriteKind::Many, &Terms::default()).await?;
+        Ok(self.unit(handle, held))
     }
 
     /// A unit that reads, as itself.
@@ -262,6 +272,12 @@ impl Database {
     #[cfg(feature = "testing")]
     pub const fn set_max_candidates(&mut self, most: u64) {
         self.max_candidates = most;
+    }
+
+    /// What this process can read of what policies use; for tests of an older version.
+    #[cfg(feature = "testing")]
+    pub const fn set_features(&mut self, known: Features) {
+        self.options.features = known;
     }
 
     pub(crate) const fn options(&self) -> &DatabaseOptions {
@@ -447,6 +463,10 @@ impl Storage for Database {
         observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &begun);
         let (handle, held) = begun?;
         Ok(Box::new(self.unit(handle, held)))
+    }
+
+    fn policy_limits(&self) -> PolicyLimits {
+        self.options.policy_limits
     }
 
     /// Known of SQLite, whose file belongs to one process, and in it to one writer.

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::features::FEATURES_KNOWN;
 use fireflow_domain::filter::Expression;
 use fireflow_domain::store::{ReadKind, Terms};
+use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement, TransactionTrait,
@@ -243,6 +245,8 @@ pub fn options(url: &str) -> DatabaseOptions {
         turn_timeout: Duration::from_secs(300),
         write_group: crate::WRITE_GROUP,
         observer: None,
+        features: FEATURES_KNOWN,
+        policy_limits: PolicyLimits::default(),
         purpose: crate::Purpose::Serve,
     }
 }

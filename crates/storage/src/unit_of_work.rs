@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
+use fireflow_domain::features::Features;
 use fireflow_domain::store::{
     AnswerStore, AuditReader, AuditWriter, FirewallReader, FirewallWriter, PolicyReader,
     PolicyWriter, ReadUnit, RuleReader, RuleWriter, StoreResult, Upkeep, WriteUnit,
 };
+use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
     EntityTrait,
@@ -66,6 +68,10 @@ pub(crate) struct SeaUnitOfWork {
     pub(crate) handle: Handle,
     /// Dropped after the handle: a statement under way is stopped then.
     pub(crate) held: Held,
+    /// What it can read of what policies use.
+    pub(crate) features: Features,
+    /// The most that a policy may hold.
+    pub(crate) limits: PolicyLimits,
     /// See [`crate::filter::MAX_CANDIDATES`].
     pub(crate) max_candidates: u64,
     /// What the log tells of the audit trail when all of it lasts.
@@ -143,6 +149,10 @@ impl ReadUnit for SeaUnitOfWork {
         self
     }
 
+    fn known_features(&self) -> Features {
+        self.features
+    }
+
     async fn end(self: Box<Self>) -> StoreResult<()> {
         let Self { handle, mut held, observer, .. } = *self;
         let start = Instant::now();
@@ -183,6 +193,10 @@ impl WriteUnit for SeaUnitOfWork {
 
     fn audit_mut(&mut self) -> &mut dyn AuditWriter {
         self
+    }
+
+    fn policy_limits(&self) -> PolicyLimits {
+        self.limits
     }
 
     fn answers(&mut self) -> &mut dyn AnswerStore {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use fireflow_domain::audit_chain::{Chain, EventHash, Head};
-use fireflow_domain::error::Resource;
+use fireflow_domain::error::{Resource, StoreError};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult,
     Statement, TransactionOptions, TransactionTrait,
@@ -202,8 +202,11 @@ pub enum VerifyError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The database refused a statement.
-    #[error("the audit trail cannot be read")]
+    #[error("the database cannot be read")]
     Database(#[from] DbErr),
+    /// A repair failed; what was repaired until then stays so.
+    #[error("the repair has stopped; what was repaired until then stays repaired")]
+    Repair(#[from] StoreError),
 }
 
 /// Who hears of what is found, as soon as it is.
@@ -224,22 +227,7 @@ impl AuditTrail {
     /// # Errors
     /// Returns an error if there is no database, it cannot be reached, or migrations are pending.
     pub async fn open(options: &DatabaseOptions) -> Result<Self, VerifyError> {
-        let connection = match options.url.kind() {
-            DatabaseKind::Sqlite => {
-                let file = options.url.file().unwrap_or_default();
-                if !file.exists() {
-                    return Err(VerifyError::Missing(file));
-                }
-                crate::file::find_to_read(&file)?;
-                backup::read_only(&file).await?
-            }
-            DatabaseKind::Postgres => connect::existing(options).await?,
-        };
-        let steps = schema::steps(&connection).await?;
-        if steps.iter().any(|step| step.state == StepState::Pending) {
-            return Err(VerifyError::Pending);
-        }
-        Ok(Self { connection })
+        Ok(Self { connection: open_to_read(options).await? })
     }
 
     /// Reads every chain in one snapshot. Costs the reading and hashing of all events, in memory a few
@@ -248,12 +236,7 @@ impl AuditTrail {
     /// # Errors
     /// Returns an error if the database does not answer; what is wrong with the trail is reported.
     pub async fn verify(&self, report: Report<'_>) -> Result<AuditCounts, VerifyError> {
-        let options = match self.connection.get_database_backend() {
-            DbBackend::Postgres => read_only(),
-            // The first read takes the snapshot.
-            _ => TransactionOptions::default(),
-        };
-        let snapshot = self.connection.begin_with_options(options).await?;
+        let snapshot = snapshot(&self.connection).await?;
         let result = verify(&snapshot, report).await;
         snapshot.rollback().await?;
         Ok(result?)
@@ -325,6 +308,40 @@ impl AuditTrail {
     }
 }
 
+/// Opens a database to read it, whoever serves it meanwhile.
+pub(crate) async fn open_to_read(
+    options: &DatabaseOptions,
+) -> Result<DatabaseConnection, VerifyError> {
+    let connection = match options.url.kind() {
+        DatabaseKind::Sqlite => {
+            let file = options.url.file().unwrap_or_default();
+            if !file.exists() {
+                return Err(VerifyError::Missing(file));
+            }
+            crate::file::find_to_read(&file)?;
+            backup::read_only(&file).await?
+        }
+        DatabaseKind::Postgres => connect::existing(options).await?,
+    };
+    let steps = schema::steps(&connection).await?;
+    if steps.iter().any(|step| step.state == StepState::Pending) {
+        return Err(VerifyError::Pending);
+    }
+    Ok(connection)
+}
+
+/// Begins the one snapshot that all is read in.
+pub(crate) async fn snapshot(
+    connection: &DatabaseConnection,
+) -> Result<DatabaseTransaction, DbErr> {
+    let options = match connection.get_database_backend() {
+        DbBackend::Postgres => read_only(),
+        // The first read takes the snapshot.
+        _ => TransactionOptions::default(),
+    };
+    connection.begin_with_options(options).await
+}
+
 /// The column that names what a chain belongs to, and which events are in such chains: as the indexes
 /// have it.
 pub(crate) const fn owner(kind: Resource) -> (&'static str, &'static str) {
@@ -349,7 +366,7 @@ async fn verify(snapshot: &DatabaseTransaction, report: Report<'_>) -> Result<Au
 }
 
 pub(crate) async fn rows(
-    snapshot: &DatabaseTransaction,
+    snapshot: &impl ConnectionTrait,
     sql: String,
 ) -> Result<Vec<QueryResult>, DbErr> {
     let statement = Statement::from_string(snapshot.get_database_backend(), sql);

@@ -295,7 +295,7 @@ impl CompiledPolicies {
         }
         let policy = ctx
             .read(|uow, caller| {
-                Box::pin(async move { policy::get(uow, caller, firewall, id).await })
+                Box::pin(async move { policy::get_known(uow, caller, firewall, id).await })
             })
             .await?;
         let policy = Arc::new(policy);
@@ -469,7 +469,7 @@ async fn read(
     let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
     ctx.read_to_compile(move |uow, caller| {
         Box::pin(async move {
-            let policy = policy::get(uow, caller, firewall, id).await?;
+            let policy = policy::get_known(uow, caller, firewall, id).await?;
             let is_sought = State::of(&policy) == state;
             if !is_sought && may_move {
                 return Ok((policy, None));

@@ -17,6 +17,10 @@ use serde::Serialize;
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// When to ask again for what a newer version wrote, in seconds: while a deployment rolls, the next
+/// process may be one of that version.
+const NEWER_RETRY_S: i64 = 10;
+
 macro_rules! codes {
     ($($variant:ident = $word:literal, $status:ident, $title:literal, $advice:literal;)+) => {
         /// What went wrong, in one word: a closed list that clients branch on.
@@ -103,6 +107,8 @@ codes! {
         "Report it with the `instance`: the log tells the cause under that id.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
         "Nothing was changed. Try again after `Retry-After` seconds.";
+    NewerPolicy = "newer_policy", SERVICE_UNAVAILABLE, "A newer version is needed to read the policy",
+        "Send the request to a process of the version that wrote the policy, or update this one. Lists across policies leave the policy out and name it in `left_out`.";
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is not known whether the change lasted",
         "The database went away just then. Read before a write is repeated, or repeat it with the same `Idempotency-Key`.";
     Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
@@ -374,6 +380,15 @@ impl From<Error> for Problem {
                 let problem = Self::unavailable(Code::Unavailable, detail, seconds);
                 Self { source: Some(source), ..problem }
             }
+            Error::NewerPolicy { policy } => Self::unavailable(
+                Code::NewerPolicy,
+                format!(
+                    "a newer version of FireFlow wrote rules of the filtering policy with \
+                     id={policy} that this version cannot read; ask a process of that version, or \
+                     update this one"
+                ),
+                NEWER_RETRY_S,
+            ),
             Error::Unsettled(source) => {
                 let detail = "the database went away while the change was made to last: it may \
                               have, or not; read it again";

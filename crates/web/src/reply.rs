@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
+use fireflow_domain::usecase::policy::LeftOutPolicies;
 use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::conditions::{EntityTag, Known, Shown};
+use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
 use crate::idempotency;
@@ -28,6 +30,7 @@ use crate::problem::Problem;
 pub const JSON: &str = "application/json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
+const LEFT_OUT_NAME: &str = "fireflow-left-out";
 /// How many bytes are hashed on the threads that serve: by estimate a tenth of a millisecond.
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
@@ -60,6 +63,12 @@ macro_rules! kinds {
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
     ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
+/// Only if something is left out.
+const LEFT_OUT: (&str, &str) = (
+    "FireFlow-Left-Out",
+    "The ids of the policies that the list leaves out, since a newer version wrote rules of theirs that \
+     this one cannot read; if there are any",
+);
 const ETAG: (&str, &str) = (
     "ETag",
     "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
@@ -84,7 +93,7 @@ kinds! {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[PAGINATION];
+            &[PAGINATION, LEFT_OUT];
     }
     /// A page of a list that has a state of its own.
     ListedWithTag {
@@ -284,6 +293,15 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         self
     }
 
+    /// The same with the policies that the answer leaves out, in a header; none if there are none.
+    #[must_use]
+    pub fn with_left_out(self, left_out: &LeftOutPolicies) -> Self {
+        match left_out.header() {
+            Some(ids) => self.with_header(header::HeaderName::from_static(LEFT_OUT_NAME), &ids),
+            None => self,
+        }
+    }
+
     /// The same with where the page stands.
     #[must_use]
     pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
@@ -367,7 +385,7 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
                     name: (*name).to_owned(),
                     description: Some((*description).to_owned()),
                     // An expanded firewall has no tag.
-                    required: !K::CAN_BE_UNCHANGED && *name != PAGINATION.0,
+                    required: !K::CAN_BE_UNCHANGED && ![PAGINATION.0, LEFT_OUT.0].contains(name),
                     deprecated: false,
                     schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
                 })

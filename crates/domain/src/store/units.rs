@@ -10,6 +10,8 @@ use super::{
     PolicyWriter, RuleReader, RuleWriter, StoreResult, Upkeep,
 };
 use crate::actor::{Actor, Visibility};
+use crate::features::Features;
+use crate::usecase::rule::PolicyLimits;
 
 /// Repositories that read, over one state or one connection. It offers nothing that writes:
 ///
@@ -36,6 +38,8 @@ pub trait ReadUnit: Send {
     fn rules(&mut self) -> &mut dyn RuleReader;
     /// The audit trail.
     fn audit(&mut self) -> &mut dyn AuditReader;
+    /// What this process can read of what policies use: rules of other policies are not answered.
+    fn known_features(&self) -> Features;
     /// Ends it. Dropping it does the same later, and nobody hears if that fails. A unit that could
     /// write is undone.
     ///
@@ -56,6 +60,8 @@ pub trait WriteUnit: ReadUnit {
     fn rules_mut(&mut self) -> &mut dyn RuleWriter;
     /// The audit trail, written.
     fn audit_mut(&mut self) -> &mut dyn AuditWriter;
+    /// The most that a policy may hold after a write.
+    fn policy_limits(&self) -> PolicyLimits;
     /// Answers of requests that may be repeated.
     fn answers(&mut self) -> &mut dyn AnswerStore;
     /// What is kept only for a while.
@@ -162,6 +168,10 @@ pub trait Storage: Send + Sync {
     /// [`StoreError::Unavailable`](crate::error::StoreError::Unavailable) if its turn does not come
     /// in time, or the database is away.
     async fn write(&self, kind: WriteKind, terms: &Terms) -> StoreResult<Box<dyn WriteUnit>>;
+    /// The most that a policy may hold after a write.
+    fn policy_limits(&self) -> PolicyLimits {
+        PolicyLimits::default()
+    }
     /// A number that is another one after each commit. What was read behind one is still so as long
     /// as it is the same. None where that cannot be known: others may write too, or a commit is
     /// under way.

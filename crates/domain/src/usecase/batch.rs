@@ -164,7 +164,7 @@ pub async fn apply(
 
     let count = u64::try_from(order.len()).unwrap_or(u64::MAX);
     let entry_count = entries.values().map(|entry| entry.spec.entry_count()).sum();
-    check_size(count, entry_count)?;
+    check_size(uow.policy_limits(), count, entry_count)?;
     let revision = next(policy.revision);
     let stamp = caller.stamp();
     let is_reordered = is_reordered(&stored_order, &order, &entries);

@@ -3,9 +3,10 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{FirewallId, PolicyId};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyRef};
 use crate::rule::Rule;
 use crate::store::ReadUnit;
+use crate::usecase::policy::require_known;
 use crate::usecase::rule::{MAX_ANSWERED_ENTRIES, MAX_ANSWERED_TEXT};
 
 /// The most policies of an expansion.
@@ -38,11 +39,19 @@ pub async fn policies(
     Ok(uow.policies().of_firewalls(firewalls).await?)
 }
 
-/// The rules of policies, by policy and in order of evaluation.
+/// The policies whose rules this version cannot read: an expansion leaves them out.
+pub fn newer(uow: &dyn ReadUnit, policies: &[Policy]) -> Vec<PolicyRef> {
+    let newer = policies.iter().filter(|policy| require_known(uow, policy).is_err());
+    newer.map(Policy::reference).collect()
+}
+
+/// The rules of policies, by policy and in order of evaluation; without those of [`newer`] ones.
 ///
 /// # Errors
 /// Where there are too many.
 pub async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Rule>> {
+    let policies: Vec<&Policy> =
+        policies.iter().filter(|policy| require_known(&*uow, policy).is_ok()).collect();
     let rules = policies.iter().map(|policy| policy.rule_count).sum();
     let entries = policies.iter().map(|policy| policy.entry_count).sum();
     check("the number of rules of an expansion", rules, MAX_RULES)?;

@@ -32,7 +32,7 @@ impl Export {
         parent: (FirewallId, PolicyId),
         filter: RuleFilter,
     ) -> Result<(Policy, Self)> {
-        let policy = policy::get(uow, caller, parent.0, parent.1).await?;
+        let policy = policy::get_known(uow, caller, parent.0, parent.1).await?;
         Ok((policy, Self { parent: Some(parent), filter, after: None, is_at_end: false }))
     }
 

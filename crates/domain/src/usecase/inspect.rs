@@ -12,6 +12,8 @@ use crate::policy::Policy;
 use crate::rule::{Action, Rule};
 use crate::store::ReadUnit;
 
+use super::policy::require_known;
+
 /// A policy as it is now, with what was compiled of its rules.
 #[derive(Debug, Clone)]
 pub struct InspectedPolicy {
@@ -41,6 +43,7 @@ pub async fn all_rules(
     policy: &Policy,
 ) -> Result<Vec<Rule>> {
     caller.require(Role::Viewer)?;
+    require_known(uow, policy)?;
     Ok(uow.rules().all(&policy.reference()).await?)
 }
 
@@ -57,6 +60,7 @@ pub async fn changed_rules(
     at_most: usize,
 ) -> Result<Option<Vec<Rule>>> {
     caller.require(Role::Viewer)?;
+    require_known(uow, policy)?;
     let limit = at_most.saturating_add(1);
     let changed = uow.rules().changed_since(&policy.reference(), since, limit).await?;
     Ok((changed.len() <= at_most).then_some(changed))

@@ -6,7 +6,7 @@ use crate::error::{Conflict, Error, Resource, Result};
 use crate::firewall::Firewall;
 use crate::ids::{FirewallId, PolicyId};
 use crate::page::{Page, PageRequest, SortKey};
-use crate::policy::{Policy, PolicyPatch, PolicySpec};
+use crate::policy::{Policy, PolicyPatch, PolicyRef, PolicySpec};
 use crate::store::{PolicyField, PolicyFilter, ReadUnit, WriteUnit};
 use crate::text::Name;
 
@@ -26,8 +26,81 @@ pub(super) async fn missing(
     })
 }
 
-/// A policy, locked for a write below it.
+/// Demands that this version can read all rules of a policy.
+///
+/// # Errors
+/// Returns [`Error::NewerPolicy`] if it cannot.
+pub fn require_known(uow: &dyn ReadUnit, policy: &Policy) -> Result<()> {
+    if policy.features.without(uow.known_features()).is_empty() {
+        Ok(())
+    } else {
+        Err(Error::NewerPolicy { policy: policy.id })
+    }
+}
+
+/// A policy, to read or evaluate its rules. One statement.
+///
+/// # Errors
+/// Returns an error if the role does not suffice, there is no such policy, or this version cannot read
+/// its rules.
+pub async fn get_known(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Policy> {
+    let policy = get(uow, caller, firewall, id).await?;
+    require_known(uow, &policy)?;
+    Ok(policy)
+}
+
+/// The policies whose rules a list across policies leaves out, since this version cannot read them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOutPolicies {
+    /// The first of them, by id; at most [`MAX_LEFT_OUT`].
+    pub policies: Vec<PolicyRef>,
+    /// Whether there are more.
+    pub has_more: bool,
+}
+
+/// The most policies that a list names as left out.
+pub const MAX_LEFT_OUT: usize = 100;
+
+impl LeftOutPolicies {
+    /// Names policies, of which none is named twice.
+    #[must_use]
+    pub fn of(mut policies: Vec<PolicyRef>) -> Self {
+        let has_more = policies.len() > MAX_LEFT_OUT;
+        policies.truncate(MAX_LEFT_OUT);
+        Self { policies, has_more }
+    }
+}
+
+/// The policies of all firewalls that a list of rules across policies leaves out. One statement.
+///
+/// # Errors
+/// Returns an error if the role does not suffice.
+pub async fn left_out(uow: &mut dyn ReadUnit, caller: &Caller) -> Result<LeftOutPolicies> {
+    caller.require(Role::Viewer)?;
+    let limit = u32::try_from(MAX_LEFT_OUT).unwrap_or(u32::MAX).saturating_add(1);
+    let newer = uow.policies().newer(&caller.actor.visibility, limit).await?;
+    Ok(LeftOutPolicies::of(newer.iter().map(Policy::reference).collect()))
+}
+
+/// A policy, locked for a write of it or below it, which this version can read.
 pub(super) async fn lock(
+    uow: &mut dyn WriteUnit,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Policy> {
+    let policy = lock_any(uow, caller, firewall, id).await?;
+    require_known(uow, &policy)?;
+    Ok(policy)
+}
+
+/// The same, whoever wrote it.
+async fn lock_any(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
     firewall: FirewallId,
@@ -186,7 +259,8 @@ pub async fn update(
     Ok(uow.policies_mut().update(&before, after).await?)
 }
 
-/// Deletes a policy, and hides its rules.
+/// Deletes a policy, and hides its rules; one that a newer version wrote too: the row is marked, and
+/// nothing of it is lost.
 ///
 /// # Errors
 /// Where the role does not suffice, there is no such policy, or it has changed meanwhile.
@@ -199,7 +273,7 @@ pub async fn delete(
 ) -> Result<()> {
     caller.require(Role::Editor)?;
     let parent = lock_firewall(uow, caller, firewall).await?;
-    let before = lock(uow, caller, firewall, id).await?;
+    let before = lock_any(uow, caller, firewall, id).await?;
     expected.check(&before)?;
     let snapshot = Snapshot::Policy(Box::new(before.clone()));
     uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
@@ -231,6 +305,7 @@ pub async fn restore(
             Some(_) | None => Ok(live),
         };
     };
+    require_known(uow, &deleted)?;
     let revision = next(deleted.revision);
     let restored = match name {
         Some(name) if name != deleted.spec.name => {

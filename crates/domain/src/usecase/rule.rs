@@ -17,10 +17,21 @@ use crate::text::Name;
 
 use super::{Expected, next, not_deleted, policy};
 
-/// The most live rules of a policy.
-pub const MAX_RULES: u64 = 200_000;
-/// The most source, destination and port entries of a policy's live rules.
-pub const MAX_ENTRIES: u64 = 1_000_000;
+/// The most that a policy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Live rules.
+    pub rules: u64,
+    /// Source, destination and port entries of its live rules.
+    pub entries: u64,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        Self { rules: 200_000, entries: 1_000_000 }
+    }
+}
+
 /// The most source, destination and port entries of the rules of one answer.
 pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;
 /// The most characters in descriptions and labels of the rules of one answer.
@@ -64,7 +75,11 @@ pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Res
 async fn missing(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Result<Error> {
     let who = &caller.actor.visibility;
     match uow.policies().get(who, path.firewall, path.policy).await? {
-        Some(_) => Ok(Error::not_found(Resource::Rule, path.rule)),
+        // The storage shows no rule of a policy that this version cannot read.
+        Some(found) => Ok(match policy::require_known(uow, &found) {
+            Ok(()) => Error::not_found(Resource::Rule, path.rule),
+            Err(newer) => newer,
+        }),
         None => policy::missing(uow, caller, path.firewall, path.policy).await,
     }
 }
@@ -83,7 +98,7 @@ pub async fn page(
 ) -> Result<(Policy, Page<Rule>)> {
     caller.require_for_list(filter.deleted)?;
     let (firewall, id) = parent;
-    let policy = policy::get(uow, caller, firewall, id).await?;
+    let policy = policy::get_known(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
     let page = uow.rules().page(who, Some(parent), filter, order, request).await?;
     Ok((policy, bounded(page)?))
@@ -196,15 +211,15 @@ async fn check_free(
     Ok(())
 }
 
-pub(super) fn check_size(rule_count: u64, entry_count: u64) -> Result<()> {
+pub(super) fn check_size(limits: PolicyLimits, rule_count: u64, entry_count: u64) -> Result<()> {
     let hint = "delete rules that are not needed, or use another policy";
-    if rule_count > MAX_RULES {
+    if rule_count > limits.rules {
         let what = "the number of rules of a policy";
-        return Err(Error::TooLarge { what, limit: MAX_RULES, hint: hint.into() });
+        return Err(Error::TooLarge { what, limit: limits.rules, hint: hint.into() });
     }
-    if entry_count > MAX_ENTRIES {
+    if entry_count > limits.entries {
         let what = "the number of source, destination and port entries of a policy";
-        return Err(Error::TooLarge { what, limit: MAX_ENTRIES, hint: hint.into() });
+        return Err(Error::TooLarge { what, limit: limits.entries, hint: hint.into() });
     }
     Ok(())
 }
@@ -273,7 +288,7 @@ pub async fn create(
     let policy = policy::lock(uow, caller, firewall, policy).await?;
     let rule_count = policy.rule_count.saturating_add(1);
     let entry_count = policy.entry_count.saturating_add(spec.entry_count());
-    check_size(rule_count, entry_count)?;
+    check_size(uow.policy_limits(), rule_count, entry_count)?;
     check_free(uow, caller, &policy, None, &spec, duplicates).await?;
     let (spec, position) = match placement {
         None => (spec, None),
@@ -435,7 +450,7 @@ pub async fn update(
         .saturating_sub(before.spec.entry_count())
         .saturating_add(spec.entry_count());
     if entry_count > policy.entry_count {
-        check_size(policy.rule_count, entry_count)?;
+        check_size(uow.policy_limits(), policy.rule_count, entry_count)?;
     }
     check_free(uow, caller, &policy, Some(&before), &spec, Duplicates::Refuse).await?;
     let revision = next(policy.revision);
@@ -520,7 +535,7 @@ pub async fn restore(
     };
     let rule_count = policy.rule_count.saturating_add(1);
     let entry_count = policy.entry_count.saturating_add(spec.entry_count());
-    check_size(rule_count, entry_count)?;
+    check_size(uow.policy_limits(), rule_count, entry_count)?;
     check_free(uow, caller, &policy, None, &spec, duplicates).await?;
     let revision = next(policy.revision);
     let restored = restored(deleted, spec, revision, &caller.stamp());

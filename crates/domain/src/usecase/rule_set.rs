@@ -118,7 +118,7 @@ pub async fn replace(
     expected.check(&policy)?;
     let rule_count = u64::try_from(given.len()).unwrap_or(u64::MAX);
     let entry_count = given.iter().map(|rule| rule.spec.entry_count()).sum();
-    check_size(rule_count, entry_count)?;
+    check_size(uow.policy_limits(), rule_count, entry_count)?;
     let stored = uow.rules().all(&policy.reference()).await?;
     check_given(&given, &stored, duplicates)?;
     let matched = matched(&given, &stored);

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use fireflow_auth::{Authenticator, KeyFiles, Secret};
+use fireflow_domain::features::FEATURES_KNOWN;
 use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
 use fireflow_telemetry::lines::JsonLines;
 use tracing_subscriber::EnvFilter;
@@ -278,6 +279,8 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         turn_timeout: settings.http.request_timeout,
         write_group: settings.write_group,
         observer: None,
+        features: FEATURES_KNOWN,
+        policy_limits: settings.policy_limits,
         purpose: Purpose::Command("command"),
     }
 }

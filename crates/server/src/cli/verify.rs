@@ -1,4 +1,6 @@
-//! Verifies what the database holds: its audit trail.
+//! Verifies what the database holds: its audit trail, and what is derived.
+
+mod rows;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,8 +18,10 @@ use crate::settings::Settings;
 /// What to verify.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verify {
-    /// Check the database; it may be served meanwhile, and nothing is written. Exit status: 0 if all is
-    /// well, 1 if something is broken, 2 for wrong usage.
+    /// Check the database: without an option, counters and all that is derived of firewalls, policies and
+    /// rules to search by. It may be served meanwhile, and nothing is written, unless it is repaired.
+    /// Prints a line `broken: …` for all that is wrong. Exit status: 0 if all is well, 1 if something is
+    /// broken, 2 for wrong usage.
     Database(DatabaseArgs),
 }
 
@@ -26,13 +30,22 @@ pub(super) enum Verify {
 pub(super) struct DatabaseArgs {
     /// The chains of hashes of the audit trail, of every firewall and every policy. Prints a line of
     /// JSON for the head of each chain, and a line `broken: …` for all that is wrong.
-    #[arg(long, required = true)]
+    #[arg(long)]
     audit: bool,
     /// Also look up the heads in this file, which the trail must still have: lines of the service's log
     /// (JSON, target `fireflow::audit`, message `audit head`), or what an earlier run has printed; other
     /// lines are ignored. `-` is standard input.
     #[arg(long, value_name = "FILE", requires = "audit")]
     heads: Option<PathBuf>,
+    /// Repair counters and what is derived, in short transactions: a service on PostgreSQL may run
+    /// meanwhile, one on SQLite must be stopped. Prints a line `repaired: …` for all that was wrong.
+    /// Nothing that anybody wrote changes, and the audit trail is not touched.
+    #[arg(long, conflicts_with_all = ["audit", "heads"])]
+    repair: bool,
+    /// Instead, list the policies that this version of fireflow cannot read, such as 0.1.0. Exit status:
+    /// 1 if there are any.
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["audit", "heads", "repair"])]
+    features: Option<String>,
 }
 
 /// A head in a line of the log; others are ignored.
@@ -62,7 +75,13 @@ const HEADS_AT_ONCE: usize = 500;
 
 /// Verifies.
 pub(super) async fn verify(settings: &Settings, what: &Verify) -> Result<(), Failure> {
-    let Verify::Database(DatabaseArgs { audit: _, heads }) = what;
+    let Verify::Database(DatabaseArgs { audit, heads, repair, features }) = what;
+    if let Some(version) = features {
+        return rows::list_newer(settings, version).await;
+    }
+    if !audit {
+        return rows::verify(settings, *repair).await;
+    }
     // Opened first: what is no file should not cost a pass over the trail.
     let heads = heads.as_deref().map(HeadFile::open).transpose()?;
     let trail = AuditTrail::open(&database_options(settings)).await.map_err(failure)?;
@@ -80,7 +99,9 @@ fn failure(error: VerifyError) -> Failure {
     match error {
         VerifyError::Missing(_) | VerifyError::Pending => Failure::usage(error),
         VerifyError::Open(ref fault) if super::is_usage(fault) => Failure::usage(error),
-        VerifyError::Open(_) | VerifyError::Database(_) => Failure::Other(error.into()),
+        VerifyError::Open(_) | VerifyError::Database(_) | VerifyError::Repair(_) => {
+            Failure::Other(error.into())
+        }
     }
 }
 

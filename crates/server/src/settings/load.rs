@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use fireflow_auth::{file_text, piped_text};
 use fireflow_domain::engine::classifier::Budget;
+use fireflow_domain::features::{FEATURES, FEATURES_BEFORE, Features};
 use fireflow_domain::spelling::nearest;
+use fireflow_domain::text::excerpt;
+use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
 use fireflow_web::CompilationLimits;
 
@@ -341,6 +344,8 @@ fn check(
         tokens: super::tokens::read(values, environment, warnings)?,
         http: super::http::read(values, environment)?,
         list_timeout: values.read("http.list_timeout", || Duration::from_secs(5), duration)?,
+        policy_limits: policy_limits(values)?,
+        allowed_features: values.read("features.allow", || FEATURES_BEFORE, features)?,
         work_bytes: values.read("memory.work_bytes", || WORK_BYTES, work_bytes)?,
         inspection_cache: values.number("inspection.cache_bytes", INSPECTION_CACHE)?.into(),
         inspection_limits: CompilationLimits {
@@ -375,6 +380,36 @@ fn check(
             },
         )?,
     })
+}
+
+fn policy_limits(values: &Values) -> Result<PolicyLimits, SettingError> {
+    let PolicyLimits { rules, entries } = PolicyLimits::default();
+    let number = |most: u32, key: &str, default: u64| {
+        let default = u32::try_from(default).unwrap_or(u32::MAX);
+        values.number_up_to(most, key, default).map(u64::from)
+    };
+    Ok(PolicyLimits {
+        rules: number(10_000_000, "limits.max_rules", rules)?,
+        entries: number(100_000_000, "limits.max_entries", entries)?,
+    })
+}
+
+/// Reads names of features with commas between them.
+fn features(text: &str) -> Result<Features, String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).try_fold(
+        Features::NONE,
+        |set, name| match Features::named(name) {
+            Some(feature) => Ok(set.union(feature)),
+            None => {
+                let names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
+                let known = match names.as_slice() {
+                    [] => "it has none yet".to_owned(),
+                    names => format!("it has {}", names.join(", ")),
+                };
+                Err(format!("`{}` is no feature of this version: {known}", excerpt(name)))
+            }
+        },
+    )
 }
 
 /// The connections to the database: on PostgreSQL enough for each class of work.

@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fireflow_auth::KeyFiles;
+use fireflow_domain::features::Features;
+use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::DatabaseUrl;
 
 /// Where the service runs.
@@ -80,6 +82,10 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
+    /// The most that a policy may hold.
+    pub policy_limits: PolicyLimits,
+    /// Which features rules may be written with.
+    pub allowed_features: Features,
     /// How much memory all requests together may take, in bytes.
     pub work_bytes: u64,
     /// How much memory compiled policies take, in bytes.

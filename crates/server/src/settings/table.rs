@@ -306,6 +306,28 @@ pub const SETTINGS: &[Setting] = &[
         "the file of its private key, in PEM; read again when it changes",
     ),
     plain(
+        "limits.max_rules",
+        "FIREFLOW_LIMITS__MAX_RULES",
+        "200000",
+        "the most live rules of a policy, up to 10000000; a policy that has more keeps them, and takes \
+         no more",
+    ),
+    plain(
+        "limits.max_entries",
+        "FIREFLOW_LIMITS__MAX_ENTRIES",
+        "1000000",
+        "the most source, destination and port entries of a policy's live rules, up to 100000000; the \
+         same",
+    ),
+    plain(
+        "features.allow",
+        "FIREFLOW_FEATURES__ALLOW",
+        "the features of the release before",
+        "which features of rules may be written, by name, with commas between them: an older version \
+         cannot read a policy that uses one it does not know. Raise it once no older version is to \
+         come back. This version has no features yet",
+    ),
+    plain(
         "retention.deleted",
         "FIREFLOW_RETENTION__DELETED",
         "90d",

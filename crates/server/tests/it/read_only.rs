@@ -57,6 +57,7 @@ fn other_value(member: ReadOnlyMember) -> Value {
         }
         Only::Firewall | Only::FilteringPolicy => json!({"id": 77}),
         Only::FilteringPolicies | Only::Rules => json!([]),
+        Only::LeftOut => json!({}),
         Only::State => json!("scheduled"),
         Only::Warnings => json!([{"code": "expired", "pointer": "#/expires_at", "detail": "x"}]),
         Only::CreatedAt | Only::UpdatedAt | Only::DeletedAt => json!("2001-02-03T04:05:06Z"),
@@ -77,6 +78,7 @@ fn odd_values(member: ReadOnlyMember) -> Vec<Value> {
         Only::FilteringPolicies | Only::Rules | Only::Warnings => {
             vec![json!("x"), json!({}), json!(7)]
         }
+        Only::LeftOut => vec![json!("x"), json!([]), json!(7)],
         Only::State => vec![json!("established"), json!(7), json!("ACTIVE")],
         Only::CreatedAt | Only::UpdatedAt | Only::DeletedAt => {
             vec![json!("yesterday"), json!(7), json!("2026-11-24")]

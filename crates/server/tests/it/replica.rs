@@ -71,6 +71,21 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
     let token = api.token_for(&fireflow_domain::actor::Role::ALL, None);
     let list = api.send("GET", LISTS[3], &token, &condition, None).await.expect(200);
     assert_eq!(names(&list), ["new"]);
+    // As the documentation has it, for who must see what it wrote.
+    for accept in ["application/json", "application/x-ndjson"] {
+        let headers = [("if-match", "*"), ("accept", accept)];
+        let answer = api.send("GET", LISTS[3], &token, &headers, None).await;
+        assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
+        assert!(answer.text.contains("\"name\":\"new\""), "{accept}: {}", answer.text);
+    }
+    for whole in [
+        "/firewalls/1/?expand=filtering_policies.rules",
+        "/firewalls/1/filtering-policies/1/?expand=rules",
+    ] {
+        let answer = api.get(whole).await;
+        assert!(answer.text.contains("\"rules\":[{\"id\":1"), "{}", answer.text);
+        assert!(!answer.text.contains("\"old\""), "{}", answer.text);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,6 +148,82 @@ db_test! {
     }
 }
 
+fn verify_rows(folder: &Path, url: &str, more: &[&str]) -> Output {
+    let arguments = [&["verify", "database"][..], more].concat();
+    run(folder, &arguments, &[("FIREFLOW_DATABASE_URL", url)])
+}
+
+db_test! {
+    async fn what_is_derived_is_verified_and_repaired_beside_a_service_that_allows_it(api: Api) {
+        let policy = api.policy().await;
+        api.rule(&policy, &json!({"labels": {"site": "fra"}})).await;
+        let folder = tempfile::tempdir().unwrap();
+        let whole = verify_rows(folder.path(), &api.db.url, &[]);
+        assert_eq!(whole.status.code(), Some(0), "{whole:?}");
+        let last = "1 firewalls, 1 policies and 1 rules, 0 policies left out, 0 faults";
+        assert_eq!(text(&whole.stdout).trim_end(), last);
+        for spoiled in ["DELETE FROM rule_address", "UPDATE policy SET rule_count = 5"] {
+            api.db.execute(spoiled).await;
+        }
+        let broken = verify_rows(folder.path(), &api.db.url, &[]);
+        assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+        let lines = [
+            "filtering_policy 1: rule_count is 5, but there are 1",
+            "firewall_rule 1: rule_address lacks 4 rows and has 0 too many",
+        ];
+        let with = |word: &str| lines.map(|line| format!("{word}: {line}"));
+        let printed = text(&broken.stdout);
+        assert_eq!(printed.lines().take(2).collect::<Vec<_>>(), with("broken"));
+        assert!(text(&broken.stderr).contains("2 faults"), "{broken:?}");
+        let repaired = verify_rows(folder.path(), &api.db.url, &["--repair"]);
+        match api.db.database.kind() {
+            DatabaseKind::Sqlite => {
+                assert_eq!(repaired.status.code(), Some(2), "{repaired:?}");
+                assert!(text(&repaired.stderr).contains("is in use by"), "{repaired:?}");
+            }
+            DatabaseKind::Postgres => {
+                assert_eq!(repaired.status.code(), Some(0), "{repaired:?}");
+                let printed = text(&repaired.stdout);
+                assert_eq!(printed.lines().take(2).collect::<Vec<_>>(), with("repaired"));
+                assert!(printed.ends_with("0 faults, 2 repaired\n"), "{printed}");
+                assert_eq!(verify_rows(folder.path(), &api.db.url, &[]).status.code(), Some(0));
+                assert_eq!(api.get(&policy).await.expect(200)["rule_count"], 1);
+            }
+        }
+    }
+}
+
+db_test! {
+    async fn policies_that_a_version_cannot_read_are_listed(api: Api) {
+        api.policy().await;
+        let folder = tempfile::tempdir().unwrap();
+        let own = env!("CARGO_PKG_VERSION");
+        let ask = || verify_rows(folder.path(), &api.db.url, &["--features", own]);
+        assert_eq!(ask().status.code(), Some(0));
+        api.db.execute("UPDATE policy SET features = 8").await;
+        let output = ask();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let line = "filtering_policy 1 \"in\" of firewall 1: bit 3";
+        assert_eq!(text(&output.stdout).lines().next(), Some(line));
+        // What is derived of it is not for this version to judge.
+        let left_out = verify_rows(folder.path(), &api.db.url, &[]);
+        assert_eq!(left_out.status.code(), Some(0), "{left_out:?}");
+        assert!(text(&left_out.stdout).contains("left out: filtering_policy 1 uses bit 3"));
+    }
+}
+
+#[tokio::test]
+async fn a_sqlite_database_that_nobody_serves_is_repaired() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    let folder = place.folder.path();
+    let mut service = Service::start(folder, &place.url);
+    write(&service);
+    service.kill();
+    let output = verify_rows(folder, &place.url, &["--repair"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).ends_with("0 faults, 0 repaired\n"), "{output:?}");
+}
+
 #[tokio::test]
 async fn wrong_usage_of_verify_is_status_2() {
     let place = Place::new(DatabaseKind::Sqlite).await;
@@ -157,13 +233,22 @@ async fn wrong_usage_of_verify_is_status_2() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("does not exist"), "{missing:?}");
     assert!(!folder.join("fireflow.db").exists(), "verifying makes no database");
+    for more in [&[][..], &["--repair"][..], &["--features", "0.0.0"][..]] {
+        let missing = verify_rows(folder, &place.url, more);
+        assert_eq!(missing.status.code(), Some(2), "{more:?}: {missing:?}");
+        assert!(text(&missing.stderr).contains("does not exist"), "{missing:?}");
+        assert!(!folder.join("fireflow.db").exists(), "nor does repairing");
+    }
     assert_eq!(run(folder, &["migrate", "up"], &url).status.code(), Some(0));
     fs::write(folder.join("torn"), "{\"target\":\"fireflow::audit\",\"message\":\"audit head\"}")
         .unwrap();
     for arguments in [
         &["verify"][..],
-        &["verify", "database"],
         &["verify", "database", "--heads", "torn"],
+        &["verify", "database", "--audit", "--repair"],
+        &["verify", "database", "--repair", "--features", "0.1.0"],
+        &["verify", "database", "--features", "x"],
+        &["verify", "database", "--features", "999.0.0"],
         &["verify", "database", "--audit", "--heads", "absent"],
         &["verify", "database", "--audit", "--heads", "torn"],
     ] {

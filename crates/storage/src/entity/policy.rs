@@ -1,7 +1,9 @@
 //! `policy`, and policies with what they show of their firewall.
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::features::Features;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait;
 use sea_orm::{FromQueryResult, JoinType, QuerySelect, SelectModel, Selector};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -31,6 +33,8 @@ pub(crate) struct Model {
     /// The head of its audit chain: how many events, and the last one's hash.
     pub(crate) audit_sequence: i64,
     pub(crate) audit_hash: Option<Vec<u8>>,
+    /// The bits of what its rules use.
+    pub(crate) features: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -60,6 +64,19 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .filter(super::visible(who))
         .filter(Column::DeletedAt.is_not_null())
         .filter(Column::DeletedAt.ne(super::BEING_PURGED))
+}
+
+/// What holds of a policy that uses nothing but these features.
+pub(crate) fn uses_only(known: Features) -> Expr {
+    // The bits as they are; a set of all of them is -1.
+    let unknown = !known.bits().cast_signed();
+    Column::Features.into_expr().bit_and(Expr::val(unknown)).eq(Expr::val(0_i64))
+}
+
+/// The live policies that a caller may see and that use more than these features.
+pub(crate) fn newer(who: &Visibility, known: Features) -> Select<Entity> {
+    // As the index of policies with features has it.
+    live(who).filter(Expr::cust("policy.features <> 0")).filter(uses_only(known).not())
 }
 
 /// A policy with what it shows of its firewall.

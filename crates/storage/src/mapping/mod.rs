@@ -10,7 +10,7 @@ mod rule;
 pub(crate) use audit::{EventTexts, audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
-pub(crate) use rule::{rule, rule_content, rule_of};
+pub(crate) use rule::{rule, rule_content, rule_of, rule_spec};
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -72,6 +72,11 @@ impl Row {
         let map: BTreeMap<String, String> = self.read("labels", serde_json::from_str(json))?;
         Labels::stored(map).map_err(|_| self.corrupt("labels", "a label the domain refuses"))
     }
+}
+
+/// The labels of a row, from their column.
+pub(crate) fn stored_labels(table: &'static str, id: i64, json: &str) -> Result<Labels, Corrupt> {
+    Row { table, id }.labels(json)
 }
 
 /// The mark of a state from its column: the same bits.

@@ -1,3 +1,4 @@
+use fireflow_domain::features::Features;
 use fireflow_domain::ids::{PolicyId, Revision};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::rule::Action;
@@ -27,6 +28,7 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
         },
         rule_count: row.count("rule_count", model.rule_count)?,
         entry_count: row.count("entry_count", model.entry_count)?,
+        features: Features::from_bits(model.features.cast_unsigned()),
         revision: Revision(model.revision),
         header_revision: Revision(model.header_revision),
         states: States::new(model.states),

@@ -39,8 +39,8 @@ pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
     rule_of(parent, found.rule)
 }
 
-/// A row as the domain knows it, below a policy that is known.
-pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> {
+/// What a row says that a user writes.
+pub(crate) fn rule_spec(model: &Model) -> Result<RuleSpec, Corrupt> {
     let row = Row { table: "rule", id: model.id };
     let parts = RuleParts {
         name: model.name.as_deref().map(|name| row.read("name", Name::stored(name))).transpose()?,
@@ -60,10 +60,16 @@ pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> 
         reference: row.read("reference", Reference::stored(&model.reference))?,
         labels: row.labels(&model.labels)?,
     };
-    let spec = RuleSpec::new(parts).map_err(|violations| {
+    RuleSpec::new(parts).map_err(|violations| {
         let first = violations.items().first().map(ToString::to_string);
         row.corrupt("sources", first.unwrap_or_default())
-    })?;
+    })
+}
+
+/// A row as the domain knows it, below a policy that is known.
+pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> {
+    let row = Row { table: "rule", id: model.id };
+    let spec = rule_spec(&model)?;
     Ok(Rule {
         id: row.known("id", RuleId::new(model.id))?,
         policy,

@@ -11,6 +11,8 @@ mod rule_set;
 mod rule_turns;
 mod upkeep;
 
+pub(crate) use rule_index::{address_rows, port_rows};
+
 use fireflow_domain::error::StoreError;
 use fireflow_domain::labels::Labels;
 use fireflow_domain::mark::Mark;
@@ -62,7 +64,7 @@ where
 }
 
 /// A mark for a state that is new.
-fn new_mark() -> StoreResult<Mark> {
+pub(crate) fn new_mark() -> StoreResult<Mark> {
     let random = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string().into()))?;
     Ok(Mark::new(random))
 }
@@ -91,7 +93,7 @@ macro_rules! label_rows {
             .collect::<Vec<_>>()
     };
 }
-use label_rows;
+pub(crate) use label_rows;
 
 /// Whether the label rows have to be written anew.
 fn labels_differ(before: &Labels, after: &Labels) -> bool {

@@ -2,6 +2,7 @@ use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::audit_chain::Chain;
 use fireflow_domain::error::StoreError;
+use fireflow_domain::features::Features;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
@@ -21,7 +22,8 @@ use super::{label_rows, labels_differ, mapped, new_mark, one_row};
 use crate::chains::HeadColumns;
 use crate::entity::label::of_policy as label;
 use crate::entity::policy::{
-    ActiveModel, Column, Entity, WithParent, deleted, live, parent_columns, with_parent,
+    ActiveModel, Column, Entity, WithParent, deleted, live, newer, parent_columns, uses_only,
+    with_parent,
 };
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
@@ -97,6 +99,28 @@ impl SeaUnitOfWork {
         let sum: Option<Option<i64>> = select
             .select_only()
             .column_as(query::sum(firewall::Column::PolicyCount), "counted")
+            .into_tuple()
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(sum.flatten())
+    }
+
+    /// How many live rules a policy has, or all of them, from their counters. One statement.
+    pub(super) async fn rule_counter(
+        &self,
+        who: &Visibility,
+        parent: Option<(FirewallId, PolicyId)>,
+    ) -> StoreResult<Option<i64>> {
+        let mut select = live(who).filter(uses_only(self.features));
+        if let Some((firewall, policy)) = parent {
+            select = select
+                .filter(Column::FirewallId.eq(firewall.get()))
+                .filter(Column::Id.eq(policy.get()));
+        }
+        let sum: Option<Option<i64>> = select
+            .select_only()
+            .column_as(query::sum(Column::RuleCount), "counted")
             .into_tuple()
             .only(&self.db())
             .await
@@ -185,6 +209,13 @@ impl PolicyReader for SeaUnitOfWork {
         let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
         mapped(rows, mapping::policy).await
     }
+
+    /// One statement.
+    async fn newer(&mut self, who: &Visibility, limit: u32) -> StoreResult<Vec<Policy>> {
+        let select = newer(who, self.features).order_by_asc(Column::Id).limit(u64::from(limit));
+        let rows = with_parent(select).all(&self.db()).await.map_err(store_error)?;
+        mapped(rows, mapping::policy).await
+    }
 }
 
 #[async_trait]
@@ -245,6 +276,7 @@ impl PolicyWriter for SeaUnitOfWork {
             updated_at: Set(stamp.at.micros()),
             updated_by: Set(stamp.by.clone()),
             audit_sequence: Set(0),
+            features: Set(0),
             ..mapping::policy_content(spec)
         };
         let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
@@ -259,6 +291,7 @@ impl PolicyWriter for SeaUnitOfWork {
             spec: spec.clone(),
             rule_count: 0,
             entry_count: 0,
+            features: Features::NONE,
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
             states,

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::error::StoreError;
+use fireflow_domain::features::Features;
 use fireflow_domain::filter::tree::Side;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
@@ -57,13 +58,16 @@ const fn column(field: RuleField) -> Column {
     }
 }
 
-/// The live rules of a policy, or of all; or the deleted ones.
+/// The live rules of a policy, or of all; or the deleted ones. None of policies that use more than
+/// these features.
 fn listed(
     who: &Visibility,
     parent: Option<(FirewallId, PolicyId)>,
     of_deleted: bool,
+    known: Features,
 ) -> Select<Entity> {
     let door = if of_deleted { deleted(who) } else { live(who) };
+    let door = door.filter(policy::uses_only(known));
     match parent {
         Some((firewall, policy)) => door
             .filter(Column::FirewallId.eq(firewall.get()))
@@ -140,28 +144,6 @@ impl SeaUnitOfWork {
             .map_err(store_error)?;
         one_row("rule", id, &result)
     }
-
-    /// How many live rules a policy has, or all of them, from their counters. One statement.
-    async fn rule_counter(
-        &self,
-        who: &Visibility,
-        parent: Option<(FirewallId, PolicyId)>,
-    ) -> StoreResult<Option<i64>> {
-        let mut select = policy::live(who);
-        if let Some((firewall, policy)) = parent {
-            select = select
-                .filter(policy::Column::FirewallId.eq(firewall.get()))
-                .filter(policy::Column::Id.eq(policy.get()));
-        }
-        let sum: Option<Option<i64>> = select
-            .select_only()
-            .column_as(query::sum(policy::Column::RuleCount), "counted")
-            .into_tuple()
-            .only(&self.db())
-            .await
-            .map_err(store_error)?;
-        Ok(sum.flatten())
-    }
 }
 
 #[async_trait]
@@ -175,17 +157,20 @@ impl RuleReader for SeaUnitOfWork {
         id: RuleId,
     ) -> StoreResult<Option<Rule>> {
         static BY_ID: Rendered = Rendered::new();
+        let known = self.features;
         let select = || {
             live(who)
                 .filter(Column::FirewallId.eq(firewall.get()))
                 .filter(Column::PolicyId.eq(policy.get()))
                 .filter(Column::Id.eq(id.get()))
+                .filter(policy::uses_only(known))
         };
         if *who != Visibility::All {
             let row = with_parents(select()).only(&self.db()).await.map_err(store_error)?;
             return Ok(row.map(mapping::rule).transpose()?);
         }
-        let values = [firewall.get(), policy.get(), id.get()];
+        let unknown = !known.bits().cast_signed();
+        let values = [firewall.get(), policy.get(), id.get(), unknown, 0];
         let backend = self.db().get_database_backend();
         let statement = BY_ID.with(backend, values, || parent_columns(select()));
         let row = WithParents::find_by_statement(statement)
@@ -209,7 +194,7 @@ impl RuleReader for SeaUnitOfWork {
             ([], Some(_)) => &EVALUATION,
             _ => order,
         };
-        let select = filtered(listed(who, parent, filter.deleted), filter);
+        let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
         let planned = self.planned(select, filter).await?;
         let total = if !request.counts {
             None
@@ -248,7 +233,7 @@ impl RuleReader for SeaUnitOfWork {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
-        let select = filtered(listed(who, parent, filter.deleted), filter);
+        let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
         let mut select = self.planned(select, filter).await?.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {

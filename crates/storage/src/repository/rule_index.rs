@@ -62,7 +62,7 @@ pub(super) fn with_port(range: PortRange) -> SelectStatement {
 }
 
 /// The rows of the addresses.
-pub(super) fn address_rows(
+pub(crate) fn address_rows(
     rule: i64,
     firewall: i64,
     spec: &RuleSpec,
@@ -106,7 +106,7 @@ fn endpoint_rows(
 }
 
 /// The rows of the rule's own ports.
-pub(super) fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
+pub(crate) fn port_rows(rule: i64, firewall: i64, spec: &RuleSpec) -> Vec<rule_port::ActiveModel> {
     (0..)
         .zip(&spec.ports)
         .map(|(entry, port)| {

@@ -62,7 +62,7 @@ impl Upkeep for SeaUnitOfWork {
 
 impl SeaUnitOfWork {
     /// Waits until no other process purges at the same time: each transaction is short.
-    async fn wait_for_other_purges(&self) -> StoreResult<()> {
+    pub(crate) async fn wait_for_other_purges(&self) -> StoreResult<()> {
         if self.db().get_database_backend() != DbBackend::Postgres {
             return Ok(());
         }

@@ -23,3 +23,4 @@ mod schema;
 mod server;
 mod statements;
 mod support;
+mod verify_rows;

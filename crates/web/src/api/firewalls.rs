@@ -14,6 +14,7 @@ use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
 use crate::dto::expansion::{self, PoliciesOf};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
+use crate::dto::left_out::ShowLeftOut;
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::view::{FirewallPage, FirewallView};
 use crate::params::{self, QueryString};
@@ -61,8 +62,13 @@ impl Firewalls {
             .await?;
         let now = ctx.caller.now;
         let write = move || {
-            let view = FirewallPage::with(&page, &scope, policies.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            let left_out = policies.left_out();
+            let view = FirewallPage {
+                left_out: left_out.view(),
+                ..FirewallPage::with(&page, &scope, policies.views(&page.items, now))
+            };
+            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }
@@ -125,9 +131,11 @@ impl Firewalls {
                 .await?;
             let now = ctx.caller.now;
             let write = move || {
+                let left_out = policies.left_out();
                 let view = policies.views(&found, now).into_iter().next();
                 let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
-                Reply::selected(&view, fields.as_ref())
+                let view = FirewallView { left_out: left_out.view(), ..view };
+                Ok(Reply::selected(&view, fields.as_ref())?.with_left_out(&left_out))
             };
             return ctx.in_turn(write).await?;
         }

@@ -14,6 +14,7 @@ use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
 use crate::dto::expansion::{self, RulesOf};
+use crate::dto::left_out::ShowLeftOut;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::rule::action;
@@ -74,8 +75,13 @@ impl Policies {
             .await?;
         let now = ctx.caller.now;
         let write = move || {
-            let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            let left_out = rules.left_out();
+            let view = PolicyPage {
+                left_out: left_out.view(),
+                ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
+            };
+            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
@@ -115,8 +121,13 @@ impl Policies {
             .await?;
         let now = ctx.caller.now;
         let write = move || {
-            let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            let left_out = rules.left_out();
+            let view = PolicyPage {
+                left_out: left_out.view(),
+                ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
+            };
+            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
@@ -183,7 +194,11 @@ impl Policies {
         let (found, rules) = ctx
             .read_in(mode, |uow, caller| {
                 Box::pin(async move {
-                    let found = policy::get(uow, caller, firewall, id).await?;
+                    let found = if expands {
+                        policy::get_known(uow, caller, firewall, id).await?
+                    } else {
+                        policy::get(uow, caller, firewall, id).await?
+                    };
                     let rules = RulesOf::read(uow, std::slice::from_ref(&found), expands).await?;
                     Ok((found, rules))
                 })

@@ -11,10 +11,12 @@ use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Turns};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
+use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_domain::usecase::rule::{self, EVALUATION};
 
 use crate::app::Context;
 use crate::conditions::{EntityTag, Known, Shown};
+use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::rule::action;
 use crate::dto::view::{Part, RulePage, RuleView};
@@ -176,7 +178,7 @@ impl RuleList {
             })
             .await?;
         let is_of_deleted = self.filter.deleted;
-        let reply = self.answer(ctx, page, before_first).await?;
+        let reply = self.answer(ctx, page, before_first, LeftOutPolicies::default()).await?;
         if is_of_deleted {
             // What a purge removes changes no state of the policy: there is no tag.
             return Ok(reply);
@@ -191,20 +193,23 @@ impl RuleList {
         {
             let export = Export::of_all(&ctx.caller, self.filter)?;
             let lines = RuleLines::new(format, self.fields, ctx.caller.now, None);
-            let body = Begun::new(ctx, ReadKind::Export).await?.send(export, lines).await?;
-            return Ok(Reply::lines(format, body));
+            let mut begun = Begun::new(ctx, ReadKind::Export).await?;
+            let left_out = policy::left_out(&mut *begun.uow, &ctx.caller).await?;
+            let body = begun.send(export, lines).await?;
+            return Ok(Reply::lines(format, body).with_left_out(&left_out));
         }
         ctx.borrow_for_rows(self.request.size()).await?;
         let (filter, order) = (self.filter.clone(), self.order.clone());
         let request = self.request.clone();
-        let page = ctx
+        let (page, left_out) = ctx
             .read_list(|uow, caller| {
-                Box::pin(
-                    async move { rule::page_of_all(uow, caller, &filter, &order, &request).await },
-                )
+                Box::pin(async move {
+                    let page = rule::page_of_all(uow, caller, &filter, &order, &request).await?;
+                    Ok((page, policy::left_out(uow, caller).await?))
+                })
             })
             .await?;
-        self.answer(ctx, page, None).await
+        self.answer(ctx, page, None, left_out).await
     }
 
     /// What a page leaves out of the whole list. The last page of many has nothing behind it, but
@@ -236,6 +241,7 @@ impl RuleList {
         ctx: &Context,
         page: Page<Rule>,
         before_first: Option<u64>,
+        left_out: LeftOutPolicies,
     ) -> Result<Reply<K, RulePage>, Problem> {
         let now = ctx.caller.now;
         // Some entries weigh as much as a rule.
@@ -253,12 +259,13 @@ impl RuleList {
                     let items = page.items.iter().map(numbering).collect();
                     let view = RulePage {
                         partial: self.partial(&page).map(|part| part.as_str().to_owned()).collect(),
+                        left_out: left_out.view(),
                         ..RulePage::with(&page, &self.scope, items)
                     };
                     Reply::selected(&view, self.fields.as_ref())?
                 }
             };
-            Ok(reply.with_pagination(&page))
+            Ok(reply.with_pagination(&page).with_left_out(&left_out))
         };
         ctx.for_rows(rows, write).await?
     }

@@ -1,5 +1,6 @@
 //! The rules of a policy.
 
+use fireflow_domain::error::Violations;
 use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
@@ -161,7 +162,9 @@ impl Rules {
         let max_deletions = query.integer("max_deletions", 0, i64::from(u32::MAX));
         let max_deletions = max_deletions.map(i64::unsigned_abs);
         let identity = query.word("identity", &[("name", Identity::Name)]).unwrap_or_default();
-        let reading = SetReading { identity, read_only: query.read_only() };
+        let max_rules = ctx.app.storage.policy_limits().rules;
+        let max_rules = usize::try_from(max_rules).unwrap_or(usize::MAX);
+        let reading = SetReading { identity, read_only: query.read_only(), max_rules };
         query.finish()?;
         let options = ReplaceOptions { duplicates, max_deletions };
         let given = body.read(parent.1, reading).await?;
@@ -197,7 +200,9 @@ impl Rules {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let (rules, placement) = body.read(move_body).await?;
+        let max_rules = ctx.app.storage.policy_limits().rules;
+        let read = move |value, faults: &mut Violations| move_body(value, max_rules, faults);
+        let (rules, placement) = body.read(read).await?;
         ctx.write_once(
             |uow, caller| {
                 Box::pin(async move {

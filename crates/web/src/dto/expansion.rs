@@ -1,16 +1,17 @@
 //! Children embedded in their parents: read with them, and written as views afterwards, beside the
 //! threads that serve.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fireflow_domain::error::Error;
 use fireflow_domain::firewall::Firewall;
-use fireflow_domain::ids::FirewallId;
-use fireflow_domain::policy::Policy;
+use fireflow_domain::ids::{FirewallId, PolicyId};
+use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::ReadUnit;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::expand;
+use fireflow_domain::usecase::policy::LeftOutPolicies;
 
 use super::view::{FirewallView, PolicyView, RuleView};
 
@@ -38,7 +39,12 @@ pub fn weight(size: u32, expands: bool) -> usize {
 
 /// The rules of some policies, as they were read.
 #[derive(Debug, Default)]
-pub struct RulesOf(Option<Vec<Rule>>);
+pub struct RulesOf {
+    /// None if they are not embedded.
+    rules: Option<Vec<Rule>>,
+    /// The policies whose rules this version cannot read.
+    newer: Vec<PolicyRef>,
+}
 
 impl RulesOf {
     /// Reads the rules of policies, if they are to be embedded.
@@ -50,13 +56,25 @@ impl RulesOf {
         policies: &[Policy],
         expands: bool,
     ) -> Result<Self, Error> {
-        Ok(Self(if expands { Some(expand::rules(uow, policies).await?) } else { None }))
+        if !expands {
+            return Ok(Self::default());
+        }
+        let newer = expand::newer(&*uow, policies);
+        Ok(Self { rules: Some(expand::rules(uow, policies).await?), newer })
     }
 
-    /// The policies as they are answered. Costs O(rules).
+    /// The policies that are not answered.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOutPolicies {
+        LeftOutPolicies::of(self.newer.clone())
+    }
+
+    /// The policies as they are answered, without those whose rules cannot be. Costs O(rules).
     #[must_use]
     pub fn views(self, policies: &[Policy], now: Instant) -> Vec<PolicyView> {
-        let Some(rules) = self.0 else { return policies.iter().map(PolicyView::from).collect() };
+        let Some(rules) = self.rules else {
+            return policies.iter().map(PolicyView::from).collect();
+        };
         let mut of: HashMap<i64, Vec<RuleView>> = HashMap::new();
         for rule in rules {
             of.entry(rule.policy.id.get()).or_default().push(RuleView::at(&rule, now));
@@ -65,7 +83,8 @@ impl RulesOf {
             let rules = of.remove(&policy.id.get()).unwrap_or_default();
             PolicyView { rules: Some(rules), ..PolicyView::from(policy) }
         };
-        policies.iter().map(view).collect()
+        let newer: HashSet<PolicyId> = self.newer.iter().map(|policy| policy.id).collect();
+        policies.iter().filter(|policy| !newer.contains(&policy.id)).map(view).collect()
     }
 }
 
@@ -89,6 +108,12 @@ impl PoliciesOf {
         let policies = expand::policies(uow, &ids, count).await?;
         let rules = RulesOf::read(uow, &policies, depth == Depth::Rules).await?;
         Ok(Self(Some((policies, rules))))
+    }
+
+    /// The policies that are not answered.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOutPolicies {
+        self.0.as_ref().map_or_else(LeftOutPolicies::default, |(_, rules)| rules.left_out())
     }
 
     /// The firewalls as they are answered. Costs O(policies + rules).

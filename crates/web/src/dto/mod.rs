@@ -9,6 +9,7 @@ pub mod fields;
 pub mod firewall;
 pub mod inspection;
 pub mod json;
+pub mod left_out;
 pub mod lines;
 pub mod order;
 pub mod packet_lines;

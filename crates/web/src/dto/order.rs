@@ -3,7 +3,7 @@
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{MAX_ID, RuleId};
 use fireflow_domain::rule::order::Placement;
-use fireflow_domain::usecase::rule::{MAX_RULES, Moved};
+use fireflow_domain::usecase::rule::Moved;
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
@@ -68,10 +68,14 @@ pub(super) fn rule_id(value: &Value) -> Result<RuleId, String> {
     RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
 }
 
-/// Reads a move.
-pub fn move_body(value: Value, violations: &mut Violations) -> Option<(Vec<RuleId>, Placement)> {
+/// Reads a move of at most so many rules.
+pub fn move_body(
+    value: Value,
+    max_rules: u64,
+    violations: &mut Violations,
+) -> Option<(Vec<RuleId>, Placement)> {
     let mut members = Members::open(value, "", violations)?;
-    let limit = usize::try_from(MAX_RULES).unwrap_or(usize::MAX);
+    let limit = usize::try_from(max_rules).unwrap_or(usize::MAX);
     let rules = members.list("rule_ids", limit, |value, at, faults| match rule_id(&value) {
         Ok(id) => Some(id),
         Err(detail) => {

@@ -89,6 +89,10 @@ fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue
             Value::Array(_) => Ok(RepeatedValue::Children),
             other => Err(format!("must be an array, not {}", kind(other))),
         },
+        ReadOnlyMember::LeftOut => match value {
+            Value::Object(_) => Ok(RepeatedValue::Children),
+            other => Err(format!("must be an object, not {}", kind(other))),
+        },
         // Compared with the path where they are read.
         ReadOnlyMember::Id | ReadOnlyMember::Firewall | ReadOnlyMember::FilteringPolicy => {
             Err("contradicts the path".to_owned())

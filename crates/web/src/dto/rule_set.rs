@@ -4,7 +4,6 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::rule::{RuleParts, RuleSpec};
 use fireflow_domain::text::excerpt;
-use fireflow_domain::usecase::rule::MAX_RULES;
 use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
@@ -114,12 +113,21 @@ pub enum Identity {
 }
 
 /// How rules of a set are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetReading {
     /// By what they are found.
     pub identity: Identity,
     /// What becomes of their read-only members.
     pub read_only: ReadOnly,
+    /// How many there may be.
+    pub max_rules: usize,
+}
+
+impl Default for SetReading {
+    fn default() -> Self {
+        let (identity, read_only) = (Identity::default(), ReadOnly::default());
+        Self { identity, read_only, max_rules: usize::MAX }
+    }
 }
 
 /// Rules while they are read.
@@ -137,7 +145,7 @@ impl Reader {
         let index = self.count;
         self.count += 1;
         // Beyond the limit the rest is counted only.
-        if self.count > max_rules() {
+        if self.count > self.reading.max_rules {
             return;
         }
         let mut faults = self.violations.nested();
@@ -162,8 +170,9 @@ impl Reader {
     }
 
     fn finish(mut self) -> Result<Vec<GivenRule>, Problem> {
-        if self.count > max_rules() {
-            let detail = format!("a policy has at most {} rules, not {}", max_rules(), self.count);
+        let max_rules = self.reading.max_rules;
+        if self.count > max_rules {
+            let detail = format!("a policy has at most {max_rules} rules, not {}", self.count);
             return Err(Problem::new(Code::TooLarge, detail));
         }
         // With faults before it a rule's index would not be its own.
@@ -175,10 +184,6 @@ impl Reader {
         }
         Err(Problem::invalid(&self.violations))
     }
-}
-
-fn max_rules() -> usize {
-    usize::try_from(MAX_RULES).unwrap_or(usize::MAX)
 }
 
 impl RuleSetBody {

@@ -27,7 +27,8 @@ impl<'a> Selected<'a> {
     pub fn read(whole: &'a [u8], fields: &'a Fields) -> serde_json::Result<Self> {
         let mut members: Members<'_> = serde_json::from_slice(whole)?;
         if !members.contains_key("items") {
-            members.retain(|name, _| fields.has(name));
+            // What is left out is always said.
+            members.retain(|name, _| fields.has(name) || *name == "left_out");
         }
         Ok(Self { members, fields })
     }

@@ -14,6 +14,8 @@ use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use serde::Serialize;
 
+use super::left_out::LeftOutView;
+
 fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.as_map().clone()
 }
@@ -38,6 +40,11 @@ pub struct FirewallView {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filtering_policies: Option<Vec<PolicyView>>,
+    /// The policies that are not among them, if there are any; with `expand=filtering_policies.rules`
+    /// on a single firewall.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOutView>,
     /// Grows with its own fields, and with policies that come and go.
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
@@ -73,6 +80,7 @@ impl From<&Firewall> for FirewallView {
             labels: labels(&firewall.spec.labels),
             policy_count: firewall.policy_count,
             filtering_policies: None,
+            left_out: None,
             revision: firewall.revision.0,
             created_at: firewall.created_at.to_string(),
             created_by: firewall.created_by.clone(),
@@ -479,7 +487,7 @@ impl RuleView {
 
 macro_rules! pages {
     ($(#[$doc:meta])* $name:ident, $schema:literal, $item:ty
-     $(, $(#[$more_doc:meta])* $more:ident: $more_type:ty)?) => {
+     $(, $(#[$more_doc:meta])* $more:ident: $more_type:ty)*) => {
         $(#[$doc])*
         #[derive(Debug, Object, Serialize)]
         #[oai(rename = $schema)]
@@ -500,7 +508,7 @@ macro_rules! pages {
             /// The `cursor` of what follows; left out on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub next_cursor: Option<String>,
-            $($(#[$more_doc])* pub $more: $more_type,)?
+            $($(#[$more_doc])* pub $more: $more_type,)*
         }
 
         impl $name {
@@ -517,7 +525,7 @@ macro_rules! pages {
                         .next
                         .as_ref()
                         .map(|next| $crate::params::cursor::encode(scope, next)),
-                    $($more: <$more_type>::default(),)?
+                    $($more: <$more_type>::default(),)*
                 }
             }
         }
@@ -527,11 +535,17 @@ pub(super) use pages;
 
 pages! {
     /// A page of firewalls.
-    FirewallPage, "FirewallPage", FirewallView
+    FirewallPage, "FirewallPage", FirewallView,
+    /// The policies that are not embedded, if there are any; with `expand=filtering_policies.rules`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutView>
 }
 pages! {
     /// A page of policies.
-    PolicyPage, "FilteringPolicyPage", PolicyView
+    PolicyPage, "FilteringPolicyPage", PolicyView,
+    /// The policies that are not on the page, if there are any; with `expand=rules`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutView>
 }
 
 pages! {
@@ -539,7 +553,10 @@ pages! {
     RulePage, "FirewallRulePage", RuleView,
     /// What it leaves out of the list: `page` (others), `filter` (those that do not fit), `fields`
     /// (members). Empty: nothing. PUT takes no list that leaves something out.
-    partial: Vec<String>
+    partial: Vec<String>,
+    /// The policies whose rules are not in the list, if there are any; in the list across policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutView>
 }
 
 /// What a list of rules leaves out.

@@ -40,7 +40,10 @@ environment is shown by `kubectl describe`, inherited by children and found in c
       "FIREFLOW_HTTP__REQUEST_TIMEOUT" $v.http.requestTimeout
       "FIREFLOW_HTTP__MAX_BODY_BYTES" $v.http.maxBodyBytes
       "FIREFLOW_HTTP__MAX_RULE_SET_BYTES" $v.http.maxRuleSetBytes
-      "FIREFLOW_HTTP__MAX_IN_FLIGHT" $v.http.maxInFlight -}}
+      "FIREFLOW_HTTP__MAX_IN_FLIGHT" $v.http.maxInFlight
+      "FIREFLOW_LIMITS__MAX_RULES" $v.limits.maxRules
+      "FIREFLOW_LIMITS__MAX_ENTRIES" $v.limits.maxEntries
+      "FIREFLOW_FEATURES__ALLOW" $v.features.allow -}}
 {{- if $value -}}{{- $_ := set $config $name (include "fireflow.text" $value) -}}{{- end -}}
 {{- end -}}
 {{- if $v.metrics.enabled -}}

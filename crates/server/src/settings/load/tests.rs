@@ -249,6 +249,36 @@ fn weak_secrets_of_a_local_service_are_taken_with_a_warning() {
 }
 
 #[test]
+fn limits_of_policies_are_set_in_their_bounds() {
+    let usual = load(&sources(&[], None)).unwrap().settings.policy_limits;
+    assert_eq!((usual.rules, usual.entries), (200_000, 1_000_000));
+    let pairs =
+        [("FIREFLOW_LIMITS__MAX_RULES", "7"), ("FIREFLOW_LIMITS__MAX_ENTRIES", "100000000")];
+    let set = load(&sources(&pairs, None)).unwrap().settings.policy_limits;
+    assert_eq!((set.rules, set.entries), (7, 100_000_000));
+    for (name, bad) in [
+        ("FIREFLOW_LIMITS__MAX_RULES", "0"),
+        ("FIREFLOW_LIMITS__MAX_RULES", "10000001"),
+        ("FIREFLOW_LIMITS__MAX_ENTRIES", "many"),
+    ] {
+        let fault = fault(&[(name, bad)], None);
+        assert!(fault.starts_with(&format!("{name}: takes a number from 1 to")), "{fault}");
+    }
+}
+
+#[test]
+fn features_are_allowed_by_name_and_there_is_none_yet() {
+    for none in ["", " , "] {
+        let pairs = [("FIREFLOW_FEATURES__ALLOW", none)];
+        let settings = load(&sources(&pairs, None)).unwrap().settings;
+        assert!(settings.allowed_features.is_empty());
+    }
+    let fault = fault(&[("FIREFLOW_FEATURES__ALLOW", "conditions")], None);
+    let why = "`conditions` is no feature of this version: it has none yet";
+    assert_eq!(fault, format!("FIREFLOW_FEATURES__ALLOW: {why}"));
+}
+
+#[test]
 fn unknown_variables_warn_but_kubernetes_own_do_not() {
     let pairs = [
         ("FIREFLOW_LISEN", "x"),

@@ -1,0 +1,254 @@
+//! An old process beside a new one: what uses features that it does not know is refused, whatever is
+//! asked, and named where lists leave it out.
+
+use std::sync::Arc;
+
+use fireflow_domain::features::Features;
+use fireflow_storage::db_test;
+use fireflow_storage::testing::TestDatabase;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, plain_rule, tcp};
+
+/// A feature that no version knows.
+const UNHEARD_OF: i64 = i64::MIN;
+
+/// A process of another version on the same database: it knows every feature.
+fn newer(db: &Arc<TestDatabase>) -> Api {
+    let mut database = db.database.clone();
+    database.set_features(Features::from_bits(u64::MAX));
+    Api::built(Arc::clone(db), |app, _| app.storage = Arc::new(database))
+}
+
+/// Raises a feature of a policy, as a newer process does: in a transaction that others notice.
+async fn raise(api: &Api, policy: &Value, features: i64) {
+    let sql = format!("UPDATE policy SET features = {features} WHERE id = {policy}");
+    api.db.execute(&sql).await;
+    // On SQLite the file belongs to one process, which counts its own commits.
+    let name = format!("another {features} {policy}");
+    api.post("/firewalls/", &json!({"name": name})).await.expect(201);
+}
+
+/// A firewall with a policy; ids and path of the policy.
+async fn policy(api: &Api, name: &str) -> (Value, Value, String) {
+    let firewall = api.post("/firewalls/", &json!({"name": name})).await.expect(201);
+    let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+    let body = json!({"name": name, "default_action": "DENY"});
+    let policy = api.post(&path, &body).await.expect(201);
+    (firewall["id"].clone(), policy["id"].clone(), format!("{path}{}/", policy["id"]))
+}
+
+fn refused(answer: Answer) {
+    assert_eq!(answer.header("retry-after"), "10");
+    answer.problem(503, "newer_policy");
+}
+
+fn ids(list: &Value) -> Vec<&Value> {
+    list["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect()
+}
+
+/// The operations below a policy that need nothing of its rules.
+const SERVED: [&str; 2] = ["getFilteringPolicyById", "deleteFilteringPolicyById"];
+
+db_test! {
+    async fn every_operation_on_the_rules_of_a_newer_policy_is_refused(api: Api) {
+        let (firewall, id, path) = policy(&api, "edge").await;
+        let rule = api.rule(&path, &json!({})).await["id"].clone();
+        let deleted = api.rule(&path, &json!({"priority": 7, "protocols": []})).await["id"].clone();
+        api.delete(&format!("{path}rules/{deleted}/")).await.expect(204);
+        let packet = tcp("10.0.0.1", "10.0.0.2", 443);
+        // Compiled and cached.
+        assert_eq!(api.verdict(&path, &packet).await.0, "ALLOW");
+        raise(&api, &id, UNHEARD_OF).await;
+        let before = api.db.integers("SELECT count(*) FROM audit_event").await;
+        let mut seen = 0;
+        for (template, methods) in api.document["paths"].as_object().unwrap() {
+            if !template.contains("{filtering_policy_id}") {
+                continue;
+            }
+            for (method, operation) in methods.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap();
+                if SERVED.contains(&name) {
+                    continue;
+                }
+                let of = if name == "restoreRuleById" { &deleted } else { &rule };
+                let mut target = template
+                    .replace("{firewall_id}", &firewall.to_string())
+                    .replace("{filtering_policy_id}", &id.to_string())
+                    .replace("{rule_id}", &of.to_string());
+                let body = match name {
+                    "inspectPacket" => {
+                        target = format!("{target}?{packet}");
+                        None
+                    }
+                    "inspectPackets" => Some(json!([{
+                        "source_address": "10.0.0.1", "source_port": 1,
+                        "destination_address": "10.0.0.2", "destination_port": 1,
+                    }])),
+                    "createRule" => Some(plain_rule()),
+                    "replaceRules" => Some(json!([plain_rule()])),
+                    "batchRules" => Some(json!({"operations": [{"op": "delete", "rule_id": rule}]})),
+                    "moveRules" => Some(json!({"rule_ids": [rule], "at": "first"})),
+                    "updateRuleById" => Some(json!({"log": true})),
+                    "updateFilteringPolicyById" => Some(json!({"default_action": "ALLOW"})),
+                    // Of a live policy there is nothing to do: see the next test.
+                    "restoreFilteringPolicyById" => continue,
+                    _ => None,
+                };
+                let answer = api.with(&method.to_uppercase(), &target, &[], body.as_ref()).await;
+                assert_eq!(answer.status.as_u16(), 503, "{name}: {}", answer.text);
+                refused(answer);
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 12, "a new operation? see whether it reads or writes rules");
+        for more in ["?expand=rules", "rules/?deleted=true", "rules/?page_size=1&cursor="] {
+            refused(api.get(&format!("{path}{more}")).await);
+        }
+        for format in ["text/csv", "application/x-ndjson"] {
+            let list = format!("{path}rules/");
+            refused(api.with("GET", &list, &[("accept", format)], None).await);
+        }
+        let line = json!({
+            "source_address": "10.0.0.1", "source_port": 1, "destination_address": "10.0.0.2",
+            "destination_port": 1,
+        });
+        let authorization = format!("Bearer {}", api.token());
+        let headers =
+            [("authorization", authorization.as_str()), ("content-type", "application/x-ndjson")];
+        let inspections = format!("{path}inspections/");
+        refused(api.raw("POST", &inspections, &headers, format!("{line}\n").into_bytes()).await);
+        assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, before);
+        // A process that knows the feature serves all of it.
+        let newer = newer(&api.db);
+        assert_eq!(newer.verdict(&path, &packet).await.0, "ALLOW");
+        assert_eq!(newer.get(&format!("{path}rules/")).await.expect(200)["total"], 1);
+        newer.get(&format!("{path}rules/{rule}/")).await.expect(200);
+        newer.rule(&path, &json!({"protocols": ["udp"]})).await;
+        // Writes keep the bits.
+        assert_eq!(api.db.integers("SELECT features FROM policy WHERE id = 1").await, [UNHEARD_OF]);
+        refused(api.get(&format!("{path}rules/")).await);
+    }
+}
+
+db_test! {
+    async fn a_newer_policy_is_shown_and_deleted_but_only_a_newer_process_restores_it(api: Api) {
+        let (firewall, id, path) = policy(&api, "edge").await;
+        api.rule(&path, &json!({})).await;
+        raise(&api, &id, 1).await;
+        let shown = api.get(&path).await.expect(200);
+        assert_eq!((&shown["rule_count"], &shown["features"]), (&json!(1), &Value::Null));
+        api.delete(&path).await.expect(204);
+        refused(api.post(&format!("{path}restore/"), &json!({})).await);
+        let newer = newer(&api.db);
+        newer.post(&format!("{path}restore/"), &json!({})).await.expect(200);
+        assert_eq!(newer.get(&format!("{path}rules/")).await.expect(200)["total"], 1);
+        // So it is with its firewall.
+        let firewall = format!("/firewalls/{firewall}/");
+        api.delete(&firewall).await.expect(204);
+        api.post(&format!("{firewall}restore/"), &json!({})).await.expect(200);
+        refused(api.get(&format!("{path}rules/")).await);
+    }
+}
+
+db_test! {
+    async fn lists_across_policies_leave_newer_ones_out_and_name_them(api: Api) {
+        let (_, old, old_path) = policy(&api, "old").await;
+        let (firewall, new, new_path) = policy(&api, "new").await;
+        let kept = api.rule(&old_path, &json!({})).await["id"].clone();
+        api.rule(&new_path, &json!({})).await;
+        let whole = api.get("/rules/").await.expect(200);
+        assert_eq!((&whole["total"], &whole["left_out"]), (&json!(2), &Value::Null));
+        raise(&api, &new, 1 << 40).await;
+        let left_out = json!({
+            "code": "newer_policy",
+            "filtering_policies": [
+                {"id": new, "name": "new", "firewall": {"id": firewall, "name": "new"}},
+            ],
+            "has_more": false,
+        });
+        for query in ["", "?filter=priority%20%3D%20100", "?cursor=&with_total=true", "?fields=id"] {
+            let answer = api.get(&format!("/rules/{query}")).await;
+            assert_eq!(answer.header("fireflow-left-out"), new.to_string(), "{query}");
+            let list = answer.expect(200);
+            assert_eq!(ids(&list), [&kept], "{query}");
+            assert_eq!((&list["total"], &list["left_out"]), (&json!(1), &left_out), "{query}");
+        }
+        for format in ["text/csv", "application/x-ndjson"] {
+            for query in ["", "?page_size=10"] {
+                let list = format!("/rules/{query}");
+                let answer = api.with("GET", &list, &[("accept", format)], None).await;
+                assert_eq!(answer.header("fireflow-left-out"), new.to_string());
+                let names_new = answer.text.contains("\"new\"") || answer.text.contains(",new,");
+                assert!(!names_new && !answer.text.is_empty(), "{}", answer.text);
+            }
+        }
+        // Deleted rules too.
+        for (path, rule) in [(&old_path, &kept), (&new_path, &json!(2))] {
+            let mark = format!("UPDATE rule SET deleted_at = 1, deleted_by = '' WHERE id = {rule}");
+            api.db.execute(&mark).await;
+            assert!(!path.is_empty());
+        }
+        let list = api.get("/rules/?deleted=true").await.expect(200);
+        assert_eq!((ids(&list), &list["left_out"]), (vec![&kept], &left_out));
+        // Who does not see the policy does not hear of it.
+        let other = api.token_for(&fireflow_domain::actor::Role::ALL, Some(&["blue"]));
+        let list = api.send("GET", "/rules/", &other, &[], None).await.expect(200);
+        assert_eq!((&list["total"], &list["left_out"]), (&json!(0), &Value::Null));
+        // Policies are shown; embedding their rules leaves the newer ones out.
+        let list = api.get("/filtering-policies/").await.expect(200);
+        assert_eq!((ids(&list), &list["left_out"]), (vec![&old, &new], &Value::Null));
+        let answer = api.get("/filtering-policies/?expand=rules&fields=id").await;
+        assert_eq!(answer.header("fireflow-left-out"), new.to_string());
+        let list = answer.expect(200);
+        assert_eq!((ids(&list), &list["left_out"]), (vec![&old], &left_out));
+        let own = api.get(&format!("/firewalls/{firewall}/filtering-policies/?expand=rules")).await;
+        let list = own.expect(200);
+        assert_eq!((ids(&list), &list["left_out"]), (vec![], &left_out));
+    }
+}
+
+db_test! {
+    async fn expanded_firewalls_leave_newer_policies_out_and_name_them(api: Api) {
+        let (firewall, new, path) = policy(&api, "new").await;
+        api.rule(&path, &json!({})).await;
+        let one = format!("/firewalls/{firewall}/");
+        raise(&api, &new, 2).await;
+        for target in [&one, "/firewalls/?name=new"] {
+            let separator = if target.contains('?') { '&' } else { '?' };
+            let ask = async |expand: &str| {
+                let path = format!("{target}{separator}expand={expand}&fields=filtering_policies");
+                api.get(&path).await
+            };
+            // Headers of policies are no rules.
+            let shown = ask("filtering_policies").await;
+            assert!(shown.headers.get("fireflow-left-out").is_none());
+            let shown = shown.expect(200);
+            let shown = if shown["items"].is_array() { &shown["items"][0] } else { &shown };
+            assert_eq!(shown["filtering_policies"][0]["id"], new);
+            let answer = ask("filtering_policies.rules").await;
+            assert_eq!(answer.header("fireflow-left-out"), new.to_string());
+            let answer = answer.expect(200);
+            assert_eq!(answer["left_out"]["filtering_policies"][0]["id"], new, "{answer}");
+            let shown = if answer["items"].is_array() { &answer["items"][0] } else { &answer };
+            assert_eq!(shown["filtering_policies"], json!([]));
+        }
+    }
+}
+
+db_test! {
+    async fn features_that_are_raised_or_lowered_alone_leave_a_new_state(api: Api) {
+        let (_, id, path) = policy(&api, "edge").await;
+        let newer = newer(&api.db);
+        let tag = newer.get(&path).await.header("etag").to_owned();
+        let known = [("if-none-match", tag.as_str())];
+        assert_eq!(newer.with("GET", &path, &known, None).await.status.as_u16(), 304);
+        raise(&newer, &id, 1).await;
+        assert_eq!(newer.with("GET", &path, &known, None).await.status.as_u16(), 200);
+        let changed = newer.get(&path).await.header("etag").to_owned();
+        raise(&newer, &id, 0).await;
+        assert_ne!(newer.get(&path).await.header("etag"), changed);
+        // Lowered, it is for everybody again.
+        assert_eq!(api.get(&format!("{path}rules/")).await.expect(200)["total"], 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! What lists across policies leave out, and name.
+
+use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::usecase::policy::LeftOutPolicies;
+use poem_openapi::Object;
+use serde::Serialize;
+
+use super::view::FirewallReferenceView;
+use crate::problem::Code;
+
+/// The policies that an answer leaves out, because a newer version wrote rules of theirs that this one
+/// cannot read.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "LeftOut")]
+pub struct LeftOutView {
+    /// Why: `newer_policy`, the code of the problem that a read of the policy itself answers.
+    pub code: String,
+    /// The first of the policies, by id.
+    pub filtering_policies: Vec<LeftOutPolicyView>,
+    /// Whether there are more than are named.
+    pub has_more: bool,
+}
+
+/// A policy that is left out.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "LeftOutPolicy")]
+pub struct LeftOutPolicyView {
+    /// Identifies the policy.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its firewall.
+    pub firewall: FirewallReferenceView,
+}
+
+impl From<&PolicyRef> for LeftOutPolicyView {
+    fn from(policy: &PolicyRef) -> Self {
+        Self {
+            id: policy.id.get(),
+            name: policy.name.to_string(),
+            firewall: (&policy.firewall).into(),
+        }
+    }
+}
+
+/// How left out policies are shown.
+pub trait ShowLeftOut {
+    /// As a member of a body; none if nothing is left out.
+    fn view(&self) -> Option<LeftOutView>;
+    /// As a header, for formats without such a member; none if nothing is left out.
+    fn header(&self) -> Option<String>;
+}
+
+impl ShowLeftOut for LeftOutPolicies {
+    fn view(&self) -> Option<LeftOutView> {
+        let Self { policies, has_more } = self;
+        (!policies.is_empty()).then(|| LeftOutView {
+            code: Code::NewerPolicy.as_str().to_owned(),
+            filtering_policies: policies.iter().map(Into::into).collect(),
+            has_more: *has_more,
+        })
+    }
+
+    fn header(&self) -> Option<String> {
+        let Self { policies, has_more } = self;
+        let mut ids: Vec<String> = policies.iter().map(|policy| policy.id.to_string()).collect();
+        if *has_more {
+            ids.push("...".to_owned());
+        }
+        (!ids.is_empty()).then(|| ids.join(", "))
+    }
+}
