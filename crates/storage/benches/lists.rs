@@ -371,6 +371,8 @@ async fn run(url: &str, firewalls: u32) {
         turn_timeout: Duration::from_secs(60),
         write_group: fireflow_storage::WRITE_GROUP,
         observer: None,
+        features: fireflow_domain::features::FEATURES_KNOWN,
+        policy_limits: fireflow_domain::limits::PolicyLimits::default(),
         purpose: fireflow_storage::Purpose::Serve,
     };
     let database = Database::open(options).await.unwrap();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::actor::{Actor, Visibility};
 use crate::features::Features;
-use crate::usecase::rule::PolicyLimits;
+use crate::limits::PolicyLimits;
 
 /// Repositories that read, over one state or one connection. It offers nothing that writes:
 ///

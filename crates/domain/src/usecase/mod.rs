@@ -10,6 +10,7 @@ mod expected;
 pub mod export;
 pub mod firewall;
 pub mod inspect;
+mod left_out;
 pub mod policy;
 mod repeated;
 pub mod retention;

@@ -17,20 +17,7 @@ use crate::text::Name;
 
 use super::{Expected, next, not_deleted, policy};
 
-/// The most that a policy holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyLimits {
-    /// Live rules.
-    pub rules: u64,
-    /// Source, destination and port entries of its live rules.
-    pub entries: u64,
-}
-
-impl Default for PolicyLimits {
-    fn default() -> Self {
-        Self { rules: 200_000, entries: 1_000_000 }
-    }
-}
+pub use crate::limits::PolicyLimits;
 
 /// The most source, destination and port entries of the rules of one answer.
 pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;

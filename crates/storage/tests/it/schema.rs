@@ -138,7 +138,7 @@ async fn postgres_readers_are_let_in_while_a_migration_waits() {
 
     let db = TestDatabase::new(DatabaseKind::Postgres).await;
     // Down to where a policy had no states: the next step changes its table.
-    db.database.migrate_down(Some(6)).await.unwrap();
+    db.database.migrate_down(Some(7)).await.unwrap();
     let reader = Driver::connect(&db.url).await.unwrap();
     let export = reader.begin().await.unwrap();
     export.execute_unprepared("SELECT count(*) FROM policy").await.unwrap();
@@ -189,6 +189,20 @@ async fn marks(db: &TestDatabase) -> BTreeSet<i64> {
         }
     }
     marks
+}
+
+db_test! {
+    async fn policies_from_before_use_no_features_and_new_ones_neither(db: TestDatabase) {
+        let firewall = make_firewall(&db, "edge").await;
+        make_policy(&db, firewall.id, "in").await;
+        let steps = db.database.migration_status().await.unwrap();
+        let later = steps.iter().skip_while(|step| step.name != "m20261127_000010_features").count();
+        db.database.migrate_down(Some(u32::try_from(later).unwrap())).await.unwrap();
+        assert!(!db.tables().await["policy"].contains_key("features"));
+        db.database.migrate_up("local").await.unwrap();
+        make_policy(&db, firewall.id, "out").await;
+        assert_eq!(db.integers("SELECT features FROM policy").await, [0, 0]);
+    }
 }
 
 db_test! {

@@ -1,0 +1,16 @@
+//! Limits that are set.
+
+/// The most that a policy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Live rules.
+    pub rules: u64,
+    /// Source, destination and port entries of its live rules.
+    pub entries: u64,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        Self { rules: 200_000, entries: 1_000_000 }
+    }
+}
