@@ -62,7 +62,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));
-    watchers.push(tokio::spawn(idle_memory::give_back(app.pools.clone())));
+    watchers.push(tokio::spawn(idle_memory::forget(app.pools.clone())));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     announce(settings, listener.local_addr()?);
