@@ -1,5 +1,5 @@
-//! Which crate may know which. The house has walls, so that a part can be read, tested and changed
-//! without the others; cargo alone would let anybody add a dependency.
+//! Which crate may depend on which. So each crate can be read, tested and changed without those above
+//! it; cargo itself accepts any dependency.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::sh;
 
-/// Each crate, and which of the others it may name: as a dependency of any kind, tests included.
+/// Each crate, and the others that it may have as dependencies of any kind, those of tests included.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-domain", &[]),
     ("fireflow-replay", &["fireflow-domain"]),
@@ -43,7 +43,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What must not be in a crate's tree, however it came there.
+/// What must not be in a crate's tree of dependencies, directly or through others.
 struct Wall {
     package: &'static str,
     not_in: &'static [&'static str],
@@ -68,7 +68,7 @@ const WALLS: &[Wall] = &[
     Wall {
         package: "fireflow-auth",
         not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx"],
-        why: "what a token is worth does not depend on how it came",
+        why: "what a token is worth does not depend on how it arrived",
     },
     Wall {
         package: "fireflow-service",
@@ -116,7 +116,7 @@ pub(crate) fn breaches() -> Result<Vec<String>> {
     Ok(breaches)
 }
 
-/// The crates of the workspace that name another which they may not, by `cargo metadata`.
+/// The crates of the workspace that depend on another which they may not know, by `cargo metadata`.
 fn unknown_neighbours(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let name = |it: &Value| it["name"].as_str().unwrap_or_default().to_owned();
@@ -145,7 +145,7 @@ fn unknown_neighbours(metadata: &Value) -> Vec<String> {
     breaches
 }
 
-/// What `cargo tree` shows of a package that must not be there.
+/// The forbidden crates that `cargo tree` shows below a package.
 fn in_tree(package: &str, tree: &str, not_in: &[&str], why: &str) -> Result<Vec<String>> {
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     if !names.contains(package) {
@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// The workspace as it should be, but for what is added to one crate's dependencies.
+    /// The workspace as it should be, with one dependency added to one crate.
     fn workspace(of: &str, added: &str) -> Value {
         let packages = MAY_KNOW.iter().map(|(package, may_know)| {
             let mut names = may_know.to_vec();
