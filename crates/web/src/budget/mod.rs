@@ -134,7 +134,7 @@ impl Budget {
     #[must_use]
     pub fn turns(processors: usize) -> Self {
         let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
-        Self::new(Shares::new(capacity), "too much is being read and written", TURN_PATIENCE)
+        Self::new(Shares::new(capacity), "too many requests are being processed", TURN_PATIENCE)
     }
 
     fn new(shares: Shares, what: &'static str, patience: Duration) -> Self {

@@ -92,7 +92,7 @@ async fn bounded<E: Endpoint>(
         }
     };
     answer.unwrap_or_else(|_| {
-        let detail = "the request took too long and was given up";
+        let detail = "the request took too long and was abandoned";
         Err(Problem::unavailable(Code::Timeout, detail, 1).into())
     })
 }
@@ -110,7 +110,7 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let methods = "GET, HEAD";
-    Err(Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+    Err(Problem::new(Code::MethodNotAllowed, format!("allowed methods: {methods}"))
         .with_header(header::ALLOW, methods))
 }
 
