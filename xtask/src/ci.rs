@@ -180,7 +180,7 @@ pub(crate) fn check_generated(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Licences, bans and sources of the dependencies; advisories where their database can be reached.
+/// Licenses, bans and sources of the dependencies; advisories where their database can be reached.
 pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
     let tool = tool.to_string_lossy();

@@ -48,7 +48,7 @@ cargo xtask COMMAND
   walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
-  deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
+  deny [--advisories]                licenses, bans and sources of the dependencies, and advisories where
                                      their database can be reached; with the option it has to be
   sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
   bench attack                       what an attacker can make the service hold, and what others see of

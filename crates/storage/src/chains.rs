@@ -41,7 +41,7 @@ pub(crate) struct HeadColumns {
 }
 
 impl Chains {
-    /// Notes the head of a thing that was locked; of one that is known already nothing new is learnt.
+    /// Notes the head of a thing that was locked; of one that is known already nothing new is learned.
     pub(crate) fn note(&mut self, chain: Chain, columns: &HeadColumns) -> StoreResult<()> {
         let head = match (&columns.hash, columns.sequence) {
             (None, 0) => None,

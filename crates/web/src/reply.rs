@@ -135,7 +135,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
         Self::written(body)
     }
@@ -143,7 +143,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body that stands for one of the schema, and is written as that would be.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn written(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
@@ -152,7 +152,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// twice, however many members it has.
     ///
     /// # Errors
-    /// Returns a defect if it cannot be serialised.
+    /// Returns a defect if it cannot be serialized.
     pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
         let Some(fields) = fields else { return Self::new(body) };
         let whole = serde_json::to_vec(body).map_err(Problem::internal)?;
@@ -168,7 +168,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// The same with another body, which shows more of the same state.
     ///
     /// # Errors
-    /// If it cannot be serialised: a defect.
+    /// If it cannot be serialized: a defect.
     pub fn with_body(self, body: &T) -> Result<Self, Problem> {
         let Self { mut response, .. } = self;
         let bytes = Bytes::from(serde_json::to_vec(body).map_err(Problem::internal)?);

@@ -80,13 +80,13 @@ async fn bounded<E: Endpoint>(
             if open == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }
-            slash::normalise(&mut request);
+            slash::normalize(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
         }
         None => {
             // What it takes it gives back here, however it ends.
             let served = Served(Arc::new(Work::new(limits)));
-            slash::normalise(&mut request);
+            slash::normalize(&mut request);
             auth::authenticate(app, &served.0, &mut request)?;
             tokio::time::timeout(timeout, counted(app, &served, next, request)).await
         }
