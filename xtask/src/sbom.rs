@@ -38,7 +38,7 @@ const NOT_IN_IT: [&str; 5] = ["proptest", "aip-160", "xtask", "sqlx-mysql", "sea
 /// Writes it, and checks it.
 pub(crate) fn sbom() -> Result<()> {
     let tool = ci::tool("cargo-cyclonedx", CARGO_CYCLONEDX_VERSION)?;
-    // Licences of crates for other systems too; and the tool must not change Cargo.lock.
+    // Licenses of crates for other systems too; and the tool must not change Cargo.lock.
     sh::cargo(&["fetch", "--quiet", "--locked"])?;
     let epoch = source_date_epoch()?;
     // An old one must not be taken for what a run that fails has made.
@@ -177,7 +177,7 @@ fn check(bom: &Value, built: &BTreeSet<String>) -> Result<()> {
 }
 
 fn check_component(component: &Value) -> Result<()> {
-    ensure!(!array(component, "/licenses").is_empty(), "it has no licence");
+    ensure!(!array(component, "/licenses").is_empty(), "it has no license");
     let purl = format!("pkg:cargo/{}@", string(component, "/name"));
     ensure!(string(component, "/purl").starts_with(&purl), "it has no purl `{purl}…`");
     // Nobody publishes our own, so that there is nothing to compare their files with.
@@ -285,7 +285,7 @@ mod tests {
         assert!(set("/metadata/component/name", json!("xtask")).contains("not `fireflow`"));
         assert!(
             set("/components/0/licenses", json!([]))
-                .contains("fireflow-domain 1.0.0: it has no licence")
+                .contains("fireflow-domain 1.0.0: it has no license")
         );
         assert!(set("/components/1/hashes", json!([])).contains("no hash"));
         assert!(set("/components/2/purl", json!("pkg:npm/x@1")).contains("no purl"));

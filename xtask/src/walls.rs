@@ -107,7 +107,7 @@ const WALLS: &[Wall] = &[
 pub(crate) fn breaches() -> Result<Vec<String>> {
     let metadata = ["metadata", "--no-deps", "--format-version", "1"];
     let metadata = sh::output(Command::new(sh::cargo_path()).args(metadata))?;
-    let mut breaches = unknown_neighbours(&serde_json::from_str(&metadata)?);
+    let mut breaches = unknown_neighbors(&serde_json::from_str(&metadata)?);
     for Wall { package, not_in, why } in WALLS {
         let arguments = ["tree", "--package", package, "--edges", "normal", "--prefix", "none"];
         let tree = sh::output(Command::new(sh::cargo_path()).args(arguments))?;
@@ -117,7 +117,7 @@ pub(crate) fn breaches() -> Result<Vec<String>> {
 }
 
 /// The crates of the workspace that depend on another which they may not know, by `cargo metadata`.
-fn unknown_neighbours(metadata: &Value) -> Vec<String> {
+fn unknown_neighbors(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let name = |it: &Value| it["name"].as_str().unwrap_or_default().to_owned();
     let ours: BTreeSet<String> = packages.iter().map(name).collect();
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_crate_names_only_those_that_it_may_know() {
-        assert_eq!(unknown_neighbours(&workspace("fireflow-web", "poem")), [""; 0]);
-        assert_eq!(unknown_neighbours(&workspace("fireflow-storage", "fireflow-storage")), [""; 0]);
+        assert_eq!(unknown_neighbors(&workspace("fireflow-web", "poem")), [""; 0]);
+        assert_eq!(unknown_neighbors(&workspace("fireflow-storage", "fireflow-storage")), [""; 0]);
         for (of, added) in [
             ("fireflow-web", "fireflow"),
             ("fireflow-auth", "fireflow-telemetry"),
@@ -188,7 +188,7 @@ mod tests {
             ("fireflow-domain", "fireflow-replay"),
             ("xtask", "fireflow"),
         ] {
-            let found = unknown_neighbours(&workspace(of, added));
+            let found = unknown_neighbors(&workspace(of, added));
             assert_eq!(found, [format!("{of} depends on {added}, which it may not know")]);
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     fn a_crate_without_a_wall_and_a_wall_without_a_crate_are_breaches() {
         let mut other = workspace("", "");
         other["packages"][0]["name"] = json!("fireflow-new");
-        let found = unknown_neighbours(&other).join("\n");
+        let found = unknown_neighbors(&other).join("\n");
         assert!(found.contains("there is no crate fireflow-domain"), "{found}");
         assert!(found.contains("fireflow-new: xtask/src/walls.rs does not say"), "{found}");
     }

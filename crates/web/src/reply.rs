@@ -59,10 +59,10 @@ macro_rules! kinds {
 
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
-    ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
+    ("X-Pagination", "The page's number and its neighbors, as JSON; absent without a total");
 const ETAG: (&str, &str) = (
     "ETag",
-    "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
+    "An opaque tag of the resource's state and of the answer, for `If-Match` and `If-None-Match`",
 );
 
 kinds! {
@@ -99,18 +99,18 @@ kinds! {
         const STATUS: StatusCode = StatusCode::CREATED;
         const DESCRIPTION: &'static str = "Created";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[ETAG, ("Location", "The path of what was created")];
+            &[ETAG, ("Location", "The path of the created resource")];
     }
     /// A resource after its change.
     Changed {
         const STATUS: StatusCode = StatusCode::OK;
-        const DESCRIPTION: &'static str = "As it is after the change";
+        const DESCRIPTION: &'static str = "The resource after the change";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
     /// A resource that was brought back.
     Restored {
         const STATUS: StatusCode = StatusCode::OK;
-        const DESCRIPTION: &'static str = "As it is again";
+        const DESCRIPTION: &'static str = "The restored resource";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
     /// Nothing is left.
@@ -135,7 +135,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
         Self::written(body)
     }
@@ -143,7 +143,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body that stands for one of the schema, and is written as that would be.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn written(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
@@ -152,7 +152,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// twice, however many members it has.
     ///
     /// # Errors
-    /// Returns a defect if it cannot be serialised.
+    /// Returns a defect if it cannot be serialized.
     pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
         let Some(fields) = fields else { return Self::new(body) };
         let whole = serde_json::to_vec(body).map_err(Problem::internal)?;
@@ -168,7 +168,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// The same with another body, which shows more of the same state.
     ///
     /// # Errors
-    /// If it cannot be serialised: a defect.
+    /// If it cannot be serialized: a defect.
     pub fn with_body(self, body: &T) -> Result<Self, Problem> {
         let Self { mut response, .. } = self;
         let bytes = Bytes::from(serde_json::to_vec(body).map_err(Problem::internal)?);
@@ -387,7 +387,7 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
         }];
         if K::CAN_BE_UNCHANGED {
             responses.push(MetaResponse {
-                description: "What `If-None-Match` names is still so",
+                description: "The state that `If-None-Match` names is unchanged",
                 status: Some(StatusCode::NOT_MODIFIED.as_u16()),
                 status_range: None,
                 content: Vec::new(),
