@@ -154,7 +154,7 @@ fn fireflow_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Files that are made of the code: the command of xtask, what `fireflow` is told, the file.
+/// Files that are made of the code: the command of xtask, the arguments of `fireflow`, the file.
 const GENERATED: [(&str, &[&str], &str); 3] = [
     ("openapi", &["openapi"], "docs/openapi.json"),
     ("reference", &["reference", "configuration"], "docs/configuration.md"),

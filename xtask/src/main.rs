@@ -49,7 +49,7 @@ cargo xtask COMMAND
   openapi [--check]                  writes, or checks, docs/openapi.json
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
   deny [--advisories]                licenses, bans and sources of the dependencies, and advisories where
-                                     their database can be reached; with the option it has to be
+                                     their database can be reached; with the option it must be
   sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
   bench attack                       what an attacker can make the service hold, and what others see of
                                      it, on both databases; half an hour
@@ -67,7 +67,7 @@ cargo xtask COMMAND
   demo                               fills the local database with an example, and asks it four questions
   jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
                                      prints a token for the local service, and nothing else
-  db reset                           empties the database, where it was made in `local`
+  db reset                           empties the database, if it was created in `local`
   help                               this
 
 PostgreSQL is started for a check and ended with it. FIREFLOW_TEST_POSTGRES_URL names one of yours

@@ -15,7 +15,7 @@ const LIST: &str = "xtask/phrases.txt";
 const MAX_GAP: usize = 8;
 
 /// How many phrases each tree may still have. A figure only becomes smaller; the goal is none.
-const CEILINGS: &[(&str, usize)] = &[];
+const CEILINGS: &[(&str, usize)] = &[("crates", 283), ("migration", 1)];
 
 /// What one place of a phrase matches.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,11 +134,10 @@ fn hits(phrases: &[Phrase], blocks: &[Vec<Token>]) -> Vec<Hit> {
     hits
 }
 
-/// The tree that a file counts for: a crate, or a folder of the repository.
+/// The tree that a file counts for: a folder of the repository, so that a module can move to another
+/// crate without a change of figures.
 fn tree(path: &str) -> String {
-    let depth = if path.starts_with("crates/") || path.starts_with("docs/adr/") { 2 } else { 1 };
-    let folders = path.split('/').take(depth);
-    folders.collect::<Vec<_>>().join("/")
+    path.split('/').next().unwrap_or_default().to_owned()
 }
 
 /// All phrases of the repository's files, by tree.
@@ -154,8 +153,9 @@ fn all() -> Result<BTreeMap<String, Vec<String>>> {
     ]))?;
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut read = 0;
-    // The changelog of released versions is history.
-    for path in files.lines().filter(|path| *path != "CHANGELOG.md" && Path::new(path).exists()) {
+    // The changelog of released versions is history, and the tests here quote phrases.
+    let exempt = ["CHANGELOG.md", "xtask/src/phrases.rs"];
+    for path in files.lines().filter(|path| !exempt.contains(path) && Path::new(path).exists()) {
         let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
         let blocks =
             if path.ends_with(".md") { prose::markdown(&text) } else { prose::rust(&text) };

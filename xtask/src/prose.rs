@@ -146,7 +146,7 @@ pub(crate) fn rust(text: &str) -> Vec<Vec<Token>> {
     blocks
 }
 
-/// Where a string that begins here ends: the place of its last quotation mark.
+/// The end of a string that begins here: the place of its last quotation mark.
 fn string_end(text: &str) -> usize {
     let mut is_escaped = false;
     for (at, it) in text.char_indices().skip(1) {

@@ -1,4 +1,4 @@
-//! The house rules that no linter knows. Each says what to do instead.
+//! The house rules that no linter knows. Each shows what to do instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::{modules, phrases, tidy_docs, walls};
 const MAX_LINES: usize = 600;
 
 struct Rule {
-    /// Where it holds: a prefix of the path.
+    /// The prefix of the paths that it applies to.
     below: &'static str,
-    /// Where it does not.
+    /// If it does not.
     except: &'static str,
-    /// What must not stand there.
+    /// What must not be there.
     word: &'static str,
     /// Why, and what to do.
     instead: &'static str,
