@@ -12,7 +12,7 @@ for library in $libraries; do
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
     # Its package: scanners read these to know what to compare with Debian's advisories, and its
-    # licence asks for the text.
+    # license asks for the text.
     package=$(dpkg-query --search "$(readlink -f "$library")" | head -n 1 | cut -d : -f 1)
     mkdir -p "$root/var/lib/dpkg/status.d" "$root/usr/share/doc/$package"
     dpkg-query --status "$package" > "$root/var/lib/dpkg/status.d/$package"

@@ -24,7 +24,7 @@ impl MigrationTrait for Migration {
             // Marks of the last states, the newest first.
             "ALTER TABLE policy ADD COLUMN states {text} NOT NULL DEFAULT ''",
             // The policy's revision at which a rule last changed in any way, its place too: a rule
-            // that gives way keeps its own revision.
+            // that yields keeps its own revision.
             "ALTER TABLE rule ADD COLUMN changed_revision {big} NOT NULL DEFAULT 0",
             "DROP INDEX rule_revision",
         ];
@@ -58,7 +58,7 @@ impl MigrationTrait for Migration {
 
 /// Who raises a revision without a mark knows neither: an older version, while a deployment rolls, or
 /// somebody with a client of his own. Then the state has a mark all the same, and none before it: what
-/// changed in it cannot be told. SQLite's file belongs to one process, which does as it does.
+/// changed in it cannot be reported. SQLite's file belongs to one process, which does as it does.
 const MARK_OF_OTHERS: &[&str] = &[
     "CREATE FUNCTION policy_mark_of_others() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.states := {random}; RETURN NEW; END $$",

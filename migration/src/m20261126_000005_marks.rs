@@ -1,5 +1,5 @@
 //! A mark for the states that there are, and an index of rules by when they changed. Apart from the
-//! columns, since it takes its time: reads go on meanwhile.
+//! columns, since it takes its time: reads go on in the meantime.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};

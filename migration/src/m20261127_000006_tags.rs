@@ -21,7 +21,7 @@ impl MigrationName for Migration {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // Each waits for readers to end and keeps others out, for a moment: nothing here takes long.
-        // 0 stands for no mark: the next step but one leaves none.
+        // 0 means no mark: the next step but one leaves none.
         let columns = [
             "ALTER TABLE firewall ADD COLUMN mark {big} NOT NULL DEFAULT 0",
             "ALTER TABLE rule ADD COLUMN mark {big} NOT NULL DEFAULT 0",
@@ -60,7 +60,7 @@ const POSTGRES: &[&str] = &[
     "CREATE TRIGGER rule_mark_of_others BEFORE UPDATE ON rule FOR EACH ROW
         WHEN (NEW.revision <> OLD.revision AND NEW.mark = OLD.mark)
         EXECUTE FUNCTION mark_of_others()",
-    // Of rows to come alone: those that there are keep the constant, and none is written anew.
+    // Only for new rows: existing rows keep the constant, and none is written again.
     "ALTER TABLE firewall ALTER COLUMN mark SET DEFAULT {mark}",
     "ALTER TABLE rule ALTER COLUMN mark SET DEFAULT {mark}",
     "ALTER TABLE policy ALTER COLUMN states SET DEFAULT {random}",

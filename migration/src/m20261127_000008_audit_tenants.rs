@@ -1,5 +1,5 @@
 //! The tenants and policies of the events that there are, and indexes of events by tenant and by
-//! place in their chain. Apart from the columns, since it takes its time: reads go on meanwhile.
+//! place in their chain. Apart from the columns, since it takes its time: reads go on in the meantime.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -55,7 +55,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Of what was purged nothing is known any more.
+/// Nothing is known any more about purged resources.
 const FILL: &str = "UPDATE audit_event SET
     tenant = coalesce(tenant,
         (SELECT firewall.tenant FROM firewall WHERE firewall.id = audit_event.firewall_id)),

@@ -1,5 +1,5 @@
 //! A mark for the firewalls and rules that there are, and indexes that find the last rule that began or
-//! ended. Apart from the columns, since it takes its time: reads go on meanwhile.
+//! ended. Apart from the columns, since it takes its time: reads go on in the meantime.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};

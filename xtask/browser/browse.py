@@ -1,4 +1,4 @@
-"""Swagger UI in a headless Chromium, as a newcomer uses it: authorise, create, inspect.
+"""Swagger UI in a headless Chromium, as a newcomer uses it: authorize, create, inspect.
 
 Usage: browse.py ADDRESS CHROMIUM FOLDER, with a token in FIREFLOW_TOKEN; leaves pictures in FOLDER.
 """
@@ -60,7 +60,7 @@ def main(browser):
     page.locator(".auth-container input").fill(os.environ["FIREFLOW_TOKEN"])
     page.locator(".auth-btn-wrapper button.authorize").click()
     page.locator(".btn-done").click()
-    picture("authorised")
+    picture("authorized")
 
     # The examples work as they stand.
     execute("Firewalls", "createFirewall", "201")

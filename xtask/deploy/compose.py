@@ -188,9 +188,9 @@ def planted_observability(text: str) -> list[str]:
     for place, old, new, expected in plants:
 
         def read(name: str, place: str = place, old: str = old, new: str = new) -> Any:
-            spoilt = (ROOT / OBSERVABILITY / name).read_text(encoding="utf-8")
-            spoilt = spoilt.replace(old, new) if name == place else spoilt
-            return yaml.safe_load(spoilt) if name.endswith(("yaml", "yml")) else spoilt
+            spoiled = (ROOT / OBSERVABILITY / name).read_text(encoding="utf-8")
+            spoiled = spoiled.replace(old, new) if name == place else spoiled
+            return yaml.safe_load(spoiled) if name.endswith(("yaml", "yml")) else spoiled
 
         compose = yaml.safe_load(text.replace(old, new) if place == "compose.yaml" else text)
         if not any(expected in fault for fault in observability_faults(compose, read)):
@@ -251,19 +251,19 @@ def main() -> int:
     # What is wrong already would hide what is planted.
     faults += [] if faults else planted_observability(text)
     # A check that cannot fail is none: each of these has to be found.
-    spoilt = yaml.safe_load(text)
-    spoilt["services"]["fireflow"]["depends_on"]["nobody"] = {"condition": "service_started"}
-    spoilt["services"]["fireflow"]["ports"] = ["8080:8080"]
-    spoilt["services"]["fireflow"]["volumes"].append("nowhere:/x")
-    spoilt["services"]["dev"]["build"] = {**spoilt["services"]["dev"]["build"], "target": "none"}
-    spoilt["services"]["postgres"]["environment"] |= {
+    spoiled = yaml.safe_load(text)
+    spoiled["services"]["fireflow"]["depends_on"]["nobody"] = {"condition": "service_started"}
+    spoiled["services"]["fireflow"]["ports"] = ["8080:8080"]
+    spoiled["services"]["fireflow"]["volumes"].append("nowhere:/x")
+    spoiled["services"]["dev"]["build"] = {**spoiled["services"]["dev"]["build"], "target": "none"}
+    spoiled["services"]["postgres"]["environment"] |= {
         "POSTGRES_PASSWORD": "hunter2",
         "URL": "postgres://me:hunter2@db/x",
     }
-    spoilt["services"]["fireflow"]["environment"] |= {"FIREFLOW_SENTRY_DSN": "https://key@host/1"}
-    spoilt["services"]["jaeger"] |= {"image": "jaegertracing/jaeger:latest", "security_opt": []}
-    spoilt["services"]["grafana"]["read_only"] = False
-    if len(compose_faults(spoilt, dockerfile)) != 10:
+    spoiled["services"]["fireflow"]["environment"] |= {"FIREFLOW_SENTRY_DSN": "https://key@host/1"}
+    spoiled["services"]["jaeger"] |= {"image": "jaegertracing/jaeger:latest", "security_opt": []}
+    spoiled["services"]["grafana"]["read_only"] = False
+    if len(compose_faults(spoiled, dockerfile)) != 10:
         faults.append("the checks of compose.yaml do not find what is planted")
     for fault in faults:
         print(fault, file=sys.stderr)

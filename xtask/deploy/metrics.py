@@ -322,18 +322,18 @@ def self_test(rules: Json, tests: Json, dashboard: Json, scrape: Scrape) -> list
             continue
         missed.append(f"self-test: {bad!r} passes as a scrape")
 
-    spoilt = copy.deepcopy(rules)
-    alert = next(rule for group in spoilt["groups"] for rule in group["rules"] if "alert" in rule)
+    spoiled = copy.deepcopy(rules)
+    alert = next(rule for group in spoiled["groups"] for rule in group["rules"] if "alert" in rule)
     alert["labels"] = {"severity": "page"}
     alert["annotations"] = {"summary": "{{ $labels.route }}"}
-    said = "\n".join(rule_faults(spoilt, copy.deepcopy(scrape)))
+    said = "\n".join(rule_faults(spoiled, copy.deepcopy(scrape)))
     alert["alert"] = "Untested"
-    said += "\n".join(test_faults(spoilt, tests))
-    spoilt = copy.deepcopy(dashboard)
-    panel = next(panel for panel in panels(spoilt) if panel["type"] == "timeseries")
+    said += "\n".join(test_faults(spoiled, tests))
+    spoiled = copy.deepcopy(dashboard)
+    panel = next(panel for panel in panels(spoiled) if panel["type"] == "timeseries")
     panel |= {"description": "", "fieldConfig": {}, "datasource": "Prometheus"}
     panel["targets"] = [{"refId": "A", "expr": "sum(up)", "legendFormat": "{{route}} $nothing"}]
-    said += "\n".join(dashboard_faults(spoilt, scrape))
+    said += "\n".join(dashboard_faults(spoiled, scrape))
     for expected in (
         "its severity is none of",
         "has no description",

@@ -1,4 +1,4 @@
-//! Swagger UI in a headless Chromium: authorise, create, inspect. Pictures stay in `target/browser`.
+//! Swagger UI in a headless Chromium: authorize, create, inspect. Pictures stay in `target/browser`.
 
 use std::process::Command;
 

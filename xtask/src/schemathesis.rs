@@ -30,7 +30,7 @@ pub(crate) fn schemathesis(server: &Server, cases: &str, may_install: bool) -> R
                 .arg(format!("{}/docs/openapi.json", service.address))
                 .args(["--header", &format!("Authorization: Bearer {}", token.trim())])
                 .args(["--max-examples", cases, "--seed", "1", "--workers", "1"])
-                // Stands in for the excluded check, and is stricter: see there.
+                // Replaces the excluded check, and is stricter: see there.
                 .env("SCHEMATHESIS_HOOKS", &checks)
                 .args(["--exclude-checks", "positive_data_acceptance", "--no-color"]),
         )?;

@@ -1,21 +1,21 @@
-//! The house rules that no linter knows. Each says what to do instead.
+//! The house rules that no linter knows. Each shows what to do instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{modules, tidy_docs, walls};
+use crate::{modules, phrases, tidy_docs, walls};
 
 /// The longest file, in lines; above it a file has two subjects.
 const MAX_LINES: usize = 600;
 
 struct Rule {
-    /// Where it holds: a prefix of the path.
+    /// The prefix of the paths that it applies to.
     below: &'static str,
-    /// Where it does not.
+    /// If it does not.
     except: &'static str,
-    /// What must not stand there.
+    /// What must not be there.
     word: &'static str,
     /// Why, and what to do.
     instead: &'static str,
@@ -71,6 +71,7 @@ pub(crate) fn tidy() -> Result<()> {
     let mut breaches = walls::breaches()?;
     breaches.extend(modules::breaches()?);
     breaches.extend(tidy_docs::breaches()?);
+    breaches.extend(phrases::breaches()?);
     let mut files = Vec::new();
     for folder in ["crates", "migration", "xtask"] {
         rust_files(Path::new(folder), &mut files)?;

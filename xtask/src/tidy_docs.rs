@@ -1,4 +1,4 @@
-//! What the page on security says is shown by tests: these have to be there, and be run.
+//! What the page on security says is shown by tests: these must be there, and be run.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ const PAGE: &str = "docs/security.md";
 const POINT_BY_POINT: [&str; 3] =
     ["RFC 8725, point by point", "OWASP API Security Top 10 (2023)", "What a request can hold"];
 
-/// Every row that names no test, one that is not there, or a marker in place of one.
+/// Every row that names no test, one that is not there, or a marker instead of one.
 pub(crate) fn breaches() -> Result<Vec<String>> {
     breaches_of(&fs::read_to_string(PAGE).context(PAGE)?, Path::new("."))
 }
@@ -48,7 +48,7 @@ fn breaches_of(page: &str, root: &Path) -> Result<Vec<String>> {
 /// A row of a table, without those of its head.
 #[derive(Debug)]
 struct Row<'a> {
-    /// The section that it stands in.
+    /// The section that it is in.
     section: &'a str,
     /// The number of its line.
     number: usize,
@@ -61,7 +61,7 @@ impl<'a> Row<'a> {
         self.text.split('|').nth(1).unwrap_or_default().trim()
     }
 
-    /// The names of tests: what stands between backticks, and has a module.
+    /// The names of tests: what is between backticks, and has a module.
     fn names(&self) -> impl Iterator<Item = &'a str> {
         self.text.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))
     }
@@ -139,7 +139,7 @@ fn texts(member: &Path, module: &str) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// A file's text, where it is there.
+/// A file's text, if it is there.
 fn read(file: PathBuf) -> Result<Option<String>> {
     match fs::read_to_string(&file) {
         Ok(text) => Ok(Some(text)),
@@ -296,10 +296,10 @@ mod tests {
             told("`tokens::the_kid_chooses_among_several_keys` |\n\n", "see above |\n\n");
         let why = "docs/security.md:11: `2.1`: name a test that shows it, as `file::test`";
         assert_eq!(breaches, [why]);
-        // A marker is none, and stays one beside a test.
+        // A marker is none, and stays one in addition to a test.
         assert_eq!(told("`audit::it_only_grows`", "TODO-limits").len(), 1);
         assert_eq!(told("`audit::it_only_grows`", "`TODO-limits`").len(), 1);
-        // What other tables name has to be there too, but they need not name any.
+        // What other tables name must be there too, but they need not name any.
         assert_eq!(told("| `a` | none |", "| `a` | `tokens::none` |").len(), 1);
     }
 

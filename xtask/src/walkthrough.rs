@@ -1,5 +1,5 @@
 //! The README and the first hour, run as they stand: every `sh` block in one shell, and what the
-//! last command of a block prints is what the `json` block behind it says.
+//! last command of a block prints is what the `json` block after it says.
 
 use std::fs;
 use std::net::TcpListener;
@@ -40,7 +40,7 @@ pub(crate) fn walkthrough(server: &Server, may_install: bool) -> Result<()> {
 }
 
 fn walk(text: &str, folder: &Path, database_url: &str) -> Result<()> {
-    // Nobody else takes it meanwhile: the system hands such ports out in turn.
+    // Nobody else takes it in the meantime: the system hands such ports out in turn.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
     let blocks = blocks(&text.replace("localhost:8080", &address));
@@ -79,7 +79,7 @@ fn walk(text: &str, folder: &Path, database_url: &str) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n\n")) }
 }
 
-/// The fenced blocks: what is behind the first fence, and the lines.
+/// The fenced blocks: what is after the first fence, and the lines.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, String)> = None;
@@ -133,7 +133,7 @@ fn script(blocks: &[(String, String)], address: &str) -> (String, Vec<(usize, St
     (script, answers)
 }
 
-/// Whether an answer is what a document shows, where `…` stands for anything, and white space for
+/// Whether an answer is what a document shows, where `…` means anything, and white space for
 /// none.
 fn is_like(answer: &str, shown: &str) -> bool {
     let bare = |text: &str| -> String { text.split_whitespace().collect() };

@@ -1,5 +1,5 @@
-//! Which crate may know which. The house has walls, so that a part can be read, tested and changed
-//! without the others; cargo alone would let anybody add a dependency.
+//! Which crate may depend on which. So each crate can be read, tested and changed without those above
+//! it; cargo itself accepts any dependency.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::sh;
 
-/// Each crate, and which of the others it may name: as a dependency of any kind, tests included.
+/// Each crate, and the others that it may have as dependencies of any kind, those of tests included.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-domain", &[]),
     ("fireflow-replay", &["fireflow-domain"]),
@@ -43,7 +43,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What must not be in a crate's tree, however it came there.
+/// What must not be in a crate's tree of dependencies, directly or through others.
 struct Wall {
     package: &'static str,
     not_in: &'static [&'static str],
@@ -68,7 +68,7 @@ const WALLS: &[Wall] = &[
     Wall {
         package: "fireflow-auth",
         not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx"],
-        why: "what a token is worth does not depend on how it came",
+        why: "what a token is worth does not depend on how it arrived",
     },
     Wall {
         package: "fireflow-service",
@@ -107,7 +107,7 @@ const WALLS: &[Wall] = &[
 pub(crate) fn breaches() -> Result<Vec<String>> {
     let metadata = ["metadata", "--no-deps", "--format-version", "1"];
     let metadata = sh::output(Command::new(sh::cargo_path()).args(metadata))?;
-    let mut breaches = unknown_neighbours(&serde_json::from_str(&metadata)?);
+    let mut breaches = unknown_neighbors(&serde_json::from_str(&metadata)?);
     for Wall { package, not_in, why } in WALLS {
         let arguments = ["tree", "--package", package, "--edges", "normal", "--prefix", "none"];
         let tree = sh::output(Command::new(sh::cargo_path()).args(arguments))?;
@@ -116,8 +116,8 @@ pub(crate) fn breaches() -> Result<Vec<String>> {
     Ok(breaches)
 }
 
-/// The crates of the workspace that name another which they may not, by `cargo metadata`.
-fn unknown_neighbours(metadata: &Value) -> Vec<String> {
+/// The crates of the workspace that depend on another which they may not know, by `cargo metadata`.
+fn unknown_neighbors(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let name = |it: &Value| it["name"].as_str().unwrap_or_default().to_owned();
     let ours: BTreeSet<String> = packages.iter().map(name).collect();
@@ -145,7 +145,7 @@ fn unknown_neighbours(metadata: &Value) -> Vec<String> {
     breaches
 }
 
-/// What `cargo tree` shows of a package that must not be there.
+/// The forbidden crates that `cargo tree` shows below a package.
 fn in_tree(package: &str, tree: &str, not_in: &[&str], why: &str) -> Result<Vec<String>> {
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     if !names.contains(package) {
@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// The workspace as it should be, but for what is added to one crate's dependencies.
+    /// The workspace as it should be, with one dependency added to one crate.
     fn workspace(of: &str, added: &str) -> Value {
         let packages = MAY_KNOW.iter().map(|(package, may_know)| {
             let mut names = may_know.to_vec();
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_crate_names_only_those_that_it_may_know() {
-        assert_eq!(unknown_neighbours(&workspace("fireflow-web", "poem")), [""; 0]);
-        assert_eq!(unknown_neighbours(&workspace("fireflow-storage", "fireflow-storage")), [""; 0]);
+        assert_eq!(unknown_neighbors(&workspace("fireflow-web", "poem")), [""; 0]);
+        assert_eq!(unknown_neighbors(&workspace("fireflow-storage", "fireflow-storage")), [""; 0]);
         for (of, added) in [
             ("fireflow-web", "fireflow"),
             ("fireflow-auth", "fireflow-telemetry"),
@@ -188,7 +188,7 @@ mod tests {
             ("fireflow-domain", "fireflow-replay"),
             ("xtask", "fireflow"),
         ] {
-            let found = unknown_neighbours(&workspace(of, added));
+            let found = unknown_neighbors(&workspace(of, added));
             assert_eq!(found, [format!("{of} depends on {added}, which it may not know")]);
         }
     }
@@ -197,7 +197,7 @@ mod tests {
     fn a_crate_without_a_wall_and_a_wall_without_a_crate_are_breaches() {
         let mut other = workspace("", "");
         other["packages"][0]["name"] = json!("fireflow-new");
-        let found = unknown_neighbours(&other).join("\n");
+        let found = unknown_neighbors(&other).join("\n");
         assert!(found.contains("there is no crate fireflow-domain"), "{found}");
         assert!(found.contains("fireflow-new: xtask/src/walls.rs does not say"), "{found}");
     }

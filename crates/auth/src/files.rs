@@ -25,7 +25,7 @@ pub struct KeyFiles {
     pub public_keys: Option<PathBuf>,
     /// The file of revocations.
     pub revoked: Option<PathBuf>,
-    /// What tokens have to fulfil.
+    /// What tokens have to fulfill.
     pub rules: TokenRules,
     /// Whether secrets that can be guessed are taken, with a warning.
     pub takes_weak_secrets: bool,

@@ -67,7 +67,7 @@ impl RoleMap {
     }
 }
 
-/// What a token has to fulfil together with its signature.
+/// What a token has to fulfill together with its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRules {
     /// The issuer that `iss` must name.

@@ -11,9 +11,9 @@ use crate::rule::order::Place;
 use crate::text::Tenant;
 use crate::time::Instant;
 
-/// What was done.
+/// What a change did to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Deed {
+pub enum AuditAction {
     /// Created.
     Create,
     /// Changed.
@@ -26,17 +26,17 @@ pub enum Deed {
     Restore,
 }
 
-impl Deed {
-    /// Every deed.
+impl AuditAction {
+    /// Every action.
     pub const ALL: [Self; 5] =
         [Self::Create, Self::Update, Self::Move, Self::Delete, Self::Restore];
-    /// Their words.
+    /// Their words on the wire and in the database.
     pub const WORDS: [&'static str; 5] = ["create", "update", "move", "delete", "restore"];
 
-    /// Reads the word; none where it is no deed.
+    /// Reads the word. Returns `None` if it is not an action.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|deed| deed.as_str() == word)
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
     }
 
     /// The word in the trail.
@@ -128,7 +128,7 @@ pub struct AuditEvent {
     /// Who, when, under which request, why.
     pub caller: Caller,
     /// What was done.
-    pub deed: Deed,
+    pub action: AuditAction,
     /// Before; none where it was created.
     pub before: Option<Snapshot>,
     /// After; none where it was deleted.
@@ -166,7 +166,7 @@ pub struct AuditRecord {
     /// Why, where that was said.
     pub reason: String,
     /// What was done.
-    pub deed: Deed,
+    pub action: AuditAction,
     /// To what kind of thing.
     pub resource: Resource,
     /// To which.

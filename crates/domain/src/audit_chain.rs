@@ -95,7 +95,7 @@ impl EventHash {
             request_id,
             client_address,
             reason,
-            deed,
+            action,
             resource,
             resource_id,
             firewall_id,
@@ -110,7 +110,7 @@ impl EventHash {
         encoding.number(sequence);
         encoding.bytes(&predecessor.0);
         encoding.number(at);
-        for text in [subject, request_id, client_address, reason, deed, resource] {
+        for text in [subject, request_id, client_address, reason, action, resource] {
             encoding.text(text);
         }
         encoding.number(resource_id);
@@ -177,7 +177,7 @@ pub struct Head {
 
 /// All that an event says, as it is stored. Its id is no part of it: the database gives it.
 #[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "each is the column of the same name")]
+#[expect(missing_docs, reason = "each is the column of the same name, and `action` is `deed`")]
 pub struct ChainedEvent<'a> {
     pub chain: Chain,
     pub sequence: i64,
@@ -187,7 +187,7 @@ pub struct ChainedEvent<'a> {
     pub request_id: &'a str,
     pub client_address: &'a str,
     pub reason: &'a str,
-    pub deed: &'a str,
+    pub action: &'a str,
     pub resource: &'a str,
     pub resource_id: i64,
     pub firewall_id: i64,

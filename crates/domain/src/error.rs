@@ -289,7 +289,7 @@ pub enum Error {
         id: String,
     },
     /// It is there already.
-    #[error("it is there already")]
+    #[error("it already exists")]
     AlreadyExists(Conflict),
     /// Somebody else was first.
     #[error("the {what} has changed")]
@@ -330,7 +330,7 @@ pub enum Error {
         first: Vec<String>,
     },
     /// The caller's roles do not suffice.
-    #[error("this needs the role {needs}")]
+    #[error("this requires the role {needs}")]
     Forbidden {
         /// The smallest role that would.
         needs: crate::actor::Role,
@@ -346,7 +346,7 @@ pub enum Error {
         hint: Cow<'static, str>,
     },
     /// It takes longer to find than is allowed.
-    #[error("the list takes too long to find")]
+    #[error("the list takes too long to compute")]
     TooExpensive(#[source] BoxError),
     /// A newer version wrote rules of the policy that this one cannot read.
     #[error("filtering policy {policy} has rules that this version cannot read")]
@@ -366,7 +366,7 @@ pub enum Error {
         source: BoxError,
     },
     /// The storage went away while a change was being made to last: it may have, or not.
-    #[error("it is not known whether the change lasted")]
+    #[error("it is unknown whether the change was saved")]
     Unsettled(#[source] BoxError),
     /// A defect. The client sees nothing of it but the request's id.
     #[error("internal error")]
@@ -409,13 +409,13 @@ pub enum StoreError {
     #[error("the storage is not available")]
     Unavailable(#[source] BoxError),
     /// It serves nothing, or no writes, until somebody does something about it.
-    #[error("the storage refuses")]
+    #[error("the storage refused the operation")]
     Refused(Outage, #[source] BoxError),
     /// A statement took longer than its limit.
     #[error("the storage stopped a statement that took too long")]
     TooExpensive(#[source] BoxError),
     /// It went away while a change was being made to last.
-    #[error("the storage does not say whether the change lasted")]
+    #[error("the storage did not report whether the change was saved")]
     Unsettled(#[source] BoxError),
     /// It was used wrongly, or holds what it must not hold.
     #[error("the storage failed")]

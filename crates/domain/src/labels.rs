@@ -73,7 +73,11 @@ impl Labels {
                 ));
             }
             if value.chars().any(char::is_control) {
-                violations.push(Violation::body(&pointer, "holds a control character; remove it"));
+                violations.push(Violation::body(
+                    &pointer,
+                    "contains a control character; remove \
+                                                           it",
+                ));
             }
         }
         violations.into_result(|| Self(map))
@@ -148,7 +152,7 @@ impl LabelsPatch {
 fn check_visible(key: &str, value: &str, violations: &mut Violations) {
     if let Some((character, position)) = first_invisible(value) {
         let detail =
-            format!("holds {character} at character {position}, which nobody sees; remove it");
+            format!("contains the invisible {character} at character {position}; remove it");
         violations.push(Violation::body(format!("/{}", escape_pointer(key)), detail));
     }
 }

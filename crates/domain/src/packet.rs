@@ -76,7 +76,7 @@ impl Packet {
             {
                 violations.push(Violation::body(
                     pointer,
-                    format!("`{v6}` is IPv4 in IPv6 form; write `{v4}`"),
+                    format!("`{v6}` is an IPv4 address in IPv6 form; write `{v4}`"),
                 ));
             }
         }
@@ -94,7 +94,7 @@ impl Packet {
             };
             violations.push(Violation::body(
                 "/protocol",
-                format!("{protocol} does not exist in {name}; {other} is meant"),
+                format!("{protocol} does not exist in {name}; use {other}"),
             ));
         }
         for (pointer, port) in
@@ -119,7 +119,7 @@ impl Packet {
             }
         }
         if parts.icmp_code.is_some() && parts.icmp_type.is_none() && protocol.is_icmp() {
-            violations.push(Violation::body("/icmp_type", "is required beside `icmp_code`"));
+            violations.push(Violation::body("/icmp_type", "is required with `icmp_code`"));
         }
         let payload = if let (Some(source), Some(destination)) =
             (parts.source_port, parts.destination_port)

@@ -83,8 +83,8 @@ impl ReadOnlyMember {
     #[must_use]
     pub const fn instead(self) -> &'static str {
         match self {
-            Self::Id => "the service gives ids",
-            Self::Firewall | Self::FilteringPolicy => "the parent is that of the path",
+            Self::Id => "the service assigns ids",
+            Self::Firewall | Self::FilteringPolicy => "the path determines the parent",
             Self::PolicyCount | Self::FilteringPolicies | Self::LeftOut => {
                 "write the policies themselves, under `filtering-policies/`"
             }
@@ -92,11 +92,11 @@ impl ReadOnlyMember {
             Self::Position => "write `priority`, or move the rule with `rules/move/`",
             Self::State => "write `enabled`, `starts_at` or `expires_at`",
             Self::Warnings => "write the member that the warning points to",
-            Self::Revision => "the service counts revisions; `If-Match` makes a condition of one",
+            Self::Revision => "the service counts revisions; use `If-Match` for a condition",
             Self::CreatedAt | Self::CreatedBy | Self::UpdatedAt | Self::UpdatedBy => {
                 "the service records when something is written and by whom"
             }
-            Self::DeletedAt | Self::DeletedBy => "use DELETE, and `restore/` to take it back",
+            Self::DeletedAt | Self::DeletedBy => "use DELETE, and `restore/` to undo it",
         }
     }
 

@@ -214,7 +214,7 @@ impl SortField for AuditField {
             Self::At => at(item.at),
             Self::Subject => text(&item.subject),
             Self::ClientAddress => text(&item.client_address),
-            Self::Deed => text(item.deed.as_str()),
+            Self::Action => text(item.action.as_str()),
             Self::Resource => text(item.resource.as_str()),
             Self::ResourceId => SortValue::Integer(item.resource_id),
             Self::FirewallId => SortValue::Integer(item.firewall_id.get()),
@@ -224,7 +224,7 @@ impl SortField for AuditField {
     fn takes(self, value: &SortValue) -> bool {
         let kind = match self {
             Self::Id | Self::At | Self::ResourceId | Self::FirewallId => Kind::Integer,
-            Self::Subject | Self::ClientAddress | Self::Deed | Self::Resource => Kind::Text,
+            Self::Subject | Self::ClientAddress | Self::Action | Self::Resource => Kind::Text,
         };
         is_of(kind, false, value)
     }

@@ -10,7 +10,7 @@ mod units;
 use async_trait::async_trait;
 
 use crate::actor::Visibility;
-use crate::audit::{AuditEvent, AuditRecord, Deed};
+use crate::audit::{AuditAction, AuditEvent, AuditRecord};
 use crate::error::{Resource, StoreError};
 use crate::filter::Expression;
 use crate::firewall::{Firewall, FirewallSpec};
@@ -100,7 +100,7 @@ fields! {
     /// What audit events can be ordered by.
     AuditField {
         Id = "id", At = "at", Subject = "subject", ClientAddress = "client_address",
-        Deed = "deed", Resource = "resource", ResourceId = "resource_id",
+        Action = "action", Resource = "resource", ResourceId = "resource_id",
         FirewallId = "firewall_id",
     }
 }
@@ -110,8 +110,8 @@ fields! {
 pub struct AuditFilter {
     /// Those of this subject.
     pub subject: Option<String>,
-    /// Those of this deed.
-    pub deed: Option<Deed>,
+    /// Those of this action.
+    pub action: Option<AuditAction>,
     /// Those that concern things of this kind.
     pub resource: Option<Resource>,
     /// Those that concern the thing with this id.

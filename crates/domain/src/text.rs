@@ -30,7 +30,7 @@ pub enum TextError {
         max: usize,
     },
     /// A control character stands in it.
-    #[error("holds the control character U+{code:04X} at character {position}; remove it")]
+    #[error("contains the control character U+{code:04X} at character {position}; remove it")]
     Control {
         /// The character's code point.
         code: u32,
@@ -38,7 +38,7 @@ pub enum TextError {
         position: usize,
     },
     /// A character stands in it that is invisible or changes the direction of text.
-    #[error("holds {character} at character {position}, which nobody sees; remove it")]
+    #[error("contains the invisible {character} at character {position}; remove it")]
     Invisible {
         /// The character.
         character: CodePoint,

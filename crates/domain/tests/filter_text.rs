@@ -54,7 +54,7 @@ fn fields_of_other_lists_are_told_apart() {
         (Level::Firewall, "rule_count = 1", "is a field of policies; this list is of firewalls"),
         (Level::Firewall, "filtering_policy.name = x", "is a field of policies"),
         (Level::Firewall, "xyzzy = 1", "these are `id`, `policy_count`"),
-        (Level::Rule, "deed = delete", "is a field of audit events; this list is of rules"),
+        (Level::Rule, "subject = ann", "is a field of audit events; this list is of rules"),
         (Level::Event, "priority = 1", "is a field of rules; this list is of audit events"),
         (Level::Event, "name = x", "is a field of firewalls; this list is of audit events"),
         (Level::Event, "firewall.name = x", "is a field of firewalls"),
@@ -72,8 +72,13 @@ fn fields_of_other_lists_are_told_apart() {
     }
     assert!(Filter::parse(Level::Policy, "firewall.name = x AND default_action = deny").is_ok());
     assert!(Filter::parse(Level::Firewall, "policy_count = 0 AND tenant = blue").is_ok());
-    let error = refusal(Level::Event, "deed = removed");
-    assert!(error.detail.contains("`delete`") && error.position == 8, "{error}");
+    let error = refusal(Level::Event, "action = removed");
+    assert!(error.detail.contains("`delete`") && error.position == 10, "{error}");
+    // Rules and audit events have an `action` each, with values of their own.
+    let error = refusal(Level::Rule, "action = delete");
+    assert!(error.detail.contains("`DENY`") && error.position == 10, "{error}");
+    let error = refusal(Level::Event, "action = DENY");
+    assert!(error.detail.contains("`delete`") && error.position == 10, "{error}");
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn example(info: &FieldInfo) -> &'static str {
         FieldKind::Boolean => "true",
         FieldKind::Action => "ALLOW",
         FieldKind::State => "active",
-        FieldKind::Deed => "delete",
+        FieldKind::AuditAction => "delete",
         FieldKind::Resource => "firewall_rule",
         FieldKind::Labels => "site",
         FieldKind::Protocol => "tcp",
@@ -258,7 +263,7 @@ fn what_is_described_is_read_and_nothing_else() {
             info.kind == kind || info.members.iter().any(|member| member.kind == kind)
         };
         let level = match kind {
-            FieldKind::Deed | FieldKind::Resource => Level::Event,
+            FieldKind::AuditAction | FieldKind::Resource => Level::Event,
             _ => Level::Rule,
         };
         assert!(describe(level).iter().any(of_kind), "{}", kind.as_str());

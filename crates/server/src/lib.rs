@@ -2,8 +2,9 @@
 //! wiring of all other crates. See README.md.
 
 /// For all that links the service, what it is measured against included.
+#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub mod cli;
 mod clock;

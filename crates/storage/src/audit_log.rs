@@ -18,7 +18,7 @@ pub(crate) struct Line {
     request_id: String,
     client_address: String,
     reason: String,
-    deed: &'static str,
+    action: &'static str,
     resource: &'static str,
     resource_id: i64,
     firewall_id: i64,
@@ -33,7 +33,7 @@ impl Line {
             request_id: caller.request_id.clone(),
             client_address: caller.client_address.clone(),
             reason: caller.reason.clone(),
-            deed: event.deed.as_str(),
+            action: event.action.as_str(),
             resource: subject.resource().as_str(),
             resource_id: subject.id(),
             firewall_id: subject.firewall_id().get(),
@@ -48,7 +48,7 @@ pub(crate) fn write(lines: Vec<Line>) {
         tracing::info!(
             target: TARGET,
             %subject, %request_id, %client_address, %reason,
-            deed = line.deed, resource = line.resource, resource_id = line.resource_id,
+            action = line.action, resource = line.resource, resource_id = line.resource_id,
             firewall_id = line.firewall_id,
             "audit"
         );

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fireflow_domain::audit::{AuditEvent, Deed};
+use fireflow_domain::audit::{AuditAction, AuditEvent};
 use fireflow_domain::audit_chain::{Chain, ChainedEvent, EventHash, Head};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::ids::{FirewallId, PolicyId};
@@ -41,7 +41,7 @@ pub(crate) struct HeadColumns {
 }
 
 impl Chains {
-    /// Notes the head of a thing that was locked; of one that is known already nothing new is learnt.
+    /// Notes the head of a thing that was locked; of one that is known already nothing new is learned.
     pub(crate) fn note(&mut self, chain: Chain, columns: &HeadColumns) -> StoreResult<()> {
         let head = match (&columns.hash, columns.sequence) {
             (None, 0) => None,
@@ -84,7 +84,7 @@ impl Chains {
         };
         let (sequence, predecessor) = match known.head {
             Some(Head { sequence, hash }) => (sequence.saturating_add(1), hash),
-            None => (1, EventHash::genesis(chain, event.deed == Deed::Create)),
+            None => (1, EventHash::genesis(chain, event.action == AuditAction::Create)),
         };
         let texts = EventTexts::of(event);
         let caller = &event.caller;
@@ -97,7 +97,7 @@ impl Chains {
             request_id: &caller.request_id,
             client_address: &caller.client_address,
             reason: &caller.reason,
-            deed: event.deed.as_str(),
+            action: event.action.as_str(),
             resource: subject.resource().as_str(),
             resource_id: subject.id(),
             firewall_id: subject.firewall_id().get(),

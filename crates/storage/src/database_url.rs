@@ -254,7 +254,7 @@ mod tests {
             ("postgres://a/b?sslmode=require&sslcrl=x", "sslcrl"),
             ("postgres://a/b?target%5Fsession_attrs=any", "target_session_attrs"),
             ("postgres://a/b?statement_cache_capacity=0", "statement-cache-capacity"),
-            ("postgres://a/b?colour=red", "`colour` is not supported: leave it out"),
+            ("postgres://a/b?color=red", "`color` is not supported: leave it out"),
         ] {
             let Err(OpenError::BadUrl(why)) = DatabaseUrl::parse(url) else { panic!("{url}") };
             assert!(why.contains(word), "{url}: {why}");

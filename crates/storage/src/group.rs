@@ -2,8 +2,8 @@
 //! time share one transaction, so that one sync of the disk serves them all.
 //!
 //! Each unit runs in a savepoint of its own, one after the other: a unit that is undone takes
-//! nothing of its neighbours with it. Its answer, whatever it is, waits until the shared
-//! transaction's end is known, since it may rest on what a neighbour wrote; when that fails, all
+//! nothing of its neighbors with it. Its answer, whatever it is, waits until the shared
+//! transaction's end is known, since it may rest on what a neighbor wrote; when that fails, all
 //! fail.
 //!
 //! Whose turn it is, the queue decides: tenants and subjects take turns, and so do small units and

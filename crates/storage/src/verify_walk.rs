@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use fireflow_domain::audit::Deed;
+use fireflow_domain::audit::AuditAction;
 use fireflow_domain::audit_chain::{Chain, ChainedEvent, EventHash, Head};
 use fireflow_domain::error::Resource;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
@@ -196,7 +196,7 @@ impl Current {
             let is_next = match &self.last {
                 Some((_, _, hash)) => model.predecessor.as_ref() == Some(hash),
                 None => {
-                    let is_creation = model.deed == Deed::Create.as_str();
+                    let is_creation = model.action == AuditAction::Create.as_str();
                     predecessor == Some(EventHash::genesis(chain, is_creation))
                 }
             };
@@ -232,7 +232,7 @@ fn chained<'a>(
         request_id: &model.request_id,
         client_address: &model.client_address,
         reason: &model.reason,
-        deed: &model.deed,
+        action: &model.action,
         resource: &model.resource,
         resource_id: model.resource_id,
         firewall_id: model.firewall_id,

@@ -258,7 +258,7 @@ impl Context {
         });
         // What was read is known; a connection that fails now is the storage's matter.
         if let Err(error) = unit.end().await {
-            tracing::debug!(cause = %ErrorChain(&error), "a read was not ended");
+            tracing::debug!(cause = %ErrorChain(&error), "a read transaction could not be ended");
         }
         Ok(answered?)
     }
@@ -403,7 +403,7 @@ impl Context {
                 Ok(Claimed::Repeated(answer)) => Reply::repeated(answer),
                 Ok(Claimed::Other) => {
                     let detail =
-                        "this `Idempotency-Key` was used for another request; take a new one";
+                        "this `Idempotency-Key` was used for another request; send a new key";
                     Err(Problem::new(Code::KeyReused, detail))
                 }
                 Err(error) => Err(error.into()),
@@ -423,7 +423,10 @@ impl Context {
                 match uow.rollback().await {
                     Ok(()) => Err(problem),
                     Err(rollback) => {
-                        tracing::warn!(code = problem.code.as_str(), "given up, and not undone");
+                        tracing::warn!(
+                            code = problem.code.as_str(),
+                            "the request was abandoned and could not be rolled back"
+                        );
                         Err(Error::from(rollback).into())
                     }
                 }

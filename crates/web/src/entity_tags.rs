@@ -118,8 +118,8 @@ fn tag(text: &[u8]) -> Option<(Tag, &[u8])> {
 }
 
 fn malformed(rest: &[u8]) -> String {
-    let form = "takes `*`, or entity tags as `ETag` answers them, in double quotes and with commas \
-                between them, such as \"1f0c…92.5be1…07\"";
+    let form = "must be `*`, or entity tags as in `ETag`, in double quotes and separated by \
+                commas, such as \"1f0c…92.5be1…07\"";
     let rest = excerpt(String::from_utf8_lossy(rest).trim()).replace("\\\"", "\"");
     if rest.is_empty() {
         format!("{form}; it is empty")

@@ -104,7 +104,7 @@ impl Begun {
                 Ok(Err(cause)) => ErrorChain(&*cause).to_string(),
                 Err(elapsed) => elapsed.to_string(),
             };
-            tracing::warn!(%subject, %cause, "an export was cut off");
+            tracing::warn!(%subject, %cause, "an export was interrupted");
         });
         Ok(body)
     }
@@ -122,7 +122,7 @@ impl Begun {
             // A client that leaves does not let its statement go on.
             let rules = tokio::select! {
                 rules = export.next(&mut *self.uow, &self.context.caller, step) => rules?,
-                () = pieces.gone() => return Err("the client has gone".into()),
+                () = pieces.gone() => return Err("the client has disconnected".into()),
             };
             if rules.is_empty() {
                 break;

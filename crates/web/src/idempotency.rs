@@ -86,7 +86,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     if values.next().is_some() {
         return Err(fault("is given more than once"));
     }
-    let takes = "takes 1 to 255 visible ASCII characters, best a UUID";
+    let takes = "must be 1 to 255 visible ASCII characters, for example a UUID";
     let text = value.to_str().map_err(|_| fault(takes))?.trim();
     let bare = text.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(text);
     let is_plain = (1..=MAX_CHARS).contains(&bare.len())

@@ -358,7 +358,7 @@ impl CompiledPolicies {
                     may_update = false;
                     continue;
                 }
-                Ok(None) => return Err(Problem::internal("rules that do not make a policy")),
+                Ok(None) => return Err(Problem::internal("rules that do not form a policy")),
                 Err(problem) => return Err(problem),
             };
             self.misses.fetch_add(1, Ordering::Relaxed);
@@ -433,7 +433,8 @@ impl CompiledPolicies {
             if compiled.is_over_budget() {
                 tracing::warn!(
                     policy = id,
-                    "the policy needs more than its budget: each packet is held against each rule"
+                    "the policy exceeds its compilation budget: each packet is compared with each \
+                     rule"
                 );
             }
             if bytes > largest {
@@ -441,7 +442,7 @@ impl CompiledPolicies {
                     policy = id,
                     bytes,
                     largest,
-                    "the policy is larger than the cache: each inspection compiles it anew"
+                    "the policy is larger than the cache: each inspection compiles it again"
                 );
             }
             let again_at = compiled.is_stopped().then(|| Moment::now() + NO_TIME_PAUSE);

@@ -159,7 +159,7 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         match cause {
             None => tracing::info!(%subject, lines, faults, "a stream of packets was answered"),
             Some(cause) => {
-                tracing::warn!(%subject, lines, faults, %cause, "a stream of packets was cut off");
+                tracing::warn!(%subject, lines, faults, %cause, "a stream of packets was interrupted");
             }
         }
     });
@@ -172,7 +172,7 @@ impl Stream {
             if self.piece.is_empty() {
                 timeout(self.ctx.app.inspection_streams.patience, self.fill())
                     .await
-                    .map_err(|_| "no packets came for too long")?;
+                    .map_err(|_| "no packets arrived in time")?;
                 self.piece = self.pending.split_to(PIECE.min(self.pending.len())).freeze();
             }
             let now = self.ctx.app.clock.now();

@@ -31,7 +31,7 @@ pub(crate) fn body(ahead: usize) -> (Pieces, Body) {
         match receiver.recv().await {
             Some(Piece::Text(text)) => Ok(Some((text, receiver))),
             Some(Piece::End) => Ok(None),
-            None => Err(io::Error::other("the answer was cut off")),
+            None => Err(io::Error::other("the answer was interrupted")),
         }
     }));
     (Pieces(sender), body)
@@ -55,7 +55,7 @@ impl Pieces {
         self.hand_over(Piece::End).await
     }
 
-    /// Waits until the client has gone.
+    /// Waits until the client has disconnected.
     pub(crate) async fn gone(&self) {
         self.0.closed().await;
     }
@@ -63,7 +63,7 @@ impl Pieces {
     async fn hand_over(&self, piece: Piece) -> Result<(), BoxError> {
         timeout(MAX_STALL, self.0.send(piece))
             .await
-            .map_err(|_| "the client takes nothing")?
-            .map_err(|_| "the client has gone".into())
+            .map_err(|_| "the client does not read the answer")?
+            .map_err(|_| "the client has disconnected".into())
     }
 }

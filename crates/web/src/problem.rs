@@ -39,19 +39,19 @@ macro_rules! codes {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The status that it comes with.
+            /// Its HTTP status.
             #[must_use]
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status),+ }
             }
 
-            /// The same in a few words, for people.
+            /// A short summary for people.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title),+ }
             }
 
-            /// What a client does about it.
+            /// What a client can do about it.
             #[must_use]
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice),+ }
@@ -62,60 +62,60 @@ macro_rules! codes {
 
 codes! {
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
-        "Mend the request: its form or its encoding is wrong, not what it asks.";
+        "Correct the form or the encoding of the request; FireFlow could not read what it asks for.";
     MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON",
-        "`detail` tells line and column. Numbers must be finite, members must not repeat.";
-    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is needed",
-        "Send `Authorization: Bearer …`; `WWW-Authenticate` tells why a token was refused.";
-    Forbidden = "forbidden", FORBIDDEN, "The token's roles do not suffice",
-        "`detail` names the role that is needed. Another token, or somebody else.";
-    NotFound = "not_found", NOT_FOUND, "There is no such resource",
-        "It is not there, was deleted, or belongs to a tenant that the token does not show.";
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The resource has no such method",
-        "`Allow` lists the methods of the path.";
-    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request body stopped",
+        "`detail` gives line and column. Numbers must be finite, and members must not repeat.";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required",
+        "Send `Authorization: Bearer …`; `WWW-Authenticate` explains why a token was refused.";
+    Forbidden = "forbidden", FORBIDDEN, "The token's roles are not sufficient",
+        "`detail` names the required role. Use a token that has it.";
+    NotFound = "not_found", NOT_FOUND, "The resource does not exist",
+        "It does not exist, was deleted, or belongs to a tenant that the token does not include.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed",
+        "`Allow` lists the methods that the path has.";
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request body did not arrive in time",
         "Nothing was changed. Send the body without pauses.";
     NameTaken = "name_taken", CONFLICT, "The name is taken",
-        "`existing_id` is who has it. Use that one, or another name.";
-    EqualRule = "equal_rule", CONFLICT, "An equal rule is there already",
-        "`existing_id` is the rule that says the same. Where two are meant: `duplicates=keep`.";
-    RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "Somebody else was first",
-        "Read it again, apply the change to what is there now, and send the new tag.";
-    WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag holds for no change",
-        "Send the `ETag` as FireFlow gave it. Something on the way weakened it (`W/`): see \"Behind a proxy\" in the documentation of the API.";
-    UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag is none of this resource",
-        "Send the `ETag` of a GET of the very resource. Tags of other resources, of other services and made-up ones hold for nothing.";
+        "`existing_id` is the resource with this name. Use that resource, or another name.";
+    EqualRule = "equal_rule", CONFLICT, "An equivalent rule already exists",
+        "`existing_id` is the equivalent rule. To keep both, send `duplicates=keep`.";
+    RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "The resource has changed since you read it",
+        "Read it again, apply your change to the current state, and send the new tag.";
+    WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag cannot be used for a change",
+        "Send the `ETag` as FireFlow returned it. A proxy weakened it (`W/`): see \"Behind a proxy\" in the documentation of the API.";
+    UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag belongs to another resource",
+        "Send the `ETag` of a GET of the same resource. Tags of other resources or other services are never accepted.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
-        "`detail` tells the limit and what to do instead: smaller pages, parts, lists with pages.";
-    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The media type is not taken",
+        "`detail` gives the limit and the alternative: smaller pages, parts, or lists with pages.";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
-        "`errors` lists everything that is wrong at once, each with its place and what would be right.";
+        "`errors` lists everything that is wrong, each with its place and what would be right.";
     Partial = "partial", UNPROCESSABLE_ENTITY, "The body is a part of a list",
-        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and put those: what a part leaves out would be deleted.";
-    DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "A deletion of many needs its number",
-        "`detail` names the count and the first rules. If they are to go, repeat the request with that `max_deletions`.";
-    BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor is not one of this list",
-        "Begin anew with an empty cursor. One belongs to its list, filter and order.";
+        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and send those: rules that are missing in the body would be deleted.";
+    DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "The number of deletions must be stated",
+        "`detail` gives the number and the first rules. To delete them, repeat the request with this number as `max_deletions`.";
+    BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor belongs to another list",
+        "Start again with an empty cursor. A cursor belongs to one list, filter and order.";
     KeyReused = "key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
-        "Send each new request with a new key; only the very same request, by a token that shows the same, is repeated under its own.";
-    TooExpensive = "too_expensive", UNPROCESSABLE_ENTITY, "The list takes too long to find",
-        "Narrow the filter: with an address, a port, a name, a label or a time that few have.";
+        "Send each new request with a new key. A key repeats only the same request, with a token that has the same access.";
+    TooExpensive = "too_expensive", UNPROCESSABLE_ENTITY, "The list takes too long to compute",
+        "Narrow the filter with an address, a port, a name, a label or a time that few resources have.";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests",
-        "Wait for `Retry-After` seconds. Ask for more at once (batch, pages of 1,000, NDJSON) instead of more often.";
+        "Wait for `Retry-After` seconds. Send fewer, larger requests: batches, pages of 1,000, NDJSON.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A defect in FireFlow",
-        "Report it with the `instance`: the log tells the cause under that id.";
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available for now",
+        "Report it with the `instance`: the log has the cause under this id.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily unavailable",
         "Nothing was changed. Try again after `Retry-After` seconds.";
-    NewerPolicy = "newer_policy", SERVICE_UNAVAILABLE, "A newer version is needed to read the policy",
+    NewerPolicy = "newer_policy", SERVICE_UNAVAILABLE, "A newer version is required to read the policy",
         "Send the request to a process of the version that wrote the policy, or update this one. Lists across policies leave the policy out and name it in `left_out`.";
-    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is not known whether the change lasted",
-        "The database went away just then. Read before a write is repeated, or repeat it with the same `Idempotency-Key`.";
+    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is unknown whether the change was saved",
+        "The connection to the database was lost during the commit. Read the resource before you repeat a write, or repeat it with the same `Idempotency-Key`.";
     Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
-        "Ask for less, or try again after `Retry-After` seconds. Read before a write is repeated: it may just have lasted.";
+        "Request less, or try again after `Retry-After` seconds. Read the resource before you repeat a write: it may have been saved.";
 }
 
-/// One thing that is wrong with a request.
+/// One error in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 #[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
 pub struct Fault {
@@ -137,7 +137,7 @@ pub struct ProblemBody {
     #[serde(rename = "type")]
     #[oai(rename = "type")]
     pub kind: String,
-    /// The kind of problem in a few words.
+    /// A short summary of the kind of problem.
     pub title: String,
     /// The status again.
     pub status: u16,
@@ -147,7 +147,7 @@ pub struct ProblemBody {
     pub detail: String,
     /// The request's id, as in `X-Request-Id` and in the log.
     pub instance: String,
-    /// The id of what is there already.
+    /// The id of the resource that already exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
     /// All that is wrong, at once.
@@ -164,9 +164,9 @@ pub struct Problem {
     pub detail: String,
     /// All that is wrong with the request.
     pub faults: Vec<Fault>,
-    /// What is there already.
+    /// The id of the resource that already exists.
     pub existing_id: Option<i64>,
-    /// Headers beside the body: `Retry-After`, `WWW-Authenticate`, `Allow`.
+    /// Headers in addition to the body: `Retry-After`, `WWW-Authenticate`, `Allow`.
     pub headers: Vec<(header::HeaderName, String)>,
     /// Why, for the log alone.
     pub source: Option<BoxError>,
@@ -194,11 +194,11 @@ impl Problem {
 
     /// A defect.
     pub fn internal(source: impl Into<BoxError>) -> Self {
-        let detail = "something went wrong inside FireFlow; the log tells what, under this id";
+        let detail = "an internal error occurred in FireFlow; the log has the cause under this id";
         Self { source: Some(source.into()), ..Self::new(Code::Internal, detail) }
     }
 
-    /// Too much, or the database is away: worth another try.
+    /// An overload or an unreachable database: the request can be retried.
     pub fn unavailable(code: Code, detail: impl Into<String>, retry_after_s: i64) -> Self {
         Self::new(code, detail).with_header(header::RETRY_AFTER, retry_after_s.max(1).to_string())
     }
@@ -222,9 +222,9 @@ impl Problem {
                 let place = only.pointer.as_deref().or(only.parameter.as_deref());
                 format!("{}: {}", place.unwrap_or_default(), only.detail)
             }
-            (all, 0) => format!("{} things are wrong; see `errors`", all.len()),
+            (all, 0) => format!("{} errors; see `errors`", all.len()),
             (all, omitted) => format!(
-                "{} things are wrong; the first {} are in `errors`",
+                "{} errors; `errors` lists the first {}",
                 all.len().saturating_add(omitted),
                 all.len()
             ),
@@ -245,7 +245,7 @@ impl Problem {
             existing_id: self.existing_id,
             errors: (!self.faults.is_empty()).then(|| self.faults.clone()),
         };
-        // Plain strings and numbers: serialising them cannot fail.
+        // Plain strings and numbers: serializing them cannot fail.
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::builder()
             .status(self.code.status())
@@ -312,27 +312,29 @@ impl From<Error> for Problem {
             Error::AlreadyExists(conflict) => conflict.into(),
             Error::RevisionMismatch { what, current } => Self::new(
                 Code::RevisionMismatch,
-                format!("the {what} has changed: its revision is {current} now; read it again"),
+                format!(
+                    "the {what} has changed since you read it: its revision is now {current}; read it again"
+                ),
             ),
             Error::WeakTag { what } => Self::new(
                 Code::WeakTag,
                 format!(
-                    "`If-Match` names weak tags (`W/\"…\"`), which hold for no change (RFC 9110, \
+                    "`If-Match` names weak tags (`W/\"…\"`), which cannot be used for a change (RFC 9110, \
                      13.1.1): a proxy that compresses answers may have weakened the tag of the \
-                     {what}; send it as FireFlow gave it"
+                     {what}; send it as FireFlow returned it"
                 ),
             ),
             Error::UnknownTag { what } => Self::new(
                 Code::UnknownTag,
                 format!(
-                    "`If-Match` names no tag of this {what}: send the `ETag` of a GET of it, as it \
-                     was answered"
+                    "`If-Match` contains no tag of this {what}: send the `ETag` of a GET of it, \
+                     unchanged"
                 ),
             ),
             Error::StateExcluded { what, current } => Self::new(
                 Code::RevisionMismatch,
                 format!(
-                    "`If-None-Match` excludes the state that the {what} has: its revision is \
+                    "`If-None-Match` excludes the current state of the {what}: its revision is \
                      {current}"
                 ),
             ),
@@ -342,7 +344,7 @@ impl From<Error> for Problem {
                 let others = if others > 0 { format!(" and {others} more") } else { String::new() };
                 let detail = format!(
                     "the set leaves out {count} of the {total} rules of the policy ({named}{others}) \
-                     and would delete them; if that is meant, repeat it with \
+                     and would delete them; to delete them, repeat the request with \
                      `max_deletions={count}`"
                 );
                 Self::new(Code::DeletionCountRequired, detail)
@@ -352,29 +354,33 @@ impl From<Error> for Problem {
                 Self::new(Code::TooLarge, format!("{what} is limited to {limit}; {hint}"))
             }
             Error::TooExpensive(source) => {
-                let detail = "the list takes longer to find than it may; narrow `filter` with a \
-                              condition that few things meet (an address, a port, a name, a label, \
-                              a time), or leave the total out with `with_total=false`";
+                let detail = "the list takes longer to compute than its time limit; narrow \
+                              `filter` with a condition that few resources meet (an address, a \
+                              port, a name, a label, a time), or omit the total with \
+                              `with_total=false`";
                 Self { source: Some(source), ..Self::new(Code::TooExpensive, detail) }
             }
             Error::Unavailable { outage, retry_after_micros, source } => {
                 let seconds = retry_after_micros.div_euclid(MICROS_PER_SECOND);
                 let detail = match outage {
-                    Outage::Away => "the database is away or overloaded; nothing was changed",
+                    Outage::Away => {
+                        "the database is unreachable or overloaded; nothing was \
+                                     changed"
+                    }
                     Outage::ReadOnly => {
-                        "the database is read-only now; nothing was changed, reads are served"
+                        "the database is currently read-only; nothing was changed; reads still work"
                     }
                     Outage::Full => "the database's disk is full; nothing was changed",
                     Outage::NotMigrated => {
                         "migrations of this version are pending: run `fireflow migrate up`"
                     }
                     Outage::Damaged => {
-                        "the database is damaged; nothing was changed. Its operator finds more in \
-                         the log, and may have to restore a backup"
+                        "the database is damaged; nothing was changed. The log has the details; \
+                         the operator may need to restore a backup"
                     }
                     Outage::Denied => {
-                        "the database denies the service what it needs; nothing was changed. Its \
-                         operator finds more in the log"
+                        "the database denies the service a permission that it needs; nothing was \
+                         changed. The log has the details"
                     }
                 };
                 let problem = Self::unavailable(Code::Unavailable, detail, seconds);
@@ -390,8 +396,8 @@ impl From<Error> for Problem {
                 NEWER_RETRY_S,
             ),
             Error::Unsettled(source) => {
-                let detail = "the database went away while the change was made to last: it may \
-                              have, or not; read it again";
+                let detail = "the connection to the database was lost during the commit; read the \
+                              resource to see whether the change was saved";
                 let problem = Self::unavailable(Code::OutcomeUnknown, detail, 1);
                 Self { source: Some(source), ..problem }
             }
@@ -426,7 +432,7 @@ impl Problem {
     /// A role is missing.
     #[must_use]
     pub fn forbidden(needs: fireflow_domain::actor::Role) -> Self {
-        Self::new(Code::Forbidden, format!("this needs the role `{needs}`"))
+        Self::new(Code::Forbidden, format!("this requires the role `{needs}`"))
     }
 }
 

@@ -62,16 +62,16 @@ macro_rules! kinds {
 
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
-    ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
+    ("X-Pagination", "The page's number and its neighbors, as JSON; absent without a total");
 /// Only if something is left out.
 const LEFT_OUT: (&str, &str) = (
     "FireFlow-Left-Out",
-    "The ids of the policies that the list leaves out, since a newer version wrote rules of theirs that \
-     this one cannot read; if there are any",
+    "The ids of the policies that the list leaves out, because a newer version wrote rules in them that \
+     this version cannot read; only if there are any",
 );
 const ETAG: (&str, &str) = (
     "ETag",
-    "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
+    "An opaque tag of the resource's state and of the answer, for `If-Match` and `If-None-Match`",
 );
 
 kinds! {
@@ -108,18 +108,18 @@ kinds! {
         const STATUS: StatusCode = StatusCode::CREATED;
         const DESCRIPTION: &'static str = "Created";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[ETAG, ("Location", "The path of what was created")];
+            &[ETAG, ("Location", "The path of the created resource")];
     }
     /// A resource after its change.
     Changed {
         const STATUS: StatusCode = StatusCode::OK;
-        const DESCRIPTION: &'static str = "As it is after the change";
+        const DESCRIPTION: &'static str = "The resource after the change";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
     /// A resource that was brought back.
     Restored {
         const STATUS: StatusCode = StatusCode::OK;
-        const DESCRIPTION: &'static str = "As it is again";
+        const DESCRIPTION: &'static str = "The restored resource";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
     /// Nothing is left.
@@ -144,7 +144,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
         Self::written(body)
     }
@@ -152,7 +152,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// With a body that stands for one of the schema, and is written as that would be.
     ///
     /// # Errors
-    /// Where it cannot be serialised: a defect.
+    /// Where it cannot be serialized: a defect.
     pub fn written(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
@@ -161,7 +161,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// twice, however many members it has.
     ///
     /// # Errors
-    /// Returns a defect if it cannot be serialised.
+    /// Returns a defect if it cannot be serialized.
     pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
         let Some(fields) = fields else { return Self::new(body) };
         let whole = serde_json::to_vec(body).map_err(Problem::internal)?;
@@ -177,7 +177,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// The same with another body, which shows more of the same state.
     ///
     /// # Errors
-    /// If it cannot be serialised: a defect.
+    /// If it cannot be serialized: a defect.
     pub fn with_body(self, body: &T) -> Result<Self, Problem> {
         let Self { mut response, .. } = self;
         let bytes = Bytes::from(serde_json::to_vec(body).map_err(Problem::internal)?);
@@ -405,7 +405,7 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
         }];
         if K::CAN_BE_UNCHANGED {
             responses.push(MetaResponse {
-                description: "What `If-None-Match` names is still so",
+                description: "The state that `If-None-Match` names is unchanged",
                 status: Some(StatusCode::NOT_MODIFIED.as_u16()),
                 status_range: None,
                 content: Vec::new(),

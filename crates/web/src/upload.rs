@@ -65,7 +65,7 @@ fn context(request: &Request) -> Result<Context, Problem> {
 pub fn check_encoding(request: &Request) -> Result<(), Problem> {
     match request.headers().get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            let detail = "compressed bodies are not taken; leave `Content-Encoding` out";
+            let detail = "compressed bodies are not supported; leave `Content-Encoding` out";
             Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
         _ => Ok(()),
@@ -131,7 +131,7 @@ impl Upload {
         loop {
             let piece = timeout(stall, pieces.next()).await.map_err(|_| {
                 let detail = format!(
-                    "the body stopped: nothing came for {} s; send the request again",
+                    "the body stopped: no data arrived for {} s; send the request again",
                     stall.as_secs()
                 );
                 Problem::new(Code::RequestTimeout, detail)

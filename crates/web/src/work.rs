@@ -130,7 +130,7 @@ pub async fn beside<T: Send + 'static>(
     };
     let done = tokio::task::spawn_blocking(run).await.map_err(Problem::internal)?;
     drop(waits);
-    done.ok_or_else(|| Problem::internal("given up, though somebody waited"))
+    done.ok_or_else(|| Problem::internal("the work was abandoned while a request waited for it"))
 }
 
 /// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as

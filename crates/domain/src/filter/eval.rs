@@ -68,7 +68,9 @@ impl Test {
                 Subject::Rule(.., rule, now) => states.contains(&rule.spec.state(now)),
                 Subject::Firewall(_) | Subject::Policy(..) | Subject::Event(_) => false,
             },
-            Self::Deed(deeds) => subject.event().is_some_and(|it| deeds.contains(&it.deed)),
+            Self::AuditAction(actions) => {
+                subject.event().is_some_and(|it| actions.contains(&it.action))
+            }
             Self::Resource(kinds) => subject.event().is_some_and(|it| kinds.contains(&it.resource)),
             Self::Label(level, key, test) => {
                 let labels = match level {

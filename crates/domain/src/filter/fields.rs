@@ -2,7 +2,7 @@
 //! messages, and clients that offer a choice. It is made of the enums of the tree.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
-use crate::audit::Deed;
+use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::Family;
 use crate::rule::{Action, RuleState};
@@ -76,8 +76,8 @@ pub enum FieldKind {
     Action,
     /// A rule's state at the time of the question.
     State,
-    /// What an audit event was.
-    Deed,
+    /// What an audit event did.
+    AuditAction,
     /// A kind of thing.
     Resource,
     /// The value of one label.
@@ -107,7 +107,7 @@ impl FieldKind {
         Self::Boolean,
         Self::Action,
         Self::State,
-        Self::Deed,
+        Self::AuditAction,
         Self::Resource,
         Self::Label,
         Self::Labels,
@@ -129,7 +129,7 @@ impl FieldKind {
             Self::Boolean => "boolean",
             Self::Action => "action",
             Self::State => "state",
-            Self::Deed => "deed",
+            Self::AuditAction => "audit_action",
             Self::Resource => "resource",
             Self::Label => "label",
             Self::Labels => "labels",
@@ -151,7 +151,7 @@ impl FieldKind {
             Self::Boolean => "`true` or `false`",
             Self::Action => "`ALLOW`, `DENY` or `REJECT`",
             Self::State => "`active`, `scheduled`, `expired` or `disabled`",
-            Self::Deed => "`create`, `update`, `move`, `delete` or `restore`",
+            Self::AuditAction => "`create`, `update`, `move`, `delete` or `restore`",
             Self::Resource => "`firewall`, `filtering_policy` or `firewall_rule`",
             Self::Label => "a text such as `fra`",
             Self::Labels => "a label's key such as `site`",
@@ -171,7 +171,7 @@ impl FieldKind {
             Self::Boolean => vec!["true", "false"],
             Self::Action => Action::ALL.map(Action::as_str).into(),
             Self::State => RuleState::ALL.map(RuleState::as_str).into(),
-            Self::Deed => Deed::WORDS.into(),
+            Self::AuditAction => AuditAction::WORDS.into(),
             Self::Resource => Resource::WORDS.into(),
             Self::Family => Family::ALL.map(Family::as_str).into(),
             Self::Integer
@@ -218,7 +218,7 @@ impl Traits {
             FieldKind::Text
             | FieldKind::Action
             | FieldKind::State
-            | FieldKind::Deed
+            | FieldKind::AuditAction
             | FieldKind::Resource
             | FieldKind::Label
             | FieldKind::Protocol
@@ -323,7 +323,7 @@ pub(super) enum Field {
     Instant(InstantField),
     Labels(Level),
     State,
-    Deed,
+    AuditAction,
     Resource,
     Protocols,
     Ports,
@@ -347,7 +347,7 @@ impl Field {
             Field::Entry(Side::Destination, EntryMember::Port),
             Field::Traffic,
         ];
-        const OF_EVENTS: [Field; 2] = [Field::Deed, Field::Resource];
+        const OF_EVENTS: [Field; 2] = [Field::AuditAction, Field::Resource];
         NumberField::ALL
             .iter()
             .copied()
@@ -381,7 +381,7 @@ impl Field {
             | Self::Entries(_)
             | Self::Entry(_, _)
             | Self::Traffic => Level::Rule,
-            Self::Deed | Self::Resource => Level::Event,
+            Self::AuditAction | Self::Resource => Level::Event,
         }
     }
 
@@ -394,7 +394,7 @@ impl Field {
             Self::Instant(field) => field.word(),
             Self::Labels(_) => "labels",
             Self::State => "state",
-            Self::Deed => "deed",
+            Self::AuditAction => "action",
             Self::Resource => "resource",
             Self::Protocols => "protocols",
             Self::Ports => "ports",
@@ -430,7 +430,7 @@ impl Field {
             Self::Instant(field) => Traits::new(FieldKind::Timestamp, field.is_nullable()),
             Self::Labels(_) => Traits::new(FieldKind::Labels, false),
             Self::State => Traits::new(FieldKind::State, false),
-            Self::Deed => Traits::new(FieldKind::Deed, false),
+            Self::AuditAction => Traits::new(FieldKind::AuditAction, false),
             Self::Resource => Traits::new(FieldKind::Resource, false),
             Self::Protocols => Traits::new(FieldKind::Protocol, true),
             Self::Ports => Traits::new(FieldKind::Ports, true),
@@ -557,7 +557,7 @@ pub fn describe(level: Level) -> Vec<FieldInfo> {
             | Field::Instant(_)
             | Field::Labels(_)
             | Field::State
-            | Field::Deed
+            | Field::AuditAction
             | Field::Resource
             | Field::Protocols
             | Field::Ports

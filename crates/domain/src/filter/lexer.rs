@@ -192,12 +192,12 @@ impl<'a> Lexer<'a> {
         let word = self.peek_word().text;
         match self.peek() {
             None => "the filter ends here".to_owned(),
-            Some(_) if !word.is_empty() => format!("`{}` stands here", shown(word)),
+            Some(_) if !word.is_empty() => format!("unexpected `{}`", shown(word)),
             Some(other) => {
                 let symbols = self.clone().symbols().text;
                 let mut one = [0; 4];
                 let text = if symbols.is_empty() { &*other.encode_utf8(&mut one) } else { symbols };
-                format!("`{}` stands here", shown(text))
+                format!("unexpected `{}`", shown(text))
             }
         }
     }
@@ -213,7 +213,7 @@ impl<'a> Lexer<'a> {
         {
             return Err(FilterError::new(
                 self.position,
-                format!("{quote} stands here; quotes are straight and double: \"so\""),
+                format!("unexpected {quote}; quotes must be straight and double: \"so\""),
             ));
         }
         let (mark, start) = (self.mark(), self.position);
@@ -236,7 +236,7 @@ impl<'a> Lexer<'a> {
             Some((position, '\\')) => Err(FilterError::new(
                 position,
                 format!(
-                    "`\\` stands in `{}`, which has no quotes; write the value in quotes, and `\\\\` \
+                    "`{}` contains `\\` but has no quotes; write the value in quotes, and `\\\\` \
                      for the character itself",
                     shown(raw)
                 ),
@@ -244,7 +244,8 @@ impl<'a> Lexer<'a> {
             Some((position, character)) => Err(FilterError::new(
                 position,
                 format!(
-                    "`{}` stands in `{}`, which has no quotes; write \"{1}\" if it belongs to the \
+                    "`{}` is not allowed in `{}` without quotes; write \"{1}\" if it belongs to \
+                     the \
                      value",
                     character.escape_debug(),
                     shown(raw)
@@ -266,8 +267,8 @@ impl<'a> Lexer<'a> {
                 None => {
                     return Err(FilterError::new(
                         start,
-                        "the quotes that open here are not closed; inside quotes `\\\"` stands for \
-                         a quote",
+                        "the quotes that open here are not closed; inside quotes, `\\\"` is a \
+                         quote",
                     ));
                 }
                 Some('"') => break,
@@ -279,8 +280,8 @@ impl<'a> Lexer<'a> {
                         return Err(FilterError::new(
                             position,
                             format!(
-                                "`\\{}` stands in quotes; there only `\\\"`, `\\\\` and `\\*` begin \
-                                 with `\\`",
+                                "`\\{}` is not an escape; inside quotes use only `\\\"`, `\\\\` \
+                                 and `\\*`",
                                 other.escape_debug()
                             ),
                         ));
@@ -290,7 +291,7 @@ impl<'a> Lexer<'a> {
                     return Err(FilterError::new(
                         position,
                         format!(
-                            "the control character U+{:04X} stands here; no text holds it, remove it",
+                            "the control character U+{:04X} is not allowed; remove it",
                             u32::from(control)
                         ),
                     ));

@@ -54,7 +54,7 @@ impl Filter {
         }
         let condition = parser.logic(&List, After::Nothing)?;
         if parser.lexer.peek().is_some() {
-            return Err(parser.error("`)` stands here, but no `(` is open"));
+            return Err(parser.error("unmatched `)`"));
         }
         Ok(Self { level, condition })
     }
@@ -74,10 +74,10 @@ impl After {
     const fn words(self) -> &'static str {
         match self {
             Self::Nothing => "at the beginning",
-            Self::Parenthesis => "behind `(`",
-            Self::And => "behind AND",
-            Self::Or => "behind OR",
-            Self::Not => "behind NOT",
+            Self::Parenthesis => "after `(`",
+            Self::And => "after AND",
+            Self::Or => "after OR",
+            Self::Not => "after NOT",
         }
     }
 }
@@ -190,8 +190,8 @@ impl<'a> Parser<'a> {
                 } else if rest.starts_with('|') {
                     "write OR"
                 } else {
-                    "between two conditions AND or OR is missing; a value with white space or \
-                     other special characters goes in quotes"
+                    "AND or OR is missing between two conditions; a value with spaces or other \
+                     special characters needs quotes"
                 };
                 return Err(self.error(format!("{}; {hint}", self.lexer.found())));
             }
@@ -207,10 +207,9 @@ impl<'a> Parser<'a> {
         self.lexer.word();
         self.lexer.skip_space();
         if self.lexer.peek_keyword() == Some(Keyword::Not) {
-            return Err(self.error(
-                "NOT stands twice; leave both out, or say what is meant with parentheses: \
-                 `NOT (NOT …)`",
-            ));
+            return Err(
+                self.error("NOT is repeated; remove both, or use parentheses: `NOT (NOT …)`")
+            );
         }
         Ok(Logic::Not(Box::new(self.operand(scope, After::Not)?)))
     }
@@ -234,9 +233,9 @@ impl<'a> Parser<'a> {
     ) -> Result<T, FilterError> {
         let open = self.lexer.position();
         if self.depth == MAX_FILTER_DEPTH {
-            return Err(self.error(format!(
-                "parentheses stand in each other more than {MAX_FILTER_DEPTH} deep"
-            )));
+            return Err(
+                self.error(format!("parentheses are nested more than {MAX_FILTER_DEPTH} deep"))
+            );
         }
         self.lexer.bump();
         self.depth += 1;
@@ -253,7 +252,7 @@ impl<'a> Parser<'a> {
             FilterError::new(
                 word.position,
                 format!(
-                    "{what}; {} a condition is missing: `field operator value`, such as `{example}`",
+                    "{what}; a condition is missing {}: `field operator value`, such as `{example}`",
                     after.words()
                 ),
             )
@@ -261,11 +260,11 @@ impl<'a> Parser<'a> {
         if word.text.is_empty() {
             let rest = self.lexer.rest();
             let hint = if rest.starts_with('!') {
-                "`!` stands here; write NOT".to_owned()
+                "unexpected `!`; write NOT".to_owned()
             } else if rest.starts_with('"') {
                 format!(
-                    "quotes stand here, but a field is written without; what is looked for stands \
-                     behind a field and an operator: `{} = \"edge-1\"`",
+                    "a field is written without quotes; a quoted text must follow a field and an \
+                     operator: `{} = \"edge-1\"`",
                     some_text(self.level)
                 )
             } else {
@@ -275,7 +274,7 @@ impl<'a> Parser<'a> {
         }
         match Keyword::parse(word.text) {
             None => Ok(word),
-            Some(_) => Err(no_condition(format!("`{}` stands here", shown(word.text)))),
+            Some(_) => Err(no_condition(format!("unexpected `{}`", shown(word.text)))),
         }
     }
 
@@ -289,12 +288,12 @@ impl<'a> Parser<'a> {
     /// The error about a word that is no field.
     fn no_field(&self, word: Word<'_>, why: String) -> FilterError {
         let detail = if word.text.starts_with('-') && !word.text.starts_with("--") {
-            format!("`{}` stands here; write NOT instead of `-`", shown(word.text))
+            format!("unexpected `{}`; write NOT instead of `-`", shown(word.text))
         } else if self.is_compared() {
             why
         } else {
             format!(
-                "`{}` stands alone, and is not a field; a condition is `field operator value`, such \
+                "`{}` is not a field; a condition is `field operator value`, such \
                  as `{} = \"*{}*\"`",
                 shown(word.text),
                 some_text(self.level),
@@ -317,7 +316,7 @@ impl<'a> Parser<'a> {
         let missing = matches!(Keyword::parse(text), Some(Keyword::And | Keyword::Or));
         let detail = if text.is_empty() || missing {
             format!(
-                "{found}; behind `{}` an operator is missing: {}",
+                "{found}; an operator is missing after `{}`: {}",
                 shown(name),
                 operators::takes(name, traits)
             )
@@ -339,8 +338,8 @@ impl<'a> Parser<'a> {
             return Err(FilterError::new(
                 position,
                 format!(
-                    "the filter has more than {MAX_FILTER_COMPARISONS} comparisons, each value of \
-                     IN counted"
+                    "the filter has more than {MAX_FILTER_COMPARISONS} comparisons; each value of \
+                     IN counts as one"
                 ),
             ));
         }
@@ -360,11 +359,11 @@ impl<'a> Parser<'a> {
             }
             Some('(') => {
                 let hint = if subject.traits.operators.contains(&Operator::In) {
-                    format!("; several stand behind IN: `{} IN (…, …)`", shown(subject.name))
+                    format!("; for several values write `{} IN (…, …)`", shown(subject.name))
                 } else {
                     String::new()
                 };
-                return Err(self.error(format!("`(` stands here; {expected}{hint}")));
+                return Err(self.error(format!("unexpected `(`; {expected}{hint}")));
             }
             Some(_) => {}
         }
@@ -373,8 +372,7 @@ impl<'a> Parser<'a> {
             return Err(FilterError::new(
                 value.position,
                 format!(
-                    "`{0}` stands where a value belongs: {expected}; if the word itself is meant, \
-                     write \"{0}\"",
+                    "`{0}` is not a value: {expected}; if you mean the word itself, write \"{0}\"",
                     value.raw
                 ),
             ));
@@ -426,7 +424,10 @@ impl<'a> Parser<'a> {
         if is_null(subject, &value)? {
             return Err(FilterError::new(
                 value.position,
-                format!("null goes with `=`, `!=` and IN only, not with `{}`", operator.as_str()),
+                format!(
+                    "null is allowed with `=`, `!=` and IN only, not with `{}`",
+                    operator.as_str()
+                ),
             ));
         }
         read_at(&value, read)
@@ -442,7 +443,7 @@ impl<'a> Parser<'a> {
         let open = self.lexer.position();
         if !self.lexer.eat('(') {
             return Err(self.error(format!(
-                "{}; behind IN stand values in parentheses: `{} IN (…, …)`",
+                "{}; IN is followed by values in parentheses: `{} IN (…, …)`",
                 self.lexer.found(),
                 shown(subject.name)
             )));
@@ -464,7 +465,7 @@ impl<'a> Parser<'a> {
             }
             if !self.lexer.eat(',') {
                 return Err(self.error(format!(
-                    "{}; between values stands `,`, behind the last `)`",
+                    "{}; values are separated by `,`, and `)` closes the list",
                     self.lexer.found()
                 )));
             }
@@ -513,7 +514,7 @@ fn mixed_detail(texts: &[&str], words: &[&'static str], at: usize) -> String {
     }
     let Readings { and_first, or_first } = Readings::of(terms, between);
     format!(
-        "AND and OR stand side by side, which can be read in two ways; write \
+        "AND and OR are mixed without parentheses, which is ambiguous; write \
          `{before}{and_first}{behind}` or `{before}{or_first}{behind}`"
     )
 }

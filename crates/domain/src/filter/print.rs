@@ -171,9 +171,9 @@ fn comparison(test: &Test, level: Level) -> Comparison {
             let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
             (Field::State, Relation::one_of(&words))
         }
-        Test::Deed(deeds) => {
-            let words: Vec<&str> = deeds.iter().map(|deed| deed.as_str()).collect();
-            (Field::Deed, Relation::one_of(&words))
+        Test::AuditAction(actions) => {
+            let words: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
+            (Field::AuditAction, Relation::one_of(&words))
         }
         Test::Resource(kinds) => {
             let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();

@@ -1,6 +1,6 @@
 //! The syntax tree of a filter: conditions with their types, as they were understood.
 
-use crate::audit::Deed;
+use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState};
@@ -53,7 +53,7 @@ pub enum Test {
     /// A rule's state at the time of the question.
     State(Vec<RuleState>),
     /// What an event was.
-    Deed(Vec<Deed>),
+    AuditAction(Vec<AuditAction>),
     /// The kind of thing that an event concerns.
     Resource(Vec<Resource>),
     /// A label, by level and key (which keeps to `labels::is_key`).

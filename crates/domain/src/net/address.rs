@@ -74,7 +74,7 @@ pub enum ParseAddressError {
     #[error("the prefix length `{0}` is not a number from 0 to {1}")]
     PrefixLength(String, u8),
     /// Bits beyond the prefix are set.
-    #[error("`{given}` has host bits set; the block that holds it is `{meant}`")]
+    #[error("`{given}` has host bits set; the block that contains it is `{meant}`")]
     HostBitsSet {
         /// As it was given.
         given: String,
@@ -88,7 +88,7 @@ pub enum ParseAddressError {
     #[error("the range `{0}` ends before it begins")]
     Reversed(String),
     /// IPv4 written as IPv6.
-    #[error("`{given}` is IPv4 in IPv6 form; write `{meant}`")]
+    #[error("`{given}` is an IPv4 address in IPv6 form; write `{meant}`")]
     Mapped {
         /// As it was given.
         given: String,
@@ -96,7 +96,7 @@ pub enum ParseAddressError {
         meant: AddressRange,
     },
     /// A zone (`%eth0`).
-    #[error("`{0}` names a zone; zones are not part of the model")]
+    #[error("`{0}` names a zone; zones are not supported")]
     Zone(String),
 }
 
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn refusals_name_what_was_meant() {
         for (given, expected) in [
-            ("10.0.0.1/8", "the block that holds it is `10.0.0.0/8`"),
+            ("10.0.0.1/8", "the block that contains it is `10.0.0.0/8`"),
             ("10.0.0.0/255.0.0.0", "is a mask"),
             ("10.0.0.0/0.255.255.255", "is a mask"),
             ("10.0.0.0/33", "a number from 0 to 32"),
@@ -320,7 +320,7 @@ mod tests {
             ("::ffff:192.0.2.1", "write `192.0.2.1`"),
             ("::ffff:192.0.2.0/120", "write `192.0.2.0/24`"),
             ("::ffff:192.0.2.1/120", "write `192.0.2.0/24`"),
-            ("fe80::1%eth0", "zones are not part of the model"),
+            ("fe80::1%eth0", "zones are not supported"),
             ("010.0.0.1", "is not an address"),
             ("10.0.0.1\n", "is not an address"),
             (" 10.0.0.1", "is not an address"),

@@ -107,7 +107,7 @@ fn why_nothing_matches(parts: &RuleParts) -> String {
     if !fits_family {
         return "can match no packet: icmp exists in IPv4 only, icmpv6 in IPv6 only".into();
     }
-    "can match no packet: it asks for ports of protocols that have none".into()
+    "can match no packet: it has ports, but none of its protocols has ports".into()
 }
 
 /// What of a valid rule can have no effect. Costs O(entries × protocols).
@@ -132,7 +132,7 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
             warn(
                 WarningCode::EntryWithoutEffect,
                 format!("/sources/{index}"),
-                "no destination of its address family goes with it under the rule's protocols",
+                "the rule has no destination of its address family that its protocols allow",
             );
         }
     }
@@ -141,7 +141,7 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
             warn(
                 WarningCode::EntryWithoutEffect,
                 format!("/destinations/{index}"),
-                "no source of its address family goes with it under the rule's protocols",
+                "the rule has no source of its address family that its protocols allow",
             );
         }
     }
@@ -149,11 +149,15 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
         warn(
             WarningCode::PortsWithoutEffect,
             "/ports".to_owned(),
-            "every destination names a port of its own",
+            "every destination has its own port",
         );
     }
     if parts.expires_at.is_some_and(|end| end <= now) {
-        warn(WarningCode::Expired, "/expires_at".to_owned(), "lies in the past");
+        warn(
+            WarningCode::Expired,
+            "/expires_at".to_owned(),
+            "`expires_at` is in the past, so the rule no longer matches",
+        );
     }
     warnings
 }

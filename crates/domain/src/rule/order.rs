@@ -1,8 +1,8 @@
 //! Making room in an order: which priorities rules get that are placed between others.
 //!
 //! Priorities are 32-bit integers, and rules of equal priority are ordered by id. What is placed
-//! gets priorities of its own, strictly between its neighbours'; where there is no room, the
-//! shortest run of neighbours that makes room is renumbered. Nothing that had different priorities
+//! gets priorities of its own, strictly between its neighbors'; where there is no room, the
+//! shortest run of neighbors that makes room is renumbered. Nothing that had different priorities
 //! gets equal ones, and the order of everything else stays.
 
 use crate::ids::RuleId;
@@ -22,7 +22,7 @@ pub type Place = (RuleId, i32);
 pub struct Plan {
     /// Of what was placed, in its order.
     pub placed: Vec<i32>,
-    /// Of neighbours that had to give way: those that change, in order.
+    /// Of neighbors that had to give way: those that change, in order.
     pub renumbered: Vec<Place>,
 }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_neighbours_give_way() {
+    fn the_fewest_neighbors_give_way() {
         assert_eq!(plan(&[10, 11, 30], 1, 1), (vec![16], vec![(2, 22)]));
         assert_eq!(plan(&[1, 10, 11, 12, 13, 90], 2, 1), (vec![7], vec![(2, 4)]));
         assert_eq!(plan(&[i32::MAX - 1, i32::MAX], 2, 1).1.len(), 2);

@@ -252,7 +252,7 @@ fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
         return Err(Error::TooLarge {
             what: "the number of placed and moved rules of a batch, times the policy's rules,",
             limit: MAX_PLACING_COST,
-            hint: "send several batches, move blocks, or put the whole set".into(),
+            hint: "send several batches, move blocks, or replace the whole set".into(),
         });
     }
     Ok(())
@@ -346,7 +346,10 @@ impl Working {
         let current = before.revision;
         let is_meant = revision.is_none_or(|wanted| wanted == current);
         if !is_meant {
-            let detail = format!("the rule has changed: its revision is {current} now");
+            let detail = format!(
+                "the rule has changed since you read it: its revision is now \
+                                  {current}"
+            );
             self.fault(index, "/if_revision", detail);
         }
         match state.check(before) {
@@ -493,7 +496,7 @@ impl Working {
             Placement::First | Placement::Last => false,
         };
         if beside || wanted.len() != rules.len() || rules.is_empty() {
-            let detail = "must name rules, each once, and not the one that they move to";
+            let detail = "must name each rule once, and not the rule that they move to";
             self.fault(index, "/rule_ids", detail);
             is_good = false;
         }
@@ -544,7 +547,12 @@ impl Working {
                 let is_kept =
                     |id: RuleId| self.entries.get(&id).is_some_and(|it| it.keeps_duplicate);
                 if duplicates == Duplicates::Refuse && !is_kept(id) && !is_kept(other) {
-                    clashes.extend(self.clash(other, id, "is equal to", Entry::has_new_content));
+                    clashes.extend(self.clash(
+                        other,
+                        id,
+                        "is equivalent to",
+                        Entry::has_new_content,
+                    ));
                 }
             }
         }

@@ -17,7 +17,7 @@ pub const MAX_RULES: u64 = 10_000;
 /// Up to so many rules are read without asking first how much text they have: no more than a page.
 const FEW_RULES: u64 = 1_000;
 
-const HINT: &str = "take a smaller page_size, or the lists of the children, which have pages";
+const HINT: &str = "use a smaller page_size, or the lists of the children, which have pages";
 
 fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
     if count > limit { Err(Error::TooLarge { what, limit, hint: HINT.into() }) } else { Ok(()) }

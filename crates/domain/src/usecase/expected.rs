@@ -94,13 +94,13 @@ impl Named {
 pub(super) fn why_not(error: &Error) -> String {
     match error {
         Error::RevisionMismatch { current, .. } => {
-            format!("the rule has changed: its revision is {current} now")
+            format!("the rule has changed since you read it: its revision is now {current}")
         }
         Error::WeakTag { .. } => {
-            "names a weak tag, which no state is compared with; take the `ETag` of the rule".into()
+            "is a weak tag, which cannot be used for a change; use the `ETag` of the rule".into()
         }
         Error::UnknownTag { .. } => {
-            "names no tag of this rule; take the `ETag` that a GET of the rule answers".into()
+            "is not a tag of this rule; use the `ETag` of a GET of the rule".into()
         }
         other => other.to_string(),
     }

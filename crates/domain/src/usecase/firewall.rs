@@ -1,7 +1,7 @@
 //! Firewalls.
 
 use crate::actor::{Caller, Role, Visibility};
-use crate::audit::{Deed, Snapshot};
+use crate::audit::{AuditAction, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result, Violation};
 use crate::firewall::{Firewall, FirewallPatch, FirewallSpec};
 use crate::ids::FirewallId;
@@ -87,7 +87,7 @@ pub async fn create(
         .await?
         .map_err(|holder| name_taken(&spec.name, holder))?;
     let after = Snapshot::Firewall(Box::new(firewall.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Create, None, Some(after))).await?;
     Ok(firewall)
 }
 
@@ -119,11 +119,11 @@ fn default_tenant(caller: &Caller) -> Result<Tenant> {
             [only] => Ok(only.clone()),
             [] => Err(Error::invalid(Violation::body(
                 "/tenant",
-                "your token names no tenant, so it can create no firewall",
+                "your token names no tenant, so it cannot create a firewall",
             ))),
             [_, ..] => Err(Error::invalid(Violation::body(
                 "/tenant",
-                "your token names several tenants; say which of them",
+                "your token names several tenants; choose one of them",
             ))),
         },
     }
@@ -169,7 +169,7 @@ pub async fn update(
     };
     let [old, new] =
         [&before, &after].map(|firewall| Some(Snapshot::Firewall(Box::new(firewall.clone()))));
-    uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Update, old, new)).await?;
     let name = after.spec.name.clone();
     let written = uow.firewalls_mut().update(&before, after).await?;
     written.map_err(|holder| name_taken(&name, holder))
@@ -190,7 +190,7 @@ pub async fn delete(
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
     let snapshot = Snapshot::Firewall(Box::new(before.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Delete, Some(snapshot), None)).await?;
     uow.firewalls_mut().delete(&before, &caller.stamp()).await?;
     Ok(())
 }
@@ -232,7 +232,7 @@ pub async fn restore(
         Some(_) | None => Firewall { revision, deleted: None, ..deleted },
     };
     let after = Snapshot::Firewall(Box::new(restored.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Restore, None, Some(after))).await?;
     let name = restored.spec.name.clone();
     let written = uow.firewalls_mut().restore(restored).await?;
     written.map_err(|holder| name_taken(&name, holder))

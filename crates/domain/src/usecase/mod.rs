@@ -18,7 +18,7 @@ pub mod rule;
 pub mod rule_set;
 
 use crate::actor::{Caller, Role};
-use crate::audit::{AuditEvent, Deed, Snapshot};
+use crate::audit::{AuditAction, AuditEvent, Snapshot};
 use crate::error::{Error, Resource, Result, Violation};
 use crate::ids::Revision;
 use crate::store::Stamp;
@@ -48,8 +48,13 @@ impl Caller {
         Stamp { at: self.now, by: self.actor.subject.clone() }
     }
 
-    fn event(&self, deed: Deed, before: Option<Snapshot>, after: Option<Snapshot>) -> AuditEvent {
-        AuditEvent { caller: self.clone(), deed, before, after }
+    fn event(
+        &self,
+        action: AuditAction,
+        before: Option<Snapshot>,
+        after: Option<Snapshot>,
+    ) -> AuditEvent {
+        AuditEvent { caller: self.clone(), action, before, after }
     }
 }
 

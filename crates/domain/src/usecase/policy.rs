@@ -1,7 +1,7 @@
 //! Filtering policies.
 
 use crate::actor::{Caller, Role};
-use crate::audit::{Deed, Snapshot};
+use crate::audit::{AuditAction, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result};
 use crate::firewall::Firewall;
 use crate::ids::{FirewallId, PolicyId};
@@ -169,7 +169,7 @@ pub async fn create(
     let policy = uow.policies_mut().insert(&firewall, &spec, &caller.stamp()).await?;
     count_policies(uow, &firewall, firewall.policy_count.saturating_add(1)).await?;
     let after = Snapshot::Policy(Box::new(policy.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Create, None, Some(after))).await?;
     Ok(policy)
 }
 
@@ -180,7 +180,7 @@ async fn count_policies(
 ) -> Result<()> {
     let counted = Firewall { policy_count, revision: next(firewall.revision), ..firewall.clone() };
     uow.firewalls_mut().update(firewall, counted).await?.map(drop).map_err(|holder| {
-        Error::Internal(format!("the unchanged name is held by firewall {holder}").into())
+        Error::Internal(format!("the unchanged name belongs to firewall {holder}").into())
     })
 }
 
@@ -224,7 +224,7 @@ pub async fn update(
     };
     let [old, new] =
         [&before, &after].map(|policy| Some(Snapshot::Policy(Box::new(policy.clone()))));
-    uow.audit_mut().append(&caller.event(Deed::Update, old, new)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Update, old, new)).await?;
     Ok(uow.policies_mut().update(&before, after).await?)
 }
 
@@ -245,7 +245,7 @@ pub async fn delete(
     let before = lock_any(uow, caller, firewall, id).await?;
     expected.check(&before)?;
     let snapshot = Snapshot::Policy(Box::new(before.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(snapshot), None)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Delete, Some(snapshot), None)).await?;
     uow.policies_mut().delete(&before, &caller.stamp()).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_sub(1)).await?;
     Ok(())
@@ -293,7 +293,7 @@ pub async fn restore(
     };
     check_name(uow, parent.id, &restored.spec.name).await?;
     let after = Snapshot::Policy(Box::new(restored.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(after))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Restore, None, Some(after))).await?;
     let restored = uow.policies_mut().restore(restored).await?;
     count_policies(uow, &parent, parent.policy_count.saturating_add(1)).await?;
     Ok(restored)

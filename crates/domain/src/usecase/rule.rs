@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::actor::{Caller, Role};
-use crate::audit::{Deed, Snapshot};
+use crate::audit::{AuditAction, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, Start};
@@ -143,7 +143,7 @@ fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
         } else {
             continue;
         };
-        let hint = format!("take page_size={fit} or less, or the list as CSV or NDJSON").into();
+        let hint = format!("use page_size={fit} or less, or read the list as CSV or NDJSON").into();
         return Err(Error::TooLarge { what, limit, hint });
     }
     Ok(page)
@@ -292,7 +292,7 @@ pub async fn create(
         .insert(&after.reference(), &spec, after.revision, duplicates, &stamp)
         .await?;
     let snapshot = Snapshot::Rule(Box::new(rule.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Create, None, Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Create, None, Some(snapshot))).await?;
     uow.policies_mut().update(&policy, after).await?;
     Ok(Placed { rule, position })
 }
@@ -347,7 +347,7 @@ pub async fn move_rules(
     uow.rules_mut().touch(policy.id, &ids, after.revision, &caller.stamp()).await?;
     let before = Snapshot::Order(Box::new(policy.clone()), block);
     let snapshot = Snapshot::Order(Box::new(after.clone()), places.clone());
-    uow.audit_mut().append(&caller.event(Deed::Move, Some(before), Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Move, Some(before), Some(snapshot))).await?;
     let after = uow.policies_mut().update(&policy, after).await?;
     Ok(Moved { policy: after, places, position })
 }
@@ -367,7 +367,7 @@ fn check_moved(
             let detail = format!("a rule with id={rule} is not in this policy");
             violations.push(Violation::body(pointer, detail));
         } else if !seen.insert(rule) {
-            violations.push(Violation::body(pointer, format!("names rule {rule} twice")));
+            violations.push(Violation::body(pointer, format!("contains rule {rule} twice")));
         }
     }
     if rules.is_empty() {
@@ -380,7 +380,8 @@ fn check_moved(
     };
     if let Some((pointer, rule)) = beside {
         if wanted.contains(&rule) {
-            violations.push(Violation::body(pointer, format!("rule {rule} is itself to be moved")));
+            violations
+                .push(Violation::body(pointer, format!("rule {rule} is one of the moved rules")));
         } else if !known.contains(&rule) {
             let detail = format!("a rule with id={rule} is not in this policy");
             violations.push(Violation::body(pointer, detail));
@@ -447,7 +448,7 @@ pub async fn update(
     let after = uow.rules_mut().update(&before, after).await?;
     let [before, snapshot] =
         [&before, &after].map(|rule| Some(Snapshot::Rule(Box::new(rule.clone()))));
-    uow.audit_mut().append(&caller.event(Deed::Update, before, snapshot)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Update, before, snapshot)).await?;
     uow.policies_mut().update(&policy, Policy { revision, entry_count, ..policy.clone() }).await?;
     Ok(after)
 }
@@ -468,7 +469,7 @@ pub async fn delete(
     let rule_count = policy.rule_count.saturating_sub(1);
     let entry_count = policy.entry_count.saturating_sub(before.spec.entry_count());
     let before = Snapshot::Rule(Box::new(before));
-    uow.audit_mut().append(&caller.event(Deed::Delete, Some(before), None)).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Delete, Some(before), None)).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
     uow.policies_mut().update(&policy, after).await?;
     Ok(())
@@ -528,7 +529,7 @@ pub async fn restore(
     let restored = restored(deleted, spec, revision, &caller.stamp());
     let restored = uow.rules_mut().restore(restored, duplicates).await?;
     let snapshot = Snapshot::Rule(Box::new(restored.clone()));
-    uow.audit_mut().append(&caller.event(Deed::Restore, None, Some(snapshot))).await?;
+    uow.audit_mut().append(&caller.event(AuditAction::Restore, None, Some(snapshot))).await?;
     let after = Policy { revision, rule_count, entry_count, ..policy.clone() };
     uow.policies_mut().update(&policy, after).await?;
     Ok(restored)

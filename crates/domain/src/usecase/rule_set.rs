@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::actor::{Caller, Role};
-use crate::audit::{AuditEvent, Deed, Snapshot};
+use crate::audit::{AuditAction, AuditEvent, Snapshot};
 use crate::error::{Error, Result, Violation, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
@@ -158,7 +158,7 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
             if !known.contains(&id) {
                 fault("/id", &|| format!("a rule with id={id} is not in this policy"));
             } else if let Some(first) = ids.insert(id, index) {
-                fault("/id", &|| format!("stands already at #/{first}"));
+                fault("/id", &|| format!("is a duplicate of #/{first}"));
             }
         }
         if let Some(name) = &rule.spec.name
@@ -169,7 +169,7 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
         if duplicates == Duplicates::Refuse
             && let Some(first) = contents.insert(Fingerprint::of(&rule.spec), index)
         {
-            fault("", &|| format!("is equal to #/{first}"));
+            fault("", &|| format!("is equivalent to #/{first}"));
         }
     }
     Ok(violations.into_result(|| ())?)
@@ -296,15 +296,19 @@ fn difference(
 
 pub(super) fn events(caller: &Caller, changes: RuleChanges, made: Vec<Rule>) -> Vec<AuditEvent> {
     let snapshot = |rule: Rule| Some(Snapshot::Rule(Box::new(rule)));
-    let deleted =
-        changes.deleted.into_iter().map(|rule| caller.event(Deed::Delete, snapshot(rule), None));
-    let updated = changes
-        .updated
+    let deleted = changes
+        .deleted
         .into_iter()
-        .map(|(before, after)| caller.event(Deed::Update, snapshot(before), snapshot(after)));
-    let restored =
-        changes.restored.into_iter().map(|rule| caller.event(Deed::Restore, None, snapshot(rule)));
-    let created = made.into_iter().map(|rule| caller.event(Deed::Create, None, snapshot(rule)));
+        .map(|rule| caller.event(AuditAction::Delete, snapshot(rule), None));
+    let updated = changes.updated.into_iter().map(|(before, after)| {
+        caller.event(AuditAction::Update, snapshot(before), snapshot(after))
+    });
+    let restored = changes
+        .restored
+        .into_iter()
+        .map(|rule| caller.event(AuditAction::Restore, None, snapshot(rule)));
+    let created =
+        made.into_iter().map(|rule| caller.event(AuditAction::Create, None, snapshot(rule)));
     deleted.chain(updated).chain(restored).chain(created).collect()
 }
 

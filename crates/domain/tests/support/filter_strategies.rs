@@ -2,7 +2,7 @@
 //! `#[path]` (in a directory of its own, or cargo would take it for tests): it needs fireflow-domain
 //! and proptest alone. Its values are few, so that what is generated from the same ones often fits.
 
-use fireflow_domain::audit::Deed;
+use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::tree::{
     ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
@@ -66,7 +66,7 @@ pub(crate) fn tests(level: Level) -> BoxedStrategy<Test> {
         text(of(TextField::ALL, levels, TextField::level)),
     ];
     if level == Level::Event {
-        all.push(some(select(Deed::ALL.to_vec())).prop_map(Test::Deed).boxed());
+        all.push(some(select(AuditAction::ALL.to_vec())).prop_map(Test::AuditAction).boxed());
         all.push(some(select(Resource::ALL.to_vec())).prop_map(Test::Resource).boxed());
     } else {
         all.push(label(levels.to_vec()));

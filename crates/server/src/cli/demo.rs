@@ -21,22 +21,22 @@ const NAME: &str = "demo";
 /// What is asked, with a word on the answer.
 const QUESTIONS: [(&str, &str); 4] = [
     (
-        "May the internet reach the web server?",
+        "Can the internet reach the web server?",
         "source_address=192.0.2.7&source_port=40000&destination_address=198.51.100.10\
          &destination_port=443&protocol=tcp",
     ),
     (
-        "And over IPv6 the name server?",
+        "Can the internet reach the name server over IPv6?",
         "source_address=2001:db8:7::7&source_port=40000&destination_address=2001:db8:10::53\
          &destination_port=53&protocol=udp",
     ),
     (
-        "SSH is for the office alone. Is it?",
+        "Is SSH restricted to the office?",
         "source_address=203.0.113.7&source_port=40000&destination_address=198.51.100.10\
          &destination_port=22&protocol=tcp",
     ),
     (
-        "Why? `explanation.later` holds the rule that was meant to prevent it.",
+        "Why? `explanation.later` contains the rule that should have prevented it.",
         "source_address=203.0.113.7&source_port=40000&destination_address=198.51.100.10\
          &destination_port=22&protocol=tcp&explain=true",
     ),
@@ -45,7 +45,7 @@ const QUESTIONS: [(&str, &str); 4] = [
 /// Fills the database with the example, unless it is there, and prints the questions.
 pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     if settings.environment != Environment::Local {
-        return Err(Failure::usage(anyhow!("demo: only where FIREFLOW_ENVIRONMENT is `local`")));
+        return Err(Failure::usage(anyhow!("demo: requires FIREFLOW_ENVIRONMENT=local")));
     }
     let authenticator = authenticator(settings)?;
     let request = TokenRequest {
@@ -61,8 +61,8 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     if let Some(environment) = made_in.filter(|it| it != Environment::Local.as_str()) {
         database.close().await?;
         return Err(Failure::usage(anyhow!(
-            "demo: the database was made in the environment `{environment}`; only one made in \
-             `local` is filled with an example"
+            "demo: the database was created in the environment `{environment}`; the example is \
+             written only to a database created in `local`"
         )));
     }
     database.migrate_up(settings.environment.as_str()).await?;
@@ -127,7 +127,7 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
     }
 
     async fn fill(&self) -> anyhow::Result<String> {
-        let firewall = json!({"name": NAME, "description": "An example: delete it at will."});
+        let firewall = json!({"name": NAME, "description": "An example that can be deleted."});
         let firewall = self.send(Method::POST, "/firewalls/", Some(&firewall)).await?;
         let path = format!("/firewalls/{}/filtering-policies/", id(&firewall)?);
         let policy = json!({"name": "inbound", "default_action": "DENY"});
@@ -143,7 +143,8 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
         let url = format!("http://localhost:{port}{}{path}inspections/", settings.http.base_path);
         let mut text = String::from(
             "The firewall `demo` has a policy `inbound` with twelve rules, and three of them are \
-             wrong.\nStart the service, and ask:\n\nTOKEN=$(cargo xtask jwt)   # or: fireflow jwt\n",
+             wrong.\nStart the service, then ask:\n\nTOKEN=$(cargo xtask jwt)   # or: fireflow \
+             jwt\n",
         );
         for (question, query) in QUESTIONS {
             let answer =

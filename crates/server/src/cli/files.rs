@@ -22,7 +22,7 @@ pub(super) fn raise_limit() -> Option<u64> {
     #[cfg(unix)]
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => return Some(files),
-        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
+        Err(error) => tracing::warn!(%error, "the limit of open files is unknown"),
     }
     None
 }
@@ -53,7 +53,7 @@ pub(super) fn max_connections(
     let left = files.saturating_sub(needed);
     if left < LEAST_CONNECTIONS {
         return Err(Failure::usage(anyhow!(
-            "this process may have {files} files open, and needs {} at the least, {needed} of them \
+            "this process may open {files} files, but needs at least {}, of which {needed} are \
              for the database and itself; raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower \
              FIREFLOW_DATABASE__MAX_CONNECTIONS",
             needed.saturating_add(LEAST_CONNECTIONS)
@@ -65,8 +65,9 @@ pub(super) fn max_connections(
             files,
             needed,
             max_connections = left,
-            "FIREFLOW_HTTP__MAX_CONNECTIONS is {wanted}, and so many files cannot be open: {left} \
-             connections are taken at once; raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+            "FIREFLOW_HTTP__MAX_CONNECTIONS is {wanted}, but the process cannot open so many \
+             files: it accepts {left} connections at once; raise the limit (`ulimit -n`, \
+             `LimitNOFILE=`)"
         );
     } else {
         tracing::info!(files, needed, max_connections = wanted, "the limit of open files");

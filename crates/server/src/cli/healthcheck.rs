@@ -41,7 +41,7 @@ pub(super) fn healthcheck(settings: &Settings) -> Result<(), Failure> {
 /// The same of a service at a URL, whose name may stand for several addresses. Takes no settings:
 /// it is asked from elsewhere.
 pub(super) fn at(url: &str) -> Result<(), Failure> {
-    let bad = || Failure::usage(anyhow!("--url takes `http://HOST:PORT`, perhaps with a path"));
+    let bad = || Failure::usage(anyhow!("--url must be `http://HOST:PORT`, with an optional path"));
     let uri: Uri = url.parse().map_err(|_| bad())?;
     let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(bad());
@@ -49,7 +49,7 @@ pub(super) fn at(url: &str) -> Result<(), Failure> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, authority.port_u16().unwrap_or(80))
         .to_socket_addrs()
-        .with_context(|| format!("{host} cannot be looked up"))?
+        .with_context(|| format!("cannot resolve {host}"))?
         .collect();
     let stream = connect(&addresses).with_context(|| format!("{authority} does not answer"))?;
     Ok(ask(stream, authority.as_str(), uri.path().trim_end_matches('/'))?)

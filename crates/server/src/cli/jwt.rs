@@ -46,7 +46,7 @@ pub(super) fn jwt(settings: &Settings, arguments: &JwtArgs) -> Result<(), Failur
         let words: Vec<&str> = request.roles.iter().map(|role| role.as_str()).collect();
         tracing::warn!(
             subject = %request.subject, roles = words.join(","), lifetime_s = request.lifetime_s,
-            "a token was minted"
+            "a token was issued"
         );
     }
     print(&token)

@@ -45,54 +45,55 @@ enum Command {
     /// Serve the API (the default).
     #[command(after_help = settings::help())]
     Serve,
-    /// Change the database's schema, or show where it stands.
+    /// Change the database's schema, or show its state.
     Migrate {
         #[command(subcommand)]
         step: MigrateStep,
     },
-    /// Print a token, and nothing else.
+    /// Print a token and nothing else.
     Jwt(JwtArgs),
-    /// Fill the database with an example, and print four questions with their answers; only if both
-    /// FIREFLOW_ENVIRONMENT and the database are `local`.
+    /// Fill the database with an example, and print four questions with their answers. Requires
+    /// that both FIREFLOW_ENVIRONMENT and the database are `local`.
     Demo,
-    /// Say what rules do with the packets of a file or the flows of a log, without a server.
+    /// Evaluate packets against rules: from a file or a flow log, without a server.
     Inspect(inspect::Arguments),
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
-    /// Print a page of the documentation that is made of the code (Markdown).
+    /// Print a page of the documentation that is generated from the code (Markdown).
     #[command(hide = true)]
     Reference {
-        /// Which.
+        /// The page.
         page: reference::Page,
     },
-    /// Ask a running service whether it is ready: exit status 0 or 1.
+    /// Check whether a running service is ready: exit status 0 or 1.
     Healthcheck {
-        /// Where it is, such as `http://fireflow:8080`; without it, at FIREFLOW_LISTEN.
+        /// The service's URL, such as `http://fireflow:8080`. Default: FIREFLOW_LISTEN.
         #[arg(long)]
         url: Option<String>,
     },
-    /// Remove for good what was deleted long ago, and answers of requests that are not repeated any
-    /// more. The service does it by itself; the audit trail is never removed.
+    /// Permanently remove resources that were deleted long ago, and stored answers that have
+    /// expired. The service does this regularly; the audit trail is never removed.
     Purge {
-        /// How long ago: 90d, 24h, or 0s for all; without it FIREFLOW_RETENTION__DELETED.
+        /// The minimum time since deletion: 90d, 24h, or 0s for all. Default:
+        /// FIREFLOW_RETENTION__DELETED.
         #[arg(long, value_name = "AGE")]
         older_than: Option<String>,
     },
-    /// Copy the SQLite database into a new file, while the service runs or not.
+    /// Copy the SQLite database into a new file; the service may be running.
     Backup {
         /// The new file; `-` is standard output.
         file: PathBuf,
     },
-    /// Put a backup in the place of the SQLite database; the service must be stopped. Refused if any
-    /// part of the file is not FireFlow's.
+    /// Replace the SQLite database with a backup (the service must be stopped). Refused if any part
+    /// of the file is not FireFlow's.
     Restore {
         /// The backup; `-` is standard input.
         file: PathBuf,
-        /// Keep the present database as FILE.replaced; FILE is its name.
+        /// Keep the current database as FILE.replaced; FILE is its name.
         #[arg(long)]
         replace: bool,
     },
-    /// Verify what is stored.
+    /// Verify stored data.
     Verify {
         #[command(subcommand)]
         what: verify::Verify,
@@ -103,13 +104,13 @@ enum Command {
 enum MigrateStep {
     /// Apply all pending steps.
     Up,
-    /// Undo the last steps; only where the database was made in `local`.
+    /// Undo the last steps. Requires a database that was created in `local`.
     Down {
-        /// How many.
+        /// The number of steps.
         #[arg(long, default_value_t = 1)]
         steps: u32,
     },
-    /// Undo and apply all steps: everything is lost. Only where the database was made in `local`.
+    /// Undo and apply all steps: all data is lost. Requires a database that was created in `local`.
     Reset,
     /// Show every step, and whether it is applied.
     Status,
@@ -123,10 +124,10 @@ struct JwtArgs {
     /// Its roles, separated by commas: viewer, editor, admin, health_check.
     #[arg(long, value_delimiter = ',')]
     roles: Vec<String>,
-    /// How long it lives: 30s, 5m, 24h, 30d.
+    /// Its lifetime: 30s, 5m, 24h, 30d.
     #[arg(long)]
     ttl: Option<String>,
-    /// The tenants whose firewalls it shows, separated by commas; left out: all.
+    /// The tenants that it has access to, separated by commas. Default: all.
     #[arg(long, value_delimiter = ',')]
     tenants: Option<Vec<String>>,
 }
@@ -268,7 +269,12 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// For a command; `serve` says that it serves.
+/// A number and its noun: `1 fault`, `2 faults`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The options of a command; `serve` sets its own purpose.
 fn database_options(settings: &Settings) -> DatabaseOptions {
     DatabaseOptions {
         url: settings.database_url.clone(),

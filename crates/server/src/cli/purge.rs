@@ -32,7 +32,8 @@ pub(super) async fn purge(settings: &Settings, older_than: Option<&str>) -> Resu
     let Purged { rules, policies, firewalls, answers } = purged?;
     closed?;
     print(&format!(
-        "removed {firewalls} firewalls, {policies} policies, {rules} rules and {answers} kept answers"
+        "removed {firewalls} firewalls, {policies} policies, {rules} rules and {answers} stored \
+         answers"
     ))
 }
 
@@ -42,7 +43,11 @@ pub(super) async fn purge_regularly(storage: Arc<dyn Storage>, age: Duration) {
         let now = clock().now();
         match retention::purge(&*storage, before(now, age), now).await {
             Ok(purged) if purged == Purged::default() => {}
-            Ok(purged) => tracing::info!(?purged, "removed for good what was deleted long ago"),
+            Ok(purged) => tracing::info!(
+                ?purged,
+                "permanently removed resources that were \
+                                                   deleted longer ago than the retention period"
+            ),
             // The next time is soon enough.
             Err(error) => tracing::warn!(cause = %ErrorChain(&error), "nothing was purged"),
         }

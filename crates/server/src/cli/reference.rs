@@ -56,11 +56,13 @@ pub(super) fn page(page: Page) -> String {
 const CONFIGURATION: &str = "\
 # Settings
 
-<!-- Made of the code by `cargo xtask reference`: change crates/server/src/settings/table.rs. -->
+<!-- Generated from the code by `cargo xtask reference`: change \
+crates/server/src/settings/table.rs. -->
 
 Settings come from the environment, over `fireflow.toml` (or `--config FILE`), over defaults. An \
-unknown key in the file stops the start, an unknown variable is a warning, and a value that is no \
-good stops the start with what it should be. An empty value counts as not set; for the environment, \
+unknown key in the file stops the start, an unknown variable is a warning, and an invalid value \
+stops the start, and the message gives the valid ones. An empty value counts as not set; for the \
+environment, \
 the database's URLs, tokens and TLS it stops the start, and so does a variable that is not text in \
 UTF-8. Durations are `30s`, `5m`, `24h`, `30d`.
 
@@ -70,16 +72,16 @@ UTF-8. Durations are `30s`, `5m`, `24h`, `30d`.
 const ERRORS: &str = "\
 # Errors
 
-<!-- Made of the code by `cargo xtask reference`: change crates/web/src/problem.rs. -->
+<!-- Generated from the code by `cargo xtask reference`: change crates/web/src/problem.rs. -->
 
 Every error is a problem (RFC 9457, `application/problem+json`): `type` is `urn:fireflow:problem:` \
-and the code, `title` says it in a few words, `status` is the status again, `detail` says what went \
-wrong this time, and `instance` is the request's id, as in `X-Request-Id` and in the log. Branch on \
+and the code, `title` is a short summary, `status` is the HTTP status, `detail` describes this \
+occurrence, and `instance` is the request's id, as in `X-Request-Id` and in the log. Branch on \
 `code`; the list is closed, and texts may change.
 
-`errors` holds everything that is wrong with a request at once. Each has a `pointer` (a JSON pointer \
-into the body) or a `parameter` (of the query, or a header), and a `detail` that says what would be \
-right.
+`errors` lists everything that is wrong with a request. Each entry has a `pointer` (a JSON pointer \
+into the body) or a `parameter` (of the query, or a header), and a `detail` that explains what \
+would be right.
 
 | Code | Status | Title | What to do |
 |---|---|---|---|";

@@ -24,7 +24,7 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     make_folder(folder).with_context(|| folder.display().to_string())?;
     let mut bytes = [0_u8; BYTES];
     getrandom::fill(&mut bytes)
-        .map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("the system returned no random numbers: {error}"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     // Under a name of its own first: who reads meanwhile sees all of it or nothing. Linked, not
     // renamed: of two that start at once the second takes the first one's.
@@ -35,8 +35,11 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     match linked {
         Ok(()) => Ok(text.into_bytes()),
         // Once: if it is gone again, something else is at work here.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => existing(&path)?
-            .with_context(|| format!("{} comes and goes; start again", path.display())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            existing(&path)?.with_context(|| {
+                format!("{} was created and deleted repeatedly; start again", path.display())
+            })
+        }
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }
@@ -46,7 +49,8 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Ok(link) if link.is_symlink() && fs::metadata(path).is_err() => bail!(
-            "{shown} is a link to a file that cannot be reached; delete it, and a secret is made"
+            "{shown} is a link to an unreachable file; delete it, and the next start creates a \
+             secret"
         ),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -56,14 +60,17 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     check_mode(path)?;
     let secret = text.trim_ascii();
     if secret.len() < BYTES {
-        bail!("{shown} is too short; delete it, and another is made");
+        bail!("{shown} is too short; delete it, and the next start creates another");
     }
     let lines = secret_lines(secret.as_bytes(), true);
     if let Some(fault) = lines.faults.first() {
-        bail!("{shown}: {fault}; delete it, and another is made");
+        bail!("{shown}: {fault}; delete it, and the next start creates another");
     }
     if secret.contains('\n') {
-        bail!("{shown} holds several lines, and takes one secret; delete it, and another is made");
+        bail!(
+            "{shown} has several lines but must have one secret; delete it, and the next start \
+               creates another"
+        );
     }
     Ok(Some(secret.as_bytes().to_vec()))
 }
@@ -76,8 +83,8 @@ fn check_mode(path: &Path) -> anyhow::Result<()> {
     let mode = fs::metadata(path).with_context(|| shown.to_string())?.permissions().mode();
     if mode & 0o022 != 0 {
         bail!(
-            "{shown} can be written by others (mode {:o}), who then know it; delete it, and another is \
-             made, or `chmod 600` it if they never could",
+            "{shown} can be written by others (mode {:o}), who can then know it; delete it, and \
+             the next start creates another, or run `chmod 600` if nobody else ever could",
             mode & 0o777
         );
     }
@@ -149,7 +156,7 @@ mod tests {
             [(&|path: &Path| symlink("nowhere", path).unwrap()) as &dyn Fn(&Path), &|path| {
                 symlink(FILE, path).unwrap()
             }]
-            .map(|make| (make, "a link to a file that cannot be reached"))
+            .map(|make| (make, "a link to an unreachable file"))
             .into_iter()
             .chain(
                 [(&|path: &Path| fs::create_dir(path).unwrap()) as &dyn Fn(&Path), &|path| {

@@ -48,7 +48,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         started = Box::pin(start(settings)) => started?,
         // As container engines do with what does not come up; nothing has been promised yet.
         () = signals.stop() => {
-            tracing::info!("told to stop before it served");
+            tracing::info!("stopped before it served requests");
             return Ok(());
         }
     };
@@ -62,7 +62,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));
-    watchers.push(tokio::spawn(idle_memory::give_back(app.pools.clone())));
+    watchers.push(tokio::spawn(idle_memory::forget(app.pools.clone())));
     watchers.extend(serve_metrics(settings, &app).await?);
     watchers.extend(certificate.clone().map(|it| tokio::spawn(it.watch(RELOAD))));
     announce(settings, listener.local_addr()?);
@@ -82,11 +82,11 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
         tracing::info!(
             ?drain_delay,
             ?stop_timeout,
-            "stopping: not ready any more, requests are still served"
+            "stopping: no longer ready, but still serving requests"
         );
         // Until those who send requests have noticed.
         tokio::time::sleep(stop.drains_for()).await;
-        tracing::info!("stopping: requests under way come to their end");
+        tracing::info!("stopping: finishing the requests in progress");
     };
     let open = app.telemetry.metrics.connections.clone();
     let limits = ConnectionLimits { max_connections, ..connection_limits(settings) };
@@ -105,7 +105,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     match closed {
         Ok(closed) => Ok(closed?),
         Err(_) => {
-            tracing::warn!("the database's connections were not all given back");
+            tracing::warn!("not all connections to the database were returned");
             Ok(())
         }
     }
@@ -127,7 +127,7 @@ async fn start(
 ) -> Result<Started<impl Endpoint<Output = Response> + use<>>, Failure> {
     if settings.environment == Environment::Local && !settings.listen.ip().is_loopback() {
         tracing::warn!(
-            "FIREFLOW_ENVIRONMENT is local, but {} can be reached from other machines",
+            "FIREFLOW_ENVIRONMENT is local, but {} is reachable from other machines",
             settings.listen
         );
     }

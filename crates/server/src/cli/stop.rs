@@ -66,11 +66,11 @@ impl Stop {
         let all = self.times.all();
         let wait = move || {
             std::thread::sleep(all.saturating_sub(self.at.elapsed()));
-            tracing::error!(?all, "it did not stop in time, and is ended");
+            tracing::error!(?all, "the service did not stop in time and is terminated");
             end_at_once();
         };
         if let Err(error) = std::thread::Builder::new().name("deadline".to_owned()).spawn(wait) {
-            tracing::warn!(%error, "nothing ends the process if it does not stop in time");
+            tracing::warn!(%error, "the process cannot be terminated if it does not stop in time");
         }
     }
 }
@@ -159,7 +159,7 @@ pub(super) async fn heed(
     loop {
         match (signals.next().await, told.take()) {
             (Told::Reload, still) => {
-                tracing::info!("SIGHUP: keys, revocations and certificates are read again");
+                tracing::info!("SIGHUP: reloading keys, revocations and certificates");
                 reload.iter().for_each(ReloadHandle::reload);
                 told = still;
             }
@@ -168,7 +168,7 @@ pub(super) async fn heed(
                 let _told = told.send(Stop::begin(times)).is_ok();
             }
             (Told::Stop, None) => {
-                tracing::warn!("told to stop a second time: ended at once");
+                tracing::warn!("second stop signal: terminating at once");
                 end_at_once();
             }
         }

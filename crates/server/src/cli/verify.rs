@@ -12,29 +12,29 @@ use fireflow_domain::audit_chain::{Chain, EventHash, Head};
 use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, VerifyError};
 use serde::Deserialize;
 
-use super::{Failure, database_options, print};
+use super::{Failure, counted, database_options, print};
 use crate::settings::Settings;
 
 /// What to verify.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verify {
-    /// Check the database: without an option, counters and all that is derived of firewalls, policies and
-    /// rules to search by. It may be served meanwhile, and nothing is written, unless it is repaired.
-    /// Prints a line `broken: …` for all that is wrong. Exit status: 0 if all is well, 1 if something is
-    /// broken, 2 for wrong usage.
+    /// Check the database. Without an option, this checks the counters and everything that is derived
+    /// from firewalls, policies and rules for searching. The service may be running, and nothing is
+    /// written except with `--repair`. Prints a line `broken: …` for each fault. Exit status: 0 without
+    /// faults, 1 with faults, 2 for wrong usage.
     Database(DatabaseArgs),
 }
 
 /// What of the database to verify.
 #[derive(Debug, Args)]
 pub(super) struct DatabaseArgs {
-    /// The chains of hashes of the audit trail, of every firewall and every policy. Prints a line of
-    /// JSON for the head of each chain, and a line `broken: …` for all that is wrong.
+    /// Check the hash chains of the audit trail, for every firewall and every policy. Prints a line
+    /// of JSON for the head of each chain, and a line `broken: …` for each fault.
     #[arg(long)]
     audit: bool,
-    /// Also look up the heads in this file, which the trail must still have: lines of the service's log
-    /// (JSON, target `fireflow::audit`, message `audit head`), or what an earlier run has printed; other
-    /// lines are ignored. `-` is standard input.
+    /// Also check that the trail still has the heads in this file: lines of the service's log
+    /// (JSON, target `fireflow::audit`, message `audit head`), or the output of an earlier run.
+    /// Other lines are ignored. `-` is standard input.
     #[arg(long, value_name = "FILE", requires = "audit")]
     heads: Option<PathBuf>,
     /// Repair counters and what is derived, in short transactions: a service on PostgreSQL may run
@@ -91,7 +91,10 @@ pub(super) async fn verify(settings: &Settings, what: &Verify) -> Result<(), Fai
     closed.map_err(failure)?;
     match faults {
         0 => Ok(()),
-        faults => Err(Failure::Other(anyhow!("the audit trail is broken: {faults} faults"))),
+        faults => {
+            let faults = counted(faults, "fault");
+            Err(Failure::Other(anyhow!("the audit trail is broken: {faults}")))
+        }
     }
 }
 
@@ -125,8 +128,11 @@ async fn check(trail: &AuditTrail, heads: Option<HeadFile>) -> Result<u64, Failu
     let AuditCounts { chains, events, unchained } = counts;
     let faults = printed.faults;
     printed.line(&format!(
-        "{chains} chains with {events} events, {unchained} events older than the chains, \
-         {faults} faults"
+        "{} with {}, {} older than the chains, {}",
+        counted(chains, "chain"),
+        counted(events, "event"),
+        counted(unchained, "event"),
+        counted(faults, "fault")
     ));
     match printed.failure {
         Some(failure) => Err(failure),
@@ -231,7 +237,7 @@ fn read_head(line: &[u8]) -> Result<Option<(Chain, Head)>, String> {
     }
     let head: HeadLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let chain = Chain::parse(&head.chain, head.chain_id)
-        .ok_or_else(|| format!("there is no chain of {} {}", head.chain, head.chain_id))?;
+        .ok_or_else(|| format!("no chain exists for {} {}", head.chain, head.chain_id))?;
     let hash = EventHash::parse(&head.hash)
         .ok_or_else(|| format!("`{}` is not a hash of 66 hexadecimal digits", head.hash))?;
     Ok(Some((chain, Head { sequence: head.sequence, hash })))

@@ -33,7 +33,7 @@ impl Closing {
     pub(super) fn begin(listener: TcpListener, grace: Duration) -> Self {
         if let Err(error) = refuse_new(&listener) {
             // Then who connects in the very moment of the end may be reset.
-            tracing::debug!(%error, "new connections cannot be told from those under way");
+            tracing::debug!(%error, "new connections cannot be distinguished from active ones");
         }
         Self { listener, settled_at: Instant::now() + HANDSHAKE.min(grace / 4) }
     }

@@ -271,7 +271,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             tokio::select! {
                 () = connection.run(stream, certificate, member) => {}
                 () = member.sent_away() => {
-                    tracing::debug!(%peer, "an unused connection gave way to another");
+                    tracing::debug!(%peer, "an idle connection was closed to accept another");
                 }
             }
             drop((permit, open, entered));
@@ -324,7 +324,9 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
                 member.requests.set_head_begun(false);
                 self.serve(stream, Scheme::HTTPS, member).await;
             }
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS handshake"),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.peer, %error, "the TLS handshake failed")
+            }
             Err(_) => tracing::debug!(peer = %self.peer, "the TLS handshake took too long"),
         }
     }
@@ -379,7 +381,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection came to no good end");
+            tracing::debug!(%peer, %error, "a connection ended with an error");
         }
     }
 }

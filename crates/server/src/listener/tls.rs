@@ -32,7 +32,7 @@ pub enum TlsError {
         source: std::io::Error,
     },
     /// A file holds something else.
-    #[error("{} holds no {what} in PEM", path.display())]
+    #[error("{} contains no {what} in PEM", path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum TlsError {
         what: &'static str,
     },
     /// The two do not belong together.
-    #[error("the certificate and the key do not go together: {0}")]
+    #[error("the certificate and the key do not match: {0}")]
     Mismatch(String),
 }
 
@@ -103,7 +103,7 @@ impl Certificate {
             let fault = made.err().map(|error| error.to_string()).unwrap_or_default();
             if fault != told {
                 if !fault.is_empty() {
-                    tracing::error!(%fault, "the certificate that is there stays in use");
+                    tracing::error!(%fault, "the current certificate stays in use");
                 }
                 told = fault;
             }

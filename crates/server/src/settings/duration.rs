@@ -5,7 +5,7 @@ use std::time::Duration;
 /// # Errors
 /// Says what it takes.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || "takes a number with a unit: `30s`, `5m`, `24h` or `90d`".to_owned();
+    let bad = || "must be a number with a unit: `30s`, `5m`, `24h` or `90d`".to_owned();
     let unit_s = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,

@@ -60,13 +60,13 @@ pub(super) fn read(
         let (named, why) = match values.get("http.idle_timeout") {
             Some(idle) => (
                 Some(idle),
-                "must be longer than FIREFLOW_HTTP__REQUEST_TIMEOUT: a client that waits for its \
+                "must be longer than FIREFLOW_HTTP__REQUEST_TIMEOUT: a client that waits for an \
                  answer sends nothing",
             ),
             None => (
                 values.get("http.request_timeout"),
-                "must be shorter than FIREFLOW_HTTP__IDLE_TIMEOUT (75s unless it is set): a client \
-                 that waits for its answer sends nothing",
+                "must be shorter than FIREFLOW_HTTP__IDLE_TIMEOUT (75s unless it is set): a \
+                 client that waits for an answer sends nothing",
             ),
         };
         let name = named.map_or("FIREFLOW_HTTP__IDLE_TIMEOUT", |value| value.name.as_str());
@@ -96,7 +96,7 @@ pub(super) fn read(
             |text| match text {
                 "x-forwarded-for" => Ok(ForwardedHeader::XForwardedFor),
                 "forwarded" => Ok(ForwardedHeader::Forwarded),
-                _ => Err("takes `x-forwarded-for` or `forwarded`".to_owned()),
+                _ => Err("must be `x-forwarded-for` or `forwarded`".to_owned()),
             },
         )?,
         cors_origins: values.read("http.cors_origins", Vec::new, origins)?,
@@ -117,13 +117,13 @@ fn head_bytes(text: &str) -> Result<usize, String> {
     text.parse::<usize>()
         .ok()
         .filter(|bytes| (8 * 1024..=1024 * 1024).contains(bytes))
-        .ok_or_else(|| "takes a number from 8192 to 1048576".to_owned())
+        .ok_or_else(|| "must be a number from 8192 to 1048576".to_owned())
 }
 
 /// `100/s`, `6000/m`, or `off`.
 fn rate(text: &str) -> Result<Option<Rate>, String> {
     let takes =
-        || "takes a number per second, minute or hour (`100/s`, `6000/m`), or `off`".to_owned();
+        || "must be a number per second, minute or hour (`100/s`, `6000/m`), or `off`".to_owned();
     if text == "off" {
         return Ok(None);
     }
@@ -142,9 +142,11 @@ fn rate(text: &str) -> Result<Option<Rate>, String> {
 /// Blocks of addresses, separated by commas.
 fn blocks(text: &str) -> Result<Vec<AddressRange>, String> {
     let parse = |word: &str| match AddressRange::parse(word) {
-        Ok(AddressRange::Any) => Err("`any` would let every client name itself".to_owned()),
+        Ok(AddressRange::Any) => Err("`any` would trust every client to state its own \
+                                      address"
+            .to_owned()),
         Ok(range) => Ok(range),
-        Err(fault) => Err(format!("takes blocks such as `10.0.0.0/8,fd00::/8`: {fault}")),
+        Err(fault) => Err(format!("must be blocks such as `10.0.0.0/8,fd00::/8`: {fault}")),
     };
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(parse).collect()
 }
@@ -162,7 +164,7 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
         if is_origin {
             Ok(word.to_ascii_lowercase())
         } else {
-            Err("takes origins such as `https://console.example.org`, each as browsers send it; \
+            Err("must be origins such as `https://console.example.org`, each as browsers send it; \
                  not `*`"
                 .to_owned())
         }
@@ -175,7 +177,7 @@ fn base_path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let is_path = bare.is_empty()
         || (bare.starts_with('/') && !bare.contains("//") && bare.bytes().all(is_plain));
-    if is_path { Ok(bare.to_owned()) } else { Err("takes a path such as `/fireflow`".to_owned()) }
+    if is_path { Ok(bare.to_owned()) } else { Err("must be a path such as `/fireflow`".to_owned()) }
 }
 
 fn tls(values: &Values) -> Result<Option<TlsFiles>, SettingError> {
@@ -185,8 +187,8 @@ fn tls(values: &Values) -> Result<Option<TlsFiles>, SettingError> {
             certificate: certificate.text.trim().into(),
             key: key.text.trim().into(),
         })),
-        (Some(alone), None) => Err(error(&alone.name, "goes with FIREFLOW_TLS__KEY")),
-        (None, Some(alone)) => Err(error(&alone.name, "goes with FIREFLOW_TLS__CERTIFICATE")),
+        (Some(alone), None) => Err(error(&alone.name, "requires FIREFLOW_TLS__KEY")),
+        (None, Some(alone)) => Err(error(&alone.name, "requires FIREFLOW_TLS__CERTIFICATE")),
     }
 }
 

@@ -29,10 +29,9 @@ const WORK_BYTES: u64 = 256 * 1024 * 1024;
 const MIN_WORK_BYTES: u64 = 32 * 1024 * 1024;
 
 fn work_bytes(text: &str) -> Result<u64, String> {
-    text.parse::<u64>()
-        .ok()
-        .filter(|bytes| (MIN_WORK_BYTES..=1 << 40).contains(bytes))
-        .ok_or_else(|| format!("takes a number of bytes from {MIN_WORK_BYTES} to {}", 1_u64 << 40))
+    text.parse::<u64>().ok().filter(|bytes| (MIN_WORK_BYTES..=1 << 40).contains(bytes)).ok_or_else(
+        || format!("must be a number of bytes from {MIN_WORK_BYTES} to {}", 1_u64 << 40),
+    )
 }
 
 /// What the settings are read from.
@@ -150,7 +149,9 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
             toml::Value::Boolean(truth) => truth.to_string(),
             toml::Value::Table(groups) if key == ROLE_MAP => serde_json::to_string(&groups)
                 .map_err(|fault| error(format!("{name}: {key}"), fault.to_string()))?,
-            _ => return Err(error(format!("{name}: {key}"), "takes a string, number or boolean")),
+            _ => {
+                return Err(error(format!("{name}: {key}"), "must be a string, number or boolean"));
+            }
         };
         let name = format!("{name}: {key}");
         values.insert(setting.key, Value { name, text, file: None });
@@ -196,7 +197,7 @@ fn from_environment(
         let file = is_from_file.then(|| PathBuf::from(path));
         let value = Value { name: name.clone(), text, file };
         if let Some(other) = values.insert(setting.key, value) {
-            return Err(error(name, format!("is given beside {}; use one of them", other.name)));
+            return Err(error(name, format!("cannot be combined with {}", other.name)));
         }
     }
     Ok(values)
@@ -267,7 +268,7 @@ impl Values {
                 text.parse::<u32>()
                     .ok()
                     .filter(|number| (1..=most).contains(number))
-                    .ok_or_else(|| format!("takes a number from 1 to {most}"))
+                    .ok_or_else(|| format!("must be a number from 1 to {most}"))
             },
         )
     }
@@ -286,7 +287,7 @@ pub(super) fn truth(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err("takes `true` or `false`".to_owned()),
+        _ => Err("must be `true` or `false`".to_owned()),
     }
 }
 
@@ -302,7 +303,7 @@ fn check(
             "local" => Ok(Environment::Local),
             "staging" => Ok(Environment::Staging),
             "production" => Ok(Environment::Production),
-            _ => Err("takes `local`, `staging` or `production`".to_owned()),
+            _ => Err("must be `local`, `staging` or `production`".to_owned()),
         },
     )?;
     let is_local = environment == Environment::Local;
@@ -312,7 +313,7 @@ fn check(
         || default_listen,
         |text| {
             text.parse().map_err(|_| {
-                "takes an address and a port: `127.0.0.1:8080`, `[::]:8080`".to_owned()
+                "must be an address and a port: `127.0.0.1:8080`, `[::]:8080`".to_owned()
             })
         },
     )?;
@@ -376,7 +377,7 @@ fn check(
             |text| match text {
                 "pretty" => Ok(LogFormat::Pretty),
                 "json" => Ok(LogFormat::Json),
-                _ => Err("takes `pretty` or `json`".to_owned()),
+                _ => Err("must be `pretty` or `json`".to_owned()),
             },
         )?,
     })
@@ -438,7 +439,7 @@ fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl
     let url = DatabaseUrl::parse(value.text.trim())
         .map_err(|fault| error(&value.name, fault.to_string()))?;
     if [primary.kind(), url.kind()] != [DatabaseKind::Postgres; 2] {
-        let why = "takes a `postgres://` URL, and goes with FIREFLOW_DATABASE_URL of PostgreSQL";
+        let why = "must be a `postgres://` URL, and requires FIREFLOW_DATABASE_URL of PostgreSQL";
         return Err(error(&value.name, why));
     }
     Ok(Some(url))

@@ -37,16 +37,16 @@ const SAMPLE_RATIO: f64 = 0.1;
 
 pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
     let address = |text: &str| {
-        let takes = "takes an address and a port: `127.0.0.1:9464`, `[::]:9464`";
+        let takes = "must be an address and a port: `127.0.0.1:9464`, `[::]:9464`";
         text.parse().map(Some).map_err(|_| takes.to_owned())
     };
     let protocol = |text: &str| match text {
         "grpc" => Ok(OtlpProtocol::Grpc),
         "http" => Ok(OtlpProtocol::Http),
-        _ => Err("takes `grpc` or `http`".to_owned()),
+        _ => Err("must be `grpc` or `http`".to_owned()),
     };
     let dsn = |text: &str| {
-        let takes = "takes a DSN such as `https://KEY@sentry.example.org/1`";
+        let takes = "must be a DSN such as `https://KEY@sentry.example.org/1`";
         text.parse::<Dsn>().map(Some).map_err(|_| takes.to_owned())
     };
     // Checked even where there is no endpoint: a mistake shows at once.
@@ -62,7 +62,7 @@ pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
-    let takes = || "takes a URL such as `http://collector:4317`, without a password".to_owned();
+    let takes = || "must be a URL such as `http://collector:4317`, without a password".to_owned();
     let uri: Uri = text.parse().map_err(|_| takes())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -77,13 +77,13 @@ fn ratio(text: &str) -> Result<f64, String> {
     text.parse::<f64>()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| "takes a number from 0 to 1, such as `0.1`".to_owned())
+        .ok_or_else(|| "must be a number from 0 to 1, such as `0.1`".to_owned())
 }
 
 /// `name=value,name=value`; no value of it becomes part of a message.
 fn headers(text: &str) -> Result<Vec<(String, Secret)>, String> {
     let pair = |pair: &str| {
-        let takes = || "takes headers such as `api-key=…`, separated by commas".to_owned();
+        let takes = || "must be headers such as `api-key=…`, separated by commas".to_owned();
         let (name, value) = pair.split_once('=').ok_or_else(takes)?;
         let name: HeaderName = name.trim().parse().map_err(|_| takes())?;
         let value = value.trim();

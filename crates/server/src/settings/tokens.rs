@@ -40,7 +40,7 @@ pub(super) fn read(
         || seconds(LEEWAY_S),
         |text| match duration_or_none(text)? {
             leeway if leeway <= MAX_LEEWAY => Ok(leeway),
-            _ => Err("takes at most `5m`".to_owned()),
+            _ => Err("must be at most `5m`".to_owned()),
         },
     )?;
     Ok(KeyFiles {

@@ -175,7 +175,7 @@ async fn operations_without_a_body_refuse_one() {
         let text = head(method, &path, api.token(), 2, "") + "{}";
         let answer = first(&mut begun(address, &text).await).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{method} {path}: {answer}");
-        assert!(answer.contains("takes no request body"), "{answer}");
+        assert!(answer.contains("does not accept a request body"), "{answer}");
     }
     api.get(&path).await.expect(200);
 }

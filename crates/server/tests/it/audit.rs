@@ -33,7 +33,7 @@ db_test! {
         let all = api.get("/audit-events/").await.expect(200);
         assert_eq!((&all["total"], ids(&all)), (&json!(6), vec![1, 2, 3, 4, 5, 6]));
         let event = &all["items"][2];
-        assert_eq!((&event["deed"], &event["resource"]), (&json!("update"), &json!("firewall")));
+        assert_eq!((&event["action"], &event["resource"]), (&json!("update"), &json!("firewall")));
         assert_eq!(event["subject"], "tester");
         assert_eq!(event["reason"], "CHG-4711: new uplink");
         assert_eq!(event["at"], "2026-11-24T12:00:00.000000Z");
@@ -44,7 +44,7 @@ db_test! {
         assert_eq!((&rule["resource"], &rule["firewall_id"]), (&json!("firewall_rule"), &json!(1)));
         assert_eq!((&rule["before"], &rule["after"]["name"]), (&Value::Null, &json!("web")));
         let deleted = &all["items"][5];
-        assert_eq!((&deleted["deed"], &deleted["after"]), (&json!("delete"), &Value::Null));
+        assert_eq!((&deleted["action"], &deleted["after"]), (&json!("delete"), &Value::Null));
     }
 }
 
@@ -53,17 +53,17 @@ db_test! {
         history(&api).await;
         let at = "2026-11-24T12:00:00Z";
         for (query, expected) in [
-            ("deed=create", vec![1, 2, 4, 5]),
+            ("action=create", vec![1, 2, 4, 5]),
             ("resource=firewall_rule", vec![5]),
             ("resource=firewall&resource_id=2", vec![2, 6]),
             ("firewall_id=1", vec![1, 3, 4, 5]),
-            ("subject=tester&deed=delete", vec![6]),
+            ("subject=tester&action=delete", vec![6]),
             ("subject=nobody", vec![]),
             (&format!("since={at}"), vec![1, 2, 3, 4, 5, 6]),
             (&format!("until={at}"), vec![]),
             ("order_by=-id&page_size=2", vec![6, 5]),
             ("order_by=-at", vec![6, 5, 4, 3, 2, 1]),
-            ("order_by=deed,-id&firewall_id=1", vec![5, 4, 1, 3]),
+            ("order_by=action,-id&firewall_id=1", vec![5, 4, 1, 3]),
             ("page=2&page_size=4", vec![5, 6]),
         ] {
             let list = api.get(&format!("/audit-events/?{query}")).await.expect(200);
@@ -85,10 +85,10 @@ db_test! {
             }
         }
         assert_eq!(seen, [6, 5, 4, 3, 2, 1]);
-        let few = api.get("/audit-events/?fields=deed&page_size=1").await.expect(200);
-        assert_eq!(few["items"], json!([{"id": 1, "deed": "create"}]));
+        let few = api.get("/audit-events/?fields=action&page_size=1").await.expect(200);
+        assert_eq!(few["items"], json!([{"id": 1, "action": "create"}]));
         for bad in [
-            "deed=created",
+            "action=created",
             "resource=rule",
             "resource_id=0",
             "since=yesterday",
@@ -151,34 +151,34 @@ db_test! {
             format!("/audit-events/?filter={}{rest}", encoded(filter))
         };
         for (filter, rest, expected) in [
-            ("deed = create AND resource != firewall", "", vec![4, 5]),
-            ("deed IN (update, DELETE)", "&order_by=-id", vec![6, 3]),
+            ("action = create AND resource != firewall", "", vec![4, 5]),
+            ("action IN (update, DELETE)", "&order_by=-id", vec![6, 3]),
             ("reason = \"*CHG-*\"", "", vec![3]),
             ("NOT reason = \"\"", "", vec![3]),
             ("subject = \"test*\" AND firewall_id = 2", "", vec![2, 6]),
             ("resource_id = 1", "&resource=firewall_rule", vec![5]),
             ("at >= 2026-11-24T12:00:00Z AND id < 3", "", vec![1, 2]),
             ("at > 2026-11-24T12:00:00Z", "", vec![]),
-            ("deed = restore OR client_address = \"*\"", "&page=2&page_size=5", vec![6]),
+            ("action = restore OR client_address = \"*\"", "&page=2&page_size=5", vec![6]),
             // Any order goes with a filter.
-            ("resource = firewall", "&order_by=deed,-id", vec![2, 1, 6, 3]),
+            ("resource = firewall", "&order_by=action,-id", vec![2, 1, 6, 3]),
         ] {
             let answer = api.get(&list(filter, rest)).await.expect(200);
             assert_eq!(ids(&answer), expected, "{filter}{rest}");
         }
         let blue = api.token_for(&[Role::Admin], Some(&["blue"]));
-        let path = list("deed = create OR deed = delete", "");
+        let path = list("action = create OR action = delete", "");
         let answer = api.send("GET", &path, &blue, &[], None).await.expect(200);
         assert_eq!((ids(&answer), &answer["total"]), (vec![2, 6], &json!(2)));
         // A cursor belongs to the filter's meaning, whatever its spelling.
-        let page = api.get(&list("deed = create", "&page_size=3")).await.expect(200);
+        let page = api.get(&list("action = create", "&page_size=3")).await.expect(200);
         let cursor = format!("&page_size=3&cursor={}", page["next_cursor"].as_str().unwrap());
-        let next = api.get(&list("(deed  =  CREATE)", &cursor)).await.expect(200);
+        let next = api.get(&list("(action  =  CREATE)", &cursor)).await.expect(200);
         assert_eq!(ids(&next), [5]);
-        let other = api.get(&list("deed = update", &cursor)).await;
+        let other = api.get(&list("action = update", &cursor)).await;
         other.problem(422, "bad_cursor");
         for (filter, part) in [
-            ("deed = removed", "`create`, `update`, `move`, `delete` or `restore`"),
+            ("action = removed", "`create`, `update`, `move`, `delete` or `restore`"),
             ("action = ALLOW", "is a field of rules; this list is of audit events"),
             ("before = 1", "not a field of audit events"),
             ("reason : CHG", "`reason` takes `=`, `!=` and `IN`"),
@@ -218,8 +218,8 @@ db_test! {
             assert_eq!(seen(&["blue"], "").await.0, [2, 6]);
             assert_eq!(seen(&["other"], "").await.0, Vec::<i64>::new());
             assert_eq!(seen(&[], "").await.0, Vec::<i64>::new());
-            assert_eq!(seen(&["red"], "?firewall_id=1&deed=update").await.0, [3, 7]);
-            assert_eq!(seen(&["red"], "?filter=deed%3Dupdate%20OR%20deed%3Ddelete").await.0, [3, 7]);
+            assert_eq!(seen(&["red"], "?firewall_id=1&action=update").await.0, [3, 7]);
+            assert_eq!(seen(&["red"], "?filter=action%3Dupdate%20OR%20action%3Ddelete").await.0, [3, 7]);
             assert_eq!(seen(&["red"], "?filtering_policy_id=1").await.0, [4, 5]);
             api.clock.advance(Duration::from_secs(60));
             let now = api.clock.now();

@@ -327,9 +327,9 @@ db_test! {
         // Two came back and one is new; what came and went in the batch was not touched.
         let trail = api.get("/audit-events/?order_by=-id&page_size=3").await.expect(200);
         assert_eq!(trail["total"], events + 3);
-        let deeds: Vec<&str> = trail["items"].as_array().unwrap().iter()
-            .map(|event| event["deed"].as_str().unwrap()).collect();
-        assert_eq!(deeds, ["create", "restore", "restore"]);
+        let actions: Vec<&str> = trail["items"].as_array().unwrap().iter()
+            .map(|event| event["action"].as_str().unwrap()).collect();
+        assert_eq!(actions, ["create", "restore", "restore"]);
         // What finds them is there again.
         for filter in ["labels.app = a", "sources.address CONTAINS 10.0.0.1"] {
             let query = format!("{policy}rules/?filter={}", crate::support::encoded(filter));

@@ -81,7 +81,7 @@ db_test! {
         assert_eq!((&policy["rule_count"], &policy["revision"]), (&json!(2), &json!(revision + 1)));
         // Again: nothing is left to do.
         assert_eq!(restore(&api, &path).await, after);
-        let events = api.get("/audit-events/?deed=restore").await.expect(200);
+        let events = api.get("/audit-events/?action=restore").await.expect(200);
         assert_eq!((&events["total"], &events["items"][0]["after"]["name"]), (&json!(1), &json!("a")));
     }
 }
@@ -230,7 +230,7 @@ db_test! {
         assert_eq!(left, [1, 1, 0, 0, 0, 0, 0, 0, 0], "but what is live");
         assert_eq!(names(&api.get("/firewalls/").await.expect(200)), ["kept"]);
         // The trail is kept for ever, and still knows who deleted what.
-        let events = api.get("/audit-events/?deed=delete").await.expect(200);
+        let events = api.get("/audit-events/?action=delete").await.expect(200);
         assert_eq!(events["total"], 2);
     }
 }
@@ -328,7 +328,7 @@ db_test! {
         assert_eq!(api.get(POLICY).await.expect(200)["firewall"]["name"], "old edge");
         restoring("/firewalls/1/", json!({"name": "new"})).await.problem(422, "invalid");
         // The trail has them under their new names.
-        let events = api.get("/audit-events/?deed=restore").await.expect(200);
+        let events = api.get("/audit-events/?action=restore").await.expect(200);
         let after = |event: &Value| event["after"]["name"].clone();
         let names: Vec<Value> = events["items"].as_array().unwrap().iter().map(after).collect();
         assert_eq!(names, [json!("a again"), Value::Null, json!("old in"), json!("old edge")]);

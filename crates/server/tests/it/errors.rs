@@ -151,7 +151,7 @@ async fn the_same_defect_in_every_request_is_told_now_and_then() {
 }
 
 /// A place with a SQLite database where reading firewall 1 is a defect.
-async fn spoilt() -> Place {
+async fn spoiled() -> Place {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     {
@@ -161,14 +161,14 @@ async fn spoilt() -> Place {
     }
     let url = format!("sqlite://{}", folder.join("fireflow.db").display());
     let database = sea_orm::Database::connect(url).await.unwrap();
-    database.execute_unprepared("UPDATE firewall SET labels = 'spoilt'").await.unwrap();
+    database.execute_unprepared("UPDATE firewall SET labels = 'spoiled'").await.unwrap();
     database.close().await.unwrap();
     place
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tracker_in_trouble_costs_no_request() {
-    let place = spoilt().await;
+    let place = spoiled().await;
     let folder = place.folder.path();
     let receiver = Receiver::start();
     let forwarder = Forwarder::new(receiver.address);
@@ -207,7 +207,7 @@ fn told_of(connection: &mut Connection) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
-    let place = spoilt().await;
+    let place = spoiled().await;
     let folder = place.folder.path();
     let receiver = Receiver::start();
     let silence = Forwarder::new(receiver.address);

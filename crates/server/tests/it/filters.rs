@@ -75,7 +75,7 @@ db_test! {
             "boolean" => "true",
             "action" => "ALLOW",
             "state" => "active",
-            "deed" => "delete",
+            "audit_action" => "delete",
             "resource" => "firewall",
             "protocol" => "tcp",
             "ports" => "20-30",

@@ -184,7 +184,7 @@ db_test! {
         let told = |problem: &Value, count: usize| {
             assert_eq!(problem["errors"].as_array().unwrap().len(), 100);
             let detail = problem["detail"].as_str().unwrap();
-            assert!(detail.starts_with(&format!("{count} things are wrong")), "{detail}");
+            assert!(detail.starts_with(&format!("{count} errors")), "{detail}");
         };
         let one = api.put(&format!("{policy}rules/"), &json!([rule])).await;
         let each = one.problem(422, "invalid")["errors"].as_array().unwrap().len();

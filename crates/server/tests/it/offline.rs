@@ -78,7 +78,7 @@ fn packets_of_a_file_meet_the_rules_of_a_file() {
     assert!(lines[3].ends_with("no rule"), "{out}");
     assert!(lines[3].contains("gre 2001:db8::1 -> 2001:db8::2"), "{out}");
     assert!(summary.starts_with("fireflow: 4 packets in "), "{summary}");
-    assert!(summary.contains("2 ALLOW, 1 DENY, 1 REJECT; no rule matched 1; 0 of 3"), "{summary}");
+    assert!(summary.contains("2 ALLOW, 1 DENY, 1 REJECT; rules hit: 3 of 3; packets without a match: 1"), "{summary}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn what_traffic_uses_is_counted() {
         text(&inspect(files.path(), "--rules rules.json --packets aws.log --hits").stderr);
     assert!(summary.contains("1 record skipped: no data"), "{summary}");
     assert!(summary.contains("1 record skipped: the answering direction"), "{summary}");
-    assert!(summary.contains("2 of 3 rules decided about none"), "{summary}");
+    assert!(summary.contains("rules hit: 1 of 3"), "{summary}");
     // What had to be assumed is told.
     let unknown = "srcaddr dstaddr srcport dstport protocol\n192.0.2.1 198.51.100.10 1 443 6\n\
                    10.0.0.1 198.51.100.10 0 0 1\n";
@@ -202,8 +202,8 @@ fn what_traffic_uses_is_counted() {
     let output = inspect(files.path(), "--rules rules.json --packets unknown.log --format index");
     let summary = text(&output.stderr);
     assert_eq!(text(&output.stdout), "0\n2\n");
-    assert!(summary.contains("1 packet of ICMP without a type: taken for echo"), "{summary}");
-    assert!(summary.contains("1 packet of TCP without flags: answers"), "{summary}");
+    assert!(summary.contains("1 packet of ICMP without a type: evaluated as echo"), "{summary}");
+    assert!(summary.contains("1 packet of TCP without flags: replies"), "{summary}");
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_benchmarks_right_answers_are_checked() {
     }
     let (out, error) = failure(path, "--rules rules --packets wrong --check --format index", 1);
     assert_eq!(out, "0\n1\n-1\n0\n");
-    assert!(error.contains("wrong: another rule decides about 1 packet than it says"), "{error}");
+    assert!(error.contains("wrong: another rule decides about 1 packet than the named one"), "{error}");
     let words = answers(path, "--rules rules --packets right");
     assert!(words.contains("-       tcp 10.1.1.1:7 -> 192.0.2.1:81"), "{words}");
     // A policy's rules answer a benchmark's packets, and the other way round.
@@ -258,7 +258,7 @@ fn the_public_traces_meet_the_rules_that_they_name() {
             let files = format!("--rules {} --packets {}", file("rules"), file(trace));
             let output = inspect(&sets, &format!("{files} --check --hits --format index"));
             assert!(output.status.success(), "{name} {trace}: {}", text(&output.stderr));
-            assert!(text(&output.stderr).contains("meet the rule they name"));
+            assert!(text(&output.stderr).contains("match the rule that they name"));
         }
     }
 }
@@ -373,13 +373,13 @@ fn what_is_wrong_is_said_with_its_place() {
             "rule 0 of the list in line 1, the first being 0: sources: has no",
         ),
         ("--rules bad.ndjson --packets packets", 1, "bad.ndjson: line 1: "),
-        ("--rules two.ndjson --packets packets", 1, "of several policies, 1 and 2"),
-        ("--rules deleted.json --packets packets", 1, "was deleted, and decides nothing"),
-        ("--rules twice.json --packets packets", 1, "the rule with id=3 stands there twice"),
-        ("--rules part.json --packets packets", 1, "there are 1 of 5 rules; take all of them"),
-        ("--rules more.json --packets packets", 1, "there are more rules than these 1"),
-        ("--rules cursor.json --packets packets", 1, "there are more rules than these 2"),
-        ("--rules inexact.json --packets packets", 1, "there are more rules than these 1"),
+        ("--rules two.ndjson --packets packets", 1, "belong to several policies, 1 and 2"),
+        ("--rules deleted.json --packets packets", 1, "is deleted and has no effect"),
+        ("--rules twice.json --packets packets", 1, "duplicate rule with id=3"),
+        ("--rules part.json --packets packets", 1, "the file has 1 of 5 rules; read all of them"),
+        ("--rules more.json --packets packets", 1, "the list has more rules than these 1"),
+        ("--rules cursor.json --packets packets", 1, "the list has more rules than these 2"),
+        ("--rules inexact.json --packets packets", 1, "the list has more rules than these 1"),
         ("--rules filtered.json --packets packets", 1, "its `partial` names `filter`"),
         ("--rules end.json --packets packets", 1, "pages before it are missing"),
         (
@@ -389,9 +389,9 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         ("--rules double.json --packets packets", 1, "double.json: line 4: the member `a` stands"),
         ("--rules cut.json --packets packets", 1, "cut.json: line 2: EOF while parsing"),
-        ("--rules rules.json --packets page.json", 1, "line 1: `total` stands beside `items`"),
+        ("--rules rules.json --packets page.json", 1, "line 1: `total` cannot be combined with `items`"),
         ("--rules odd.json --packets packets", 1, "bogus: is not a known member"),
-        ("--rules defaults.ndjson --packets packets", 1, "default is DENY here, and ALLOW before"),
+        ("--rules defaults.ndjson --packets packets", 1, "default action is DENY here, but ALLOW earlier"),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
         ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),

@@ -86,6 +86,6 @@ async fn the_limit_of_open_files_is_raised_and_one_that_is_too_low_is_refused() 
     let refused = start(80, 80).stdout(Stdio::null()).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let told = text(&refused.stderr);
-    let why = "fireflow: this process may have 80 files open, and needs ";
+    let why = "fireflow: this process may open 80 files, but needs at least ";
     assert!(told.lines().any(|line| line.starts_with(why)), "{told}");
 }

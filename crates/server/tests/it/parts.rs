@@ -276,7 +276,7 @@ db_test! {
         };
         for (text, words) in [
             (unknown("protocl"), "`protocl` is not a column of an export; did you mean `protocols`?"),
-            (unknown("name"), "the column `name` is there twice"),
+            (unknown("name"), "duplicate column `name`"),
             (unknown(""), "`` is not a column"),
         ] {
             let problem = put(&api, &path, CSV, &text).await.problem(422, "invalid");

@@ -271,7 +271,7 @@ fn a_secret_that_is_a_link_to_nowhere_is_refused_by_every_command() {
         let output = run(folder, arguments, &[("FIREFLOW_LISTEN", "127.0.0.1:0")]);
         let message = text(&output.stderr);
         assert!(output.status.code().is_some_and(|code| code != 0), "{message}");
-        assert!(message.contains("is a link to a file that cannot be reached"), "{message}");
+        assert!(message.contains("is a link to an unreachable file"), "{message}");
     }
 }
 
@@ -311,7 +311,7 @@ fn a_token_is_printed_and_nothing_else() {
     let all = ["jwt", "--user", "ann", "--roles", "viewer", "--ttl", "1h"];
     let output = run(folder, &all, &outside);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("a token was minted"));
+    assert!(text(&output.stderr).contains("a token was issued"));
     let long = ["jwt", "--user", "ann", "--roles", "viewer", "--ttl", "30d"];
     assert_eq!(run(folder, &long, &outside).status.code(), Some(2));
 }

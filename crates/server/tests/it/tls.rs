@@ -148,7 +148,7 @@ fn files_that_cannot_be_used_are_told_apart() {
     files.renew();
     std::fs::write(&key, &good_key).unwrap();
     let mismatch = fault();
-    assert!(mismatch.contains("do not go together"), "{mismatch}");
+    assert!(mismatch.contains("do not match"), "{mismatch}");
     let body: String = good_key.lines().nth(1).unwrap().chars().take(20).collect();
     assert!(!mismatch.contains(&body), "{mismatch}");
 }
@@ -175,5 +175,5 @@ async fn the_binary_serves_and_asks_for_its_health_with_tls() {
     let alone = [("FIREFLOW_TLS__KEY", key.to_str().unwrap())];
     let refused = run(folder, &["serve"], &alone);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("goes with FIREFLOW_TLS__CERTIFICATE"));
+    assert!(text(&refused.stderr).contains("requires FIREFLOW_TLS__CERTIFICATE"));
 }

@@ -84,7 +84,7 @@ db_test! {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let printed = text(&output.stdout);
         assert!(printed.contains("broken: filtering_policy 1: the head 01"), "{printed}");
-        assert!(text(&output.stderr).contains("the audit trail is broken: 1 faults"));
+        assert!(text(&output.stderr).contains("the audit trail is broken: 1 fault"));
     }
 }
 

@@ -151,7 +151,7 @@ impl Budget {
     pub fn turns(processors: usize) -> Self {
         let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
         let shares = Shares::new(capacity, true);
-        Self::new(shares, "too much is being read and written", TURN_PATIENCE)
+        Self::new(shares, "too many requests are being processed", TURN_PATIENCE)
     }
 
     fn new(shares: Shares, what: &'static str, patience: Duration) -> Self {

@@ -15,7 +15,9 @@ pub(crate) struct Model {
     pub(crate) request_id: String,
     pub(crate) client_address: String,
     pub(crate) reason: String,
-    pub(crate) deed: String,
+    // A new name for the column would lock out the version that serves while a deployment rolls.
+    #[sea_orm(column_name = "deed")]
+    pub(crate) action: String,
     pub(crate) resource: String,
     pub(crate) resource_id: i64,
     pub(crate) firewall_id: i64,

@@ -64,8 +64,8 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
         Test::State(states) => {
             states.iter().fold(Condition::any(), |any, state| any.add(in_state(dialect, *state)))
         }
-        Test::Deed(deeds) => {
-            audit_event::Column::Deed.is_in(deeds.iter().map(|it| it.as_str())).into_condition()
+        Test::AuditAction(actions) => {
+            audit_event::Column::Action.is_in(actions.iter().map(|it| it.as_str())).into_condition()
         }
         Test::Resource(kinds) => {
             audit_event::Column::Resource.is_in(kinds.iter().map(|it| it.as_str())).into_condition()

@@ -153,7 +153,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         | Test::Flag(..)
         | Test::Action(..)
         | Test::State(..)
-        | Test::Deed(_)
+        | Test::AuditAction(_)
         | Test::Resource(_)
         | Test::Protocol(_)
         | Test::Ports(PortTest::Absent) => Vec::new(),

@@ -1,4 +1,4 @@
-use fireflow_domain::audit::{AuditEvent, AuditRecord, Deed, Snapshot};
+use fireflow_domain::audit::{AuditAction, AuditEvent, AuditRecord, Snapshot};
 use fireflow_domain::audit_chain::{EventHash, Head};
 use fireflow_domain::error::Resource;
 use fireflow_domain::ids::{FirewallId, PolicyId};
@@ -34,7 +34,7 @@ pub(crate) fn audit_row(event: &AuditEvent, subject: &Snapshot, texts: EventText
         request_id: Set(caller.request_id.clone()),
         client_address: Set(caller.client_address.clone()),
         reason: Set(caller.reason.clone()),
-        deed: Set(event.deed.as_str().to_owned()),
+        action: Set(event.action.as_str().to_owned()),
         resource: Set(subject.resource().as_str().to_owned()),
         resource_id: Set(subject.id()),
         firewall_id: Set(subject.firewall_id().get()),
@@ -62,7 +62,7 @@ pub(crate) fn audit_record(model: Model) -> Result<AuditRecord, Corrupt> {
         request_id: model.request_id,
         client_address: model.client_address,
         reason: model.reason,
-        deed: row.known("deed", Deed::parse(&model.deed))?,
+        action: row.known("deed", AuditAction::parse(&model.action))?,
         resource: row.known("resource", Resource::parse(&model.resource))?,
         resource_id: model.resource_id,
         firewall_id: row.known("firewall_id", FirewallId::new(model.firewall_id))?,

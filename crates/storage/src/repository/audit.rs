@@ -20,7 +20,7 @@ const fn column(field: AuditField) -> Column {
         AuditField::At => Column::At,
         AuditField::Subject => Column::Subject,
         AuditField::ClientAddress => Column::ClientAddress,
-        AuditField::Deed => Column::Deed,
+        AuditField::Action => Column::Action,
         AuditField::Resource => Column::Resource,
         AuditField::ResourceId => Column::ResourceId,
         AuditField::FirewallId => Column::FirewallId,
@@ -35,7 +35,7 @@ fn filtered(
     let texts = [
         (Column::Subject, filter.subject.as_deref()),
         (Column::RequestId, filter.request_id.as_deref()),
-        (Column::Deed, filter.deed.map(|deed| deed.as_str())),
+        (Column::Action, filter.action.map(|action| action.as_str())),
         (Column::Resource, filter.resource.map(|resource| resource.as_str())),
     ];
     for (column, text) in texts {

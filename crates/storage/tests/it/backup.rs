@@ -3,7 +3,7 @@
 use fireflow_storage::testing::{TestDatabase, options};
 use fireflow_storage::{BackupError, DatabaseKind, backup, restore};
 
-/// What is wrong with the copy of a database that was spoilt.
+/// What is wrong with the copy of a database that was spoiled.
 async fn found_in_copy_after(sql: &str) -> Result<(), String> {
     let test = TestDatabase::new(DatabaseKind::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();

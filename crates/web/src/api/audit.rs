@@ -1,6 +1,6 @@
 //! The audit trail.
 
-use fireflow_domain::audit::Deed;
+use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, MAX_ID, PolicyId};
@@ -21,11 +21,11 @@ use crate::reply::{Listed, Reply};
 pub struct Audit;
 
 fn filter(query: &mut Query, now: Instant) -> AuditFilter {
-    let deeds = Deed::ALL.map(|deed| (deed.as_str(), deed));
+    let actions = AuditAction::ALL.map(|action| (action.as_str(), action));
     let kinds = Resource::ALL.map(|kind| (kind.as_str(), kind));
     AuditFilter {
         subject: query.text("subject", 255),
-        deed: query.word("deed", &deeds),
+        action: query.word("action", &actions),
         resource: query.word("resource", &kinds),
         resource_id: query.integer("resource_id", 1, MAX_ID),
         firewall_id: query.integer("firewall_id", 1, MAX_ID).and_then(FirewallId::new),

@@ -93,7 +93,8 @@ impl Inspections {
         let body = match body {
             PacketsBody::Array(body) => body,
             PacketsBody::Lines(_) if explains => {
-                let detail = "is not taken with lines: ask again for the packets in question";
+                let detail = "is not available for lines: inspect the packets in question again, \
+                              as an array";
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {

@@ -41,9 +41,10 @@ macro_rules! needs {
 }
 
 needs! {
-    Anyone = None, "Any role at all.";
+    Anyone = None, "Any role.";
     Viewer = Some(Role::Viewer), "Reads and inspects.";
-    Editor = Some(Role::Editor), "Also writes, sees and restores what was deleted, and reads the audit trail.";
+    Editor = Some(Role::Editor), "Also writes, reads and restores deleted resources, and reads \
+                                  the audit trail.";
     HealthCheck = Some(Role::HealthCheck), "Reads the detailed health.";
 }
 
@@ -136,7 +137,8 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
         // The others are let in when their body is there.
         if !takes_body {
             if declares_body(request.headers()) {
-                let detail = "this operation takes no request body; send it without one";
+                let detail = "this operation does not accept a request body; send the request \
+                              without one";
                 return Err(Problem::new(Code::MalformedRequest, detail).into());
             }
             context.work.admit()?;

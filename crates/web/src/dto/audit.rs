@@ -25,7 +25,7 @@ pub struct AuditEventView {
     /// The request's `Change-Reason`; empty where none was given.
     pub reason: String,
     /// What was done.
-    pub deed: String,
+    pub action: String,
     /// To what kind of thing.
     pub resource: String,
     /// To which.
@@ -56,7 +56,7 @@ impl AuditEventView {
         "request_id",
         "client_address",
         "reason",
-        "deed",
+        "action",
         "resource",
         "resource_id",
         "firewall_id",
@@ -82,7 +82,7 @@ impl From<&AuditRecord> for AuditEventView {
             request_id: record.request_id.clone(),
             client_address: record.client_address.clone(),
             reason: record.reason.clone(),
-            deed: record.deed.as_str().to_owned(),
+            action: record.action.as_str().to_owned(),
             resource: record.resource.as_str().to_owned(),
             resource_id: record.resource_id,
             firewall_id: record.firewall_id.get(),

@@ -237,7 +237,7 @@ fn operation(
     let op = members.text("op", |word| match word {
         "create" | "update" | "delete" | "move" | "restore" => Ok(word.to_owned()),
         _ => Err(format!(
-            "`{}` is no operation; use create, update, delete, move or restore",
+            "`{}` is not an operation; use create, update, delete, move or restore",
             excerpt(word)
         )),
     });

@@ -110,7 +110,7 @@ pub fn packets(
     })
     .map_err(malformed)?;
     if count > limit {
-        let detail = format!("has {count} packets; at most {limit} are taken {why}");
+        let detail = format!("has {count} packets; at most {limit} are allowed {why}");
         return Err(Problem::invalid(&Violation::body("", detail).into()));
     }
     // One answer for each packet asked for, or none at all.

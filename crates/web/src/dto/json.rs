@@ -64,11 +64,11 @@ impl Meter {
     /// Returns 413, or 503 that nobody reads.
     pub fn check(&self) -> Result<(), Problem> {
         if !self.is_awaited() {
-            return Err(Problem::unavailable(Code::Timeout, "the request was given up", 1));
+            return Err(Problem::unavailable(Code::Timeout, "the request was abandoned", 1));
         }
         if self.is_exhausted.get() {
-            let detail =
-                "the body has more members or elements in one place than any request needs";
+            let detail = "the body has more members or elements in one object or array than any request \
+                 needs";
             return Err(Problem::new(Code::TooLarge, detail));
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Meter {
                 self.left.set(left);
                 Ok(())
             }
-            Some(_) => Err(E::custom("nobody waits for it")),
+            Some(_) => Err(E::custom("the client has disconnected")),
             None => {
                 self.is_exhausted.set(true);
                 Err(E::custom("it is larger than any request needs"))
@@ -231,7 +231,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
             };
             if is_repeated {
                 let name = fireflow_domain::text::excerpt(&name);
-                return Err(A::Error::custom(format!("the member `{name}` stands there twice")));
+                return Err(A::Error::custom(format!("duplicate member `{name}`")));
             }
         }
         Ok(if has_items { Parsed::Elements(others) } else { Parsed::Object(others) })
@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             let value = members.next_value_seed(below)?;
             if map.contains_key(&name) {
                 let name = fireflow_domain::text::excerpt(&name);
-                return Err(A::Error::custom(format!("the member `{name}` stands there twice")));
+                return Err(A::Error::custom(format!("duplicate member `{name}`")));
             }
             map.insert(name, value);
         }

@@ -223,7 +223,7 @@ fn labels(rule: &RuleView) -> String {
     if rule.labels.is_empty() {
         return String::new();
     }
-    // A map of strings: serialising it cannot fail.
+    // A map of strings: serializing it cannot fail.
     serde_json::to_string(&rule.labels).unwrap_or_default()
 }
 

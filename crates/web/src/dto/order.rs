@@ -108,7 +108,7 @@ pub(super) fn some_placement(members: &mut Members<'_>) -> Given<Placement> {
     let at = members.text("at", |word| match word {
         "first" => Ok(Placement::First),
         "last" => Ok(Placement::Last),
-        _ => Err("takes `first` or `last`"),
+        _ => Err("must be `first` or `last`"),
     });
     let mut placements = Vec::new();
     for given in [before, after, at] {

@@ -55,6 +55,15 @@ impl<T> Given<T> {
     }
 }
 
+/// A value that would be right at a pointer, for a message.
+fn example(at: &str) -> &'static str {
+    match at.rsplit('/').nth(1) {
+        Some("sources" | "destinations") => " such as `{\"address\": \"10.0.0.0/8\"}`",
+        Some("ports") => " such as `{\"number\": 443}`",
+        _ => "",
+    }
+}
+
 /// An object that is being read.
 #[derive(Debug)]
 pub struct Members<'v> {
@@ -72,7 +81,7 @@ impl<'v> Members<'v> {
                 Some(Self { members, at: at.to_owned(), known: Vec::new(), violations })
             }
             other => {
-                let detail = format!("must be an object, not {}", kind(&other));
+                let detail = format!("must be an object{}, not {}", example(at), kind(&other));
                 violations.push(Violation::body(at, detail));
                 None
             }
@@ -196,7 +205,7 @@ impl<'v> Members<'v> {
     ) -> Given<Vec<T>> {
         match self.list(name, max, read) {
             Given::Is(items) if items.is_empty() => {
-                self.wrong(name, format!("has no entries; 1 to {max} are needed"))
+                self.wrong(name, format!("has no entries; 1 to {max} are required"))
             }
             other => other,
         }
@@ -301,7 +310,7 @@ impl<'v> Members<'v> {
             Given::Is(value) => Patch::Set(value),
             Given::Absent | Given::Bad => Patch::Keep,
             Given::Null => {
-                self.fault(name, "must not be null; leave it out to keep it");
+                self.fault(name, "must not be null; leave it out to keep the current value");
                 Patch::Keep
             }
         }

@@ -102,7 +102,7 @@ fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue
 
 /// Warnings as answers have them, or their codes alone, as lines of CSV do.
 fn warnings(value: &Value) -> Result<Vec<(WarningCode, Option<String>)>, String> {
-    let takes = || "must be an array of warnings as they are answered".to_owned();
+    let takes = || "must be an array of warnings as in an answer".to_owned();
     let code = |word: &str| {
         WarningCode::ALL.into_iter().find(|code| code.as_str() == word).ok_or_else(takes)
     };
@@ -132,7 +132,7 @@ impl Members<'_> {
             Given::Absent | Given::Bad => {}
             Given::Is(value) if value == id => {}
             Given::Null | Given::Is(_) => {
-                self.fault("id", format!("contradicts the path, which says {id}"));
+                self.fault("id", format!("contradicts the path, which has {id}"));
             }
         }
     }
@@ -147,7 +147,7 @@ impl Members<'_> {
             Given::Is(value) => value,
         };
         if *given.get("id").unwrap_or(&given) != id {
-            self.fault(name, format!("contradicts the path, which says id={id}"));
+            self.fault(name, format!("contradicts the path, which has id={id}"));
             return;
         }
         let unknown = unknown_of_parent(&given);

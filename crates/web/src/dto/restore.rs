@@ -63,7 +63,7 @@ pub(super) fn name_and_duplicates(members: &mut Members<'_>) -> (Patch<Option<Na
     let name = members.text("name", Name::parse).nullable_patch();
     let duplicates = members.text("duplicates", |word| match word {
         "keep" => Ok(Duplicates::Keep),
-        _ => Err(format!("takes `keep`, not `{}`", excerpt(word))),
+        _ => Err(format!("must be `keep`, not `{}`", excerpt(word))),
     });
     let duplicates = match duplicates {
         Given::Is(duplicates) => duplicates,

@@ -296,7 +296,7 @@ fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
         (many, Given::Absent) => many.map(Protocols::from_iter),
         (Given::Absent, one) => one,
         _ => {
-            members.fault("protocol", "stands beside `protocols`; use one of them");
+            members.fault("protocol", "cannot be combined with `protocols`");
             Given::Bad
         }
     }
@@ -377,7 +377,7 @@ pub fn new_rule(
     members.not_read_only(&RULE, read_only);
     match (&given.priority, is_placed) {
         (Given::Absent, true) => given.priority = Given::Is(0),
-        (_, true) => members.fault("priority", "stands beside a place; use one of them"),
+        (_, true) => members.fault("priority", "cannot be combined with a place"),
         _ => {}
     }
     spec(members, given)

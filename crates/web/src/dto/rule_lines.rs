@@ -103,7 +103,7 @@ fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, Problem> {
         let name = String::from_utf8_lossy(name);
         match COLUMNS.iter().find(|column| column.name == name) {
             Some(column) if seen.contains(&column.name) => {
-                let detail = format!("line 1: the column `{}` is there twice", column.name);
+                let detail = format!("line 1: duplicate column `{}`", column.name);
                 violations.push(Violation::body("", detail));
             }
             Some(column) => {

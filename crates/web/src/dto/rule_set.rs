@@ -278,15 +278,15 @@ fn partial(others: &Map<String, Value>) -> Option<Problem> {
     let why = if let Some(marks) = given("partial").filter(|it| !is_list_of_none(it)) {
         format!("its `partial` is {}", shown(marks))
     } else if given("next_cursor").is_some() {
-        "its `next_cursor` says that more follows".to_owned()
+        "its `next_cursor` shows that more rules follow".to_owned()
     } else if given("page").is_some_and(|page| *page != 1) {
-        "its `page` says that others come before it".to_owned()
+        "its `page` shows that other rules precede it".to_owned()
     } else {
         return None;
     };
     let detail = format!(
-        "the body is a part of a list: {why}. What it leaves out would be deleted. Read all rules \
-         (`Accept: application/x-ndjson`, without `page`, `filter` and `fields`) and put those"
+        "the body is a part of a list: {why}. Rules that it omits would be deleted. Read all rules \
+         (`Accept: application/x-ndjson`, without `page`, `filter` and `fields`) and send those"
     );
     Some(Problem::new(Code::Partial, detail))
 }
@@ -322,9 +322,9 @@ pub fn numbered(rules: Vec<(GivenRule, bool)>, violations: &mut Violations) -> V
     for ((rule, has_priority), index) in rules.into_iter().zip(0_i32..) {
         if has_priority != has_priorities {
             let detail = if has_priority {
-                "stands here, but not in the rules before; give it to all or to none"
+                "is set here, but not in the previous rules; set it in all rules or in none"
             } else {
-                "is missing here, but not in the rules before; give it to all or to none"
+                "is missing here, but not in the previous rules; set it in all rules or in none"
             };
             violations.note(|| Violation::body(format!("/{index}/priority"), detail));
         }

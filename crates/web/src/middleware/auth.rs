@@ -96,11 +96,11 @@ pub fn change_reason(headers: &HeaderMap) -> Result<String, Error> {
         )));
     }
     if text.chars().any(char::is_control) {
-        return Err(fault("holds a control character; remove it".to_owned()));
+        return Err(fault("contains a control character; remove it".to_owned()));
     }
     if let Some((character, position)) = first_invisible(text) {
         let detail =
-            format!("holds {character} at character {position}, which nobody sees; remove it");
+            format!("contains the invisible {character} at character {position}; remove it");
         return Err(fault(detail));
     }
     Ok(text.to_owned())

@@ -207,12 +207,12 @@ fn problem_of(error: poem::Error, path: &str, route: Option<&Route>) -> Problem 
         Err(error) => error,
     };
     if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
-        let detail = format!("there is nothing at `{}`", excerpt(path));
+        let detail = format!("nothing exists at `{}`", excerpt(path));
         return Problem::new(Code::NotFound, detail);
     }
     if error.is::<MethodNotAllowedError>() {
         let methods = route.map_or("GET, HEAD", |route| &route.allow);
-        return Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+        return Problem::new(Code::MethodNotAllowed, format!("allowed methods: {methods}"))
             .with_header(header::ALLOW, methods);
     }
     if let Some(read) = error.downcast_ref::<ReadBodyError>() {

@@ -33,7 +33,7 @@ pub fn check(request: &Request) -> Result<(), Problem> {
             if request.version() == Version::HTTP_11
                 && request.remote_addr().as_socket_addr().is_some() =>
         {
-            fault("the request has no `Host` header; HTTP/1.1 demands one")
+            fault("the request has no `Host` header; HTTP/1.1 requires one")
         }
         _ => Ok(()),
     }

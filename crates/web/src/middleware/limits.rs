@@ -65,19 +65,19 @@ async fn bounded<E: Endpoint>(
             if open == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }
-            slash::normalise(&mut request);
+            slash::normalize(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
         }
         None => {
             // What it takes it gives back here, however it ends.
             let served = Served(Arc::new(Work::new(limits)));
-            slash::normalise(&mut request);
+            slash::normalize(&mut request);
             auth::authenticate(app, &served.0, &mut request)?;
             tokio::time::timeout(timeout, counted(app, &served, next, request)).await
         }
     };
     answer.unwrap_or_else(|_| {
-        let detail = "the request took too long and was given up";
+        let detail = "the request took too long and was abandoned";
         Err(Problem::unavailable(Code::Timeout, detail, 1).into())
     })
 }
@@ -95,7 +95,7 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let methods = "GET, HEAD";
-    Err(Problem::new(Code::MethodNotAllowed, format!("it takes {methods}"))
+    Err(Problem::new(Code::MethodNotAllowed, format!("allowed methods: {methods}"))
         .with_header(header::ALLOW, methods))
 }
 

@@ -80,7 +80,7 @@ impl Rates {
     /// 429, with when to come back.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
         let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
-        limit.check(self.number(&network(address)), "this address sends")
+        limit.check(self.number(&network(address)), "this address")
     }
 
     /// Counts a request for what is open to everybody, of an address: probes and documents each have
@@ -94,7 +94,7 @@ impl Rates {
             Open::Document => &self.documents,
         };
         let (Some(limit), Some(address)) = (limit, address) else { return Ok(()) };
-        limit.check(self.number(&network(address)), "this address sends")
+        limit.check(self.number(&network(address)), "this address")
     }
 
     /// Counts a request of a subject.
@@ -103,7 +103,7 @@ impl Rates {
     /// 429, with when to come back.
     pub fn check_subject(&self, subject: &str) -> Result<(), Problem> {
         let Some(limit) = &self.by_subject else { return Ok(()) };
-        limit.check(self.number(&subject), "you send")
+        limit.check(self.number(&subject), "your subject")
     }
 
     fn number(&self, name: &impl Hash) -> u64 {
@@ -139,7 +139,7 @@ impl Limit {
         let Err(refused) = self.limiter.check_key(&key) else { return Ok(()) };
         let wait = refused.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
         let seconds = i64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
-        let detail = format!("{who} more requests than are served; wait for {seconds} s");
+        let detail = format!("the rate limit of {who} is exceeded; retry after {seconds} s");
         Err(Problem::unavailable(Code::TooManyRequests, detail, seconds))
     }
 }

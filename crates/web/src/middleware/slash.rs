@@ -6,7 +6,7 @@ use poem::http::uri::PathAndQuery;
 
 /// Gives every path the form in which it is routed: without a slash at its end, as the framework
 /// registers it.
-pub fn normalise(request: &mut Request) {
+pub fn normalize(request: &mut Request) {
     if let Some(uri) = routed(request.uri()) {
         *request.uri_mut() = uri;
     }

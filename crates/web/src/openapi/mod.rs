@@ -15,10 +15,12 @@ use crate::dto::lines::LineFormat;
 use crate::params::{self, Param};
 use crate::reply::JSON;
 
-const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. Answers \
-                     what happens to a packet, and why.\n\nSend a token with every request: \
-                     **Authorize** above takes what `cargo xtask jwt` prints. Paths work with and \
-                     without a slash at their end. Errors are RFC 9457 problems: branch on `code`.";
+const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. \
+                     Evaluates packets against them, and explains the verdict.\n\nSend a token \
+                     with every request: \
+                     **Authorize** above accepts a token that `cargo xtask jwt` prints. Paths \
+                     work with and without a trailing slash. Errors are RFC 9457 problems: branch \
+                     on `code`.";
 
 /// The groups of operations as one reads them, from the outside in.
 const TAGS: [&str; 6] =
@@ -192,14 +194,14 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         schema.insert("maxItems".to_owned(), json!(crate::dto::inspection::MAX_PACKETS));
         let packets = "One packet per line, each as in the array; any number of them";
         let verdicts = "One line per packet: its `line`, and `action`, `permitted`, `reason` and \
-                        `active_rule` as in the array; or its `line`, and what is wrong with it in \
-                        `error`: `code`, `detail` and `errors` as in a problem";
+                        `active_rule` as in the array; or its `line`, and its `error`: `code`, \
+                        `detail` and `errors` as in a problem";
         let lines = |what: &str| json!({"schema": {"type": "string", "description": what}});
         let ndjson = LineFormat::Ndjson.media_type().to_owned();
         content.insert(ndjson.clone(), lines(packets));
         let answer = object(member(object(member(operation, "responses")?)?, "200")?)?;
         object(member(answer, "content")?)?.insert(ndjson, lines(verdicts));
-        let revision = "Of NDJSON: the revision of the policy that the packets are inspected by";
+        let revision = "NDJSON only: the revision of the policy that evaluates the packets";
         let headers = object(answer.entry("headers").or_insert_with(|| json!({})))?;
         let header = json!({"description": revision, "schema": {"type": "string"}});
         headers.insert("X-Policy-Revision".to_owned(), header);
@@ -276,14 +278,19 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
     };
     let if_match = header(
         "If-Match",
-        "Only if the resource is still in the state of one of these tags: `ETag` as it was answered, \
-         with its quotes, or `*`; else 412.",
+        "The request succeeds only if the resource is still in the state of one of these tags: an \
+         `ETag` as returned, with its quotes, or `*`; otherwise 412.",
     );
-    let reason = header("Change-Reason", "Why; up to 1,000 characters, kept in the audit trail.");
+    let reason = header(
+        "Change-Reason",
+        "The reason for the change, up to 1,000 characters, for \
+                                          the audit trail.",
+    );
     let mut once = header(
         "Idempotency-Key",
-        "A name for this request, 1 to 255 visible characters, best a UUID: repeated within 24 hours \
-         it changes nothing, and is answered as the first was; another request under it is 422.",
+        "A key for this request: 1 to 255 visible characters, for example a UUID. If the same \
+         request is repeated within 24 hours, it changes nothing and returns the first answer; \
+         another request with the same key is 422.",
     );
     // Its quoted form is taken too, and not told: the bare one is enough.
     if let Some(once) = once.as_object_mut() {
@@ -296,8 +303,8 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
         "post" => vec![once, reason],
         "patch" | "put" | "delete" => vec![if_match, reason],
         _ if id.ends_with("ById") || id == "getRules" => {
-            let detail = "Only if the answer is no longer the one of these tags: `ETag` as it was \
-                          answered, with its quotes, or `*`; else 304.";
+            let detail = "The answer is sent only if it no longer matches one of these tags: an \
+                          `ETag` as returned, with its quotes, or `*`; otherwise 304.";
             vec![if_match, header("If-None-Match", detail)]
         }
         _ => vec![],

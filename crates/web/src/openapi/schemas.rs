@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use fireflow_auth::{KeyFile, KeyFileState};
 use fireflow_domain::actor::Role;
-use fireflow_domain::audit::Deed;
+use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
@@ -51,6 +51,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "at") if moves => json!({"enum": ["first", "last"]}),
         ("string", "op") => json!({"enum": ["create", "update", "delete", "move", "restore"]}),
         ("string", "duplicates") => json!({"enum": ["keep"]}),
+        ("string", "action") if schema == "AuditEvent" => json!({"enum": AuditAction::WORDS}),
         ("string", "action" | "default_action") => json!({"enum": ACTIONS}),
         ("string", "file") if schema == "KeyFile" => {
             json!({"enum": KeyFile::ALL.map(KeyFile::as_str)})
@@ -59,7 +60,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
             json!({"enum": KeyFileState::ALL.map(KeyFileState::as_str)})
         }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
-        ("string", "deed") => json!({"enum": Deed::WORDS}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),
         ("string", "reason") if schema != "AuditEvent" => json!({"enum": ["rule", "default"]}),
         ("string", "code") if schema == "Warning" => {
@@ -172,7 +172,8 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     example.insert("name".to_owned(), json!("example"));
     example.insert("destinations".to_owned(), json!([{"address": "203.0.113.10"}]));
     let id = json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID, "nullable": true,
-                    "description": "The stored rule that it is; left out: found by name or content."});
+                    "description": "The id of the stored rule; if left out, the rule is found by \
+                                    name or content."});
     object(member(members, "properties")?)?.insert("id".to_owned(), id);
     schemas.insert("FirewallRuleOfSet".to_owned(), of_set);
     if let Some(problem) = schemas.get_mut("Problem") {

@@ -166,9 +166,9 @@ mod tests {
         let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
         for index in 0..bytes.len() {
             for bit in 0..8 {
-                let mut spoilt = bytes.clone();
-                spoilt[index] ^= 1 << bit;
-                assert_eq!(decode("rules of 1", &URL_SAFE_NO_PAD.encode(spoilt)), None);
+                let mut spoiled = bytes.clone();
+                spoiled[index] ^= 1 << bit;
+                assert_eq!(decode("rules of 1", &URL_SAFE_NO_PAD.encode(spoiled)), None);
             }
         }
         // With a hash that fits, what it says is still checked.

@@ -163,7 +163,7 @@ impl Query {
             words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(
                 || {
                     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                    format!("takes `{}` or is left out", known.join("` or `"))
+                    format!("must be `{}` or be left out", known.join("` or `"))
                 },
             )
         })
@@ -199,7 +199,11 @@ impl Query {
             given.into_iter().filter_map(|(name, it)| it.map(|placement| (name, placement)));
         let (_, placement) = placements.next()?;
         if let Some((name, _)) = placements.next() {
-            self.fault(name, "stands beside another place; use one of before, after and at");
+            self.fault(
+                name,
+                "cannot be combined with another place; use one of before, after and \
+                              at",
+            );
         }
         Some(placement)
     }
@@ -212,11 +216,11 @@ impl Query {
         }
         for name in ONLY_OF_LIVE {
             if self.has(name) {
-                self.fault(name, "does not go with `deleted=true`; leave it out");
+                self.fault(name, "cannot be combined with `deleted=true`; leave it out");
             }
         }
         if format.is_some() {
-            self.fault("deleted", "comes as JSON alone; leave `Accept` out");
+            self.fault("deleted", "is available as JSON only; leave `Accept` out");
         }
         true
     }
@@ -228,7 +232,7 @@ impl Query {
             if (1..=max).contains(&chars) && !text.chars().any(char::is_control) {
                 Ok(text.to_owned())
             } else {
-                Err(format!("takes 1 to {max} characters, none of them a control character"))
+                Err(format!("must have 1 to {max} characters, and no control characters"))
             }
         })
     }
@@ -242,7 +246,7 @@ impl Query {
         let request = match self.raw("cursor").map(str::to_owned) {
             Some(cursor) => {
                 if self.has("page") {
-                    self.fault("cursor", "stands beside `page`; use one of them");
+                    self.fault("cursor", "cannot be combined with `page`");
                 }
                 self.behind(&cursor, scope, order, size)
             }
@@ -250,8 +254,8 @@ impl Query {
                 let request = PageRequest::new(number, size);
                 if request.is_none() {
                     let detail = format!(
-                        "page {number} of {size} items lies beyond the first {MAX_PAGE_DEPTH} \
-                         items; go on with `cursor`, or narrow the list with a filter"
+                        "page {number} of {size} items is beyond the first {MAX_PAGE_DEPTH} \
+                         items; continue with `cursor`, or narrow the list with a filter"
                     );
                     self.fault("page", detail);
                 }
@@ -282,8 +286,8 @@ impl Query {
         });
         if position.is_none() {
             self.has_bad_cursor = true;
-            let detail = "is not a cursor of this list, filter and order; begin anew with an empty \
-                          one, and hand on `next_cursor` as it is";
+            let detail = "is not a cursor of this list, filter and order; start again with an \
+                          empty cursor, and send `next_cursor` unchanged";
             self.fault("cursor", detail);
             return None;
         }
@@ -335,7 +339,7 @@ impl Query {
                     self.fault("order_by", format!("`{}` is not a field; {hint}", excerpt(word)));
                 }
                 Some(field) if keys.iter().any(|key| key.field == field) => {
-                    self.fault("order_by", format!("`{word}` stands there twice"));
+                    self.fault("order_by", format!("duplicate `{word}`"));
                 }
                 Some(field) => keys.push(SortKey { field, direction }),
             }
@@ -358,7 +362,7 @@ impl Query {
                     self.fault("fields", format!("`{}` is not a member; {hint}", excerpt(word)));
                 }
                 Some(name) if fields.contains(name) => {
-                    self.fault("fields", format!("`{word}` stands there twice"));
+                    self.fault("fields", format!("duplicate `{word}`"));
                 }
                 Some(name) => fields.push(name),
             }
@@ -392,7 +396,7 @@ impl Query {
             return false;
         }
         if self.has("order_by") {
-            let detail = "orders the pages of a list; leave it out, or give a page_size";
+            let detail = "orders the pages of a list; leave it out, or add a page_size";
             self.fault("order_by", detail);
         }
         true

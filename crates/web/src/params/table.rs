@@ -1,7 +1,7 @@
 //! Which query parameters an operation takes: one table each, which the reader checks names against
 //! and the description is made of.
 
-use fireflow_domain::audit::Deed;
+use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
@@ -157,43 +157,45 @@ impl Param {
 }
 
 const PAGE: Param =
-    param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1; left out: 1.");
+    param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1. Default: 1.");
 const PAGE_SIZE: Param = param(
     "page_size",
     ParamKind::Integer(1, MAX_PAGE_SIZE as i64),
-    "The most items on a page; left out: 10.",
+    "The most items on a page. Default: 10.",
 );
 const CURSOR: Param = param(
     "cursor",
     ParamKind::Cursor,
-    "Goes on behind a page: its `next_cursor`. It costs the same however far that is. Empty: from \
-     the beginning, without page numbers.",
+    "Continues after a page: its `next_cursor`. The cost does not depend on the position. An \
+     empty cursor starts at the beginning, without page numbers.",
 );
 const WITH_TOTAL: Param = param(
     "with_total",
     ParamKind::Boolean,
-    "Whether to count the list; left out: with page numbers, but not with a cursor.",
+    "Whether to count the list. Default: with page numbers, but not with a cursor.",
 );
-const FILTER: &str = "Those that fit an expression of the filter language; \
+const FILTER: &str = "Returns items that match an expression of the filter language; \
                       `/docs/filter-schema.json` lists its fields.";
-const NAME: Param = param("name", ParamKind::Name(255), "Those of exactly this name.");
+const NAME: Param = param("name", ParamKind::Name(255), "Returns items with exactly this name.");
 
 const DELETED: Param = param(
     "deleted",
     ParamKind::Boolean,
-    "Those that were deleted, of live parents, in place of the live ones: what can be restored. Needs \
-     `editor`; goes with plain filters of scalar fields alone.",
+    "Returns deleted items of live parents instead of live ones: those can be restored. Requires \
+     `editor`; can be combined only with plain filters of scalar fields.",
 );
 
-const ORDER: &str = "The order: fields separated by commas, `-` before one that descends; null is \
-                     first ascending, and `id` breaks ties, in the direction of the last field.";
+const ORDER: &str = "The order: fields separated by commas, `-` before a descending one; null \
+                     comes first in ascending order, and `id` breaks ties, in the direction of \
+                     the last field.";
 
-const FIELDS: &str = "Only these members of each, separated by commas; `id` always comes.";
+const FIELDS: &str = "Returns only these members of each item, separated by commas; `id` is \
+                      always included.";
 const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::MEMBERS), FIELDS);
 const POLICY_FIELDS: Param = param("fields", ParamKind::Fields(PolicyView::MEMBERS), FIELDS);
 const RULE_FIELDS: Param = param("fields", ParamKind::Fields(RuleView::MEMBERS), FIELDS);
 
-const EXPAND: &str = "Embeds children, at most 10,000 rules; beyond that 413.";
+const EXPAND: &str = "Embeds children, at most 10,000 rules; more are 413.";
 const FIREWALL_EXPAND: Param =
     param("expand", ParamKind::Words(&["filtering_policies", "filtering_policies.rules"]), EXPAND);
 const POLICY_EXPAND: Param = param("expand", ParamKind::Words(&["rules"]), EXPAND);
@@ -227,7 +229,7 @@ pub const POLICIES: &[Param] = &[
     POLICY_EXPAND,
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
     NAME,
-    param("default_action", ParamKind::Action, "Those with this default."),
+    param("default_action", ParamKind::Action, "Returns policies with this default action."),
     param("filter", ParamKind::Filter, FILTER)
         .shown("rule_count > 0 AND firewall.name = \"edge-*\""),
     CURSOR,
@@ -243,33 +245,33 @@ pub const RULES: &[Param] = &[
     param(
         "order_by",
         ParamKind::OrderBy(RuleField::WORDS),
-        "The order: fields separated by commas, `-` before one that descends; left out: as the \
-         rules are evaluated.",
+        "The order: fields separated by commas, `-` before a descending one. Default: the order \
+         of evaluation.",
     ),
     NAME,
-    param("action", ParamKind::Action, "Those with this action."),
+    param("action", ParamKind::Action, "Returns rules with this action."),
     param(
         "priority",
         ParamKind::Integer(i32::MIN as i64, i32::MAX as i64),
-        "Those with this priority.",
+        "Returns rules with this priority.",
     ),
     param(
         "source_address",
         ParamKind::AddressRange,
-        "Those with a source of exactly these addresses.",
+        "Returns rules with a source of exactly these addresses.",
     ),
-    param("source_port", ParamKind::Ports, "Those with a source that names exactly these ports."),
+    param("source_port", ParamKind::Ports, "Returns rules with a source of exactly these ports."),
     param(
         "destination_address",
         ParamKind::AddressRange,
-        "Those with a destination of exactly these addresses.",
+        "Returns rules with a destination of exactly these addresses.",
     ),
     param(
         "destination_port",
         ParamKind::Ports,
-        "Those with a destination that itself names exactly these ports.",
+        "Returns rules with a destination that itself has exactly these ports.",
     ),
-    param("port", ParamKind::Ports, "Those with exactly this entry among their `ports`."),
+    param("port", ParamKind::Ports, "Returns rules with exactly this entry in `ports`."),
     param("filter", ParamKind::Filter, FILTER)
         .shown("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
     CURSOR,
@@ -283,33 +285,33 @@ pub const AUDIT_EVENTS: &[Param] = &[
     PAGE_SIZE,
     param("fields", ParamKind::Fields(AuditEventView::MEMBERS), FIELDS),
     param("order_by", ParamKind::OrderBy(AuditField::WORDS), ORDER),
-    param("subject", ParamKind::Text(255), "Those of this subject."),
-    param("deed", ParamKind::Words(&Deed::WORDS), "Those of this deed."),
+    param("subject", ParamKind::Text(255), "Returns events of this subject."),
+    param("action", ParamKind::Words(&AuditAction::WORDS), "Returns events with this action."),
     param(
         "resource",
         ParamKind::Words(&Resource::WORDS),
-        "Those that concern things of this kind.",
+        "Returns events of this kind of resource.",
     ),
     param(
         "resource_id",
         ParamKind::Integer(1, MAX_ID),
-        "Those that concern the thing with this id.",
+        "Returns events of the resource with this id.",
     ),
     param(
         "firewall_id",
         ParamKind::Integer(1, MAX_ID),
-        "Those that concern this firewall, or what belongs to it.",
+        "Returns events of this firewall, its policies and their rules.",
     ),
     param(
         "filtering_policy_id",
         ParamKind::Integer(1, MAX_ID),
-        "Those that concern this filtering policy, or its rules.",
+        "Returns events of this filtering policy and its rules.",
     ),
-    param("request_id", ParamKind::Text(64), "Those of the request with this id."),
-    param("since", ParamKind::Instant, "Those of this instant or later."),
-    param("until", ParamKind::Instant, "Those before this instant."),
+    param("request_id", ParamKind::Text(64), "Returns events of the request with this id."),
+    param("since", ParamKind::Instant, "Returns events at this instant or later."),
+    param("until", ParamKind::Instant, "Returns events before this instant."),
     param("filter", ParamKind::Filter, FILTER)
-        .shown("deed = delete AND resource IN (firewall, filtering_policy)"),
+        .shown("action = delete AND resource IN (firewall, filtering_policy)"),
     CURSOR,
     WITH_TOTAL,
 ];
@@ -317,8 +319,8 @@ pub const AUDIT_EVENTS: &[Param] = &[
 const READ_ONLY: Param = param(
     "read_only",
     ParamKind::Words(&["ignore"]),
-    "`ignore` leaves read-only members of what is new out of account, such as `revision` in what was \
-     answered; without it they are refused.",
+    "`ignore` accepts and ignores read-only members in new resources, such as `revision` from an \
+     earlier answer; by default they are refused.",
 );
 
 /// Of the creation of a firewall or a policy.
@@ -330,27 +332,27 @@ pub const NEW_RULE: &[Param] = &[
     param(
         "before",
         ParamKind::Integer(1, MAX_ID),
-        "Places the rule before the one with this id; then it has no `priority`.",
+        "Places the rule before the one with this id; `priority` is then not allowed.",
     ),
     param(
         "after",
         ParamKind::Integer(1, MAX_ID),
-        "Places the rule behind the one with this id; then it has no `priority`.",
+        "Places the rule after the one with this id; `priority` is then not allowed.",
     ),
     param(
         "at",
         ParamKind::Words(&["first", "last"]),
-        "Places the rule before or behind all others; then it has no `priority`.",
+        "Places the rule before or after all others; `priority` is then not allowed.",
     ),
     param(
         "duplicates",
         ParamKind::Words(&["keep"]),
-        "`keep` stores the rule though an equal one is there.",
+        "`keep` stores the rule even if an equivalent rule exists.",
     ),
 ];
 
 const DUPLICATES: Param =
-    param("duplicates", ParamKind::Words(&["keep"]), "`keep` stores rules though they are equal.");
+    param("duplicates", ParamKind::Words(&["keep"]), "`keep` stores equivalent rules.");
 
 /// Of a rule set.
 pub const RULE_SET: &[Param] = &[
@@ -358,20 +360,20 @@ pub const RULE_SET: &[Param] = &[
     param(
         "max_deletions",
         ParamKind::Integer(0, u32::MAX as i64),
-        "The most rules that may be deleted; left out: ten, and a tenth of those that are there. \
-         (Of fewer than ten rules that is none.)",
+        "The most rules that may be deleted. Default: ten, and at most a tenth of the stored \
+         rules. (With fewer than ten rules, none.)",
     ),
     param(
         "identity",
         ParamKind::Words(&["name"]),
-        "`name` finds the stored rules by name or content alone, and leaves read-only members out of \
-         account: so the rules of one policy are put into another one.",
+        "`name` finds the stored rules by name or content only, and ignores read-only members. \
+         Use it to copy the rules of one policy to another.",
     ),
     param(
         "read_only",
         ParamKind::Words(&["ignore"]),
-        "`ignore` leaves read-only members other than `id` out of account, such as `revision` in an \
-         older export; without it they must be what the rules have.",
+        "`ignore` ignores read-only members other than `id`, such as `revision` in an older \
+         export; by default they must match the stored rules.",
     ),
 ];
 
@@ -382,7 +384,7 @@ pub const BATCH: &[Param] = &[DUPLICATES, READ_ONLY];
 pub const RULE_RESTORATION: &[Param] = &[param(
     "duplicates",
     ParamKind::Words(&["keep"]),
-    "`keep` restores the rule though an equal one is there.",
+    "`keep` restores the rule even if an equivalent rule exists.",
 )];
 
 /// Of the inspection of one packet.
@@ -391,7 +393,7 @@ pub const INSPECTION: &[Param] = &[
     param(
         "source_port",
         ParamKind::Integer(0, 65_535),
-        "The packet's source port; required where the protocol has ports, refused elsewhere.",
+        "The packet's source port; required if the protocol has ports, otherwise refused.",
     )
     .example("40000"),
     param("destination_address", ParamKind::Address, "The packet's destination address.")
@@ -399,19 +401,24 @@ pub const INSPECTION: &[Param] = &[
     param(
         "destination_port",
         ParamKind::Integer(0, 65_535),
-        "The packet's destination port; required where the protocol has ports, refused elsewhere.",
+        "The packet's destination port; required if the protocol has ports, otherwise refused.",
     )
     .example("443"),
     param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
-    param("icmp_type", ParamKind::Integer(0, 255), "The ICMP type; left out: echo request."),
-    param("icmp_code", ParamKind::Integer(0, 255), "The ICMP code; left out: 0."),
-    param("at", ParamKind::Instant, "The packet's time; left out: now."),
-    param("explain", ParamKind::Boolean, "Also say why: what matched, and what did not."),
+    param("icmp_type", ParamKind::Integer(0, 255), "The ICMP type. Default: echo request."),
+    param("icmp_code", ParamKind::Integer(0, 255), "The ICMP code. Default: 0."),
+    param("at", ParamKind::Instant, "The packet's time. Default: now."),
+    param(
+        "explain",
+        ParamKind::Boolean,
+        "Also explains the verdict: what matched, and what did \
+                                          not.",
+    ),
 ];
 
 /// Of the inspection of many packets.
 pub const INSPECTIONS: &[Param] =
-    &[param("explain", ParamKind::Boolean, "Also say why, for at most 100 packets.")];
+    &[param("explain", ParamKind::Boolean, "Also explains the verdicts, for at most 100 packets.")];
 
 /// Of operations that take none.
 pub const NONE: &[Param] = &[];

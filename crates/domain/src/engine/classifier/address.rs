@@ -86,7 +86,7 @@ macro_rules! address {
                 clippy::cast_possible_truncation,
                 clippy::unnecessary_cast,
                 clippy::allow_attributes,
-                reason = "the lowest bits are meant; of 32 bits all of them"
+                reason = "only the lowest bits are wanted"
             )]
             fn window(self, shift: u8) -> u32 {
                 self.wrapping_shr(u32::from(shift)) as u32

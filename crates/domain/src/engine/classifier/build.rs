@@ -8,7 +8,7 @@
 //! differ; what lies above it is not looked at, and need not be: each box is held against the whole
 //! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a
 //! child's region altogether hides all later ones there. Last, boxes are put into blocks, those of
-//! neighbours together where they are few.
+//! neighbors together where they are few.
 
 use super::LANE;
 use super::address::Address;
@@ -161,7 +161,7 @@ struct Builder<'a, A> {
     most: usize,
     /// The most blocks.
     ceiling: usize,
-    /// The windows of the blocks that were made last: those of their neighbours, most often.
+    /// The windows of the blocks that were made last: those of their neighbors, most often.
     shifts: Shifts,
     goes_on: &'a dyn Fn() -> bool,
 }
@@ -254,7 +254,7 @@ impl<'a, A: Address> Builder<'a, A> {
         [others, those]
     }
 
-    /// Makes what lies below a node with boxes. What it has itself is answered, where its neighbours
+    /// Makes what lies below a node with boxes. What it has itself is answered, where its neighbors
     /// may share it: a node that has nothing below, and nothing yet.
     fn node(
         &mut self,
@@ -300,7 +300,7 @@ impl<'a, A: Address> Builder<'a, A> {
         let shift = u8::try_from(cut.shift).ok()?;
         let cut_of = Node::cut(cut.dimension, cut.bits);
         *self.index.nodes.get_mut(at as usize)? = Node { children, shift, cut: cut_of, ..node };
-        // Each box is whole wherever it is: neighbours can have those of others too.
+        // Each box is whole wherever it is: neighbors can have those of others too.
         let mut shared = Shared::default();
         for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
             let region = child_region(region, cut, child);

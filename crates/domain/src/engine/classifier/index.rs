@@ -14,7 +14,7 @@ pub const NO_BOX: u32 = u32::MAX;
 pub(super) struct Node {
     /// Its first child.
     pub(super) children: u32,
-    /// Its first block, and how many it has. Neighbours can have the same.
+    /// Its first block, and how many it has. Neighbors can have the same.
     pub(super) blocks: u32,
     pub(super) count: u32,
     /// Where the bits lie that choose the child.

@@ -10,7 +10,7 @@
 //! node (HyperCuts, S. Singh and others, SIGCOMM 2003). A node is a quarter of a cache line and its
 //! children lie side by side: one load a level. Its boxes lie in blocks of eight (`block`), dimension
 //! by dimension, which are held against a packet at once and without a branch: which of them it
-//! is cannot be foreseen, and a guess that fails costs more than all eight. Neighbours whose boxes
+//! is cannot be foreseen, and a guess that fails costs more than all eight. Neighbors whose boxes
 //! are one block's together share it. What was found in one tree bounds what is looked for in the
 //! next.
 //!

@@ -50,13 +50,13 @@ fn unknown(level: Level, name: &str) -> String {
     let given = shown(name);
     match name {
         "firewall" if matches!(level, Level::Policy | Level::Rule) => {
-            return "`firewall` is no field by itself; write one of its own behind it, such as \
+            return "`firewall` is not a field by itself; add one of its fields, such as \
                     `firewall.name`"
                 .to_owned();
         }
         "filtering_policy" if level == Level::Rule => {
-            return "`filtering_policy` is no field by itself; write one of its own behind it, such \
-                    as `filtering_policy.name`"
+            return "`filtering_policy` is not a field by itself; add one of its fields, such as \
+                    `filtering_policy.name`"
                 .to_owned();
         }
         _ => {}
@@ -75,7 +75,7 @@ fn unknown(level: Level, name: &str) -> String {
     }
     if level == Level::Rule && name.starts_with("traffic.") {
         return format!(
-            "`{given}` is not a field; the members of `traffic` stand in parentheses: \
+            "`{given}` is not a field; write the members of `traffic` in parentheses: \
              `traffic:(source = 10.20.0.0/16 AND protocol = tcp)`"
         );
     }
@@ -88,11 +88,11 @@ fn unknown(level: Level, name: &str) -> String {
     }
     let own = listed(Field::own(level).map(Field::word), "and");
     let parents = match level {
-        Level::Rule => "; behind `filtering_policy.` and `firewall.` stand those of the parents",
-        Level::Policy => "; behind `firewall.` stand those of the firewall",
+        Level::Rule => "; the fields of the parents begin with `filtering_policy.` and `firewall.`",
+        Level::Policy => "; the fields of the firewall begin with `firewall.`",
         Level::Firewall | Level::Event => "",
     };
-    format!("`{given}` is not a field of {list}; these are {own}{parents}")
+    format!("`{given}` is not a field of {list}; the fields are {own}{parents}")
 }
 
 /// A field with a prefix too many or too few, or of another list.

@@ -12,8 +12,8 @@ pub(super) fn foreign(field: &str, found: &str, traits: Traits) -> String {
         "=<" => "write `<=`".to_owned(),
         "EQ" => "write `=`".to_owned(),
         "~" | "=~" | "!~" | "~=" | "LIKE" | "ILIKE" | "MATCHES" | "REGEXP" => format!(
-            "there are no patterns but a star at either end: `{field} = \"edge-*\"`; `:` finds a \
-             text anywhere, in any case"
+            "the only pattern is a star at either end: `{field} = \"edge-*\"`; `:` finds a text \
+             anywhere and ignores case"
         ),
         "IS" => format!("write `{field} = null` or `{field} != null`"),
         "NOT" => format!("write NOT before the condition: `NOT {field} IN (…)`"),
@@ -21,7 +21,7 @@ pub(super) fn foreign(field: &str, found: &str, traits: Traits) -> String {
         "HAS" | "INCLUDES" => "write `:` or CONTAINS".to_owned(),
         _ => takes(field, traits),
     };
-    format!("`{}` is no operator; {instead}", shown(found))
+    format!("`{}` is not an operator; {instead}", shown(found))
 }
 
 /// Which operators a field takes.
@@ -51,10 +51,10 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
             format!("; `{field}:site` has the label, `{field}.site = fra` compares it")
         }
         FieldKind::Label if is_search => {
-            format!("; write `{field} = \"*fra*\"`, or `{field} != null` where it is there at all")
+            format!("; write `{field} = \"*fra*\"`, or `{field} != null` if the label exists")
         }
         FieldKind::Protocol if is_search => {
-            format!("; `{field} = tcp` is true where one of them is tcp")
+            format!("; `{field} = tcp` is true if one of them is tcp")
         }
         FieldKind::Ports | FieldKind::Addresses if is_search => "; write CONTAINS".to_owned(),
         FieldKind::Text if is_search && traits.operators.contains(&Operator::Has) => {
@@ -67,7 +67,7 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         | FieldKind::Boolean
         | FieldKind::Action
         | FieldKind::State
-        | FieldKind::Deed
+        | FieldKind::AuditAction
         | FieldKind::Resource
         | FieldKind::Label
         | FieldKind::Protocol

@@ -58,10 +58,10 @@ impl Entry {
         let (given, side) = (shown(word.text), side_word(self.0));
         let inner = word.text.strip_prefix(side).and_then(|rest| rest.strip_prefix('.'));
         let detail = if let Some(inner) = inner {
-            format!("inside `{side}:( … )` stands `{}`, without `{side}.`", shown(inner))
+            format!("inside `{side}:( … )` write `{}`, without `{side}.`", shown(inner))
         } else {
             let elsewhere = if names::resolve(level, word.text).is_ok() {
-                "; what is about the rule stands outside of the parentheses"
+                "; conditions on the rule itself go outside the parentheses"
             } else {
                 ""
             };
@@ -144,7 +144,9 @@ impl Parser<'_> {
                 self.some_of(subject, values::action, None, |it| Test::Action(field, it))
             }
             Field::State => self.some_of(subject, values::state, None, Test::State),
-            Field::Deed => self.some_of(subject, values::deed, None, Test::Deed),
+            Field::AuditAction => {
+                self.some_of(subject, values::audit_action, None, Test::AuditAction)
+            }
             Field::Resource => self.some_of(subject, values::resource, None, Test::Resource),
             Field::Protocols => {
                 let absent = Some(Test::Protocol(None));
@@ -278,7 +280,7 @@ impl Parser<'_> {
             return Ok(());
         }
         Err(self.error(format!(
-            "{}; behind `{1}:` stand conditions in parentheses: `{1}:{2}`",
+            "{}; `{1}:` is followed by conditions in parentheses: `{1}:{2}`",
             self.lexer.found(),
             subject.name,
             operators::bare(subject.traits.kind)

@@ -43,7 +43,7 @@ impl Claim<'_> {
             && mine != others
         {
             return Some(format!(
-                "no packet is like that: {} is {}, {} is {}",
+                "no packet matches: {} is {}, {} is {}",
                 said(self),
                 family_name(mine),
                 said(other),
@@ -54,7 +54,7 @@ impl Claim<'_> {
             && mine != others
         {
             return Some(format!(
-                "no packet is like that: one of {} {}, one of {} {}",
+                "no packet matches: one of {} {}, one of {} {}",
                 said(self),
                 mine.words(),
                 said(other),
@@ -124,7 +124,8 @@ pub(super) fn read(parser: &mut Parser<'_>) -> Result<Traffic, FilterError> {
         if word == "OR" {
             return Err(FilterError::new(
                 position,
-                "OR stands inside `traffic:( … )`, which is one set of packets and takes AND only; \
+                "OR is not allowed inside `traffic:( … )`, which is one set of packets and \
+                 accepts AND only; \
                  write `traffic:( … ) OR traffic:( … )`",
             ));
         }
@@ -140,12 +141,12 @@ fn read_member<'a>(
 ) -> Result<Claim<'a>, FilterError> {
     if parser.lexer.peek_keyword() == Some(Keyword::Not) {
         return Err(parser.error(
-            "NOT stands inside `traffic:( … )`, which is one set of packets; write \
+            "NOT is not allowed inside `traffic:( … )`, which is one set of packets; write \
              `NOT traffic:( … )`",
         ));
     }
     if parser.lexer.peek() == Some('(') {
-        return Err(parser.error("`traffic:( … )` takes no parentheses inside; leave them out"));
+        return Err(parser.error("parentheses are not allowed inside `traffic:( … )`; remove them"));
     }
     let word = parser.field(after, "source = 10.20.0.0/16")?;
     let member = TrafficMember::ALL
@@ -156,7 +157,8 @@ fn read_member<'a>(
         return Err(FilterError::new(
             word.position,
             format!(
-                "`{}` stands twice; a set of packets says it once, several are joined by OR: \
+                "duplicate `{}`; a set of packets has each member once, and several sets are \
+                 joined by OR: \
                  `traffic:( … ) OR traffic:( … )`",
                 member.word()
             ),
@@ -165,7 +167,8 @@ fn read_member<'a>(
     let subject = Subject { name: word.text, traits: member.traits() };
     let (operator, _) = parser.operator(subject).map_err(|mut error| {
         error.detail.push_str(
-            "; inside `traffic:( … )` every member is one set: `=` a value, a block or a range",
+            "; inside `traffic:( … )` each member is compared by `=` with one value, block or \
+             range",
         );
         error
     })?;

@@ -1,6 +1,6 @@
 //! Values by their type. An error is a sentence that begins with the value.
 
-use crate::audit::Deed;
+use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::filter::error::shown;
 use crate::filter::fields::FieldKind;
@@ -27,7 +27,7 @@ pub(super) fn integer(value: &Value<'_>) -> Read<i64> {
         return Err(no(value, FieldKind::Integer));
     }
     if !is_canonical {
-        return Err(format!("`{}` has zeros in front; leave them out", shown(value.raw)));
+        return Err(format!("`{}` has leading zeros; remove them", shown(value.raw)));
     }
     text.parse()
         .map_err(|_| format!("`{}` is not within {} to {}", shown(value.raw), i64::MIN, i64::MAX))
@@ -42,7 +42,7 @@ pub(super) fn octet(value: &Value<'_>) -> Read<u8> {
 pub(super) fn instant(value: &Value<'_>) -> Read<Instant> {
     Instant::parse(&value.text).map_err(|error| {
         let hint = if value.text.eq_ignore_ascii_case("now") {
-            "; write the instant itself; of rules `state` asks for the present, such as \
+            "; write an instant; for rules, `state` compares with the current time, such as \
              `state = expired`"
         } else {
             ""
@@ -70,11 +70,11 @@ pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
         .ok_or_else(|| no(value, FieldKind::State))
 }
 
-pub(super) fn deed(value: &Value<'_>) -> Read<Deed> {
-    Deed::ALL
+pub(super) fn audit_action(value: &Value<'_>) -> Read<AuditAction> {
+    AuditAction::ALL
         .into_iter()
-        .find(|deed| deed.as_str().eq_ignore_ascii_case(&value.text))
-        .ok_or_else(|| no(value, FieldKind::Deed))
+        .find(|action| action.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::AuditAction))
 }
 
 pub(super) fn resource(value: &Value<'_>) -> Read<Resource> {
@@ -94,7 +94,8 @@ pub(super) fn family(value: &Value<'_>) -> Read<Family> {
 pub(super) fn protocol(value: &Value<'_>) -> Read<Protocol> {
     Protocol::parse(&value.text).map_err(|error| {
         let hint = if value.text.eq_ignore_ascii_case("any") {
-            "; where none is written `protocols` is null, and in `traffic` it is left out"
+            "; for rules without protocols write `protocols = null`, and in `traffic` leave the \
+             protocol out"
         } else {
             ""
         };
@@ -125,7 +126,7 @@ pub(super) fn needle(value: &Value<'_>) -> Read<String> {
         Ok(value.text.clone())
     } else {
         Err(format!(
-            "`{}` has a star, but `:` finds the text anywhere and takes none; leave it out, or write \
+            "`{}` contains a star, but `:` finds the text anywhere; remove it, or write \
              `\\*` in quotes for the character itself",
             shown(value.raw)
         ))
@@ -143,11 +144,11 @@ pub(super) fn pattern(value: &Value<'_>) -> Read<Pattern> {
         [0] => Ok(Pattern::Suffix(part(text.get(1..)))),
         [at] if at == last => Ok(Pattern::Prefix(part(text.get(..at)))),
         [0, 1] if last == 1 => {
-            Err(format!("`{}` has a star too many; `*` alone is any text", shown(value.raw)))
+            Err(format!("`{}` has too many stars; `*` alone matches any text", shown(value.raw)))
         }
         [0, at] if at == last => Ok(Pattern::Infix(part(text.get(1..at)))),
         _ => Err(format!(
-            "`{}` has a star inside; one may stand at either end, and `\\*` in quotes is the \
+            "`{}` has a star inside; a star is allowed at either end, and `\\*` in quotes is the \
              character itself",
             shown(value.raw)
         )),

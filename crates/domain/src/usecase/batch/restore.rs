@@ -56,7 +56,7 @@ impl Working {
         if let Some(entry) = self.entries.get(&rule) {
             let is_other = matches!(&name, Patch::Set(name) if *name != entry.spec.name);
             if is_other {
-                self.fault(index, "/name", "the rule is not deleted; name it by an `update`");
+                self.fault(index, "/name", "the rule is not deleted; use `update`");
             }
             return Asked::Rule(rule);
         }

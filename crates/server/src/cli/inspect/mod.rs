@@ -26,34 +26,34 @@ use super::{Failure, clock};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The rules: JSON or NDJSON as the API takes or answers them, or ClassBench's text; `-` is
-    /// standard input. Compressed with gzip it is read as it is.
+    /// The rules: JSON or NDJSON in the form of the API, or ClassBench's text; `-` is standard
+    /// input. gzip is detected.
     #[arg(long, value_name = "FILE")]
     rules: PathBuf,
-    /// The packets: JSON or NDJSON as the API takes them, ClassBench's traces, flow logs (AWS VPC,
+    /// The packets: JSON or NDJSON in the form of the API, ClassBench's traces, flow logs (AWS VPC,
     /// Zeek's conn.log), or a table with a header; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     packets: PathBuf,
-    /// How to answer each packet: in words, as JSON in a line, or the number of its rule in the file
-    /// alone, the first being 0 (-1: no rule).
+    /// The output for each packet: text, a line of JSON, or only the number of its rule in the
+    /// file, counted from 0 (-1: no rule).
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Answer how many packets each rule decides about, in place of each packet.
+    /// Print how many packets each rule decides, instead of each packet.
     #[arg(long)]
     hits: bool,
-    /// What becomes of packets that no rule matches: ALLOW, DENY or REJECT; without it, what the rules
-    /// say of their policy, else DENY.
+    /// The action for packets that no rule matches: ALLOW, DENY or REJECT. Default: the default
+    /// action in the rules' file, else DENY.
     #[arg(long, value_name = "ACTION", value_parser = action)]
     default_action: Option<Action>,
-    /// Which column of a flow log or table is which, by name or number:
+    /// The columns of a flow log or table, by name or number:
     /// `source_address=src,destination_address=dst,protocol=3,destination_port=dport`.
     #[arg(long, value_name = "MAPPING")]
     columns: Option<Mapping>,
-    /// The time of packets that have none (RFC 3339); without it, now.
+    /// The time of packets that have none (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Instant>,
-    /// Fail where the packets say which rule decides (a sixth column in ClassBench's traces), and
-    /// another does.
+    /// Fail if packets name the rule that decides (a sixth column in ClassBench's traces), and
+    /// another rule decides.
     #[arg(long)]
     check: bool,
 }
@@ -62,9 +62,9 @@ pub(super) struct Arguments {
 pub(super) enum Format {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
-    /// One number a line.
+    /// One number per line.
     Index,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     if rules.is_over_budget() {
         tell(
             &mut errors,
-            "the rules are too many to compile: each packet is held against each rule",
+            "there are too many rules to compile: each packet is compared with each rule",
         );
     }
     let packets = open(&arguments.packets)?;

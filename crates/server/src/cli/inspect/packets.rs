@@ -78,7 +78,10 @@ impl Collector<'_> {
                 keys.push(key);
                 Said::Packet(expected)
             }
-            (Ok(_), _) => Said::Fault(Fault::invalid("the packet is not of the rules' kind")),
+            (Ok(_), _) => Said::Fault(Fault::invalid(
+                "the packet and the rules have different \
+                                                      formats",
+            )),
             (Err(fault), _) => Said::Fault(fault),
         };
         self.batch.lines.push((line, said));
@@ -163,7 +166,10 @@ fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Resu
             Parsed::Elements(others) => {
                 if let Some(name) = others.keys().next() {
                     let name = fireflow_domain::text::excerpt(name);
-                    bail!("line {line}: `{name}` stands beside `items`; packets come in a list");
+                    bail!(
+                        "line {line}: `{name}` cannot be combined with `items`; write the \
+                           packets as a list"
+                    );
                 }
             }
         }

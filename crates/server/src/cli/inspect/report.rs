@@ -11,6 +11,7 @@ use fireflow_replay::flow_log::Skipped;
 use fireflow_web::reading::FaultLine;
 use serde::Serialize;
 
+use super::super::counted;
 use super::packets::{Batch, Fault, Guesses, Queries, Said};
 use super::rules::{About, Rules};
 use super::{Arguments, Format};
@@ -258,13 +259,18 @@ impl<'a, W: Write> Report<'a, W> {
         }
         let idle = self.hits.iter().filter(|hits| **hits == 0).count();
         all.push_str(&format!(
-            "; no rule matched {}; {idle} of {} rules decided about none",
-            self.without_rule,
-            self.hits.len()
+            "; rules hit: {} of {}; packets without a match: {}",
+            self.hits.len() - idle,
+            self.hits.len(),
+            self.without_rule
         ));
         let mut lines = vec![all];
         if self.rules.assumes_default() && self.without_rule > 0 {
-            lines.push("neither the rules nor --default-action say what becomes of packets that no rule matches: DENY is assumed".to_owned());
+            lines.push(
+                "the rules have no default action and --default-action is not set: DENY is \
+                        assumed for packets that no rule matches"
+                    .to_owned(),
+            );
         }
         for (why, count) in Skipped::ALL.into_iter().zip(self.skipped).filter(|it| it.1 > 0) {
             lines.push(format!("{} skipped: {}", counted(count, "record"), why.as_str()));
@@ -272,18 +278,21 @@ impl<'a, W: Write> Report<'a, W> {
         let Guesses { icmp, tcp } = self.guesses;
         if icmp > 0 {
             let packets = counted(icmp, "packet");
-            lines.push(format!("{packets} of ICMP without a type: taken for echo requests"));
+            lines.push(format!("{packets} of ICMP without a type: evaluated as echo requests"));
         }
         if tcp > 0 {
             let packets = counted(tcp, "packet");
             lines.push(format!(
-                "{packets} of TCP without flags: answers among them are decided like requests"
+                "{packets} of TCP without flags: replies among them are evaluated like requests"
             ));
         }
         lines.extend(self.told.iter().map(|(line, why)| format!("{name}:{line}: {why}")));
         if self.expected > 0 {
             let right = self.expected - self.otherwise;
-            lines.push(format!("{right} of {} packets meet the rule they name", self.expected));
+            lines.push(format!(
+                "{right} of {} packets match the rule that they name",
+                self.expected
+            ));
         }
         lines
     }
@@ -294,23 +303,18 @@ impl<'a, W: Write> Report<'a, W> {
         if self.faults > 0 {
             Some(format!("{} could not be read", counted(self.faults, "line")))
         } else if self.checks && self.expected == 0 {
-            Some("no packet says which rule decides".to_owned())
+            Some("no packet names the rule that decides".to_owned())
         } else if self.checks && self.expected < packets {
-            Some(format!("only {} of {packets} packets say which rule decides", self.expected))
+            Some(format!("only {} of {packets} packets name the rule that decides", self.expected))
         } else if self.checks && self.otherwise > 0 {
             Some(format!(
-                "another rule decides about {} than it says",
+                "another rule decides about {} than the named one",
                 counted(self.otherwise, "packet")
             ))
         } else {
             None
         }
     }
-}
-
-/// So many of them, in words.
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The number of a rule in the file, -1 for none.

@@ -199,7 +199,7 @@ impl Rules {
         let (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) =
             (packet.source(), packet.destination())
         else {
-            return Err(Fault::invalid("the packet must be IPv4, as the benchmark's rules are"));
+            return Err(Fault::invalid("the packet must be IPv4, like the benchmark's rules"));
         };
         let (first, second) = match packet.payload() {
             Payload::Ports { source, destination } => (source, destination),
@@ -267,18 +267,21 @@ impl ReadRules {
         if let (Some(one), Some(other)) = (self.policy, id)
             && one != other
         {
-            bail!("{at}: the rules are of several policies, {one} and {other}; give those of one");
+            bail!(
+                "{at}: the rules belong to several policies, {one} and {other}; use the rules \
+                   of one policy"
+            );
         }
         self.policy = self.policy.or(id);
         let default = parent.and_then(|it| Action::parse(it.get("default_action")?.as_str()?));
         if let (Some(one), Some(other)) = (self.default, default)
             && one != other
         {
-            bail!("{at}: the policy's default is {other} here, and {one} before");
+            bail!("{at}: the policy's default action is {other} here, but {one} earlier");
         }
         self.default = self.default.or(default);
         if value.get("deleted_at").is_some_and(|it| !it.is_null()) {
-            bail!("{at}: the rule was deleted, and decides nothing; leave it out");
+            bail!("{at}: the rule is deleted and has no effect; remove it");
         }
         let policy = id.or_else(|| PolicyId::new(1)).ok_or_else(|| anyhow!("no policy"))?;
         let mut violations = Violations::new();
@@ -287,7 +290,7 @@ impl ReadRules {
         match given_rule(value, "", policy, reading, &mut violations) {
             Some(rule) if violations.is_empty() => {
                 if let Some(id) = rule.0.id.filter(|id| !self.ids.insert(*id)) {
-                    bail!("{at}: the rule with id={id} stands there twice");
+                    bail!("{at}: duplicate rule with id={id}");
                 }
                 self.rules.push(rule);
                 Ok(())
@@ -329,11 +332,11 @@ impl ReadRules {
     /// All rules, unless pages say that there are more.
     fn all(self) -> Result<Self> {
         let count = u64::try_from(self.rules.len()).unwrap_or(u64::MAX);
-        let all = "take all of them, in lines: `Accept: application/x-ndjson`, without `page`";
+        let all = "read all of them as lines: `Accept: application/x-ndjson`, without `page`";
         match self.total {
-            Some(total) if total > count => bail!("there are {count} of {total} rules; {all}"),
+            Some(total) if total > count => bail!("the file has {count} of {total} rules; {all}"),
             Some(_) if self.is_total_exact => Ok(self),
-            _ if self.has_more => bail!("there are more rules than these {count}; {all}"),
+            _ if self.has_more => bail!("the list has more rules than these {count}; {all}"),
             _ => Ok(self),
         }
     }
@@ -350,7 +353,7 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
         let mut fault = Ok(());
         let parsed = elements(line, text, &mut |index, value| {
             if fault.is_ok() {
-                let at = format!("rule {index} of the list in {at}, the first being 0");
+                let at = format!("rule {index} of the list in {at} (counted from 0)");
                 fault = read.read(value, &at);
             }
         });
