@@ -180,7 +180,13 @@ fn a_rule_that_can_match_nothing_is_refused() {
     for (protocols, sources, destinations, ports, why) in [
         (&[][..], &["10.0.0.1"][..], &["2001:db8::1"][..], &[][..], "one address family"),
         (&["icmpv6"][..], &["10.0.0.1"][..], &["any"][..], &[][..], "icmpv6 in IPv6 only"),
-        (&["icmp"][..], &["any"][..], &["any"][..], &["443"][..], "none of its protocols has ports"),
+        (
+            &["icmp"][..],
+            &["any"][..],
+            &["any"][..],
+            &["443"][..],
+            "none of its protocols has ports",
+        ),
         (&["gre"][..], &["any 1"][..], &["any"][..], &[][..], "none of its protocols has ports"),
     ] {
         let violations = RuleSpec::new(parts(protocols, sources, destinations, ports)).unwrap_err();

@@ -49,7 +49,8 @@ impl Service {
         let rule = api.rule(&policy, &json!({"name": "web"})).await;
         let firewall = crate::support::firewall_of(&policy).to_owned();
         let verdict = format!("{policy}inspections/?{}", tcp("10.0.0.1", "192.0.2.1", 443));
-        let paths = vec![firewall, policy.clone(), format!("{policy}rules/{}/", rule["id"]), verdict];
+        let paths =
+            vec![firewall, policy.clone(), format!("{policy}rules/{}/", rule["id"]), verdict];
         let token = |name: &str| api.token_of(name, &Role::ALL);
         let attackers = ["mallory", "trudy", "oscar", "eve"].map(token).to_vec();
         let bystander = token("bob");

@@ -78,7 +78,11 @@ fn packets_of_a_file_meet_the_rules_of_a_file() {
     assert!(lines[3].ends_with("no rule"), "{out}");
     assert!(lines[3].contains("gre 2001:db8::1 -> 2001:db8::2"), "{out}");
     assert!(summary.starts_with("fireflow: 4 packets in "), "{summary}");
-    assert!(summary.contains("2 ALLOW, 1 DENY, 1 REJECT; rules hit: 3 of 3; packets without a match: 1"), "{summary}");
+    assert!(
+        summary
+            .contains("2 ALLOW, 1 DENY, 1 REJECT; rules hit: 3 of 3; packets without a match: 1"),
+        "{summary}"
+    );
 }
 
 #[test]
@@ -235,7 +239,10 @@ fn a_benchmarks_right_answers_are_checked() {
     }
     let (out, error) = failure(path, "--rules rules --packets wrong --check --format index", 1);
     assert_eq!(out, "0\n1\n-1\n0\n");
-    assert!(error.contains("wrong: another rule decides about 1 packet than the named one"), "{error}");
+    assert!(
+        error.contains("wrong: another rule decides about 1 packet than the named one"),
+        "{error}"
+    );
     let words = answers(path, "--rules rules --packets right");
     assert!(words.contains("-       tcp 10.1.1.1:7 -> 192.0.2.1:81"), "{words}");
     // A policy's rules answer a benchmark's packets, and the other way round.
@@ -389,9 +396,17 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         ("--rules double.json --packets packets", 1, "double.json: line 4: the member `a` stands"),
         ("--rules cut.json --packets packets", 1, "cut.json: line 2: EOF while parsing"),
-        ("--rules rules.json --packets page.json", 1, "line 1: `total` cannot be combined with `items`"),
+        (
+            "--rules rules.json --packets page.json",
+            1,
+            "line 1: `total` cannot be combined with `items`",
+        ),
         ("--rules odd.json --packets packets", 1, "bogus: is not a known member"),
-        ("--rules defaults.ndjson --packets packets", 1, "default action is DENY here, but ALLOW earlier"),
+        (
+            "--rules defaults.ndjson --packets packets",
+            1,
+            "default action is DENY here, but ALLOW earlier",
+        ),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
         ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),
