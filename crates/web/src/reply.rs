@@ -15,12 +15,12 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::Type;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
 use crate::idempotency;
+use crate::pagination;
 use crate::params::Fields;
 use crate::problem::Problem;
 
@@ -284,13 +284,15 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         self
     }
 
-    /// The same with where the page stands.
+    /// The same with the page's number and its neighbours; without a total or a number there are none.
     #[must_use]
     pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
-        // It is made of a page's number and the length of the list; a cursor's page has neither.
-        let (Some(total), Some(number)) = (page.total, page.request.number()) else { return self };
-        let pagination = pagination(total.count, number, page.request.size());
-        self.with_header(header::HeaderName::from_static(PAGINATION_NAME), &pagination)
+        match pagination::summary(page) {
+            Some(summary) => {
+                self.with_header(header::HeaderName::from_static(PAGINATION_NAME), &summary)
+            }
+            None => self,
+        }
     }
 }
 
@@ -301,25 +303,6 @@ impl<T: Type + Serialize> Reply<Deleted, T> {
         let response = Response::builder().status(Deleted::STATUS).finish();
         Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
-}
-
-fn pagination(total: u64, number: u32, size: u32) -> String {
-    let page = u64::from(number);
-    let last = total.div_ceil(u64::from(size));
-    let mut value = json!({ "total": total, "total_pages": last, "page": page });
-    if let Some(members) = value.as_object_mut()
-        && last > 0
-    {
-        members.insert("first_page".to_owned(), json!(1));
-        members.insert("last_page".to_owned(), json!(last));
-        if page > 1 {
-            members.insert("previous_page".to_owned(), json!(page.saturating_sub(1).min(last)));
-        }
-        if page < last {
-            members.insert("next_page".to_owned(), json!(page.saturating_add(1)));
-        }
-    }
-    value.to_string()
 }
 
 /// The page of metrics.

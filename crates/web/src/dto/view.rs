@@ -489,7 +489,7 @@ macro_rules! pages {
             /// How many items the whole list has, where it was counted.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total: Option<u64>,
-            /// False where counting stopped.
+            /// False if counting stopped at `total`, and the list has more.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total_is_exact: Option<bool>,
             /// The page's number, from 1, where it was asked for by number.

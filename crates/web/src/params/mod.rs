@@ -10,7 +10,7 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::page::{
-    DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
+    Counting, DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
 };
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::sort::SortField;
@@ -260,7 +260,8 @@ impl Query {
         };
         let mut request = request.unwrap_or(PageRequest::first());
         if self.has("with_total") {
-            request.counts = self.boolean("with_total");
+            let all = self.boolean("with_total");
+            request.counting = if all { Counting::Exact } else { Counting::Skipped };
         }
         request
     }

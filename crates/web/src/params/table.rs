@@ -172,7 +172,8 @@ const CURSOR: Param = param(
 const WITH_TOTAL: Param = param(
     "with_total",
     ParamKind::Boolean,
-    "Whether to count the list; left out: with page numbers, but not with a cursor.",
+    "Whether to count the list: `true` counts all of it, `false` nothing. Left out: with a filter \
+     up to 1,000, and not with a cursor.",
 );
 const FILTER: &str = "Those that fit an expression of the filter language; \
                       `/docs/filter-schema.json` lists its fields.";
