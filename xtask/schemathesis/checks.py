@@ -34,6 +34,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^at position \d+: ",
     r"^is not a cursor of this list, filter and order; ",
     r"^stands beside `page`; use one of them$",
+    r"^is another name of `page_size`; use one of them$",
     # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
     r"has host bits set; the block that holds it is",
     r"is IPv4 in IPv6 form; write ",

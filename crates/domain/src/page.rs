@@ -83,7 +83,11 @@ impl PageRequest {
     #[must_use]
     pub fn behind(position: Option<Position>, size: u32) -> Option<Self> {
         let start = position.map_or(Start::First, Start::Behind);
-        (1..=MAX_PAGE_SIZE).contains(&size).then_some(Self { start, size, counting: Counting::Skipped })
+        (1..=MAX_PAGE_SIZE).contains(&size).then_some(Self {
+            start,
+            size,
+            counting: Counting::Skipped,
+        })
     }
 
     /// The first page, of the default size.

@@ -235,7 +235,11 @@ const WORST: &[(&str, &str)] = &[
     ("a /16 of a site: sources.address WITHIN 10.7.0.0/16", "sources.address WITHIN 10.7.0.0/16"),
 ];
 
-async fn ask(database: &Database, text: &str, counting: Counting) -> (Duration, Result<usize, Error>) {
+async fn ask(
+    database: &Database,
+    text: &str,
+    counting: Counting,
+) -> (Duration, Result<usize, Error>) {
     let filter = Filter::parse(Level::Rule, text).unwrap();
     let expression = Some(Expression { filter, at: now() });
     let filter = RuleFilter { expression, ..RuleFilter::default() };
@@ -274,7 +278,8 @@ async fn measure(database: &Database) {
     println!("{:55} {:>8} {:>8} {:>8}   ms a page of {PAGE}", "", "p50", "p99", "worst");
     for form in FORMS {
         for counting in [Counting::Skipped, Counting::Bounded, Counting::Exact] {
-            let pages = if form.is_dense && counting == Counting::Exact { PAGES / 20 } else { PAGES };
+            let pages =
+                if form.is_dense && counting == Counting::Exact { PAGES / 20 } else { PAGES };
             let mut times = Vec::new();
             let mut found = 0;
             for _ in 0..pages {

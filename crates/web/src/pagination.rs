@@ -1,7 +1,69 @@
 //! Where a page is in its list, as headers.
 
+use std::fmt::Write as _;
+
 use fireflow_domain::page::{Page, Total};
 use serde_json::{Map, Value, json};
+
+use crate::params::cursor;
+
+/// The longest `Link`, in bytes. Proxies take few kilobytes of headers, and a filter that is repeated
+/// in four addresses is long. `next` is kept as long as it fits alone.
+const MAX_LINK_BYTES: usize = 2_048;
+
+/// The address of a list, without what says which part of it is asked for.
+#[derive(Debug, Clone)]
+pub struct ListAddress {
+    /// The path, as clients see it.
+    path: String,
+    /// All parameters but `page` and `cursor`, as they were written.
+    query: String,
+}
+
+impl ListAddress {
+    /// Of a request.
+    #[must_use]
+    pub fn new(path: &str, query: &str) -> Self {
+        let stays = |pair: &&str| !matches!(pair.split('=').next(), Some("page" | "cursor" | ""));
+        let query: Vec<&str> = query.split('&').filter(stays).collect();
+        Self { path: path.to_owned(), query: query.join("&") }
+    }
+
+    fn with(&self, name: &str, value: &str) -> String {
+        let Self { path, query } = self;
+        let and = if query.is_empty() { "" } else { "&" };
+        format!("{path}?{query}{and}{name}={value}")
+    }
+
+    /// The value of `Link` (RFC 8288): `next` by cursor, which costs the same however far it is; the
+    /// neighbours that have a number by number. None if the page has no neighbours, or their
+    /// addresses are too long.
+    #[must_use]
+    pub fn links<T>(&self, page: &Page<T>, scope: &str) -> Option<String> {
+        let mut links = Vec::new();
+        if let Some(next) = &page.next {
+            links.push(("next", self.with("cursor", &cursor::encode(scope, next))));
+        }
+        if let Some(number) = page.request.number() {
+            let by_number = |number: u64| self.with("page", &number.to_string());
+            let number = u64::from(number);
+            if number > 1 {
+                links.push(("prev", by_number(number.saturating_sub(1))));
+            }
+            links.push(("first", by_number(1)));
+        }
+        let mut value = String::new();
+        for (relation, address) in links {
+            let separator = if value.is_empty() { "" } else { ", " };
+            let length = value.len() + separator.len() + address.len() + relation.len() + 9;
+            if length <= MAX_LINK_BYTES {
+                // Writing to a text does not fail.
+                let _written = write!(value, "{separator}<{address}>; rel=\"{relation}\"");
+            }
+        }
+        (!value.is_empty()).then_some(value)
+    }
+}
 
 /// The value of `X-Pagination`: the page's number and its neighbours, as JSON. None if the page was not
 /// asked for by number, or nothing was counted.

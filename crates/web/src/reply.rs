@@ -20,7 +20,7 @@ use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
 use crate::idempotency;
-use crate::pagination;
+use crate::pagination::{self, ListAddress};
 use crate::params::Fields;
 use crate::problem::Problem;
 
@@ -28,6 +28,7 @@ use crate::problem::Problem;
 pub const JSON: &str = "application/json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
+const LINK_NAME: &str = "link";
 /// How many bytes are hashed on the threads that serve: by estimate a tenth of a millisecond.
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
@@ -60,6 +61,11 @@ macro_rules! kinds {
 /// With page numbers and a total only.
 const PAGINATION: (&str, &str) =
     ("X-Pagination", "The page's number and its neighbours, as JSON; without a total, none");
+const LINK: (&str, &str) = (
+    "Link",
+    "The addresses of the `next` page, by cursor, and of `first` and `prev` if pages have numbers \
+     (RFC 8288); left out if they are longer than 2,048 bytes",
+);
 const ETAG: (&str, &str) = (
     "ETag",
     "The tag of the state and of all that is shown, opaque, for `If-Match` and `If-None-Match`",
@@ -84,14 +90,14 @@ kinds! {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[PAGINATION];
+            &[PAGINATION, LINK];
     }
     /// A page of a list that has a state of its own.
     ListedWithTag {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[ETAG, PAGINATION];
+            &[ETAG, PAGINATION, LINK];
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// A new resource.
@@ -267,12 +273,15 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(if conditions.knows(&tag) { Self::unchanged(&tag) } else { self.with_tag(&tag) })
     }
 
-    /// What stands beside the body: the format's name, and a total that lines do not show.
+    /// What stands beside the body: the format's name, and what lines do not show: a total, and what follows.
     fn beside(&self) -> Shown {
         let headers = self.response.headers();
-        [CONTENT_TYPE, PAGINATION_NAME].into_iter().fold(Shown::default(), |shown, name| {
-            shown.with(headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
-        })
+        [CONTENT_TYPE, PAGINATION_NAME, LINK_NAME].into_iter().fold(
+            Shown::default(),
+            |shown, name| {
+                shown.with(headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
+            },
+        )
     }
 
     /// The same with a header; values are our own, and where one cannot be sent it is left out.
@@ -284,15 +293,19 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         self
     }
 
-    /// The same with the page's number and its neighbours; without a total or a number there are none.
+    /// The same with the page's neighbours, and with its number and the length of the list if they are
+    /// known. The scope is what its cursors belong to.
     #[must_use]
-    pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
-        match pagination::summary(page) {
-            Some(summary) => {
-                self.with_header(header::HeaderName::from_static(PAGINATION_NAME), &summary)
-            }
-            None => self,
+    pub fn with_pagination<I>(self, page: &Page<I>, address: &ListAddress, scope: &str) -> Self {
+        let mut reply = self;
+        if let Some(summary) = pagination::summary(page) {
+            let name = header::HeaderName::from_static(PAGINATION_NAME);
+            reply = reply.with_header(name, &summary);
         }
+        if let Some(links) = address.links(page, scope) {
+            reply = reply.with_header(header::LINK, &links);
+        }
+        reply
     }
 }
 
@@ -350,7 +363,7 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
                     name: (*name).to_owned(),
                     description: Some((*description).to_owned()),
                     // An expanded firewall has no tag.
-                    required: !K::CAN_BE_UNCHANGED && *name != PAGINATION.0,
+                    required: !K::CAN_BE_UNCHANGED && ![PAGINATION.0, LINK.0].contains(name),
                     deprecated: false,
                     schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
                 })

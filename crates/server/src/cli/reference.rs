@@ -79,7 +79,9 @@ wrong this time, and `instance` is the request's id, as in `X-Request-Id` and in
 
 `errors` holds everything that is wrong with a request at once. Each has a `pointer` (a JSON pointer \
 into the body) or a `parameter` (of the query, or a header), and a `detail` that says what would be \
-right.
+right. If programs can react to it, it has a `code` of its own, one of the same words. If two things \
+conflict, `conflicts_with` is the pointer of the other one in the body, or `existing_id` the id of the \
+stored one.
 
 | Code | Status | Title | What to do |
 |---|---|---|---|";

@@ -36,6 +36,7 @@ impl Firewalls {
         ctx: As<Viewer>,
         query: QueryString,
     ) -> Result<Reply<Listed, FirewallPage>, Problem> {
+        let address = query.address();
         let mut query = query.open(params::FIREWALLS);
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
@@ -62,7 +63,7 @@ impl Firewalls {
         let now = ctx.caller.now;
         let write = move || {
             let view = FirewallPage::with(&page, &scope, policies.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope))
         };
         ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }

@@ -51,6 +51,7 @@ impl Policies {
         query: QueryString,
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
+        let address = query.address();
         let mut query = query.open(params::POLICIES);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -75,7 +76,7 @@ impl Policies {
         let now = ctx.caller.now;
         let write = move || {
             let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
@@ -91,6 +92,7 @@ impl Policies {
         query: QueryString,
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
+        let address = query.address();
         let mut query = query.open(params::POLICIES);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -116,7 +118,7 @@ impl Policies {
         let now = ctx.caller.now;
         let write = move || {
             let view = PolicyPage::with(&page, &scope, rules.views(&page.items, now));
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }

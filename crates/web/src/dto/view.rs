@@ -496,6 +496,8 @@ macro_rules! pages {
             #[serde(skip_serializing_if = "Option::is_none")]
             pub page: Option<u32>,
             /// The most items on a page.
+            pub page_size: u32,
+            /// The same as `page_size`.
             pub per_page: u32,
             /// The `cursor` of what follows; left out on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -512,6 +514,7 @@ macro_rules! pages {
                     total: page.total.map(|total| total.count),
                     total_is_exact: page.total.map(|total| total.is_exact),
                     page: page.request.number(),
+                    page_size: page.request.size(),
                     per_page: page.request.size(),
                     next_cursor: page
                         .next

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::dto::audit::AuditEventView;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
-use crate::openapi::patterns;
+use crate::openapi::{patterns, schemas};
 use crate::params::cursor::MAX_CURSOR_CHARS;
 
 /// A query parameter.
@@ -81,7 +81,7 @@ impl Param {
                 json!({"type": "integer", "minimum": min, "maximum": max})
             }
             ParamKind::Boolean => json!({"type": "boolean"}),
-            ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
+            ParamKind::Action => json!({"$ref": schemas::ACTION}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": patterns::NAME})
@@ -97,7 +97,7 @@ impl Param {
             ParamKind::Ports => json!({"type": "string", "pattern": patterns::PORTS}),
             ParamKind::Protocol => {
                 let pattern = patterns::protocol(false);
-                json!({"type": "string", "default": "tcp", "pattern": pattern})
+                json!({"type": "string", "pattern": pattern})
             }
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
             ParamKind::Filter => {
@@ -163,6 +163,8 @@ const PAGE_SIZE: Param = param(
     ParamKind::Integer(1, MAX_PAGE_SIZE as i64),
     "The most items on a page; left out: 10.",
 );
+const PER_PAGE: Param =
+    param("per_page", ParamKind::Integer(1, MAX_PAGE_SIZE as i64), "Another name of `page_size`.");
 const CURSOR: Param = param(
     "cursor",
     ParamKind::Cursor,
@@ -210,6 +212,7 @@ pub const RULE: &[Param] = &[RULE_FIELDS];
 pub const FIREWALLS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
     NAME,
     FIREWALL_FIELDS,
@@ -224,6 +227,7 @@ pub const FIREWALLS: &[Param] = &[
 pub const POLICIES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     POLICY_FIELDS,
     POLICY_EXPAND,
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
@@ -240,6 +244,7 @@ pub const POLICIES: &[Param] = &[
 pub const RULES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     RULE_FIELDS,
     param(
         "order_by",
@@ -282,6 +287,7 @@ pub const RULES: &[Param] = &[
 pub const AUDIT_EVENTS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     param("fields", ParamKind::Fields(AuditEventView::MEMBERS), FIELDS),
     param("order_by", ParamKind::OrderBy(AuditField::WORDS), ORDER),
     param("subject", ParamKind::Text(255), "Those of this subject."),
@@ -403,7 +409,11 @@ pub const INSPECTION: &[Param] = &[
         "The packet's destination port; required where the protocol has ports, refused elsewhere.",
     )
     .example("443"),
-    param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
+    param(
+        "protocol",
+        ParamKind::Protocol,
+        "The packet's protocol, by name or number; left out: tcp.",
+    ),
     param("icmp_type", ParamKind::Integer(0, 255), "The ICMP type; left out: echo request."),
     param("icmp_code", ParamKind::Integer(0, 255), "The ICMP code; left out: 0."),
     param("at", ParamKind::Instant, "The packet's time; left out: now."),
