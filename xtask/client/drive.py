@@ -48,6 +48,18 @@ def main() -> None:
         after = ssh()
         assert after == ("REJECT", "no-ssh"), after
 
+        # A list is read to its end by cursor: no total, no page number.
+        names: list[str | None] = []
+        cursor = ""
+        while True:
+            page = there(get_rules.sync(firewall.id, policy.id, client=client, page_size=2, cursor=cursor))
+            assert isinstance(page.total, Unset), page
+            names += [None if isinstance(rule.name, Unset) else rule.name for rule in page.items]
+            if isinstance(page.next_cursor, Unset):
+                break
+            cursor = page.next_cursor
+        assert len(names) == there(policy.rule_count) and "no-ssh" in names, names
+
         rule = NewFirewallRule(
             action=Action.ALLOW, priority=95, sources=[Endpoint(address="192.0.2.9")],
             destinations=[Endpoint(address="198.51.100.0/24", port="8000-8100")])

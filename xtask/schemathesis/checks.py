@@ -34,6 +34,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^at position \d+: ",
     r"^is not a cursor of this list, filter and order; ",
     r"^cannot be combined with `page`$",
+    r"^is another name of `page_size`; use one of them$",
     # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
     r"has host bits set; the block that contains it is",
     r"is an IPv4 address in IPv6 form; write ",

@@ -29,6 +29,33 @@ pub enum Place {
     Header(String),
 }
 
+/// Which kind of fault a [`Violation`] is, if it is one that programs react to. The others say only
+/// that a value is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ViolationCode {
+    /// Another resource has the name.
+    NameTaken,
+    /// Another rule has the same content.
+    EqualRule,
+    /// The resource has changed since it was read.
+    RevisionMismatch,
+    /// The condition names a weak tag, which is compared with no state.
+    WeakTag,
+    /// The condition names no state that the resource ever had.
+    UnknownTag,
+    /// There is no such resource.
+    NotFound,
+}
+
+/// What a part of a request conflicts with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Rival {
+    /// Another part of the same body, by its JSON pointer.
+    Body(String),
+    /// A stored resource, by its id.
+    Stored(i64),
+}
+
 /// One thing that is wrong with a request: where it is, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
@@ -36,22 +63,38 @@ pub struct Violation {
     pub place: Place,
     /// What is wrong and what would be right: lower case, no full stop.
     pub detail: String,
+    /// Which kind of fault it is, if programs react to it.
+    pub code: Option<ViolationCode>,
+    /// The other one, if two things conflict.
+    pub rival: Option<Rival>,
 }
 
 impl Violation {
     /// A violation at a JSON pointer of the body.
     pub fn body(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Body(pointer.into()), detail: detail.into() }
+        Self { place: Place::Body(pointer.into()), detail: detail.into(), code: None, rival: None }
     }
 
     /// A violation in a query parameter.
     pub fn query(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Query(name.into()), detail: detail.into() }
+        Self { place: Place::Query(name.into()), detail: detail.into(), code: None, rival: None }
     }
 
     /// A violation in a header.
     pub fn header(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Header(name.into()), detail: detail.into() }
+        Self { place: Place::Header(name.into()), detail: detail.into(), code: None, rival: None }
+    }
+
+    /// The same violation, of a kind that programs react to.
+    #[must_use]
+    pub fn coded(self, code: ViolationCode) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// The same violation, of two things that conflict.
+    #[must_use]
+    pub fn against(self, rival: Rival) -> Self {
+        Self { rival: Some(rival), ..self }
     }
 
     /// The same violation below another pointer; query and header violations stay as they are.
@@ -59,6 +102,9 @@ impl Violation {
     pub fn below(mut self, prefix: &str) -> Self {
         if let Place::Body(pointer) = &mut self.place {
             pointer.insert_str(0, prefix);
+            if let Some(Rival::Body(other)) = &mut self.rival {
+                other.insert_str(0, prefix);
+            }
         }
         self
     }

@@ -15,8 +15,20 @@ pub const MAX_PAGE_DEPTH: u64 = 100_000;
 pub struct PageRequest {
     start: Start,
     size: u32,
-    /// Whether the length of the list is asked for.
-    pub counts: bool,
+    /// How far the list is counted.
+    pub counting: Counting,
+}
+
+/// How far a list is counted. The length of a list that a counter knows costs nothing, and is exact
+/// either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Not at all.
+    Skipped,
+    /// Up to [`MAX_COUNTED`], so that a page costs the same however long the list is.
+    Bounded,
+    /// To its end.
+    Exact,
 }
 
 /// Where a part of a list begins.
@@ -56,14 +68,14 @@ pub enum SortValue {
 }
 
 impl PageRequest {
-    /// A page by number (from 1) and size, with the length of the list; none where a bound does not
-    /// hold.
+    /// A page by number (from 1) and size, with the length of the list as far as it is counted; none
+    /// where a bound does not hold.
     #[must_use]
     pub fn new(number: u32, size: u32) -> Option<Self> {
         let within = number >= 1
             && (1..=MAX_PAGE_SIZE).contains(&size)
             && u64::from(number) * u64::from(size) <= MAX_PAGE_DEPTH;
-        within.then_some(Self { start: Start::Page(number), size, counts: true })
+        within.then_some(Self { start: Start::Page(number), size, counting: Counting::Bounded })
     }
 
     /// A part behind a place, or the first one; without the length of the list. None where the
@@ -71,13 +83,17 @@ impl PageRequest {
     #[must_use]
     pub fn behind(position: Option<Position>, size: u32) -> Option<Self> {
         let start = position.map_or(Start::First, Start::Behind);
-        (1..=MAX_PAGE_SIZE).contains(&size).then_some(Self { start, size, counts: false })
+        (1..=MAX_PAGE_SIZE).contains(&size).then_some(Self {
+            start,
+            size,
+            counting: Counting::Skipped,
+        })
     }
 
     /// The first page, of the default size.
     #[must_use]
     pub const fn first() -> Self {
-        Self { start: Start::Page(1), size: DEFAULT_PAGE_SIZE, counts: true }
+        Self { start: Start::Page(1), size: DEFAULT_PAGE_SIZE, counting: Counting::Bounded }
     }
 
     /// Where it begins.
@@ -122,15 +138,15 @@ pub struct Page<T> {
     pub next: Option<Position>,
 }
 
-/// The highest number that a filtered list is counted to.
-pub const MAX_COUNTED: u64 = 100_000;
+/// The highest number that a filtered list is counted to, unless all of it is asked for.
+pub const MAX_COUNTED: u64 = 1_000;
 
 /// The length of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
     /// The number counted.
     pub count: u64,
-    /// False where counting stopped at [`MAX_COUNTED`].
+    /// False if counting stopped at [`MAX_COUNTED`] and the list has more.
     pub is_exact: bool,
 }
 

@@ -12,9 +12,11 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         return None;
     }
     let word = word.to_lowercase();
+    // Two of three letters are another word: `dst` is no `at`.
+    let far = if chars <= 3 { 1 } else { chars / 3 + 1 };
     known
         .map(|candidate| (distance(&word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= chars / 3 + 1)
+        .filter(|(distance, _)| *distance <= far)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -50,6 +52,8 @@ mod tests {
         assert_eq!(nearest("Sources"), Some("sources"));
         assert_eq!(nearest("port"), Some("ports"));
         assert_eq!(nearest("negate_sources"), None);
+        assert_eq!(super::nearest("dst", ["at", "dsts"].into_iter()), Some("dsts"));
+        assert_eq!(super::nearest("dst", ["at"].into_iter()), None);
         assert_eq!(nearest(&"x".repeat(1_000)), None);
     }
 }

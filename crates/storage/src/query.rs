@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use fireflow_domain::page::{
-    Direction, MAX_COUNTED, PageRequest, Position, SortKey, SortValue, Start, Total,
+    Counting, Direction, MAX_COUNTED, PageRequest, Position, SortKey, SortValue, Start, Total,
 };
 use fireflow_domain::sort::SortField;
 use sea_orm::sea_query::{
@@ -181,13 +181,21 @@ where
     Ok((rows, has_more))
 }
 
-/// Counts the rows, up to [`MAX_COUNTED`]. One statement.
+/// Counts the rows, as far as is asked. One statement; none if nothing is to be counted.
 pub(crate) async fn total<E: EntityTrait>(
     db: &impl ConnectionTrait,
     select: Select<E>,
     id: E::Column,
-) -> Result<Total, DbErr> {
-    let rows = select.select_only().column(id).limit(MAX_COUNTED + 1).into_query();
+    counting: Counting,
+) -> Result<Option<Total>, DbErr> {
+    let most = match counting {
+        Counting::Skipped => return Ok(None),
+        Counting::Bounded => Some(MAX_COUNTED),
+        Counting::Exact => None,
+    };
+    let rows = select.select_only().column(id);
+    // One more than is counted tells whether that is all.
+    let rows = rows.limit(most.map(|most| most.saturating_add(1))).into_query();
     let count = Query::select()
         .expr(Expr::col(Asterisk).count())
         .from_subquery(rows, Alias::new("counted"))
@@ -197,7 +205,8 @@ pub(crate) async fn total<E: EntityTrait>(
         None => 0,
     };
     let count = u64::try_from(count).unwrap_or(0);
-    Ok(Total { count: Ord::min(count, MAX_COUNTED), is_exact: count <= MAX_COUNTED })
+    let most = most.unwrap_or(u64::MAX);
+    Ok(Some(Total { count: Ord::min(count, most), is_exact: count <= most }))
 }
 
 /// A sum of counters, as an integer on both databases; null where there is none.

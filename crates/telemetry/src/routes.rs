@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fireflow_domain::spelling::nearest;
 use serde_json::Value;
 
 /// What a path is called that is none of ours.
@@ -136,6 +137,53 @@ impl Routes {
     }
 }
 
+/// Shorter words are a part of too many others.
+const MIN_PART_CHARS: usize = 3;
+
+/// Whether a step of a path may have been meant as another: a part of it (`policies` for
+/// `filtering-policies`), or misspelt.
+fn is_like(given: &str, step: &str) -> bool {
+    let is_part = given.len() >= MIN_PART_CHARS && (step.contains(given) || given.contains(step));
+    is_part || nearest(given, [step].into_iter()).is_some()
+}
+
+impl Routes {
+    /// The path that one that leads nowhere is nearest to: of as many steps, with what was given for
+    /// its parameters. None if no path is like it.
+    #[must_use]
+    pub fn nearest(&self, path: &str) -> Option<String> {
+        let given: Vec<&str> =
+            steps(path.strip_prefix(self.base_path.as_str())?).take(MAX_STEPS).collect();
+        let routes = self.by_steps.get(given.len())?;
+        let others = |route: &Route| -> Option<usize> {
+            let mut others = 0;
+            for (given, step) in given.iter().zip(&route.steps) {
+                let step = &**step;
+                // An id is a number: a word there is another path's.
+                let fits = if step.starts_with('{') {
+                    given.bytes().all(|byte| byte.is_ascii_digit())
+                } else {
+                    *given == step || is_like(given, step)
+                };
+                others += usize::from(!step.starts_with('{') && *given != step);
+                if !fits {
+                    return None;
+                }
+            }
+            Some(others)
+        };
+        let candidates = routes.iter().filter_map(|route| Some((others(route)?, route)));
+        let (_, route) = candidates.min_by_key(|(others, _)| *others)?;
+        let filled = given
+            .iter()
+            .zip(&route.steps)
+            .map(|(given, step)| if step.starts_with('{') { *given } else { &**step });
+        let filled: Vec<&str> = filled.collect();
+        let end = if route.template.ends_with('/') { "/" } else { "" };
+        Some(format!("{}/{}{end}", self.base_path, filled.join("/")))
+    }
+}
+
 /// A method that has a name of its own; what clients make up does not get one.
 #[must_use]
 pub fn method_name(method: &http::Method) -> &'static str {
@@ -188,5 +236,17 @@ mod tests {
         assert_eq!(firewalls.operation("PUT"), None);
         assert!(firewalls.takes_body("POST") && !firewalls.takes_body("GET"));
         assert_eq!(routes.find("/ff/firewalls/x/rules/batch").unwrap().allow, "POST");
+        for (path, meant) in [
+            ("/ff/firewal/", Some("/ff/firewalls/")),
+            ("/ff/firewalls/7/rule/9", Some("/ff/firewalls/7/rules/9/")),
+            ("/ff/firewalls/7/rules/bulk", None),
+            ("/ff/metric/", Some("/ff/metrics")),
+            ("/ff/users/", None),
+            ("/ff/firewalls/7/users/9", None),
+            ("/firewal/", None),
+            ("/ff/", None),
+        ] {
+            assert_eq!(routes.nearest(path).as_deref(), meant, "{path}");
+        }
     }
 }

@@ -79,7 +79,7 @@ impl Conditions {
                 Place::Header(name) => Some(name),
                 Place::Body(_) | Place::Query(_) => None,
             };
-            let fault = Fault { pointer: None, parameter, detail: violation.detail };
+            let fault = Fault { parameter, ..Fault::new(violation.detail) };
             Problem { faults: vec![fault], ..Problem::new(Code::MalformedRequest, detail) }
         })
     }

@@ -23,6 +23,7 @@ mod inspected;
 mod inspection_stream;
 mod middleware;
 mod openapi;
+mod pagination;
 mod params;
 mod path_id;
 mod pieces;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Place, Violations};
+use fireflow_domain::error::{
+    BoxError, Conflict, Error, Outage, Place, Rival, ViolationCode, Violations,
+};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use fireflow_service::budget::Shortage;
@@ -125,8 +127,45 @@ pub struct Fault {
     /// Which query parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// Which kind of fault it is, if it is another than the problem's: one of the same words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Where in the body the other one is, if two parts of it conflict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts_with: Option<String>,
+    /// The id of the stored resource that it conflicts with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existing_id: Option<i64>,
     /// What is wrong, and what would be right.
     pub detail: String,
+}
+
+impl Fault {
+    /// A fault of no place and no kind of its own.
+    #[must_use]
+    pub const fn new(detail: String) -> Self {
+        Self {
+            pointer: None,
+            parameter: None,
+            code: None,
+            conflicts_with: None,
+            existing_id: None,
+            detail,
+        }
+    }
+}
+
+impl From<ViolationCode> for Code {
+    fn from(code: ViolationCode) -> Self {
+        match code {
+            ViolationCode::NameTaken => Self::NameTaken,
+            ViolationCode::EqualRule => Self::EqualRule,
+            ViolationCode::RevisionMismatch => Self::RevisionMismatch,
+            ViolationCode::WeakTag => Self::WeakTag,
+            ViolationCode::UnknownTag => Self::UnknownTag,
+            ViolationCode::NotFound => Self::NotFound,
+        }
+    }
 }
 
 /// The body of every error (RFC 9457).
@@ -214,7 +253,14 @@ impl Problem {
                     Place::Body(pointer) => (Some(format!("#{pointer}")), None),
                     Place::Query(name) | Place::Header(name) => (None, Some(name.clone())),
                 };
-                Fault { pointer, parameter, detail: violation.detail.clone() }
+                let code = violation.code.map(|code| Code::from(code).as_str().to_owned());
+                let (conflicts_with, existing_id) = match &violation.rival {
+                    None => (None, None),
+                    Some(Rival::Body(pointer)) => (Some(format!("#{pointer}")), None),
+                    Some(Rival::Stored(id)) => (None, Some(*id)),
+                };
+                let detail = violation.detail.clone();
+                Fault { pointer, parameter, code, conflicts_with, existing_id, detail }
             })
             .collect();
         let detail = match (faults.as_slice(), violations.omitted()) {

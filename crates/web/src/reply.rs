@@ -16,13 +16,13 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::Type;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
 use crate::idempotency;
+use crate::pagination::{self, ListAddress};
 use crate::params::Fields;
 use crate::problem::Problem;
 
@@ -31,6 +31,7 @@ pub const JSON: &str = "application/json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
 const LEFT_OUT_NAME: &str = "fireflow-left-out";
+const LINK_NAME: &str = "link";
 /// How many bytes are hashed on the threads that serve: by estimate a tenth of a millisecond.
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
@@ -69,6 +70,11 @@ const LEFT_OUT: (&str, &str) = (
     "The ids of the policies that the list leaves out, because a newer version wrote rules in them that \
      this version cannot read; only if there are any",
 );
+const LINK: (&str, &str) = (
+    "Link",
+    "The addresses of the `next` page, by cursor, and of `first` and `prev` if pages have numbers \
+     (RFC 8288); left out if they are longer than 2,048 bytes",
+);
 const ETAG: (&str, &str) = (
     "ETag",
     "An opaque tag of the resource's state and of the answer, for `If-Match` and `If-None-Match`",
@@ -93,14 +99,14 @@ kinds! {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[PAGINATION, LEFT_OUT];
+            &[PAGINATION, LINK, LEFT_OUT];
     }
     /// A page of a list that has a state of its own.
     ListedWithTag {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
         const HEADERS: &'static [(&'static str, &'static str)] =
-            &[ETAG, PAGINATION];
+            &[ETAG, PAGINATION, LINK];
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// A new resource.
@@ -276,12 +282,15 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(if conditions.knows(&tag) { Self::unchanged(&tag) } else { self.with_tag(&tag) })
     }
 
-    /// What stands beside the body: the format's name, and a total that lines do not show.
+    /// What stands beside the body: the format's name, and what lines do not show: a total, and what follows.
     fn beside(&self) -> Shown {
         let headers = self.response.headers();
-        [CONTENT_TYPE, PAGINATION_NAME].into_iter().fold(Shown::default(), |shown, name| {
-            shown.with(headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
-        })
+        [CONTENT_TYPE, PAGINATION_NAME, LINK_NAME].into_iter().fold(
+            Shown::default(),
+            |shown, name| {
+                shown.with(headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
+            },
+        )
     }
 
     /// The same with a header; values are our own, and where one cannot be sent it is left out.
@@ -302,13 +311,19 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         }
     }
 
-    /// The same with where the page stands.
+    /// The same with the page's neighbors, and with its number and the length of the list if they are
+    /// known. The scope is what its cursors belong to.
     #[must_use]
-    pub fn with_pagination<I>(self, page: &Page<I>) -> Self {
-        // It is made of a page's number and the length of the list; a cursor's page has neither.
-        let (Some(total), Some(number)) = (page.total, page.request.number()) else { return self };
-        let pagination = pagination(total.count, number, page.request.size());
-        self.with_header(header::HeaderName::from_static(PAGINATION_NAME), &pagination)
+    pub fn with_pagination<I>(self, page: &Page<I>, address: &ListAddress, scope: &str) -> Self {
+        let mut reply = self;
+        if let Some(summary) = pagination::summary(page) {
+            let name = header::HeaderName::from_static(PAGINATION_NAME);
+            reply = reply.with_header(name, &summary);
+        }
+        if let Some(links) = address.links(page, scope) {
+            reply = reply.with_header(header::LINK, &links);
+        }
+        reply
     }
 }
 
@@ -319,25 +334,6 @@ impl<T: Type + Serialize> Reply<Deleted, T> {
         let response = Response::builder().status(Deleted::STATUS).finish();
         Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
-}
-
-fn pagination(total: u64, number: u32, size: u32) -> String {
-    let page = u64::from(number);
-    let last = total.div_ceil(u64::from(size));
-    let mut value = json!({ "total": total, "total_pages": last, "page": page });
-    if let Some(members) = value.as_object_mut()
-        && last > 0
-    {
-        members.insert("first_page".to_owned(), json!(1));
-        members.insert("last_page".to_owned(), json!(last));
-        if page > 1 {
-            members.insert("previous_page".to_owned(), json!(page.saturating_sub(1).min(last)));
-        }
-        if page < last {
-            members.insert("next_page".to_owned(), json!(page.saturating_add(1)));
-        }
-    }
-    value.to_string()
 }
 
 /// The page of metrics.
@@ -385,7 +381,8 @@ impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
                     name: (*name).to_owned(),
                     description: Some((*description).to_owned()),
                     // An expanded firewall has no tag.
-                    required: !K::CAN_BE_UNCHANGED && ![PAGINATION.0, LEFT_OUT.0].contains(name),
+                    required: !K::CAN_BE_UNCHANGED
+                        && ![PAGINATION.0, LINK.0, LEFT_OUT.0].contains(name),
                     deprecated: false,
                     schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
                 })

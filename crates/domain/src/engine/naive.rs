@@ -70,8 +70,12 @@ pub fn verdict(rules: &[Entry<'_>], default_action: Action, packet: &Packet) -> 
 /// Whether a rule matches a packet.
 #[must_use]
 pub fn matches(rule: &RuleSpec, packet: &Packet) -> bool {
-    rule.state(packet.at()) == RuleState::Active
-        && has_protocol(rule, packet)
+    rule.state(packet.at()) == RuleState::Active && matches_at_any_time(rule, packet)
+}
+
+/// Whether a rule matches a packet, its state left out of account.
+fn matches_at_any_time(rule: &RuleSpec, packet: &Packet) -> bool {
+    has_protocol(rule, packet)
         && rule.sources.iter().any(|entry| source_holds(entry, packet))
         && rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet))
         && has_icmp(rule, packet)
@@ -123,6 +127,11 @@ pub struct Explanation {
     pub later: Vec<usize>,
     /// How many later rules would have matched.
     pub later_count: usize,
+    /// Rules that would match, were they not disabled, expired or scheduled at the packet's time: the
+    /// first ones, in order, each with its state. "Why does my rule not apply?"
+    pub inactive: Vec<(usize, RuleState)>,
+    /// How many such rules there are.
+    pub inactive_count: usize,
 }
 
 /// Explains a packet's verdict against rules in order of evaluation.
@@ -147,10 +156,30 @@ pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
             }
         }
     }
+    let mut inactive = Vec::new();
+    let mut inactive_count = 0;
+    for (index, rule) in rules.iter().enumerate() {
+        let state = rule.spec.state(packet.at());
+        if state != RuleState::Active && matches_at_any_time(rule.spec, packet) {
+            inactive_count += 1;
+            if inactive.len() < MAX_EXPLAINED {
+                inactive.push((index, state));
+            }
+        }
+    }
     let matched = active
         .and_then(|index| rules.get(index))
         .and_then(|rule| matched_entries(rule.spec, packet));
-    Explanation { active, matched, before, before_count, later, later_count }
+    Explanation {
+        active,
+        matched,
+        before,
+        before_count,
+        later,
+        later_count,
+        inactive,
+        inactive_count,
+    }
 }
 
 fn matched_entries(rule: &RuleSpec, packet: &Packet) -> Option<MatchedEntries> {

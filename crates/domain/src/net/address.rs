@@ -68,8 +68,13 @@ pub enum ParseAddressError {
     )]
     Syntax(String),
     /// A netmask or wildcard mask stands where the prefix length belongs.
-    #[error("`/{0}` is a mask; write the block with a prefix length, such as `10.0.0.0/8`")]
-    Mask(String),
+    #[error("`/{mask}` is a mask; write the block with a prefix length, such as `{meant}`")]
+    Mask {
+        /// As it was given.
+        mask: String,
+        /// The block of a mask that is one; else some block.
+        meant: AddressRange,
+    },
     /// The prefix is longer than the address.
     #[error("the prefix length `{0}` is not a number from 0 to {1}")]
     PrefixLength(String, u8),
@@ -152,8 +157,11 @@ impl AddressRange {
     fn parse_block(text: &str, address: &str, length: &str) -> Result<Self, ParseAddressError> {
         let address: IpAddr =
             address.parse().map_err(|_| ParseAddressError::Syntax(excerpt(text)))?;
-        if length.parse::<IpAddr>().is_ok() {
-            return Err(ParseAddressError::Mask(excerpt(length)));
+        if let Ok(mask) = length.parse::<IpAddr>() {
+            let example = Self::V4 { first: 0x0a00_0000, last: 0x0aff_ffff };
+            let meant = mask_length(mask).filter(|_| mask.is_ipv4() == address.is_ipv4());
+            let meant = meant.map_or(example, |prefix| Self::block(address, prefix));
+            return Err(ParseAddressError::Mask { mask: excerpt(length), meant });
         }
         let max = if address.is_ipv4() { 32 } else { 128 };
         let digits = !length.is_empty()
@@ -248,6 +256,22 @@ fn prefix_of(first: u128, last: u128, bits: u32) -> Option<u32> {
     is_block.then(|| bits - (u128::BITS - hosts.leading_zeros()))
 }
 
+/// The prefix length that a netmask (`255.255.255.0`) or a wildcard mask (`0.0.0.255`) stands for; none
+/// if its bits have gaps.
+fn mask_length(mask: IpAddr) -> Option<u8> {
+    let (bits, width) = match mask {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let all = u128::MAX << (128 - width);
+    let prefix = |bits: u128| {
+        let ones = bits.leading_ones();
+        // Behind the ones there is nothing but zeros.
+        (ones == bits.count_ones()).then_some(ones)
+    };
+    prefix(bits).or_else(|| prefix(!bits & all)).and_then(|length| u8::try_from(length).ok())
+}
+
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last, prefix, bits): (IpAddr, IpAddr, _, u32) = match *self {
@@ -310,6 +334,10 @@ mod tests {
             ("10.0.0.1/8", "the block that contains it is `10.0.0.0/8`"),
             ("10.0.0.0/255.0.0.0", "is a mask"),
             ("10.0.0.0/0.255.255.255", "is a mask"),
+            ("192.0.2.0/255.255.255.0", "such as `192.0.2.0/24`"),
+            ("192.0.2.9/0.0.0.7", "such as `192.0.2.8/29`"),
+            ("192.0.2.0/255.0.255.0", "such as `10.0.0.0/8`"),
+            ("2001:db8::/ffff:ffff::", "such as `2001:db8::/32`"),
             ("10.0.0.0/33", "a number from 0 to 32"),
             ("10.0.0.0/08", "a number from 0 to 32"),
             ("10.0.0.0/+8", "a number from 0 to 32"),

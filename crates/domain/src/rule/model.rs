@@ -131,6 +131,12 @@ impl RuleSpec {
         self.0
     }
 
+    /// Gives it another priority. Its parts are checked against each other, and a priority is no part
+    /// of that.
+    pub(crate) const fn set_priority(&mut self, priority: i32) {
+        self.0.priority = priority;
+    }
+
     /// How many source, destination and port entries it has.
     #[must_use]
     pub fn entry_count(&self) -> u64 {

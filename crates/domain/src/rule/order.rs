@@ -5,6 +5,8 @@
 //! shortest run of neighbors that makes room is renumbered. Nothing that had different priorities
 //! gets equal ones, and the order of everything else stays.
 
+use std::ops::Range;
+
 use crate::ids::RuleId;
 
 /// The step in which priorities are given where there is room for it.
@@ -24,6 +26,8 @@ pub struct Plan {
     pub placed: Vec<i32>,
     /// Of neighbors that had to give way: those that change, in order.
     pub renumbered: Vec<Place>,
+    /// The run of rules that they are among, by index.
+    pub run: Range<usize>,
 }
 
 /// Where rules are placed among the others of their policy.
@@ -55,13 +59,14 @@ impl Placement {
 }
 
 /// Places `count` items before the rule with index `at` of rules in order of evaluation (behind
-/// them all, where `at` is their number). Costs O(rules).
+/// them all, where `at` is their number). Costs O(1) if there is room, and else as much as the run is
+/// long that gives way.
 ///
 /// None where all priorities together leave no room, which no policy's limit comes near.
 #[must_use]
 pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
     if count == 0 {
-        return Some(Plan { placed: Vec::new(), renumbered: Vec::new() });
+        return Some(Plan { placed: Vec::new(), renumbered: Vec::new(), run: at..at });
     }
     let at = at.min(rules.len());
     let (first, end) = shortest_run(rules, at, count)?;
@@ -76,7 +81,7 @@ pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
         .filter(|((_, old), new)| old != *new)
         .map(|((id, _), new)| (*id, *new))
         .collect();
-    Some(Plan { placed: placed.to_vec(), renumbered })
+    Some(Plan { placed: placed.to_vec(), renumbered, run: first..end })
 }
 
 /// What the rule before an index leaves free.
@@ -110,6 +115,31 @@ fn spread(low: i64, high: i64, total: usize) -> Option<Vec<i32>> {
 /// `count` more. Between the rules before `i` and from `j` on there is room when
 /// `priority(j) - j` exceeds `priority(i - 1) - i` by more than `count`.
 fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usize)> {
+    let mut reach = FIRST_REACH;
+    loop {
+        let window = at.saturating_sub(reach)..at.saturating_add(reach).min(rules.len());
+        let is_all = window == (0..rules.len());
+        match shortest_run_within(rules, at, count, window) {
+            // A run that is not within the window is longer than its reach.
+            Some((first, end)) if is_all || end.saturating_sub(first) <= reach => {
+                return Some((first, end));
+            }
+            None if is_all => return None,
+            Some(_) | None => reach = reach.saturating_mul(2),
+        }
+    }
+}
+
+/// How far around a place is looked for room at first, in rules.
+const FIRST_REACH: usize = 16;
+
+/// The same among the runs within a window around the index.
+fn shortest_run_within(
+    rules: &[Place],
+    at: usize,
+    count: usize,
+    window: Range<usize>,
+) -> Option<(usize, usize)> {
     let index = |index: usize| i64::try_from(index).unwrap_or(i64::MAX);
     let low = |first: usize| bound_before(rules, first) - index(first);
     let high = |end: usize| bound_after(rules, end) - index(end);
@@ -121,13 +151,13 @@ fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usiz
     // From the place outwards: an end is only worth looking at where it leaves more room than those
     // before it, and so is a beginning. The further the beginning, the nearer the end may be.
     let mut ends: Vec<(i64, usize)> = Vec::new();
-    for end in at..=rules.len() {
+    for end in at..=window.end {
         if ends.last().is_none_or(|(most, _)| high(end) > *most) {
             ends.push((high(end), end));
         }
     }
     let mut least = i64::MAX;
-    for first in (0..=at).rev() {
+    for first in (window.start..=at).rev() {
         if low(first) >= least {
             continue;
         }

@@ -1,18 +1,19 @@
 //! Many changes of a policy's rules, all or none.
 
 mod identity;
+mod judge;
+mod place;
 mod restore;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::actor::{Caller, Role};
-use crate::error::{Error, Result, Violation, Violations};
+use crate::error::{Result, Violation, ViolationCode, Violations};
 use crate::ids::{FirewallId, MAX_ID, PolicyId, Revision, RuleId};
 use crate::mark::CurrentState;
 use crate::patch::Patch;
 use crate::policy::Policy;
-use crate::rule::fingerprint::Fingerprint;
-use crate::rule::order::{Place, Placement, make_room};
+use crate::rule::order::{Place, Placement};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::Name;
@@ -28,10 +29,6 @@ use super::{Expected, Named, next, policy};
 
 /// The most operations of a batch.
 pub const MAX_OPERATIONS: usize = 10_000;
-
-/// The most that placing and moving may cost: operations that do, times the policy's rules. Keeps a
-/// batch under a few seconds, in which on SQLite nobody else writes.
-pub const MAX_PLACING_COST: u64 = 50_000_000;
 
 /// One of the changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +125,8 @@ struct Working {
     violations: Violations,
     new: i64,
     repeated: RepeatedCheck,
+    /// What placing and moving has cost so far.
+    work: usize,
 }
 
 /// New rules have no ids yet: while they are in the making they go by numbers that no rule has, and
@@ -151,12 +150,12 @@ pub async fn apply(
     let policy = policy::lock(uow, caller, parent.0, parent.1).await?;
     expected.check(&policy)?;
     let stored = uow.rules().all(&policy.reference()).await?;
-    check_cost(&operations, stored.len())?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let restorable = restore::restorable(uow, &policy, &operations).await?;
     let mut working = Working::new(stored, restorable, &operations, caller.now);
     let asked: Vec<Asked> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
+    working.check_work()?;
     let duplicates = working.judge(duplicates);
     let Working { order, entries, deleted, violations, repeated, .. } = working;
     repeated.finish()?;
@@ -240,24 +239,6 @@ pub async fn apply(
     Ok(Batch { policy: after, outcomes })
 }
 
-/// A place is found by looking at all rules.
-fn check_cost(operations: &[Operation], rules: usize) -> Result<()> {
-    let places = operations.iter().filter(|operation| match operation {
-        Operation::Create { placement, .. } => placement.is_some(),
-        Operation::Move { .. } => true,
-        Operation::Update { .. } | Operation::Delete { .. } | Operation::Restore { .. } => false,
-    });
-    let cost = places.count().saturating_mul(rules);
-    if u64::try_from(cost).unwrap_or(u64::MAX) > MAX_PLACING_COST {
-        return Err(Error::TooLarge {
-            what: "the number of placed and moved rules of a batch, times the policy's rules,",
-            limit: MAX_PLACING_COST,
-            hint: "send several batches, move blocks, or replace the whole set".into(),
-        });
-    }
-    Ok(())
-}
-
 /// What an operation asked for, until it is known what became of it.
 enum Asked {
     Rule(RuleId),
@@ -294,12 +275,24 @@ impl Working {
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
             repeated,
+            work: 0,
         }
     }
 
     fn fault(&mut self, index: usize, member: &str, detail: impl Into<String>) {
+        self.fault_of(None, index, member, detail);
+    }
+
+    fn fault_of(
+        &mut self,
+        code: impl Into<Option<ViolationCode>>,
+        index: usize,
+        member: &str,
+        detail: impl Into<String>,
+    ) {
         let pointer = format!("/operations/{index}{member}");
-        self.violations.push(Violation::body(pointer, detail));
+        let code = code.into();
+        self.violations.push(Violation { code, ..Violation::body(pointer, detail) });
     }
 
     fn take(&mut self, index: usize, operation: Operation) -> Asked {
@@ -339,23 +332,22 @@ impl Working {
         state: &Named,
     ) -> bool {
         let Some(entry) = self.entries.get(&rule) else {
-            self.fault(index, "/rule_id", not_here(rule));
+            self.fault_of(ViolationCode::NotFound, index, "/rule_id", not_here(rule));
             return false;
         };
         let Some(before) = entry.before.as_ref().map(CurrentState::from) else { return true };
         let current = before.revision;
         let is_meant = revision.is_none_or(|wanted| wanted == current);
         if !is_meant {
-            let detail = format!(
-                "the rule has changed since you read it: its revision is now \
-                                  {current}"
-            );
-            self.fault(index, "/if_revision", detail);
+            let detail =
+                format!("the rule has changed since you read it: its revision is now {current}");
+            self.fault_of(ViolationCode::RevisionMismatch, index, "/if_revision", detail);
         }
         match state.check(before) {
             Ok(()) => is_meant,
             Err(error) => {
-                self.fault(index, "/if_match", why_not(&error));
+                let (code, detail) = why_not(&error);
+                self.fault_of(code, index, "/if_match", detail);
                 false
             }
         }
@@ -367,8 +359,13 @@ impl Working {
         self.order.binary_search_by_key(&(priority, rule), |(id, priority)| (*priority, *id)).ok()
     }
 
+    /// The index at which a rule with a priority belongs.
+    fn place_for(&self, rule: RuleId, priority: i32) -> usize {
+        self.order.partition_point(|(id, other)| (*other, *id) < (priority, rule))
+    }
+
     fn insert(&mut self, rule: RuleId, priority: i32) {
-        let at = self.order.partition_point(|(id, other)| (*other, *id) < (priority, rule));
+        let at = self.place_for(rule, priority);
         self.order.insert(at, (rule, priority));
     }
 
@@ -437,170 +434,5 @@ impl Working {
             entry.spec = spec;
             entry.asked_by = Some(index);
         }
-    }
-
-    /// Gives a rule another priority without asking for it.
-    fn renumber(&mut self, rule: RuleId, priority: i32) {
-        let Some(entry) = self.entries.get_mut(&rule) else { return };
-        let parts = RuleParts { priority, ..entry.spec.clone().into_parts() };
-        // Its content was good, and a priority changes nothing of that.
-        if let Ok(spec) = RuleSpec::new(parts) {
-            entry.spec = spec;
-        }
-    }
-
-    /// Priorities for so many rules at a place; others give way where they must.
-    fn room(&mut self, index: usize, placement: Placement, count: usize) -> Option<Vec<i32>> {
-        let Some(at) = self.index_of(placement) else {
-            let (member, rule) = match placement {
-                Placement::Before(rule) => ("/before", rule),
-                Placement::After(rule) => ("/after", rule),
-                Placement::First | Placement::Last => return None,
-            };
-            self.fault(index, member, not_here(rule));
-            return None;
-        };
-        let plan = make_room(&self.order, at, count)?;
-        // Found first, then written: in between the order is not sorted.
-        let given_way: Vec<(Option<usize>, Place)> =
-            plan.renumbered.iter().map(|place| (self.position(place.0), *place)).collect();
-        for (at, (rule, priority)) in given_way {
-            if let Some(place) = at.and_then(|at| self.order.get_mut(at)) {
-                place.1 = priority;
-            }
-            self.renumber(rule, priority);
-        }
-        Some(plan.placed)
-    }
-
-    fn index_of(&self, placement: Placement) -> Option<usize> {
-        match placement {
-            Placement::First => Some(0),
-            Placement::Last => Some(self.order.len()),
-            Placement::Before(rule) => self.position(rule),
-            Placement::After(rule) => self.position(rule)?.checked_add(1),
-        }
-    }
-
-    fn move_block(&mut self, index: usize, rules: &[RuleId], placement: Placement) {
-        let wanted: HashSet<RuleId> = rules.iter().copied().collect();
-        let mut is_good = true;
-        for (number, rule) in rules.iter().enumerate() {
-            if !self.entries.contains_key(rule) {
-                self.fault(index, &format!("/rule_ids/{number}"), not_here(*rule));
-                is_good = false;
-            }
-        }
-        let beside = match placement {
-            Placement::Before(rule) | Placement::After(rule) => wanted.contains(&rule),
-            Placement::First | Placement::Last => false,
-        };
-        if beside || wanted.len() != rules.len() || rules.is_empty() {
-            let detail = "must name each rule once, and not the rule that they move to";
-            self.fault(index, "/rule_ids", detail);
-            is_good = false;
-        }
-        if !is_good {
-            return;
-        }
-        let whole = self.order.clone();
-        let (block, rest): (Vec<Place>, Vec<Place>) =
-            whole.iter().partition(|(id, _)| wanted.contains(id));
-        self.order = rest;
-        let at = self.index_of(placement);
-        let stays = at.and_then(|at| whole.get(at..)).is_some_and(|it| it.starts_with(&block));
-        if stays {
-            self.order = whole;
-            return;
-        }
-        let Some(priorities) = self.room(index, placement, block.len()) else {
-            self.order = whole;
-            return;
-        };
-        for ((rule, _), priority) in block.iter().zip(priorities) {
-            self.renumber(*rule, priority);
-            self.insert(*rule, priority);
-            if let Some(entry) = self.entries.get_mut(rule) {
-                entry.asked_by = Some(index);
-                entry.is_moved = true;
-            }
-        }
-    }
-
-    /// Judges the end state: no name twice, and no content unless duplicates are kept. Whether some
-    /// are there: those that were equal before stay so until somebody asks otherwise.
-    fn judge(&mut self, duplicates: Duplicates) -> Duplicates {
-        let mut names: HashMap<&str, RuleId> = HashMap::new();
-        let mut contents: HashMap<Fingerprint, RuleId> = HashMap::new();
-        let mut clashes: Vec<(usize, String)> = Vec::new();
-        let mut found = duplicates;
-        for (id, entry) in
-            self.order.iter().filter_map(|(id, _)| Some((*id, self.entries.get(id)?)))
-        {
-            if let Some(name) = &entry.spec.name
-                && let Some(other) = names.insert(name.as_str(), id)
-            {
-                clashes.extend(self.clash(other, id, "has the same name as", Entry::has_new_name));
-            }
-            if let Some(other) = contents.insert(Fingerprint::of(&entry.spec), id) {
-                found = Duplicates::Keep;
-                let is_kept =
-                    |id: RuleId| self.entries.get(&id).is_some_and(|it| it.keeps_duplicate);
-                if duplicates == Duplicates::Refuse && !is_kept(id) && !is_kept(other) {
-                    clashes.extend(self.clash(
-                        other,
-                        id,
-                        "is equivalent to",
-                        Entry::has_new_content,
-                    ));
-                }
-            }
-        }
-        clashes.sort();
-        for (index, detail) in clashes {
-            self.fault(index, "", detail);
-        }
-        found
-    }
-
-    /// Which operation is to blame that two rules are alike: the later of those that made them so.
-    fn clash(
-        &self,
-        one: RuleId,
-        other: RuleId,
-        what: &str,
-        is_new: impl Fn(&Entry) -> bool,
-    ) -> Option<(usize, String)> {
-        let blame = |id: RuleId| {
-            let entry = self.entries.get(&id)?;
-            entry.asked_by.filter(|_| is_new(entry))
-        };
-        let (index, with) = match (blame(one), blame(other)) {
-            (None, None) => return None,
-            (Some(first), Some(second)) if first > second => (first, other),
-            (Some(first), None) => (first, other),
-            (_, Some(second)) => (second, one),
-        };
-        let with = match blame(with).filter(|_| with.get() >= FIRST_PROVISIONAL) {
-            Some(operation) => format!("that of #/operations/{operation}"),
-            None => format!("the one with id={with}"),
-        };
-        Some((index, format!("the rule {what} {with}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_hold_up_others_is_refused() {
-        let rule = RuleId::new(1).unwrap();
-        let moves = vec![Operation::Move { rules: vec![rule], placement: Placement::First }; 1_000];
-        assert!(check_cost(&moves, 50_000).is_ok());
-        assert!(matches!(check_cost(&moves, 50_001), Err(Error::TooLarge { .. })));
-        let delete = Operation::Delete { rule, if_revision: None, if_match: Named::Nothing };
-        let deletions = vec![delete; 10_000];
-        assert!(check_cost(&deletions, 200_000).is_ok());
     }
 }

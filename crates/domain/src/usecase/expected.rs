@@ -1,6 +1,6 @@
 //! What a conditional request demands of the state that it would change (RFC 9110, section 13).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ViolationCode};
 use crate::mark::{CurrentState, StateTag};
 
 /// A state as a condition names it.
@@ -90,19 +90,24 @@ impl Named {
     }
 }
 
-/// Why a rule is not in a state that is asked for.
-pub(super) fn why_not(error: &Error) -> String {
+/// Why a rule is not in a state that is asked for, as a kind of fault and in words.
+pub(super) fn why_not(error: &Error) -> (Option<ViolationCode>, String) {
     match error {
         Error::RevisionMismatch { current, .. } => {
-            format!("the rule has changed since you read it: its revision is now {current}")
+            let detail =
+                format!("the rule has changed since you read it: its revision is now {current}");
+            (Some(ViolationCode::RevisionMismatch), detail)
         }
         Error::WeakTag { .. } => {
-            "is a weak tag, which cannot be used for a change; use the `ETag` of the rule".into()
+            let detail =
+                "is a weak tag, which cannot be used for a change; use the `ETag` of the rule";
+            (Some(ViolationCode::WeakTag), detail.to_owned())
         }
         Error::UnknownTag { .. } => {
-            "is not a tag of this rule; use the `ETag` of a GET of the rule".into()
+            let detail = "is not a tag of this rule; use the `ETag` of a GET of the rule";
+            (Some(ViolationCode::UnknownTag), detail.to_owned())
         }
-        other => other.to_string(),
+        other => (None, other.to_string()),
     }
 }
 

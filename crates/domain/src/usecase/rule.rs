@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditAction, Snapshot};
-use crate::error::{Conflict, Error, Resource, Result, Violation, Violations};
+use crate::error::{Conflict, Error, Resource, Result, Violation, ViolationCode, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, Start};
 use crate::patch::Patch;
@@ -365,7 +365,7 @@ fn check_moved(
         let pointer = format!("/rule_ids/{index}");
         if !known.contains(rule) {
             let detail = format!("a rule with id={rule} is not in this policy");
-            violations.push(Violation::body(pointer, detail));
+            violations.push(Violation::body(pointer, detail).coded(ViolationCode::NotFound));
         } else if !seen.insert(rule) {
             violations.push(Violation::body(pointer, format!("contains rule {rule} twice")));
         }
@@ -384,7 +384,7 @@ fn check_moved(
                 .push(Violation::body(pointer, format!("rule {rule} is one of the moved rules")));
         } else if !known.contains(&rule) {
             let detail = format!("a rule with id={rule} is not in this policy");
-            violations.push(Violation::body(pointer, detail));
+            violations.push(Violation::body(pointer, detail).coded(ViolationCode::NotFound));
         }
     }
     Ok(violations.into_result(|| ())?)

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::actor::{Caller, Role};
 use crate::audit::{AuditAction, AuditEvent, Snapshot};
-use crate::error::{Error, Result, Violation, Violations};
+use crate::error::{Error, Result, Rival, Violation, ViolationCode, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::read_only::Repeated;
@@ -147,29 +147,36 @@ pub async fn replace(
 /// What contradicts itself in a set: ids that are not there or stand there twice, names that do,
 /// rules that are equal.
 fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> Result<()> {
+    use ViolationCode::{EqualRule, NameTaken, NotFound};
     let known: HashSet<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let mut violations = Violations::new();
     let (mut ids, mut names, mut contents) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (index, rule) in given.iter().enumerate() {
-        let mut fault = |member: &str, detail: &dyn Fn() -> String| {
-            violations.note(|| Violation::body(format!("/{index}{member}"), detail()));
+        let mut fault = |code, member: &str, first: Option<usize>, detail: &dyn Fn() -> String| {
+            violations.note(|| Violation {
+                code,
+                rival: first.map(|first| Rival::Body(format!("/{first}{member}"))),
+                ..Violation::body(format!("/{index}{member}"), detail())
+            });
         };
         if let Some(id) = rule.id {
             if !known.contains(&id) {
-                fault("/id", &|| format!("a rule with id={id} is not in this policy"));
+                let detail = || format!("a rule with id={id} is not in this policy");
+                fault(Some(NotFound), "/id", None, &detail);
             } else if let Some(first) = ids.insert(id, index) {
-                fault("/id", &|| format!("is a duplicate of #/{first}"));
+                fault(None, "/id", Some(first), &|| format!("is a duplicate of #/{first}"));
             }
         }
         if let Some(name) = &rule.spec.name
             && let Some(first) = names.insert(name, index)
         {
-            fault("/name", &|| format!("`{name}` is already the name of #/{first}"));
+            let detail = || format!("`{name}` is already the name of #/{first}");
+            fault(Some(NameTaken), "/name", Some(first), &detail);
         }
         if duplicates == Duplicates::Refuse
             && let Some(first) = contents.insert(Fingerprint::of(&rule.spec), index)
         {
-            fault("", &|| format!("is equivalent to #/{first}"));
+            fault(Some(EqualRule), "", Some(first), &|| format!("is equivalent to #/{first}"));
         }
     }
     Ok(violations.into_result(|| ())?)

@@ -81,7 +81,9 @@ occurrence, and `instance` is the request's id, as in `X-Request-Id` and in the 
 
 `errors` lists everything that is wrong with a request. Each entry has a `pointer` (a JSON pointer \
 into the body) or a `parameter` (of the query, or a header), and a `detail` that explains what \
-would be right.
+would be right. An entry that programs can react to has a `code`, one of the same words. If two \
+things conflict, `conflicts_with` is the pointer of the other one in the body, or `existing_id` is \
+the id of the stored one.
 
 | Code | Status | Title | What to do |
 |---|---|---|---|";

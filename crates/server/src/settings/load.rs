@@ -131,7 +131,7 @@ pub(super) fn error(name: impl Into<String>, why: impl Into<String>) -> SettingE
 fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, SettingError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let table: toml::Table =
-        text.parse().map_err(|fault: toml::de::Error| error(name, fault.message()))?;
+        text.parse().map_err(|fault: toml::de::Error| not_toml(name, text, &fault))?;
     let mut flat = BTreeMap::new();
     flatten(&table, "", &mut flat);
     let mut values = BTreeMap::new();
@@ -157,6 +157,44 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
         values.insert(setting.key, Value { name, text, file: None });
     }
     Ok(values)
+}
+
+/// What is wrong with the file's form: in which line, and of which key. The line itself is not shown,
+/// since its value may be a secret.
+fn not_toml(name: &str, text: &str, fault: &toml::de::Error) -> SettingError {
+    let Some(before) = fault.span().and_then(|span| text.get(..span.start)) else {
+        return error(name, fault.message());
+    };
+    let number = before.matches('\n').count().saturating_add(1);
+    let line = text.lines().nth(number.saturating_sub(1)).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty());
+    let key = key.map(|key| format!(": {}", excerpt(key))).unwrap_or_default();
+    error(format!("{name}: line {number}{key}"), format!("is not TOML: {}", fault.message()))
+}
+
+/// A filter of `tracing`. A word alone would name a target, of which nothing is logged: it is a level
+/// that is misspelt.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in text.split(',').map(str::trim) {
+        let is_word = directive.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive));
+        // A target alone is logged as a whole: ours are known.
+        let is_ours = directive.starts_with("fireflow");
+        if is_word && !directive.is_empty() && !is_level && !is_ours {
+            let hint = match nearest(directive, LEVELS.into_iter()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("levels are {}", LEVELS.join(", ")),
+            };
+            let word = excerpt(directive);
+            return Err(format!(
+                "`{word}` is not a level; {hint} (A target has a level of its own: `{word}=debug`.)"
+            ));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|fault| format!("is not a filter of tracing: {fault}"))
 }
 
 /// The one setting that is a table in the file.
@@ -362,15 +400,7 @@ fn check(
             duration,
         )?,
         telemetry: super::telemetry::read(values)?,
-        log: values.read(
-            "log",
-            || "info".to_owned(),
-            |text| {
-                tracing_subscriber::EnvFilter::try_new(text)
-                    .map(|_| text.to_owned())
-                    .map_err(|fault| format!("is not a filter of tracing: {fault}"))
-            },
-        )?,
+        log: values.read("log", || "info".to_owned(), log_filter)?,
         log_format: values.read(
             "log_format",
             || if sources.is_terminal { LogFormat::Pretty } else { LogFormat::Json },

@@ -320,3 +320,77 @@ db_test! {
         assert_eq!(pointers, ["#/sources", "#/destinations/0/address", "#/action", "#/priority"]);
     }
 }
+
+db_test! {
+    async fn a_fault_shows_the_right_form_of_what_was_given(api: Api) {
+        let policy = api.policy().await;
+        for (member, value, shown) in [
+            ("sources", json!(["10.0.0.0/8"]), r#"{"address": "10.0.0.0/8"}"#),
+            ("sources", json!(["ANY"]), r#"{"address": "any"}"#),
+            ("destinations", json!(["web"]), r#"{"address": "10.0.0.0/8"}"#),
+            ("sources", json!([{"address": "192.0.2.0/255.255.255.0"}]), "`192.0.2.0/24`"),
+            ("sources", json!([{"address": "192.0.2.0/0.0.0.255"}]), "`192.0.2.0/24`"),
+            ("ports", json!([22]), r#"{"number": 22}"#),
+            ("ports", json!(["22"]), r#"{"number": 22}"#),
+            ("ports", json!(["8000-8100"]), r#"{"from": 8000, "to": 8100}"#),
+            ("ports", json!(["ssh"]), r#"{"number": 443}"#),
+            ("protocols", json!(["any"]), r#""protocols": []"#),
+        ] {
+            let problem = api.try_rule(&policy, &json!({member: value})).await.problem(422, "invalid");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains(shown), "{value}: {detail}");
+        }
+    }
+}
+
+db_test! {
+    async fn a_query_in_another_products_words_is_told_ours(api: Api) {
+        let policy = api.policy().await;
+        let rules = format!("{policy}rules/");
+        for (query, meant) in [
+            ("limit=5", "`page_size`"), ("offset=5", "`cursor`"), ("sort=name", "`order_by`"),
+            ("q=x", "`filter`"), ("state=active", "`filter=state = active`"), ("pgae=1", "`page`"),
+        ] {
+            let problem = api.get(&format!("{rules}?{query}")).await.problem(422, "invalid");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.ends_with(&format!("did you mean {meant}?")), "{query}: {detail}");
+        }
+        // Nothing is said to be meant that is not like it.
+        let packet = "source_address=10.0.0.1&source_port=1&destination_address=10.0.0.2&destination_port=2";
+        let problem = api.get(&format!("{policy}inspections/?{packet}&dst=10.0.0.2")).await;
+        let problem = problem.problem(422, "invalid");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(!detail.contains("did you mean"), "{detail}");
+        for (path, parameter) in [
+            (format!("{policy}inspections/?{packet}&at=2026-11-24T12:00:00+01:00"), "at"),
+            ("/audit-events/?since=2026-11-24T12:00:00+01:00".to_owned(), "since"),
+        ] {
+            let problem = api.get(&path).await.problem(422, "invalid");
+            assert_eq!(problem["errors"][0]["parameter"], parameter);
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains("`%2B`"), "{detail}");
+            api.get(&path.replace('+', "%2B")).await.expect(200);
+        }
+    }
+}
+
+db_test! {
+    async fn a_path_that_is_nearly_right_is_told_the_nearest(api: Api) {
+        let policy = api.policy().await;
+        let firewall = firewall_of(&policy);
+        for (path, meant) in [
+            ("/policies/".to_owned(), "/filtering-policies/".to_owned()),
+            (format!("{firewall}policies/"), format!("{firewall}filtering-policies/")),
+            (format!("{policy}rule/"), format!("{policy}rules/")),
+            (format!("{policy}inspect"), format!("{policy}inspections/")),
+        ] {
+            let problem = api.get(&path).await.problem(404, "not_found");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.ends_with(&format!("did you mean `{meant}`?")), "{detail}");
+        }
+        let problem = api.get("/users/").await.problem(404, "not_found");
+        assert_eq!(problem["detail"], "there is nothing at `/users/`");
+        // Who has no token learns of no path.
+        api.raw("GET", "/policies/", &[], vec![]).await.problem(401, "unauthenticated");
+    }
+}

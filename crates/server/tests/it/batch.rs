@@ -96,6 +96,29 @@ db_test! {
             "#/operations/7/rule_ids/0", "#/operations/8/rule_ids",
             "#/operations/4", "#/operations/5",
         ]);
+        let codes: Vec<Option<&str>> = errors.iter().map(|it| it["code"].as_str()).collect();
+        assert_eq!(codes, [
+            Some("not_found"), Some("revision_mismatch"), None, Some("not_found"),
+            Some("not_found"), None, Some("name_taken"), Some("equal_rule"),
+        ]);
+        assert_eq!((&errors[6]["existing_id"], &errors[7]["existing_id"]), (&rules[2]["id"], &b["id"]));
+        // Both of two operations are named.
+        let twice = json!({"operations": [
+            {"op": "create", "rule": rule("x", "10.0.0.8"), "at": "last"},
+            {"op": "create", "rule": rule("y", "10.0.0.8"), "at": "last"},
+            {"op": "create", "rule": rule("x", "10.0.0.9"), "at": "last"},
+            {"op": "update", "rule_id": b["id"], "patch": {}, "if_match": "W/\"1.2\""},
+            {"op": "update", "rule_id": b["id"], "patch": {}, "if_match": "\"abc\""},
+        ]});
+        let problem = api.post(&batch, &twice).await.problem(422, "invalid");
+        let found: Vec<[&Value; 3]> = problem["errors"].as_array().unwrap().iter()
+            .map(|it| [&it["pointer"], &it["code"], &it["conflicts_with"]]).collect();
+        assert_eq!(json!(found), json!([
+            ["#/operations/3/if_match", "weak_tag", null],
+            ["#/operations/4/if_match", "unknown_tag", null],
+            ["#/operations/1", "equal_rule", "#/operations/0"],
+            ["#/operations/2", "name_taken", "#/operations/0"],
+        ]));
         let malformed = json!({"operations": [
             {"op": "creat", "rule": {}},
             {"op": "create", "rule": {"nmae": "x"}, "at": "last"},

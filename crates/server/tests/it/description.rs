@@ -90,6 +90,57 @@ async fn the_description_is_open_and_holds_together() {
     );
 }
 
+/// What a generated client makes of the description depends on these.
+#[tokio::test]
+async fn a_typed_client_gets_what_it_needs() {
+    let api = Api::new(DatabaseKind::Sqlite).await;
+    let document = &api.document;
+    let mut inlined = 0;
+    walk(document, &mut |value| {
+        inlined += usize::from(value["enum"] == json!(["ALLOW", "DENY", "REJECT"]));
+    });
+    assert_eq!(inlined, 1, "actions have one schema");
+    for methods in document["paths"].as_object().unwrap().values() {
+        for operation in methods.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().unwrap() {
+                // Clients send every default, and with `page` there is no cursor.
+                assert!(parameter["schema"]["default"].is_null(), "{parameter}");
+            }
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let page = &answer["content"]["application/json"]["schema"];
+                assert!(page["oneOf"].is_null() && page["anyOf"].is_null(), "{status}: {page}");
+            }
+        }
+    }
+    let schemas = &document["components"]["schemas"];
+    let operation = &schemas["RuleOperation"];
+    let mapping = operation["discriminator"]["mapping"].as_object().unwrap();
+    assert_eq!(operation["discriminator"]["propertyName"], "op");
+    let choices = operation["oneOf"].as_array().unwrap();
+    assert_eq!((choices.len(), mapping.len()), (5, 5));
+    for (word, reference) in mapping {
+        assert!(choices.iter().any(|choice| choice["$ref"] == *reference), "{word}");
+        let choice = &schemas[reference.as_str().unwrap().rsplit('/').next().unwrap()];
+        assert_eq!(choice["properties"]["op"]["enum"], json!([word]));
+        assert_eq!(choice["additionalProperties"], false);
+        for member in choice["required"].as_array().unwrap() {
+            assert!(choice["properties"][member.as_str().unwrap()].is_object(), "{word}: {member}");
+        }
+    }
+    for (schema, required) in [
+        ("NewFirewall", json!(["name"])),
+        ("NewFilteringPolicy", json!(["name", "default_action"])),
+        ("NewFirewallRule", json!(["action", "sources", "destinations"])),
+        ("FirewallRulePatch", json!(null)),
+    ] {
+        assert_eq!(schemas[schema]["required"], required, "{schema}");
+    }
+    for page in ["FirewallPage", "FilteringPolicyPage", "FirewallRulePage", "AuditEventPage"] {
+        let required = schemas[page]["required"].as_array().unwrap();
+        assert!(["items", "page_size"].iter().all(|it| required.contains(&json!(it))), "{page}");
+    }
+}
+
 #[tokio::test]
 async fn swagger_ui_loads_nothing_from_elsewhere() {
     let api = Api::new(DatabaseKind::Sqlite).await;

@@ -269,7 +269,7 @@ db_test! {
             api.get(&other).await.problem(422, "bad_cursor");
         }
         let both = api.get(&format!("{rules}?page=1&cursor=")).await;
-        assert!(both.problem(422, "invalid")["detail"].as_str().unwrap().contains("use one of them"));
+        assert!(both.problem(422, "invalid")["detail"].as_str().unwrap().contains("cannot be combined with"));
     }
 }
 

@@ -207,17 +207,28 @@ async fn a_subject_that_asks_too_often_is_told_when_to_come_back() {
     let api = Api::built(database().await, |app, _| {
         app.gate = Gate { rates: Rates::new(None, rate(3)), ..Gate::default() };
     });
-    for _ in 0..3 {
-        api.get("/firewalls/").await.expect(200);
+    for left in [2, 1, 0] {
+        // An answer of any status says what is left.
+        let path = if left == 1 { "/firewalls/999/" } else { "/firewalls/" };
+        let answer = api.get(path).await;
+        assert_eq!(answer.header("ratelimit-policy"), "\"subject\";q=3;w=3600");
+        let reset = 1_200 * (3 - left);
+        assert_eq!(answer.header("ratelimit"), format!("\"subject\";r={left};t={reset}"));
     }
     let refused = api.get("/firewalls/").await;
     let seconds: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=1_200).contains(&seconds), "{seconds}");
+    assert_eq!(refused.header("ratelimit"), format!("\"subject\";r=0;t={seconds}"));
     refused.problem(429, "too_many_requests");
     // Whoever else asks is served; so are probes.
     let bob = api.token_of("bob", &[Role::Viewer]);
     api.send("GET", "/firewalls/", &bob, &[], None).await.expect(200);
-    api.raw("GET", "/health/live", &[], vec![]).await.expect(200);
+    let probe = api.raw("GET", "/health/live", &[], vec![]).await;
+    assert!(!probe.headers.contains_key("ratelimit"));
+    probe.expect(200);
+    // Without a rate nothing is said of one.
+    let free = Api::on(database().await);
+    assert!(!free.get("/firewalls/").await.headers.contains_key("ratelimit-policy"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

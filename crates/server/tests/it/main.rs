@@ -59,6 +59,7 @@ mod tags;
 mod threads;
 mod tls;
 mod tokens;
+mod totals;
 mod traces;
 mod unread;
 mod verify;

@@ -4,7 +4,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Api, plain_rule, tcp};
+use crate::support::{Api, firewall_of, plain_rule, tcp};
 
 db_test! {
     async fn a_firewall_lives_and_dies(api: Api) {
@@ -270,5 +270,93 @@ db_test! {
         let many: Value = (0..101).map(packet).collect();
         api.post(&format!("{path}?explain=true"), &many).await.problem(422, "invalid");
         assert!(plain_rule().is_object());
+    }
+}
+
+db_test! {
+    async fn null_puts_a_default_back(api: Api) {
+        let policy = api.policy().await;
+        let rule = json!({
+            "name": "n", "protocols": ["tcp"], "ports": [{"number": 22}], "enabled": false, "log": true,
+            "description": "text", "reference": "CHG-1", "starts_at": "2030-01-01T00:00:00Z",
+        });
+        let made = api.rule(&policy, &rule).await;
+        let path = format!("{policy}rules/{}/", made["id"]);
+        let defaults = [
+            ("description", json!("")), ("reference", json!("")), ("ports", json!([])),
+            ("protocols", json!([])), ("enabled", json!(true)), ("log", json!(false)),
+            ("starts_at", json!(null)), ("name", json!(null)),
+        ];
+        for (member, default) in &defaults {
+            let changed = api.patch(&path, &json!({*member: null})).await.expect(200);
+            assert_eq!(&changed[member], default, "{member}");
+        }
+        // The same in a batch, and by the short name of protocols.
+        api.patch(&path, &json!({"protocols": ["udp"], "log": true})).await.expect(200);
+        let operations = json!({"operations": [
+            {"op": "update", "rule_id": made["id"], "patch": {"protocol": null, "log": null}},
+        ]});
+        let answer = api.post(&format!("{policy}rules/batch/"), &operations).await.expect(200);
+        let rule = &answer["items"][0]["rule"];
+        assert_eq!((&rule["protocols"], &rule["log"]), (&json!([]), &json!(false)));
+        for path in [policy.as_str(), firewall_of(&policy)] {
+            api.patch(path, &json!({"description": "text"})).await.expect(200);
+            let changed = api.patch(path, &json!({"description": null})).await.expect(200);
+            assert_eq!(changed["description"], "");
+        }
+        // What has no default is not taken away.
+        for member in ["action", "priority", "sources", "destinations"] {
+            let problem = api.patch(&path, &json!({member: null})).await.problem(422, "invalid");
+            assert_eq!(problem["errors"][0]["pointer"], format!("#/{member}"));
+        }
+    }
+}
+
+db_test! {
+    async fn an_explanation_names_the_rules_that_would_match_if_they_were_active(api: Api) {
+        let policy = api.policy().await;
+        let states = [
+            ("off", json!({"enabled": false})),
+            ("over", json!({"expires_at": "2026-11-01T00:00:00Z"})),
+            ("to-come", json!({"starts_at": "2027-01-01T00:00:00Z"})),
+            ("active", json!({"description": "decides"})),
+            // Off, and for other packets anyway.
+            ("elsewhere", json!({"enabled": false, "protocols": ["udp"]})),
+            ("off-too", json!({"enabled": false, "action": "REJECT"})),
+        ];
+        for (index, (name, mut rule)) in states.into_iter().enumerate() {
+            rule["name"] = json!(name);
+            rule["priority"] = json!(index);
+            rule["ports"] = json!([{"from": 443, "to": 450 + index}]);
+            api.rule(&policy, &rule).await;
+        }
+        let explained = |query: String| {
+            let path = format!("{policy}inspections/?{query}&explain=true");
+            let api = &api;
+            async move { api.get(&path).await.expect(200)["explanation"].clone() }
+        };
+        let names = |explanation: &Value| -> Vec<(String, String)> {
+            explanation["inactive"].as_array().unwrap().iter()
+                .map(|it| (it["rule"]["name"].as_str().unwrap().to_owned(), it["state"].as_str().unwrap().to_owned()))
+                .collect()
+        };
+        let pair = |name: &str, state: &str| (name.to_owned(), state.to_owned());
+        let query = tcp("10.1.2.3", "10.9.9.9", 443);
+        let now = explained(query.clone()).await;
+        assert_eq!(names(&now), [
+            pair("off", "disabled"), pair("over", "expired"), pair("to-come", "scheduled"),
+            pair("off-too", "disabled"),
+        ]);
+        assert_eq!(now["inactive_count"], 4);
+        // The state is that at the packet's time.
+        let before = explained(format!("{query}&at=2026-10-01T00:00:00Z")).await;
+        assert_eq!(names(&before), [
+            pair("off", "disabled"), pair("to-come", "scheduled"), pair("off-too", "disabled"),
+        ]);
+        let other = explained(tcp("10.1.2.3", "10.9.9.9", 80)).await;
+        assert_eq!((&other["inactive"], &other["inactive_count"]), (&json!([]), &json!(0)));
+        let item = json!([{"source_address": "10.1.2.3", "source_port": 1, "destination_address": "10.9.9.9", "destination_port": 443}]);
+        let many = api.post(&format!("{policy}inspections/?explain=true"), &item).await.expect(200);
+        assert_eq!(many[0]["explanation"]["inactive"], now["inactive"]);
     }
 }

@@ -144,6 +144,7 @@ db_test! {
             (json!("rules"), vec!["#"]),
             (json!({}), vec!["#"]),
             (json!({"items": 7}), vec!["#"]),
+            (json!({"rules": []}), vec!["#", "#/rules"]),
             (json!({"items": [], "itmes": []}), vec!["#/itmes"]),
         ];
         for (set, pointers) in cases {
@@ -152,6 +153,17 @@ db_test! {
             let found: Vec<&str> = errors.iter().map(|it| it["pointer"].as_str().unwrap()).collect();
             assert_eq!(found, pointers, "{set}");
         }
+        // Of two that conflict both are named, with the kind of the fault.
+        let twice = json!([rule(Some("n"), "10.0.0.8"), plain(1), rule(Some("n"), "10.0.0.9"), plain(1)]);
+        let problem = api.put(&path, &twice).await.problem(422, "invalid");
+        let found: Vec<[&Value; 3]> = problem["errors"].as_array().unwrap().iter()
+            .map(|it| [&it["pointer"], &it["code"], &it["conflicts_with"]]).collect();
+        assert_eq!(json!(found), json!([
+            ["#/2/name", "name_taken", "#/0/name"], ["#/3", "equal_rule", "#/1"],
+        ]));
+        let unknown = json!([with(plain(1), "id", json!(999_999))]);
+        let problem = api.put(&path, &unknown).await.problem(422, "invalid");
+        assert_eq!(problem["errors"][0]["code"], "not_found");
         for malformed in ["", "[1", "{\"items\": "] {
             let authorization = format!("Bearer {}", api.token());
             let headers =

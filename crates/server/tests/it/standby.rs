@@ -50,6 +50,7 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
         });
         let (_, health) = ask(&service, "GET", "/health/", &Value::Null).unwrap();
         assert_eq!(health["is_ready"], false, "{health}");
+        assert_eq!(health["status"], "unavailable");
     }
 
     cluster.promote();

@@ -77,12 +77,9 @@ impl AuditReader for SeaUnitOfWork {
     ) -> StoreResult<Page<AuditRecord>> {
         let backend = self.db().get_database_backend();
         let select = filtered(of_visible(who), filter, backend);
-        let total = if request.counts {
-            let total = query::total(&self.db(), select.clone(), Column::Id).await;
-            Some(total.map_err(store_error)?)
-        } else {
-            None
-        };
+        let total = query::total(&self.db(), select.clone(), Column::Id, request.counting)
+            .await
+            .map_err(store_error)?;
         let by = OrderBy::new(order, column, Column::Id);
         let (rows, has_more) =
             query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())

@@ -5,7 +5,7 @@ use fireflow_domain::error::StoreError;
 use fireflow_domain::firewall::{Firewall, FirewallSpec};
 use fireflow_domain::ids::{FirewallId, Revision};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
     FirewallField, FirewallFilter, FirewallReader, FirewallWriter, Stamp, StoreResult,
@@ -181,12 +181,14 @@ impl FirewallReader for SeaUnitOfWork {
             let dialect = Dialect::of(self.db().get_database_backend(), expression);
             select = select.filter(condition(dialect, &expression.filter));
         }
-        let total = if request.counts {
-            let total = query::total(&self.db(), select.clone(), Column::Id).await;
-            Some(total.map_err(store_error)?)
-        } else {
-            None
+        // No counter knows how many firewalls somebody sees; they are few, and an index counts them.
+        let counting = match request.counting {
+            Counting::Bounded if *filter == FirewallFilter::default() => Counting::Exact,
+            counting => counting,
         };
+        let total = query::total(&self.db(), select.clone(), Column::Id, counting)
+            .await
+            .map_err(store_error)?;
         let by = OrderBy::new(order, column, Column::Id);
         let (rows, has_more) =
             query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())

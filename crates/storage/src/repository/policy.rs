@@ -5,7 +5,7 @@ use fireflow_domain::error::StoreError;
 use fireflow_domain::features::Features;
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
@@ -183,13 +183,14 @@ impl PolicyReader for SeaUnitOfWork {
             let dialect = Dialect::of(self.db().get_database_backend(), expression);
             select = select.filter(condition(dialect, &expression.filter));
         }
-        let total = if !request.counts {
+        let total = if request.counting == Counting::Skipped {
             None
         } else if *filter == PolicyFilter::default() {
             Some(query::counted(self.policy_counter(who, firewall).await?))
         } else {
-            let total = query::total(&self.db(), select.clone(), Column::Id).await;
-            Some(total.map_err(store_error)?)
+            query::total(&self.db(), select.clone(), Column::Id, request.counting)
+                .await
+                .map_err(store_error)?
         };
         let by = OrderBy::new(order, column, Column::Id);
         let (rows, has_more) = query::rows(&self.db(), select, &by, request, with_parent)

@@ -4,7 +4,7 @@ use fireflow_domain::error::StoreError;
 use fireflow_domain::features::Features;
 use fireflow_domain::filter::tree::Side;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
-use fireflow_domain::page::{Page, PageRequest, SortKey};
+use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::Place;
@@ -196,13 +196,14 @@ impl RuleReader for SeaUnitOfWork {
         };
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
         let planned = self.planned(select, filter).await?;
-        let total = if !request.counts {
+        let total = if request.counting == Counting::Skipped {
             None
         } else if *filter == RuleFilter::default() {
             Some(query::counted(self.rule_counter(who, parent).await?))
         } else {
-            let total = query::total(&self.db(), planned.counted, Column::Id).await;
-            Some(total.map_err(store_error)?)
+            query::total(&self.db(), planned.counted, Column::Id, request.counting)
+                .await
+                .map_err(store_error)?
         };
         let by = OrderBy::new(order, column, Column::Id);
         let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)

@@ -31,8 +31,8 @@ fn filter(query: &mut Query, now: Instant) -> AuditFilter {
         firewall_id: query.integer("firewall_id", 1, MAX_ID).and_then(FirewallId::new),
         policy_id: query.integer("filtering_policy_id", 1, MAX_ID).and_then(PolicyId::new),
         request_id: query.text("request_id", 64),
-        since: query.parse("since", Instant::parse),
-        until: query.parse("until", Instant::parse),
+        since: query.instant("since"),
+        until: query.instant("until"),
         expression: query.expression(Level::Event, now),
     }
 }
@@ -51,6 +51,7 @@ impl Audit {
         ctx: As<Editor>,
         query: QueryString,
     ) -> Result<Reply<Listed, AuditEventPage>, Problem> {
+        let address = query.address();
         let mut query = query.open(params::AUDIT_EVENTS);
         let fields = query.fields(AuditEventView::MEMBERS);
         let order = query.order(AuditField::parse, AuditField::WORDS);
@@ -71,7 +72,7 @@ impl Audit {
         let write = move || {
             let items = page.items.iter().map(AuditEventView::from).collect();
             let view = AuditEventPage::with(&page, &scope, items);
-            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page))
+            Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope))
         };
         ctx.for_rows(size, write).await?
     }

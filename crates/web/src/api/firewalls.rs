@@ -37,6 +37,7 @@ impl Firewalls {
         ctx: As<Viewer>,
         query: QueryString,
     ) -> Result<Reply<Listed, FirewallPage>, Problem> {
+        let address = query.address();
         let mut query = query.open(params::FIREWALLS);
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
@@ -67,7 +68,8 @@ impl Firewalls {
                 left_out: left_out.view(),
                 ..FirewallPage::with(&page, &scope, policies.views(&page.items, now))
             };
-            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            let reply =
+                Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?

@@ -52,6 +52,7 @@ impl Policies {
         query: QueryString,
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
+        let address = query.address();
         let mut query = query.open(params::POLICIES);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -80,7 +81,8 @@ impl Policies {
                 left_out: left_out.view(),
                 ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
             };
-            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            let reply =
+                Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
@@ -97,6 +99,7 @@ impl Policies {
         query: QueryString,
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
+        let address = query.address();
         let mut query = query.open(params::POLICIES);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
@@ -126,7 +129,8 @@ impl Policies {
                 left_out: left_out.view(),
                 ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
             };
-            let reply = Reply::selected(&view, fields.as_ref())?.with_pagination(&page);
+            let reply =
+                Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
         ctx.for_rows(expansion::weight(request_size, expands), write).await?

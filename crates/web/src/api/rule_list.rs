@@ -21,6 +21,7 @@ use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::rule::action;
 use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
+use crate::pagination::ListAddress;
 use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
 use crate::reply::{Kind, Listed, ListedWithTag, Reply};
@@ -38,6 +39,8 @@ pub(super) struct RuleList {
     filter: RuleFilter,
     /// What its cursors belong to.
     scope: String,
+    /// Where it is.
+    address: ListAddress,
     /// The query as it was written, and the filter as it was understood.
     asked: String,
 }
@@ -108,7 +111,7 @@ impl RuleList {
         format: Option<LineFormat>,
         now: Instant,
     ) -> (Self, Query) {
-        let written = query.as_str();
+        let (written, address) = (query.as_str(), query.address());
         let mut query = query.open(params::RULES);
         let filter = filter(&mut query, format, now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
@@ -131,6 +134,7 @@ impl RuleList {
             filter,
             asked: format!("{written}\n{scope}"),
             scope,
+            address,
         };
         (list, query)
     }
@@ -265,7 +269,7 @@ impl RuleList {
                     Reply::selected(&view, self.fields.as_ref())?
                 }
             };
-            Ok(reply.with_pagination(&page).with_left_out(&left_out))
+            Ok(reply.with_pagination(&page, &self.address, &self.scope).with_left_out(&left_out))
         };
         ctx.for_rows(rows, write).await?
     }

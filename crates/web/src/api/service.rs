@@ -47,7 +47,7 @@ pub struct StatusView {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Health")]
 pub struct HealthView {
-    /// `ok`, or `unavailable` where the database does not answer or lacks migrations.
+    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no writes.
     pub status: String,
     /// The program's version.
     pub version: String,
@@ -128,7 +128,8 @@ impl Service {
         let is_ready = app.storage.is_ready().await.unwrap_or(false);
         let uptime = app.about.running_since.elapsed();
         Reply::new(&HealthView {
-            status: if is_ready { "ok" } else { "unavailable" }.to_owned(),
+            // The word of the service that this one replaces.
+            status: if is_ready { "OK" } else { "unavailable" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             database: app.about.database.to_owned(),
             is_ready,

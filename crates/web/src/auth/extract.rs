@@ -16,6 +16,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use crate::app::Context;
 use crate::idempotency;
 use crate::middleware::auth::change_reason;
+use crate::middleware::rates::RateCell;
 use crate::problem::{Code, Problem};
 use crate::work::declares_body;
 
@@ -121,7 +122,8 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
             .cloned()
             .ok_or_else(|| Problem::from(Refusal::Missing))?;
         // Who may not is told so first, and has asked all the same.
-        let rate = context.app.gate.rates.check_subject(&context.caller.actor.subject);
+        let state = request.extensions().get::<RateCell>();
+        let rate = context.app.gate.rates.check_subject(&context.caller.actor.subject, state);
         if let Some(role) = R::ROLE
             && !context.caller.actor.may(role)
         {

@@ -103,7 +103,7 @@ pub fn firewall_patch(
     let tenant = members.text("tenant", Tenant::parse);
     let tenant = members.patch("tenant", tenant);
     let description = members.text("description", Description::parse);
-    let description = members.patch("description", description);
+    let description = description.patch_or(Description::default());
     let labels = members.labels_patch();
     members.same_id(id.get());
     let repeated = members.repeated(&FIREWALL);

@@ -291,6 +291,16 @@ pub struct FailedRuleView {
     pub failed: Vec<String>,
 }
 
+/// A rule that would match the packet, but takes no part.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "InactiveRule")]
+pub struct InactiveRuleView {
+    /// The rule.
+    pub rule: RuleSummaryView,
+    /// Its state at the packet's time: `disabled`, `expired` or `scheduled`.
+    pub state: String,
+}
+
 /// Why a packet meets its verdict.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Explanation")]
@@ -305,6 +315,11 @@ pub struct ExplanationView {
     pub later: Vec<RuleSummaryView>,
     /// How many later rules would have matched.
     pub later_count: u64,
+    /// Rules that would match if they were active at the packet's time, at most the first 100, in
+    /// order.
+    pub inactive: Vec<InactiveRuleView>,
+    /// How many such rules there are.
+    pub inactive_count: u64,
 }
 
 fn wide(number: usize) -> u64 {
@@ -350,6 +365,15 @@ impl ExplanationView {
                 .map(Into::into)
                 .collect(),
             later_count: wide(explanation.later_count),
+            inactive: explanation
+                .inactive
+                .iter()
+                .filter_map(|(index, state)| {
+                    let state = state.as_str().to_owned();
+                    Some(InactiveRuleView { rule: rule(*index)?.into(), state })
+                })
+                .collect(),
+            inactive_count: wide(explanation.inactive_count),
         }
     }
 }

@@ -103,7 +103,7 @@ pub fn policy_patch(
     let default_action = members.text("default_action", action);
     let default_action = members.patch("default_action", default_action);
     let description = members.text("description", Description::parse);
-    let description = members.patch("description", description);
+    let description = description.patch_or(Description::default());
     let labels = members.labels_patch();
     members.same_id(id.get());
     members.same_parent(ReadOnlyMember::Firewall, firewall.get());

@@ -46,6 +46,16 @@ impl<T> Given<T> {
         }
     }
 
+    /// As a change of a member that has a default: null puts it back (RFC 7396: null removes, and a
+    /// member that is not there stands at its default).
+    pub fn patch_or(self, default: T) -> Patch<T> {
+        match self {
+            Self::Absent | Self::Bad => Patch::Keep,
+            Self::Null => Patch::Set(default),
+            Self::Is(value) => Patch::Set(value),
+        }
+    }
+
     /// The value of a member that can be null.
     pub fn nullable(self) -> Option<T> {
         match self {

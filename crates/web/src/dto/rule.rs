@@ -116,8 +116,8 @@ impl poem_openapi::types::Example for RuleBody {
     }
 }
 
-/// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole, a label
-/// set to null goes.
+/// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole. Null puts a
+/// member's default back, and removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallRulePatch", example, skip_serializing_if_is_none)]
 pub struct RulePatchBody {
@@ -305,6 +305,10 @@ fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
 /// A protocol by name or number.
 fn protocol(value: &Value) -> Result<Protocol, String> {
     match value {
+        Value::String(word) if word.eq_ignore_ascii_case("any") => {
+            Err("`any` is not one of several protocols; write `\"protocols\": []` for any"
+                .to_owned())
+        }
         Value::String(word) => Protocol::parse(word).map_err(|error| error.to_string()),
         Value::Number(_) => {
             let number = integer(value, 0, u8::MAX.into())?;
@@ -315,6 +319,14 @@ fn protocol(value: &Value) -> Result<Protocol, String> {
 }
 
 fn endpoint(value: Value, at: &str, violations: &mut Violations) -> Option<Endpoint> {
+    if let Value::String(text) = &value {
+        // As other products write it.
+        let shown = AddressRange::parse(text).map(|it| it.to_string());
+        let shown = shown.unwrap_or_else(|_| "10.0.0.0/8".to_owned());
+        let detail = format!("must be an object such as {{\"address\": \"{shown}\"}}");
+        violations.note(|| Violation::body(at, detail));
+        return None;
+    }
     let mut members = Members::open(value, at, violations)?;
     let address = members.text("address", AddressRange::parse);
     let address = members.required("address", address);
@@ -335,6 +347,22 @@ fn single_port(value: &Value) -> Result<PortRange, String> {
 
 /// `{"number": 443}` or `{"from": 8000, "to": 8100}`.
 fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<PortRange> {
+    let bare = match &value {
+        Value::String(text) => Some(PortRange::parse(text).ok()),
+        Value::Number(number) => Some(PortRange::parse(&number.to_string()).ok()),
+        _ => None,
+    };
+    if let Some(range) = bare {
+        let shown = match range.map(|range| (range.first(), range.last())) {
+            Some((first, last)) if first != last => {
+                format!("{{\"from\": {first}, \"to\": {last}}}")
+            }
+            Some((number, _)) => format!("{{\"number\": {number}}}"),
+            None => "{\"number\": 443}".to_owned(),
+        };
+        violations.note(|| Violation::body(at, format!("must be an object such as {shown}")));
+        return None;
+    }
     let mut members = Members::open(value, at, violations)?;
     let mut port = |name| {
         members.integer(name, 0, u16::MAX.into()).map(|it| u16::try_from(it).unwrap_or_default())
@@ -475,18 +503,18 @@ pub fn rule_patch(
         name: given.name.nullable_patch(),
         action: members.patch("action", given.action),
         priority: members.patch("priority", given.priority),
-        protocols: members.patch("protocols", given.protocols),
+        protocols: given.protocols.patch_or(Protocols::ANY),
         icmp_type: given.icmp_type.nullable_patch(),
         icmp_code: given.icmp_code.nullable_patch(),
         sources: members.patch("sources", given.sources),
         destinations: members.patch("destinations", given.destinations),
-        ports: members.patch("ports", given.ports),
-        enabled: members.patch("enabled", given.enabled),
-        log: members.patch("log", given.log),
+        ports: given.ports.patch_or(Vec::new()),
+        enabled: given.enabled.patch_or(true),
+        log: given.log.patch_or(false),
         starts_at: given.starts_at.nullable_patch(),
         expires_at: given.expires_at.nullable_patch(),
-        description: members.patch("description", given.description),
-        reference: members.patch("reference", given.reference),
+        description: given.description.patch_or(Description::default()),
+        reference: given.reference.patch_or(Reference::default()),
         labels: members.labels_patch(),
         repeated,
     };

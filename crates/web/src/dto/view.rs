@@ -497,13 +497,15 @@ macro_rules! pages {
             /// How many items the whole list has, where it was counted.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total: Option<u64>,
-            /// False where counting stopped.
+            /// False if counting stopped at `total`, and the list has more.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total_is_exact: Option<bool>,
             /// The page's number, from 1, where it was asked for by number.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub page: Option<u32>,
             /// The most items on a page.
+            pub page_size: u32,
+            /// The same as `page_size`.
             pub per_page: u32,
             /// The `cursor` of what follows; left out on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -520,6 +522,7 @@ macro_rules! pages {
                     total: page.total.map(|total| total.count),
                     total_is_exact: page.total.map(|total| total.is_exact),
                     page: page.request.number(),
+                    page_size: page.request.size(),
                     per_page: page.request.size(),
                     next_cursor: page
                         .next

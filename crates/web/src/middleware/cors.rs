@@ -9,8 +9,8 @@ use poem::{Request, Response};
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, If-Match, If-None-Match, \
                                Idempotency-Key, Change-Reason";
-const ANSWER_HEADERS: &str = "ETag, Location, X-Pagination, FireFlow-Left-Out, X-Request-Id, Retry-After, Allow, \
-                              WWW-Authenticate, Idempotency-Replayed";
+const ANSWER_HEADERS: &str = "ETag, Location, Link, X-Pagination, FireFlow-Left-Out, X-Request-Id, Retry-After, Allow, \
+                              WWW-Authenticate, Idempotency-Replayed, RateLimit, RateLimit-Policy";
 /// How long a browser remembers what it was told, in seconds.
 const MAX_AGE: &str = "600";
 

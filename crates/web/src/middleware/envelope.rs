@@ -42,7 +42,7 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 /// How many headers an answer gets here, about.
-const ADDED_HEADERS: usize = 8;
+const ADDED_HEADERS: usize = 10;
 /// A year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
@@ -61,6 +61,10 @@ pub async fn envelope<E: Endpoint>(
     let origin = app.gate.cors.origin(&request);
     let keeps_connection = request.version() < Version::HTTP_2;
     request.extensions_mut().insert(Arc::clone(&asked));
+    let rate = app.gate.rates.state();
+    if let Some(rate) = &rate {
+        request.extensions_mut().insert(Arc::clone(rate));
+    }
 
     let preflight = if origin.is_some() { Cors::preflight(&request) } else { None };
     let answer = match preflight {
@@ -70,7 +74,7 @@ pub async fn envelope<E: Endpoint>(
             .map(IntoResponse::into_response),
     };
     let mut response = answer.unwrap_or_else(|error| {
-        let problem = problem_of(error, &under_way.path, asked.route.as_deref());
+        let problem = problem_of(error, &under_way.path, asked.route.as_deref(), &routes);
         tell_cause(&app, &asked, &problem);
         problem.response(&asked.id)
     });
@@ -83,6 +87,9 @@ pub async fn envelope<E: Endpoint>(
     headers.extend(SECURITY_HEADERS);
     for (name, value) in DEFAULT_HEADERS {
         headers.entry(name).or_insert(value);
+    }
+    if let Some(rate) = rate.as_ref().and_then(|rate| rate.get()) {
+        rate.write(headers);
     }
     app.gate.cors.allow(headers, origin);
     if app.gate.is_tls {
@@ -201,13 +208,18 @@ fn tell_cause(app: &App, asked: &Asked, problem: &Problem) {
 }
 
 /// Any error as a problem: ours as it is, the framework's translated.
-fn problem_of(error: poem::Error, path: &str, route: Option<&Route>) -> Problem {
+fn problem_of(error: poem::Error, path: &str, route: Option<&Route>, routes: &Routes) -> Problem {
     let error = match error.downcast::<Problem>() {
         Ok(problem) => return problem,
         Err(error) => error,
     };
     if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
-        let detail = format!("nothing exists at `{}`", excerpt(path));
+        let nothing = format!("nothing exists at `{}`", excerpt(path));
+        let nearest = if route.is_none() { routes.nearest(path) } else { None };
+        let detail = match nearest {
+            Some(meant) => format!("{nothing}; did you mean `{}`?", excerpt(&meant)),
+            None => nothing,
+        };
         return Problem::new(Code::NotFound, detail);
     }
     if error.is::<MethodNotAllowedError>() {

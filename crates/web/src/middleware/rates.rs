@@ -4,10 +4,14 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
+use poem::http::HeaderMap;
 
 use super::open::Open;
 use crate::problem::{Code, Problem};
@@ -48,8 +52,47 @@ pub struct Rates {
     names: RandomState,
 }
 
+/// How much of its rate a subject has left, for the answer: the fields of the IETF's draft
+/// "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateState {
+    rate: Rate,
+    remaining: u32,
+    /// In how many seconds all of the rate is there again; of a refusal, when the next request is
+    /// served.
+    reset_s: u64,
+}
+
+/// Where the state is kept until the answer is there.
+pub type RateCell = Arc<OnceLock<RateState>>;
+
+impl RateState {
+    /// Adds the fields to an answer.
+    pub fn write(self, headers: &mut HeaderMap) {
+        let Self { rate, remaining, reset_s } = self;
+        let window = match rate.per.as_secs() {
+            // A window is told in whole seconds.
+            0 => String::new(),
+            seconds => format!(";w={seconds}"),
+        };
+        let fields = [
+            ("ratelimit-policy", format!("\"subject\";q={}{window}", rate.count)),
+            ("ratelimit", format!("\"subject\";r={remaining};t={reset_s}")),
+        ];
+        for (name, value) in fields {
+            if let Ok(value) = value.parse() {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+type Limiter =
+    RateLimiter<u64, DefaultKeyedStateStore<u64>, DefaultClock, StateInformationMiddleware>;
+
 struct Limit {
-    limiter: DefaultKeyedRateLimiter<u64>,
+    rate: Rate,
+    limiter: Limiter,
     clock: DefaultClock,
     requests: AtomicU64,
 }
@@ -80,7 +123,7 @@ impl Rates {
     /// 429, with when to come back.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
         let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
-        limit.check(self.number(&network(address)), "this address")
+        limit.check(self.number(&network(address)), "this address").1
     }
 
     /// Counts a request for what is open to everybody, of an address: probes and documents each have
@@ -94,16 +137,26 @@ impl Rates {
             Open::Document => &self.documents,
         };
         let (Some(limit), Some(address)) = (limit, address) else { return Ok(()) };
-        limit.check(self.number(&network(address)), "this address")
+        limit.check(self.number(&network(address)), "this address").1
     }
 
-    /// Counts a request of a subject.
+    /// Counts a request of a subject, and keeps what is left of its rate for the answer.
     ///
     /// # Errors
     /// 429, with when to come back.
-    pub fn check_subject(&self, subject: &str) -> Result<(), Problem> {
+    pub fn check_subject(&self, subject: &str, state: Option<&RateCell>) -> Result<(), Problem> {
         let Some(limit) = &self.by_subject else { return Ok(()) };
-        limit.check(self.number(&subject), "your subject")
+        let (now, result) = limit.check(self.number(&subject), "your subject");
+        if let Some(state) = state {
+            state.get_or_init(|| now);
+        }
+        result
+    }
+
+    /// A place for the state of the rate of whoever asks, if subjects have a rate.
+    #[must_use]
+    pub fn state(&self) -> Option<RateCell> {
+        self.by_subject.as_ref().map(|_| RateCell::default())
     }
 
     fn number(&self, name: &impl Hash) -> u64 {
@@ -124,23 +177,37 @@ impl Limit {
         let each = rate.per.checked_div(rate.count.get())?;
         let quota = Quota::with_period(each)?.allow_burst(rate.count);
         Some(Self {
-            limiter: RateLimiter::keyed(quota),
+            rate,
+            limiter: RateLimiter::keyed(quota).with_middleware(),
             clock: DefaultClock::default(),
             requests: AtomicU64::new(0),
         })
     }
 
-    fn check(&self, key: u64, who: &str) -> Result<(), Problem> {
+    fn check(&self, key: u64, who: &str) -> (RateState, Result<(), Problem>) {
         if self.requests.fetch_add(1, Ordering::Relaxed) % REQUESTS_PER_CLEANING
             == REQUESTS_PER_CLEANING - 1
         {
             self.limiter.retain_recent();
         }
-        let Err(refused) = self.limiter.check_key(&key) else { return Ok(()) };
+        let rate = self.rate;
+        let seconds = |wait: Duration| u64::try_from(wait.as_millis().div_ceil(1_000));
+        let refused = match self.limiter.check_key(&key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = rate.count.get().saturating_sub(remaining);
+                let each = rate.per.checked_div(rate.count.get()).unwrap_or_default();
+                let reset_s = seconds(each.saturating_mul(used)).unwrap_or(u64::MAX);
+                return (RateState { rate, remaining, reset_s }, Ok(()));
+            }
+            Err(refused) => refused,
+        };
         let wait = refused.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
-        let seconds = i64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        let reset_s = seconds(wait).unwrap_or(u64::MAX);
+        let state = RateState { rate, remaining: 0, reset_s };
+        let seconds = i64::try_from(reset_s).unwrap_or(i64::MAX);
         let detail = format!("the rate limit of {who} is exceeded; retry after {seconds} s");
-        Err(Problem::unavailable(Code::TooManyRequests, detail, seconds))
+        (state, Err(Problem::unavailable(Code::TooManyRequests, detail, seconds)))
     }
 }
 
@@ -153,16 +220,16 @@ mod tests {
         let rate = Rate { count: NonZeroU32::new(3).unwrap(), per: Duration::from_secs(3_600) };
         let rates = Rates::new(Some(rate), Some(rate));
         for _ in 0..3 {
-            assert!(rates.check_subject("ann").is_ok());
+            assert!(rates.check_subject("ann", None).is_ok());
         }
-        assert_eq!(rates.check_subject("ann").unwrap_err().code, Code::TooManyRequests);
-        assert!(rates.check_subject("bob").is_ok());
+        assert_eq!(rates.check_subject("ann", None).unwrap_err().code, Code::TooManyRequests);
+        assert!(rates.check_subject("bob", None).is_ok());
         let of = |text: &str| rates.check_address(Some(text.parse().unwrap())).is_ok();
         assert!(of("2001:db8::1") && of("2001:db8::2") && of("2001:db8::3"));
         assert!(!of("2001:db8::4"), "a network of 64 bits is one client");
         assert!(of("2001:db8:0:1::1") && of("192.0.2.1"));
         assert!(rates.check_address(None).is_ok());
-        assert!((0..10_000).all(|_| Rates::default().check_subject("ann").is_ok()));
+        assert!((0..10_000).all(|_| Rates::default().check_subject("ann", None).is_ok()));
     }
 
     #[test]
@@ -182,7 +249,7 @@ mod tests {
         let rate = Rate { count: NonZeroU32::new(1_000_000).unwrap(), per: Duration::from_secs(1) };
         let rates = Rates::new(None, Some(rate));
         for index in 0..3 * REQUESTS_PER_CLEANING {
-            rates.check_subject(&index.to_string()).unwrap();
+            rates.check_subject(&index.to_string(), None).unwrap();
         }
         let known = rates.by_subject.unwrap().limiter.len();
         assert!(known <= usize::try_from(2 * REQUESTS_PER_CLEANING).unwrap(), "{known}");

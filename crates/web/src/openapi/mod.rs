@@ -2,6 +2,7 @@
 //! links from what was created to what can be done with it.
 
 pub mod filters;
+mod operations;
 pub mod patterns;
 pub mod schemas;
 
@@ -47,6 +48,19 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
         _ => params::NONE,
     }
 }
+
+/// What an answer says of the rate of whoever asks (draft-ietf-httpapi-ratelimit-headers).
+const RATE_HEADERS: &[(&str, &str)] = &[
+    (
+        "RateLimit",
+        "What is left of your rate: `r` requests at once, all of them again in `t` seconds; on 429 the \
+         next one is served in `t` seconds. Only if subjects have a rate",
+    ),
+    (
+        "RateLimit-Policy",
+        "Your rate: `q` requests in a window of `w` seconds. Only if subjects have a rate",
+    ),
+];
 
 /// What can be done with what an operation created: target, and where its parameters come from.
 type Link = (&'static str, &'static [(&'static str, &'static str)]);
@@ -250,6 +264,15 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         if let Some((name, description)) = header {
             let header = json!({name: {"description": description, "schema": {"type": "string"}}});
             object(response)?.insert("headers".to_owned(), header);
+        }
+        // Any answer can have them; they are told once for success and once for refusal.
+        if !is_open && (status.starts_with('2') || status == "429") {
+            let response = object(response)?;
+            let headers = object(response.entry("headers").or_insert_with(|| json!({})))?;
+            for (name, description) in RATE_HEADERS {
+                let header = json!({"description": description, "schema": {"type": "string"}});
+                headers.insert((*name).to_owned(), header);
+            }
         }
     }
     if let Some((_, links)) = LINKS.iter().find(|(creates, _)| *creates == id) {

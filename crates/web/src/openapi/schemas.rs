@@ -23,9 +23,26 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("Endpoint", &["port"]),
     ("PortEntry", &["number", "from", "to"]),
     ("NewFirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
-    ("FirewallRulePatch", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at", "labels"]),
-    ("FirewallPatch", &["labels"]),
-    ("FilteringPolicyPatch", &["labels"]),
+    (
+        "FirewallRulePatch",
+        &[
+            "name",
+            "protocols",
+            "protocol",
+            "icmp_type",
+            "icmp_code",
+            "ports",
+            "enabled",
+            "log",
+            "starts_at",
+            "expires_at",
+            "description",
+            "reference",
+            "labels",
+        ],
+    ),
+    ("FirewallPatch", &["description", "labels"]),
+    ("FilteringPolicyPatch", &["description", "labels"]),
     ("FirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
     ("RuleSummary", &["name"]),
     ("Packet", &["source_port", "destination_port", "protocol", "icmp_type", "icmp_code", "at"]),
@@ -41,9 +58,11 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("KeyFile", &["fault"]),
 ];
 
+/// The one schema of actions.
+pub const ACTION: &str = "#/components/schemas/Action";
+
 /// What a member can hold, beside its type.
 fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
-    const ACTIONS: [&str; 3] = ["ALLOW", "DENY", "REJECT"];
     let is_input = schema.starts_with("New")
         || ["Patch", "Restoration", "Operation"].iter().any(|end| schema.ends_with(end));
     let moves = matches!(schema, "RuleMove" | "RuleOperation");
@@ -52,12 +71,14 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "op") => json!({"enum": ["create", "update", "delete", "move", "restore"]}),
         ("string", "duplicates") => json!({"enum": ["keep"]}),
         ("string", "action") if schema == "AuditEvent" => json!({"enum": AuditAction::WORDS}),
-        ("string", "action" | "default_action") => json!({"enum": ACTIONS}),
         ("string", "file") if schema == "KeyFile" => {
             json!({"enum": KeyFile::ALL.map(KeyFile::as_str)})
         }
         ("string", "state") if schema == "KeyFile" => {
             json!({"enum": KeyFileState::ALL.map(KeyFileState::as_str)})
+        }
+        ("string", "state") if schema == "InactiveRule" => {
+            json!({"enum": ["scheduled", "expired", "disabled"]})
         }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),
@@ -65,6 +86,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "code") if schema == "Warning" => {
             json!({"enum": WarningCode::ALL.map(WarningCode::as_str)})
         }
+        ("string", "status") if schema == "Health" => json!({"enum": ["OK", "unavailable"]}),
         ("string", "status") => json!({"enum": ["ok", "unavailable"]}),
         ("string", "database") => json!({"enum": ["sqlite", "postgres"]}),
         ("string", "name") if is_input => json!({"pattern": NAME}),
@@ -116,8 +138,20 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     }
 }
 
+/// Actions have one schema, that of the component, wherever they are.
+fn is_action(schema: &str, property: &str, shape: &Map<String, Value>) -> bool {
+    schema != "AuditEvent"
+        && matches!(property, "action" | "default_action")
+        && shape.get("type") == Some(&json!("string"))
+}
+
 fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<()> {
     let shape = object(shape)?;
+    if is_action(schema, property, shape) {
+        shape.remove("type");
+        shape.insert("allOf".to_owned(), json!([{"$ref": ACTION}]));
+        return Ok(());
+    }
     let word = |name: &str| shape.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut more = constraint(schema, property, &word("type"), &word("format"));
     shape.append(object(&mut more)?);
@@ -176,9 +210,13 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
                                     name or content."});
     object(member(members, "properties")?)?.insert("id".to_owned(), id);
     schemas.insert("FirewallRuleOfSet".to_owned(), of_set);
+    super::operations::split(schemas)?;
     if let Some(problem) = schemas.get_mut("Problem") {
         let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         let properties = object(member(object(problem)?, "properties")?)?;
+        object(member(properties, "code")?)?.insert("enum".to_owned(), json!(codes));
+        let detail = object(member(schemas, "ProblemDetail")?)?;
+        let properties = object(member(detail, "properties")?)?;
         object(member(properties, "code")?)?.insert("enum".to_owned(), json!(codes));
     }
     Ok(())

@@ -10,7 +10,7 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::page::{
-    DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
+    Counting, DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
 };
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::sort::SortField;
@@ -20,9 +20,11 @@ use fireflow_domain::time::Instant;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
 
+use crate::app::Context;
 use crate::dto::expansion::Depth;
 use crate::dto::lines::LineFormat;
 use crate::dto::read_only::ReadOnly;
+use crate::pagination::ListAddress;
 use crate::problem::{Code, Problem};
 
 pub use self::packet::packet_from_query;
@@ -30,8 +32,8 @@ pub use self::table::*;
 pub use crate::dto::fields::Fields;
 
 /// Parameters that do not decide what is in a list, or are in its cursors' scope in another form.
-const NOT_OF_A_LIST: [&str; 7] =
-    ["page", "page_size", "cursor", "with_total", "fields", "expand", "filter"];
+const NOT_OF_A_LIST: [&str; 8] =
+    ["page", "page_size", "per_page", "cursor", "with_total", "fields", "expand", "filter"];
 
 /// Parameters that the deleted ones cannot be asked with.
 const ONLY_OF_LIVE: [&str; 7] = [
@@ -44,15 +46,39 @@ const ONLY_OF_LIVE: [&str; 7] = [
     "port",
 ];
 
-/// The query string of a request, not yet read.
+/// The query string of a request, not yet read, and the path before it, as the client sent them.
 #[derive(Debug, Clone)]
-pub struct QueryString(String);
+pub struct QueryString {
+    path: String,
+    text: String,
+}
 
 impl<'a> FromRequest<'a> for QueryString {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(request.uri().query().unwrap_or_default().to_owned()))
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        // What is routed has lost its base path, and the slash at its end.
+        let path = format!("/{}/", request.uri().path().trim_matches('/'));
+        let context = request.extensions().get::<Context>();
+        let path = context.map_or(path.clone(), |context| context.path(format_args!("{path}")));
+        Ok(Self { path, text: query })
     }
 }
+
+/// Parameters of other products, and what does the same here.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("limit", "page_size"),
+    ("size", "page_size"),
+    ("count", "page_size"),
+    ("offset", "cursor"),
+    ("skip", "cursor"),
+    ("page_token", "cursor"),
+    ("sort", "order_by"),
+    ("sort_by", "order_by"),
+    ("q", "filter"),
+    ("query", "filter"),
+    ("search", "filter"),
+    ("state", "filter=state = active"),
+];
 
 /// Reads parameters, and collects all that is wrong with them.
 #[derive(Debug)]
@@ -66,7 +92,13 @@ impl QueryString {
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The address of the list that is asked for, without which part of it.
+    #[must_use]
+    pub fn address(&self) -> ListAddress {
+        ListAddress::new(&self.path, &self.text)
     }
 
     /// Splits and decodes it, and checks names against the operation's table: unknown and repeated
@@ -75,7 +107,7 @@ impl QueryString {
     pub fn open(&self, table: &[Param]) -> Query {
         let mut query =
             Query { values: Vec::new(), violations: Violations::new(), has_bad_cursor: false };
-        for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
+        for pair in self.text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decode(name), decode(value)) else {
                 query.fault(&excerpt(pair), "is not percent-encoded UTF-8");
@@ -103,8 +135,13 @@ fn decode(text: &str) -> Option<String> {
     percent_decode_str(&spaced).decode_utf8().ok().map(|text| text.into_owned())
 }
 
-fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    match nearest(name, known) {
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, ours)| *ours);
+    let is_known = |ours: &&str| {
+        let parameter = ours.split('=').next();
+        known.clone().any(|known| Some(known) == parameter)
+    };
+    match elsewhere.filter(is_known).or_else(|| nearest(name, known.clone())) {
         Some(meant) => format!("is not a parameter of this operation; did you mean `{meant}`?"),
         None => "is not a parameter of this operation".to_owned(),
     }
@@ -133,6 +170,16 @@ impl Query {
     ) -> Option<T> {
         let read = read(self.raw(name)?).map_err(|error| error.to_string());
         read.map_err(|detail| self.fault(name, detail)).ok()
+    }
+
+    /// An instant. In a query `+` is a space, which is told where an offset needs one.
+    pub fn instant(&mut self, name: &str) -> Option<Instant> {
+        self.parse(name, |text| {
+            Instant::parse(text).map_err(|error| match Instant::parse(&text.replace(' ', "+")) {
+                Ok(_) => "has a space for the `+` of its offset: write `+` as `%2B`".to_owned(),
+                Err(_) => error.to_string(),
+            })
+        })
     }
 
     /// An integer within bounds: ASCII digits, perhaps a minus.
@@ -240,7 +287,16 @@ impl Query {
     /// Which page, or what comes behind a cursor, of a list in an order.
     pub fn page<F: SortField>(&mut self, scope: &str, order: &[SortKey<F>]) -> PageRequest {
         let number = self.integer("page", 1, i64::from(u32::MAX));
-        let size = self.integer("page_size", 1, i64::from(MAX_PAGE_SIZE));
+        // Both names are those of what is answered.
+        let name = match (self.has("page_size"), self.has("per_page")) {
+            (true, true) => {
+                self.fault("per_page", "is another name of `page_size`; use one of them");
+                "page_size"
+            }
+            (false, true) => "per_page",
+            (_, false) => "page_size",
+        };
+        let size = self.integer(name, 1, i64::from(MAX_PAGE_SIZE));
         let [number, size] = [(number, 1), (size, DEFAULT_PAGE_SIZE)]
             .map(|(given, default)| given.and_then(|it| u32::try_from(it).ok()).unwrap_or(default));
         let request = match self.raw("cursor").map(str::to_owned) {
@@ -264,7 +320,8 @@ impl Query {
         };
         let mut request = request.unwrap_or(PageRequest::first());
         if self.has("with_total") {
-            request.counts = self.boolean("with_total");
+            let all = self.boolean("with_total");
+            request.counting = if all { Counting::Exact } else { Counting::Skipped };
         }
         request
     }
@@ -391,7 +448,7 @@ impl Query {
 
     /// Whether the whole list is asked for, as lines are sent: then nothing orders it but itself.
     pub fn is_whole(&mut self, format: Option<LineFormat>) -> bool {
-        let is_part = ["page", "page_size", "cursor"].iter().any(|name| self.has(name));
+        let is_part = ["page", "page_size", "per_page", "cursor"].iter().any(|name| self.has(name));
         if format.is_none() || is_part {
             return false;
         }
@@ -438,7 +495,7 @@ mod tests {
     use super::*;
 
     fn faults(query: &str) -> Vec<String> {
-        let mut open = QueryString(query.to_owned()).open(RULES);
+        let mut open = QueryString { path: String::new(), text: query.to_owned() }.open(RULES);
         open.integer("priority", i64::from(i32::MIN), i64::from(i32::MAX));
         let order = open.order(RuleField::parse, RuleField::WORDS);
         open.page("rules", &order);

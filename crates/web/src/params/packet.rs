@@ -29,7 +29,7 @@ pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Viola
     let destination_port = port(&mut query, "destination_port");
     let icmp_type = byte(&mut query, "icmp_type");
     let icmp_code = byte(&mut query, "icmp_code");
-    let at = query.parse("at", Instant::parse);
+    let at = query.instant("at");
     query.finish()?;
     // What is missing was a fault above.
     let (Some(source_address), Some(destination_address)) = (source, destination) else {

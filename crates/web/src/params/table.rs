@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::dto::audit::AuditEventView;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
-use crate::openapi::patterns;
+use crate::openapi::{patterns, schemas};
 use crate::params::cursor::MAX_CURSOR_CHARS;
 
 /// A query parameter.
@@ -81,7 +81,7 @@ impl Param {
                 json!({"type": "integer", "minimum": min, "maximum": max})
             }
             ParamKind::Boolean => json!({"type": "boolean"}),
-            ParamKind::Action => json!({"type": "string", "enum": ["ALLOW", "DENY", "REJECT"]}),
+            ParamKind::Action => json!({"$ref": schemas::ACTION}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": patterns::NAME})
@@ -97,7 +97,7 @@ impl Param {
             ParamKind::Ports => json!({"type": "string", "pattern": patterns::PORTS}),
             ParamKind::Protocol => {
                 let pattern = patterns::protocol(false);
-                json!({"type": "string", "default": "tcp", "pattern": pattern})
+                json!({"type": "string", "pattern": pattern})
             }
             ParamKind::Instant => json!({"type": "string", "format": "date-time"}),
             ParamKind::Filter => {
@@ -163,6 +163,8 @@ const PAGE_SIZE: Param = param(
     ParamKind::Integer(1, MAX_PAGE_SIZE as i64),
     "The most items on a page. Default: 10.",
 );
+const PER_PAGE: Param =
+    param("per_page", ParamKind::Integer(1, MAX_PAGE_SIZE as i64), "Another name of `page_size`.");
 const CURSOR: Param = param(
     "cursor",
     ParamKind::Cursor,
@@ -172,7 +174,8 @@ const CURSOR: Param = param(
 const WITH_TOTAL: Param = param(
     "with_total",
     ParamKind::Boolean,
-    "Whether to count the list. Default: with page numbers, but not with a cursor.",
+    "Whether to count the list: `true` counts all of it, `false` nothing. Default: with a filter, up to \
+     1,000; not with a cursor.",
 );
 const FILTER: &str = "Returns items that match an expression of the filter language; \
                       `/docs/filter-schema.json` lists its fields.";
@@ -211,6 +214,7 @@ pub const RULE: &[Param] = &[RULE_FIELDS];
 pub const FIREWALLS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
     NAME,
     FIREWALL_FIELDS,
@@ -225,6 +229,7 @@ pub const FIREWALLS: &[Param] = &[
 pub const POLICIES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     POLICY_FIELDS,
     POLICY_EXPAND,
     param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
@@ -241,6 +246,7 @@ pub const POLICIES: &[Param] = &[
 pub const RULES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     RULE_FIELDS,
     param(
         "order_by",
@@ -283,6 +289,7 @@ pub const RULES: &[Param] = &[
 pub const AUDIT_EVENTS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
+    PER_PAGE,
     param("fields", ParamKind::Fields(AuditEventView::MEMBERS), FIELDS),
     param("order_by", ParamKind::OrderBy(AuditField::WORDS), ORDER),
     param("subject", ParamKind::Text(255), "Returns events of this subject."),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Asked, Entry, Operation, Working};
-use crate::error::Result;
+use crate::error::{Result, ViolationCode};
 use crate::ids::RuleId;
 use crate::patch::Patch;
 use crate::policy::Policy;
@@ -67,7 +67,7 @@ impl Working {
         };
         let Some(old) = before.as_ref().or(deleted.as_ref()).map(|rule| rule.spec.clone()) else {
             let detail = format!("a deleted rule with id={rule} is not in this policy");
-            self.fault(index, "/rule_id", detail);
+            self.fault_of(ViolationCode::NotFound, index, "/rule_id", detail);
             return Asked::Rule(rule);
         };
         if let Some(spec) = self.named(index, old, name) {

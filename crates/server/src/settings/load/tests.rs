@@ -106,10 +106,28 @@ fn what_is_wrong_is_named_with_what_is_right() {
         assert!(fault.starts_with(&format!("{name}: ")), "{fault}");
     }
     assert!(fault(&[], Some("lisen = \"x\"")).contains("did you mean `listen`?"));
-    assert!(fault(&[], Some("listen = [1]")).contains("takes a string"));
+    assert!(fault(&[], Some("listen = [1]")).contains("must be a string"));
     assert!(fault(&[], Some("= 1")).starts_with("fireflow.toml: "));
+    // A file that is no TOML is told with the line and the key, and without the value.
+    let text = "listen = \"127.0.0.1:8080\"\n\n[jwt]\nsecret = hunter2\n";
+    let told = fault(&[], Some(text));
+    assert!(told.starts_with("fireflow.toml: line 4: secret: is not TOML: "), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    // A misspelt level is no target of which nothing is logged.
+    for (filter, hint) in [
+        ("inof", "`info`"),
+        ("warning", "`warn`"),
+        ("sqlx=warn,tarce", "`trace`"),
+        ("sqlx", "sqlx=debug"),
+    ] {
+        let told = fault(&[("FIREFLOW_LOG", filter)], None);
+        assert!(told.contains(hint), "{filter}: {told}");
+    }
+    for good in ["INFO", "warn,fireflow=debug", "fireflow", "sqlx::query=info", "off"] {
+        assert!(load(&sources(&[("FIREFLOW_LOG", good)], None)).is_ok(), "{good}");
+    }
     let twice = [("FIREFLOW_JWT_SECRET", "a"), ("FIREFLOW_JWT__SECRET", "b")];
-    assert!(fault(&twice, None).contains("use one of them"));
+    assert!(fault(&twice, None).contains("cannot be combined with"));
 }
 
 #[test]
@@ -229,7 +247,7 @@ fn the_role_map_is_a_table_in_the_file() {
         ("[jwt.role_map]\na = \"root\"\n", "`root` is not a role"),
         ("[jwt.role_map]\na = 1\n", "a role is a text"),
         ("[jwt.role_map.a]\nb = \"admin\"\n", "a role is a text"),
-        ("[jwt]\nrole_map = [\"a=admin\"]\n", "takes a string"),
+        ("[jwt]\nrole_map = [\"a=admin\"]\n", "must be a string"),
     ] {
         let fault = fault(&[], Some(bad));
         assert!(fault.starts_with("fireflow.toml: jwt.role_map: "), "{fault}");
