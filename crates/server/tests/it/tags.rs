@@ -405,8 +405,8 @@ db_test! {
         for (tag, said) in [
             (known.as_str(), "has changed"),
             (&weak, "weak"),
-            (&of_policy, "no tag of this rule"),
-            ("\"7\"", "no tag of this rule"),
+            (&of_policy, "not a tag of this rule"),
+            ("\"7\"", "not a tag of this rule"),
             ("6", "double quotes"),
             ("", "double quotes"),
         ] {
