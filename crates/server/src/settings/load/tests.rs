@@ -106,7 +106,7 @@ fn what_is_wrong_is_named_with_what_is_right() {
         assert!(fault.starts_with(&format!("{name}: ")), "{fault}");
     }
     assert!(fault(&[], Some("lisen = \"x\"")).contains("did you mean `listen`?"));
-    assert!(fault(&[], Some("listen = [1]")).contains("takes a string"));
+    assert!(fault(&[], Some("listen = [1]")).contains("must be a string"));
     assert!(fault(&[], Some("= 1")).starts_with("fireflow.toml: "));
     let twice = [("FIREFLOW_JWT_SECRET", "a"), ("FIREFLOW_JWT__SECRET", "b")];
     assert!(fault(&twice, None).contains("use one of them"));
@@ -229,7 +229,7 @@ fn the_role_map_is_a_table_in_the_file() {
         ("[jwt.role_map]\na = \"root\"\n", "`root` is not a role"),
         ("[jwt.role_map]\na = 1\n", "a role is a text"),
         ("[jwt.role_map.a]\nb = \"admin\"\n", "a role is a text"),
-        ("[jwt]\nrole_map = [\"a=admin\"]\n", "takes a string"),
+        ("[jwt]\nrole_map = [\"a=admin\"]\n", "must be a string"),
     ] {
         let fault = fault(&[], Some(bad));
         assert!(fault.starts_with("fireflow.toml: jwt.role_map: "), "{fault}");
