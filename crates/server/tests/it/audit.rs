@@ -179,7 +179,8 @@ db_test! {
         other.problem(422, "bad_cursor");
         for (filter, part) in [
             ("action = removed", "`create`, `update`, `move`, `delete` or `restore`"),
-            ("action = ALLOW", "is a field of rules; this list is of audit events"),
+            ("action = ALLOW", "`ALLOW` is not `create`, `update`, `move`, `delete` or `restore`"),
+            ("log = true", "is a field of rules; this list is of audit events"),
             ("before = 1", "not a field of audit events"),
             ("reason : CHG", "`reason` takes `=`, `!=` and `IN`"),
         ] {
