@@ -389,7 +389,7 @@ db_test! {
             assert!(detail.ends_with(&format!("did you mean `{meant}`?")), "{detail}");
         }
         let problem = api.get("/users/").await.problem(404, "not_found");
-        assert_eq!(problem["detail"], "there is nothing at `/users/`");
+        assert_eq!(problem["detail"], "nothing exists at `/users/`");
         // Who has no token learns of no path.
         api.raw("GET", "/policies/", &[], vec![]).await.problem(401, "unauthenticated");
     }

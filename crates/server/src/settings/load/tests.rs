@@ -280,7 +280,7 @@ fn limits_of_policies_are_set_in_their_bounds() {
         ("FIREFLOW_LIMITS__MAX_ENTRIES", "many"),
     ] {
         let fault = fault(&[(name, bad)], None);
-        assert!(fault.starts_with(&format!("{name}: takes a number from 1 to")), "{fault}");
+        assert!(fault.starts_with(&format!("{name}: must be a number from 1 to")), "{fault}");
     }
 }
 
