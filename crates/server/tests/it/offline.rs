@@ -377,7 +377,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "--rules bad.json --packets packets",
             1,
-            "rule 0 of the list in line 1, the first being 0: sources: has no",
+            "rule 0 of the list in line 1 (counted from 0): sources: has no",
         ),
         ("--rules bad.ndjson --packets packets", 1, "bad.ndjson: line 1: "),
         ("--rules two.ndjson --packets packets", 1, "belong to several policies, 1 and 2"),
@@ -394,7 +394,7 @@ fn what_is_wrong_is_said_with_its_place() {
             1,
             "null.json: line 3: invalid type: null, expected",
         ),
-        ("--rules double.json --packets packets", 1, "double.json: line 4: the member `a` stands"),
+        ("--rules double.json --packets packets", 1, "double.json: line 4: duplicate member `a`"),
         ("--rules cut.json --packets packets", 1, "cut.json: line 2: EOF while parsing"),
         (
             "--rules rules.json --packets page.json",
@@ -408,7 +408,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "default action is DENY here, but ALLOW earlier",
         ),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
-        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
+        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is not a member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),
         ("--rules rules.json --packets packets --check", 1, "2 lines could not be read"),
     ] {

@@ -369,7 +369,7 @@ fn the_demo_is_made_once_and_only_in_local() {
     let folder = folder.path();
     let refused = run(folder, &["demo"], &OUTSIDE);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("`local`"));
+    assert!(text(&refused.stderr).contains("requires FIREFLOW_ENVIRONMENT=local"));
     let first = run(folder, &["demo"], &[]);
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
     assert_eq!(text(&first.stderr), "", "its requests are not logged");
@@ -400,8 +400,8 @@ async fn what_was_deleted_is_purged_by_command_too() {
     assert_eq!(in_use.status.code(), Some(2), "the service has it, and purges itself");
     service.kill();
     for (age, told) in [
-        ("90d", "removed 0 firewalls, 0 policies, 0 rules and 0 kept answers\n"),
-        ("0s", "removed 1 firewalls, 0 policies, 0 rules and 0 kept answers\n"),
+        ("90d", "removed 0 firewalls, 0 policies, 0 rules and 0 stored answers\n"),
+        ("0s", "removed 1 firewalls, 0 policies, 0 rules and 0 stored answers\n"),
     ] {
         let output = run(folder, &["purge", "--older-than", age], &database);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), told.to_owned()));

@@ -341,7 +341,7 @@ db_test! {
         said(&crate::service::run(folder, &["migrate", "up"], &production), 0);
         let local = [("FIREFLOW_DATABASE_URL", place.url.as_str())];
         let told = said(&crate::service::run(folder, &["demo"], &local), 2);
-        assert!(told.contains("was made in the environment `production`"), "{told}");
+        assert!(told.contains("was created in the environment `production`"), "{told}");
         let service = Service::start(folder, &place.url);
         assert_eq!(total(&mut service.connect()), 0);
     }

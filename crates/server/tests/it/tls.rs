@@ -141,10 +141,10 @@ fn files_that_cannot_be_used_are_told_apart() {
     let (good_certificate, good_key) =
         (std::fs::read(&certificate).unwrap(), std::fs::read_to_string(&key).unwrap());
     std::fs::write(&certificate, "nonsense").unwrap();
-    assert!(fault().ends_with("tls.crt holds no certificate in PEM"), "{}", fault());
+    assert!(fault().ends_with("tls.crt contains no certificate in PEM"), "{}", fault());
     std::fs::write(&certificate, good_certificate).unwrap();
     std::fs::write(&key, "nonsense").unwrap();
-    assert!(fault().ends_with("tls.key holds no private key in PEM"), "{}", fault());
+    assert!(fault().ends_with("tls.key contains no private key in PEM"), "{}", fault());
     files.renew();
     std::fs::write(&key, &good_key).unwrap();
     let mismatch = fault();
