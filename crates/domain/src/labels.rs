@@ -184,7 +184,9 @@ mod tests {
         let faults = Labels::new(map("fra\u{200B}")).unwrap_err();
         assert_eq!(
             faults.items()[0].to_string().split(',').next(),
-            Some("#/site: holds U+200B ZERO WIDTH SPACE at character 4")
+            Some(
+                "#/site: contains the invisible U+200B ZERO WIDTH SPACE at character 4; remove it"
+            )
         );
         let keys = BTreeMap::from([("site\u{200B}".to_owned(), String::new())]);
         let faults = Labels::new(keys).unwrap_err();
