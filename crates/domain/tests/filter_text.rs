@@ -53,7 +53,7 @@ fn fields_of_other_lists_are_told_apart() {
         (Level::Firewall, "priority = 1", "is a field of rules; this list is of firewalls"),
         (Level::Firewall, "rule_count = 1", "is a field of policies; this list is of firewalls"),
         (Level::Firewall, "filtering_policy.name = x", "is a field of policies"),
-        (Level::Firewall, "xyzzy = 1", "these are `id`, `policy_count`"),
+        (Level::Firewall, "xyzzy = 1", "the fields are `id`, `policy_count`"),
         (Level::Rule, "subject = ann", "is a field of audit events; this list is of rules"),
         (Level::Event, "priority = 1", "is a field of rules; this list is of audit events"),
         (Level::Event, "name = x", "is a field of firewalls; this list is of audit events"),
@@ -62,7 +62,7 @@ fn fields_of_other_lists_are_told_apart() {
         (Level::Event, "labels:site", "is a field of firewalls"),
         (Level::Event, "subjct = x", "did you mean `subject`?"),
         (Level::Event, "firewall = 1", "did you mean `firewall_id`?"),
-        (Level::Event, "xyzzy = 1", "these are `id`, `resource_id`, `firewall_id`"),
+        (Level::Event, "xyzzy = 1", "the fields are `id`, `resource_id`, `firewall_id`"),
         (Level::Event, "ann", "such as `subject = \"*ann*\"`"),
         (Level::Event, "", "such as `subject = \"edge-*\"`"),
     ] {
