@@ -258,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn files_count_for_their_crate_or_folder() {
+    fn files_count_for_their_top_folder() {
         let trees =
             ["crates/web/src/lib.rs", "docs/adr/1.md", "docs/api.md", "README.md"].map(tree);
-        assert_eq!(trees, ["crates/web", "docs/adr", "docs", "README.md"]);
+        assert_eq!(trees, ["crates", "docs", "docs", "README.md"]);
     }
 }
