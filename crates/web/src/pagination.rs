@@ -36,7 +36,7 @@ impl ListAddress {
     }
 
     /// The value of `Link` (RFC 8288): `next` by cursor, which costs the same however far it is; the
-    /// neighbours that have a number by number. None if the page has no neighbours, or their
+    /// neighbors that have a number by number. None if the page has no neighbors, or their
     /// addresses are too long.
     #[must_use]
     pub fn links<T>(&self, page: &Page<T>, scope: &str) -> Option<String> {
@@ -65,7 +65,7 @@ impl ListAddress {
     }
 }
 
-/// The value of `X-Pagination`: the page's number and its neighbours, as JSON. None if the page was not
+/// The value of `X-Pagination`: the page's number and its neighbors, as JSON. None if the page was not
 /// asked for by number, or nothing was counted.
 ///
 /// A total that is not exact names no last page: the list has more.

@@ -1,4 +1,4 @@
-//! How far lists are counted, and how one gets from a page to its neighbours.
+//! How far lists are counted, and how one gets from a page to its neighbors.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ db_test! {
 }
 
 db_test! {
-    async fn the_neighbours_of_a_page_are_linked(api: Api) {
+    async fn the_neighbors_of_a_page_are_linked(api: Api) {
         let policy = api.policy().await;
         for index in 0..3 {
             let sources = json!([{"address": format!("10.0.0.{index}")}]);
@@ -150,7 +150,7 @@ db_test! {
         let next = second.json()["next_cursor"].as_str().unwrap().to_owned();
         let by_cursor = format!("{rules}?action=ALLOW&page_size=1&cursor={next}");
         assert_eq!(link(&second, "next"), Some(by_cursor.clone()));
-        // Behind a cursor pages have no numbers, and the last one has no neighbour.
+        // Behind a cursor pages have no numbers, and the last one has no neighbor.
         let last = api.get(&by_cursor).await;
         assert!(!last.headers.contains_key("link"), "{last:?}");
         // What does not fit into a header is left out, and a long filter is still answered.

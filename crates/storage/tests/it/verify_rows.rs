@@ -81,13 +81,13 @@ fn some_parts(random: &mut Random) -> RuleParts {
     let ports = (0..random.below(3))
         .map(|_| fireflow_domain::net::PortRange::parse(pick(random, &PORTS)).unwrap());
     let ports = ports.collect();
-    let labelled = labels(&[("site", "fra"), ("env", "Prod")][..random.below(3) as usize]);
+    let labeled = labels(&[("site", "fra"), ("env", "Prod")][..random.below(3) as usize]);
     RuleParts {
         name: random.happens(30).then(|| name(&format!("Rule {}", random.next()))),
         ports,
         priority: i32::try_from(random.below(50)).unwrap(),
         description: Description::parse(pick(random, &TEXTS)).unwrap(),
-        labels: labelled,
+        labels: labeled,
         sources,
         destinations,
         ..parts("any", "any")

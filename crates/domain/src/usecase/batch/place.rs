@@ -120,7 +120,7 @@ impl Working {
         };
         let moved: Vec<Place> =
             block.iter().zip(priorities).map(|((rule, _), priority)| (*rule, priority)).collect();
-        // They stand strictly between their neighbours, so that they are one run.
+        // They stand strictly between their neighbors, so that they are one run.
         let start = moved.first().map_or(0, |(rule, priority)| self.place_for(*rule, *priority));
         self.order.splice(start..start, moved.iter().copied());
         for (rule, priority) in moved {
