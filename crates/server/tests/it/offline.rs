@@ -408,7 +408,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "default action is DENY here, but ALLOW earlier",
         ),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
-        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is not a member of packets"),
+        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),
         ("--rules rules.json --packets packets --check", 1, "2 lines could not be read"),
     ] {
