@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow_domain::error::{ErrorChain, Outage, StoreError};
-use fireflow_domain::features::Features;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
@@ -276,7 +275,7 @@ impl Database {
 
     /// What this process can read of what policies use; for tests of an older version.
     #[cfg(feature = "testing")]
-    pub const fn set_features(&mut self, known: Features) {
+    pub const fn set_features(&mut self, known: fireflow_domain::features::Features) {
         self.options.features = known;
     }
 
