@@ -39,7 +39,7 @@ impl Working {
                 let is_kept =
                     |id: RuleId| self.entries.get(&id).is_some_and(|it| it.keeps_duplicate);
                 if duplicates == Duplicates::Refuse && !is_kept(id) && !is_kept(other) {
-                    let clash = self.clash(other, id, "is equal to", Entry::has_new_content);
+                    let clash = self.clash(other, id, "is equivalent to", Entry::has_new_content);
                     clashes.extend(clash.map(|clash| (clash, ViolationCode::EqualRule)));
                 }
             }
