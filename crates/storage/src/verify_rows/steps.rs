@@ -7,7 +7,8 @@ use fireflow_domain::features::Features;
 use fireflow_domain::labels::Labels;
 use fireflow_domain::text::fold;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, Set,
+    ActiveModelTrait, ActiveValue, ColumnTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    Set,
 };
 use serde::de::IgnoredAny;
 
@@ -51,6 +52,22 @@ pub(super) fn compare<K: Eq + std::hash::Hash>(
 pub(super) fn list(ids: impl IntoIterator<Item = i64>) -> String {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     ids.join(",")
+}
+
+/// Compares a text without regard to case, as it is stored, with what its text makes; sets what it
+/// should be.
+fn check_folded(
+    owner: RowOwner,
+    column: &'static str,
+    (text, stored): (&str, &str),
+    mended: &mut ActiveValue<String>,
+    faults: &mut Vec<RowFault>,
+) {
+    let expected = fold(text);
+    if stored != expected {
+        *mended = Set(expected);
+        faults.push(RowFault::Column { owner, column });
+    }
 }
 
 /// What a step that was full comes after.
@@ -141,14 +158,11 @@ impl Step<'_> {
             let id = model.id;
             let owner = RowOwner { kind: Resource::Firewall, id };
             let mut mended = <firewall::ActiveModel as Default>::default();
-            if model.name_folded != fold(&model.name) {
-                mended.name_folded = Set(fold(&model.name));
-                done.faults.push(RowFault::Column { owner, column: "name_folded" });
-            }
-            if model.description_folded != fold(&model.description) {
-                mended.description_folded = Set(fold(&model.description));
-                done.faults.push(RowFault::Column { owner, column: "description_folded" });
-            }
+            let name = (model.name.as_str(), model.name_folded.as_str());
+            let faults = &mut done.faults;
+            check_folded(owner, "name_folded", name, &mut mended.name_folded, faults);
+            let text = (model.description.as_str(), model.description_folded.as_str());
+            check_folded(owner, "description_folded", text, &mut mended.description_folded, faults);
             let counted = counted.get(&id).copied().unwrap_or_default();
             // While it is purged its policies go, and nobody counts.
             if model.deleted_at != Some(BEING_PURGED) && model.policy_count != counted {
@@ -200,14 +214,11 @@ impl Step<'_> {
                 continue;
             }
             let mut mended = <policy::ActiveModel as Default>::default();
-            if model.name_folded != fold(&model.name) {
-                mended.name_folded = Set(fold(&model.name));
-                done.faults.push(RowFault::Column { owner, column: "name_folded" });
-            }
-            if model.description_folded != fold(&model.description) {
-                mended.description_folded = Set(fold(&model.description));
-                done.faults.push(RowFault::Column { owner, column: "description_folded" });
-            }
+            let name = (model.name.as_str(), model.name_folded.as_str());
+            let faults = &mut done.faults;
+            check_folded(owner, "name_folded", name, &mut mended.name_folded, faults);
+            let text = (model.description.as_str(), model.description_folded.as_str());
+            check_folded(owner, "description_folded", text, &mut mended.description_folded, faults);
             if self.repairs && mended.is_changed() {
                 let update = policy::Entity::update_many().set(mended);
                 update.filter(policy::Column::Id.eq(id)).exec(&self.db).await?;

@@ -1,6 +1,8 @@
 //! Filtering policies.
 
 use fireflow_domain::filter::Level;
+use fireflow_domain::page::Page;
+use fireflow_domain::policy::Policy;
 use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
@@ -19,7 +21,8 @@ use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::rule::action;
 use crate::dto::view::{PolicyPage, PolicyView};
-use crate::params::{self, Query, QueryString};
+use crate::pagination::ListAddress;
+use crate::params::{self, Fields, Query, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
@@ -35,6 +38,23 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
         default_action: query.parse("default_action", action),
         expression: query.expression(Level::Policy, now),
     }
+}
+
+/// A page of policies as it is answered, with the rules that were read for it. Costs O(rules).
+fn listed(
+    page: &Page<Policy>,
+    rules: RulesOf,
+    (address, scope): (&ListAddress, &str),
+    fields: Option<&Fields>,
+    now: Instant,
+) -> Result<Reply<Listed, PolicyPage>, Problem> {
+    let left_out = rules.left_out();
+    let view = PolicyPage {
+        left_out: left_out.view(),
+        ..PolicyPage::with(page, scope, rules.views(&page.items, now))
+    };
+    let reply = Reply::selected(&view, fields)?.with_pagination(page, address, scope);
+    Ok(reply.with_left_out(&left_out))
 }
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
@@ -75,16 +95,7 @@ impl Policies {
             })
             .await?;
         let now = ctx.caller.now;
-        let write = move || {
-            let left_out = rules.left_out();
-            let view = PolicyPage {
-                left_out: left_out.view(),
-                ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
-            };
-            let reply =
-                Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
-            Ok(reply.with_left_out(&left_out))
-        };
+        let write = move || listed(&page, rules, (&address, &scope), fields.as_ref(), now);
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
@@ -123,16 +134,7 @@ impl Policies {
             })
             .await?;
         let now = ctx.caller.now;
-        let write = move || {
-            let left_out = rules.left_out();
-            let view = PolicyPage {
-                left_out: left_out.view(),
-                ..PolicyPage::with(&page, &scope, rules.views(&page.items, now))
-            };
-            let reply =
-                Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
-            Ok(reply.with_left_out(&left_out))
-        };
+        let write = move || listed(&page, rules, (&address, &scope), fields.as_ref(), now);
         ctx.for_rows(expansion::weight(request_size, expands), write).await?
     }
 
