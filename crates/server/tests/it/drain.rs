@@ -219,7 +219,8 @@ fn is_orderly_end(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     source
         .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+        .filter(|error| error.is_go_away() && error.is_remote())
+        .is_some_and(|error| error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
