@@ -12,7 +12,7 @@ use crate::sh;
 /// The largest import cycle that a crate may have, in lines.
 const CYCLE_GOAL: usize = 1_500;
 /// The crates whose largest cycle is above that, with today's figure: it may only shrink.
-const CYCLES: &[(&str, usize)] = &[("domain", 5_421), ("storage", 4_312)];
+const CYCLES: &[(&str, usize)] = &[("domain", 5_421), ("storage", 4_311)];
 /// How many lines `crates/web` has today, without tests: the figure may only shrink, except by about
 /// 150 lines for each new operation.
 const WEB_LINES: usize = 13_513;

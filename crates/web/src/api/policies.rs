@@ -12,6 +12,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
 use super::{Tag, firewall_id, policy_ids};
+use crate::app::Context;
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
@@ -40,21 +41,24 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     }
 }
 
-/// A page of policies as it is answered, with the rules that were read for it. Costs O(rules).
-fn listed(
-    page: &Page<Policy>,
-    rules: RulesOf,
-    (address, scope): (&ListAddress, &str),
-    fields: Option<&Fields>,
-    now: Instant,
+/// Answers a page of policies, with the rules that were read for it if it expands.
+async fn answer(
+    ctx: &Context,
+    (page, rules): (Page<Policy>, RulesOf),
+    (address, scope): (ListAddress, String),
+    fields: Option<Fields>,
+    expands: bool,
 ) -> Result<Reply<Listed, PolicyPage>, Problem> {
-    let left_out = rules.left_out();
-    let view = PolicyPage {
-        left_out: left_out.view(),
-        ..PolicyPage::with(page, scope, rules.views(&page.items, now))
+    let (now, size) = (ctx.caller.now, page.request.size());
+    let write = move || {
+        let left_out = rules.left_out();
+        let items = rules.views(&page.items, now);
+        let view =
+            PolicyPage { left_out: left_out.view(), ..PolicyPage::with(&page, &scope, items) };
+        let reply = Reply::selected(&view, fields.as_ref())?;
+        Ok(reply.with_pagination(&page, &address, &scope).with_left_out(&left_out))
     };
-    let reply = Reply::selected(&view, fields)?.with_pagination(page, address, scope);
-    Ok(reply.with_left_out(&left_out))
+    ctx.for_rows(expansion::weight(size, expands), write).await?
 }
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
@@ -82,9 +86,8 @@ impl Policies {
         let scope = query.scope(&list, filter.expression.as_ref());
         let request = query.page(&scope, &order);
         query.finish_list()?;
-        let request_size = request.size();
-        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
-        let (page, rules) = ctx
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let found = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page =
@@ -94,9 +97,7 @@ impl Policies {
                 })
             })
             .await?;
-        let now = ctx.caller.now;
-        let write = move || listed(&page, rules, (&address, &scope), fields.as_ref(), now);
-        ctx.for_rows(expansion::weight(request_size, expands), write).await?
+        answer(&ctx, found, (address, scope), fields, expands).await
     }
 
     /// List the policies of all firewalls
@@ -122,9 +123,8 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
-        let request_size = request.size();
-        ctx.borrow_for_rows(expansion::rows(request_size, expands)).await?;
-        let (page, rules) = ctx
+        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        let found = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = policy::page_of_all(uow, caller, &filter, &order, &request).await?;
@@ -133,9 +133,7 @@ impl Policies {
                 })
             })
             .await?;
-        let now = ctx.caller.now;
-        let write = move || listed(&page, rules, (&address, &scope), fields.as_ref(), now);
-        ctx.for_rows(expansion::weight(request_size, expands), write).await?
+        answer(&ctx, found, (address, scope), fields, expands).await
     }
 
     /// Create a filtering policy
