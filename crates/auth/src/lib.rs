@@ -48,6 +48,7 @@ pub struct Authenticator {
     lookups: Arc<Lookups>,
     reload: ReloadHandle,
     files: Arc<KeyFileStatuses>,
+    local_secret: Option<Arc<str>>,
 }
 
 /// Who a checked token names, and until when.
@@ -81,7 +82,21 @@ impl Authenticator {
             lookups: Arc::default(),
             reload: ReloadHandle::default(),
             files: Arc::default(),
+            local_secret: None,
         }
+    }
+
+    /// Names the file that a local service has generated its secret in, for those whose token another
+    /// secret has signed.
+    #[must_use]
+    pub fn with_local_secret(self, file: &str) -> Self {
+        Self { local_secret: Some(file.into()), ..self }
+    }
+
+    /// The file of the generated secret of a local service.
+    #[must_use]
+    pub fn local_secret(&self) -> Option<&str> {
+        self.local_secret.as_deref()
     }
 
     /// What has the files of keys, secrets and revocations read now.

@@ -224,7 +224,9 @@ struct Counter(AtomicU64);
 
 impl Observer for Counter {
     fn observed(&self, it: &Observed<'_>) {
-        if it.operation.is_statement() {
+        // A busy server may take so long to end a statement that it is canceled on another connection.
+        let is_of_operation = !it.sql.contains("pg_cancel_backend");
+        if it.operation.is_statement() && is_of_operation {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }

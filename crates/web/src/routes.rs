@@ -55,7 +55,7 @@ pub fn endpoint(
     let html = service.swagger_ui_html().replace(&raw, &compact);
     // Nor does the browser ask for an icon.
     let html = html.replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
-    let page = Arc::new(page(html));
+    let swagger_ui = Arc::new(page(html));
     let paths = Arc::new(Routes::new(&document, &app.base_path));
 
     let filter_schema = serde_json::to_string_pretty(&openapi::filters::filter_schema())?;
@@ -64,8 +64,9 @@ pub fn endpoint(
         .at("/openapi.json", text("application/json", json))
         .at("/filter-schema.json", text("application/json", filter_schema))
         .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
-        .at("/swagger-ui", Arc::clone(&page))
-        .at("/swagger-ui/", page)
+        .at("/swagger-ui", Arc::clone(&swagger_ui))
+        .at("/swagger-ui/", swagger_ui)
+        .at("/start", page(start_page(&app.base_path)))
         .at(
             "/",
             get(make_sync(move |_| {
@@ -123,7 +124,14 @@ fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Resp
     }))
 }
 
-/// The one page that runs scripts: only those that it holds, and they ask only this service.
+/// What a browser shows at `/`.
+fn start_page(base_path: &str) -> String {
+    include_str!("start.html")
+        .replace("{base}", base_path)
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A page whose scripts, if it has any, are its own and ask only this service.
 fn page(html: String) -> impl Endpoint<Output = Response> + 'static {
     let policy = content_policy(&html);
     text("text/html; charset=utf-8", html).after(move |answer: poem::Result<Response>| {

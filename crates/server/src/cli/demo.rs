@@ -12,7 +12,7 @@ use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
 
 use super::serve::service;
-use super::{Failure, authenticator, clock, open, options_of, print};
+use super::{Failure, authenticator, clock, local_secret, open, options_of, print};
 use crate::settings::{Environment, Settings};
 
 const RULES: &str = include_str!("demo.json");
@@ -47,7 +47,7 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     if settings.environment != Environment::Local {
         return Err(Failure::usage(anyhow!("demo: requires FIREFLOW_ENVIRONMENT=local")));
     }
-    let authenticator = authenticator(settings)?;
+    let authenticator = authenticator(settings, local_secret(settings)?.as_ref())?;
     let request = TokenRequest {
         subject: NAME.to_owned(),
         roles: Role::ALL.to_vec(),
@@ -143,8 +143,8 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
         let url = format!("http://localhost:{port}{}{path}inspections/", settings.http.base_path);
         let mut text = String::from(
             "The firewall `demo` has a policy `inbound` with twelve rules, and three of them are \
-             wrong.\nStart the service, then ask:\n\nTOKEN=$(cargo xtask jwt)   # or: fireflow \
-             jwt\n",
+             wrong.\nStart the service, then ask:\n\nTOKEN=$(fireflow jwt)   # in a checkout: \
+             cargo xtask jwt\n",
         );
         for (question, query) in QUESTIONS {
             let answer =

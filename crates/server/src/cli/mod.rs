@@ -15,23 +15,26 @@ mod serve;
 mod stop;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fireflow_auth::{Authenticator, KeyFiles, Secret};
+use fireflow_auth::{Authenticator, KeyFiles};
 use fireflow_domain::features::FEATURES_KNOWN;
 use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
 use fireflow_telemetry::lines::JsonLines;
 use tracing_subscriber::EnvFilter;
 
+use self::secret::LocalSecret;
 use crate::clock::SystemClock;
 use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
 
 /// Firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]
-#[command(name = "fireflow", version, after_help = settings::help())]
+#[command(name = "fireflow", version, after_help = settings::SHORT_HELP)]
 struct Cli {
     /// Read settings from this file instead of fireflow.toml.
     #[arg(long, global = true, value_name = "FILE")]
@@ -43,8 +46,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API (the default).
-    #[command(after_help = settings::help())]
-    Serve,
+    #[command(after_help = settings::SHORT_HELP)]
+    Serve {
+        /// Listen on this address and port instead of FIREFLOW_LISTEN; port 0 picks one and prints it.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// List every setting and its default (also `fireflow --help settings`).
+    Settings,
     /// Change the database's schema, or show its state.
     Migrate {
         #[command(subcommand)]
@@ -157,7 +166,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// settings, with one line that says what is wrong.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             let status = if error.use_stderr() { 2 } else { 0 };
@@ -175,8 +184,23 @@ pub fn run() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The arguments, with `--help settings` and `help settings` as the command `settings`, whatever
+/// command they come after: clap takes no word after `--help`.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let given: Vec<OsString> = given.collect();
+    let asks_for_settings = given.windows(2).skip(1).any(|pair| {
+        let [asks, what] = pair else { return false };
+        ["--help", "-h", "help"].iter().any(|word| asks == word) && what == "settings"
+    });
+    let program = given.first().cloned().unwrap_or_default();
+    if asks_for_settings { vec![program, OsString::from("settings")] } else { given }
+}
+
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let command = cli.command.unwrap_or(Command::Serve);
+    let command = cli.command.unwrap_or(Command::Serve { listen: None });
+    if matches!(command, Command::Settings) {
+        return print(&settings::help());
+    }
     if matches!(command, Command::Openapi) {
         return print(&serve::description()?);
     }
@@ -200,7 +224,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Serve => {
+        Command::Serve { listen } => {
+            settings.listen = listen.unwrap_or(settings.listen);
             let served = runtime.block_on(serve::serve(&settings));
             // What it still computes for nobody is not waited for.
             runtime.shutdown_background();
@@ -218,7 +243,10 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
         Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
-        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
+        Command::Inspect(_)
+        | Command::Openapi
+        | Command::Reference { .. }
+        | Command::Settings => Ok(()),
     }
 }
 
@@ -318,20 +346,32 @@ const fn is_usage(error: &OpenError) -> bool {
     }
 }
 
-/// Where the keys of tokens are; in `local` with a secret of its own.
-fn key_files(settings: &Settings) -> Result<KeyFiles, Failure> {
-    let mut files = settings.tokens.clone();
+/// The generated secret, if the service is a local one to which none is given.
+fn local_secret(settings: &Settings) -> Result<Option<LocalSecret>, Failure> {
     let is_local = settings.environment == Environment::Local;
-    if is_local && files.secrets.is_empty() {
-        files.secrets.push(Secret::new(secret::local()?));
-    }
-    Ok(files)
+    let is_needed = is_local && settings.tokens.secrets.is_empty();
+    Ok(if is_needed { Some(secret::local()?) } else { None })
+}
+
+/// The keys of tokens: those of the settings, or else the generated secret.
+fn key_files(settings: &Settings, local: Option<&LocalSecret>) -> KeyFiles {
+    let mut files = settings.tokens.clone();
+    files.secrets.extend(local.map(|local| local.secret.clone()));
+    files
 }
 
 /// Checks tokens by the settings.
-fn authenticator(settings: &Settings) -> Result<Authenticator, Failure> {
-    let trust = key_files(settings)?.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
-    Ok(Authenticator::new(trust))
+fn authenticator(
+    settings: &Settings,
+    local: Option<&LocalSecret>,
+) -> Result<Authenticator, Failure> {
+    let files = key_files(settings, local);
+    let trust = files.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
+    let authenticator = Authenticator::new(trust);
+    Ok(match local {
+        Some(local) => authenticator.with_local_secret(&local.file.display().to_string()),
+        None => authenticator,
+    })
 }
 
 fn clock() -> SystemClock {

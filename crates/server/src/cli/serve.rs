@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fireflow_auth::{Authenticator, Revocations, TokenRules, Trust};
+use fireflow_auth::{Authenticator, KeyFiles, Revocations, TokenRules, Trust};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use super::purge::purge_regularly;
 use super::stop::{Signals, Stop, StopTimes, heed};
 use super::{
-    Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, local_secret, open, print,
 };
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::settings::{Environment, Settings, TelemetrySettings};
@@ -52,13 +52,12 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let Started { database, app, endpoint, listener, certificate, authenticator } = started;
+    let Started { database, app, endpoint, listener, certificate, keys, authenticator } = started;
     let others = settings.telemetry.metrics_listen.map_or(0, |_| MAX_METRICS_CONNECTIONS);
     let max_connections = files::max_connections(settings, &database, others, open_files)?;
     let mut reload = vec![authenticator.reload_handle()];
     reload.extend(certificate.as_ref().map(Certificate::reload_handle));
-    let mut watchers =
-        vec![tokio::spawn(fireflow_auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let mut watchers = vec![tokio::spawn(fireflow_auth::watch(keys, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));
@@ -118,6 +117,7 @@ struct Started<E> {
     endpoint: E,
     listener: TcpListener,
     certificate: Option<Certificate>,
+    keys: KeyFiles,
     authenticator: Authenticator,
 }
 
@@ -132,7 +132,9 @@ async fn start(
         );
     }
     // Before the database is touched: what stops a start should stop it early.
-    let authenticator = authenticator(settings)?;
+    let local = local_secret(settings)?;
+    let keys = key_files(settings, local.as_ref());
+    let authenticator = authenticator(settings, local.as_ref())?;
     let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
     let telemetry = Arc::new(telemetry(settings)?);
@@ -154,7 +156,7 @@ async fn start(
     let listener = listener::listen(settings.listen).map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
-    Ok(Started { database, app, endpoint, listener, certificate, authenticator })
+    Ok(Started { database, app, endpoint, listener, certificate, keys, authenticator })
 }
 
 /// How often the heads of the audit trail's chains are written to the log.
@@ -287,7 +289,7 @@ fn announce(settings: &Settings, address: SocketAddr) {
         env!("CARGO_PKG_VERSION")
     );
     if settings.environment == Environment::Local {
-        text.push_str("\n  a token:    cargo xtask jwt   (or: fireflow jwt)");
+        text.push_str("\n  a token:    fireflow jwt   (in a checkout: cargo xtask jwt)");
     }
     if print(&text).is_err() {
         tracing::info!(%address, "serving");

@@ -15,7 +15,7 @@ pub use telemetry::TelemetrySettings;
 
 use fireflow_web::CompilationLimits;
 use load::{Values, error, truth};
-pub use table::{SETTINGS, Setting, help};
+pub use table::{SETTINGS, SHORT_HELP, Setting, help};
 
 use std::net::SocketAddr;
 use std::time::Duration;

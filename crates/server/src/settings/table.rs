@@ -397,12 +397,21 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// The settings as `--help` lists them.
+/// What `--help` says of settings: those that a first start may need.
+pub const SHORT_HELP: &str = "\
+Settings are environment variables, or keys of fireflow.toml. The first ones to know:
+  FIREFLOW_LISTEN        address and port [default: 127.0.0.1:8080]
+  FIREFLOW_DATABASE_URL  sqlite://FILE or postgres://… [default: sqlite://fireflow.db]
+  FIREFLOW_ENVIRONMENT   local, staging or production [default: local]
+  FIREFLOW_JWT_SECRET    the secret of tokens [default: generated in `local`]
+`fireflow --help settings` lists all.";
+
+/// All settings, as `--help settings` lists them.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Settings come from the environment, over fireflow.toml (or --config FILE), over defaults.\n\
-         In the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
+        "The environment takes precedence over fireflow.toml (or --config FILE), and the file over \
+         defaults.\nIn the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
     );
     for setting in SETTINGS {
         let Setting { variable, default, about, is_secret, .. } = setting;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -166,14 +166,31 @@ impl Load {
 
     /// Waits until every worker has had so many answers of a kind; ends early where one was wrong.
     fn wait(&self, what: &str, workers: &[Worker], times: usize, is_one: impl Fn(&Seen) -> bool) {
-        wait_until(what, PATIENCE, || {
+        let lacking_workers = || {
             let seen = self.seen.lock().unwrap();
-            let has_enough = |worker: &Worker| {
+            let lacking = workers.iter().filter(|worker| {
                 let own = seen.iter().filter(|it| it.worker.number == worker.number);
-                own.filter(|it| is_one(it)).count() >= times
-            };
-            workers.iter().all(has_enough) || !self.faults.lock().unwrap().is_empty()
-        });
+                own.filter(|it| is_one(it)).count() < times
+            });
+            lacking.copied().collect::<Vec<Worker>>()
+        };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let lacking = lacking_workers();
+            if lacking.is_empty() || !self.faults.lock().unwrap().is_empty() {
+                break;
+            }
+            if Instant::now() >= end {
+                let seen = self.seen.lock().unwrap();
+                let last = |worker: &Worker| {
+                    let own = seen.iter().rev().filter(|it| it.worker.number == worker.number);
+                    own.take(5).map(|it| (it.began, it.ended, it.refused)).collect::<Vec<_>>()
+                };
+                let last: Vec<_> = lacking.iter().map(|worker| (worker, last(worker))).collect();
+                panic!("after {PATIENCE:?} not yet: {what}: {last:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(*self.faults.lock().unwrap(), [""; 0], "until this was so: {what}");
     }
 }

@@ -301,8 +301,17 @@ fn a_token_is_printed_and_nothing_else() {
     let token = text(&output.stdout);
     assert_eq!(token.trim().split('.').count(), 3);
     assert_eq!(token.lines().count(), 1);
-    let secret = std::fs::read(folder.join(".fireflow/jwt-secret")).unwrap();
-    assert!(!text(&output.stderr).contains(&text(&secret)));
+    let file = folder.canonicalize().unwrap().join(".fireflow/jwt-secret");
+    let secret = std::fs::read(&file).unwrap();
+    let notes = text(&output.stderr);
+    assert!(!notes.contains(&text(&secret)));
+    // A token of another folder's secret works nowhere: so it is said which secret it was.
+    assert!(notes.contains(&format!("generated the secret {}", file.display())), "{notes}");
+    let notes = text(&run(folder, &["jwt"], &[]).stderr);
+    assert!(notes.contains(&format!("signed with the secret {}", file.display())), "{notes}");
+    let given = [("FIREFLOW_JWT_SECRET", OUTSIDE[1].1)];
+    let notes = text(&run(folder, &["jwt"], &given).stderr);
+    assert!(notes.contains("secret of FIREFLOW_JWT_SECRET"), "{notes}");
 
     let outside = OUTSIDE;
     let output = run(folder, &["jwt"], &outside);
@@ -341,7 +350,12 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
 #[test]
 fn help_lists_every_setting() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&["--help"][..], &["serve", "--help"]] {
+    for arguments in [
+        &["--help", "settings"][..],
+        &["serve", "--help", "settings"],
+        &["help", "settings"],
+        &["settings"],
+    ] {
         let output = run(folder.path(), arguments, &[]);
         assert_eq!(output.status.code(), Some(0));
         let help = text(&output.stdout);
@@ -349,6 +363,17 @@ fn help_lists_every_setting() {
             assert!(help.contains(setting.variable), "{}", setting.variable);
         }
     }
+    for arguments in [&["--help"][..], &["serve", "--help"]] {
+        let help = text(&run(folder.path(), arguments, &[]).stdout);
+        assert!(help.lines().count() < 40, "it fits on a screen:\n{help}");
+        for word in ["FIREFLOW_LISTEN", "FIREFLOW_DATABASE_URL", "--help settings"] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+    let serve = text(&run(folder.path(), &["serve", "--help"], &[]).stdout);
+    assert!(serve.contains("--listen <ADDRESS:PORT>"), "{serve}");
+    let refused = run(folder.path(), &["serve", "--listen", "8080"], &[]);
+    assert_eq!(refused.status.code(), Some(2));
     let output = run(folder.path(), &["openapi"], &[]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["info"]["title"], "FireFlow");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fireflow_auth::Identity;
+use fireflow_auth::{Identity, Refusal};
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
@@ -44,7 +44,18 @@ pub fn authenticate(
     let identity = crate::auth::authenticate(&app.authenticator, request.headers(), now);
     let identity = identity.map_err(|refusal| {
         app.telemetry.metrics.authentication_failure(refusal.reason());
-        Problem::from(refusal)
+        let is_unknown = refusal == Refusal::Invalid;
+        let problem = Problem::from(refusal);
+        match app.authenticator.local_secret() {
+            Some(file) if is_unknown => {
+                let detail = format!(
+                    "the token is not valid: this service verifies tokens with the secret in \
+                     `{file}`; run `fireflow jwt` in the folder that contains `.fireflow`"
+                );
+                Problem { detail, ..problem }
+            }
+            _ => problem,
+        }
     })?;
     asked.subject.get_or_init(|| identity.actor.subject.clone());
     let Identity { actor, expires_at } = identity;

@@ -19,7 +19,7 @@ use poem::{Body, Endpoint, IntoResponse, Request, Response};
 
 use super::envelope::panic_answer;
 use super::open::Open;
-use super::{auth, host, slash};
+use super::{auth, host, open, slash};
 use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
 use crate::work::{Served, Work};
@@ -58,11 +58,12 @@ async fn bounded<E: Endpoint>(
 ) -> poem::Result<Response> {
     host::check(&request)?;
     let timeout = limits.request_timeout;
-    let answer = match Open::of(request.uri().path()) {
-        Some(open) => {
-            check_open(app, open, &request)?;
+    let answer = match Open::of(&request) {
+        Some(asked) => {
+            check_open(app, asked, &request)?;
+            open::lead_to_start_page(&mut request);
             // Who is full is not ready for more; to say so takes nobody's place.
-            if open == Open::Ready && limits.in_flight.available_permits() == 0 {
+            if asked == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }
             slash::normalize(&mut request);

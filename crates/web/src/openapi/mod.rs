@@ -19,7 +19,8 @@ use crate::reply::JSON;
 const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. \
                      Evaluates packets against them, and explains the verdict.\n\nSend a token \
                      with every request: \
-                     **Authorize** above accepts a token that `cargo xtask jwt` prints. Paths \
+                     **Authorize** above accepts a token. For a local service \
+                     `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`). Paths \
                      work with and without a trailing slash. Errors are RFC 9457 problems: branch \
                      on `code`.";
 
