@@ -190,6 +190,6 @@ fn cpu_seconds(process: u32) -> f64 {
         .take(2)
         .map(|ticks| ticks.parse::<u64>().unwrap())
         .sum();
-    // Linux reports these times in hundredths of a second on all its architectures.
+    // Linux reports these times in ticks of 1/100 s.
     ticks as f64 / 100.0
 }

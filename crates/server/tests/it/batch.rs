@@ -373,7 +373,7 @@ db_test! {
         ] {
             api.post(&batch, &operations(json!([bad]))).await.problem(422, "invalid");
         }
-        // The rule is deleted, restored, and deleted again: its final state equals its first.
+        // A batch that restores a deleted rule and deletes it again leaves it as it was.
         api.delete(&format!("{policy}rules/1/")).await.expect(204);
         let body = operations(json!([
             {"op": "restore", "rule_id": 1}, {"op": "delete", "rule_id": 1},

@@ -171,7 +171,7 @@ db_test! {
             } else {
                 path
             };
-            // The ids in a body are filled in, like those in the path.
+            // A user must fill in the ids of a body, like those of the path.
             let body = body.map(|body| with_rule(&body, rule));
             let answer = api.with(&method, &path, &[], body.as_ref()).await;
             assert!(answer.status.is_success(), "{name}: {}", answer.text);

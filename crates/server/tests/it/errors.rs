@@ -232,7 +232,7 @@ async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
     });
     drop(connection);
     service.signal("-TERM");
-    // Without timeouts, this would wait forever.
+    // If the service waited for the receivers, it would never end.
     assert_eq!(service.ended().code(), Some(0));
     let lines = std::fs::read_to_string(&log).unwrap();
     // Either message may come first, depending on what was left to send.

@@ -339,7 +339,7 @@ db_test! {
                     while !is_done.load(Ordering::Relaxed) {
                         api.verdict(&policy, &packet).await;
                         count += 1;
-                        // On SQLite the loop may never have had to wait.
+                        // On SQLite a request may complete without ever yielding.
                         tokio::task::yield_now().await;
                     }
                     count

@@ -513,7 +513,7 @@ db_test! {
         assert_counts(&api.put(&ignoring, &json!(copied)).await.expect(200), [1, 0, 0, 3]);
         // Another change increased the rule's revision after it was read.
         let rule = format!("{path}{}/", read[1]["id"]);
-        api.patch(&rule, &json!({"description": "meanwhile"})).await.expect(200);
+        api.patch(&rule, &json!({"description": "in the meantime"})).await.expect(200);
         let back = format!("{path}?max_deletions=1");
         api.put(&back, &json!(read)).await.problem(412, "revision_mismatch");
         let ignoring = format!("{path}?max_deletions=1&read_only=ignore");
