@@ -130,8 +130,8 @@ async fn a_backup_under_write_load_restores_to_one_consistent_state() {
         for index in 0..ADDERS {
             let (found, count) = names(&mut connection, index + 1);
             // One writer added the rules in order, so a state holds a prefix of them. It includes
-            // all rules that were acknowledged before the backup, and at most one more than after
-            // it.
+            // all rules that were acknowledged before the backup. It has at most one rule more than
+            // were acknowledged after it.
             let first: Vec<String> = (0..found.len()).map(|it| format!("r{it:06}")).collect();
             assert_eq!(found, first);
             assert_eq!(count, found.len() as u64);

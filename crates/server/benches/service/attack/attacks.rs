@@ -223,8 +223,8 @@ fn pages_unread_over_http2(target: Target) -> BoxFuture<'static, ()> {
         let connections = (0..4).map(|_| async {
             let stream = target.connect().await.ok()?;
             let mut builder = h2::client::Builder::new();
-            // The windows are as wide as the protocol allows, so flow control does not stop the
-            // server from sending everything.
+            // The windows are as wide as the protocol allows, so the server may buffer every
+            // answer.
             builder
                 .initial_window_size(u32::MAX >> 1)
                 .initial_connection_window_size(u32::MAX >> 1);

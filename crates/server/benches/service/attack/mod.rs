@@ -1,7 +1,6 @@
 //! All attacks that were tried, or could be tried, to make the service stop. Each runs against a
 //! fresh process with default settings. The report shows the process's peak memory, the latencies
-//! of `/health/live` and of a bystander's requests during the attack, and the statuses that the
-//! bystander received.
+//! of `/health/live` and of a bystander's requests, and the bystander's statuses.
 //!
 //! `FIREFLOW_BENCH_OTHER` names another build of `fireflow` to attack instead of this one, so the
 //! same program can measure the state before a change. `FIREFLOW_BENCH_ONLY` selects the attacks
