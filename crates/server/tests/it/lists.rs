@@ -330,7 +330,7 @@ db_test! {
             assert!(detail.contains("characters") && detail.contains("page_size=322"), "{problem}");
             api.get(&format!("{path}?page_size=322")).await.expect(200);
         }
-        // The exact size is computed only for policies with many rules.
+        // The exact size is queried only for policies with many rules.
         api.get(&format!("{policy}?expand=rules")).await.expect(200);
         api.db.execute("UPDATE policy SET rule_count = 1001").await;
         let problem = api.get(&format!("{policy}?expand=rules")).await.problem(413, "too_large");
