@@ -1,4 +1,4 @@
-//! The description of the API.
+//! The API description.
 
 use fireflow_storage::DatabaseKind;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn the_description_is_open_and_holds_together() {
     for target in targets {
         assert!(schemas.contains_key(&target), "{target} is referred to and not there");
     }
-    // Every name in a path is described, and every link leads somewhere.
+    // Every parameter in a path is described, and every link has a target.
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for operation in methods.as_object().unwrap().values() {
@@ -90,7 +90,7 @@ async fn the_description_is_open_and_holds_together() {
     );
 }
 
-/// What a generated client makes of the description depends on these.
+/// Generated clients depend on these properties of the description.
 #[tokio::test]
 async fn a_typed_client_gets_what_it_needs() {
     let api = Api::new(DatabaseKind::Sqlite).await;
@@ -103,7 +103,7 @@ async fn a_typed_client_gets_what_it_needs() {
     for methods in document["paths"].as_object().unwrap().values() {
         for operation in methods.as_object().unwrap().values() {
             for parameter in operation["parameters"].as_array().unwrap() {
-                // Clients send every default, and with `page` there is no cursor.
+                // Clients send every default, and `page` cannot be combined with a cursor.
                 assert!(parameter["schema"]["default"].is_null(), "{parameter}");
             }
             for (status, answer) in operation["responses"].as_object().unwrap() {

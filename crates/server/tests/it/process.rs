@@ -1,4 +1,4 @@
-//! The binary as its users run it: a process of its own, over TCP, ended by signals.
+//! The binary as its users run it: a separate process that serves over TCP and ends by signals.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ db_test! {
                         for index in 0.. {
                             let name = format!("r{round} w{writer} i{index}");
                             let body = json!({"name": name}).to_string();
-                            // The kill ends the connection.
+                            // The kill breaks the connection.
                             let Ok((status, made)) = connection.ask("POST", "/firewalls/", &body)
                             else {
                                 break;
@@ -36,7 +36,8 @@ db_test! {
                         }
                     });
                 }
-                // In the middle of writes: some of this round are acknowledged, others under way.
+                // The kill comes in the middle of writes: some of this round are acknowledged,
+                // others are under way.
                 let is_known = |it: &str| it.starts_with(&format!("r{round} "));
                 wait_until("the writes of this round", PATIENCE, || {
                     let acknowledged = acknowledged.lock().unwrap();
@@ -111,7 +112,7 @@ async fn a_second_process_on_a_sqlite_file_is_told_who_has_it() {
         let holder = format!("process {}", first.child.id());
         assert!(message.contains(&holder) && message.contains("PostgreSQL"), "{message}");
     }
-    // However the first one ends, its lock ends with it.
+    // However the first process ends, its lock ends with it.
     first.kill();
     let after = run(folder, &["migrate", "status"], &[("FIREFLOW_DATABASE_URL", &place.url)]);
     assert_eq!(after.status.code(), Some(0));
@@ -138,7 +139,7 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
         assert!(message.contains(word), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
-    // How long a connection is tried for is what a request may take.
+    // The request timeout also limits the attempts to connect.
     let away = [
         ("FIREFLOW_DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/db"),
         ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "1s"),
@@ -220,7 +221,7 @@ async fn the_largest_and_the_smallest_numbers_are_served_with() {
         service.signal("-TERM");
         assert_eq!(service.ended().code(), Some(0));
     }
-    // More connections to a database than files can be open are refused, or there is room.
+    // More than 10,000 database connections are refused as a wrong setting.
     let folder = tempfile::tempdir().unwrap();
     let many = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "10001")];
     let refused = run(folder.path(), &["serve"], &many);
@@ -250,7 +251,7 @@ fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
             assert!(message.contains("FIREFLOW_"), "{message}");
         }
     }
-    // Nor is the file, or a link to one that is gone.
+    // A file that is not UTF-8, or a link to a missing file, is refused too.
     std::fs::write(folder.join("odd.toml"), b"environment = \"production\xff\"").unwrap();
     let output = run(folder, &["--config", "odd.toml", "jwt"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -334,7 +335,7 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     let address = service.address.clone();
     let listen = [("FIREFLOW_LISTEN", address.as_str())];
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(0));
-    // From elsewhere it is asked by URL, without its settings.
+    // From another machine the URL is enough, without the service's settings.
     let (good, bad) =
         (format!("http://{}", service.address), format!("https://{}", service.address));
     let outside = [("FIREFLOW_ENVIRONMENT", "production")];
@@ -380,7 +381,7 @@ fn help_lists_every_setting() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "and leaves nothing behind");
 }
 
-/// What a service outside `local` needs.
+/// The settings that a service outside `local` needs.
 const OUTSIDE: [(&str, &str); 4] = [
     ("FIREFLOW_ENVIRONMENT", "production"),
     ("FIREFLOW_JWT_SECRET", "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72"),
