@@ -327,7 +327,8 @@ fn bytes_of(rule: &Rule) -> usize {
         + ALLOCATIONS
 }
 
-/// The fixed size of the rules of a policy, so that even an empty policy takes some memory.
+/// The fixed size of the rules of a policy, so that even an empty policy counts toward the memory
+/// limit.
 const ITSELF: usize = 1_024;
 /// The size of a label besides its text: its entry in the map.
 const PER_LABEL: usize = 64;
