@@ -1,11 +1,11 @@
 //! The compiled rules of a policy, kept up to date as rules change one by one.
 //!
 //! Compiling 100,000 rules takes tens of milliseconds, and reading them takes ten times as long.
-//! One changed rule should not cost that. So the compiled base stays as it is. Next to it are kept
-//! the places of the rules that have gone since, and the rules that were added since, each with its
-//! place in the base. A changed rule is in both lists. A lookup searches the base and the added
-//! rules, and the earlier match decides. When the changes become too many, all rules are compiled
-//! again.
+//! One changed rule should not cost that, so the compiled base stays as it is. Two lists record the
+//! changes since then: the places of the base's rules that are gone, and the added rules. Each
+//! added rule has its place in the base. A changed rule is in both lists. A lookup searches the
+//! base and the added rules, and the earlier match decides. When the changes become too many, all
+//! rules are compiled again.
 
 use std::sync::Arc;
 

@@ -159,8 +159,8 @@ impl FlowLog {
 
     /// A flow log whose columns the user assigns; `first` is the beginning of the file. If the
     /// mapping chooses a column by its name, the first line must be a header. Otherwise the first
-    /// line is a header only if neither an address nor the protocol can be parsed from it, so a bad
-    /// first record is reported as such. Comments, which begin with `#`, may precede it.
+    /// line is a record if an address or the protocol can be parsed from it, and a header if not.
+    /// So a bad first record is reported as such. Comments, which begin with `#`, may precede it.
     ///
     /// # Errors
     /// Returns [`LayoutError`] if the file lacks a column of the mapping, or if a name is

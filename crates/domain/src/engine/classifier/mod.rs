@@ -11,7 +11,7 @@
 //!
 //! A node is a quarter of a cache line and its children are adjacent: one load per level. Its boxes
 //! are in blocks of eight (`block`), dimension by dimension. All eight are compared with a packet
-//! at once and without a branch: which of them matches cannot be predicted, and a misprediction
+//! at once and without a branch. Which of them matches cannot be predicted, and a misprediction
 //! costs more than all eight. Neighbors whose boxes fit into one block share it. A match in one
 //! tree bounds the search in the next.
 //!
@@ -265,9 +265,11 @@ const LANE: usize = size_of::<Block>() / LANES;
 /// The most lanes for a box, with copies and the empty lanes of its block.
 const LANES_PER_BOX: usize = 4;
 
-/// The size of a box while it is indexed, in bytes, without its lanes. It consists of the box
-/// itself, the data that is kept of it in the end, its numbers in the lists of nodes, its share of
-/// the nodes, and a range in the lists that are sorted.
+/// The size of a box while it is indexed, in bytes, without its lanes:
+///
+/// - the box itself, and the data that the index keeps of it;
+/// - its numbers in the lists of nodes, and its share of the nodes;
+/// - a range in the lists that are sorted.
 const fn bytes_beside_lanes<A: Address>() -> usize {
     let kept = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
     size_of::<Boxed<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
