@@ -129,9 +129,9 @@ fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
     }
 }
 
-/// Groups boxes by which of their addresses are specific. A tree cannot cut boxes with only a
-/// specific source together with boxes with only a specific destination. It would have to copy a
-/// box of one kind for each box of the other.
+/// Groups boxes by which of their addresses are specific. If a tree mixed boxes with only a
+/// specific source and boxes with only a specific destination, each cut would copy one kind for
+/// each box of the other.
 fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
     let different = |dimension: Dimension| {
         let mut ranges: Vec<Range<A>> = boxes.iter().map(|it| it.range(dimension)).collect();
