@@ -1,10 +1,10 @@
-//! Files of rules, packets and flow logs, read for a replay: which format a file has, and what its
-//! lines say.
+//! Reads files of rules, packets and flow logs for a replay: detects the format of a file and
+//! parses its lines.
 //!
-//! Pure reading: nothing is printed and nothing decided. A file is opened with [`open`], told apart
-//! by its content with [`sniff`], and read line by line with [`read_line`] and [`benchmark`] or with
-//! [`FlowReader`]; JSON is told apart only. A bad line is an error of that line, and reading goes on
-//! behind it. Memory is bounded, whatever a file holds.
+//! This crate only reads: it prints nothing and decides nothing. [`open`] opens a file and
+//! [`sniff`] detects its format by its content. [`read_line`] and [`benchmark`], or [`FlowReader`],
+//! then read it line by line. JSON is only detected, not parsed. A bad line is an error of that
+//! line alone, and reading continues after it. Memory is bounded, whatever a file contains.
 
 pub mod benchmark;
 mod error;

@@ -5,28 +5,29 @@ use std::io::{self, BufRead, Read};
 /// How a line was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineRead {
-    /// All of it, with its line feed, unless it is the last one and has none.
+    /// The whole line with its line feed. The last line of a file may lack the line feed.
     Whole,
-    /// Its beginning: it is longer than what was asked for, and the rest of it was passed over.
+    /// The beginning of a line that is longer than the limit. The rest was skipped.
     TooLong,
-    /// Nothing: all lines have been read.
+    /// Nothing, since all lines have been read.
     End,
 }
 
-/// Reads the next line into `line`, in place of what was there: as a whole, or, where it has more
-/// than `max` bytes before its line feed, its first `max` bytes. Reads up to its end either way, so
-/// that the next call reads the next line. A line that is too long costs time, but no memory:
-/// `BufRead::read_until` would keep a file without line feeds as a whole.
+/// Reads the next line into `line`, which is cleared first. A line with more than `max` bytes
+/// before its line feed is cut to its first `max` bytes. Either way the reader advances past the
+/// line, so that the next call reads the next line. A line that is too long costs time, but no
+/// memory. `BufRead::read_until`, in contrast, would keep a whole file without line feeds.
 ///
 /// # Errors
-/// Where the reader has one, those aside that say to try again.
+/// Returns the errors of the reader, except [`Interrupted`](io::ErrorKind::Interrupted), after
+/// which the read is repeated.
 pub fn read_line<R: BufRead + ?Sized>(
     reader: &mut R,
     line: &mut Vec<u8>,
     max: usize,
 ) -> io::Result<LineRead> {
     line.clear();
-    // With room for the line feed.
+    // One byte more, for the line feed.
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     if Read::take(&mut *reader, limit).read_until(b'\n', line)? == 0 {
         return Ok(LineRead::End);

@@ -1,9 +1,10 @@
-//! Any input is read or refused, without a panic; good lines are read as a plain reader does.
+//! Tests that any input is read or refused without a panic, and that good lines are read the same
+//! as by a plain parser.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test says what is wrong by panicking"
+    reason = "a test reports a failure by panicking"
 )]
 
 use std::net::Ipv4Addr;
@@ -15,7 +16,7 @@ use fireflow_replay::{FlowLog, Kind, benchmark, sniff};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Lines to spoil, of all formats.
+/// Valid texts of all formats, which the tests corrupt.
 const GOOD: [&str; 10] = [
     "@220.104.76.45/32\t9.20.226.211/32\t0 : 65535\t1521 : 1521\t0x06/0xFF\t0x0000/0x0200\t\n",
     "3697822801\t1540835327\t65535\t0\t1\t-1\n",
@@ -35,7 +36,7 @@ fn now() -> Instant {
     Instant::EPOCH
 }
 
-/// Hands bytes to everything that reads.
+/// Passes bytes to every parser.
 fn read_all(bytes: &[u8]) {
     let _rule = benchmark::rule(bytes, 0).map_err(|error| error.to_string());
     let _packet = benchmark::packet(bytes).map_err(|error| error.to_string());
@@ -44,7 +45,7 @@ fn read_all(bytes: &[u8]) {
         Ok(Kind::Json | Kind::NdJson | Kind::BenchmarkRules | Kind::BenchmarkPackets) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    // Whatever the columns are, anything can come behind them.
+    // Any bytes can follow a valid header.
     for good in GOOD {
         if let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) {
             read_log(bytes, &log);
@@ -90,8 +91,7 @@ fn good_lines_are_read() {
     }
 }
 
-/// What happens to a good text: a byte is put in the place of another, before it, or taken away; or
-/// a part comes twice.
+/// Corrupts a valid text: a byte is replaced, inserted or removed, or a part is repeated.
 fn spoiled() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![any::<u8>(), select(b"\t\n\r \"',;:|@#{}[]-./0x19\\".to_vec()),];
     let change = (any::<Index>(), byte, 0..4_u8, any::<Index>());
@@ -116,7 +116,7 @@ fn spoiled() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The plain way: split, then parse.
+/// The plain way to parse a rule: split the line, then parse each part.
 fn plain_rule(line: &str, order: u32) -> Boxed<u32> {
     let block = |text: &str| {
         let (address, length) = text.split_once('/').unwrap();

@@ -1,7 +1,7 @@
-//! A public benchmark rule set and its trace, whole: read where they are, since they may not be
-//! handed on.
+//! Tests a complete public benchmark rule set with its trace. Both are read from a local folder,
+//! since they may not be redistributed.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};

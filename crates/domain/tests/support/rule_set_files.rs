@@ -1,5 +1,6 @@
 //! Public benchmark rule sets (ClassBench: D. E. Taylor, J. S. Turner, INFOCOM 2005), with packet
-//! traces and the right answers: read where they are, since they may not be handed on.
+//! traces and the right answers. They are read from a local folder, since they may not be
+//! redistributed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -22,7 +23,7 @@ fn lines(file: &str) -> Option<impl Iterator<Item = String>> {
     Some(lines.filter(|line| !line.trim().is_empty()))
 }
 
-/// The rules of a set as boxes, the first one first; none where the sets are not there.
+/// The rules of a set as boxes, the first rule first; none if the sets are not available.
 pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
     let block = |text: &str| {
         let (address, length) = text.trim_start_matches('@').split_once('/').unwrap();
@@ -54,7 +55,7 @@ pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
     Some(lines(&format!("{name}.rules.gz"))?.zip(0..).map(rule).collect())
 }
 
-/// The packets of a trace, each with the place of the rule that decides.
+/// The packets of a trace, each with the place of the deciding rule.
 pub(crate) fn packets(name: &str, trace: &str) -> Vec<(Key<u32>, u32)> {
     let packet = |line: String| {
         let fields: Vec<i64> = line.split_whitespace().map(|it| it.parse().unwrap()).collect();

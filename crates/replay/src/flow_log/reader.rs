@@ -1,4 +1,4 @@
-//! Reading a flow log, line by line.
+//! Reads a flow log, line by line.
 
 use std::io::{self, BufRead};
 
@@ -13,24 +13,25 @@ use crate::lines::{LineRead, read_line};
 /// The longest record, in bytes without its line feed.
 pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// A record that was read.
+/// One record of a flow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowRecord {
-    /// Its line, the first being 1.
+    /// Its line number, counted from 1.
     pub line: u64,
-    /// What it says.
+    /// Its content.
     pub flow: Result<Flow, LineError>,
 }
 
-/// The records of a flow log, without headers, comments and blank lines. A record is a line: what
-/// is wrong with one is an error of it alone, and the next line is read for itself. Only columns
-/// that change for the worse within a file ([`LineError::Layout`]) and errors of reading end it.
+/// Iterates over the records of a flow log, without headers, comments and blank lines. A record is
+/// one line. A fault in a line is an error of that line alone, and the next line is read
+/// independently. Only two errors end the iteration: a later header with unusable columns
+/// ([`LineError::Layout`]) and an error of the reader.
 #[derive(Debug)]
 pub struct FlowReader<R> {
     input: R,
     log: FlowLog,
     now: Instant,
-    /// How many lines have been read.
+    /// The number of lines read so far.
     number: u64,
     line: Vec<u8>,
     record: ByteRecord,
@@ -38,7 +39,7 @@ pub struct FlowReader<R> {
 }
 
 impl<R: BufRead> FlowReader<R> {
-    /// Reads from the beginning of a file. `now` is the time of packets whose records have none.
+    /// Reads from the beginning of a file. `now` is the time of packets whose records have no time.
     pub fn new(input: R, log: FlowLog, now: Instant) -> Self {
         Self {
             input,
@@ -51,7 +52,7 @@ impl<R: BufRead> FlowReader<R> {
         }
     }
 
-    /// Reads the next line, whatever it is. None: there is no more.
+    /// Reads the next line of any kind; none at the end of the file.
     fn read_line(&mut self) -> io::Result<Option<Line>> {
         let read = read_line(&mut self.input, &mut self.line, MAX_RECORD_BYTES)?;
         if read == LineRead::End {
@@ -76,7 +77,7 @@ impl<R: BufRead> FlowReader<R> {
             Ok(true) => Line::Other,
             Ok(false) => Line::Record(self.log.read(&self.record, self.now)),
             Err(error) => {
-                // What is behind it would be read by the wrong columns.
+                // The records after it would be read with the wrong columns.
                 self.is_done = true;
                 Line::Record(Err(error.into()))
             }
@@ -84,10 +85,10 @@ impl<R: BufRead> FlowReader<R> {
     }
 }
 
-/// What a line is.
+/// The content of a line.
 enum Line {
     Record(Result<Flow, LineError>),
-    /// Nothing, names or a comment.
+    /// A blank line, a header or a comment.
     Other,
 }
 
