@@ -9,7 +9,7 @@ use fireflow_domain::time::Clock;
 use super::{Failure, JwtArgs, authenticator, clock, print};
 use crate::settings::{Environment, Settings, parse_duration};
 
-/// What a local token is, unless asked otherwise.
+/// The defaults of a local token.
 const LOCAL_USER: &str = "test";
 const LOCAL_TTL: &str = "30d";
 

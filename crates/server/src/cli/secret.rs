@@ -1,4 +1,4 @@
-//! The secret of a local service: made at the first start, kept where only its owner reads it.
+//! The secret of a local service, created at the first start in a file that only its owner can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -11,7 +11,7 @@ const FOLDER: &str = ".fireflow";
 const FILE: &str = "jwt-secret";
 const BYTES: usize = 32;
 
-/// The secret below the current folder; made if there is none.
+/// Returns the secret in the current folder, and creates it if there is none.
 pub(super) fn local() -> anyhow::Result<Vec<u8>> {
     in_folder(Path::new(FOLDER))
 }
@@ -26,15 +26,15 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     getrandom::fill(&mut bytes)
         .map_err(|error| anyhow::anyhow!("the system returned no random numbers: {error}"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Under a name of its own first: who reads meanwhile sees all of it or nothing. Linked, not
-    // renamed: of two that start at once the second takes the first one's.
+    // Written under another name first, so that a reader sees the whole secret or none. Linked, not
+    // renamed: if two services start at once, the second uses the first one's secret.
     let draft = folder.join(format!("{FILE}.{}", std::process::id()));
     write_private(&draft, &text).with_context(|| draft.display().to_string())?;
     let linked = fs::hard_link(&draft, &path);
     fs::remove_file(&draft).with_context(|| draft.display().to_string())?;
     match linked {
         Ok(()) => Ok(text.into_bytes()),
-        // Once: if it is gone again, something else is at work here.
+        // Read only once more: if the file is missing again, something else keeps deleting it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             existing(&path)?.with_context(|| {
                 format!("{} was created and deleted repeatedly; start again", path.display())
@@ -44,7 +44,7 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// The secret that is there; none if there is nothing at all.
+/// Reads the existing secret; `None` if no file has its name.
 fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
@@ -75,7 +75,7 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(secret.as_bytes().to_vec()))
 }
 
-/// Refuses a secret that others may have written, and warns of one that they may read.
+/// Refuses a secret that others can write, and warns about one that others can read.
 #[cfg(unix)]
 fn check_mode(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -184,7 +184,7 @@ mod tests {
             let fault = at(&|path| write(path, text, 0o600)).unwrap_err();
             assert!(fault.contains(word), "{fault}");
         }
-        // What others may only read is taken, with a warning; so is a link to a secret.
+        // A secret that others can only read is accepted with a warning. So is a link to a secret.
         let is_good = Ok(good.as_bytes().to_vec());
         assert_eq!(at(&|path| write(path, good, 0o644)), is_good);
         let linked = at(&|path| {
@@ -200,7 +200,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join(FOLDER);
         let secrets: Vec<Vec<u8>> = std::thread::scope(|scope| {
-            // Drafts are named by process; one thread makes it while the others read.
+            // Drafts are named by process, so one thread creates the secret before the others read it.
             let first = scope.spawn(|| in_folder(&folder).unwrap());
             let first = first.join().unwrap();
             let others: Vec<_> =
