@@ -56,8 +56,8 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     };
     let token = authenticator.mint(&request, clock().now()).map_err(Failure::usage)?;
     let database = open(options_of(settings, "demo")).await?;
-    // The setting may be `local` by mistake, so the database's own record decides. It is read before
-    // anything changes.
+    // The setting may be `local` by mistake, so the database's own record decides. It is read
+    // before anything changes.
     let made_in = database.environment().await?;
     if let Some(environment) = made_in.filter(|it| it != Environment::Local.as_str()) {
         database.close().await?;

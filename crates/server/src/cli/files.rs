@@ -17,7 +17,8 @@ const PER_SQLITE_CONNECTION: u64 = 5;
 const LEAST_CONNECTIONS: u64 = 16;
 
 /// Raises the limit of open files to the most that the system permits, and returns the new limit.
-/// Many systems start with 1024 for the sake of programs that use `select`, which FireFlow does not.
+/// Many systems start with 1024 for the sake of programs that use `select`, which FireFlow does
+/// not.
 pub(super) fn raise_limit() -> Option<u64> {
     #[cfg(unix)]
     match rlimit::increase_nofile_limit(u64::MAX) {

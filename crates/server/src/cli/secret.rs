@@ -1,4 +1,5 @@
-//! The secret of a local service, created at the first start in a file that only its owner can read.
+//! The secret of a local service, created at the first start in a file that only its owner can
+//! read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -200,7 +201,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join(FOLDER);
         let secrets: Vec<Vec<u8>> = std::thread::scope(|scope| {
-            // Drafts are named by process, so one thread creates the secret before the others read it.
+            // Drafts are named by process, so one thread creates the secret before the others read
+            // it.
             let first = scope.spawn(|| in_folder(&folder).unwrap());
             let first = first.join().unwrap();
             let others: Vec<_> =

@@ -160,8 +160,8 @@ async fn start(
 /// How often the heads of the audit trail's chains are written to the log.
 const AUDIT_HEADS: Duration = Duration::from_secs(60);
 
-/// Logs the heads of the chains that have grown, for as long as the service runs. The last heads are
-/// logged when the database is closed.
+/// Logs the heads of the chains that have grown, for as long as the service runs. The last heads
+/// are logged when the database is closed.
 async fn log_audit_heads(database: Database) {
     loop {
         tokio::time::sleep(AUDIT_HEADS).await;

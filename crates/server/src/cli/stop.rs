@@ -60,8 +60,8 @@ impl Stop {
         left.saturating_sub(self.times.last_part() / 10)
     }
 
-    /// Terminates the process at the deadline, whatever delays it. A separate thread does it, because
-    /// the runtime's threads may be the ones that are blocked.
+    /// Terminates the process at the deadline, whatever delays it. A separate thread does it,
+    /// because the runtime's threads may be the ones that are blocked.
     pub(super) fn enforce(self) {
         let all = self.times.all();
         let wait = move || {

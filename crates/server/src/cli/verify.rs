@@ -38,8 +38,8 @@ pub(super) struct DatabaseArgs {
     #[arg(long, value_name = "FILE", requires = "audit")]
     heads: Option<PathBuf>,
     /// Repair counters and derived data, in short transactions. A service on PostgreSQL may be
-    /// running; one on SQLite must be stopped. Prints a line `repaired: …` for each fault. Firewalls,
-    /// policies and rules do not change, and the audit trail is not touched.
+    /// running; one on SQLite must be stopped. Prints a line `repaired: …` for each fault.
+    /// Firewalls, policies and rules do not change, and the audit trail is not touched.
     #[arg(long, conflicts_with_all = ["audit", "heads"])]
     repair: bool,
     /// Instead, list the policies that this version of fireflow cannot read, such as 0.1.0. Exit status:

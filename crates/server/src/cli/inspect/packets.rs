@@ -36,7 +36,8 @@ pub(super) enum Queries {
 
 /// The content of a line.
 pub(super) enum Said {
-    /// The next of the queries, with the number of the rule that the line names as the deciding one.
+    /// The next of the queries, with the number of the rule that the line names as the deciding
+    /// one.
     Packet(Option<i64>),
     Skipped(Skipped),
     Fault(Fault),

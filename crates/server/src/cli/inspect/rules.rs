@@ -260,7 +260,8 @@ struct ReadRules {
 }
 
 impl ReadRules {
-    /// Reads one rule. Rules in the service's answers name their policy; all must name the same one.
+    /// Reads one rule. Rules in the service's answers name their policy; all must name the same
+    /// one.
     fn read(&mut self, value: Value, at: &str) -> Result<()> {
         let parent = value.get("filtering_policy").filter(|it| !it.is_null());
         let id = parent.and_then(|it| it.get("id").unwrap_or(it).as_i64()).and_then(PolicyId::new);

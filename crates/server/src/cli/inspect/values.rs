@@ -6,8 +6,8 @@ use serde_json::Value;
 use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
 use serde_json::value::RawValue;
 
-/// Iterates over values: the text of each, and the line in which it begins, counted from 1. An error
-/// ends the iteration.
+/// Iterates over values: the text of each, and the line in which it begins, counted from 1. An
+/// error ends the iteration.
 pub(super) struct Values<'a> {
     bytes: &'a [u8],
     values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
