@@ -1,5 +1,5 @@
-//! The English of comments, messages and documentation, as far as a list of phrases can hold it.
-//! `xtask/phrases.txt` has the phrases, each with what to write instead.
+//! Checks the English of comments, messages and documentation with a list of phrases to avoid.
+//! `xtask/phrases.txt` has the phrases, each with a replacement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +14,11 @@ const LIST: &str = "xtask/phrases.txt";
 /// The most words that `...` skips.
 const MAX_GAP: usize = 8;
 
-/// How many phrases each tree may still have. A figure only becomes smaller; the goal is none.
+/// How many phrases each tree may still have. A figure may only shrink; the goal is 0.
 const CEILINGS: &[(&str, usize)] =
     &[("CONTRIBUTING.md", 5), ("crates", 1_241), ("docs", 20), ("migration", 2), ("xtask", 1)];
 
-/// What one place of a phrase matches.
+/// What one part of a phrase matches.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     /// One of these words or signs.
@@ -33,7 +33,7 @@ enum Part {
     Gap,
 }
 
-/// A phrase and what to write instead.
+/// A phrase and its replacement.
 #[derive(Debug)]
 struct Phrase {
     text: String,
@@ -91,7 +91,8 @@ fn matches(parts: &[Part], tokens: &[Token], at: usize) -> bool {
     }
 }
 
-/// Whether a word of a phrase is the one in a text, which may begin a sentence.
+/// Whether a word of a phrase matches a word in a text, which may have a capital at the beginning
+/// of a sentence.
 fn is_word(word: &str, found: &str) -> bool {
     match word.strip_suffix('*') {
         Some(start) => found.get(..start.len()).is_some_and(|found| is_word(start, found)),
@@ -135,8 +136,8 @@ fn hits(phrases: &[Phrase], blocks: &[Vec<Token>]) -> Vec<Hit> {
     hits
 }
 
-/// The tree that a file counts for: a folder of the repository, so that a module can move to another
-/// crate without a change of figures.
+/// The tree that a file counts for. Trees are top-level folders, so that moving a module to another
+/// crate does not change the figures.
 fn tree(path: &str) -> String {
     path.split('/').next().unwrap_or_default().to_owned()
 }

@@ -12,7 +12,7 @@ use super::secret::LocalSecret;
 use super::{Failure, JwtArgs, authenticator, clock, local_secret, print};
 use crate::settings::{Environment, Settings, parse_duration};
 
-/// What a local token is, unless asked otherwise.
+/// The defaults of a local token.
 const LOCAL_USER: &str = "test";
 const LOCAL_TTL: &str = "30d";
 

@@ -163,14 +163,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// Runs the command that the arguments name. Exit status: 0, 1 for a failure, 2 for wrong usage or
-/// settings, with one line that says what is wrong.
+/// settings, with one line that explains the failure.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             let status = if error.use_stderr() { 2 } else { 0 };
-            // Nobody is left to tell where even this cannot be printed.
+            // If even this cannot be printed, there is no other output to report to.
             let _printed = error.print().is_ok();
             return ExitCode::from(status);
         }
@@ -215,7 +215,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
-        // Its requests are its own affair.
+        // Log lines about its own requests would only hide its output.
         settings.log = "warn".to_owned();
     }
     log_to_stderr(&settings)?;
@@ -227,7 +227,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Serve { listen } => {
             settings.listen = listen.unwrap_or(settings.listen);
             let served = runtime.block_on(serve::serve(&settings));
-            // What it still computes for nobody is not waited for.
+            // Computations whose requests have ended are not waited for.
             runtime.shutdown_background();
             served
         }
@@ -259,7 +259,7 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
             Ok(text) => Some((name, text)),
             Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
         },
-        // A link to a file that is gone is no file that was never there.
+        // A dangling link is an error: somebody meant to configure a file.
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
                 && !is_named
@@ -289,7 +289,7 @@ fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
     installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
 }
 
-/// Prints a line to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Prints a line to standard output. A reader that closes the pipe (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -302,7 +302,7 @@ fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The options of a command; `serve` sets its own purpose.
+/// The database options of a command; `serve` sets its own purpose.
 fn database_options(settings: &Settings) -> DatabaseOptions {
     DatabaseOptions {
         url: settings.database_url.clone(),
@@ -319,7 +319,7 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
     }
 }
 
-/// The same, for a command of this name: others that ask for a SQLite file wait for it.
+/// The options of the named command, which other commands on the same SQLite file wait for.
 fn options_of(settings: &Settings, command: &'static str) -> DatabaseOptions {
     DatabaseOptions { purpose: Purpose::Command(command), ..database_options(settings) }
 }
@@ -330,7 +330,7 @@ async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
     })
 }
 
-/// Whether who starts the program has to change something.
+/// Whether the error is one that only the user can correct.
 const fn is_usage(error: &OpenError) -> bool {
     match error {
         OpenError::BadUrl(_)

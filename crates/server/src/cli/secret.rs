@@ -1,4 +1,5 @@
-//! The secret of a local service: made at the first start, kept where only its owner reads it.
+//! The secret of a local service, created at the first start in a file that only its owner can
+//! read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -41,8 +42,8 @@ fn in_folder(folder: &Path) -> anyhow::Result<(Vec<u8>, bool)> {
     getrandom::fill(&mut bytes)
         .map_err(|error| anyhow::anyhow!("the system returned no random numbers: {error}"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Under a name of its own first: who reads meanwhile sees all of it or nothing. Linked, not
-    // renamed: of two that start at once the second takes the first one's.
+    // Written under another name first, so that a reader sees the whole secret or none. Linked, not
+    // renamed: if two services start at once, the second uses the first one's secret.
     let draft = folder.join(format!("{FILE}.{}", std::process::id()));
     write_private(&draft, &text).with_context(|| draft.display().to_string())?;
     let linked = fs::hard_link(&draft, &path);
@@ -60,7 +61,7 @@ fn in_folder(folder: &Path) -> anyhow::Result<(Vec<u8>, bool)> {
     }
 }
 
-/// The secret that is there; none if there is nothing at all.
+/// Reads the existing secret; `None` if no file has its name.
 fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
@@ -91,7 +92,7 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(secret.as_bytes().to_vec()))
 }
 
-/// Refuses a secret that others may have written, and warns of one that they may read.
+/// Refuses a secret that others can write, and warns about one that others can read.
 #[cfg(unix)]
 fn check_mode(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -201,7 +202,7 @@ mod tests {
             let fault = at(&|path| write(path, text, 0o600)).unwrap_err();
             assert!(fault.contains(word), "{fault}");
         }
-        // What others may only read is taken, with a warning; so is a link to a secret.
+        // A secret that others can only read is accepted with a warning. So is a link to a secret.
         let is_good = Ok(good.as_bytes().to_vec());
         assert_eq!(at(&|path| write(path, good, 0o644)), is_good);
         let linked = at(&|path| {

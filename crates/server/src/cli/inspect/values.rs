@@ -6,17 +6,17 @@ use serde_json::Value;
 use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
 use serde_json::value::RawValue;
 
-/// The text of each, and the line in which it begins, the first being 1. After an error there are no
-/// more.
+/// Iterates over values: the text of each, and the line in which it begins, counted from 1. An
+/// error ends the iteration.
 pub(super) struct Values<'a> {
     bytes: &'a [u8],
     values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
-    /// In which line the byte at `place` is.
+    /// The line of the byte at `place`.
     line: u64,
     place: usize,
 }
 
-/// Those of a text.
+/// Iterates over the values of a text.
 pub(super) fn values(bytes: &[u8]) -> Values<'_> {
     Values { bytes, values: Deserializer::from_slice(bytes).into_iter(), line: 1, place: 0 }
 }
@@ -38,10 +38,10 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
-/// Reads a value that begins in a line: the elements of a list or a page, or one object.
+/// Reads the value that begins in `line`: the elements of a list or a page, or one object.
 ///
 /// # Errors
-/// As [`parse_elements_or_object`], with the place in the file.
+/// Returns the errors of [`parse_elements_or_object`], with the line and column in the file.
 pub(super) fn elements(
     line: u64,
     text: &str,
@@ -50,7 +50,7 @@ pub(super) fn elements(
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
-/// What is wrong with a text, and where, if it begins in a line.
+/// The error with its line and column in the file, if the text begins in `line`.
 fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
     let (behind, column) = (error.line(), error.column());
     let text = error.to_string();
@@ -63,7 +63,7 @@ fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
 mod tests {
     use super::*;
 
-    /// Of an error, the line that it is in.
+    /// The values of a text; for an error, its line.
     fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
         let line = |error: anyhow::Error| {
             let text = error.to_string();
