@@ -9,7 +9,7 @@ use fireflow_domain::time::Instant;
 use super::fields::Fields;
 use super::view::{EndpointView, PortEntryView, PortValue, RuleView};
 
-/// One of the two formats.
+/// A line format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
     /// Comma-separated values, with a header line.
@@ -28,7 +28,7 @@ impl LineFormat {
         }
     }
 
-    /// The same as it is answered.
+    /// The value of `Content-Type` in an answer.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl LineFormat {
     }
 }
 
-/// Writes rules, chunk by chunk; a header comes before the first.
+/// Writes rules in chunks. In CSV, the first chunk begins with a header.
 #[derive(Debug)]
 pub struct RuleLines {
     /// CSV or NDJSON.
@@ -50,8 +50,8 @@ pub struct RuleLines {
 }
 
 impl RuleLines {
-    /// `now` decides `state` and `warnings`; `position` is that of the rule before the first,
-    /// where the rules come as they are evaluated.
+    /// `now` decides `state` and `warnings`. `position` is the number of rules before the first
+    /// one, if the rules are in order of evaluation.
     #[must_use]
     pub const fn new(
         format: LineFormat,
@@ -62,10 +62,10 @@ impl RuleLines {
         Self { format, fields, now, position, is_header_due: true }
     }
 
-    /// The next rules as text.
+    /// Writes the next rules.
     ///
     /// # Errors
-    /// Where one cannot be written: a defect.
+    /// Returns an error if a rule cannot be written, which is a defect.
     pub fn write(&mut self, rules: &[Rule]) -> Result<Vec<u8>, BoxError> {
         let mut view = RuleView::numbering(self.now, self.position);
         let views = rules.iter().map(&mut view);
@@ -118,7 +118,7 @@ fn csv(
     Ok(writer.into_inner()?)
 }
 
-/// A column, and the member of the rule that it comes of.
+/// A column, and the member of the rule that it shows.
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) member: &'static str,
