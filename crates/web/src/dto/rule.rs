@@ -244,7 +244,7 @@ fn fields(members: &mut Members<'_>) -> Fields {
 
 impl Fields {
     /// Which of the members that decide what the rule matches and when are omitted. The pattern has
-    /// no `..`, so that whoever adds a member decides here which kind it is.
+    /// no `..`, so that a new member does not compile until it is classified here.
     const fn left_out(&self) -> LeftOut {
         let Self {
             name: _,
