@@ -166,8 +166,9 @@ pub(super) const COLUMNS: &[Column] = columns! {
     "deleted_by" of "deleted_by": |rule| rule.deleted_by.as_deref().map(guarded).unwrap_or_default();
 };
 
-/// What people wrote, with an apostrophe before what a spreadsheet would take for a formula and
-/// run (OWASP, "CSV Injection"), or what looks as if it had been guarded so.
+/// Protects a text from being run as a formula by a spreadsheet (OWASP, "CSV Injection"): puts an
+/// apostrophe in front of a formula, and of a text that looks protected already, so that the
+/// original can be recovered.
 fn guarded(text: &str) -> String {
     if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
@@ -176,7 +177,7 @@ fn is_formula(text: &str) -> bool {
     text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
 }
 
-/// What people wrote, of a cell that [`guarded`] made of it.
+/// Recovers the original text of a cell that [`guarded`] wrote.
 pub(super) fn unguarded(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(text) if is_formula(text.trim_start_matches('\'')) => text,
@@ -188,7 +189,7 @@ fn optional(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Several things in one cell.
+/// Several items in one cell.
 fn listed<T>(items: &[T], mut write: impl FnMut(&mut String, &T)) -> String {
     let mut text = String::new();
     for item in items {
