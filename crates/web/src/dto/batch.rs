@@ -42,8 +42,9 @@ pub struct OperationBody {
     pub duplicates: Option<String>,
     /// The change.
     pub patch: Option<RulePatchBody>,
-    /// Only if the rule is still at this revision: a counter, which a restored backup can give to
-    /// another state. `if_match` is not misled by that.
+    /// The operation succeeds only if the rule is still at this revision. A revision is a counter:
+    /// after a backup was restored, another state can have the same one. `if_match` is safe from
+    /// this.
     pub if_revision: Option<i64>,
     /// The operation succeeds only if the rule is still in the state with this tag: the `ETag` of a
     /// GET of the rule, with its quotes; or several tags, as in `If-Match`.

@@ -1,18 +1,18 @@
-//! What is open to everybody, without a token.
+//! Paths that are open to everybody, without a token.
 
-/// What is open to everybody.
+/// A kind of open path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// Whether the process answers: it does, however busy it is.
+    /// The liveness probe: the process answers it however busy it is.
     Live,
-    /// Whether it can serve.
+    /// The readiness probe.
     Ready,
     /// The description of the API.
     Document,
 }
 
 impl Open {
-    /// What a path is of this; none if it takes a token.
+    /// The kind of an open path; none if the path requires a token.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
         match path.trim_end_matches('/') {
