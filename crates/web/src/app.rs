@@ -37,7 +37,7 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Authenticates clients.
     pub authenticator: Authenticator,
-    /// Decides by the address that a request comes from.
+    /// Checks and settings that depend on where a request comes from.
     pub gate: Gate,
     /// The prefix of every path, without a trailing slash: empty, or `/fireflow`.
     pub base_path: String,

@@ -47,7 +47,8 @@ pub struct StatusView {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Health")]
 pub struct HealthView {
-    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no writes.
+    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no
+    /// writes.
     pub status: String,
     /// The program's version.
     pub version: String,

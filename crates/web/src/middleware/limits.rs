@@ -62,7 +62,7 @@ async fn bounded<E: Endpoint>(
     let answer = match Open::of(request.uri().path()) {
         Some(open) => {
             check_open(app, open, &request)?;
-            // Who is full is not ready for more; to say so takes nobody's place.
+            // A process at its limit is not ready for more requests. This answer needs no permit.
             if open == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }
