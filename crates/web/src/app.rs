@@ -97,7 +97,7 @@ impl App {
     /// # Errors
     /// Returns `Code::Internal` if the page cannot be made, which is a defect.
     pub async fn metrics(&self, exposition: Exposition) -> Result<String, Problem> {
-        // Metrics are most useful when the database does not answer, so they do not wait for it.
+        // Metrics matter most when the database does not answer, so they wait for it only briefly.
         let is_ready = tokio::time::timeout(METRICS_PATIENCE, self.is_ready()).await;
         let sampled = Sampled {
             is_ready: is_ready.unwrap_or(false),
@@ -269,9 +269,8 @@ impl Context {
         Terms { party: Party::of(&self.caller.actor), deadline: Some(self.deadline) }
     }
 
-    /// Writes. All writes go through the functions below, and only they commit. When this returns,
-    /// everything that the use case wrote, including its audit event, is durable. After an error,
-    /// none of it is.
+    /// Writes. Only this function and its variants below commit. When it returns, everything that
+    /// the use case wrote, including its audit event, is durable. After an error, none of it is.
     ///
     /// # Errors
     /// Returns the errors of the use case and of the commit.

@@ -35,8 +35,8 @@ const AHEAD: usize = 1;
 /// The most concurrent streams per processor, and per subject.
 const PER_PROCESSOR: usize = 32;
 const PER_SUBJECT: usize = 16;
-/// How long the head of the answer waits for the first packets. A client that sends `Expect:
-/// 100-continue` gets its `100 Continue` when the service first reads packets.
+/// How long the head of the answer waits for the first packets. A client with the expectation
+/// `100-continue` gets `100 Continue` when the service first reads packets.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The streams in progress.
@@ -150,8 +150,8 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         is_answered: false,
         _turn: turn,
     };
-    // Read packets now, whether any have arrived or not, so that a client that waits for `100
-    // Continue` begins to send.
+    // Read packets now, whether any have arrived or not: a client with the expectation
+    // `100-continue` begins to send only then.
     let _asked = timeout(FIRST_WAIT, stream.fill()).await.is_ok();
     let (pieces, body) = pieces::body(AHEAD);
     request::spawn(async move {

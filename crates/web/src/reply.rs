@@ -207,7 +207,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         }
     }
 
-    /// Restores a stored answer.
+    /// Rebuilds an answer from its stored form.
     ///
     /// # Errors
     /// Returns `Code::Internal` if the stored status or a header is invalid, which is a defect.

@@ -133,8 +133,8 @@ pub async fn beside<T: Send + 'static>(
 
 /// The memory that a row takes between the database and the answer, in bytes: as a value, as a
 /// view, and as text. For the first hundred rows, this is what rules with a dozen entries and
-/// labels take. Larger rows do no harm here, because these are few and one subject's requests take
-/// turns.
+/// labels take. Larger rows do no harm here: a hundred are few, and the requests of one subject
+/// take turns.
 const ROW_BYTES: u64 = 8 * 1024;
 const FIRST_ROWS: u64 = 100;
 /// The same for all further rows: measured with rules that have a hundred sources and a long

@@ -72,7 +72,7 @@ impl Inspections {
     /// is answered with a line while later ones arrive, against the state of the policy that
     /// `X-Policy-Revision` names, until the token expires. A line that is not a packet is answered
     /// with its error, and does not end the stream. Read the answers while you send: unread answers
-    /// stop the stream.
+    /// hold up the stream.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "post",

@@ -34,7 +34,8 @@ impl Rules {
     /// List a policy's rules
     ///
     /// In order of evaluation (priority, then id) by default. The filters compare exactly with the
-    /// values that one entry itself contains; a rule must match all of them.
+    /// values that one entry itself contains. With several filters, a rule must satisfy all of
+    /// them.
     ///
     /// With `Accept: text/csv` or `application/x-ndjson`, the answer is the whole list at once,
     /// line by line, if neither `page` nor `page_size` is given.
