@@ -9,7 +9,7 @@ use fireflow_domain::time::Instant;
 use super::fields::Fields;
 use super::view::{EndpointView, PortEntryView, PortValue, RuleView};
 
-/// One of the two formats.
+/// A line format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
     /// Comma-separated values, with a header line.
@@ -28,7 +28,7 @@ impl LineFormat {
         }
     }
 
-    /// The same as it is answered.
+    /// The value of `Content-Type` in an answer.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl LineFormat {
     }
 }
 
-/// Writes rules, chunk by chunk; a header comes before the first.
+/// Writes rules in chunks. In CSV, the first chunk begins with a header.
 #[derive(Debug)]
 pub struct RuleLines {
     /// CSV or NDJSON.
@@ -50,8 +50,8 @@ pub struct RuleLines {
 }
 
 impl RuleLines {
-    /// `now` decides `state` and `warnings`; `position` is that of the rule before the first,
-    /// where the rules come as they are evaluated.
+    /// `now` decides `state` and `warnings`. `position` is the number of rules before the first
+    /// one, if the rules are in order of evaluation.
     #[must_use]
     pub const fn new(
         format: LineFormat,
@@ -62,10 +62,10 @@ impl RuleLines {
         Self { format, fields, now, position, is_header_due: true }
     }
 
-    /// The next rules as text.
+    /// Writes the next rules.
     ///
     /// # Errors
-    /// Where one cannot be written: a defect.
+    /// Returns an error if a rule cannot be written, which is a defect.
     pub fn write(&mut self, rules: &[Rule]) -> Result<Vec<u8>, BoxError> {
         let mut view = RuleView::numbering(self.now, self.position);
         let views = rules.iter().map(&mut view);
@@ -118,7 +118,7 @@ fn csv(
     Ok(writer.into_inner()?)
 }
 
-/// A column, and the member of the rule that it comes of.
+/// A column, and the member of the rule that it shows.
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) member: &'static str,
@@ -166,8 +166,9 @@ pub(super) const COLUMNS: &[Column] = columns! {
     "deleted_by" of "deleted_by": |rule| rule.deleted_by.as_deref().map(guarded).unwrap_or_default();
 };
 
-/// What people wrote, with an apostrophe before what a spreadsheet would take for a formula and
-/// run (OWASP, "CSV Injection"), or what looks as if it had been guarded so.
+/// Protects a text from being run as a formula by a spreadsheet (OWASP, "CSV Injection"): puts an
+/// apostrophe in front of a formula, and of a text that looks protected already, so that the
+/// original can be recovered.
 fn guarded(text: &str) -> String {
     if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
@@ -176,7 +177,7 @@ fn is_formula(text: &str) -> bool {
     text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
 }
 
-/// What people wrote, of a cell that [`guarded`] made of it.
+/// Recovers the original text of a cell that [`guarded`] wrote.
 pub(super) fn unguarded(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(text) if is_formula(text.trim_start_matches('\'')) => text,
@@ -188,7 +189,7 @@ fn optional(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Several things in one cell.
+/// Several items in one cell.
 fn listed<T>(items: &[T], mut write: impl FnMut(&mut String, &T)) -> String {
     let mut text = String::new();
     for item in items {

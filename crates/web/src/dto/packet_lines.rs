@@ -1,5 +1,5 @@
-//! Packets as lines of JSON (NDJSON), and what becomes of them, in lines too: any number of them, a
-//! piece at a time.
+//! Packets as lines of JSON (NDJSON), and their verdicts as lines too: any number of them,
+//! processed in pieces.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,43 +18,43 @@ use super::inspection::packet;
 use super::json;
 use crate::problem::{Code, Fault, Problem};
 
-/// The longest line, in bytes: no packet needs as much.
+/// The longest line, in bytes; no packet needs that much.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Why a line is no packet.
+/// Why a line is not a packet.
 #[derive(Debug, thiserror::Error)]
 pub enum LineFault {
-    /// It has no end for long.
+    /// The line is too long.
     #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    /// It is not JSON.
+    /// The line is not JSON.
     #[error("{}", within_line(.0))]
     Malformed(#[from] serde_json::Error),
-    /// It is not a packet.
+    /// The line is not a packet.
     #[error("the line is not a packet")]
     Invalid(Violations),
 }
 
-/// What is wrong with JSON, where it is but one line of many.
+/// The message of a JSON error within one of many lines, without the line number of the parser.
 fn within_line(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
 
-/// Reads packets of lines that come in pieces.
+/// Reads packets from lines that arrive in pieces.
 #[derive(Debug, Default)]
 pub struct PacketLines {
-    /// How many lines were read.
+    /// The number of lines read so far.
     line: u64,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end has not arrived yet.
     begun: Vec<u8>,
-    /// Whether that line is too long, and its rest is of no use.
+    /// Whether that line is too long, so the rest of it is skipped.
     is_skipping: bool,
 }
 
 impl PacketLines {
-    /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet,
-    /// until it wants no more. Answers how many bytes of the piece were read. Packets that name no
-    /// time are of now. Empty lines count, and are nothing.
+    /// Reads the lines that end in a piece. Calls `visit` with the number of each line, from 1, and
+    /// its packet, until `visit` stops. Returns how many bytes of the piece were read. Packets
+    /// without a time get the time `now`. Empty lines are counted and skipped.
     pub fn read(
         &mut self,
         piece: &[u8],
@@ -68,7 +68,7 @@ impl PacketLines {
             let next = if self.begun.is_empty() && !self.is_skipping {
                 self.line(rest, now, visit)
             } else {
-                // The line is over, whether its beginning was too long or not.
+                // The line has ended, whether its beginning was too long or not.
                 let begun = self.begin(rest, visit);
                 let ended = self.end(now, visit);
                 if begun.is_break() { begun } else { ended }
@@ -81,7 +81,7 @@ impl PacketLines {
         piece.len()
     }
 
-    /// Reads the last line, where no end of a line came behind it.
+    /// Reads the last line if no line end came after it.
     pub fn end(
         &mut self,
         now: Instant,
@@ -98,7 +98,7 @@ impl PacketLines {
         next
     }
 
-    /// Keeps the beginning of a line.
+    /// Stores the beginning of a line.
     fn begin(
         &mut self,
         piece: &[u8],
@@ -138,10 +138,11 @@ impl PacketLines {
 /// Reads one packet.
 ///
 /// # Errors
-/// What is wrong with it, all of it.
+/// Returns all violations, or the JSON error.
 pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
-    // What is right is read fast; what is not is read again, to say why. (Of itself the fast reading
-    // would take an array for the members one after the other.)
+    // The fast parser reads valid packets; any other line is read again to explain the fault. The
+    // check for `{` is necessary because the fast parser alone would accept an array of the
+    // members' values in order.
     if line.trim_ascii_start().starts_with(b"{")
         && let Ok(line) = std::str::from_utf8(line)
         && let Ok(plain) = serde_json::from_str::<PlainPacket<'_>>(line)
@@ -154,8 +155,8 @@ pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
     packet(value, "", now, &mut violations).ok_or(LineFault::Invalid(violations))
 }
 
-/// A packet in its usual spelling, read without a step between. Whatever it takes, the exact reading
-/// takes too, and as the same.
+/// A packet in its usual spelling, deserialized without an intermediate value. The exact reader
+/// accepts everything that this accepts, with the same result.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainPacket<'a> {
@@ -219,7 +220,7 @@ impl<'de> Deserialize<'de> for PlainProtocol {
     }
 }
 
-/// Answers packets in lines, as they come.
+/// Answers packets line by line, as they arrive.
 #[derive(Debug)]
 pub struct VerdictLines {
     inspected: InspectedPolicy,
@@ -228,8 +229,9 @@ pub struct VerdictLines {
     faults: u64,
 }
 
-/// Writes what becomes of a packet. By hand, since most of it is the same each time: `line`, `action`,
-/// `permitted`, `reason` and `active_rule`, which is as [`super::inspection::RuleSummaryView`].
+/// Writes the verdict on a packet, by hand because most of it is constant: `line`, `action`,
+/// `permitted`, `reason` and `active_rule`, which has the form of
+/// [`super::inspection::RuleSummaryView`].
 fn write_verdict(
     line: u64,
     action: Action,
@@ -262,7 +264,7 @@ fn write_verdict(
     Ok(())
 }
 
-/// What is wrong with one line: as a problem says it.
+/// The fault of one line, in the form of a problem.
 #[derive(Debug, Serialize)]
 pub struct FaultLine<'a> {
     line: u64,
@@ -278,7 +280,7 @@ struct FaultInLine<'a> {
 }
 
 impl<'a> FaultLine<'a> {
-    /// Of a line, by its number.
+    /// The fault of the line with this number.
     #[must_use]
     pub const fn new(line: u64, code: Code, detail: &'a str, errors: &'a [Fault]) -> Self {
         Self { line, error: FaultInLine { code: code.as_str(), detail, errors } }
@@ -286,16 +288,17 @@ impl<'a> FaultLine<'a> {
 }
 
 impl VerdictLines {
-    /// By a policy.
+    /// Answers by the rules of a policy.
     #[must_use]
     pub fn new(inspected: InspectedPolicy) -> Self {
         let packets = PacketLines::default();
         Self { inspected, packets, counts: [0; Action::ALL.len()], faults: 0 }
     }
 
-    /// The answers to the lines that end in a piece, until there are so many bytes of them: a short line
-    /// that is no packet has an answer a hundred times as long. Answers how many bytes of the piece
-    /// were read. Packets that name no time are of now.
+    /// Writes the answers to the lines that end in a piece, until there are `most` bytes of them.
+    /// The limit is necessary because a short invalid line can have an answer a hundred times as
+    /// long. Returns how many bytes of the piece were read. Packets without a time get the time
+    /// `now`.
     pub fn answer(
         &mut self,
         piece: &[u8],
@@ -310,7 +313,7 @@ impl VerdictLines {
         })
     }
 
-    /// The answer to the last line, where no end of a line came behind it.
+    /// Writes the answer to the last line if no line end came after it.
     pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
         let Self { inspected, packets, counts, faults } = self;
         let _ended = packets.end(now, &mut |line, packet| {
@@ -319,19 +322,19 @@ impl VerdictLines {
         });
     }
 
-    /// How many lines there were.
+    /// The number of lines so far.
     #[must_use]
     pub const fn lines(&self) -> u64 {
         self.packets.line
     }
 
-    /// How many of them were no packets.
+    /// The number of lines that were not packets.
     #[must_use]
     pub const fn faults(&self) -> u64 {
         self.faults
     }
 
-    /// How many packets there were since it was last asked, by [what is done](Action::ALL) with them.
+    /// Takes the number of packets since the last call, by [action](Action::ALL).
     pub fn take_counts(&mut self) -> [u64; Action::ALL.len()] {
         std::mem::take(&mut self.counts)
     }
@@ -345,7 +348,7 @@ fn write(
     packet: Result<Packet, LineFault>,
     answers: &mut Vec<u8>,
 ) {
-    // Neither can fail: what is written is ours, and goes to memory.
+    // Neither write can fail: the values are valid, and they go to memory.
     let written = match packet {
         Ok(packet) => {
             let Verdict { action, rule } = inspected.verdict(&packet);
@@ -366,7 +369,7 @@ fn write(
 }
 
 impl LineFault {
-    /// The same as a problem.
+    /// The fault as a problem.
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
@@ -381,7 +384,7 @@ impl LineFault {
 mod tests {
     use super::*;
 
-    /// Spellings of each member: right, unusual, wrong.
+    /// Spellings of each member: valid, unusual and invalid.
     const MEMBERS: [(&str, &[&str]); 8] = [
         (
             "source_address",
@@ -434,7 +437,7 @@ mod tests {
     fn what_is_read_fast_is_what_the_exact_reading_reads() {
         let now = Instant::from_micros(1_700_000_000_000_000).unwrap();
         let mut state = 11_u64;
-        // Knuth's, good enough to choose with.
+        // Knuth's linear congruential generator, good enough to choose samples.
         let mut random = move |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             usize::try_from(state >> 33).unwrap() % below
@@ -443,11 +446,13 @@ mod tests {
         for _ in 0..60_000 {
             let mut members = Vec::new();
             for (index, (name, values)) in MEMBERS.iter().enumerate() {
-                // The ends nearly always, the rest at times; now and then one twice, or another.
+                // The addresses are nearly always present, the rest in half of the lines; sometimes
+                // a member is duplicated.
                 let is_there = if index < 2 { random(50) > 0 } else { random(2) == 0 };
                 let times = usize::from(is_there) + usize::from(random(150) == 0);
                 for _ in 0..times {
-                    // Mostly the first spellings, or hardly a packet would be right.
+                    // Mostly one of the first spellings; otherwise hardly any packet would be
+                    // valid.
                     let most = if random(3) == 0 { values.len() } else { 2 };
                     members.push(format!("\"{name}\": {}", values[random(most)]));
                 }

@@ -22,15 +22,15 @@ use super::read_only::ReadOnly;
 use super::rule_set::{Identity, SetReading};
 use super::view::{EndpointView, PortEntryView, PortValue};
 
-/// What is done with a packet; in any case on input.
+/// What is done with a packet. Accepted in any case on input.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "Action", rename_all = "UPPERCASE")]
 pub enum ActionWord {
     /// It passes.
     Allow,
-    /// It is dropped in silence.
+    /// It is dropped silently.
     Deny,
-    /// It is dropped, and its sender is told.
+    /// It is dropped, and its sender is notified.
     Reject,
 }
 
@@ -38,23 +38,24 @@ pub enum ActionWord {
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewallRule", example, skip_serializing_if_is_none)]
 pub struct RuleBody {
-    /// Unique in its policy, where there is one; trimmed, 1 to 255 characters.
+    /// Unique in its policy, if set; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: ActionWord,
-    /// Lower is examined first, equal ones in order of id; left out where the rule is placed.
+    /// Lower is examined first, equal ones in order of id; omit it if the request gives the rule a
+    /// place.
     pub priority: Option<i32>,
     /// `tcp`, `udp`, `udplite`, `sctp`, `dccp`, `icmp`, `icmpv6`, `gre`, `esp`, `ah`, or a number
-    /// from 0 to 255; empty or left out: any.
+    /// from 0 to 255; empty or omitted: any.
     #[oai(validator(max_items = 16))]
     pub protocols: Option<Vec<String>>,
     /// Short for `protocols` with one entry, or `any`.
     pub protocol: Option<String>,
-    /// The ICMP type; needs exactly one protocol, `icmp` or `icmpv6`.
+    /// The ICMP type; requires exactly one protocol, `icmp` or `icmpv6`.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_type: Option<u8>,
-    /// The ICMP code; needs a type.
+    /// The ICMP code; requires a type.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_code: Option<u8>,
     /// Alternatives for the source.
@@ -63,16 +64,16 @@ pub struct RuleBody {
     /// Alternatives for the destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Vec<EndpointView>,
-    /// Destination ports where a destination names none of its own; empty: every port.
+    /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
     pub ports: Option<Vec<PortEntryView>>,
-    /// Whether it takes part; left out: true.
+    /// Whether the rule is evaluated; omitted: true.
     pub enabled: Option<bool>,
-    /// Whether matches are to be logged; left out: false.
+    /// Whether matches are to be logged; omitted: false.
     pub log: Option<bool>,
-    /// The first instant at which it holds, RFC 3339.
+    /// The first instant at which the rule is active, RFC 3339.
     pub starts_at: Option<String>,
-    /// The first instant at which it no longer holds, RFC 3339.
+    /// The first instant at which it is no longer active, RFC 3339.
     pub expires_at: Option<String>,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -116,15 +117,15 @@ impl poem_openapi::types::Example for RuleBody {
     }
 }
 
-/// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole. Null puts a
-/// member's default back, and removes a label.
+/// A change of a rule (RFC 7396): omitted members stay, arrays are replaced as a whole. Null
+/// restores a member's default, and removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallRulePatch", example, skip_serializing_if_is_none)]
 pub struct RulePatchBody {
     /// Unique in its policy; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: Option<ActionWord>,
     /// Lower is examined first, equal ones in order of id.
     pub priority: Option<i32>,
@@ -145,16 +146,16 @@ pub struct RulePatchBody {
     /// Alternatives for the destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Option<Vec<EndpointView>>,
-    /// Destination ports where a destination names none of its own; empty: every port.
+    /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
     pub ports: Option<Vec<PortEntryView>>,
-    /// Whether it takes part.
+    /// Whether the rule is evaluated.
     pub enabled: Option<bool>,
     /// Whether matches are to be logged.
     pub log: Option<bool>,
-    /// The first instant at which it holds; null: always.
+    /// The first instant at which the rule is active; null: always.
     pub starts_at: Option<String>,
-    /// The first instant at which it no longer holds; null: never.
+    /// The first instant at which it is no longer active; null: never.
     pub expires_at: Option<String>,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -185,22 +186,22 @@ impl poem_openapi::types::Example for RulePatchBody {
             expires_at: None,
             description: None,
             reference: None,
-            // Tried as it stands it adds, and takes nothing away.
+            // If a reader sends the example unchanged, it only adds a label.
             labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }
 }
 
-/// Reads the word of an action.
+/// Reads an action.
 ///
 /// # Errors
-/// Says what there is.
+/// Returns a message that names the actions.
 pub fn action(word: &str) -> Result<Action, String> {
     Action::parse(word)
         .ok_or_else(|| format!("`{}` is not an action; use ALLOW, DENY or REJECT", excerpt(word)))
 }
 
-/// What a body says of a rule, before it is known whether it is new.
+/// The members of a rule, for a creation as well as a change.
 struct Fields {
     name: Given<Name>,
     action: Given<Action>,
@@ -224,7 +225,7 @@ fn fields(members: &mut Members<'_>) -> Fields {
     Fields {
         name: members.text("name", Name::parse),
         action: members.text("action", action),
-        // The bounds were checked.
+        // The bounds were checked above, so this cannot fail.
         priority: priority.map(|number| i32::try_from(number).unwrap_or_default()),
         protocols: protocols(members),
         icmp_type: byte(members, "icmp_type"),
@@ -242,8 +243,8 @@ fn fields(members: &mut Members<'_>) -> Fields {
 }
 
 impl Fields {
-    /// Which members are left out that decide what the rule matches and when. Without `..`: one that
-    /// is added has to be decided on here.
+    /// Which of the members that decide what the rule matches and when are omitted. The pattern has
+    /// no `..`, so that a new member does not compile until it is classified here.
     const fn left_out(&self) -> LeftOut {
         let Self {
             name: _,
@@ -278,7 +279,7 @@ fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
     members.integer(name, 0, u8::MAX.into()).map(|number| u8::try_from(number).unwrap_or_default())
 }
 
-/// `protocols`, or `protocol` for one of them.
+/// Reads `protocols`, or `protocol` for a single one.
 fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
     let many =
         members.list("protocols", MAX_PROTOCOLS, |value, at, violations| match protocol(&value) {
@@ -302,7 +303,7 @@ fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
     }
 }
 
-/// A protocol by name or number.
+/// Reads a protocol by name or number.
 fn protocol(value: &Value) -> Result<Protocol, String> {
     match value {
         Value::String(word) if word.eq_ignore_ascii_case("any") => {
@@ -320,7 +321,7 @@ fn protocol(value: &Value) -> Result<Protocol, String> {
 
 fn endpoint(value: Value, at: &str, violations: &mut Violations) -> Option<Endpoint> {
     if let Value::String(text) = &value {
-        // As other products write it.
+        // Other products write an endpoint as a bare address.
         let shown = AddressRange::parse(text).map(|it| it.to_string());
         let shown = shown.unwrap_or_else(|_| "10.0.0.0/8".to_owned());
         let detail = format!("must be an object such as {{\"address\": \"{shown}\"}}");
@@ -345,7 +346,7 @@ fn single_port(value: &Value) -> Result<PortRange, String> {
     u16::try_from(number).map(PortRange::single).map_err(|error| error.to_string())
 }
 
-/// `{"number": 443}` or `{"from": 8000, "to": 8100}`.
+/// Reads `{"number": 443}` or `{"from": 8000, "to": 8100}`.
 fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<PortRange> {
     let bare = match &value {
         Value::String(text) => Some(PortRange::parse(text).ok()),
@@ -392,7 +393,7 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
     range
 }
 
-/// Reads a rule to be created; one that is placed has no priority yet.
+/// Reads a rule to be created. A rule with a place has no priority yet.
 pub fn new_rule(
     value: Value,
     at: &str,
@@ -411,7 +412,7 @@ pub fn new_rule(
     spec(members, given)
 }
 
-/// Reads a rule of a set, with pointers below `at`, and whether it says its priority.
+/// Reads a rule of a set, with pointers below `at`. Also returns whether it has a priority.
 pub fn given_rule(
     value: Value,
     at: &str,
@@ -461,7 +462,8 @@ fn spec(mut members: Members<'_>, given: Fields) -> Option<RuleSpec> {
     let description = members.or("description", given.description, Description::default());
     let reference = members.or("reference", given.reference, Reference::default());
     let (at, violations) = members.finish();
-    // The whole is judged only where its parts are right, or its faults would be those of gaps.
+    // The rule as a whole is checked only if all members are valid; otherwise defaults would cause
+    // misleading faults.
     if !violations.is_empty() {
         return None;
     }

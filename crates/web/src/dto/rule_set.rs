@@ -1,4 +1,4 @@
-//! A policy's rules as a whole.
+//! The whole rule set of a policy: its body, and the result of its replacement.
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::PolicyId;
@@ -23,11 +23,11 @@ use crate::problem::{Code, Problem};
 use crate::reply::JSON;
 use crate::upload::Upload;
 
-/// What became of a rule set.
+/// The result of the replacement of a rule set.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "ReplacedRules")]
 pub struct ReplacedView {
-    /// The policy's revision after it.
+    /// The policy's revision after the replacement.
     pub revision: i64,
     /// How many rules the policy has.
     pub rule_count: u64,
@@ -54,7 +54,7 @@ impl From<&Replaced> for ReplacedView {
     }
 }
 
-/// A rule set as it came: an array or a list in JSON, or the lines of an export.
+/// A rule set as received: an array or a list in JSON, or the lines of an export.
 #[derive(Debug)]
 pub struct RuleSetBody {
     upload: Upload,
@@ -102,24 +102,25 @@ impl<'a> ApiExtractor<'a> for RuleSetBody {
     }
 }
 
-/// By what given rules are found among the stored ones.
+/// How given rules are matched to stored ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// By id, else by name, else by content.
+    /// By id, otherwise by name, otherwise by content.
     #[default]
     Id,
-    /// By name, else by content: what is said of ids, parents and the like is of another policy.
+    /// By name, otherwise by content. Ids, parents and other read-only members belong to another
+    /// policy and are ignored.
     Name,
 }
 
-/// How rules of a set are read.
+/// How the rules of a set are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetReading {
-    /// By what they are found.
+    /// How they are matched to stored rules.
     pub identity: Identity,
-    /// What becomes of their read-only members.
+    /// How their read-only members are handled.
     pub read_only: ReadOnly,
-    /// How many there may be.
+    /// The most rules of a set.
     pub max_rules: usize,
 }
 
@@ -130,7 +131,7 @@ impl Default for SetReading {
     }
 }
 
-/// Rules while they are read.
+/// The rules that were read so far, and their faults.
 struct Reader {
     policy: PolicyId,
     reading: SetReading,
@@ -140,18 +141,18 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads the next rule, in a line where the format has lines.
+    /// Reads the next rule, with its line number if the format has lines.
     fn read(&mut self, value: Value, line: Option<u64>) {
         let index = self.count;
         self.count += 1;
-        // Beyond the limit the rest is counted only.
+        // Rules beyond the limit are only counted.
         if self.count > self.reading.max_rules {
             return;
         }
         let mut faults = self.violations.nested();
         let at = format!("/{index}");
         match given_rule(value, &at, self.policy, self.reading, &mut faults) {
-            // With faults nothing is done: what is right need not be kept.
+            // A set with a fault is refused, so its valid rules need not be kept.
             Some(rule) if faults.is_empty() && self.violations.is_empty() => self.rules.push(rule),
             Some(_) if faults.is_empty() => self.rules.clear(),
             _ => self.violations.extend(match line {
@@ -161,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// Passes over a rule that is none.
+    /// Notes a line that is not a rule.
     fn fault(&mut self, line: u64, detail: &str) {
         let index = self.count;
         self.violations
@@ -175,7 +176,7 @@ impl Reader {
             let detail = format!("a policy has at most {max_rules} rules, not {}", self.count);
             return Err(Problem::new(Code::TooLarge, detail));
         }
-        // With faults before it a rule's index would not be its own.
+        // After a fault, the index of a rule here would differ from its index in the body.
         if self.violations.is_empty() {
             let rules = numbered(self.rules, &mut self.violations);
             if self.violations.is_empty() {
@@ -190,8 +191,8 @@ impl RuleSetBody {
     /// Receives and reads the set, rule by rule.
     ///
     /// # Errors
-    /// Returns all that is wrong, each with its index; `partial` if the body itself says that it is
-    /// not the whole set; or why the body was not received (see [`Upload::decode`]).
+    /// Returns all violations, each with its index; `partial` if the body is marked as a part of a
+    /// list; or the reason that the body was not received (see [`Upload::decode`]).
     pub async fn read(
         self,
         policy: PolicyId,
@@ -215,7 +216,7 @@ fn read_set(
     reader: &mut Reader,
 ) -> Result<(), Problem> {
     if bytes.trim_ascii().is_empty() {
-        // A file that could not be written is empty too: it must not delete everything.
+        // A file that could not be written is also empty; it must not delete all rules.
         let detail = "the request body is empty; a set without rules is `[]` in JSON, or the header \
                       alone in CSV";
         return Err(Problem::new(Code::MalformedJson, detail));
@@ -237,7 +238,7 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), Pro
         let detail = "must be an array of rules, or an object with one under `items`";
         Violation::body("", detail)
     };
-    // A scalar is JSON, and no set.
+    // A scalar is valid JSON, but not a rule set.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{')) {
         json::parse_within(bytes, meter).map_err(malformed)?;
         return Err(Problem::invalid(&no_set().into()));
@@ -255,7 +256,7 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), Pro
             reader.violations.push(no_set());
             page_members(others, &mut reader.violations);
         }
-        // `items` that are no array are JSON too.
+        // The JSON may be valid, but with `items` that are not an array.
         Err(error) if error.is_data() => {
             meter.refill();
             json::parse_within(bytes, meter).map_err(|_| malformed(error))?;
@@ -266,14 +267,14 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), Pro
     Ok(())
 }
 
-/// What answers of lists have beside their items.
+/// The members of a list in addition to its items.
 const OF_PAGES: [&str; 7] =
     ["total", "total_is_exact", "page", "per_page", "page_size", "next_cursor", "partial"];
 
-/// The problem that a list says itself that it is not all there is.
+/// The problem for a list that is marked as incomplete.
 fn partial(others: &Map<String, Value>) -> Option<Problem> {
     let given = |name: &str| others.get(name).filter(|value| !value.is_null());
-    // What cannot be understood does not say that it is all.
+    // Any value other than an empty array counts as a mark, even if it is not understood.
     let is_list_of_none = |it: &&Value| it.as_array().is_some_and(Vec::is_empty);
     let why = if let Some(marks) = given("partial").filter(|it| !is_list_of_none(it)) {
         format!("its `partial` is {}", shown(marks))
@@ -291,10 +292,10 @@ fn partial(others: &Map<String, Value>) -> Option<Problem> {
     Some(Problem::new(Code::Partial, detail))
 }
 
-/// How many of a list's marks are shown: there are fewer kinds.
+/// How many of a list's marks a message shows; a list of ours has fewer.
 const SHOWN_MARKS: usize = 10;
 
-/// What a list says that it leaves out: words as they are, anything else as JSON.
+/// The marks of a partial list, for a message: words as they are, anything else as JSON.
 fn shown(marks: &Value) -> String {
     let words = marks.as_array().map(|marks| marks.iter().take(SHOWN_MARKS).map(Value::as_str));
     let words: Option<Vec<&str>> = words.and_then(Iterator::collect);
@@ -304,7 +305,7 @@ fn shown(marks: &Value) -> String {
     }
 }
 
-/// Notes what a page has beside its items, and should not.
+/// Accepts the known members of a page next to its items, and notes all others as faults.
 pub fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     let Some(mut members) = Members::open(Value::Object(others), "", violations) else { return };
     members.passes("items");
@@ -315,7 +316,8 @@ pub fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     members.finish();
 }
 
-/// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
+/// Checks that either all rules have a priority or none has. Without priorities, the order of the
+/// array counts, in steps of 10.
 pub fn numbered(rules: Vec<(GivenRule, bool)>, violations: &mut Violations) -> Vec<GivenRule> {
     let has_priorities = rules.first().is_some_and(|(_, has_priority)| *has_priority);
     let mut numbered = Vec::with_capacity(rules.len());

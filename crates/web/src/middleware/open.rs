@@ -1,4 +1,4 @@
-//! What is open to everybody, without a token.
+//! Paths that are open to everybody, without a token.
 
 use poem::Request;
 use poem::http::{Method, Uri, header};
@@ -6,9 +6,9 @@ use poem::http::{Method, Uri, header};
 /// What is open to everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// Whether the process answers: it does, however busy it is.
+    /// The liveness probe: the process answers it however busy it is.
     Live,
-    /// Whether it can serve.
+    /// The readiness probe.
     Ready,
     /// The description of the API.
     Document,
