@@ -1,5 +1,6 @@
-//! What a token is worth: who made it, whom it names, which roles and tenants it gives, and until when.
-//! The keys, secrets and revocations that decide it are read from files, and again when those change.
+//! Verifies tokens: their signature, the subject that they name, their roles and tenants, and when
+//! they expire. The keys, secrets and revocations for that are read from files, and read again when
+//! the files change.
 //! See README.md.
 
 mod claims;
@@ -41,7 +42,7 @@ use fireflow_domain::time::Instant;
 use status::KeyFileStatuses;
 use trust::Lookups;
 
-/// Checks tokens, and makes them. Cheap to clone: all clones trust the same.
+/// Verifies tokens, and creates them. Cheap to clone: all clones share the same trust.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     trust: Arc<RwLock<Arc<Trust>>>,
