@@ -1,4 +1,4 @@
-//! A signed token in its compact form (RFC 7515, 3.1): `header.claims.signature`, each in base64url.
+//! A signed token in compact form (RFC 7515, 3.1): `header.claims.signature`, each in base64url.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -27,8 +27,8 @@ pub struct DatabaseOptions {
     pub url: DatabaseUrl,
     /// A read replica of it, for lists; only with PostgreSQL.
     pub read_url: Option<DatabaseUrl>,
-    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]; on SQLite the most
-    /// readers of single resources.
+    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]. On SQLite, the
+    /// most readers of single resources.
     pub max_connections: u32,
     /// How long a page of a list may take in the database.
     pub list_timeout: Duration,

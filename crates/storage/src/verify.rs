@@ -230,8 +230,8 @@ impl AuditTrail {
         Ok(Self { connection: open_to_read(options).await? })
     }
 
-    /// Reads every chain in one snapshot. Costs the reading and hashing of all events, in memory a few
-    /// megabytes.
+    /// Reads every chain in one snapshot. It reads and hashes all events, and uses a few megabytes
+    /// of memory.
     ///
     /// # Errors
     /// Returns an error if the database does not answer; what is wrong with the trail is reported.
