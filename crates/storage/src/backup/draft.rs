@@ -26,7 +26,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Creates an empty draft that only its owner can read: it will contain everything in the
-    /// database. Removes a draft that a killed process has left first.
+    /// database. First removes a draft that a killed process has left.
     ///
     /// # Errors
     /// Returns `Exists` if another process is writing it, or the file may belong to somebody else.
