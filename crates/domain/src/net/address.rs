@@ -233,7 +233,7 @@ impl AddressRange {
         }
     }
 
-    /// Whether it holds an address.
+    /// Whether it contains an address.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         match (self, address) {

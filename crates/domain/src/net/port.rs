@@ -73,7 +73,7 @@ impl PortRange {
         self.last
     }
 
-    /// Whether it holds a port.
+    /// Whether it contains a port.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last

@@ -41,7 +41,7 @@ pub fn require_known(uow: &dyn ReadUnit, policy: &Policy) -> Result<()> {
     }
 }
 
-/// Reads a policy whose rules are to be read or evaluated. Costs one statement.
+/// Reads a policy for a read or an evaluation of its rules. Costs one statement.
 ///
 /// # Errors
 /// Returns an error if the caller lacks the role, the policy does not exist, or this version cannot

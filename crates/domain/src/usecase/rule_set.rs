@@ -203,8 +203,8 @@ fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
         }
         by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(index);
     }
-    // All names are matched before any content: otherwise a content could take a rule whose name
-    // another given rule has.
+    // All names are matched before any content. Otherwise, a given rule could take, by its content,
+    // the stored rule that another given rule names.
     let named: Vec<Option<usize>> = given
         .iter()
         .map(|rule| match rule.id {
@@ -259,7 +259,7 @@ fn check_matched(
     Ok(violations.into_result(|| ())?)
 }
 
-/// Checks that the options allow so many deletions, which may be a mistake.
+/// Checks that the options allow this many deletions: too many may be a mistake.
 fn check_deletions(deleted: &[Rule], total: u64, max: Option<u64>) -> Result<()> {
     let count = u64::try_from(deleted.len()).unwrap_or(u64::MAX);
     if count <= max.unwrap_or(free_deletions(total)) {
