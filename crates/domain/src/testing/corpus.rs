@@ -88,7 +88,7 @@ fn broken(target: &Target, text: &str, claim: Option<Claim>) -> impl Iterator<It
     target.readers.iter().filter_map(move |reader| {
         let check = reader.check;
         match (catch_unwind(|| check(text)), claim) {
-            (Err(_), _) => Some(format!("`{}` broke a promise, which is told above", reader.name)),
+            (Err(_), _) => Some(format!("`{}` panicked; the panic is logged above", reader.name)),
             (Ok(is_taken), Some((name, is_good))) if name == reader.name && is_taken != is_good => {
                 Some(format!("`{name}` {}", if is_taken { "takes it" } else { "refuses it" }))
             }

@@ -123,7 +123,7 @@ async fn behind_changes(on: &Server, many: &Policy) {
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "\nThe first inspection behind one rule's change, 100,000 rules, {CHANGES} changes: median \
+        "\nThe first inspection after one rule's change, 100,000 rules, {CHANGES} changes: median \
          {:.1} ms, at most {:.1} ms",
         ms(times[times.len() / 2]),
         ms(times[times.len() - 1])

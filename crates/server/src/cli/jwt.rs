@@ -71,7 +71,9 @@ fn signed_with(local: Option<&LocalSecret>) -> String {
              folder from now on accepts the token"
         )
     } else {
-        format!("signed with the secret {file}; a service that runs in this folder accepts the token")
+        format!(
+            "signed with the secret {file}; a service that runs in this folder accepts the token"
+        )
     }
 }
 

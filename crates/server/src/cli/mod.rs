@@ -243,10 +243,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
         Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
-        Command::Inspect(_)
-        | Command::Openapi
-        | Command::Reference { .. }
-        | Command::Settings => Ok(()),
+        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } | Command::Settings => {
+            Ok(())
+        }
     }
 }
 

@@ -32,7 +32,8 @@ use tokio::task::JoinHandle;
 use super::purge::purge_regularly;
 use super::stop::{Signals, Stop, StopTimes, heed};
 use super::{
-    Failure, authenticator, clock, database_options, files, idle_memory, key_files, local_secret, open, print,
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, local_secret,
+    open, print,
 };
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::settings::{Environment, Settings, TelemetrySettings};

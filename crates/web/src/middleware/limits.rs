@@ -63,7 +63,7 @@ async fn bounded<E: Endpoint>(
         Some(asked) => {
             check_open(app, asked, &request)?;
             open::lead_to_start_page(&mut request);
-            // Who is full is not ready for more; to say so takes nobody's place.
+            // A process at its limit is not ready for more requests. This answer needs no permit.
             if asked == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }

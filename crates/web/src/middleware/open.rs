@@ -34,7 +34,7 @@ impl Open {
     }
 }
 
-/// Where the start page is.
+/// The path of the start page.
 pub const START_PAGE: &str = "/docs/start";
 
 /// Leads a browser that asks for `/` to the start page. All other clients get what `/` is to them: an
