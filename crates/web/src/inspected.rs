@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::engine::Limits;
 use fireflow_domain::engine::classifier::Budget;
-use fireflow_domain::engine::compiled::{CompiledRules, Limits, Plan};
+use fireflow_domain::engine::compiled::{CompiledRules, Plan};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
@@ -427,7 +428,7 @@ impl CompiledPolicies {
             let start = Moment::now();
             let goes_on = || has_memory && start.elapsed() < limits.time;
             let compiled = plan.compile(Limits { budget: limits.budget, goes_on: &goes_on });
-            let bytes = u64::try_from(compiled.bytes()).unwrap_or(u64::MAX);
+            let bytes = u64::try_from(compiled.memory_bytes()).unwrap_or(u64::MAX);
             let result = if compiled.is_over_budget() { "over_budget" } else { action };
             telemetry.metrics.compiled(start.elapsed(), result);
             if compiled.is_over_budget() {
