@@ -1,3 +1,14 @@
 //! What happens between a request and the domain, and is the same without HTTP. See README.md.
 
+pub mod backend;
 pub mod budget;
+pub mod cursor;
+pub mod error;
+pub mod idempotency;
+pub mod inspections;
+pub mod monitor;
+pub mod rates;
+pub mod readiness;
+pub mod session;
+pub mod streams;
+pub mod work;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fireflow_domain::error::{BoxError, Error, ErrorChain};
+use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
 use fireflow_service::budget::{Reservation, Use};
@@ -68,8 +68,8 @@ impl Begun {
     /// Returns 503 with `Retry-After` if there is no connection or no memory for it in time.
     pub(crate) async fn new(context: &Context, kind: ReadKind) -> Result<Self, Problem> {
         // The turn comes first: any number may wait for one, and what waits must hold no memory.
-        let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
-        let (budget, subject) = (&context.app.budget, &context.caller.actor.subject);
+        let uow = context.begin_read(kind).await?;
+        let (budget, subject) = (&context.backend.budget, &context.caller.actor.subject);
         let memory = budget.reserve(subject, Use::Export, EXPORT_BYTES).await?;
         Ok(Self { context: context.clone(), uow, memory })
     }

@@ -2,114 +2,32 @@
 //! at one state of the policy. Nothing is read that cannot be answered yet: a client that takes no
 //! answers is asked for no more packets, so that memory does not grow with the stream.
 
-use std::collections::HashMap;
 use std::io;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
-use fireflow_service::budget::{Budget, Reservation, Use};
+use fireflow_service::streams::StreamPermit;
 use fireflow_telemetry::request;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use poem::Body;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::app::Context;
 use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
-use crate::problem::{Code, Problem};
 
 /// How many bytes of packets are answered at once; what of them has come already is taken, and no
 /// more is waited for. Of answers, one more line at most.
 const PIECE: usize = 128 * 1024;
-/// What a stream takes: a piece that is collected, one that is answered, its answers, and two pieces of
-/// answers that wait to be sent.
-const STREAM_BYTES: u64 = 1024 * 1024;
 /// How many pieces of answers may wait to be sent.
 const AHEAD: usize = 1;
-/// How many streams there are at once, for each processor; and how many of them of one subject.
-const PER_PROCESSOR: usize = 32;
-const PER_SUBJECT: usize = 16;
 /// How long the head of the answer waits for the first packets. A client that asks whether it may send
 /// them at all (`Expect: 100-continue`) is told so when they are asked for.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-
-/// The streams that are under way.
-#[derive(Debug)]
-pub struct Streams {
-    most: usize,
-    /// How long a stream may wait for its next packets.
-    patience: Duration,
-    of_subjects: Arc<Mutex<HashMap<String, usize>>>,
-    /// A processor for each piece that is answered: in turns, whatever the number of streams.
-    processors: Semaphore,
-}
-
-/// The right to answer a stream.
-#[derive(Debug)]
-pub struct Turn {
-    of_subjects: Arc<Mutex<HashMap<String, usize>>>,
-    subject: String,
-    memory: Option<Reservation>,
-}
-
-impl Streams {
-    /// As many as this machine can answer, each of which may wait so long for packets.
-    #[must_use]
-    pub fn new(patience: Duration) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let most = processors.saturating_mul(PER_PROCESSOR);
-        let processors = Semaphore::new(processors);
-        Self { most, patience, of_subjects: Arc::default(), processors }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn under_way(&self) -> u64 {
-        let of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        of_subjects.values().sum::<usize>().try_into().unwrap_or(u64::MAX)
-    }
-
-    /// Takes a turn, and the memory for it.
-    ///
-    /// # Errors
-    /// 503 where there are too many already, of all or of this subject, or there is no memory.
-    pub async fn turn(&self, budget: &Budget, subject: &str) -> Result<Turn, Problem> {
-        let mut turn = self.place(subject)?;
-        turn.memory = Some(budget.reserve(subject, Use::Stream, STREAM_BYTES).await?);
-        Ok(turn)
-    }
-
-    fn place(&self, subject: &str) -> Result<Turn, Problem> {
-        let mut of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = of_subjects.values().sum();
-        let own = of_subjects.get(subject).copied().unwrap_or_default();
-        if all >= self.most || own >= PER_SUBJECT {
-            let detail = "too many streams of packets are being inspected; try again";
-            return Err(Problem::unavailable(Code::Unavailable, detail, 5));
-        }
-        of_subjects.insert(subject.to_owned(), own + 1);
-        let of_subjects = Arc::clone(&self.of_subjects);
-        Ok(Turn { of_subjects, subject: subject.to_owned(), memory: None })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = of_subjects.get_mut(&self.subject) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                of_subjects.remove(&self.subject);
-            }
-        }
-    }
-}
 
 /// A stream under way.
 struct Stream {
@@ -125,7 +43,7 @@ struct Stream {
     lines: Option<VerdictLines>,
     /// To its end.
     is_answered: bool,
-    _turn: Turn,
+    _permit: StreamPermit,
 }
 
 impl Drop for Stream {
@@ -136,7 +54,12 @@ impl Drop for Stream {
 
 /// The answers to the packets of a body, made as they are taken. Where the body does not come to its
 /// end, neither do they.
-pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, turn: Turn) -> Body {
+pub async fn answers(
+    ctx: &Context,
+    inspected: InspectedPolicy,
+    packets: Body,
+    permit: StreamPermit,
+) -> Body {
     let mut stream = Stream {
         ctx: ctx.clone(),
         packets: packets.into_bytes_stream().boxed(),
@@ -145,7 +68,7 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         end: None,
         lines: Some(VerdictLines::new(inspected)),
         is_answered: false,
-        _turn: turn,
+        _permit: permit,
     };
     // Whether there are any yet or not, they are asked for now.
     let _asked = timeout(FIRST_WAIT, stream.fill()).await.is_ok();
@@ -170,7 +93,7 @@ impl Stream {
     async fn run(&mut self, pieces: Pieces) -> Result<(), BoxError> {
         loop {
             if self.piece.is_empty() {
-                timeout(self.ctx.app.inspection_streams.patience, self.fill())
+                timeout(self.ctx.app.streams.patience, self.fill())
                     .await
                     .map_err(|_| "no packets arrived in time")?;
                 self.piece = self.pending.split_to(PIECE.min(self.pending.len())).freeze();
@@ -195,7 +118,7 @@ impl Stream {
                 (lines, answers, read)
             };
             let app = Arc::clone(&self.ctx.app);
-            let processor = app.inspection_streams.processors.acquire().await?;
+            let processor = app.streams.processor().await?;
             let (lines, answers, read) = tokio::task::spawn_blocking(answer).await?;
             drop(processor);
             self.piece.advance(read);

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use fireflow_domain::page::{Page, Total};
+use fireflow_service::cursor;
 use serde_json::{Map, Value, json};
-
-use crate::params::cursor;
 
 /// The longest `Link`, in bytes. Proxies take few kilobytes of headers, and a filter that is repeated
 /// in four addresses is long. `next` is kept as long as it fits alone.

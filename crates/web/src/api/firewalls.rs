@@ -90,7 +90,7 @@ impl Firewalls {
         let read_only = query.read_only();
         query.finish()?;
         let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
@@ -217,7 +217,7 @@ impl Firewalls {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),
             |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )

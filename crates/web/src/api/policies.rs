@@ -156,7 +156,7 @@ impl Policies {
         let read_only = query.read_only();
         query.finish()?;
         let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
             },
@@ -300,7 +300,7 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move { policy::restore(uow, caller, firewall, id, name).await })
             },

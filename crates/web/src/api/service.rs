@@ -125,7 +125,7 @@ impl Service {
         query.open(params::NONE).finish()?;
         let app = &ctx.app;
         // That it is not ready is the answer here, not an error.
-        let is_ready = app.storage.is_ready().await.unwrap_or(false);
+        let is_ready = app.backend.storage.is_ready().await.unwrap_or(false);
         let uptime = app.about.running_since.elapsed();
         Reply::new(&HealthView {
             // The word of the service that this one replaces.

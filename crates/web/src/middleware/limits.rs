@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fireflow_service::budget::{Reservation, Use};
+use fireflow_service::error::ServiceError;
+use fireflow_service::work::{Limits, Served, Work};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
@@ -22,9 +24,6 @@ use super::open::Open;
 use super::{auth, host, slash};
 use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
-use crate::work::{Served, Work};
-
-pub use crate::work::Limits;
 
 /// Answers up to this many bytes are not counted: the connection's own buffers hold as much.
 const UNCOUNTED_ANSWER_BYTES: u64 = 64 * 1024;
@@ -63,7 +62,7 @@ async fn bounded<E: Endpoint>(
             check_open(app, open, &request)?;
             // Who is full is not ready for more; to say so takes nobody's place.
             if open == Open::Ready && limits.in_flight.available_permits() == 0 {
-                return Err(crate::work::too_many_requests().into());
+                return Err(Problem::from(ServiceError::TooManyRequests).into());
             }
             slash::normalize(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
@@ -90,7 +89,11 @@ async fn respond<E: Endpoint>(next: &E, request: Request) -> poem::Result<Respon
 /// has a rate of its own for it, which nobody meets who only looks whether the service is well.
 fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
     let client = auth::asked(request)?.client;
-    app.gate.rates.check_open(open, client.0)?;
+    let rates = &app.gate.rates;
+    match open {
+        Open::Live | Open::Ready => rates.check_probe(client.0)?,
+        Open::Document => rates.check_document(client.0)?,
+    }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
     }
@@ -121,10 +124,12 @@ async fn counted<E: Endpoint>(
         response.set_body(Body::from(body));
         return Ok(response);
     };
-    let memory = match app.budget.try_reserve(&subject, Use::Answer, length) {
+    let memory = match app.backend.budget.try_reserve(&subject, Use::Answer, length) {
         Some(memory) => memory,
-        None if can_be_refused => return Err(Problem::from(app.budget.refuse(Use::Answer)).into()),
-        None => app.budget.reserve_anyway(&subject, Use::Answer, length),
+        None if can_be_refused => {
+            return Err(Problem::from(app.backend.budget.refuse(Use::Answer)).into());
+        }
+        None => app.backend.budget.reserve_anyway(&subject, Use::Answer, length),
     };
     // It is there in one piece: nothing is copied.
     let bytes = body.collect().await.map_err(Problem::internal)?.to_bytes();

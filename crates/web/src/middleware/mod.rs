@@ -8,8 +8,10 @@ pub mod envelope;
 pub mod host;
 pub mod limits;
 pub mod open;
-pub mod rates;
+pub mod rate_headers;
 pub mod slash;
+
+use fireflow_service::rates::Rates;
 
 /// What is decided of a request by where it comes from.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub struct Gate {
     /// The proxies that are believed.
     pub proxies: client::Proxies,
     /// How many requests are served.
-    pub rates: rates::Rates,
+    pub rates: Rates,
     /// The pages that may ask.
     pub cors: cors::Cors,
     /// Whether connections are encrypted here: then browsers are told to insist on it.

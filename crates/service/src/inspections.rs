@@ -21,17 +21,15 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
-use fireflow_service::budget::{Reservation, Use};
-use fireflow_telemetry::metrics::CacheState;
-use fireflow_telemetry::request;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
-use crate::app::Context;
-use crate::problem::Problem;
-use crate::written::WrittenRules;
+use crate::budget::{Reservation, Use};
+use crate::error::ServiceError;
+use crate::monitor::joined;
+use crate::session::Session;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
 const POLICIES: usize = 1_000;
@@ -51,20 +49,23 @@ const ROUNDS: usize = 4;
 /// Which state of a policy it is. Its random mark says it, in every history of the database; the
 /// revision tells what a version that knows no marks wrote from the state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct State {
+pub struct PolicyState {
     id: PolicyId,
     revision: Revision,
     mark: Option<u64>,
 }
 
-impl State {
-    pub(crate) fn of(policy: &Policy) -> Self {
+impl PolicyState {
+    /// The state of a policy that was read.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
         let mark = u64::from_str_radix(policy.states.current(), 16).ok();
         Self { id: policy.id, revision: policy.revision, mark }
     }
 
     /// Whether it has a mark to be known again by.
-    pub(crate) const fn is_marked(&self) -> bool {
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
         self.mark.is_some()
     }
 
@@ -79,14 +80,14 @@ impl State {
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedPolicy {
     compiled: Arc<CompiledRules>,
     bytes: u64,
     /// Where there was no time to compile it: when that is to be tried again.
     again_at: Option<Moment>,
 }
 
-impl Kept {
+impl CachedPolicy {
     fn is_due(&self) -> bool {
         self.again_at.is_some_and(|at| at <= Moment::now())
     }
@@ -95,24 +96,24 @@ impl Kept {
 #[derive(Debug, Clone, Copy)]
 struct ByBytes;
 
-impl Weighter<State, Kept> for ByBytes {
-    fn weight(&self, _state: &State, kept: &Kept) -> u64 {
+impl Weighter<PolicyState, CachedPolicy> for ByBytes {
+    fn weight(&self, _state: &PolicyState, kept: &CachedPolicy) -> u64 {
         kept.bytes
     }
 }
 
 /// Lets go of large things where nobody waits for it.
 #[derive(Debug, Clone, Copy)]
-struct Aside;
+struct BackgroundDrop;
 
 /// What there is to let go of.
 #[derive(Debug, Default)]
-struct Discarded(Vec<Kept>);
+struct Discarded(Vec<CachedPolicy>);
 
-impl Lifecycle<State, Kept> for Aside {
+impl Lifecycle<PolicyState, CachedPolicy> for BackgroundDrop {
     type RequestState = Discarded;
 
-    fn on_evict(&self, discarded: &mut Discarded, _state: State, kept: Kept) {
+    fn on_evict(&self, discarded: &mut Discarded, _state: PolicyState, kept: CachedPolicy) {
         discarded.0.push(kept);
     }
 }
@@ -130,21 +131,21 @@ impl Drop for Discarded {
 
 /// Whose question about which policy was answered with a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Asked<V> {
+struct PolicyQuestion<V> {
     firewall: FirewallId,
     policy: PolicyId,
     who: V,
 }
 
-impl Equivalent<Asked<Visibility>> for Asked<&Visibility> {
-    fn equivalent(&self, other: &Asked<Visibility>) -> bool {
+impl Equivalent<PolicyQuestion<Visibility>> for PolicyQuestion<&Visibility> {
+    fn equivalent(&self, other: &PolicyQuestion<Visibility>) -> bool {
         (self.firewall, self.policy, self.who) == (other.firewall, other.policy, &other.who)
     }
 }
 
 /// A policy's row, as it is until the next commit.
 #[derive(Debug, Clone)]
-struct Known {
+struct PolicyRow {
     /// The storage's commits before it was read.
     commits: u64,
     policy: Arc<Policy>,
@@ -165,15 +166,29 @@ impl Default for CompilationLimits {
     }
 }
 
-/// What was compiled, up to a number of bytes.
+/// How the cache of compiled policies is used now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InspectionCacheState {
+    /// How often what was asked for was there.
+    pub hits: u64,
+    /// How often it had to be compiled.
+    pub misses: u64,
+    /// How many policies it holds.
+    pub policies: u64,
+    /// How much memory they take, in bytes.
+    pub bytes: u64,
+}
+
+/// What was compiled, up to a number of bytes. Cheap to clone: all clones share the cache.
+#[derive(Debug, Clone)]
+pub struct Inspections(Arc<PolicyCache>);
+
 #[derive(Debug)]
-pub struct CompiledPolicies {
-    cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
-    rows: Cache<Asked<Visibility>, Known>,
+struct PolicyCache {
+    cache: Cache<PolicyState, CachedPolicy, ByBytes, DefaultHashBuilder, BackgroundDrop>,
+    rows: Cache<PolicyQuestion<Visibility>, PolicyRow>,
     /// The state that was last compiled of each policy.
-    last: Cache<PolicyId, State>,
-    /// Rules of theirs as they are shown.
-    pub written: WrittenRules,
+    last: Cache<PolicyId, PolicyState>,
     capacity: u64,
     limits: CompilationLimits,
     /// Compilations take a processor each.
@@ -184,7 +199,9 @@ pub struct CompiledPolicies {
 
 /// In one piece: a part of the cache would not take what is larger than its part of the bytes, and a
 /// large policy is larger.
-fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside> {
+fn cache(
+    capacity: u64,
+) -> Cache<PolicyState, CachedPolicy, ByBytes, DefaultHashBuilder, BackgroundDrop> {
     let options = OptionsBuilder::new()
         .shards(1)
         .estimated_items_capacity(POLICIES)
@@ -192,20 +209,20 @@ fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside
         .build();
     let hasher = DefaultHashBuilder::default();
     match options {
-        Ok(options) => Cache::with_options(options, ByBytes, hasher, Aside),
+        Ok(options) => Cache::with_options(options, ByBytes, hasher, BackgroundDrop),
         // All that has to be said is said.
-        Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, Aside),
+        Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, BackgroundDrop),
     }
 }
 
 /// A task that finds what is compiled, for one request. While it but waits for another one it goes
 /// with its request; once it is at work, what it does is of use to the next.
-struct Search {
-    task: JoinHandle<Result<InspectedPolicy, Problem>>,
+struct PolicyLookup {
+    task: JoinHandle<Option<Result<InspectedPolicy, ServiceError>>>,
     is_at_work: Arc<AtomicBool>,
 }
 
-impl Drop for Search {
+impl Drop for PolicyLookup {
     fn drop(&mut self) {
         if !self.is_at_work.load(Ordering::Relaxed) {
             self.task.abort();
@@ -214,39 +231,38 @@ impl Drop for Search {
 }
 
 /// What was read to compile a policy's state.
-enum Read {
+enum PolicyContents {
     /// All rules.
     All(Vec<Rule>),
     /// Those that changed since what was compiled before.
     Changed(Arc<CompiledRules>, Vec<Rule>),
 }
 
-impl CompiledPolicies {
+impl Inspections {
     /// Keeps up to so many bytes.
     #[must_use]
     pub fn new(capacity: u64, limits: CompilationLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+        Self(Arc::new(PolicyCache {
             cache: cache(capacity),
             rows: Cache::new(POLICIES),
             last: Cache::new(STATES),
-            written: WrittenRules::default(),
             capacity,
             limits,
             compiling: Semaphore::new(processors),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-        }
+        }))
     }
 
     /// How it is.
     #[must_use]
-    pub fn state(&self) -> CacheState {
-        CacheState {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-            policies: u64::try_from(self.cache.len()).unwrap_or(u64::MAX),
-            bytes: self.cache.weight(),
+    pub fn state(&self) -> InspectionCacheState {
+        InspectionCacheState {
+            hits: self.0.hits.load(Ordering::Relaxed),
+            misses: self.0.misses.load(Ordering::Relaxed),
+            policies: u64::try_from(self.0.cache.len()).unwrap_or(u64::MAX),
+            bytes: self.0.cache.weight(),
         }
     }
 
@@ -257,52 +273,56 @@ impl CompiledPolicies {
     /// Where there is no such policy that the caller may see.
     pub async fn get(
         &self,
-        ctx: &Context,
+        session: &Session,
         firewall: FirewallId,
         id: PolicyId,
-    ) -> Result<InspectedPolicy, Problem> {
-        let policy = self.current(ctx, firewall, id).await?;
-        let state = State::of(&policy);
-        match self.cache.get(&state) {
-            Some(kept) if kept.is_due() => drop(self.cache.remove(&state)),
+    ) -> Result<InspectedPolicy, ServiceError> {
+        let policy = self.0.current(session, firewall, id).await?;
+        let state = PolicyState::of(&policy);
+        match self.0.cache.get(&state) {
+            Some(kept) if kept.is_due() => drop(self.0.cache.remove(&state)),
             Some(kept) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
+                self.0.hits.fetch_add(1, Ordering::Relaxed);
                 return Ok(InspectedPolicy { policy, compiled: kept.compiled });
             }
             None => {}
         }
         let is_at_work = Arc::new(AtomicBool::new(false));
-        let (ctx, works) = (ctx.clone(), Arc::clone(&is_at_work));
-        let find = async move { ctx.app.compiled.find(&ctx, policy, &works).await };
-        let mut search = Search { task: request::spawn(find), is_at_work };
-        (&mut search.task).await.map_err(Problem::internal)?
+        let (cache, session) = (Arc::clone(&self.0), session.clone());
+        let (monitor, works) = (Arc::clone(&session.backend.monitor), Arc::clone(&is_at_work));
+        let find = joined(&*monitor, async move { cache.find(&session, policy, &works).await });
+        let mut lookup = PolicyLookup { task: tokio::spawn(find), is_at_work };
+        let found = (&mut lookup.task).await.map_err(ServiceError::internal)?;
+        found.ok_or_else(|| ServiceError::internal("a lookup that was not run"))?
     }
+}
 
+impl PolicyCache {
     /// A policy's row as it is now.
     async fn current(
         &self,
-        ctx: &Context,
+        session: &Session,
         firewall: FirewallId,
         id: PolicyId,
-    ) -> Result<Arc<Policy>, Problem> {
+    ) -> Result<Arc<Policy>, ServiceError> {
         // Before it is read: what is committed meanwhile may be in it, or not.
-        let commits = ctx.app.storage.commits();
-        let who = &ctx.caller.actor.visibility;
+        let commits = session.backend.storage.commits();
+        let who = &session.caller.actor.visibility;
         if let Some(commits) = commits
-            && let Some(known) = self.rows.get(&Asked { firewall, policy: id, who })
+            && let Some(known) = self.rows.get(&PolicyQuestion { firewall, policy: id, who })
             && known.commits == commits
         {
             return Ok(known.policy);
         }
-        let policy = ctx
+        let policy = session
             .read(|uow, caller| {
                 Box::pin(async move { policy::get_known(uow, caller, firewall, id).await })
             })
             .await?;
         let policy = Arc::new(policy);
         if let Some(commits) = commits {
-            let asked = Asked { firewall, policy: id, who: who.clone() };
-            self.rows.insert(asked, Known { commits, policy: Arc::clone(&policy) });
+            let asked = PolicyQuestion { firewall, policy: id, who: who.clone() };
+            self.rows.insert(asked, PolicyRow { commits, policy: Arc::clone(&policy) });
         }
         Ok(policy)
     }
@@ -311,15 +331,15 @@ impl CompiledPolicies {
     /// changed meanwhile.
     async fn find(
         &self,
-        ctx: &Context,
+        session: &Session,
         policy: Arc<Policy>,
         is_at_work: &AtomicBool,
-    ) -> Result<InspectedPolicy, Problem> {
+    ) -> Result<InspectedPolicy, ServiceError> {
         let mut policy = policy;
         let mut may_update = true;
         let mut rounds = 0;
         loop {
-            let state = State::of(&policy);
+            let state = PolicyState::of(&policy);
             is_at_work.store(false, Ordering::Relaxed);
             let guard = match self.cache.get_value_or_guard_async(&state).await {
                 Ok(kept) => {
@@ -337,11 +357,11 @@ impl CompiledPolicies {
             };
             let is_update = former.is_some();
             let mut memory = {
-                let (budget, subject) = (&ctx.app.budget, &ctx.caller.actor.subject);
+                let (budget, subject) = (&session.backend.budget, &session.caller.actor.subject);
                 let bytes = estimate(&policy, is_update);
                 budget.reserve(subject, Use::Compilation, bytes).await?
             };
-            let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
+            let (current, read) = read(session, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
             policy = Arc::new(current);
             // Where there is another state by now, that one is looked for.
@@ -349,7 +369,7 @@ impl CompiledPolicies {
             if turn.is_none() {
                 turn = Some(self.turn().await?);
             }
-            let compiled = self.compile(ctx, &policy, read, &mut memory).await;
+            let compiled = self.compile(session, &policy, read, &mut memory).await;
             // From here on it counts for the cache.
             drop((turn, memory));
             let kept = match compiled {
@@ -359,12 +379,12 @@ impl CompiledPolicies {
                     may_update = false;
                     continue;
                 }
-                Ok(None) => return Err(Problem::internal("rules that do not form a policy")),
-                Err(problem) => return Err(problem),
+                Ok(None) => return Err(ServiceError::internal("rules that do not form a policy")),
+                Err(error) => return Err(error),
             };
             self.misses.fetch_add(1, Ordering::Relaxed);
             let compiled = Arc::clone(&kept.compiled);
-            let loaded = State::of(&policy);
+            let loaded = PolicyState::of(&policy);
             if loaded == state {
                 // Where it was thrown out meanwhile, it is compiled again.
                 drop(guard.insert(kept));
@@ -378,8 +398,8 @@ impl CompiledPolicies {
     }
 
     /// A processor to compile on.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.compiling.acquire().await.map_err(Problem::internal)
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ServiceError> {
+        self.compiling.acquire().await.map_err(ServiceError::internal)
     }
 
     /// What was compiled of a state before a policy's, and that one's revision.
@@ -391,7 +411,7 @@ impl CompiledPolicies {
 
     /// Of a policy the state that was compiled last is kept: where the database went back, its revision
     /// is lower than the one before.
-    fn keep_last(&self, state: State) {
+    fn keep_last(&self, state: PolicyState) {
         let former = self.last.get(&state.id).filter(|it| *it != state);
         self.last.insert(state.id, state);
         let removed = former.and_then(|it| self.cache.remove(&it));
@@ -402,35 +422,35 @@ impl CompiledPolicies {
     /// the definition answers for a while. None if what was read does not make the policy.
     async fn compile(
         &self,
-        ctx: &Context,
+        session: &Session,
         policy: &Policy,
-        read: Read,
+        read: PolicyContents,
         memory: &mut Reservation,
-    ) -> Result<Option<Kept>, Problem> {
+    ) -> Result<Option<CachedPolicy>, ServiceError> {
         let (id, count) = (policy.id.get(), policy.rule_count);
         let (limits, largest) = (self.limits, self.capacity / 100 * LARGEST);
         let plan = move || {
             let (plan, action) = match read {
-                Read::All(rules) => (Plan::of_all(rules), "compiled"),
-                Read::Changed(former, changes) => {
+                PolicyContents::All(rules) => (Plan::of_all(rules), "compiled"),
+                PolicyContents::Changed(former, changes) => {
                     (Plan::of_changes(&former, changes, count)?, "updated")
                 }
             };
             let bytes = plan.bytes_to_compile(limits.budget);
             Some((plan, action, bytes))
         };
-        let planned = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)?;
+        let planned = tokio::task::spawn_blocking(plan).await.map_err(ServiceError::internal)?;
         let Some((plan, action, bytes)) = planned else { return Ok(None) };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let has_memory = memory.grow_to(memory.amount().saturating_add(bytes)).await.is_ok();
-        let telemetry = Arc::clone(&ctx.app.telemetry);
+        let monitor = Arc::clone(&session.backend.monitor);
         let compile = move || {
             let start = Moment::now();
             let goes_on = || has_memory && start.elapsed() < limits.time;
             let compiled = plan.compile(Limits { budget: limits.budget, goes_on: &goes_on });
             let bytes = u64::try_from(compiled.memory_bytes()).unwrap_or(u64::MAX);
             let result = if compiled.is_over_budget() { "over_budget" } else { action };
-            telemetry.metrics.compiled(start.elapsed(), result);
+            monitor.compiled(start.elapsed(), result);
             if compiled.is_over_budget() {
                 tracing::warn!(
                     policy = id,
@@ -447,9 +467,9 @@ impl CompiledPolicies {
                 );
             }
             let again_at = compiled.is_stopped().then(|| Moment::now() + NO_TIME_PAUSE);
-            Kept { compiled: Arc::new(compiled), bytes, again_at }
+            CachedPolicy { compiled: Arc::new(compiled), bytes, again_at }
         };
-        tokio::task::spawn_blocking(compile).await.map(Some).map_err(Problem::internal)
+        tokio::task::spawn_blocking(compile).await.map(Some).map_err(ServiceError::internal)
     }
 }
 
@@ -463,16 +483,16 @@ fn estimate(policy: &Policy, is_update: bool) -> u64 {
 /// A policy as it is now, and what it takes to compile it, of one snapshot; where `may_move`, nothing
 /// of another state than the one that was looked for.
 async fn read(
-    ctx: &Context,
+    session: &Session,
     sought: &Policy,
     former: Option<(Revision, Arc<CompiledRules>)>,
     may_move: bool,
-) -> Result<(Policy, Option<Read>), Problem> {
-    let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
-    ctx.read_to_compile(move |uow, caller| {
+) -> Result<(Policy, Option<PolicyContents>), ServiceError> {
+    let (firewall, id, state) = (sought.firewall.id, sought.id, PolicyState::of(sought));
+    let read = session.read_to_compile(move |uow, caller| {
         Box::pin(async move {
             let policy = policy::get_known(uow, caller, firewall, id).await?;
-            let is_sought = State::of(&policy) == state;
+            let is_sought = PolicyState::of(&policy) == state;
             if !is_sought && may_move {
                 return Ok((policy, None));
             }
@@ -480,12 +500,12 @@ async fn read(
                 let changed =
                     inspect::changed_rules(uow, caller, &policy, since, MAX_CHANGED).await?;
                 if let Some(changed) = changed {
-                    return Ok((policy, Some(Read::Changed(former, changed))));
+                    return Ok((policy, Some(PolicyContents::Changed(former, changed))));
                 }
             }
             let rules = inspect::all_rules(uow, caller, &policy).await?;
-            Ok((policy, Some(Read::All(rules))))
+            Ok((policy, Some(PolicyContents::All(rules))))
         })
-    })
-    .await
+    });
+    Ok(read.await?)
 }
