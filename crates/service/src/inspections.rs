@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::budget::{Reservation, Use};
 use crate::error::ServiceError;
-use crate::monitor::joined;
+use crate::monitor::join_request;
 use crate::session::Session;
 
 /// How many policies the cache is laid out for; it is bounded by bytes.
@@ -280,17 +280,18 @@ impl Inspections {
         let policy = self.0.current(session, firewall, id).await?;
         let state = PolicyState::of(&policy);
         match self.0.cache.get(&state) {
-            Some(kept) if kept.is_due() => drop(self.0.cache.remove(&state)),
-            Some(kept) => {
+            Some(cached) if cached.is_due() => drop(self.0.cache.remove(&state)),
+            Some(cached) => {
                 self.0.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(InspectedPolicy { policy, compiled: kept.compiled });
+                return Ok(InspectedPolicy { policy, compiled: cached.compiled });
             }
             None => {}
         }
         let is_at_work = Arc::new(AtomicBool::new(false));
         let (cache, session) = (Arc::clone(&self.0), session.clone());
         let (monitor, works) = (Arc::clone(&session.backend.monitor), Arc::clone(&is_at_work));
-        let find = joined(&*monitor, async move { cache.find(&session, policy, &works).await });
+        let find =
+            join_request(&*monitor, async move { cache.find(&session, policy, &works).await });
         let mut lookup = PolicyLookup { task: tokio::spawn(find), is_at_work };
         let found = (&mut lookup.task).await.map_err(ServiceError::internal)?;
         found.ok_or_else(|| ServiceError::internal("a lookup that was not run"))?

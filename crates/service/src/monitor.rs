@@ -65,7 +65,7 @@ impl Monitor for NoMonitor {
 
 /// A future as a part of this task's request, whichever task it runs in. None if the monitor does not
 /// run it to its end.
-pub(crate) fn joined<T: Send + 'static>(
+pub(crate) fn join_request<T: Send + 'static>(
     monitor: &dyn Monitor,
     future: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Option<T>> + Send + 'static {
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_joined_answers_what_it_found() {
-        assert_eq!(joined(&NoMonitor, async { 7 }).await, Some(7));
-        assert_eq!(joined(&Loses, async { 7 }).await, None);
+        assert_eq!(join_request(&NoMonitor, async { 7 }).await, Some(7));
+        assert_eq!(join_request(&Loses, async { 7 }).await, None);
     }
 }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::backend::Backend;
 use crate::error::ServiceError;
 use crate::idempotency::IdempotentRequest;
-use crate::work::{Work, beside};
+use crate::work::{Work, run_on_blocking_thread};
 
 /// A caller, and what is done for them until a moment.
 #[derive(Debug, Clone)]
@@ -33,12 +33,12 @@ pub struct Session {
 /// An answer that can be kept, to be given again when its request is repeated.
 pub trait Repeatable: Sized + Send {
     /// What is kept of it.
-    fn kept(&self) -> KeptAnswer;
+    fn to_kept(&self) -> KeptAnswer;
     /// The answer that was kept.
     ///
     /// # Errors
     /// Returns a defect if it is none.
-    fn repeated(kept: KeptAnswer) -> Result<Self, Error>;
+    fn from_kept(kept: KeptAnswer) -> Result<Self, Error>;
 }
 
 impl Session {
@@ -108,7 +108,8 @@ impl Session {
         let _span = monitor.begin_use_case();
         let unit = self.backend.storage.read(kind, &terms).await?;
         let caller = Arc::clone(&self.caller);
-        beside(monitor, async move { Self::find(kind, unit, &caller, ask).await }).await?
+        run_on_blocking_thread(monitor, async move { Self::find(kind, unit, &caller, ask).await })
+            .await?
     }
 
     /// Begins a unit of work that reads, for what ends it later.
@@ -178,7 +179,8 @@ impl Session {
         let _span = monitor.begin_use_case();
         let unit = self.begin_write(WriteKind::Many).await?;
         let caller = Arc::clone(&self.caller);
-        beside(monitor, async move { Self::carry_out(unit, &caller, ask).await }).await?
+        run_on_blocking_thread(monitor, async move { Self::carry_out(unit, &caller, ask).await })
+            .await?
     }
 
     /// Writes what a client may ask for again: where the request has a key that is known, its first
@@ -227,7 +229,7 @@ impl Session {
         let (caller, claim) = (Arc::clone(&self.caller), self.claim());
         let written =
             async move { Self::carry_out_idempotent(unit, &caller, claim, ask, render).await };
-        beside(monitor, written).await.map_err(ServiceError::from)?
+        run_on_blocking_thread(monitor, written).await.map_err(ServiceError::from)?
     }
 
     async fn begin_write(&self, kind: WriteKind) -> Result<Box<dyn WriteUnit>, Error> {
@@ -310,11 +312,11 @@ impl Session {
         match unit.answers().claim(claim).await.map_err(|error| failed(error.into()))? {
             Claimed::First => {
                 let answer = render(ask(unit, caller).await.map_err(failed)?)?;
-                let kept = unit.answers().keep(claim, &answer.kept()).await;
+                let kept = unit.answers().keep(claim, &answer.to_kept()).await;
                 kept.map_err(|error| failed(error.into()))?;
                 Ok(answer)
             }
-            Claimed::Repeated(kept) => Ok(A::repeated(kept).map_err(ServiceError::from)?),
+            Claimed::Repeated(kept) => Ok(A::from_kept(kept).map_err(ServiceError::from)?),
             Claimed::Other => Err(ServiceError::KeyReused.into()),
         }
     }

@@ -22,7 +22,7 @@ const PER_SUBJECT: usize = 16;
 pub struct Streams {
     most: usize,
     /// How long a stream may wait for its next packets.
-    pub patience: Duration,
+    pub packet_timeout: Duration,
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
     /// A processor for each piece that is answered: in turns, whatever the number of streams.
     processors: Semaphore,
@@ -39,11 +39,11 @@ pub struct StreamPermit {
 impl Streams {
     /// As many as this machine can answer, each of which may wait so long for packets.
     #[must_use]
-    pub fn new(patience: Duration) -> Self {
+    pub fn new(packet_timeout: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let most = processors.saturating_mul(PER_PROCESSOR);
         let processors = Semaphore::new(processors);
-        Self { most, patience, of_subjects: Arc::default(), processors }
+        Self { most, packet_timeout, of_subjects: Arc::default(), processors }
     }
 
     /// How many there are.

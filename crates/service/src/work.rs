@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::budget::{Reservation, Shortage, Use};
 use crate::error::{ServiceError, internal};
-use crate::monitor::{Monitor, joined};
+use crate::monitor::{Monitor, join_request};
 use crate::session::Session;
 
 /// What one request, and all together, may take.
@@ -34,11 +34,11 @@ pub struct Limits {
 pub struct Work {
     /// What it may take.
     pub limits: Limits,
-    held: Mutex<Held>,
+    held: Mutex<Holdings>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Holdings {
     permit: Option<OwnedSemaphorePermit>,
     memory: Vec<Reservation>,
 }
@@ -50,7 +50,7 @@ impl Work {
         Self { limits, held: Mutex::default() }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Holdings> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,9 +80,9 @@ impl Work {
 
 /// Gives back what a request holds when it ends, also if its client has left.
 #[derive(Debug)]
-pub struct Served(pub Arc<Work>);
+pub struct WorkGuard(pub Arc<Work>);
 
-impl Drop for Served {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -95,12 +95,12 @@ impl Drop for Served {
 ///
 /// # Errors
 /// Returns a defect if it panics.
-pub async fn beside<T: Send + 'static>(
+pub async fn run_on_blocking_thread<T: Send + 'static>(
     monitor: &dyn Monitor,
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
     let (waits, gone) = oneshot::channel::<()>();
-    let (runtime, future) = (Handle::current(), joined(monitor, future));
+    let (runtime, future) = (Handle::current(), join_request(monitor, future));
     let run = move || {
         runtime.block_on(async move {
             tokio::select! {
@@ -158,7 +158,7 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`ServiceError::Shortage`] if there is no turn in time.
-    pub async fn in_turn<T: Send + 'static>(
+    pub async fn run_in_turn<T: Send + 'static>(
         &self,
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ServiceError> {
@@ -176,12 +176,12 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`ServiceError::Shortage`] if there is no turn in time.
-    pub async fn for_rows<T: Send + 'static>(
+    pub async fn run_for_rows<T: Send + 'static>(
         &self,
         rows: usize,
         run: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ServiceError> {
-        if rows > MANY_ROWS { self.in_turn(run).await } else { Ok(run()) }
+        if rows > MANY_ROWS { self.run_in_turn(run).await } else { Ok(run()) }
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn what_takes_long_is_done_beside_the_threads_that_serve() {
         let (tell, told) = std::sync::mpsc::channel();
-        let blocks = beside(&NoMonitor, async move {
+        let blocks = run_on_blocking_thread(&NoMonitor, async move {
             tokio::task::yield_now().await;
             told.recv()
         });
@@ -201,7 +201,8 @@ mod tests {
         let tells = async { tell.send(7) };
         let (answer, sent) = tokio::join!(blocks, tells);
         assert_eq!((answer.unwrap(), sent), (Ok(7), Ok(())));
-        let panics: Result<(), Error> = beside(&NoMonitor, async { panic!("a defect") }).await;
+        let panics: Result<(), Error> =
+            run_on_blocking_thread(&NoMonitor, async { panic!("a defect") }).await;
         assert!(matches!(panics, Err(Error::Internal(_))));
     }
 
@@ -210,7 +211,7 @@ mod tests {
         let (held, gone) = oneshot::channel::<()>();
         let (begins, begun) = oneshot::channel();
         let waits = tokio::spawn(async move {
-            beside(&NoMonitor, async move {
+            run_on_blocking_thread(&NoMonitor, async move {
                 begins.send(()).unwrap();
                 std::future::pending::<()>().await;
                 drop(held);

@@ -147,7 +147,7 @@ impl Context {
     ///
     /// # Errors
     /// Returns the use case's errors, or 503 if there is no memory to compile it.
-    pub async fn inspected(
+    pub async fn compiled_policy(
         &self,
         firewall: FirewallId,
         policy: PolicyId,

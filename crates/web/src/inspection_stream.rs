@@ -93,7 +93,7 @@ impl Stream {
     async fn run(&mut self, pieces: Pieces) -> Result<(), BoxError> {
         loop {
             if self.piece.is_empty() {
-                timeout(self.ctx.app.streams.patience, self.fill())
+                timeout(self.ctx.app.streams.packet_timeout, self.fill())
                     .await
                     .map_err(|_| "no packets arrived in time")?;
                 self.piece = self.pending.split_to(PIECE.min(self.pending.len())).freeze();

@@ -298,7 +298,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
 }
 
 impl<K: Kind, T: Type + Serialize> Repeatable for Reply<K, T> {
-    fn kept(&self) -> KeptAnswer {
+    fn to_kept(&self) -> KeptAnswer {
         let headers = self.response.headers().iter();
         KeptAnswer {
             status: self.response.status().as_u16(),
@@ -311,7 +311,7 @@ impl<K: Kind, T: Type + Serialize> Repeatable for Reply<K, T> {
         }
     }
 
-    fn repeated(kept: KeptAnswer) -> Result<Self, Error> {
+    fn from_kept(kept: KeptAnswer) -> Result<Self, Error> {
         let bytes = Bytes::from(kept.body);
         let status =
             StatusCode::from_u16(kept.status).map_err(|error| Error::Internal(error.into()))?;

@@ -72,7 +72,7 @@ impl Firewalls {
                 Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
-        ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
+        ctx.run_for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }
 
     /// Create a firewall
@@ -139,7 +139,7 @@ impl Firewalls {
                 let view = FirewallView { left_out: left_out.view(), ..view };
                 Ok(Reply::selected(&view, fields.as_ref())?.with_left_out(&left_out))
             };
-            return ctx.in_turn(write).await?;
+            return ctx.run_in_turn(write).await?;
         }
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))

@@ -53,7 +53,7 @@ impl Inspections {
         let mut query = query.open(params::INSPECTION);
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
-        let inspected = ctx.inspected(firewall, policy).await?;
+        let inspected = ctx.compiled_policy(firewall, policy).await?;
         let verdict = inspected.verdict(&packet);
         let rule = verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, packet.at()));
         let rule = rule.transpose().map_err(Problem::internal)?;
@@ -99,7 +99,7 @@ impl Inspections {
             PacketsBody::Lines(lines) => {
                 let (streams, subject) = (&ctx.app.streams, &ctx.caller.actor.subject);
                 let permit = streams.admit(&ctx.backend.budget, subject).await?;
-                let inspected = ctx.inspected(firewall, policy).await?;
+                let inspected = ctx.compiled_policy(firewall, policy).await?;
                 let revision = inspected.policy.revision.to_string();
                 let answers = inspection_stream::answers(&ctx, inspected, lines, permit).await;
                 return Ok(Reply::lines(LineFormat::Ndjson, answers)
@@ -107,7 +107,7 @@ impl Inspections {
             }
         };
         let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
-        let inspected = ctx.inspected(firewall, policy).await?;
+        let inspected = ctx.compiled_policy(firewall, policy).await?;
         // Many packets over many rules take long: beside the threads that serve, and no longer than
         // somebody waits for it.
         let waits = Waits(Arc::new(AtomicBool::new(true)));
@@ -124,7 +124,7 @@ impl Inspections {
             Reply::new(&views)
         };
         let reply = if count > MANY_PACKETS {
-            ctx.in_turn(inspect).await?
+            ctx.run_in_turn(inspect).await?
         } else {
             tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
         };

@@ -58,7 +58,7 @@ async fn answer(
         let reply = Reply::selected(&view, fields.as_ref())?;
         Ok(reply.with_pagination(&page, &address, &scope).with_left_out(&left_out))
     };
-    ctx.for_rows(expansion::weight(size, expands), write).await?
+    ctx.run_for_rows(expansion::weight(size, expands), write).await?
 }
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
@@ -215,7 +215,7 @@ impl Policies {
             Ok((Reply::selected(&view, fields.as_ref())?, found))
         };
         let written: Result<_, Problem> =
-            ctx.for_rows(expansion::weight(1, expands), write).await?;
+            ctx.run_for_rows(expansion::weight(1, expands), write).await?;
         let (reply, found) = written?;
         // Its state covers the rules: their changes are the policy's.
         reply.unless_known(&conditions, &found).await

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fireflow_service::budget::{Reservation, Use};
 use fireflow_service::error::ServiceError;
-use fireflow_service::work::{Limits, Served, Work};
+use fireflow_service::work::{Limits, Work, WorkGuard};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
@@ -69,10 +69,10 @@ async fn bounded<E: Endpoint>(
         }
         None => {
             // What it takes it gives back here, however it ends.
-            let served = Served(Arc::new(Work::new(limits)));
+            let work = WorkGuard(Arc::new(Work::new(limits)));
             slash::normalize(&mut request);
-            auth::authenticate(app, &served.0, &mut request)?;
-            tokio::time::timeout(timeout, counted(app, &served, next, request)).await
+            auth::authenticate(app, &work.0, &mut request)?;
+            tokio::time::timeout(timeout, counted(app, &work, next, request)).await
         }
     };
     answer.unwrap_or_else(|_| {
@@ -106,7 +106,7 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
 /// of them cannot have any number of them made.
 async fn counted<E: Endpoint>(
     app: &App,
-    served: &Served,
+    work: &WorkGuard,
     next: &E,
     request: Request,
 ) -> poem::Result<Response> {
@@ -116,7 +116,7 @@ async fn counted<E: Endpoint>(
     let can_be_refused = matches!(*request.method(), Method::GET | Method::HEAD)
         || request.uri().path().ends_with("/inspections");
     let answer = respond(next, request).await;
-    served.0.release();
+    work.0.release();
     let mut response = answer?;
     let body: BoxBody<Bytes, io::Error> = response.take_body().into();
     let length = body.size_hint().exact();
