@@ -47,10 +47,10 @@ const RULES: &[Rule] = &[
         instead: "it names the primary key; use `OnConflict::new().do_nothing()`",
     },
     Rule {
-        below: "crates/web/src/api",
+        below: "crates/web/src",
         except: "",
         word: ".commit()",
-        instead: "`ctx.write(…)` is the only place that commits",
+        instead: "`write` of a `Session` and its variants are the only place that commits",
     },
     Rule {
         below: "crates",

@@ -16,8 +16,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-migration", &[]),
     ("fireflow-storage", &["fireflow-domain", "fireflow-migration"]),
     ("fireflow-auth", &["fireflow-domain"]),
-    ("fireflow-service", &[]),
-    ("fireflow-telemetry", &["fireflow-auth", "fireflow-domain", "fireflow-storage"]),
+    ("fireflow-service", &["fireflow-domain"]),
+    (
+        "fireflow-telemetry",
+        &["fireflow-auth", "fireflow-domain", "fireflow-service", "fireflow-storage"],
+    ),
     (
         "fireflow-web",
         &[

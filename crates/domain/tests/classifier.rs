@@ -14,8 +14,9 @@ mod rule_set_files;
 use std::net::IpAddr;
 
 use fireflow_domain::engine::classifier::{Budget, Classifier, Index};
-use fireflow_domain::engine::compiled::{CompiledRules, Limits};
+use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::mark::Mark;
@@ -457,7 +458,10 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
             assert_eq!(rules.first_match(packet), expected);
         }
     }
-    assert!(CompiledRules::new(Vec::new(), LIMITS).bytes() > 0, "or it would be kept forever");
+    assert!(
+        CompiledRules::new(Vec::new(), LIMITS).memory_bytes() > 0,
+        "or it would be kept for ever"
+    );
 }
 
 #[test]
@@ -497,4 +501,32 @@ fn public_rule_sets_are_answered_right_on_every_packet_of_every_trace() {
     }
     // Either all sets are available, or the folder is missing.
     assert!([0, 9].contains(&sets), "{sets}");
+}
+
+#[test]
+fn an_evaluator_answers_as_the_definition_does_whichever_of_the_two_it_is() {
+    let specs = rule_set(3, 1, 100, noon());
+    let entries = entries(&specs);
+    let small = Limits { budget: Budget { boxes: 1, bytes: 1 << 29 }, ..LIMITS };
+    let packets = packets();
+    for (limits, name) in [(LIMITS, "classifier"), (small, "naive")] {
+        let evaluator = Evaluator::compile(&entries, limits);
+        assert_eq!(evaluator.name(), name);
+        assert_eq!(evaluator.is_over_budget(), name == "naive");
+        assert_eq!(evaluator.memory_bytes() > 0, name == "classifier");
+        let many = evaluator.classify_many(&packets, &specs);
+        assert_eq!(many.len(), packets.len());
+        for (packet, found) in packets.iter().zip(many).step_by(97) {
+            assert_eq!(found, naive::first_match(&entries, packet));
+            let left_out = found.and_then(|it| u32::try_from(it).ok());
+            let Some(place) = left_out.filter(|it| evaluator.can_pass_over(*it)) else { continue };
+            let among = evaluator.first_match_among(packet, &specs, |it| it != place);
+            let others = entries.iter().zip(0_u32..).filter(|(_, it)| *it != place);
+            let expected = others
+                .filter(|(entry, _)| naive::matches(entry.spec, packet))
+                .map(|(_, it)| it as usize)
+                .next();
+            assert_eq!(among, expected);
+        }
+    }
 }

@@ -15,7 +15,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fireflow_service::monitor::{Monitor, UseCaseSpan};
 use fireflow_storage::{Observed, Observer};
+use futures_util::future::BoxFuture;
 
 use errors::Errors;
 use metrics::Metrics;
@@ -95,6 +97,24 @@ impl Observer for Telemetry {
                 traces.statement(&parent, it);
             }
         });
+    }
+}
+
+/// What is done counts for the request that it is done for.
+impl Monitor for Telemetry {
+    fn begin_use_case(&self) -> Option<UseCaseSpan> {
+        request::begin_use_case(self.traces.as_ref()?)
+    }
+
+    fn join_request(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        match request::current() {
+            Some(request) => Box::pin(request::within(request, work)),
+            None => work,
+        }
+    }
+
+    fn compiled(&self, took: Duration, result: &'static str) {
+        self.metrics.compiled(took, result);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fireflow_auth::KeyFileStatus;
 use fireflow_domain::rule::Action;
+use fireflow_service::inspections::InspectionCacheState;
 use fireflow_storage::{Observed, Operation, PoolState};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
@@ -98,26 +99,13 @@ pub struct Sampled {
     /// The state of the files of secrets, public keys and revocations.
     pub key_files: Vec<KeyFileStatus>,
     /// The cache of policies that are compiled for inspections.
-    pub compiled: CacheState,
+    pub compiled: InspectionCacheState,
     /// Streams of packets that are being inspected.
     pub streams: u64,
     /// The memory that requests have borrowed.
     pub budget: MemoryState,
     /// When the process started, in seconds since 1970.
     pub started_at: f64,
-}
-
-/// The cache of compiled policies.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CacheState {
-    /// How often a policy's compiled state was in the cache, or was being compiled.
-    pub hits: u64,
-    /// How often it was compiled because the cache did not contain it.
-    pub misses: u64,
-    /// How many policies are in the cache.
-    pub policies: u64,
-    /// Roughly how much memory they take, in bytes.
-    pub bytes: u64,
 }
 
 /// The memory that requests borrow.

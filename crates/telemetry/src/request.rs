@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
+use fireflow_service::monitor::{SpanOwner, UseCaseSpan};
 use fireflow_storage::Observed;
 use opentelemetry::Context;
 use tokio::task::JoinHandle;
@@ -12,7 +13,7 @@ use tokio::task::futures::TaskLocalFuture;
 
 use super::errors::Defect;
 use super::routes::Route;
-use super::traces::Trace;
+use super::traces::{Trace, Traces};
 
 /// The client's address; `None` if the connection has no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,26 +162,18 @@ impl Asked {
     }
 }
 
-/// A recorded use case: dropping it ends its span.
-#[derive(Debug)]
-pub struct UseCase(Arc<Asked>);
-
-impl UseCase {
-    /// Begins the span of the use case of this task's request; `None` if nothing is recorded.
-    #[must_use]
-    pub fn begin(telemetry: &super::Telemetry) -> Option<Self> {
-        let traces = telemetry.traces.as_ref()?;
-        let request = current()?;
-        let parent = request.trace.recorded()?;
-        let operation = request.route.as_ref().and_then(|route| route.operation(request.method));
-        request.set_use_case(Some(traces.use_case(parent, operation.unwrap_or("use case"))));
-        Some(Self(request))
+impl SpanOwner for Asked {
+    fn end_use_case(&self) {
+        // The last one to hold it ends it.
+        self.set_use_case(None);
     }
 }
 
-impl Drop for UseCase {
-    fn drop(&mut self) {
-        // The last holder ends the span.
-        self.0.set_use_case(None);
-    }
+/// Begins the span of what this task's request asks for; none where nothing is recorded.
+pub(super) fn begin_use_case(traces: &Traces) -> Option<UseCaseSpan> {
+    let request = current()?;
+    let parent = request.trace.recorded()?;
+    let operation = request.route.as_ref().and_then(|route| route.operation(request.method));
+    request.set_use_case(Some(traces.use_case(parent, operation.unwrap_or("use case"))));
+    Some(UseCaseSpan::new(request))
 }

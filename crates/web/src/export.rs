@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fireflow_domain::error::{BoxError, Error, ErrorChain};
+use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
 use fireflow_service::budget::{Reservation, Use};
@@ -72,8 +72,8 @@ impl Begun {
     pub(crate) async fn new(context: &Context, kind: ReadKind) -> Result<Self, Problem> {
         // The connection comes first: any number of exports may wait for one, and they must not
         // hold memory while they wait.
-        let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
-        let (budget, subject) = (&context.app.budget, &context.caller.actor.subject);
+        let uow = context.begin_read(kind).await?;
+        let (budget, subject) = (&context.backend.budget, &context.caller.actor.subject);
         let memory = budget.reserve(subject, Use::Export, EXPORT_BYTES).await?;
         Ok(Self { context: context.clone(), uow, memory })
     }

@@ -18,8 +18,7 @@ mod conditions;
 mod dto;
 mod entity_tags;
 mod export;
-mod idempotency;
-mod inspected;
+mod idempotency_key;
 mod inspection_stream;
 mod middleware;
 mod openapi;
@@ -31,19 +30,15 @@ mod problem;
 mod reply;
 mod routes;
 mod upload;
-mod work;
 mod written;
 
-pub use app::{About, App, Readiness};
-pub use inspected::{CompilationLimits, CompiledPolicies};
-pub use inspection_stream::Streams;
+pub use app::{About, App};
 pub use middleware::Gate;
 pub use middleware::client::{ForwardedHeader, Proxies};
 pub use middleware::cors::Cors;
-pub use middleware::rates::{Rate, Rates};
 pub use problem::{Code, Fault, Problem};
 pub use routes::{description, endpoint, metrics_endpoint};
-pub use work::Limits;
+pub use written::WrittenRules;
 
 /// The readers of rules and packets, for commands that read them from files.
 pub mod reading {

@@ -8,6 +8,8 @@ use fireflow_domain::error::{
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use fireflow_service::budget::Shortage;
+use fireflow_service::error::ServiceError;
+use fireflow_service::rates::RateExceeded;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
@@ -338,6 +340,32 @@ impl IntoResponse for Problem {
 impl From<Shortage> for Problem {
     fn from(shortage: Shortage) -> Self {
         Self::unavailable(Code::Unavailable, shortage.to_string(), shortage.retry_after_s)
+    }
+}
+
+impl From<RateExceeded> for Problem {
+    fn from(exceeded: RateExceeded) -> Self {
+        Self::unavailable(Code::TooManyRequests, exceeded.to_string(), exceeded.retry_after_s)
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let busy = |detail: &str, seconds| Self::unavailable(Code::Unavailable, detail, seconds);
+        match error {
+            ServiceError::Domain(error) => error.into(),
+            ServiceError::Shortage(shortage) => shortage.into(),
+            ServiceError::TooManyRequests => {
+                busy("too many requests are being served; try again", 1)
+            }
+            ServiceError::TooManyStreams => {
+                busy("too many streams of packets are being inspected; try again", 5)
+            }
+            ServiceError::KeyReused => {
+                let detail = "this `Idempotency-Key` was used for another request; send a new key";
+                Self::new(Code::KeyReused, detail)
+            }
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use fireflow_domain::error::Error;
 use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
+use fireflow_service::session::Repeatable;
 use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
@@ -21,7 +23,7 @@ use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
-use crate::idempotency;
+use crate::idempotency_key;
 use crate::pagination::{self, ListAddress};
 use crate::params::Fields;
 use crate::problem::Problem;
@@ -192,38 +194,6 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(Self { response, bytes, shape: PhantomData })
     }
 
-    /// The answer in the form that is stored for repeated requests.
-    #[must_use]
-    pub fn kept(&self) -> KeptAnswer {
-        let headers = self.response.headers().iter();
-        KeptAnswer {
-            status: self.response.status().as_u16(),
-            headers: headers
-                .filter_map(|(name, value)| {
-                    Some((name.to_string(), value.to_str().ok()?.to_owned()))
-                })
-                .collect(),
-            body: self.bytes.to_vec(),
-        }
-    }
-
-    /// Rebuilds an answer from its stored form.
-    ///
-    /// # Errors
-    /// Returns `Code::Internal` if the stored status or a header is invalid, which is a defect.
-    pub fn repeated(kept: KeptAnswer) -> Result<Self, Problem> {
-        let bytes = Bytes::from(kept.body);
-        let status = StatusCode::from_u16(kept.status).map_err(Problem::internal)?;
-        let response = Response::builder().status(status).body(bytes.clone());
-        let mut reply = Self { response, bytes, shape: PhantomData };
-        for (name, value) in &kept.headers {
-            let name: header::HeaderName =
-                name.parse().map_err(|_| Problem::internal("a kept header"))?;
-            reply = reply.with_header(name, value);
-        }
-        Ok(reply.with_header(header::HeaderName::from_static(idempotency::REPLAYED), "true"))
-    }
-
     /// An answer with a complete body in a line format.
     #[must_use]
     pub fn written_lines(format: LineFormat, body: Vec<u8>) -> Self {
@@ -326,6 +296,35 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
             reply = reply.with_header(header::LINK, &links);
         }
         reply
+    }
+}
+
+impl<K: Kind, T: Type + Serialize> Repeatable for Reply<K, T> {
+    fn to_kept(&self) -> KeptAnswer {
+        let headers = self.response.headers().iter();
+        KeptAnswer {
+            status: self.response.status().as_u16(),
+            headers: headers
+                .filter_map(|(name, value)| {
+                    Some((name.to_string(), value.to_str().ok()?.to_owned()))
+                })
+                .collect(),
+            body: self.bytes.to_vec(),
+        }
+    }
+
+    fn from_kept(kept: KeptAnswer) -> Result<Self, Error> {
+        let bytes = Bytes::from(kept.body);
+        let status =
+            StatusCode::from_u16(kept.status).map_err(|error| Error::Internal(error.into()))?;
+        let response = Response::builder().status(status).body(bytes.clone());
+        let mut reply = Self { response, bytes, shape: PhantomData };
+        for (name, value) in &kept.headers {
+            let name: header::HeaderName =
+                name.parse().map_err(|_| Error::Internal("a kept header".into()))?;
+            reply = reply.with_header(name, value);
+        }
+        Ok(reply.with_header(header::HeaderName::from_static(idempotency_key::REPLAYED), "true"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
+use fireflow_service::work::Limits;
 use fireflow_telemetry::metrics::Exposition;
 use fireflow_telemetry::routes::Routes;
 use poem::endpoint::{make, make_sync};
@@ -19,7 +20,7 @@ use crate::api::rules::Rules;
 use crate::api::service::Service;
 use crate::app::App;
 use crate::middleware::envelope::envelope;
-use crate::middleware::limits::{Limits, guard};
+use crate::middleware::limits::guard;
 use crate::openapi;
 use crate::problem::Problem;
 

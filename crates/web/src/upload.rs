@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use fireflow_auth::Refusal;
 use fireflow_service::budget::{Reservation, Use};
 use futures_util::StreamExt;
-use poem::http::{Method, header};
+use poem::http::{HeaderMap, Method, header};
 use poem::{Request, RequestBody};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
@@ -56,6 +56,13 @@ impl std::fmt::Debug for Upload {
 /// The context of a request with a valid token.
 fn context(request: &Request) -> Result<Context, Problem> {
     request.extensions().get().cloned().ok_or_else(|| Refusal::Missing.into())
+}
+
+/// Whether a request's head says that a body follows. Over HTTP/2 it may not say so.
+#[must_use]
+pub fn declares_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Refuses compressed bodies, because a small one could unpack to any size.
@@ -120,10 +127,10 @@ impl Upload {
     /// Reads the whole body.
     async fn receive(mut self) -> Result<Received, Problem> {
         let first = self.declared.unwrap_or(FIRST_BYTES);
-        let (subject, budget) = (&self.context.caller.actor.subject, &self.context.app.budget);
+        let (subject, budget) = (&self.context.caller.actor.subject, &self.context.backend.budget);
         let mut memory = budget.reserve(subject, self.purpose, self.estimate(first)).await?;
-        let once = self.context.once.clone();
-        let mut hash = once.as_ref().map(|_| Sha256::new());
+        let idempotent = self.context.idempotent.clone();
+        let mut hash = idempotent.as_ref().map(|_| Sha256::new());
         let stall = self.context.work.limits.body_stall;
         let mut expected = first;
         let mut bytes = BytesMut::with_capacity(first);
@@ -162,8 +169,8 @@ impl Upload {
             }
             bytes.extend_from_slice(&piece);
         }
-        if let Some((once, hash)) = once.zip(hash) {
-            once.set_body(hash.finalize().into());
+        if let Some((request, hash)) = idempotent.zip(hash) {
+            request.set_body(hash.finalize().into());
         }
         memory.shrink_to(self.estimate(bytes.len()));
         self.context.work.admit()?;
@@ -194,7 +201,7 @@ impl Upload {
             return run(None);
         }
         let subject = &context.caller.actor.subject;
-        let turn = context.app.turns.reserve(subject, Use::Body, 1).await?;
+        let turn = context.backend.turns.reserve(subject, Use::Body, 1).await?;
         let awaited = Awaited(Arc::new(AtomicBool::new(true)));
         let flag = Arc::clone(&awaited.0);
         let (decoded, memory) = tokio::task::spawn_blocking(move || {

@@ -8,12 +8,12 @@ use fireflow_domain::ids::RuleId;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_service::inspections::PolicyState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 
 use crate::dto::view::RuleView;
-use crate::inspected::State;
 
 /// The most bytes of text in the cache, and the number of rules that it is sized for.
 const CAPACITY: u64 = 16 * 1024 * 1024;
@@ -25,7 +25,7 @@ const BESIDE: u64 = 200;
 /// so it is not cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    policy: State,
+    policy: PolicyState,
     rule: RuleId,
 }
 
@@ -73,7 +73,7 @@ impl WrittenRules {
             let view = RuleView::of(rule, (&*inspected.policy).into(), at);
             serde_json::value::to_raw_value(&view).map(Arc::from)
         };
-        let policy = State::of(&inspected.policy);
+        let policy = PolicyState::of(&inspected.policy);
         let is_timeless = rule.spec.starts_at.is_none() && rule.spec.expires_at.is_none();
         if !policy.is_marked() || !is_timeless {
             return write();

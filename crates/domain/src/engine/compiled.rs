@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use super::classifier::{Budget, Classifier};
+use super::classifier::Budget;
+use super::evaluator::{Evaluator, Limits};
 use super::naive::{self, Entry, Explanation};
 use crate::ids::RuleId;
 use crate::net::PortRange;
@@ -21,16 +22,6 @@ const MAX_CHANGES: usize = 1_000;
 /// The base also needs this many rules for each change, since few rules compile in no time.
 const RULES_PER_CHANGE: usize = 8;
 
-/// The limits of a compilation.
-#[derive(Clone, Copy)]
-#[expect(missing_debug_implementations, reason = "a function has nothing to show")]
-pub struct Limits<'a> {
-    /// The most boxes and bytes.
-    pub budget: Budget,
-    /// Called throughout the compilation. Once it returns false, the naive evaluator must answer.
-    pub goes_on: &'a dyn Fn() -> bool,
-}
-
 /// All live rules of a policy, in order of evaluation, with the classifiers that answer by them.
 #[derive(Debug, Clone)]
 pub struct CompiledRules {
@@ -39,19 +30,16 @@ pub struct CompiledRules {
     gone: Vec<u32>,
     /// The rules that were added or changed since, in order.
     later: Vec<Later>,
-    /// The classifier of `later`; none if it needs more than the budget.
-    classifier: Option<Classifier>,
+    /// What answers for those; none if there are none.
+    evaluator: Option<Evaluator>,
     bytes: usize,
-    /// Whether a compilation was given up for lack of time.
-    is_stopped: bool,
 }
 
 /// Rules that were compiled together.
 #[derive(Debug)]
 struct Base {
     rules: Vec<Rule>,
-    /// None if the rules need more than the budget. The definition then answers.
-    classifier: Option<Classifier>,
+    evaluator: Evaluator,
     /// The place of each rule, in order of ids.
     places: Vec<(RuleId, u32)>,
     bytes: usize,
@@ -70,17 +58,15 @@ impl CompiledRules {
     /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
     pub fn new(rules: Vec<Rule>, limits: Limits<'_>) -> Self {
-        let classifier =
-            Classifier::compile_while(&entries(&rules), limits.budget, limits.goes_on).ok();
+        let evaluator = Evaluator::compile(&entries(&rules), limits);
         let mut places: Vec<(RuleId, u32)> = rules.iter().map(|it| it.id).zip(0..).collect();
         places.sort_unstable();
-        let is_stopped = classifier.is_none() && !(limits.goes_on)();
         let bytes = ITSELF
             + rules.iter().map(bytes_of).sum::<usize>()
-            + classifier.as_ref().map_or(0, Classifier::bytes)
+            + evaluator.memory_bytes()
             + size_of_val(places.as_slice());
-        let base = Arc::new(Base { rules, classifier, places, bytes });
-        Self { base, gone: Vec::new(), later: Vec::new(), classifier: None, bytes, is_stopped }
+        let base = Arc::new(Base { rules, evaluator, places, bytes });
+        Self { base, gone: Vec::new(), later: Vec::new(), evaluator: None, bytes }
     }
 
     /// Applies changes: each changed rule as it is now, deleted rules included. All other rules
@@ -96,18 +82,22 @@ impl CompiledRules {
     /// it.
     #[must_use]
     pub fn is_over_budget(&self) -> bool {
-        self.base.classifier.is_none() || (self.classifier.is_none() && !self.later.is_empty())
+        self.evaluators().any(Evaluator::is_over_budget)
     }
 
     /// Whether the reason was a lack of time. Another attempt may then succeed.
     #[must_use]
-    pub const fn is_stopped(&self) -> bool {
-        self.is_stopped
+    pub fn is_stopped(&self) -> bool {
+        self.evaluators().any(Evaluator::is_stopped)
+    }
+
+    fn evaluators(&self) -> impl Iterator<Item = &Evaluator> {
+        std::iter::once(&self.base.evaluator).chain(&self.evaluator)
     }
 
     /// Roughly how much memory it takes, in bytes: its rules and its classifiers.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
+    pub const fn memory_bytes(&self) -> usize {
         self.bytes
     }
 
@@ -132,13 +122,8 @@ impl CompiledRules {
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<&Rule> {
         let first = self.base.first_match(packet, &self.gone);
-        if self.later.is_empty() {
-            return self.base.rules.get(first?);
-        }
-        let later = match &self.classifier {
-            Some(classifier) => classifier.first_match(packet),
-            None => self.later.iter().position(|it| naive::matches(&it.rule.spec, packet)),
-        };
+        let Some(evaluator) = &self.evaluator else { return self.base.rules.get(first?) };
+        let later = evaluator.first_match(packet, self.later.iter().map(|it| &it.rule.spec));
         match (first, later.and_then(|place| self.later.get(place))) {
             (Some(first), Some(later)) if (later.before as usize) <= first => Some(&later.rule),
             (None, Some(later)) => Some(&later.rule),
@@ -195,11 +180,11 @@ impl Plan {
             return None;
         }
         let changes = gone.len() + later.len();
-        let is_beside = |classifier: &Classifier| {
-            let most = MAX_CHANGES.min(base.rules.len() / RULES_PER_CHANGE);
-            changes <= most && !gone.iter().any(|place| classifier.hides_others(*place))
-        };
-        Some(Self(if base.classifier.as_ref().is_some_and(is_beside) {
+        let most = MAX_CHANGES.min(base.rules.len() / RULES_PER_CHANGE);
+        let is_beside = !base.evaluator.is_over_budget()
+            && changes <= most
+            && gone.iter().all(|place| base.evaluator.can_pass_over(*place));
+        Some(Self(if is_beside {
             Planned::Changes { base: Arc::clone(base), gone, later }
         } else {
             Planned::All(merged(&base.rules, &gone, &later).cloned().collect())
@@ -211,9 +196,9 @@ impl Plan {
     #[must_use]
     pub fn bytes_to_compile(&self, budget: Budget) -> usize {
         match &self.0 {
-            Planned::All(rules) => Classifier::bytes_to_compile(&entries(rules), budget),
+            Planned::All(rules) => Evaluator::bytes_to_compile(&entries(rules), budget),
             Planned::Changes { later, .. } => {
-                Classifier::bytes_to_compile(&entries_of_later(later), budget)
+                Evaluator::bytes_to_compile(&entries_of_later(later), budget)
             }
         }
     }
@@ -226,14 +211,13 @@ impl Plan {
             Planned::All(rules) => return CompiledRules::new(rules, limits),
             Planned::Changes { base, gone, later } => (base, gone, later),
         };
-        let entries = entries_of_later(&later);
-        let classifier = Classifier::compile_while(&entries, limits.budget, limits.goes_on).ok();
-        let is_stopped = classifier.is_none() && !(limits.goes_on)();
+        let evaluator =
+            (!later.is_empty()).then(|| Evaluator::compile(&entries_of_later(&later), limits));
         let bytes = base.bytes
             + size_of_val(gone.as_slice())
             + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
-            + classifier.as_ref().map_or(0, Classifier::bytes);
-        CompiledRules { base, gone, later, classifier, bytes, is_stopped }
+            + evaluator.as_ref().map_or(0, Evaluator::memory_bytes);
+        CompiledRules { base, gone, later, evaluator, bytes }
     }
 }
 
@@ -252,18 +236,12 @@ impl Base {
 
     /// The place of the first rule that matches and is not gone.
     fn first_match(&self, packet: &Packet, gone: &[u32]) -> Option<usize> {
-        let is_there = |place: u32| gone.binary_search(&place).is_err();
-        match &self.classifier {
-            Some(classifier) if gone.is_empty() => classifier.first_match(packet),
-            Some(classifier) => classifier.first_match_among(packet, is_there),
-            None => {
-                let rules = self.rules.iter().zip(0_u32..).enumerate();
-                rules
-                    .filter(|(_, (_, place))| is_there(*place))
-                    .find(|(_, (rule, _))| naive::matches(&rule.spec, packet))
-                    .map(|(place, _)| place)
-            }
+        let specs = self.rules.iter().map(|rule| &rule.spec);
+        if gone.is_empty() {
+            return self.evaluator.first_match(packet, specs);
         }
+        let is_there = |place: u32| gone.binary_search(&place).is_err();
+        self.evaluator.first_match_among(packet, specs, is_there)
     }
 }
 

@@ -4,4 +4,7 @@
 
 pub mod classifier;
 pub mod compiled;
+mod evaluator;
 pub mod naive;
+
+pub use evaluator::{Evaluator, Limits};

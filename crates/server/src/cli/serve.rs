@@ -13,16 +13,20 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::backend::Backend;
 use fireflow_service::budget::Budget;
+use fireflow_service::inspections::{CompilationLimits, Inspections};
+use fireflow_service::monitor::NoMonitor;
+use fireflow_service::rates::Rates;
+use fireflow_service::readiness::Readiness;
+use fireflow_service::streams::Streams;
+use fireflow_service::work::Limits;
 use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, Observer, Purpose};
 use fireflow_telemetry::Telemetry;
 use fireflow_telemetry::errors::Errors;
 use fireflow_telemetry::metrics::Metrics;
 use fireflow_telemetry::traces::Traces;
-use fireflow_web::{
-    About, App, CompilationLimits, CompiledPolicies, Cors, Gate, Limits, Proxies, Rates, Readiness,
-    Streams,
-};
+use fireflow_web::{About, App, Cors, Gate, Proxies, WrittenRules};
 use poem::{Endpoint, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
@@ -59,7 +63,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut reload = vec![authenticator.reload_handle()];
     reload.extend(certificate.as_ref().map(Certificate::reload_handle));
     let mut watchers = vec![tokio::spawn(fireflow_auth::watch(keys, authenticator, RELOAD))];
-    let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
+    let purges = purge_regularly(Arc::clone(&app.backend.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));
     watchers.push(tokio::spawn(idle_memory::forget(app.pools.clone())));
@@ -249,9 +253,16 @@ pub(super) fn service(
             started_at: clock().now(),
             running_since: std::time::Instant::now(),
         },
-        storage: Arc::new(database.clone()),
+        backend: Arc::new(Backend {
+            storage: Arc::new(database.clone()),
+            monitor: Arc::<Telemetry>::clone(&telemetry),
+            budget: Budget::bytes(settings.work_bytes),
+            turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            request_timeout: http.request_timeout,
+        }),
         telemetry,
-        compiled: CompiledPolicies::new(settings.inspection_cache, settings.inspection_limits),
+        inspections: Inspections::new(settings.inspection_cache, settings.inspection_limits),
+        written: WrittenRules::default(),
         pools: database.pools(),
         clock: Arc::new(clock()),
         authenticator,
@@ -262,10 +273,7 @@ pub(super) fn service(
             is_tls: http.tls.is_some(),
         },
         base_path: http.base_path.clone(),
-        budget: Budget::bytes(settings.work_bytes),
-        turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
-        inspection_streams: Streams::new(settings.http.idle_timeout),
-        request_timeout: http.request_timeout,
+        streams: Streams::new(settings.http.idle_timeout),
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });
@@ -300,7 +308,13 @@ fn announce(settings: &Settings, address: SocketAddr) {
 /// The OpenAPI description, generated without a running service.
 pub(super) fn description() -> anyhow::Result<String> {
     let app = Arc::new(App {
-        storage: Arc::new(Nowhere),
+        backend: Arc::new(Backend {
+            storage: Arc::new(Nowhere),
+            monitor: Arc::new(NoMonitor),
+            budget: Budget::bytes(0),
+            turns: Budget::turns(1),
+            request_timeout: Duration::ZERO,
+        }),
         clock: Arc::new(clock()),
         authenticator: Authenticator::new(Trust::new(
             Vec::new(),
@@ -310,9 +324,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         )),
         gate: Gate::default(),
         base_path: String::new(),
-        budget: Budget::bytes(0),
-        turns: Budget::turns(1),
-        inspection_streams: Streams::new(Duration::ZERO),
+        streams: Streams::new(Duration::ZERO),
         about: About {
             database: "none",
             max_connections: 0,
@@ -320,9 +332,9 @@ pub(super) fn description() -> anyhow::Result<String> {
             running_since: std::time::Instant::now(),
         },
         telemetry: Arc::default(),
-        compiled: CompiledPolicies::new(0, CompilationLimits::default()),
+        inspections: Inspections::new(0, CompilationLimits::default()),
+        written: WrittenRules::default(),
         pools: Vec::new(),
-        request_timeout: Duration::ZERO,
         is_stopping: AtomicBool::new(false),
         readiness: Readiness::default(),
     });

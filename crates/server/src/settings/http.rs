@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fireflow_domain::net::AddressRange;
-use fireflow_web::{ForwardedHeader, Rate};
+use fireflow_service::rates::Rate;
+use fireflow_web::ForwardedHeader;
 
 use super::{Environment, SettingError, Values, error, parse_duration};
 use crate::listener::TlsFiles;

@@ -10,8 +10,8 @@ use fireflow_domain::features::{FEATURES, FEATURES_BEFORE, Features};
 use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::usecase::rule::PolicyLimits;
+use fireflow_service::inspections::CompilationLimits;
 use fireflow_storage::{DatabaseKind, DatabaseUrl, MIN_CONNECTIONS, OpenError};
-use fireflow_web::CompilationLimits;
 
 use super::table::{SETTINGS, Setting};
 use super::{Environment, LogFormat, SettingError, Settings, parse_duration};

@@ -13,7 +13,7 @@ pub use http::HttpSettings;
 pub use load::{Loaded, Sources, environment, load};
 pub use telemetry::TelemetrySettings;
 
-use fireflow_web::CompilationLimits;
+use fireflow_service::inspections::CompilationLimits;
 use load::{Values, error, truth};
 pub use table::{SETTINGS, SHORT_HELP, Setting, help};
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use fireflow::listener::{self, ConnectionLimits};
 use fireflow_domain::actor::Role;
+use fireflow_service::rates::{Rate, Rates};
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
-use fireflow_web::{Gate, Rate, Rates};
+use fireflow_web::Gate;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

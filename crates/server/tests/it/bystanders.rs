@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use fireflow_domain::actor::Role;
 use fireflow_domain::store::{Storage, Terms, WriteKind};
 use fireflow_service::budget::Budget;
+use fireflow_service::inspections::{CompilationLimits, Inspections};
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, DatabaseOptions, db_test};
-use fireflow_web::{CompilationLimits, CompiledPolicies};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::memory::MIB;
-use crate::support::{Api, encoded, plain_rule, tcp};
+use crate::support::{Api, backend, encoded, plain_rule, tcp};
 
 /// A timeout far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -44,7 +44,7 @@ impl Service {
         let api = Api::built(db, |app, _| {
             // Large policies are compiled each time; small ones stay in the cache.
             let limits = CompilationLimits { time: PATIENCE, ..CompilationLimits::default() };
-            app.compiled = CompiledPolicies::new(128 * 1024, limits);
+            app.inspections = Inspections::new(128 * 1024, limits);
         });
         let policy = api.policy().await;
         let rule = api.rule(&policy, &json!({"name": "web"})).await;
@@ -381,7 +381,7 @@ fn wrong(bytes: usize) -> Vec<u8> {
 async fn large_bodies_of_one_subject_leave_a_processor_to_those_of_others() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     // Enough memory, so that only the turns are scarce.
-    let api = Api::built(db, |app, _| app.budget = Budget::bytes(4_096 * MIB));
+    let api = Api::built(db, |app, _| backend(app).budget = Budget::bytes(4_096 * MIB));
     let policy = api.policy().await;
     let (api, large) = (Arc::new(api), Arc::new(wrong(1_900_000)));
     let token = format!("Bearer {}", api.token_of("mallory", &[Role::Editor]));

@@ -19,7 +19,7 @@ use crate::cluster::wait_until;
 use crate::forwarder::{Behind, Forwarder};
 use crate::receiver::Receiver;
 use crate::service::{Connection, PATIENCE, Place, Service, binary};
-use crate::support::Api;
+use crate::support::{Api, backend, record_in};
 
 /// A storage with a defect.
 struct Broken {
@@ -55,8 +55,8 @@ async fn broken(receiver: &Receiver, panics: bool) -> (Api, Arc<Telemetry>) {
     let telemetry = Arc::new(Telemetry { metrics, traces: None, errors: Some(errors) });
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let api = Api::built(db, |app, _| {
-        app.telemetry = Arc::clone(&telemetry);
-        app.storage = Arc::new(Broken { panics });
+        record_in(app, &telemetry);
+        backend(app).storage = Arc::new(Broken { panics });
     });
     (api, telemetry)
 }

@@ -8,7 +8,7 @@ use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, plain_rule, tcp};
+use crate::support::{Answer, Api, backend, plain_rule, tcp};
 
 /// A feature that no version knows.
 const UNHEARD_OF: i64 = i64::MIN;
@@ -17,7 +17,7 @@ const UNHEARD_OF: i64 = i64::MIN;
 fn newer(db: &Arc<TestDatabase>) -> Api {
     let mut database = db.database.clone();
     database.set_features(Features::from_bits(u64::MAX));
-    Api::built(Arc::clone(db), |app, _| app.storage = Arc::new(database))
+    Api::built(Arc::clone(db), |app, _| backend(app).storage = Arc::new(database))
 }
 
 /// Sets the features of a policy as a newer process does, in a transaction that other processes

@@ -10,17 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fireflow_domain::actor::Role;
+use fireflow_service::streams::Streams;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
-use fireflow_telemetry::Telemetry;
-use fireflow_web::Streams;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::inspections::{measured, metric};
 use crate::service::{Place, Service, binary};
-use crate::support::{Answer, Api, plain_rule};
+use crate::support::{Answer, Api, plain_rule, record_in};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
@@ -346,8 +345,8 @@ async fn becomes(api: &Api, series: &str, value: u64) {
 db_test! {
     async fn a_stream_without_packets_is_given_up(db: TestDatabase) {
         let api = Api::built(db, |app, _| {
-            app.telemetry = Arc::new(Telemetry::default());
-            app.inspection_streams = Streams::new(Duration::from_millis(200));
+            record_in(app, &Arc::default());
+            app.streams = Streams::new(Duration::from_millis(200));
         });
         let policy = api.policy().await;
         let (packets, response) = open(&api, &policy).await;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireflow_domain::actor::Role;
+use fireflow_service::inspections::{CompilationLimits, Inspections};
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
-use fireflow_telemetry::Telemetry;
-use fireflow_web::{CompilationLimits, CompiledPolicies};
 use serde_json::{Value, json};
 
 use crate::service::{Connection, Place, Service};
-use crate::support::{Api, plain_rule, tcp};
+use crate::support::{Api, plain_rule, record_in, tcp};
 
 /// The verdicts of both services on a packet.
 fn verdicts(services: &mut [Connection; 2], policy: &str, packet: &str) -> Vec<(Value, Value)> {
@@ -102,7 +101,7 @@ pub(crate) async fn metric(api: &Api, series: &str) -> u64 {
 }
 
 pub(crate) fn measured(db: TestDatabase) -> Api {
-    Api::built(db, |app, _| app.telemetry = Arc::new(Telemetry::default()))
+    Api::built(db, |app, _| record_in(app, &Arc::default()))
 }
 
 db_test! {
@@ -169,8 +168,8 @@ db_test! {
     async fn a_policy_that_takes_most_of_the_cache_is_kept(db: TestDatabase) {
         let capacity = 100_000;
         let api = Api::built(db, |app, _| {
-            app.telemetry = Arc::new(Telemetry::default());
-            app.compiled = CompiledPolicies::new(capacity, CompilationLimits::default());
+            record_in(app, &Arc::default());
+            app.inspections = Inspections::new(capacity, CompilationLimits::default());
         });
         let policy = api.policy().await;
         let rules: Value = (0..80)
@@ -197,7 +196,7 @@ db_test! {
         let api = measured(db);
         // This service caches nothing, so it reads all rules for each inspection.
         let other = Api::built(Arc::clone(&api.db), |app, _| {
-            app.compiled = CompiledPolicies::new(0, CompilationLimits::default());
+            app.inspections = Inspections::new(0, CompilationLimits::default());
         });
         let policy = api.policy().await;
         let rules: Value = (0..100)

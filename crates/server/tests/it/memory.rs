@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::admission::{begun, first, patient};
-use crate::support::{Api, plain_rule};
+use crate::support::{Api, backend, plain_rule};
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
@@ -19,7 +19,7 @@ pub(crate) const MIB: u64 = 1024 * 1024;
 pub(crate) async fn with_memory(bytes: u64) -> Api {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     Api::built(db, |app, _| {
-        app.budget = Budget::bytes(bytes).with_patience(Duration::from_millis(50));
+        backend(app).budget = Budget::bytes(bytes).with_patience(Duration::from_millis(50));
     })
 }
 
@@ -66,7 +66,7 @@ async fn a_large_set_is_served_alone_and_the_next_has_its_turn() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     // A long timeout, so that every waiting request is served in the end.
     let api = Api::built(db, |app, _| {
-        app.budget = Budget::bytes(64 * MIB).with_patience(Duration::from_secs(60));
+        backend(app).budget = Budget::bytes(64 * MIB).with_patience(Duration::from_secs(60));
     });
     let policy = api.policy().await;
     let rules: Vec<Value> = (0..3_000)

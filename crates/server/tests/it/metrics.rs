@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cluster::wait_until;
 use crate::service::{PATIENCE, Place, Service, binary};
 use crate::signers::{Files, Signer, authenticator};
-use crate::support::{Api, tcp};
+use crate::support::{Api, record_in, tcp};
 
 /// A service with metrics.
 async fn measured(db: TestDatabase) -> Api {
@@ -27,7 +27,7 @@ async fn measured_with(db: TestDatabase, change: impl FnOnce(&mut App)) -> Api {
     let observer: Arc<dyn Observer> = telemetry.clone();
     let db = db.reopened(|options| options.observer = Some(observer)).await;
     Api::built(db, |app, _| {
-        app.telemetry = telemetry;
+        record_in(app, &telemetry);
         change(app);
     })
 }

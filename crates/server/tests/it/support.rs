@@ -10,12 +10,16 @@ use fireflow_auth::{Authenticator, Revocations, Secret, TokenRequest, TokenRules
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::backend::Backend;
 use fireflow_service::budget::{Budget, BudgetState};
+use fireflow_service::inspections::{CompilationLimits, Inspections};
+use fireflow_service::readiness::Readiness;
+use fireflow_service::streams::Streams;
+use fireflow_service::work::Limits;
 use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
-use fireflow_web::{
-    About, App, CompilationLimits, CompiledPolicies, Gate, Limits, Readiness, Streams,
-};
+use fireflow_telemetry::Telemetry;
+use fireflow_web::{About, App, Gate, WrittenRules};
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
 use poem::test::TestClient;
@@ -95,6 +99,17 @@ impl Answer {
     }
 }
 
+/// What units of work share, before anybody else has it.
+pub(crate) fn backend(app: &mut App) -> &mut Backend {
+    Arc::get_mut(&mut app.backend).unwrap()
+}
+
+/// Has a service that has not begun recorded elsewhere.
+pub(crate) fn record_in(app: &mut App, telemetry: &Arc<Telemetry>) {
+    app.telemetry = Arc::clone(telemetry);
+    backend(app).monitor = Arc::<Telemetry>::clone(telemetry);
+}
+
 /// Trusts tokens that are signed with one of these secrets.
 pub(crate) fn trust(secrets: &[&[u8]]) -> Trust {
     let secrets = secrets.iter().map(|secret| Secret::new(*secret)).collect();
@@ -126,24 +141,30 @@ impl Api {
         let start = Instant::parse("2026-11-24T12:00:00Z").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(start.micros())));
         let authenticator = Authenticator::new(trust(&[SECRET]));
+        let telemetry = Arc::<Telemetry>::default();
         let mut app = App {
-            storage: Arc::new(db.database.clone()),
+            backend: Arc::new(Backend {
+                storage: Arc::new(db.database.clone()),
+                monitor: Arc::<Telemetry>::clone(&telemetry),
+                budget: Budget::bytes(256 * 1024 * 1024),
+                turns: Budget::turns(2),
+                request_timeout: Duration::from_secs(300),
+            }),
             clock: Arc::<TestClock>::clone(&clock),
             authenticator: authenticator.clone(),
             gate: Gate::default(),
             base_path: String::new(),
-            budget: Budget::bytes(256 * 1024 * 1024),
-            turns: Budget::turns(2),
-            inspection_streams: Streams::new(Duration::from_secs(300)),
+            streams: Streams::new(Duration::from_secs(300)),
             about: About {
                 database: "test",
                 max_connections: 1,
                 started_at: start,
                 running_since: std::time::Instant::now(),
             },
-            telemetry: Arc::default(),
+            telemetry,
             pools: db.database.pools(),
-            compiled: CompiledPolicies::new(
+            written: WrittenRules::default(),
+            inspections: Inspections::new(
                 64 * 1024 * 1024,
                 // Long enough for a slow machine to compile.
                 CompilationLimits {
@@ -151,7 +172,6 @@ impl Api {
                     ..CompilationLimits::default()
                 },
             ),
-            request_timeout: Duration::from_secs(300),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };
@@ -198,19 +218,19 @@ impl Api {
 
     /// The processor turns, and the number of waiting requests.
     pub(crate) fn turns(&self) -> BudgetState {
-        self.app.turns.state()
+        self.app.backend.turns.state()
     }
 
     /// How much memory requests have borrowed.
     pub(crate) fn borrowed(&self) -> u64 {
-        self.app.budget.state().used.iter().sum()
+        self.app.backend.budget.state().used.iter().sum()
     }
 
     /// Waits until requests hold no memory.
     pub(crate) async fn nothing_is_borrowed(&self) {
         let start = std::time::Instant::now();
         while self.borrowed() > 0 {
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", self.app.budget);
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", self.app.backend.budget);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -75,6 +75,6 @@ impl Audit {
             let view = AuditEventPage::with(&page, &scope, items);
             Ok(Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope))
         };
-        ctx.for_rows(size, write).await?
+        ctx.run_for_rows(size, write).await?
     }
 }

@@ -72,7 +72,7 @@ impl Firewalls {
                 Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
-        ctx.for_rows(expansion::weight(request_size, expand.is_some()), write).await?
+        ctx.run_for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }
 
     /// Create a firewall
@@ -90,7 +90,7 @@ impl Firewalls {
         let read_only = query.read_only();
         query.finish()?;
         let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| Box::pin(async move { firewall::create(uow, caller, new).await }),
             |made| {
                 let path = ctx.path(format_args!("/firewalls/{}/", made.id));
@@ -140,7 +140,7 @@ impl Firewalls {
                 let view = FirewallView { left_out: left_out.view(), ..view };
                 Ok(Reply::selected(&view, fields.as_ref())?.with_left_out(&left_out))
             };
-            return ctx.in_turn(write).await?;
+            return ctx.run_in_turn(write).await?;
         }
         let found = ctx
             .read(|uow, caller| Box::pin(async move { firewall::get(uow, caller, id).await }))
@@ -219,7 +219,7 @@ impl Firewalls {
         let id = firewall_id(&firewall_id_raw)?;
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),
             |restored| Ok(Reply::new(&FirewallView::from(&restored))?.tagged(&restored)),
         )

@@ -53,10 +53,9 @@ impl Inspections {
         let mut query = query.open(params::INSPECTION);
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
-        let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
+        let inspected = ctx.compiled_policy(firewall, policy).await?;
         let verdict = inspected.verdict(&packet);
-        let rule =
-            verdict.rule.map(|rule| ctx.app.compiled.written.get(&inspected, rule, packet.at()));
+        let rule = verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, packet.at()));
         let rule = rule.transpose().map_err(Problem::internal)?;
         let answer =
             WrittenInspection::new(&inspected, &packet, verdict, rule.as_deref(), explains);
@@ -99,17 +98,17 @@ impl Inspections {
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {
-                let streams = &ctx.app.inspection_streams;
-                let turn = streams.turn(&ctx.app.budget, &ctx.caller.actor.subject).await?;
-                let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
+                let (streams, subject) = (&ctx.app.streams, &ctx.caller.actor.subject);
+                let permit = streams.admit(&ctx.backend.budget, subject).await?;
+                let inspected = ctx.compiled_policy(firewall, policy).await?;
                 let revision = inspected.policy.revision.to_string();
-                let answers = inspection_stream::answers(&ctx, inspected, lines, turn).await;
+                let answers = inspection_stream::answers(&ctx, inspected, lines, permit).await;
                 return Ok(Reply::lines(LineFormat::Ndjson, answers)
                     .with_header(POLICY_REVISION, &revision));
             }
         };
         let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
-        let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
+        let inspected = ctx.compiled_policy(firewall, policy).await?;
         // Many packets over many rules take long. They are inspected outside the threads that serve
         // requests, and only as long as the client waits.
         let waits = Waits(Arc::new(AtomicBool::new(true)));
@@ -126,7 +125,7 @@ impl Inspections {
             Reply::new(&views)
         };
         let reply = if count > MANY_PACKETS {
-            ctx.in_turn(inspect).await?
+            ctx.run_in_turn(inspect).await?
         } else {
             tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
         };

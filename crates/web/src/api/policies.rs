@@ -58,7 +58,7 @@ async fn answer(
         let reply = Reply::selected(&view, fields.as_ref())?;
         Ok(reply.with_pagination(&page, &address, &scope).with_left_out(&left_out))
     };
-    ctx.for_rows(expansion::weight(size, expands), write).await?
+    ctx.run_for_rows(expansion::weight(size, expands), write).await?
 }
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
@@ -156,7 +156,7 @@ impl Policies {
         let read_only = query.read_only();
         query.finish()?;
         let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move { policy::create(uow, caller, firewall, spec).await })
             },
@@ -215,7 +215,7 @@ impl Policies {
             Ok((Reply::selected(&view, fields.as_ref())?, found))
         };
         let written: Result<_, Problem> =
-            ctx.for_rows(expansion::weight(1, expands), write).await?;
+            ctx.run_for_rows(expansion::weight(1, expands), write).await?;
         let (reply, found) = written?;
         // The state of a policy includes its rules, so a tag covers them.
         reply.unless_known(&conditions, &found).await
@@ -300,7 +300,7 @@ impl Policies {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         query.open(params::NONE).finish()?;
         let name = body.read(restoration).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move { policy::restore(uow, caller, firewall, id, name).await })
             },

@@ -273,6 +273,6 @@ impl RuleList {
             };
             Ok(reply.with_pagination(&page, &self.address, &self.scope).with_left_out(&left_out))
         };
-        ctx.for_rows(rows, write).await?
+        ctx.run_for_rows(rows, write).await?
     }
 }

@@ -108,7 +108,7 @@ impl Rules {
             .read(move |value, faults| new_rule(value, "", is_placed, read_only, faults))
             .await?;
         let new = NewRule { spec, placement, duplicates };
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move { rule::create(uow, caller, firewall, policy, new).await })
             },
@@ -165,7 +165,7 @@ impl Rules {
         let max_deletions = query.integer("max_deletions", 0, i64::from(u32::MAX));
         let max_deletions = max_deletions.map(i64::unsigned_abs);
         let identity = query.word("identity", &[("name", Identity::Name)]).unwrap_or_default();
-        let max_rules = ctx.app.storage.policy_limits().rules;
+        let max_rules = ctx.backend.storage.policy_limits().rules;
         let max_rules = usize::try_from(max_rules).unwrap_or(usize::MAX);
         let reading = SetReading { identity, read_only: query.read_only(), max_rules };
         query.finish()?;
@@ -203,10 +203,10 @@ impl Rules {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
         query.open(params::NONE).finish()?;
-        let max_rules = ctx.app.storage.policy_limits().rules;
+        let max_rules = ctx.backend.storage.policy_limits().rules;
         let read = move |value, faults: &mut Violations| move_body(value, max_rules, faults);
         let (rules, placement) = body.read(read).await?;
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| {
                 Box::pin(async move {
                     rule::move_rules(uow, caller, parent, &expected, &rules, placement).await
@@ -248,7 +248,7 @@ impl Rules {
         let operations =
             body.decode(move |bytes, meter| operations(bytes, parent.1, read_only, meter)).await?;
         let now = ctx.caller.now;
-        ctx.write_many_once(
+        ctx.write_many_idempotent(
             move |uow, caller| {
                 Box::pin(async move {
                     batch::apply(uow, caller, parent, &expected, operations, duplicates).await
@@ -374,7 +374,7 @@ impl Rules {
         query.finish()?;
         let mut how = body.read(rule_restoration).await?;
         how.duplicates = duplicates.unwrap_or(how.duplicates);
-        ctx.write_once(
+        ctx.write_idempotent(
             |uow, caller| Box::pin(async move { rule::restore(uow, caller, path, how).await }),
             |restored| Ok(Reply::new(&RuleView::at(&restored, ctx.caller.now))?.tagged(&restored)),
         )

@@ -127,7 +127,7 @@ impl Service {
         query.open(params::NONE).finish()?;
         let app = &ctx.app;
         // Here, not being ready is an answer, not an error.
-        let is_ready = app.storage.is_ready().await.unwrap_or(false);
+        let is_ready = app.backend.storage.is_ready().await.unwrap_or(false);
         let uptime = app.about.running_since.elapsed();
         Reply::new(&HealthView {
             // In upper case, as in the service that this one replaces.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fireflow_auth::Refusal;
 use fireflow_domain::actor::Role;
+use fireflow_service::rates::RateCell;
 use fireflow_telemetry::request::Asked;
 use poem::http::Method;
 use poem::{Request, RequestBody};
@@ -14,11 +15,10 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::Context;
-use crate::idempotency;
+use crate::idempotency_key;
 use crate::middleware::auth::change_reason;
-use crate::middleware::rates::RateCell;
 use crate::problem::{Code, Problem};
-use crate::work::declares_body;
+use crate::upload::declares_body;
 
 /// The role that an operation requires, as a type. It is the first argument of the operation, so
 /// that a missing role is reported before path, query and body are read.
@@ -78,7 +78,7 @@ impl<R> Deref for As<R> {
 fn check_headers(request: &Request) -> Result<(), Problem> {
     change_reason(request.headers())?;
     if request.method() == Method::POST {
-        idempotency::key(request.headers())?;
+        idempotency_key::key(request.headers())?;
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
         {
             return Err(Problem::forbidden(role).into());
         }
-        rate?;
+        rate.map_err(Problem::from)?;
         check_headers(request)?;
         let takes_body = request
             .extensions()
@@ -145,7 +145,7 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
                               without one";
                 return Err(Problem::new(Code::MalformedRequest, detail).into());
             }
-            context.work.admit()?;
+            context.work.admit().map_err(Problem::from)?;
         }
         Ok(Self { context, role: PhantomData })
     }

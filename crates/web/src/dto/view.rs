@@ -527,7 +527,7 @@ macro_rules! pages {
                     next_cursor: page
                         .next
                         .as_ref()
-                        .map(|next| $crate::params::cursor::encode(scope, next)),
+                        .map(|next| fireflow_service::cursor::encode(scope, next)),
                     $($more: <$more_type>::default(),)*
                 }
             }

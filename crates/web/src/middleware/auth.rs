@@ -6,14 +6,16 @@ use fireflow_auth::{Identity, Refusal};
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
+use fireflow_service::idempotency::IdempotentRequest;
+use fireflow_service::session::Session;
+use fireflow_service::work::Work;
 use fireflow_telemetry::request::Asked;
 use poem::Request;
 use poem::http::{HeaderMap, Method};
 
 use crate::app::{App, Context};
-use crate::idempotency::{self, Once};
+use crate::idempotency_key;
 use crate::problem::Problem;
-use crate::work::Work;
 
 /// The longest reason of a change, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
@@ -67,23 +69,24 @@ pub fn authenticate(
         // A fault in this header is reported once the role has been checked.
         reason: change_reason(request.headers()).unwrap_or_default(),
     };
-    let once = once(request, &caller.actor.visibility).map(Arc::new);
-    let work = Arc::clone(work);
-    let deadline = std::time::Instant::now() + app.request_timeout;
-    let context = Context { app: Arc::clone(app), caller, expires_at, deadline, once, work };
+    let idempotent = idempotent(request, &caller.actor.visibility).map(Arc::new);
+    let (backend, work) = (Arc::clone(&app.backend), Arc::clone(work));
+    let deadline = std::time::Instant::now() + backend.request_timeout;
+    let session = Session { backend, caller: Arc::new(caller), deadline, idempotent, work };
+    let context = Context { app: Arc::clone(app), session, expires_at };
     request.extensions_mut().insert(context);
     Ok(())
 }
 
 /// The idempotency key of a POST, if it has a valid one, with the request that it identifies.
-fn once(request: &Request, who: &Visibility) -> Option<Once> {
+fn idempotent(request: &Request, who: &Visibility) -> Option<IdempotentRequest> {
     if request.method() != Method::POST {
         return None;
     }
-    let key = idempotency::key(request.headers()).ok().flatten()?;
+    let key = idempotency_key::key(request.headers()).ok().flatten()?;
     let target = request.uri().path_and_query().map(|it| it.as_str()).unwrap_or_default();
-    let condition = idempotency::condition(request.headers());
-    Some(Once::new(key, request.method(), target, &condition, who))
+    let condition = idempotency_key::condition(request.headers());
+    Some(IdempotentRequest::new(key, request.method().as_str(), target, &condition, who))
 }
 
 /// Reads the reason for a change, for the audit trail: UTF-8 of limited length.

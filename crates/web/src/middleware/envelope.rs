@@ -19,6 +19,7 @@ use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
 use super::cors::Cors;
+use super::rate_headers;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
@@ -89,7 +90,7 @@ pub async fn envelope<E: Endpoint>(
         headers.entry(name).or_insert(value);
     }
     if let Some(rate) = rate.as_ref().and_then(|rate| rate.get()) {
-        rate.write(headers);
+        rate_headers::write(*rate, headers);
     }
     app.gate.cors.allow(headers, origin);
     if app.gate.is_tls {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fireflow_service::budget::{Reservation, Use};
+use fireflow_service::error::ServiceError;
+use fireflow_service::work::{Limits, Work, WorkGuard};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
@@ -22,9 +24,6 @@ use super::open::Open;
 use super::{auth, host, open, slash};
 use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
-use crate::work::{Served, Work};
-
-pub use crate::work::Limits;
 
 /// The largest answer that does not count towards the budget, in bytes. The connection's own
 /// buffers are as large.
@@ -65,17 +64,17 @@ async fn bounded<E: Endpoint>(
             open::lead_to_start_page(&mut request);
             // A process at its limit is not ready for more requests. This answer needs no permit.
             if asked == Open::Ready && limits.in_flight.available_permits() == 0 {
-                return Err(crate::work::too_many_requests().into());
+                return Err(Problem::from(ServiceError::TooManyRequests).into());
             }
             slash::normalize(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
         }
         None => {
             // Releases the request's resources, however the request ends.
-            let served = Served(Arc::new(Work::new(limits)));
+            let work = WorkGuard(Arc::new(Work::new(limits)));
             slash::normalize(&mut request);
-            auth::authenticate(app, &served.0, &mut request)?;
-            tokio::time::timeout(timeout, counted(app, &served, next, request)).await
+            auth::authenticate(app, &work.0, &mut request)?;
+            tokio::time::timeout(timeout, counted(app, &work, next, request)).await
         }
     };
     answer.unwrap_or_else(|_| {
@@ -92,7 +91,11 @@ async fn respond<E: Endpoint>(next: &E, request: Request) -> poem::Result<Respon
 /// is taken. Each address has a separate rate for these paths, which health checks never reach.
 fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
     let client = auth::asked(request)?.client;
-    app.gate.rates.check_open(open, client.0)?;
+    let rates = &app.gate.rates;
+    match open {
+        Open::Live | Open::Ready => rates.check_probe(client.0)?,
+        Open::Document => rates.check_document(client.0)?,
+    }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
     }
@@ -105,7 +108,7 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
 /// So a client that reads no answers cannot fill the memory with them.
 async fn counted<E: Endpoint>(
     app: &App,
-    served: &Served,
+    work: &WorkGuard,
     next: &E,
     request: Request,
 ) -> poem::Result<Response> {
@@ -116,7 +119,7 @@ async fn counted<E: Endpoint>(
     let can_be_refused = matches!(*request.method(), Method::GET | Method::HEAD)
         || request.uri().path().ends_with("/inspections");
     let answer = respond(next, request).await;
-    served.0.release();
+    work.0.release();
     let mut response = answer?;
     let body: BoxBody<Bytes, io::Error> = response.take_body().into();
     let length = body.size_hint().exact();
@@ -124,10 +127,12 @@ async fn counted<E: Endpoint>(
         response.set_body(Body::from(body));
         return Ok(response);
     };
-    let memory = match app.budget.try_reserve(&subject, Use::Answer, length) {
+    let memory = match app.backend.budget.try_reserve(&subject, Use::Answer, length) {
         Some(memory) => memory,
-        None if can_be_refused => return Err(Problem::from(app.budget.refuse(Use::Answer)).into()),
-        None => app.budget.reserve_anyway(&subject, Use::Answer, length),
+        None if can_be_refused => {
+            return Err(Problem::from(app.backend.budget.refuse(Use::Answer)).into());
+        }
+        None => app.backend.budget.reserve_anyway(&subject, Use::Answer, length),
     };
     // The body is a single piece, so this does not copy it.
     let bytes = body.collect().await.map_err(Problem::internal)?.to_bytes();

@@ -8,8 +8,10 @@ pub mod envelope;
 pub mod host;
 pub mod limits;
 pub mod open;
-pub mod rates;
+pub mod rate_headers;
 pub mod slash;
+
+use fireflow_service::rates::Rates;
 
 /// The settings that concern the origin and the connection of a request.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub struct Gate {
     /// The trusted proxies.
     pub proxies: client::Proxies,
     /// The rate limits.
-    pub rates: rates::Rates,
+    pub rates: Rates,
     /// The allowed origins of pages.
     pub cors: cors::Cors,
     /// Whether the service itself terminates TLS. If so, answers tell browsers to use only HTTPS.

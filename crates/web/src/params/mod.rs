@@ -1,6 +1,5 @@
 //! Query parameters: all are read at once, and all faults are collected.
 
-pub mod cursor;
 mod packet;
 mod table;
 
@@ -17,6 +16,7 @@ use fireflow_domain::sort::SortField;
 use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
+use fireflow_service::cursor;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
 

@@ -7,12 +7,12 @@ use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::store::{AuditField, FirewallField, PolicyField, RuleField};
+use fireflow_service::cursor::MAX_CURSOR_CHARS;
 use serde_json::{Value, json};
 
 use crate::dto::audit::AuditEventView;
 use crate::dto::view::{FirewallView, PolicyView, RuleView};
 use crate::openapi::{patterns, schemas};
-use crate::params::cursor::MAX_CURSOR_CHARS;
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]

@@ -161,7 +161,7 @@ impl Classifier {
 
     /// Whether later rules are left out of some nodes since this rule hides them completely.
     #[must_use]
-    pub fn hides_others(&self, rule: u32) -> bool {
+    pub(crate) fn hides_others(&self, rule: u32) -> bool {
         let hides = |hiding: &[u32]| hiding.binary_search(&rule).is_ok();
         hides(&self.v4.hiding) || hides(&self.v6.hiding)
     }
@@ -169,7 +169,11 @@ impl Classifier {
     /// The index of the first rule that matches and that `takes` accepts. `takes` must accept every
     /// rule that [hides others](Self::hides_others).
     #[inline]
-    pub fn first_match_among(&self, packet: &Packet, takes: impl Fn(u32) -> bool) -> Option<usize> {
+    pub(crate) fn first_match_among(
+        &self,
+        packet: &Packet,
+        takes: impl Fn(u32) -> bool,
+    ) -> Option<usize> {
         let is_taken = |order: u32, is_timed: bool| {
             takes(order) && (!is_timed || self.is_active(order, packet.at()))
         };

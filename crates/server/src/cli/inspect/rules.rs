@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fireflow_domain::engine::classifier::{Budget, Classifier, Index, Key, NO_BOX, kind};
-use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::classifier::{Budget, Index, Key, NO_BOX, kind};
+use fireflow_domain::engine::naive::Entry;
+use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::error::Violations;
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::net::Protocol;
@@ -36,8 +37,7 @@ pub(super) struct PolicyRules {
     specs: Vec<RuleSpec>,
     /// The position of each rule in the file, and its id if it has one.
     places: Vec<(usize, Option<RuleId>)>,
-    /// None if the rules have too many combinations to compile.
-    classifier: Option<Classifier>,
+    evaluator: Evaluator,
     default: Action,
     /// Whether the default was given, not assumed.
     is_default_known: bool,
@@ -117,17 +117,18 @@ impl Rules {
             places.push((place, id));
         }
         let budget = Budget { boxes: 50_000_000, bytes: 4 << 30 };
-        let classifier = Classifier::compile(&entries(&specs), budget).ok();
+        let limits = Limits { budget, goes_on: &|| true };
+        let evaluator = Evaluator::compile(&entries(&specs), limits);
         let known = default.or(read.default);
         let default = known.unwrap_or(Action::Deny);
         let is_default_known = known.is_some();
-        let rules = PolicyRules { specs, places, classifier, default, is_default_known };
+        let rules = PolicyRules { specs, places, evaluator, default, is_default_known };
         Ok(Self::Policy(Box::new(rules)))
     }
 
     /// Whether the rules are not compiled, so that each packet is compared with each rule.
     pub(super) const fn is_over_budget(&self) -> bool {
-        matches!(self, Self::Policy(rules) if rules.classifier.is_none())
+        matches!(self, Self::Policy(rules) if rules.evaluator.is_over_budget())
     }
 
     /// The number of rules.
@@ -173,13 +174,9 @@ impl Rules {
     /// The positions of the deciding rules, computed on all processors.
     pub(super) fn decide(&self, queries: &Queries) -> Vec<Option<usize>> {
         match (self, queries) {
-            (Self::Policy(rules), Queries::Packets(packets)) => match &rules.classifier {
-                Some(classifier) => classifier.classify_many(packets),
-                None => {
-                    let entries = entries(&rules.specs);
-                    packets.iter().map(|packet| naive::first_match(&entries, packet)).collect()
-                }
-            },
+            (Self::Policy(rules), Queries::Packets(packets)) => {
+                rules.evaluator.classify_many(packets, &rules.specs)
+            }
             (Self::Benchmark(rules), Queries::Keys(keys)) => {
                 let found = |place: u32| (place != NO_BOX).then_some(place as usize);
                 rules.index.find_many(keys).into_iter().map(found).collect()

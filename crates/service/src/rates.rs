@@ -11,10 +11,6 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
-use poem::http::HeaderMap;
-
-use super::open::Open;
-use crate::problem::{Code, Problem};
 
 /// After this many requests, clients without recent requests are removed.
 const REQUESTS_PER_CLEANING: u64 = 8_192;
@@ -56,36 +52,27 @@ pub struct Rates {
 /// (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateState {
-    rate: Rate,
-    remaining: u32,
+    /// The rate.
+    pub rate: Rate,
+    /// How many requests are left.
+    pub remaining: u32,
     /// The number of seconds until the full rate is available; after a refusal, until the next
     /// request is accepted.
-    reset_s: u64,
+    pub reset_s: u64,
+}
+
+/// A client has asked more often than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the rate limit of {who} is exceeded; retry after {retry_after_s} s")]
+pub struct RateExceeded {
+    /// Whose rate it is, for the client.
+    pub who: &'static str,
+    /// When to come back, in seconds.
+    pub retry_after_s: i64,
 }
 
 /// Carries the state from the check to the answer.
 pub type RateCell = Arc<OnceLock<RateState>>;
-
-impl RateState {
-    /// Adds the headers to an answer.
-    pub fn write(self, headers: &mut HeaderMap) {
-        let Self { rate, remaining, reset_s } = self;
-        let window = match rate.per.as_secs() {
-            // The header has whole seconds only, so a shorter window is left out.
-            0 => String::new(),
-            seconds => format!(";w={seconds}"),
-        };
-        let fields = [
-            ("ratelimit-policy", format!("\"subject\";q={}{window}", rate.count)),
-            ("ratelimit", format!("\"subject\";r={remaining};t={reset_s}")),
-        ];
-        for (name, value) in fields {
-            if let Ok(value) = value.parse() {
-                headers.insert(name, value);
-            }
-        }
-    }
-}
 
 type Limiter =
     RateLimiter<u64, DefaultKeyedStateStore<u64>, DefaultClock, StateInformationMiddleware>;
@@ -120,22 +107,33 @@ impl Rates {
     /// Counts a request of an address, before its token is checked.
     ///
     /// # Errors
-    /// Returns 429 with `Retry-After`.
-    pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
-        limit.check(self.number(&network(address)), "this address").1
+    /// Returns when to come back.
+    pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
+        self.check_network(self.by_address.as_ref(), address)
     }
 
     /// Counts a request of an address for an open path. Probes and documents have separate limits,
     /// so that other requests from the same address do not cause a failed health check.
     ///
     /// # Errors
-    /// Returns 429 with `Retry-After`.
-    pub fn check_open(&self, what: Open, address: Option<IpAddr>) -> Result<(), Problem> {
-        let limit = match what {
-            Open::Live | Open::Ready => &self.probes,
-            Open::Document => &self.documents,
-        };
+    /// Returns when to come back.
+    pub fn check_probe(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
+        self.check_network(self.probes.as_ref(), address)
+    }
+
+    /// Counts a request of an address for a document that is open to everybody.
+    ///
+    /// # Errors
+    /// Returns when to come back.
+    pub fn check_document(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
+        self.check_network(self.documents.as_ref(), address)
+    }
+
+    fn check_network(
+        &self,
+        limit: Option<&Limit>,
+        address: Option<IpAddr>,
+    ) -> Result<(), RateExceeded> {
         let (Some(limit), Some(address)) = (limit, address) else { return Ok(()) };
         limit.check(self.number(&network(address)), "this address").1
     }
@@ -143,8 +141,12 @@ impl Rates {
     /// Counts a request of a subject, and stores its remaining rate for the answer.
     ///
     /// # Errors
-    /// Returns 429 with `Retry-After`.
-    pub fn check_subject(&self, subject: &str, state: Option<&RateCell>) -> Result<(), Problem> {
+    /// Returns when to come back.
+    pub fn check_subject(
+        &self,
+        subject: &str,
+        state: Option<&RateCell>,
+    ) -> Result<(), RateExceeded> {
         let Some(limit) = &self.by_subject else { return Ok(()) };
         let (now, result) = limit.check(self.number(&subject), "your subject");
         if let Some(state) = state {
@@ -184,7 +186,7 @@ impl Limit {
         })
     }
 
-    fn check(&self, key: u64, who: &str) -> (RateState, Result<(), Problem>) {
+    fn check(&self, key: u64, who: &'static str) -> (RateState, Result<(), RateExceeded>) {
         if self.requests.fetch_add(1, Ordering::Relaxed) % REQUESTS_PER_CLEANING
             == REQUESTS_PER_CLEANING - 1
         {
@@ -205,9 +207,8 @@ impl Limit {
         let wait = refused.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
         let reset_s = seconds(wait).unwrap_or(u64::MAX);
         let state = RateState { rate, remaining: 0, reset_s };
-        let seconds = i64::try_from(reset_s).unwrap_or(i64::MAX);
-        let detail = format!("the rate limit of {who} is exceeded; retry after {seconds} s");
-        (state, Err(Problem::unavailable(Code::TooManyRequests, detail, seconds)))
+        let retry_after_s = i64::try_from(reset_s).unwrap_or(i64::MAX);
+        (state, Err(RateExceeded { who, retry_after_s }))
     }
 }
 
@@ -222,7 +223,7 @@ mod tests {
         for _ in 0..3 {
             assert!(rates.check_subject("ann", None).is_ok());
         }
-        assert_eq!(rates.check_subject("ann", None).unwrap_err().code, Code::TooManyRequests);
+        assert_eq!(rates.check_subject("ann", None).unwrap_err().who, "your subject");
         assert!(rates.check_subject("bob", None).is_ok());
         let of = |text: &str| rates.check_address(Some(text.parse().unwrap())).is_ok();
         assert!(of("2001:db8::1") && of("2001:db8::2") && of("2001:db8::3"));
@@ -237,11 +238,11 @@ mod tests {
         let rate = Rate { count: NonZeroU32::MIN, per: Duration::from_secs(3_600) };
         let rates = Rates::new(Some(rate), None);
         let address = Some("192.0.2.1".parse().unwrap());
-        let documents = || rates.check_open(Open::Document, address).is_ok();
+        let documents = || rates.check_document(address).is_ok();
         assert!((0..10 * DOCUMENTS_PER_SECOND).any(|_| !documents()));
-        assert!(rates.check_open(Open::Live, address).is_ok());
+        assert!(rates.check_probe(address).is_ok());
         assert!(rates.check_address(address).is_ok());
-        assert!((0..10_000).all(|_| Rates::default().check_open(Open::Live, address).is_ok()));
+        assert!((0..10_000).all(|_| Rates::default().check_probe(address).is_ok()));
     }
 
     #[test]

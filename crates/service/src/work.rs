@@ -4,14 +4,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fireflow_service::budget::{Reservation, Use};
-use fireflow_telemetry::request;
-use poem::http::{HeaderMap, header};
+use fireflow_domain::error::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::app::Context;
-use crate::problem::{Code, Problem};
+use crate::budget::{Reservation, Shortage, Use};
+use crate::error::{ServiceError, internal};
+use crate::monitor::{Monitor, join_request};
+use crate::session::Session;
 
 /// The limits on each request and on all requests together.
 #[derive(Debug, Clone)]
@@ -33,11 +33,11 @@ pub struct Limits {
 pub struct Work {
     /// The limits of the request.
     pub limits: Limits,
-    held: Mutex<Held>,
+    held: Mutex<Holdings>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Holdings {
     permit: Option<OwnedSemaphorePermit>,
     memory: Vec<Reservation>,
 }
@@ -49,7 +49,7 @@ impl Work {
         Self { limits, held: Mutex::default() }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Holdings> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,10 +57,10 @@ impl Work {
     /// sends only a head or half a body occupies no permit.
     ///
     /// # Errors
-    /// Returns 503 if the maximum number of requests is being served.
-    pub fn admit(&self) -> Result<(), Problem> {
+    /// Returns [`ServiceError::TooManyRequests`] if as many requests as may be are being served.
+    pub fn admit(&self) -> Result<(), ServiceError> {
         let permit = Arc::clone(&self.limits.in_flight).try_acquire_owned();
-        let permit = permit.map_err(|_| too_many_requests())?;
+        let permit = permit.map_err(|_| ServiceError::TooManyRequests)?;
         self.held().permit = Some(permit);
         Ok(())
     }
@@ -77,27 +77,14 @@ impl Work {
     }
 }
 
-/// The problem for a request beyond the maximum number of concurrent requests.
-#[must_use]
-pub fn too_many_requests() -> Problem {
-    Problem::unavailable(Code::Unavailable, "too many requests are being served; try again", 1)
-}
-
 /// Releases the resources of a request when it ends, even if its client has disconnected.
 #[derive(Debug)]
-pub struct Served(pub Arc<Work>);
+pub struct WorkGuard(pub Arc<Work>);
 
-impl Drop for Served {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.0.release();
     }
-}
-
-/// Whether the head of a request declares a body. Over HTTP/2 a body need not be declared.
-#[must_use]
-pub fn declares_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Runs a future on a thread that serves no requests, as a part of this task's request. Use it for
@@ -106,29 +93,24 @@ pub fn declares_body(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// Returns `Code::Internal` if the future panics.
-pub async fn beside<T: Send + 'static>(
+pub async fn run_on_blocking_thread<T: Send + 'static>(
+    monitor: &dyn Monitor,
     future: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Problem> {
+) -> Result<T, Error> {
     let (waits, gone) = oneshot::channel::<()>();
-    let (runtime, current) = (Handle::current(), request::current());
+    let (runtime, future) = (Handle::current(), join_request(monitor, future));
     let run = move || {
         runtime.block_on(async move {
-            let future = async move {
-                match current {
-                    Some(current) => request::within(current, future).await,
-                    None => future.await,
-                }
-            };
             tokio::select! {
                 biased;
-                done = future => Some(done),
+                done = future => done,
                 _ = gone => None,
             }
         })
     };
-    let done = tokio::task::spawn_blocking(run).await.map_err(Problem::internal)?;
+    let done = tokio::task::spawn_blocking(run).await.map_err(internal)?;
     drop(waits);
-    done.ok_or_else(|| Problem::internal("the work was abandoned while a request waited for it"))
+    done.ok_or_else(|| internal("the work was abandoned while a request waited for it"))
 }
 
 /// The memory that a row takes between the database and the answer, in bytes: as a value, as a
@@ -147,14 +129,14 @@ const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 /// millisecond.
 const MANY_ROWS: usize = 100;
 
-impl Context {
+impl Session {
     /// Borrows memory that is held until the request is answered.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if the memory does not become free in time.
-    pub async fn borrow_memory(&self, purpose: Use, bytes: u64) -> Result<(), Problem> {
+    /// Returns [`Shortage`] if there is none in time.
+    pub async fn borrow_memory(&self, purpose: Use, bytes: u64) -> Result<(), Shortage> {
         let subject = &self.caller.actor.subject;
-        let memory = self.app.budget.reserve(subject, purpose, bytes).await?;
+        let memory = self.backend.budget.reserve(subject, purpose, bytes).await?;
         self.work.hold(memory);
         Ok(())
     }
@@ -162,8 +144,8 @@ impl Context {
     /// Borrows memory for an answer with this many rows, before they are read.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if the memory does not become free in time.
-    pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
+    /// Returns [`Shortage`] if there is none in time.
+    pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Shortage> {
         let rows = u64::from(rows);
         let first = rows.min(FIRST_ROWS).saturating_mul(ROW_BYTES);
         let further = rows.saturating_sub(FIRST_ROWS).saturating_mul(LARGE_ROW_BYTES);
@@ -175,42 +157,43 @@ impl Context {
     /// much work waits for its own turns and does not delay others.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is no turn in time.
-    pub async fn in_turn<T: Send + 'static>(
+    /// Returns [`ServiceError::Shortage`] if there is no turn in time.
+    pub async fn run_in_turn<T: Send + 'static>(
         &self,
         run: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, ServiceError> {
         let subject = &self.caller.actor.subject;
-        let turn = self.app.turns.reserve(subject, Use::Answer, 1).await?;
+        let turn = self.backend.turns.reserve(subject, Use::Answer, 1).await?;
         let run = move || {
             let done = run();
             drop(turn);
             done
         };
-        tokio::task::spawn_blocking(run).await.map_err(Problem::internal)
+        tokio::task::spawn_blocking(run).await.map_err(ServiceError::internal)
     }
 
     /// Like [`Self::in_turn`] for many rows; few rows are processed at once.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is no turn in time.
-    pub async fn for_rows<T: Send + 'static>(
+    /// Returns [`ServiceError::Shortage`] if there is no turn in time.
+    pub async fn run_for_rows<T: Send + 'static>(
         &self,
         rows: usize,
         run: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        if rows > MANY_ROWS { self.in_turn(run).await } else { Ok(run()) }
+    ) -> Result<T, ServiceError> {
+        if rows > MANY_ROWS { self.run_in_turn(run).await } else { Ok(run()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::NoMonitor;
 
     #[tokio::test]
     async fn what_takes_long_is_done_beside_the_threads_that_serve() {
         let (tell, told) = std::sync::mpsc::channel();
-        let blocks = beside(async move {
+        let blocks = run_on_blocking_thread(&NoMonitor, async move {
             tokio::task::yield_now().await;
             told.recv()
         });
@@ -218,19 +201,23 @@ mod tests {
         let tells = async { tell.send(7) };
         let (answer, sent) = tokio::join!(blocks, tells);
         assert_eq!((answer.unwrap(), sent), (Ok(7), Ok(())));
-        let panics: Result<(), Problem> = beside(async { panic!("a defect") }).await;
-        assert_eq!(panics.unwrap_err().code, Code::Internal);
+        let panics: Result<(), Error> =
+            run_on_blocking_thread(&NoMonitor, async { panic!("a defect") }).await;
+        assert!(matches!(panics, Err(Error::Internal(_))));
     }
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_given_up() {
         let (held, gone) = oneshot::channel::<()>();
         let (begins, begun) = oneshot::channel();
-        let waits = tokio::spawn(beside(async move {
-            begins.send(()).unwrap();
-            std::future::pending::<()>().await;
-            drop(held);
-        }));
+        let waits = tokio::spawn(async move {
+            run_on_blocking_thread(&NoMonitor, async move {
+                begins.send(()).unwrap();
+                std::future::pending::<()>().await;
+                drop(held);
+            })
+            .await
+        });
         begun.await.unwrap();
         waits.abort();
         assert!(gone.await.is_err(), "the future must be dropped with everything that it holds");

@@ -15,24 +15,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::engine::Limits;
 use fireflow_domain::engine::classifier::Budget;
-use fireflow_domain::engine::compiled::{CompiledRules, Limits, Plan};
+use fireflow_domain::engine::compiled::{CompiledRules, Plan};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
-use fireflow_service::budget::{Reservation, Use};
-use fireflow_telemetry::metrics::CacheState;
-use fireflow_telemetry::request;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
-use crate::app::Context;
-use crate::problem::Problem;
-use crate::written::WrittenRules;
+use crate::budget::{Reservation, Use};
+use crate::error::ServiceError;
+use crate::monitor::join_request;
+use crate::session::Session;
 
 /// The number of policies that the cache is sized for. Its actual bound is in bytes.
 const POLICIES: usize = 1_000;
@@ -52,20 +51,23 @@ const ROUNDS: usize = 4;
 /// Identifies a state of a policy. The random mark is unique in every history of the database. The
 /// revision reveals changes by an older version of the service that does not write marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct State {
+pub struct PolicyState {
     id: PolicyId,
     revision: Revision,
     mark: Option<u64>,
 }
 
-impl State {
-    pub(crate) fn of(policy: &Policy) -> Self {
+impl PolicyState {
+    /// The state of a policy that was read.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
         let mark = u64::from_str_radix(policy.states.current(), 16).ok();
         Self { id: policy.id, revision: policy.revision, mark }
     }
 
-    /// Whether the state has a mark by which it can be recognized.
-    pub(crate) const fn is_marked(&self) -> bool {
+    /// Whether it has a mark to be known again by.
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
         self.mark.is_some()
     }
 
@@ -81,14 +83,14 @@ impl State {
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedPolicy {
     compiled: Arc<CompiledRules>,
     bytes: u64,
     /// When to try again, if there was no time to compile the policy.
     again_at: Option<Moment>,
 }
 
-impl Kept {
+impl CachedPolicy {
     fn is_due(&self) -> bool {
         self.again_at.is_some_and(|at| at <= Moment::now())
     }
@@ -97,24 +99,24 @@ impl Kept {
 #[derive(Debug, Clone, Copy)]
 struct ByBytes;
 
-impl Weighter<State, Kept> for ByBytes {
-    fn weight(&self, _state: &State, kept: &Kept) -> u64 {
+impl Weighter<PolicyState, CachedPolicy> for ByBytes {
+    fn weight(&self, _state: &PolicyState, kept: &CachedPolicy) -> u64 {
         kept.bytes
     }
 }
 
 /// Drops large entries on a thread that serves no requests.
 #[derive(Debug, Clone, Copy)]
-struct Aside;
+struct BackgroundDrop;
 
 /// Entries to drop.
 #[derive(Debug, Default)]
-struct Discarded(Vec<Kept>);
+struct Discarded(Vec<CachedPolicy>);
 
-impl Lifecycle<State, Kept> for Aside {
+impl Lifecycle<PolicyState, CachedPolicy> for BackgroundDrop {
     type RequestState = Discarded;
 
-    fn on_evict(&self, discarded: &mut Discarded, _state: State, kept: Kept) {
+    fn on_evict(&self, discarded: &mut Discarded, _state: PolicyState, kept: CachedPolicy) {
         discarded.0.push(kept);
     }
 }
@@ -132,21 +134,21 @@ impl Drop for Discarded {
 
 /// The key of a cached row: which policy, and for whom it is visible.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Asked<V> {
+struct PolicyQuestion<V> {
     firewall: FirewallId,
     policy: PolicyId,
     who: V,
 }
 
-impl Equivalent<Asked<Visibility>> for Asked<&Visibility> {
-    fn equivalent(&self, other: &Asked<Visibility>) -> bool {
+impl Equivalent<PolicyQuestion<Visibility>> for PolicyQuestion<&Visibility> {
+    fn equivalent(&self, other: &PolicyQuestion<Visibility>) -> bool {
         (self.firewall, self.policy, self.who) == (other.firewall, other.policy, &other.who)
     }
 }
 
 /// A policy's row, valid until the next commit.
 #[derive(Debug, Clone)]
-struct Known {
+struct PolicyRow {
     /// The storage's number of commits before the row was read.
     commits: u64,
     policy: Arc<Policy>,
@@ -167,15 +169,29 @@ impl Default for CompilationLimits {
     }
 }
 
-/// A cache of compiled policies, bounded in bytes.
+/// How the cache of compiled policies is used now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InspectionCacheState {
+    /// How often what was asked for was there.
+    pub hits: u64,
+    /// How often it had to be compiled.
+    pub misses: u64,
+    /// How many policies it holds.
+    pub policies: u64,
+    /// How much memory they take, in bytes.
+    pub bytes: u64,
+}
+
+/// What was compiled, up to a number of bytes. Cheap to clone: all clones share the cache.
+#[derive(Debug, Clone)]
+pub struct Inspections(Arc<PolicyCache>);
+
 #[derive(Debug)]
-pub struct CompiledPolicies {
-    cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
-    rows: Cache<Asked<Visibility>, Known>,
+struct PolicyCache {
+    cache: Cache<PolicyState, CachedPolicy, ByBytes, DefaultHashBuilder, BackgroundDrop>,
+    rows: Cache<PolicyQuestion<Visibility>, PolicyRow>,
     /// The state of each policy that was compiled last.
-    last: Cache<PolicyId, State>,
-    /// Rules of these policies in the form that answers show.
-    pub written: WrittenRules,
+    last: Cache<PolicyId, PolicyState>,
     capacity: u64,
     limits: CompilationLimits,
     /// One permit per processor, because each compilation occupies one.
@@ -186,7 +202,9 @@ pub struct CompiledPolicies {
 
 /// A cache with a single shard. Each shard has its own part of the capacity, and a large policy
 /// would exceed it.
-fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside> {
+fn cache(
+    capacity: u64,
+) -> Cache<PolicyState, CachedPolicy, ByBytes, DefaultHashBuilder, BackgroundDrop> {
     let options = OptionsBuilder::new()
         .shards(1)
         .estimated_items_capacity(POLICIES)
@@ -194,21 +212,21 @@ fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside
         .build();
     let hasher = DefaultHashBuilder::default();
     match options {
-        Ok(options) => Cache::with_options(options, ByBytes, hasher, Aside),
+        Ok(options) => Cache::with_options(options, ByBytes, hasher, BackgroundDrop),
         // Cannot happen: all required options are set.
-        Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, Aside),
+        Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, BackgroundDrop),
     }
 }
 
 /// A task that finds the compiled policy for one request. While it only waits for another task, it
 /// ends together with its request. Once it does the work itself, it continues, because the next
 /// request can use the result.
-struct Search {
-    task: JoinHandle<Result<InspectedPolicy, Problem>>,
+struct PolicyLookup {
+    task: JoinHandle<Option<Result<InspectedPolicy, ServiceError>>>,
     is_at_work: Arc<AtomicBool>,
 }
 
-impl Drop for Search {
+impl Drop for PolicyLookup {
     fn drop(&mut self) {
         if !self.is_at_work.load(Ordering::Relaxed) {
             self.task.abort();
@@ -217,39 +235,38 @@ impl Drop for Search {
 }
 
 /// The rules that were read to compile a policy's state.
-enum Read {
+enum PolicyContents {
     /// All rules.
     All(Vec<Rule>),
     /// The rules that changed since the former compilation.
     Changed(Arc<CompiledRules>, Vec<Rule>),
 }
 
-impl CompiledPolicies {
+impl Inspections {
     /// Caches up to this many bytes.
     #[must_use]
     pub fn new(capacity: u64, limits: CompilationLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+        Self(Arc::new(PolicyCache {
             cache: cache(capacity),
             rows: Cache::new(POLICIES),
             last: Cache::new(STATES),
-            written: WrittenRules::default(),
             capacity,
             limits,
             compiling: Semaphore::new(processors),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-        }
+        }))
     }
 
     /// The state of the cache, for metrics.
     #[must_use]
-    pub fn state(&self) -> CacheState {
-        CacheState {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-            policies: u64::try_from(self.cache.len()).unwrap_or(u64::MAX),
-            bytes: self.cache.weight(),
+    pub fn state(&self) -> InspectionCacheState {
+        InspectionCacheState {
+            hits: self.0.hits.load(Ordering::Relaxed),
+            misses: self.0.misses.load(Ordering::Relaxed),
+            policies: u64::try_from(self.0.cache.len()).unwrap_or(u64::MAX),
+            bytes: self.0.cache.weight(),
         }
     }
 
@@ -261,53 +278,58 @@ impl CompiledPolicies {
     /// Returns 404 if the caller can see no such policy.
     pub async fn get(
         &self,
-        ctx: &Context,
+        session: &Session,
         firewall: FirewallId,
         id: PolicyId,
-    ) -> Result<InspectedPolicy, Problem> {
-        let policy = self.current(ctx, firewall, id).await?;
-        let state = State::of(&policy);
-        match self.cache.get(&state) {
-            Some(kept) if kept.is_due() => drop(self.cache.remove(&state)),
-            Some(kept) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(InspectedPolicy { policy, compiled: kept.compiled });
+    ) -> Result<InspectedPolicy, ServiceError> {
+        let policy = self.0.current(session, firewall, id).await?;
+        let state = PolicyState::of(&policy);
+        match self.0.cache.get(&state) {
+            Some(cached) if cached.is_due() => drop(self.0.cache.remove(&state)),
+            Some(cached) => {
+                self.0.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(InspectedPolicy { policy, compiled: cached.compiled });
             }
             None => {}
         }
         let is_at_work = Arc::new(AtomicBool::new(false));
-        let (ctx, works) = (ctx.clone(), Arc::clone(&is_at_work));
-        let find = async move { ctx.app.compiled.find(&ctx, policy, &works).await };
-        let mut search = Search { task: request::spawn(find), is_at_work };
-        (&mut search.task).await.map_err(Problem::internal)?
+        let (cache, session) = (Arc::clone(&self.0), session.clone());
+        let (monitor, works) = (Arc::clone(&session.backend.monitor), Arc::clone(&is_at_work));
+        let find =
+            join_request(&*monitor, async move { cache.find(&session, policy, &works).await });
+        let mut lookup = PolicyLookup { task: tokio::spawn(find), is_at_work };
+        let found = (&mut lookup.task).await.map_err(ServiceError::internal)?;
+        found.ok_or_else(|| ServiceError::internal("a lookup that was not run"))?
     }
+}
 
+impl PolicyCache {
     /// Returns the current row of a policy.
     async fn current(
         &self,
-        ctx: &Context,
+        session: &Session,
         firewall: FirewallId,
         id: PolicyId,
-    ) -> Result<Arc<Policy>, Problem> {
+    ) -> Result<Arc<Policy>, ServiceError> {
         // Taken before the read: the row may or may not include a commit that happens during the
         // read.
-        let commits = ctx.app.storage.commits();
-        let who = &ctx.caller.actor.visibility;
+        let commits = session.backend.storage.commits();
+        let who = &session.caller.actor.visibility;
         if let Some(commits) = commits
-            && let Some(known) = self.rows.get(&Asked { firewall, policy: id, who })
+            && let Some(known) = self.rows.get(&PolicyQuestion { firewall, policy: id, who })
             && known.commits == commits
         {
             return Ok(known.policy);
         }
-        let policy = ctx
+        let policy = session
             .read(|uow, caller| {
                 Box::pin(async move { policy::get_known(uow, caller, firewall, id).await })
             })
             .await?;
         let policy = Arc::new(policy);
         if let Some(commits) = commits {
-            let asked = Asked { firewall, policy: id, who: who.clone() };
-            self.rows.insert(asked, Known { commits, policy: Arc::clone(&policy) });
+            let asked = PolicyQuestion { firewall, policy: id, who: who.clone() };
+            self.rows.insert(asked, PolicyRow { commits, policy: Arc::clone(&policy) });
         }
         Ok(policy)
     }
@@ -316,15 +338,15 @@ impl CompiledPolicies {
     /// the meantime, the newer state is compiled.
     async fn find(
         &self,
-        ctx: &Context,
+        session: &Session,
         policy: Arc<Policy>,
         is_at_work: &AtomicBool,
-    ) -> Result<InspectedPolicy, Problem> {
+    ) -> Result<InspectedPolicy, ServiceError> {
         let mut policy = policy;
         let mut may_update = true;
         let mut rounds = 0;
         loop {
-            let state = State::of(&policy);
+            let state = PolicyState::of(&policy);
             is_at_work.store(false, Ordering::Relaxed);
             let guard = match self.cache.get_value_or_guard_async(&state).await {
                 Ok(kept) => {
@@ -343,11 +365,11 @@ impl CompiledPolicies {
             };
             let is_update = former.is_some();
             let mut memory = {
-                let (budget, subject) = (&ctx.app.budget, &ctx.caller.actor.subject);
+                let (budget, subject) = (&session.backend.budget, &session.caller.actor.subject);
                 let bytes = estimate(&policy, is_update);
                 budget.reserve(subject, Use::Compilation, bytes).await?
             };
-            let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
+            let (current, read) = read(session, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
             policy = Arc::new(current);
             // If the policy has changed, continue with its new state.
@@ -355,7 +377,7 @@ impl CompiledPolicies {
             if turn.is_none() {
                 turn = Some(self.turn().await?);
             }
-            let compiled = self.compile(ctx, &policy, read, &mut memory).await;
+            let compiled = self.compile(session, &policy, read, &mut memory).await;
             // From here on, the memory counts towards the cache.
             drop((turn, memory));
             let kept = match compiled {
@@ -366,12 +388,12 @@ impl CompiledPolicies {
                     may_update = false;
                     continue;
                 }
-                Ok(None) => return Err(Problem::internal("rules that do not form a policy")),
-                Err(problem) => return Err(problem),
+                Ok(None) => return Err(ServiceError::internal("rules that do not form a policy")),
+                Err(error) => return Err(error),
             };
             self.misses.fetch_add(1, Ordering::Relaxed);
             let compiled = Arc::clone(&kept.compiled);
-            let loaded = State::of(&policy);
+            let loaded = PolicyState::of(&policy);
             if loaded == state {
                 // If the entry was evicted in the meantime, the policy is compiled again later.
                 drop(guard.insert(kept));
@@ -385,8 +407,8 @@ impl CompiledPolicies {
     }
 
     /// Waits for a processor to compile on.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.compiling.acquire().await.map_err(Problem::internal)
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ServiceError> {
+        self.compiling.acquire().await.map_err(ServiceError::internal)
     }
 
     /// Returns the compiled rules of an earlier state of a policy, and the revision of that state.
@@ -399,7 +421,7 @@ impl CompiledPolicies {
     /// Caches only the last compiled state of each policy. It is not always the one with the
     /// highest revision: after the database was restored from a backup, revisions are lower than
     /// before.
-    fn keep_last(&self, state: State) {
+    fn keep_last(&self, state: PolicyState) {
         let former = self.last.get(&state.id).filter(|it| *it != state);
         self.last.insert(state.id, state);
         let removed = former.and_then(|it| self.cache.remove(&it));
@@ -411,35 +433,35 @@ impl CompiledPolicies {
     /// that were read do not form the policy.
     async fn compile(
         &self,
-        ctx: &Context,
+        session: &Session,
         policy: &Policy,
-        read: Read,
+        read: PolicyContents,
         memory: &mut Reservation,
-    ) -> Result<Option<Kept>, Problem> {
+    ) -> Result<Option<CachedPolicy>, ServiceError> {
         let (id, count) = (policy.id.get(), policy.rule_count);
         let (limits, largest) = (self.limits, self.capacity / 100 * LARGEST);
         let plan = move || {
             let (plan, action) = match read {
-                Read::All(rules) => (Plan::of_all(rules), "compiled"),
-                Read::Changed(former, changes) => {
+                PolicyContents::All(rules) => (Plan::of_all(rules), "compiled"),
+                PolicyContents::Changed(former, changes) => {
                     (Plan::of_changes(&former, changes, count)?, "updated")
                 }
             };
             let bytes = plan.bytes_to_compile(limits.budget);
             Some((plan, action, bytes))
         };
-        let planned = tokio::task::spawn_blocking(plan).await.map_err(Problem::internal)?;
+        let planned = tokio::task::spawn_blocking(plan).await.map_err(ServiceError::internal)?;
         let Some((plan, action, bytes)) = planned else { return Ok(None) };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let has_memory = memory.grow_to(memory.amount().saturating_add(bytes)).await.is_ok();
-        let telemetry = Arc::clone(&ctx.app.telemetry);
+        let monitor = Arc::clone(&session.backend.monitor);
         let compile = move || {
             let start = Moment::now();
             let goes_on = || has_memory && start.elapsed() < limits.time;
             let compiled = plan.compile(Limits { budget: limits.budget, goes_on: &goes_on });
-            let bytes = u64::try_from(compiled.bytes()).unwrap_or(u64::MAX);
+            let bytes = u64::try_from(compiled.memory_bytes()).unwrap_or(u64::MAX);
             let result = if compiled.is_over_budget() { "over_budget" } else { action };
-            telemetry.metrics.compiled(start.elapsed(), result);
+            monitor.compiled(start.elapsed(), result);
             if compiled.is_over_budget() {
                 tracing::warn!(
                     policy = id,
@@ -456,9 +478,9 @@ impl CompiledPolicies {
                 );
             }
             let again_at = compiled.is_stopped().then(|| Moment::now() + NO_TIME_PAUSE);
-            Kept { compiled: Arc::new(compiled), bytes, again_at }
+            CachedPolicy { compiled: Arc::new(compiled), bytes, again_at }
         };
-        tokio::task::spawn_blocking(compile).await.map(Some).map_err(Problem::internal)
+        tokio::task::spawn_blocking(compile).await.map(Some).map_err(ServiceError::internal)
     }
 }
 
@@ -473,16 +495,16 @@ fn estimate(policy: &Policy, is_update: bool) -> u64 {
 /// Reads the current policy and the rules to compile it from, in one snapshot. If `may_move` is set
 /// and the policy is not in the sought state, no rules are read.
 async fn read(
-    ctx: &Context,
+    session: &Session,
     sought: &Policy,
     former: Option<(Revision, Arc<CompiledRules>)>,
     may_move: bool,
-) -> Result<(Policy, Option<Read>), Problem> {
-    let (firewall, id, state) = (sought.firewall.id, sought.id, State::of(sought));
-    ctx.read_to_compile(move |uow, caller| {
+) -> Result<(Policy, Option<PolicyContents>), ServiceError> {
+    let (firewall, id, state) = (sought.firewall.id, sought.id, PolicyState::of(sought));
+    let read = session.read_to_compile(move |uow, caller| {
         Box::pin(async move {
             let policy = policy::get_known(uow, caller, firewall, id).await?;
-            let is_sought = State::of(&policy) == state;
+            let is_sought = PolicyState::of(&policy) == state;
             if !is_sought && may_move {
                 return Ok((policy, None));
             }
@@ -490,12 +512,12 @@ async fn read(
                 let changed =
                     inspect::changed_rules(uow, caller, &policy, since, MAX_CHANGED).await?;
                 if let Some(changed) = changed {
-                    return Ok((policy, Some(Read::Changed(former, changed))));
+                    return Ok((policy, Some(PolicyContents::Changed(former, changed))));
                 }
             }
             let rules = inspect::all_rules(uow, caller, &policy).await?;
-            Ok((policy, Some(Read::All(rules))))
+            Ok((policy, Some(PolicyContents::All(rules))))
         })
-    })
-    .await
+    });
+    Ok(read.await?)
 }

@@ -1,0 +1,122 @@
+//! What answers for a list of rules: the classifier, or the definition if a classifier would take more
+//! than its budget. This is the one place that decides which of the two it is.
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
+use super::classifier::{Budget, Classifier};
+use super::naive::{self, Entry};
+use crate::packet::Packet;
+use crate::rule::RuleSpec;
+
+/// What a compilation may take.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "a function has nothing to show")]
+pub struct Limits<'a> {
+    /// Boxes and bytes.
+    pub budget: Budget,
+    /// Asked all the time: once it says no, the naive evaluator has to answer.
+    pub goes_on: &'a dyn Fn() -> bool,
+}
+
+/// Answers packets for rules that it was compiled from. It does not hold the rules: whoever does hands
+/// over the same ones, in the same order, with each question. Only the definition looks at them.
+#[derive(Debug, Clone)]
+pub struct Evaluator {
+    /// None if the rules need more than the budget.
+    classifier: Option<Classifier>,
+    is_stopped: bool,
+}
+
+/// How many packets one processor takes at a time if each is compared with each rule.
+const PACKETS_AT_ONCE: usize = 16;
+
+impl Evaluator {
+    /// Compiles rules that are in order of evaluation. Takes up to some seconds within the default
+    /// budget: not for a thread that serves.
+    #[must_use]
+    pub fn compile(rules: &[Entry<'_>], limits: Limits<'_>) -> Self {
+        let classifier = Classifier::compile_while(rules, limits.budget, limits.goes_on).ok();
+        let is_stopped = classifier.is_none() && !(limits.goes_on)();
+        Self { classifier, is_stopped }
+    }
+
+    /// The most memory that [`Self::compile`] takes, in bytes. Costs O(entries).
+    #[must_use]
+    pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
+        Classifier::bytes_to_compile(rules, budget)
+    }
+
+    /// Which of the two answers: `classifier` or `naive`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        if self.classifier.is_some() { "classifier" } else { "naive" }
+    }
+
+    /// How much memory it takes beside the rules, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.classifier.as_ref().map_or(0, Classifier::bytes)
+    }
+
+    /// Whether a classifier would take more than its budget: each packet is compared with each rule.
+    #[must_use]
+    pub const fn is_over_budget(&self) -> bool {
+        self.classifier.is_none()
+    }
+
+    /// Whether that was for lack of time: another try may do better.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Whether it can answer as if the rule at a place were not there.
+    #[must_use]
+    pub fn can_pass_over(&self, place: u32) -> bool {
+        self.classifier.as_ref().is_none_or(|classifier| !classifier.hides_others(place))
+    }
+
+    /// The place of the first rule that matches.
+    #[inline]
+    pub fn first_match<'a>(
+        &self,
+        packet: &Packet,
+        rules: impl IntoIterator<Item = &'a RuleSpec>,
+    ) -> Option<usize> {
+        match &self.classifier {
+            Some(classifier) => classifier.first_match(packet),
+            None => rules.into_iter().position(|spec| naive::matches(spec, packet)),
+        }
+    }
+
+    /// The place of the first rule that matches, of those that are taken; the others must be ones that
+    /// it [can pass over](Self::can_pass_over).
+    #[inline]
+    pub fn first_match_among<'a>(
+        &self,
+        packet: &Packet,
+        rules: impl IntoIterator<Item = &'a RuleSpec>,
+        is_taken: impl Fn(u32) -> bool,
+    ) -> Option<usize> {
+        match &self.classifier {
+            Some(classifier) => classifier.first_match_among(packet, is_taken),
+            None => {
+                let mut rules = rules.into_iter().zip(0_u32..);
+                rules.position(|(spec, place)| is_taken(place) && naive::matches(spec, packet))
+            }
+        }
+    }
+
+    /// [`Self::first_match`] for many packets, in their order, on all processors.
+    #[must_use]
+    pub fn classify_many(&self, packets: &[Packet], rules: &[RuleSpec]) -> Vec<Option<usize>> {
+        match &self.classifier {
+            Some(classifier) => classifier.classify_many(packets),
+            None => packets
+                .par_iter()
+                .with_min_len(PACKETS_AT_ONCE)
+                .map(|packet| self.first_match(packet, rules))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What work is told to: the telemetry, which this crate does not know.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+/// Records what is done, each call in the task of the request that it is done for. The telemetry
+/// implements it.
+pub trait Monitor: fmt::Debug + Send + Sync {
+    /// Begins the span of what this task's request asks of the domain; none if nothing is recorded.
+    fn begin_use_case(&self) -> Option<UseCaseSpan>;
+    /// Makes a future a part of this task's request, whichever task it runs in.
+    fn join_request(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
+    /// Counts a policy that was `compiled` or `updated`, or was `over_budget`.
+    fn compiled(&self, took: Duration, result: &'static str);
+}
+
+/// A request that records the span of its use case.
+pub trait SpanOwner: Send + Sync {
+    /// Ends the span.
+    fn end_use_case(&self);
+}
+
+/// The span of a use case. It ends when this is dropped.
+pub struct UseCaseSpan(Arc<dyn SpanOwner>);
+
+impl UseCaseSpan {
+    /// The span that a request has begun.
+    #[must_use]
+    pub fn new(owner: Arc<dyn SpanOwner>) -> Self {
+        Self(owner)
+    }
+}
+
+impl fmt::Debug for UseCaseSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UseCaseSpan").finish_non_exhaustive()
+    }
+}
+
+impl Drop for UseCaseSpan {
+    fn drop(&mut self) {
+        self.0.end_use_case();
+    }
+}
+
+/// Records nothing: for work that is no request's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoMonitor;
+
+impl Monitor for NoMonitor {
+    fn begin_use_case(&self) -> Option<UseCaseSpan> {
+        None
+    }
+
+    fn join_request(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        work
+    }
+
+    fn compiled(&self, _took: Duration, _result: &'static str) {}
+}
+
+/// A future as a part of this task's request, whichever task it runs in. None if the monitor does not
+/// run it to its end.
+pub(crate) fn join_request<T: Send + 'static>(
+    monitor: &dyn Monitor,
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Option<T>> + Send + 'static {
+    let (done, mut outcome) = oneshot::channel();
+    let work = monitor.join_request(Box::pin(async move {
+        // The receiver lives as long as this future.
+        let _sent = done.send(future.await).is_ok();
+    }));
+    async move {
+        work.await;
+        outcome.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Spans(AtomicUsize);
+
+    impl SpanOwner for Spans {
+        fn end_use_case(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_span_ends_when_it_is_dropped() {
+        let spans = Arc::new(Spans::default());
+        let span = UseCaseSpan::new(Arc::<Spans>::clone(&spans));
+        assert_eq!(spans.0.load(Ordering::Relaxed), 0);
+        drop(span);
+        assert_eq!(spans.0.load(Ordering::Relaxed), 1);
+    }
+
+    /// A monitor that loses what it is to run.
+    #[derive(Debug)]
+    struct Loses;
+
+    impl Monitor for Loses {
+        fn begin_use_case(&self) -> Option<UseCaseSpan> {
+            None
+        }
+
+        fn join_request(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+            drop(work);
+            Box::pin(async {})
+        }
+
+        fn compiled(&self, _took: Duration, _result: &'static str) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_joined_answers_what_it_found() {
+        assert_eq!(join_request(&NoMonitor, async { 7 }).await, Some(7));
+        assert_eq!(join_request(&Loses, async { 7 }).await, None);
+    }
+}
