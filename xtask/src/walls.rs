@@ -12,7 +12,7 @@ use crate::sh;
 /// Each crate, and the others that it may have as dependencies of any kind, those of tests included.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-domain", &[]),
-    ("fireflow-replay", &["fireflow-domain"]),
+    ("fireflow-formats", &["fireflow-domain"]),
     ("fireflow-migration", &[]),
     ("fireflow-storage", &["fireflow-domain", "fireflow-migration"]),
     ("fireflow-auth", &["fireflow-domain"]),
@@ -33,7 +33,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "fireflow-auth",
             "fireflow-domain",
-            "fireflow-replay",
+            "fireflow-formats",
             "fireflow-service",
             "fireflow-storage",
             "fireflow-telemetry",
@@ -81,7 +81,7 @@ const WALLS: &[Wall] = &[
         why: "what is reported does not depend on the web framework",
     },
     Wall {
-        package: "fireflow-replay",
+        package: "fireflow-formats",
         not_in: &["poem", "poem-openapi", "sea-orm", "sqlx", "tokio"],
         why: "files are read without a server and without a database",
     },
@@ -185,7 +185,7 @@ mod tests {
             ("fireflow-web", "fireflow"),
             ("fireflow-auth", "fireflow-telemetry"),
             ("fireflow-telemetry", "fireflow-web"),
-            ("fireflow-domain", "fireflow-replay"),
+            ("fireflow-domain", "fireflow-formats"),
             ("xtask", "fireflow"),
         ] {
             let found = unknown_neighbors(&workspace(of, added));

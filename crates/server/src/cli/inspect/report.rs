@@ -7,7 +7,7 @@ use std::time::Duration;
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::Action;
-use fireflow_replay::flow_log::Skipped;
+use fireflow_formats::flow_log::Skipped;
 use fireflow_web::reading::FaultLine;
 use serde::Serialize;
 

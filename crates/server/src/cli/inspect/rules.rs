@@ -12,8 +12,8 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
-use fireflow_replay::benchmark::{self, BenchmarkPacket};
-use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
+use fireflow_formats::benchmark::{self, BenchmarkPacket};
+use fireflow_formats::{Kind, LineRead, Source, read_line, sniff};
 use fireflow_web::reading::{
     LineFault, Parsed, ReadOnly, SetReading, given_rule, numbered, page_members,
 };

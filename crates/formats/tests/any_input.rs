@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 
 use fireflow_domain::engine::classifier::{BoxParts, Boxed, kind};
 use fireflow_domain::time::Instant;
-use fireflow_replay::flow_log::{Flow, FlowReader, Mapping};
-use fireflow_replay::{FlowLog, Kind, benchmark, sniff};
+use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
+use fireflow_formats::{FlowLog, Kind, benchmark, sniff};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

@@ -7,8 +7,8 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use fireflow_domain::engine::classifier::{Boxed, NO_BOX};
-use fireflow_replay::benchmark::{self, BenchmarkPacket};
-use fireflow_replay::{Kind, open, sniff};
+use fireflow_formats::benchmark::{self, BenchmarkPacket};
+use fireflow_formats::{Kind, open, sniff};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rulesets")
