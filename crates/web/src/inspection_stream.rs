@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_formats::verdict_lines::VerdictLines;
 use fireflow_service::budget::{Budget, Reservation, Use};
 use fireflow_telemetry::request;
 use futures_util::stream::BoxStream;
@@ -20,7 +21,6 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
 

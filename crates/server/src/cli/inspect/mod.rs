@@ -4,7 +4,6 @@
 mod packets;
 mod report;
 mod rules;
-mod values;
 
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};

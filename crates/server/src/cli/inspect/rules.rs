@@ -13,15 +13,16 @@ use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
 use fireflow_formats::benchmark::{self, BenchmarkPacket};
+use fireflow_formats::json::Parsed;
+use fireflow_formats::json_values::{elements, values};
+use fireflow_formats::packet_lines::LineFault;
+use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::rule::{SetReading, given_rule};
+use fireflow_formats::rule_set::{numbered, page_members};
 use fireflow_formats::{Kind, LineRead, Source, read_line, sniff};
-use fireflow_web::reading::{
-    LineFault, Parsed, ReadOnly, SetReading, given_rule, numbered, page_members,
-};
-use fireflow_web::{Code, Problem};
 use serde_json::{Map, Value};
 
-use super::packets::{Fault, Queries};
-use super::values::{elements, values};
+use super::packets::{Fault, Queries, described};
 
 /// Rules, compiled.
 pub(super) enum Rules {
@@ -102,7 +103,7 @@ impl Rules {
         let mut violations = Violations::new();
         let rules = numbered(read.rules, &mut violations);
         if !violations.is_empty() {
-            return Err(described(&Problem::invalid(&violations)));
+            return Err(anyhow!(described(&violations)));
         }
         let count = rules.len();
         let mut order: Vec<(usize, Option<RuleId>, RuleSpec)> =
@@ -234,7 +235,7 @@ impl Rules {
             icmp_code: None,
             at: now,
         };
-        Packet::new(parts).map(Query::Packet).map_err(|faults| (&Problem::invalid(&faults)).into())
+        Packet::new(parts).map(Query::Packet).map_err(|faults| Fault::from(&faults))
     }
 }
 
@@ -295,7 +296,7 @@ impl ReadRules {
                 self.rules.push(rule);
                 Ok(())
             }
-            _ => Err(described(&Problem::invalid(&violations)).context(at.to_owned())),
+            _ => Err(anyhow!(described(&violations)).context(at.to_owned())),
         }
     }
 
@@ -326,7 +327,7 @@ impl ReadRules {
         }
         let mut violations = Violations::new();
         page_members(others, &mut violations);
-        if violations.is_empty() { Ok(()) } else { Err(described(&Problem::invalid(&violations))) }
+        if violations.is_empty() { Ok(()) } else { Err(anyhow!(described(&violations))) }
     }
 
     /// All rules, unless pages say that there are more.
@@ -366,28 +367,4 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
         }
     }
     read.all()
-}
-
-/// A problem in one sentence for each thing that is wrong.
-fn described(problem: &Problem) -> anyhow::Error {
-    anyhow!(Fault::from(problem).detail)
-}
-
-impl From<&Problem> for Fault {
-    fn from(problem: &Problem) -> Self {
-        let fault = |it: &fireflow_web::Fault| {
-            let place = it.pointer.as_deref().or(it.parameter.as_deref()).unwrap_or_default();
-            let place = place.trim_start_matches(['#', '/']);
-            if place.is_empty() { it.detail.clone() } else { format!("{place}: {}", it.detail) }
-        };
-        let all: Vec<String> = problem.faults.iter().map(fault).collect();
-        let detail = if all.is_empty() { problem.detail.clone() } else { all.join("; ") };
-        Self { code: problem.code, detail }
-    }
-}
-
-impl Fault {
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
-        Self { code: Code::Invalid, detail: detail.into() }
-    }
 }

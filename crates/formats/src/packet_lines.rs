@@ -1,22 +1,19 @@
-//! Packets as lines of JSON (NDJSON), and what becomes of them, in lines too: any number of them, a
-//! piece at a time.
+//! Packets as lines of JSON (NDJSON): any number of them, a piece at a time.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use fireflow_domain::error::Violations;
+use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::rule::{Action, Rule};
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
 use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
-use super::inspection::packet;
-use super::json;
-use crate::problem::{Code, Fault, Problem};
+use crate::fault::summary;
+use crate::json;
+use crate::packet::packet;
 
 /// The longest line, in bytes: no packet needs as much.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -31,8 +28,52 @@ pub enum LineFault {
     #[error("{}", within_line(.0))]
     Malformed(#[from] serde_json::Error),
     /// It is not a packet.
-    #[error("the line is not a packet")]
+    #[error("{}", summary(.0))]
     Invalid(Violations),
+}
+
+/// Which kind of fault a line has: the words that answers have for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFaultCode {
+    /// The line is too long.
+    TooLarge,
+    /// The line is not JSON.
+    MalformedJson,
+    /// The line is not a packet.
+    Invalid,
+}
+
+impl LineFaultCode {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::MalformedJson => "malformed_json",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+impl LineFault {
+    /// Which kind of fault it is.
+    #[must_use]
+    pub const fn code(&self) -> LineFaultCode {
+        match self {
+            Self::TooLong => LineFaultCode::TooLarge,
+            Self::Malformed(_) => LineFaultCode::MalformedJson,
+            Self::Invalid(_) => LineFaultCode::Invalid,
+        }
+    }
+
+    /// Everything that is wrong with the packet; empty if the line is none.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        match self {
+            Self::TooLong | Self::Malformed(_) => &[],
+            Self::Invalid(violations) => violations.items(),
+        }
+    }
 }
 
 /// What is wrong with JSON, where it is but one line of many.
@@ -52,6 +93,12 @@ pub struct PacketLines {
 }
 
 impl PacketLines {
+    /// How many lines were read.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.line
+    }
+
     /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet,
     /// until it wants no more. Answers how many bytes of the piece were read. Packets that name no
     /// time are of now. Empty lines count, and are nothing.
@@ -216,164 +263,6 @@ impl<'de> Deserialize<'de> for PlainProtocol {
             }
         }
         deserializer.deserialize_any(Word)
-    }
-}
-
-/// Answers packets in lines, as they come.
-#[derive(Debug)]
-pub struct VerdictLines {
-    inspected: InspectedPolicy,
-    packets: PacketLines,
-    counts: [u64; Action::ALL.len()],
-    faults: u64,
-}
-
-/// Writes what becomes of a packet. By hand, since most of it is the same each time: `line`, `action`,
-/// `permitted`, `reason` and `active_rule`, which is as [`super::inspection::RuleSummaryView`].
-fn write_verdict(
-    line: u64,
-    action: Action,
-    rule: Option<&Rule>,
-    answers: &mut Vec<u8>,
-) -> serde_json::Result<()> {
-    answers.extend_from_slice(b"{\"line\":");
-    serde_json::to_writer(&mut *answers, &line)?;
-    answers.extend_from_slice(match action {
-        Action::Allow => b",\"action\":\"ALLOW\",\"permitted\":true".as_slice(),
-        Action::Deny => b",\"action\":\"DENY\",\"permitted\":false",
-        Action::Reject => b",\"action\":\"REJECT\",\"permitted\":false",
-    });
-    let Some(rule) = rule else {
-        answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null}");
-        return Ok(());
-    };
-    answers.extend_from_slice(b",\"reason\":\"rule\",\"active_rule\":{\"id\":");
-    serde_json::to_writer(&mut *answers, &rule.id.get())?;
-    answers.extend_from_slice(b",\"name\":");
-    let name = rule.spec.name.as_ref().map(|name| name.as_str());
-    serde_json::to_writer(&mut *answers, &name)?;
-    answers.extend_from_slice(match rule.spec.action {
-        Action::Allow => b",\"action\":\"ALLOW\",\"priority\":".as_slice(),
-        Action::Deny => b",\"action\":\"DENY\",\"priority\":",
-        Action::Reject => b",\"action\":\"REJECT\",\"priority\":",
-    });
-    serde_json::to_writer(&mut *answers, &rule.spec.priority)?;
-    answers.extend_from_slice(b"}}");
-    Ok(())
-}
-
-/// What is wrong with one line: as a problem says it.
-#[derive(Debug, Serialize)]
-pub struct FaultLine<'a> {
-    line: u64,
-    error: FaultInLine<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct FaultInLine<'a> {
-    code: &'static str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Fault],
-}
-
-impl<'a> FaultLine<'a> {
-    /// Of a line, by its number.
-    #[must_use]
-    pub const fn new(line: u64, code: Code, detail: &'a str, errors: &'a [Fault]) -> Self {
-        Self { line, error: FaultInLine { code: code.as_str(), detail, errors } }
-    }
-}
-
-impl VerdictLines {
-    /// By a policy.
-    #[must_use]
-    pub fn new(inspected: InspectedPolicy) -> Self {
-        let packets = PacketLines::default();
-        Self { inspected, packets, counts: [0; Action::ALL.len()], faults: 0 }
-    }
-
-    /// The answers to the lines that end in a piece, until there are so many bytes of them: a short line
-    /// that is no packet has an answer a hundred times as long. Answers how many bytes of the piece
-    /// were read. Packets that name no time are of now.
-    pub fn answer(
-        &mut self,
-        piece: &[u8],
-        now: Instant,
-        most: usize,
-        answers: &mut Vec<u8>,
-    ) -> usize {
-        let Self { inspected, packets, counts, faults } = self;
-        packets.read(piece, now, &mut |line, packet| {
-            write(inspected, counts, faults, line, packet, answers);
-            if answers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })
-    }
-
-    /// The answer to the last line, where no end of a line came behind it.
-    pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
-        let Self { inspected, packets, counts, faults } = self;
-        let _ended = packets.end(now, &mut |line, packet| {
-            write(inspected, counts, faults, line, packet, answers);
-            ControlFlow::Continue(())
-        });
-    }
-
-    /// How many lines there were.
-    #[must_use]
-    pub const fn lines(&self) -> u64 {
-        self.packets.line
-    }
-
-    /// How many of them were no packets.
-    #[must_use]
-    pub const fn faults(&self) -> u64 {
-        self.faults
-    }
-
-    /// How many packets there were since it was last asked, by [what is done](Action::ALL) with them.
-    pub fn take_counts(&mut self) -> [u64; Action::ALL.len()] {
-        std::mem::take(&mut self.counts)
-    }
-}
-
-fn write(
-    inspected: &InspectedPolicy,
-    counts: &mut [u64; Action::ALL.len()],
-    faults: &mut u64,
-    line: u64,
-    packet: Result<Packet, LineFault>,
-    answers: &mut Vec<u8>,
-) {
-    // Neither can fail: what is written is ours, and goes to memory.
-    let written = match packet {
-        Ok(packet) => {
-            let Verdict { action, rule } = inspected.verdict(&packet);
-            if let Some(count) = counts.get_mut(action as usize) {
-                *count += 1;
-            }
-            write_verdict(line, action, rule, answers)
-        }
-        Err(fault) => {
-            *faults += 1;
-            let problem = fault.problem();
-            let fault = FaultLine::new(line, problem.code, &problem.detail, &problem.faults);
-            serde_json::to_writer(&mut *answers, &fault)
-        }
-    };
-    debug_assert!(written.is_ok(), "{written:?}");
-    answers.push(b'\n');
-}
-
-impl LineFault {
-    /// The same as a problem.
-    #[must_use]
-    pub fn problem(&self) -> Problem {
-        match self {
-            Self::TooLong => Problem::new(Code::TooLarge, self.to_string()),
-            Self::Malformed(_) => Problem::new(Code::MalformedJson, self.to_string()),
-            Self::Invalid(violations) => Problem::invalid(violations),
-        }
     }
 }
 

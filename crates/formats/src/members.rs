@@ -11,7 +11,7 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value};
 
-use super::json::kind;
+use crate::json::kind;
 
 /// What an object says of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,7 +327,7 @@ impl<'v> Members<'v> {
     }
 
     /// Takes a member that is not one to write: it is never what a misspelt one is said to mean.
-    pub(super) fn remove(&mut self, name: &str) -> Given<Value> {
+    pub(crate) fn remove(&mut self, name: &str) -> Given<Value> {
         match self.members.remove(name) {
             None => Given::Absent,
             Some(Value::Null) => Given::Null,
@@ -336,17 +336,17 @@ impl<'v> Members<'v> {
     }
 
     /// Notes the name of a member that was read elsewhere.
-    pub(super) fn passes(&mut self, name: &'static str) {
+    pub(crate) fn passes(&mut self, name: &'static str) {
         self.known.push(name);
     }
 
     /// The pointer of the object.
-    pub(super) fn at(&self) -> &str {
+    pub(crate) fn at(&self) -> &str {
         &self.at
     }
 
     /// Notes a fault.
-    pub(super) fn push(&mut self, violation: Violation) {
+    pub(crate) fn push(&mut self, violation: Violation) {
         self.violations.push(violation);
     }
 

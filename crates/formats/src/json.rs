@@ -10,7 +10,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::problem::{Code, Problem};
+use crate::fault::ReadError;
 
 /// The deepest nesting that is read.
 pub const MAX_DEPTH: u8 = 32;
@@ -61,15 +61,15 @@ impl Meter {
     /// Whether reading ended because there was too much, or because nobody waits any more.
     ///
     /// # Errors
-    /// Returns 413, or 503 that nobody reads.
-    pub fn check(&self) -> Result<(), Problem> {
+    /// Returns [`ReadError::TooLarge`] or [`ReadError::Abandoned`].
+    pub fn check(&self) -> Result<(), ReadError> {
         if !self.is_awaited() {
-            return Err(Problem::unavailable(Code::Timeout, "the request was abandoned", 1));
+            return Err(ReadError::Abandoned);
         }
         if self.is_exhausted.get() {
             let detail = "the body has more members or elements in one object or array than any request \
                  needs";
-            return Err(Problem::new(Code::TooLarge, detail));
+            return Err(ReadError::TooLarge(detail.to_owned()));
         }
         Ok(())
     }
@@ -338,11 +338,6 @@ pub const fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// What is no JSON, as a problem.
-pub(crate) fn malformed(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,7 +381,7 @@ mod tests {
         for text in [deep, members, elements] {
             let meter = Meter::new(1_000_000, None);
             assert!(parse_within(text.as_bytes(), &meter).is_err());
-            assert_eq!(meter.check().unwrap_err().code, Code::TooLarge);
+            assert!(matches!(meter.check(), Err(ReadError::TooLarge(_))));
             assert!(parse(text.as_bytes()).is_ok());
         }
         // Elements are counted one by one where they are read so.
@@ -404,7 +399,7 @@ mod tests {
             flag.store(count < 10, Ordering::Relaxed);
         });
         assert!(read.is_err() && count == 10);
-        assert_eq!(meter.check().unwrap_err().code, Code::Timeout);
+        assert!(matches!(meter.check(), Err(ReadError::Abandoned)));
     }
 
     #[test]

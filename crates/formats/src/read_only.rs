@@ -8,8 +8,8 @@ use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use serde_json::Value;
 
-use super::json::kind;
-use super::read::{Given, Members, integer};
+use crate::json::kind;
+use crate::members::{Given, Members, integer};
 
 /// What becomes of the read-only members of something new.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

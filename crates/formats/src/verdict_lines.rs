@@ -1,0 +1,159 @@
+//! What becomes of packets that come in lines, in lines too: any number of them, a piece at a time.
+
+use std::ops::ControlFlow;
+
+use fireflow_domain::packet::Packet;
+use fireflow_domain::rule::{Action, Rule};
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
+use serde::Serialize;
+
+use crate::fault::WrittenViolation;
+use crate::packet_lines::{LineFault, LineFaultCode, PacketLines};
+
+/// Answers packets in lines, as they come.
+#[derive(Debug)]
+pub struct VerdictLines {
+    inspected: InspectedPolicy,
+    packets: PacketLines,
+    counts: [u64; Action::ALL.len()],
+    faults: u64,
+}
+
+/// Writes what becomes of a packet. By hand, since most of it is the same each time: `line`, `action`,
+/// `permitted`, `reason` and `active_rule`, the rule in brief.
+fn write_verdict(
+    line: u64,
+    action: Action,
+    rule: Option<&Rule>,
+    answers: &mut Vec<u8>,
+) -> serde_json::Result<()> {
+    answers.extend_from_slice(b"{\"line\":");
+    serde_json::to_writer(&mut *answers, &line)?;
+    answers.extend_from_slice(match action {
+        Action::Allow => b",\"action\":\"ALLOW\",\"permitted\":true".as_slice(),
+        Action::Deny => b",\"action\":\"DENY\",\"permitted\":false",
+        Action::Reject => b",\"action\":\"REJECT\",\"permitted\":false",
+    });
+    let Some(rule) = rule else {
+        answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null}");
+        return Ok(());
+    };
+    answers.extend_from_slice(b",\"reason\":\"rule\",\"active_rule\":{\"id\":");
+    serde_json::to_writer(&mut *answers, &rule.id.get())?;
+    answers.extend_from_slice(b",\"name\":");
+    let name = rule.spec.name.as_ref().map(|name| name.as_str());
+    serde_json::to_writer(&mut *answers, &name)?;
+    answers.extend_from_slice(match rule.spec.action {
+        Action::Allow => b",\"action\":\"ALLOW\",\"priority\":".as_slice(),
+        Action::Deny => b",\"action\":\"DENY\",\"priority\":",
+        Action::Reject => b",\"action\":\"REJECT\",\"priority\":",
+    });
+    serde_json::to_writer(&mut *answers, &rule.spec.priority)?;
+    answers.extend_from_slice(b"}}");
+    Ok(())
+}
+
+/// What is wrong with one line: as a problem says it.
+#[derive(Debug, Serialize)]
+pub struct FaultLine<'a> {
+    line: u64,
+    error: FaultInLine<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct FaultInLine<'a> {
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<WrittenViolation<'a>>,
+}
+
+impl<'a> FaultLine<'a> {
+    /// A fault in one sentence, and the number of its line.
+    #[must_use]
+    pub const fn new(line: u64, code: LineFaultCode, detail: &'a str) -> Self {
+        Self { line, error: FaultInLine { code: code.as_str(), detail, errors: Vec::new() } }
+    }
+}
+
+impl VerdictLines {
+    /// By a policy.
+    #[must_use]
+    pub fn new(inspected: InspectedPolicy) -> Self {
+        let packets = PacketLines::default();
+        Self { inspected, packets, counts: [0; Action::ALL.len()], faults: 0 }
+    }
+
+    /// The answers to the lines that end in a piece, until there are so many bytes of them: a short line
+    /// that is no packet has an answer a hundred times as long. Answers how many bytes of the piece
+    /// were read. Packets that name no time are of now.
+    pub fn answer(
+        &mut self,
+        piece: &[u8],
+        now: Instant,
+        most: usize,
+        answers: &mut Vec<u8>,
+    ) -> usize {
+        let Self { inspected, packets, counts, faults } = self;
+        packets.read(piece, now, &mut |line, packet| {
+            write(inspected, counts, faults, line, packet, answers);
+            if answers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    }
+
+    /// The answer to the last line, where no end of a line came behind it.
+    pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
+        let Self { inspected, packets, counts, faults } = self;
+        let _ended = packets.end(now, &mut |line, packet| {
+            write(inspected, counts, faults, line, packet, answers);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// How many lines there were.
+    #[must_use]
+    pub const fn lines(&self) -> u64 {
+        self.packets.count()
+    }
+
+    /// How many of them were no packets.
+    #[must_use]
+    pub const fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// How many packets there were since it was last asked, by [what is done](Action::ALL) with them.
+    pub fn take_counts(&mut self) -> [u64; Action::ALL.len()] {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+fn write(
+    inspected: &InspectedPolicy,
+    counts: &mut [u64; Action::ALL.len()],
+    faults: &mut u64,
+    line: u64,
+    packet: Result<Packet, LineFault>,
+    answers: &mut Vec<u8>,
+) {
+    // Neither can fail: what is written is ours, and goes to memory.
+    let written = match packet {
+        Ok(packet) => {
+            let Verdict { action, rule } = inspected.verdict(&packet);
+            if let Some(count) = counts.get_mut(action as usize) {
+                *count += 1;
+            }
+            write_verdict(line, action, rule, answers)
+        }
+        Err(fault) => {
+            *faults += 1;
+            let detail = fault.to_string();
+            let mut answer = FaultLine::new(line, fault.code(), &detail);
+            answer.error.errors = fault.violations().iter().map(Into::into).collect();
+            serde_json::to_writer(&mut *answers, &answer)
+        }
+    };
+    debug_assert!(written.is_ok(), "{written:?}");
+    answers.push(b'\n');
+}
