@@ -6,7 +6,7 @@ use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, k
 
 use crate::error::LineError;
 
-/// The longest line that is worth reading, in bytes, for [`read_line`](crate::read_line); those of
+/// The longest line that is worth reading, in bytes, for [`LineReader`](crate::LineReader); those of
 /// published sets have a hundred.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 

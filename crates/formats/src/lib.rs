@@ -2,7 +2,7 @@
 //!
 //! Pure reading and writing: nothing is printed, nothing stored, and nothing here knows how the text
 //! arrived. A file is opened with [`open`], its format recognized by its content with [`sniff`], and
-//! its lines read with [`read_line`] and [`benchmark`], with [`FlowReader`], or with
+//! its lines read with [`LineReader`] and [`benchmark`], with [`FlowReader`], or with
 //! [`packet_lines`]. A bad line is an error of that line, and reading goes on after it. Memory is
 //! bounded, whatever a text holds.
 
@@ -28,6 +28,6 @@ pub mod verdict_lines;
 pub use error::LineError;
 pub use fault::ReadError;
 pub use flow_log::{FlowLog, FlowReader};
-pub use lines::{LineRead, read_line};
+pub use lines::{Line, LineReader, LineSplitter};
 pub use sniff::{Kind, UnknownFormat, sniff};
 pub use source::{Source, open};

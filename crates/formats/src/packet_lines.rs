@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::fault::summary;
 use crate::json;
+use crate::lines::{Line, LineSplitter};
 use crate::packet::packet;
 
 /// The longest line, in bytes: no packet needs as much.
@@ -82,21 +83,20 @@ fn within_line(error: &serde_json::Error) -> String {
 }
 
 /// Reads packets of lines that come in pieces.
-#[derive(Debug, Default)]
-pub struct PacketLines {
-    /// How many lines were read.
-    line: u64,
-    /// The beginning of a line whose end has not come yet.
-    begun: Vec<u8>,
-    /// Whether that line is too long, and its rest is of no use.
-    is_skipping: bool,
+#[derive(Debug)]
+pub struct PacketLines(LineSplitter);
+
+impl Default for PacketLines {
+    fn default() -> Self {
+        Self(LineSplitter::new(MAX_LINE_BYTES))
+    }
 }
 
 impl PacketLines {
     /// How many lines were read.
     #[must_use]
     pub const fn count(&self) -> u64 {
-        self.line
+        self.0.count()
     }
 
     /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet,
@@ -106,79 +106,31 @@ impl PacketLines {
         &mut self,
         piece: &[u8],
         now: Instant,
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+        visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
     ) -> usize {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', piece) {
-            let rest = piece.get(start..end).unwrap_or_default();
-            start = end + 1;
-            let next = if self.begun.is_empty() && !self.is_skipping {
-                self.line(rest, now, visit)
-            } else {
-                // The line is over, whether its beginning was too long or not.
-                let begun = self.begin(rest, visit);
-                let ended = self.end(now, visit);
-                if begun.is_break() { begun } else { ended }
-            };
-            if next.is_break() {
-                return start;
-            }
-        }
-        let _last = self.begin(piece.get(start..).unwrap_or_default(), visit);
-        piece.len()
+        self.0.split(piece, &mut |number, line| visit_packet(number, line, now, visit))
     }
 
     /// Reads the last line, where no end of a line came behind it.
     pub fn end(
         &mut self,
         now: Instant,
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+        visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let line = std::mem::take(&mut self.begun);
-        if std::mem::take(&mut self.is_skipping) {
-            return ControlFlow::Continue(());
-        }
-        let next =
-            if line.is_empty() { ControlFlow::Continue(()) } else { self.line(&line, now, visit) };
-        self.begun = line;
-        self.begun.clear();
-        next
+        self.0.end(&mut |number, line| visit_packet(number, line, now, visit))
     }
+}
 
-    /// Keeps the beginning of a line.
-    fn begin(
-        &mut self,
-        piece: &[u8],
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        if self.is_skipping {
-            return ControlFlow::Continue(());
-        }
-        if self.begun.len() + piece.len() <= MAX_LINE_BYTES {
-            self.begun.extend_from_slice(piece);
-            ControlFlow::Continue(())
-        } else {
-            self.line += 1;
-            self.begun.clear();
-            self.is_skipping = true;
-            visit(self.line, Err(LineFault::TooLong))
-        }
-    }
-
-    fn line(
-        &mut self,
-        line: &[u8],
-        now: Instant,
-        visit: &mut dyn FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        self.line += 1;
-        if line.len() > MAX_LINE_BYTES {
-            visit(self.line, Err(LineFault::TooLong))
-        } else if line.trim_ascii().is_empty() {
-            ControlFlow::Continue(())
-        } else {
-            visit(self.line, read_packet(line, now))
-        }
+fn visit_packet(
+    number: u64,
+    line: Line<'_>,
+    now: Instant,
+    visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    match line {
+        Line::TooLong => visit(number, Err(LineFault::TooLong)),
+        Line::Whole(text) if text.trim_ascii().is_empty() => ControlFlow::Continue(()),
+        Line::Whole(text) => visit(number, read_packet(text, now)),
     }
 }
 

@@ -14,7 +14,7 @@ use fireflow_formats::json::Parsed;
 use fireflow_formats::json_values::{elements, values};
 use fireflow_formats::packet::packet;
 use fireflow_formats::packet_lines::{LineFault, LineFaultCode, PacketLines};
-use fireflow_formats::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
+use fireflow_formats::{FlowLog, FlowReader, Kind, Line, LineReader, Source, benchmark, sniff};
 use serde_json::Value;
 
 use super::rules::{Query, Rules};
@@ -231,27 +231,21 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
     }
 }
 
-fn benchmark_packets(
-    mut source: Source,
-    now: Instant,
-    collector: &mut Collector<'_>,
-) -> Result<()> {
-    let (mut line, mut number) = (Vec::new(), 0_u64);
-    loop {
-        number += 1;
-        let (query, expected) =
-            match read_line(&mut source.reader, &mut line, benchmark::MAX_LINE_BYTES)? {
-                LineRead::End => return Ok(()),
-                LineRead::TooLong => (Err(Fault::from(&LineFault::TooLong)), None),
-                LineRead::Whole if line.trim_ascii().is_empty() => continue,
-                LineRead::Whole => match benchmark::packet(&line) {
-                    Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
-                    Err(error) => (Err(Fault::invalid(error.to_string())), None),
-                },
-            };
+fn benchmark_packets(source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
+    while let Some((number, line)) = lines.next_line()? {
+        let (query, expected) = match line {
+            Line::TooLong => (Err(Fault::from(&LineFault::TooLong)), None),
+            Line::Whole(line) if line.trim_ascii().is_empty() => continue,
+            Line::Whole(line) => match benchmark::packet(line) {
+                Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
+                Err(error) => (Err(Fault::invalid(error.to_string())), None),
+            },
+        };
         collector.add(number, query, expected);
         collector.hand_on_if_full()?;
     }
+    Ok(())
 }
 
 fn flow_log(

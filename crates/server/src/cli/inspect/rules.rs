@@ -19,7 +19,7 @@ use fireflow_formats::packet_lines::LineFault;
 use fireflow_formats::read_only::ReadOnly;
 use fireflow_formats::rule::{SetReading, given_rule};
 use fireflow_formats::rule_set::{numbered, page_members};
-use fireflow_formats::{Kind, LineRead, Source, read_line, sniff};
+use fireflow_formats::{Kind, Line, LineReader, Source, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries, described};
@@ -80,17 +80,15 @@ impl Rules {
     }
 
     fn benchmark(source: Source) -> Result<Self> {
-        let (mut boxes, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
-        let mut reader = source.reader;
-        loop {
-            number += 1;
-            match read_line(&mut reader, &mut line, benchmark::MAX_LINE_BYTES)? {
-                LineRead::End => break,
-                LineRead::TooLong => bail!("line {number}: {}", LineFault::TooLong),
-                LineRead::Whole if line.trim_ascii().is_empty() => {}
-                LineRead::Whole => {
+        let mut boxes = Vec::new();
+        let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
+        while let Some((number, line)) = lines.next_line()? {
+            match line {
+                Line::TooLong => bail!("line {number}: {}", LineFault::TooLong),
+                Line::Whole(line) if line.trim_ascii().is_empty() => {}
+                Line::Whole(line) => {
                     let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
-                    let rule = benchmark::rule(&line, order);
+                    let rule = benchmark::rule(line, order);
                     boxes.push(rule.with_context(|| format!("line {number}"))?);
                 }
             }
