@@ -15,7 +15,7 @@ const CYCLE_GOAL: usize = 1_500;
 const CYCLES: &[(&str, usize)] = &[("domain", 5_421), ("storage", 4_311)];
 /// How many lines `crates/web` has today, without tests: the figure may only shrink, except by about
 /// 150 lines for each new operation.
-const WEB_LINES: usize = 13_513;
+const WEB_LINES: usize = 11_157;
 /// The goal for that figure.
 const WEB_GOAL: usize = 9_000;
 

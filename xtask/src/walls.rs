@@ -23,6 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "fireflow-auth",
             "fireflow-domain",
+            "fireflow-formats",
             "fireflow-service",
             "fireflow-storage",
             "fireflow-telemetry",
@@ -82,8 +83,8 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         package: "fireflow-formats",
-        not_in: &["poem", "poem-openapi", "sea-orm", "sqlx", "tokio"],
-        why: "files are read without a server and without a database",
+        not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx", "tokio"],
+        why: "text is read and written without HTTP and without a database",
     },
     Wall {
         package: "fireflow-storage",

@@ -1,5 +1,6 @@
-//! The classifier answers as the naive evaluator does: on all packets of small worlds, on generated
-//! companies, and on public rule sets with their traces, where those are.
+//! The classifier answers as the naive evaluator does: on all packets of small worlds, and on
+//! generated companies. (Public rule sets and their traces are tested in `fireflow-formats`, which
+//! reads them.)
 
 #![expect(
     clippy::unwrap_used,
@@ -7,12 +8,9 @@
     reason = "a test says what is wrong by panicking"
 )]
 
-#[path = "support/rule_set_files.rs"]
-mod rule_set_files;
-
 use std::net::IpAddr;
 
-use fireflow_domain::engine::classifier::{Budget, Classifier, Index};
+use fireflow_domain::engine::classifier::{Budget, Classifier};
 use fireflow_domain::engine::compiled::{CompiledRules, Limits};
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::firewall::FirewallRef;
@@ -475,24 +473,4 @@ fn ports_that_are_one_range_together_are_one_box() {
     let specs = vec![RuleSpec::new(parts).unwrap()];
     let few = Budget { boxes: 5_000, bytes: 1 << 29 };
     Classifier::compile(&entries(&specs), few).unwrap();
-}
-
-#[test]
-fn public_rule_sets_are_answered_right_on_every_packet_of_every_trace() {
-    let mut sets = 0;
-    for name in rule_set_files::names() {
-        let Some(boxes) = rule_set_files::boxes(&name) else { continue };
-        let index = Index::build(&boxes, Budget::default()).unwrap();
-        let mut packets = 0;
-        for trace in ["trace", "mix"] {
-            for (key, expected) in rule_set_files::packets(&name, trace) {
-                assert_eq!(index.find(&key), expected, "{name} {trace} {key:?}");
-                packets += 1;
-            }
-        }
-        assert!(packets > 10_000, "{name}: {packets}");
-        sets += 1;
-    }
-    // Either all are there, or the folder is not.
-    assert!([0, 9].contains(&sets), "{sets}");
 }

@@ -55,7 +55,7 @@ pub fn action(word: &str) -> Result<Action, String> {
 }
 
 /// What a body says of a rule, before it is known whether it is new.
-struct Fields {
+struct RuleMembers {
     name: Given<Name>,
     action: Given<Action>,
     priority: Given<i32>,
@@ -73,9 +73,9 @@ struct Fields {
     reference: Given<Reference>,
 }
 
-fn fields(members: &mut Members<'_>) -> Fields {
+fn fields(members: &mut Members<'_>) -> RuleMembers {
     let priority = members.integer("priority", i32::MIN.into(), i32::MAX.into());
-    Fields {
+    RuleMembers {
         name: members.text("name", Name::parse),
         action: members.text("action", action),
         // The bounds were checked.
@@ -95,7 +95,7 @@ fn fields(members: &mut Members<'_>) -> Fields {
     }
 }
 
-impl Fields {
+impl RuleMembers {
     /// Which members are left out that decide what the rule matches and when. Without `..`: one that
     /// is added has to be decided on here.
     const fn left_out(&self) -> LeftOut {
@@ -302,7 +302,7 @@ pub fn given_rule(
 }
 
 /// The content of a rule whose members were read.
-fn spec(mut members: Members<'_>, given: Fields) -> Option<RuleSpec> {
+fn spec(mut members: Members<'_>, given: RuleMembers) -> Option<RuleSpec> {
     let labels = members.labels();
     let action = members.required("action", given.action);
     let priority = members.required("priority", given.priority);

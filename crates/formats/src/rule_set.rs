@@ -37,13 +37,13 @@ pub fn rule_set(
     meter: &Meter,
 ) -> Result<Vec<GivenRule>, ReadError> {
     let (rules, violations) = (Vec::new(), Violations::new());
-    let mut reader = Reader { policy, reading, rules, violations, count: 0 };
+    let mut reader = RuleSetReader { policy, reading, rules, violations, count: 0 };
     read_set(bytes, format, meter, &mut reader)?;
     reader.finish()
 }
 
 /// Rules while they are read.
-struct Reader {
+struct RuleSetReader {
     policy: PolicyId,
     reading: SetReading,
     rules: Vec<(GivenRule, bool)>,
@@ -51,7 +51,7 @@ struct Reader {
     count: usize,
 }
 
-impl Reader {
+impl RuleSetReader {
     /// Reads the next rule, in a line where the format has lines.
     fn read(&mut self, value: Value, line: Option<u64>) {
         let index = self.count;
@@ -102,7 +102,7 @@ fn read_set(
     bytes: &[u8],
     format: RuleSetFormat,
     meter: &Meter,
-    reader: &mut Reader,
+    reader: &mut RuleSetReader,
 ) -> Result<(), ReadError> {
     if bytes.trim_ascii().is_empty() {
         // A file that could not be written is empty too: it must not delete everything.
@@ -122,7 +122,7 @@ fn read_set(
     }
 }
 
-fn read_json(bytes: &[u8], meter: &Meter, reader: &mut Reader) -> Result<(), ReadError> {
+fn read_json(bytes: &[u8], meter: &Meter, reader: &mut RuleSetReader) -> Result<(), ReadError> {
     let no_set = || {
         let detail = "must be an array of rules, or an object with one under `items`";
         Violation::body("", detail)

@@ -275,7 +275,7 @@ impl ToJSON for PortValue {
     }
 }
 
-/// Never used: bodies are read by `dto::read`, which collects every fault at once. It is
+/// Never used: bodies are read by `Members` of the formats, which collects every fault at once. It is
 /// here because an object's schema cannot be derived without it.
 impl ParseFromJSON for PortValue {
     fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
