@@ -24,7 +24,7 @@ pub enum RuleSetFormat {
     Csv,
 }
 
-/// Reads a set, rule by rule. Holds up the thread: call it beside those that serve.
+/// Reads a set, rule by rule. It blocks the thread for as long as that takes.
 ///
 /// # Errors
 /// Returns all that is wrong, each with its index; [`ReadError::Partial`] if the text itself says
