@@ -1,11 +1,11 @@
-//! FireFlow's database schema, step by step, the same on SQLite and PostgreSQL.
+//! The steps that create FireFlow's database schema, which is the same on SQLite and PostgreSQL.
 //!
 //! To add a step: a module `mYYYYMMDD_NNNNNN_what_it_does`, its name in [`Migrator::migrations`],
-//! an `up`, a `down` that undoes it, `use_transaction` as in the others. A step never uses the
-//! model: it must mean the same in a year. Steps are SQL with a small vocabulary (see `Dialect`),
-//! because what matters here (partial indexes, collations, triggers) is what builders hide.
+//! an `up`, a `down` that undoes it, and `use_transaction` as in the others. A step never uses the
+//! model, because it must mean the same in a year. Steps are SQL with a small vocabulary (see
+//! `Dialect`): query builders hide what matters here (partial indexes, collations, triggers).
 //!
-//! Locking against a second process that starts at the same time is the storage crate's.
+//! The storage crate has the lock against a second process that starts at the same time.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
@@ -44,12 +44,15 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// The words of the steps' SQL that differ between the databases.
+/// The words of the steps' SQL that differ between the databases:
 ///
-/// `{id}` a primary key that is never given twice; `{big}` a 64-bit integer; `{text}` text that
-/// compares byte by byte; `{bytes}` binary, which compares byte by byte on both; `{nulls_first}`
-/// where null comes first in an ascending order, as it does on SQLite without a word; `{random}` 16
-/// hexadecimal digits, others in each row; `{mark}` a random 64-bit integer, another in each row.
+/// - `{id}`: a primary key whose values are never reused
+/// - `{big}`: a 64-bit integer
+/// - `{text}`: text that compares byte by byte
+/// - `{bytes}`: binary data, which compares byte by byte on both databases
+/// - `{nulls_first}`: in an ascending order, null comes first (SQLite's default)
+/// - `{random}`: 16 random hexadecimal digits, different in each row
+/// - `{mark}`: a random 64-bit integer, different in each row
 struct Dialect {
     words: [(&'static str, &'static str); 7],
 }
@@ -59,7 +62,7 @@ impl Dialect {
         match backend {
             DbBackend::Sqlite => Ok(Self {
                 words: [
-                    // AUTOINCREMENT: without it the highest id is given again after a purge.
+                    // Without AUTOINCREMENT, SQLite reuses the highest id after a purge.
                     ("{id}", "integer PRIMARY KEY AUTOINCREMENT"),
                     ("{big}", "bigint"),
                     ("{text}", "text"),

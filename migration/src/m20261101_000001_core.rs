@@ -1,4 +1,5 @@
-//! Firewalls, filtering policies, rules, what is derived from them for searching, the audit trail.
+//! Creates firewalls, filtering policies, rules, the search tables derived from them, and the audit
+//! trail.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -42,9 +43,9 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Instants are microseconds since 1970. `*_folded` are filled by the domain's `fold`. The JSON
-/// columns (`labels`, `protocols`, `sources`, `destinations`, `ports`) are the truth; the tables
-/// `rule_address`, `rule_port` and `*_label` are derived from them, to search by.
+/// Instants are microseconds since 1970. The domain's `fold` fills the columns `*_folded`. The JSON
+/// columns (`labels`, `protocols`, `sources`, `destinations`, `ports`) are authoritative. The
+/// tables `rule_address`, `rule_port` and `*_label` are derived from them for searches.
 const TABLES: &[&str] = &[
     "CREATE TABLE fireflow_meta (key {text} PRIMARY KEY, value {text} NOT NULL)",
     "CREATE TABLE firewall (
@@ -181,7 +182,8 @@ const TABLES: &[&str] = &[
     )",
 ];
 
-/// Every query over live rows says `deleted_at IS NULL` too, or the partial indexes are not used.
+/// Every query over live rows must contain `deleted_at IS NULL`, or the partial indexes are not
+/// used.
 const INDEXES: &[&str] = &[
     "CREATE UNIQUE INDEX firewall_live_name ON firewall (tenant, name) WHERE deleted_at IS NULL",
     "CREATE INDEX firewall_name ON firewall (name, id) WHERE deleted_at IS NULL",
@@ -200,7 +202,7 @@ const INDEXES: &[&str] = &[
     "CREATE INDEX rule_created_at ON rule (created_at, id) WHERE deleted_at IS NULL",
     "CREATE INDEX rule_updated_at ON rule (updated_at, id) WHERE deleted_at IS NULL",
     "CREATE INDEX rule_expires_at ON rule (expires_at{nulls_first}, id) WHERE deleted_at IS NULL",
-    // Over deleted rows too: a cache at revision R reads what has changed since.
+    // Includes deleted rows, because a cache at revision R reads all rows that have changed since.
     "CREATE INDEX rule_revision ON rule (policy_id, revision)",
     "CREATE INDEX rule_address_fork ON rule_address (side, fork, lo, hi, rule_id)",
     "CREATE INDEX rule_address_bounds ON rule_address (side, lo, hi, rule_id)",

@@ -1,5 +1,5 @@
-//! What filters need of the schema: indexes that find the rules whose every port is in effect, and
-//! the entries whose own ports lie in a range; most entries name none.
+//! Adds the indexes that filters need: for rules without a list of ports, which restricts no port,
+//! and for entries with their own ports in a range. Most entries have no ports of their own.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};

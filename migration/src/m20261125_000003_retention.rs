@@ -1,5 +1,5 @@
-//! Answers that are kept for requests that are repeated; what finds deleted rows, and audit events
-//! by time and subject.
+//! Adds the stored answers of repeatable requests, and indexes for deleted rows and for audit
+//! events by time, subject and request.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};

@@ -1,4 +1,5 @@
-//! What tells the states of a policy apart, and at which of them a rule changed.
+//! Adds the marks that distinguish a policy's states, and the revision at which each rule last
+//! changed.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -19,12 +20,12 @@ impl MigrationName for Migration {
 #[async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // Each waits for readers to end and keeps others out, for a moment: nothing here takes long.
+        // Each statement waits for current readers and then locks the table, so none may take long.
         let steps = [
-            // Marks of the last states, the newest first.
+            // The marks of the last states, newest first.
             "ALTER TABLE policy ADD COLUMN states {text} NOT NULL DEFAULT ''",
-            // The policy's revision at which a rule last changed in any way, its place too: a rule
-            // that yields keeps its own revision.
+            // The policy's revision at which the rule last changed in any way, even in its place. A
+            // rule that is only renumbered keeps its own revision.
             "ALTER TABLE rule ADD COLUMN changed_revision {big} NOT NULL DEFAULT 0",
             "DROP INDEX rule_revision",
         ];
@@ -56,9 +57,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Who raises a revision without a mark knows neither: an older version, while a deployment rolls, or
-/// somebody with a client of his own. Then the state has a mark all the same, and none before it: what
-/// changed in it cannot be reported. SQLite's file belongs to one process, which does as it does.
+/// Sets a mark if a writer raises a revision without one. Such a writer is an older version during
+/// a rolling deployment, or another SQL client. The new mark replaces all earlier ones, because the
+/// changes of that state are unknown. SQLite needs no such trigger here, because one process owns
+/// the file.
 const MARK_OF_OTHERS: &[&str] = &[
     "CREATE FUNCTION policy_mark_of_others() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.states := {random}; RETURN NEW; END $$",

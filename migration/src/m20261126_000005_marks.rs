@@ -1,5 +1,5 @@
-//! A mark for the states that there are, and an index of rules by when they changed. Apart from the
-//! columns, since it takes its time: reads go on in the meantime.
+//! Gives existing policies a mark, and adds an index of rules by the revision of their last change.
+//! This is slow, so it is separate from the step that adds the columns. Reads are not blocked.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};

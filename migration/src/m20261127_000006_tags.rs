@@ -1,5 +1,5 @@
-//! A mark of the state of each firewall and rule, as policies have one in `states`; and who writes
-//! without knowing of marks leaves new ones all the same.
+//! Adds a mark to each firewall and rule, as policies have one in `states`. Triggers set new marks
+//! for writers that do not know of them.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -20,8 +20,8 @@ impl MigrationName for Migration {
 #[async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // Each waits for readers to end and keeps others out, for a moment: nothing here takes long.
-        // 0 means no mark: the next step but one leaves none.
+        // Each statement waits for current readers and then locks the table, so none may take long.
+        // 0 means no mark. The step `first_marks` replaces every 0.
         let columns = [
             "ALTER TABLE firewall ADD COLUMN mark {big} NOT NULL DEFAULT 0",
             "ALTER TABLE rule ADD COLUMN mark {big} NOT NULL DEFAULT 0",
@@ -48,9 +48,9 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Who raises a revision and leaves the mark as it was does not know of marks: an older version,
-/// while a deployment rolls or after it was rolled back, or somebody with a client of his own. The
-/// trigger of policies is there since an earlier step; a new row has its mark by default.
+/// Sets a new mark if a writer raises a revision and leaves the mark as it was. Such a writer is an
+/// older version, during a rolling deployment or after a rollback, or another SQL client. Policies
+/// have their trigger from an earlier step. New rows get their mark by default.
 const POSTGRES: &[&str] = &[
     "CREATE FUNCTION mark_of_others() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.mark := {mark}; RETURN NEW; END $$",
@@ -60,7 +60,7 @@ const POSTGRES: &[&str] = &[
     "CREATE TRIGGER rule_mark_of_others BEFORE UPDATE ON rule FOR EACH ROW
         WHEN (NEW.revision <> OLD.revision AND NEW.mark = OLD.mark)
         EXECUTE FUNCTION mark_of_others()",
-    // Only for new rows: existing rows keep the constant, and none is written again.
+    // Applies only to new rows. Existing rows keep the constant and are not rewritten.
     "ALTER TABLE firewall ALTER COLUMN mark SET DEFAULT {mark}",
     "ALTER TABLE rule ALTER COLUMN mark SET DEFAULT {mark}",
     "ALTER TABLE policy ALTER COLUMN states SET DEFAULT {random}",
@@ -73,9 +73,9 @@ const POSTGRES_DOWN: &[&str] = &[
     "DROP FUNCTION mark_of_others()",
 ];
 
-/// The same. SQLite adds no column with a default that differs from row to row, and its triggers cannot
-/// change a row on its way: they write it once more, in a statement that fires none of them, since
-/// it names no revision.
+/// The same for SQLite, where an added column cannot have a random default, and a trigger cannot
+/// change the row that is being written. Instead, the trigger updates the row afterwards. That
+/// update fires no further trigger, because it does not set the revision.
 const SQLITE: &[&str] = &[
     "CREATE TRIGGER firewall_mark_of_others AFTER UPDATE OF revision ON firewall
         WHEN NEW.revision <> OLD.revision AND NEW.mark = OLD.mark

@@ -1,4 +1,5 @@
-//! What chains the events of the audit trail by hashes, and what keeps them from being replaced.
+//! Adds the hash chains of the audit trail, and the triggers that prevent events from being
+//! replaced.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -19,7 +20,7 @@ impl MigrationName for Migration {
 #[async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // Each waits for readers to end and keeps others out, for a moment: nothing here takes long.
+        // Each statement waits for current readers and then locks the table, so none may take long.
         run(manager, COLUMNS).await?;
         match manager.get_database_backend() {
             DbBackend::Postgres => run(manager, POSTGRES_GUARDS).await,
@@ -41,24 +42,24 @@ impl MigrationTrait for Migration {
 }
 
 const COLUMNS: &[&str] = &[
-    // Whose firewall it was when the event was written; unknown for what had been purged before this
-    // step, and for what an older version writes to SQLite.
+    // The firewall's tenant when the event was written. It is unknown if the firewall was purged
+    // before this step, or if an older version writes the event to SQLite.
     "ALTER TABLE audit_event ADD COLUMN tenant {text}",
-    // Whose it was before, for the event that moves it.
+    // The firewall's earlier tenant, for an event that moves the firewall to another tenant.
     "ALTER TABLE audit_event ADD COLUMN former_tenant {text}",
-    // The policy that it is, or belongs to.
+    // The policy that the event concerns, or that the event's rule belongs to.
     "ALTER TABLE audit_event ADD COLUMN policy_id {big}",
-    // Its place in the chain of its policy, or of its firewall if it concerns no policy, from 1; absent
-    // for what was written before this step.
+    // The event's position, from 1, in the chain of its policy, or of its firewall if it concerns
+    // no policy. Events from before this step have none.
     "ALTER TABLE audit_event ADD COLUMN sequence {big}",
     "ALTER TABLE audit_event ADD COLUMN predecessor {bytes}",
     "ALTER TABLE audit_event ADD COLUMN hash {bytes}",
-    // The head of each chain is in the row that its writers lock anyway.
+    // Each chain's head is stored in the row that writers to the chain lock anyway.
     "ALTER TABLE firewall ADD COLUMN audit_sequence {big} NOT NULL DEFAULT 0",
     "ALTER TABLE firewall ADD COLUMN audit_hash {bytes}",
     "ALTER TABLE policy ADD COLUMN audit_sequence {big} NOT NULL DEFAULT 0",
     "ALTER TABLE policy ADD COLUMN audit_hash {bytes}",
-    // The heads of what was purged.
+    // The heads of the chains of purged firewalls and policies.
     "CREATE TABLE audit_head (
         resource {text} NOT NULL,
         id {big} NOT NULL,
@@ -66,7 +67,7 @@ const COLUMNS: &[&str] = &[
         hash {bytes} NOT NULL,
         PRIMARY KEY (resource, id)
     )",
-    // Which events there were before: what has no place in a chain must be one of these.
+    // The last event from before this step. Later events must have a position in a chain.
     "INSERT INTO fireflow_meta (key, value)
         SELECT 'audit_unchained_last_id', coalesce(max(id), 0) FROM audit_event",
 ];
@@ -86,8 +87,9 @@ const COLUMNS_DOWN: &[&str] = &[
     "ALTER TABLE audit_event DROP COLUMN tenant",
 ];
 
-/// `INSERT OR REPLACE` deletes what is in its way without asking the triggers for DELETE. Of an id
-/// that SQLite is to choose a trigger sees -1 here, so no event may have such an id.
+/// `INSERT OR REPLACE` deletes conflicting rows without firing the triggers for DELETE, so a
+/// trigger for INSERT must refuse it. If SQLite is to choose the id, that trigger sees -1. No event
+/// may therefore have an id below 1.
 const SQLITE_GUARDS: &[&str] = &[
     "CREATE TRIGGER audit_event_no_replace BEFORE INSERT ON audit_event
         WHEN (NEW.id > 0 AND EXISTS (SELECT 1 FROM audit_event WHERE id = NEW.id))
@@ -104,8 +106,8 @@ const SQLITE_GUARDS: &[&str] = &[
 const SQLITE_GUARDS_DOWN: &[&str] =
     &["DROP TRIGGER audit_event_no_odd_id", "DROP TRIGGER audit_event_no_replace"];
 
-/// The guard against changes also holds for sessions that replicate, for which triggers are off. An
-/// older version names no tenant while a deployment rolls.
+/// Makes the guard against changes apply to replication sessions too, which skip ordinary triggers.
+/// The other trigger fills in the tenant for an older version during a rolling deployment.
 const POSTGRES_GUARDS: &[&str] = &[
     "ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_append_only",
     "CREATE FUNCTION audit_event_tenant_of_others() RETURNS trigger LANGUAGE plpgsql AS

@@ -1,5 +1,6 @@
-//! The tenants and policies of the events that there are, and indexes of events by tenant and by
-//! place in their chain. Apart from the columns, since it takes its time: reads go on in the meantime.
+//! Fills in the tenants and policies of existing events, and adds indexes of events by tenant and
+//! by position in their chain. This is slow, so it is separate from the step that adds the columns.
+//! Reads are not blocked.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -21,9 +22,9 @@ impl MigrationName for Migration {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let is_postgres = manager.get_database_backend() == DbBackend::Postgres;
-        // The triggers refuse any UPDATE, this one too.
+        // The append-only trigger must be off, because it refuses every UPDATE, even this one.
         let (lift, guard) = if is_postgres {
-            // These keep writers waiting, not readers: DROP TRIGGER would.
+            // These block only writers. DROP TRIGGER would also block readers.
             (
                 "ALTER TABLE audit_event DISABLE TRIGGER audit_event_append_only",
                 "ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_append_only",
@@ -55,7 +56,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Nothing is known any more about purged resources.
+/// For purged resources, the tenant and policy remain unknown.
 const FILL: &str = "UPDATE audit_event SET
     tenant = coalesce(tenant,
         (SELECT firewall.tenant FROM firewall WHERE firewall.id = audit_event.firewall_id)),
@@ -67,7 +68,7 @@ const FILL: &str = "UPDATE audit_event SET
     WHERE sequence IS NULL";
 
 const INDEXES: &[&str] = &[
-    // Each event is in one of these two.
+    // Each chained event is in exactly one of these two indexes.
     "CREATE UNIQUE INDEX audit_event_of_policy ON audit_event (policy_id, sequence)
         WHERE policy_id IS NOT NULL AND sequence IS NOT NULL",
     "CREATE UNIQUE INDEX audit_event_of_firewall ON audit_event (firewall_id, sequence)

@@ -1,5 +1,6 @@
-//! A mark for the firewalls and rules that there are, and indexes that find the last rule that began or
-//! ended. Apart from the columns, since it takes its time: reads go on in the meantime.
+//! Gives existing firewalls and rules a mark, and adds indexes that find the last rule that began
+//! or ended. This is slow, so it is separate from the step that adds the columns. Reads are not
+//! blocked.
 
 use async_trait::async_trait;
 use sea_orm_migration::{DbErr, MigrationName, MigrationTrait, SchemaManager};
@@ -21,7 +22,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let steps = [
             "UPDATE firewall SET mark = {mark} WHERE mark = 0",
-            // Those of an older process on a schema that did not give them one yet.
+            // Policies that an older process wrote before the schema gave new ones a mark.
             "UPDATE policy SET states = {random} WHERE states = ''",
             "UPDATE rule SET mark = {mark} WHERE mark = 0",
             "CREATE INDEX rule_start ON rule (policy_id, starts_at)

@@ -1,4 +1,5 @@
-//! What the rules of a policy use, as bits, so that a process can refuse what it cannot read.
+//! Records the features that a policy's rules use, as bits, so that a process can refuse a policy
+//! that it cannot read.
 
 use async_trait::async_trait;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -20,9 +21,9 @@ impl MigrationName for Migration {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let steps = [
-            // A constant: no row is written anew.
+            // The default is a constant, so no row is rewritten.
             "ALTER TABLE policy ADD COLUMN features {big} NOT NULL DEFAULT 0",
-            // Few policies have any, mostly none.
+            // Few policies use any feature, so the index is small.
             "CREATE INDEX policy_features ON policy (id) WHERE features <> 0",
         ];
         run(manager, &steps).await?;
@@ -47,7 +48,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Who changes the bits alone leaves a new state: tags and what is compiled must not outlast it.
+/// A writer that changes only the bits creates a new state too: earlier tags and compiled policies
+/// must become invalid.
 const POSTGRES: &str = "CREATE TRIGGER policy_mark_of_features BEFORE UPDATE ON policy FOR EACH ROW
     WHEN (NEW.features <> OLD.features AND NEW.states = OLD.states)
     EXECUTE FUNCTION policy_mark_of_others()";

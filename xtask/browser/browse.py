@@ -1,6 +1,6 @@
-"""Swagger UI in a headless Chromium, as a newcomer uses it: authorize, create, inspect.
+"""Uses Swagger UI in a headless Chromium, as a new user would: authorize, create, inspect.
 
-Usage: browse.py ADDRESS CHROMIUM FOLDER, with a token in FIREFLOW_TOKEN; leaves pictures in FOLDER.
+Usage: browse.py ADDRESS CHROMIUM FOLDER, with a token in FIREFLOW_TOKEN; saves screenshots in FOLDER.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 from playwright.sync_api import sync_playwright
 
 ADDRESS, CHROMIUM, FOLDER = sys.argv[1:]
-# It runs as whoever builds, root in containers, where Chromium's own sandbox cannot.
+# In containers this runs as root, for which Chromium's own sandbox does not start.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -53,16 +53,16 @@ def main(browser):
     picture("start")
     assert "FireFlow" in page.locator(".title").inner_text()
 
-    # Without a token nothing is answered.
+    # Requests without a token are refused.
     execute("Firewalls", "getFirewalls", "401")
-    complaints.clear()  # Chromium complains of every 4xx.
+    complaints.clear()  # Chromium logs an error for every 4xx.
     page.locator("button.authorize").first.click()
     page.locator(".auth-container input").fill(os.environ["FIREFLOW_TOKEN"])
     page.locator(".auth-btn-wrapper button.authorize").click()
     page.locator(".btn-done").click()
     picture("authorized")
 
-    # The examples work as they stand.
+    # The examples work without a change.
     execute("Firewalls", "createFirewall", "201")
     firewall = {"firewall_id": 1}
     execute("FilteringPolicies", "createFilteringPolicy", "201", firewall)
@@ -72,7 +72,7 @@ def main(browser):
     assert '"permitted": true' in body and "web-in" in body, body
     execute("FirewallRules", "getRules", "200", policy)
 
-    # Nor do they harm: what is filled in hides nothing, and what is there stays.
+    # The examples are harmless: prefilled parameters hide no rule, and no example deletes a rule.
     execute("FirewallRules", "batchRules", "200", policy)
     body = execute("FirewallRules", "replaceRules", "428", policy)
     assert "deletion_count_required" in body, body

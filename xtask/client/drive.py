@@ -1,4 +1,4 @@
-"""The README's example with a generated client. Checked by `mypy --strict`, then run.
+"""Runs the README's example with a generated client. `mypy --strict` checks this file first.
 
 Usage: drive.py ADDRESS, with a token in FIREFLOW_TOKEN; the database holds `fireflow demo`.
 """
@@ -48,7 +48,7 @@ def main() -> None:
         after = ssh()
         assert after == ("REJECT", "no-ssh"), after
 
-        # A list is read to its end by cursor: no total, no page number.
+        # A list is read to its end by cursor, without a total or page numbers.
         names: list[str | None] = []
         cursor = ""
         while True:

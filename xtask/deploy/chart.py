@@ -3,10 +3,10 @@
 
     python xtask/deploy/chart.py --helm HELM [--write-readme]
 
-Lints and renders every combination of values, in `ci/` and beside the chart, for several Kubernetes
-versions, as an installation and as an upgrade; holds every manifest against its schema, the restricted
-Pod Security Standard and our own rules; sees that every combination in `ci/refused/` is refused with
-its sentence; and that README.md and values.schema.json say what values.yaml does. Needs PyYAML and
+Lints and renders every combination of values, in `ci/` and next to the chart, for several Kubernetes
+versions, as an installation and as an upgrade. Checks every manifest with its schema, the restricted
+Pod Security Standard and our own rules. Also checks that every combination in `ci/refused/` is refused
+with its sentence, and that README.md and values.schema.json agree with values.yaml. Needs PyYAML and
 kubernetes-validate.
 """
 
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-# Nothing is to be left in the sources: the modules below are compiled in no time. (Hence the order.)
+# No bytecode is written to the source folders. This must come before the imports below.
 sys.dont_write_bytecode = True
 
 import house_rules
@@ -41,25 +41,25 @@ from manifests import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/fireflow"
-# Made of the service's code, so that a setting which it loses or renames is noticed here.
+# Generated from the service's code, so a setting that the service removes or renames is noticed here.
 SETTINGS = ROOT / "docs/configuration.md"
 EXPECT = "# expect: "
-# Names of releases that YAML reads as something else where they are not quoted.
+# Names of releases that YAML does not read as text unless they are quoted.
 ODD_NAMES = ["1234567", "on", "null", "1e3", "0x1f", "0o17", "yes", "2026-11-24"]
-# The newest Kubernetes versions; beside them the oldest that Chart.yaml allows.
+# How many of the newest Kubernetes versions to check, in addition to the oldest that Chart.yaml allows.
 NEWEST = 3
 
 
 @dataclass
 class Report:
-    """What was looked at, and what was wrong."""
+    """The number of checked items, and their faults."""
 
     faults: list[str] = field(default_factory=list)
     renderings: int = 0
     manifests: int = 0
 
     def add(self, place: str, faults: list[str]) -> None:
-        """Takes faults, each once."""
+        """Adds faults, each only once."""
         for fault in faults:
             line = f"{place}: {fault}"
             if line not in self.faults:
@@ -68,14 +68,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Combination:
-    """Values that have to render."""
+    """A combination of values that must render."""
 
     name: str
     path: Path
     values: dict[str, Any]
 
     def foreign(self, release: str) -> set[str]:
-        """Names of objects that this expects from others than the chart."""
+        """Names of required objects that the chart does not create."""
         jwt, database = self.values.get("jwt", {}), self.values.get("database", {})
         account = self.values.get("serviceAccount", {})
         names = {
@@ -89,18 +89,18 @@ class Combination:
         if account.get("create") is False:
             names.add(account.get("name", "default"))
         if database.get("mode") == "cloudnativepg":
-            # CloudNativePG makes them for every Cluster.
-            # A name that begins with a letter, as those of Services have to.
+            # CloudNativePG creates these objects for every Cluster.
+            # The name must begin with a letter, like that of every Service.
             name = f"{release}-fireflow" if release[0].isalpha() else f"fireflow-{release}"
             names |= {f"{name}-db-app", f"{name}-db-ca"}
         return names - {None}
 
     def settings(self) -> set[str]:
-        """Settings that the chart hands on without knowing them."""
+        """Settings that the chart passes on without knowing them."""
         return set(self.values.get("settings", {}))
 
     def secrets(self) -> list[str]:
-        """Texts that may stand in Secrets alone."""
+        """Texts that may occur only in Secrets."""
         external = self.values.get("database", {}).get("external", {})
         texts = self.values.get("jwt", {}).get("secret", "").split()
         headers = self.values.get("tracing", {}).get("headers")
@@ -108,7 +108,7 @@ class Combination:
         return [*texts, *filter(None, (external.get("url"), external.get("readUrl"), headers, dsn))]
 
     def egress_ports(self) -> set[int]:
-        """Ports of the collector and of Sentry, where they are told of anything."""
+        """Ports of the collector and of Sentry, if they are set."""
         policy, ports = self.values.get("networkPolicy", {}), set[int]()
         endpoint = self.values.get("tracing", {}).get("endpoint")
         if endpoint:
@@ -120,7 +120,7 @@ class Combination:
         return ports
 
     def faults(self, rendered: list[Manifest], kubernetes: str, release: str) -> list[str]:
-        """What is wrong with what they render to."""
+        """The faults of the rendered manifests."""
         found = manifests.faults(rendered, kubernetes)
         rules: list[tuple[str, Callable[[], list[str]]]] = [
             ("pod security", lambda: pod_security.faults(rendered)),
@@ -130,7 +130,7 @@ class Combination:
             ("telemetry", lambda: telemetry.faults(rendered, self.egress_ports())),
         ]
         for name, rule in rules:
-            # They take the shape for granted that the schemas and the chart give.
+            # The rules assume the structure that the schemas and the chart define.
             try:
                 found += rule()
             except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -145,7 +145,7 @@ def documented() -> set[str]:
 
 
 def combinations() -> list[Combination]:
-    """Those of `ci/`, and the values of other deployments that install the chart."""
+    """The combinations in `ci/`, and the values of other deployments that install the chart."""
     return [
         Combination(
             path.name.removesuffix("-values.yaml"),
@@ -158,7 +158,7 @@ def combinations() -> list[Combination]:
 
 
 def kubernetes_versions() -> list[str]:
-    """The ones to render for: the newest, and the oldest that the chart allows."""
+    """The versions to render for: the newest, and the oldest that the chart allows."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     floor = re.search(r">=(\d+\.\d+\.\d+)", chart["kubeVersion"])
     if floor is None:
@@ -167,7 +167,7 @@ def kubernetes_versions() -> list[str]:
 
 
 def check_combination(helm: Helm, one: Combination, versions: list[str], report: Report) -> list[Manifest]:
-    """Lints, renders and checks one; the last rendering is what it returns."""
+    """Lints, renders and checks a combination. Returns the rendering for the newest version."""
     lint = helm.lint(one.path)
     if not lint.ok:
         report.add(one.name, [f"helm lint: {line}" for line in (lint.text + lint.fault).splitlines() if line])
@@ -185,7 +185,7 @@ def check_combination(helm: Helm, one: Combination, versions: list[str], report:
                 continue
             report.renderings += 1
             report.manifests += len(rendered)
-            # What a version does not change needs no second look, but for the schemas.
+            # An upgrade must render the same manifests as an installation.
             if rendered != first.setdefault(version, rendered):
                 report.add(one.name, ["an upgrade renders other manifests than an installation"])
             report.add(one.name, one.faults(rendered, version, helm.release))
@@ -193,7 +193,7 @@ def check_combination(helm: Helm, one: Combination, versions: list[str], report:
 
 
 def check_rolls(helm: Helm, one: Combination) -> list[str]:
-    """A changed setting changes the pods, or they would go on with the old one."""
+    """Checks that a changed setting changes the pods. Otherwise they would keep the old setting."""
     templates = []
     for level in ("info", "debug"):
         result = helm.template(one.path, extra=["--set", f"log.level={level}"])
@@ -205,10 +205,10 @@ def check_rolls(helm: Helm, one: Combination) -> list[str]:
 
 
 def check_odd_names(helm: Helm, wanted: list[Combination], version: str) -> list[str]:
-    """Whatever a release is called, it is called so in every label and reference."""
+    """Checks that every label and reference has the release's name, even an unusual one."""
     found = []
     for index, one in enumerate(wanted):
-        # Each name with some combinations, each combination with one name.
+        # Each name is used with some combinations, and each combination with one name.
         name = ODD_NAMES[index % len(ODD_NAMES)]
         named = replace(helm, release=name)
         result = named.template(one.path, version)
@@ -224,7 +224,7 @@ def check_odd_names(helm: Helm, wanted: list[Combination], version: str) -> list
 
 
 def check_refused(helm: Helm, path: Path) -> list[str]:
-    """One of `ci/refused/`: it must not render, and say why."""
+    """Checks that a combination in `ci/refused/` does not render, and that the message explains why."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     if not first.startswith(EXPECT):
         return [f"its first line is not `{EXPECT}…`"]
@@ -238,7 +238,7 @@ def check_refused(helm: Helm, path: Path) -> list[str]:
 
 
 def check_documents(report: Report, write: bool) -> None:
-    """README.md and values.schema.json against values.yaml."""
+    """Compares README.md and values.schema.json with values.yaml."""
     readme = CHART / "README.md"
     values = (CHART / "values.yaml").read_text(encoding="utf-8")
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -257,14 +257,14 @@ def check_documents(report: Report, write: bool) -> None:
 
 
 def check(helm: Helm, report: Report) -> str:
-    """All of it; returns the closing line's counts."""
+    """Checks the chart, and returns the counts of the closing line."""
     versions = kubernetes_versions()
     print(f"helm {helm.version()}, Kubernetes {', '.join(versions)}")
     wanted = combinations()
     refused = sorted((CHART / "ci/refused").glob("*.yaml"))
-    # Helm waits for disk and starts slowly; Python looks at one rendering while it makes the next.
+    # Helm starts slowly and waits for the disk, so Python checks one rendering during the next.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        # Each has a report of its own until it is done: the counts are sums, not guesses.
+        # Each job has its own report until it is done, because jobs must not share counters.
         reports = [Report() for _ in wanted]
         jobs = [
             pool.submit(check_combination, helm, one, versions, own)
@@ -301,7 +301,7 @@ def check(helm: Helm, report: Report) -> str:
 
 
 def main() -> int:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="Checks the Helm chart, without a cluster.")
     parser.add_argument("--helm", required=True, type=Path, help="the program")
     parser.add_argument("--write-readme", action="store_true", help="write the table of values")

@@ -1,5 +1,5 @@
-"""Checks what no schema knows of compose.yaml, skaffold.yaml, docker/ and deploy/observability/: that what
-they name is there.
+"""Checks what no schema covers: that everything that compose.yaml, skaffold.yaml, docker/ and
+deploy/observability/ name exists.
 
 python xtask/deploy/compose.py
 """
@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# In a file that is committed there is no value of such a name, and no URL with a password.
+# A committed file must not contain a value under such a name, or a URL with a password.
 SECRET_NAME = re.compile(r"(?i)(password|secret|token|headers|dsn)(?!.*_FILE$)")
 SECRET_VALUE = re.compile(r"://[^/\s:]*:[^/\s@]+@")
-# A tag that says a version, with two numbers or with the name of what it is built on.
+# A tag with a version: at least two numbers, or one number and the name of the base image.
 PINNED = re.compile(r":v?[0-9]+(\.[0-9]+)+$|:[0-9]+-[a-z]+$")
 OBSERVABILITY = "deploy/observability"
 PROFILE = "observability"
-# What is sent to others only where somebody says so.
+# Settings that send data to others. They must be unset by default.
 SENT = ("FIREFLOW_OTLP_ENDPOINT", "FIREFLOW_SENTRY_DSN")
 
 
@@ -34,7 +34,7 @@ def stages(dockerfile: str) -> set[str]:
 
 
 def compose_faults(compose: dict[str, Any], dockerfile: str) -> list[str]:
-    """What compose.yaml names that is not there, or does not do."""
+    """The faults of compose.yaml: names of missing things, and settings that are not safe."""
     faults = []
     services, volumes = compose["services"], compose["volumes"]
     used = set()
@@ -80,13 +80,16 @@ def compose_faults(compose: dict[str, Any], dockerfile: str) -> list[str]:
 
 
 def files_in(services: dict[str, Any], name: str) -> dict[str, Path]:
-    """Files of ours that a service sees, by where it sees them."""
+    """The repository's files that are mounted into a service, by their path inside it."""
     parts = [volume.split(":") for volume in services[name].get("volumes", [])]
     return {inside: ROOT / source for source, inside, *_ in parts if source.startswith("./")}
 
 
 def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) -> list[str]:
-    """Whether what watches FireFlow finds it, and each other. `read` reads a file of the folder."""
+    """Checks that the services for observability reach FireFlow and each other.
+
+    `read` reads a file of the folder.
+    """
     faults = []
     services = compose["services"]
     settings = services["fireflow"]["environment"]
@@ -97,7 +100,7 @@ def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) ->
             if volume.startswith("./") and not volume.endswith(":ro"):
                 faults.append(f"{name}: can change {volume.split(':')[0]}")
 
-    # Without the file of settings nothing leaves, and with it all that it says is passed on.
+    # Without compose.env nothing is sent to others. With it, every setting in it is passed on.
     faults += [
         f"fireflow: {name} has a value of its own" for name in SENT if settings.get(name, 0) is not None
     ]
@@ -106,7 +109,7 @@ def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) ->
         faults.append(f"compose.env: does not choose the profile {PROFILE}")
     faults += [f"compose.env: {name} is not passed on" for name in sorted(set(file) - set(settings))]
 
-    # FireFlow to the collector, the collector to Jaeger.
+    # FireFlow sends to the collector, and the collector sends to Jaeger.
     collector, jaeger = read("otel-collector.yaml"), read("jaeger.yaml")
     heard = {of["endpoint"].rpartition(":")[2] for of in collector["receivers"]["otlp"]["protocols"].values()}
     url = urlsplit(file.get(SENT[0], ""))
@@ -124,7 +127,7 @@ def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) ->
     if collector["service"]["pipelines"]["traces"]["processors"][0] != "memory_limiter":
         faults.append("otel-collector.yaml: its memory is not limited first")
 
-    # Prometheus to FireFlow; and the rules and the dashboard are where they are looked for.
+    # Prometheus scrapes FireFlow, and the rules and the dashboard are mounted where they are read.
     prometheus = read("prometheus.yml")
     metrics_port = str(settings.get("FIREFLOW_METRICS_LISTEN")).rstrip("}").rpartition(":")[2]
     targets = [
@@ -156,13 +159,13 @@ def observability_faults(compose: dict[str, Any], read: Callable[[str], Any]) ->
 
 
 def read_observability(name: str) -> Any:
-    """A file of deploy/observability: its text, or what it says in YAML."""
+    """A file of deploy/observability: parsed if it is YAML, else its text."""
     text = (ROOT / OBSERVABILITY / name).read_text(encoding="utf-8")
     return yaml.safe_load(text) if name.endswith(("yaml", "yml")) else text
 
 
 def planted_observability(text: str) -> list[str]:
-    """A check that cannot fail is none: what of all that is planted is not found."""
+    """Plants faults, because a check that cannot fail is useless. Returns the faults that are missed."""
     plants: list[tuple[str, str, str, str]] = [
         ("compose.env", "otel-collector:4317", "otel-collector:4319", "nobody takes traces at http"),
         ("compose.env", "=observability", "=none", "does not choose the profile"),
@@ -199,7 +202,7 @@ def planted_observability(text: str) -> list[str]:
 
 
 def skaffold_faults(skaffold: dict[str, Any], dockerfile: str) -> list[str]:
-    """What skaffold.yaml names that is not there."""
+    """The things that skaffold.yaml names but that do not exist."""
     faults = []
     for artifact in skaffold["build"]["artifacts"]:
         docker = artifact["docker"]
@@ -218,12 +221,12 @@ def skaffold_faults(skaffold: dict[str, Any], dockerfile: str) -> list[str]:
 
 
 def secret_faults() -> list[str]:
-    """Runs the script that makes Compose's secrets, twice."""
+    """Runs the script that creates Compose's secrets twice, and checks them."""
     script = ROOT / "docker/make-secrets.sh"
     with tempfile.TemporaryDirectory() as folder:
         contents = []
         for _ in range(2):
-            # Only root can give files away; elsewhere the rest is tried.
+            # Only root can change a file's owner. For other users, `chown` does nothing.
             command = f'chown() {{ test "$(id -u)" != 0 || command chown "$@"; }}; . {script}'
             subprocess.run(["sh", "-c", command, "sh", folder], check=True)
             contents.append({path.name: path.read_text() for path in Path(folder).iterdir()})
@@ -240,7 +243,7 @@ def secret_faults() -> list[str]:
 
 
 def main() -> int:
-    """Prints what is wrong."""
+    """Prints all faults."""
     dockerfile = (ROOT / "docker/Dockerfile").read_text()
     text = (ROOT / "compose.yaml").read_text()
     compose = yaml.safe_load(text)
@@ -248,9 +251,9 @@ def main() -> int:
     faults = compose_faults(compose, dockerfile) + skaffold_faults(skaffold, dockerfile)
     faults += secret_faults()
     faults += observability_faults(compose, read_observability)
-    # What is wrong already would hide what is planted.
+    # Real faults would hide planted ones.
     faults += [] if faults else planted_observability(text)
-    # A check that cannot fail is none: each of these has to be found.
+    # A check that cannot fail is useless, so each of these faults must be found.
     spoiled = yaml.safe_load(text)
     spoiled["services"]["fireflow"]["depends_on"]["nobody"] = {"condition": "service_started"}
     spoiled["services"]["fireflow"]["ports"] = ["8080:8080"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Result:
-    """What Helm said."""
+    """The result of a Helm command."""
 
     ok: bool
     text: str
@@ -17,7 +17,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Helm:
-    """A Helm and the chart that it is asked about."""
+    """A Helm program and the chart that it renders."""
 
     program: Path
     chart: Path
@@ -32,7 +32,7 @@ class Helm:
         return result.text.strip()
 
     def lint(self, values: Path) -> Result:
-        """`helm lint --strict`."""
+        """Runs `helm lint --strict`."""
         return self._run(["lint", "--strict", "--quiet", "--values", str(values), str(self.chart)])
 
     def template(
@@ -42,7 +42,7 @@ class Helm:
         is_upgrade: bool = False,
         extra: Sequence[str] = (),
     ) -> Result:
-        """`helm template`, as for a first installation or for an upgrade."""
+        """Runs `helm template`, for a first installation or for an upgrade."""
         arguments = ["template", self.release, str(self.chart), "--namespace", self.namespace]
         arguments += ["--values", str(values), *extra]
         if kubernetes is not None:

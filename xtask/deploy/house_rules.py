@@ -1,4 +1,4 @@
-"""What we ask of the pods and objects beyond Kubernetes' schemas and the Pod Security Standard."""
+"""Our own rules for pods and objects, beyond Kubernetes' schemas and the Pod Security Standard."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SECRET_SETTINGS = {
     "FIREFLOW_OTLP__HEADERS",
     "FIREFLOW_SENTRY_DSN",
 }
-# The one secret that may be in an environment: there is no file of it (README, decisions).
+# The only secret that may be in an environment, because it cannot come from a file (README, decisions).
 SECRET_VARIABLES = {"PGPASSWORD"}
 PROBES = {
     "startupProbe": "/health/live",
@@ -30,7 +30,7 @@ OPEN_ACTIONS = {"path", "port", "scheme"}
 
 
 def setting_faults(manifests: list[Manifest], documented: set[str], further: set[str]) -> list[str]:
-    """Variables that the service would only warn about. `further` are named by the user of the chart."""
+    """Variables that the service would only warn about. `further` are those that the chart's user sets."""
     return [
         f"{label(manifest)}: {key} is no setting of docs/configuration.md"
         for manifest in manifests
@@ -40,7 +40,7 @@ def setting_faults(manifests: list[Manifest], documented: set[str], further: set
 
 
 def faults(manifests: list[Manifest], secrets: list[str]) -> list[str]:
-    """What our rules refuse. `secrets` are texts that may stand in no manifest but a Secret."""
+    """The breaches of our rules. `secrets` are texts that may occur only in a Secret."""
     found = [f"{label(manifest)}: {fault}" for manifest in manifests for fault in _object(manifest)]
     for manifest, template in pod_templates(manifests):
         found += [f"{label(manifest)}: {fault}" for fault in _pod(manifest, template)]
@@ -62,7 +62,7 @@ def _object(manifest: Manifest) -> Iterator[str]:
         yield "its name does not begin with a letter, as that of a Service has to (RFC 1035)"
     labels = metadata.get("labels") or {}
     for missing in sorted(LABELS - set(labels)):
-        # A test's pod is no part of what is managed.
+        # The pod of a test is not managed by Helm.
         if not (manifest["kind"] == "Pod" and missing.endswith("/managed-by")):
             yield f"has no label {missing}"
     for key, value in labels.items():
@@ -72,7 +72,7 @@ def _object(manifest: Manifest) -> Iterator[str]:
         yield "is a hook that nothing deletes"
 
 
-# What is a text wherever it stands, and maps of texts.
+# Fields that are always texts, and fields that are maps of texts.
 TEXTS = {"name", "namespace", "serviceAccountName", "claimName", "secretName", "storageClassName", "key"}
 MAPS_OF_TEXTS = {"labels", "annotations", "matchLabels", "nodeSelector", "data"}
 

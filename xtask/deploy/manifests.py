@@ -1,8 +1,8 @@
-"""Reads manifests and holds each against the schema of its kind.
+"""Reads manifests and validates each with the schema of its kind.
 
-Kubernetes' own kinds are held against the schemas of a Kubernetes version, custom ones against the
-files of `schemas/`. In both an unknown field is a fault, and so is a kind that has no schema: what
-nobody looked at must not count as right.
+Kubernetes' own kinds are validated with the schemas of a Kubernetes version, custom kinds with the
+files in `schemas/`. An unknown field is a fault, and so is a kind without a schema: a manifest that was
+not checked must not count as correct.
 """
 
 import functools
@@ -21,12 +21,12 @@ Manifest = dict[str, Any]
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
-# The library reads and parses megabytes at every call; they do not change.
+# Without this cache, the library would read and parse megabytes of unchanged schemas at every call.
 utils.schema_contents = functools.cache(utils.schema_contents)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, which YAML readers otherwise let pass."""
+    """Refuses duplicate keys in a mapping, which YAML readers otherwise accept."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -38,7 +38,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-# What Helm's reader and Kubernetes' take for a number, and Python's for a text: `1e3`, `0o17`.
+# Helm and Kubernetes read `1e3` and `0o17` as numbers, but Python's reader reads them as texts.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"), list("-+0123456789")
 )
@@ -49,18 +49,18 @@ _Loader.add_constructor("tag:fireflow,octal", lambda loader, node: int(loader.co
 
 
 def read(text: str) -> list[Manifest]:
-    """The manifests of what `helm template` printed."""
+    """The manifests in the output of `helm template`."""
     return [document for document in yaml.load_all(text, Loader=_Loader) if document]  # noqa: S506
 
 
 def label(manifest: Manifest) -> str:
-    """What a message calls it."""
+    """The name of a manifest in messages."""
     name = manifest.get("metadata", {}).get("name", "?")
     return f"{manifest.get('kind', '?')} {name}"
 
 
 def pod_template(manifest: Manifest) -> Manifest | None:
-    """The pod of a workload, with `metadata` and `spec`; nothing of what is none."""
+    """The pod of a workload, with `metadata` and `spec`; None for other manifests."""
     match manifest.get("kind"):
         case "Pod":
             return manifest
@@ -82,20 +82,20 @@ def pod_templates(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifes
 
 
 def containers(spec: Manifest) -> Iterator[tuple[str, Manifest]]:
-    """Every container of a pod, with the field that it stands in."""
+    """Every container of a pod, with the field that contains it."""
     for field in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(field) or []:
             yield field, container
 
 
 def hook(manifest: Manifest) -> str:
-    """When Helm makes it; empty: together with the release."""
+    """The hook in which Helm creates a manifest; empty if it is part of the release."""
     return str((manifest["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
 
 
 def versions(count: int) -> list[str]:
-    """The newest Kubernetes versions that there are schemas of, the newest first."""
-    # The library names each once for its strict schemas and once for the others.
+    """The newest Kubernetes versions with schemas, newest first."""
+    # The library lists each version twice: for its strict schemas, and for the others.
     return list(dict.fromkeys(reversed(utils.all_versions())))[:count]
 
 
@@ -130,10 +130,10 @@ def _fault(text: str, kubernetes: str) -> str | None:
 
 
 def faults(manifests: list[Manifest], kubernetes: str) -> list[str]:
-    """What the schemas refuse."""
+    """The breaches of the schemas."""
     found = []
     for manifest in manifests:
-        # Most manifests are the same in the next rendering: each text is looked at once a version.
+        # Most manifests are the same in every rendering, so each text is checked once per version.
         fault = _fault(json.dumps(manifest, sort_keys=True), kubernetes)
         if fault is not None:
             found.append(f"{label(manifest)}: {fault}")

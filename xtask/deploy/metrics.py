@@ -1,11 +1,11 @@
-"""Checks rules and dashboard against a scrape of the service: that nothing asks for what is not there.
+"""Compares rules and dashboard with a scrape of the service, to find names that do not exist.
 
     python xtask/deploy/metrics.py --promtool PROMTOOL --metrics FILE
 
-FILE is what `/metrics` answers, as OpenMetrics, of a service that has had some requests: of a metric
-without a sample no label can be told. Every metric and label that an expression, a legend, a variable or
-an annotation names has to be in it. Then promtool checks the rules and runs their tests, of which every
-alert has one where it fires and one where it does not. Needs PyYAML.
+FILE is the answer of `/metrics`, as OpenMetrics, after some requests: the labels of a metric without a
+sample are unknown. FILE must contain every metric and label that an expression, a legend, a variable or
+an annotation names. Then promtool checks the rules and runs their tests. Every alert must have a test in
+which it fires and one in which it does not. Needs PyYAML.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-# Nothing is to be left in the sources. (Hence the order.)
+# No bytecode is written to the source folders. This must come before the import below.
 sys.dont_write_bytecode = True
 
 from promql import (  # noqa: E402
@@ -46,7 +46,7 @@ SUFFIXES = {
     "summary": ("", "_count", "_sum"),
     "info": ("_info",),
 }
-# Labels that have other values in another service: what a scrape does not show may still be right.
+# Labels whose values depend on the service: a value that is not in the scrape may still be right.
 OPEN_LABELS = {"database", "le", "method", "pool", "reason", "route", "status", "version"}
 DATASOURCES = {"${datasource}", "-- Grafana --"}
 SEVERITIES = {"critical", "warning"}
@@ -55,11 +55,11 @@ Json = dict[str, Any]
 
 
 class ScrapeError(Exception):
-    """A scrape that is none."""
+    """The scrape is not valid OpenMetrics, or has no sample."""
 
 
 class Scrape:
-    """The metrics that there are, and those that rules record."""
+    """The metrics of the scrape, and those that rules record."""
 
     def __init__(self, text: str) -> None:
         lines = text.splitlines()
@@ -87,7 +87,7 @@ class Scrape:
             )
             for name, found in values.items()
         }
-        # Families without a sample: nothing of the kind has happened.
+        # Families without a sample, because nothing was counted yet.
         for family, kind in families.items():
             for suffix in SUFFIXES.get(kind, ("",)):
                 self.metrics.setdefault(f"{family}{suffix}", Metric(TARGET_LABELS, is_sampled=False))
@@ -102,7 +102,7 @@ class Scrape:
 
 
 def rule_faults(rules: Json, scrape: Scrape) -> list[str]:
-    """What is wrong with the rules."""
+    """The faults of the rules."""
     found: list[str] = []
     count = 0
     for group in rules["groups"]:
@@ -137,7 +137,7 @@ def _alert_faults(rule: Json, labels: frozenset[str]) -> Iterator[str]:
 
 
 def test_faults(rules: Json, tests: Json) -> list[str]:
-    """Alerts that no test sees firing, or none sees silent."""
+    """Alerts without a test in which they fire, or without one in which they stay silent."""
     fires, silent = set[str](), set[str]()
     for test in tests["tests"]:
         for check in test.get("alert_rule_test", []):
@@ -153,13 +153,13 @@ def test_faults(rules: Json, tests: Json) -> list[str]:
 
 
 def panels(dashboard: Json) -> Iterator[Json]:
-    """All panels, those inside of rows too."""
+    """All panels, including those inside rows."""
     for panel in dashboard["panels"]:
         yield from (panel, *panel.get("panels", []))
 
 
 def dashboard_faults(dashboard: Json, scrape: Scrape) -> list[str]:
-    """What is wrong with the dashboard."""
+    """The faults of the dashboard."""
     found: list[str] = []
     seen: set[int] = set()
     for panel in panels(dashboard):
@@ -203,7 +203,7 @@ def _panel_faults(panel: Json, scrape: Scrape) -> Iterator[str]:
 
 
 def _expression_faults(name: str, expression: str, texts: list[str], scrape: Scrape) -> Iterator[str]:
-    """`texts` name labels of the answer as `{{label}}`."""
+    """The faults of an expression, and of `texts` that name labels of its answer as `{{label}}`."""
     try:
         labels = labels_of(expression, scrape.known)
     except PromqlError as fault:
@@ -216,7 +216,7 @@ def _expression_faults(name: str, expression: str, texts: list[str], scrape: Scr
 
 
 def _datasource_faults(value: object) -> Iterator[str]:
-    """Another data source than the one that the variable chooses."""
+    """Data sources other than the one that the variable chooses."""
     match value:
         case dict():
             source = value.get("datasource")
@@ -243,12 +243,12 @@ def _variable_faults(dashboard: Json) -> Iterator[str]:
 
 
 def promtool_faults(promtool: Path) -> list[str]:
-    """What promtool says."""
+    """The faults that promtool reports."""
     found = []
     for arguments in (
         ["check", "rules", str(RULES)],
         ["test", "rules", str(TESTS)],
-        # The rules are at another place in the container.
+        # Only the syntax, because the rules have another path in the container.
         ["check", "config", "--syntax-only", str(CONFIG)],
     ):
         place = f"promtool {' '.join(arguments[:2])}"
@@ -305,7 +305,7 @@ EXPRESSIONS = {
 
 
 def self_test(rules: Json, tests: Json, dashboard: Json, scrape: Scrape) -> list[str]:
-    """A check that cannot fail is none: what is planted has to be found."""
+    """Plants faults, because a check that cannot fail is useless. Returns the faults that are missed."""
     planted, missed = Scrape(PLANTED), []
     for expression, expected in EXPRESSIONS.items():
         try:
@@ -352,7 +352,7 @@ def self_test(rules: Json, tests: Json, dashboard: Json, scrape: Scrape) -> list
 
 
 def main() -> int:
-    """Prints what is wrong."""
+    """Prints all faults."""
     parser = argparse.ArgumentParser(description="Checks rules and dashboard against a scrape.")
     parser.add_argument("--promtool", required=True, type=Path, help="the program")
     parser.add_argument("--metrics", required=True, type=Path, help="a scrape, as OpenMetrics")
@@ -369,7 +369,7 @@ def main() -> int:
     faults = [f"{RULES.name}: {fault}" for fault in rule_faults(rules, scrape)]
     faults += [f"{TESTS.name}: {fault}" for fault in test_faults(rules, tests)]
     faults += [f"{DASHBOARD.name}: {fault}" for fault in dashboard_faults(dashboard, scrape)]
-    # What is wrong already would hide what is planted.
+    # Real faults would hide planted ones.
     faults += [] if faults else self_test(rules, tests, dashboard, scrape)
     faults += promtool_faults(arguments.promtool)
     for line in faults:

@@ -1,7 +1,7 @@
-"""The restricted Pod Security Standard, every control of it, for the pods of a rendering.
+"""Checks every control of the restricted Pod Security Standard for the pods of a rendering.
 
-An admission controller would refuse the pod in the cluster; this says so before. Where a control may
-be met by the pod or by its containers, the container's word goes before the pod's.
+In the cluster, an admission controller would refuse the pod; this check finds the fault earlier. If
+both the pod and its containers can set a control, the container's value overrides the pod's.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 
 
 def faults(manifests: list[Manifest]) -> list[str]:
-    """What the standard refuses."""
+    """The breaches of the standard."""
     return [
         f"{label(manifest)}: pod security: {fault}"
         for manifest, template in pod_templates(manifests)
@@ -73,7 +73,7 @@ def _pod(template: Manifest) -> Iterator[str]:
 
 
 def _shared(context: Manifest) -> Iterator[str]:
-    """Controls that a pod's context and a container's have in common."""
+    """The controls that the contexts of pods and of containers share."""
     selinux = context.get("seLinuxOptions") or {}
     if selinux.get("type", "") not in SELINUX_TYPES:
         yield f"SELinux type is `{selinux['type']}`"
@@ -115,7 +115,7 @@ def _container(container: Manifest, pod: Manifest) -> Iterator[str]:
 
 
 def _hosts(container: Manifest) -> Iterator[str]:
-    """Probes and hooks that ask another host than the pod would make the kubelet a proxy."""
+    """Probes and hooks must not name a host: a host other than the pod would make the kubelet a proxy."""
     lifecycle = container.get("lifecycle") or {}
     handlers = {name: container.get(name) for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     handlers |= {name: lifecycle.get(name) for name in ("postStart", "preStop")}

@@ -1,16 +1,16 @@
-"""Reads PromQL, as far as Prometheus 2.42 has it: which metrics and labels an expression asks for.
+"""Reads the PromQL of Prometheus 2.42, and finds the metrics and labels that an expression uses.
 
-Only what can be told without a server: names that are not there, functions that are not there, sides
-whose labels can never be the same. What is not understood is a fault, so that nothing passes unread.
+It finds the faults that need no server: unknown names, unknown functions, and operands whose labels can
+never match. An expression that it does not understand is a fault too, so that nothing passes unchecked.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Labels that Prometheus, or its operator in Kubernetes, gives to what it scrapes.
+# Labels that Prometheus, or its operator in Kubernetes, adds to scraped samples.
 TARGET_LABELS = frozenset({"job", "instance", "namespace", "service", "pod", "container", "endpoint"})
-# Series that Prometheus makes by itself.
+# Series that Prometheus itself creates.
 OWN_SERIES = {"up": TARGET_LABELS, "ALERTS": TARGET_LABELS | {"alertname", "alertstate", "severity"}}
 
 TOKEN = re.compile(
@@ -25,7 +25,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-# Weakest first; operators of one line bind alike.
+# Weakest binding first; the operators of a line have the same precedence.
 BINARY = (
     {"or"},
     {"and", "unless"},
@@ -40,9 +40,9 @@ AGGREGATIONS = {
     *("sum", "min", "max", "avg", "group", "stddev", "stdvar", "count"),
     *("count_values", "bottomk", "topk", "quantile"),
 }
-# Those that take something before the vector.
+# Aggregations with a parameter before the vector.
 WITH_PARAMETER = {"count_values", "bottomk", "topk", "quantile"}
-# Those whose answer has the labels of the vector that they are given.
+# Functions whose answer has the labels of their vector, except those in `BARE`.
 FUNCTIONS = {
     *("abs", "ceil", "floor", "round", "sgn", "sqrt", "exp", "ln", "log2", "log10"),
     *("clamp", "clamp_max", "clamp_min", "sort", "sort_desc", "timestamp"),
@@ -51,17 +51,17 @@ FUNCTIONS = {
     *(f"{name}_over_time" for name in ("stddev", "stdvar", "quantile")),
     *("histogram_quantile", "absent", "absent_over_time", "vector", "scalar", "time"),
 }
-# Those whose answer has no label that can be told.
+# Functions whose answer has no known label.
 BARE = {"absent", "absent_over_time", "vector", "scalar", "time"}
 
 
 class PromqlError(Exception):
-    """An expression that is wrong, or not understood."""
+    """The expression is wrong, or is not understood."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A series of samples: which labels it has, and their values."""
+    """A metric's labels and their values."""
 
     labels: frozenset[str]
     values: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Token:
-    """A word, and what it is."""
+    """A token and its kind."""
 
     kind: str
     text: str
@@ -78,7 +78,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an expression comes to: the labels of its series, or a number."""
+    """The result of an expression: the labels of its series, or a number."""
 
     labels: frozenset[str] = frozenset()
     is_number: bool = False
@@ -89,7 +89,7 @@ NUMBER = Answer(is_number=True)
 
 
 def tokens(text: str) -> list[Token]:
-    """The expression in words."""
+    """The tokens of an expression."""
     found, at = [], 0
     while at < len(text):
         match = TOKEN.match(text, at)
@@ -102,7 +102,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def labels_of(text: str, known: Callable[[str], Metric | None]) -> frozenset[str]:
-    """The labels of what an expression answers. `known` looks metrics up."""
+    """The labels of an expression's answer. `known` looks up metrics."""
     reader = _Reader(text, known)
     try:
         return reader.whole().labels
@@ -113,7 +113,7 @@ def labels_of(text: str, known: Callable[[str], Metric | None]) -> frozenset[str
 
 
 def variable_labels_of(text: str, known: Callable[[str], Metric | None]) -> frozenset[str]:
-    """The same of a query of a dashboard's variable: `label_values(SELECTOR, LABEL)`."""
+    """The labels of the query of a dashboard's variable: `label_values(SELECTOR, LABEL)`."""
     return _Reader(text, known).label_values()
 
 
@@ -337,7 +337,7 @@ class _Reader:
             raise PromqlError(f"{name} has no label {label}")
         values = metric.values.get(label)
         words = value.text[1:-1].split("|" if sign.text.endswith("~") else "\0")
-        # What has a pattern or a variable in it says nothing of single values.
+        # Values with a pattern or a variable cannot be compared with single values.
         if values is not None and all(re.fullmatch(r"\w+", word) for word in words):
             missing = frozenset(words) - values
             if missing:

@@ -1,4 +1,4 @@
-"""Whether the objects of a rendering fit together: selectors, names, ports, the order of hooks."""
+"""Checks that the objects of a rendering fit together: selectors, names, ports, the order of hooks."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ KINDS = {
 
 
 def faults(manifests: list[Manifest], foreign: set[str]) -> list[str]:
-    """What does not fit. `foreign` are names of objects that are made by others than the chart."""
+    """The objects that do not fit. `foreign` are names of objects that the chart does not create."""
     found: list[str] = []
     for check in (_selectors, _autoscaler, _backends, _policies, _settings):
         found += check(manifests)
@@ -107,7 +107,7 @@ def _backends(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _policies(manifests: list[Manifest]) -> Iterator[str]:
-    """Where there are policies, every pod has one that lets it do its work."""
+    """If there are network policies, every pod must have one that permits what it needs."""
     policies = _of(manifests, "NetworkPolicy")
     if not policies:
         return
@@ -138,7 +138,7 @@ def _policies(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _settings(manifests: list[Manifest]) -> Iterator[str]:
-    """The settings of the ConfigMap, and what outside the pod has to agree with them."""
+    """Compares the settings of the ConfigMap with the objects outside the pod that depend on them."""
     for deployment in _of(manifests, "Deployment"):
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         names = {source["configMapRef"]["name"] for source in container.get("envFrom") or []}
@@ -159,7 +159,7 @@ def _settings(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _files(deployment: Manifest, settings: dict[str, str]) -> Iterator[str]:
-    """Every file that a setting names is in a volume that is mounted there."""
+    """Checks that every file that a setting names is in a mounted volume."""
     spec = deployment["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     for field, container in containers(spec):
@@ -179,7 +179,7 @@ def _files(deployment: Manifest, settings: dict[str, str]) -> Iterator[str]:
 
 def _has_file(source: Manifest, file: str) -> bool:
     items = source.get("items")
-    # Without items every key is a file; the chart's own Secret is mounted so.
+    # Without items, every key is a file. The chart mounts its own Secret this way.
     return items is None or any(item["path"] == file for item in items)
 
 
@@ -203,7 +203,10 @@ def _used(template: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _references(manifests: list[Manifest], foreign: set[str]) -> Iterator[str]:
-    """What a pod names is there when the pod is made: a hook's before the hook, in hooks of its own."""
+    """Checks that the objects that a pod names exist when the pod is created.
+
+    Objects of a hook must themselves be created in an earlier hook.
+    """
     made = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
     for workload, template in pod_templates(manifests):
         events = hook(workload)

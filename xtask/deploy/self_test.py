@@ -1,4 +1,4 @@
-"""Plants faults into good renderings: each must be found, so that no check is one that cannot fail."""
+"""Plants faults in good renderings. Each must be found, because a check that cannot fail is useless."""
 
 import copy
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Plant:
-    """A fault: what it changes, and a part of what has to be said of it."""
+    """A fault: what it changes, and a part of the expected message."""
 
     expect: str
     combination: str
@@ -31,7 +31,7 @@ class Plant:
 
 
 def run(rendered: dict[str, list[Manifest]], checks: Checks) -> tuple[int, list[str]]:
-    """How many were planted, and those that nothing found."""
+    """Returns the number of planted faults, and a message for each fault that was not found."""
     missed = [
         f"self-test: {name} did not render, so that nothing could be planted"
         for name in sorted({plant.combination for plant in PLANTS})
@@ -53,7 +53,7 @@ def run(rendered: dict[str, list[Manifest]], checks: Checks) -> tuple[int, list[
 
 
 def _put(manifests: list[Manifest], plant: Plant) -> None:
-    """Changes the first manifest that the plant means."""
+    """Changes the first manifest that the fault is for."""
     key = "app.kubernetes.io/component"
     for manifest in manifests:
         if manifest["kind"] == plant.kind and manifest["metadata"]["labels"][key] == plant.component:
@@ -64,7 +64,7 @@ def _put(manifests: list[Manifest], plant: Plant) -> None:
 
 def _change(manifests: list[Manifest], target: Any, plant: Plant) -> None:
     if not plant.path:
-        # A copy of it, or none.
+        # Removes or duplicates the whole manifest.
         manifests.remove(target)
         manifests += [target] * (0 if plant.value is ABSENT else plant.value)
         return
@@ -80,7 +80,7 @@ def _change(manifests: list[Manifest], target: Any, plant: Plant) -> None:
 
 
 def _documentation() -> list[str]:
-    """The same of the checks of values.yaml, its schema and the README."""
+    """Plants faults for the checks of values.yaml, its schema and the README."""
     values = "# -- One\none: 1\ntwo:\n  # -- Three\n  three: a|b\n"
     missed = []
     if '| `two.three` | `"a\\|b"` | Three |' not in values_doc.table(values):
@@ -105,7 +105,7 @@ def _documentation() -> list[str]:
 
 
 def _pod_security() -> list[Plant]:
-    """Every control of the restricted standard, on the Deployment of an ordinary rendering."""
+    """A fault for every control of the restricted standard, in the Deployment of an ordinary rendering."""
     context: Path = (*MAIN, "securityContext")
     pod: Path = (*POD, "securityContext")
     places: list[tuple[str, Path, Any]] = [

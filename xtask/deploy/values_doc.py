@@ -1,4 +1,4 @@
-"""README.md's table of values, made of values.yaml; and whether values.schema.json knows the same keys."""
+"""Generates README.md's table from values.yaml, and checks that values.schema.json has the same keys."""
 
 import json
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ import yaml
 
 BEGIN = "<!-- values: made of values.yaml by xtask/deploy/chart.py --write-readme -->"
 END = "<!-- /values -->"
-# What a parent chart may hand down; no value of this chart.
+# Keys that a parent chart may pass, which are no values of this chart.
 FOREIGN = {"global", "enabled"}
 
 Row = tuple[str, str, str]
 
 
 class DocumentError(Exception):
-    """values.yaml or README.md cannot be read as this asks."""
+    """values.yaml or README.md does not have the required form."""
 
 
 def table(values: str) -> str:
-    """The table, between its marks."""
+    """The table with its begin and end marks."""
     lines = [BEGIN, "| Value | Default | What it is |", "|---|---|---|"]
     for key, default, about in rows(values):
         cells = (f"`{key}`", f"`{default}`", about)
@@ -28,7 +28,7 @@ def table(values: str) -> str:
 
 
 def with_table(readme: str, values: str) -> str:
-    """The README with the table as it should be."""
+    """The README with a current table."""
     head, begin, rest = readme.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -37,7 +37,7 @@ def with_table(readme: str, values: str) -> str:
 
 
 def rows(values: str) -> list[Row]:
-    """Every value that has a comment `# -- …`; one that has none, nor values below it, is a fault."""
+    """Every value with a comment `# -- …`. A value with neither a comment nor values below it is a fault."""
     root = yaml.compose(values, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise DocumentError("values.yaml is no mapping")
@@ -75,14 +75,14 @@ def _default(node: yaml.Node) -> str:
 
 
 def key_faults(values: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """Keys that only one of the two knows."""
+    """Keys that only one of values.yaml and the schema has."""
     return list(_key_faults(values, schema, ""))
 
 
 def _key_faults(values: Any, schema: dict[str, Any], prefix: str) -> Iterator[str]:
     properties = schema.get("properties")
     if properties is None:
-        # Free of form by intent: what a user puts there is Kubernetes' to describe.
+        # Deliberately without a structure, because Kubernetes defines what a user may write there.
         return
     if schema.get("additionalProperties") is not False:
         yield f"values.schema.json: {prefix or 'the whole'} lets unknown keys pass"
@@ -91,7 +91,7 @@ def _key_faults(values: Any, schema: dict[str, Any], prefix: str) -> Iterator[st
     for key in sorted(set(values) - set(properties)):
         yield f"values.schema.json does not know {prefix}{key}"
     for key in sorted(set(properties) - set(values) - foreign):
-        # Of a timing the default is Kubernetes' own.
+        # The timings of probes have Kubernetes' own defaults.
         if not prefix.startswith("probes."):
             yield f"values.yaml does not have {prefix}{key}"
     for key, value in values.items():

@@ -1,17 +1,17 @@
-"""Why FireFlow may refuse a request that conforms to the schemas.
+"""The reasons for which FireFlow may refuse a request that conforms to the schemas.
 
-Loaded by `cargo xtask schemathesis`. It replaces the check `positive_data_acceptance`, which
-knows statuses alone: here every single reason of a refusal must be one that OpenAPI 3.0 has no word
-for. Anything else means that the description promises too much.
+Loaded by `cargo xtask schemathesis`. It replaces the check `positive_data_acceptance`, which only
+checks the status. Here, every reason of a refusal must be one that OpenAPI 3.0 cannot express. Any other
+reason means that the description promises too much.
 """
 
 import re
 
 import schemathesis
 
-# Each by the words with which FireFlow refuses it.
+# Patterns of FireFlow's messages for these reasons.
 BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
-    # Two values that do not go together.
+    # Two values that conflict.
     r"is beyond the first \d+ items",
     r"cannot be combined with (another place|a place|`\w+`)",
     r"^must have exactly one of `before`, `after` and `at`$",
@@ -41,13 +41,13 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^`[^`]*:[^`]*` is not an (address|IPv4 or IPv6 address)",
     # OpenAPI 3.0 cannot constrain the names of members.
     r"is not a label key: ",
-    # To Python, `$` is also before a line end at the end; to JSON Schema (ECMA 262) it is not.
+    # In Python, `$` also matches before a final line end; in JSON Schema (ECMA 262) it does not.
     r"^contains a control character; remove it$",
-    # The engines of patterns do not agree on characters beyond the basic plane.
+    # Regular expression engines disagree about characters beyond the basic plane.
     r"^contains the invisible U\+[0-9A-F]{5} at character \d+; remove it$",
     # The list of entity tags of a header (RFC 9110, 8.8.3).
     r"^must be `\*`, or entity tags as in `ETag`",
-    # What is stored.
+    # Conflicts with stored resources.
     r"^the (firewall|filtering policy|rule|firewall rule) is not deleted; ",
     r"^a deleted rule with id=\d+ is not in this policy$",
     r"^this `Idempotency-Key` was used for another request; ",
@@ -56,7 +56,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"is equivalent to the one with id=\d+$",
     r"^the rule has changed since you read it: its revision is now \d+$",
     r"^is left out, but the stored rule with id=\d+ has one; ",
-    # Texts in lines: CSV and NDJSON.
+    # Bodies in lines: CSV and NDJSON.
     r"^line \d+: ",
     r"^the request body is empty",
     r"^the body is not CSV: ",
@@ -71,7 +71,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
 ]]
 
 
-# Which members an operation of a batch takes depends on its `op`.
+# The members of a batch operation depend on its `op`.
 OF_OPERATION = re.compile(r"^#/operations/\d+/\w+: is not a known member")
 
 

@@ -1,4 +1,4 @@
-//! Measurements. Each prints its figures; `docs/performance.md` has those that count.
+//! Benchmarks. Each prints its figures; `docs/performance.md` has the important ones.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::postgres::Server;
 use crate::sh;
 
-/// Runs one by its name.
+/// Runs the benchmark with this name.
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
         "inspection" => inspection(),
@@ -23,7 +23,7 @@ pub(crate) fn bench(name: &str) -> Result<()> {
     }
 }
 
-/// The classifier, against a plain scan.
+/// The classifier, compared with a plain scan.
 fn inspection() -> Result<()> {
     let mut command = Command::new(sh::cargo_path());
     sh::run(command.args([
@@ -36,7 +36,7 @@ fn inspection() -> Result<()> {
     ]))
 }
 
-/// Inspections over HTTP: of one packet, behind a change, in a stream.
+/// Inspections over HTTP: of one packet, after a change, and in a stream.
 fn inspections() -> Result<()> {
     let server = Server::find_or_start(false)?;
     let mut command = service_bench();
@@ -49,17 +49,17 @@ fn lists() -> Result<()> {
     let folder = sh::empty_folder("bench/lists")?;
     let mut command = Command::new(sh::cargo_path());
     command.args(["bench", "--quiet", "--package", "fireflow-storage", "--bench", "lists"]);
-    // The whole program as one unit takes minutes to build, and changes little here: the database
-    // does the work.
+    // Link-time optimization with a single codegen unit takes minutes. It changes little here,
+    // because the database does most of the work.
     command.env("CARGO_PROFILE_BENCH_LTO", "false").env("CARGO_PROFILE_BENCH_CODEGEN_UNITS", "16");
     command.env("FIREFLOW_BENCH_SQLITE_URL", format!("sqlite://{}/lists.db", folder.display()));
     sh::run(command.env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
 }
 
-/// How long a soak takes, unless `FIREFLOW_BENCH_SECONDS` says otherwise.
+/// The duration of a soak test, unless `FIREFLOW_BENCH_SECONDS` sets another.
 const SOAK: Duration = Duration::from_secs(600);
 
-/// The program that measures the service, built for it.
+/// The command that builds and runs the benchmark of the service.
 fn service_bench() -> Command {
     let mut command = Command::new(sh::cargo_path());
     command.args(["bench", "--quiet", "--package", "fireflow", "--bench", "service"]);
@@ -67,13 +67,13 @@ fn service_bench() -> Command {
     command
 }
 
-/// What the service costs over HTTP, against bare handlers.
+/// The cost of the service over HTTP, compared with bare handlers.
 fn service() -> Result<()> {
     let server = Server::find_or_start(false)?;
     sh::run(service_bench().env("FIREFLOW_BENCH_POSTGRES_URL", server.url()))
 }
 
-/// What somebody who wants to harm can make the service hold, and what others see of it.
+/// How much memory an attacker can make the service hold, and how that affects other clients.
 fn attack() -> Result<()> {
     let server = Server::find_or_start(false)?;
     let mut command = service_bench();
@@ -82,7 +82,7 @@ fn attack() -> Result<()> {
 
 /// A mixed load for ten minutes, while the database is restarted twice.
 fn soak() -> Result<()> {
-    // Built before the time counts.
+    // Built first, so that the build does not count towards the duration.
     sh::run(service_bench().arg("--no-run"))?;
     let server = Server::start_own()?;
     let time = std::env::var("FIREFLOW_BENCH_SECONDS").ok().and_then(|it| it.parse().ok());

@@ -10,7 +10,7 @@ use crate::{python, sh};
 const PACKAGES: [&str; 1] = ["playwright==1.65.2"];
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Uses the page as a newcomer does.
+/// Uses the page as a new user would.
 pub(crate) fn browser(may_install: bool) -> Result<()> {
     let chromium = chromium(may_install)?;
     let programs = python::programs("browser", &PACKAGES, may_install)?;

@@ -14,10 +14,11 @@ use crate::schemathesis::{CASES, schemathesis};
 use crate::walkthrough::walkthrough;
 use crate::{deploy, sbom, sh, spelling, tidy};
 
-/// Pinned, from the crate registry.
+/// The pinned version, from the crate registry.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
-/// Every check and the whole test suite. Stops at the first that fails; prints a line per step.
+/// Runs every check and the whole test suite. Stops at the first failure, and prints a line per
+/// step.
 pub(crate) fn ci(may_install: bool) -> Result<()> {
     let all = Instant::now();
     let server = Server::find_or_start(may_install)?;
@@ -61,7 +62,7 @@ pub(crate) fn lint() -> Result<()> {
     spelling::check_if_installed()
 }
 
-/// The same, and always the spelling.
+/// The same as [`lint`], but always with the spelling.
 pub(crate) fn lint_with_spelling(may_install: bool) -> Result<()> {
     clippy_and_house_rules()?;
     spelling::check(may_install)
@@ -72,7 +73,7 @@ fn clippy_and_house_rules() -> Result<()> {
     tidy::tidy()
 }
 
-/// Runs something with a PostgreSQL.
+/// Runs a step with a PostgreSQL server.
 pub(crate) fn with_postgres(
     may_install: bool,
     step: impl FnOnce(&Server) -> Result<()>,
@@ -92,7 +93,7 @@ pub(crate) fn test_some(arguments: &[&str]) -> Result<()> {
         [filter] if !filter.starts_with('-') => Some(*filter),
         other => bail!("test takes [--sqlite|--postgres] [FILTER], not `{}`", other.join(" ")),
     };
-    // Without nextest the harness's own words mean the same.
+    // `run_tests` translates these expressions if nextest is not installed.
     let mut expressions = Vec::new();
     if let Some(other) = database {
         expressions.push(format!("not test({other})"));
@@ -118,7 +119,7 @@ fn run_tests(server: Option<&Server>, expressions: &[String]) -> Result<()> {
     if let Some(server) = server {
         command.env("FIREFLOW_TEST_POSTGRES_URL", server.url());
     }
-    // Always the whole workspace: choosing a package changes features, and rebuilds half of it.
+    // Always the whole workspace: a single package would change features and rebuild half of it.
     if sh::answers("cargo-nextest", "--version") {
         command.args(["nextest", "run", "--workspace", "--profile", "ci"]);
         if !expressions.is_empty() {
@@ -138,7 +139,8 @@ fn run_tests(server: Option<&Server>, expressions: &[String]) -> Result<()> {
     sh::run(&mut command)
 }
 
-/// Migrations up, down and up again, and every column against the entities, on both databases.
+/// Runs migrations up, down and up again, and compares every column with the entities, on both
+/// databases.
 pub(crate) fn migrations(server: &Server) -> Result<()> {
     run_tests(Some(server), &["test(schema::)".to_owned()])
 }
@@ -154,14 +156,15 @@ fn fireflow_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Files that are made of the code: the command of xtask, the arguments of `fireflow`, the file.
+/// Files that are generated from the code: the command of xtask, the arguments of `fireflow`, and
+/// the file.
 const GENERATED: [(&str, &[&str], &str); 3] = [
     ("openapi", &["openapi"], "docs/openapi.json"),
     ("reference", &["reference", "configuration"], "docs/configuration.md"),
     ("reference", &["reference", "errors"], "docs/errors.md"),
 ];
 
-/// Writes those of a command.
+/// Writes the generated files of a command.
 pub(crate) fn write_generated(command: &str) -> Result<()> {
     for (_, arguments, path) in GENERATED.iter().filter(|(of, ..)| *of == command) {
         fs::write(path, sh::output(&mut fireflow_command(arguments))?).context(*path)?;
@@ -169,7 +172,7 @@ pub(crate) fn write_generated(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the committed ones are the code's.
+/// Checks that the committed files are what the code generates.
 pub(crate) fn check_generated(command: &str) -> Result<()> {
     for (_, arguments, path) in GENERATED.iter().filter(|(of, ..)| *of == command) {
         let committed = fs::read_to_string(path).context(*path)?;
@@ -180,11 +183,12 @@ pub(crate) fn check_generated(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Licenses, bans and sources of the dependencies; advisories where their database can be reached.
+/// Checks licenses, bans and sources of the dependencies, and advisories if their database can be
+/// reached.
 pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     let tool = tool("cargo-deny", CARGO_DENY_VERSION)?;
     let tool = tool.to_string_lossy();
-    // Those of other systems too, which no build here has fetched.
+    // Fetches the dependencies of other systems too, which no build here has fetched.
     sh::cargo(&["fetch", "--quiet", "--locked"])?;
     sh::run(Command::new(&*tool).args(["--offline", "check", "bans", "licenses", "sources"]))?;
     if sh::run(Command::new(&*tool).args(["fetch", "db"])).is_ok() {
@@ -197,13 +201,13 @@ pub(crate) fn deny(needs_advisories: bool) -> Result<()> {
     }
 }
 
-/// A tool below `target/`, built by the first who needs it.
+/// The path of a tool below `target/`, which is built when it is first needed.
 pub(crate) fn tool(name: &str, version: &str) -> Result<PathBuf> {
     let root = format!("target/tools/{name}-{version}");
     let path = PathBuf::from(&root).join("bin").join(name);
     if !path.exists() {
         sh::say(&format!("building {name} {version} below target/, once"));
-        // Unoptimised: it runs for seconds, and builds in half the time.
+        // A debug build takes half the time, and the tool only runs for seconds.
         sh::cargo(&[
             "install",
             "--quiet",

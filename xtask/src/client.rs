@@ -1,5 +1,5 @@
-//! A client generated from the description by an established generator: type-checked, and driven
-//! through the README's example, on both databases.
+//! Generates a client from the OpenAPI description with an established generator, type-checks it,
+//! and runs the README's example with it, on both databases.
 
 use std::process::Command;
 
@@ -11,8 +11,8 @@ use crate::{python, sh};
 
 const PACKAGES: [&str; 3] = ["openapi-python-client==0.29.1", "ruff==0.17.6", "mypy==2.4.1"];
 
-/// The description without bodies in lines (NDJSON, CSV) where JSON is taken too: the generator has no
-/// streams, and what it makes of the choice between an array and text is not Python.
+/// The description without request bodies in NDJSON and CSV. The generator has no streams, and its
+/// code for a choice between an array and text is not valid Python.
 fn without_lines(description: &str) -> Result<String> {
     let mut description: serde_json::Value = serde_json::from_str(description)?;
     let paths = description.get_mut("paths").and_then(serde_json::Value::as_object_mut);
@@ -28,12 +28,12 @@ fn without_lines(description: &str) -> Result<String> {
     Ok(description.to_string())
 }
 
-/// Generates, checks and runs it.
+/// Generates, checks and runs the client.
 pub(crate) fn client(server: &Server, may_install: bool) -> Result<()> {
     let programs = python::programs("client", &PACKAGES, may_install)?;
     let folder = service::build_for("client")?;
     let root = std::env::current_dir()?;
-    // The generator looks for its formatter there.
+    // The generator looks for its formatter on the PATH.
     let path = std::env::join_paths(
         [programs.clone()]
             .into_iter()

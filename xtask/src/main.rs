@@ -1,6 +1,6 @@
 //! FireFlow's development commands: `cargo xtask help`.
 //!
-//! Light on purpose: it runs cargo and the `fireflow` binary instead of linking them.
+//! It is light on purpose: it runs cargo and the `fireflow` binary instead of linking them.
 
 mod bench;
 mod browser;

@@ -1,5 +1,5 @@
-//! A PostgreSQL for the tests: the one that is named, else a throw-away one of this machine's
-//! binaries, else one in a container, else what may be installed.
+//! A PostgreSQL server for the tests: the one that a variable names, else a temporary one from this
+//! machine's binaries, else one in a container, else one that is installed if that is permitted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 const VARIABLE: &str = "FIREFLOW_TEST_POSTGRES_URL";
-/// Durability is of no use to what is thrown away; connections are, to tests in parallel.
+/// A temporary server needs no durability, but many connections for parallel tests.
 const OPTIONS: &str = "-c listen_addresses='' -c fsync=off -c synchronous_commit=off \
                        -c full_page_writes=off -c max_connections=300";
-/// The pooler that the tests run in front of it, if it is there.
+/// The pooler that the tests run in front of the server, if it is installed.
 const POOLER: &str = "/usr/sbin/pgbouncer";
 const IMAGE: &str = "docker.io/library/postgres:17-alpine";
 
-/// A server; what was started for it ends when it is dropped.
+/// A server. If it was started here, it is stopped when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     url: String,
@@ -37,10 +37,11 @@ impl Server {
         &self.url
     }
 
-    /// Finds one, or starts one; never goes without.
+    /// Finds a server, or starts one. Returns an error if neither is possible.
     pub(crate) fn find_or_start(may_install: bool) -> Result<Self> {
         if may_install && !Path::new(POOLER).exists() && is_root() {
-            // Tests without it state that they were skipped. It starts no service if none is wanted.
+            // Without PgBouncer, its tests report that they were skipped. The package starts no
+            // service if the system's policy forbids it.
             sh::apt_install(&["pgbouncer"])?;
         }
         if let Ok(url) = std::env::var(VARIABLE)
@@ -66,12 +67,12 @@ impl Server {
 }
 
 impl Server {
-    /// One of this machine's binaries, of its own: to be restarted.
+    /// Starts a separate server from this machine's binaries, which can be restarted.
     pub(crate) fn start_own() -> Result<Self> {
         cluster(binaries().context("this needs PostgreSQL's binaries: install `postgresql`")?)
     }
 
-    /// Restarts it, as administrators do: sessions are ended.
+    /// Restarts the server as administrators do, which ends all sessions.
     pub(crate) fn restart(&self) -> Result<()> {
         let Some(Started::Cluster { folder, binaries }) = &self.started else {
             bail!("only what was started here is restarted");
@@ -89,7 +90,7 @@ impl Server {
     }
 }
 
-/// The newest PostgreSQL of this machine.
+/// The folder of this machine's newest PostgreSQL.
 fn binaries() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).find(|folder| folder.join("initdb").exists());
@@ -112,8 +113,9 @@ fn is_root() -> bool {
     sh::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-/// A command of the server, as an unprivileged user if this is root: it refuses to run so. It starts
-/// in the server's own folder, for that user need not be let into the one that this was started in.
+/// A command of the server. If this process is root, the command runs as an unprivileged user,
+/// because PostgreSQL refuses to run as root. It starts in the server's own folder, because that
+/// user may not be able to enter the current one.
 fn unprivileged(binaries: &Path, program: &str, folder: &Path) -> Command {
     let program = binaries.join(program);
     let mut command = if is_root() {
@@ -128,11 +130,11 @@ fn unprivileged(binaries: &Path, program: &str, folder: &Path) -> Command {
 }
 
 fn cluster(binaries: PathBuf) -> Result<Server> {
-    // A socket's path is short: not below target/.
+    // Not below target/, because the path of a socket must be short.
     let folder = std::env::temp_dir().join(format!("fireflow-pg-{}", std::process::id()));
     fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
     let started = Started::Cluster { folder: folder.clone(), binaries: binaries.clone() };
-    // From here on it is tidied up, whatever fails.
+    // From here on, dropping `server` cleans up after any failure.
     let server = Server {
         url: format!("postgres://postgres@localhost/postgres?host={}", folder.display()),
         started: Some(started),
@@ -195,7 +197,7 @@ fn container(engine: &'static str) -> Result<Server> {
     bail!("PostgreSQL in the container does not answer")
 }
 
-/// Debian's and Ubuntu's package, as root.
+/// Installs the package of Debian and Ubuntu, if this process is root.
 fn install() -> Result<bool> {
     if !is_root() || !sh::answers("apt-get", "--version") {
         return Ok(false);

@@ -1,10 +1,10 @@
-//! The prose in a file: what people read of Markdown, and of the comments and strings of Rust.
+//! Extracts the prose of a file: Markdown without code, or the comments and strings of Rust.
 
-/// A word or a sign, and its line.
+/// A word or a punctuation mark, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) text: String,
-    /// From 1.
+    /// The line's number, counted from 1.
     pub(crate) line: usize,
 }
 
@@ -54,7 +54,7 @@ fn tokens(line: &str, number: usize, out: &mut Vec<Token>) {
     }
 }
 
-/// Collects lines into blocks: a sentence goes on in the next line, but not in the next block.
+/// Collects lines into blocks. A sentence can continue in the next line, but not in the next block.
 #[derive(Debug, Default)]
 struct Blocks {
     done: Vec<Vec<Token>>,
@@ -69,7 +69,7 @@ impl Blocks {
         }
     }
 
-    /// A line of Markdown, without what indents it.
+    /// Adds a line of Markdown; its indentation is ignored.
     fn line(&mut self, line: &str, number: usize) {
         let line = line.trim();
         if line.starts_with("```") || line.starts_with("~~~") {

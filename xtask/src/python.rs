@@ -1,4 +1,4 @@
-//! Python programs below `target/`, each in an environment of its own.
+//! Python programs below `target/`, each in its own environment.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::sh;
 /// The folder of an environment's programs, with pinned packages of the Python package index.
 pub(crate) fn programs(name: &str, packages: &[&str], may_install: bool) -> Result<PathBuf> {
     let folder = PathBuf::from(format!("target/tools/{name}"));
-    // Written last: what was interrupted is made again.
+    // Written last, so that an interrupted installation is repeated.
     let done = folder.join("packages.txt");
     let wanted = packages.join("\n");
     if !std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {

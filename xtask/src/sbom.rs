@@ -1,4 +1,5 @@
-//! What the shipped binary is made of: a bill of materials in CycloneDX's JSON, by cargo-cyclonedx.
+//! The bill of materials (SBOM) of the shipped binary, in CycloneDX's JSON, created by
+//! cargo-cyclonedx.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,17 +12,17 @@ use serde_json::Value;
 use crate::{ci, sh};
 
 const CARGO_CYCLONEDX_VERSION: &str = "0.5.9";
-/// The newest that the tool writes.
+/// The newest version of the format that the tool writes.
 const SPEC_VERSION: &str = "1.5";
 const FILE: &str = "target/sbom/fireflow.cdx.json";
-/// If the tool writes, which takes no other place: in addition to the manifests that have binaries. The
-/// first is FireFlow's.
+/// The files that the tool writes, next to the manifests with binaries; their place cannot be set.
+/// The first is FireFlow's.
 const WRITTEN: [&str; 2] = ["crates/server/fireflow_bin.cdx.json", "xtask/xtask_bin.cdx.json"];
 /// The binary, and the folder of its crate.
 const SUBJECT: &str = "fireflow";
 const SUBJECT_FOLDER: &str = "crates/server";
 
-/// The binary would not be what it is without these: the layers, the database, the server.
+/// Crates that must be listed, because the binary needs them: the layers, the database, the server.
 const IN_IT: [&str; 8] = [
     "fireflow-domain",
     "fireflow-storage",
@@ -32,16 +33,16 @@ const IN_IT: [&str; 8] = [
     "poem",
     "tokio",
 ];
-/// Only for tests and development, or optional and never asked for.
+/// Crates that must not be listed: for tests and development, or optional and never enabled.
 const NOT_IN_IT: [&str; 5] = ["proptest", "aip-160", "xtask", "sqlx-mysql", "sea-orm-cli"];
 
-/// Writes it, and checks it.
+/// Writes the bill of materials, and checks it.
 pub(crate) fn sbom() -> Result<()> {
     let tool = ci::tool("cargo-cyclonedx", CARGO_CYCLONEDX_VERSION)?;
-    // Licenses of crates for other systems too; and the tool must not change Cargo.lock.
+    // The tool needs the licenses of crates for other systems too, and must not change Cargo.lock.
     sh::cargo(&["fetch", "--quiet", "--locked"])?;
     let epoch = source_date_epoch()?;
-    // An old one must not be taken for what a run that fails has made.
+    // If this run fails, an old file must not look like its result.
     sh::empty_folder("sbom")?;
     remove_written()?;
     let run = sh::run(
@@ -49,9 +50,9 @@ pub(crate) fn sbom() -> Result<()> {
             .args(["cyclonedx", "--quiet", "--manifest-path"])
             .arg(format!("{SUBJECT_FOLDER}/Cargo.toml"))
             .args(["--format", "json", "--spec-version", SPEC_VERSION, "--describe", "binaries"])
-            // One document for all systems: what only one of them needs is listed too.
+            // One document for all systems includes crates that only one of them needs.
             .args(["--target", "all", "--no-build-deps"])
-            // With it there is no random serial number, and the instant is that of the sources.
+            // With this variable, there is no random serial number, and the time is the sources'.
             .env("SOURCE_DATE_EPOCH", epoch),
     );
     let text = run.and_then(|()| fs::read_to_string(WRITTEN[0]).context(WRITTEN[0]));
@@ -60,7 +61,7 @@ pub(crate) fn sbom() -> Result<()> {
     let built = built_crates()?;
     let left_out = leave_out_what_is_not_built(&mut bom, &built);
     check(&bom, &built)?;
-    // Else its absence would mean nothing.
+    // If the workspace did not use these crates at all, their absence would prove nothing.
     let lock = fs::read_to_string("Cargo.lock")?;
     for name in NOT_IN_IT {
         ensure!(lock.contains(&format!("name = \"{name}\"\n")), "nothing uses {name} any more");
@@ -73,7 +74,7 @@ pub(crate) fn sbom() -> Result<()> {
     Ok(())
 }
 
-/// The instant of the document, in seconds since 1970: the commit's, unless it is given.
+/// The document's time, in seconds since 1970: the commit's, unless SOURCE_DATE_EPOCH is set.
 fn source_date_epoch() -> Result<String> {
     if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
@@ -90,8 +91,8 @@ fn remove_written() -> Result<()> {
     Ok(())
 }
 
-/// References name our own crates by the folder of the checkout; the same sources must give the
-/// same document everywhere.
+/// Removes the folder of the checkout from references to our own crates, so that the same sources
+/// result in the same document everywhere.
 fn without_place(text: &str) -> Result<String> {
     let bom: Value = serde_json::from_str(text)?;
     let subject = string(&bom, "/metadata/component/bom-ref");
@@ -103,7 +104,7 @@ fn without_place(text: &str) -> Result<String> {
     Ok(text.replace(root, "file:///"))
 }
 
-/// What cargo builds for the binary on some system, as `name version`.
+/// The crates that cargo builds for the binary on any system, as `name version`.
 fn built_crates() -> Result<BTreeSet<String>> {
     let tree = ["tree", "--locked", "--package", SUBJECT, "--edges", "normal"];
     let tree = sh::output(
@@ -119,9 +120,9 @@ fn built_crates() -> Result<BTreeSet<String>> {
     Ok(crates)
 }
 
-/// The tool goes by `cargo metadata`, which takes a weak feature (`crate?/feature`) for a wish to
-/// have the crate (rust-lang/cargo#10801). A database driver that is not there must not be reported.
-/// Gives back how many components it was.
+/// Removes components that are not built, and returns their number. The tool uses `cargo metadata`,
+/// which lets a weak feature (`crate?/feature`) enable the crate (rust-lang/cargo#10801). A
+/// database driver that is not built must not be reported.
 fn leave_out_what_is_not_built(bom: &mut Value, built: &BTreeSet<String>) -> usize {
     let subject = string(bom, "/metadata/component/bom-ref").to_owned();
     let mut kept = BTreeSet::from([subject]);
@@ -143,7 +144,7 @@ fn leave_out_what_is_not_built(bom: &mut Value, built: &BTreeSet<String>) -> usi
     left_out
 }
 
-/// Whether it shows what it must show.
+/// Checks that the document is complete and lists nothing else.
 fn check(bom: &Value, built: &BTreeSet<String>) -> Result<()> {
     for (pointer, expected) in [
         ("/bomFormat", "CycloneDX"),
@@ -180,14 +181,14 @@ fn check_component(component: &Value) -> Result<()> {
     ensure!(!array(component, "/licenses").is_empty(), "it has no license");
     let purl = format!("pkg:cargo/{}@", string(component, "/name"));
     ensure!(string(component, "/purl").starts_with(&purl), "it has no purl `{purl}…`");
-    // Nobody publishes our own, so that there is nothing to compare their files with.
+    // Our own crates are not published, so there is no hash to compare their files with.
     let is_ours = string(component, "/bom-ref").starts_with("path+");
     let has_hash = array(component, "/hashes").iter().any(|it| string(it, "/alg") == "SHA-256");
     ensure!(is_ours || has_hash, "it has no hash");
     Ok(())
 }
 
-/// Every component hangs on the subject, and nothing else is in the graph.
+/// Checks that the graph reaches every component from the subject, and nothing else.
 fn check_graph(bom: &Value) -> Result<()> {
     let subject = string(bom, "/metadata/component/bom-ref");
     let nodes = array(bom, "/dependencies");
@@ -211,12 +212,12 @@ fn name_and_version(component: &Value) -> String {
     format!("{} {}", string(component, "/name"), string(component, "/version"))
 }
 
-/// A text in a document; empty if there is none.
+/// The text at a pointer; empty if there is none.
 fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A list in a document; empty if there is none.
+/// The list at a pointer; empty if there is none.
 fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -236,7 +237,8 @@ mod tests {
         })
     }
 
-    /// As the tool writes it: with a crate that is not built, and with what that needs.
+    /// A document as the tool writes it, with a crate that is not built and that crate's
+    /// dependency.
     fn written() -> (Value, BTreeSet<String>) {
         let names = IN_IT.into_iter().chain(["sqlx-mysql"]);
         let mut dependencies = vec![json!({"ref": SUBJECT_REF, "dependsOn": IN_IT})];

@@ -9,10 +9,10 @@ use crate::service::{self, Service, fireflow};
 use crate::{python, sh};
 
 const PACKAGES: [&str; 1] = ["schemathesis==4.32.5"];
-/// How many cases are made up for each operation, unless asked otherwise.
+/// The default number of cases that are generated for each operation.
 pub(crate) const CASES: &str = "40";
 
-/// Runs it on both databases.
+/// Runs the tests on both databases.
 pub(crate) fn schemathesis(server: &Server, cases: &str, may_install: bool) -> Result<()> {
     let tool = python::programs("schemathesis", &PACKAGES, may_install)?.join("schemathesis");
     let folder = service::build_for("schemathesis")?;
@@ -30,7 +30,7 @@ pub(crate) fn schemathesis(server: &Server, cases: &str, may_install: bool) -> R
                 .arg(format!("{}/docs/openapi.json", service.address))
                 .args(["--header", &format!("Authorization: Bearer {}", token.trim())])
                 .args(["--max-examples", cases, "--seed", "1", "--workers", "1"])
-                // Replaces the excluded check, and is stricter: see there.
+                // The hooks contain a stricter form of the excluded check.
                 .env("SCHEMATHESIS_HOOKS", &checks)
                 .args(["--exclude-checks", "positive_data_acceptance", "--no-color"]),
         )?;

@@ -1,4 +1,4 @@
-//! The service, started for a check.
+//! Starts the service for a check.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 
 use crate::sh;
 
-/// Builds the service, and makes an empty folder below `target/` for a check of it.
+/// Builds the service, and creates an empty folder below `target/` for a check.
 pub(crate) fn build_for(check: &str) -> Result<PathBuf> {
     sh::cargo(&["build", "--quiet", "--bin", "fireflow"])?;
     sh::empty_folder(check)
 }
 
-/// The binary in a folder of its own, with nothing of this environment's settings.
+/// A command that runs the binary in this folder, without any settings from the environment.
 pub(crate) fn fireflow(folder: &Path) -> Command {
     let binary = std::env::current_dir().unwrap_or_default().join("target/debug/fireflow");
     let mut command = Command::new(binary);
@@ -23,7 +23,7 @@ pub(crate) fn fireflow(folder: &Path) -> Command {
     command
 }
 
-/// A running service; ended when it is dropped.
+/// A running service, which is stopped when this is dropped.
 pub(crate) struct Service {
     child: Child,
     /// `http://127.0.0.1:…`

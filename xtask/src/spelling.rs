@@ -1,4 +1,5 @@
-//! The spelling of every file, with `typos`: American English, and the exceptions of `typos.toml`.
+//! Checks the spelling of every file with `typos`: American English, with exceptions in
+//! `typos.toml`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,16 +8,16 @@ use anyhow::{Context, Result};
 
 use crate::{python, sh};
 
-/// Pinned; a wheel of the Python package index has the program.
+/// The pinned wheel of the Python package index that contains the program.
 const PACKAGES: [&str; 1] = ["typos==1.52.0"];
 const TOOL: &str = "typos";
 
-/// Checks the spelling, and installs the checker below `target/` if it is not there.
+/// Checks the spelling. If the checker is missing, it is installed below `target/`.
 pub(crate) fn check(may_install: bool) -> Result<()> {
     run(&python::programs(TOOL, &PACKAGES, may_install)?.join(TOOL))
 }
 
-/// Checks the spelling if the checker is installed, and explains otherwise how to install it.
+/// Checks the spelling if the checker is installed. Otherwise explains how to install it.
 pub(crate) fn check_if_installed() -> Result<()> {
     let tool = Path::new("target/tools").join(TOOL).join("bin").join(TOOL);
     if tool.exists() {

@@ -1,4 +1,4 @@
-//! The house rules that no linter knows. Each shows what to do instead.
+//! House rules that no linter checks. Each message explains what to do instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use anyhow::{Context, Result, bail};
 
 use crate::{modules, phrases, tidy_docs, walls};
 
-/// The longest file, in lines; above it a file has two subjects.
+/// The most lines of a file. A longer file probably has two subjects.
 const MAX_LINES: usize = 600;
 
 struct Rule {
     /// The prefix of the paths that it applies to.
     below: &'static str,
-    /// If it does not.
+    /// The prefix of the paths that it does not apply to; empty for none.
     except: &'static str,
-    /// What must not be there.
+    /// The text that must not occur.
     word: &'static str,
-    /// Why, and what to do.
+    /// The reason, and what to do instead.
     instead: &'static str,
 }
 
@@ -66,7 +66,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Checks them all, and tells every breach.
+/// Checks all house rules, and reports every breach.
 pub(crate) fn tidy() -> Result<()> {
     let mut breaches = walls::breaches()?;
     breaches.extend(modules::breaches()?);
@@ -100,7 +100,8 @@ pub(crate) fn tidy() -> Result<()> {
     if breaches.is_empty() { Ok(()) } else { bail!("{}", breaches.join("\n")) }
 }
 
-/// Tables that hold no live rows of their own, and comments.
+/// Whether a line is exempt: comments are, and queries of tables that have no live rows of their
+/// own.
 fn is_exempt(path: &str, line: &str, rule: &Rule) -> bool {
     let is_comment = line.trim_start().starts_with("//");
     let tables: &[&str] = if path.ends_with("repository/rule_index.rs") {

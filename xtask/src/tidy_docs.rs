@@ -1,4 +1,4 @@
-//! What the page on security says is shown by tests: these must be there, and be run.
+//! Checks that the tests that the page on security names exist and are run.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 
 const PAGE: &str = "docs/security.md";
 
-/// The sections whose tables name a test for every point.
+/// The sections whose tables must name a test for every point.
 const POINT_BY_POINT: [&str; 3] =
     ["RFC 8725, point by point", "OWASP API Security Top 10 (2023)", "What a request can hold"];
 
-/// Every row that names no test, one that is not there, or a marker instead of one.
+/// Returns a message for every row that names no test, a missing test, or a marker instead of a
+/// test.
 pub(crate) fn breaches() -> Result<Vec<String>> {
     breaches_of(&fs::read_to_string(PAGE).context(PAGE)?, Path::new("."))
 }
@@ -45,23 +46,23 @@ fn breaches_of(page: &str, root: &Path) -> Result<Vec<String>> {
     Ok(breaches)
 }
 
-/// A row of a table, without those of its head.
+/// A row of a table, except the head.
 #[derive(Debug)]
 struct Row<'a> {
-    /// The section that it is in.
+    /// The section that contains it.
     section: &'a str,
-    /// The number of its line.
+    /// Its line number.
     number: usize,
     text: &'a str,
 }
 
 impl<'a> Row<'a> {
-    /// What it is about: its first cell.
+    /// The point that it is about: its first cell.
     fn point(&self) -> &'a str {
         self.text.split('|').nth(1).unwrap_or_default().trim()
     }
 
-    /// The names of tests: what is between backticks, and has a module.
+    /// The names of tests: words between backticks that contain a module.
     fn names(&self) -> impl Iterator<Item = &'a str> {
         self.text.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))
     }
@@ -81,7 +82,7 @@ fn rows(page: &str) -> Vec<Row<'_>> {
             section = heading.trim();
         } else if text.starts_with('|') {
             if text.chars().all(|it| " |-:".contains(it)) {
-                // What stands right above the line is the head.
+                // The row directly above the separator line is the head.
                 rows.pop_if(|row| row.number == index);
             } else {
                 rows.push(Row { section, number: index + 1, text });
@@ -91,8 +92,8 @@ fn rows(page: &str) -> Vec<Row<'_>> {
     rows
 }
 
-/// Whether a name, such as `tokens::tokens_end` or `auth::tests::tokens_end`, is that of a test of
-/// one of the crates.
+/// Whether one of the crates has a test with this name, such as `tokens::tokens_end` or
+/// `auth::tests::tokens_end`.
 fn is_test(root: &Path, name: &str) -> Result<bool> {
     let Some((module, test)) = name.rsplit_once("::") else { return Ok(false) };
     let crates = root.join("crates");
@@ -106,12 +107,12 @@ fn is_test(root: &Path, name: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// What a crate has of a module of tests: as an integration test of its own, as a module of the one
-/// that has them all, as a file of unit tests, or at the end of what they test.
+/// The texts of a crate's test module: an integration test, a module of `tests/it`, a file of unit
+/// tests, or the end of the file that the unit tests are in.
 fn texts(member: &Path, module: &str) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     if let Some(of) = module.strip_suffix("::tests") {
-        // The name of the crate's folder may come first, and alone names the crate's root.
+        // The name may begin with the crate's folder. The folder alone names the crate's root.
         let folder = member.file_name().unwrap_or_default().to_string_lossy();
         let within = match of.split_once("::") {
             Some((first, rest)) if first == folder => Some(rest),
@@ -139,7 +140,7 @@ fn texts(member: &Path, module: &str) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// A file's text, if it is there.
+/// A file's text, if the file exists.
 fn read(file: PathBuf) -> Result<Option<String>> {
     match fs::read_to_string(&file) {
         Ok(text) => Ok(Some(text)),
@@ -148,7 +149,7 @@ fn read(file: PathBuf) -> Result<Option<String>> {
     }
 }
 
-/// Whether a text has a test of a name that is run.
+/// Whether a text has a test with this name that is run.
 fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
     let is_declared = |line: &str| {
@@ -161,7 +162,7 @@ fn has_test(text: &str, name: &str) -> bool {
         .any(|(index, line)| is_declared(line) && is_run(lines.iter().take(index).rev().copied()))
 }
 
-/// Whether what stands above a function makes it a test, from the nearest line on.
+/// Whether the lines above a function make it a test that is run. The nearest line comes first.
 fn is_run<'a>(above: impl Iterator<Item = &'a str>) -> bool {
     let mut is_test = false;
     for line in above {
@@ -209,7 +210,7 @@ mod tests {
         for not_there in [
             "tokens::no_such_test",
             "tokens::the_kid_chooses",
-            // A helper; a test of another file; one without its module, or without the file's.
+            // A helper; a test of another file; names with a missing module.
             "tokens::now",
             "audit::the_kid_chooses_among_several_keys",
             "auth::secrets_are_not_printed",
@@ -296,10 +297,10 @@ mod tests {
             told("`tokens::the_kid_chooses_among_several_keys` |\n\n", "see above |\n\n");
         let why = "docs/security.md:11: `2.1`: name a test that shows it, as `file::test`";
         assert_eq!(breaches, [why]);
-        // A marker is none, and stays one in addition to a test.
+        // A marker is no test, and is refused even next to a test.
         assert_eq!(told("`audit::it_only_grows`", "TODO-limits").len(), 1);
         assert_eq!(told("`audit::it_only_grows`", "`TODO-limits`").len(), 1);
-        // What other tables name must be there too, but they need not name any.
+        // Tests that other tables name must exist too, but these tables need not name any.
         assert_eq!(told("| `a` | none |", "| `a` | `tokens::none` |").len(), 1);
     }
 

@@ -1,5 +1,5 @@
-//! The README and the first hour, run as they stand: every `sh` block in one shell, and what the
-//! last command of a block prints is what the `json` block after it says.
+//! Runs the commands of the README and of the first hour: every `sh` block, in one shell. The
+//! output of a block's last command must be what the `json` block after it shows.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use crate::postgres::Server;
 use crate::sh;
 
-/// Read one after the other, as one text.
+/// The documents, which are read as one text.
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/getting-started.md"];
 const MARK: &str = "=== block ";
 
-/// Runs them on both databases.
+/// Runs the documents' commands on both databases.
 pub(crate) fn walkthrough(server: &Server, may_install: bool) -> Result<()> {
     if !sh::answers("curl", "--version") {
         if !may_install {
@@ -40,7 +40,8 @@ pub(crate) fn walkthrough(server: &Server, may_install: bool) -> Result<()> {
 }
 
 fn walk(text: &str, folder: &Path, database_url: &str) -> Result<()> {
-    // Nobody else takes it in the meantime: the system hands such ports out in turn.
+    // The port stays free until the service binds it, because the system assigns such ports in
+    // turn.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
     let blocks = blocks(&text.replace("localhost:8080", &address));
@@ -79,7 +80,7 @@ fn walk(text: &str, folder: &Path, database_url: &str) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n\n")) }
 }
 
-/// The fenced blocks: what is after the first fence, and the lines.
+/// The fenced blocks: the word after the opening fence, and the lines.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, String)> = None;
@@ -97,7 +98,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// One script of all `sh` blocks, and which of them are to answer what.
+/// One script with all `sh` blocks, and the expected answers by block.
 fn script(blocks: &[(String, String)], address: &str) -> (String, Vec<(usize, String)>) {
     let mut script = String::from(
         "set -eu\ntrap 'test -z \"${SERVICE-}\" || kill \"$SERVICE\"' EXIT\n\
@@ -114,7 +115,7 @@ fn script(blocks: &[(String, String)], address: &str) -> (String, Vec<(usize, St
                 script.push_str(&format!("echo; echo '{MARK}{index}'\n"));
                 for line in block.lines() {
                     if line.split('#').next().is_some_and(|it| it.trim() == "cargo run") {
-                        // It stays; the reader opens another terminal.
+                        // It keeps running in the background; a reader would open another terminal.
                         script.push_str(&format!(
                             "cargo run --quiet >&2 &\nSERVICE=$!\n\
                              curl -s --retry 120 --retry-delay 1 --retry-all-errors \
@@ -133,8 +134,8 @@ fn script(blocks: &[(String, String)], address: &str) -> (String, Vec<(usize, St
     (script, answers)
 }
 
-/// Whether an answer is what a document shows, where `…` means anything, and white space for
-/// none.
+/// Whether an answer is what a document shows. In the document, `…` matches any text; white space
+/// is ignored.
 fn is_like(answer: &str, shown: &str) -> bool {
     let bare = |text: &str| -> String { text.split_whitespace().collect() };
     let (answer, shown) = (bare(answer), bare(shown));

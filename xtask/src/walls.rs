@@ -1,5 +1,5 @@
-//! Which crate may depend on which. So each crate can be read, tested and changed without those above
-//! it; cargo itself accepts any dependency.
+//! Checks which crate may depend on which, so that each crate can be read, tested and changed
+//! without the crates above it. Cargo itself accepts any dependency.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::sh;
 
-/// Each crate, and the others that it may have as dependencies of any kind, those of tests included.
+/// Each crate, and the crates that it may depend on in any way, even only in tests.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-domain", &[]),
     ("fireflow-formats", &["fireflow-domain"]),
@@ -44,7 +44,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What must not be in a crate's tree of dependencies, directly or through others.
+/// Crates that must not be in a crate's tree of dependencies, directly or through others.
 struct Wall {
     package: &'static str,
     not_in: &'static [&'static str],
@@ -96,7 +96,7 @@ const WALLS: &[Wall] = &[
         not_in: &["clap", "toml"],
         why: "the API has no command line and no settings; those are the server's",
     },
-    // Tests may have a second implementation, to sign with.
+    // Tests may use a second implementation to sign tokens.
     Wall {
         package: "fireflow",
         not_in: &["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "rsa", "jsonwebtoken"],
@@ -104,7 +104,7 @@ const WALLS: &[Wall] = &[
     },
 ];
 
-/// What breaches a wall.
+/// Returns a message for every breach of a wall.
 pub(crate) fn breaches() -> Result<Vec<String>> {
     let metadata = ["metadata", "--no-deps", "--format-version", "1"];
     let metadata = sh::output(Command::new(sh::cargo_path()).args(metadata))?;
@@ -117,7 +117,8 @@ pub(crate) fn breaches() -> Result<Vec<String>> {
     Ok(breaches)
 }
 
-/// The crates of the workspace that depend on another which they may not know, by `cargo metadata`.
+/// Finds workspace crates that depend on a crate they may not know, in the output of `cargo
+/// metadata`.
 fn unknown_neighbors(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let name = |it: &Value| it["name"].as_str().unwrap_or_default().to_owned();
@@ -131,11 +132,11 @@ fn unknown_neighbors(metadata: &Value) -> Vec<String> {
         let own = name(package);
         let Some((_, may_know)) = MAY_KNOW.iter().find(|(known, _)| *known == own) else {
             breaches
-                .push(format!("{own}: xtask/src/walls.rs does not say which crates it may know"));
+                .push(format!("{own}: xtask/src/walls.rs does not list the crates it may know"));
             continue;
         };
         let dependencies = package["dependencies"].as_array().into_iter().flatten().map(name);
-        // Tests of a crate may ask for another feature of it.
+        // A crate may depend on itself, because its tests may enable another feature of it.
         let others: BTreeSet<String> = dependencies.filter(|it| *it != own).collect();
         for other in others.iter().filter(|it| ours.contains(*it)) {
             if !may_know.contains(&other.as_str()) {
@@ -146,7 +147,7 @@ fn unknown_neighbors(metadata: &Value) -> Vec<String> {
     breaches
 }
 
-/// The forbidden crates that `cargo tree` shows below a package.
+/// Finds forbidden crates below a package in the output of `cargo tree`.
 fn in_tree(package: &str, tree: &str, not_in: &[&str], why: &str) -> Result<Vec<String>> {
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     if !names.contains(package) {
@@ -165,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// The workspace as it should be, with one dependency added to one crate.
+    /// A workspace without breaches, except that one dependency is added to one crate.
     fn workspace(of: &str, added: &str) -> Value {
         let packages = MAY_KNOW.iter().map(|(package, may_know)| {
             let mut names = may_know.to_vec();
@@ -200,7 +201,7 @@ mod tests {
         other["packages"][0]["name"] = json!("fireflow-new");
         let found = unknown_neighbors(&other).join("\n");
         assert!(found.contains("there is no crate fireflow-domain"), "{found}");
-        assert!(found.contains("fireflow-new: xtask/src/walls.rs does not say"), "{found}");
+        assert!(found.contains("fireflow-new: xtask/src/walls.rs does not list"), "{found}");
     }
 
     #[test]

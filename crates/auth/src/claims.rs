@@ -1,4 +1,4 @@
-//! What a token's claims say, once its signature holds.
+//! What a token's claims contain, once its signature has been verified.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ const MAX_TENANTS: usize = 1_000;
 /// The most words of the claim with the roles.
 const MAX_ROLE_WORDS: usize = 1_000;
 
-/// The instants between which a token is good.
+/// The times at which a token becomes valid and expires.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) expires_at: Instant,
@@ -38,7 +38,8 @@ impl Times {
         })
     }
 
-    /// Checks them against the time: again each time that a token is shown.
+    /// Checks the times against the clock. This runs on every use of the token, since its signature
+    /// is verified only once.
     pub(super) fn check(&self, rules: &TokenRules, now: Instant) -> Result<(), Refusal> {
         let leeway = rules.leeway_s.saturating_mul(MICROS_PER_SECOND);
         if self.expires_at.plus_micros(leeway) <= now {
@@ -64,7 +65,7 @@ impl Times {
     }
 }
 
-/// Whom the claims name, and when they hold.
+/// Reads the identity and the validity period from the claims.
 pub(super) fn read(
     claims: &Claims,
     rules: &TokenRules,
@@ -75,7 +76,7 @@ pub(super) fn read(
     times.check(rules, now)?;
     check_issuer_and_audience(claims, rules)?;
     let subject = subject(claims)?;
-    // What could not be revoked is not taken.
+    // A token whose id cannot be read could not be revoked, so it is refused.
     let id = match claims.get("jti") {
         None => None,
         Some(id) => {
@@ -113,7 +114,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
     Ok(())
 }
 
-/// A NumericDate (RFC 7519): seconds, perhaps with a fraction.
+/// A NumericDate (RFC 7519): seconds, optionally with a fraction.
 fn instant(claims: &Claims, name: &str) -> Result<Option<Instant>, Refusal> {
     let bad = || unfit(Fault::Claims, &format!("the token's {name} is not a time"));
     let Some(value) = claims.get(name) else { return Ok(None) };
@@ -153,8 +154,8 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
     Ok(subject.to_owned())
 }
 
-/// The claim of a dotted path; a claim whose own name holds the dots comes first, since names that
-/// are URLs do.
+/// The claim at a dotted path. A claim whose own name contains the dots takes precedence, since
+/// names that are URLs contain dots.
 fn at_path<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
     if let Some(value) = claims.get(path) {
         return Some(value);
@@ -167,8 +168,9 @@ fn at_path<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
     Some(value)
 }
 
-/// Known roles; others are the identity provider's own. The claim is an array of words, or a text in
-/// which blanks separate them, as `scope` is (RFC 8693, 4.2).
+/// The known roles among the words of the claim; other words belong to the identity provider. The
+/// claim is an array of words, or a string in which spaces separate them, as in `scope` (RFC 8693,
+/// 4.2).
 fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
     let words: Vec<&str> = match at_path(claims, &rules.roles_claim) {
         None => return Err(Refusal::NoRole),
@@ -204,8 +206,8 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
     Ok(roles)
 }
 
-/// A claim that cannot be read must not widen what is seen: it is refused. So is one that is not
-/// spelled as tenants are: trimmed, it might name another.
+/// An unreadable claim must not widen what the token can see, so it is refused. So is a name that
+/// is not spelled as tenants are: trimmed, it might name another tenant.
 fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
     let bad = || unfit(Fault::Claims, "the token's tenants are not an array of names");
     let Some(value) = claims.get("tenants") else {
@@ -242,7 +244,7 @@ fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
     Ok(Visibility::Tenants(tenants))
 }
 
-/// The claims of a token to be made, which [`read`] takes.
+/// The claims of a new token, in the form that [`read`] accepts.
 pub(super) fn made(
     request: &TokenRequest,
     rules: &TokenRules,
@@ -259,7 +261,7 @@ pub(super) fn made(
     let issued_at = now.micros().div_euclid(MICROS_PER_SECOND);
     let mut claims = Claims::new();
     claims.insert("sub".to_owned(), json!(request.subject));
-    // A token that no request could be made with is not handed out.
+    // Never issue a token that no request could be made with.
     if let Err(Refusal::Unfit(_, why)) = subject(&claims) {
         anyhow::bail!("{why}");
     }

@@ -1,4 +1,4 @@
-//! The files that trust is read from, and what is taken of them.
+//! The files that the service's trust is read from, and how their contents are applied.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,29 +7,31 @@ use std::time::Duration;
 
 use super::{Key, Revocations, Secret, TokenRules, Trust, public_keys, secret_lines};
 
-/// The largest such file, in bytes.
+/// The largest size of such a file, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How long keys and secrets stay trusted whose file cannot be read or proves nothing: long enough
-/// for whatever writes it to be mended, and short enough for a leaked key not to live on by it.
+/// How long the keys and secrets of a file stay trusted after the file becomes unreadable or proves
+/// nothing. The grace period is long enough to fix whatever writes the file, and short enough that
+/// a leaked key does not stay trusted because of it.
 pub const UNPROVEN_GRACE: Duration = Duration::from_secs(300);
 
-/// Where trust is read from.
+/// The files and rules that trust is read from.
 #[derive(Debug, Clone)]
 pub struct KeyFiles {
-    /// HS256 secrets. If there is a file of them, what it held when the settings were read.
+    /// HS256 secrets. If there is a file of secrets, its contents when the settings were read.
     pub secrets: Vec<Secret>,
-    /// The file of HS256 secrets, one a line.
+    /// The file of HS256 secrets, one per line.
     pub secret_file: Option<PathBuf>,
     /// The file of public keys.
     pub public_keys: Option<PathBuf>,
     /// The file of revocations.
     pub revoked: Option<PathBuf>,
-    /// What tokens have to fulfill.
+    /// The rules that tokens must fulfill.
     pub rules: TokenRules,
-    /// Whether secrets that can be guessed are taken, with a warning.
+    /// Whether guessable secrets are accepted, with a warning.
     pub takes_weak_secrets: bool,
-    /// How long keys and secrets stay trusted whose file cannot be read or proves nothing.
+    /// How long the keys and secrets of a file stay trusted after the file becomes unreadable or
+    /// proves nothing.
     pub grace: Duration,
 }
 
@@ -45,10 +47,10 @@ pub enum KeyFile {
 }
 
 impl KeyFile {
-    /// All of them.
+    /// All files.
     pub const ALL: [Self; 3] = [Self::Secrets, Self::PublicKeys, Self::Revocations];
 
-    /// The setting that names it.
+    /// The setting that names the file.
     #[must_use]
     pub const fn setting(self) -> &'static str {
         match self {
@@ -58,7 +60,7 @@ impl KeyFile {
         }
     }
 
-    /// A word for it, in health and metrics.
+    /// The file's name in health and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +71,7 @@ impl KeyFile {
     }
 }
 
-/// What is in force of the files.
+/// The contents of the files that are in force.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
     pub(super) secrets: Vec<Secret>,
@@ -88,20 +90,20 @@ impl Parts {
     }
 }
 
-/// What is odd about a file that was taken.
+/// Problems with a file that was accepted.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// What cannot be used.
+    /// Entries that cannot be used.
     pub(super) faults: Vec<String>,
-    /// What can, but should not be so, or is left out on purpose.
+    /// Entries that can be used but should be changed, and entries that are left out on purpose.
     pub(super) warnings: Vec<String>,
 }
 
 impl KeyFiles {
-    /// Reads all of it.
+    /// Reads all files.
     ///
     /// # Errors
-    /// Returns the first fault, with the setting's name; never a key.
+    /// Returns the first fault, with the setting's name but never a key.
     pub fn read(&self) -> Result<Trust, String> {
         let mut parts = Parts {
             secrets: if self.secret_file.is_some() { Vec::new() } else { self.secrets.clone() },
@@ -131,7 +133,7 @@ impl KeyFiles {
         Ok(self.trust(&parts))
     }
 
-    /// Where a file is.
+    /// The path of a file, if it is set.
     pub(super) fn path(&self, file: KeyFile) -> Option<&Path> {
         match file {
             KeyFile::Secrets => self.secret_file.as_deref(),
@@ -140,8 +142,9 @@ impl KeyFiles {
         }
     }
 
-    /// Takes what a file's text proves, in place of what was there; an error if it proves nothing.
-    /// A file of secrets always proves something: that what it does not hold is no secret any more.
+    /// Replaces what is in force of a file with what its text proves. Returns an error if the text
+    /// proves nothing. A file of secrets always proves something: a secret that it does not contain
+    /// is no longer trusted.
     pub(super) fn take(
         &self,
         file: KeyFile,
@@ -184,11 +187,11 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// The text of a small file, without a byte order mark. Never waits for a writer, as reading a pipe
-/// would.
+/// The text of a small file, without a byte order mark. Unlike reading a pipe, this never waits for
+/// a writer.
 ///
 /// # Errors
-/// Returns why it cannot be read.
+/// Returns the reason if the file cannot be read.
 pub fn file_text(path: &Path) -> Result<String, String> {
     let content = content(path)?;
     text(&content.bytes).map(str::to_owned).map_err(|why| format!("{} {why}", path.display()))
@@ -197,20 +200,20 @@ pub fn file_text(path: &Path) -> Result<String, String> {
 /// The text of a file or pipe, without a byte order mark.
 ///
 /// # Errors
-/// Returns why it cannot be read.
+/// Returns the reason if it cannot be read.
 pub fn piped_text(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     text(&bytes).map(str::to_owned).map_err(|why| format!("{shown} {why}"))
 }
 
-/// What a file holds.
+/// The contents of a file.
 pub(super) struct Content {
     pub(super) bytes: Vec<u8>,
     pub(super) warning: Option<String>,
 }
 
-/// Reads a file; never waits for a writer, as reading a pipe would.
+/// Reads a file. Unlike reading a pipe, this never waits for a writer.
 pub(super) fn content(path: &Path) -> Result<Content, String> {
     let shown = path.display();
     let fault = |error: std::io::Error| format!("{shown} cannot be read: {error}");

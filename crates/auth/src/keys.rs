@@ -1,8 +1,8 @@
-//! The keys that tokens are checked with. `ring` checks signatures, as it does for TLS: one
+//! The keys that tokens are verified with. `ring` verifies signatures, as it does for TLS: one
 //! implementation of cryptography is enough (decision 31).
 //!
-//! A key is bound to the one algorithm that it is for (RFC 8725, 3.1): what a token's header says
-//! only chooses among the keys of that algorithm, so that a public key never serves as a secret.
+//! A key is bound to one algorithm (RFC 8725, 3.1): a token's header only chooses among the keys of
+//! the algorithm that it names, so a public key can never serve as a secret.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ use ring::{hmac, signature};
 
 use crate::Secret;
 
-/// The sizes of RSA keys (RFC 7518, 3.3, and what `ring` takes), in bits.
+/// The accepted sizes of RSA keys in bits (RFC 7518, 3.3, and the limits of `ring`).
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
-/// The largest RSA exponent that `ring` takes: beyond it, checking takes long.
+/// The largest RSA exponent that `ring` accepts: with a larger one, verifying takes long.
 const MAX_RSA_EXPONENT: u64 = (1 << 33) - 1;
-/// A coordinate of P-256, and a key of Ed25519, in bytes.
+/// The size of a P-256 coordinate and of an Ed25519 key, in bytes.
 pub(super) const COORDINATE_BYTES: usize = 32;
 
 /// An algorithm that tokens are signed with.
@@ -37,8 +37,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The one that `alg` of a header or of a JWK names. Ed25519 has two names: `EdDSA` (RFC 8037) and
-    /// its own (RFC 9864).
+    /// The algorithm that `alg` of a header or of a JWK names. Ed25519 has two names: `EdDSA` (RFC
+    /// 8037) and its own (RFC 9864).
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -46,7 +46,7 @@ impl Algorithm {
             "RS256" => Some(Self::Rs256),
             "ES256" => Some(Self::Es256),
             "EdDSA" | "Ed25519" => Some(Self::Ed25519),
-            // `none`, and whatever else there is.
+            // `none`, and all other algorithms.
             _ => None,
         }
     }
@@ -55,12 +55,12 @@ impl Algorithm {
 /// A key, for one algorithm.
 #[derive(Clone)]
 pub struct Key {
-    /// Its name, which a token's `kid` may give.
+    /// Its name, which a token's `kid` may contain.
     id: Option<String>,
     material: Material,
 }
 
-/// What checks signatures.
+/// The material that verifies signatures.
 #[derive(Clone)]
 enum Material {
     Secret(hmac::Key),
@@ -81,15 +81,15 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// A secret for HS256.
+    /// A secret key for HS256.
     #[must_use]
     pub fn secret(secret: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal());
         Self { id: None, material: Material::Secret(key) }
     }
 
-    /// An RSA key for RS256, from its modulus and exponent. Leading zeros, which some write, are left
-    /// out: with them no signature would hold.
+    /// An RSA key for RS256, from its modulus and exponent. Leading zeros, which some programs
+    /// write, are removed: with them, no signature would verify.
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, String> {
         let [n, e] = [modulus, exponent].map(without_leading_zeros);
         let bits = (n.len() * 8)
@@ -116,12 +116,12 @@ impl Key {
         Ok(Self { id: None, material: Material::Rsa(components) })
     }
 
-    /// A key for ES256, from an uncompressed point of P-256.
+    /// A key for ES256, from an uncompressed P-256 point.
     pub(super) fn p256(point: &[u8]) -> Result<Self, String> {
         if point.len() != 1 + 2 * COORDINATE_BYTES || point.first() != Some(&4) {
             return Err("is not an uncompressed point of the curve P-256".to_owned());
         }
-        // Only a key agreement looks whether a point is on the curve before there is a signature.
+        // Without a signature, only a key agreement checks that a point is on the curve.
         let own = EphemeralPrivateKey::generate(&agreement::ECDH_P256, &SystemRandom::new())
             .map_err(|_| "cannot be checked: the system gives no random numbers".to_owned())?;
         let peer = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, point);
@@ -130,7 +130,7 @@ impl Key {
         Ok(Self { id: None, material: Material::P256(point.to_vec()) })
     }
 
-    /// A key of Ed25519.
+    /// An Ed25519 key.
     pub(super) fn ed25519(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() != COORDINATE_BYTES {
             return Err("is not of the curve Ed25519: it takes 32 bytes".to_owned());
@@ -146,7 +146,7 @@ impl Key {
         Self { id, ..self }
     }
 
-    /// What it is for.
+    /// The algorithm that the key is for.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         match &self.material {
@@ -157,7 +157,7 @@ impl Key {
         }
     }
 
-    /// Whether a token with this header may be signed with it.
+    /// Whether a token with this header may be signed with this key.
     pub(super) fn serves(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
         let is_named = match (&self.id, id) {
             (Some(own), Some(asked)) => own == asked,
@@ -166,7 +166,8 @@ impl Key {
         self.algorithm() == algorithm && is_named
     }
 
-    /// Whether a signature holds. Takes some 30 to 200 microseconds, and of a secret one.
+    /// Whether a signature verifies. Takes some 30 to 200 microseconds with a public key, and one
+    /// with a secret.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let checked = match &self.material {
             Material::Secret(key) => hmac::verify(key, message, signature),
@@ -192,10 +193,11 @@ pub(super) fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     bytes.get(zeros..).unwrap_or_default()
 }
 
-/// Whether an encoded point of Ed25519 is one of the eight whose multiples are few: with such a key
-/// signatures hold that nobody made (RFC 8032 leaves the check to its users).
+/// Whether an encoded Ed25519 point has small order, which means that it is one of the eight points
+/// with few multiples. Signatures can be forged for such a key (RFC 8032 leaves the check to its
+/// users).
 fn has_small_order(point: &[u8]) -> bool {
-    /// y of the two pairs of order 8, little-endian.
+    /// The y coordinates of the two pairs of order 8, little-endian.
     const ORDER_8: [[u8; COORDINATE_BYTES]; 2] = [
         [
             0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef,
@@ -215,7 +217,7 @@ fn has_small_order(point: &[u8]) -> bool {
     }
     let (Some(first), Some(last)) = (y.first(), y.last()) else { return false };
     let middle = y.get(1..COORDINATE_BYTES - 1).unwrap_or_default();
-    // 0 and 1; p - 1; and p and p + 1, which are 0 and 1 again.
+    // The values are 0 and 1; p - 1; and p and p + 1, which are 0 and 1 again.
     let is_zero_or_one = *first <= 1 && *last == 0 && middle.iter().all(|byte| *byte == 0);
     let is_near_p =
         (0xec..=0xee).contains(first) && *last == 0x7f && middle.iter().all(|byte| *byte == 0xff);

@@ -1,5 +1,6 @@
-//! What a token is worth: who made it, whom it names, which roles and tenants it gives, and until when.
-//! The keys, secrets and revocations that decide it are read from files, and again when those change.
+//! Verifies tokens: their signature, the subject that they name, their roles and tenants, and when
+//! they expire. The keys, secrets and revocations for that are read from files, and read again when
+//! the files change.
 //! See README.md.
 
 mod claims;
@@ -41,39 +42,40 @@ use fireflow_domain::time::Instant;
 use status::KeyFileStatuses;
 use trust::Lookups;
 
-/// Checks tokens, and makes them. Cheap to clone: all clones trust the same.
+/// Verifies tokens, and creates them. Cheap to clone: all clones share the same trust.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     trust: Arc<RwLock<Arc<Trust>>>,
     lookups: Arc<Lookups>,
     reload: ReloadHandle,
     files: Arc<KeyFileStatuses>,
+    local_secret: Option<Arc<str>>,
 }
 
-/// Who a checked token names, and until when.
+/// The identity that a verified token proves, and when it expires.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Who, and what they may do and see.
+    /// The subject, with its permissions and visibility.
     pub actor: Actor,
     /// When the token ends.
     pub expires_at: Instant,
 }
 
-/// A token to be made.
+/// A request for a new token.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
     /// Its subject.
     pub subject: String,
     /// Its roles.
     pub roles: Vec<Role>,
-    /// Its tenants; none: all.
+    /// Its tenants; `None` means all tenants.
     pub tenants: Option<Vec<Tenant>>,
-    /// How long it lives, in seconds.
+    /// Its lifetime, in seconds.
     pub lifetime_s: i64,
 }
 
 impl Authenticator {
-    /// By what is trusted now.
+    /// Creates an authenticator with the given trust.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
         Self {
@@ -81,23 +83,36 @@ impl Authenticator {
             lookups: Arc::default(),
             reload: ReloadHandle::default(),
             files: Arc::default(),
+            local_secret: None,
         }
     }
 
-    /// What has the files of keys, secrets and revocations read now.
+    /// Names the file that a local service has generated its secret in, for those whose token another
+    /// secret has signed.
+    #[must_use]
+    pub fn with_local_secret(self, file: &str) -> Self {
+        Self { local_secret: Some(file.into()), ..self }
+    }
+
+    /// The file of the generated secret of a local service.
+    #[must_use]
+    pub fn local_secret(&self) -> Option<&str> {
+        self.local_secret.as_deref()
+    }
+
+    /// A handle that makes the watcher read the files of keys, secrets and revocations now.
     #[must_use]
     pub fn reload_handle(&self) -> ReloadHandle {
         self.reload.clone()
     }
 
-    /// How each of the files is that are watched; empty until [`watch`] has read them.
+    /// The state of each watched file; empty until [`watch`] has read the files.
     #[must_use]
     pub fn key_files(&self) -> Vec<KeyFileStatus> {
         self.files.all()
     }
 
-    /// Trusts something else from now on: no request that comes after this is checked by what was
-    /// trusted before.
+    /// Replaces what is trusted. No later request is checked against the previous trust.
     pub fn replace(&self, trust: Trust) {
         *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
     }
@@ -106,17 +121,17 @@ impl Authenticator {
         Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many tokens were among those that were checked before, and how many were not.
+    /// How many tokens were found in the cache of verified tokens, and how many were not.
     #[must_use]
     pub fn lookups(&self) -> (u64, u64) {
         let Lookups { hits, misses } = &*self.lookups;
         (hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
     }
 
-    /// Whom a token names.
+    /// Verifies a token and returns the identity that it names.
     ///
     /// # Errors
-    /// Returns why it is refused.
+    /// Returns the reason if the token is refused.
     pub fn verify(&self, token: &str, now: Instant) -> Result<Identity, Refusal> {
         self.trust().verify(token, now, &self.lookups)
     }

@@ -1,4 +1,4 @@
-//! Public keys as files hold them: a JWKS (RFC 7517), a single JWK, or PEM.
+//! Public keys in a file: a JWKS (RFC 7517), a single JWK, or PEM.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,29 +10,29 @@ use spki::der::Decode;
 
 use super::keys::{Algorithm, COORDINATE_BYTES, Key, without_leading_zeros};
 
-/// The most keys of a file: a token without a `kid` is tried with each of its algorithm.
+/// The most keys of a file: a token without a `kid` is tried with each key of its algorithm.
 const MAX_KEYS: usize = 64;
-/// The most entries of a file that are looked at, those of another kind included.
+/// The most entries of a file that are read, including those of another kind.
 const MAX_ENTRIES: usize = 1_000;
-/// The most reasons that a message gives.
+/// The most reasons in one message.
 const MAX_REASONS: usize = 5;
 
-/// What a file of public keys holds; never empty of keys.
+/// The contents of a file of public keys, with at least one key.
 #[derive(Debug, Default)]
 pub struct PublicKeys {
-    /// Those that can be used.
+    /// The usable keys.
     pub keys: Vec<Key>,
-    /// What is wrong with others, each with its place; never a key.
+    /// The faults of unusable keys, each with its position but never the key.
     pub faults: Vec<String>,
-    /// Those that are for something else than what FireFlow does with keys, as an identity provider's
-    /// set may hold: each with its place and the reason. No fault.
+    /// Keys whose purpose FireFlow does not support, which an identity provider's set may contain:
+    /// each with its position and the reason. They are not faults.
     pub left_out: Vec<String>,
 }
 
 /// Reads public keys.
 ///
 /// # Errors
-/// Returns the reason if not one of them can be used: the text proves nothing.
+/// Returns the reason if no key can be used: such a text proves nothing.
 pub fn public_keys(text: &str) -> Result<PublicKeys, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     let mut read = PublicKeys::default();
@@ -57,9 +57,9 @@ pub fn public_keys(text: &str) -> Result<PublicKeys, String> {
     Err(format!("holds no public key that can be used: {why}{more}"))
 }
 
-/// Why a key is not among those that are used.
+/// Why a key is not used.
 enum Unused {
-    /// It is for something else.
+    /// It has another purpose.
     LeftOut(String),
     /// It is wrong.
     Faulty(String),
@@ -102,7 +102,7 @@ fn check_number(entries: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The members that matter.
+/// The members that FireFlow reads.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -150,7 +150,8 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
             return Err(Unused::LeftOut(why));
         }
     };
-    // RS512 with the same key is another algorithm: the token's header decides, and we take one.
+    // RS512 with the same key is another algorithm. The token's header chooses the algorithm, and
+    // only RS256 is supported.
     if let Some(stated) = &jwk.alg
         && Algorithm::parse(stated) != Some(algorithm)
     {
@@ -173,7 +174,7 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
             Key::p256(&point)?
         }
         Algorithm::Ed25519 => Key::ed25519(&bytes("x", jwk.x.as_ref())?)?,
-        // No kind of key above is for it.
+        // None of the key types above is used with HS256.
         Algorithm::Hs256 => return Err(Unused::Faulty("is a secret".to_owned())),
     };
     Ok(key.named(jwk.kid))
@@ -189,7 +190,7 @@ fn bytes(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("cannot be read: `{name}` is not base64url"))
 }
 
-/// A coordinate in the length that its curve has: some leave out leading zeros, or add one.
+/// A coordinate in the length that its curve requires: some writers omit leading zeros or add one.
 fn coordinate(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let bytes = without_leading_zeros(bytes);
     let missing = COORDINATE_BYTES
@@ -202,11 +203,11 @@ fn coordinate(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
 
 const BEGIN: &str = "-----BEGIN ";
 
-/// Each block by itself, so that what comes after one that is cut is found.
+/// Reads each block by itself, so that the blocks after a truncated one are found.
 fn from_pem(text: &str, read: &mut PublicKeys) -> Result<(), String> {
     let mut begins = text.match_indices(BEGIN).map(|(at, _)| at).peekable();
     if begins.peek().is_none() {
-        // Nothing of it is shown: it may be a secret in the wrong place.
+        // The message shows nothing of the text: it may be a secret in the wrong place.
         let guess = if text.starts_with('<') { "; it looks like a page of HTML" } else { "" };
         return Err(format!("holds no public key: it is neither a JWKS nor PEM{guess}"));
     }

@@ -1,45 +1,46 @@
 //! Why a token is refused.
 
-/// Why a token was refused. Before the signature holds, nothing is said of what is in it.
+/// Why a token was refused. Until the signature is verified, a refusal reveals nothing about the
+/// token's contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is none.
+    /// There is no token.
     Missing,
     /// The `Authorization` header does not begin with `Bearer`.
     NotBearer,
-    /// Not a token, or not one of ours.
+    /// Not a token, or not signed with a trusted key.
     Invalid,
-    /// Signed by us, but not good; says why.
+    /// Signed with a trusted key but not acceptable, with the reason.
     Unfit(Fault, String),
-    /// Signed and good, but names no role at all.
+    /// Signed and acceptable, but names no role at all.
     NoRole,
 }
 
-/// What is wrong with a token that is signed by us.
+/// The fault of a token that is signed with a trusted key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It has ended.
+    /// It has expired.
     Expired,
-    /// It has not begun.
+    /// It is not valid yet.
     NotYetValid,
-    /// It lives for too long.
+    /// Its lifetime is too long.
     Lifetime,
-    /// Somebody else made it.
+    /// Another issuer made it.
     Issuer,
-    /// It is for somebody else.
+    /// It is for another audience.
     Audience,
     /// It was revoked.
     Revoked,
-    /// None of its roles is one of ours.
+    /// None of its roles is a role of FireFlow.
     Roles,
-    /// It has to name tenants, and does not.
+    /// It must name tenants, but does not.
     Tenants,
-    /// A claim is missing, or not what it should be.
+    /// A claim is missing or malformed.
     Claims,
 }
 
 impl Refusal {
-    /// A word for it, of which there are a few.
+    /// A word for the reason, from a small fixed set.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! Keys, secrets and revocations that change while the service runs: their files are read again and
-//! again, since not every file system tells of changes (Kubernetes swaps a link).
+//! Keys, secrets and revocations that change while the service runs. Their files are polled, since
+//! not every file system reports changes (Kubernetes swaps a link).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::files::{Content, Notes, Parts, content};
 use super::{Authenticator, KeyFile, KeyFileState, KeyFileStatus, KeyFiles};
 
-/// Has the watcher of key files, or of a certificate's, read them now, instead of when their turn comes:
-/// on SIGHUP, say. [`Authenticator::reload_handle`] gives one. Cheap to clone: all clones reach the same watcher.
+/// Makes the watcher of key files, or of a certificate's files, read them now instead of at the
+/// next poll, for example on SIGHUP. [`Authenticator::reload_handle`] returns one. Cheap to clone:
+/// all clones reach the same watcher.
 #[derive(Debug, Clone)]
 pub struct ReloadHandle {
     request: Arc<Notify>,
@@ -28,17 +29,17 @@ impl Default for ReloadHandle {
 }
 
 impl ReloadHandle {
-    /// Asks for it and returns at once. Requests that come before the watcher gets to them become
-    /// one.
+    /// Requests a reload and returns at once. Requests that arrive before the watcher handles them
+    /// are merged into one.
     pub fn reload(&self) {
         self.request.notify_one();
     }
 
-    /// Asks for it, and waits until the watcher has read all files at least once from their
-    /// beginning after this call. Never returns if no watcher runs.
+    /// Requests a reload, and waits until the watcher has started and finished at least one full
+    /// pass after this call. Never returns if no watcher runs.
     pub async fn reload_and_wait(&self) {
         let mut passes = self.passes.subscribe();
-        // The pass that is under way may have read a file before it changed.
+        // The pass in progress may have read a file before it changed.
         let enough = passes.borrow_and_update().saturating_add(2);
         loop {
             self.reload();
@@ -51,22 +52,23 @@ impl ReloadHandle {
     /// Notes that the watcher has read all files, and waits for the next request.
     pub async fn pass_ended(&self, wait: Duration) {
         self.passes.send_modify(|passes| *passes = passes.saturating_add(1));
-        // Either is a reason to read again.
+        // Both a request and the timeout are reasons to read again.
         let _timed_out = tokio::time::timeout(wait, self.request.notified()).await.is_err();
     }
 }
 
-/// Reads the files again and again, and makes the service trust what they prove.
+/// Polls the files, and makes the service trust what they prove.
 ///
-/// - What a file of secrets does not hold any more is withdrawn, whatever else is wrong with it.
-/// - A file of public keys with one usable key or more replaces those before. One without proves
-///   nothing: it changes nothing for [`KeyFiles::grace`]; then its keys are withdrawn. So does a file,
-///   of either kind, that cannot be read.
-/// - A file of revocations only ever adds, until what it leaves out was left out twice. What cannot be
-///   read, or is empty, takes nothing back, for however long.
+/// - A secret that is no longer in the file of secrets is withdrawn, whatever else is wrong with
+///   the file.
+/// - A file of public keys with at least one usable key replaces the previous keys. A file without
+///   one proves nothing: the previous keys stay for [`KeyFiles::grace`], and are then withdrawn.
+///   The same holds for a file of secrets or public keys that cannot be read.
+/// - A file of revocations only adds revocations. A missing entry is withdrawn once two readings
+///   have left it out. An unreadable or empty file never withdraws a revocation.
 ///
-/// Each fault is logged once, and shown by [`Authenticator::key_files`] as long as it lasts. A fault of
-/// one file keeps no other from being taken.
+/// Each fault is logged once, and [`Authenticator::key_files`] shows it as long as it lasts. A
+/// fault in one file does not prevent another from being applied.
 pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duration) {
     let reload = authenticator.reload_handle();
     let mut watcher = Watcher::new(files, authenticator, every.min(SETTLE));
@@ -76,15 +78,15 @@ pub async fn watch(files: KeyFiles, authenticator: Authenticator, every: Duratio
     }
 }
 
-/// How long a file has to stay the same before what it leaves out is withdrawn: programs that do not
-/// rename a whole file into place write it in steps.
+/// How long a file must stay unchanged before the entries that it leaves out are withdrawn:
+/// programs that do not rename a whole file into place write it in steps.
 const SETTLE: Duration = Duration::from_millis(250);
-/// How often a file is read that does not settle, before it is taken as it is.
+/// How many times an unsettled file is read before it is applied as it is.
 const MAX_READINGS: usize = 4;
-/// How long a file may take to be read: what lies on a network may hang.
+/// How long reading a file may take: a file on a network may hang.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A file's bytes, which may be secret, or why there are none.
+/// A file's bytes, which may be secret, or the reason why it could not be read.
 type Reading = Result<Hidden, String>;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -93,20 +95,20 @@ struct Hidden {
     warning: Option<String>,
 }
 
-/// A file that is watched.
+/// A watched file.
 struct Watched {
     file: KeyFile,
     path: PathBuf,
-    /// What was read last, if it was acted upon.
+    /// The last reading, if it was applied.
     known: Option<Reading>,
-    /// A reading that takes revocations back, and when it was read.
+    /// A reading that withdraws revocations, and when it was read.
     doubted: Option<(Reading, Instant)>,
-    /// Since when it cannot be read or proves nothing.
+    /// Since when the file is unreadable or proves nothing.
     unproven_since: Option<Instant>,
     is_withdrawn: bool,
     fault: Option<String>,
     failures: u64,
-    /// A reading that takes longer than it may.
+    /// A reading that has exceeded its timeout.
     pending: Option<JoinHandle<Result<Content, String>>>,
 }
 
@@ -121,7 +123,7 @@ impl Watched {
                 .unwrap_or_else(|error| Err(error.to_string()))
                 .map(|Content { bytes, warning }| Hidden { bytes, warning }),
             Err(_) => {
-                // Not once more until it has ended: threads would pile up.
+                // Start no further reading until this one has ended: threads would pile up.
                 self.pending = Some(task);
                 let path = self.path.display();
                 Err(format!("{path} cannot be read: it takes longer than {READ_TIMEOUT:?}"))
@@ -129,7 +131,7 @@ impl Watched {
         }
     }
 
-    /// Reads it until two readings are the same.
+    /// Reads the file until two readings are the same.
     async fn read_settled(&mut self, settle: Duration) -> Reading {
         let mut reading = self.read().await;
         if self.known.as_ref() == Some(&reading) {
@@ -172,7 +174,7 @@ struct Watcher {
 impl Watcher {
     fn new(files: KeyFiles, authenticator: Authenticator, settle: Duration) -> Self {
         let trust = authenticator.trust();
-        // What was read at the start is in force.
+        // The contents that were read at the start are in force.
         let parts = Parts {
             secrets: trust.secrets.clone(),
             public: trust.public.clone(),
@@ -195,7 +197,7 @@ impl Watcher {
         Self { files, authenticator, settle, parts, watched }
     }
 
-    /// Reads each file once, and acts upon what has changed.
+    /// Reads each file once, and applies what has changed.
     async fn pass(&mut self) {
         let mut has_changed = false;
         let mut watched = std::mem::take(&mut self.watched);
@@ -216,7 +218,7 @@ impl Watcher {
         self.watched = watched;
     }
 
-    /// Whether what is in force has changed.
+    /// Reads a file of secrets or public keys. Returns whether what is in force has changed.
     async fn look_at_keys(&mut self, watched: &mut Watched) -> bool {
         let reading = watched.read_settled(self.settle).await;
         let mut has_changed = false;
@@ -240,7 +242,7 @@ impl Watcher {
         has_changed | self.withdraw_if_due(watched)
     }
 
-    /// Whether what is in force has changed.
+    /// Reads the file of revocations. Returns whether what is in force has changed.
     async fn look_at_revocations(&mut self, watched: &mut Watched) -> bool {
         let reading = watched.read().await;
         if watched.known.as_ref() == Some(&reading) {
@@ -266,8 +268,8 @@ impl Watcher {
         };
         let gone = read.revoked.missing_of(&self.parts.revoked);
         if gone > 0 && notes.faults.is_empty() {
-            // Read between the moments of a careless write a file is short: what takes revocations back
-            // has to be there twice. What it adds holds at once.
+            // A file that is read while it is being written may be too short. A withdrawal must
+            // therefore be read twice, while additions apply at once.
             let is_confirmed = watched.doubted.as_ref().is_some_and(|(doubted, since)| {
                 *doubted == reading && since.elapsed() >= self.settle
             });
@@ -286,7 +288,7 @@ impl Watcher {
             );
             self.parts.revoked = read.revoked;
         } else {
-            // A line that is cut revokes less than it did: what held still holds.
+            // A truncated line revokes less than it did, so the previous revocations stay in force.
             self.parts.revoked.extend(read.revoked);
         }
         (watched.doubted, watched.unproven_since) = (None, None);
@@ -295,8 +297,8 @@ impl Watcher {
         true
     }
 
-    /// What is in force with what a file's text proves: not on the threads that serve, since checking
-    /// many keys takes long.
+    /// What is in force after applying what a file's text proves. Runs outside the threads that
+    /// serve requests, since checking many keys takes long.
     async fn take(&self, file: KeyFile, bytes: &[u8]) -> Result<(Notes, Parts), String> {
         let (files, mut parts, bytes) = (self.files.clone(), self.parts.clone(), bytes.to_vec());
         let take = move || {
@@ -307,7 +309,7 @@ impl Watcher {
         taken.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// Notes that a file was taken.
+    /// Records that a file was applied.
     fn note(&self, watched: &mut Watched, notes: Notes, reading: &Reading, is_first: bool) {
         let setting = watched.file.setting();
         for fault in &notes.faults {
@@ -319,7 +321,7 @@ impl Watcher {
             more => format!("{first}; and {more} more"),
         });
         if is_first {
-            // What is odd about it was logged at the start.
+            // Its warnings were logged at the start.
             return;
         }
         let warning = reading.as_ref().ok().and_then(|read| read.warning.clone());
@@ -330,7 +332,7 @@ impl Watcher {
         tracing::info!(setting, entries, "keys, secrets or revocations have changed");
     }
 
-    /// Notes that a file proves nothing.
+    /// Records that a file proves nothing.
     fn keep(&self, watched: &mut Watched, fault: String) {
         let (setting, grace) = (watched.file.setting(), self.files.grace);
         watched.unproven_since.get_or_insert_with(Instant::now);
@@ -345,7 +347,8 @@ impl Watcher {
         watched.fault = Some(fault);
     }
 
-    /// Withdraws what a file has not proven for too long. Whether that was so.
+    /// Withdraws the contents of a file that has proven nothing for too long. Returns whether it
+    /// did.
     fn withdraw_if_due(&mut self, watched: &mut Watched) -> bool {
         let is_due =
             watched.unproven_since.is_some_and(|since| since.elapsed() >= self.files.grace);
@@ -356,7 +359,7 @@ impl Watcher {
         match watched.file {
             KeyFile::Secrets => self.parts.secrets.clear(),
             KeyFile::PublicKeys => self.parts.public.clear(),
-            // Without them more would be trusted, not less.
+            // Without its revocations, more tokens would be trusted, not fewer.
             KeyFile::Revocations => return false,
         }
         watched.is_withdrawn = true;

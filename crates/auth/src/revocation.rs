@@ -1,6 +1,8 @@
-//! Tokens that are refused before they end: single ones, and all of a subject until an instant.
+//! Revocations: single tokens, or all tokens of a subject issued up to an instant.
 //!
-//! One a line: `jti ID`, or `sub SUBJECT UNTIL`: what was issued to the subject up to then, or does
+//! One per line: `jti ID` or `sub SUBJECT UNTIL`. The latter refuses the subject's tokens that were
+//! issued up to then, or that have no time of issue. Blank lines and lines that begin with `#` are
+//! ignored.
 //! not say when, is refused. Blank lines, and those that begin with `#`, say nothing.
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +18,8 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Reads them; what cannot be read is told with the number of its line, and the rest holds.
+    /// Reads revocations. Returns the faults of unreadable lines, each with its line number; the
+    /// other lines apply.
     #[must_use]
     pub fn read(text: &str) -> (Self, Vec<String>) {
         let (mut all, mut faults) = (Self::default(), Vec::new());
@@ -41,7 +44,7 @@ impl Revocations {
                 self.ids.insert(rest.to_owned());
             }
             "sub" => {
-                // A subject may hold spaces; an instant holds none.
+                // A subject may contain spaces; an instant does not.
                 let (subject, until) = rest.rsplit_once(char::is_whitespace).ok_or(takes)?;
                 let until = Instant::parse(until)
                     .map_err(|_| format!("`{}` is not an instant; it {takes}", excerpt(until)))?;
@@ -53,7 +56,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of revocations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len() + self.subjects.len()
@@ -65,7 +68,7 @@ impl Revocations {
         self.len() == 0
     }
 
-    /// How many of another set's revocations are not, or not fully, revoked here.
+    /// How many of another set's revocations are missing here, or are only partly covered.
     #[must_use]
     pub fn missing_of(&self, other: &Self) -> usize {
         let ids = other.ids.difference(&self.ids).count();
@@ -75,7 +78,7 @@ impl Revocations {
         ids + other.subjects.iter().filter(is_less).count()
     }
 
-    /// Adds what another set revokes.
+    /// Adds the revocations of another set.
     pub fn extend(&mut self, other: Self) {
         self.ids.extend(other.ids);
         for (subject, until) in other.subjects {

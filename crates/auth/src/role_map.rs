@@ -1,4 +1,4 @@
-//! What an identity provider's groups mean: three spellings of one map.
+//! The role map, which assigns roles to an identity provider's groups, in three spellings.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::RoleMap;
 
-/// The most groups of a map.
+/// The most groups in a map.
 const MAX_GROUPS: usize = 1_000;
 
-/// `fw-admins=admin,fw-operators=editor`; or, for names with commas, a JSON object
-/// `{"CN=fw, admins": "admin", "CN=ops": ["editor", "health_check"]}`, which a table in the file
-/// becomes too.
+/// Reads a role map such as `fw-admins=admin,fw-operators=editor`. For names with commas it is a
+/// JSON object: `{"CN=fw, admins": "admin", "CN=ops": ["editor", "health_check"]}`. A table in the
+/// configuration file becomes such an object too.
 ///
 /// # Errors
-/// Returns what is wrong with it, and what would be right.
+/// Returns the fault of the map, and what would be right.
 pub fn role_map(text: &str) -> Result<RoleMap, String> {
     let pairs = if text.starts_with('{') { from_json(text)? } else { from_list(text)? };
     if pairs.is_empty() {
@@ -39,7 +39,7 @@ pub fn role_map(text: &str) -> Result<RoleMap, String> {
 
 fn from_list(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |word: &str| {
-        // A group's name may hold `=`, as those of directories do; a role's does not.
+        // A group's name may contain `=`, as names in directories do; a role's name does not.
         let (group, role) = word.rsplit_once('=').ok_or(
             "takes `GROUP=ROLE`, separated by commas (`fw-admins=admin`), or for names with commas \
              JSON: `{\"CN=fw, admins\": \"admin\"}`",
@@ -67,10 +67,10 @@ fn from_json(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(flat.collect())
 }
 
-/// An object's members as they come: one that comes twice is seen.
+/// An object's members in their order, so that duplicates can be detected.
 struct Groups(Vec<(String, Roles)>);
 
-/// A role, or several.
+/// One role or several.
 struct Roles(Vec<String>);
 
 impl<'de> Deserialize<'de> for Groups {

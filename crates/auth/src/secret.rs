@@ -1,19 +1,19 @@
-//! A secret that no log line and no message can show.
+//! A secret that appears in no log line and no message.
 
 use std::fmt;
 
-/// Something that must be shown nowhere.
+/// A value that must never be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Hides it.
+    /// Wraps the bytes.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// Shows it to who needs it.
+    /// Returns the bytes to code that needs them.
     #[must_use]
     pub fn reveal(&self) -> &[u8] {
         &self.0

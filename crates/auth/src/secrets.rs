@@ -1,4 +1,4 @@
-//! Secrets that sign tokens: what is taken as one, and what is refused.
+//! Secrets that sign tokens: which ones are accepted and which are refused.
 
 use base64::Engine;
 use base64::alphabet;
@@ -7,12 +7,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::Secret;
 use super::strength::{MIN_BITS, bits};
 
-/// The shortest secret that is taken outside `local` (RFC 7518, 3.2: as long as the hash).
+/// The shortest secret that is accepted outside `local` (RFC 7518, 3.2: as long as the hash).
 const MIN_SECRET_BYTES: usize = 32;
 /// The most secrets of a file: a token without a `kid` is tried with each.
 const MAX_SECRETS: usize = 64;
 
-/// Base64 as keys are written in, with and without padding.
+/// Base64 as used for keys, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -20,19 +20,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// What a file of secrets holds.
+/// The contents of a file of secrets.
 #[derive(Debug, Default)]
 pub struct SecretLines {
-    /// Those that can be used, in their order: the first signs, all verify.
+    /// The usable secrets in their order: the first signs, all verify.
     pub secrets: Vec<Secret>,
-    /// What is wrong with others, each with the number of its line; never a secret.
+    /// The faults of unusable lines, each with its line number but never the secret.
     pub faults: Vec<String>,
-    /// What is taken, but only in `local`.
+    /// Warnings about secrets that are accepted only in `local`.
     pub warnings: Vec<String>,
 }
 
-/// Reads a file of secrets, one a line. Blank lines, and those that begin with `#`, say nothing. A file
-/// that is a key, a certificate or a JWKS holds no secret, whatever its other lines are.
+/// Reads a file of secrets, one per line. Blank lines and lines that begin with `#` are ignored. A
+/// file that is a key, a certificate or a JWKS contains no secret, whatever its other lines are.
 #[must_use]
 pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
     let mut read = SecretLines::default();
@@ -47,7 +47,7 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
             continue;
         }
         let number = index + 1;
-        // Those that are refused too: a file of something else may have a great many.
+        // Refused secrets count too: a file of another kind may have a great many lines.
         if read.secrets.len() + read.faults.len() == MAX_SECRETS {
             read.faults.push(format!("line {number}: at most {MAX_SECRETS} secrets are taken"));
             break;
@@ -66,10 +66,10 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
     read
 }
 
-/// Checks a secret; answers a warning if it is weak and taken all the same.
+/// Checks a secret. Returns a warning if it is weak but accepted.
 ///
 /// # Errors
-/// Returns why it is refused; never a part of it.
+/// Returns the reason if the secret is refused, never a part of the secret.
 pub fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, String> {
     if let Some(why) = public_whole(secret).or_else(|| public_word(secret)) {
         return Err(why.to_owned());
@@ -91,8 +91,8 @@ pub fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, S
     if takes_weak { Ok(Some(fault)) } else { Err(fault) }
 }
 
-/// Why a text as a whole is something that others have: a public key as a secret is what algorithm
-/// confusion makes of one, and private keys and tokens are for something else.
+/// Why a whole text is not a private secret. Algorithm confusion uses a public key as a secret;
+/// private keys and tokens have other purposes.
 fn public_whole(text: &[u8]) -> Option<&'static str> {
     const PEM: &str =
         "is a key or certificate in PEM: give public keys as FIREFLOW_JWT__PUBLIC_KEYS";
@@ -113,20 +113,20 @@ fn public_whole(text: &[u8]) -> Option<&'static str> {
     if is_json {
         return Some(JSON);
     }
-    // The body of a PEM file without its frame: the first of its lines can be told, and the others are
-    // as public.
+    // The body of a PEM file without its frame: its first line is recognizable, and the other lines
+    // are just as public.
     let lines = trimmed.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.filter(|line| !line.starts_with(b"#")).find_map(public_word)
 }
 
-/// Why a word is something that others have.
+/// Why a word is not a private secret.
 fn public_word(word: &[u8]) -> Option<&'static str> {
     const SSH: &str = "is a key of SSH, not a secret";
     const DER: &str =
         "is a key or certificate in base64: give public keys as FIREFLOW_JWT__PUBLIC_KEYS";
     const TOKEN: &str = "is a token, not a secret";
     let ssh = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];
-    // How the wire form of their names begins.
+    // The prefixes of the wire form of their names.
     let wire = ["AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNhLXNoYTI", "AAAAGnNrLXNza"];
     if ssh.iter().chain(&wire).any(|prefix| word.starts_with(prefix.as_bytes())) {
         return Some(SSH);
@@ -138,21 +138,21 @@ fn public_word(word: &[u8]) -> Option<&'static str> {
     decoded.into_iter().flatten().any(|bytes| is_der(&bytes)).then_some(DER)
 }
 
-/// Whether bytes begin as every key and certificate in DER does: a sequence whose first member is
-/// a sequence or a number. The first line of a larger one is enough. Of random bytes one in some millions
-/// does.
+/// Whether bytes begin as every key and certificate in DER does: a sequence whose first member is a
+/// sequence or a number. The first line of a larger one is enough. Random bytes match once in some
+/// millions.
 fn is_der(bytes: &[u8]) -> bool {
     matches!(
         bytes,
         [0x30, 0x82, _, _, 0x30 | 0x02, ..]
             | [0x30, 0x81, _, 0x30 | 0x02, ..]
-            // An algorithm's name; a version.
+            // The name of an algorithm, or a version.
             | [0x30, 0..=0x7f, 0x30, _, 0x06, ..]
             | [0x30, 0..=0x7f, 0x02, 0x01, 0 | 1, ..]
     )
 }
 
-/// The bytes that hexadecimal digits stand for.
+/// Decodes hexadecimal digits.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
     let pairs = text.chunks_exact(2);
@@ -167,7 +167,7 @@ pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The bytes that base64, of either alphabet, stands for.
+/// Decodes base64 in either alphabet.
 pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let standard: Vec<u8> = text
         .iter()
@@ -188,7 +188,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Of `openssl rand -hex 32`.
+    /// From `openssl rand -hex 32`.
     const GOOD: &str = "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72";
 
     fn faults(text: &str) -> Vec<String> {
@@ -260,7 +260,7 @@ mod tests {
         for weak in ["short", long.as_str(), "0123456789abcdef0123456789abcdef"] {
             let why = check_secret(weak.as_bytes(), false).unwrap_err();
             assert!(why.contains("too short") || why.contains("can be guessed"), "{why}");
-            // In `local` it is taken, with a warning.
+            // In `local` it is accepted, with a warning.
             assert_eq!(check_secret(weak.as_bytes(), true), Ok(Some(why)));
         }
         assert_eq!(check_secret(GOOD.as_bytes(), false), Ok(None));

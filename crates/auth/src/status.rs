@@ -1,25 +1,25 @@
-//! How the files of keys are, for `/health/` and metrics.
+//! The state of the key files, for `/health/` and metrics.
 
 use std::sync::{PoisonError, RwLock};
 
 use super::KeyFile;
 
-/// What is in force of a file.
+/// Which contents of a file are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFileState {
-    /// What it holds.
+    /// Its current contents.
     Current,
-    /// What it held before: it cannot be read, or proves nothing.
+    /// Its previous contents: the file cannot be read, or proves nothing.
     Kept,
-    /// Nothing: it could not be read, or proved nothing, for too long.
+    /// Nothing: for too long, the file could not be read or proved nothing.
     Withdrawn,
 }
 
 impl KeyFileState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Current, Self::Kept, Self::Withdrawn];
 
-    /// A word for it.
+    /// The state's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,22 +30,22 @@ impl KeyFileState {
     }
 }
 
-/// How a file is.
+/// The state of a file.
 #[derive(Debug, Clone)]
 pub struct KeyFileStatus {
-    /// Which.
+    /// The file.
     pub file: KeyFile,
-    /// What is in force of it.
+    /// Which of its contents are in force.
     pub state: KeyFileState,
-    /// What is wrong with it; also set if only a part of it cannot be used.
+    /// The fault of the file; also set if only a part of the file cannot be used.
     pub fault: Option<String>,
-    /// How many keys, secrets or revocations of it are in force.
+    /// How many of its keys, secrets or revocations are in force.
     pub entries: usize,
-    /// How often it was read and something was wrong with it.
+    /// How many times it was read with a fault.
     pub failures: u64,
 }
 
-/// How all of them are.
+/// The states of all files.
 #[derive(Debug, Default)]
 pub(super) struct KeyFileStatuses(RwLock<Vec<KeyFileStatus>>);
 

@@ -1,28 +1,30 @@
-//! How hard a secret is to guess. A word list and a few kinds of patterns, instead of `zxcvbn`: that
-//! brings 30,000 words and a megabyte for passwords of ten characters, and looks at no more than
-//! a hundred. Here the question is only whether a text of 32 bytes or more came out of a generator.
+//! Estimates how hard a secret is to guess, with a word list and a few kinds of patterns. `zxcvbn`
+//! would add 30,000 words and a megabyte, is made for passwords of ten characters, and reads at
+//! most a hundred. Here the only question is whether a text of at least 32 bytes came from a
+//! generator.
 
 use super::secrets::{from_base64, from_hex};
 
-/// The least bits of a secret outside `local`. `openssl rand -hex 16` has 128.
+/// The fewest bits of a secret outside `local`. `openssl rand -hex 16` has 128.
 pub(super) const MIN_BITS: f64 = 96.0;
-/// How much of a secret is looked at, in bytes: beyond it, it is long enough or was so before.
+/// How many bytes of a secret are examined. More bytes never reduce the estimate, and a secret that
+/// is still weak at this length is refused.
 const MAX_BYTES: usize = 256;
 
-/// The shortest part that is taken for a repetition, a sequence or a word.
+/// The shortest part that counts as a repetition, a sequence or a word.
 const MIN_PART: usize = 3;
-/// What a word costs, in bits: about as many as the list has, and their spellings.
+/// The cost of a word in bits: roughly the size of the list, and the spellings.
 const WORD_BITS: f64 = 10.0;
-/// What a row of keys costs.
+/// The cost of a keyboard row.
 const ROW_BITS: f64 = 8.0;
-/// What the second of two letters costs that often follow each other.
+/// The cost of the second letter of a frequent pair.
 const PAIR_BITS: f64 = 2.0;
-/// What the first letter of a word costs.
+/// The cost of the first letter of a word.
 const FIRST_BITS: f64 = 4.0;
 
-/// How many bits a guesser needs who knows words, rows of keys, sequences, repetitions, and how words
-/// are built: the least over the ways to write the text so. Also if it is the base64 or hexadecimal form
-/// of such a text.
+/// How many bits a guesser needs who knows words, keyboard rows, sequences, repetitions and the
+/// structure of words. It is the least over all ways to write the text with these. It also covers
+/// the base64 or hexadecimal form of such a text.
 pub(super) fn bits(secret: &[u8]) -> f64 {
     let own = bits_of(secret);
     let hidden = [from_hex(secret), from_base64(secret)].into_iter().flatten();
@@ -39,7 +41,7 @@ fn bits_of(secret: &[u8]) -> f64 {
     let literal = literal_bits(text);
     let folded: Vec<u8> = text.to_ascii_lowercase();
     let plain: Vec<u8> = folded.iter().map(|byte| unleet(*byte)).collect();
-    // The least bits of each beginning.
+    // The fewest bits of each prefix.
     let mut least = vec![f64::INFINITY; text.len() + 1];
     if let Some(first) = least.first_mut() {
         *first = 0.0;
@@ -75,7 +77,7 @@ fn log2(number: usize) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX)).log2()
 }
 
-/// What a character costs that nothing foretells: by the classes that the text has.
+/// The cost of an unpredictable character, by the character classes in the text.
 fn literal_bits(text: &[u8]) -> f64 {
     let has = |is: fn(&u8) -> bool| text.iter().any(is);
     let mut others: Vec<u8> =
@@ -107,7 +109,7 @@ fn unleet(byte: u8) -> u8 {
     }
 }
 
-/// How long the text at a place repeats what came before, overlapping or not.
+/// How much of the text from a position on repeats an earlier part, overlapping or not.
 fn repeated(text: &[u8], at: usize) -> usize {
     (0..at).map(|from| common(text, from, at)).max().unwrap_or_default()
 }
@@ -117,7 +119,7 @@ fn common(text: &[u8], one: usize, other: usize) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
-/// How long characters follow each other in steps of the same size, such as `abc`, `111`, `8642`.
+/// The length of a sequence with steps of the same size, such as `abc`, `111`, `8642`.
 fn sequence(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let step = |pair: &[u8]| match pair {
@@ -142,7 +144,7 @@ const ROWS: [&str; 8] = [
     "!@#$%^&*()",
 ];
 
-/// How long a row of keys is that begins at a place, in either direction.
+/// The length of the keyboard row that begins at a position, in either direction.
 fn row(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let along = |keys: Vec<u8>| {
@@ -153,14 +155,14 @@ fn row(text: &[u8], at: usize) -> usize {
     both.map(along).max().unwrap_or_default()
 }
 
-/// The lengths of the listed words that begin at a place.
+/// The lengths of the listed words that begin at a position.
 fn words(text: &[u8], at: usize) -> impl Iterator<Item = usize> {
     let rest = text.get(at..).unwrap_or_default();
     WORDS.split_ascii_whitespace().filter(|word| rest.starts_with(word.as_bytes())).map(str::len)
 }
 
-/// What the second of two characters costs that often follow each other in phrases: letters of a word,
-/// what separates words, and the first letter of the next one.
+/// The cost of the second character of a frequent pair in phrases: letters of a word, separators of
+/// words, and the first letter of the next word.
 fn pair_bits(pair: &[u8]) -> Option<f64> {
     let [one, other] = pair else { return None };
     let is_separator = |byte: u8| matches!(byte, b' ' | b'-' | b'_' | b'.' | b',');
@@ -186,7 +188,7 @@ ty bl mi fe pp rt up bu if cr sc na cu ex ep gr nc ua rd lf br ga ov ba da ja gu
 qu od rk ak um ub gi gl ip rn rg mb nn mm tt oc hu wa ys fr ft ks ds ms rl lk lt lu pt og do wn yo my \
 ";
 
-/// Words that people make secrets of.
+/// Words that people use in secrets.
 const WORDS: &str = "about access account action address admin administrator after again agent all and \
 another any apache api app application april are audience august auth authentication authorization \
 autumn away back backend bad bar base bank bank batman baz bearer because been before best between big \
@@ -242,7 +244,8 @@ mod tests {
         for _ in 0..200 {
             let (short, long) = (random::<16>(), random::<32>());
             let uuid = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| hex(&short[part])).join("-");
-            // Fewer lowercase letters look like words now and then: 32 of them about once in 10,000.
+            // Fewer lowercase letters look like words now and then: 32 of them roughly once in
+            // 10,000.
             let letters = long.iter().chain(&short);
             let letters: String = letters.map(|byte| char::from(b'a' + byte % 26)).collect();
             for secret in [

@@ -187,7 +187,7 @@ fn a_token_without_tenants_is_refused_if_they_are_demanded() {
     assert_eq!(blue, Visibility::Tenants(vec![Tenant::parse("blue").unwrap()]));
     let none = check(&with("tenants", json!([]))).unwrap().actor.visibility;
     assert_eq!(none, Visibility::Tenants(vec![]));
-    // Nor is one made.
+    // No such token is created either.
     let mut request = TokenRequest {
         subject: "ann".into(),
         roles: vec![Role::Viewer],
@@ -217,7 +217,7 @@ fn a_token_has_one_spelling() {
     ] {
         assert_eq!(authenticator.verify(&odd, now()).unwrap_err(), Refusal::Invalid, "{odd}");
     }
-    // The header's members count once, and `crit` whatever it is.
+    // Duplicate members of the header are refused, and `crit` whatever its value.
     for header in [
         r#"{"alg":"HS256","alg":"HS256"}"#,
         r#"{"alg":"HS256","crit":null}"#,

@@ -1,4 +1,4 @@
-//! A signed token in its compact form (RFC 7515, 3.1): `header.claims.signature`, each in base64url.
+//! A signed token in compact form (RFC 7515, 3.1): `header.claims.signature`, each in base64url.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,26 +7,27 @@ use serde::{Deserialize, Deserializer};
 use super::claims::Claims;
 use super::keys::{Algorithm, Key};
 
-/// The longest token that is looked at, in bytes. What a token holds (roles, tenants, an audience) is
-/// bounded by it too.
+/// The longest token that is parsed, in bytes. It also bounds the token's contents (roles, tenants,
+/// an audience).
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// A token whose header was read. Nothing of it is believed yet.
+/// A token whose header was read. Nothing in it is trusted yet.
 pub(super) struct SignedToken<'a> {
     header: Header,
-    /// What is signed: the header and the claims as they came.
+    /// The signed text: the header and the claims as received.
     message: &'a str,
     claims: &'a str,
     signature: Vec<u8>,
 }
 
-/// What a header says that matters. `jku`, `jwk`, `x5u` and `x5c` do not: keys are the service's own.
+/// The members of a token's header that FireFlow reads. It ignores `jku`, `jwk`, `x5u` and `x5c`: a
+/// token cannot bring its own key.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
-    /// Whether there is a list of what has to be understood (RFC 7515, 4.1.11).
+    /// Whether the header lists extensions that the recipient must understand (RFC 7515, 4.1.11).
     #[serde(default, deserialize_with = "is_present")]
     crit: bool,
 }
@@ -36,29 +37,30 @@ fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 }
 
 impl<'a> SignedToken<'a> {
-    /// Reads it; none if it is no token, or is one of a kind that is not taken.
+    /// Parses a token. Returns `None` if the text is not a token, or is a token of an unsupported
+    /// kind.
     pub(super) fn read(token: &'a str) -> Option<Self> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let (message, signature) = token.rsplit_once('.')?;
-        // A further dot is none of the alphabet's letters: what has five parts is encrypted.
+        // The alphabet has no further dot: a token with five parts is encrypted.
         let (header, claims) = message.split_once('.')?;
         let header = decode(header)?;
-        // An array of the members would be read too.
+        // Serde would also accept an array of the members.
         if header.first() != Some(&b'{') {
             return None;
         }
         let header: Header = serde_json::from_slice(&header).ok()?;
-        // What a token asks to be understood we do not; and a token of another kind, a logout token
-        // say, is not for us (RFC 8725, 3.11).
+        // FireFlow supports no critical extension. A token of another kind, such as a logout token,
+        // is not an access token (RFC 8725, 3.11).
         if header.crit || !header.typ.as_deref().is_none_or(is_access_token) {
             return None;
         }
         Some(Self { header, message, claims, signature: decode(signature)? })
     }
 
-    /// Its claims, if one of the keys has signed it.
+    /// Returns the claims if one of the keys has signed the token.
     pub(super) fn claims(&self, keys: &[Key]) -> Option<Claims> {
         let algorithm = Algorithm::parse(&self.header.alg)?;
         let id = self.header.kid.as_deref();
@@ -73,7 +75,7 @@ impl<'a> SignedToken<'a> {
     }
 }
 
-/// A token with these claims, signed with HS256.
+/// Creates a token with these claims, signed with HS256.
 pub(super) fn signed(claims: &Claims, secret: &[u8]) -> anyhow::Result<String> {
     let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
     let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims)?));
@@ -82,12 +84,13 @@ pub(super) fn signed(claims: &Claims, secret: &[u8]) -> anyhow::Result<String> {
     Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
-/// Strictly: no padding, no blanks, no bits left over, so that a token has one spelling.
+/// Decodes strictly: no padding, no spaces, no leftover bits, so that a token has exactly one
+/// spelling.
 fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// Whether `typ` is that of an access token: RFC 7519, 5.1, or RFC 9068, 2.1.
+/// Whether `typ` is that of an access token (RFC 7519, 5.1, or RFC 9068, 2.1).
 fn is_access_token(typ: &str) -> bool {
     let bare = match typ.get(..12) {
         Some(prefix) if prefix.eq_ignore_ascii_case("application/") => typ.get(12..).unwrap_or(typ),

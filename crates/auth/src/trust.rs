@@ -1,4 +1,4 @@
-//! What tokens are checked by: keys, rules and revocations of one moment.
+//! What tokens are checked against: the keys, rules and revocations of one moment.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,23 +15,23 @@ use super::token::{MAX_TOKEN_BYTES, SignedToken};
 use super::{Identity, Key, Refusal, Revocations};
 use crate::Secret;
 
-/// The most checked tokens that are remembered: some hundred bytes each.
+/// The most verified tokens in the cache, at some hundred bytes each.
 const MAX_REMEMBERED: usize = 10_000;
-/// How far two clocks may differ, unless it is set, in seconds.
+/// The default tolerance between two clocks, in seconds.
 pub const LEEWAY_S: i64 = 10;
-/// The claim that names the roles, unless it is set.
+/// The default name of the claim that lists the roles.
 pub const ROLES_CLAIM: &str = "roles";
 
-/// What an identity provider's groups mean: the roles of each.
+/// The roles of each group of an identity provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoleMap {
     roles: HashMap<String, Vec<Role>>,
-    /// The first group that was given for each role: what minted tokens hold.
+    /// The first group that was given for each role: minted tokens contain it.
     groups: Vec<(Role, String)>,
 }
 
 impl FromIterator<(String, Role)> for RoleMap {
-    /// A group that comes several times has all of its roles.
+    /// A group that occurs several times has all of its roles.
     fn from_iter<T: IntoIterator<Item = (String, Role)>>(pairs: T) -> Self {
         let mut map = Self::default();
         for (group, role) in pairs {
@@ -48,7 +48,7 @@ impl FromIterator<(String, Role)> for RoleMap {
 }
 
 impl RoleMap {
-    /// Whether it names no group.
+    /// Whether the map names no group.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.roles.is_empty()
@@ -67,22 +67,22 @@ impl RoleMap {
     }
 }
 
-/// What a token has to fulfill together with its signature.
+/// The rules that a token must fulfill in addition to having a valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRules {
     /// The issuer that `iss` must name.
     pub issuer: Option<String>,
     /// The audience that `aud` must name.
     pub audience: Option<String>,
-    /// How far clocks may differ, for `exp`, `nbf` and `iat`, in seconds.
+    /// The tolerance between clocks for `exp`, `nbf` and `iat`, in seconds.
     pub leeway_s: i64,
-    /// The longest life from `iat` to `exp`, in seconds.
+    /// The longest lifetime from `iat` to `exp`, in seconds.
     pub max_lifetime_s: Option<i64>,
     /// The claim with the roles: a dotted path.
     pub roles_claim: String,
-    /// What an identity provider's groups mean; if it is set, nothing else names a role.
+    /// The roles of an identity provider's groups. If it is set, only its groups name roles.
     pub role_map: Option<RoleMap>,
-    /// Whether a token without `tenants` is refused, instead of showing all.
+    /// Whether a token without `tenants` is refused instead of seeing all tenants.
     pub require_tenants: bool,
 }
 
@@ -101,7 +101,7 @@ impl Default for TokenRules {
 }
 
 impl TokenRules {
-    /// The roles that a word of the token stands for.
+    /// The roles that a word in the token names.
     pub(super) fn roles_of(&self, word: &str) -> Vec<Role> {
         match &self.role_map {
             None => Role::parse(word).into_iter().collect(),
@@ -109,7 +109,7 @@ impl TokenRules {
         }
     }
 
-    /// The word of a token that stands for a role.
+    /// The word that names a role in a token.
     pub(super) fn word_of(&self, role: Role) -> anyhow::Result<&str> {
         match &self.role_map {
             None => Ok(role.as_str()),
@@ -120,27 +120,27 @@ impl TokenRules {
     }
 }
 
-/// What is trusted: keys, rules and revocations of one moment, and the tokens that were checked
-/// under them. A change makes another, whose memory is empty, so that what was checked before does
-/// not outlive it.
+/// What is trusted: the keys, rules and revocations of one moment, and the tokens that were
+/// verified with them. A change creates another `Trust` with an empty cache, so that a verification
+/// does not outlive the trust that it relied on.
 pub struct Trust {
     /// HS256 secrets: the first signs, all verify.
     pub(super) secrets: Vec<Secret>,
     pub(super) public: Vec<Key>,
     pub(super) revoked: Revocations,
     pub(super) rules: TokenRules,
-    /// Those of the secrets, then the public ones.
+    /// The keys made from the secrets, followed by the public keys.
     keys: Vec<Key>,
     checked: Cache<[u8; 32], Arc<Checked>>,
 }
 
-/// A token that was found good.
+/// A token that was verified.
 struct Checked {
     identity: Identity,
     times: Times,
 }
 
-/// How often a token was among those that were checked before, and how often not.
+/// How many lookups found a token in the cache, and how many did not.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     pub(super) hits: AtomicU64,
@@ -178,7 +178,7 @@ impl Trust {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::Invalid);
         }
-        // A hash that cannot be made to collide: whoever found a token with another's hash would
+        // The hash must resist collisions: anyone who found a token with the hash of another would
         // be taken for its owner. The token itself is not kept.
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(checked) = self.checked.get(&digest) {

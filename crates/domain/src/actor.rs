@@ -1,19 +1,19 @@
-//! Who asks, what they may do, and what they may see.
+//! Callers: their identity, their roles, and the tenants that they can see.
 
 use std::fmt;
 
 use crate::text::Tenant;
 
-/// What a caller may do. `admin` ⊇ `editor` ⊇ `viewer`; `health_check` stands apart.
+/// A role of a caller. `admin` ⊇ `editor` ⊇ `viewer`; `health_check` is separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Reads and inspects.
     Viewer,
-    /// Also writes, restores what was deleted, and reads the audit trail.
+    /// Also writes, restores deleted resources, and reads the audit trail.
     Editor,
     /// Also sets tenants.
     Admin,
-    /// Reads the detailed health, and nothing else.
+    /// Only reads the detailed health.
     HealthCheck,
 }
 
@@ -32,13 +32,13 @@ impl Role {
         }
     }
 
-    /// Reads the word of a token; none where FireFlow does not know it.
+    /// Reads the word of a token; none if FireFlow does not know it.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
-    /// Whether this role holds another one.
+    /// Whether this role includes another one.
     #[must_use]
     pub const fn holds(self, other: Self) -> bool {
         match (self, other) {
@@ -57,17 +57,17 @@ impl fmt::Display for Role {
     }
 }
 
-/// Which firewalls a caller can see: an argument of the only door to the rows.
+/// The firewalls that a caller can see. Every lookup takes it as an argument.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Visibility {
     /// Those of every tenant.
     All,
-    /// Those of these tenants alone.
+    /// Only those of these tenants.
     Tenants(Vec<Tenant>),
 }
 
 impl Visibility {
-    /// Whether firewalls of a tenant can be seen.
+    /// Whether the caller can see a tenant's firewalls.
     #[must_use]
     pub fn allows(&self, tenant: &Tenant) -> bool {
         match self {
@@ -77,37 +77,37 @@ impl Visibility {
     }
 }
 
-/// Who asks: made from a checked token, and from nothing else.
+/// The identity of a caller. It is only made from a checked token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The token's subject.
     pub subject: String,
     /// The roles that FireFlow knows, at least one.
     pub roles: Vec<Role>,
-    /// What can be seen.
+    /// The firewalls that it can see.
     pub visibility: Visibility,
 }
 
 impl Actor {
-    /// Whether one of the roles holds the one needed.
+    /// Whether one of the roles includes the needed one.
     #[must_use]
     pub fn may(&self, needed: Role) -> bool {
         self.roles.iter().any(|role| role.holds(needed))
     }
 }
 
-/// One call of a use case: who, when, and what the audit trail says of it.
+/// One call of a use case: the actor, the time, and what the audit trail records of the request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who asks.
+    /// The actor.
     pub actor: Actor,
-    /// When: the one instant of the whole call.
+    /// The time of the call; it does not change during the call.
     pub now: crate::time::Instant,
     /// The request's id, as in the log and the answer.
     pub request_id: String,
     /// The client's address.
     pub client_address: String,
-    /// The `Change-Reason` header; empty where none was given.
+    /// The `Change-Reason` header; empty if the request has none.
     pub reason: String,
 }
 

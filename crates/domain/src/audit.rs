@@ -1,4 +1,4 @@
-//! The audit trail: who changed what, when, why, from what to what.
+//! The audit trail: each change with its author, time and reason, and the states before and after.
 
 use crate::actor::Caller;
 use crate::audit_chain::{Chain, Head};
@@ -22,7 +22,7 @@ pub enum AuditAction {
     Move,
     /// Deleted.
     Delete,
-    /// Brought back after it was deleted.
+    /// Restored after a deletion.
     Restore,
 }
 
@@ -52,7 +52,7 @@ impl AuditAction {
     }
 }
 
-/// A thing as it was before or after a change.
+/// A resource as it was before or after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Snapshot {
     /// A firewall.
@@ -66,7 +66,7 @@ pub enum Snapshot {
 }
 
 impl Snapshot {
-    /// What kind of thing it is.
+    /// The kind of the resource.
     #[must_use]
     pub const fn resource(&self) -> Resource {
         match self {
@@ -112,7 +112,7 @@ impl Snapshot {
         self.policy_id().map_or_else(|| Chain::Firewall(self.firewall_id()), Chain::Policy)
     }
 
-    /// The tenant that it names itself: a firewall's.
+    /// Its own tenant; only a firewall has one.
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
         match self {
@@ -122,21 +122,21 @@ impl Snapshot {
     }
 }
 
-/// One change, written in the transaction that makes it.
+/// One change. The event is written in the transaction that makes the change.
 #[derive(Debug, Clone)]
 pub struct AuditEvent {
-    /// Who, when, under which request, why.
+    /// The author, the time, the request and the reason.
     pub caller: Caller,
     /// What was done.
     pub action: AuditAction,
-    /// Before; none where it was created.
+    /// The state before; none for a creation or a restoration.
     pub before: Option<Snapshot>,
-    /// After; none where it was deleted.
+    /// The state after; none for a deletion.
     pub after: Option<Snapshot>,
 }
 
 impl AuditEvent {
-    /// The thing that was changed, as it is known best.
+    /// The changed resource: its state after the change, or the one before if there is no other.
     #[must_use]
     pub fn subject(&self) -> Option<&Snapshot> {
         self.after.as_ref().or(self.before.as_ref())
@@ -150,37 +150,37 @@ impl AuditEvent {
     }
 }
 
-/// An event as it was kept.
+/// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// Identifies the event; later ones have higher ids.
+    /// Identifies the event; later events have higher ids.
     pub id: i64,
-    /// When.
+    /// The time of the change.
     pub at: Instant,
-    /// By whom.
+    /// The author: the token's subject.
     pub subject: String,
-    /// Under which request.
+    /// The id of the request.
     pub request_id: String,
-    /// From where.
+    /// The client's address.
     pub client_address: String,
-    /// Why, where that was said.
+    /// The reason; empty if the request has none.
     pub reason: String,
     /// What was done.
     pub action: AuditAction,
-    /// To what kind of thing.
+    /// The kind of the changed resource.
     pub resource: Resource,
-    /// To which.
+    /// The id of the changed resource.
     pub resource_id: i64,
     /// The firewall that it is, or belongs to.
     pub firewall_id: FirewallId,
     /// The policy that it is, or belongs to; none for a firewall.
     pub policy_id: Option<PolicyId>,
-    /// Whose firewall it was then; none if that is not known.
+    /// The firewall's tenant at the time of the change; none if it is unknown.
     pub tenant: Option<Tenant>,
-    /// Its place in its chain and its hash; none if it is older than the chains.
+    /// The event's place in its chain and its hash; none if it is older than the chains.
     pub link: Option<Head>,
-    /// Before, as JSON; none where it was created.
+    /// The state before, as JSON; none for a creation or a restoration.
     pub before: Option<String>,
-    /// After, as JSON; none where it was deleted.
+    /// The state after, as JSON; none for a deletion.
     pub after: Option<String>,
 }

@@ -1,9 +1,9 @@
-//! The chains of the audit trail: each event carries the hash of the event before it in its chain, and
-//! a hash of its own over all that it says. Who alters, removes or inserts one event would have to
-//! alter every later one too, and every head of the chain that was noted elsewhere.
+//! The chains of the audit trail. Each event carries the hash of the event before it in its chain,
+//! and its own hash over all its content. To alter, remove or insert one event, an attacker must
+//! also alter every later event, and every head of the chain that was recorded elsewhere.
 //!
-//! There is a chain for each policy, with the events of its rules, and one for each firewall: the
-//! writers of a chain hold its policy's or its firewall's lock anyway.
+//! There is one chain for each policy, with the events of its rules, and one for each firewall. The
+//! writers of a chain hold the lock of its policy or firewall anyway.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use sha2::{Digest, Sha256};
 use crate::error::Resource;
 use crate::ids::{FirewallId, PolicyId};
 
-/// Which chain an event is in.
+/// The chain that an event is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Chain {
-    /// Of what concerns a firewall itself.
+    /// The events of a firewall itself.
     Firewall(FirewallId),
-    /// Of what concerns a policy or its rules.
+    /// The events of a policy and its rules.
     Policy(PolicyId),
 }
 
 impl Chain {
-    /// What kind of thing it belongs to.
+    /// The kind of the resource that it belongs to.
     #[must_use]
     pub const fn resource(self) -> Resource {
         match self {
@@ -31,7 +31,7 @@ impl Chain {
         }
     }
 
-    /// The id of that thing.
+    /// The id of that resource.
     #[must_use]
     pub const fn id(self) -> i64 {
         match self {
@@ -40,7 +40,8 @@ impl Chain {
         }
     }
 
-    /// The chain of a kind of thing and an id, as the log names it; none if there is no such chain.
+    /// The chain of a kind of resource and an id, as the log names them; none if that kind has no
+    /// chain.
     #[must_use]
     pub fn parse(resource: &str, id: i64) -> Option<Self> {
         match Resource::parse(resource)? {
@@ -59,21 +60,21 @@ impl fmt::Display for Chain {
 
 /// The version of the encoding, the first byte of each hash.
 const VERSION: u8 = 1;
-/// What keeps these hashes apart from all others.
+/// Separates these hashes from all others (domain separation).
 const LABEL: &str = "fireflow audit event";
-/// The same for the hashes that chains begin with.
+/// The label of the hashes that chains begin with.
 const GENESIS_LABEL: &str = "fireflow audit genesis";
 
 /// How many bytes a hash has: the encoding's version, and SHA-256.
 const BYTES: usize = 33;
 
-/// The hash of an event, or of what comes before the first: the encoding's version and a SHA-256.
+/// The hash of an event, or of the start of a chain: the encoding's version and a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventHash([u8; BYTES]);
 
 impl EventHash {
-    /// What the first event of a chain has for a predecessor. It marks whether the chain begins with
-    /// the creation of its thing, or later, since that thing is older than the chains are.
+    /// The predecessor of the first event of a chain. It marks whether the chain begins with the
+    /// creation of its resource, or later because the resource is older than the chains are.
     #[must_use]
     pub fn genesis(chain: Chain, begins_with_creation: bool) -> Self {
         let mut encoding = Encoding::new(GENESIS_LABEL);
@@ -82,10 +83,10 @@ impl EventHash {
         encoding.finish()
     }
 
-    /// Of an event. Costs a pass over its states.
+    /// The hash of an event. Costs a pass over its states.
     #[must_use]
     pub fn of(event: &ChainedEvent<'_>) -> Self {
-        // Without `..`: what is added to an event has to be decided here.
+        // No `..`: the compiler demands a decision here for each new field.
         let ChainedEvent {
             chain,
             sequence,
@@ -122,31 +123,32 @@ impl EventHash {
         encoding.finish()
     }
 
-    /// As it is kept.
+    /// The stored form.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; BYTES] {
         &self.0
     }
 
-    /// As it was kept, by a newer version perhaps; none if it is no hash.
+    /// Reads the stored form, which a newer version may have written; none if it is no hash.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// Whether its encoding is known here, so that it can be computed anew.
+    /// Whether this version knows its encoding, so that it can recompute the hash.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.0.first() == Some(&VERSION)
     }
 
-    /// As the log and the API spell it: 66 hexadecimal digits, the first two of them the version.
+    /// The form in the log and the API: 66 hexadecimal digits, of which the first two are the
+    /// version.
     #[must_use]
     pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Reads that; none if it is no hash.
+    /// Reads the form that [`Self::to_hex`] writes; none if it is no hash.
     #[must_use]
     pub fn parse(hex: &str) -> Option<Self> {
         if hex.len() != 2 * BYTES || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -166,16 +168,17 @@ impl fmt::Debug for EventHash {
     }
 }
 
-/// Where a chain ends: its last event.
+/// The head of a chain: its last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Its place, from 1.
+    /// The event's place in the chain, from 1.
     pub sequence: i64,
-    /// Its hash.
+    /// The event's hash.
     pub hash: EventHash,
 }
 
-/// All that an event says, as it is stored. Its id is no part of it: the database gives it.
+/// The hashed content of an event, as it is stored. The id is not part of it, since the database
+/// assigns it.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "each is the column of the same name, and `action` is `deed`")]
 pub struct ChainedEvent<'a> {
@@ -198,8 +201,9 @@ pub struct ChainedEvent<'a> {
     pub after: Option<&'a str>,
 }
 
-/// The canonical encoding, hashed as it is made: the version, then each field with its length before
-/// it (64 bits), numbers as 64 bits, all big endian; before an optional field a byte, 0 or 1.
+/// The canonical encoding, hashed as it is made. It has the version, then each field with its
+/// length (64 bits) before it. Numbers have 64 bits, and all is big endian. A byte 0 or 1 precedes
+/// each optional field.
 struct Encoding(Sha256);
 
 impl Encoding {

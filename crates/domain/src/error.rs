@@ -1,7 +1,7 @@
 //! The one error of the domain, and its parts.
 //!
-//! Nothing here knows HTTP: the web crate turns an [`Error`] into a status in one place. Messages
-//! for clients stand in the variants; what only the log may see is the `source` of an error.
+//! Nothing here knows HTTP: the web crate turns an [`Error`] into a status in one place. The
+//! variants carry the messages for clients; details for the log only are the `source` of an error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,13 +12,13 @@ use crate::time::MICROS_PER_SECOND;
 /// The result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Anything that can lie behind an internal error.
+/// Any error that can be the source of an internal error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// The most violations that one answer lists; the rest is counted only.
+/// The most violations that one answer lists; the others are only counted.
 pub const MAX_VIOLATIONS: usize = 100;
 
-/// Where in a request a [`Violation`] lies.
+/// The part of a request that a [`Violation`] is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A JSON pointer (RFC 6901) into the body: `/sources/0/address`; empty for the whole body.
@@ -29,8 +29,8 @@ pub enum Place {
     Header(String),
 }
 
-/// Which kind of fault a [`Violation`] is, if it is one that programs react to. The others say only
-/// that a value is not valid.
+/// The kind of a [`Violation`] that programs react to. Violations without a code only mean that a
+/// value is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ViolationCode {
     /// Another resource has the name.
@@ -39,11 +39,11 @@ pub enum ViolationCode {
     EqualRule,
     /// The resource has changed since it was read.
     RevisionMismatch,
-    /// The condition names a weak tag, which is compared with no state.
+    /// The condition names a weak tag, which cannot be compared with a state.
     WeakTag,
     /// The condition names no state that the resource ever had.
     UnknownTag,
-    /// There is no such resource.
+    /// The resource does not exist.
     NotFound,
 }
 
@@ -71,16 +71,16 @@ pub enum Rival {
     Stored(i64),
 }
 
-/// One thing that is wrong with a request: where it is, and what would be right.
+/// One fault of a request: its place, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
-    /// Where it is.
+    /// The part of the request.
     pub place: Place,
     /// What is wrong and what would be right: lower case, no full stop.
     pub detail: String,
-    /// Which kind of fault it is, if programs react to it.
+    /// Its kind, if programs react to it.
     pub code: Option<ViolationCode>,
-    /// The other one, if two things conflict.
+    /// What this part conflicts with, if it is a conflict.
     pub rival: Option<Rival>,
 }
 
@@ -100,13 +100,13 @@ impl Violation {
         Self { place: Place::Header(name.into()), detail: detail.into(), code: None, rival: None }
     }
 
-    /// The same violation, of a kind that programs react to.
+    /// The same violation, with a code that programs react to.
     #[must_use]
     pub fn coded(self, code: ViolationCode) -> Self {
         Self { code: Some(code), ..self }
     }
 
-    /// The same violation, of two things that conflict.
+    /// The same violation, as a conflict with something else.
     #[must_use]
     pub fn against(self, rival: Rival) -> Self {
         Self { rival: Some(rival), ..self }
@@ -134,12 +134,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Violations as they are collected: bounded in what they keep, exact in their count.
+/// A collection of violations. It keeps a bounded number of them, but its count is exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations {
     items: Vec<Violation>,
     omitted: usize,
-    /// How many it keeps at most.
+    /// The most that it keeps.
     room: usize,
 }
 
@@ -150,32 +150,32 @@ impl Default for Violations {
 }
 
 impl Violations {
-    /// None yet.
+    /// An empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// None yet, and no more than still fit in this collection: for a part whose violations are
-    /// added to these afterwards. Beyond that they are counted, and no text is made of them.
+    /// An empty collection for a part whose violations are added to these afterwards. It keeps only
+    /// as many as still fit in this collection. The others are counted, without making their texts.
     #[must_use]
     pub fn nested(&self) -> Self {
         Self { room: self.room.saturating_sub(self.items.len()), ..Self::default() }
     }
 
-    /// Whether the next one is kept, not counted only.
+    /// Whether the next violation is kept instead of only counted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.items.len() < self.room
     }
 
-    /// Adds one; beyond [`MAX_VIOLATIONS`] it is counted only.
+    /// Adds a violation; beyond [`MAX_VIOLATIONS`] it is only counted.
     pub fn push(&mut self, violation: Violation) {
         self.note(|| violation);
     }
 
-    /// Adds one that is only made if it is kept. Input decides how many there are, and making a
-    /// text, a pointer or a hint for each costs more than reading what is wrong.
+    /// Adds a violation that is only made if it is kept. The input decides how many there are, and
+    /// making a text, a pointer or a hint for each costs more than finding the fault.
     pub fn note(&mut self, make: impl FnOnce() -> Violation) {
         if self.has_room() {
             self.items.push(make());
@@ -184,7 +184,7 @@ impl Violations {
         }
     }
 
-    /// Counts some that nobody will see, without making them.
+    /// Counts violations that nobody will see, without making them.
     pub fn count(&mut self, more: usize) {
         self.omitted += more;
     }
@@ -205,7 +205,7 @@ impl Violations {
         }
     }
 
-    /// The same, each detail with words before it.
+    /// The same violations, with words before each detail.
     #[must_use]
     pub fn prefixed(mut self, words: &str) -> Self {
         for violation in &mut self.items {
@@ -214,13 +214,13 @@ impl Violations {
         self
     }
 
-    /// Whether there is none.
+    /// Whether there are no violations, kept or counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.omitted == 0
     }
 
-    /// Those that were kept, in the order in which they were found.
+    /// The kept violations, in the order in which they were found.
     #[must_use]
     pub fn items(&self) -> &[Violation] {
         &self.items
@@ -232,10 +232,10 @@ impl Violations {
         self.omitted
     }
 
-    /// `Ok(value)` where there is none.
+    /// Returns `Ok(value)` if there are no violations.
     ///
     /// # Errors
-    /// The violations themselves, where there are any.
+    /// Returns the violations if there are any.
     pub fn into_result<T>(self, value: impl FnOnce() -> T) -> std::result::Result<T, Self> {
         if self.is_empty() { Ok(value()) } else { Err(self) }
     }
@@ -247,7 +247,7 @@ impl From<Violation> for Violations {
     }
 }
 
-/// The kinds of things that FireFlow keeps.
+/// The kinds of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// A firewall.
@@ -274,7 +274,7 @@ impl Resource {
         }
     }
 
-    /// Reads the word; none where it is no kind.
+    /// Reads the word; none if it names no kind.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
@@ -297,106 +297,107 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Why something could not be created or changed: it is there already.
+/// Why a resource could not be created or changed: it conflicts with another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conflict {
     /// A live resource has this name.
     NameTaken {
-        /// What has it.
+        /// The kind of that resource.
         what: Resource,
         /// The name.
         name: String,
-        /// Its holder.
+        /// The id of that resource.
         holder: i64,
     },
-    /// A live rule of the policy is equal.
+    /// A live rule of the policy is equivalent.
     EqualRule {
-        /// The rule that is there.
+        /// The id of that rule.
         holder: i64,
-        /// Its state, where that is not `active`: a disabled or expired twin is easily overlooked.
+        /// Its state, unless it is `active`: a disabled or expired twin is easily overlooked.
         inactive: Option<crate::rule::RuleState>,
     },
 }
 
-/// Why a storage serves nothing, or no writes, until somebody does something about it.
+/// Why a storage serves no requests, or no writes. All but [`Outage::Away`] last until an operator
+/// acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outage {
-    /// It is away, or overloaded: that may pass by itself.
+    /// It is unreachable or overloaded, which may pass by itself.
     Away,
-    /// It takes no writes: its file or its server is read-only.
+    /// It accepts no writes: its file or its server is read-only.
     ReadOnly,
-    /// Its disk, or its quota, is full.
+    /// Its disk or its quota is full.
     Full,
     /// Migrations of this version are not applied.
     NotMigrated,
-    /// What is stored is damaged.
+    /// The stored data is damaged.
     Damaged,
-    /// The service's account may not do what it must.
+    /// The service's account lacks a permission that it needs.
     Denied,
 }
 
-/// What can go wrong in a use case. Matched exhaustively wherever it is translated.
+/// The error of a use case. It is matched exhaustively wherever it is translated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Understood, but not valid: all that is wrong, at once.
+    /// The request is understood but not valid. Lists all its violations at once.
     #[error("the request is not valid")]
     Invalid(Violations),
-    /// No such live, visible resource.
+    /// The resource does not exist, or is not visible to the caller.
     #[error("no such {what}")]
     NotFound {
-        /// What was asked for.
+        /// The kind of the resource.
         what: Resource,
         /// Its id as it was written in the path.
         id: String,
     },
-    /// It is there already.
+    /// A conflicting resource already exists.
     #[error("it already exists")]
     AlreadyExists(Conflict),
-    /// Somebody else was first.
+    /// The resource has changed since the client read it.
     #[error("the {what} has changed")]
     RevisionMismatch {
-        /// What has changed.
+        /// The kind of the resource.
         what: Resource,
-        /// Its revision now.
+        /// Its current revision.
         current: Revision,
     },
-    /// The condition names weak tags alone, which are compared with no state.
+    /// The condition names only weak tags, which cannot be compared with a state.
     #[error("a weak tag of the {what}")]
     WeakTag {
-        /// What was to be changed.
+        /// The kind of the resource.
         what: Resource,
     },
-    /// The condition names no state that the resource ever had, as far as can be told.
+    /// The condition names no state that the resource is known to have had.
     #[error("no tag of the {what}")]
     UnknownTag {
-        /// What was to be changed.
+        /// The kind of the resource.
         what: Resource,
     },
     /// The condition excludes the state that the resource has.
     #[error("the {what} is in a state that it must not be in")]
     StateExcluded {
-        /// What was to be changed.
+        /// The kind of the resource.
         what: Resource,
-        /// Its revision now.
+        /// Its current revision.
         current: Revision,
     },
-    /// A rule set would delete more rules than it may without saying how many.
+    /// A rule set would delete more rules than it may unless the request allows the number.
     #[error("{count} of {total} rules would be deleted")]
     DeletionCountRequired {
         /// How many rules would be deleted.
         count: u64,
-        /// Of how many.
+        /// How many rules the policy has.
         total: u64,
-        /// What the first of them are called: a name, or `id=7` where there is none.
+        /// The first rules that would be deleted: each a name, or `id=7` if it has none.
         first: Vec<String>,
     },
-    /// The caller's roles do not suffice.
+    /// The caller lacks the role.
     #[error("this requires the role {needs}")]
     Forbidden {
-        /// The smallest role that would.
+        /// The lowest role that would suffice.
         needs: crate::actor::Role,
     },
-    /// More than can be answered or kept.
+    /// The answer or the stored data would exceed a limit.
     #[error("{what} is limited to {limit}")]
     TooLarge {
         /// What is too large.
@@ -406,7 +407,7 @@ pub enum Error {
         /// What to do instead.
         hint: Cow<'static, str>,
     },
-    /// It takes longer to find than is allowed.
+    /// The list takes longer to compute than is allowed.
     #[error("the list takes too long to compute")]
     TooExpensive(#[source] BoxError),
     /// A newer version wrote rules of the policy that this one cannot read.
@@ -415,28 +416,29 @@ pub enum Error {
         /// The policy.
         policy: PolicyId,
     },
-    /// The storage is away or overloaded; trying again later may work.
+    /// The storage cannot serve the request now; a later retry may work.
     #[error("the storage is not available")]
     Unavailable {
-        /// What is wrong with it.
+        /// The reason.
         outage: Outage,
-        /// When to try again, in microseconds.
+        /// The time to wait before a retry, in microseconds.
         retry_after_micros: i64,
-        /// Why, for the log alone.
+        /// The cause, only for the log.
         #[source]
         source: BoxError,
     },
-    /// The storage went away while a change was being made to last: it may have, or not.
+    /// The storage failed during a commit, so the change may or may not be saved.
     #[error("it is unknown whether the change was saved")]
     Unsettled(#[source] BoxError),
-    /// A defect. The client sees nothing of it but the request's id.
+    /// A defect. The client sees only the request's id.
     #[error("internal error")]
     Internal(#[source] BoxError),
 }
 
 impl Error {
-    /// The same if it was no list that was asked for: there is no filter to narrow, and what took
-    /// too long may have waited for others.
+    /// The same error for a request that is not for a list: [`Error::TooExpensive`] becomes
+    /// [`Error::Unavailable`]. Such a request has no filter to narrow, and its statement may have
+    /// waited for others.
     #[must_use]
     pub fn unless_list(self) -> Self {
         match self {
@@ -463,27 +465,27 @@ impl From<Violations> for Error {
     }
 }
 
-/// What a storage says when it fails; absence is never an error there.
+/// The error of a storage. A missing row is never an error here.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is busy beyond its time limit, or gave up a conflict.
+    /// It is unreachable, busy beyond its time limit, or gave up on a conflict.
     #[error("the storage is not available")]
     Unavailable(#[source] BoxError),
-    /// It serves nothing, or no writes, until somebody does something about it.
+    /// It serves no requests, or no writes, until an operator acts.
     #[error("the storage refused the operation")]
     Refused(Outage, #[source] BoxError),
     /// A statement took longer than its limit.
     #[error("the storage stopped a statement that took too long")]
     TooExpensive(#[source] BoxError),
-    /// It went away while a change was being made to last.
+    /// It failed during a commit.
     #[error("the storage did not report whether the change was saved")]
     Unsettled(#[source] BoxError),
-    /// It was used wrongly, or holds what it must not hold.
+    /// It was used wrongly, or its data breaks an invariant.
     #[error("the storage failed")]
     Failed(#[source] BoxError),
 }
 
-/// When to ask a storage again that waits for somebody, in seconds.
+/// The retry delay for a storage that waits for an operator, in seconds.
 const REFUSED_RETRY_S: i64 = 10;
 
 impl From<StoreError> for Error {

@@ -1,12 +1,13 @@
-//! What a policy's rules use, as a set of bits on the policy.
+//! The features that a policy's rules use, as a set of bits on the policy.
 //!
-//! While a deployment rolls, after a failover or after a backup was restored, an old process can meet
-//! rules with members that it does not know. It must not evaluate, show or change them: without the
-//! member they mean something else. So each member that version 0 did not know has a bit, and the
-//! transaction that first stores such a member raises the bit on the policy. A process that meets a
-//! bit it does not know refuses.
+//! During a rolling deployment, after a failover or after the restoration of a backup, an old
+//! process can meet rules with members that it does not know. It must not evaluate, show or change
+//! them: without the member, they mean something else. So each member that version 0 did not know
+//! has a bit, and the transaction that first stores such a member sets the bit on the policy. A
+//! process refuses a policy with a bit that it does not know.
 //!
-//! To add a feature: a [`Feature`] in [`FEATURES`] with the next bit and the version that knows it.
+//! To add a feature, add a [`Feature`] to [`FEATURES`] with the next bit and the version that knows
+//! it.
 
 use std::fmt;
 
@@ -28,11 +29,11 @@ pub struct Feature {
 /// Every feature, in the order of bits. There is none yet.
 pub const FEATURES: &[Feature] = &[];
 
-/// What the release before this one reads: unless it is set, nothing else is written, so that a
-/// deployment can be rolled back. To be set with each release.
+/// The features that the previous release reads. By default only these are written, so that a
+/// deployment can be rolled back. Update this constant with each release.
 pub const FEATURES_BEFORE: Features = Features::NONE;
 
-/// What this version reads.
+/// The features that this version reads.
 pub const FEATURES_KNOWN: Features = all(FEATURES);
 
 impl Features {
@@ -51,32 +52,32 @@ impl Features {
         self.0
     }
 
-    /// Whether there is none in it.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are in one of the two.
+    /// The features that are in one set or both.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those that are not in another set.
+    /// The features that are not in another set.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// What a version reads.
+    /// The features that a version reads.
     #[must_use]
     pub fn of_version(version: Version) -> Self {
         let known = FEATURES.iter().filter(|feature| feature.since <= version);
         known.fold(Self::NONE, |set, feature| set.union(feature.bit))
     }
 
-    /// The feature with a name; none if this version knows none of it.
+    /// The feature with a name; none if this version does not know it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         FEATURES.iter().find(|feature| feature.name == name).map(|feature| feature.bit)
@@ -93,7 +94,7 @@ const fn all(mut features: &[Feature]) -> Features {
 }
 
 impl fmt::Display for Features {
-    /// Names with commas between them; a bit that this version does not know by its number, from 0.
+    /// Names with commas between them. An unknown bit appears as its number, from 0.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut is_first = true;
         for number in (0..u64::BITS).filter(|number| self.0 >> number & 1 == 1) {
@@ -112,16 +113,16 @@ impl fmt::Display for Features {
 /// A released version: `1.4.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Grows if something breaks.
+    /// Grows with breaking changes.
     pub major: u32,
-    /// Grows if something is added.
+    /// Grows with additions.
     pub minor: u32,
-    /// Grows if something is mended.
+    /// Grows with fixes.
     pub patch: u32,
 }
 
 impl Version {
-    /// Reads `1.4.0`; what follows a `-` or a `+` does not count. None if it is something else.
+    /// Reads `1.4.0`, and ignores what follows a `-` or a `+`. None if the text is no version.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let release = text.split(['-', '+']).next().unwrap_or(text);

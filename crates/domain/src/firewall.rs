@@ -10,18 +10,19 @@ use crate::store::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
 
-/// A firewall as it is kept.
+/// A stored firewall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
     /// Its id.
     pub id: FirewallId,
-    /// What it says.
+    /// Its content.
     pub spec: FirewallSpec,
     /// How many live policies it has.
     pub policy_count: u64,
-    /// Grows with its own fields, and with policies that come and go.
+    /// Grows with each change of its own fields, and with each creation, deletion and restoration
+    /// of a policy.
     pub revision: Revision,
-    /// The revision at which something last changed that its children show.
+    /// The revision of the last change to a field that its children show.
     pub header_revision: Revision,
     /// The mark of its state.
     pub mark: Mark,
@@ -37,12 +38,12 @@ pub struct Firewall {
     pub deleted: Option<Stamp>,
 }
 
-/// What a user writes of a firewall.
+/// The members of a firewall that clients write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirewallSpec {
     /// Its name, unique among the live firewalls of its tenant.
     pub name: Name,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: Tenant,
     /// Free text.
     pub description: Description,
@@ -92,7 +93,7 @@ impl FirewallPatch {
     /// The firewall's content after the change.
     ///
     /// # Errors
-    /// Where the labels no longer hold together.
+    /// Returns the violations if the changed labels are not valid.
     pub fn apply(self, old: FirewallSpec) -> Result<FirewallSpec, Violations> {
         Ok(FirewallSpec {
             name: self.name.or(old.name),

@@ -1,8 +1,9 @@
-//! Identifiers: integers that every JSON client can hold.
+//! Identifiers: integers that every JSON client can represent.
 
 use std::fmt;
 
-/// The largest id, 2^53 - 1: beyond it a JSON client that keeps numbers as doubles errs.
+/// The largest id, 2^53 - 1. JSON clients that store numbers as doubles cannot represent all larger
+/// integers.
 pub const MAX_ID: i64 = 9_007_199_254_740_991;
 
 macro_rules! id {
@@ -12,7 +13,7 @@ macro_rules! id {
         pub struct $name(i64);
 
         impl $name {
-            /// An id, where the number is one: 1 to 2^53 - 1.
+            /// An id; none unless the number is from 1 to 2^53 - 1.
             #[must_use]
             pub const fn new(value: i64) -> Option<Self> {
                 if value >= 1 && value <= MAX_ID { Some(Self(value)) } else { None }
@@ -63,12 +64,12 @@ fn parse_decimal(text: &str) -> Option<i64> {
     if canonical { text.parse().ok() } else { None }
 }
 
-/// How often a thing has changed; starts at 1 and only grows.
+/// A counter of a resource's changes. It starts at 1 and only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub i64);
 
 impl Revision {
-    /// The revision of what was just created.
+    /// The revision of a new resource.
     pub const FIRST: Self = Self(1);
 }
 

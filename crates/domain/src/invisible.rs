@@ -1,23 +1,23 @@
-//! Characters that nobody sees, or that change the direction of what is around them: with them two
-//! names look alike, or a name looks like another one.
+//! Characters that are invisible, or that change the direction of the text around them. With them,
+//! different names can look the same.
 //!
-//! Names, labels, references and reasons refuse them, emoji of several parts and the joiners of some
-//! scripts included: what is told apart must look different. Descriptions take them.
+//! Names, labels, references and reasons refuse them: different values must look different. This
+//! also refuses emoji of several parts and the joiners of some scripts. Descriptions accept them.
 
 use std::fmt;
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// A braille cell without dots: a symbol to Unicode, and blank.
+/// A braille cell without dots: Unicode lists it as a symbol, but it is blank.
 const BLANK_BRAILLE: char = '\u{2800}';
 
-/// Whether a character is invisible or changes the direction of text: of the general categories Cf,
-/// Zl and Zp, or a default ignorable code point (Unicode 16, UAX #44), or blank though it is a
+/// Whether a character is invisible or changes the direction of text. These are the general
+/// categories Cf, Zl and Zp, the default ignorable code points (Unicode 16, UAX #44), and a blank
 /// symbol. White space of the category Zs is not among them.
 #[must_use]
 pub fn is_invisible(character: char) -> bool {
-    // Nothing below U+00AD is; most texts are ASCII.
+    // A fast path, since most texts are ASCII: no character below U+00AD is invisible.
     if character < '\u{AD}' {
         return false;
     }
@@ -40,7 +40,7 @@ pub fn first_invisible(text: &str) -> Option<(CodePoint, usize)> {
     Some((CodePoint(character), position))
 }
 
-/// Adds a character as texts show it: what nobody sees, and what ends a line, is escaped.
+/// Adds a character in the form that messages show: invisible characters and line ends are escaped.
 pub fn show(character: char, out: &mut String) {
     if is_invisible(character) {
         out.extend(character.escape_unicode());
@@ -49,7 +49,7 @@ pub fn show(character: char, out: &mut String) {
     }
 }
 
-/// A character as messages show it: `U+200B`, and its name in Unicode if it is a common one.
+/// A character in the form that messages show: `U+200B`, and its Unicode name if it is common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodePoint(pub char);
 

@@ -1,4 +1,4 @@
-//! Labels: small key-value pairs that users hang on what they keep.
+//! Labels: small key-value pairs that users attach to resources.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::error::{Violation, Violations};
 use crate::invisible::first_invisible;
 use crate::text::excerpt;
 
-/// The most labels of one thing.
+/// The most labels of one resource.
 pub const MAX_LABELS: usize = 64;
 /// The longest key, in characters.
 pub const MAX_LABEL_KEY_CHARS: usize = 63;
@@ -18,10 +18,10 @@ pub const MAX_LABEL_VALUE_CHARS: usize = 255;
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Checks all keys and values that somebody writes.
+    /// Checks all keys and values of labels from a request.
     ///
     /// # Errors
-    /// All that is wrong, with pointers below the labels (`/site`).
+    /// Returns all violations, with pointers below the labels (`/site`).
     pub fn new(map: BTreeMap<String, String>) -> Result<Self, Violations> {
         let mut violations = Violations::new();
         for (key, value) in &map {
@@ -30,11 +30,11 @@ impl Labels {
         Self::checked(map, violations)
     }
 
-    /// Labels that were checked when they were written, perhaps by an earlier version, which took
+    /// Reads stored labels. They were checked when they were written, but earlier versions accepted
     /// invisible characters.
     ///
     /// # Errors
-    /// As [`Self::new`], except for invisible characters.
+    /// Like [`Self::new`], except for invisible characters.
     pub fn stored(map: BTreeMap<String, String>) -> Result<Self, Violations> {
         Self::checked(map, Violations::new())
     }
@@ -88,14 +88,14 @@ impl Labels {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// As a map.
+    /// The labels as a map.
     #[must_use]
     pub fn as_map(&self) -> &BTreeMap<String, String> {
         &self.0
     }
 }
 
-/// A change of labels: each key named is set, or removed. Empty: no change.
+/// A change of labels: each named key is set or removed. An empty map changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelsPatch {
     /// Some keys are set or removed.
@@ -114,7 +114,7 @@ impl LabelsPatch {
     /// The labels after the change.
     ///
     /// # Errors
-    /// As [`Labels::new`].
+    /// Like [`Labels::new`], but invisible characters are only refused in changed values.
     pub fn apply(self, labels: Labels) -> Result<Labels, Violations> {
         match self {
             Self::Clear => Ok(Labels::default()),
@@ -130,16 +130,16 @@ impl LabelsPatch {
                         None => drop(map.remove(&key)),
                     }
                 }
-                // What stays was written earlier.
+                // Unchanged values may have invisible characters: earlier versions accepted them.
                 Labels::checked(map, violations)
             }
         }
     }
 
-    /// The labels after the change, with pointers below `/labels` in what is wrong.
+    /// The labels after the change.
     ///
     /// # Errors
-    /// As [`Labels::new`].
+    /// Like [`Self::apply`], with pointers below `/labels`.
     pub fn apply_below(self, labels: Labels) -> Result<Labels, Violations> {
         self.apply(labels).map_err(|violations| {
             let mut below = Violations::new();

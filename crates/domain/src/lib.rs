@@ -1,7 +1,7 @@
-//! What FireFlow knows, and nothing of how it is stored or served.
+//! The domain of FireFlow: the model, its rules and its use cases, without storage or HTTP.
 //!
-//! Pure: no I/O, no async runtime, no database, no ambient clock. Values are parsed, not
-//! validated: a value of one of these types is right by construction.
+//! The crate is pure: no I/O, no async runtime, no database, no ambient clock. Values are parsed,
+//! not validated: a value of one of these types is valid by construction.
 
 pub mod actor;
 pub mod audit;

@@ -1,6 +1,6 @@
-//! Limits that are set.
+//! Configurable limits.
 
-/// The most that a policy holds.
+/// The most that a policy may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyLimits {
     /// Live rules.

@@ -1,4 +1,4 @@
-//! Marks of states: what tells one state of a resource from every other.
+//! Marks, which distinguish each state of a resource from every other state.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::ids::Revision;
 use crate::policy::Policy;
 use crate::rule::Rule;
 
-/// A random number that each write of a resource gives it anew. A revision is a counter: a backup that
-/// is put in a database's place, or a standby that lagged and becomes the primary, gives the same
-/// revision to another state. A mark is never given twice.
+/// A random number that is drawn with each write of a resource. A revision is a counter: a backup
+/// that replaces a database, or a lagging standby that becomes the primary, can give the same
+/// revision to another state. A mark is never drawn twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark(u64);
 
 impl Mark {
-    /// That of a state that nobody marked: it is equal to no other, and not to itself.
+    /// The mark of an unmarked state, which matches no state, not even itself.
     pub const NONE: Self = Self(0);
 
     /// A mark of random bits.
@@ -32,13 +32,13 @@ impl Mark {
         self.0
     }
 
-    /// Whether it tells its state from others.
+    /// Whether it distinguishes its state from others.
     #[must_use]
     pub const fn is_known(self) -> bool {
         self.0 != Self::NONE.0
     }
 
-    /// Reads the 16 digits that [`fmt::Display`] writes; [`Mark::NONE`] where they are none.
+    /// Reads the 16 digits that [`fmt::Display`] writes; [`Mark::NONE`] if the text is not valid.
     #[must_use]
     pub fn parse(digits: &str) -> Self {
         hex(digits, 16).map_or(Self::NONE, Self)
@@ -51,17 +51,17 @@ impl fmt::Display for Mark {
     }
 }
 
-/// A number of so many lower case hexadecimal digits.
+/// Reads a number of exactly `count` lower-case hexadecimal digits.
 fn hex(digits: &str, count: usize) -> Option<u64> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let is_plain = digits.len() == count && digits.bytes().all(is_digit);
     is_plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// The state of one resource, as it is now.
+/// The current state of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CurrentState {
-    /// What it is.
+    /// The kind of the resource.
     pub what: Resource,
     /// Its id.
     pub id: i64,
@@ -99,8 +99,8 @@ impl From<&Rule> for CurrentState {
     }
 }
 
-/// How a client names a state: 24 hexadecimal digits, the mark and a check that says whose it is. So
-/// the tag of another resource is told from that of a state that is over.
+/// A client's name for a state: 24 hexadecimal digits of the mark and of a checksum that identifies
+/// the resource. So the tag of another resource can be distinguished from that of a former state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateTag {
     mark: Mark,
@@ -111,13 +111,13 @@ impl StateTag {
     /// How many digits it has.
     const DIGITS: usize = 24;
 
-    /// That of a state.
+    /// The tag of a state.
     #[must_use]
     pub fn of(state: CurrentState) -> Self {
         Self { mark: state.mark, check: check(state.what, state.id, state.mark) }
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads the text that [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != Self::DIGITS {
@@ -128,13 +128,13 @@ impl StateTag {
         Some(Self { mark: Mark(hex(mark, 16)?), check })
     }
 
-    /// Whether it names a state of this resource, the present one or a former one.
+    /// Whether it names the current state or a former state of this resource.
     #[must_use]
     pub fn is_of(self, what: Resource, id: i64) -> bool {
         self.check == check(what, id, self.mark)
     }
 
-    /// Whether it names this very state.
+    /// Whether it names exactly this state.
     #[must_use]
     pub fn is(self, state: CurrentState) -> bool {
         state.mark.is_known() && self == Self::of(state)

@@ -1,4 +1,4 @@
-//! The packets that FireFlow decides: each the first packet of a connection.
+//! The packets that FireFlow decides on. Each is the first packet of a connection.
 
 use std::net::IpAddr;
 
@@ -6,29 +6,29 @@ use crate::error::{Violation, Violations};
 use crate::net::{Family, Protocol};
 use crate::time::Instant;
 
-/// What a packet carries behind its addresses and protocol.
+/// The fields of a packet that follow its addresses and protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// Ports: exactly with the protocols that have them.
+    /// Ports; exactly the protocols that have ports carry them.
     Ports {
         /// The source port.
         source: u16,
         /// The destination port.
         destination: u16,
     },
-    /// Type and code: exactly with icmp and icmpv6.
+    /// Type and code; exactly icmp and icmpv6 carry them.
     Icmp {
         /// The type.
         icmp_type: u8,
         /// The code.
         icmp_code: u8,
     },
-    /// Nothing that rules look at.
+    /// Nothing that rules examine.
     Opaque,
 }
 
-/// A packet that some network can carry: both addresses of one family, a protocol that exists in
-/// it, ports or ICMP fields exactly where the protocol has them.
+/// A packet that some network can carry: both addresses are of one family, the protocol exists in
+/// that family, and the packet has ports or ICMP fields exactly if the protocol has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Packet {
     source: IpAddr,
@@ -38,7 +38,7 @@ pub struct Packet {
     at: Instant,
 }
 
-/// A packet as it is asked for, before it is checked.
+/// A packet as a request describes it, before the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketParts {
     /// The source address.
@@ -63,7 +63,7 @@ impl Packet {
     /// Checks the parts against each other.
     ///
     /// # Errors
-    /// All that is wrong, with pointers such as `/source_port`.
+    /// Returns all violations, with pointers such as `/source_port`.
     pub fn new(parts: PacketParts) -> Result<Self, Violations> {
         let mut violations = Violations::new();
         let protocol = parts.protocol;
@@ -173,7 +173,7 @@ impl Packet {
         self.at
     }
 
-    /// The source port, where there is one.
+    /// The source port, if the packet has ports.
     #[must_use]
     pub const fn source_port(&self) -> Option<u16> {
         match self.payload {
@@ -182,7 +182,7 @@ impl Packet {
         }
     }
 
-    /// The destination port, where there is one.
+    /// The destination port, if the packet has ports.
     #[must_use]
     pub const fn destination_port(&self) -> Option<u16> {
         match self.payload {

@@ -4,13 +4,13 @@ use crate::mark::Mark;
 
 /// The largest page.
 pub const MAX_PAGE_SIZE: u32 = 1_000;
-/// The page size where none is asked for.
+/// The page size of a request without `page_size`.
 pub const DEFAULT_PAGE_SIZE: u32 = 10;
-/// The furthest that `page` × `page_size` reaches; beyond it a cursor goes on.
+/// The most that `page` × `page_size` may be; only a cursor reaches further.
 pub const MAX_PAGE_DEPTH: u64 = 100_000;
 
-/// Which part of a list is asked for. Invariant: 1 ≤ `size` ≤ 1,000; a page's number is 1 or more,
-/// and with `size` it reaches no further than [`MAX_PAGE_DEPTH`].
+/// The requested part of a list. Invariant: 1 ≤ `size` ≤ 1,000; a page's number is 1 or more, and
+/// its product with `size` is at most [`MAX_PAGE_DEPTH`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     start: Start,
@@ -19,8 +19,8 @@ pub struct PageRequest {
     pub counting: Counting,
 }
 
-/// How far a list is counted. The length of a list that a counter knows costs nothing, and is exact
-/// either way.
+/// How far a list is counted. If a counter holds the length of the list, it costs nothing and is
+/// always exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
     /// Not at all.
@@ -31,18 +31,18 @@ pub enum Counting {
     Exact,
 }
 
-/// Where a part of a list begins.
+/// The start of a part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// At a page, by number from 1: what comes before it is passed over one by one.
+    /// At a page, by number from 1. The items before it are skipped one by one.
     Page(u32),
-    /// At the first item, to go on from there with cursors.
+    /// At the first item, with cursors for the pages after it.
     First,
-    /// Behind a place: it costs the same however far that is.
+    /// After a position. The cost does not depend on how far that is.
     Behind(Position),
 }
 
-/// A place in an ordered list: that of the item with these values of the order's keys, and this id.
+/// A position in an ordered list: the item with these values of the sort keys, and this id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// One for each key of the order.
@@ -50,26 +50,26 @@ pub struct Position {
     /// The item's id.
     pub id: i64,
     /// The item's place in its policy's order of evaluation, and the mark of the policy's state in
-    /// which it had that: if the list is a policy's own, whole and in that order.
+    /// which it had that place. Only a policy's unfiltered list in that order has them.
     pub place: Option<(u64, Mark)>,
 }
 
 /// A value that a list is ordered by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SortValue {
-    /// None: before all others, ascending.
+    /// No value. It comes before all others in ascending order.
     Absent,
-    /// Integers, and instants in microseconds.
+    /// An integer, or an instant in microseconds.
     Integer(i64),
-    /// Texts, byte by byte.
+    /// A text, compared byte by byte.
     Text(String),
-    /// False comes first.
+    /// A flag; false comes first.
     Flag(bool),
 }
 
 impl PageRequest {
-    /// A page by number (from 1) and size, with the length of the list as far as it is counted; none
-    /// where a bound does not hold.
+    /// A page by number (from 1) and size, with a bounded count of the list. Returns none if a
+    /// number is out of bounds.
     #[must_use]
     pub fn new(number: u32, size: u32) -> Option<Self> {
         let within = number >= 1
@@ -78,8 +78,8 @@ impl PageRequest {
         within.then_some(Self { start: Start::Page(number), size, counting: Counting::Bounded })
     }
 
-    /// A part behind a place, or the first one; without the length of the list. None where the
-    /// size's bounds do not hold.
+    /// The part after a position, or the first part; without a count of the list. Returns none if
+    /// the size is out of bounds.
     #[must_use]
     pub fn behind(position: Option<Position>, size: u32) -> Option<Self> {
         let start = position.map_or(Start::First, Start::Behind);
@@ -96,13 +96,13 @@ impl PageRequest {
         Self { start: Start::Page(1), size: DEFAULT_PAGE_SIZE, counting: Counting::Bounded }
     }
 
-    /// Where it begins.
+    /// The start of the requested part.
     #[must_use]
     pub const fn start(&self) -> &Start {
         &self.start
     }
 
-    /// The page's number, from 1, where it was asked for by number.
+    /// The page's number, from 1, if the request names one.
     #[must_use]
     pub const fn number(&self) -> Option<u32> {
         match self.start {
@@ -117,7 +117,7 @@ impl PageRequest {
         self.size
     }
 
-    /// How many items are passed over.
+    /// How many items before the page are skipped.
     #[must_use]
     pub fn offset(&self) -> u64 {
         let before = self.number().unwrap_or(1).saturating_sub(1);
@@ -128,17 +128,17 @@ impl PageRequest {
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is on it.
+    /// Its items.
     pub items: Vec<T>,
-    /// How many items the whole list has, where that was asked for.
+    /// How many items the whole list has, if the request counts them.
     pub total: Option<Total>,
-    /// What was asked for.
+    /// The request.
     pub request: PageRequest,
-    /// Where the next page begins; none where this is the last.
+    /// The position after which the next page begins; none if this page is the last.
     pub next: Option<Position>,
 }
 
-/// The highest number that a filtered list is counted to, unless all of it is asked for.
+/// The highest number that a filtered list is counted to, unless an exact count is requested.
 pub const MAX_COUNTED: u64 = 1_000;
 
 /// The length of a list.

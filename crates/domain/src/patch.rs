@@ -1,12 +1,12 @@
-//! Changes that name only what changes.
+//! Partial changes: they name only the fields that change.
 
-/// One field of a change: kept as it is, or set anew.
+/// One field of a change: kept or set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Patch<T> {
-    /// Stays as it is.
+    /// The field keeps its value.
     #[default]
     Keep,
-    /// Becomes this.
+    /// The field gets this value.
     Set(T),
 }
 

@@ -13,26 +13,26 @@ use crate::store::Stamp;
 use crate::text::{Description, Name};
 use crate::time::Instant;
 
-/// A filtering policy as it is kept.
+/// A stored filtering policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Its id.
     pub id: PolicyId,
     /// Its firewall, as policies show it.
     pub firewall: FirewallRef,
-    /// What it says.
+    /// Its content.
     pub spec: PolicySpec,
     /// How many live rules it has.
     pub rule_count: u64,
-    /// How many source, destination and port entries those have.
+    /// How many source, destination and port entries these rules have.
     pub entry_count: u64,
-    /// What its rules use, deleted ones too, of all that version 0 did not know.
+    /// The features that its rules use, including deleted rules.
     pub features: Features,
     /// Grows with each change of the policy or of any of its rules.
     pub revision: Revision,
-    /// The revision at which something last changed that its rules show.
+    /// The revision of the last change to a field that its rules show.
     pub header_revision: Revision,
-    /// Which state this is, and which were before it.
+    /// The marks of its current state and of the states before it.
     pub states: States,
     /// When it was created.
     pub created_at: Instant,
@@ -46,7 +46,7 @@ pub struct Policy {
     pub deleted: Option<Stamp>,
 }
 
-/// What a user writes of a policy.
+/// The members of a policy that clients write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySpec {
     /// Its name, unique among the live policies of its firewall.
@@ -55,13 +55,14 @@ pub struct PolicySpec {
     pub description: Description,
     /// Labels.
     pub labels: Labels,
-    /// What becomes of packets that no rule matches.
+    /// The action on packets that no rule matches.
     pub default_action: Action,
 }
 
-/// Marks of a policy's last states, the newest first: random, so that what was made of a state can be
-/// known again where a revision alone would not do. A backup that is put in a database's place, or
-/// a standby that lagged and becomes the primary, can have another state under the same revision.
+/// The marks of a policy's last states, the newest first. They are random, so that they identify
+/// the state that data was derived from. A revision cannot do that: a backup that replaces a
+/// database, or a lagging standby that becomes the primary, can have another state under the same
+/// revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct States(String);
 
@@ -71,19 +72,19 @@ impl States {
     /// How many marks are kept.
     pub const KEPT: usize = 16;
 
-    /// As they were kept.
+    /// Reads the stored form.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// As they are kept.
+    /// The stored form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// These with a newer one before them.
+    /// The states with a newer one before them.
     #[must_use]
     pub fn followed_by(&self, mark: Mark) -> Self {
         let former = (Self::KEPT - 1) * Self::DIGITS;
@@ -91,19 +92,19 @@ impl States {
         Self(format!("{mark}{former}"))
     }
 
-    /// The newest; empty where none was noted yet.
+    /// The newest mark; empty if there is none yet.
     #[must_use]
     pub fn current(&self) -> &str {
         self.0.get(..Self::DIGITS).unwrap_or_default()
     }
 
-    /// The newest as a mark.
+    /// The newest mark as a [`Mark`].
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark::parse(self.current())
     }
 
-    /// How many states are newer than that of a mark; none where it is not among them.
+    /// How many states are newer than the state of a mark; none if the mark is not among them.
     #[must_use]
     pub fn newer_than(&self, mark: &str) -> Option<usize> {
         if mark.len() != Self::DIGITS {
@@ -165,7 +166,7 @@ impl PolicyPatch {
     /// The policy's content after the change.
     ///
     /// # Errors
-    /// Where the labels no longer hold together.
+    /// Returns the violations if the changed labels are not valid.
     pub fn apply(self, old: PolicySpec) -> Result<PolicySpec, Violations> {
         Ok(PolicySpec {
             name: self.name.or(old.name),

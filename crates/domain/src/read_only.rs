@@ -1,9 +1,9 @@
-//! The members of the three resources: which of them a request writes, and which an answer shows
-//! that nobody writes.
+//! The members of the three resources: those that requests write, and the read-only ones that only
+//! answers show.
 //!
-//! A read-only member that is taken in silence is a change that does nothing. So on creation it is
-//! refused, and on change it is taken only if it repeats what the resource has. These tables drive
-//! the reading of bodies, what answers select by `fields`, and the tests of both.
+//! A read-only member that is silently ignored is a change without effect. So a creation refuses
+//! it, and a change accepts it only if it repeats the value of the resource. These tables drive
+//! the parsing of bodies, the selection by `fields`, and the tests of both.
 
 use crate::error::{Error, Resource, Result, Violation, Violations};
 use crate::firewall::Firewall;
@@ -79,7 +79,7 @@ impl ReadOnlyMember {
         }
     }
 
-    /// What to do instead of writing it, as a part of a sentence.
+    /// What to do instead of writing it, as part of a sentence.
     #[must_use]
     pub const fn instead(self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl ReadOnlyMember {
         }
     }
 
-    /// The violation that a request writes it, at a pointer below which the member is.
+    /// The violation of a request that writes it; `at` is the pointer of the object that has it.
     #[must_use]
     pub fn refused(self, at: &str, why: &str) -> Violation {
         let detail = format!("is read-only{why}; {}", self.instead());
@@ -111,9 +111,9 @@ impl ReadOnlyMember {
 /// A member of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Member {
-    /// Requests write it.
+    /// A member that requests write.
     Written(&'static str),
-    /// Nobody writes it.
+    /// A member that only answers have.
     ReadOnly(ReadOnlyMember),
 }
 
@@ -127,7 +127,7 @@ impl Member {
         }
     }
 
-    /// The member, if nobody writes it.
+    /// The member, if it is read-only.
     #[must_use]
     pub const fn read_only(self) -> Option<ReadOnlyMember> {
         match self {
@@ -178,8 +178,8 @@ pub const POLICY: [Member; 15] = [
     ReadOnly(Only::DeletedBy),
 ];
 
-/// The members of a rule, in the order of answers. (`protocol` is only another way to write
-/// `protocols`.)
+/// The members of a rule, in the order of answers. (`protocol` is only another spelling of
+/// `protocols` in requests.)
 pub const RULE: [Member; 28] = [
     ReadOnly(Only::Id),
     ReadOnly(Only::FilteringPolicy),
@@ -225,14 +225,14 @@ pub const fn names<const N: usize>(members: [Member; N]) -> [&'static str; N] {
     names
 }
 
-/// What a request says of a read-only member: its type was checked, its value was not.
+/// The value of a read-only member in a request. Its type was checked, its value was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepeatedValue {
-    /// That there is none.
+    /// No value.
     Null,
     /// A revision.
     Revision(Revision),
-    /// How many children there are, or a position.
+    /// A number of children, or a position.
     Count(u64),
     /// An instant.
     At(Instant),
@@ -246,25 +246,27 @@ pub enum RepeatedValue {
     Children,
 }
 
-/// The read-only members that a request repeats, each with the value that it gives.
+/// The read-only members that a request repeats, each with its value in the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repeated(Vec<(ReadOnlyMember, RepeatedValue)>);
 
 impl Repeated {
-    /// These members. They are kept for each rule of a set, in no more room than they take.
+    /// Takes the members of one object. Each rule of a set keeps its own, so unused capacity is
+    /// released.
     #[must_use]
     pub fn new(mut members: Vec<(ReadOnlyMember, RepeatedValue)>) -> Self {
         members.shrink_to_fit();
         Self(members)
     }
 
-    /// Whether the request says a rule's position, which has to be looked up.
+    /// Whether the request repeats a rule's position, which the caller must look up.
     #[must_use]
     pub fn names_position(&self) -> bool {
         self.0.iter().any(|(member, _)| *member == Only::Position)
     }
 
-    /// Notes all of them as wrong, with pointers below `at`: nothing is there that they could repeat.
+    /// Notes a violation for each of them that is not null, with pointers below `at`. A new rule
+    /// has no values that they could repeat.
     pub fn refuse(&self, at: &str, violations: &mut Violations) {
         const WHY: &str = " and the rule is new; leave it out, or add `read_only=ignore`";
         for (member, _) in self.0.iter().filter(|(_, value)| *value != RepeatedValue::Null) {
@@ -275,7 +277,8 @@ impl Repeated {
     /// Checks the members of a change of a firewall.
     ///
     /// # Errors
-    /// As [`Self::check_rule`].
+    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision, and
+    /// [`Error::Invalid`] if another member differs from the firewall's.
     pub fn check_firewall(&self, firewall: &Firewall) -> Result<()> {
         let shows = |member, value: &RepeatedValue| {
             let Firewall { created_at, created_by, updated_at, updated_by, .. } = firewall;
@@ -286,7 +289,7 @@ impl Repeated {
                 Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
                 Only::UpdatedBy => is_by(value, updated_by),
                 Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids and revisions are checked apart; the others a firewall does not have.
+                // Ids and revisions are checked elsewhere. A firewall has no other members.
                 Only::Id
                 | Only::Firewall
                 | Only::FilteringPolicy
@@ -308,7 +311,8 @@ impl Repeated {
     /// Checks the members of a change of a policy.
     ///
     /// # Errors
-    /// As [`Self::check_rule`].
+    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision, and
+    /// [`Error::Invalid`] if another member differs from the policy's.
     pub fn check_policy(&self, policy: &Policy) -> Result<()> {
         let shows = |member, value: &RepeatedValue| {
             let Policy { created_at, created_by, updated_at, updated_by, .. } = policy;
@@ -319,7 +323,7 @@ impl Repeated {
                 Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
                 Only::UpdatedBy => is_by(value, updated_by),
                 Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids, parents and revisions are checked apart; the others a policy does not have.
+                // Ids, parents and revisions are checked elsewhere. A policy has no other members.
                 Only::Id
                 | Only::Firewall
                 | Only::FilteringPolicy
@@ -338,9 +342,9 @@ impl Repeated {
         Ok(violations.into_result(|| ())?)
     }
 
-    /// Notes what is wrong with the members of a change of a rule, with pointers below `at`. `position` is
-    /// that of the rule; it is only looked at if [`Self::names_position`]. Costs what the rule's
-    /// warnings cost if the request repeats them.
+    /// Notes the violations in the members of a change of a rule, with pointers below `at`. The
+    /// rule's `position` is only read if [`Self::names_position`]. If the request repeats the
+    /// warnings, this costs as much as computing them.
     ///
     /// # Errors
     /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision.
@@ -352,14 +356,15 @@ impl Repeated {
         now: Instant,
         violations: &mut Violations,
     ) -> Result<()> {
-        // Both depend on the time. Whoever read the rule may have read it when it was written.
+        // State and warnings depend on the time. The client may have read the rule when it was
+        // written.
         let times = [now, rule.updated_at];
         let shows = |member, value: &RepeatedValue| {
             let Rule { created_at, created_by, updated_at, updated_by, .. } = rule;
             match member {
                 Only::Position => match value {
                     RepeatedValue::Count(given) => position == Some(*given),
-                    // Answers leave it out in most places.
+                    // Most answers leave the position out.
                     other => *other == RepeatedValue::Null,
                 },
                 Only::State => {
@@ -373,7 +378,7 @@ impl Repeated {
                 Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
                 Only::UpdatedBy => is_by(value, updated_by),
                 Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids, parents and revisions are checked apart; the others a rule does not have.
+                // Ids, parents and revisions are checked elsewhere. A rule has no other members.
                 Only::Id
                 | Only::Firewall
                 | Only::FilteringPolicy
@@ -398,7 +403,7 @@ impl Repeated {
     ) -> Result<()> {
         for (member, value) in &self.0 {
             match (member, value) {
-                // Whoever read an older state would overwrite what came after.
+                // The client read an older state, and would overwrite later changes.
                 (Only::Revision, RepeatedValue::Revision(given)) if *given < current => {
                     return Err(Error::RevisionMismatch { what, current });
                 }
@@ -437,7 +442,7 @@ mod tests {
             let unique: std::collections::HashSet<&&str> = names.iter().collect();
             assert_eq!(unique.len(), names.len(), "{noun}");
             for only in members.iter().filter_map(|member| member.read_only()) {
-                // Words in quotes are members to write, paths, or other parts of a request.
+                // Words in backticks are members to write, paths, or other parts of a request.
                 for word in only.instead().split('`').skip(1).step_by(2) {
                     let is_path_or_header = word.contains('/') || word == "If-Match";
                     let is_written = members.contains(&Written(word));

@@ -1,4 +1,4 @@
-//! What items are ordered by: the values behind cursors.
+//! The values that items are ordered by, which cursors carry.
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
@@ -10,26 +10,26 @@ use crate::time::Instant;
 
 /// A field that items are ordered by.
 pub trait SortField: Copy + PartialEq {
-    /// What is ordered.
+    /// The type of the items.
     type Item;
 
-    /// The field's value of an item.
+    /// The field's value in an item.
     fn value(self, item: &Self::Item) -> SortValue;
 
     /// The id of an item.
     fn id(item: &Self::Item) -> i64;
 
-    /// Whether a value is of the field's type: a cursor comes from outside.
+    /// Whether a value is of the field's type. Cursors are input, so their values must be checked.
     fn takes(self, value: &SortValue) -> bool;
 }
 
-/// The place of an item in an order.
+/// The position of an item in an order.
 pub fn position<F: SortField>(order: &[SortKey<F>], item: &F::Item) -> Position {
     let values = order.iter().map(|key| key.field.value(item)).collect();
     Position { values, id: F::id(item), place: None }
 }
 
-/// A page of items in an order, with the place of the next one where others follow.
+/// A page of items in an order, with the position of the next page if there are more items.
 pub fn page<F: SortField>(
     items: Vec<F::Item>,
     has_more: bool,
@@ -46,7 +46,7 @@ pub fn page<F: SortField>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Integer,
-    /// Of 32 bits, as the database keeps it.
+    /// An integer of 32 bits, the type of its column in the database.
     Small,
     Text,
     Flag,

@@ -1,10 +1,10 @@
-//! Misspelt words, and what was meant.
+//! Suggestions for misspelt words.
 
 /// The longest word that is compared, in characters: the search is quadratic.
 const MAX_CHARS: usize = 64;
 
-/// The known word that a misspelt one is nearest to, where it is near enough to be meant: known
-/// words are in lower case, and what is longer than 64 characters is none of them.
+/// The known word nearest to a misspelt one; none if no known word is near enough. Known words must
+/// be in lower case. A word of more than 64 characters is near to none.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let chars = word.chars().count();
@@ -12,7 +12,7 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         return None;
     }
     let word = word.to_lowercase();
-    // Two of three letters are another word: `dst` is no `at`.
+    // A short word may differ in one letter only: `dst` does not mean `at`.
     let far = if chars <= 3 { 1 } else { chars / 3 + 1 };
     known
         .map(|candidate| (distance(&word, candidate), candidate))

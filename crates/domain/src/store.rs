@@ -1,9 +1,9 @@
-//! What a storage offers: repositories that share one unit of work.
+//! The traits of a storage: repositories that share one unit of work.
 //!
-//! To add a repository: write a trait of what it reads and one of what it writes here, give
-//! [`ReadUnit`] an accessor for the first and [`WriteUnit`] one for the second, implement all of it
-//! in the storage crate. Lookups answer `Option`: the use case decides that absence is an error.
-//! Every lookup takes the caller's [`Visibility`] and sees live rows under live parents alone.
+//! To add a repository, write a trait here for what it reads and one for what it writes. Give
+//! [`ReadUnit`] an accessor for the first and [`WriteUnit`] one for the second, and implement both
+//! in the storage crate. Lookups return `Option`: the use case decides whether absence is an error.
+//! Every lookup takes the caller's [`Visibility`] and sees only live rows under live parents.
 
 mod units;
 
@@ -31,12 +31,12 @@ pub use units::{Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit}
 /// The result of a repository's method.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// When and by whom something is written.
+/// The time and the author of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
-    /// When.
+    /// The time.
     pub at: Instant,
-    /// By whom: the token's subject.
+    /// The author: the token's subject.
     pub by: String,
 }
 
@@ -112,11 +112,11 @@ pub struct AuditFilter {
     pub subject: Option<String>,
     /// Those of this action.
     pub action: Option<AuditAction>,
-    /// Those that concern things of this kind.
+    /// Those that concern resources of this kind.
     pub resource: Option<Resource>,
-    /// Those that concern the thing with this id.
+    /// Those that concern the resource with this id.
     pub resource_id: Option<i64>,
-    /// Those that concern this firewall, or what belongs to it.
+    /// Those that concern this firewall, its policies or their rules.
     pub firewall_id: Option<FirewallId>,
     /// Those that concern this policy, or its rules.
     pub policy_id: Option<PolicyId>,
@@ -126,46 +126,46 @@ pub struct AuditFilter {
     pub since: Option<Instant>,
     /// Those before this instant.
     pub until: Option<Instant>,
-    /// Those that fit an expression of the filter language.
+    /// Those that match this expression of the filter language.
     pub expression: Option<Expression>,
 }
 
-/// A key that a client names a request with, and what the request is.
+/// An idempotency key of a client, and the request that it identifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose key it is.
+    /// The subject that the key belongs to.
     pub subject: String,
     /// The key.
     pub key: String,
     /// A hash of all that the answer depends on.
     pub fingerprint: [u8; 32],
-    /// When it is asked.
+    /// The time of the request.
     pub at: Instant,
 }
 
-/// What is known of a key.
+/// What the storage has under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// Nothing: this is its first request.
+    /// Nothing: this is the first request with the key.
     First,
-    /// The same request was answered so.
+    /// The answer to an earlier, identical request.
     Repeated(KeptAnswer),
-    /// Another request had it.
+    /// Another request used the key.
     Other,
 }
 
-/// An answer as it is kept.
+/// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAnswer {
     /// Its status.
     pub status: u16,
-    /// Its headers that are the request's own.
+    /// Its headers that depend on the request.
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
 }
 
-/// How many rows were removed for good.
+/// How many rows were removed permanently.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Purged {
     /// Rules.
@@ -179,7 +179,7 @@ pub struct Purged {
 }
 
 impl Purged {
-    /// Both together.
+    /// The sums of both.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
@@ -191,44 +191,45 @@ impl Purged {
     }
 }
 
-/// When rules last changed by the clock alone.
+/// When rules last started and expired, without a write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Turns {
-    /// The last `starts_at` that has come.
+    /// The last `starts_at` that has passed.
     pub start: Option<Instant>,
-    /// The last `expires_at` that has come.
+    /// The last `expires_at` that has passed.
     pub end: Option<Instant>,
 }
 
 /// Which firewalls a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FirewallFilter {
-    /// Those that were deleted, in place of the live ones.
+    /// The deleted firewalls instead of the live ones.
     pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
-    /// Those that fit.
+    /// Those that match this expression.
     pub expression: Option<Expression>,
 }
 
 /// Which policies a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyFilter {
-    /// Those that were deleted, of live firewalls, in place of the live ones.
+    /// The deleted policies of live firewalls instead of the live policies.
     pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
     /// Those with this default.
     pub default_action: Option<Action>,
-    /// Those that fit.
+    /// Those that match this expression.
     pub expression: Option<Expression>,
 }
 
-/// Which rules a list shows: addresses and ports compare with what one entry says itself.
+/// Which rules a list shows. Addresses and ports are compared with those that a single entry names
+/// itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleFilter {
-    /// Those that were deleted, of live policies, in place of the live ones. What is only found
-    /// by an index (addresses, ports, labels) is not there for them.
+    /// The deleted rules of live policies instead of the live rules. Deleted rules are not in the
+    /// indexes of addresses, ports and labels.
     pub deleted: bool,
     /// Those of this name.
     pub name: Option<Name>,
@@ -246,11 +247,11 @@ pub struct RuleFilter {
     pub destination_port: Option<PortRange>,
     /// Those with exactly this entry among their `ports`.
     pub port: Option<PortRange>,
-    /// Those that fit.
+    /// Those that match this expression.
     pub expression: Option<Expression>,
 }
 
-/// Firewalls, read.
+/// Reads of firewalls.
 #[async_trait]
 pub trait FirewallReader: Send {
     /// One firewall.
@@ -265,19 +266,21 @@ pub trait FirewallReader: Send {
     ) -> StoreResult<Page<Firewall>>;
 }
 
-/// Firewalls, written. Whoever changes one holds its lock.
+/// Writes of firewalls. A writer that changes a firewall holds its lock.
 #[async_trait]
 pub trait FirewallWriter: Send {
-    /// One firewall, held against other writers until the unit of work ends.
+    /// One firewall, locked against other writers until the unit of work ends.
     async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>>;
-    /// Creates one at revision 1; `Err` in the inner result is the live holder of its name.
+    /// Creates one at revision 1. If a live firewall has its name, the inner result is
+    /// `Err(holder)`.
     async fn insert(
         &mut self,
         spec: &FirewallSpec,
         stamp: &Stamp,
     ) -> StoreResult<Result<Firewall, FirewallId>>;
-    /// Writes a locked firewall as it is after a change, and answers it with the mark of its new
-    /// state; `Err` in the inner result is the live holder of its new name, and nothing was written.
+    /// Writes a locked firewall as it is after a change, and returns it with the mark of its new
+    /// state. If a live firewall has its new name, the inner result is `Err(holder)`, and nothing
+    /// is written.
     async fn update(
         &mut self,
         before: &Firewall,
@@ -285,19 +288,19 @@ pub trait FirewallWriter: Send {
     ) -> StoreResult<Result<Firewall, FirewallId>>;
     /// Marks a locked firewall as deleted; its children are hidden with it.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()>;
-    /// One firewall that was deleted, held against other writers until the unit of work ends.
+    /// One deleted firewall, locked against other writers until the unit of work ends.
     async fn lock_deleted(
         &mut self,
         who: &Visibility,
         id: FirewallId,
     ) -> StoreResult<Option<Firewall>>;
-    /// Makes a locked firewall live again, and all that was hidden with it, and answers it with the
-    /// mark of its new state; `Err` in the inner result is the live holder of its name, and nothing
-    /// was written.
+    /// Makes a locked firewall live again, with all that was hidden with it. Returns it with the
+    /// mark of its new state. If a live firewall has its name, the inner result is `Err(holder)`,
+    /// and nothing is written.
     async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>>;
 }
 
-/// Filtering policies, read.
+/// Reads of filtering policies.
 #[async_trait]
 pub trait PolicyReader: Send {
     /// One policy of a firewall.
@@ -307,7 +310,7 @@ pub trait PolicyReader: Send {
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// A page of a firewall's policies, or of all firewalls'.
+    /// A page of the policies of one firewall, or of all firewalls.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -318,14 +321,14 @@ pub trait PolicyReader: Send {
     ) -> StoreResult<Page<Policy>>;
     /// All live policies of firewalls that were read in the same snapshot, by firewall and id.
     async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>>;
-    /// The first of the policies that use what this process does not know, by id.
+    /// The first policies, by id, that use features that this process does not know.
     async fn newer(&mut self, who: &Visibility, limit: u32) -> StoreResult<Vec<Policy>>;
 }
 
-/// Filtering policies, written. Whoever changes one holds its lock.
+/// Writes of filtering policies. A writer that changes a policy holds its lock.
 #[async_trait]
 pub trait PolicyWriter: Send {
-    /// One policy, held against other writers until the unit of work ends.
+    /// One policy, locked against other writers until the unit of work ends.
     async fn lock(
         &mut self,
         who: &Visibility,
@@ -338,32 +341,33 @@ pub trait PolicyWriter: Send {
         firewall: FirewallId,
         name: &Name,
     ) -> StoreResult<Option<PolicyId>>;
-    /// Creates one under a locked firewall, at revision 1; its name was found free.
+    /// Creates one under a locked firewall, at revision 1. The caller has checked that its name is
+    /// free.
     async fn insert(
         &mut self,
         firewall: &Firewall,
         spec: &PolicySpec,
         stamp: &Stamp,
     ) -> StoreResult<Policy>;
-    /// Writes a locked policy as it is after a change, and answers it with the mark of its new state;
-    /// a new name was found free.
+    /// Writes a locked policy as it is after a change, and returns it with the mark of its new
+    /// state. The caller has checked that a new name is free.
     async fn update(&mut self, before: &Policy, after: Policy) -> StoreResult<Policy>;
     /// Marks a locked policy as deleted; its rules are hidden with it.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()>;
-    /// One policy of a live firewall that was deleted, held against other writers until the unit of
-    /// work ends.
+    /// One deleted policy of a live firewall, locked against other writers until the unit of work
+    /// ends.
     async fn lock_deleted(
         &mut self,
         who: &Visibility,
         firewall: FirewallId,
         id: PolicyId,
     ) -> StoreResult<Option<Policy>>;
-    /// Makes a locked policy live again, and the rules that were hidden with it, and answers it with
-    /// the mark of its new state; its name was found free.
+    /// Makes a locked policy live again, with the rules that were hidden with it. Returns it with
+    /// the mark of its new state. The caller has checked that its name is free.
     async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
-/// Rules, read.
+/// Reads of rules.
 #[async_trait]
 pub trait RuleReader: Send {
     /// One rule of a policy.
@@ -374,8 +378,8 @@ pub trait RuleReader: Send {
         policy: PolicyId,
         id: RuleId,
     ) -> StoreResult<Option<Rule>>;
-    /// A page of a policy's rules, without an order as they are evaluated; or of all policies', by
-    /// id.
+    /// A page of the rules of one policy, or of all policies. The default order is that of
+    /// evaluation within one policy, and by id across all.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -384,8 +388,8 @@ pub trait RuleReader: Send {
         order: &[SortKey<RuleField>],
         page: &PageRequest,
     ) -> StoreResult<Page<Rule>>;
-    /// At most `limit` of the rules that follow a place in a policy's order of evaluation; or, of
-    /// all policies', in the order of ids. Costs the same however far the place is.
+    /// At most `limit` rules that follow a place: in one policy's order of evaluation, or by id
+    /// across all policies. The cost does not depend on how far the place is.
     async fn following(
         &mut self,
         who: &Visibility,
@@ -394,21 +398,21 @@ pub trait RuleReader: Send {
         after: Option<Place>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>>;
-    /// The last instants, up to one, at which live rules of a policy began and ended: whatever else
-    /// stays as it is, their states are the same as long as these are.
+    /// The last instants, up to `at`, at which live rules of a policy started and expired. Unless
+    /// the rules are written, their states stay the same as long as these instants do.
     async fn last_turns(&mut self, policy: PolicyId, at: Instant) -> StoreResult<Turns>;
-    /// How many live rules of a policy come before a place in its order of evaluation, or stand
-    /// at it.
+    /// How many live rules of a policy come before a place in its order of evaluation, or are at
+    /// it.
     async fn count_to(&mut self, policy: PolicyId, place: Place) -> StoreResult<u64>;
-    /// All live rules of a policy in order of evaluation: one statement.
+    /// All live rules of a policy in order of evaluation. Costs one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
-    /// How many characters the descriptions and labels of the live rules of policies have together.
+    /// The number of characters in the descriptions and labels of the live rules of policies.
     async fn text_of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<u64>;
     /// All live rules of policies that were read in the same snapshot, by policy and in order of
     /// evaluation.
     async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>>;
-    /// The rules of a policy that changed behind one of its revisions, in their content or their
-    /// place, deleted ones too, but for those that are purged; at most so many.
+    /// The rules of a policy that changed after one of its revisions, in their content or their
+    /// place; at most `at_most`. Deleted rules are included, except those that are purged.
     async fn changed_since(
         &mut self,
         policy: &PolicyRef,
@@ -417,13 +421,13 @@ pub trait RuleReader: Send {
     ) -> StoreResult<Vec<Rule>>;
 }
 
-/// Rules, written. Whoever writes holds the policy's lock, and so do the lookups here.
+/// Writes of rules. The caller holds the policy's lock, also for the lookups here.
 #[async_trait]
 pub trait RuleWriter: Send {
     /// The places of all live rules of a locked policy, in order of evaluation.
     async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
-    /// Gives rules of a locked policy other priorities, at the policy's new revision; nothing else of
-    /// them changes, their own revision neither.
+    /// Gives rules of a locked policy other priorities, at the policy's new revision. Nothing else
+    /// of the rules changes, not even their own revision.
     async fn renumber(
         &mut self,
         policy: PolicyId,
@@ -440,7 +444,7 @@ pub trait RuleWriter: Send {
     ) -> StoreResult<()>;
     /// The live rule of a locked policy that has a name.
     async fn find_by_name(&mut self, policy: PolicyId, name: &Name) -> StoreResult<Option<RuleId>>;
-    /// A live rule of a locked policy that is equal, other than `except`, and its state.
+    /// An equivalent live rule of a locked policy, other than `except`, and its state.
     async fn find_equal(
         &mut self,
         policy: PolicyId,
@@ -448,8 +452,8 @@ pub trait RuleWriter: Send {
         except: Option<RuleId>,
         at: Instant,
     ) -> StoreResult<Option<(RuleId, RuleState)>>;
-    /// Creates one under a locked policy; its name was found free, and its content too unless
-    /// duplicates are kept.
+    /// Creates one under a locked policy. The caller has checked that its name is free, and that
+    /// its content is new unless duplicates are kept.
     async fn insert(
         &mut self,
         policy: &PolicyRef,
@@ -458,12 +462,12 @@ pub trait RuleWriter: Send {
         duplicates: Duplicates,
         stamp: &Stamp,
     ) -> StoreResult<Rule>;
-    /// Writes a rule as it is after a change, and answers it with the mark of its new state; name and
-    /// content were found free.
+    /// Writes a rule as it is after a change, and returns it with the mark of its new state. The
+    /// caller has checked that its name is free and its content is new.
     async fn update(&mut self, before: &Rule, after: Rule) -> StoreResult<Rule>;
-    /// Changes many rules of a locked policy at once, and notes the marks of their new states in the
-    /// changed ones; the end state has no name twice, and no content unless duplicates are kept.
-    /// Answers the new rules, in no order.
+    /// Changes many rules of a locked policy at once, and notes the marks of their new states in
+    /// `changes`. The caller has checked that the end state has no duplicate names, and no
+    /// duplicate contents unless they are kept. Returns the new rules in any order.
     async fn apply(
         &mut self,
         policy: &PolicyRef,
@@ -474,23 +478,25 @@ pub trait RuleWriter: Send {
     ) -> StoreResult<Vec<Rule>>;
     /// Marks a rule as deleted, at the policy's new revision.
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()>;
-    /// One rule of a locked policy that was deleted.
+    /// One deleted rule of a locked policy.
     async fn get_deleted(&mut self, policy: &PolicyRef, id: RuleId) -> StoreResult<Option<Rule>>;
-    /// Those of some rules of a locked policy that were deleted, in no order.
+    /// The deleted rules of a locked policy with these ids, in any order.
     async fn get_all_deleted(
         &mut self,
         policy: &PolicyRef,
         ids: &[RuleId],
     ) -> StoreResult<Vec<Rule>>;
-    /// Makes a rule live again, at the policy's new revision, and answers it with the mark of its new
-    /// state; its name was found free, and its content too unless duplicates are kept.
+    /// Makes a rule live again, at the policy's new revision, and returns it with the mark of its
+    /// new state. The caller has checked that its name is free, and that its content is new unless
+    /// duplicates are kept.
     async fn restore(&mut self, rule: Rule, duplicates: Duplicates) -> StoreResult<Rule>;
 }
 
-/// The audit trail, read.
+/// Reads of the audit trail.
 #[async_trait]
 pub trait AuditReader: Send {
-    /// A page of the events that were written under the caller's tenants, of what was purged too.
+    /// A page of the events that were written under the caller's tenants, including those of purged
+    /// resources.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -500,32 +506,32 @@ pub trait AuditReader: Send {
     ) -> StoreResult<Page<AuditRecord>>;
 }
 
-/// The audit trail, written: append-only, a chain of hashes for each policy and each firewall. Whoever
-/// appends has locked or created what the chain belongs to in the same unit of work, and appends before
-/// the change of that thing itself is written: the chain's head is written with it.
+/// Writes of the audit trail: append-only, a chain of hashes for each policy and each firewall. The
+/// caller has locked or created the chain's policy or firewall in the same unit of work. It appends
+/// before it writes the change of that resource, since the chain's head is written with it.
 #[async_trait]
 pub trait AuditWriter: Send {
     /// Writes one event in the transaction of the change.
     async fn append(&mut self, event: &AuditEvent) -> StoreResult<()>;
-    /// Writes the events of a change of many things.
+    /// Writes the events of a change of many resources.
     async fn append_all(&mut self, events: &[AuditEvent]) -> StoreResult<()>;
 }
 
-/// Answers that are kept, so that a repeated request is answered as the first was.
+/// Stored answers, so that a repeated request gets the answer of the first one.
 #[async_trait]
 pub trait AnswerStore: Send {
-    /// Takes a key for the request under way, or finds what is kept under it. Whoever asks for a
-    /// key that another request has just taken waits for that one's end.
+    /// Claims a key for the current request, or finds what is stored under it. If a concurrent
+    /// request has just claimed the key, this waits until that request ends.
     async fn claim(&mut self, claim: &Claim) -> StoreResult<Claimed>;
-    /// Keeps the answer under the key that was taken.
+    /// Stores the answer under the claimed key.
     async fn keep(&mut self, claim: &Claim, answer: &KeptAnswer) -> StoreResult<()>;
 }
 
-/// What is kept only for a while.
+/// Removal of data that is kept only for a limited time.
 #[async_trait]
 pub trait Upkeep: Send {
-    /// Removes for good some of what was deleted before an instant, and of the answers kept since
-    /// before another: about so many rows. Waits while another process is at it.
+    /// Removes permanently some of the rows that were deleted before `deleted_before`, and of the
+    /// answers from before `kept_before`: roughly `rows` rows. Waits while another process purges.
     async fn purge(
         &mut self,
         deleted_before: Instant,

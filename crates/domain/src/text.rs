@@ -1,4 +1,4 @@
-//! Bounded texts: names, descriptions, references, tenants; and how texts are compared without case.
+//! Bounded texts (names, descriptions, references, tenants), and case folding.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ pub const MAX_TENANT_CHARS: usize = 63;
 /// Why a text was refused; its `Display` completes "the name …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// Nothing but white space.
+    /// The text is empty, or has only white space.
     #[error("must not be empty")]
     Empty,
-    /// Longer than the limit.
+    /// The text is longer than the limit.
     #[error("has {chars} characters; at most {max} are allowed")]
     TooLong {
         /// Its length in characters.
@@ -29,7 +29,7 @@ pub enum TextError {
         /// The limit.
         max: usize,
     },
-    /// A control character stands in it.
+    /// The text contains a control character.
     #[error("contains the control character U+{code:04X} at character {position}; remove it")]
     Control {
         /// The character's code point.
@@ -37,7 +37,7 @@ pub enum TextError {
         /// Its place, counted in characters from 1.
         position: usize,
     },
-    /// A character stands in it that is invisible or changes the direction of text.
+    /// The text contains a character that is invisible or changes the direction of text.
     #[error("contains the invisible {character} at character {position}; remove it")]
     Invisible {
         /// The character.
@@ -47,7 +47,7 @@ pub enum TextError {
     },
 }
 
-/// Counts what is given, white space around it included, as the schemas do.
+/// Checks the length of the input, including white space around it, as the JSON schemas do.
 fn check_length(text: &str, max: usize) -> Result<(), TextError> {
     let chars = text.chars().count();
     if chars > max { Err(TextError::TooLong { chars, max }) } else { Ok(()) }
@@ -77,11 +77,12 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// Reads and checks a text that somebody writes.
+            /// Reads and checks a text from a request.
             ///
             /// # Errors
-            /// Returns [`TextError`] if it is empty though it must not be, too long, or holds
-            /// control characters; if it is a single line, also if it holds invisible ones.
+            /// Returns [`TextError`] if the text is too long, contains control characters, or is
+            /// empty although it must not be. Single-line texts must not contain invisible
+            /// characters either.
             pub fn parse(text: &str) -> Result<Self, TextError> {
                 check_length(text, $max)?;
                 match first_invisible(text).filter(|_| $is_line) {
@@ -92,11 +93,11 @@ macro_rules! text {
                 }
             }
 
-            /// Reads a text that was checked when it was written, perhaps by an earlier version,
-            /// which took invisible characters.
+            /// Reads a stored text. It was checked when it was written, but earlier versions
+            /// accepted invisible characters.
             ///
             /// # Errors
-            /// As [`Self::parse`], except for invisible characters.
+            /// Like [`Self::parse`], except for invisible characters.
             pub fn stored(text: &str) -> Result<Self, TextError> {
                 check_length(text, $max)?;
                 let text = if $is_line { text.trim() } else { text };
@@ -135,20 +136,20 @@ text! {
     Reference, 0, MAX_REFERENCE_CHARS, &[], is_line: true
 }
 text! {
-    /// Whose a firewall is: trimmed, up to 63 characters; empty where nobody is named.
+    /// The tenant of a firewall: trimmed, up to 63 characters; empty if it has no tenant.
     #[derive(Default)]
     Tenant, 0, MAX_TENANT_CHARS, &[], is_line: true
 }
 
-/// How texts are compared without regard to case: NFC of the lower-case form, the same on every
-/// database, since it is computed here and stored.
+/// Folds a text for comparisons that ignore case: NFC of the lower-case form. It is computed here
+/// and stored, so that it is the same on every database.
 #[must_use]
 pub fn fold(text: &str) -> String {
     text.nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
-/// Shortens a text that goes into a message, so that a message stays readable, and writes what
-/// nobody sees as its code point.
+/// Shortens a text for a message, so that the message stays readable. Invisible characters are
+/// escaped.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 80;
@@ -186,7 +187,7 @@ mod tests {
             assert!(Name::parse(text).is_err(), "{text:?}");
             assert!(Tenant::parse(text).is_err(), "{text:?}");
             assert!(Reference::parse(text).is_err(), "{text:?}");
-            // Free text may, and what is there already can be read.
+            // Free text may contain them, and stored texts can still be read.
             assert_eq!(Description::parse(text).unwrap().as_str(), text);
             assert_eq!(Name::stored(text).unwrap().as_str(), text);
         }

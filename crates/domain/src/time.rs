@@ -1,4 +1,4 @@
-//! Instants in UTC with microseconds, and where they come from.
+//! Instants in UTC with microseconds, and the clock that they come from.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl Instant {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// An instant from microseconds, where it lies in the years 0001 to 9999.
+    /// An instant from microseconds; none if it is not within the years 0001 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         let date = DateTime::<Utc>::from_timestamp_micros(micros)?;
@@ -33,10 +33,11 @@ impl Instant {
         self.0
     }
 
-    /// Reads RFC 3339; what is finer than a microsecond is cut off.
+    /// Reads RFC 3339. Digits beyond microseconds are cut off.
     ///
     /// # Errors
-    /// Where the text is not RFC 3339, or outside the years 0001 to 9999.
+    /// Returns [`ParseInstantError`] if the text is not RFC 3339, or the instant is not within the
+    /// years 0001 to 9999.
     pub fn parse(text: &str) -> Result<Self, ParseInstantError> {
         // RFC 3339 is ASCII with a four-digit year; chrono alone is more lenient (a space for the T).
         let bytes = text.as_bytes();
@@ -51,7 +52,7 @@ impl Instant {
         Self::from_micros(date.timestamp_micros()).ok_or(ParseInstantError)
     }
 
-    /// This instant so many microseconds later, held within the years that can be written.
+    /// The instant this many microseconds later, or this instant if the result is out of range.
     #[must_use]
     pub fn plus_micros(self, micros: i64) -> Self {
         Self::from_micros(self.0.saturating_add(micros)).unwrap_or(self)
@@ -67,9 +68,9 @@ impl fmt::Display for Instant {
     }
 }
 
-/// Tells the time. Nothing in FireFlow asks for it in another way, so that tests can hold it still.
+/// The only source of time in FireFlow, so that tests can stop the clock.
 pub trait Clock: Send + Sync {
-    /// The present.
+    /// The current time.
     fn now(&self) -> Instant;
 }
 

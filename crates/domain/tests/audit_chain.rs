@@ -1,5 +1,5 @@
-//! The hashes of the audit trail's chains: what they are made of, and that nothing of an event can
-//! change without a change of its hash. The expected values were made by another program.
+//! Tests the hashes of the chains of the audit trail: their input, and that no part of an event can
+//! change unless its hash changes. The expected values come from another program.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -119,7 +119,7 @@ fn a_change_of_any_part_changes_the_hash() {
         ChainedEvent { former_tenant: Some(""), ..event },
         ChainedEvent { before: Some(""), ..event },
         ChainedEvent { after: None, ..event },
-        // What moves from one field to the next is seen too.
+        // A value that moves from one field to the next changes the hash, too.
         ChainedEvent { subject: "an", request_id: "nr1", ..event },
         ChainedEvent { before: event.after, after: None, ..event },
     ];

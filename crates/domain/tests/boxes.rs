@@ -1,9 +1,9 @@
-//! Indexed boxes answer as a scan over them does, to the last bit of every dimension.
+//! Tests that an index of boxes gives the same answers as a scan over them, at every edge.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test says what is wrong by panicking"
+    reason = "a test reports a failure by panicking"
 )]
 
 use fireflow_domain::engine::classifier::{
@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Numbers at which something could go wrong: where bits begin that are looked at, and their signs.
+/// Numbers at edges: at the bits where windows begin, and where signs change.
 fn edges<T: TryFrom<u128> + std::fmt::Debug + Clone + 'static>(
     bits: u32,
 ) -> impl Strategy<Value = T> {
@@ -48,7 +48,7 @@ fn boxes<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Box
     })
 }
 
-/// Packets at the corners of boxes, and one beside them in one dimension.
+/// Packets at the corners of boxes, and packets that are outside by one in one dimension.
 fn around<A: Address>(boxes: &[Boxed<A>], one: A) -> Vec<Key<A>> {
     let mut all = Vec::new();
     for (boxed, number) in boxes.iter().zip(0_u32..) {
@@ -81,7 +81,7 @@ proptest! {
         }
     }
 
-    /// Of which blocks have windows alone.
+    /// Blocks have only windows of such addresses.
     #[test]
     fn boxes_of_ipv6_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u128>(128)) {
         let index = Index::build(&boxes, Budget::default()).unwrap();

@@ -1,11 +1,11 @@
-//! The classifier answers as the naive evaluator does: on all packets of small worlds, and on
-//! generated companies. (Public rule sets and their traces are tested in `fireflow-formats`, which
-//! reads them.)
+//! Tests that the classifier gives the same answers as the naive evaluator. It is tested on all
+//! packets of small worlds, and on the rules of generated companies. Public rule sets are tested in
+//! `fireflow-formats`, which reads them.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test says what is wrong by panicking"
+    reason = "a test reports a failure by panicking"
 )]
 
 use std::net::IpAddr;
@@ -80,7 +80,7 @@ fn ports() -> impl Strategy<Value = PortRange> + Clone {
         .prop_map(|text| PortRange::parse(text).unwrap())
 }
 
-/// An hour before, at, or after noon.
+/// An hour before noon, noon, or an hour after noon.
 fn instants() -> impl Strategy<Value = Instant> + Clone {
     select(&["2026-11-24T11:00:00Z", NOON, "2026-11-24T13:00:00Z"][..])
         .prop_map(|text| Instant::parse(text).unwrap())
@@ -122,7 +122,7 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         })
 }
 
-/// Every packet of the small world, before, at and after noon in turns.
+/// Every packet of the small world, with times before, at and after noon in rotation.
 fn packets() -> Vec<Packet> {
     let mut packets = Vec::new();
     let addresses = ADDRESSES.map(|text| text.parse::<IpAddr>().unwrap());
@@ -195,7 +195,7 @@ proptest! {
     }
 }
 
-/// A rule as it is kept.
+/// A rule as the storage returns it.
 fn kept(id: i64, spec: RuleSpec) -> Rule {
     let (name, header_revision) = (Name::parse("edge").unwrap(), Revision::FIRST);
     let id_of_firewall = FirewallId::new(1).unwrap();
@@ -216,7 +216,7 @@ fn kept(id: i64, spec: RuleSpec) -> Rule {
     }
 }
 
-/// One change: of which rule, and what becomes of it.
+/// One change: the rule that it affects, and the new content.
 #[derive(Debug, Clone)]
 enum Change {
     Insert(RuleSpec),
@@ -234,7 +234,7 @@ fn changes() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Makes changes, and tells what changed, as the storage does.
+/// Applies changes and returns the changed rules, as the storage does.
 fn change(rules: &mut Vec<Rule>, next: &mut i64, changes: Vec<Change>) -> Vec<Rule> {
     let mut changed: Vec<Rule> = Vec::new();
     for change in changes {
@@ -301,7 +301,7 @@ proptest! {
     }
 }
 
-/// A packet on the edge of some entry of a rule, or of two.
+/// A packet at the edge of entries of one rule or of two rules.
 fn packet_of(entries: &[Entry<'_>], random: &mut impl FnMut(usize) -> usize) -> Option<Packet> {
     let rule = entries[random(entries.len())].spec;
     let other = if random(4) == 0 { entries[random(entries.len())].spec } else { rule };
@@ -352,7 +352,7 @@ fn packet_of(entries: &[Entry<'_>], random: &mut impl FnMut(usize) -> usize) -> 
 fn companies_are_answered_as_the_definition_says() {
     let mut state = 7_u64;
     let mut random = move |below: usize| {
-        // Knuth's, good enough to choose with.
+        // Knuth's generator is good enough to choose rules.
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % below
@@ -373,7 +373,7 @@ fn companies_are_answered_as_the_definition_says() {
     }
 }
 
-/// A rule that lets everything through.
+/// A rule that allows every packet.
 #[test]
 fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     let many = |network: u32| -> Vec<Endpoint> {
@@ -389,11 +389,12 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     let specs = vec![RuleSpec::new(parts.clone()).unwrap()];
     let over = Classifier::compile(&entries(&specs), Budget::default()).unwrap_err();
     assert!(over.to_string().contains("4000000 boxes"), "{over}");
-    // A thousand by a thousand is a million boxes: within it.
+    // A thousand sources by a thousand destinations are a million boxes, which is within the
+    // budget.
     let specs = vec![RuleSpec::new(RuleParts { ports: vec![], ..parts }).unwrap()];
     let classifier = Classifier::compile(&entries(&specs), Budget::default()).unwrap();
     assert!(classifier.boxes() >= 1_000_000);
-    // Fifty of them are not, which is found out before one is made.
+    // Fifty such rules exceed the budget. That is noticed before a box is made.
     let fifty = vec![specs[0].clone(); 50];
     let asked = std::cell::Cell::new(0);
     let goes_on = || {
@@ -411,7 +412,7 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
 #[test]
 fn many_rules_that_cannot_be_cut_apart_are_answered() {
     let parts = everything();
-    // Over as soon as they begin, but for the last: none hides another.
+    // All except the last have expired from the start, so none hides another.
     let past = Instant::parse("2020-01-01T00:00:00Z").ok();
     let over = RuleSpec::new(RuleParts { expires_at: past, ..parts.clone() }).unwrap();
     let last = RuleSpec::new(RuleParts { priority: 2, ..parts }).unwrap();
@@ -453,7 +454,7 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
             assert_eq!(rules.first_match(packet), expected);
         }
     }
-    assert!(CompiledRules::new(Vec::new(), LIMITS).bytes() > 0, "or it would be kept for ever");
+    assert!(CompiledRules::new(Vec::new(), LIMITS).bytes() > 0, "or it would be kept forever");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A compilation takes no more memory than its budget at any moment, and no more than it was said to
-//! take. One test alone: the allocator counts what the whole process takes.
+//! Tests that a compilation never takes more memory than its budget, nor more than it announced.
+//! The test is in a file of its own, since the allocator counts the memory of the whole process.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Rules whose products of `side` by `side` ranges overlap in part, shifted from rule to rule.
+/// Rules whose products of `side` by `side` ranges partly overlap, shifted from rule to rule.
 fn products(rules: u16, side: u32, address: fn(u32) -> IpAddr) -> Vec<RuleSpec> {
     let entries = |from: u32| -> Vec<Endpoint> {
         let range = |at: u32| -> AddressRange {
@@ -71,7 +71,7 @@ fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
             ALLOCATED.reset_peak_usage();
             let compiled = Classifier::compile(&entries, budget);
             let took = ALLOCATED.peak_usage() - before;
-            // Room for the first blocks, and for lists of a rule's own.
+            // Covers the first blocks, and the lists of a single rule.
             let reserve = MEBIBYTE / 2;
             assert!(said <= budget.bytes, "{name}, {mebibytes} MiB: {said}");
             assert!(took <= said + reserve, "{name}, {mebibytes} MiB: {took}, said {said}");

@@ -1,4 +1,4 @@
-//! The stored inputs of the fuzz targets, through the same checks.
+//! Runs the stored inputs of the fuzz targets through the checks of those targets.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -14,7 +14,7 @@ fn stored_inputs_keep_every_promise_and_are_what_their_names_say() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Takes digits; breaks its promise at the number 7.
+/// Accepts digits, and breaks its promise at the number 7.
 const DIGITS: Target = Target {
     name: "digits",
     readers: &[Reader {
@@ -26,7 +26,7 @@ const DIGITS: Target = Target {
     }],
 };
 
-/// A folder in which nothing is wrong.
+/// A folder without faults.
 fn sound(name: &str) -> PathBuf {
     let fuzz = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus").join(name);
     if fuzz.exists() {
@@ -75,8 +75,8 @@ fn a_corpus_that_checks_nothing_is_refused() {
 #[test]
 fn an_input_that_fails_or_is_misnamed_is_told() {
     for (file, text, expected) in [
-        ("regressions/digits/seven", "7", "`digit` broke a promise, which is told above"),
-        ("seeds/digits/digit-good-seven", "7", "`digit` broke a promise, which is told above"),
+        ("regressions/digits/seven", "7", "`digit` panicked; the panic is logged above"),
+        ("seeds/digits/digit-good-seven", "7", "`digit` panicked; the panic is logged above"),
         ("seeds/digits/digit-good-b", "b", "`digit` refuses it"),
         ("seeds/digits/digit-bad-3", "3", "`digit` takes it"),
         ("seeds/digits/digit-good-", "4", "it is not named `reader-good-…` or `reader-bad-…`"),

@@ -1,7 +1,7 @@
-//! The meaning of `traffic`: a rule is found exactly when there is a packet of the set that it
-//! matches, by the evaluator of packets, tried one by one.
+//! Tests the meaning of `traffic`: a rule is found exactly when it matches a packet of the set.
+//! Every packet is tried with the evaluator of packets.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// A small world: whatever two ranges of it have in common holds one of these.
+/// A small world: if two ranges of it overlap, one of these numbers is in both.
 const ADDRESSES: [&str; 6] =
     ["10.0.0.0", "10.0.0.1", "10.0.0.2", "2001:db8::", "2001:db8::1", "2001:db8::2"];
 const PORTS: [u16; 4] = [0, 21, 22, 65_535];
@@ -126,7 +126,8 @@ fn packets(at: Instant) -> Vec<Packet> {
                     for (icmp_type, icmp_code) in
                         icmp.iter().flat_map(|one| icmp.iter().map(move |other| (*one, *other)))
                     {
-                        // Absent would be an echo request, which is given too.
+                        // Absent fields would mean an echo request, which is also generated
+                        // explicitly.
                         if protocol.is_icmp() != (icmp_type.is_some() && icmp_code.is_some()) {
                             continue;
                         }

@@ -1,4 +1,5 @@
-//! The filter language as text: what is read, how it is written back, and what mistakes are told.
+//! Tests the filter language as text: the texts that it accepts, their canonical spelling, and the
+//! messages for mistakes.
 
 #![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -74,7 +75,7 @@ fn fields_of_other_lists_are_told_apart() {
     assert!(Filter::parse(Level::Firewall, "policy_count = 0 AND tenant = blue").is_ok());
     let error = refusal(Level::Event, "action = removed");
     assert!(error.detail.contains("`delete`") && error.position == 10, "{error}");
-    // Rules and audit events have an `action` each, with values of their own.
+    // Rules and audit events each have a field `action`, with different values.
     let error = refusal(Level::Rule, "action = delete");
     assert!(error.detail.contains("`DENY`") && error.position == 10, "{error}");
     let error = refusal(Level::Event, "action = DENY");
@@ -212,7 +213,7 @@ fn example(info: &FieldInfo) -> &'static str {
     }
 }
 
-/// All operators that some field takes.
+/// All operators that at least one field takes.
 const OPERATORS: [&str; 11] =
     ["=", "!=", "<", "<=", ">", ">=", "IN", ":", "WITHIN", "CONTAINS", "OVERLAPS"];
 
@@ -281,7 +282,7 @@ fn is_stable(filter: &Filter) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Texts near to filters: good ones in which something was put, taken away or turned around.
+/// Texts close to filters: valid ones in which a part was inserted, removed or swapped.
 fn mutated() -> impl Strategy<Value = String> {
     let whole = strategies::filters(Level::Rule).prop_map(|it| it.to_string());
     let piece = select(vec![
@@ -322,7 +323,7 @@ fn mutated() -> impl Strategy<Value = String> {
     )
 }
 
-/// Sets of packets of which many are empty.
+/// Sets of packets, many of them empty.
 fn any_traffic() -> impl Strategy<Value = Traffic> {
     let octet = || prop::option::weighted(0.2, any::<u8>());
     let port = || prop::option::weighted(0.3, strategies::ports());
@@ -411,7 +412,7 @@ proptest! {
     }
 }
 
-/// Texts that are filters by AIP-160 too, and mean the same there.
+/// Texts that are also filters in AIP-160 and have the same meaning there.
 fn common(depth: u32) -> impl Strategy<Value = String> {
     let value = select(vec!["fra", "\"edge 1\"", "\"edge-*\"", "\"*\"", "\"and\""]);
     let text = (
@@ -456,7 +457,7 @@ fn the_second_reader_would_notice_a_mistake() {
     }
 }
 
-/// The blocks ```` ```filter ```` of a page: the list that each names, and the filter.
+/// The ```` ```filter ```` blocks of a page: the list that each names, and the filter.
 fn examples(page: &str) -> Vec<(Level, String)> {
     let mut out = Vec::new();
     let mut lines = page.lines();

@@ -1,4 +1,5 @@
-//! What rules mean: which hold together, which are equal, and which packets they match.
+//! Tests the meaning of rules: which rules are consistent, which are equal, and which packets they
+//! match.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -245,7 +246,8 @@ fn equality_is_of_sets_and_canonical_spelling() {
     assert_eq!(Fingerprint::of(&moved), Fingerprint::of(&base));
 }
 
-/// Computed apart from this code, from the documented encoding; they must never change.
+/// Computed independently of this code, from the documented encoding. These values must never
+/// change.
 #[test]
 fn fingerprints_equal_the_committed_vectors() {
     let model = parts(
@@ -295,8 +297,8 @@ proptest! {
         prop_assert_eq!(all(&entries), before);
     }
 
-    /// A rule is refused exactly when no packet of a small universe meets it, and each part that is
-    /// warned about can go without changing what is matched.
+    /// A rule is refused exactly when no packet of a small universe meets it. A part that causes a
+    /// warning can be removed without changing which packets match.
     #[test]
     fn refusals_and_warnings_tell_the_truth(
         protocols in prop::collection::vec(prop::sample::select(vec!["tcp", "icmp", "icmpv6", "gre"]), 0..5),
@@ -316,8 +318,8 @@ proptest! {
         given.ports = ports.iter().map(|port| PortRange::single(*port)).collect();
         match RuleSpec::new(given.clone()) {
             Err(_) => {
-                // A universe in which every rule of this shape that can match, matches something;
-                // checked on the parts with the protocols and ports taken one by one.
+                // In this universe, every rule of this shape that can match does match a packet.
+                // This is checked on the parts, with the protocols and ports taken one by one.
                 prop_assert!(!universe().iter().any(|packet| matches_parts(&given, packet)));
             }
             Ok(spec) => {
@@ -349,7 +351,7 @@ proptest! {
     }
 }
 
-/// The definition of the model, written a second time and without short cuts.
+/// The definition of the model, written a second time without shortcuts.
 fn matches_parts(parts: &RuleParts, packet: &Packet) -> bool {
     let in_port = |wanted: Option<PortRange>, port: Option<u16>| match wanted {
         None => true,

@@ -1,14 +1,15 @@
-//! Lookups a second on one core, against a plain scan over the same boxes in the same run: generated
-//! sets of three families, for IPv4, IPv6 and both; and public ones, where they are.
+//! Measures lookups per second on one core, compared with a plain scan over the same boxes in the
+//! same run. The sets are generated: three families, for IPv4, IPv6 and both. The public sets are
+//! measured, too, if they are available.
 //!
-//! `FIREFLOW_BENCH_SECONDS` is how long each measurement takes; `FIREFLOW_BENCH_ONLY` is a part of the
-//! names of the sets that are measured.
+//! `FIREFLOW_BENCH_SECONDS` is the duration of each measurement. `FIREFLOW_BENCH_ONLY` is a part of
+//! the names of the sets to measure.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a measurement prints, and says what is wrong by panicking"
+    reason = "a measurement prints its figures, and reports a failure by panicking"
 )]
 
 #[path = "../tests/support/rule_set_files.rs"]
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use fireflow_domain::engine::classifier::{Boxed, Budget, Index, Key, NO_BOX};
 use fireflow_domain::testing::box_sets::{self, Family, Width};
 
-/// How many times each is measured; the median counts.
+/// The number of measurements of each set, of which the median counts.
 const ROUNDS: usize = 5;
 const BUDGET: Budget = Budget { boxes: 4_000_000, bytes: 512 << 20 };
 const SIZES: [(u32, &str); 3] = [(1_000, "1k"), (10_000, "10k"), (100_000, "100k")];
@@ -35,7 +36,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Millions a second.
+/// Millions of lookups per second.
 fn rate<P>(packets: &[P], mut find: impl FnMut(&P) -> u32) -> f64 {
     let (start, limit) = (Instant::now(), time());
     let (mut sum, mut count) = (0_u64, 0_usize);
@@ -58,7 +59,7 @@ fn scan<A: Width>(boxes: &[Boxed<A>], packet: &Key<A>) -> u32 {
     boxes.iter().find(|boxed| boxed.holds(packet)).map_or(NO_BOX, Boxed::order)
 }
 
-/// Measures one set: how to build it, to look up and to scan.
+/// Measures one set, given the functions that build it, look up a packet and scan the boxes.
 fn compare<P: std::fmt::Debug, I>(
     name: &str,
     boxes: usize,
@@ -79,7 +80,7 @@ fn compare<P: std::fmt::Debug, I>(
         })
         .collect();
     let index = build();
-    // Fast and wrong would be no figure.
+    // The figures of a wrong lookup would be worthless.
     for packet in packets.iter().take(2_000) {
         assert_eq!(find(&index, packet), scan(packet), "{name}: {packet:?}");
     }
@@ -110,7 +111,8 @@ enum Either {
     V6(Key<u128>),
 }
 
-/// Half of the rules IPv4, half IPv6, and so the packets, in turns.
+/// Measures sets whose rules are half IPv4 and half IPv6. The packets alternate between the
+/// families.
 fn mixed() {
     for family in Family::ALL {
         for (count, size) in SIZES {

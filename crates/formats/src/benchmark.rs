@@ -1,13 +1,13 @@
-//! Rules and packets as ClassBench writes them (D. E. Taylor, J. S. Turner, INFOCOM 2005): the text
-//! that published classifiers are measured with. IPv4 only. Protocol and ports are compared as the
-//! numbers that they are, whatever the protocol: no packet of these has an ICMP type.
+//! Rules and packets in the text format of ClassBench (D. E. Taylor, J. S. Turner, INFOCOM 2005),
+//! with which published classifiers are measured. IPv4 only. Protocols and ports are compared as
+//! plain numbers, whatever the protocol: no packet of this format has an ICMP type.
 
 use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, kind};
 
 use crate::error::LineError;
 
-/// The longest line that is worth reading, in bytes, for [`LineReader`](crate::LineReader); those of
-/// published sets have a hundred.
+/// The longest line that should be read, in bytes, for [`LineReader`](crate::LineReader). Lines of
+/// published sets have a hundred bytes.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A packet of a trace.
@@ -23,13 +23,13 @@ pub struct BenchmarkPacket {
     pub destination_port: u16,
     /// The protocol.
     pub protocol: u8,
-    /// The place of the rule that must decide, the first being 0; -1: none does. Absent where the
+    /// The place of the rule that must decide, counted from 0; -1 if no rule matches. Absent if the
     /// line has no sixth column.
     pub expected: Option<i64>,
 }
 
 impl BenchmarkPacket {
-    /// The packet as boxes look at it.
+    /// The packet in the form that boxes compare.
     #[must_use]
     #[inline]
     pub const fn key(&self) -> Key<u32> {
@@ -54,12 +54,12 @@ const PORT: &str = "a port from 0 to 65535";
 const PROTOCOL_NUMBER: &str = "a protocol from 0 to 255";
 const EXPECTED: &str = "the number of a rule, the first being 0, or -1 for none";
 
-/// Reads a rule: `@10.0.0.0/8⇥192.0.2.0/24⇥0 : 65535⇥80 : 443⇥0x06/0xFF`, with or without flags
-/// (`⇥0x1000/0x1000`), which are ignored. Bits of an address below its prefix may be set. The line
-/// may have its end; `order` is the rule's place, the first being 0.
+/// Parses a rule: `@10.0.0.0/8⇥192.0.2.0/24⇥0 : 65535⇥80 : 443⇥0x06/0xFF`. Flags may follow
+/// (`⇥0x1000/0x1000`) and are ignored. Bits of an address below its prefix may be set. The line may
+/// include its line end. `order` is the rule's place, counted from 0.
 ///
 /// # Errors
-/// Says which column is not right.
+/// Returns an error that names the column that is wrong.
 pub fn rule(line: &[u8], order: u32) -> Result<Boxed<u32>, LineError> {
     if order == NO_BOX {
         return Err(LineError::TooManyRules);
@@ -100,12 +100,12 @@ fn in_order(place: &str, (first, last): Range<u16>) -> Result<Range<u16>, LineEr
     }
 }
 
-/// Reads a packet: source address, destination address, source port, destination port and protocol
-/// as unsigned decimals, with or without the place of the rule that must decide; tabs or spaces lie
-/// between them. The line may have its end.
+/// Parses a packet: source address, destination address, source port, destination port and protocol
+/// as unsigned decimals, separated by tabs or spaces. The place of the rule that must decide may
+/// follow. The line may include its line end.
 ///
 /// # Errors
-/// Says which column is not right.
+/// Returns an error that names the column that is wrong.
 #[inline]
 pub fn packet(line: &[u8]) -> Result<BenchmarkPacket, LineError> {
     let mut text = Text { rest: line };
@@ -141,13 +141,13 @@ pub(crate) fn is_packet_shaped(line: &[u8]) -> bool {
     }
 }
 
-/// What is left of a line.
+/// The rest of a line.
 struct Text<'a> {
     rest: &'a [u8],
 }
 
 impl Text<'_> {
-    /// Reads a column and the blanks before it; it must end where it was read.
+    /// Parses a column and the blanks ahead of it. The column must end where parsing stopped.
     #[inline(always)]
     fn column<T>(
         &mut self,
@@ -211,7 +211,7 @@ impl Text<'_> {
         if digits == 0 { None } else { T::try_from(value).ok() }
     }
 
-    /// An address and a prefix length, as the addresses that share the prefix.
+    /// Parses an address and a prefix length into the range of addresses that share the prefix.
     fn block(&mut self) -> Option<Range<u32>> {
         let mut address = u32::from(self.octet()?);
         for _ in 0..3 {
@@ -225,7 +225,7 @@ impl Text<'_> {
         Some((address & !hosts, address | hosts))
     }
 
-    /// Some take an octet with a leading zero for octal; it is neither.
+    /// Refuses a leading zero, since some programs read such an octet as octal.
     fn octet(&mut self) -> Option<u8> {
         if matches!(self.rest, [b'0', b'0'..=b'9', ..]) { None } else { self.number() }
     }
@@ -243,7 +243,7 @@ impl Text<'_> {
         Some((first, self.byte(b'/')?.hexadecimal(max_digits)?))
     }
 
-    /// A hexadecimal number behind its `0x`, of up to eight digits.
+    /// A hexadecimal number with its `0x`, of up to `max_digits` digits.
     fn hexadecimal(&mut self, max_digits: u32) -> Option<u32> {
         let [b'0', b'x' | b'X', rest @ ..] = self.rest else { return None };
         self.rest = rest;
@@ -263,7 +263,7 @@ impl Text<'_> {
     }
 }
 
-/// Columns are told apart by tabs where there are any: ports have spaces of their own.
+/// In the message, a column ends at the next tab, if there is one, since ports contain spaces.
 #[cold]
 fn wrong(place: &str, needs: &'static str, column: &[u8]) -> LineError {
     let found = column.split(|byte| *byte == b'\t').next().unwrap_or(column);
@@ -329,7 +329,7 @@ mod tests {
             ("0x06/0xFF", "0x106/0xFF", "not `0x106/0xFF`"),
             ("0x06/0xFF", "6/255", "not `6/255`"),
             ("0x0000/0x0200", "x", "the sixth column must be flags"),
-            ("0x0200\t", "0x0200\tpermit", "must end behind the sixth column, not go on with"),
+            ("0x0200\t", "0x0200\tpermit", "must end after the sixth column, not go on with"),
         ] {
             assert!(RULE.contains(good));
             let error = rule(RULE.replace(good, bad).as_bytes(), 0).unwrap_err().to_string();
@@ -372,7 +372,7 @@ mod tests {
             ("1 1 1 +1 1", "the fourth column must be a port"),
             ("1 1 1 1 256", "the fifth column must be a protocol"),
             ("1 1 1 1 1 -2", "the sixth column must be the number of a rule"),
-            ("1 1 1 1 1 1 1", "must end behind the sixth column"),
+            ("1 1 1 1 1 1 1", "must end after the sixth column"),
             ("1,1,1,1,1", "the first column must be"),
             ("99999999999999999999999 1 1 1 1", "the first column must be"),
         ] {

@@ -1,81 +1,81 @@
-//! What can be wrong with a line.
+//! Errors in lines.
 
 use fireflow_domain::text::excerpt;
 
 use crate::flow_log::LayoutError;
 
-/// Why a line or record could not be read: one sentence, without full stop, that says what would be
-/// right. Which line it is, the caller knows.
+/// Why a line or record could not be read: one sentence, without a full stop, which includes what
+/// would be right. It does not include the line number, which the caller knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// A column holds what it does not take.
+    /// A column holds a value that it does not accept.
     #[error("the {place} must be {needs}, not `{found}`")]
     Value {
-        /// Which column, in words.
+        /// The column, in words.
         place: String,
-        /// What it takes.
+        /// The values that it accepts.
         needs: &'static str,
-        /// What it holds, shortened.
+        /// The value that it holds, shortened.
         found: String,
     },
-    /// A column holds nothing.
+    /// A column is empty.
     #[error("the {place} is missing: it must be {needs}")]
     Missing {
-        /// Which column, in words.
+        /// The column, in words.
         place: String,
-        /// What it takes.
+        /// The values that it accepts.
         needs: &'static str,
     },
-    /// Ports that are the wrong way round.
+    /// Two ports in the wrong order.
     #[error("the {place} must be the lower port first, as `{last} : {first}`")]
     Reversed {
-        /// Which column, in words.
+        /// The column, in words.
         place: String,
-        /// The port that stands first.
+        /// The port that comes first.
         first: u16,
-        /// The port that stands last.
+        /// The port that comes last.
         last: u16,
     },
-    /// A record with fewer columns than its header promises.
+    /// A record with fewer columns than its header names.
     #[error("the record must have {needs} columns, not {found}")]
     Short {
         /// The number of columns up to the last one that is read.
         needs: usize,
-        /// The number that there is.
+        /// The number of columns in the record.
         found: usize,
     },
-    /// A record with more columns than its header names, one at the end that is empty aside.
+    /// A record with more columns than its header names. One empty column at the end is allowed.
     #[error("the record must have {most} columns at most, as many as have a name, not {found}")]
     Wide {
         /// The number of columns that have a name.
         most: usize,
-        /// The number that there is.
+        /// The number of columns in the record.
         found: usize,
     },
-    /// More than a line of its kind holds.
-    #[error("the line must end behind {end}, not go on with `{found}`")]
+    /// A line with more text than a line of its kind has.
+    #[error("the line must end after {end}, not go on with `{found}`")]
     Rest {
         /// The last column, in words.
         end: &'static str,
-        /// What comes behind it, shortened.
+        /// The text after the last column, shortened.
         found: String,
     },
     /// More rules than can be numbered.
     #[error("a file must have fewer than {} rules", u32::MAX)]
     TooManyRules,
-    /// A value whose quote is not closed: values end with their line.
+    /// A value whose quote is not closed. A value cannot continue on the next line.
     #[error("a quote must be closed on its line")]
     OpenQuote,
-    /// A line of a flow log that is not kept.
+    /// A line of a flow log that is too long to keep in memory.
     #[error("a line must not be longer than {} KiB", crate::flow_log::MAX_RECORD_BYTES / 1024)]
     TooLong,
-    /// A header amid the file names columns that cannot be read; nothing behind it is read.
+    /// A later header names columns that cannot be read. The rest of the file is not read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
 impl LineError {
-    /// A value that is absent or not right.
+    /// A value that is missing or wrong.
     pub(crate) fn value(place: impl Into<String>, needs: &'static str, found: &[u8]) -> Self {
         let found = shown(found.trim_ascii());
         let place = place.into();
@@ -86,15 +86,15 @@ impl LineError {
         }
     }
 
-    /// What stands behind the end.
+    /// Text after the end of the last column.
     pub(crate) fn rest(end: &'static str, found: &[u8]) -> Self {
         Self::Rest { end, found: shown(found.trim_ascii()) }
     }
 }
 
-/// Bytes as a message shows them: escaped and shortened.
+/// Bytes in the form in which a message shows them: escaped and shortened.
 pub(crate) fn shown(bytes: &[u8]) -> String {
-    // A longer text is shortened anyway; not all of it has to be decoded.
+    // A longer text is shortened anyway, so not all of it needs to be decoded.
     const MOST_BYTES: usize = 400;
     excerpt(&String::from_utf8_lossy(bytes.get(..MOST_BYTES).unwrap_or(bytes)))
 }

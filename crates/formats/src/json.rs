@@ -1,5 +1,5 @@
-//! JSON, read strictly: no member twice, no depth beyond what any body needs, and no more memory than
-//! it may take.
+//! A strict JSON reader: no duplicate members, no nesting deeper than any body needs, and no more
+//! memory than allowed.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,20 +12,22 @@ use serde_json::{Map, Number, Value};
 
 use crate::fault::ReadError;
 
-/// The deepest nesting that is read.
+/// The deepest accepted nesting.
 pub const MAX_DEPTH: u8 = 32;
 
-/// What the elements of an array take, in bytes each: a value, and the room in which the array grows.
+/// The memory of one element of an array, in bytes: a value, and the spare capacity of the growing
+/// array.
 const ELEMENT_BYTES: u64 = 64;
-/// What the first member of an object takes: a node of the map, whose room is for eleven.
+/// The memory of the first member of an object: a node of the map, which holds up to eleven
+/// members.
 const FIRST_MEMBER_BYTES: u64 = 640;
-/// What each further member takes: such nodes are at least half full.
+/// The memory of each further member: nodes are at least half full.
 const MEMBER_BYTES: u64 = 112;
-/// What a text takes beside its bytes.
+/// The memory of a text in addition to its bytes.
 const TEXT_BYTES: u64 = 16;
 
-/// How much memory values may take while they are read, in bytes, and whether anybody still waits for
-/// them. Counts what `serde_json::Value` allocates, rather too much than too little.
+/// Limits the memory of values while they are read, in bytes, and checks that the client still
+/// waits for them. It counts what `serde_json::Value` allocates, and rather overestimates.
 #[derive(Debug)]
 pub struct Meter {
     room: u64,
@@ -35,30 +37,31 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Up to so many bytes, as long as the flag is set.
+    /// Allows up to this many bytes, as long as the flag is set.
     #[must_use]
     pub const fn new(room: u64, awaited: Option<Arc<AtomicBool>>) -> Self {
         Self { room, left: Cell::new(room), is_exhausted: Cell::new(false), awaited }
     }
 
-    /// Without a limit, for what is bounded otherwise.
+    /// Without a limit, for input that is bounded by other means.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self::new(u64::MAX, None)
     }
 
-    /// Forgets what was counted: the values before are gone, or have become something else.
+    /// Resets the count, after the counted values were dropped or converted.
     pub fn refill(&self) {
         self.left.set(self.room);
     }
 
-    /// Whether somebody still waits for what is read.
+    /// Whether the client still waits for the result.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.awaited.as_ref().is_none_or(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// Whether reading ended because there was too much, or because nobody waits any more.
+    /// Reports whether reading ended because of the memory limit, or because nobody waits for the
+    /// result.
     ///
     /// # Errors
     /// Returns [`ReadError::TooLarge`] or [`ReadError::Abandoned`].
@@ -99,18 +102,20 @@ impl Meter {
     }
 }
 
-/// Reads one JSON value and nothing behind it, of any size.
+/// Reads one JSON value of any size, with nothing after it.
 ///
 /// # Errors
-/// Where it is not JSON, has a member twice, or is nested too deeply; says where.
+/// Returns an error with its position if the text is not JSON, has a duplicate member, or is nested
+/// too deeply.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     parse_within(bytes, &Meter::unlimited())
 }
 
-/// As [`parse`], within a limit of memory.
+/// Like [`parse`], within a memory limit.
 ///
 /// # Errors
-/// As [`parse`]; and if there is too much of it, which the meter tells apart.
+/// Returns the errors of [`parse`], and one if the limit is exceeded, which [`Meter::check`]
+/// distinguishes.
 pub fn parse_within(bytes: &[u8], meter: &Meter) -> Result<Value, serde_json::Error> {
     if bytes.trim_ascii().is_empty() {
         return Err(serde_json::Error::custom("the request body is empty"));
@@ -121,11 +126,11 @@ pub fn parse_within(bytes: &[u8], meter: &Meter) -> Result<Value, serde_json::Er
     Ok(value)
 }
 
-/// Reads an array, or an object with an array under `items`, element by element: the whole is never
-/// there at once. Answers the object's other members.
+/// Reads an array, or an object with an array under `items`, element by element, so the whole is
+/// never in memory. Returns the object's other members.
 ///
 /// # Errors
-/// As [`parse`]; and where it is neither.
+/// Returns the errors of [`parse`], and one if the value is neither of these.
 pub fn parse_elements(
     bytes: &[u8],
     meter: &Meter,
@@ -137,20 +142,20 @@ pub fn parse_elements(
     }
 }
 
-/// What [`parse_elements_or_object`] read.
+/// The result of [`parse_elements_or_object`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parsed {
-    /// An array, or an object with an array under `items`: its elements were visited, these are its
+    /// An array, or an object with an array under `items`. Its elements were visited; these are its
     /// other members.
     Elements(Map<String, Value>),
     /// An object without `items`.
     Object(Map<String, Value>),
 }
 
-/// As `parse_elements`, or reads any other object.
+/// Like `parse_elements`, but also reads any other object.
 ///
 /// # Errors
-/// As `parse`; and where it is neither an array nor an object.
+/// Returns the errors of `parse`, and one if the value is neither an array nor an object.
 pub fn parse_elements_or_object(
     bytes: &[u8],
     visit: &mut dyn FnMut(usize, Value),
@@ -158,11 +163,11 @@ pub fn parse_elements_or_object(
     parse_members(bytes, "items", &Meter::unlimited(), visit)
 }
 
-/// As [`parse_elements_or_object`], with the elements under a member of another name, each of them
-/// within a limit of memory.
+/// Like [`parse_elements_or_object`], for elements under a member with another name, with a memory
+/// limit for each element.
 ///
 /// # Errors
-/// As [`parse`]; and where it is neither an array nor an object.
+/// Returns the errors of [`parse`], and one if the value is neither an array nor an object.
 pub fn parse_members(
     bytes: &[u8],
     name: &'static str,
@@ -176,7 +181,7 @@ pub fn parse_members(
     Ok(parsed)
 }
 
-/// What is inside an array, or inside one member of an object.
+/// Visits the elements of an array, or of an array under one member of an object.
 struct Elements<'a> {
     name: &'static str,
     meter: &'a Meter,
@@ -325,7 +330,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
-/// What a value is, for messages.
+/// The type of a value, for messages.
 #[must_use]
 pub const fn kind(value: &Value) -> &'static str {
     match value {
@@ -367,13 +372,13 @@ mod tests {
             assert!(parse(text).is_err(), "{}", String::from_utf8_lossy(text));
         }
         assert!(parse(&deep(33)).is_err());
-        assert!(parse(&deep(100_000)).is_err(), "and the stack holds");
+        assert!(parse(&deep(100_000)).is_err(), "the stack must not overflow");
         assert!(parse(br#"{"a": 1, "a": 2}"#).unwrap_err().to_string().contains("`a`"));
     }
 
     #[test]
     fn what_takes_more_memory_than_it_may_is_not_built() {
-        // Empty objects below each other, members, elements, texts: a byte of text makes much of it.
+        // Nested empty objects, members, elements: each takes many times as much memory as text.
         let deep = format!("[{}]", vec!["{\"\":{\"\":{\"\":0}}}"; 10_000].join(","));
         let members: Vec<String> = (0..50_000).map(|index| format!("\"{index}\":0")).collect();
         let members = format!("{{{}}}", members.join(","));
@@ -384,13 +389,13 @@ mod tests {
             assert!(matches!(meter.check(), Err(ReadError::TooLarge(_))));
             assert!(parse(text.as_bytes()).is_ok());
         }
-        // Elements are counted one by one where they are read so.
+        // When elements are read one by one, they are also counted one by one.
         let meter = Meter::new(10_000, None);
         let many = format!("[{}]", vec!["[0,0,0]"; 10_000].join(","));
         let mut count = 0;
         parse_elements(many.as_bytes(), &meter, &mut |_, _| count += 1).unwrap();
         assert_eq!((count, meter.check().is_ok()), (10_000, true));
-        // Nobody waits any more.
+        // The client has disconnected.
         let flag = Arc::new(AtomicBool::new(true));
         let meter = Meter::new(u64::MAX, Some(Arc::clone(&flag)));
         let mut count = 0;

@@ -17,12 +17,12 @@ pub struct JsonError {
     detail: String,
 }
 
-/// The text of each, and the line in which it begins, the first being 1. After an error there are no
-/// more.
+/// Iterates over values: the text of each, and the line in which it begins, counted from 1. An
+/// error ends the iteration.
 pub struct Values<'a> {
     bytes: &'a [u8],
     values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
-    /// In which line the byte at `place` is.
+    /// The line of the byte at `place`.
     line: u64,
     place: usize,
 }
@@ -33,7 +33,7 @@ impl fmt::Debug for Values<'_> {
     }
 }
 
-/// Those of a text.
+/// Iterates over the values of a text.
 #[must_use]
 pub fn values(bytes: &[u8]) -> Values<'_> {
     Values { bytes, values: Deserializer::from_slice(bytes).into_iter(), line: 1, place: 0 }
@@ -56,10 +56,10 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
-/// Reads a value that begins in a line: the elements of a list or a page, or one object.
+/// Reads the value that begins in `line`: the elements of a list or a page, or one object.
 ///
 /// # Errors
-/// As [`parse_elements_or_object`], with the place in the file.
+/// Returns the errors of [`parse_elements_or_object`], with the line and column in the file.
 pub fn elements(
     line: u64,
     text: &str,
@@ -68,7 +68,7 @@ pub fn elements(
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
-/// What is wrong with a text, and where, if it begins in a line.
+/// The error with its line and column in the file, if the text begins in `line`.
 fn placed(error: &serde_json::Error, line: u64) -> JsonError {
     let (behind, column) = (error.line(), error.column());
     let text = error.to_string();
@@ -81,7 +81,7 @@ fn placed(error: &serde_json::Error, line: u64) -> JsonError {
 mod tests {
     use super::*;
 
-    /// Of an error, the line that it is in.
+    /// The values of a text; for an error, its line.
     fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
         let line = |error: JsonError| {
             let text = error.to_string();

@@ -1,5 +1,5 @@
-//! Reads JSON objects member by member, and collects all that is wrong with them, each with its
-//! pointer. What was not asked for is refused: nothing is dropped in silence.
+//! Reads JSON objects member by member, and collects all faults, each with its pointer. Unknown
+//! members are refused; nothing is dropped silently.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,21 +13,21 @@ use serde_json::{Map, Value};
 
 use crate::json::kind;
 
-/// What an object says of a member.
+/// The value of a member in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given<T> {
-    /// Nothing.
+    /// The member is missing.
     Absent,
     /// `null`.
     Null,
     /// A value.
     Is(T),
-    /// Something wrong, which has been noted.
+    /// A fault, which has been noted.
     Bad,
 }
 
 impl<T> Given<T> {
-    /// The value turned into another.
+    /// Converts the value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
         match self {
             Self::Absent => Given::Absent,
@@ -37,7 +37,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// As a change of a member that can be null.
+    /// The change of a member that can be null.
     pub fn nullable_patch(self) -> Patch<Option<T>> {
         match self {
             Self::Absent | Self::Bad => Patch::Keep,
@@ -46,8 +46,8 @@ impl<T> Given<T> {
         }
     }
 
-    /// As a change of a member that has a default: null puts it back (RFC 7396: null removes, and a
-    /// member that is not there stands at its default).
+    /// The change of a member that has a default. Null restores the default: in RFC 7396, null
+    /// removes a member, and a missing member has its default.
     pub fn patch_or(self, default: T) -> Patch<T> {
         match self {
             Self::Absent | Self::Bad => Patch::Keep,
@@ -65,7 +65,7 @@ impl<T> Given<T> {
     }
 }
 
-/// A value that would be right at a pointer, for a message.
+/// An example of a valid value at a pointer, for a message.
 fn example(at: &str) -> &'static str {
     match at.rsplit('/').nth(1) {
         Some("sources" | "destinations") => " such as `{\"address\": \"10.0.0.0/8\"}`",
@@ -84,7 +84,7 @@ pub struct Members<'v> {
 }
 
 impl<'v> Members<'v> {
-    /// Begins to read a value as an object; notes where it is none.
+    /// Begins to read a value as an object, and notes a fault if it is not an object.
     pub fn open(value: Value, at: &str, violations: &'v mut Violations) -> Option<Self> {
         match value {
             Value::Object(members) => {
@@ -141,7 +141,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// A string, read by the domain. Numbers and booleans are no strings.
+    /// A string, parsed by the domain. Numbers and booleans are not accepted.
     pub fn text<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -153,7 +153,7 @@ impl<'v> Members<'v> {
         })
     }
 
-    /// An integer within bounds. `1.0` is none.
+    /// An integer within bounds. `1.0` is not accepted.
     pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Given<i64> {
         self.read(name, |value| integer(&value, min, max))
     }
@@ -166,7 +166,7 @@ impl<'v> Members<'v> {
         })
     }
 
-    /// A value that is read by a function of its own.
+    /// A value that a function reads.
     pub fn value<T>(
         &mut self,
         name: &'static str,
@@ -175,7 +175,7 @@ impl<'v> Members<'v> {
         self.read(name, read)
     }
 
-    /// An array; every item is read, with its own pointer.
+    /// An array. Every item is read, with its own pointer.
     pub fn list<T>(
         &mut self,
         name: &'static str,
@@ -206,7 +206,7 @@ impl<'v> Members<'v> {
         if read.len() == count { Given::Is(read) } else { Given::Bad }
     }
 
-    /// An array that is not empty.
+    /// A non-empty array.
     pub fn some<T>(
         &mut self,
         name: &'static str,
@@ -254,7 +254,7 @@ impl<'v> Members<'v> {
         if is_good { Given::Is(map) } else { Given::Bad }
     }
 
-    /// `labels` of something new.
+    /// The `labels` of a new resource.
     pub fn labels(&mut self) -> Labels {
         let given = self.label_map(false);
         let map = self.or("labels", given, BTreeMap::new());
@@ -269,13 +269,15 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// `labels` of a change: each key is set, or removed by `null`; `null` as a whole removes all.
+    /// The `labels` of a change. A value sets a key, and `null` removes it; `null` instead of the
+    /// object removes all labels.
     pub fn labels_patch(&mut self) -> LabelsPatch {
         match self.label_map(true) {
             Given::Absent | Given::Bad => LabelsPatch::default(),
             Given::Null => LabelsPatch::Clear,
             Given::Is(map) => {
-                // What is set is checked already here; how many there are is known only later.
+                // Keys and values are checked here; the total number of labels is known only when
+                // the change is applied.
                 let set = map.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
                 if let Err(violations) = Labels::new(set.collect()) {
                     let at = self.pointer("labels");
@@ -286,7 +288,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// The value of a member that must be there.
+    /// The value of a required member.
     pub fn required<T>(&mut self, name: &str, given: Given<T>) -> Option<T> {
         match given {
             Given::Is(value) => Some(value),
@@ -302,7 +304,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// The value of a member, or its default; null is no value of it.
+    /// The value of a member, or its default. Null is not accepted.
     pub fn or<T>(&mut self, name: &str, given: Given<T>, default: T) -> T {
         match given {
             Given::Is(value) => value,
@@ -314,7 +316,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// The change of a member; null is no value of it.
+    /// The change of a member. Null is not accepted.
     pub fn patch<T>(&mut self, name: &str, given: Given<T>) -> Patch<T> {
         match given {
             Given::Is(value) => Patch::Set(value),
@@ -326,7 +328,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// Takes a member that is not one to write: it is never what a misspelt one is said to mean.
+    /// Takes a member that clients cannot write. `finish` never suggests it for a misspelt name.
     pub(crate) fn remove(&mut self, name: &str) -> Given<Value> {
         match self.members.remove(name) {
             None => Given::Absent,
@@ -335,7 +337,7 @@ impl<'v> Members<'v> {
         }
     }
 
-    /// Notes the name of a member that was read elsewhere.
+    /// Notes that a member was read elsewhere, so that it is a known name.
     pub(crate) fn passes(&mut self, name: &'static str) {
         self.known.push(name);
     }
@@ -350,12 +352,13 @@ impl<'v> Members<'v> {
         self.violations.push(violation);
     }
 
-    /// Notes every member that nobody asked for, with the nearest that is known. Gives back where
-    /// the object stands, and what is wrong so far.
+    /// Notes every unknown member, with the nearest known name. Returns the pointer of the object,
+    /// and the faults so far.
     pub fn finish(mut self) -> (String, &'v mut Violations) {
         let unknown = std::mem::take(&mut self.members);
         for name in unknown.keys() {
-            // A hint costs as much as reading many members: it is for those that are shown.
+            // A suggestion costs as much as reading many members, so only faults that are shown get
+            // one.
             if !self.violations.has_room() {
                 self.violations.count(1);
                 continue;
@@ -364,7 +367,7 @@ impl<'v> Members<'v> {
                 Some(meant) => format!("is not a known member; did you mean `{meant}`?"),
                 None => "is not a known member".to_owned(),
             };
-            // A name can be as long as the body: what is shown of it is cut.
+            // A name can be as long as the body, so the message contains only an excerpt.
             let pointer = format!("{}/{}", self.at, escape_pointer(&excerpt(name)));
             self.violations.push(Violation::body(pointer, detail));
         }
@@ -372,10 +375,10 @@ impl<'v> Members<'v> {
     }
 }
 
-/// An integer within bounds.
+/// Reads an integer within bounds.
 ///
 /// # Errors
-/// Says what is wrong.
+/// Returns a message about the fault.
 pub fn integer(value: &Value, min: i64, max: i64) -> Result<i64, String> {
     let Value::Number(number) = value else {
         return Err(format!("must be an integer, not {}", kind(value)));

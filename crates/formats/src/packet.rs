@@ -14,26 +14,27 @@ use crate::fault::ReadError;
 use crate::json::{self, Meter, kind};
 use crate::members::{Members, integer};
 
-/// The most packets of one request.
+/// The most packets in one request.
 pub const MAX_PACKETS: usize = 10_000;
-/// The most packets of one request that are explained.
+/// The most packets in one request with explanations.
 pub const MAX_EXPLAINED_PACKETS: usize = 100;
 
-/// Reads an address, in the one spelling that it has in JSON and in queries.
+/// Reads an address in its only accepted spelling, in JSON as well as in queries.
 ///
 /// # Errors
-/// Returns what would be right.
+/// Returns a message with a valid example.
 pub fn address(text: &str) -> Result<IpAddr, String> {
-    // The standard library's parser takes ASCII alone, and no zones, masks or white space.
+    // The standard library's parser accepts only ASCII, and no zones, masks or white space.
     text.parse().map_err(|_| {
         format!("`{}` is not an IPv4 or IPv6 address such as `192.0.2.1`", excerpt(text))
     })
 }
 
-/// Reads an array of packets, one by one. Holds up the thread: call it beside those that serve.
+/// Reads an array of packets, one by one. Blocks the thread, so call it outside those that serve
+/// requests.
 ///
 /// # Errors
-/// Returns all that is wrong, each with its index.
+/// Returns all violations, each with its index.
 pub fn packets(
     bytes: &[u8],
     now: Instant,
@@ -55,7 +56,7 @@ pub fn packets(
     let mut count = 0_usize;
     json::parse_elements(bytes, meter, &mut |index, item| {
         count += 1;
-        // Beyond the limit the rest is counted only.
+        // Packets beyond the limit are only counted.
         if count <= limit {
             packets.extend(packet(item, &format!("/{index}"), now, &mut violations));
         }
@@ -64,7 +65,7 @@ pub fn packets(
         let detail = format!("has {count} packets; at most {limit} are allowed {why}");
         return Err(ReadError::Invalid(Violation::body("", detail).into()));
     }
-    // One answer for each packet asked for, or none at all.
+    // Either each packet gets an answer or none does.
     if violations.is_empty() && packets.len() == count {
         Ok(packets)
     } else {
@@ -72,7 +73,7 @@ pub fn packets(
     }
 }
 
-/// Reads one packet, with pointers below `at`. What is wrong is noted wherever nothing is returned.
+/// Reads one packet, with pointers below `at`. If it returns `None`, it has noted the faults.
 pub fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
     let mut faults = violations.nested();
     let parts = packet_parts(value, at, now, &mut faults);
@@ -80,7 +81,7 @@ pub fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations)
         violations.extend(faults);
         return None;
     }
-    // The whole is judged only where its parts are right.
+    // The packet as a whole is checked only if all members are valid.
     Packet::new(parts?).map_err(|faults| violations.extend_below(at, faults)).ok()
 }
 

@@ -16,16 +16,16 @@ use crate::json;
 use crate::lines::{Line, LineSplitter};
 use crate::packet::packet;
 
-/// The longest line, in bytes: no packet needs as much.
+/// The longest line, in bytes; no packet needs that much.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Why a line is no packet.
+/// Why a line is not a packet.
 #[derive(Debug, thiserror::Error)]
 pub enum LineFault {
-    /// It has no end for long.
+    /// The line is too long.
     #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    /// It is not JSON.
+    /// The line is not JSON.
     #[error("{}", within_line(.0))]
     Malformed(#[from] serde_json::Error),
     /// It is not a packet.
@@ -77,12 +77,12 @@ impl LineFault {
     }
 }
 
-/// What is wrong with JSON, where it is but one line of many.
+/// The message of a JSON error within one of many lines, without the line number of the parser.
 fn within_line(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
 
-/// Reads packets of lines that come in pieces.
+/// Reads packets from lines that arrive in pieces.
 #[derive(Debug)]
 pub struct PacketLines(LineSplitter);
 
@@ -93,15 +93,15 @@ impl Default for PacketLines {
 }
 
 impl PacketLines {
-    /// How many lines were read.
+    /// The number of lines read so far.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.0.count()
     }
 
-    /// Reads the lines that end in a piece: calls `visit` with each one's number, from 1, and packet,
-    /// until it wants no more. Answers how many bytes of the piece were read. Packets that name no
-    /// time are of now. Empty lines count, and are nothing.
+    /// Reads the lines that end in a piece. Calls `visit` with the number of each line, from 1, and
+    /// its packet, until `visit` stops. Returns how many bytes of the piece were read. Packets
+    /// without a time get the time `now`. Empty lines are counted and skipped.
     pub fn read(
         &mut self,
         piece: &[u8],
@@ -111,7 +111,7 @@ impl PacketLines {
         self.0.split(piece, &mut |number, line| visit_packet(number, line, now, visit))
     }
 
-    /// Reads the last line, where no end of a line came behind it.
+    /// Reads the last line if no line end came after it.
     pub fn end(
         &mut self,
         now: Instant,
@@ -137,10 +137,11 @@ fn visit_packet(
 /// Reads one packet.
 ///
 /// # Errors
-/// What is wrong with it, all of it.
+/// Returns all violations, or the JSON error.
 pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
-    // What is right is read fast; what is not is read again, to say why. (Of itself the fast reading
-    // would take an array for the members one after the other.)
+    // The fast parser reads valid packets; any other line is read again to explain the fault. The
+    // check for `{` is necessary because the fast parser alone would accept an array of the
+    // members' values in order.
     if line.trim_ascii_start().starts_with(b"{")
         && let Ok(line) = std::str::from_utf8(line)
         && let Ok(plain) = serde_json::from_str::<PlainPacket<'_>>(line)
@@ -153,8 +154,8 @@ pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
     packet(value, "", now, &mut violations).ok_or(LineFault::Invalid(violations))
 }
 
-/// A packet in its usual spelling, read without a step between. Whatever it takes, the exact reading
-/// takes too, and as the same.
+/// A packet in its usual spelling, deserialized without an intermediate value. The exact reader
+/// accepts everything that this accepts, with the same result.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainPacket<'a> {
@@ -222,7 +223,7 @@ impl<'de> Deserialize<'de> for PlainProtocol {
 mod tests {
     use super::*;
 
-    /// Spellings of each member: right, unusual, wrong.
+    /// Spellings of each member: valid, unusual and invalid.
     const MEMBERS: [(&str, &[&str]); 8] = [
         (
             "source_address",
@@ -275,7 +276,7 @@ mod tests {
     fn what_is_read_fast_is_what_the_exact_reading_reads() {
         let now = Instant::from_micros(1_700_000_000_000_000).unwrap();
         let mut state = 11_u64;
-        // Knuth's, good enough to choose with.
+        // Knuth's linear congruential generator, good enough to choose samples.
         let mut random = move |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             usize::try_from(state >> 33).unwrap() % below
@@ -284,11 +285,13 @@ mod tests {
         for _ in 0..60_000 {
             let mut members = Vec::new();
             for (index, (name, values)) in MEMBERS.iter().enumerate() {
-                // The ends nearly always, the rest at times; now and then one twice, or another.
+                // The addresses are nearly always present, the rest in half of the lines; sometimes
+                // a member is duplicated.
                 let is_there = if index < 2 { random(50) > 0 } else { random(2) == 0 };
                 let times = usize::from(is_there) + usize::from(random(150) == 0);
                 for _ in 0..times {
-                    // Mostly the first spellings, or hardly a packet would be right.
+                    // Mostly one of the first spellings; otherwise hardly any packet would be
+                    // valid.
                     let most = if random(3) == 0 { values.len() } else { 2 };
                     members.push(format!("\"{name}\": {}", values[random(most)]));
                 }

@@ -1,4 +1,4 @@
-//! Read-only members in bodies: refused on creation, compared on change, or left out of account.
+//! Read-only members in bodies: refused on creation, compared on change, or ignored.
 
 use fireflow_domain::error::Violation;
 use fireflow_domain::ids::Revision;
@@ -11,18 +11,18 @@ use serde_json::Value;
 use crate::json::kind;
 use crate::members::{Given, Members, integer};
 
-/// What becomes of the read-only members of something new.
+/// How the read-only members of a new resource are handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// They are refused: what is given and does nothing is a mistake.
+    /// They are refused, because a member without an effect is a mistake.
     #[default]
     Refuse,
-    /// They are left out of account, as `read_only=ignore` asks for.
+    /// They are ignored, because the request has `read_only=ignore`.
     Ignore,
 }
 
 impl Members<'_> {
-    /// Reads over the read-only members of something new.
+    /// Consumes the read-only members of a new resource, and refuses them unless they are ignored.
     pub fn not_read_only(&mut self, members: &[Member], read_only: ReadOnly) {
         for member in members.iter().filter_map(|member| member.read_only()) {
             let given = self.remove(member.name());
@@ -34,8 +34,8 @@ impl Members<'_> {
         }
     }
 
-    /// Reads the read-only members of a change, except for the id and the parent, which are those of
-    /// the path. Their values are compared with what the resource has when that is known.
+    /// Reads the read-only members of a change, except for the id and the parent, which belong to
+    /// the path. Their values are compared later with those of the stored resource.
     pub fn repeated(&mut self, members: &[Member]) -> Repeated {
         let mut repeated = Vec::new();
         for member in members.iter().filter_map(|member| member.read_only()) {
@@ -56,10 +56,10 @@ impl Members<'_> {
     }
 }
 
-/// The value of a read-only member, of its type.
+/// Reads the value of a read-only member according to its type.
 ///
 /// # Errors
-/// Says which type it must have.
+/// Returns a message that names the required type.
 fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue, String> {
     let text = || value.as_str().ok_or_else(|| format!("must be a string, not {}", kind(value)));
     match member {
@@ -93,14 +93,14 @@ fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue
             Value::Object(_) => Ok(RepeatedValue::Children),
             other => Err(format!("must be an object, not {}", kind(other))),
         },
-        // Compared with the path where they are read.
+        // These are compared with the path by the callers.
         ReadOnlyMember::Id | ReadOnlyMember::Firewall | ReadOnlyMember::FilteringPolicy => {
             Err("contradicts the path".to_owned())
         }
     }
 }
 
-/// Warnings as answers have them, or their codes alone, as lines of CSV do.
+/// Reads warnings in the form of answers, or only their codes, as in CSV.
 fn warnings(value: &Value) -> Result<Vec<(WarningCode, Option<String>)>, String> {
     let takes = || "must be an array of warnings as in an answer".to_owned();
     let code = |word: &str| {
@@ -122,11 +122,11 @@ fn warnings(value: &Value) -> Result<Vec<(WarningCode, Option<String>)>, String>
     value.as_array().ok_or_else(takes)?.iter().map(one).collect()
 }
 
-/// The members of a parent as answers show it, at any depth.
+/// The members of a parent in answers, at any depth.
 const OF_PARENT: [&str; 4] = ["id", "name", "default_action", "firewall"];
 
 impl Members<'_> {
-    /// The read-only id of a change: it must be the one of the path.
+    /// Checks the read-only id of a change, which must be that of the path.
     pub fn same_id(&mut self, id: i64) {
         match self.remove("id") {
             Given::Absent | Given::Bad => {}
@@ -137,8 +137,8 @@ impl Members<'_> {
         }
     }
 
-    /// A read-only parent `{"id": …}`: it must be the one of the path. What else is said of it was
-    /// read at some time, and is not compared.
+    /// Checks a read-only parent `{"id": …}`, which must be that of the path. Its other members may
+    /// be outdated and are not compared.
     pub fn same_parent(&mut self, member: ReadOnlyMember, id: i64) {
         let name = member.name();
         let given = match self.remove(name) {
@@ -158,7 +158,7 @@ impl Members<'_> {
     }
 }
 
-/// The pointers of members that no parent has.
+/// The pointers of unknown members of a parent.
 fn unknown_of_parent(parent: &Value) -> Vec<String> {
     let Some(members) = parent.as_object() else { return Vec::new() };
     let mut unknown = Vec::new();

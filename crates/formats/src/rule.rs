@@ -17,24 +17,25 @@ use crate::json::kind;
 use crate::members::{Given, Members, integer};
 use crate::read_only::ReadOnly;
 
-/// By what given rules are found among the stored ones.
+/// How given rules are matched to stored ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// By id, else by name, else by content.
+    /// By id, otherwise by name, otherwise by content.
     #[default]
     Id,
-    /// By name, else by content: what is said of ids, parents and the like is of another policy.
+    /// By name, otherwise by content. Ids, parents and other read-only members belong to another
+    /// policy and are ignored.
     Name,
 }
 
-/// How rules of a set are read.
+/// How the rules of a set are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetReading {
-    /// By what they are found.
+    /// How they are matched to stored rules.
     pub identity: Identity,
-    /// What becomes of their read-only members.
+    /// How their read-only members are handled.
     pub read_only: ReadOnly,
-    /// How many there may be.
+    /// The most rules of a set.
     pub max_rules: usize,
 }
 
@@ -45,16 +46,16 @@ impl Default for SetReading {
     }
 }
 
-/// Reads the word of an action.
+/// Reads an action.
 ///
 /// # Errors
-/// Says what there is.
+/// Returns a message that names the actions.
 pub fn action(word: &str) -> Result<Action, String> {
     Action::parse(word)
         .ok_or_else(|| format!("`{}` is not an action; use ALLOW, DENY or REJECT", excerpt(word)))
 }
 
-/// What a body says of a rule, before it is known whether it is new.
+/// The members of a rule, for a creation as well as a change.
 struct RuleMembers {
     name: Given<Name>,
     action: Given<Action>,
@@ -78,7 +79,7 @@ fn fields(members: &mut Members<'_>) -> RuleMembers {
     RuleMembers {
         name: members.text("name", Name::parse),
         action: members.text("action", action),
-        // The bounds were checked.
+        // The bounds were checked above, so this cannot fail.
         priority: priority.map(|number| i32::try_from(number).unwrap_or_default()),
         protocols: protocols(members),
         icmp_type: byte(members, "icmp_type"),
@@ -96,8 +97,8 @@ fn fields(members: &mut Members<'_>) -> RuleMembers {
 }
 
 impl RuleMembers {
-    /// Which members are left out that decide what the rule matches and when. Without `..`: one that
-    /// is added has to be decided on here.
+    /// Which of the members that decide what the rule matches and when are omitted. The pattern has
+    /// no `..`, so that a new member does not compile until it is classified here.
     const fn left_out(&self) -> LeftOut {
         let Self {
             name: _,
@@ -132,7 +133,7 @@ fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
     members.integer(name, 0, u8::MAX.into()).map(|number| u8::try_from(number).unwrap_or_default())
 }
 
-/// `protocols`, or `protocol` for one of them.
+/// Reads `protocols`, or `protocol` for a single one.
 fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
     let many =
         members.list("protocols", MAX_PROTOCOLS, |value, at, violations| match protocol(&value) {
@@ -156,7 +157,7 @@ fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
     }
 }
 
-/// A protocol by name or number.
+/// Reads a protocol by name or number.
 fn protocol(value: &Value) -> Result<Protocol, String> {
     match value {
         Value::String(word) if word.eq_ignore_ascii_case("any") => {
@@ -174,7 +175,7 @@ fn protocol(value: &Value) -> Result<Protocol, String> {
 
 fn endpoint(value: Value, at: &str, violations: &mut Violations) -> Option<Endpoint> {
     if let Value::String(text) = &value {
-        // As other products write it.
+        // Other products write an endpoint as a bare address.
         let shown = AddressRange::parse(text).map(|it| it.to_string());
         let shown = shown.unwrap_or_else(|_| "10.0.0.0/8".to_owned());
         let detail = format!("must be an object such as {{\"address\": \"{shown}\"}}");
@@ -199,7 +200,7 @@ fn single_port(value: &Value) -> Result<PortRange, String> {
     u16::try_from(number).map(PortRange::single).map_err(|error| error.to_string())
 }
 
-/// `{"number": 443}` or `{"from": 8000, "to": 8100}`.
+/// Reads `{"number": 443}` or `{"from": 8000, "to": 8100}`.
 fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<PortRange> {
     let bare = match &value {
         Value::String(text) => Some(PortRange::parse(text).ok()),
@@ -246,7 +247,7 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
     range
 }
 
-/// Reads a rule to be created; one that is placed has no priority yet.
+/// Reads a rule to be created. A rule with a place has no priority yet.
 pub fn new_rule(
     value: Value,
     at: &str,
@@ -265,7 +266,7 @@ pub fn new_rule(
     spec(members, given)
 }
 
-/// Reads a rule of a set, with pointers below `at`, and whether it says its priority.
+/// Reads a rule of a set, with pointers below `at`. Also returns whether it has a priority.
 pub fn given_rule(
     value: Value,
     at: &str,
@@ -315,7 +316,8 @@ fn spec(mut members: Members<'_>, given: RuleMembers) -> Option<RuleSpec> {
     let description = members.or("description", given.description, Description::default());
     let reference = members.or("reference", given.reference, Reference::default());
     let (at, violations) = members.finish();
-    // The whole is judged only where its parts are right, or its faults would be those of gaps.
+    // The rule as a whole is checked only if all members are valid; otherwise defaults would cause
+    // misleading faults.
     if !violations.is_empty() {
         return None;
     }

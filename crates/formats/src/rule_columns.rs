@@ -32,7 +32,7 @@ impl RuleRecords {
         Self { columns, now, position, is_header_due: true }
     }
 
-    /// The next rules as text.
+    /// Writes the next rules.
     ///
     /// # Errors
     /// Returns an error if one cannot be written: a defect.
@@ -51,7 +51,7 @@ impl RuleRecords {
     }
 }
 
-/// A column, and the member of the rule that it comes of.
+/// A column, and the member of the rule that it shows.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) name: &'static str,
@@ -104,8 +104,9 @@ pub(crate) const COLUMNS: &[Column] = columns! {
     };
 };
 
-/// What people wrote, with an apostrophe before what a spreadsheet would take for a formula and
-/// run (OWASP, "CSV Injection"), or what looks as if it had been guarded so.
+/// Protects a text from being run as a formula by a spreadsheet (OWASP, "CSV Injection"): puts an
+/// apostrophe in front of a formula, and of a text that looks protected already, so that the
+/// original can be recovered.
 fn guarded(text: &str) -> String {
     if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
@@ -114,7 +115,7 @@ fn is_formula(text: &str) -> bool {
     text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
 }
 
-/// What people wrote, of a cell that [`guarded`] made of it.
+/// Recovers the original text of a cell that [`guarded`] wrote.
 pub(crate) fn unguarded(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(text) if is_formula(text.trim_start_matches('\'')) => text,
@@ -126,7 +127,7 @@ fn optional(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Several things in one cell.
+/// Several items in one cell.
 fn listed<T: Display>(items: impl Iterator<Item = T>) -> String {
     let mut text = String::new();
     for item in items {

@@ -1,5 +1,5 @@
-//! Rule sets in lines, as exports write them: NDJSON, and CSV (RFC 4180). Each line becomes a rule
-//! as JSON, and is read as such, so that all formats have the same rules.
+//! Rule sets in the line formats of exports: NDJSON, and CSV (RFC 4180). Each line is converted to
+//! a rule in JSON and read as such, so the same checks apply to all formats.
 
 use csv::{ByteRecord, ReaderBuilder};
 use fireflow_domain::error::{Violation, Violations};
@@ -13,10 +13,10 @@ use crate::fault::ReadError;
 use crate::json::{self, Meter};
 use crate::rule_columns::{COLUMNS, unguarded};
 
-/// Reads lines of which each is a rule; empty ones are passed over.
+/// Reads one rule per line, and skips empty lines.
 ///
 /// # Errors
-/// Returns [`ReadError::MalformedJson`] with the line that is no JSON.
+/// Returns [`ReadError::MalformedJson`] with the number of the line that is not JSON.
 pub(crate) fn ndjson(
     bytes: &[u8],
     meter: &Meter,
@@ -35,18 +35,18 @@ pub(crate) fn ndjson(
     Ok(())
 }
 
-/// Reads a header and lines of which each is a rule, or what is wrong with it as a line. The columns
-/// are those of an export, in any order; a member without a column is left out.
+/// Reads a header and one rule per record; `visit` gets each rule, or the fault of its record. The
+/// columns are those of an export, in any order. A member without a column is omitted.
 ///
 /// # Errors
-/// Returns [`ReadError::Invalid`] if the header is not one of an export, or
-/// [`ReadError::MalformedText`] if the bytes are no CSV in UTF-8.
+/// Returns [`ReadError::Invalid`] if the header is not that of an export, or
+/// [`ReadError::MalformedText`] if the bytes are not CSV in UTF-8.
 pub(crate) fn csv(
     bytes: &[u8],
     meter: &Meter,
     mut visit: impl FnMut(u64, Result<Value, String>),
 ) -> Result<(), ReadError> {
-    // Spreadsheets put it there.
+    // Spreadsheets begin a CSV file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
     let columns = columns(reader.byte_headers().map_err(malformed)?)?;
@@ -66,8 +66,8 @@ pub(crate) fn csv(
     Ok(())
 }
 
-/// Counts lines as records are read: the reader counts the end of a line that is CR LF to the record
-/// after it.
+/// Counts lines as records are read. The offset of a record may include the line end before it,
+/// because the reader assigns the LF of a CR LF to the next record.
 struct LineCount<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -75,7 +75,7 @@ struct LineCount<'b> {
 }
 
 impl LineCount<'_> {
-    /// The line of the record that the reader says begins at an offset. Offsets only grow.
+    /// The line of the record at an offset. Offsets only grow.
     fn line_at(&mut self, byte: u64) -> u64 {
         let mut start = usize::try_from(byte).unwrap_or(usize::MAX);
         while matches!(self.bytes.get(start), Some(b'\r' | b'\n')) {
@@ -93,7 +93,7 @@ fn malformed(error: csv::Error) -> ReadError {
     ReadError::MalformedText(format!("the body is not CSV: {error}"))
 }
 
-/// What the columns of a header hold, in their order.
+/// The columns of a header, in order.
 fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, ReadError> {
     let mut violations = Violations::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -128,7 +128,7 @@ struct CellKind {
     member: &'static str,
 }
 
-/// A record as a rule in JSON.
+/// Converts a record to a rule in JSON.
 fn rule(
     columns: &[CellKind],
     record: &ByteRecord,
@@ -143,7 +143,7 @@ fn rule(
             return Err(ReadError::MalformedText(detail));
         };
         if kind.member == "filtering_policy" {
-            // Only its id identifies it.
+            // The policy is identified by its id alone; its other columns are ignored.
             if kind.column == "filtering_policy_id" && !cell.is_empty() {
                 parent.insert("id".to_owned(), number(cell));
             }
@@ -157,8 +157,8 @@ fn rule(
     Ok(Value::Object(members))
 }
 
-/// What a cell says of a member. An empty cell says nothing of a member that nobody writes, nor of a
-/// priority, so that rules can be added to an export.
+/// Converts a cell to the value of a member. An empty cell of a read-only member or of the priority
+/// omits the member, so that new rules can be added to an export.
 fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
     let is_read_only = RULE.iter().any(|it| it.name() == member && it.read_only().is_some());
     if cell.is_empty() && (is_read_only || member == "priority") {
@@ -188,12 +188,13 @@ fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
     Some(value)
 }
 
-/// A number as it is; what is none stays a text, which is refused with its place.
+/// Converts a cell to a number. Any other text stays a string, which is refused later with its
+/// place.
 fn number(cell: &str) -> Value {
     cell.parse::<i64>().map_or_else(|_| cell.into(), Value::from)
 }
 
-/// The entries of a cell; beyond what any list may have they are not read.
+/// The entries of a cell. More than the maximum for any list are not read.
 fn listed(cell: &str) -> impl Iterator<Item = &str> {
     let entries = cell.split(';').map(str::trim).filter(move |_| !cell.trim().is_empty());
     entries.take(MAX_ENDPOINTS.max(MAX_PORTS) + 1)

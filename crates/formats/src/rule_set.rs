@@ -42,7 +42,7 @@ pub fn rule_set(
     reader.finish()
 }
 
-/// Rules while they are read.
+/// The rules that were read so far, and their faults.
 struct RuleSetReader {
     policy: PolicyId,
     reading: SetReading,
@@ -52,18 +52,18 @@ struct RuleSetReader {
 }
 
 impl RuleSetReader {
-    /// Reads the next rule, in a line where the format has lines.
+    /// Reads the next rule, with its line number if the format has lines.
     fn read(&mut self, value: Value, line: Option<u64>) {
         let index = self.count;
         self.count += 1;
-        // Beyond the limit the rest is counted only.
+        // Rules beyond the limit are only counted.
         if self.count > self.reading.max_rules {
             return;
         }
         let mut faults = self.violations.nested();
         let at = format!("/{index}");
         match given_rule(value, &at, self.policy, self.reading, &mut faults) {
-            // With faults nothing is done: what is right need not be kept.
+            // A set with a fault is refused, so its valid rules need not be kept.
             Some(rule) if faults.is_empty() && self.violations.is_empty() => self.rules.push(rule),
             Some(_) if faults.is_empty() => self.rules.clear(),
             _ => self.violations.extend(match line {
@@ -73,7 +73,7 @@ impl RuleSetReader {
         }
     }
 
-    /// Passes over a rule that is none.
+    /// Notes a line that is not a rule.
     fn fault(&mut self, line: u64, detail: &str) {
         let index = self.count;
         self.violations
@@ -87,7 +87,7 @@ impl RuleSetReader {
             let detail = format!("a policy has at most {max_rules} rules, not {}", self.count);
             return Err(ReadError::TooLarge(detail));
         }
-        // With faults before it a rule's index would not be its own.
+        // After a fault, the index of a rule here would differ from its index in the body.
         if self.violations.is_empty() {
             let rules = numbered(self.rules, &mut self.violations);
             if self.violations.is_empty() {
@@ -105,7 +105,7 @@ fn read_set(
     reader: &mut RuleSetReader,
 ) -> Result<(), ReadError> {
     if bytes.trim_ascii().is_empty() {
-        // A file that could not be written is empty too: it must not delete everything.
+        // A file that could not be written is also empty; it must not delete all rules.
         let detail = "the request body is empty; a set without rules is `[]` in JSON, or the header \
                       alone in CSV";
         return Err(ReadError::MalformedJson(detail.to_owned()));
@@ -127,7 +127,7 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut RuleSetReader) -> Result<
         let detail = "must be an array of rules, or an object with one under `items`";
         Violation::body("", detail)
     };
-    // A scalar is JSON, and no set.
+    // A scalar is valid JSON, but not a rule set.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[' | b'{')) {
         json::parse_within(bytes, meter)?;
         return Err(ReadError::Invalid(no_set().into()));
@@ -145,7 +145,7 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut RuleSetReader) -> Result<
             reader.violations.push(no_set());
             page_members(others, &mut reader.violations);
         }
-        // `items` that are no array are JSON too.
+        // The JSON may be valid, but with `items` that are not an array.
         Err(error) if error.is_data() => {
             meter.refill();
             json::parse_within(bytes, meter).map_err(|_| error)?;
@@ -156,14 +156,14 @@ fn read_json(bytes: &[u8], meter: &Meter, reader: &mut RuleSetReader) -> Result<
     Ok(())
 }
 
-/// What answers of lists have beside their items.
+/// The members of a list in addition to its items.
 const OF_PAGES: [&str; 7] =
     ["total", "total_is_exact", "page", "per_page", "page_size", "next_cursor", "partial"];
 
-/// The fault that a list says itself that it is not all there is.
+/// The fault of a list that is marked as incomplete.
 fn partial(others: &Map<String, Value>) -> Option<ReadError> {
     let given = |name: &str| others.get(name).filter(|value| !value.is_null());
-    // What cannot be understood does not say that it is all.
+    // Any value other than an empty array counts as a mark, even if it is not understood.
     let is_list_of_none = |it: &&Value| it.as_array().is_some_and(Vec::is_empty);
     let why = if let Some(marks) = given("partial").filter(|it| !is_list_of_none(it)) {
         format!("its `partial` is {}", shown(marks))
@@ -181,10 +181,10 @@ fn partial(others: &Map<String, Value>) -> Option<ReadError> {
     Some(ReadError::Partial(detail))
 }
 
-/// How many of a list's marks are shown: there are fewer kinds.
+/// How many of a list's marks a message shows; a list of ours has fewer.
 const SHOWN_MARKS: usize = 10;
 
-/// What a list says that it leaves out: words as they are, anything else as JSON.
+/// The marks of a partial list, for a message: words as they are, anything else as JSON.
 fn shown(marks: &Value) -> String {
     let words = marks.as_array().map(|marks| marks.iter().take(SHOWN_MARKS).map(Value::as_str));
     let words: Option<Vec<&str>> = words.and_then(Iterator::collect);
@@ -194,7 +194,7 @@ fn shown(marks: &Value) -> String {
     }
 }
 
-/// Notes what a page has beside its items, and should not.
+/// Accepts the known members of a page next to its items, and notes all others as faults.
 pub fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     let Some(mut members) = Members::open(Value::Object(others), "", violations) else { return };
     members.passes("items");
@@ -205,7 +205,8 @@ pub fn page_members(others: Map<String, Value>, violations: &mut Violations) {
     members.finish();
 }
 
-/// Every rule has a priority, or none has: then the array's order counts, in steps of 10.
+/// Checks that either all rules have a priority or none has. Without priorities, the order of the
+/// array counts, in steps of 10.
 pub fn numbered(rules: Vec<(GivenRule, bool)>, violations: &mut Violations) -> Vec<GivenRule> {
     let has_priorities = rules.first().is_some_and(|(_, has_priority)| *has_priority);
     let mut numbered = Vec::with_capacity(rules.len());

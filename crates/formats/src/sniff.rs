@@ -1,4 +1,4 @@
-//! Which format a file has, told by its content.
+//! Detects the format of a file by its content.
 
 use crate::benchmark::is_packet_shaped;
 use crate::flow_log::{FlowLog, LayoutError, first_line};
@@ -6,10 +6,11 @@ use crate::flow_log::{FlowLog, LayoutError, first_line};
 /// A format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// JSON arrays, or objects that do not end on their line; of an object whose line is longer than
-    /// what is read ahead, nobody knows yet. There may be several values, one after the other.
+    /// JSON arrays, or objects that span several lines. There may be several values, one after the
+    /// other. An object whose line exceeds the part that is read ahead is also of this kind, since
+    /// its end is not known.
     Json,
-    /// A JSON object a line. A file of one object on one line is of this kind too.
+    /// One JSON object per line. A file with a single object on one line is also of this kind.
     NdJson,
     /// Rules as [`benchmark::rule`](crate::benchmark::rule) reads them.
     BenchmarkRules,
@@ -19,33 +20,34 @@ pub enum Kind {
     FlowLog(Box<FlowLog>),
 }
 
-/// Why a format cannot be told.
+/// Why the format of a file cannot be detected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownFormat {
-    /// There is nothing to tell it by.
+    /// The file has no content.
     #[error("the file is empty")]
     Empty,
-    /// It is none that is known.
+    /// The content is in no known format.
     #[error(
-        "the file begins with `{start}`, which is none of what is understood: JSON, a JSON object \
-         a line, ClassBench's rules (`@10.0.0.0/8 …`) or packets (five or six decimals), an AWS \
+        "the file begins with `{start}`, which is no known format; known are JSON, one JSON object \
+         per line, ClassBench's rules (`@10.0.0.0/8 …`) or packets (five or six decimals), an AWS \
          VPC flow log, Zeek's conn.log, a table whose header names the addresses and the protocol"
     )]
     Unknown {
         /// The beginning of its first line, escaped and shortened.
         start: String,
     },
-    /// It is a flow log that lacks what is needed.
+    /// The file is a flow log that lacks a required column.
     #[error(transparent)]
     FlowLog(#[from] LayoutError),
 }
 
-/// Tells a format by the beginning of a file: its first line that is no comment as a whole, as
-/// [`Source::first`](crate::Source::first) has it. Blank lines and a byte order mark before it do
-/// not matter.
+/// Detects a format by the beginning of a file, which must include the whole first line that is not
+/// a comment, as [`Source::first`](crate::Source::first) does. Blank lines and a byte order mark
+/// ahead of it are ignored.
 ///
 /// # Errors
-/// Where it is no format that is known.
+/// Returns [`UnknownFormat`] if the file is empty or in no known format, or if it is a flow log
+/// that lacks a required column.
 pub fn sniff(first: &[u8]) -> Result<Kind, UnknownFormat> {
     let line = first_line(first);
     let text = line.trim_ascii();
@@ -55,7 +57,7 @@ pub fn sniff(first: &[u8]) -> Result<Kind, UnknownFormat> {
         [b'{', ..] => {
             return Ok(if has_whole_object(text) { Kind::NdJson } else { Kind::Json });
         }
-        // Names can begin with `@` as well: `@timestamp`.
+        // The names of a header can also begin with `@`, as in `@timestamp`.
         [b'@', b'0'..=b'9', ..] => return Ok(Kind::BenchmarkRules),
         _ if is_packet_shaped(text) => return Ok(Kind::BenchmarkPackets),
         _ => {}
@@ -66,7 +68,7 @@ pub fn sniff(first: &[u8]) -> Result<Kind, UnknownFormat> {
     }
 }
 
-/// Whether the object that a line begins with ends on it.
+/// Whether the object at the beginning of a line ends on that line.
 fn has_whole_object(line: &[u8]) -> bool {
     let mut depth = 0_usize;
     let mut is_text = false;

@@ -1,4 +1,4 @@
-//! Where a file comes from: a path or the standard input, compressed or not.
+//! The source of a file: a path or the standard input, compressed or not.
 
 use std::fmt;
 use std::fs::File;
@@ -9,25 +9,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// How much is read at once, in bytes.
+/// The size of the read buffer, in bytes.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// The most that is read ahead to tell a format, in bytes.
+/// The most bytes that are read ahead to detect a format.
 const MAX_FIRST_BYTES: usize = 64 * 1024;
-/// What a gzip member begins with (RFC 1952).
+/// The first bytes of a gzip member (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An opened file, decompressed, without a byte order mark.
 pub struct Source {
-    /// All of it, from its first byte.
+    /// The whole content, from its first byte.
     pub reader: Box<dyn BufRead + Send>,
-    /// Its beginning, which `reader` yields again: the first line that is no comment as a whole, or
-    /// 64 KiB, or all that there is. For [`sniff`](crate::sniff) and
+    /// The beginning of the content, which `reader` also yields: up to the end of the first line
+    /// that is not a comment, or 64 KiB, or the whole content. For [`sniff`](crate::sniff) and
     /// [`FlowLog::with_columns`](crate::FlowLog::with_columns).
     pub first: Vec<u8>,
-    /// How many bytes were read of the file as it lies there, compressed or not.
+    /// The number of bytes read so far from the file as it is stored, compressed or not.
     pub read: Arc<AtomicU64>,
-    /// How many there are; none where that is not known: the standard input, a pipe.
+    /// The size of the stored file in bytes; none if it is unknown, as for the standard input or a
+    /// pipe.
     pub total: Option<u64>,
 }
 
@@ -40,11 +41,11 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Opens a file, `-` being the standard input, and decompresses what begins as gzip does, all its
-/// members.
+/// Opens a file; `-` is the standard input. Content that begins with the magic number of gzip is
+/// decompressed, all members of it.
 ///
 /// # Errors
-/// Where it cannot be opened or its beginning not be read.
+/// Returns an error if the file cannot be opened or its beginning cannot be read.
 pub fn open(path: &Path) -> io::Result<Source> {
     if path.as_os_str() == "-" {
         return source(io::stdin(), None);
@@ -88,15 +89,15 @@ fn source(input: impl Read + Send + 'static, total: Option<u64>) -> io::Result<S
     Ok(Source { reader, first, read, total })
 }
 
-/// Whether there is a whole line that is neither blank nor a comment.
+/// Whether the text contains a whole line that is neither blank nor a comment.
 fn has_first_line(first: &[u8]) -> bool {
     let mut lines = first.split(|byte| *byte == b'\n');
-    // What stands behind the last line end is no whole line.
+    // The text after the last line feed is not a whole line.
     lines.next_back();
     lines.any(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#"))
 }
 
-/// Counts what is read.
+/// Counts the bytes that are read.
 struct Counted<R> {
     input: R,
     read: Arc<AtomicU64>,

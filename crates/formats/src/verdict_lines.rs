@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::fault::WrittenViolation;
 use crate::packet_lines::{LineFault, LineFaultCode, PacketLines};
 
-/// Answers packets in lines, as they come.
+/// Answers packets line by line, as they arrive.
 #[derive(Debug)]
 pub struct VerdictLines {
     inspected: InspectedPolicy,
@@ -20,7 +20,7 @@ pub struct VerdictLines {
     faults: u64,
 }
 
-/// Writes what becomes of a packet. By hand, since most of it is the same each time: `line`, `action`,
+/// Writes the verdict on a packet, by hand because most of it is constant: `line`, `action`,
 /// `permitted`, `reason` and `active_rule`, the rule in brief.
 fn write_verdict(
     line: u64,
@@ -54,7 +54,7 @@ fn write_verdict(
     Ok(())
 }
 
-/// What is wrong with one line: as a problem says it.
+/// The fault of one line, in the form of a problem.
 #[derive(Debug, Serialize)]
 pub struct FaultLine<'a> {
     line: u64,
@@ -78,16 +78,17 @@ impl<'a> FaultLine<'a> {
 }
 
 impl VerdictLines {
-    /// By a policy.
+    /// Answers by the rules of a policy.
     #[must_use]
     pub fn new(inspected: InspectedPolicy) -> Self {
         let packets = PacketLines::default();
         Self { inspected, packets, counts: [0; Action::ALL.len()], faults: 0 }
     }
 
-    /// The answers to the lines that end in a piece, until there are so many bytes of them: a short line
-    /// that is no packet has an answer a hundred times as long. Answers how many bytes of the piece
-    /// were read. Packets that name no time are of now.
+    /// Writes the answers to the lines that end in a piece, until there are `most` bytes of them.
+    /// The limit is necessary because a short invalid line can have an answer a hundred times as
+    /// long. Returns how many bytes of the piece were read. Packets without a time get the time
+    /// `now`.
     pub fn answer(
         &mut self,
         piece: &[u8],
@@ -102,7 +103,7 @@ impl VerdictLines {
         })
     }
 
-    /// The answer to the last line, where no end of a line came behind it.
+    /// Writes the answer to the last line if no line end came after it.
     pub fn end(&mut self, now: Instant, answers: &mut Vec<u8>) {
         let Self { inspected, packets, counts, faults } = self;
         let _ended = packets.end(now, &mut |line, packet| {
@@ -111,19 +112,19 @@ impl VerdictLines {
         });
     }
 
-    /// How many lines there were.
+    /// The number of lines so far.
     #[must_use]
     pub const fn lines(&self) -> u64 {
         self.packets.count()
     }
 
-    /// How many of them were no packets.
+    /// The number of lines that were not packets.
     #[must_use]
     pub const fn faults(&self) -> u64 {
         self.faults
     }
 
-    /// How many packets there were since it was last asked, by [what is done](Action::ALL) with them.
+    /// Takes the number of packets since the last call, by [action](Action::ALL).
     pub fn take_counts(&mut self) -> [u64; Action::ALL.len()] {
         std::mem::take(&mut self.counts)
     }
@@ -137,7 +138,7 @@ fn write(
     packet: Result<Packet, LineFault>,
     answers: &mut Vec<u8>,
 ) {
-    // Neither can fail: what is written is ours, and goes to memory.
+    // Neither write can fail: the values are valid, and they go to memory.
     let written = match packet {
         Ok(packet) => {
             let Verdict { action, rule } = inspected.verdict(&packet);

@@ -1,9 +1,10 @@
-//! Any input is read or refused, without a panic; good lines are read as a plain reader does.
+//! Tests that any input is read or refused without a panic, and that good lines are read the same
+//! as by a plain parser.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test says what is wrong by panicking"
+    reason = "a test reports a failure by panicking"
 )]
 
 use std::net::Ipv4Addr;
@@ -103,7 +104,7 @@ fn read_all(bytes: &[u8]) {
         Ok(Kind::Json | Kind::NdJson | Kind::BenchmarkRules | Kind::BenchmarkPackets) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    // Whatever the columns are, anything can come behind them.
+    // Any bytes can follow a valid header.
     for good in GOOD {
         if let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) {
             read_log(bytes, &log);
@@ -154,8 +155,7 @@ fn good_lines_are_read() {
     }
 }
 
-/// What happens to a good text: a byte is put in the place of another, before it, or taken away; or
-/// a part comes twice.
+/// Corrupts a valid text: a byte is replaced, inserted or removed, or a part is repeated.
 fn spoiled() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![any::<u8>(), select(b"\t\n\r \"',;:|@#{}[]-./0x19\\".to_vec()),];
     let change = (any::<Index>(), byte, 0..4_u8, any::<Index>());
@@ -180,7 +180,7 @@ fn spoiled() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The plain way: split, then parse.
+/// The plain way to parse a rule: split the line, then parse each part.
 fn plain_rule(line: &str, order: u32) -> Boxed<u32> {
     let block = |text: &str| {
         let (address, length) = text.split_once('/').unwrap();

@@ -1,7 +1,7 @@
 //! Public benchmark rule sets and their traces, whole: read where they are, since they may not be
 //! handed on.
 
-#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 #[path = "support/rule_set_files.rs"]
 mod rule_set_files;

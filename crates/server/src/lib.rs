@@ -1,7 +1,7 @@
 //! FireFlow's service: its settings, the listener of connections, the commands of the binary, and the
 //! wiring of all other crates. See README.md.
 
-/// For all that links the service, what it is measured against included.
+// Applies to every program that links the service, including the benchmarks and their baselines.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

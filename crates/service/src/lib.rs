@@ -1,3 +1,3 @@
-//! What happens between a request and the domain, and is the same without HTTP. See README.md.
+//! The steps between a request and the domain that do not depend on HTTP. See README.md.
 
 pub mod budget;

@@ -1,14 +1,14 @@
 //! Lists on a thousand firewalls and a million rules: `cargo xtask bench lists`.
 //!
-//! Fills both databases, then asks for pages with filters of every form, and walks a list to its
+//! Fills both databases, then requests pages with filters of every form, and walks a list to its
 //! end. Prints the median, the 99th percentile and the worst of many pages of 100 rules, each with
-//! other values.
+//! different values.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a measurement that cannot go on says why by panicking, and its figures are for people"
+    reason = "a failed measurement panics with its cause, and its figures are for people"
 )]
 
 use std::time::{Duration, Instant as Stopwatch};
@@ -56,7 +56,7 @@ fn caller() -> Caller {
 async fn fill(database: &Database, firewalls: u32) {
     let start = Stopwatch::now();
     for number in 0..firewalls {
-        // A firewall a minute.
+        // One firewall per minute.
         let caller = Caller { now: now().plus_micros(i64::from(number) * 60_000_000), ..caller() };
         let mut uow = database.write(WriteKind::Few, &Terms::default()).await.unwrap();
         let env = ["prod", "staging"][usize::from(number % 5 == 0)];
@@ -86,11 +86,11 @@ async fn fill(database: &Database, firewalls: u32) {
     println!("filled with {rules:.0} rules in {seconds:.0} s ({:.0} a second)", rules / seconds);
 }
 
-/// A form of filter, and how its text is made.
+/// A form of filter, and the function that creates its text.
 struct Form {
     name: &'static str,
-    /// Whether more rules meet its conditions than are looked at one by one: then counting them
-    /// all costs what it costs, and is shown for a few pages.
+    /// Whether more rules meet its conditions than the limit of candidates. Counting them all then
+    /// takes its time, and is measured for only a few pages.
     is_dense: bool,
     text: fn(&mut Random, &[Rule]) -> String,
 }
@@ -99,7 +99,7 @@ fn some<'a>(random: &mut Random, rules: &'a [Rule]) -> &'a Rule {
     random.pick(rules).unwrap()
 }
 
-/// A host at which some rule's source begins.
+/// A host at which the source of some rule begins.
 fn host(random: &mut Random, rules: &[Rule]) -> String {
     some(random, rules).spec.sources[0].address.first().to_string()
 }
@@ -225,7 +225,7 @@ const FORMS: &[Form] = &[
     },
 ];
 
-/// Without a promise: no index knows it, and what it finds is far away or not there.
+/// Filters without a promised time: no index helps, and the matches are far away or missing.
 const WORST: &[(&str, &str)] = &[
     ("no index: reference = \"*99999x\"", "reference = \"*99999x\""),
     (
@@ -266,7 +266,7 @@ fn line(name: &str, mut times: Vec<Duration>, note: &str) {
 
 async fn measure(database: &Database) {
     let mut random = Random::new(42);
-    // Values that occur: some rules from all over the list.
+    // Values that occur, from rules all over the list.
     let mut samples = Vec::new();
     for number in 1..=100 {
         let mut uow = database.read(ReadKind::Snapshot, &Terms::default()).await.unwrap();
@@ -331,9 +331,9 @@ async fn page(
     (start.elapsed(), page.next)
 }
 
-/// Walks the list of all rules to its end by cursor, then compares its last page, by its cursor,
-/// with the first of the opposite order, which holds the same rules: one after the other, since
-/// the machine is not equally fast all the time.
+/// Walks the list of all rules to its end by cursor. Then compares the list's last page, by its
+/// cursor, with the first page of the opposite order, which contains the same rules. The two are
+/// measured alternately, since the machine's speed varies.
 async fn walk(database: &Database, field: RuleField, direction: Direction) {
     let opposite = match direction {
         Direction::Ascending => Direction::Descending,
@@ -397,7 +397,7 @@ async fn run(url: &str, firewalls: u32) {
     drop(uow);
     if page.items.is_empty() {
         fill(&database, firewalls).await;
-        // What PostgreSQL does by itself, a minute later.
+        // PostgreSQL does this by itself a minute later.
         database.analyze().await.unwrap();
     }
     measure(&database).await;

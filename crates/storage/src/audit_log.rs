@@ -1,5 +1,5 @@
-//! The audit trail in the log: one line for each event, under a target of its own, once it lasts.
-//! This is what a SIEM reads.
+//! The audit trail in the log: one line for each committed event, under a separate target. A SIEM
+//! reads these lines.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +10,8 @@ use fireflow_domain::audit_chain::{Chain, Head};
 /// The lines' target, for filters of the log: `info,fireflow::audit=off`.
 const TARGET: &str = "fireflow::audit";
 
-/// What a line says of an event. The states before and after are in the trail alone: they may be
-/// large, and whoever reads logs need not see all policies.
+/// The data that a log line shows of an event. The states before and after are only in the trail:
+/// they may be large, and readers of logs need not see all policies.
 #[derive(Debug)]
 pub(crate) struct Line {
     subject: String,
@@ -25,7 +25,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line of an event that concerns something.
+    /// The line of an event about a subject.
     pub(crate) fn of(event: &AuditEvent, subject: &Snapshot) -> Self {
         let caller = &event.caller;
         Self {
@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-/// Writes them.
+/// Writes the lines.
 pub(crate) fn write(lines: Vec<Line>) {
     for line in lines {
         let Line { subject, request_id, client_address, reason, .. } = &line;
@@ -55,23 +55,23 @@ pub(crate) fn write(lines: Vec<Line>) {
     }
 }
 
-/// How many chains can have grown until their heads are written at once.
+/// How many grown chains are collected until their heads are written at once.
 const MAX_HEADS: usize = 10_000;
 
-/// The heads of chains that have grown, until they are written to the log. Whoever keeps the log can
-/// show later what the trail was.
+/// The heads of chains that have grown, until they are written to the log. Anyone who keeps the log
+/// can later prove what the trail was.
 #[derive(Debug, Default)]
 pub(crate) struct Heads(Mutex<BTreeMap<Chain, Head>>);
 
 impl Heads {
-    /// Notes heads that last.
+    /// Records heads that were committed.
     pub(crate) fn note(&self, heads: Vec<(Chain, Head)>) {
         if heads.is_empty() {
             return;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (chain, head) in heads {
-            // Those who commit at the same time may come in another order than their commits.
+            // Concurrent commits may be recorded in another order than they were made.
             let last = all.entry(chain).or_insert(head);
             if head.sequence > last.sequence {
                 *last = head;
@@ -84,7 +84,7 @@ impl Heads {
         }
     }
 
-    /// Writes them, and forgets them.
+    /// Writes the heads, and clears them.
     pub(crate) fn log(&self) {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (chain, head) in all {

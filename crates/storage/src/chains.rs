@@ -1,5 +1,5 @@
-//! The chains of audit events as one unit of work continues them: it knows the heads of what it has
-//! locked or created, and writes them back with the rows that it changes anyway.
+//! The audit chains that one unit of work continues. It knows the heads of the rows that it has
+//! locked or created, and writes the new heads together with the rows that it changes anyway.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::mapping::{EventTexts, audit_row};
 use crate::repository::one_row;
 use crate::unit_of_work::SeaUnitOfWork;
 
-/// What a unit of work knows of the chains that it may continue.
+/// The chains that a unit of work may continue, as far as it knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Chains {
     known: BTreeMap<Chain, KnownHead>,
@@ -26,22 +26,22 @@ pub(crate) struct Chains {
 
 #[derive(Debug)]
 struct KnownHead {
-    /// None before the first event.
+    /// `None` before the first event.
     head: Option<Head>,
     /// Whether the unit of work has appended to the chain.
     has_grown: bool,
-    /// Whether the thing's row has the head.
+    /// Whether the row of the chain's resource has the head.
     is_written: bool,
 }
 
-/// The head as its two columns hold it.
+/// The head as its two columns store it.
 pub(crate) struct HeadColumns {
     pub(crate) sequence: i64,
     pub(crate) hash: Option<Vec<u8>>,
 }
 
 impl Chains {
-    /// Notes the head of a thing that was locked; of one that is known already nothing new is learned.
+    /// Records the head of a locked row, unless its chain is already known.
     pub(crate) fn note(&mut self, chain: Chain, columns: &HeadColumns) -> StoreResult<()> {
         let head = match (&columns.hash, columns.sequence) {
             (None, 0) => None,
@@ -56,18 +56,18 @@ impl Chains {
         Ok(())
     }
 
-    /// Notes that a thing was created: its chain begins.
+    /// Records that a resource was created: its chain begins.
     pub(crate) fn note_new(&mut self, chain: Chain) {
         let known = KnownHead { head: None, has_grown: false, is_written: true };
         self.known.entry(chain).or_insert(known);
     }
 
-    /// Notes whose a firewall is.
+    /// Records the tenant of a firewall.
     pub(crate) fn note_tenant(&mut self, firewall: FirewallId, tenant: &str) {
         self.tenants.entry(firewall).or_insert_with(|| tenant.to_owned());
     }
 
-    /// Puts an event at the end of its chain; none if it concerns nothing.
+    /// Appends an event to its chain. Returns `None` if it concerns no resource.
     fn append(
         &mut self,
         event: &AuditEvent,
@@ -121,7 +121,8 @@ impl Chains {
         Ok(Some((row, Line::of(event, subject))))
     }
 
-    /// The head of a chain that has grown, for whoever writes the row of its thing now.
+    /// The head of a chain that has grown, for the caller that writes the row of the chain's
+    /// resource now.
     pub(crate) fn take_unwritten(&mut self, chain: Chain) -> Option<HeadColumns> {
         let known = self.known.get_mut(&chain).filter(|known| !known.is_written)?;
         known.is_written = true;
@@ -131,7 +132,7 @@ impl Chains {
         })
     }
 
-    /// The chains whose heads no row has yet.
+    /// The chains whose new heads are in no row yet.
     fn unwritten(&self) -> Vec<Chain> {
         let unwritten = self.known.iter().filter(|(_, known)| !known.is_written);
         unwritten.map(|(chain, _)| *chain).collect()
@@ -148,11 +149,11 @@ fn unreadable(chain: Chain) -> StoreError {
     StoreError::Failed(format!("the head of the audit chain of {chain} cannot be read").into())
 }
 
-/// How many events are made between two looks at what else there is to do: about a millisecond.
+/// How many events are built before the task yields: about a millisecond of work.
 const EVENTS_AT_ONCE: usize = 100;
 
 impl SeaUnitOfWork {
-    /// Puts events at the ends of their chains. One statement for each 1,000 events.
+    /// Appends events to their chains. One statement for each 1,000 events.
     pub(crate) async fn append_events(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
         for chunk in events.chunks(crate::unit_of_work::ROWS_PER_INSERT) {
             let mut rows = Vec::with_capacity(chunk.len());
@@ -172,8 +173,8 @@ impl SeaUnitOfWork {
         Ok(())
     }
 
-    /// Writes the heads that no other write has written: of what was created. One statement for each
-    /// chain, of which a unit of work has one or two.
+    /// Writes the heads that no other write has included, those of created rows. One statement for
+    /// each chain, of which a unit of work has one or two.
     pub(crate) async fn write_heads(&mut self) -> StoreResult<()> {
         for chain in self.chains.unwritten() {
             let Some(HeadColumns { sequence, hash }) = self.chains.take_unwritten(chain) else {

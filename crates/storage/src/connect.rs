@@ -1,4 +1,4 @@
-//! From options to connections.
+//! Opens connections as the options describe.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,38 +23,39 @@ use crate::turnstile::{Class, Plan, Turnstile};
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
-    /// Where.
+    /// The database.
     pub url: DatabaseUrl,
     /// A read replica of it, for lists; only with PostgreSQL.
     pub read_url: Option<DatabaseUrl>,
-    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]; on SQLite the most
-    /// readers of single resources.
+    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]. On SQLite, the
+    /// most readers of single resources.
     pub max_connections: u32,
     /// How long a page of a list may take in the database.
     pub list_timeout: Duration,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// The longest that a statement, or the turn to write on SQLite, is of use: the time of a request.
+    /// The longest useful time of a statement, and of the wait for the turn to write on SQLite: the
+    /// time of a request.
     pub turn_timeout: Duration,
     /// The most units of work that share a transaction, on SQLite.
     pub write_group: usize,
-    /// Who hears of every statement.
+    /// Receives every statement.
     pub observer: Option<Arc<dyn Observer>>,
-    /// What this process can read of what policies use.
+    /// The policy features that this process can read.
     pub features: Features,
     /// The most that a policy may hold.
     pub policy_limits: PolicyLimits,
-    /// What it is opened for: whether others wait for a SQLite file.
+    /// The purpose of opening it: it decides whether others wait for a SQLite file.
     pub purpose: Purpose,
 }
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL is wrong; says what is right, without the URL.
+    /// The URL is invalid. The text explains what is right, without repeating the URL.
     #[error("{0}")]
     BadUrl(String),
-    /// A second process asks for a SQLite database.
+    /// A second process requests a SQLite database.
     #[error(
         "{} is in use by {holder}; a SQLite database serves one process, use PostgreSQL for more",
         path.display()
@@ -62,7 +63,7 @@ pub enum OpenError {
     InUse {
         /// The database.
         path: PathBuf,
-        /// Who has it.
+        /// The process that holds it.
         holder: String,
     },
     /// A SQLite file cannot be used, or using it could lose writes.
@@ -70,7 +71,7 @@ pub enum OpenError {
     Refused {
         /// The database.
         path: PathBuf,
-        /// Why, and what helps.
+        /// The reason, and the remedy.
         why: String,
     },
     /// The lock file cannot be used.
@@ -78,7 +79,7 @@ pub enum OpenError {
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// Too few connections for PostgreSQL: each class of work has one of its own.
@@ -106,29 +107,29 @@ pub enum OpenError {
          the URL"
     )]
     NoSchema {
-        /// What it is.
+        /// The search path.
         search_path: String,
     },
-    /// A pooler that mixes up sessions.
+    /// A pooler that does not keep sessions apart.
     #[error(
         "the database is reached through a pooler that does not keep one session for each \
          connection (PgBouncer with `pool_mode = transaction` or `statement`): set `pool_mode = \
          session` for FireFlow's database or user there, or connect to PostgreSQL directly"
     )]
     Pooler,
-    /// A pooler that refuses what the URL asks for.
+    /// A pooler that refuses a parameter of the URL.
     #[error(
         "the pooler in front of the database refuses a parameter of the URL ({0}): remove it there \
          and set it for the role (`ALTER ROLE … SET …`), or name it in the pooler's \
          `ignore_startup_parameters`"
     )]
     PoolerParameter(String),
-    /// No connection.
+    /// No connection could be opened.
     #[error("cannot open the database {place}")]
     Connect {
-        /// Where, without secrets.
+        /// The database's location, without secrets.
         place: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: DbErr,
     },
@@ -141,10 +142,10 @@ pub const MIN_CONNECTIONS: u32 = 6;
 /// How long SQLite waits for another process: backups, the `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection to the read replica is waited for: the primary can answer instead.
+/// How long to wait for a connection to the read replica: the primary can answer instead.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The connections, by what they are for.
+/// The connections, by their purpose.
 #[derive(Debug, Clone)]
 pub(crate) enum Connections {
     /// To a file.
@@ -153,7 +154,7 @@ pub(crate) enum Connections {
     Postgres(PostgresPools),
 }
 
-/// To a SQLite file.
+/// Connections to a SQLite file.
 #[derive(Debug, Clone)]
 pub(crate) struct SqlitePools {
     /// The one writer.
@@ -162,14 +163,14 @@ pub(crate) struct SqlitePools {
     pub(crate) read: DatabaseConnection,
     /// For all other reads, whose statements can be stopped; cannot write.
     pub(crate) list: DatabaseConnection,
-    /// Who reads now.
+    /// Decides which reader goes next.
     pub(crate) turnstile: Turnstile,
 }
 
-/// To a PostgreSQL server, and perhaps its replica.
+/// Connections to a PostgreSQL server, and to its replica if there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct PostgresPools {
-    /// They cannot write.
+    /// The readers, which cannot write.
     pub(crate) readers: Arc<Server>,
     pub(crate) writers: Arc<Server>,
     pub(crate) control: Arc<Control>,
@@ -178,7 +179,7 @@ pub(crate) struct PostgresPools {
 }
 
 impl Connections {
-    /// The pools, by what they are for.
+    /// The pools, by their purpose.
     pub(crate) fn pools(&self) -> Vec<Pool> {
         match self {
             Self::Sqlite(SqlitePools { write, read, list, .. }) => {
@@ -196,7 +197,7 @@ impl Connections {
         }
     }
 
-    /// A connection for what is no unit of work, such as a look at the schema.
+    /// A connection for statements outside a unit of work, such as a check of the schema.
     pub(crate) fn upkeep(&self) -> &DatabaseConnection {
         match self {
             Self::Sqlite(pools) => &pools.read,
@@ -213,7 +214,7 @@ impl Connections {
         }
     }
 
-    /// Closes all of them.
+    /// Closes all connections.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         match self {
             Self::Sqlite(SqlitePools { write, read, list, .. }) => {
@@ -233,7 +234,7 @@ impl Connections {
     }
 }
 
-/// Opens the pools; on SQLite those of a file that belongs to this process.
+/// Opens the pools; on SQLite, those of a file that belongs to this process.
 pub(crate) async fn connect(
     options: &DatabaseOptions,
     file: Option<&Arc<DatabaseFile>>,
@@ -252,7 +253,7 @@ async fn open_file(
     let processors = u32::try_from(processors).unwrap_or(u32::MAX);
     let readers = options.max_connections.max(1);
     let turnstile = Turnstile::new(Plan::of_file(readers, processors));
-    // The writer first: it makes the file and its journal.
+    // The writer comes first: it creates the file and its journal.
     let write = file_pool(options, file, one(&options.url), Opening::CREATES).await?;
     let read = several(options, readers);
     let read = file_pool(options, file, read, Opening::READS).await?;
@@ -292,8 +293,8 @@ async fn open_server(options: &DatabaseOptions) -> Result<PostgresPools, OpenErr
     Ok(PostgresPools { readers, writers, control, replica, session })
 }
 
-/// A pool of one connection that lives until it is closed: a session lock on it stays. Its steps
-/// may take long.
+/// A pool of one connection that lives until it is closed, so that a session lock on it stays. A
+/// step on it may take long.
 pub(crate) async fn session(
     options: &DatabaseOptions,
     connections: &Connections,
@@ -308,7 +309,7 @@ pub(crate) async fn session(
     }
 }
 
-/// The same to a SQLite file.
+/// Opens such a session to a SQLite file.
 pub(crate) async fn file_session(
     options: &DatabaseOptions,
     file: Option<&Arc<DatabaseFile>>,
@@ -316,7 +317,7 @@ pub(crate) async fn file_session(
     file_pool(options, file, one(&options.url), Opening::CREATES).await
 }
 
-/// One connection to what is there already, whoever has it.
+/// One connection to an existing database, even if another process holds it.
 pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnection, OpenError> {
     match options.url.kind() {
         DatabaseKind::Sqlite => {
@@ -334,7 +335,7 @@ pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnec
 struct Opening {
     creates: bool,
     only_reads: bool,
-    /// Whether its statements can be stopped.
+    /// Whether the connection's statements can be stopped.
     stops: bool,
 }
 
@@ -345,15 +346,15 @@ impl Opening {
     const LISTS: Self = Self { creates: false, only_reads: true, stops: true };
 }
 
-/// Whether a connection that has just been opened is one to the file that belongs to this process,
-/// and not to another that has taken its place.
+/// Whether a new connection is to the file that belongs to this process, and not to another file
+/// that has taken its place.
 fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
-    // Without the file nobody uses the connection.
+    // Without the file, nothing uses the connection.
     let Some(file) = file.upgrade() else { return Ok(()) };
     file.verify().map_err(|lost| SqlxError::Io(io::Error::other(lost)))
 }
 
-/// One connection, for as long as it is of use.
+/// Options for a single connection that stays open.
 pub(crate) fn one(url: &DatabaseUrl) -> ConnectOptions {
     let mut connect = url.connect_options();
     connect.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
@@ -372,7 +373,7 @@ async fn file_pool(
     mut connect: ConnectOptions,
     Opening { creates, only_reads, stops }: Opening,
 ) -> Result<DatabaseConnection, OpenError> {
-    // Links may come to lead elsewhere.
+    // Links may later lead elsewhere, so the resolved path is used.
     let path = file.map(|file| file.path().to_owned());
     let weak = file.map_or_else(Weak::new, Arc::downgrade);
     connect
@@ -390,8 +391,8 @@ async fn file_pool(
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(BUSY_TIMEOUT);
-            // Not opened for reading alone: such a connection cannot make the journal's index, if
-            // it is the first one.
+            // The connection is not opened read-only: as the first connection, such a one cannot
+            // create the journal's index.
             if only_reads { sqlite.pragma("query_only", "ON") } else { sqlite }
         })
         .map_sqlx_sqlite_pool_opts(move |pool| {
@@ -406,7 +407,7 @@ async fn file_pool(
             if !stops {
                 return pool;
             }
-            // Those that come back from their last user obey the next one.
+            // A connection that comes back to the pool obeys its next user.
             pool.before_acquire(|connection, _| {
                 Box::pin(async move { obey(connection).await.map(|()| true) })
             })
@@ -414,15 +415,15 @@ async fn file_pool(
     open(connect, &options.url, options).await
 }
 
-/// How many steps of SQLite's machine lie between two looks: about a millisecond.
+/// How many steps of SQLite's virtual machine run between two checks: about a millisecond.
 const STEPS_PER_LOOK: i32 = 20_000;
 
 tokio::task_local! {
-    /// What stops the statements of a connection that is being taken from the pool of lists.
+    /// Stops the statements of a connection that is being taken from the pool of lists.
     pub(crate) static STOP: Arc<Stop>;
 }
 
-/// Stops a statement of SQLite: at a moment, or when nobody waits for it any more.
+/// Stops a SQLite statement: at a deadline, or when nobody waits for it any more.
 #[derive(Debug)]
 pub(crate) struct Stop {
     at: Option<Instant>,
@@ -439,7 +440,7 @@ impl Stop {
     }
 }
 
-/// Stops when it is dropped.
+/// Stops the statement when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StopOnDrop(pub(crate) Arc<Stop>);
 
@@ -449,7 +450,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Has a connection stop when its user says so.
+/// Makes a connection's statements stop when its current user requests it.
 async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
     let mut handle = connection.lock_handle().await?;
     match STOP.try_with(Arc::clone) {
@@ -459,22 +460,22 @@ async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
     Ok(())
 }
 
-/// Opens a pool, and has it tell of its statements.
+/// Opens a pool whose statements are observed.
 pub(crate) async fn open(
     mut connect: ConnectOptions,
     url: &DatabaseUrl,
     options: &DatabaseOptions,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
-    // Asking costs as much as a small query. One to a file does not die; of those to a server see
-    // `postgres`.
+    // Testing a connection costs as much as a small query. A connection to a file does not die; for
+    // connections to a server, see `postgres`.
     connect.test_before_acquire(false);
     let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
     observe::watch(&mut connection, options.observer.as_ref());
     Ok(connection)
 }
 
-/// The error of a database that could not be reached, without secrets.
+/// The error for a database that could not be reached, without secrets.
 pub(crate) fn failed(url: &DatabaseUrl, source: DbErr) -> OpenError {
     OpenError::Connect { place: url.place(), source }
 }

@@ -1,4 +1,4 @@
-//! Where a database is, as a URL.
+//! The URL of a database.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use sea_orm::{ConnectOptions, SqlxError};
 
 use crate::connect::OpenError;
 
-/// Which database.
+/// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseKind {
     /// Embedded, one file.
@@ -20,7 +20,7 @@ pub enum DatabaseKind {
     Postgres,
 }
 
-/// Where the database is. Holds a password, perhaps: neither `Debug` nor any error shows it.
+/// The location of the database. It may contain a password: neither `Debug` nor any error shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     url: String,
@@ -49,7 +49,7 @@ const PARAMETERS: [&str; 18] = [
     "options",
 ];
 
-/// What to write in place of parameters that libpq reads and the driver does not.
+/// Alternatives to parameters that libpq reads and the driver does not.
 const INSTEAD: [(&str, &str); 12] = [
     (
         "target_session_attrs",
@@ -69,7 +69,7 @@ const INSTEAD: [(&str, &str); 12] = [
     ("statement_cache_capacity", "write it as `statement-cache-capacity`"),
 ];
 
-/// The value of a `%XX` escape in a name of a parameter.
+/// The text of a parameter's name, with its `%XX` escapes decoded.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -88,8 +88,8 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Says what of a PostgreSQL URL the driver would not read, or not as it is meant: to leave it out
-/// in silence could mean another server.
+/// Returns an error if the driver would ignore or misread a part of a PostgreSQL URL: ignoring it
+/// silently could mean another server.
 fn check_postgres(url: &str) -> Result<(), String> {
     let (_, rest) = url.split_once("://").unwrap_or_default();
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -116,10 +116,11 @@ fn check_postgres(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Parameters of SQLite's URLs with which a file would not belong to one process, or not be written.
+/// Parameters of SQLite URLs with which the file would not belong to one process, or could not be
+/// written.
 const UNSAFE: [&str; 3] = ["immutable=", "vfs=", "mode=ro"];
 
-/// Says which parameter of a SQLite URL cannot be served with.
+/// Returns an error if a parameter of a SQLite URL is unsafe for serving.
 fn check_sqlite(url: &str) -> Result<(), String> {
     let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
     let is_unsafe = |it: &&str| UNSAFE.iter().any(|begin| it.starts_with(begin));
@@ -132,11 +133,10 @@ fn check_sqlite(url: &str) -> Result<(), String> {
 }
 
 impl DatabaseUrl {
-    /// Reads `sqlite://FILE` or `postgres://…`.
+    /// Parses `sqlite://FILE` or `postgres://…`.
     ///
     /// # Errors
-    /// Returns [`OpenError::BadUrl`] if it is neither, or something in it would not be read as it
-    /// is meant.
+    /// Returns [`OpenError::BadUrl`] if it is neither, or a part of it would be misread.
     pub fn parse(url: &str) -> Result<Self, OpenError> {
         let bad = |why: &str| OpenError::BadUrl(why.to_owned());
         let kind = if url.starts_with("sqlite:") {
@@ -164,7 +164,7 @@ impl DatabaseUrl {
         Ok(Self { url: url.to_owned(), kind })
     }
 
-    /// Which database it names.
+    /// The kind of database that it names.
     #[must_use]
     pub const fn kind(&self) -> DatabaseKind {
         self.kind
@@ -181,7 +181,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// For a pool.
+    /// Options for a pool.
     pub(crate) fn connect_options(&self) -> ConnectOptions {
         ConnectOptions::new(self.url.clone())
     }
@@ -192,7 +192,7 @@ impl DatabaseUrl {
         PgConnection::connect_with(&crate::postgres::named(options)).await
     }
 
-    /// Where the database is, for a message: never with a password.
+    /// The database's location for a message, never with a password.
     pub(crate) fn place(&self) -> String {
         match self.kind {
             DatabaseKind::Sqlite => {

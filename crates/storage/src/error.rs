@@ -1,9 +1,9 @@
-//! What goes wrong in a database, sorted by what a caller can do about it.
+//! Database errors, classified by what a caller can do about them.
 
 use fireflow_domain::error::{Outage, StoreError};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
-/// A stored value that the domain does not accept: somebody else wrote to the database.
+/// A stored value that the domain rejects: another program has written to the database.
 #[derive(Debug, thiserror::Error)]
 #[error("{table}.{column} of row {row} holds what it must not: {why}")]
 pub(crate) struct Corrupt {
@@ -13,7 +13,7 @@ pub(crate) struct Corrupt {
     pub(crate) column: &'static str,
     /// The row's id.
     pub(crate) row: i64,
-    /// What is wrong with it.
+    /// The reason why it is rejected.
     pub(crate) why: String,
 }
 
@@ -23,7 +23,7 @@ impl From<Corrupt> for StoreError {
     }
 }
 
-/// A write that met another number of rows than it must.
+/// A write that affected another number of rows than it must.
 #[derive(Debug, thiserror::Error)]
 #[error("a write of {what} {id} met {rows} rows, not {expected}")]
 pub(crate) struct WrongRowCount {
@@ -31,14 +31,14 @@ pub(crate) struct WrongRowCount {
     pub(crate) what: &'static str,
     /// The row's id, or that of the rows' parent.
     pub(crate) id: i64,
-    /// How many rows it met.
+    /// How many rows it affected.
     pub(crate) rows: u64,
-    /// How many it had to meet.
+    /// How many it must affect.
     pub(crate) expected: usize,
 }
 
-/// Sorts a driver's error by what can be done about it. A statement that was stopped has taken too
-/// long; who asked it knows whether it was a list.
+/// Classifies a driver's error by what can be done about it. A stopped statement took too long; the
+/// caller knows whether it was a list.
 pub(crate) fn store_error(error: DbErr) -> StoreError {
     match sort(&error) {
         Sort::Stopped => StoreError::TooExpensive(error.into()),
@@ -48,7 +48,7 @@ pub(crate) fn store_error(error: DbErr) -> StoreError {
     }
 }
 
-/// The same for work that is no list: who wrote cannot narrow a filter.
+/// The same for work that is not a list: the client cannot narrow a filter to make it cheaper.
 pub(crate) fn unless_list(error: StoreError) -> StoreError {
     match error {
         StoreError::TooExpensive(source) => StoreError::Unavailable(source),
@@ -56,7 +56,7 @@ pub(crate) fn unless_list(error: StoreError) -> StoreError {
     }
 }
 
-/// Sorts an error of COMMIT: after most of them nobody knows whether it lasted.
+/// Classifies an error of COMMIT: after most of them it is unknown whether the transaction lasted.
 pub(crate) fn commit_error(error: DbErr) -> StoreError {
     let is_undone = match driver_error(&error) {
         Some(SqlxError::Database(error)) => error.code().is_some_and(|code| is_undone(&code)),
@@ -74,9 +74,9 @@ fn driver_error(error: &DbErr) -> Option<&SqlxError> {
     }
 }
 
-/// Whether a refused COMMIT has certainly undone the transaction: serialization failures,
-/// deadlocks, violated constraints, a full disk and a read-only server of PostgreSQL; a SQLite that
-/// is busy, full, read-only or refuses a constraint.
+/// Whether a refused COMMIT has certainly rolled back the transaction. On PostgreSQL that is a
+/// serialization failure, a deadlock, a violated constraint, a full disk or a read-only server. On
+/// SQLite it is a database that is busy, full, read-only or refuses a constraint.
 fn is_undone(code: &str) -> bool {
     if code.len() == 5 {
         return code.starts_with("40") && code != "40003"
@@ -85,16 +85,16 @@ fn is_undone(code: &str) -> bool {
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 8 | 13 | 19))
 }
 
-/// What kind of error it is.
+/// The class of an error.
 #[derive(Debug, PartialEq, Eq)]
 enum Sort {
     /// It was stopped: it took too long, or nobody waited for it.
     Stopped,
-    /// The database is away or overloaded.
+    /// The database is unreachable or overloaded.
     Away,
-    /// Somebody has to do something about the database.
+    /// An operator must fix the database.
     Refused(Outage),
-    /// FireFlow asked for what it must not ask for, or found what must not be there.
+    /// FireFlow sent an invalid statement, or found an invalid value.
     Defect,
 }
 
@@ -114,7 +114,7 @@ fn sort(error: &DbErr) -> Sort {
         Some(SqlxError::Database(error)) => {
             error.code().map_or(Sort::Defect, |code| sort_code(&code, error.message()))
         }
-        // What goes wrong before a statement is sent.
+        // An error before a statement is sent.
         _ if matches!(error, DbErr::Conn(_)) => Sort::Away,
         _ => Sort::Defect,
     }
@@ -129,7 +129,7 @@ fn sort_code(code: &str, message: &str) -> Sort {
     // The low byte of an extended code is the primary one.
     match code & 0xff {
         9 => Sort::Stopped,
-        // BUSY, LOCKED, NOMEM, IOERR, CANTOPEN, PROTOCOL, SCHEMA: in use, or cannot be reached.
+        // BUSY, LOCKED, NOMEM, IOERR, CANTOPEN, PROTOCOL, SCHEMA: in use, or unreachable.
         5 | 6 | 7 | 10 | 14 | 15 | 17 => Sort::Away,
         8 => Sort::Refused(Outage::ReadOnly),
         13 => Sort::Refused(Outage::Full),
@@ -149,13 +149,13 @@ fn sort_sqlstate(code: &str) -> Sort {
         "57014" => Sort::Stopped,
         "25006" => Sort::Refused(Outage::ReadOnly),
         "53100" => Sort::Refused(Outage::Full),
-        // A table, a column, a schema that is not there.
+        // A missing table, column or schema.
         "42P01" | "42703" | "3F000" => Sort::Refused(Outage::NotMigrated),
-        // Insufficient privilege; a role that may not log in, or not with this password.
+        // Insufficient privilege; a role that may not log in, or gave a wrong password.
         "42501" | "28000" | "28P01" => Sort::Refused(Outage::Denied),
         "XX001" | "XX002" => Sort::Refused(Outage::Damaged),
-        // Serialization failures and deadlocks; a transaction that waited for too long; a database
-        // that is not there.
+        // Serialization failures and deadlocks; a transaction that waited for too long; a missing
+        // database.
         "40001" | "40P01" | "25P03" | "25P04" | "3D000" => Sort::Away,
         // Connections, resources, states of objects (locks), operators (shutdowns), the system.
         _ if ["08", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)) => {
@@ -165,7 +165,7 @@ fn sort_sqlstate(code: &str) -> Sort {
     }
 }
 
-/// Whether a statement was given up since others held what it waited for: PostgreSQL's
+/// Whether a statement was given up because others held what it waited for: PostgreSQL's
 /// lock_not_available and deadlock_detected.
 pub(crate) fn is_locked_out(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =

@@ -1,12 +1,12 @@
-//! A queue that is fair: tenants take turns, within a tenant its subjects, and each subject's own
-//! entries come in the order in which they arrived. So a thousand entries of one subject delay
-//! another subject's single entry by one.
+//! A fair queue: tenants take turns, subjects take turns within a tenant, and the entries of one
+//! subject are served in order of arrival. A thousand entries of one subject thus delay another
+//! subject's single entry by one.
 
 use std::collections::VecDeque;
 
 use fireflow_domain::store::Party;
 
-/// The queue. Adding and taking cost as much as there are parties that wait.
+/// The queue. Adding and taking cost time proportional to the number of waiting parties.
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
     tenants: VecDeque<TenantQueue<T>>,
@@ -38,7 +38,7 @@ impl<T> FairQueue<T> {
         self.len
     }
 
-    /// Adds an entry at the end of its party's own. Returns its number, to remove it by.
+    /// Appends an entry to its party's own queue. Returns its number, which removes it.
     pub(crate) fn push(&mut self, party: Party, entry: T) -> u64 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
@@ -57,13 +57,13 @@ impl<T> FairQueue<T> {
         id
     }
 
-    /// Takes the first entry of the party whose turn it is, among those that are accepted.
+    /// Takes the first entry of the next party among those that are accepted.
     pub(crate) fn pop(&mut self, accepts: impl Fn(Party) -> bool) -> Option<(Party, T)> {
         let (at_tenant, at_party) = self.tenants.iter().enumerate().find_map(|(at, tenant)| {
             let found = tenant.parties.iter().position(|it| accepts(it.party));
             found.map(|party| (at, party))
         })?;
-        // Both go to the end of their lines, if they still have something to wait for.
+        // Both go to the end of their queues, if they still have waiting entries.
         let mut tenant = self.tenants.remove(at_tenant)?;
         let mut queue = tenant.parties.remove(at_party)?;
         let party = queue.party;
@@ -78,7 +78,7 @@ impl<T> FairQueue<T> {
         Some((party, entry))
     }
 
-    /// Removes an entry that nobody waits for any more; the others keep their places.
+    /// Removes an entry that nobody waits for any more; the others keep their positions.
     pub(crate) fn remove(&mut self, party: Party, id: u64) -> Option<T> {
         let at_tenant = self.tenants.iter().position(|it| it.tenant == party.tenant())?;
         let tenant = self.tenants.get_mut(at_tenant)?;
@@ -104,7 +104,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A subject, of a tenant unless it sees all.
+    /// A subject of a tenant, or of all tenants if none is given.
     pub(crate) fn party(subject: &str, tenant: Option<&str>) -> Party {
         let visibility = tenant.map_or(Visibility::All, |tenant| {
             Visibility::Tenants(vec![Tenant::parse(tenant).unwrap()])

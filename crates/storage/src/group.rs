@@ -1,13 +1,12 @@
-//! The one door to SQLite's one writer: units of work queue for it, and those that wait at the same
-//! time share one transaction, so that one sync of the disk serves them all.
+//! The single entry to SQLite's single writer. Units of work queue for it, and units that wait at
+//! the same time share one transaction, so that one sync of the disk serves them all.
 //!
-//! Each unit runs in a savepoint of its own, one after the other: a unit that is undone takes
-//! nothing of its neighbors with it. Its answer, whatever it is, waits until the shared
-//! transaction's end is known, since it may rest on what a neighbor wrote; when that fails, all
-//! fail.
+//! Each unit runs in its own savepoint, one after the other: undoing a unit does not affect its
+//! neighbors. Its result, whatever it is, waits until the shared transaction's end is known, since
+//! it may depend on what a neighbor wrote. If the transaction fails, all units fail.
 //!
-//! Whose turn it is, the queue decides: tenants and subjects take turns, and so do small units and
-//! large ones. A large set waits for one group of small ones, and these for one large set.
+//! The queue decides whose turn it is: tenants and subjects take turns, and so do small units and
+//! large ones. A large set waits for one group of small units, and these wait for one large set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +24,13 @@ use crate::error::{commit_error, store_error};
 use crate::fair::FairQueue;
 use crate::file::DatabaseFile;
 
-/// The most units of a group, unless it is set.
+/// The default for the most units in a group.
 pub const WRITE_GROUP: usize = 64;
-/// How long a group takes others in: what its first unit waits for the sake of the rest.
+/// How long a group admits further units: its first unit waits this long for the others.
 const MAX_AGE: Duration = Duration::from_millis(10);
-/// What writes nothing.
+/// A statement that needs the write lock but writes nothing.
 const TRY: &str = "DELETE FROM fireflow_meta WHERE FALSE";
-/// How many may queue. Requests are bounded before they come here; this is the last guard.
+/// The longest queue. Requests are bounded before they get here; this is the last guard.
 const MAX_QUEUE: usize = 65_536;
 
 /// The queue for the writer. Cheap to clone.
@@ -43,13 +42,13 @@ pub(crate) struct Writer {
     commits: Arc<Commits>,
 }
 
-/// Counts commits: odd from before one begins until its end is known.
+/// Counts commits. The number is odd from before a commit begins until its outcome is known.
 #[derive(Debug, Default)]
 struct Commits(AtomicU64);
 
 impl Commits {
     fn begin(&self) {
-        // It stays odd behind an end that nobody knows.
+        // It stays odd after a commit whose outcome is unknown.
         self.0.fetch_or(1, Ordering::SeqCst);
     }
 
@@ -67,10 +66,10 @@ impl Commits {
     }
 }
 
-/// Who hears of a turn.
+/// Receives a turn.
 type Ticket = oneshot::Sender<StoreResult<Turn>>;
 
-/// The queue. It closes when nobody can come in any more.
+/// The queue. It closes when nobody can join it any more.
 #[derive(Debug, Default)]
 struct Queue {
     tickets: Mutex<Tickets>,
@@ -80,13 +79,13 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Tickets {
     small: FairQueue<Ticket>,
-    /// Long units, which others are not to wait for.
+    /// Long units, which others must not wait for.
     large: FairQueue<Ticket>,
     was_large: bool,
     is_closed: bool,
 }
 
-/// The outer side of the queue: closes it when the last one is dropped.
+/// The handle for joining the queue: dropping the last one closes the queue.
 #[derive(Debug)]
 struct Door(Arc<Queue>);
 
@@ -97,7 +96,7 @@ impl Drop for Door {
     }
 }
 
-/// A place in the queue; given up when it is dropped.
+/// A position in the queue, released when it is dropped.
 struct Place<'a> {
     queue: &'a Queue,
     is_large: bool,
@@ -109,7 +108,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut tickets = self.queue.tickets();
         let queue = if self.is_large { &mut tickets.large } else { &mut tickets.small };
-        // Who had its turn is no longer there.
+        // A ticket that already had its turn is no longer in the queue.
         drop(queue.remove(self.party, self.id));
     }
 }
@@ -140,7 +139,7 @@ impl Queue {
         Ok(Place { queue: self, is_large, party, id })
     }
 
-    /// Whose turn it is; none at the end.
+    /// The next ticket; `None` when the queue has closed.
     async fn next(&self) -> Option<Next> {
         loop {
             {
@@ -156,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// The next small one, if one waits.
+    /// The next small ticket, if one waits.
     fn next_small(&self) -> Option<Ticket> {
         self.tickets().next_of(false)
     }
@@ -183,21 +182,21 @@ impl Tickets {
     }
 }
 
-/// What a unit tells its group when it ends.
+/// The message from a unit to its group when the unit ends.
 #[derive(Debug)]
 struct Return {
     lasts: bool,
-    /// Hears how the group ended.
+    /// Receives the outcome of the group.
     outcome: oneshot::Sender<Outcome>,
 }
 
-/// How a group ended.
+/// The outcome of a group.
 #[derive(Debug, Clone)]
 enum Outcome {
     Committed,
     /// It did not last, for this reason.
     Undone(Outage, String),
-    /// Nobody knows whether it lasted, for this reason.
+    /// It is unknown whether it lasted, for this reason.
     Unsettled(String),
 }
 
@@ -212,9 +211,9 @@ impl Outcome {
     }
 }
 
-/// A unit's turn: the writer's transaction, in a savepoint. Given back when the unit ends, however
-/// it ends. The order of the fields is that in which they are dropped: who hears of the end has
-/// the transaction alone.
+/// A unit's turn: the writer's transaction, in a savepoint. It is given back when the unit ends,
+/// however it ends. The fields are dropped in their order: the group has sole use of the
+/// transaction when it is notified of the end.
 #[derive(Debug)]
 pub(crate) struct Turn {
     transaction: Arc<DatabaseTransaction>,
@@ -253,7 +252,7 @@ impl Back {
 
 impl Drop for Back {
     fn drop(&mut self) {
-        // A unit that was given up is undone; nobody waits for what comes of it.
+        // An abandoned unit is undone; nobody waits for the result.
         drop(self.tell(false));
     }
 }
@@ -273,13 +272,13 @@ impl Writer {
         Self { queue: Arc::new(Door(queue)), patience, groups, commits }
     }
 
-    /// How many commits there were, as a number that is another one after each; none while one is
-    /// under way, or nobody knows how the last one ended.
+    /// The number of commits, in a form that changes with each one. `None` while a commit is in
+    /// progress, or if the outcome of the last one is unknown.
     pub(crate) fn commits(&self) -> Option<u64> {
         self.commits.settled()
     }
 
-    /// How many wait for a turn.
+    /// How many units wait for a turn.
     #[cfg(feature = "testing")]
     pub(crate) fn waiting(&self) -> usize {
         let tickets = self.queue.0.tickets();
@@ -291,10 +290,10 @@ impl Writer {
         self.groups.load(Ordering::Relaxed)
     }
 
-    /// Writes nothing, but as if: an error if the file takes no writes.
+    /// Tests that the file takes writes, without changing it. Returns an error if it does not.
     pub(crate) async fn try_to_write(&self) -> StoreResult<()> {
         let turn = self.begin(false, &Terms::default()).await?;
-        // A read-only file begins a transaction for writing all the same.
+        // Even a read-only file can begin a write transaction, so a statement is needed.
         let tried = turn.transaction().execute_unprepared(TRY).await;
         turn.end(false).await?;
         tried.map(drop).map_err(store_error)
@@ -327,7 +326,7 @@ async fn serve(
             drop(first.ticket.send(Err(StoreError::Unavailable(lost.into()))));
             continue;
         }
-        // Immediate: a transaction that begins to write late is refused without a wait.
+        // Immediate: a transaction that only later begins to write would be refused without a wait.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -346,8 +345,8 @@ async fn serve(
                         outcome
                     }
                     (end, transaction) => {
-                        // SQLite may have ended it by itself: what a unit wrote behind that would
-                        // last.
+                        // SQLite may have ended the transaction by itself, and anything that a unit
+                        // wrote after that would last.
                         commits.begin();
                         drop(transaction);
                         discard(&connection).await;
@@ -360,7 +359,7 @@ async fn serve(
                 group.tell(&outcome);
             }
             Err(error) => {
-                // Nobody waits any more: that is no matter.
+                // The ticket's owner may have stopped waiting, which is fine.
                 drop(first.ticket.send(Err(store_error(error))));
             }
         }
@@ -382,8 +381,8 @@ async fn commit(connection: &DatabaseConnection, transaction: DatabaseTransactio
     }
 }
 
-/// A commit to a file that is not in its place any more is gone with the process: it is not
-/// acknowledged. If the same file is put back, it is there.
+/// A commit to a file that is no longer in its place is gone with the process, so it is not
+/// acknowledged. If the same file is put back, the commit is in it.
 fn lasting(outcome: Outcome, file: &DatabaseFile) -> Outcome {
     match (outcome, file.verify()) {
         (Outcome::Committed, Err(lost)) => Outcome::Unsettled(lost.to_string()),
@@ -409,13 +408,13 @@ struct Group {
     units: Vec<oneshot::Sender<Outcome>>,
 }
 
-/// What ends a unit's savepoint.
+/// The statements that end a unit's savepoint.
 const KEEP: &str = "RELEASE unit";
 const UNDO: &str = "ROLLBACK TO unit; RELEASE unit";
 
 impl Group {
-    /// Gives turns until nobody waits, or the group is full, or old. Answers whether the
-    /// transaction is as the units left it, else why nobody knows what it holds.
+    /// Grants turns until nobody waits, or the group is full or too old. Returns the reason as an
+    /// error if the transaction's contents are unknown.
     async fn run(
         &mut self,
         transaction: &Arc<DatabaseTransaction>,
@@ -452,7 +451,7 @@ impl Group {
             match next {
                 Some(next) => ticket = next,
                 None => {
-                    // COMMIT keeps what is not undone.
+                    // COMMIT keeps everything that is not undone.
                     if !lasts && let Err(error) = transaction.execute_unprepared(UNDO).await {
                         return Err(broken(&error));
                     }
@@ -464,13 +463,13 @@ impl Group {
 
     fn tell(self, outcome: &Outcome) {
         for unit in self.units {
-            // Who left does not hear it.
+            // A unit that left does not receive the outcome.
             drop(unit.send(outcome.clone()));
         }
     }
 }
 
-/// A savepoint that is gone: SQLite has undone the whole transaction, as it does when the disk is
+/// The savepoint is gone: SQLite has rolled back the whole transaction, as it does when the disk is
 /// full.
 fn broken(error: &DbErr) -> String {
     format!("the group of writes was undone: {}", fireflow_domain::error::ErrorChain(error))

@@ -1,8 +1,9 @@
 //! Keys of the search tables: a relational interval tree (Kriegel, Pötke, Seidl: "Managing
 //! intervals efficiently in object-relational databases", VLDB 2000) whose nodes are blocks.
 //!
-//! An entry's *fork* is the smallest block that holds all of it. It can hold a point only if its
-//! fork is one of the point's ancestors (33 in IPv4, 129 in IPv6, 17 for ports): equality probes.
+//! An entry's *fork* is the smallest block that contains all of it. The entry can only contain a
+//! point if its fork is one of the point's ancestors (33 in IPv4, 129 in IPv6, 17 for ports), which
+//! are equality probes.
 
 use fireflow_domain::net::{AddressRange, PortRange};
 
@@ -50,8 +51,8 @@ fn key(family: u8, block: &[u8], length: u32, first: &[u8], last: &[u8]) -> Addr
     AddressKey { fork: [&[family], block, &[length]].concat(), lo: bound(first), hi: bound(last) }
 }
 
-/// The forks that an entry around a range can have: the blocks around the range's own, itself
-/// included; 33 in IPv4, 129 in IPv6, at most.
+/// The possible forks of an entry that contains a range: the blocks that contain the range's own
+/// fork, including itself. At most 33 in IPv4 and 129 in IPv6.
 pub(crate) fn address_ancestors(key: &AddressKey) -> Vec<Vec<u8>> {
     let Some((length, block)) = key.fork.split_last() else { return Vec::new() };
     let Some((family, address)) = block.split_first() else { return Vec::new() };
@@ -69,7 +70,7 @@ pub(crate) fn address_ancestors(key: &AddressKey) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The same of ports: 17 at most.
+/// The same for ports: 17 at most.
 pub(crate) fn port_ancestors(key: PortKey) -> Vec<i32> {
     let (block, length) = (key.fork >> 5, key.fork & 31);
     (0..=length)
@@ -98,7 +99,7 @@ pub(crate) fn port_key(range: PortRange) -> PortKey {
     let host_bits = u16::MAX.checked_shr(length).unwrap_or(0);
     let fork = (u32::from(first & !host_bits) << 5) | length;
     PortKey {
-        // 16 bits and 5 bits fit.
+        // The 16 bits and 5 bits fit.
         fork: i32::try_from(fork).unwrap_or(i32::MAX),
         lo: i32::from(first),
         hi: i32::from(last),

@@ -1,8 +1,8 @@
 //! FireFlow's storage: the domain's repositories on SeaORM, for SQLite and PostgreSQL.
 //!
-//! To add a repository: its trait is in the domain's `store`; give its table an entity with a
-//! `live` door (`entity/`), translate rows in `mapping/`, implement the trait on the unit of work
-//! in `repository/`, and write contract tests, which run on both databases.
+//! To add a repository, find its trait in the domain's `store`. Give its table an entity with a
+//! `live` entry point (`entity/`), translate rows in `mapping/`, and implement the trait on the
+//! unit of work in `repository/`. Then write contract tests, which run on both databases.
 
 mod audit_log;
 mod backup;

@@ -1,4 +1,4 @@
-//! What the database is asked, told to somebody who measures.
+//! Reports each database operation to an observer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use fireflow_domain::store::StoreResult;
 use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::{Connection, Executor, PgPool, SqlitePool};
 
-/// What is done at the database.
+/// A kind of database operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Reads rows.
@@ -22,7 +22,7 @@ pub enum Operation {
     Delete,
     /// Begins a transaction: waits for a connection, or on SQLite for the turn to write.
     Begin,
-    /// Makes a transaction last; on SQLite that of all who share it.
+    /// Commits a transaction; on SQLite, the one that several units share.
     Commit,
     /// Anything else.
     Other,
@@ -40,7 +40,7 @@ impl Operation {
         Self::Other,
     ];
 
-    /// The word for it.
+    /// The operation's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Operation {
         }
     }
 
-    /// Whether it is a statement, not the beginning or end of a transaction.
+    /// Whether it is a statement, as opposed to the beginning or end of a transaction.
     #[must_use]
     pub const fn is_statement(self) -> bool {
         !matches!(self, Self::Begin | Self::Commit)
@@ -77,14 +77,14 @@ impl Operation {
     }
 }
 
-/// Something that was done at the database.
+/// A database operation that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
-    /// What.
+    /// The operation.
     pub operation: Operation,
-    /// The SQL, with placeholders for what is bound to it. Of a statement that nothing is bound to,
-    /// whose text may hold numbers of rows, only what it does to which table: `UPDATE rule …`. So no
-    /// value of a user is in it. Empty at begin and commit.
+    /// The SQL, with placeholders for bound values. A statement without bound values may contain
+    /// row numbers in its text, so only its verb and table are kept: `UPDATE rule …`. The text
+    /// therefore never contains a user's value. Empty at begin and commit.
     pub sql: &'a str,
     /// How long it took.
     pub elapsed: Duration,
@@ -93,28 +93,28 @@ pub struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    /// The table that it is about, if it names one: the first.
+    /// The first table that the statement names, if any.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
         about(self.sql).map(|(_, table)| table)
     }
 }
 
-/// The table that a statement names first, and the word before it.
+/// The table that a statement names first, and the keyword ahead of it.
 fn about(sql: &str) -> Option<(&str, &str)> {
     let mut words = sql.split_ascii_whitespace();
     let is_before = |word: &str| {
         ["from", "into", "update"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
     };
     let keyword = words.find(|word| is_before(word))?;
-    // What is stuck to it, as in `rule(id)`, is not of it.
+    // The name ends at attached punctuation, as in `rule(id)`.
     let name = words.next()?.split(['(', ')', ',', ';']).next()?.trim_matches('"');
-    // A number or a text is no table: `extract(epoch from 1)`.
+    // A number or a text is not a table: `extract(epoch from 1)`.
     let is_name = name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_');
     is_name.then_some((keyword, name))
 }
 
-/// What a statement does to which table, and nothing else of its text.
+/// A statement's verb and table, without the rest of its text.
 fn outline(sql: &str) -> String {
     let verb = sql.split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
     match about(sql) {
@@ -124,19 +124,19 @@ fn outline(sql: &str) -> String {
     }
 }
 
-/// Hears of everything that was done at the database, in the task that waited for it. Must be quick:
-/// requests wait.
+/// Receives every database operation, in the task that waited for it. It must be quick: requests
+/// wait.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// After it ended.
+    /// Called after an operation has ended.
     fn observed(&self, it: &Observed<'_>);
 }
 
-/// Has a connection pool tell of its statements.
+/// Makes a connection pool report its statements.
 pub(crate) fn watch(connection: &mut DatabaseConnection, observer: Option<&Arc<dyn Observer>>) {
     let Some(observer) = observer.cloned() else { return };
     connection.set_metric_callback(move |info| {
         let whole = info.statement.sql.as_str();
-        // What nothing is bound to may hold its values itself.
+        // The text of a statement without bound values may contain values itself.
         let sql = match info.statement.values {
             Some(_) => Cow::Borrowed(whole),
             None => Cow::Owned(outline(whole)),
@@ -146,7 +146,7 @@ pub(crate) fn watch(connection: &mut DatabaseConnection, observer: Option<&Arc<d
     });
 }
 
-/// Tells of the beginning or the end of a transaction, which took from `start` until now.
+/// Reports the beginning or the end of a transaction, which took from `start` until now.
 pub(crate) fn tell<T>(
     observer: Option<&Arc<dyn Observer>>,
     operation: Operation,
@@ -159,10 +159,10 @@ pub(crate) fn tell<T>(
     }
 }
 
-/// A pool of connections, to be asked how it is.
+/// A pool of connections, to be asked for its state.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    /// What it is for: `write`, `read` and `list` on SQLite, `primary` and `replica` on PostgreSQL.
+    /// Its purpose: `write`, `read` and `list` on SQLite, `primary` and `replica` on PostgreSQL.
     pub name: &'static str,
     driver: Driver,
 }
@@ -174,14 +174,14 @@ enum Driver {
     Postgres(Vec<PgPool>),
 }
 
-/// How many connections a pool has.
+/// The number of connections in a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolState {
-    /// Those that nobody uses.
+    /// Connections that nobody uses.
     pub idle: u32,
-    /// Those that are in use.
+    /// Connections in use.
     pub in_use: u32,
-    /// The most that there can be.
+    /// The most connections that there can be.
     pub max: u32,
 }
 
@@ -194,9 +194,9 @@ impl Pool {
         Self { name, driver: Driver::Postgres(pools) }
     }
 
-    /// Has the connections to a file that nobody uses forget the statements that they have prepared and
-    /// the pages that they have read, so that their memory can be used for something else. Meanwhile
-    /// each is in use for a moment. What PostgreSQL keeps is in its own memory.
+    /// Frees the memory of idle connections to a file: their prepared statements and cached pages.
+    /// In the meantime each connection is in use for a moment. On PostgreSQL the server keeps these
+    /// in its own memory.
     pub async fn forget(&self) {
         let Driver::Sqlite(pool) = &self.driver else { return };
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
@@ -204,13 +204,13 @@ impl Pool {
             let statements = connection.clear_cached_statements().await;
             let pages = (&mut *connection).execute("PRAGMA shrink_memory").await.map(drop);
             if let Err(error) = statements.and(pages) {
-                // Who uses it next finds out more.
+                // The next user of the connection reports a real fault.
                 tracing::debug!(%error, pool = self.name, "a connection did not forget");
             }
         }
     }
 
-    /// How it is now.
+    /// The current state of the pool.
     #[must_use]
     pub fn state(&self) -> PoolState {
         let (size, idle, max) = match &self.driver {
@@ -223,7 +223,7 @@ impl Pool {
                 (size, pools.iter().map(PgPool::num_idle).sum(), most)
             }
         };
-        // Two looks at what changes meanwhile.
+        // The two numbers were read at different times, and may have changed in between.
         let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
         PoolState { idle, in_use: size - idle, max }
     }
@@ -276,7 +276,7 @@ mod tests {
             ("SELECT pg_advisory_xact_lock(17)", "SELECT …"),
         ] {
             assert_eq!(outline(sql), told);
-            // What is counted and what spans are named by stays.
+            // The shortened text keeps the operation that is counted and names spans.
             assert_eq!(Operation::of(told), Operation::of(sql));
             let observed = |sql| {
                 let operation = Operation::of(sql);

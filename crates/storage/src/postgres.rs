@@ -1,8 +1,8 @@
-//! The connections to one PostgreSQL server, and who uses which.
+//! The connections to one PostgreSQL server, and their assignment.
 //!
-//! Each connection is a pool of one, so that it is known which backend serves it: a statement that
-//! nobody waits for any more is cancelled there, over a connection that is kept for that, and the
-//! place of a connection is free again only when its backend is.
+//! Each connection is a pool of one, so that its backend is known. A statement that nobody waits
+//! for any more is cancelled at that backend, over a dedicated connection. A connection's slot is
+//! free again only when its backend is.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -18,36 +18,36 @@ use crate::database_url::DatabaseUrl;
 use crate::session::{Role, Session};
 use crate::turnstile::{Plan, Turn, Turnstile};
 
-/// How long a server has for a sign of life.
+/// How long to wait for a sign of life from a server.
 pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// How long a connection that has just been in use is taken to be well.
+/// How long a connection that has just been used counts as healthy.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// How old a connection may become: a server that is behind a name may move.
+/// The maximum age of a connection: the server of a host name may change.
 const MAX_AGE: Duration = Duration::from_secs(1_800);
 
-/// How long a statement that nobody waits for has to end by itself before it is cancelled, then
-/// before its backend is ended, and then before its connection is given up.
+/// How long an abandoned statement may take to end by itself before it is cancelled. The further
+/// limits apply before its backend is ended, and before its connection is given up.
 const BEFORE_CANCEL: Duration = Duration::from_millis(50);
 const BEFORE_END: Duration = Duration::from_secs(1);
 const BEFORE_GIVING_UP: Duration = Duration::from_secs(4);
-/// How often that is looked at.
+/// The interval of these checks.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The connections of a role to one server.
 #[derive(Debug)]
 pub(crate) struct Server {
     slots: Vec<Slot>,
-    /// The slots that nobody uses. There are as many as there are turns.
+    /// The free slots. There are as many as turns.
     free: Mutex<Vec<usize>>,
     turnstile: Turnstile,
     control: Arc<Control>,
 }
 
-/// A connection, or the place of one.
+/// A slot for one connection, which may be closed.
 #[derive(Debug)]
 struct Slot {
     connection: DatabaseConnection,
-    /// The backend at its other end; 0 before the first.
+    /// The backend at its other end; 0 until the first connection.
     backend: Arc<AtomicI32>,
 }
 
@@ -56,12 +56,12 @@ impl Slot {
         self.connection.get_postgres_connection_pool()
     }
 
-    /// Whether it is connected, and nobody uses it.
+    /// Whether it is connected and unused.
     fn is_idle(&self) -> bool {
         self.pool().num_idle() > 0
     }
 
-    /// Whether nothing of it is under way: it is idle, or closed.
+    /// Whether nothing runs on it: it is idle or closed.
     fn is_settled(&self) -> bool {
         self.is_idle() || self.pool().size() == 0
     }
@@ -78,8 +78,8 @@ impl Slot {
     }
 }
 
-/// A slot in use, and the turn to use it. Given back when it is dropped; if what used it did not
-/// come to its end, only after its statement has been stopped.
+/// A slot in use, and the turn to use it. Both are given back when this is dropped. If the work on
+/// it was not finished, its statement is stopped first.
 #[derive(Debug)]
 pub(crate) struct Lease {
     server: Arc<Server>,
@@ -95,7 +95,7 @@ impl Lease {
         &self.connection
     }
 
-    /// What used it has come to its end: no statement is under way.
+    /// Marks the work as finished: no statement is in progress.
     pub(crate) const fn finish(&mut self) {
         self.is_finished = true;
     }
@@ -114,7 +114,7 @@ impl Drop for Lease {
 }
 
 impl Server {
-    /// Makes the places of so many connections; they are opened when they are needed.
+    /// Creates slots for this many connections; each is opened on first use.
     pub(crate) async fn new(
         options: &DatabaseOptions,
         session: &Session,
@@ -142,7 +142,7 @@ impl Server {
         &self.turnstile
     }
 
-    /// A connection for a turn: one that is open, if there is one.
+    /// A connection for a turn, preferably an open one.
     pub(crate) fn lease(self: &Arc<Self>, turn: Turn) -> Option<Lease> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let is_idle = |index: &usize| self.slots.get(*index).is_some_and(Slot::is_idle);
@@ -160,7 +160,8 @@ impl Server {
         drop(turn);
     }
 
-    /// Stops whatever a connection does, and gives it back when its backend is free or gone.
+    /// Stops the statement on a connection, and gives the slot back when its backend is free or
+    /// gone.
     async fn reclaim(&self, index: usize, turn: Turn) {
         if let Some(slot) = self.slots.get(index)
             && !slot.settles_within(BEFORE_CANCEL).await
@@ -190,8 +191,8 @@ impl Server {
     }
 }
 
-/// The connection that is kept for what must not wait: ending the statements of others, and asking
-/// for the server's health.
+/// The dedicated connection for work that must not wait: ending other connections' statements, and
+/// checking the server's health.
 #[derive(Debug)]
 pub(crate) struct Control {
     url: DatabaseUrl,
@@ -201,7 +202,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Opens it, or makes its place only: a replica that is away keeps no service from starting.
+    /// Opens it, or creates only its slot: a replica that is down must not keep the service from
+    /// starting.
     pub(crate) async fn new(
         options: &DatabaseOptions,
         url: &DatabaseUrl,
@@ -224,12 +226,13 @@ impl Control {
         &self.connection
     }
 
-    /// Has every connection closed before it is used again: another server may be meant by now.
+    /// Has every connection closed before its next use: the host name may lead to another server by
+    /// now.
     fn renew(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the server takes writes, and its sessions are what FireFlow made them.
+    /// Whether the server takes writes, and its sessions have FireFlow's settings.
     pub(crate) async fn takes_writes(&self) -> Result<bool, DbErr> {
         let sql = "SELECT NOT pg_is_in_recovery(), current_setting('fireflow.session', true)";
         let statement = Statement::from_string(DbBackend::Postgres, sql);
@@ -242,7 +245,7 @@ impl Control {
             return Ok(false);
         }
         if !takes_writes {
-            // Another server may be behind its name by now.
+            // The host name may lead to another server by now.
             self.renew();
         }
         Ok(takes_writes)
@@ -263,7 +266,7 @@ impl Control {
         }
     }
 
-    /// Waits until a backend is gone; not for ever, and not if the server does not answer.
+    /// Waits until a backend is gone, for a limited time. Stops if the server does not answer.
     async fn wait_until_gone(&self, backend: i32) {
         let start = Instant::now();
         let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
@@ -273,7 +276,7 @@ impl Control {
         }
     }
 
-    /// One answer about a backend; no error if there was none in time.
+    /// Asks for one value about a backend. The error is empty if there was no answer in time.
     async fn ask(&self, sql: &str, backend: i32) -> Result<bool, Option<DbErr>> {
         let values = [backend.into()];
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
@@ -283,12 +286,12 @@ impl Control {
     }
 }
 
-/// What is done when a connection is opened, taken and given back.
+/// The actions when a connection is opened, taken and given back.
 #[derive(Clone)]
 struct Hooks {
     session: Session,
     backend: Arc<AtomicI32>,
-    /// The generation of connections that is in use, and that of this one.
+    /// The current generation of connections, and the generation of this one.
     generation: Arc<AtomicU64>,
     opened_in: Arc<AtomicU64>,
 }
@@ -302,7 +305,8 @@ impl Hooks {
         Ok(())
     }
 
-    /// Whether it can be used: else it is closed politely, or at once where the server is silent.
+    /// Whether the connection can be used. Otherwise it is closed politely, or dropped at once if
+    /// the server is silent.
     async fn taken(
         &self,
         connection: &mut PgConnection,
@@ -348,7 +352,7 @@ pub(crate) async fn open_session(
     open(connect, &options.url, options).await
 }
 
-/// As the server's administrator sees it. What poolers do not know they refuse.
+/// Sets the name that the server's administrator sees. Omits a parameter that poolers would refuse.
 pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
     let options = options.extra_float_digits(None);
     if options.get_application_name().is_some() {
@@ -371,7 +375,7 @@ async fn open_one(
         .min_connections(0)
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout)
-        // The driver would close a connection that is too old even while it works.
+        // The driver would close a connection that is too old even while it is in use.
         .max_lifetime(None)
         .connect_lazy(lazy)
         .map_sqlx_postgres_opts(named)
@@ -385,9 +389,9 @@ async fn open_one(
                 let hooks = taken.clone();
                 Box::pin(async move { hooks.taken(connection, meta.age, meta.idle_for).await })
             })
-            // The driver asks too, but waits for its answer for as long as the system does: a
-            // server that falls silent would keep every connection that was in use. A statement
-            // under way is ended meanwhile; see `Server::reclaim`.
+            // The driver tests the connection too, but waits for the answer as long as the system
+            // does. A silent server would thus keep every connection that was in use. In the
+            // meantime a statement in progress is ended; see `Server::reclaim`.
             .after_release(|connection, _| {
                 Box::pin(async move {
                     if is_well(connection, BEFORE_GIVING_UP).await {
@@ -401,8 +405,8 @@ async fn open_one(
     open(connect, url, options).await
 }
 
-/// Whether the server at a connection's other end answers in time. What a cancelled statement
-/// still has to say is no answer, and no fault.
+/// Whether the server at the connection's other end answers in time. A late error of a cancelled
+/// statement is neither an answer nor a fault.
 async fn is_well(connection: &mut PgConnection, limit: Duration) -> bool {
     let answers = async {
         loop {
@@ -419,7 +423,7 @@ async fn is_well(connection: &mut PgConnection, limit: Duration) -> bool {
 /// PostgreSQL's query_canceled.
 const CANCELED: &str = "57014";
 
-/// What makes the pool give a connection up at once, without saying goodbye.
+/// An error that makes the pool drop a connection at once, without a farewell message.
 fn silent() -> SqlxError {
     SqlxError::Io(std::io::ErrorKind::TimedOut.into())
 }

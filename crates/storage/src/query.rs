@@ -1,4 +1,4 @@
-//! Orders, pages, places and totals.
+//! Orders, pages, positions and totals.
 
 use std::sync::OnceLock;
 
@@ -15,8 +15,8 @@ use sea_orm::{
     Selector, SelectorRaw, SelectorTrait, Statement,
 };
 
-/// An order: columns with their directions, and at last the id, in the direction of the last of
-/// them, so that every order is total and an index can be walked either way.
+/// An order: columns with their directions, and finally the id, in the direction of the last
+/// column. Every order is thus total, and an index can be walked either way.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderBy<E: EntityTrait> {
     keys: Vec<(E::Column, Direction)>,
@@ -37,7 +37,7 @@ impl<E: EntityTrait> OrderBy<E> {
         self.keys.last().map_or(Direction::Ascending, |(_, direction)| *direction)
     }
 
-    /// Null is smallest on both databases; PostgreSQL has to be told.
+    /// Null is smallest on both databases; PostgreSQL needs an explicit option for that.
     pub(crate) fn apply(&self, mut select: Select<E>) -> Select<E> {
         for (column, direction) in &self.keys {
             let (order, nulls) = match direction {
@@ -57,9 +57,9 @@ impl<E: EntityTrait> OrderBy<E> {
         select.order_by(self.id, order)
     }
 
-    /// What comes behind a place, as ranges of the index, one after the other. With one key each is
-    /// a range that starts at the place, however far that is; with several keys there is one
-    /// condition, which the rows from the first key's value on are put to.
+    /// The rows after a position, as consecutive ranges of the index. With one key, each is a range
+    /// that starts at the position, at the same cost however deep it is. With several keys, there
+    /// is one condition, which is tested on all rows from the first key's value on.
     fn behind(&self, position: &Position) -> Vec<Condition> {
         let id = Expr::val(position.id);
         match (self.keys.as_slice(), position.values.as_slice()) {
@@ -71,7 +71,7 @@ impl<E: EntityTrait> OrderBy<E> {
                     Direction::Descending => self.id.into_simple_expr().lt(id.clone()),
                 };
                 match (bound(value), direction) {
-                    // Nulls come first ascending, and last descending.
+                    // Nulls come first in ascending order, and last in descending order.
                     (None, Direction::Ascending) => vec![
                         Condition::all().add(column.is_null()).add(behind_id),
                         column.is_not_null().into_condition(),
@@ -98,7 +98,7 @@ impl<E: EntityTrait> OrderBy<E> {
         }
     }
 
-    /// Behind in the first key, or equal there and behind in the second, and so on.
+    /// After the position in the first key, or equal there and after it in the second, and so on.
     fn behind_all(
         &self,
         keys: &[(E::Column, Direction)],
@@ -145,8 +145,8 @@ fn bound(value: &SortValue) -> Option<Value> {
     }
 }
 
-/// The rows of a part of a list, and whether others follow. One statement; two where a place is
-/// followed by values after nulls, or by nulls after values.
+/// The rows of a part of a list, and whether more follow. One statement, or two if both nulls and
+/// values follow the position.
 pub(crate) async fn rows<E, M>(
     db: &impl ConnectionTrait,
     select: Select<E>,
@@ -165,7 +165,7 @@ where
     };
     let mut rows: Vec<M> = Vec::new();
     for range in ranges {
-        // One more than asked for tells whether others follow.
+        // One row more than requested shows whether more follow.
         let missing = size.saturating_add(1).saturating_sub(rows.len());
         let part = order
             .apply(select.clone().filter(range))
@@ -181,7 +181,7 @@ where
     Ok((rows, has_more))
 }
 
-/// Counts the rows, as far as is asked. One statement; none if nothing is to be counted.
+/// Counts the rows up to the requested limit. One statement; none if nothing is to be counted.
 pub(crate) async fn total<E: EntityTrait>(
     db: &impl ConnectionTrait,
     select: Select<E>,
@@ -194,7 +194,7 @@ pub(crate) async fn total<E: EntityTrait>(
         Counting::Exact => None,
     };
     let rows = select.select_only().column(id);
-    // One more than is counted tells whether that is all.
+    // Counting one more than the limit shows whether that is all.
     let rows = rows.limit(most.map(|most| most.saturating_add(1))).into_query();
     let count = Query::select()
         .expr(Expr::col(Asterisk).count())
@@ -209,25 +209,25 @@ pub(crate) async fn total<E: EntityTrait>(
     Ok(Some(Total { count: Ord::min(count, most), is_exact: count <= most }))
 }
 
-/// A sum of counters, as an integer on both databases; null where there is none.
+/// A sum of counters, as an integer on both databases; null if there are no rows.
 pub(crate) fn sum(column: impl ColumnTrait) -> Expr {
     column.sum().cast_as("bigint")
 }
 
-/// An exact total, from a counter.
+/// An exact total from a counter.
 pub(crate) fn counted(counter: Option<i64>) -> Total {
     let count = counter.and_then(|counter| u64::try_from(counter).ok()).unwrap_or(0);
     Total { count, is_exact: true }
 }
 
-/// Selects that find one row at most: by a key, or an aggregate. Not with SeaORM's `one`, which adds
-/// `LIMIT ?`: SQLite looks at a limit's value when it plans, and so prepares the statement anew each
-/// time that one is bound, which costs as much as a small query.
+/// Selects that find at most one row: by a key, or as an aggregate. They avoid SeaORM's `one`,
+/// which adds `LIMIT ?`. SQLite uses the value of a limit when it plans, so it prepares the
+/// statement again each time a limit is bound, which costs as much as a small query.
 pub(crate) trait Only {
     /// A row.
     type Row;
 
-    /// The row, if it is there.
+    /// The row, if it exists.
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<Self::Row>, DbErr>;
 }
 
@@ -255,8 +255,8 @@ impl<S: SelectorTrait + Send + Sync> Only for SelectorRaw<S> {
     }
 }
 
-/// A statement that is asked again and again with other values: its text is made once for each
-/// database. Making it costs as much as a small query does.
+/// A statement that runs repeatedly with other values. Its text is rendered once per database,
+/// since rendering costs as much as a small query.
 pub(crate) struct Rendered {
     sqlite: OnceLock<String>,
     postgres: OnceLock<String>,

@@ -1,4 +1,5 @@
-//! A read replica: asked for what may be a little old, and left alone for a while when it fails.
+//! A read replica: it serves reads that may be slightly stale, and is not used for a while after it
+//! fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use crate::postgres::{Control, Lease, Server};
 use crate::schema::{self, StepState};
 use crate::turnstile::Class;
 
-/// How long one that failed is left alone: each try may cost a request what a connection may take.
+/// How long a failed replica is not used: each attempt may cost a request the time to connect.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The connections to a replica, and when it last failed.
@@ -23,8 +24,8 @@ pub(crate) struct Replica {
     server: Arc<Server>,
     control: Arc<Control>,
     patience: Duration,
-    /// Whether it has the schema. One that lags does not have it yet when the primary has; once it
-    /// does, it does.
+    /// Whether it has the schema. A lagging replica gets it later than the primary, and then keeps
+    /// it.
     has_schema: AtomicBool,
     failed_at: Mutex<Option<Instant>>,
 }
@@ -35,10 +36,11 @@ impl Replica {
         Self { server, control, patience, has_schema, failed_at }
     }
 
-    /// A snapshot of the replica; nothing if it is away: the primary has the same, and newer.
+    /// A snapshot of the replica; `None` if it is down: the primary has the same data, and newer.
     ///
     /// # Errors
-    /// If others use all of its connections: the primary is not for their lists.
+    /// Returns an error if others use all of its connections: the primary must not serve their
+    /// lists.
     pub(crate) async fn snapshot(
         &self,
         class: Class,
@@ -89,7 +91,7 @@ impl Replica {
         *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how a try ended; whether that is news.
+    /// Records the result of an attempt. Returns whether the state has changed.
     fn note(&self, failed_at: Option<Instant>) -> bool {
         let mut noted = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = noted.is_some() != failed_at.is_some();
@@ -98,7 +100,7 @@ impl Replica {
     }
 }
 
-/// How PostgreSQL reads several statements of one state.
+/// The options for reading several statements from one state on PostgreSQL.
 pub(crate) fn read_only() -> TransactionOptions {
     TransactionOptions {
         isolation_level: Some(IsolationLevel::RepeatableRead),

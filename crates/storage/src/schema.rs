@@ -1,4 +1,4 @@
-//! Migrations, one process at a time, and the environment that a database was made in.
+//! Migrations, by one process at a time, and the environment that a database was created in.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::store::Database;
 pub struct Step {
     /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: StepState,
 }
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepState {
     /// The database has it.
@@ -39,57 +39,58 @@ pub enum StepState {
 /// Why the schema could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// No connection of its own.
+    /// The migration could not open its own connection.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A statement failed.
     #[error("the migration failed")]
     Failed(#[from] DbErr),
-    /// Another process migrates, and does not come to an end.
+    /// Another process has been migrating for too long.
     #[error("another process has been migrating this database for {0:?}")]
     Locked(Duration),
-    /// A newer version changed the schema, and not all that this one needs is there.
+    /// A newer version changed the schema, and a step that this version needs is missing.
     #[error(
         "a newer version has applied {newer}, but {pending} of this one is not applied: use the \
          newer version"
     )]
     Diverged {
-        /// What this program does not know.
+        /// A step that this program does not know.
         newer: String,
-        /// What it needs.
+        /// A step that this program needs.
         pending: String,
     },
-    /// Only who knows a step can undo it.
+    /// Only a version that knows a step can undo it.
     #[error("a newer version has applied {0}: undo it with that version")]
     Newer(String),
-    /// The database was made in an environment where nothing may be dropped.
+    /// The database was created in an environment where nothing may be dropped.
     #[error(
         "the database was made in the environment `{0}`; only one made in `local` may be undone"
     )]
     Protected(String),
 }
 
-/// How long to wait for another process that migrates.
+/// How long to wait for another process that is migrating.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long a step waits for a table, how long it then lets others in, and for how long in all: longer
-/// than an export may take.
+/// How long a step waits for a table, how long it then lets others in, and the total limit, which
+/// is longer than an export may take.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(2);
 const ALL_PATIENCE: Duration = Duration::from_secs(900);
 
-/// The only environment whose databases may be undone.
+/// The only environment whose databases may be migrated down.
 const LOCAL: &str = "local";
 
 impl Database {
-    /// Applies all pending steps, and notes the environment if this database has none yet. Safe
-    /// when several processes do it at once: one does, the others wait and find nothing to do.
-    /// Where a newer version was here first there is nothing to do either: it only adds what this
-    /// one does not mind, so that both serve side by side while a deployment rolls.
+    /// Applies all pending steps, and records the environment if this database has none yet.
+    /// Several processes may do this at once: one applies the steps, and the others wait and find
+    /// nothing to do. There is also nothing to do if a newer version has already migrated the
+    /// database: it only adds what this version tolerates, so that both can serve during a rolling
+    /// deployment.
     ///
     /// # Errors
-    /// Where a step fails: it is undone as a whole.
+    /// Returns an error if a step fails; the step is then undone as a whole.
     pub async fn migrate_up(&self, environment: &str) -> Result<(), MigrateError> {
         let session = Session::open(self).await?;
         let result = up(&session.connection, environment).await;
@@ -100,10 +101,11 @@ impl Database {
         result
     }
 
-    /// Undoes the last steps; all of them without a number.
+    /// Undoes the last steps, or all of them if no number is given.
     ///
     /// # Errors
-    /// Where the database was not made in `local`, or a step fails: it is undone as a whole.
+    /// Returns an error if the database was not created in `local`, or a step fails; the step is
+    /// then undone as a whole.
     pub async fn migrate_down(&self, steps: Option<u32>) -> Result<(), MigrateError> {
         let session = Session::open(self).await?;
         let result = down(&session.connection, steps).await;
@@ -112,11 +114,11 @@ impl Database {
         result
     }
 
-    /// The environment that the database was made in; none if no step is applied, and `unknown` if
-    /// it does not say. Three statements.
+    /// The environment that the database was created in. `None` if no step is applied, and
+    /// `unknown` if the database does not record it. Three statements.
     ///
     /// # Errors
-    /// Where the database does not answer.
+    /// Returns an error if the database does not answer.
     pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
         let connection = self.connections().upkeep();
         if first(&steps(connection).await?, StepState::Applied).is_none() {
@@ -125,10 +127,10 @@ impl Database {
         Ok(Some(environment(connection).await?))
     }
 
-    /// Every step of this program, oldest first, and where it stands; then those of a newer one.
+    /// Every step of this program and its state, oldest first; then those of a newer program.
     ///
     /// # Errors
-    /// Where the database does not answer.
+    /// Returns an error if the database does not answer.
     pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
         Ok(steps(self.connections().upkeep()).await?)
     }
@@ -171,7 +173,7 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
     }
     apply(connection).await?;
     if meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?.is_some() {
-        // Nothing is written: the database may be read-only by now, and complete.
+        // Nothing is written: the database may be read-only and already complete.
         return Ok(());
     }
     let row = meta::ActiveModel {
@@ -185,9 +187,9 @@ async fn up(connection: &DatabaseConnection, environment: &str) -> Result<(), Mi
     Ok(())
 }
 
-/// Applies the steps. On PostgreSQL a step that waits for a table keeps all others out that come after
-/// it, readers too, and may wait for as long as somebody reads (an export). So it waits for moments
-/// only, and comes again.
+/// Applies the steps. On PostgreSQL, a step that waits for a table blocks all later statements on
+/// it, including reads, and may wait as long as a reader (an export) runs. So each step waits only
+/// briefly, and is retried.
 async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     if connection.get_database_backend() != DbBackend::Postgres {
         return Migrator::up(connection, None).await;
@@ -222,14 +224,14 @@ async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(),
     Ok(Migrator::down(connection, steps).await?)
 }
 
-/// The environment that a database with a schema was made in.
+/// The environment that a database with a schema was created in.
 async fn environment(connection: &DatabaseConnection) -> Result<String, DbErr> {
     let row = meta::Entity::find_by_id(meta::ENVIRONMENT).one(connection).await?;
     Ok(row.map_or_else(|| "unknown".to_owned(), |row| row.value))
 }
 
-/// One connection that holds the lock against other migrations. On SQLite that is the lock which
-/// the database holds anyway.
+/// One connection with the lock against other migrations. On SQLite, the process already holds that
+/// lock on the database.
 struct Session {
     connection: DatabaseConnection,
 }
@@ -239,8 +241,8 @@ impl Session {
         let (options, connections) = (database.options(), database.connections());
         let connection = connect::session(options, connections, database.file()).await?;
         if database.options().url.kind() == DatabaseKind::Postgres {
-            // Polled: a process that waits inside the lock function would itself be a transaction
-            // that blocks steps such as CREATE INDEX CONCURRENTLY.
+            // The lock is polled: a process that waits inside the lock function would itself be a
+            // transaction that blocks steps such as CREATE INDEX CONCURRENTLY.
             let mut waited = Duration::ZERO;
             while !try_lock(&connection).await? {
                 if waited >= PATIENCE {
@@ -253,14 +255,14 @@ impl Session {
         Ok(Self { connection })
     }
 
-    /// Frees the lock: it ends with the connection.
+    /// Releases the lock, which ends with the connection.
     async fn close(self) -> Result<(), DbErr> {
         self.connection.close().await
     }
 }
 
 async fn try_lock(connection: &DatabaseConnection) -> Result<bool, DbErr> {
-    // Per schema, since tests keep theirs apart by schema.
+    // The lock is per schema, since tests use separate schemas.
     let statement = Statement::from_string(
         DbBackend::Postgres,
         "SELECT pg_try_advisory_lock(hashtext('fireflow migrations'), hashtext(current_schema()))",

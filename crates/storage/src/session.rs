@@ -1,5 +1,5 @@
-//! What FireFlow sets on each connection to PostgreSQL, so that defaults of the server, the database
-//! and the role change nothing; and what is checked before the first one is used.
+//! The settings of each connection to PostgreSQL, so that defaults of the server, the database and
+//! the role change nothing; and the checks that precede the first use.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use crate::connect::{DatabaseOptions, OpenError};
 use crate::database_url::DatabaseUrl;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It reads, and cannot write.
     Reader,
     /// It writes.
     Writer,
-    /// It ends the statements of others, and asks for the server's health.
+    /// It ends other connections' statements, and checks the server's health.
     Control,
     /// It changes the schema: a step may take long.
     Migration,
@@ -28,52 +28,51 @@ pub(crate) enum Role {
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     role: Role,
-    /// The schema with FireFlow's tables; what the URL says unless it is set.
+    /// The schema with FireFlow's tables; `None` means the one in the URL.
     schema: Option<String>,
-    /// Random, to know a session again.
+    /// A random name by which the session is recognized.
     name: String,
-    /// The longest that any statement is of use.
+    /// The longest useful time of any statement.
     statement_timeout: Duration,
 }
 
-/// Since which version the server notices by itself that a client has gone, and ends sessions that
-/// do nothing.
+/// The first version whose server detects a client that has gone, and ends idle sessions.
 const CHECKS_CLIENTS: u32 = 140_000;
-/// Since which version a whole transaction can be limited.
+/// The first version that can limit a whole transaction.
 const LIMITS_TRANSACTIONS: u32 = 170_000;
 
-/// How long a transaction may wait for its client, at least: an export waits for its reader.
+/// The least time that a transaction may wait for its client: an export waits for its reader.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(120);
 
-/// How long the server has for an answer while it is checked.
+/// How long the server may take to answer during the checks.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many connections look for what another one has set.
+/// How many connections check for a setting of another one.
 const WITNESSES: usize = 3;
 
 impl Session {
-    /// The same with another role.
+    /// The same settings for another role.
     pub(crate) fn with_role(&self, role: Role) -> Self {
         Self { role, ..self.clone() }
     }
 
-    /// The same in the schema that the server's URL says, for another server.
+    /// The same settings for another server, in the schema that its URL names.
     pub(crate) fn elsewhere(&self) -> Self {
         Self { schema: None, ..self.clone() }
     }
 
-    /// What the session is known by.
+    /// The name by which the session is recognized.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Makes a new connection one of FireFlow's. Returns the process at its other end.
+    /// Applies FireFlow's settings to a new connection. Returns the process at its other end.
     pub(crate) async fn begin(&self, connection: &mut PgConnection) -> Result<i32, SqlxError> {
         let version = connection.server_version_num().unwrap_or(0);
         let row = first_row(connection, &self.settings(version)).await?;
         row.try_get(0)
     }
 
-    /// In one round trip; the last statement is the only one that returns a row.
+    /// All settings in one round trip; only the last statement returns a row.
     fn settings(&self, version: u32) -> String {
         let statement = match self.role {
             Role::Reader | Role::Writer | Role::Control => self.statement_timeout.as_millis(),
@@ -90,7 +89,7 @@ impl Session {
              SET fireflow.session = '{}'; ",
             self.name
         );
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let mut set = |setting: &str| write!(sql, "SET {setting}; ").unwrap_or_default();
         if let Some(schema) = &self.schema {
             set(&format!("search_path = \"{}\"", schema.replace('"', "\"\"")));
@@ -102,7 +101,7 @@ impl Session {
         if version >= LIMITS_TRANSACTIONS {
             set("transaction_timeout = 0");
         }
-        // What is acknowledged must last, whatever a default says.
+        // An acknowledged commit must be durable, whatever a default is.
         sql.push_str(
             "SELECT pg_backend_pid(), CASE WHEN current_setting('synchronous_commit') = 'off' \
              THEN set_config('synchronous_commit', 'on', false) END",
@@ -110,7 +109,7 @@ impl Session {
         sql
     }
 
-    /// Looks at the server before it is used, and refuses what would not work.
+    /// Checks the server before it is used, and refuses what would not work.
     pub(crate) async fn check(options: &DatabaseOptions) -> Result<Self, OpenError> {
         let url = &options.url;
         let failed = |source: SqlxError| refusal(url, source);
@@ -144,9 +143,10 @@ impl Session {
         tokio::time::timeout(PATIENCE, checked).await.map_err(timed_out)?
     }
 
-    /// A pooler that gives each transaction another backend would mix up what sessions hold:
-    /// settings, prepared statements, locks of migrations. Some connections that are in the middle
-    /// of a transaction would get the backend of the first; or the first would get another.
+    /// Checks that a connection keeps its session. A pooler that gives each transaction another
+    /// backend would mix up the state of sessions: settings, prepared statements, locks of
+    /// migrations. Then one of several connections within a transaction would get the first one's
+    /// backend, or the first would get another.
     async fn check_that_it_is_kept(
         &self,
         url: &DatabaseUrl,
@@ -167,7 +167,7 @@ impl Session {
             }
             witnesses.push(witness);
         }
-        // A pooler that has no other backend would let it wait.
+        // A pooler without another backend would keep it waiting.
         let again = tokio::time::timeout(SHORT, first_row(&mut connection, asks)).await;
         let is_kept = matches!(again, Ok(Ok(row)) if name(&row) == own);
         for witness in witnesses {
@@ -180,16 +180,16 @@ impl Session {
     }
 }
 
-/// How long a session that is one's own takes to answer, at most.
+/// The timeout for an answer from one's own session.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// The one row of some statements, sent as they are: nothing is prepared.
+/// The single row of some statements, which are sent as they are, without preparing them.
 async fn first_row(connection: &mut PgConnection, sql: &str) -> Result<PgRow, SqlxError> {
     let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await?;
     rows.into_iter().next().ok_or(SqlxError::RowNotFound)
 }
 
-/// Why a connection failed, with what to do about it where that is known.
+/// Why a connection failed, with a remedy if one is known.
 fn refusal(url: &DatabaseUrl, source: SqlxError) -> OpenError {
     if let SqlxError::Database(error) = &source {
         let message = error.message();

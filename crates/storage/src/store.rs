@@ -1,4 +1,4 @@
-//! The open database: units of work, readiness.
+//! The open database: units of work, and readiness.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,24 +35,25 @@ use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
 pub struct Database {
     options: DatabaseOptions,
     connections: Connections,
-    /// SQLite's, where units of work share transactions.
+    /// The writer of SQLite, where units of work share transactions.
     writer: Option<Writer>,
     max_candidates: u64,
     /// Whether all migrations are applied, as far as is known.
     is_migrated: Arc<AtomicBool>,
     /// When the SQLite file was last found to take writes.
     wrote_at: Arc<Mutex<Option<Instant>>>,
-    /// The heads of audit chains that the log has not yet.
+    /// The heads of audit chains that are not in the log yet.
     heads: Arc<audit_log::Heads>,
-    /// SQLite's. The last field: the file's locks go after the connections.
+    /// The guard of a SQLite file. It is the last field, so that the file's locks are released
+    /// after the connections.
     guard: Option<Arc<Guard>>,
 }
 
 /// A SQLite file that belongs to this process, and the task that watches it.
 #[derive(Debug)]
 struct Guard {
-    /// Never used: as long as it is open, SQLite keeps the write-ahead log, whatever connections
-    /// come and go, so that another log is a sign that somebody removed it.
+    /// Never used: while it is open, SQLite keeps the write-ahead log even if other connections
+    /// close. A different log therefore means that somebody removed it.
     keeper: DatabaseConnection,
     watch: JoinHandle<()>,
     file: Arc<DatabaseFile>,
@@ -64,20 +65,21 @@ impl Drop for Guard {
     }
 }
 
-/// How often a server or a file is asked whether it takes writes, at most.
+/// The least interval for checking whether a server or a file takes writes.
 const WATCH: Duration = Duration::from_secs(5);
-/// How long that may take on a file: others may write just then.
+/// The timeout of that check on a file: others may be writing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How PostgreSQL plans what has filters: for the values that it is asked with.
+/// The planning of filtered queries on PostgreSQL: for their actual values.
 const CUSTOM_PLANS: &str = "SET LOCAL plan_cache_mode = force_custom_plan";
 
 impl Database {
-    /// Opens it: a SQLite file is created where it is missing, and taken for this process alone.
+    /// Opens a database. A missing SQLite file is created, and the file is taken for this process
+    /// alone.
     ///
     /// # Errors
-    /// Where it cannot be reached, or another process has the SQLite file. A process that runs a
-    /// command is waited for, two minutes at most; a service is not.
+    /// Returns an error if it cannot be reached, or another process has the SQLite file. A process
+    /// that runs a command is waited for, at most two minutes; a service is not.
     pub async fn open(options: DatabaseOptions) -> Result<Self, OpenError> {
         let file = match options.url.file() {
             Some(path) => Some(Arc::new(DatabaseFile::take(&path, options.purpose).await?)),
@@ -107,7 +109,7 @@ impl Database {
             heads,
             guard,
         };
-        // One that does not answer now is asked again.
+        // A database that does not answer now is asked again later.
         if let Err(error) = database.look_at_schema().await {
             tracing::debug!(%error, "the schema is not known yet");
         }
@@ -115,25 +117,25 @@ impl Database {
         Ok(database)
     }
 
-    /// Which database it is.
+    /// The kind of database.
     #[must_use]
     pub const fn kind(&self) -> DatabaseKind {
         self.options.url.kind()
     }
 
-    /// Connections in use and idle, of writers and readers together.
+    /// The most connections of writers and readers together, in use or idle.
     #[must_use]
     pub const fn max_connections(&self) -> u32 {
         self.options.max_connections
     }
 
-    /// Closes all connections; statements under way come to their end first.
+    /// Closes all connections, after the statements in progress have ended.
     ///
     /// # Errors
-    /// Returns what the driver does.
+    /// Returns the driver's error.
     pub async fn close(self) -> StoreResult<()> {
         self.log_audit_heads();
-        // With its last connection SQLite removes the log: that is nobody's attack.
+        // SQLite removes the log when its last connection closes, so the watcher stops first.
         if let Some(guard) = &self.guard {
             guard.watch.abort();
         }
@@ -145,19 +147,19 @@ impl Database {
         closed.and(keeper).map_err(store_error)
     }
 
-    /// Bounds the statements of a page of a list, on PostgreSQL.
+    /// Limits the statements of a list page, on PostgreSQL.
     async fn bound(&self, transaction: &DatabaseTransaction, terms: &Terms) -> Result<(), DbErr> {
         let left = terms.deadline.map(|it| it.saturating_duration_since(Instant::now()));
         let limit = left.map_or(self.options.list_timeout, |it| it.min(self.options.list_timeout));
-        // A number of ours: SET takes no parameters. A generic plan is blind to how selective a
-        // value of a filter is.
+        // This is our own number: SET takes no parameters. A generic plan would ignore how
+        // selective a filter's value is.
         let limit = limit.as_millis().clamp(1, i32::MAX as u128);
         let settings = format!("SET LOCAL statement_timeout = {limit}; {CUSTOM_PLANS}");
         transaction.execute_unprepared(&settings).await?;
         Ok(())
     }
 
-    /// Whether all migrations are applied. Two statements.
+    /// Checks whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
         let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
         let is_migrated = steps.iter().all(|step| step.state != StepState::Pending);
@@ -165,7 +167,7 @@ impl Database {
         Ok(is_migrated)
     }
 
-    /// Serves nobody before all migrations are applied.
+    /// Refuses to serve until all migrations are applied.
     async fn check_schema(&self) -> StoreResult<()> {
         if self.is_migrated.load(Ordering::Relaxed) || self.look_at_schema().await? {
             return Ok(());
@@ -178,8 +180,8 @@ impl Database {
         self.is_migrated.store(is_migrated, Ordering::Relaxed);
     }
 
-    /// Notices when the server takes no writes any more: connections to it are then made anew,
-    /// since another server may be behind its name.
+    /// Detects that the server takes no writes any more. Connections to it are then reopened, since
+    /// its host name may lead to another server.
     fn watch_server(&self) {
         let Connections::Postgres(pools) = &self.connections else { return };
         let control = Arc::downgrade(&pools.control);
@@ -187,14 +189,14 @@ impl Database {
             loop {
                 tokio::time::sleep(WATCH).await;
                 let Some(control) = control.upgrade() else { return };
-                // What it finds it notes itself; a server that is away is no news here.
+                // The check records its own findings; an unreachable server is not reported here.
                 drop(control.takes_writes().await);
             }
         });
     }
 
-    /// Whether the SQLite file takes writes. Where it just has, or is busy with one, it is not tried
-    /// again.
+    /// Whether the SQLite file takes writes. If it has just taken one, or is busy with one, it is
+    /// not tested again.
     async fn file_takes_writes(&self, writer: &Writer) -> bool {
         let wrote_at = || self.wrote_at.lock().unwrap_or_else(PoisonError::into_inner);
         let last = *wrote_at();
@@ -209,15 +211,15 @@ impl Database {
                 tracing::warn!(cause, "the database takes no writes");
                 false
             }
-            // Others write.
+            // Others are writing.
             Err(_) => last.is_some(),
         };
         *wrote_at() = takes_writes.then(Instant::now);
         takes_writes
     }
 
-    /// Writes the heads of the audit chains that have grown since the last time to the log, so that
-    /// whoever keeps the log has evidence outside the database. Costs a line for each, no statement.
+    /// Logs the heads of the audit chains that have grown since the last time, so that the log is
+    /// evidence outside the database. Costs one line for each chain, and no statement.
     pub fn log_audit_heads(&self) {
         self.heads.log();
     }
@@ -236,13 +238,13 @@ impl Database {
         }
     }
 
-    /// A unit that writes, as itself, for upkeep that is no use case.
+    /// A writing unit of the concrete type, for upkeep outside a use case.
     pub(crate) async fn writing_unit(&self) -> StoreResult<SeaUnitOfWork> {
         let (handle, held) = self.writing(WriteKind::Many, &Terms::default()).await?;
         Ok(self.unit(handle, held))
     }
 
-    /// A unit that reads, as itself.
+    /// A reading unit of the concrete type.
     #[cfg(feature = "testing")]
     pub(crate) async fn reading_unit(
         &self,
@@ -253,10 +255,10 @@ impl Database {
         Ok(self.unit(handle, held))
     }
 
-    /// Gathers PostgreSQL's statistics; SQLite is not asked for any.
+    /// Gathers PostgreSQL's statistics; does nothing on SQLite.
     ///
     /// # Errors
-    /// Where the database does not answer.
+    /// Returns an error if the database does not answer.
     #[cfg(feature = "testing")]
     pub async fn analyze(&self) -> StoreResult<()> {
         if self.kind() == DatabaseKind::Postgres {
@@ -266,14 +268,14 @@ impl Database {
         Ok(())
     }
 
-    /// How many rules an index may name before a filtered list is walked instead; for tests of both
+    /// How many rules an index may find before a filtered list is walked instead; for tests of both
     /// ways.
     #[cfg(feature = "testing")]
     pub const fn set_max_candidates(&mut self, most: u64) {
         self.max_candidates = most;
     }
 
-    /// What this process can read of what policies use; for tests of an older version.
+    /// The policy features that this process can read; for tests of an older version.
     #[cfg(feature = "testing")]
     pub const fn set_features(&mut self, known: fireflow_domain::features::Features) {
         self.options.features = known;
@@ -299,7 +301,7 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::waiting)
     }
 
-    /// The pools of connections, by what they are for.
+    /// The pools of connections, by their purpose.
     #[must_use]
     pub fn pools(&self) -> Vec<Pool> {
         self.connections.pools()
@@ -311,7 +313,7 @@ impl Database {
         self.writer.as_ref().map_or(0, Writer::groups)
     }
 
-    /// What a unit that reads runs on, and what it holds meanwhile.
+    /// The handle that a reading unit runs on, and what it holds until it ends.
     async fn reader(&self, kind: ReadKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
         match &self.connections {
             Connections::Sqlite(pools) => self.reader_of_file(pools, kind, terms).await,
@@ -339,7 +341,7 @@ impl Database {
             ReadKind::Page | ReadKind::FreshPage => {
                 Some(terms.deadline.map_or(list_end, |it| it.min(list_end)))
             }
-            // As long as its reader takes; it is stopped when that one leaves.
+            // An export takes as long as its reader, and is stopped when the reader leaves.
             ReadKind::Export | ReadKind::FreshExport => None,
             ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => terms.deadline,
         };
@@ -372,7 +374,7 @@ impl Database {
         Ok((Handle::Transaction(transaction), Held::Lease(lease)))
     }
 
-    /// What a transaction that reads is told before its first statement.
+    /// The settings of a reading transaction, which precede its first statement.
     async fn prepare(
         &self,
         transaction: &DatabaseTransaction,
@@ -394,7 +396,7 @@ impl Database {
         server.lease(turn).ok_or_else(|| StoreError::Failed("more turns than connections".into()))
     }
 
-    /// What a unit that writes runs on, and what it holds meanwhile.
+    /// The handle that a writing unit runs on, and what it holds until it ends.
     async fn writing(&self, kind: WriteKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
         match (&self.connections, &self.writer) {
             (Connections::Postgres(pools), _) => {
@@ -403,7 +405,8 @@ impl Database {
                     WriteKind::Many => Class::LargeSets,
                 };
                 let lease = self.lease(&pools.writers, class, terms).await?;
-                // Read committed: who waited for a lock must see what its holder wrote.
+                // Read committed: a writer that waited for a lock must see what the lock's holder
+                // wrote.
                 let begun = lease.connection().begin().await.map_err(store_error)?;
                 Ok((Handle::Transaction(begun), Held::Lease(lease)))
             }
@@ -418,7 +421,7 @@ impl Database {
     }
 }
 
-/// Whose turns a unit of work takes.
+/// The class whose turns a unit of work takes.
 const fn class(kind: ReadKind) -> Class {
     match kind {
         ReadKind::Single => Class::Reads,
@@ -428,10 +431,10 @@ const fn class(kind: ReadKind) -> Class {
     }
 }
 
-/// Watches a SQLite file, all of whose connections but one are open.
+/// Watches a SQLite file; all connections to it except one are open.
 async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Guard, OpenError> {
     let keeper = connect::file_session(options, Some(&file)).await?;
-    // The first statement that reads makes the log.
+    // The first statement that reads creates the log.
     keeper
         .execute_unprepared("SELECT count(*) FROM sqlite_master")
         .await
@@ -447,7 +450,7 @@ impl Storage for Database {
         let start = Instant::now();
         self.check_schema().await?;
         let begun = self.reader(kind, terms).await;
-        // Of statements on their own each begins and ends by itself.
+        // Statements outside a transaction have no common beginning to report.
         if kind != ReadKind::Single {
             observe::tell(self.options.observer.as_ref(), Operation::Begin, start, &begun);
         }
@@ -468,7 +471,7 @@ impl Storage for Database {
         self.options.policy_limits
     }
 
-    /// Known of SQLite, whose file belongs to one process, and in it to one writer.
+    /// Known on SQLite, whose file belongs to one process with one writer.
     fn commits(&self) -> Option<u64> {
         if self.file().is_some_and(|file| file.is_readable().is_err()) {
             return None;

@@ -1,9 +1,9 @@
-//! Databases for tests: each test has one of its own, so that tests run in parallel and commit.
+//! Databases for tests: each test has its own, so that tests can run in parallel and commit.
 //!
-//! SQLite in a temporary folder; PostgreSQL in a schema of its own on the server that
+//! SQLite uses a temporary folder; PostgreSQL uses a separate schema on the server that
 //! `FIREFLOW_TEST_POSTGRES_URL` names. A missing server is a failure, never a skip.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot begin must say why")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a failed setup must name its cause")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,22 +27,23 @@ use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
 use crate::store::Database;
 
-/// A migrated database of one test's own; it goes when this is dropped or with the server.
+/// A migrated database for one test. It is removed when this is dropped, or together with the
+/// server.
 #[derive(Debug)]
 pub struct TestDatabase {
     /// The database.
     pub database: Database,
-    /// Its URL, for what opens it anew.
+    /// Its URL, for reopening it.
     pub url: String,
     statements: Arc<Counter>,
     _folder: Option<TempDir>,
 }
 
 impl TestDatabase {
-    /// A new database of a kind.
+    /// A new, migrated database of a kind.
     ///
     /// # Panics
-    /// Where it cannot be made.
+    /// Panics if it cannot be created.
     pub async fn new(kind: DatabaseKind) -> Self {
         let test = Self::empty(kind).await;
         test.database.migrate_up("local").await.expect("the migrations apply");
@@ -52,7 +53,7 @@ impl TestDatabase {
     /// A new database without its schema.
     ///
     /// # Panics
-    /// Where it cannot be made.
+    /// Panics if it cannot be created.
     pub async fn empty(kind: DatabaseKind) -> Self {
         let (url, folder) = match kind {
             DatabaseKind::Sqlite => {
@@ -67,13 +68,13 @@ impl TestDatabase {
         Self { database, url, statements, _folder: folder }
     }
 
-    /// The same, opened anew with other options.
+    /// The same database, reopened with other options.
     ///
     /// # Panics
-    /// Where it cannot be opened.
+    /// Panics if it cannot be opened.
     pub async fn reopened(self, change: impl FnOnce(&mut DatabaseOptions)) -> Self {
         let Self { database, url, statements, _folder } = self;
-        // Its lock goes with it.
+        // Closing releases its lock.
         database.close().await.expect("the test database closes");
         let mut options = DatabaseOptions { observer: Some(statements.clone()), ..options(&url) };
         change(&mut options);
@@ -81,11 +82,11 @@ impl TestDatabase {
         Self { database, url, statements, _folder }
     }
 
-    /// How the database would find the candidates of a filter on rules, for each seed, and how it
-    /// would walk all rules for it, in the order of ids: as it explains it.
+    /// The database's plans for a filter on rules: for the candidates of each seed, and for walking
+    /// all rules in the order of ids.
     ///
     /// # Panics
-    /// Where it explains nothing.
+    /// Panics if the database returns no plan.
     pub async fn plans(&self, expression: &Expression) -> (Vec<String>, String) {
         let backend = self.database.connections().upkeep().get_database_backend();
         let dialect = Dialect::of(backend, expression);
@@ -105,7 +106,7 @@ impl TestDatabase {
         let transaction = connection.begin().await.expect("a transaction");
         let word = match statement.db_backend {
             DbBackend::Postgres => {
-                // Small tables are read as a whole; what is asked is how a large one would be.
+                // Small tables are read as a whole, but the plan for a large table is needed.
                 let setting = "SET LOCAL enable_seqscan = off";
                 transaction.execute_unprepared(setting).await.expect("a setting");
                 "EXPLAIN"
@@ -129,27 +130,27 @@ impl TestDatabase {
         self.statements.0.load(Ordering::SeqCst)
     }
 
-    /// Runs SQL past the repositories, to look at what they wrote.
+    /// Runs SQL without the repositories, to inspect or change what they wrote.
     ///
     /// # Panics
-    /// Where it is refused.
+    /// Panics if the database refuses it.
     pub async fn execute(&self, sql: &str) {
         self.try_execute(sql).await.expect("the statement runs");
     }
 
-    /// Runs SQL past the repositories; the message where it is refused.
+    /// Runs SQL without the repositories.
     ///
     /// # Errors
-    /// The database's.
+    /// Returns the database's message.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
         let connection = self.database.connections().any();
         connection.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
     }
 
-    /// The first column of what a query finds, as integers.
+    /// The first column of a query's result, as integers.
     ///
     /// # Panics
-    /// Where it is refused.
+    /// Panics if the database refuses it.
     pub async fn integers(&self, sql: &str) -> Vec<i64> {
         let connection = self.database.connections().any();
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
@@ -158,10 +159,10 @@ impl TestDatabase {
     }
 }
 
-/// The columns of a table, each with whether it can be null.
+/// The columns of a table, and whether each is nullable.
 pub type Columns = BTreeMap<String, bool>;
 
-/// What the entities say of their tables.
+/// The tables as the entities define them.
 #[must_use]
 pub fn entity_tables() -> BTreeMap<String, Columns> {
     fn columns<E: EntityTrait + EntityName>(table: E) -> (String, Columns) {
@@ -190,10 +191,10 @@ pub fn entity_tables() -> BTreeMap<String, Columns> {
 }
 
 impl TestDatabase {
-    /// What the migrated database says of its tables.
+    /// The tables as the migrated database defines them.
     ///
     /// # Panics
-    /// Where it does not answer.
+    /// Panics if the database does not answer.
     pub async fn tables(&self) -> BTreeMap<String, Columns> {
         let sql = match self.database.kind() {
             DatabaseKind::Sqlite => {
@@ -224,7 +225,9 @@ struct Counter(AtomicU64);
 
 impl Observer for Counter {
     fn observed(&self, it: &Observed<'_>) {
-        if it.operation.is_statement() {
+        // A busy server may take so long to end a statement that it is canceled on another connection.
+        let is_of_operation = !it.sql.contains("pg_cancel_backend");
+        if it.operation.is_statement() && is_of_operation {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -233,7 +236,7 @@ impl Observer for Counter {
 /// Options for a test.
 ///
 /// # Panics
-/// Where the URL is wrong.
+/// Panics if the URL is invalid.
 #[must_use]
 pub fn options(url: &str) -> DatabaseOptions {
     DatabaseOptions {
@@ -251,10 +254,10 @@ pub fn options(url: &str) -> DatabaseOptions {
     }
 }
 
-/// The server for tests.
+/// The URL of the server for tests.
 ///
 /// # Panics
-/// Where none is named.
+/// Panics if the variable is not set.
 #[must_use]
 pub fn postgres_url() -> String {
     std::env::var("FIREFLOW_TEST_POSTGRES_URL").unwrap_or_else(|_| {
@@ -278,7 +281,7 @@ async fn postgres_schema() -> String {
     format!("{base}{separator}options=-c%20search_path%3D{schema}")
 }
 
-/// Makes a test of an async function for each database: `name::sqlite` and `name::postgres`.
+/// Defines a test of an async function for each database: `name::sqlite` and `name::postgres`.
 ///
 /// ```ignore
 /// db_test!(a_deleted_name_can_be_used_again, |db| { … });
@@ -308,10 +311,10 @@ macro_rules! db_test {
 }
 
 impl Database {
-    /// Whether each kind of connection for readers refuses to write; by its name.
+    /// Whether each kind of reading connection refuses to write, by its name.
     ///
     /// # Panics
-    /// If one cannot be had.
+    /// Panics if a connection cannot be opened.
     pub async fn writes_of_readers(&self) -> Vec<(&'static str, bool)> {
         let sql = "DELETE FROM fireflow_meta WHERE FALSE";
         let mut refused = Vec::new();
@@ -327,11 +330,11 @@ impl Database {
         refused
     }
 
-    /// Begins a statement that does not end by itself, as a part of a list, and gives it up after a
+    /// Runs a statement that does not end by itself, as part of a list, and abandons it after a
     /// while.
     ///
     /// # Panics
-    /// If it ends by itself.
+    /// Panics if the statement ends by itself.
     pub async fn run_for(&self, limit: Duration, terms: &Terms) {
         let sql = match self.kind() {
             DatabaseKind::Sqlite => {

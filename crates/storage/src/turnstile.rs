@@ -1,5 +1,5 @@
-//! Who may use the database now: each class of work has turns of its own, so that no class waits for
-//! another, and within a class tenants and subjects take turns.
+//! Decides who may use the database now. Each class of work has its own turns, so that no class
+//! waits for another. Within a class, tenants and subjects take turns.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::fair::FairQueue;
 
-/// What is done at the database.
+/// A class of database work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// Single resources and the rows that verdicts rest on: each takes a moment.
@@ -38,7 +38,7 @@ impl Class {
         Self::Exports,
     ];
 
-    /// Exports use what is kept for lists.
+    /// The class whose reserved turns this one uses: exports share those of lists.
     const fn keeper(self) -> Self {
         match self {
             Self::Exports => Self::Lists,
@@ -47,10 +47,10 @@ impl Class {
     }
 }
 
-/// What a class may use.
+/// The turns that a class may use.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
-    /// How many turns are kept for it.
+    /// How many turns are reserved for it.
     pub(crate) kept: u32,
     /// How many it may use at most.
     pub(crate) most: u32,
@@ -58,10 +58,10 @@ pub(crate) struct Share {
     pub(crate) most_of_one: u32,
 }
 
-/// The turns that there are.
+/// The turns of all classes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Of all classes together; no bound unless it is set.
+    /// The total for all classes together; `None` means no bound.
     pub(crate) total: Option<u32>,
     pub(crate) reads: Share,
     pub(crate) lists: Share,
@@ -71,7 +71,7 @@ pub(crate) struct Plan {
     pub(crate) large_sets: Share,
 }
 
-/// All but one of several: what one party may use, so that another finds a turn.
+/// All turns except one, for a single party, so that another still finds a turn.
 const fn all_but_one(most: u32) -> u32 {
     if most > 1 { most - 1 } else { 1 }
 }
@@ -90,13 +90,14 @@ impl Plan {
         }
     }
 
-    /// For the readers of a server: at least three.
+    /// The turns for the readers of a server: at least three.
     pub(crate) fn of_readers(total: u32) -> Self {
         let lists = (total / 2).max(1);
         let exports = all_but_one(lists);
         let compilations = (total / 4).max(1);
         Self {
-            // Each takes a moment: they may use what is kept for others, who come next.
+            // Each read takes only a moment, so reads may use turns reserved for others, who come
+            // next.
             reads: Share { kept: (total / 4).max(1), most: total, most_of_one: total },
             lists: Share { kept: 1, most: lists, most_of_one: lists.div_ceil(2) },
             exports: Share { kept: 0, most: exports, most_of_one: exports.div_ceil(2) },
@@ -109,7 +110,7 @@ impl Plan {
         }
     }
 
-    /// For the writers of a server: at least two.
+    /// The turns for the writers of a server: at least two.
     pub(crate) fn of_writers(total: u32) -> Self {
         let large = (total / 4).max(1);
         let writes = total.saturating_sub(large).max(1);
@@ -124,7 +125,7 @@ impl Plan {
         }
     }
 
-    /// For a read replica, which serves lists and exports.
+    /// The turns for a read replica, which serves lists and exports.
     pub(crate) fn of_replica(total: u32) -> Self {
         let exports = all_but_one(total);
         Self {
@@ -134,8 +135,8 @@ impl Plan {
         }
     }
 
-    /// For the readers of a file, which share nothing but processors: more lists than keep those
-    /// busy would only take time from the rest.
+    /// The turns for the readers of a file, which share only the processors: more lists than keep
+    /// those busy would just slow down the rest.
     pub(crate) fn of_file(readers: u32, processors: u32) -> Self {
         let lists = processors.saturating_mul(2).clamp(2, readers.max(2));
         let exports = (readers / 4).max(1);
@@ -165,7 +166,7 @@ impl Plan {
     }
 }
 
-/// Gives turns. Cheap to clone: all clones are one.
+/// Grants turns. Cheap to clone: all clones share the same turns.
 #[derive(Debug, Clone)]
 pub(crate) struct Turnstile(Arc<Inner>);
 
@@ -216,7 +217,7 @@ impl Uses {
         }
     }
 
-    /// What is used of that which a class keeps.
+    /// How many of the turns that a class shares are in use.
     const fn of_keeper(&self, class: Class) -> u32 {
         match class.keeper() {
             Class::Lists => self.lists + self.exports,
@@ -255,7 +256,7 @@ impl Waiting {
     }
 }
 
-/// A turn; given back when it is dropped.
+/// A turn, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     turnstile: Turnstile,
@@ -269,7 +270,7 @@ impl Drop for Turn {
     }
 }
 
-/// A place in a queue; given up when it is dropped.
+/// A position in a queue, released when it is dropped.
 struct Place<'a> {
     turnstile: &'a Turnstile,
     class: Class,
@@ -279,20 +280,20 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        // What was granted meanwhile is no longer there.
+        // A waiter whose turn was granted in the meantime is no longer in the queue.
         let left = self.turnstile.state().waiting.of(self.class).remove(self.party, self.id);
         drop(left);
     }
 }
 
 impl State {
-    /// Whether a class may have one turn more.
+    /// Whether a class may have one more turn.
     fn has_room(&self, plan: &Plan, class: Class) -> bool {
         if self.in_use.of(class) >= plan.share(class).most {
             return false;
         }
         let Some(total) = plan.total else { return true };
-        // What is shared is bounded as a whole too.
+        // The turns that two classes share are also bounded together.
         if self.in_use.of_keeper(class) >= plan.share(class.keeper()).most {
             return false;
         }
@@ -308,7 +309,7 @@ impl State {
         free > kept
     }
 
-    /// Whether a class has less than what is kept for it.
+    /// Whether a class has fewer turns than are reserved for it.
     const fn lacks(&self, plan: &Plan, class: Class) -> bool {
         self.in_use.of_keeper(class) < plan.share(class.keeper()).kept
     }
@@ -331,7 +332,8 @@ impl State {
         *self.of_parties.entry((class, party)).or_default() += 1;
     }
 
-    /// The next that gets a turn: first of the classes that lack what is kept for them.
+    /// The next waiter that gets a turn. Classes with fewer turns than are reserved for them come
+    /// first.
     fn next(&mut self, plan: &Plan) -> Option<(Class, Party, oneshot::Sender<Turn>)> {
         for must_lack in [true, false] {
             for class in Class::ALL {
@@ -366,7 +368,7 @@ impl Turnstile {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn, until a moment and for so long at most.
+    /// Waits for a turn, until a deadline or a timeout, whichever comes first.
     pub(crate) async fn enter(
         &self,
         class: Class,
@@ -388,7 +390,7 @@ impl Turnstile {
             let id = state.waiting.of(class).push(party, grant);
             (Place { turnstile: self, class, party, id }, granted)
         };
-        // Who waits may be over its share, and this one not.
+        // The waiters ahead may be over their share while this one is not.
         self.grant();
         let patience = until.map_or(patience, |until| {
             patience.min(until.saturating_duration_since(Instant::now()))
@@ -397,7 +399,7 @@ impl Turnstile {
         drop(place);
         match turn {
             Ok(Ok(turn)) => Ok(turn),
-            // It may have come just now.
+            // The turn may have arrived at the last moment.
             Ok(Err(_)) | Err(_) => granted.try_recv().map_err(|_| {
                 StoreError::Unavailable("no connection was free in time: others use them".into())
             }),
@@ -419,10 +421,10 @@ impl Turnstile {
         self.grant();
     }
 
-    /// Gives the turns that are free to those who wait.
+    /// Grants the free turns to those who wait.
     fn grant(&self) {
         loop {
-            // Not under the lock: a turn that nobody takes is given back at once.
+            // The lock is released first: a turn that nobody takes is given back at once.
             let next = self.state().next(&self.0.plan);
             let Some((class, party, waiter)) = next else { return };
             drop(waiter.send(Turn { turnstile: self.clone(), class, party }));
@@ -451,12 +453,12 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// What a future answers now.
+    /// The present result of polling a future.
     async fn polled<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
         std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
     }
 
-    /// A turn that must be there at once.
+    /// A turn that must be free immediately.
     async fn now(turnstile: &Turnstile, class: Class, party: Party) -> Option<Turn> {
         turnstile.enter(class, party, None, Duration::ZERO).await.ok()
     }

@@ -1,4 +1,4 @@
-//! One transaction, or one connection's pool, and the repositories that share it.
+//! One transaction, or one connection pool, and the repositories that share it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::observe::{self, Observer, Operation};
 use crate::postgres::Lease;
 use crate::turnstile;
 
-/// What the statements run on.
+/// The target of a unit's statements.
 #[derive(Debug)]
 pub(crate) enum Handle {
     /// Each statement on its own, on any connection of the pool.
@@ -39,9 +39,9 @@ pub(crate) enum Handle {
 /// What a unit of work holds until it has ended.
 #[derive(Debug)]
 pub(crate) enum Held {
-    /// Nothing beside its handle.
+    /// Nothing in addition to its handle.
     Nothing,
-    /// A turn to read a SQLite file, and what stops a statement under way.
+    /// A turn to read a SQLite file, and the means to stop a statement in progress.
     File { _stop: Option<StopOnDrop>, _turn: turnstile::Turn },
     /// A connection to PostgreSQL.
     Lease(Lease),
@@ -52,7 +52,7 @@ impl Held {
         Self::File { _stop: stop.map(StopOnDrop), _turn: turn }
     }
 
-    /// The unit has come to its end: no statement is under way.
+    /// Marks the unit as finished: no statement is in progress.
     fn finish(&mut self) {
         match self {
             Self::Nothing | Self::File { .. } => {}
@@ -61,37 +61,38 @@ impl Held {
     }
 }
 
-/// The repositories over one handle. Implements each of them itself, so that none can be used
-/// beside the transaction.
+/// The repositories over one handle. It implements all of them itself, so that none can be used
+/// outside the transaction.
 #[derive(Debug)]
 pub(crate) struct SeaUnitOfWork {
     pub(crate) handle: Handle,
-    /// Dropped after the handle: a statement under way is stopped then.
+    /// Dropped after the handle: a statement in progress is then stopped.
     pub(crate) held: Held,
-    /// What it can read of what policies use.
+    /// The policy features that it can read.
     pub(crate) features: Features,
     /// The most that a policy may hold.
     pub(crate) limits: PolicyLimits,
     /// See [`crate::filter::MAX_CANDIDATES`].
     pub(crate) max_candidates: u64,
-    /// What the log tells of the audit trail when all of it lasts.
+    /// The log lines of the audit trail, written once the transaction is durable.
     pub(crate) events: Vec<audit_log::Line>,
     /// The audit chains that it may continue.
     pub(crate) chains: Chains,
-    /// Hears of their heads when all of it lasts.
+    /// Receives the chains' heads once the transaction is durable.
     pub(crate) heads: Arc<audit_log::Heads>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
-/// How long COMMIT may take: a server that has fallen silent never answers, and the task would keep
-/// its connection.
+/// The timeout for COMMIT: a server that has gone silent never answers, and the task would keep its
+/// connection.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many rows one INSERT writes: 13 columns of it stay below SQLite's 32,766 parameters.
+/// How many rows one INSERT writes: with 13 columns each, they stay below SQLite's 32,766
+/// parameters.
 pub(crate) const ROWS_PER_INSERT: usize = 1_000;
 
 impl SeaUnitOfWork {
-    /// What to run statements on.
+    /// The executor for statements.
     pub(crate) fn db(&self) -> DatabaseExecutor<'_> {
         match &self.handle {
             Handle::Pool(pool) => DatabaseExecutor::Connection(pool),
@@ -109,7 +110,7 @@ impl SeaUnitOfWork {
         }
     }
 
-    /// Inserts rows, a thousand in a statement; none: no statement.
+    /// Inserts rows, a thousand per statement; no statement if there are none.
     pub(crate) async fn insert_all<A>(&self, rows: Vec<A>) -> StoreResult<()>
     where
         A: ActiveModelTrait + Send,
@@ -232,8 +233,8 @@ impl WriteUnit for SeaUnitOfWork {
             heads.note(chains.grown());
             Ok(())
         };
-        // In a task of its own: a caller that goes away while COMMIT is under way neither stops it
-        // nor what is to follow it.
+        // COMMIT runs in a separate task: a caller that leaves during COMMIT stops neither it nor
+        // the steps that follow it.
         let start = Instant::now();
         let ended = tokio::spawn(ends).await;
         let ended = ended.map_err(|error| StoreError::Unsettled(error.into())).flatten();

@@ -1,5 +1,5 @@
-//! Verifies the chains of the audit trail: reads every event once, in one snapshot, a few megabytes at a
-//! time, and writes nothing. May run while the database is served.
+//! Verifies the chains of the audit trail. Reads every event once, in one snapshot, a few megabytes
+//! at a time, and writes nothing. It may run while the database is served.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use crate::replica::read_only;
 use crate::schema::{self, StepState};
 use crate::verify_walk::Walk;
 
-/// What is wrong with the trail.
+/// A fault of the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditFault {
-    /// The event's content is not what its hash was made of.
+    /// The event's content does not match its hash.
     HashDiffers {
         /// Its chain.
         chain: Chain,
-        /// Its place there.
+        /// Its position there.
         sequence: i64,
         /// Its id.
         event: i64,
@@ -33,27 +33,27 @@ pub enum AuditFault {
     PredecessorDiffers {
         /// Its chain.
         chain: Chain,
-        /// Its place there.
+        /// Its position there.
         sequence: i64,
         /// Its id.
         event: i64,
     },
-    /// Events of a chain are not there.
+    /// Events of a chain are missing.
     Missing {
         /// The chain.
         chain: Chain,
-        /// The place of the first.
+        /// The position of the first.
         first: i64,
-        /// The place of the last.
+        /// The position of the last.
         last: i64,
-        /// The id of the event that follows; none at the end of the chain.
+        /// The id of the event that follows; `None` at the end of the chain.
         before: Option<i64>,
     },
-    /// The event's place is taken by another, or its id is not above that of the event before it.
+    /// The event's position is taken by another, or its id is not above its predecessor's.
     OutOfOrder {
         /// Its chain.
         chain: Chain,
-        /// Its place there.
+        /// Its position there.
         sequence: i64,
         /// Its id.
         event: i64,
@@ -62,35 +62,35 @@ pub enum AuditFault {
     HeadDiffers {
         /// The chain.
         chain: Chain,
-        /// The last event's place.
+        /// The last event's position.
         last: i64,
         /// The last event's id.
         event: i64,
-        /// The place that the stored head names; none if there is no stored head.
+        /// The position that the stored head names; `None` if there is no stored head.
         stored: Option<i64>,
     },
-    /// A head that was kept elsewhere is not in its chain any more.
+    /// A head that was kept elsewhere is no longer in its chain.
     HeadLost {
         /// The chain.
         chain: Chain,
         /// The head.
         head: Head,
-        /// The id of the event that has its place; none if there is none.
+        /// The id of the event at its position; `None` if there is none.
         event: Option<i64>,
     },
-    /// The event has no place in a chain, though it is newer than the chains are.
+    /// The event has no position in a chain, although it is newer than the chains.
     NotChained {
         /// Its id.
         event: i64,
     },
-    /// There are more or fewer events from before the chains than there were.
+    /// The number of events from before the chains has changed.
     UnchainedCount {
         /// How many there were.
         expected: i64,
         /// How many there are.
         found: i64,
     },
-    /// The event was chained by a newer version, whose hashes this one cannot make.
+    /// A newer version chained the event, and this one cannot compute its hash.
     UnknownVersion {
         /// Its chain.
         chain: Chain,
@@ -169,16 +169,16 @@ impl fmt::Display for AuditFault {
     }
 }
 
-/// What verifying finds, in the order of chains.
+/// A finding of the verification, in the order of chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditFinding {
-    /// A chain has been read to its end.
+    /// A chain was read to its end.
     Chain(Chain, Head),
-    /// Something is wrong.
+    /// A fault was found.
     Fault(AuditFault),
 }
 
-/// How much was read.
+/// The number of chains and events that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AuditCounts {
     /// Chains with at least one event.
@@ -209,7 +209,7 @@ pub enum VerifyError {
     Repair(#[from] StoreError),
 }
 
-/// Who hears of what is found, as soon as it is.
+/// Receives each finding as soon as it is made.
 pub type Report<'a> = &'a mut (dyn FnMut(AuditFinding) + Send);
 
 /// How many heads are looked up at once.
@@ -222,7 +222,7 @@ pub struct AuditTrail {
 }
 
 impl AuditTrail {
-    /// Opens a database to read it, whoever serves it meanwhile.
+    /// Opens a database to read it, even while another process serves it.
     ///
     /// # Errors
     /// Returns an error if there is no database, it cannot be reached, or migrations are pending.
@@ -230,8 +230,8 @@ impl AuditTrail {
         Ok(Self { connection: open_to_read(options).await? })
     }
 
-    /// Reads every chain in one snapshot. Costs the reading and hashing of all events, in memory a few
-    /// megabytes.
+    /// Reads every chain in one snapshot. It reads and hashes all events, and uses a few megabytes
+    /// of memory.
     ///
     /// # Errors
     /// Returns an error if the database does not answer; what is wrong with the trail is reported.
@@ -242,8 +242,8 @@ impl AuditTrail {
         Ok(result?)
     }
 
-    /// Looks heads up that were kept elsewhere, as they are now: the trail may have grown since it was
-    /// verified. Two statements for each 500.
+    /// Looks up heads that were kept elsewhere, in the present state of the trail: it may have
+    /// grown since it was verified. Two statements for each 500 heads.
     ///
     /// # Errors
     /// Returns an error if the database does not answer; heads that are not found are reported.
@@ -302,13 +302,13 @@ impl AuditTrail {
     /// Closes the connection.
     ///
     /// # Errors
-    /// Returns an error if the driver does.
+    /// Returns the driver's error.
     pub async fn close(self) -> Result<(), VerifyError> {
         Ok(self.connection.close().await?)
     }
 }
 
-/// Opens a database to read it, whoever serves it meanwhile.
+/// Opens a database to read it, even while another process serves it.
 pub(crate) async fn open_to_read(
     options: &DatabaseOptions,
 ) -> Result<DatabaseConnection, VerifyError> {
@@ -330,7 +330,7 @@ pub(crate) async fn open_to_read(
     Ok(connection)
 }
 
-/// Begins the one snapshot that all is read in.
+/// Begins the snapshot in which everything is read.
 pub(crate) async fn snapshot(
     connection: &DatabaseConnection,
 ) -> Result<DatabaseTransaction, DbErr> {
@@ -342,8 +342,8 @@ pub(crate) async fn snapshot(
     connection.begin_with_options(options).await
 }
 
-/// The column that names what a chain belongs to, and which events are in such chains: as the indexes
-/// have it.
+/// The column that names a chain's resource, and the condition for events in such chains, as the
+/// indexes have it.
 pub(crate) const fn owner(kind: Resource) -> (&'static str, &'static str) {
     match kind {
         Resource::Firewall => ("firewall_id", "policy_id IS NULL AND sequence IS NOT NULL"),
@@ -376,7 +376,7 @@ pub(crate) async fn rows(
 /// How many ids are read at once.
 const IDS_AT_ONCE: usize = 1_000;
 
-/// What is in no chain has to be older than the chains, and as much as it was when they began.
+/// Events in no chain must be older than the chains, and as many as when the chains began.
 async fn check_unchained(snapshot: &DatabaseTransaction, report: Report<'_>) -> Result<u64, DbErr> {
     let noted = |key: &str| format!("SELECT value FROM fireflow_meta WHERE key = '{key}'");
     let mut numbers = [0_i64; 2];
@@ -411,7 +411,7 @@ async fn check_unchained(snapshot: &DatabaseTransaction, report: Report<'_>) -> 
     }
 }
 
-/// Whether the triggers that guard the trail are there.
+/// Checks that the triggers that guard the trail exist.
 async fn check_guards(snapshot: &DatabaseTransaction, report: Report<'_>) -> Result<(), DbErr> {
     let (expected, sql): (&[&'static str], _) = match snapshot.get_database_backend() {
         DbBackend::Postgres => (
@@ -441,7 +441,7 @@ async fn check_guards(snapshot: &DatabaseTransaction, report: Report<'_>) -> Res
     Ok(())
 }
 
-/// A hash as its column has it; none if it holds something else.
+/// A hash from its column; `None` if the column contains something else.
 pub(crate) fn hash(column: Option<&[u8]>) -> Option<EventHash> {
     EventHash::from_bytes(column?)
 }

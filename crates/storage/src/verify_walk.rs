@@ -1,5 +1,5 @@
-//! The walk along all chains of a kind: events and stored heads, both in the order of what the chains
-//! belong to.
+//! The walk along all chains of a kind: events and stored heads, both in the order of the chains'
+//! resources.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,12 +11,12 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryR
 use crate::entity::audit_event::Model;
 use crate::verify::{AuditFault, AuditFinding, Report, hash, owner, rows};
 
-/// How many events, or heads, are looked for at once.
+/// How many events or heads are looked up at once.
 const ROWS_AT_ONCE: usize = 1_000;
 /// How many bytes of states are read at once; a single event may have more.
 const BYTES_AT_ONCE: i64 = 4 * 1024 * 1024;
 
-/// Where an event is, and how much there is to read of it.
+/// The position of an event, and the size of its states.
 struct Found {
     owner: i64,
     sequence: i64,
@@ -27,7 +27,7 @@ struct Found {
 /// The chain that is being walked.
 struct Current {
     chain: Chain,
-    /// Its last event, with that one's id.
+    /// Its last event: the position, the id and the hash.
     last: Option<(i64, i64, Vec<u8>)>,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Walk<'a> {
         Self { snapshot, kind, after: None, current: None, heads, chains: 0, events: 0 }
     }
 
-    /// Walks to the end. Answers how many chains and events there are.
+    /// Walks to the end. Returns the numbers of chains and events.
     pub(crate) async fn run(mut self, report: Report<'_>) -> Result<(u64, u64), DbErr> {
         loop {
             let found = self.find().await?;
@@ -68,7 +68,7 @@ impl<'a> Walk<'a> {
             }
         }
         self.end_chain(report).await?;
-        // Chains of which no event is left.
+        // Chains without any event left.
         while let Some((id, sequence, _)) = self.heads.next().await? {
             self.report_all_missing(id, sequence, report);
         }
@@ -80,7 +80,7 @@ impl<'a> Walk<'a> {
         let (owner, of_kind) = owner(self.kind);
         let length = match self.snapshot.get_database_backend() {
             DbBackend::Postgres => "octet_length",
-            // Of a text it counts characters: as many bytes at most, times four.
+            // For a text, this counts characters: a text has up to four times as many bytes.
             _ => "length",
         };
         let behind = self.after.map_or_else(String::new, |(of, sequence, id)| {
@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
         let sql = format!("SELECT * FROM audit_event WHERE id IN ({})", ids.join(","));
         let mut models = HashMap::with_capacity(found.len());
         for row in rows(self.snapshot, sql).await? {
-            // What somebody else wrote may be no event.
+            // A row that another program wrote may not be an event.
             if let Ok(model) = Model::from_query_result(&row, "") {
                 models.insert(model.id, model);
             }
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Holds the last event of the chain that was walked against the head that is stored.
+    /// Compares the last event of the walked chain with the stored head.
     async fn end_chain(&mut self, report: Report<'_>) -> Result<(), DbErr> {
         let Some(Current { chain, last: Some((last, event, stored)) }) = self.current.take() else {
             return Ok(());
@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
 }
 
 impl Current {
-    /// Checks an event against its hash and against the event before it.
+    /// Checks an event against its hash and its predecessor.
     fn check(&mut self, sequence: i64, model: &Model, report: Report<'_>) {
         let (chain, event) = (self.chain, model.id);
         let mut fault = |fault| report(AuditFinding::Fault(fault));
@@ -216,7 +216,7 @@ impl Current {
     }
 }
 
-/// What the hash of a row is made of.
+/// The hashed content of a row.
 fn chained<'a>(
     chain: Chain,
     sequence: i64,
@@ -244,26 +244,26 @@ fn chained<'a>(
     }
 }
 
-/// A stored head: what its chain belongs to, its place, its hash.
+/// A stored head: the id of its chain's resource, its position, its hash.
 type StoredHead = (i64, i64, Vec<u8>);
 
-/// The heads that are stored, of what is there and of what was purged, in the order of ids.
+/// The stored heads, of existing and of purged resources, in the order of ids.
 struct StoredHeads<'a> {
     snapshot: &'a DatabaseTransaction,
     kind: Resource,
     page: VecDeque<StoredHead>,
-    /// What the next page comes after; none behind the last one.
+    /// The id that the next page continues after; `None` after the last page.
     after: Option<i64>,
 }
 
 impl StoredHeads<'_> {
-    /// The next one.
+    /// The next head.
     async fn next(&mut self) -> Result<Option<StoredHead>, DbErr> {
         self.fill().await?;
         Ok(self.page.pop_front())
     }
 
-    /// The next one up to an id.
+    /// The next head up to an id.
     async fn next_to(&mut self, id: i64) -> Result<Option<StoredHead>, DbErr> {
         self.fill().await?;
         Ok(self.page.pop_front_if(|(next, _, _)| *next <= id))

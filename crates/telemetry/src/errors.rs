@@ -1,5 +1,6 @@
-//! Defects for Sentry, or whatever speaks its protocol: what went wrong, where, in which request and
-//! release. Never who asked, from where, with what.
+//! Reports defects to Sentry, or to any tracker that speaks its protocol: the fault, its location,
+//! its request and its release. A report never contains the user, the client's address or the
+//! request's data.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use sentry::{Client, ClientOptions, Transport, TransportFactory, TransportOption
 use super::scrub::scrubbed;
 use prometheus_client::metrics::counter::Counter;
 
-/// The most defects that are told in a second: the same one in every request says nothing new.
+/// The most defects that are reported per second: repeating the same one for every request adds
+/// nothing.
 const MAX_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// How long the tracker has for an event.
+/// The timeout for sending an event to the tracker.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends over HTTP, to a tracker that answers in time: the library's own agent would wait for one
-/// that has fallen silent for ever.
+/// Sends over HTTP with a timeout: the library's own agent would wait forever for a tracker that
+/// stops answering.
 struct Patient;
 
 impl TransportFactory for Patient {
@@ -31,16 +33,16 @@ impl TransportFactory for Patient {
     }
 }
 
-/// Something that should not have happened.
+/// A fault that should not have occurred.
 #[derive(Debug, Clone, Default)]
 pub struct Defect {
-    /// What kind of thing: `panic`, or the code of the answer.
+    /// The kind of fault: `panic`, or the error code of the response.
     pub kind: &'static str,
-    /// What the code says of it. What is in it of others is taken out before it is told.
+    /// The cause as the code describes it. Data of users is removed before it is sent.
     pub cause: String,
-    /// The file and line, where they are known.
+    /// The file and line, if they are known.
     pub place: Option<(String, u32)>,
-    /// The request that it was in.
+    /// The id of the request in which it occurred.
     pub request_id: Option<String>,
     /// That request's trace.
     pub trace_id: Option<String>,
@@ -50,8 +52,8 @@ pub struct Defect {
     pub route: Option<String>,
 }
 
-/// Where defects go. They wait in a queue of a fixed length for a thread of their own; what does not
-/// fit in, or is not taken, is dropped.
+/// Sends defects to a tracker. They wait in a queue of fixed length for a dedicated thread. A
+/// defect that does not fit in, or that the tracker rejects, is dropped.
 pub struct Errors {
     client: Client,
     limit: DefaultDirectRateLimiter,
@@ -65,14 +67,14 @@ impl std::fmt::Debug for Errors {
 }
 
 impl Errors {
-    /// Sends to the project that a DSN names, which need not be there.
+    /// Sends to the project that a DSN names. The tracker need not be reachable yet.
     #[must_use]
     pub fn new(dsn: Dsn, environment: &str, reported: Counter) -> Self {
         let mut options = ClientOptions::default();
         options.dsn = Some(dsn);
         options.release = Some(concat!("fireflow@", env!("CARGO_PKG_VERSION")).into());
         options.environment = Some(environment.to_owned().into());
-        // Only what this file says: no name of the machine, no headers, no variables.
+        // Sends only what this file sets: no host name, no headers, no variables.
         options.default_integrations = false;
         options.send_default_pii = false;
         options.auto_session_tracking = false;
@@ -81,7 +83,7 @@ impl Errors {
         Self { client, limit: RateLimiter::direct(Quota::per_second(MAX_PER_SECOND)), reported }
     }
 
-    /// Tells of a defect. Returns at once.
+    /// Reports a defect. Returns at once.
     pub fn report(&self, defect: &Defect) {
         if self.limit.check().is_err() {
             return;
@@ -90,7 +92,7 @@ impl Errors {
         self.reported.inc();
     }
 
-    /// Sends what is left, within a limit.
+    /// Sends the queued defects, within a time limit.
     pub(super) fn end(&self, limit: Duration) {
         if !self.client.close(Some(limit)) {
             tracing::warn!("the last defects were not sent");

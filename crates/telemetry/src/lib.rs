@@ -1,6 +1,6 @@
-//! What the service tells of itself: numbers for Prometheus, traces for an OpenTelemetry collector,
-//! defects for an error tracker. Nothing of it may cost a request its answer: what a receiver does
-//! not take is dropped.
+//! Observability of the service: metrics for Prometheus, traces for an OpenTelemetry collector,
+//! defects for an error tracker. Telemetry must never cost a request its response: data that a
+//! receiver does not accept is dropped.
 
 pub mod errors;
 pub mod lines;
@@ -21,24 +21,24 @@ use errors::Errors;
 use metrics::Metrics;
 use traces::Traces;
 
-/// Where the service tells of itself.
+/// The receivers of the service's telemetry.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    /// Numbers, always counted.
+    /// Metrics, which are always counted.
     pub metrics: Metrics,
-    /// Traces, where they are collected.
+    /// Traces, if they are collected.
     pub traces: Option<Traces>,
-    /// Defects, where they are tracked.
+    /// Defects, if they are tracked.
     pub errors: Option<Errors>,
 }
 
 impl Telemetry {
-    /// Sends what is still to be sent, and ends; blocks for so long at most. Each receiver has that
-    /// limit, but the libraries behind them also wait where none holds: for room in their queue, and
-    /// for a request that is under way.
+    /// Sends the remaining data and shuts down, blocking for at most the limit. Each receiver has a
+    /// limit, but its library also waits in places where no limit applies: for room in its queue,
+    /// and for a request in progress.
     pub fn end(self: &Arc<Self>, limit: Duration) {
         let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
-        // Who keeps its limit can still say what was lost.
+        // A receiver that keeps its own limit still has time to log what was lost.
         let each = limit.saturating_sub(limit / 4);
         let late = late(
             limit,
@@ -53,12 +53,12 @@ impl Telemetry {
     }
 }
 
-/// Something to be done, and its name.
+/// A task and its name.
 type Named = (&'static str, Box<dyn FnOnce() + Send>);
 
-/// Does all of it at the same time, and names what has not ended within the limit. That goes on in
-/// a thread which nobody waits for, and which ends with the process at the latest: a thread of the
-/// runtime's would hold up the end of that.
+/// Runs all tasks at the same time, and returns the names of those that did not end within the
+/// limit. A late task continues in a thread that nobody waits for, and that ends with the process
+/// at the latest. A thread of the runtime would delay the runtime's shutdown.
 fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
     let until = Instant::now() + limit;
     let (tell, told) = mpsc::channel();
@@ -68,14 +68,14 @@ fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
         let tell = tell.clone();
         let thread = thread::Builder::new().name(format!("end-{name}")).spawn(move || {
             run();
-            // Nobody listens any more where this is late.
+            // If this is late, nobody is listening any more.
             let _told = tell.send(name).is_ok();
         });
         if let Err(error) = thread {
             tracing::warn!(%error, signal = name, "there is no thread to end it in");
         }
     }
-    // Else those that panic would be waited for.
+    // Otherwise the loop would wait for a task that panicked.
     drop(tell);
     while !open.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
@@ -85,7 +85,7 @@ fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
     open
 }
 
-/// Each statement counts for itself and for the request that it is of.
+/// Each statement counts in the metrics and for the request that ran it.
 impl Observer for Telemetry {
     fn observed(&self, it: &Observed<'_>) {
         self.metrics.statement(it);
@@ -98,8 +98,8 @@ impl Observer for Telemetry {
     }
 }
 
-/// Has panics told to the log, the metrics and the error tracker, instead of as text on standard
-/// error. Where a request's code panics, its id is told too.
+/// Reports panics to the log, the metrics and the error tracker, instead of as text on standard
+/// error. If a request's code panics, the report includes the request's id.
 pub fn tell_of_panics(telemetry: Arc<Telemetry>) {
     std::panic::set_hook(Box::new(move |panic| {
         telemetry.metrics.panics.inc();

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus. The registry is the service's own, not a global one.
+//! Metrics for Prometheus. The registry belongs to the service and is not global.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ labels! {
     OfBuild { version: &'static str, database: &'static str }
 }
 
-/// How a page of metrics is written.
+/// The format of a page of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0, which Prometheus asks for.
@@ -64,7 +64,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The one that an `Accept` asks for.
+    /// The format that an `Accept` header asks for.
     #[must_use]
     pub fn asked_for(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
@@ -74,7 +74,7 @@ impl Exposition {
         }
     }
 
-    /// Its media type.
+    /// The format's media type.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -84,7 +84,7 @@ impl Exposition {
     }
 }
 
-/// What is looked up when a page of metrics is asked for.
+/// Values that are looked up when a page of metrics is requested.
 #[derive(Debug, Clone)]
 pub struct Sampled {
     /// Whether requests can be served.
@@ -93,11 +93,11 @@ pub struct Sampled {
     pub database: &'static str,
     /// The pools of connections.
     pub pools: Vec<(&'static str, PoolState)>,
-    /// How many tokens were found among those that were checked before, and how many were not.
+    /// How many tokens were found in the cache of verified tokens, and how many were not.
     pub token_lookups: (u64, u64),
-    /// The files of secrets, public keys and revocations.
+    /// The state of the files of secrets, public keys and revocations.
     pub key_files: Vec<KeyFileStatus>,
-    /// What was compiled for inspections.
+    /// The cache of policies that are compiled for inspections.
     pub compiled: CacheState,
     /// Streams of packets that are being inspected.
     pub streams: u64,
@@ -110,39 +110,39 @@ pub struct Sampled {
 /// The cache of compiled policies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CacheState {
-    /// How often a policy's state was there, or was waited for.
+    /// How often a policy's compiled state was in the cache, or was being compiled.
     pub hits: u64,
-    /// How often it had to be compiled.
+    /// How often it was compiled because the cache did not contain it.
     pub misses: u64,
-    /// How many policies there are.
+    /// How many policies are in the cache.
     pub policies: u64,
-    /// How much memory they take, about.
+    /// Roughly how much memory they take, in bytes.
     pub bytes: u64,
 }
 
 /// The memory that requests borrow.
 #[derive(Debug, Clone)]
 pub struct MemoryState {
-    /// How much there is in all, in bytes.
+    /// The whole budget, in bytes.
     pub capacity: u64,
-    /// What is borrowed, by purpose.
+    /// The borrowed memory, by purpose.
     pub uses: Vec<MemoryUse>,
-    /// How many requests wait for some.
+    /// How many requests wait for memory.
     pub waiting: u64,
 }
 
 /// The memory that is borrowed for one purpose.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryUse {
-    /// A word for the purpose.
+    /// The purpose's name.
     pub purpose: &'static str,
     /// How much is borrowed, in bytes.
     pub used: u64,
-    /// How often a request got none since the start.
+    /// How many requests were refused since the start.
     pub refused: u64,
 }
 
-/// Spans that were handed to the collector.
+/// Counts the spans that were handed to the collector.
 #[derive(Debug, Clone)]
 pub struct Exports {
     sent: Counter,
@@ -150,7 +150,7 @@ pub struct Exports {
 }
 
 impl Exports {
-    /// Counts spans that the collector took, or did not.
+    /// Counts spans that the collector accepted or rejected.
     pub fn count(&self, spans: u64, were_taken: bool) {
         let counter = if were_taken { &self.sent } else { &self.failed };
         counter.inc_by(spans);
@@ -188,9 +188,9 @@ pub struct Metrics {
     compiled_lookups: Family<OfResult, Counter>,
     compiled_policies: Gauge,
     compiled_bytes: Gauge,
-    /// Panics, wherever they are.
+    /// Panics anywhere in the process.
     pub panics: Counter,
-    /// What became of spans.
+    /// Spans that were exported, or failed to be.
     pub exports: Exports,
     /// Defects that were handed to the error tracker.
     pub error_events: Counter,
@@ -215,7 +215,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them. Those whose labels are few are there from the beginning, at zero.
+    /// Registers all metrics. Those with few label values exist from the beginning, at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::default();
@@ -366,18 +366,18 @@ impl Metrics {
             ),
             compiled_lookups: register!(
                 "classifier_cache_lookups",
-                "Inspections whose policy was compiled, and those for which it had to be",
+                "Inspections, by whether the cache contained their compiled policy",
                 Family::default()
             ),
             compiled_policies: register!(
                 "classifier_cache_policies",
-                "Policies that are kept compiled",
+                "Compiled policies in the cache",
                 Gauge::default()
             ),
             compiled_bytes: register!(
                 "classifier_cache",
                 Unit::Bytes,
-                "Memory of policies that are kept compiled, about",
+                "Approximate memory of compiled policies in the cache",
                 Gauge::default()
             ),
             panics: register!("panics", "Panics", Counter::default()),
@@ -440,7 +440,7 @@ impl Metrics {
         self.authentication_failures.get_or_create(&OfReason { reason }).inc();
     }
 
-    /// Counts something that was done at the database.
+    /// Counts an operation at the database.
     pub fn statement(&self, it: &Observed<'_>) {
         let at = Operation::ALL.iter().position(|operation| *operation == it.operation);
         if let Some((duration, failures)) = at.and_then(|at| self.statements.get(at)) {
@@ -451,7 +451,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request for inspections, and its packets by what is done with them.
+    /// Counts a request for inspections, and its packets by their action.
     pub fn inspected<'a>(&self, actions: impl IntoIterator<Item = &'a str>, took: Duration) {
         let mut counts = [0_u64; Action::ALL.len()];
         for action in actions {
@@ -464,20 +464,21 @@ impl Metrics {
         self.inspection_durations.observe(took.as_secs_f64());
     }
 
-    /// Counts packets of a stream by what is done with them, in the order of [`Action::ALL`].
+    /// Counts the packets of a stream by their action, in the order of [`Action::ALL`].
     pub fn inspected_in_stream(&self, counts: [u64; Action::ALL.len()]) {
         for (counter, count) in self.inspections.iter().zip(counts) {
             counter.inc_by(count);
         }
     }
 
-    /// Counts a stream of packets that was answered to its end, or was not.
+    /// Counts a stream of packets that was answered completely, or was cut off.
     pub fn stream_ended(&self, is_whole: bool) {
         let counter = if is_whole { &self.answered_streams } else { &self.cut_off_streams };
         counter.inc();
     }
 
-    /// All of them as text. Reads files of the system: not for the threads that serve.
+    /// All metrics as text. Reads files of the system, so do not call it on the threads that serve
+    /// requests.
     #[must_use]
     pub fn page(&self, sampled: &Sampled, exposition: Exposition) -> String {
         self.set(sampled);

@@ -1,4 +1,4 @@
-//! What the process takes of the machine, under Linux.
+//! The process's use of the machine, on Linux.
 
 use std::fs;
 
@@ -10,20 +10,21 @@ pub(super) struct Usage {
     pub(super) open_files: i64,
 }
 
-/// How many ticks the kernel tells a second as: `USER_HZ`, which is the same on all its platforms
-/// (proc(5), time(7)).
+/// How many ticks make a second in the kernel's reports: `USER_HZ`, which is the same on all its
+/// platforms (proc(5), time(7)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Now; none elsewhere than under Linux.
+/// The current use; `None` on systems other than Linux.
 pub(super) fn usage() -> Option<Usage> {
     let cpu_s = cpu_s(&fs::read_to_string("/proc/self/stat").ok()?)?;
     let resident_bytes = resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)?;
-    // The one that reads them is among them.
+    // The descriptor that reads the directory is among them.
     let open_files = i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()? - 1;
     Some(Usage { cpu_s, resident_bytes, open_files })
 }
 
-/// Fields 14 and 15 of `stat`; the second, the program's name, may hold spaces and parentheses.
+/// Fields 14 and 15 of `stat`. Its second field, the program's name, may contain spaces and
+/// parentheses.
 fn cpu_s(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

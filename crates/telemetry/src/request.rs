@@ -1,4 +1,5 @@
-//! What is known of a request while it is served, for its line of log, its numbers and its trace.
+//! The data collected about a request while it is served, for its log line, its metrics and its
+//! trace.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,38 +14,38 @@ use super::errors::Defect;
 use super::routes::Route;
 use super::traces::Trace;
 
-/// The client's address; none where the connection has no address.
+/// The client's address; `None` if the connection has no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub Option<IpAddr>);
 
 impl ClientAddress {
-    /// As text; empty where there is none.
+    /// The address as text; empty if the connection has none.
     #[must_use]
     pub fn text(self) -> String {
         self.0.map(|address| address.to_string()).unwrap_or_default()
     }
 }
 
-/// What is known of a request before its token is checked, among its extensions; and what is told
-/// from the inside out.
+/// The data known about a request before its token is checked, kept among its extensions, and the
+/// data that inner layers add.
 #[derive(Debug)]
 pub struct Asked {
     /// The request's id.
     pub id: String,
-    /// Where it comes from.
+    /// The client's address.
     pub client: ClientAddress,
-    /// Its method, one of those that have a name.
+    /// Its method, one of the known names.
     pub method: &'static str,
-    /// Its path as a template; none where there is no such path.
+    /// Its path as a template; `None` if the API has no such path.
     pub route: Option<Arc<Route>>,
-    /// Whose token it is.
+    /// The subject of its token.
     pub subject: OnceLock<String>,
     /// Its trace.
     pub trace: Trace,
     statements: AtomicU32,
     database_us: AtomicU64,
     has_panicked: AtomicBool,
-    /// The span of the use case that is under way, where one is recorded.
+    /// The span of the use case in progress, if one is recorded.
     use_case: Mutex<Option<Context>>,
 }
 
@@ -57,7 +58,7 @@ pub fn within<F: Future>(request: Arc<Asked>, future: F) -> TaskLocalFuture<Arc<
     CURRENT.scope(request, future)
 }
 
-/// Runs a future in a task of its own, which goes on being part of this task's request.
+/// Spawns a future as a task that remains part of this task's request.
 pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     match current() {
         Some(request) => tokio::spawn(within(request, future)),
@@ -65,20 +66,20 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
     }
 }
 
-/// Asks for the request that this task is of, if it is.
+/// Calls a function with this task's request, if the task has one.
 pub fn with_current(ask: impl FnOnce(&Asked)) {
-    // Outside of a request nothing is asked.
+    // Outside of a request, nothing is called.
     let _asked = CURRENT.try_with(|request| ask(request)).is_ok();
 }
 
-/// The request that this task is of.
+/// The request that this task is part of.
 #[must_use]
 pub fn current() -> Option<Arc<Asked>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
 impl Asked {
-    /// A request that begins.
+    /// Creates the record of a new request.
     #[must_use]
     pub fn new(
         id: String,
@@ -107,14 +108,14 @@ impl Asked {
         self.shared_template()
     }
 
-    /// The same, to be kept.
+    /// The same, for storing.
     #[must_use]
     pub fn shared_template(&self) -> &Arc<str> {
         static UNMATCHED: LazyLock<Arc<str>> = LazyLock::new(|| super::routes::UNMATCHED.into());
         self.route.as_ref().map_or_else(|| &*UNMATCHED, |route| &route.template)
     }
 
-    /// How many statements it took, and how long it was at the database, in microseconds.
+    /// How many statements the request ran, and the time that they took, in microseconds.
     #[must_use]
     pub fn at_database(&self) -> (u32, u64) {
         (self.statements.load(Ordering::Relaxed), self.database_us.load(Ordering::Relaxed))
@@ -128,19 +129,19 @@ impl Asked {
         self.database_us.fetch_add(elapsed, Ordering::Relaxed);
     }
 
-    /// Notes that its code panicked, and tells the defect where.
+    /// Records that its code panicked, and adds the request to the defect.
     pub(super) fn panicked(&self, defect: &mut Defect) {
         self.has_panicked.store(true, Ordering::Relaxed);
         self.describe(defect);
     }
 
-    /// Whether its code panicked: then that is reported already.
+    /// Whether its code panicked: the panic is reported already.
     #[must_use]
     pub fn has_panicked(&self) -> bool {
         self.has_panicked.load(Ordering::Relaxed)
     }
 
-    /// Tells a defect which request it is of.
+    /// Adds the request to a defect.
     pub fn describe(&self, defect: &mut Defect) {
         defect.request_id = Some(self.id.clone());
         defect.trace_id = self.trace.id();
@@ -148,7 +149,7 @@ impl Asked {
         defect.route = Some(self.template().to_owned());
     }
 
-    /// The span that the next one is part of; none where nothing is recorded.
+    /// The parent of the next span; `None` if nothing is recorded.
     pub(super) fn parent_span(&self) -> Option<Context> {
         let server = self.trace.recorded()?;
         let use_case = self.use_case.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,12 +161,12 @@ impl Asked {
     }
 }
 
-/// A use case that is recorded: its span ends with this.
+/// A recorded use case: dropping it ends its span.
 #[derive(Debug)]
 pub struct UseCase(Arc<Asked>);
 
 impl UseCase {
-    /// Begins the span of what this task's request asks for; none where nothing is recorded.
+    /// Begins the span of the use case of this task's request; `None` if nothing is recorded.
     #[must_use]
     pub fn begin(telemetry: &super::Telemetry) -> Option<Self> {
         let traces = telemetry.traces.as_ref()?;
@@ -179,7 +180,7 @@ impl UseCase {
 
 impl Drop for UseCase {
     fn drop(&mut self) {
-        // The last one to hold it ends it.
+        // The last holder ends the span.
         self.0.set_use_case(None);
     }
 }

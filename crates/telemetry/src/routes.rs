@@ -1,12 +1,12 @@
-//! Paths as templates: `/firewalls/7/` is one of `/firewalls/{firewall_id}/`. So that logs, metrics
-//! and traces have a few names for all requests.
+//! Paths as templates: `/firewalls/7/` matches `/firewalls/{firewall_id}/`. Logs, metrics and
+//! traces thus have a few names for all requests.
 
 use std::sync::Arc;
 
 use fireflow_domain::spelling::nearest;
 use serde_json::Value;
 
-/// What a path is called that is none of ours.
+/// The name of a path that the API does not have.
 pub const UNMATCHED: &str = "unmatched";
 
 /// A path of the API.
@@ -15,13 +15,13 @@ pub struct Route {
     /// The path with names for its parameters, below the base path.
     pub template: Arc<str>,
     steps: Vec<String>,
-    /// Whether anything may stand behind it.
+    /// Whether further steps may follow.
     is_open: bool,
     /// Methods, each with the operation's name.
     operations: Vec<(String, String)>,
     /// The methods whose operations take a body.
     with_body: Vec<String>,
-    /// The methods, for `Allow`.
+    /// The methods, for the `Allow` header.
     pub allow: String,
 }
 
@@ -41,18 +41,19 @@ impl Route {
         Self { template: template.into(), steps, is_open, operations, with_body, allow }
     }
 
-    /// Whether a path of as many steps, or of more where it is open, is of this route.
+    /// Whether a path matches this route. The caller compares the number of steps: equal, or more
+    /// if the route is open.
     fn fits(&self, given: &[&str]) -> bool {
         self.steps.iter().zip(given).all(|(step, given)| step.starts_with('{') || step == given)
     }
 
-    /// Whether the operation that a method is takes a body.
+    /// Whether the operation of a method takes a body.
     #[must_use]
     pub fn takes_body(&self, method: &str) -> bool {
         self.with_body.iter().any(|it| it == method)
     }
 
-    /// The name of the operation that a method is.
+    /// The name of a method's operation.
     #[must_use]
     pub fn operation(&self, method: &str) -> Option<&str> {
         let method = if method == "HEAD" { "GET" } else { method };
@@ -64,21 +65,21 @@ fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|step| !step.is_empty())
 }
 
-/// The most steps of a path that is looked for.
+/// The most steps of a path that is looked up.
 const MAX_STEPS: usize = 12;
 
 /// All paths of the API.
 #[derive(Debug)]
 pub struct Routes {
-    /// By their number of steps; in each, a step that is written out comes before a parameter.
+    /// The routes by their number of steps; in each list, a literal step comes before a parameter.
     by_steps: [Vec<Arc<Route>>; MAX_STEPS],
-    /// Those behind which anything may stand.
+    /// The routes that any further steps may follow.
     open: Vec<Arc<Route>>,
     base_path: String,
 }
 
 impl Routes {
-    /// Those of the description, and the documentation's own.
+    /// Builds the routes of the description, and of the documentation pages.
     #[must_use]
     pub fn new(document: &Value, base_path: &str) -> Self {
         let mut routes = Self {
@@ -105,7 +106,7 @@ impl Routes {
         let read = vec![("GET".to_owned(), "readDocumentation".to_owned())];
         routes.add(Route::new("/docs/*", read, Vec::new()));
         for routes in &mut routes.by_steps {
-            // `{` is behind all letters.
+            // `{` sorts after all letters.
             routes.sort_by(|a, b| a.steps.cmp(&b.steps));
         }
         routes
@@ -119,14 +120,13 @@ impl Routes {
         routes.push(Arc::new(route));
     }
 
-    /// The one that a path is of. Compares it with those that have as many steps, without an
-    /// allocation.
+    /// The route of a path. Compares it with the routes of as many steps, without an allocation.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let path = path.strip_prefix(self.base_path.as_str())?;
         let (mut given, mut count) = ([""; MAX_STEPS], 0);
         for step in steps(path) {
-            // None of ours is as long.
+            // No route is that long.
             *given.get_mut(count)? = step;
             count += 1;
         }
@@ -137,10 +137,10 @@ impl Routes {
     }
 }
 
-/// Shorter words are a part of too many others.
+/// Shorter words are contained in too many others.
 const MIN_PART_CHARS: usize = 3;
 
-/// Whether a step of a path may have been meant as another: a part of it (`policies` for
+/// Whether a step may be meant as another: it is a part of it (`policies` for
 /// `filtering-policies`), or misspelt.
 fn is_like(given: &str, step: &str) -> bool {
     let is_part = given.len() >= MIN_PART_CHARS && (step.contains(given) || given.contains(step));
@@ -148,8 +148,8 @@ fn is_like(given: &str, step: &str) -> bool {
 }
 
 impl Routes {
-    /// The path that one that leads nowhere is nearest to: of as many steps, with what was given for
-    /// its parameters. None if no path is like it.
+    /// The route nearest to an unknown path: with as many steps, and with the given values for its
+    /// parameters. `None` if no route is similar.
     #[must_use]
     pub fn nearest(&self, path: &str) -> Option<String> {
         let given: Vec<&str> =
@@ -159,7 +159,7 @@ impl Routes {
             let mut others = 0;
             for (given, step) in given.iter().zip(&route.steps) {
                 let step = &**step;
-                // An id is a number: a word there is another path's.
+                // An id is a number: a word in its place belongs to another route.
                 let fits = if step.starts_with('{') {
                     given.bytes().all(|byte| byte.is_ascii_digit())
                 } else {
@@ -184,7 +184,7 @@ impl Routes {
     }
 }
 
-/// A method that has a name of its own; what clients make up does not get one.
+/// The name of a known method; a method that a client made up gets none of its own.
 #[must_use]
 pub fn method_name(method: &http::Method) -> &'static str {
     match method.as_str() {

@@ -1,29 +1,29 @@
-//! What a text may hold that is nobody else's business: taken out before the text leaves for
-//! another service.
+//! Removes private data from a text before it is sent to another service.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// The longest text that is told, in characters.
+/// The longest text that is sent, in characters.
 const MAX_CHARS: usize = 500;
 
-/// What is told in an address' place.
+/// The replacement for an address.
 const ADDRESS: &str = "[address]";
 
-/// The longest text of an address: of IPv6 with one of IPv4 at its end.
+/// The longest text of an address: IPv6 that ends with an IPv4 address.
 const MAX_ADDRESS: usize = 45;
 
-/// What names a secret, at the end of a name such as `db_password`.
+/// The words that name a secret, at the end of a name such as `db_password`.
 const SECRETS: [&str; 6] = ["password", "passwd", "pwd", "secret", "token", "key"];
 
-/// The text without what stands in quotes, behind the name of a secret or for a column's value, and
-/// without what looks like an address, and words that look like URLs, e-mail addresses or tokens.
+/// The text without private data. It removes quoted text, values after the name of a secret, values
+/// of columns, and addresses. It also removes words that look like URLs, e-mail addresses or
+/// tokens.
 pub(super) fn scrubbed(text: &str) -> String {
     let mut out = String::new();
-    // Values first: a quote in one of them would hide where it ends.
+    // Values first: a quote inside a value would hide the end of the value.
     let text = without_secrets(&unquoted(&without_values(text)));
     for word in text.split_inclusive(char::is_whitespace) {
-        // More than is told, whatever the characters.
+        // Longer than what is sent, whatever the characters.
         if out.len() > 4 * MAX_CHARS {
             break;
         }
@@ -41,8 +41,8 @@ pub(super) fn scrubbed(text: &str) -> String {
     }
 }
 
-/// The text with `…` for the values that PostgreSQL tells of a key: `Key (name)=(edge) is there`. To
-/// the last parenthesis, since a value may have some itself.
+/// The text with `…` for the values that PostgreSQL reports for a key: `Key (name)=(edge) is
+/// there`. Replaces up to the last parenthesis, since a value may contain some itself.
 fn without_values(text: &str) -> Cow<'_, str> {
     const BEGIN: &str = ")=(";
     let Some((before, behind)) = text.split_once(BEGIN) else { return Cow::Borrowed(text) };
@@ -50,7 +50,7 @@ fn without_values(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{before}{BEGIN}…){after}"))
 }
 
-/// The text with `[secret]` for the word behind `password=` and its like, with `:` as well.
+/// The text with `[secret]` for the word after `password=` or similar names, also with `:`.
 fn without_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -77,7 +77,7 @@ fn names_a_secret(text: &str) -> bool {
     })
 }
 
-/// The text with `…` for all that stands between two quotes of the same kind.
+/// The text with `…` for everything between two quotes of the same kind.
 fn unquoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -92,7 +92,7 @@ fn unquoted(text: &str) -> String {
             '“' => '”',
             same => same,
         };
-        // An apostrophe inside a word is no quote.
+        // An apostrophe inside a word is not a quote.
         let is_apostrophe =
             quote == '\'' && before.chars().next_back().is_some_and(char::is_alphanumeric);
         match behind.find(closing).filter(|_| !is_apostrophe) {
@@ -125,7 +125,8 @@ fn word_scrubbed(word: &str) -> Cow<'_, str> {
     if word.contains("://") {
         return Cow::Borrowed("[url]");
     }
-    // Whole: what may stand before the `@` may stand between words too.
+    // The whole word is removed, since the part before the `@` has no clear beginning: it may
+    // contain characters that otherwise separate words.
     if word.contains('@') {
         return Cow::Borrowed("[e-mail]");
     }
@@ -141,7 +142,7 @@ fn bare(word: &str) -> &str {
     word.trim_matches(|it: char| !it.is_alphanumeric() && it != ':')
 }
 
-/// Whether a word is a token, or has one in it: `jwt=eyJ…`.
+/// Whether a word is or contains a token: `jwt=eyJ…`.
 fn is_token(word: &str) -> bool {
     let bare = bare(word);
     let mut parts = bare.split(|it: char| !it.is_alphanumeric());
@@ -149,12 +150,12 @@ fn is_token(word: &str) -> bool {
         || (bare.len() >= 24 && bare.chars().any(|it| it.is_ascii_digit()))
 }
 
-/// The word with `[address]` for every address in it, whatever stands around: `Some(10.0.0.1)`,
-/// `10.0.0.1-10.0.0.9`, `peer=2001:db8::1`.
+/// The word with `[address]` for every address in it, whatever surrounds the address:
+/// `Some(10.0.0.1)`, `10.0.0.1-10.0.0.9`, `peer=2001:db8::1`.
 fn without_addresses(word: &str) -> String {
     let mut out = String::with_capacity(word.len());
     let mut rest = word;
-    // No address begins amid letters and digits.
+    // No address begins in the middle of letters and digits.
     let mut is_amid = false;
     while let Some(next) = rest.chars().next() {
         if let Some(behind) = behind_address(rest).filter(|_| !is_amid) {
@@ -169,11 +170,11 @@ fn without_addresses(word: &str) -> String {
     out
 }
 
-/// What comes behind the address that a text begins with, the longest that there is.
+/// The rest of a text that begins with an address, after the longest such address.
 fn behind_address(text: &str) -> Option<&str> {
     let can_be_in_it = |it: &char| it.is_ascii_hexdigit() || matches!(it, ':' | '.');
     let most = text.chars().take(MAX_ADDRESS).take_while(can_be_in_it).count();
-    // All of them are single bytes. `::` is the shortest.
+    // These characters are single bytes. `::` is the shortest address.
     (2..=most).rev().find_map(|length| {
         let (address, behind) = text.split_at_checked(length)?;
         let ends = !behind.starts_with(char::is_alphanumeric);

@@ -1,8 +1,8 @@
 //! Traces for an OpenTelemetry collector, over OTLP by gRPC or HTTP; W3C trace context in and out.
 //!
-//! Spans are made with the API of OpenTelemetry itself, where a request is sampled, and nowhere else:
-//! what is not sampled costs hardly anything. They wait in a queue of a fixed length for a thread
-//! of their own; what does not fit in, or is not taken, is dropped.
+//! Spans are created with the OpenTelemetry API itself, and only for sampled requests: a request
+//! that is not sampled costs hardly anything. They wait in a queue of fixed length for a dedicated
+//! thread. A span that does not fit in, or that the collector rejects, is dropped.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,28 +32,28 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use super::metrics::Exports;
 use super::request::Asked;
 
-/// How long the collector has for a batch of spans.
+/// The timeout for sending a batch of spans to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest text of a statement that is told, in bytes. A statement of a thousand rows has as many
-/// placeholders as nobody reads, in each span of a batch.
+/// The longest text of a statement in a span, in bytes. A statement for a thousand rows has
+/// thousands of placeholders, which nobody reads, in each span of a batch.
 const MAX_QUERY_TEXT: usize = 2_000;
-/// The header that tells a client its trace (W3C Trace Context Level 2, 4.1).
+/// The response header with the request's trace (W3C Trace Context Level 2, 4.1).
 pub const TRACE_RESPONSE: http::HeaderName = http::HeaderName::from_static("traceresponse");
 
-/// Where traces go.
+/// The collector of traces.
 #[derive(Debug, Clone)]
 pub struct OtlpSettings {
     /// The collector's URL.
     pub endpoint: String,
-    /// How it is spoken to.
+    /// The protocol of the collector.
     pub protocol: OtlpProtocol,
-    /// Which part of requests is traced, from 0 to 1.
+    /// The fraction of requests that is traced, from 0 to 1.
     pub sample_ratio: f64,
-    /// Headers for it, such as its key.
+    /// Headers for the collector, such as its key.
     pub headers: Vec<(String, Secret)>,
 }
 
-/// How a collector is spoken to.
+/// The protocol of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtlpProtocol {
     /// gRPC.
@@ -62,27 +62,27 @@ pub enum OtlpProtocol {
     Http,
 }
 
-/// Where spans go.
+/// Creates spans and sends them to a collector.
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     database: &'static str,
-    /// Of 2⁶⁴ requests so many are recorded.
+    /// How many of 2⁶⁴ requests are recorded.
     sampled: u64,
 }
 
 /// The trace that a request is part of.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
-    /// Its ids; none where nobody traces.
+    /// Its ids; `None` if nobody traces the request.
     context: Option<SpanContext>,
-    /// The request's own span, where it is recorded.
+    /// The request's own span, if it is recorded.
     recorded: Option<Context>,
 }
 
 impl Trace {
-    /// The trace that a client says its request is part of (W3C Trace Context), where it does.
+    /// The trace that a client's headers name for its request (W3C Trace Context), if any.
     #[must_use]
     pub fn told(headers: &HeaderMap) -> Self {
         Self { context: told(headers).map(|it| it.span().span_context().clone()), recorded: None }
@@ -94,22 +94,22 @@ impl Trace {
         self.context.as_ref().map(|context| context.trace_id().to_string())
     }
 
-    /// The request's own span, where it is recorded.
+    /// The request's own span, if it is recorded.
     #[must_use]
     pub const fn recorded(&self) -> Option<&Context> {
         self.recorded.as_ref()
     }
 }
 
-/// How many of 2⁶⁴ a ratio from 0 to 1 is.
+/// A ratio from 0 to 1 as a fraction of 2⁶⁴.
 fn part_of_all(ratio: f64) -> u64 {
-    // Saturates at either end; what is lost between is less than anybody can tell.
+    // Saturates at either end; the rounding error between them is negligible.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as it says")]
     let part = (ratio * 2_f64.powi(64)) as u64;
     part
 }
 
-/// What a client's `traceparent` and `tracestate` say.
+/// The context in a client's `traceparent` and `tracestate`.
 fn told(headers: &HeaderMap) -> Option<Context> {
     if !headers.contains_key("traceparent") {
         return None;
@@ -131,10 +131,11 @@ impl Extractor for Headers<'_> {
 }
 
 impl Traces {
-    /// Sends to a collector, which need not be there. Within a Tokio runtime.
+    /// Sends to a collector, which need not be reachable yet. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
-    /// Where the endpoint or a header is not one.
+    /// Returns an error if the endpoint or a header is invalid.
     pub fn new(
         settings: &OtlpSettings,
         environment: &str,
@@ -150,7 +151,7 @@ impl Traces {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            // Only what is to be recorded becomes a span: see `begin`.
+            // Only a recorded request gets a span: see `begin`.
             .with_sampler(Sampler::AlwaysOn)
             .with_batch_exporter(exporter)
             .build();
@@ -158,9 +159,9 @@ impl Traces {
         Ok(Self { provider, tracer, database, sampled: part_of_all(settings.sample_ratio) })
     }
 
-    /// Finds the trace that a request is part of, and begins its span where it is to be recorded:
-    /// as its client has decided, else by `chance`, which is a random number. What is not recorded
-    /// costs nothing.
+    /// Finds the trace that a request is part of, and begins its span if it is to be recorded. The
+    /// client's decision counts; without one, `chance` decides, which is a random number. A request
+    /// that is not recorded costs nothing.
     #[must_use]
     pub fn begin(
         &self,
@@ -206,15 +207,15 @@ impl Traces {
         span.end();
     }
 
-    /// Begins the span of a use case, named as its operation is.
+    /// Begins the span of a use case, named after its operation.
     pub(super) fn use_case(&self, parent: &Context, operation: &str) -> Context {
         let builder = SpanBuilder::from_name(operation.to_owned()).with_kind(SpanKind::Internal);
         parent.with_span(self.tracer.build_with_context(builder, parent))
     }
 
-    /// The span of something that was done at the database, and has just ended.
+    /// Records the span of a database operation that has just ended.
     pub(super) fn statement(&self, parent: &Context, it: &Observed<'_>) {
-        #[expect(clippy::disallowed_methods, reason = "spans are told in the system's time")]
+        #[expect(clippy::disallowed_methods, reason = "spans use the system's time")]
         let end = SystemTime::now();
         let operation = it.operation.as_str().to_ascii_uppercase();
         let table = it.table();
@@ -243,7 +244,7 @@ impl Traces {
         span.end_with_timestamp(end);
     }
 
-    /// Sends what is left, within a limit.
+    /// Sends the queued spans, within a time limit.
     pub(super) fn end(&self, limit: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(limit) {
             tracing::warn!(%error, "the last spans were not sent");
@@ -251,7 +252,7 @@ impl Traces {
     }
 }
 
-/// A statement's text, with `…` for what is too much.
+/// A statement's text, with `…` for what exceeds the limit.
 fn shortened(sql: &str) -> String {
     match sql.split_at_checked(sql.floor_char_boundary(MAX_QUERY_TEXT)) {
         Some((told, left)) if !left.is_empty() => format!("{told}…"),
@@ -260,7 +261,7 @@ fn shortened(sql: &str) -> String {
 }
 
 impl Trace {
-    /// What the answer tells of it, where it is recorded.
+    /// The trace in the form of the response header, if it is recorded.
     #[must_use]
     pub fn response_header(&self) -> Option<HeaderValue> {
         let context = self.context.as_ref().filter(|_| self.recorded.is_some())?;
@@ -301,12 +302,12 @@ fn exporter(settings: &OtlpSettings) -> anyhow::Result<SpanExporter> {
     }
 }
 
-/// A connection that is made when it is needed, and again when it is lost.
+/// A connection that is opened on demand, and reopened when it is lost.
 fn channel(endpoint: &str) -> anyhow::Result<Channel> {
     let mut channel = Endpoint::from_shared(endpoint.to_owned())?
         .timeout(EXPORT_TIMEOUT)
         .connect_timeout(EXPORT_TIMEOUT)
-        // A collector that falls silent would otherwise be waited for on the same connection for as
+        // Without keep-alive, a collector that stops answering would block the connection for as
         // long as the system keeps it.
         .http2_keep_alive_interval(EXPORT_TIMEOUT)
         .keep_alive_timeout(EXPORT_TIMEOUT)
@@ -317,13 +318,13 @@ fn channel(endpoint: &str) -> anyhow::Result<Channel> {
     Ok(channel.connect_lazy())
 }
 
-/// Where traces go below a collector's base URL (OTLP 1.x, "OTLP/HTTP request").
+/// The URL for traces under a collector's base URL (OTLP 1.x, "OTLP/HTTP request").
 fn traces_url(endpoint: &str) -> String {
     let bare = endpoint.trim_end_matches('/');
     if bare.ends_with("/v1/traces") { bare.to_owned() } else { format!("{bare}/v1/traces") }
 }
 
-/// A client of HTTP that blocks: it has a thread of its own.
+/// A blocking HTTP client: it runs in a thread of its own.
 #[derive(Debug)]
 struct Client(ureq::Agent);
 
@@ -351,7 +352,8 @@ impl HttpClient for Client {
     }
 }
 
-/// An exporter that counts what is taken, and tells when that changes.
+/// An exporter that counts the accepted spans, and logs when the collector stops or resumes
+/// accepting them.
 #[derive(Debug)]
 struct Counting {
     exporter: SpanExporter,
@@ -433,7 +435,7 @@ mod tests {
         let whole = "?".repeat(MAX_QUERY_TEXT);
         assert_eq!(shortened(&whole), whole);
         assert_eq!(shortened(&format!("{whole}?")), format!("{whole}…"));
-        // Never within a character.
+        // Never cuts within a character.
         let odd = format!("?{}", "ä".repeat(MAX_QUERY_TEXT));
         assert_eq!(shortened(&odd), format!("?{}…", "ä".repeat(MAX_QUERY_TEXT / 2 - 1)));
         assert_eq!(shortened(""), "");

@@ -1,4 +1,4 @@
-//! What all requests share, and what one request does with it.
+//! The state that all requests share, and how one request reads and writes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,54 +29,54 @@ use crate::problem::{Code, Problem};
 use crate::reply::{Kind, Reply};
 use crate::work::{Work, beside};
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct App {
-    /// Where things are kept.
+    /// The storage of firewalls, policies, rules and audit events.
     pub storage: Arc<dyn Storage>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Who asks.
+    /// Authenticates clients.
     pub authenticator: Authenticator,
-    /// What is decided by where a request comes from.
+    /// Checks and settings that depend on where a request comes from.
     pub gate: Gate,
-    /// The prefix of every path, without a slash at its end: empty, or `/fireflow`.
+    /// The prefix of every path, without a trailing slash: empty, or `/fireflow`.
     pub base_path: String,
-    /// What `/health/` tells beside readiness.
+    /// What `/health/` reports in addition to readiness.
     pub about: About,
-    /// Where the service tells of itself.
+    /// Logs, metrics and traces.
     pub telemetry: Arc<Telemetry>,
-    /// The database's pools of connections.
+    /// The connection pools of the database.
     pub pools: Vec<Pool>,
-    /// What was compiled for inspections.
+    /// Policies that are compiled for inspections.
     pub compiled: CompiledPolicies,
     /// The memory that requests borrow from.
     pub budget: Budget,
-    /// Turns on a processor for what takes long: large bodies, pages, many packets.
+    /// Turns on a processor for long work: large bodies, pages, many packets.
     pub turns: Budget,
-    /// The streams of packets that are inspected.
+    /// The streams of packets that are being inspected.
     pub inspection_streams: Streams,
-    /// The longest time to an answer.
+    /// The longest time until an answer.
     pub request_timeout: Duration,
-    /// Whether the process is shutting down: then it is not ready.
+    /// Whether the process is shutting down. It is then not ready.
     pub is_stopping: AtomicBool,
-    /// Whether the database was well a moment ago: anybody may ask, so that it is not asked each
-    /// time.
+    /// The last known state of the database. Anybody may ask for the readiness, so not every
+    /// question reaches the database.
     pub readiness: Readiness,
 }
 
-/// How long an answer of the database on its health counts.
+/// How long a result of the database's health check stays valid.
 const READINESS_COUNTS: Duration = Duration::from_millis(500);
 
-/// How long the page of metrics waits for an answer on the database's health.
+/// How long the page of metrics waits for the database's health check.
 const METRICS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The last answer on the database's health.
+/// The last result of the database's health check.
 #[derive(Debug, Default)]
 pub struct Readiness(tokio::sync::Mutex<Option<(std::time::Instant, bool)>>);
 
 impl App {
-    /// Whether the database answers, all migrations are applied, and the process does not stop. One
-    /// that asks while another does waits for that one's answer.
+    /// Whether the database answers, all migrations are applied, and the process is not shutting
+    /// down. Concurrent calls share one health check.
     pub async fn is_ready(&self) -> bool {
         if self.is_stopping.load(Ordering::Relaxed) {
             return false;
@@ -95,9 +95,9 @@ impl App {
     /// The page of metrics.
     ///
     /// # Errors
-    /// Where it cannot be made: a defect.
+    /// Returns `Code::Internal` if the page cannot be made, which is a defect.
     pub async fn metrics(&self, exposition: Exposition) -> Result<String, Problem> {
-        // A database that does not answer must not keep from looking.
+        // Metrics matter most when the database does not answer, so they wait for it only briefly.
         let is_ready = tokio::time::timeout(METRICS_PATIENCE, self.is_ready()).await;
         let sampled = Sampled {
             is_ready: is_ready.unwrap_or(false),
@@ -116,7 +116,7 @@ impl App {
     }
 }
 
-/// The state of the budget as metrics show it.
+/// The state of the budget in the form that metrics show.
 fn memory(state: &BudgetState) -> MemoryState {
     let BudgetState { capacity, used, refused, waiting } = *state;
     let uses = Use::ALL.into_iter().zip(used).zip(refused);
@@ -134,7 +134,7 @@ impl fmt::Debug for App {
     }
 }
 
-/// What is known of the process when it starts.
+/// The facts about the process that are known when it starts.
 #[derive(Debug, Clone)]
 pub struct About {
     /// `sqlite` or `postgres`.
@@ -143,32 +143,32 @@ pub struct About {
     pub max_connections: u32,
     /// When the process started.
     pub started_at: Instant,
-    /// The same by a clock that is never set: how long it has run is counted from here.
+    /// The same instant on a monotonic clock, from which the uptime is counted.
     pub running_since: std::time::Instant,
 }
 
-/// One request of a caller who holds the role that the operation needs.
+/// One request of a caller that has the role required by the operation.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What all requests share.
+    /// The state that all requests share.
     pub app: Arc<App>,
-    /// Who asks, and when.
+    /// The caller, and the time of the request.
     pub caller: Caller,
-    /// When the caller's token ends.
+    /// When the caller's token expires.
     pub expires_at: Instant,
-    /// When nobody waits for the answer any more.
+    /// The time after which nobody waits for the answer.
     pub deadline: Moment,
-    /// The key that the client named the request with, to ask for it again.
+    /// The idempotency key of the request, if the client sent one.
     pub once: Option<Arc<Once>>,
-    /// What the request may take, and has taken.
+    /// The limits of the request, and what it holds.
     pub work: Arc<Work>,
 }
 
 impl Context {
-    /// Reads in one statement, or in several that need not agree.
+    /// Reads in one statement, or in several that need not see the same state.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case.
     pub async fn read<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -176,10 +176,10 @@ impl Context {
         self.read_in(ReadKind::Single, ask).await
     }
 
-    /// Reads in several statements that see one state.
+    /// Reads in several statements that see the same state.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case.
     pub async fn read_snapshot<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -187,11 +187,11 @@ impl Context {
         self.read_in(ReadKind::Snapshot, ask).await
     }
 
-    /// Reads a page of a list, within the time that lists have: of a read replica where there is
-    /// one, so perhaps a state that is a little old.
+    /// Reads a page of a list, within the time limit of lists. Uses a read replica if there is one,
+    /// so the state may be slightly old.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case.
     pub async fn read_list<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -199,10 +199,10 @@ impl Context {
         self.read_in(ReadKind::Page, ask).await
     }
 
-    /// Reads what the request decides.
+    /// Reads in a kind of transaction that the request chooses.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case.
     pub async fn read_in<T, F>(&self, kind: ReadKind, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -210,11 +210,11 @@ impl Context {
         self.read_on(kind, &self.terms(), ask).await
     }
 
-    /// Reads all rules of a policy, of one state, to compile them. It goes on when the request is
-    /// gone, and has as long as a request may take, from now on.
+    /// Reads all rules of a policy, in one state, to compile them. The read continues after the
+    /// request has ended. It may take as long as a request may, counted from now.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case.
     pub async fn read_to_compile<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -240,7 +240,7 @@ impl Context {
         Self::find(kind, unit, &self.caller, ask).await
     }
 
-    /// Asks a unit of work that has begun, and ends it.
+    /// Runs a use case in a read transaction that has begun, and ends the transaction.
     async fn find<T, F>(
         kind: ReadKind,
         mut unit: Box<dyn ReadUnit>,
@@ -256,24 +256,24 @@ impl Context {
             }
             ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => error.unless_list(),
         });
-        // What was read is known; a connection that fails now is the storage's matter.
+        // The result is already complete, so a connection that fails now is the storage's concern.
         if let Err(error) = unit.end().await {
             tracing::debug!(cause = %ErrorChain(&error), "a read transaction could not be ended");
         }
         Ok(answered?)
     }
 
-    /// On whose behalf the storage works, and until when.
+    /// The party on whose behalf the storage works, and the deadline.
     #[must_use]
     pub fn terms(&self) -> Terms {
         Terms { party: Party::of(&self.caller.actor), deadline: Some(self.deadline) }
     }
 
-    /// Writes: the only way to, and the only place that commits. All of the use case, its audit
-    /// event included, lasts when this returns; after an error nothing of it does.
+    /// Writes. Only this function and its variants below commit. When it returns, everything that
+    /// the use case wrote, including its audit event, is durable. After an error, none of it is.
     ///
     /// # Errors
-    /// The use case's, or the commit's.
+    /// Returns the errors of the use case and of the commit.
     pub async fn write<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -283,11 +283,12 @@ impl Context {
         Self::carry_out(uow, &self.caller, ask).await
     }
 
-    /// The same for a change of many things: how long it takes grows with them, so that it is done
-    /// beside the threads that serve. The storage bounds how many there are at once.
+    /// Like [`Self::write`], for a change of many items. Its duration grows with their number, so
+    /// it runs outside the threads that serve requests. The storage bounds how many such changes
+    /// run at once.
     ///
     /// # Errors
-    /// The use case's, or the commit's.
+    /// Returns the errors of the use case and of the commit.
     pub async fn write_many<T, F>(&self, ask: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -301,12 +302,13 @@ impl Context {
         beside(async move { Self::carry_out(uow, &caller, ask).await }).await?
     }
 
-    /// Writes what a client may ask for again: where the request has a key that is known, its first
-    /// answer is given, and nothing is written; else its answer is kept under the key, in the same
-    /// transaction.
+    /// Writes a change that a client may retry. If the request's idempotency key is known, this
+    /// returns its first answer and writes nothing. Otherwise it stores the answer under the key,
+    /// in the same transaction.
     ///
     /// # Errors
-    /// The use case's, the commit's, or where the key stands for another request.
+    /// Returns the errors of the use case and of the commit, or `Code::KeyReused` if the key was
+    /// used for another request.
     pub async fn write_once<T, F, K, V>(
         &self,
         ask: F,
@@ -323,10 +325,11 @@ impl Context {
         Self::carry_out_once(uow, &self.caller, self.claim(), ask, render).await
     }
 
-    /// The same for a change of many things; see [`Self::write_many`].
+    /// Like [`Self::write_once`], for a change of many items; see [`Self::write_many`].
     ///
     /// # Errors
-    /// The use case's, the commit's, or where the key stands for another request.
+    /// Returns the errors of the use case and of the commit, or `Code::KeyReused` if the key was
+    /// used for another request.
     pub async fn write_many_once<T, F, K, V>(
         &self,
         ask: F,
@@ -350,7 +353,7 @@ impl Context {
         Ok(self.app.storage.write(kind, &self.terms()).await.map_err(Error::from)?)
     }
 
-    /// What the request's key stands for, if it has one.
+    /// The claim to the request's idempotency key, if it has one.
     fn claim(&self) -> Option<Claim> {
         self.once.as_ref().map(|once| Claim {
             subject: self.caller.actor.subject.clone(),
@@ -411,7 +414,7 @@ impl Context {
         Self::end(uow, answered).await
     }
 
-    /// Makes all of it last, or nothing.
+    /// Commits after a success, and rolls back after an error.
     async fn end<T>(uow: Box<dyn WriteUnit>, answered: Result<T, Problem>) -> Result<T, Problem> {
         match answered {
             Ok(value) => {
@@ -419,7 +422,7 @@ impl Context {
                 Ok(value)
             }
             Err(problem) => {
-                // Where that fails, what the answer rests on may not last either.
+                // If the rollback fails, the state on which the answer is based may be lost too.
                 match uow.rollback().await {
                     Ok(()) => Err(problem),
                     Err(rollback) => {
@@ -434,7 +437,7 @@ impl Context {
         }
     }
 
-    /// A path of the API below the base path, for `Location`.
+    /// A path of the API including the base path, for `Location`.
     #[must_use]
     pub fn path(&self, path: fmt::Arguments<'_>) -> String {
         format!("{}{path}", self.app.base_path)

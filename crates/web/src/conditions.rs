@@ -1,10 +1,11 @@
 //! Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13).
 //!
-//! A tag is `"<state>.<shown>"`. `state` names the state of the resource by its random mark, which each
-//! write of it gives anew (`fireflow_domain::mark`), so that a tag fits no other state, after a
-//! restore of a backup or a failover either. `shown` is a hash of all that the answer shows: what
-//! changes without a write of the resource (names of parents, states by the clock), and what the
-//! request chose (format, members, page). `If-None-Match` compares all of it, `If-Match` the state.
+//! A tag is `"<state>.<shown>"`. `state` identifies the state of the resource by its random mark,
+//! which each write replaces (`fireflow_domain::mark`). So a tag matches no other state, even after
+//! a backup was restored or after a failover. `shown` is a hash of everything that the answer
+//! shows. This includes what changes without a write of the resource (names of parents, states that
+//! depend on the clock), and what the request selects (format, members, page). `If-None-Match`
+//! compares the whole tag, `If-Match` only the state.
 
 use std::fmt;
 
@@ -19,16 +20,17 @@ use sha2::{Digest, Sha256};
 use crate::entity_tags::{self, Tags};
 use crate::problem::{Code, Fault, Problem};
 
-/// A hash of what an answer shows, part by part.
+/// A hash of the parts of an answer.
 #[derive(Debug, Clone, Default)]
 pub struct Shown(Sha256);
 
 impl Shown {
-    /// Takes one more part.
+    /// Adds a part.
     #[must_use]
     pub fn with(mut self, part: impl AsRef<[u8]>) -> Self {
         let part = part.as_ref();
-        // With its length: no two lists of parts run together alike.
+        // The length of each part is hashed too, so that different lists of parts cannot be
+        // concatenated to the same bytes.
         self.0.update(part.len().to_be_bytes());
         self.0.update(part);
         self
@@ -40,17 +42,17 @@ impl Shown {
 pub struct EntityTag(String);
 
 impl EntityTag {
-    /// Of a state, in an answer that shows this.
+    /// The tag of a state, for an answer with these parts.
     #[must_use]
     pub fn new(state: impl Into<CurrentState>, shown: Shown) -> Self {
         let digest: [u8; 32] = shown.0.finalize().into();
-        // Half of it is enough to tell apart what one state can show.
+        // Half of the hash is enough to distinguish the answers for one state.
         let half = digest.first_chunk().copied().map(u128::from_be_bytes).unwrap_or_default();
         Self(format!("\"{}.{half:032x}\"", StateTag::of(state.into())))
     }
 
-    /// Of a state that a change left behind, in an answer that shows the change alone: it holds for
-    /// `If-Match`, and no reader is told that the answer is unchanged.
+    /// The tag of the state after a change, for an answer that shows only the change. It is valid
+    /// for `If-Match`, but matches no `If-None-Match` of a read.
     #[must_use]
     pub fn of_change(state: impl Into<CurrentState>) -> Self {
         Self::new(state, Shown::default().with("a change"))
@@ -63,15 +65,15 @@ impl fmt::Display for EntityTag {
     }
 }
 
-/// The conditions of a request, as they were sent.
+/// The conditions of a request, or the fault of their headers.
 #[derive(Debug, Clone)]
 pub struct Conditions(Result<Known, Violation>);
 
 impl Conditions {
-    /// What they say.
+    /// Returns the conditions.
     ///
     /// # Errors
-    /// 400 if a header is no list of entity tags.
+    /// Returns 400 if a header is not a list of entity tags.
     pub fn read(self) -> Result<Known, Problem> {
         self.0.map_err(|violation| {
             let detail = violation.to_string();
@@ -91,7 +93,7 @@ impl<'a> FromRequest<'a> for Conditions {
     }
 }
 
-/// The conditions of a request that can be read.
+/// The parsed conditions of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     if_match: Option<Tags>,
@@ -110,15 +112,15 @@ impl Known {
         })
     }
 
-    /// What they demand of the state before a change.
+    /// The requirements on the state before a change.
     #[must_use]
     pub fn expected(&self) -> Expected {
         let named = |tags: &Option<Tags>| tags.as_ref().map_or(Named::Nothing, Tags::named);
         Expected { one_of: named(&self.if_match), none_of: named(&self.if_none_match) }
     }
 
-    /// How a page of a list, or a whole one, is read: who compares it with a state wants the
-    /// newest, never a replica's.
+    /// How a list or a page of it is read. A conditional request compares states, so it needs the
+    /// newest data and never uses a replica.
     #[must_use]
     pub const fn list_mode(&self, is_whole: bool) -> ReadKind {
         let is_conditional = self.if_match.is_some() || self.if_none_match.is_some();
@@ -130,15 +132,15 @@ impl Known {
         }
     }
 
-    /// Checks what a read demands of the state (`If-Match`).
+    /// Checks the `If-Match` of a read.
     ///
     /// # Errors
-    /// If it does not hold.
+    /// Returns the error of `If-Match` if it does not hold.
     pub fn check(&self, state: impl Into<CurrentState>) -> Result<(), Error> {
         self.if_match.as_ref().map_or(Ok(()), |tags| tags.named().check(state.into()))
     }
 
-    /// Whether `If-None-Match` names what would be answered: the answer is `304`.
+    /// Whether `If-None-Match` contains the tag of the answer, which is then `304`.
     #[must_use]
     pub fn knows(&self, tag: &EntityTag) -> bool {
         self.if_none_match.as_ref().is_some_and(|tags| tags.has(&tag.0))
@@ -172,7 +174,7 @@ mod tests {
         let tag = EntityTag::new(STATE, Shown::default().with("one")).to_string();
         let other = EntityTag::new(STATE, Shown::default().with("other")).to_string();
         assert_ne!(tag, other);
-        // What Apache makes of it when it compresses an answer.
+        // The suffix that Apache adds to a tag when it compresses an answer.
         let suffixed = format!("\"{}-gzip\"", tag.trim_matches('"'));
         for value in ["*", &tag, &other, &suffixed, &format!("\"7777\", {tag}")] {
             let known = known(&[(header::IF_MATCH, value)]);

@@ -1,13 +1,13 @@
-//! Lists of entity tags as clients write them (RFC 9110, sections 5.6.1, 8.8.3 and 13.1).
+//! Lists of entity tags in requests (RFC 9110, sections 5.6.1, 8.8.3 and 13.1).
 
 use fireflow_domain::mark::StateTag;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::usecase::{Named, NamedState};
 
-/// The most tags of a list.
+/// The most tags in a list.
 pub const MAX_TAGS: usize = 100;
 
-/// One side of a condition.
+/// The value of `If-Match` or `If-None-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tags {
     /// `*`.
@@ -16,16 +16,16 @@ pub enum Tags {
     Listed(Vec<Tag>),
 }
 
-/// A tag as it was given.
+/// A tag as sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
     is_weak: bool,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     opaque: Vec<u8>,
 }
 
 impl Tags {
-    /// The states that they name.
+    /// The states that the tags identify.
     #[must_use]
     pub fn named(&self) -> Named {
         match self {
@@ -34,7 +34,7 @@ impl Tags {
         }
     }
 
-    /// Whether a strong tag of ours is among them, weakly compared.
+    /// Whether the list contains one of our tags, by weak comparison.
     #[must_use]
     pub fn has(&self, tag: &str) -> bool {
         match self {
@@ -61,10 +61,10 @@ impl Tag {
     }
 }
 
-/// Reads the lines of a header, which together are one list; none if there is no line.
+/// Reads the lines of a header, which form a single list; `None` if there is no line.
 ///
 /// # Errors
-/// What is wrong, and what would be right: they are neither `*` nor entity tags, or too many.
+/// Returns a message if the value is neither `*` nor a list of entity tags, or has too many tags.
 pub fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<Tags>, String> {
     let lines: Vec<&[u8]> = lines.collect();
     if lines.is_empty() { Ok(None) } else { list(&lines.join(&b", "[..])).map(Some) }
@@ -73,12 +73,12 @@ pub fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Option<Tags>, S
 /// Reads one list.
 ///
 /// # Errors
-/// See [`read`].
+/// Returns the errors of [`read`].
 pub fn list(text: &[u8]) -> Result<Tags, String> {
     let mut tags = Vec::new();
     let mut rest = text;
     loop {
-        // Empty elements count for nothing.
+        // Empty elements are skipped.
         while let [b' ' | b'\t' | b',', after @ ..] = rest {
             rest = after;
         }
@@ -102,7 +102,7 @@ pub fn list(text: &[u8]) -> Result<Tags, String> {
     if tags.is_empty() { Err(malformed(text)) } else { Ok(Tags::Listed(tags)) }
 }
 
-/// The tag that a text begins with, and what follows it.
+/// The tag at the beginning of a text, and the rest of the text.
 fn tag(text: &[u8]) -> Option<(Tag, &[u8])> {
     let (is_weak, quoted) = match text.strip_prefix(b"W/") {
         Some(quoted) => (true, quoted),
@@ -111,7 +111,7 @@ fn tag(text: &[u8]) -> Option<(Tag, &[u8])> {
     let inside = quoted.strip_prefix(b"\"")?;
     let end = inside.iter().position(|byte| *byte == b'"')?;
     let (opaque, after) = inside.split_at_checked(end)?;
-    // Visible, or beyond ASCII; spaces and controls are not.
+    // Visible characters and non-ASCII bytes are allowed, spaces and control characters are not.
     let is_plain = opaque.iter().all(|byte| byte.is_ascii_graphic() || !byte.is_ascii());
     let tag = Tag { is_weak, opaque: opaque.to_vec() };
     is_plain.then_some((tag, after.strip_prefix(b"\"")?))

@@ -1,5 +1,5 @@
-//! Whole lists of rules as CSV or NDJSON: read in steps within one snapshot, and sent as they are
-//! read, so that memory does not grow with the list.
+//! Whole lists of rules as CSV or NDJSON. They are read in steps within one snapshot and sent as
+//! they are read, so memory does not grow with the list.
 
 use std::time::Duration;
 
@@ -17,26 +17,28 @@ use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::Problem;
 
-/// How long all of it may take. Meanwhile a connection of the pool is held.
+/// The timeout of a whole export, which holds a connection of the pool for that time.
 const MAX_DURATION: Duration = Duration::from_secs(600);
 /// How many pieces may wait to be sent.
 const AHEAD: usize = 2;
-/// How many rules are read at first: it is not known yet how large they are.
+/// How many rules the first step reads, while their size is unknown.
 const FIRST_STEP: u32 = 250;
-/// How long the text of a step is to be, in bytes: rules can be so large that 500 of them take 100 MB.
+/// The intended length of a step's text, in bytes. Rules can be so large that 500 of them take 100
+/// MB.
 const STEP_BYTES: usize = 512 * 1024;
-/// What an export takes: a step of rules, its text, and the texts that wait to be sent.
+/// The memory of an export: a step of rules, its text, and the texts that wait to be sent.
 const EXPORT_BYTES: u64 = 4 * 1024 * 1024;
-/// How much of it each byte of a step's text takes: the rules, and all texts that there are at once.
+/// How much memory an export takes per byte of a step's text: for the rules, and for all texts that
+/// exist at once.
 const STEP_FACTOR: u64 = 6;
 
-/// How a list is to be answered: in lines, or where there is none, as a page in JSON.
+/// The requested format of a list: lines, or `None` for a page in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted(pub Option<LineFormat>);
 
 impl<'a> FromRequest<'a> for Accepted {
-    /// What the client likes best of what there is; JSON where it names nothing of that (RFC 9110,
-    /// section 12.5.1, leaves that to the server).
+    /// Selects the available format that the client prefers. If the client accepts none of them,
+    /// the format is JSON; RFC 9110, section 12.5.1, leaves this to the server.
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
         let Accept(types) = Accept::from_request(request, body).await?;
         let best = types
@@ -52,7 +54,7 @@ impl<'a> FromRequest<'a> for Accepted {
     }
 }
 
-/// An export that has its snapshot, and nothing read yet.
+/// An export with its snapshot, before the first read.
 pub(crate) struct Begun {
     context: Context,
     /// The snapshot.
@@ -61,20 +63,22 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
-    /// Takes a snapshot. Exports hold a connection as long as their clients take, so that the storage
-    /// gives them only some of its connections, and one subject half of these.
+    /// Takes a snapshot. An export holds a connection for as long as its client reads, so the
+    /// storage reserves only some of its connections for exports, and one subject gets half of
+    /// these.
     ///
     /// # Errors
     /// Returns 503 with `Retry-After` if there is no connection or no memory for it in time.
     pub(crate) async fn new(context: &Context, kind: ReadKind) -> Result<Self, Problem> {
-        // The turn comes first: any number may wait for one, and what waits must hold no memory.
+        // The connection comes first: any number of exports may wait for one, and they must not
+        // hold memory while they wait.
         let uow = context.app.storage.read(kind, &context.terms()).await.map_err(Error::from)?;
         let (budget, subject) = (&context.app.budget, &context.caller.actor.subject);
         let memory = budget.reserve(subject, Use::Export, EXPORT_BYTES).await?;
         Ok(Self { context: context.clone(), uow, memory })
     }
 
-    /// Borrows what a step of this text takes, and answers how many rules the next one is to have.
+    /// Borrows memory for a step with this text, and returns how many rules the next step reads.
     async fn next_step(&mut self, rules: usize, text: usize) -> Result<u32, Problem> {
         let bytes = u64::try_from(text).unwrap_or(u64::MAX).saturating_mul(STEP_FACTOR);
         self.memory.grow_to(bytes.max(EXPORT_BYTES)).await?;
@@ -82,11 +86,11 @@ impl Begun {
         Ok(u32::try_from(next).unwrap_or(STEP).clamp(1, STEP))
     }
 
-    /// Reads the first step, and sends it and what follows. What fails later ends the connection
+    /// Reads the first step, and sends it and all others. A later failure closes the connection
     /// before the end of the body, so that no client takes a part for the whole.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the errors of the store.
     pub(crate) async fn send(
         mut self,
         mut export: Export,
@@ -119,7 +123,7 @@ impl Begun {
         let (mut text, mut step) = first;
         loop {
             pieces.send(text).await?;
-            // A client that leaves does not let its statement go on.
+            // The statement is abandoned when the client disconnects.
             let rules = tokio::select! {
                 rules = export.next(&mut *self.uow, &self.context.caller, step) => rules?,
                 () = pieces.gone() => return Err("the client has disconnected".into()),

@@ -1,9 +1,9 @@
-//! Requests that a client may send again, because it does not know whether they came through:
+//! Requests that a client may repeat because it does not know whether they succeeded:
 //! `Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The key is the subject's own. What is kept under it, in the transaction of the change itself, is
-//! the answer of a request that changed something; one that failed changed nothing, and its key is
-//! free. So the first answer is given again exactly when the first request was done.
+//! A key belongs to a subject. The answer of a request that changed something is stored under its
+//! key, in the transaction of the change. A failed request changed nothing, and its key stays free.
+//! So a repeated request gets the first answer exactly if the first request succeeded.
 
 use std::sync::OnceLock;
 
@@ -13,14 +13,14 @@ use fireflow_domain::text::Tenant;
 use poem::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 
-/// The header.
+/// The header of a request.
 pub const HEADER: &str = "Idempotency-Key";
-/// The header of an answer that is given again.
+/// The header of a repeated answer.
 pub const REPLAYED: &str = "idempotency-replayed";
 /// The longest key, in characters.
 const MAX_CHARS: usize = 255;
 
-/// A request's key, and what the request is. The body is added when it was received.
+/// A request with an idempotency key. The hash of the body is added once it has been received.
 #[derive(Debug)]
 pub struct Once {
     /// The key.
@@ -30,8 +30,8 @@ pub struct Once {
 }
 
 impl Once {
-    /// A request with a key: what is asked, on which condition (`If-Match`), by a token that shows
-    /// what.
+    /// A request with a key. Its fingerprint covers the method, the target, the condition
+    /// (`If-Match`), and what the token can see.
     #[must_use]
     pub fn new(
         key: String,
@@ -42,7 +42,8 @@ impl Once {
     ) -> Self {
         let mut head = Sha256::new();
         let mut part = |bytes: &[u8]| {
-            // With its length: no two requests run together alike.
+            // The length of each part is hashed too, so that different requests cannot be
+            // concatenated to the same bytes.
             head.update(bytes.len().to_be_bytes());
             head.update(bytes);
         };
@@ -61,12 +62,12 @@ impl Once {
         Self { key, head, body: OnceLock::new() }
     }
 
-    /// Notes the hash of the request's body; of the first one, should there be two.
+    /// Sets the hash of the request's body. Only the first call has an effect.
     pub fn set_body(&self, hash: [u8; 32]) {
         self.body.get_or_init(|| hash);
     }
 
-    /// A hash of all that the answer depends on. A request without a body has an empty one.
+    /// A hash of everything that the answer depends on. A missing body counts as an empty one.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = self.head.clone();
@@ -75,10 +76,10 @@ impl Once {
     }
 }
 
-/// The key of a request, as it stands or in quotes (RFC 8941, 3.3.3); none where there is none.
+/// The key of a request, with or without quotes (RFC 8941, 3.3.3); `None` if it has no key.
 ///
 /// # Errors
-/// Where it is not one key of 1 to 255 visible ASCII characters.
+/// Returns `Error::Invalid` if it is not a single key of 1 to 255 visible ASCII characters.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let fault = |detail: &str| Error::invalid(Violation::header(HEADER, detail));
     let mut values = headers.get_all(HEADER).iter();

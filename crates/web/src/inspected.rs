@@ -1,12 +1,14 @@
-//! Compiled policies, kept as long as they are what the database holds.
+//! Compiled policies, cached as long as they match the database.
 //!
-//! Each inspection reads its policy's row, with its revision and the mark of its state, and answers by
-//! what was compiled of that very state; so no answer is older than the last acknowledged write, with
-//! any number of processes. Where the storage counts its commits (SQLite: nobody else writes), the row
-//! need not be read again before the next one. Where nothing is compiled of it yet, one task does that and all who ask
-//! wait for it: of what was compiled of a state before it and the rules that changed since, where there
-//! is one, else of all rules. The task goes on when those who asked are gone: what it finds is of use
-//! to the next.
+//! Each inspection reads its policy's row, with the revision and the mark of its state. It answers
+//! with the rules that were compiled from exactly that state. So no answer is older than the last
+//! acknowledged write, with any number of processes. If the storage counts its commits (SQLite:
+//! there is no other writer), the row is read again only after a commit.
+//!
+//! If the state is not compiled yet, one task compiles it and all requests for it wait. The task
+//! starts from an earlier compiled state and the rules that changed since, if there is such a
+//! state, otherwise from all rules. It continues after its requests have ended, because the next
+//! request can use the result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,23 +34,23 @@ use crate::app::Context;
 use crate::problem::Problem;
 use crate::written::WrittenRules;
 
-/// How many policies the cache is laid out for; it is bounded by bytes.
+/// The number of policies that the cache is sized for. Its actual bound is in bytes.
 const POLICIES: usize = 1_000;
-/// Of how many policies the last state is known.
+/// The number of policies whose last compiled state is remembered.
 const STATES: usize = 20_000;
-/// The part of the cache, in hundredths, that one policy can have: the rest is for newcomers.
+/// The share of the cache, in percent, that one policy may take; the rest is for new entries.
 const LARGEST: u64 = 97;
-/// The most changed rules that are read of a policy; where there are more, all are.
+/// The most changed rules to read of a policy. If there are more, all rules are read.
 const MAX_CHANGED: usize = 10_000;
-/// How long a policy is answered without, for which there was no time to compile it: the machine may
-/// be less busy then.
+/// If there was no time to compile a policy, how long it is inspected without compilation before
+/// the next attempt. The machine may be less busy then.
 const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
-/// How often a state is given up for a newer one, before one that may be followed is compiled: else
-/// a policy that changes all the time would never be.
+/// How often a state is given up for a newer one. After that, a state is compiled even if it is
+/// already outdated; otherwise a policy that changes all the time would never be compiled.
 const ROUNDS: usize = 4;
 
-/// Which state of a policy it is. Its random mark says it, in every history of the database; the
-/// revision tells what a version that knows no marks wrote from the state before.
+/// Identifies a state of a policy. The random mark is unique in every history of the database. The
+/// revision reveals changes by an older version of the service that does not write marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     id: PolicyId,
@@ -62,13 +64,14 @@ impl State {
         Self { id: policy.id, revision: policy.revision, mark }
     }
 
-    /// Whether it has a mark to be known again by.
+    /// Whether the state has a mark by which it can be recognized.
     pub(crate) const fn is_marked(&self) -> bool {
         self.mark.is_some()
     }
 
-    /// Whether it is before a policy's state in its history, with nothing between that is not known:
-    /// each change raises the revision by one and leaves a mark.
+    /// Whether this state is earlier in the history of a policy, with only known changes in
+    /// between. Each change raises the revision by one and leaves a mark, so both differences must
+    /// be equal.
     fn is_before(&self, policy: &Policy) -> bool {
         let changes = policy.revision.0.checked_sub(self.revision.0);
         let marks = self.mark.and_then(|mark| policy.states.newer_than(&format!("{mark:016x}")));
@@ -81,7 +84,7 @@ impl State {
 struct Kept {
     compiled: Arc<CompiledRules>,
     bytes: u64,
-    /// Where there was no time to compile it: when that is to be tried again.
+    /// When to try again, if there was no time to compile the policy.
     again_at: Option<Moment>,
 }
 
@@ -100,11 +103,11 @@ impl Weighter<State, Kept> for ByBytes {
     }
 }
 
-/// Lets go of large things where nobody waits for it.
+/// Drops large entries on a thread that serves no requests.
 #[derive(Debug, Clone, Copy)]
 struct Aside;
 
-/// What there is to let go of.
+/// Entries to drop.
 #[derive(Debug, Default)]
 struct Discarded(Vec<Kept>);
 
@@ -127,7 +130,7 @@ impl Drop for Discarded {
     }
 }
 
-/// Whose question about which policy was answered with a row.
+/// The key of a cached row: which policy, and for whom it is visible.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Asked<V> {
     firewall: FirewallId,
@@ -141,15 +144,15 @@ impl Equivalent<Asked<Visibility>> for Asked<&Visibility> {
     }
 }
 
-/// A policy's row, as it is until the next commit.
+/// A policy's row, valid until the next commit.
 #[derive(Debug, Clone)]
 struct Known {
-    /// The storage's commits before it was read.
+    /// The storage's number of commits before the row was read.
     commits: u64,
     policy: Arc<Policy>,
 }
 
-/// What compiling a policy may take.
+/// The limits on compiling a policy.
 #[derive(Debug, Clone, Copy)]
 pub struct CompilationLimits {
     /// Boxes and bytes.
@@ -164,25 +167,25 @@ impl Default for CompilationLimits {
     }
 }
 
-/// What was compiled, up to a number of bytes.
+/// A cache of compiled policies, bounded in bytes.
 #[derive(Debug)]
 pub struct CompiledPolicies {
     cache: Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside>,
     rows: Cache<Asked<Visibility>, Known>,
-    /// The state that was last compiled of each policy.
+    /// The state of each policy that was compiled last.
     last: Cache<PolicyId, State>,
-    /// Rules of theirs as they are shown.
+    /// Rules of these policies in the form that answers show.
     pub written: WrittenRules,
     capacity: u64,
     limits: CompilationLimits,
-    /// Compilations take a processor each.
+    /// One permit per processor, because each compilation occupies one.
     compiling: Semaphore,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// In one piece: a part of the cache would not take what is larger than its part of the bytes, and a
-/// large policy is larger.
+/// A cache with a single shard. Each shard has its own part of the capacity, and a large policy
+/// would exceed it.
 fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside> {
     let options = OptionsBuilder::new()
         .shards(1)
@@ -192,13 +195,14 @@ fn cache(capacity: u64) -> Cache<State, Kept, ByBytes, DefaultHashBuilder, Aside
     let hasher = DefaultHashBuilder::default();
     match options {
         Ok(options) => Cache::with_options(options, ByBytes, hasher, Aside),
-        // All that has to be said is said.
+        // Cannot happen: all required options are set.
         Err(_) => Cache::with(POLICIES, capacity, ByBytes, hasher, Aside),
     }
 }
 
-/// A task that finds what is compiled, for one request. While it but waits for another one it goes
-/// with its request; once it is at work, what it does is of use to the next.
+/// A task that finds the compiled policy for one request. While it only waits for another task, it
+/// ends together with its request. Once it does the work itself, it continues, because the next
+/// request can use the result.
 struct Search {
     task: JoinHandle<Result<InspectedPolicy, Problem>>,
     is_at_work: Arc<AtomicBool>,
@@ -212,16 +216,16 @@ impl Drop for Search {
     }
 }
 
-/// What was read to compile a policy's state.
+/// The rules that were read to compile a policy's state.
 enum Read {
     /// All rules.
     All(Vec<Rule>),
-    /// Those that changed since what was compiled before.
+    /// The rules that changed since the former compilation.
     Changed(Arc<CompiledRules>, Vec<Rule>),
 }
 
 impl CompiledPolicies {
-    /// Keeps up to so many bytes.
+    /// Caches up to this many bytes.
     #[must_use]
     pub fn new(capacity: u64, limits: CompilationLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -238,7 +242,7 @@ impl CompiledPolicies {
         }
     }
 
-    /// How it is.
+    /// The state of the cache, for metrics.
     #[must_use]
     pub fn state(&self) -> CacheState {
         CacheState {
@@ -249,11 +253,12 @@ impl CompiledPolicies {
         }
     }
 
-    /// A policy as it is now, to be asked about packets. One statement, none where nothing was
-    /// committed since the last; where its state is not compiled yet two more, of one snapshot.
+    /// Returns the current policy, ready to inspect packets. This takes one statement, or none if
+    /// nothing was committed since the last one. If the state is not compiled yet, it takes two
+    /// more, in one snapshot.
     ///
     /// # Errors
-    /// Where there is no such policy that the caller may see.
+    /// Returns 404 if the caller can see no such policy.
     pub async fn get(
         &self,
         ctx: &Context,
@@ -277,14 +282,15 @@ impl CompiledPolicies {
         (&mut search.task).await.map_err(Problem::internal)?
     }
 
-    /// A policy's row as it is now.
+    /// Returns the current row of a policy.
     async fn current(
         &self,
         ctx: &Context,
         firewall: FirewallId,
         id: PolicyId,
     ) -> Result<Arc<Policy>, Problem> {
-        // Before it is read: what is committed meanwhile may be in it, or not.
+        // Taken before the read: the row may or may not include a commit that happens during the
+        // read.
         let commits = ctx.app.storage.commits();
         let who = &ctx.caller.actor.visibility;
         if let Some(commits) = commits
@@ -306,8 +312,8 @@ impl CompiledPolicies {
         Ok(policy)
     }
 
-    /// Waits for what is compiled of a policy's state, or compiles it; of a newer one where it has
-    /// changed meanwhile.
+    /// Waits for the compilation of a policy's state, or compiles it. If the policy has changed in
+    /// the meantime, the newer state is compiled.
     async fn find(
         &self,
         ctx: &Context,
@@ -329,7 +335,8 @@ impl CompiledPolicies {
             };
             is_at_work.store(true, Ordering::Relaxed);
             let former = if may_update { self.former(&policy) } else { None };
-            // Whole policies are read one for each processor too: they take memory.
+            // Reading all rules of a policy takes memory, so it is limited to one policy per
+            // processor too.
             let mut turn = match &former {
                 Some(_) => None,
                 None => Some(self.turn().await?),
@@ -343,17 +350,18 @@ impl CompiledPolicies {
             let (current, read) = read(ctx, &policy, former, rounds < ROUNDS).await?;
             rounds += 1;
             policy = Arc::new(current);
-            // Where there is another state by now, that one is looked for.
+            // If the policy has changed, continue with its new state.
             let Some(read) = read else { continue };
             if turn.is_none() {
                 turn = Some(self.turn().await?);
             }
             let compiled = self.compile(ctx, &policy, read, &mut memory).await;
-            // From here on it counts for the cache.
+            // From here on, the memory counts towards the cache.
             drop((turn, memory));
             let kept = match compiled {
                 Ok(Some(kept)) => kept,
-                // Something is gone that nobody told; or there is a defect in taking changes.
+                // A rule was removed without a trace in the changes, or there is a defect in
+                // applying changes.
                 Ok(None) | Err(_) if is_update => {
                     may_update = false;
                     continue;
@@ -365,7 +373,7 @@ impl CompiledPolicies {
             let compiled = Arc::clone(&kept.compiled);
             let loaded = State::of(&policy);
             if loaded == state {
-                // Where it was thrown out meanwhile, it is compiled again.
+                // If the entry was evicted in the meantime, the policy is compiled again later.
                 drop(guard.insert(kept));
             } else {
                 drop(guard);
@@ -376,20 +384,21 @@ impl CompiledPolicies {
         }
     }
 
-    /// A processor to compile on.
+    /// Waits for a processor to compile on.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.compiling.acquire().await.map_err(Problem::internal)
     }
 
-    /// What was compiled of a state before a policy's, and that one's revision.
+    /// Returns the compiled rules of an earlier state of a policy, and the revision of that state.
     fn former(&self, policy: &Policy) -> Option<(Revision, Arc<CompiledRules>)> {
         let state = self.last.get(&policy.id).filter(|state| state.is_before(policy))?;
         let kept = self.cache.peek(&state)?;
         Some((state.revision, kept.compiled))
     }
 
-    /// Of a policy the state that was compiled last is kept: where the database went back, its revision
-    /// is lower than the one before.
+    /// Caches only the last compiled state of each policy. It is not always the one with the
+    /// highest revision: after the database was restored from a backup, revisions are lower than
+    /// before.
     fn keep_last(&self, state: State) {
         let former = self.last.get(&state.id).filter(|it| *it != state);
         self.last.insert(state.id, state);
@@ -397,8 +406,9 @@ impl CompiledPolicies {
         drop(Discarded(removed.map(|(_, kept)| kept).into_iter().collect()));
     }
 
-    /// Compiles on threads that serve nobody, once there is memory for it. If there is none in time,
-    /// the definition answers for a while. None if what was read does not make the policy.
+    /// Compiles on threads that serve no requests, once there is memory for it. If there is no
+    /// memory in time, the rules are evaluated one by one for a while. Returns `None` if the rules
+    /// that were read do not form the policy.
     async fn compile(
         &self,
         ctx: &Context,
@@ -452,15 +462,16 @@ impl CompiledPolicies {
     }
 }
 
-/// What a policy takes while its rules are read, in bytes; with a former classifier only what changed.
+/// Estimates the bytes that a policy takes while its rules are read. With a former classifier, only
+/// changed rules are read.
 fn estimate(policy: &Policy, is_update: bool) -> u64 {
     let (of_rule, of_entry) = if is_update { (64, 16) } else { (1_024, 128) };
     let rules = policy.rule_count.saturating_mul(of_rule);
     rules.saturating_add(policy.entry_count.saturating_mul(of_entry))
 }
 
-/// A policy as it is now, and what it takes to compile it, of one snapshot; where `may_move`, nothing
-/// of another state than the one that was looked for.
+/// Reads the current policy and the rules to compile it from, in one snapshot. If `may_move` is set
+/// and the policy is not in the sought state, no rules are read.
 async fn read(
     ctx: &Context,
     sought: &Policy,

@@ -1,6 +1,6 @@
-//! Packets that are inspected while they come, and answered while they are taken: any number of them,
-//! at one state of the policy. Nothing is read that cannot be answered yet: a client that takes no
-//! answers is asked for no more packets, so that memory does not grow with the stream.
+//! Streams of packets: packets are inspected as they arrive, and answered as the client reads,
+//! against one state of the policy. The number of packets is unlimited. If the client does not read
+//! its answers, no more packets are read, so memory does not grow with the stream.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,33 +24,34 @@ use crate::app::Context;
 use crate::pieces::{self, Pieces};
 use crate::problem::{Code, Problem};
 
-/// How many bytes of packets are answered at once; what of them has come already is taken, and no
-/// more is waited for. Of answers, one more line at most.
+/// How many bytes of packets are answered at once. A piece consists of what has already arrived; a
+/// full piece is not waited for. The answers to a piece exceed this size by at most one line.
 const PIECE: usize = 128 * 1024;
-/// What a stream takes: a piece that is collected, one that is answered, its answers, and two pieces of
-/// answers that wait to be sent.
+/// The memory of a stream: a piece being collected, one being answered, its answers, and two pieces
+/// of answers that wait to be sent.
 const STREAM_BYTES: u64 = 1024 * 1024;
 /// How many pieces of answers may wait to be sent.
 const AHEAD: usize = 1;
-/// How many streams there are at once, for each processor; and how many of them of one subject.
+/// The most concurrent streams per processor, and per subject.
 const PER_PROCESSOR: usize = 32;
 const PER_SUBJECT: usize = 16;
-/// How long the head of the answer waits for the first packets. A client that asks whether it may send
-/// them at all (`Expect: 100-continue`) is told so when they are asked for.
+/// How long the head of the answer waits for the first packets. A client with the expectation
+/// `100-continue` gets `100 Continue` when the service first reads packets.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The streams that are under way.
+/// The streams in progress.
 #[derive(Debug)]
 pub struct Streams {
     most: usize,
-    /// How long a stream may wait for its next packets.
+    /// The timeout for the next packets of a stream.
     patience: Duration,
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
-    /// A processor for each piece that is answered: in turns, whatever the number of streams.
+    /// One permit per processor. Each piece takes one, so streams take turns, however many there
+    /// are.
     processors: Semaphore,
 }
 
-/// The right to answer a stream.
+/// A stream's share of the limits: it counts for its subject, and holds memory.
 #[derive(Debug)]
 pub struct Turn {
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
@@ -59,7 +60,8 @@ pub struct Turn {
 }
 
 impl Streams {
-    /// As many as this machine can answer, each of which may wait so long for packets.
+    /// Limits the streams to what this machine can answer. Each may wait for packets for the given
+    /// time.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -68,17 +70,18 @@ impl Streams {
         Self { most, patience, of_subjects: Arc::default(), processors }
     }
 
-    /// How many there are.
+    /// The number of streams in progress.
     #[must_use]
     pub fn under_way(&self) -> u64 {
         let of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
         of_subjects.values().sum::<usize>().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Takes a turn, and the memory for it.
+    /// Reserves a stream and its memory.
     ///
     /// # Errors
-    /// 503 where there are too many already, of all or of this subject, or there is no memory.
+    /// Returns 503 if there are too many streams in total or of this subject, or if there is no
+    /// memory.
     pub async fn turn(&self, budget: &Budget, subject: &str) -> Result<Turn, Problem> {
         let mut turn = self.place(subject)?;
         turn.memory = Some(budget.reserve(subject, Use::Stream, STREAM_BYTES).await?);
@@ -111,19 +114,19 @@ impl Drop for Turn {
     }
 }
 
-/// A stream under way.
+/// A stream in progress.
 struct Stream {
     ctx: Context,
     packets: BoxStream<'static, io::Result<Bytes>>,
-    /// What has come and is not answered yet.
+    /// Packets that have arrived and are not answered yet.
     pending: BytesMut,
-    /// What is answered next.
+    /// The packets that are answered next.
     piece: Bytes,
-    /// How the packets ended, if they have.
+    /// How the packets ended, if they have ended.
     end: Option<io::Result<()>>,
-    /// With another thread while that answers a piece.
+    /// `None` while another thread answers a piece.
     lines: Option<VerdictLines>,
-    /// To its end.
+    /// Whether the stream was answered to its end.
     is_answered: bool,
     _turn: Turn,
 }
@@ -134,8 +137,8 @@ impl Drop for Stream {
     }
 }
 
-/// The answers to the packets of a body, made as they are taken. Where the body does not come to its
-/// end, neither do they.
+/// The answers to the packets of a body, written as the client reads them. If the body ends
+/// prematurely, so do the answers.
 pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, turn: Turn) -> Body {
     let mut stream = Stream {
         ctx: ctx.clone(),
@@ -147,7 +150,8 @@ pub async fn answers(ctx: &Context, inspected: InspectedPolicy, packets: Body, t
         is_answered: false,
         _turn: turn,
     };
-    // Whether there are any yet or not, they are asked for now.
+    // Read packets now, whether any have arrived or not: a client with the expectation
+    // `100-continue` begins to send only then.
     let _asked = timeout(FIRST_WAIT, stream.fill()).await.is_ok();
     let (pieces, body) = pieces::body(AHEAD);
     request::spawn(async move {
@@ -180,7 +184,7 @@ impl Stream {
                 return Err("the token has expired".into());
             }
             let is_last_piece = self.end.is_some() && self.pending.is_empty();
-            // The beginning of a line that has no end is no line.
+            // If the body ended prematurely, its last line may be incomplete and is ignored.
             let is_whole = matches!(self.end, Some(Ok(())));
             let piece = self.piece.clone();
             let app = Arc::clone(&self.ctx.app);
@@ -203,7 +207,7 @@ impl Stream {
             self.lines = Some(lines);
             pieces.send(answers).await?;
             if is_last {
-                // What came before it broke off is answered.
+                // The packets before a premature end have been answered.
                 self.end.take().unwrap_or(Ok(()))?;
                 pieces.end().await?;
                 self.is_answered = true;
@@ -212,7 +216,7 @@ impl Stream {
         }
     }
 
-    /// Waits for packets where there are none, and takes what else has come.
+    /// Waits for packets if there are none, and then takes whatever else has arrived.
     async fn fill(&mut self) {
         while self.end.is_none() && self.pending.len() < PIECE {
             let next = self.packets.next();

@@ -1,10 +1,10 @@
-//! FireFlow's API over HTTP, and its description. A thin crate: it reads requests, asks the domain's
-//! use cases, and writes answers.
+//! FireFlow's HTTP API and its description. A thin crate: it reads requests, calls the use cases of
+//! the domain, and writes answers.
 //!
-//! To add an operation: a view and a body in `dto/`, a method in `api/` (its first argument is the
-//! role it needs), its query parameters in `params`, its links in `openapi`, what its members can
-//! hold in `openapi::schemas`; the tests in `crates/server/tests/it/coverage.rs` then demand that it
-//! refuses whom it must.
+//! To add an operation, write a view and a body in `dto/`, a method in `api/` (its first argument
+//! is the required role), its query parameters in `params`, its links in `openapi`, and the
+//! constraints on its members in `openapi::schemas`. The tests in
+//! `crates/server/tests/it/coverage.rs` then check that it refuses callers without the role.
 
 #![expect(
     unreachable_pub,
@@ -45,7 +45,7 @@ pub use problem::{Code, Fault, Problem};
 pub use routes::{description, endpoint, metrics_endpoint};
 pub use work::Limits;
 
-/// What the description is made of, for tests that hold it against what the API does.
+/// The sources of the description, for tests that compare it with the behavior of the API.
 pub mod described {
     pub use crate::dto::view::{FirewallView, PolicyView, RuleView};
     pub use crate::openapi::parameters_of;

@@ -1,4 +1,4 @@
-//! Where a page is in its list, as headers.
+//! The position of a page in its list, as headers.
 
 use std::fmt::Write as _;
 
@@ -7,21 +7,22 @@ use serde_json::{Map, Value, json};
 
 use crate::params::cursor;
 
-/// The longest `Link`, in bytes. Proxies take few kilobytes of headers, and a filter that is repeated
-/// in four addresses is long. `next` is kept as long as it fits alone.
+/// The longest `Link`, in bytes. Proxies accept few kilobytes of headers, and a long filter is
+/// repeated in each of the addresses. A link is left out if it does not fit, and `next` comes
+/// first.
 const MAX_LINK_BYTES: usize = 2_048;
 
-/// The address of a list, without what says which part of it is asked for.
+/// The address of a list, without the parameters that select a part of it.
 #[derive(Debug, Clone)]
 pub struct ListAddress {
     /// The path, as clients see it.
     path: String,
-    /// All parameters but `page` and `cursor`, as they were written.
+    /// All parameters except `page` and `cursor`, as sent.
     query: String,
 }
 
 impl ListAddress {
-    /// Of a request.
+    /// Takes the path and the query of a request.
     #[must_use]
     pub fn new(path: &str, query: &str) -> Self {
         let stays = |pair: &&str| !matches!(pair.split('=').next(), Some("page" | "cursor" | ""));
@@ -35,8 +36,8 @@ impl ListAddress {
         format!("{path}?{query}{and}{name}={value}")
     }
 
-    /// The value of `Link` (RFC 8288): `next` by cursor, which costs the same however far it is; the
-    /// neighbors that have a number by number. None if the page has no neighbors, or their
+    /// The value of `Link` (RFC 8288). `next` uses a cursor, whose cost does not depend on the
+    /// position; the other neighbors use page numbers. None if the page has no neighbors, or their
     /// addresses are too long.
     #[must_use]
     pub fn links<T>(&self, page: &Page<T>, scope: &str) -> Option<String> {
@@ -57,7 +58,7 @@ impl ListAddress {
             let separator = if value.is_empty() { "" } else { ", " };
             let length = value.len() + separator.len() + address.len() + relation.len() + 9;
             if length <= MAX_LINK_BYTES {
-                // Writing to a text does not fail.
+                // Writing to a string cannot fail.
                 let _written = write!(value, "{separator}<{address}>; rel=\"{relation}\"");
             }
         }
@@ -65,10 +66,10 @@ impl ListAddress {
     }
 }
 
-/// The value of `X-Pagination`: the page's number and its neighbors, as JSON. None if the page was not
-/// asked for by number, or nothing was counted.
+/// The value of `X-Pagination`: the page's number and its neighbors, as JSON. None if the page was
+/// not requested by number, or nothing was counted.
 ///
-/// A total that is not exact names no last page: the list has more.
+/// If the total is not exact, the list has more items, so there is no last page.
 #[must_use]
 pub fn summary<T>(page: &Page<T>) -> Option<String> {
     let (Total { count, is_exact }, number) = (page.total?, page.request.number()?);
@@ -92,7 +93,7 @@ pub fn summary<T>(page: &Page<T>) -> Option<String> {
             let previous = if is_exact { previous.min(last) } else { previous };
             members.insert("previous_page".to_owned(), json!(previous));
         }
-        // What follows is known better than the length.
+        // The existence of a next page is known even if the total is not exact.
         if number < last || page.next.is_some() {
             members.insert("next_page".to_owned(), json!(number.saturating_add(1)));
         }

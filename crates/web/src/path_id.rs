@@ -1,12 +1,13 @@
 //! Ids in paths.
 //!
-//! Apart from all else, since the framework's `Type` has an `is_empty` of its own: where it is in
-//! scope, it hides that of a `&&str`.
+//! In a module of its own because the framework's `Type` has an `is_empty` method: if the trait is
+//! in scope, that method hides the one of `&&str`.
 
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
 
-/// An id as it stands in a path. Reading it never fails: what is no id names nothing, which is 404.
+/// An id in a path, as text. Reading it never fails: a text that is not an id names no resource,
+/// which is 404.
 #[derive(Debug, Clone)]
 pub struct RawId(pub String);
 

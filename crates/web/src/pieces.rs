@@ -1,6 +1,6 @@
-//! Bodies that are made while they are sent, by a task that does not depend on whether its client
-//! takes them: one that takes nothing for long is given up. What fails on the way ends the connection
-//! before the end of the body, so that no client takes a part for the whole.
+//! Bodies that are written while they are sent, by a task of their own. The task gives up if the
+//! client reads nothing for long. A failure closes the connection before the end of the body, so
+//! that no client takes a part for the whole.
 
 use std::io;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use poem::Body;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long a client may take to accept the next piece.
+/// The longest time that a client may take to accept the next piece.
 const MAX_STALL: Duration = Duration::from_secs(30);
 
-/// What the making side tells the sending side. Without an end it was cut.
+/// A message from the writing side to the sending side. A body without `End` was interrupted.
 enum Piece {
     Text(Bytes),
     End,
 }
 
-/// The making side of a body.
+/// The writing side of a body.
 pub(crate) struct Pieces(mpsc::Sender<Piece>);
 
-/// A body, and what makes it; so many pieces may wait to be sent.
+/// A body and its writing side. Up to `ahead` pieces may wait to be sent.
 pub(crate) fn body(ahead: usize) -> (Pieces, Body) {
     let (sender, receiver) = mpsc::channel(ahead);
     let body = Body::from_bytes_stream(stream::try_unfold(receiver, |mut receiver| async move {
@@ -38,10 +38,10 @@ pub(crate) fn body(ahead: usize) -> (Pieces, Body) {
 }
 
 impl Pieces {
-    /// Hands over the next piece.
+    /// Sends the next piece.
     ///
     /// # Errors
-    /// Where the client is gone, or takes nothing.
+    /// Returns an error if the client has disconnected, or does not read.
     pub(crate) async fn send(&self, text: Vec<u8>) -> Result<(), BoxError> {
         // An empty piece could be taken for the end.
         if text.is_empty() { Ok(()) } else { self.hand_over(Piece::Text(text.into())).await }
@@ -50,7 +50,7 @@ impl Pieces {
     /// Ends the body.
     ///
     /// # Errors
-    /// Where the client is gone, or takes nothing.
+    /// Returns an error if the client has disconnected, or does not read.
     pub(crate) async fn end(self) -> Result<(), BoxError> {
         self.hand_over(Piece::End).await
     }

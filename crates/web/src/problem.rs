@@ -1,4 +1,4 @@
-//! The one form of every error: RFC 9457, `application/problem+json`.
+//! The single format of all errors: RFC 9457, `application/problem+json`.
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ use serde::Serialize;
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// When to ask again for what a newer version wrote, in seconds: while a deployment rolls, the next
-/// process may be one of that version.
+/// The `Retry-After` for data that a newer version wrote, in seconds. During a rolling deployment,
+/// another process may have that version.
 const NEWER_RETRY_S: i64 = 10;
 
 macro_rules! codes {
     ($($variant:ident = $word:literal, $status:ident, $title:literal, $advice:literal;)+) => {
-        /// What went wrong, in one word: a closed list that clients branch on.
+        /// The kind of error, in one word of a closed list. Clients branch on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = $title] $variant,)+
@@ -120,27 +120,27 @@ codes! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 #[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
 pub struct Fault {
-    /// Where in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
+    /// The place in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
-    /// Which query parameter or header.
+    /// The query parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
-    /// Which kind of fault it is, if it is another than the problem's: one of the same words.
+    /// The kind of error, if it differs from that of the problem: one of the same codes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Where in the body the other one is, if two parts of it conflict.
+    /// The place of the other part of the body, if two parts conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts_with: Option<String>,
-    /// The id of the stored resource that it conflicts with.
+    /// The id of the stored resource that conflicts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
-    /// What is wrong, and what would be right.
+    /// The error, and what would be right.
     pub detail: String,
 }
 
 impl Fault {
-    /// A fault of no place and no kind of its own.
+    /// A fault without a place and with the problem's code.
     #[must_use]
     pub const fn new(detail: String) -> Self {
         Self {
@@ -178,41 +178,41 @@ pub struct ProblemBody {
     pub kind: String,
     /// A short summary of the kind of problem.
     pub title: String,
-    /// The status again.
+    /// The HTTP status.
     pub status: u16,
     /// The kind of problem in one word of a closed list: branch on this, never on text.
     pub code: String,
-    /// What went wrong this time.
+    /// A description of this occurrence.
     pub detail: String,
     /// The request's id, as in `X-Request-Id` and in the log.
     pub instance: String,
     /// The id of the resource that already exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
-    /// All that is wrong, at once.
+    /// All errors in the request, at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<Fault>>,
 }
 
-/// An error on its way to the client.
+/// An error that becomes an answer.
 #[derive(Debug)]
 pub struct Problem {
-    /// What went wrong.
+    /// The kind of error.
     pub code: Code,
-    /// For people.
+    /// A description for people.
     pub detail: String,
-    /// All that is wrong with the request.
+    /// All errors in the request.
     pub faults: Vec<Fault>,
     /// The id of the resource that already exists.
     pub existing_id: Option<i64>,
     /// Headers in addition to the body: `Retry-After`, `WWW-Authenticate`, `Allow`.
     pub headers: Vec<(header::HeaderName, String)>,
-    /// Why, for the log alone.
+    /// The cause, which appears only in the log.
     pub source: Option<BoxError>,
 }
 
 impl Problem {
-    /// A problem with a sentence.
+    /// A problem with a description.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
@@ -224,7 +224,7 @@ impl Problem {
         }
     }
 
-    /// The same with a header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
@@ -237,19 +237,19 @@ impl Problem {
         Self { source: Some(source.into()), ..Self::new(Code::Internal, detail) }
     }
 
-    /// An overload or an unreachable database: the request can be retried.
+    /// An overload or an unreachable database; the client can retry the request.
     pub fn unavailable(code: Code, detail: impl Into<String>, retry_after_s: i64) -> Self {
         Self::new(code, detail).with_header(header::RETRY_AFTER, retry_after_s.max(1).to_string())
     }
 
-    /// Faults of a request that was understood.
+    /// The violations of a well-formed request.
     #[must_use]
     pub fn invalid(violations: &Violations) -> Self {
         let faults = violations.items().iter().map(Fault::from).collect();
         Self { faults, ..Self::new(Code::Invalid, summary(violations)) }
     }
 
-    /// The answer, under a request's id.
+    /// The answer to the request with this id.
     #[must_use]
     pub fn response(&self, request_id: &str) -> Response {
         let body = ProblemBody {
@@ -262,7 +262,7 @@ impl Problem {
             existing_id: self.existing_id,
             errors: (!self.faults.is_empty()).then(|| self.faults.clone()),
         };
-        // Plain strings and numbers: serializing them cannot fail.
+        // Strings and numbers only, so serializing cannot fail.
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::builder()
             .status(self.code.status())
@@ -461,14 +461,14 @@ impl From<Conflict> for Problem {
 }
 
 impl Problem {
-    /// A role is missing.
+    /// The token lacks a role.
     #[must_use]
     pub fn forbidden(needs: fireflow_domain::actor::Role) -> Self {
         Self::new(Code::Forbidden, format!("this requires the role `{needs}`"))
     }
 }
 
-/// The schema's place in the description.
+/// Refers to the schema in the API description.
 struct ProblemPayload;
 
 impl Payload for ProblemPayload {
@@ -484,7 +484,7 @@ impl Payload for ProblemPayload {
 }
 
 impl ApiResponse for Problem {
-    /// Every status; the description keeps of them what an operation can answer.
+    /// All statuses. The API description keeps those that an operation can return.
     fn meta() -> MetaResponses {
         let mut responses: Vec<MetaResponse> = Vec::new();
         for code in Code::ALL {

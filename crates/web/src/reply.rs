@@ -1,4 +1,4 @@
-//! Answers, written once by our own serialiser: no second tree of values.
+//! Answers, serialized once by our own serializer, without a second tree of values.
 
 use std::marker::PhantomData;
 
@@ -26,24 +26,25 @@ use crate::pagination::{self, ListAddress};
 use crate::params::Fields;
 use crate::problem::Problem;
 
-/// The media type of every answer that is no error.
+/// The media type of all successful JSON answers.
 pub const JSON: &str = "application/json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
 const LEFT_OUT_NAME: &str = "fireflow-left-out";
 const LINK_NAME: &str = "link";
-/// How many bytes are hashed on the threads that serve: by estimate a tenth of a millisecond.
+/// The most bytes that are hashed on the threads that serve requests; estimated to take a tenth of
+/// a millisecond.
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
-/// What an answer says beside its body, as the description has it.
+/// The status, headers and description of an answer, for the API description.
 pub trait Kind {
     /// The status.
     const STATUS: StatusCode;
-    /// What that means here.
+    /// What the status means here.
     const DESCRIPTION: &'static str;
-    /// The headers, each with what it is.
+    /// The headers, each with its description.
     const HEADERS: &'static [(&'static str, &'static str)];
-    /// Whether `304` can come instead.
+    /// Whether the answer can be `304` instead.
     const CAN_BE_UNCHANGED: bool = false;
     /// Whether it has a body.
     const HAS_BODY: bool = true;
@@ -61,7 +62,7 @@ macro_rules! kinds {
     };
 }
 
-/// With page numbers and a total only.
+/// Only for pages with a number and a total.
 const PAGINATION: (&str, &str) =
     ("X-Pagination", "The page's number and its neighbors, as JSON; absent without a total");
 /// Only if something is left out.
@@ -81,7 +82,7 @@ const ETAG: (&str, &str) = (
 );
 
 kinds! {
-    /// One resource, or what was asked.
+    /// One resource.
     Fetched {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "As asked";
@@ -122,13 +123,13 @@ kinds! {
         const DESCRIPTION: &'static str = "The resource after the change";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
-    /// A resource that was brought back.
+    /// A restored resource.
     Restored {
         const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "The restored resource";
         const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
     }
-    /// Nothing is left.
+    /// The resource was deleted.
     Deleted {
         const STATUS: StatusCode = StatusCode::NO_CONTENT;
         const DESCRIPTION: &'static str = "Deleted";
@@ -141,33 +142,33 @@ kinds! {
 #[derive(Debug)]
 pub struct Reply<K, T> {
     response: Response,
-    /// The body again, where it may have to be kept.
+    /// The body again, for answers that are stored under an idempotency key.
     bytes: Bytes,
     shape: PhantomData<fn() -> (K, T)>,
 }
 
 impl<K: Kind, T: Type + Serialize> Reply<K, T> {
-    /// With a body.
+    /// An answer with a body.
     ///
     /// # Errors
-    /// Where it cannot be serialized: a defect.
+    /// Returns `Code::Internal` if the body cannot be serialized, which is a defect.
     pub fn new(body: &T) -> Result<Self, Problem> {
         Self::written(body)
     }
 
-    /// With a body that stands for one of the schema, and is written as that would be.
+    /// An answer with a body of another type, which serializes like the type of the schema.
     ///
     /// # Errors
-    /// Where it cannot be serialized: a defect.
+    /// Returns `Code::Internal` if the body cannot be serialized, which is a defect.
     pub fn written(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(serde_json::to_vec(body).map_err(Problem::internal)?))
     }
 
-    /// With the members that were asked for; a list's items have them. Takes the memory of the text
-    /// twice, however many members it has.
+    /// An answer with only the requested members; in a list, the selection applies to the items.
+    /// Takes twice the memory of the text, however many members there are.
     ///
     /// # Errors
-    /// Returns a defect if it cannot be serialized.
+    /// Returns `Code::Internal` if the body cannot be serialized, which is a defect.
     pub fn selected(body: &T, fields: Option<&Fields>) -> Result<Self, Problem> {
         let Some(fields) = fields else { return Self::new(body) };
         let whole = serde_json::to_vec(body).map_err(Problem::internal)?;
@@ -180,10 +181,10 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Self { response, bytes, shape: PhantomData }
     }
 
-    /// The same with another body, which shows more of the same state.
+    /// Replaces the body by one that shows more of the same state.
     ///
     /// # Errors
-    /// If it cannot be serialized: a defect.
+    /// Returns `Code::Internal` if the body cannot be serialized, which is a defect.
     pub fn with_body(self, body: &T) -> Result<Self, Problem> {
         let Self { mut response, .. } = self;
         let bytes = Bytes::from(serde_json::to_vec(body).map_err(Problem::internal)?);
@@ -191,7 +192,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(Self { response, bytes, shape: PhantomData })
     }
 
-    /// The answer as it is kept for a request that is repeated.
+    /// The answer in the form that is stored for repeated requests.
     #[must_use]
     pub fn kept(&self) -> KeptAnswer {
         let headers = self.response.headers().iter();
@@ -206,10 +207,10 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         }
     }
 
-    /// An answer that was kept.
+    /// Rebuilds an answer from its stored form.
     ///
     /// # Errors
-    /// Where it is none: a defect.
+    /// Returns `Code::Internal` if the stored status or a header is invalid, which is a defect.
     pub fn repeated(kept: KeptAnswer) -> Result<Self, Problem> {
         let bytes = Bytes::from(kept.body);
         let status = StatusCode::from_u16(kept.status).map_err(Problem::internal)?;
@@ -223,14 +224,14 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(reply.with_header(header::HeaderName::from_static(idempotency::REPLAYED), "true"))
     }
 
-    /// With a body in another format, all of it.
+    /// An answer with a complete body in a line format.
     #[must_use]
     pub fn written_lines(format: LineFormat, body: Vec<u8>) -> Self {
         let bytes = Bytes::from(body);
         Self { bytes: bytes.clone(), ..Self::lines(format, bytes) }
     }
 
-    /// With a body in another format, which may come bit by bit.
+    /// An answer with a body in a line format, which may be sent piece by piece.
     #[must_use]
     pub fn lines(format: LineFormat, body: impl Into<Body>) -> Self {
         let response =
@@ -238,7 +239,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 
-    /// `304`: what the client has, under this tag, is still so.
+    /// `304`: the client's copy with this tag is still current.
     #[must_use]
     pub fn unchanged(tag: &EntityTag) -> Self {
         let response = Response::builder().status(StatusCode::NOT_MODIFIED).finish();
@@ -246,24 +247,24 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         reply.with_tag(tag)
     }
 
-    /// The same with a tag.
+    /// Adds a tag.
     #[must_use]
     pub fn with_tag(self, tag: &EntityTag) -> Self {
         self.with_header(header::ETAG, &tag.to_string())
     }
 
-    /// The same with the tag of a state, of which the body shows all that a read shows.
+    /// Adds the tag of a state that the body shows completely, as a read does.
     #[must_use]
     pub fn tagged(self, state: impl Into<CurrentState>) -> Self {
         let tag = EntityTag::new(state, self.beside().with(&self.bytes));
         self.with_tag(&tag)
     }
 
-    /// The same with the tag of a state; `304` in its place if the client has it already. Costs a hash
-    /// of the body.
+    /// Adds the tag of a state, or returns `304` instead if the client already has the answer.
+    /// Costs a hash of the body.
     ///
     /// # Errors
-    /// If `If-Match` does not hold.
+    /// Returns `Error::RevisionMismatch` or another error of the tags if `If-Match` does not hold.
     pub async fn unless_known(
         self,
         conditions: &Known,
@@ -282,7 +283,8 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         Ok(if conditions.knows(&tag) { Self::unchanged(&tag) } else { self.with_tag(&tag) })
     }
 
-    /// What stands beside the body: the format's name, and what lines do not show: a total, and what follows.
+    /// Starts the hash of the answer with the format and the pagination headers: lines do not show
+    /// the total or the next page.
     fn beside(&self) -> Shown {
         let headers = self.response.headers();
         [CONTENT_TYPE, PAGINATION_NAME, LINK_NAME].into_iter().fold(
@@ -293,7 +295,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         )
     }
 
-    /// The same with a header; values are our own, and where one cannot be sent it is left out.
+    /// Adds a header. The values are our own; a value that is not valid in a header is left out.
     #[must_use]
     pub fn with_header(mut self, name: header::HeaderName, value: &str) -> Self {
         if let Ok(value) = value.parse() {
@@ -302,7 +304,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         self
     }
 
-    /// The same with the policies that the answer leaves out, in a header; none if there are none.
+    /// Adds a header with the policies that the answer leaves out, if there are any.
     #[must_use]
     pub fn with_left_out(self, left_out: &LeftOutPolicies) -> Self {
         match left_out.header() {
@@ -311,8 +313,8 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
         }
     }
 
-    /// The same with the page's neighbors, and with its number and the length of the list if they are
-    /// known. The scope is what its cursors belong to.
+    /// Adds the page's neighbors, and its number and the total if they are known. `scope` is the
+    /// list, filter and order that its cursors belong to.
     #[must_use]
     pub fn with_pagination<I>(self, page: &Page<I>, address: &ListAddress, scope: &str) -> Self {
         let mut reply = self;
@@ -328,7 +330,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
 }
 
 impl<T: Type + Serialize> Reply<Deleted, T> {
-    /// Without a body.
+    /// An answer without a body.
     #[must_use]
     pub fn deleted() -> Self {
         let response = Response::builder().status(Deleted::STATUS).finish();

@@ -1,4 +1,4 @@
-//! Routes, and what surrounds them.
+//! Routes, and the layers around them.
 
 use std::sync::Arc;
 
@@ -30,10 +30,11 @@ fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
     OpenApiService::new(api, "FireFlow", env!("CARGO_PKG_VERSION"))
 }
 
-/// The description of the API, as the code itself gives it.
+/// The description of the API, generated from the code.
 ///
 /// # Errors
-/// Where the framework's document is not what the corrections expect: a defect.
+/// Returns an error if the framework's document lacks the structure that the corrections expect,
+/// which is a defect.
 pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
     openapi::corrected(&service(app).spec(), &app.base_path)
 }
@@ -41,7 +42,7 @@ pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
 /// The whole service.
 ///
 /// # Errors
-/// Where the description cannot be made: a defect.
+/// Returns an error if the description cannot be generated, which is a defect.
 pub fn endpoint(
     app: &Arc<App>,
     limits: &Limits,
@@ -51,11 +52,11 @@ pub fn endpoint(
     let document = openapi::corrected(&raw, &app.base_path)?;
     let json = serde_json::to_string_pretty(&document)?;
     let compact = serde_json::to_string(&document)?;
-    // The page holds its scripts and styles itself: it loads nothing from elsewhere.
+    // The page contains its scripts and styles, so it loads nothing from other servers.
     let html = service.swagger_ui_html().replace(&raw, &compact);
-    // Nor does the browser ask for an icon.
+    // An empty icon prevents the browser from requesting one.
     let html = html.replacen("<head>", "<head><link rel=\"icon\" href=\"data:,\">", 1);
-    let page = Arc::new(page(html));
+    let swagger_ui = Arc::new(page(html));
     let paths = Arc::new(Routes::new(&document, &app.base_path));
 
     let filter_schema = serde_json::to_string_pretty(&openapi::filters::filter_schema())?;
@@ -64,8 +65,9 @@ pub fn endpoint(
         .at("/openapi.json", text("application/json", json))
         .at("/filter-schema.json", text("application/json", filter_schema))
         .at("/openapi.yaml", text("application/yaml", openapi::yaml(&document)))
-        .at("/swagger-ui", Arc::clone(&page))
-        .at("/swagger-ui/", page)
+        .at("/swagger-ui", Arc::clone(&swagger_ui))
+        .at("/swagger-ui/", swagger_ui)
+        .at("/start", page(start_page(&app.base_path)))
         .at(
             "/",
             get(make_sync(move |_| {
@@ -91,7 +93,7 @@ pub fn endpoint(
     }))
 }
 
-/// What the listener for metrics serves: them, and nothing else.
+/// The endpoint of the separate listener for metrics, which serves nothing else.
 pub fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     let app = Arc::clone(app);
     let metrics = make(move |request| {
@@ -101,10 +103,10 @@ pub fn metrics_endpoint(app: &Arc<App>) -> impl Endpoint<Output = Response> + 's
     Route::new().at("/metrics", get(metrics)).map_to_response()
 }
 
-/// The page of metrics, in the form that is asked for.
+/// The page of metrics, in the requested format.
 ///
 /// # Errors
-/// Where it cannot be made: a defect.
+/// Returns `Code::Internal` if the page cannot be made, which is a defect.
 pub(crate) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, Problem> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let exposition = Exposition::asked_for(accept.unwrap_or_default());
@@ -113,7 +115,7 @@ pub(crate) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
 }
 
 fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Response> + 'static {
-    // It is kept for as long as the service runs: without room to grow.
+    // The text is kept while the service runs, so its spare capacity is released.
     let body = bytes::Bytes::from(body.into_boxed_str().into_boxed_bytes());
     get(make_sync(move |_| {
         Response::builder()
@@ -123,7 +125,14 @@ fn text(content_type: &'static str, body: String) -> impl Endpoint<Output = Resp
     }))
 }
 
-/// The one page that runs scripts: only those that it holds, and they ask only this service.
+/// What a browser shows at `/`.
+fn start_page(base_path: &str) -> String {
+    include_str!("start.html")
+        .replace("{base}", base_path)
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A page whose scripts, if it has any, are its own and ask only this service.
 fn page(html: String) -> impl Endpoint<Output = Response> + 'static {
     let policy = content_policy(&html);
     text("text/html; charset=utf-8", html).after(move |answer: poem::Result<Response>| {
@@ -135,12 +144,12 @@ fn page(html: String) -> impl Endpoint<Output = Response> + 'static {
     })
 }
 
-/// A content security policy that names the page's scripts by their hashes. Its styles are set by
-/// those scripts, which no hash can name.
+/// A content security policy that names the page's scripts by their hashes. Those scripts set the
+/// styles at run time, so hashes cannot name the styles.
 fn content_policy(html: &str) -> String {
     let mut hashes = String::new();
     let mut rest = html;
-    // One after the other: a script may hold the text of a tag.
+    // Scripts are found one after the other, because a script can contain the text of a tag.
     while let Some((_, tag)) = rest.split_once("<script") {
         let Some((attributes, script)) = tag.split_once('>') else { break };
         let Some((script, behind)) = script.split_once("</script>") else { break };

@@ -1,9 +1,9 @@
-//! Bodies of requests: read last of all, once it is known who sends them, that they may, and that
-//! there is room for what they become.
+//! Bodies of requests. They are read last, after the client is authenticated and authorized, and
+//! once there is memory for the body and its decoded form.
 //!
-//! In this order: the head is judged (media type, encoding, declared length); memory is borrowed for
-//! the body and its decoded form; the body is read, within a time for each piece; the request gets
-//! its permit to be served; the body is decoded, if it is large on a thread that serves nobody else.
+//! The steps are: check the head (media type, encoding, declared length); borrow memory for the
+//! body and its decoded form; read the body, with a timeout for each piece; admit the request;
+//! decode the body, on a separate thread if it is large.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,21 +21,21 @@ use tokio::time::timeout;
 use crate::app::Context;
 use crate::problem::{Code, Problem};
 
-/// Up to this many bytes a body is decoded by the thread that serves the request.
+/// The largest body that the thread serving the request decodes itself, in bytes.
 const DECODED_INLINE_BYTES: usize = 64 * 1024;
-/// What is borrowed at first for a body that does not say how long it is; a longer one counts as the
-/// longest until it is there.
+/// What is borrowed at first for a body without a declared length. If it is longer, the memory for
+/// the longest body is borrowed until the whole body has arrived.
 const FIRST_BYTES: usize = 64 * 1024;
-/// The most of a JSON value that is in memory at once, in bytes: more than any schema can hold. A rule
-/// with all of its 1,000 sources, destinations and ports takes 2 MB.
+/// The most memory of one JSON value at once, in bytes: more than any schema can hold. A rule with
+/// the maximum of 1,000 sources, destinations and ports takes 2 MB.
 const MAX_VALUE_BYTES: u64 = 32 * 1024 * 1024;
-/// How much larger a JSON value is in memory than its text, at most: what is beyond this (in
-/// `{"":{"":…` a byte of text makes 120 in memory) is not decoded. Ports (`{"number":1},`) make 52.
+/// The most memory that a JSON value may take per byte of its text. Larger values are not decoded:
+/// in `{"":{"":…`, a byte of text takes 120 bytes in memory. Ports (`{"number":1},`) take 52.
 const VALUE_PER_BYTE: u64 = 64;
-/// What a short text may become besides.
+/// The additional memory that is allowed for short texts.
 const VALUE_BESIDES: u64 = 64 * 1024;
-/// How much memory a whole rule set takes until it is stored, for each byte of its text: one set of
-/// 20,000 short rules took 17, the rest is in reserve.
+/// The memory that a whole rule set takes until it is stored, per byte of its text. A set of 20,000
+/// short rules took 17; the rest is in reserve.
 const RULE_SET_PER_BYTE: u64 = 24;
 
 /// A body that has not been read yet.
@@ -53,12 +53,12 @@ impl std::fmt::Debug for Upload {
     }
 }
 
-/// The context of a request whose token was checked.
+/// The context of a request with a valid token.
 fn context(request: &Request) -> Result<Context, Problem> {
     request.extensions().get().cloned().ok_or_else(|| Refusal::Missing.into())
 }
 
-/// Refuses compressed bodies: a small one could unpack to any size.
+/// Refuses compressed bodies, because a small one could unpack to any size.
 ///
 /// # Errors
 /// Returns 415.
@@ -73,14 +73,14 @@ pub fn check_encoding(request: &Request) -> Result<(), Problem> {
 }
 
 impl Upload {
-    /// Takes a request's body, and judges what its head says of it.
+    /// Takes a request's body, and checks what the headers declare about it.
     ///
     /// # Errors
-    /// Returns 415 if it is compressed, 413 if it says that it is too long.
+    /// Returns 415 if the body is compressed, 413 if its declared length exceeds the limit.
     pub fn open(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
         check_encoding(request)?;
         let context = context(request)?;
-        // Only whole rule sets are put.
+        // PUT replaces whole rule sets only.
         let is_set =
             request.method() == Method::PUT || request.uri().path().ends_with("/rules/batch");
         let limits = &context.work.limits;
@@ -106,7 +106,7 @@ impl Upload {
         Problem::new(Code::TooLarge, detail)
     }
 
-    /// What a body of so many bytes takes with what it becomes.
+    /// The memory of a body with this many bytes, including its decoded form.
     fn estimate(&self, bytes: usize) -> u64 {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let value = max_value_bytes(bytes);
@@ -117,7 +117,7 @@ impl Upload {
         bytes.saturating_add(decoded)
     }
 
-    /// Reads all of it.
+    /// Reads the whole body.
     async fn receive(mut self) -> Result<Received, Problem> {
         let first = self.declared.unwrap_or(FIRST_BYTES);
         let (subject, budget) = (&self.context.caller.actor.subject, &self.context.app.budget);
@@ -150,8 +150,9 @@ impl Upload {
                 return Err(self.too_large());
             }
             if length > expected {
-                // All that it can be, at once: several that hold a part each, and wait for more,
-                // would wait for each other. What has come is little.
+                // Release everything and borrow for the largest body at once. Otherwise several
+                // bodies that each hold a part and wait for more would wait for each other. The
+                // bytes received so far are few.
                 memory.shrink_to(0);
                 expected = self.max;
                 memory = budget.reserve(subject, self.purpose, self.estimate(expected)).await?;
@@ -169,9 +170,9 @@ impl Upload {
         Ok(Received { bytes: bytes.freeze(), memory, context: self.context })
     }
 
-    /// Reads all of it, and decodes it: above 64 KiB on a thread of its own, of which a subject has a
-    /// part, and for no longer than the request is waited for. What was borrowed for it is held
-    /// until the request is answered.
+    /// Reads the whole body and decodes it. A body above 64 KiB is decoded on a separate thread, of
+    /// which each subject has a share, and only as long as the client waits. The borrowed memory is
+    /// held until the request is answered.
     ///
     /// # Errors
     /// Returns what `decode` does; 400, 408, 413 or 503 if the body does not come to its end in time,
@@ -199,7 +200,7 @@ impl Upload {
         let (decoded, memory) = tokio::task::spawn_blocking(move || {
             let decoded = run(Some(flag));
             drop(turn);
-            // If nobody waits any more, it goes when what was decoded has gone.
+            // If nobody waits any more, the reservation is dropped after the decoded value.
             (decoded, memory)
         })
         .await
@@ -214,14 +215,14 @@ fn max_value_bytes(text: u64) -> u64 {
     text.saturating_mul(VALUE_PER_BYTE).saturating_add(VALUE_BESIDES).min(MAX_VALUE_BYTES)
 }
 
-/// A body that is there.
+/// A body that has been received.
 struct Received {
     bytes: Bytes,
     memory: Reservation,
     context: Context,
 }
 
-/// Says, when it is dropped, that nobody waits any more.
+/// Clears the flag when it is dropped, because nobody waits for the body any more.
 struct Awaited(Arc<AtomicBool>);
 
 impl Drop for Awaited {

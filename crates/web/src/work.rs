@@ -1,6 +1,5 @@
-//! What one request holds while it is served: a permit to be served at all, and memory. Both are
-//! taken as late as they can be (see `upload`), and given back when the request is answered, however
-//! that is.
+//! The resources that a request holds while it is served: a permit and memory. Both are taken as
+//! late as possible (see `upload`), and released when the request ends, however it ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,25 +13,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::app::Context;
 use crate::problem::{Code, Problem};
 
-/// What one request, and all together, may take.
+/// The limits on each request and on all requests together.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
     /// The largest body of a whole rule set, in bytes.
     pub max_rule_set_bytes: usize,
-    /// How long the next piece of a body may take to come.
+    /// The longest wait for the next piece of a body.
     pub body_stall: Duration,
-    /// The longest time to an answer, the body included.
+    /// The longest time until an answer, including the body.
     pub request_timeout: Duration,
     /// One permit per request that is served at the same time.
     pub in_flight: Arc<Semaphore>,
 }
 
-/// What a request may take, and what it has taken.
+/// The limits of a request, and the resources that it holds.
 #[derive(Debug)]
 pub struct Work {
-    /// What it may take.
+    /// The limits of the request.
     pub limits: Limits,
     held: Mutex<Held>,
 }
@@ -44,7 +43,7 @@ struct Held {
 }
 
 impl Work {
-    /// Of a request that has taken nothing yet.
+    /// A request that holds nothing yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, held: Mutex::default() }
@@ -54,11 +53,11 @@ impl Work {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the request be served: to be called once all of it is there. Whoever only sends a head
-    /// or half a body takes nobody's place.
+    /// Admits the request. To be called once the whole request has arrived, so that a client that
+    /// sends only a head or half a body occupies no permit.
     ///
     /// # Errors
-    /// Returns 503 if as many requests as may be are being served.
+    /// Returns 503 if the maximum number of requests is being served.
     pub fn admit(&self) -> Result<(), Problem> {
         let permit = Arc::clone(&self.limits.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| too_many_requests())?;
@@ -66,25 +65,25 @@ impl Work {
         Ok(())
     }
 
-    /// Keeps borrowed memory until the request is answered.
+    /// Holds borrowed memory until the request is answered.
     pub fn hold(&self, memory: Reservation) {
         self.held().memory.push(memory);
     }
 
-    /// Gives everything back.
+    /// Releases the permit and the memory.
     pub fn release(&self) {
         let held = std::mem::take(&mut *self.held());
         drop(held);
     }
 }
 
-/// As many requests as may be are being served.
+/// The problem for a request beyond the maximum number of concurrent requests.
 #[must_use]
 pub fn too_many_requests() -> Problem {
     Problem::unavailable(Code::Unavailable, "too many requests are being served; try again", 1)
 }
 
-/// Gives back what a request holds when it ends, also if its client has left.
+/// Releases the resources of a request when it ends, even if its client has disconnected.
 #[derive(Debug)]
 pub struct Served(pub Arc<Work>);
 
@@ -94,20 +93,19 @@ impl Drop for Served {
     }
 }
 
-/// Whether a request's head says that a body follows. Over HTTP/2 it may not say so.
+/// Whether the head of a request declares a body. Over HTTP/2 a body need not be declared.
 #[must_use]
 pub fn declares_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// Runs a future on a thread that serves nobody, as a part of this task's request: to be used for
-/// what waits now and then and in between takes a processor for long. It is dropped, as it would be
-/// here, if nobody waits for it any more. How many there are at once must be bounded by what they
-/// hold.
+/// Runs a future on a thread that serves no requests, as a part of this task's request. Use it for
+/// work that occupies a processor for long between its waits. The future is dropped as soon as
+/// nobody waits for it. The resources that such futures hold must bound their number.
 ///
 /// # Errors
-/// Returns a defect if it panics.
+/// Returns `Code::Internal` if the future panics.
 pub async fn beside<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -133,25 +131,27 @@ pub async fn beside<T: Send + 'static>(
     done.ok_or_else(|| Problem::internal("the work was abandoned while a request waited for it"))
 }
 
-/// What a row takes in memory on its way from the database to the answer, in bytes: as a value, as
-/// what is shown of it, and as text. Of the first hundred it is what rules with a dozen entries and
-/// labels take; so few are read, one subject's in turns, that larger ones do no harm.
+/// The memory that a row takes between the database and the answer, in bytes: as a value, as a
+/// view, and as text. For the first hundred rows, this is what rules with a dozen entries and
+/// labels take. Larger rows do no harm here: a hundred are few, and the requests of one subject
+/// take turns.
 const ROW_BYTES: u64 = 8 * 1024;
 const FIRST_ROWS: u64 = 100;
-/// The same of all further rows: what rules with a hundred sources and a long description take,
-/// measured. What is not needed is given back as soon as the answer is there.
+/// The same for all further rows: measured with rules that have a hundred sources and a long
+/// description. The surplus is released as soon as the answer exists.
 const LARGE_ROW_BYTES: u64 = 48 * 1024;
-/// The most that the rows of one answer take together: there are bounds on their entries and texts.
+/// The most memory of all rows of one answer: their entries and texts are bounded.
 const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 
-/// Up to so many rows are written at once, by the thread that serves: that takes a millisecond.
+/// Up to this many rows are written at once by the thread that serves the request, which takes a
+/// millisecond.
 const MANY_ROWS: usize = 100;
 
 impl Context {
     /// Borrows memory that is held until the request is answered.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is none in time.
+    /// Returns 503 with `Retry-After` if the memory does not become free in time.
     pub async fn borrow_memory(&self, purpose: Use, bytes: u64) -> Result<(), Problem> {
         let subject = &self.caller.actor.subject;
         let memory = self.app.budget.reserve(subject, purpose, bytes).await?;
@@ -159,10 +159,10 @@ impl Context {
         Ok(())
     }
 
-    /// The same for an answer of so many rows, before they are read.
+    /// Borrows memory for an answer with this many rows, before they are read.
     ///
     /// # Errors
-    /// Returns 503 with `Retry-After` if there is none in time.
+    /// Returns 503 with `Retry-After` if the memory does not become free in time.
     pub async fn borrow_for_rows(&self, rows: u32) -> Result<(), Problem> {
         let rows = u64::from(rows);
         let first = rows.min(FIRST_ROWS).saturating_mul(ROW_BYTES);
@@ -171,8 +171,8 @@ impl Context {
         self.borrow_memory(Use::Answer, bytes).await
     }
 
-    /// Runs what takes a processor for long, in turns and beside the threads that serve: whoever asks
-    /// for much waits for themselves, and not others for them.
+    /// Runs long computations in turns, outside the threads that serve requests. A subject with
+    /// much work waits for its own turns and does not delay others.
     ///
     /// # Errors
     /// Returns 503 with `Retry-After` if there is no turn in time.
@@ -190,7 +190,7 @@ impl Context {
         tokio::task::spawn_blocking(run).await.map_err(Problem::internal)
     }
 
-    /// The same if it is for many rows; for few it is done at once.
+    /// Like [`Self::in_turn`] for many rows; few rows are processed at once.
     ///
     /// # Errors
     /// Returns 503 with `Retry-After` if there is no turn in time.
@@ -214,7 +214,7 @@ mod tests {
             tokio::task::yield_now().await;
             told.recv()
         });
-        // There is one thread that serves here: it would wait for itself.
+        // This runtime has a single thread, so without a separate one it would wait for itself.
         let tells = async { tell.send(7) };
         let (answer, sent) = tokio::join!(blocks, tells);
         assert_eq!((answer.unwrap(), sent), (Ok(7), Ok(())));
@@ -233,6 +233,6 @@ mod tests {
         }));
         begun.await.unwrap();
         waits.abort();
-        assert!(gone.await.is_err(), "it is dropped with all that it holds");
+        assert!(gone.await.is_err(), "the future must be dropped with everything that it holds");
     }
 }

@@ -1,5 +1,5 @@
-//! Rules as inspections show them, written: most traffic meets few rules, and writing one takes
-//! longer than finding it.
+//! A cache of rules as serialized in inspections. Most traffic matches few rules, and serializing a
+//! rule takes longer than finding it.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use serde_json::value::RawValue;
 use crate::dto::view::RuleView;
 use crate::inspected::State;
 
-/// How many bytes of text are kept, and how many rules the cache is laid out for.
+/// The most bytes of text in the cache, and the number of rules that it is sized for.
 const CAPACITY: u64 = 16 * 1024 * 1024;
 const RULES: usize = 16_000;
-/// What a rule takes beside its text, in bytes, about.
+/// Roughly the memory of a rule in addition to its text, in bytes.
 const BESIDE: u64 = 200;
 
-/// A rule in a state of its policy. What is written of one with limits in time also depends on the
-/// time, and is not kept.
+/// A rule in a state of its policy. The text of a rule with a time limit also depends on the time,
+/// so it is not cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     policy: State,
     rule: RuleId,
 }
 
-/// A rule's text, and what it shows of its firewall: that is no part of the policy's state, and is
-/// compared as it is shown.
+/// The text of a rule, and the firewall that it shows. The firewall's name is not part of the
+/// policy's state, so it is compared on each use.
 #[derive(Debug, Clone)]
 struct Written {
     firewall: Arc<FirewallRef>,
@@ -46,7 +46,7 @@ impl Weighter<Key, Written> for ByLength {
     }
 }
 
-/// What was written lately.
+/// Recently serialized rules.
 #[derive(Debug)]
 pub struct WrittenRules(Cache<Key, Written, ByLength>);
 
@@ -57,17 +57,18 @@ impl Default for WrittenRules {
 }
 
 impl WrittenRules {
-    /// A rule of a policy as it shows at an instant.
+    /// Returns a rule of a policy as serialized at an instant.
     ///
     /// # Errors
-    /// Where it cannot be written: a defect.
+    /// Returns an error if the rule cannot be serialized, which is a defect.
     pub fn get(
         &self,
         inspected: &InspectedPolicy,
         rule: &Rule,
         at: Instant,
     ) -> serde_json::Result<Arc<RawValue>> {
-        // What it shows of its parents may have changed since it was compiled.
+        // The parents may have changed since the policy was compiled, so the current ones are
+        // shown.
         let write = || {
             let view = RuleView::of(rule, (&*inspected.policy).into(), at);
             serde_json::value::to_raw_value(&view).map(Arc::from)

@@ -1,4 +1,4 @@
-//! What it checks is `testing::fuzz` of the domain, so that tests can replay what it finds.
+//! The checks are in `testing::fuzz` of the domain, so that tests can replay the inputs it finds.
 
 #![no_main]
 

@@ -1,10 +1,11 @@
-//! The rules of a policy, compiled, and kept up to date with the changes that come one by one.
+//! The compiled rules of a policy, kept up to date as rules change one by one.
 //!
-//! Compiling 100,000 rules takes tens of milliseconds, and reading them ten times as long; one that
-//! changed should not cost that. So what is compiled stays as it is, and beside it stand the places
-//! of the rules that are gone since, and the rules that came since, each with its place among the
-//! others; what changed is both. A packet is asked of the two, and the first of the answers decides.
-//! When there have come to be many, all are compiled anew.
+//! Compiling 100,000 rules takes tens of milliseconds, and reading them takes ten times as long.
+//! One changed rule should not cost that, so the compiled base stays as it is. Two lists record the
+//! changes since then: the places of the base's rules that are gone, and the added rules. Each
+//! added rule has its place in the base. A changed rule is in both lists. A lookup searches the
+//! base and the added rules, and the earlier match decides. When the changes become too many, all
+//! rules are compiled again.
 
 use std::sync::Arc;
 
@@ -15,33 +16,33 @@ use crate::net::PortRange;
 use crate::packet::Packet;
 use crate::rule::{Endpoint, Rule};
 
-/// The most changes that stand beside what is compiled.
+/// The most changes that are kept next to a compiled base.
 const MAX_CHANGES: usize = 1_000;
-/// And they are no more than one for so many rules: few rules are compiled in no time.
+/// The base also needs this many rules for each change, since few rules compile in no time.
 const RULES_PER_CHANGE: usize = 8;
 
-/// What a compilation may take.
+/// The limits of a compilation.
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "a function has nothing to show")]
 pub struct Limits<'a> {
-    /// Boxes and bytes.
+    /// The most boxes and bytes.
     pub budget: Budget,
-    /// Asked all the time: once it says no, the naive evaluator has to answer.
+    /// Called throughout the compilation. Once it returns false, the naive evaluator must answer.
     pub goes_on: &'a dyn Fn() -> bool,
 }
 
-/// All live rules of a policy, in order of evaluation, and what answers by them.
+/// All live rules of a policy, in order of evaluation, with the classifiers that answer by them.
 #[derive(Debug, Clone)]
 pub struct CompiledRules {
     base: Arc<Base>,
-    /// The places in the base of rules that are gone since, or otherwise, in order.
+    /// The places in the base of rules that have been deleted or changed since, in order.
     gone: Vec<u32>,
-    /// The rules that came since, in order.
+    /// The rules that were added or changed since, in order.
     later: Vec<Later>,
-    /// Those, compiled; none where they need more than the budget.
+    /// The classifier of `later`; none if it needs more than the budget.
     classifier: Option<Classifier>,
     bytes: usize,
-    /// Whether something was given up for lack of time.
+    /// Whether a compilation was given up for lack of time.
     is_stopped: bool,
 }
 
@@ -49,24 +50,24 @@ pub struct CompiledRules {
 #[derive(Debug)]
 struct Base {
     rules: Vec<Rule>,
-    /// None where they need more than the budget: then the definition answers.
+    /// None if the rules need more than the budget. The definition then answers.
     classifier: Option<Classifier>,
     /// The place of each rule, in order of ids.
     places: Vec<(RuleId, u32)>,
     bytes: usize,
 }
 
-/// A rule that came later.
+/// A rule that was added or changed after the base was compiled.
 #[derive(Debug, Clone)]
 struct Later {
-    /// The place in the base that it stands right before.
+    /// The place in the base of the rule that it comes right before.
     before: u32,
     rule: Arc<Rule>,
 }
 
 impl CompiledRules {
-    /// Compiles rules that are in order of evaluation. Takes up to some seconds within the default
-    /// budget: not for a thread that serves.
+    /// Compiles rules that are in order of evaluation. Takes up to several seconds within the
+    /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
     pub fn new(rules: Vec<Rule>, limits: Limits<'_>) -> Self {
         let classifier =
@@ -82,39 +83,41 @@ impl CompiledRules {
         Self { base, gone: Vec::new(), later: Vec::new(), classifier: None, bytes, is_stopped }
     }
 
-    /// The rules after changes: each as it is now, deleted ones too; of others nothing changed. Costs
-    /// O(changes so far), and a compilation of all where they are many. None where they are not
-    /// `count` rules then: some must be gone without having been told.
+    /// Applies changes: each changed rule as it is now, deleted rules included. All other rules
+    /// must be unchanged. Costs O(changes so far), and a compilation of all rules if the changes
+    /// are many. Returns none if the result does not have `count` rules, since `changes` then lacks
+    /// some deletions.
     #[must_use]
     pub fn changed(&self, changes: Vec<Rule>, count: u64, limits: Limits<'_>) -> Option<Self> {
         Some(Plan::of_changes(self, changes, count)?.compile(limits))
     }
 
-    /// Whether something needed more than its budget: each packet then costs a look at each rule.
+    /// Whether a part needed more than its budget. Each packet is then compared with each rule of
+    /// it.
     #[must_use]
     pub fn is_over_budget(&self) -> bool {
         self.base.classifier.is_none() || (self.classifier.is_none() && !self.later.is_empty())
     }
 
-    /// Whether that was for lack of time: another try may do better.
+    /// Whether the reason was a lack of time. Another attempt may then succeed.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
         self.is_stopped
     }
 
-    /// How much memory it takes, in bytes, about: its rules, and what answers.
+    /// Roughly how much memory it takes, in bytes: its rules and its classifiers.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     #[must_use]
     pub fn len(&self) -> usize {
         (self.base.rules.len() + self.later.len()).saturating_sub(self.gone.len())
     }
 
-    /// Whether there are none.
+    /// Whether there are no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -125,7 +128,7 @@ impl CompiledRules {
         merged(&self.base.rules, &self.gone, &self.later)
     }
 
-    /// The rule that decides about a packet; none where the default does.
+    /// The rule that decides a packet; none if the default action does.
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<&Rule> {
         let first = self.base.first_match(packet, &self.gone);
@@ -144,8 +147,8 @@ impl CompiledRules {
         }
     }
 
-    /// Why a packet meets its verdict, by the definition, with all rules in order of evaluation,
-    /// which it counts.
+    /// Explains the verdict on a packet by the definition. Also returns all rules in order of
+    /// evaluation, to which the indices of the explanation refer.
     #[must_use]
     pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Rule>) {
         let rules: Vec<&Rule> = self.iter().collect();
@@ -154,7 +157,7 @@ impl CompiledRules {
     }
 }
 
-/// What is to be compiled: all rules of a policy, or those that changed since the rest was.
+/// The rules to compile: all rules of a policy, or those that changed after the base was compiled.
 #[derive(Debug)]
 pub struct Plan(Planned);
 
@@ -171,7 +174,7 @@ impl Plan {
         Self(Planned::All(rules))
     }
 
-    /// The rules after changes, as [`CompiledRules::changed`] takes them.
+    /// The rules after changes; the arguments are those of [`CompiledRules::changed`].
     #[must_use]
     pub fn of_changes(former: &CompiledRules, changes: Vec<Rule>, count: u64) -> Option<Self> {
         let base = &former.base;
@@ -203,7 +206,7 @@ impl Plan {
         }))
     }
 
-    /// The most memory that the compilation takes, in bytes, the rules themselves apart; see
+    /// The most memory that the compilation takes, in bytes, without the rules themselves; see
     /// [`Classifier::bytes_to_compile`]. Costs O(entries).
     #[must_use]
     pub fn bytes_to_compile(&self, budget: Budget) -> usize {
@@ -215,7 +218,8 @@ impl Plan {
         }
     }
 
-    /// Compiles. Takes up to some seconds within the default budget: not for a thread that serves.
+    /// Compiles the rules. Takes up to several seconds within the default budget, so do not call it
+    /// on a thread that serves requests.
     #[must_use]
     pub fn compile(self, limits: Limits<'_>) -> CompiledRules {
         let (base, gone, later) = match self.0 {
@@ -240,13 +244,13 @@ impl Base {
         self.places.get(found).map(|it| it.1)
     }
 
-    /// The place that a rule stands right before: that of the first rule that comes after it.
+    /// The place of the first rule in the base that comes after a rule.
     fn place_for(&self, rule: &Rule) -> u32 {
         let place = self.rules.partition_point(|it| order(it) < order(rule));
         u32::try_from(place).unwrap_or(u32::MAX)
     }
 
-    /// The place of the first rule that matches, but for those that are gone.
+    /// The place of the first rule that matches and is not gone.
     fn first_match(&self, packet: &Packet, gone: &[u32]) -> Option<usize> {
         let is_there = |place: u32| gone.binary_search(&place).is_err();
         match &self.classifier {
@@ -263,7 +267,7 @@ impl Base {
     }
 }
 
-/// What rules are ordered by.
+/// The key by which rules are ordered.
 fn order(rule: &Rule) -> (i32, RuleId) {
     (rule.spec.priority, rule.id)
 }
@@ -280,7 +284,7 @@ fn entries_of_later(later: &[Later]) -> Vec<Entry<'_>> {
     later.iter().map(|it| entry(&it.rule)).collect()
 }
 
-/// The rules that are not gone and those that came later, in order.
+/// The rules of the base that are not gone, merged with the later ones, in order.
 fn merged<'a>(
     rules: &'a [Rule],
     gone: &'a [u32],
@@ -303,7 +307,7 @@ fn merged<'a>(
     })
 }
 
-/// How much memory a rule takes, in bytes, about.
+/// Roughly how much memory a rule takes, in bytes.
 fn bytes_of(rule: &Rule) -> usize {
     let spec = &rule.spec;
     let labels: usize =
@@ -323,9 +327,10 @@ fn bytes_of(rule: &Rule) -> usize {
         + ALLOCATIONS
 }
 
-/// What the rules of a policy take together, were there none: no state is for nothing.
+/// The fixed size of the rules of a policy, so that even an empty policy counts toward the memory
+/// limit.
 const ITSELF: usize = 1_024;
-/// What a label takes beside its text: its place in the map.
+/// The size of a label besides its text: its entry in the map.
 const PER_LABEL: usize = 64;
-/// What the allocator takes beside what it is asked for: some ten pieces a rule.
+/// The overhead of the allocator for each rule: some ten allocations.
 const ALLOCATIONS: usize = 10 * 16;

@@ -1,6 +1,6 @@
-//! What happens to a packet: one meaning of "matches", and whoever answers by it.
+//! The evaluation of packets: one definition of "matches", and the engines that implement it.
 //!
-//! [`naive`] is the definition; everything faster is tested against it: [`classifier`].
+//! [`naive`] is the definition. Every faster engine is tested against it: [`classifier`].
 
 pub mod classifier;
 pub mod compiled;

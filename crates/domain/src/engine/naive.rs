@@ -1,4 +1,5 @@
-//! The definition of a verdict, as a loop over the rules in order. Costs O(rules × entries) a packet.
+//! The definition of a verdict: a loop over the rules in order. Costs O(rules × entries) per
+//! packet.
 
 use std::net::IpAddr;
 
@@ -15,22 +16,22 @@ pub const MAX_EXPLAINED: usize = 100;
 pub struct Entry<'a> {
     /// Its id, which orders rules of equal priority.
     pub id: RuleId,
-    /// What it says.
+    /// Its properties.
     pub spec: &'a RuleSpec,
 }
 
-/// What a rule asks of a packet.
+/// A condition that a rule sets for packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Condition {
-    /// That the rule is active at the packet's time; carries the state in which it is instead.
+    /// The rule is active at the packet's time. Carries the state that the rule has instead.
     State(RuleState),
-    /// That the protocol is listed.
+    /// The protocol is listed.
     Protocol,
-    /// That some source holds the packet's source address and port.
+    /// At least one source holds the packet's source address and port.
     Source,
-    /// That some destination holds the packet's destination address and port.
+    /// At least one destination holds the packet's destination address and port.
     Destination,
-    /// That the ICMP type and code are the packet's.
+    /// The ICMP type and code are the packet's.
     Icmp,
 }
 
@@ -53,7 +54,7 @@ pub fn sort(rules: &mut [Entry<'_>]) {
     rules.sort_unstable_by_key(|rule| (rule.spec.priority, rule.id));
 }
 
-/// The index of the first rule that matches, of rules in order of evaluation.
+/// The index of the first rule that matches. The rules are in order of evaluation.
 #[must_use]
 pub fn first_match(rules: &[Entry<'_>], packet: &Packet) -> Option<usize> {
     rules.iter().position(|rule| matches(rule.spec, packet))
@@ -73,7 +74,7 @@ pub fn matches(rule: &RuleSpec, packet: &Packet) -> bool {
     rule.state(packet.at()) == RuleState::Active && matches_at_any_time(rule, packet)
 }
 
-/// Whether a rule matches a packet, its state left out of account.
+/// Whether a rule matches a packet if its state is ignored.
 fn matches_at_any_time(rule: &RuleSpec, packet: &Packet) -> bool {
     has_protocol(rule, packet)
         && rule.sources.iter().any(|entry| source_holds(entry, packet))
@@ -104,33 +105,34 @@ pub fn failed_conditions(rule: &RuleSpec, packet: &Packet) -> Vec<Condition> {
 /// Which entries of a matching rule hold the packet, by index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatchedEntries {
-    /// The first source that does.
+    /// The first source that holds it.
     pub source: usize,
-    /// The first destination that does.
+    /// The first destination that holds it.
     pub destination: usize,
-    /// The first entry of `ports` that does, where the destination names none of its own.
+    /// The first entry of `ports` that holds it, if the destination names no port of its own.
     pub port: Option<usize>,
 }
 
 /// Why a packet meets its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The deciding rule's index; none where the default decides.
+    /// The index of the deciding rule; none if the default action decides.
     pub active: Option<usize>,
-    /// Which of its entries hold the packet.
+    /// The entries of the deciding rule that hold the packet.
     pub matched: Option<MatchedEntries>,
-    /// Rules before the deciding one (all, without one) with what failed: the nearest, in order.
+    /// The rules before the deciding one, with their failed conditions: the nearest rules, in
+    /// order. Without a deciding rule, all rules count as earlier ones.
     pub before: Vec<(usize, Vec<Condition>)>,
-    /// How many rules stand before it.
+    /// The number of rules before the deciding one.
     pub before_count: usize,
     /// Later rules that would have matched: the nearest, in order.
     pub later: Vec<usize>,
-    /// How many later rules would have matched.
+    /// The number of later rules that would have matched.
     pub later_count: usize,
-    /// Rules that would match, were they not disabled, expired or scheduled at the packet's time: the
-    /// first ones, in order, each with its state. "Why does my rule not apply?"
+    /// Rules that would match if they were not disabled, expired or scheduled at the packet's time.
+    /// The first ones, in order, each with its state. They answer "Why does my rule not apply?"
     pub inactive: Vec<(usize, RuleState)>,
-    /// How many such rules there are.
+    /// The number of such rules.
     pub inactive_count: usize,
 }
 
@@ -218,8 +220,8 @@ fn destination_holds(rule: &RuleSpec, entry: &Endpoint, packet: &Packet) -> bool
     holds(entry, packet.destination(), packet.destination_port(), &rule.ports)
 }
 
-/// Whether an entry holds an address and a port. What restricts ports does not hold a packet that
-/// has none.
+/// Whether an entry holds an address and a port. An entry that restricts ports does not hold a
+/// packet without ports.
 fn holds(entry: &Endpoint, address: IpAddr, port: Option<u16>, fallback: &[PortRange]) -> bool {
     let has_port = |range: &PortRange| port.is_some_and(|port| range.contains(port));
     entry.address.contains(address)

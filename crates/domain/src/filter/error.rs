@@ -1,19 +1,20 @@
-//! What is wrong with a filter, and where; and what messages about filters are made of.
+//! Errors in filters with their positions, and the helpers that messages about filters share.
 
 use crate::invisible::show;
 
-/// The most characters of a user's text that a message repeats at one place.
+/// The most characters of a user's text that a message repeats in one place.
 const MAX_SHOWN_CHARS: usize = 60;
-/// The same, of a term that an error about AND and OR repeats.
+/// The most characters of a term that an error about AND and OR repeats.
 const MAX_TERM_CHARS: usize = 200;
 
-/// Why a text is no filter: one mistake, the first, its place, and what would be right.
+/// The first mistake in a filter: its position, what is wrong, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at position {position}: {detail}")]
 pub struct FilterError {
-    /// Where it is: characters from 1; one past the last where something is missing at the end.
+    /// The character at fault, counted from 1; one past the last if something is missing at the
+    /// end.
     pub position: usize,
-    /// What stands there and what could: a sentence in lower case, without a full stop.
+    /// What is wrong and what would be right: a sentence in lower case, without a full stop.
     pub detail: String,
 }
 
@@ -23,8 +24,8 @@ impl FilterError {
     }
 }
 
-/// A user's text inside a message: short, on one line, and with its quotes as they were, so that
-/// it can be copied.
+/// Shortens a user's text for a message and puts it on one line. Quotes are kept as they are, so
+/// that the text can be copied.
 pub(super) fn shown(text: &str) -> String {
     shown_up_to(text, MAX_SHOWN_CHARS)
 }
@@ -45,7 +46,7 @@ fn shown_up_to(text: &str, max_chars: usize) -> String {
     out
 }
 
-/// Words as a sentence lists them: `` `a`, `b` and `c` ``.
+/// Joins words into the list of a sentence: `` `a`, `b` and `c` ``.
 pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>, last: &str) -> String {
     let words: Vec<&str> = words.into_iter().collect();
     let mut out = String::new();
@@ -59,7 +60,7 @@ pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>, last: &str) -
     out
 }
 
-/// Both ways to read AND and OR that stand side by side, from the user's own text.
+/// The two readings of mixed AND and OR, written with the user's own text.
 #[derive(Debug)]
 pub(super) struct Readings {
     /// With AND binding tighter: `(a AND b) OR c`.
@@ -69,13 +70,13 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// Of terms and the words between them, of which there is one fewer.
+    /// Builds both readings from terms and the words between them, of which there is one fewer.
     pub(super) fn of(terms: &[&str], words: &[&'static str]) -> Self {
         Self { and_first: grouped(terms, words, "AND"), or_first: grouped(terms, words, "OR") }
     }
 }
 
-/// Puts parentheses around what `tight` joins.
+/// Puts parentheses around the terms that `tight` joins.
 fn grouped(terms: &[&str], words: &[&'static str], tight: &str) -> String {
     let mut out = String::new();
     let mut is_open = false;

@@ -1,5 +1,5 @@
-//! The meaning of a filter, over things in memory. The definition: what the database answers has
-//! to be the same.
+//! The meaning of a filter, for resources in memory. This is the definition: the answers of the
+//! database must be the same.
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
@@ -14,7 +14,8 @@ use super::tree::{
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
 
-/// What is asked about: a firewall, a policy with its firewall, a rule with both, or an audit event.
+/// The subject of a filter: a firewall, a policy with its firewall, a rule with both, or an audit
+/// event.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
     /// A firewall.
@@ -28,8 +29,8 @@ pub enum Subject<'a> {
 }
 
 impl Filter {
-    /// Whether a thing fits. What a test asks of a level that the subject does not have is false.
-    /// Costs O(tests × entries).
+    /// Whether a subject satisfies the filter. A test of a level that the subject does not have is
+    /// false. Costs O(tests × entries).
     #[must_use]
     pub fn fits(&self, subject: Subject<'_>) -> bool {
         self.condition.holds(&|test| test.fits(subject))
@@ -37,7 +38,7 @@ impl Filter {
 }
 
 impl<T> Logic<T> {
-    /// Whether it holds, where each test does or does not.
+    /// Whether the condition is true, given the result of each test.
     pub fn holds(&self, test: &dyn Fn(&T) -> bool) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(test)),
@@ -127,7 +128,8 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The outer `Option` is whether the subject has the level, the inner one whether it has a value.
+/// Values by field. The outer `Option` is whether the subject has the level, the inner one whether
+/// it has a value.
 impl<'a> Subject<'a> {
     fn number(self, field: NumberField) -> Option<Option<i64>> {
         use NumberField as F;
@@ -241,14 +243,14 @@ impl Pattern {
     }
 }
 
-/// The port ranges in effect where an entry names `own`, and the rule these.
+/// The port ranges in effect if an entry has the port `own` and its rule has `ports`.
 fn in_effect(own: Option<PortRange>, ports: &[PortRange]) -> impl Iterator<Item = PortRange> {
     let every = (own.is_none() && ports.is_empty()).then_some(PortRange::ALL);
     let inherited = if own.is_none() { ports } else { &[] };
     own.into_iter().chain(every).chain(inherited.iter().copied())
 }
 
-/// Whether some entry of a side, with one of the port ranges in effect there, meets all of it.
+/// Whether an entry of a side, with one of its port ranges in effect, meets the whole condition.
 fn some_entry(rule: &RuleSpec, side: Side, condition: &Logic<EntryTest>) -> bool {
     let (entries, ports) = match side {
         Side::Source => (&rule.sources, &[][..]),
@@ -329,11 +331,12 @@ fn ports_overlap(one: PortRange, other: PortRange) -> bool {
     one.first() <= other.last() && other.first() <= one.last()
 }
 
-/// One protocol of each kind that the model tells apart: with ports, ICMP in each family, neither.
+/// One protocol of each kind that the model distinguishes: with ports, ICMP in each family,
+/// neither.
 const KINDS: [Protocol; 4] = [Protocol::TCP, Protocol::ICMP, Protocol::ICMPV6, Protocol(47)];
 
 impl Traffic {
-    /// Whether the rule matches some packet of the set, if it were active and the first.
+    /// Whether the rule would match a packet of the set if it were active and the first rule.
     fn meets(&self, rule: &RuleSpec) -> bool {
         let candidates: &[Protocol] = match &self.protocol {
             Some(protocol) => std::slice::from_ref(protocol),
@@ -356,7 +359,7 @@ impl Traffic {
 
     fn meets_icmp(&self, rule: &RuleSpec, protocol: Protocol) -> bool {
         if !protocol.is_icmp() {
-            // Such a rule lists ICMP alone.
+            // A rule that restricts ICMP fields lists ICMP protocols only.
             return self.icmp_type.is_none() && self.icmp_code.is_none();
         }
         let agree = |asked: Option<u8>, said: Option<u8>| {
@@ -379,7 +382,7 @@ impl Traffic {
                     in_effect(own, ports).any(|port| ports_overlap(port, asked))
                 })
             } else {
-                // What restricts ports does not match a packet that has none.
+                // A rule that restricts ports does not match a packet without ports.
                 own.is_none() && ports.is_empty() && asked.is_none()
             }
         };

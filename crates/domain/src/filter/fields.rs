@@ -1,5 +1,5 @@
-//! The fields that filters know, by the list that is asked: one table for the reader, the writer,
-//! messages, and clients that offer a choice. It is made of the enums of the tree.
+//! The fields that filters know, for each level of list. One table serves the parser, the writer,
+//! messages, and clients that offer a choice. It is built from the enums of the tree.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
 use crate::audit::AuditAction;
@@ -7,7 +7,7 @@ use crate::error::Resource;
 use crate::net::Family;
 use crate::rule::{Action, RuleState};
 
-/// What a comparison does.
+/// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operator {
     Equal,
@@ -38,7 +38,7 @@ impl Operator {
         Self::Overlaps,
     ];
 
-    /// How it is written.
+    /// Its spelling.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "=",
@@ -55,34 +55,34 @@ impl Operator {
         }
     }
 
-    /// Reads it, words in any case.
+    /// Parses an operator; words may be in any case.
     pub(super) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operator| operator.as_str().eq_ignore_ascii_case(text))
     }
 }
 
-/// What a field holds, which decides how it is compared.
+/// The kind of a field's value, which decides how the field is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldKind {
     /// An integer of 64 bits.
     Integer,
-    /// A text, compared exactly but for a star at either end.
+    /// A text, compared exactly unless the value has a star at either end.
     Text,
-    /// An instant, RFC 3339.
+    /// A timestamp in RFC 3339 format.
     Timestamp,
     /// `true` or `false`.
     Boolean,
     /// An action, in any case.
     Action,
-    /// A rule's state at the time of the question.
+    /// A rule's state at the time of the request.
     State,
-    /// What an audit event did.
+    /// The action of an audit event.
     AuditAction,
-    /// A kind of thing.
+    /// A kind of resource.
     Resource,
     /// The value of one label.
     Label,
-    /// All labels, which `:` asks for a key.
+    /// All labels; `:` tests for a key.
     Labels,
     /// A protocol, by name or number.
     Protocol,
@@ -92,7 +92,7 @@ pub enum FieldKind {
     Ports,
     /// Addresses: a host, a block, a range or `any`.
     Addresses,
-    /// The entries of a side, of which some one has to meet a condition.
+    /// The entries of a side; at least one of them must meet the condition.
     Entries,
     /// A set of packets.
     Traffic,
@@ -142,7 +142,7 @@ impl FieldKind {
         }
     }
 
-    /// What a value of it looks like, for messages.
+    /// An example of its values, for messages.
     pub(super) const fn example(self) -> &'static str {
         match self {
             Self::Integer => "an integer such as `100`",
@@ -188,7 +188,7 @@ impl FieldKind {
     }
 }
 
-/// What a condition is about, as far as its operator and value depend on it.
+/// The properties of a field that decide its operators and values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traits {
     pub(super) kind: FieldKind,
@@ -198,7 +198,7 @@ pub(super) struct Traits {
 
 const EQUALITY: &[Operator] = &[Operator::Equal, Operator::NotEqual, Operator::In];
 
-/// The value of a label: there is a field for each key.
+/// The traits of a label's value. There is such a field for each key.
 pub(super) const LABEL: Traits =
     Traits { kind: FieldKind::Label, operators: EQUALITY, is_nullable: true };
 
@@ -300,7 +300,7 @@ impl TrafficMember {
         }
     }
 
-    /// Only `=`, and never null: what is not restricted is left out.
+    /// Only `=` is allowed, and never null: a member without a restriction is left out.
     pub(super) const fn traits(self) -> Traits {
         let kind = match self {
             Self::Family => FieldKind::Family,
@@ -313,7 +313,7 @@ impl TrafficMember {
     }
 }
 
-/// What a name stands for; the value of a label apart, which has a key.
+/// The field that a name refers to. The value of a label is not one, since it also has a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Number(NumberField),
@@ -333,7 +333,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// The fields that a level itself has.
+    /// The fields of a level itself.
     pub(super) fn own(owner: Level) -> impl Iterator<Item = Self> {
         const OF_RULES: [Field; 10] = [
             Field::State,
@@ -362,7 +362,7 @@ impl Field {
             .filter(move |field| field.level() == owner)
     }
 
-    /// The fields that a list of a level can be asked for: its own, then its parents'.
+    /// The fields that a list of a level can be filtered by: its own, then its parents'.
     pub(super) fn all(level: Level) -> impl Iterator<Item = Self> {
         ancestry(level).iter().copied().flat_map(Self::own)
     }
@@ -459,7 +459,7 @@ pub(super) const fn ancestry(level: Level) -> &'static [Level] {
     }
 }
 
-/// Whether things of a level have labels.
+/// Whether resources of a level have labels.
 pub(super) const fn has_labels(level: Level) -> bool {
     match level {
         Level::Firewall | Level::Policy | Level::Rule => true,
@@ -467,7 +467,7 @@ pub(super) const fn has_labels(level: Level) -> bool {
     }
 }
 
-/// What stands before a field of a level in a list of another; none where no such list has it.
+/// The prefix of a field of level `of` in a list of level `at`; none if such lists lack the field.
 pub(super) const fn prefix(at: Level, of: Level) -> Option<&'static str> {
     match (at, of) {
         (Level::Rule, Level::Rule)
@@ -483,7 +483,7 @@ pub(super) const fn prefix(at: Level, of: Level) -> Option<&'static str> {
     }
 }
 
-/// A text that things of a level have, for examples in messages.
+/// A text field of a level, for examples in messages.
 pub(super) const fn some_text(level: Level) -> &'static str {
     match level {
         Level::Firewall | Level::Policy | Level::Rule => "name",
@@ -500,27 +500,28 @@ pub(super) const fn plural(level: Level) -> &'static str {
     }
 }
 
-/// The name of a field in a filter: `word` is a field of `of`, the list is one of `at`
-/// (`firewall.name` in a list of rules). A field that `at` does not know keeps its own name.
+/// The name of a field in a filter: `word` is a field of level `of`, the list is one of level `at`
+/// (`firewall.name` in a list of rules). If lists of `at` lack the field, it keeps its own name.
 #[must_use]
 pub fn field_name(at: Level, of: Level, word: &str) -> String {
     format!("{}{word}", prefix(at, of).unwrap_or_default())
 }
 
-/// A field, for clients that offer a choice.
+/// A field, as described to clients that offer a choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldInfo {
-    /// Its name, with that of a parent before it; `labels.{key}` stands for one for each key.
+    /// Its name, prefixed with that of the parent. `labels.{key}` represents one field for each
+    /// key.
     pub name: String,
-    /// What it holds.
+    /// The kind of its values.
     pub kind: FieldKind,
     /// The operators that it takes, as they are written.
     pub operators: Vec<&'static str>,
-    /// Whether `= null`, `!= null` and null in `IN ( … )` can be asked.
+    /// Whether it can be null, so that `= null`, `!= null` and null in `IN ( … )` are allowed.
     pub is_nullable: bool,
-    /// Its values, where there are only these.
+    /// All its possible values, if they are few enough to list.
     pub values: Vec<&'static str>,
-    /// What can stand in `( … )` behind `:`, of entries and traffic.
+    /// The members that are allowed in `:( … )`, for entries and traffic.
     pub members: Vec<FieldInfo>,
 }
 
@@ -537,7 +538,7 @@ impl FieldInfo {
     }
 }
 
-/// The fields that a list of a level can be asked for: its own, then its parents'.
+/// Describes the fields that a list of a level can be filtered by: its own, then its parents'.
 #[must_use]
 pub fn describe(level: Level) -> Vec<FieldInfo> {
     let mut fields = Vec::new();

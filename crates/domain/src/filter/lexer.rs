@@ -1,9 +1,9 @@
-//! Words, operators and values of a filter. What a character means depends on its place, so the
-//! reader says what it looks for. Every step is linear in what it consumes.
+//! Words, operators and values of a filter. The meaning of a character depends on its place, so the
+//! caller chooses what to read. Every step is linear in the text that it consumes.
 
 use super::error::{FilterError, shown};
 
-/// A word that is none of the user's.
+/// A reserved word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyword {
     And,
@@ -32,12 +32,12 @@ impl Keyword {
         ("false", Self::False),
     ];
 
-    /// Whether it stands in the place of a value.
+    /// Whether it is used as a value.
     pub(super) const fn is_value(self) -> bool {
         matches!(self, Self::Null | Self::True | Self::False)
     }
 
-    /// Reads it, in any case.
+    /// Parses a keyword in any case.
     pub(super) fn parse(word: &str) -> Option<Self> {
         let mut known = Self::ALL.into_iter();
         known.find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
@@ -47,34 +47,34 @@ impl Keyword {
 /// A run of characters that belong together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Word<'a> {
-    /// Where it begins, in characters from 1.
+    /// The position of its first character, counted from 1.
     pub(super) position: usize,
-    /// As it was written.
+    /// The text as it was written.
     pub(super) text: &'a str,
 }
 
 /// A value as it was written.
 #[derive(Debug)]
 pub(super) struct Value<'a> {
-    /// Where it begins, in characters from 1.
+    /// The position of its first character, counted from 1.
     pub(super) position: usize,
-    /// As it was written, quotes and all.
+    /// The text as it was written, quotes included.
     pub(super) raw: &'a str,
-    /// What it says: without quotes and escapes.
+    /// The text without quotes and escapes.
     pub(super) text: String,
-    /// Where in `text`, in bytes, stand stars that were not escaped.
+    /// The offsets in `text`, in bytes, of stars that were not escaped.
     pub(super) stars: Vec<usize>,
     pub(super) is_quoted: bool,
 }
 
 impl Value<'_> {
-    /// The keyword that it is; in quotes it is none.
+    /// The keyword that it is. A quoted value is never a keyword.
     pub(super) fn keyword(&self) -> Option<Keyword> {
         if self.is_quoted { None } else { Keyword::parse(&self.text) }
     }
 }
 
-/// A place in the text.
+/// A position in the text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark(usize);
 
@@ -87,12 +87,13 @@ pub(super) struct Lexer<'a> {
     position: usize,
 }
 
-/// White space of the language; other kinds are a mistake that is hard to see.
+/// Whether a character is white space of the language. Other kinds of white space are a mistake
+/// that is hard to see.
 const fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r')
 }
 
-/// What ends a word that is no value.
+/// Whether a character ends a word that is not a value.
 const fn ends_word(character: char) -> bool {
     is_space(character)
         || matches!(
@@ -101,7 +102,7 @@ const fn ends_word(character: char) -> bool {
         )
 }
 
-/// What ends a value without quotes.
+/// Whether a character ends a value without quotes.
 const fn ends_value(character: char) -> bool {
     is_space(character) || matches!(character, '(' | ')' | ',' | '"')
 }
@@ -111,7 +112,7 @@ impl<'a> Lexer<'a> {
         Self { text, offset: 0, position: 1 }
     }
 
-    /// Where it stands, in characters from 1.
+    /// The current position, in characters from 1.
     pub(super) const fn position(&self) -> usize {
         self.position
     }
@@ -120,9 +121,9 @@ impl<'a> Lexer<'a> {
         Mark(self.offset)
     }
 
-    /// The text from a mark to here.
+    /// The text from a mark up to the current position.
     pub(super) fn since(&self, mark: Mark) -> &'a str {
-        // Both lie between characters, and the mark came first.
+        // Both positions are between characters, and the mark comes first.
         self.text.get(mark.0..self.offset).unwrap_or_default()
     }
 
@@ -141,7 +142,7 @@ impl<'a> Lexer<'a> {
         Some(character)
     }
 
-    /// Consumes a character where it stands here.
+    /// Consumes a character if it is the next one.
     pub(super) fn eat(&mut self, character: char) -> bool {
         let is_here = self.peek() == Some(character);
         if is_here {
@@ -162,14 +163,14 @@ impl<'a> Lexer<'a> {
         self.take_while(is_space);
     }
 
-    /// A field or keyword, which may be empty. It takes more than their names are made of, so that
-    /// a misspelt one is seen whole.
+    /// Reads a field or keyword, which may be empty. It accepts more characters than names consist
+    /// of, so that a misspelled name is read whole.
     pub(super) fn word(&mut self) -> Word<'a> {
         self.take_while(|character| !ends_word(character))
     }
 
-    /// A run of the characters that operators are made of, which may be empty. The colon is one only
-    /// at its beginning, or values such as `::1` would become part of it.
+    /// Reads a run of operator characters, which may be empty. A colon counts only at the
+    /// beginning, or it would swallow the colons of values such as `::1`.
     pub(super) fn symbols(&mut self) -> Word<'a> {
         let (mark, position) = (self.mark(), self.position);
         self.eat(':');
@@ -177,17 +178,17 @@ impl<'a> Lexer<'a> {
         Word { position, text: self.since(mark) }
     }
 
-    /// The word that stands here, without consuming it.
+    /// The next word, without consuming it.
     pub(super) fn peek_word(&self) -> Word<'a> {
         self.clone().word()
     }
 
-    /// The keyword that stands here, without consuming it.
+    /// The next keyword, without consuming it.
     pub(super) fn peek_keyword(&self) -> Option<Keyword> {
         Keyword::parse(self.peek_word().text)
     }
 
-    /// What stands here, for a message.
+    /// Describes the next word or character for a message.
     pub(super) fn found(&self) -> String {
         let word = self.peek_word().text;
         match self.peek() {
@@ -202,7 +203,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A value, in quotes or without; without them it may be empty.
+    /// Reads a value, quoted or not. Without quotes it may be empty.
     pub(super) fn value(&mut self) -> Result<Value<'a>, FilterError> {
         if self.peek() == Some('"') { self.quoted() } else { self.bare() }
     }
@@ -274,7 +275,7 @@ impl<'a> Lexer<'a> {
                 Some('"') => break,
                 Some('\\') => match self.bump() {
                     Some(escaped @ ('"' | '\\' | '*')) => text.push(escaped),
-                    // The text ends, which the next turn finds.
+                    // The text ends here; the next iteration reports it.
                     None => {}
                     Some(other) => {
                         return Err(FilterError::new(

@@ -1,9 +1,9 @@
-//! The filter language of lists: text, tree, meaning.
+//! The filter language of lists: its text, its syntax tree and its meaning.
 //!
-//! A filter is read from text against the fields of a [`Level`] ([`parse`]), becomes a tree with
-//! types ([`tree`]), is written back in one canonical spelling (`Display`), and has its meaning in
-//! [`eval`], over things in memory. The storage crate turns the same tree into SQL; a property test
-//! holds the two against each other. Every test is true or false, never unknown.
+//! A filter is parsed from text against the fields of a [`Level`] ([`parse`]). It becomes a typed
+//! tree ([`tree`]), which `Display` writes back in one canonical spelling. [`eval`] defines its
+//! meaning for resources in memory. The storage crate turns the same tree into SQL, and a property
+//! test compares the two. Every test is true or false, never unknown.
 
 pub mod error;
 pub mod eval;

@@ -1,4 +1,4 @@
-//! Reading a filter: text to tree, by recursive descent. Nothing recurses deeper than
+//! The parser of filters: text to tree, by recursive descent. The recursion is limited to
 //! [`MAX_FILTER_DEPTH`], and the time is linear in the text.
 
 mod names;
@@ -15,7 +15,7 @@ use super::tree::{Filter, Level, Logic};
 
 /// The longest filter, in characters.
 pub const MAX_FILTER_CHARS: usize = 4_096;
-/// How deep parentheses may stand inside each other.
+/// The greatest depth of nested parentheses.
 pub const MAX_FILTER_DEPTH: usize = 32;
 /// The most comparisons of a filter; each value of `IN ( … )` counts as one.
 pub const MAX_FILTER_COMPARISONS: usize = 128;
@@ -23,13 +23,14 @@ pub const MAX_FILTER_COMPARISONS: usize = 128;
 const MAX_READING_CHARS: usize = 200;
 
 impl Filter {
-    /// Reads a filter of a list. Parentheses that change nothing go; what they group, even AND in
-    /// AND, stays grouped. `IN` with null among its values becomes `= null` OR the rest.
+    /// Parses a filter of a list of a level. Parentheses that group nothing are dropped. Every
+    /// group is kept, even AND in AND. `IN` with null among its values becomes `= null` OR the
+    /// rest.
     ///
     /// # Errors
-    /// The first mistake, with its place and what would be right. That is also a set of traffic
-    /// that no packet can be of, and what lies beyond [`MAX_FILTER_CHARS`], [`MAX_FILTER_DEPTH`]
-    /// or [`MAX_FILTER_COMPARISONS`].
+    /// Returns the first mistake, with its position and what would be right. It is also a mistake
+    /// if no packet can be in a set of traffic, or if the filter exceeds [`MAX_FILTER_CHARS`],
+    /// [`MAX_FILTER_DEPTH`] or [`MAX_FILTER_COMPARISONS`].
     pub fn parse(level: Level, text: &str) -> Result<Self, FilterError> {
         let chars = text.chars().count();
         if chars > MAX_FILTER_CHARS {
@@ -60,7 +61,7 @@ impl Filter {
     }
 }
 
-/// What a condition follows, for the message where it is missing.
+/// The element that precedes a condition, for the message about a missing condition.
 #[derive(Debug, Clone, Copy)]
 enum After {
     Nothing,
@@ -82,7 +83,7 @@ impl After {
     }
 }
 
-/// Where conditions stand: what fields there are.
+/// The place of conditions, which decides the fields that exist.
 trait Scope {
     type Test;
 
@@ -94,17 +95,17 @@ trait Scope {
     ) -> Result<Logic<Self::Test>, FilterError>;
 }
 
-/// A field as it was written, and what goes with it.
+/// A field as it was written, and its properties.
 #[derive(Debug, Clone, Copy)]
 struct Subject<'a> {
     name: &'a str,
     traits: Traits,
 }
 
-/// What stands behind a field.
+/// The operator and the values that follow a field.
 enum Comparison<V> {
     Equality(Equality<V>),
-    /// Another operator of the subject.
+    /// Another operator of the field.
     Other(Operator, V),
 }
 
@@ -116,7 +117,7 @@ struct Equality<V> {
 }
 
 impl<V> Equality<V> {
-    /// As a condition; `absent` is the test for null, where there can be one.
+    /// Converts it to a condition. `absent` is the test for null, if the field can be null.
     fn into_logic<T>(self, absent: Option<T>, one_of: impl FnOnce(Vec<V>) -> T) -> Logic<T> {
         let condition = match absent.filter(|_| self.is_null).map(Logic::Is) {
             None => Logic::Is(one_of(self.values)),
@@ -131,7 +132,7 @@ impl<V> Equality<V> {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     level: Level,
-    /// How many parentheses are open.
+    /// The number of open parentheses.
     depth: usize,
     comparisons: usize,
 }
@@ -141,7 +142,7 @@ impl<'a> Parser<'a> {
         FilterError::new(self.lexer.position(), detail)
     }
 
-    /// Terms up to the end or a `)`, which is left.
+    /// Parses terms up to the end or a `)`, which is not consumed.
     fn logic<S: Scope>(&mut self, scope: &S, after: After) -> Result<Logic<S::Test>, FilterError> {
         let (mut terms, mut texts, mut words) = (Vec::new(), Vec::new(), Vec::new());
         let mut after = after;
@@ -174,11 +175,11 @@ impl<'a> Parser<'a> {
                 Logic::All(terms)
             });
         }
-        // Every turn of the loop pushed one.
+        // The loop has pushed one term in every iteration.
         terms.pop().ok_or_else(|| self.error("a condition is missing"))
     }
 
-    /// AND or OR.
+    /// Parses AND or OR.
     fn junction(&mut self) -> Result<(&'static str, After), FilterError> {
         let found = match self.lexer.peek_keyword() {
             Some(Keyword::And) => ("AND", After::And),
@@ -214,7 +215,7 @@ impl<'a> Parser<'a> {
         Ok(Logic::Not(Box::new(self.operand(scope, After::Not)?)))
     }
 
-    /// What NOT applies to.
+    /// Parses the operand of NOT.
     fn operand<S: Scope>(
         &mut self,
         scope: &S,
@@ -226,7 +227,7 @@ impl<'a> Parser<'a> {
         self.parentheses(|parser| parser.logic(scope, After::Parenthesis))
     }
 
-    /// What stands in parentheses; the next character is `(`.
+    /// Parses the content of parentheses. The next character is `(`.
     fn parentheses<T>(
         &mut self,
         inside: impl FnOnce(&mut Self) -> Result<T, FilterError>,
@@ -245,7 +246,7 @@ impl<'a> Parser<'a> {
         if self.lexer.eat(')') { Ok(read) } else { Err(unclosed(open)) }
     }
 
-    /// The word in the place of a field; `example` is a condition that could stand there.
+    /// Reads the name of a field. `example` is a condition that would be right here.
     fn field(&mut self, after: After, example: &str) -> Result<Word<'a>, FilterError> {
         let word = self.lexer.word();
         let no_condition = |what: String| {
@@ -278,14 +279,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether an operator, known or not, stands behind white space.
+    /// Whether the next word is an operator, known or not. White space may precede it.
     fn is_compared(&self) -> bool {
         let mut lexer = self.lexer.clone();
         lexer.skip_space();
         !lexer.symbols().text.is_empty() || Operator::parse(lexer.word().text).is_some()
     }
 
-    /// The error about a word that is no field.
+    /// The error about a word that is not a field.
     fn no_field(&self, word: Word<'_>, why: String) -> FilterError {
         let detail = if word.text.starts_with('-') && !word.text.starts_with("--") {
             format!("unexpected `{}`; write NOT instead of `-`", shown(word.text))
@@ -303,7 +304,7 @@ impl<'a> Parser<'a> {
         FilterError::new(word.position, detail)
     }
 
-    /// An operator that the subject takes, and where it stands.
+    /// Reads an operator that the field takes. Also returns its position.
     fn operator(&mut self, subject: Subject<'_>) -> Result<(Operator, usize), FilterError> {
         let Subject { name, traits } = subject;
         self.lexer.skip_space();
@@ -331,7 +332,7 @@ impl<'a> Parser<'a> {
         Err(FilterError::new(position, detail))
     }
 
-    /// Counts a comparison against the limit.
+    /// Counts one comparison. Returns an error at the limit of comparisons.
     fn count(&mut self, position: usize) -> Result<(), FilterError> {
         self.comparisons += 1;
         if self.comparisons > MAX_FILTER_COMPARISONS {
@@ -346,7 +347,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// A value that is no keyword but null, true or false.
+    /// Reads a value. The only keywords that it may be are null, true and false.
     fn value(&mut self, subject: Subject<'_>) -> Result<Value<'a>, FilterError> {
         self.lexer.skip_space();
         let expected =
@@ -381,7 +382,7 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// The value or values of an operator.
+    /// Reads the value or the values of an operator.
     fn comparison<V>(
         &mut self,
         subject: Subject<'_>,
@@ -413,7 +414,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// One value, which is not null.
+    /// Reads one value, which must not be null.
     fn single<V>(
         &mut self,
         subject: Subject<'_>,
@@ -433,7 +434,7 @@ impl<'a> Parser<'a> {
         read_at(&value, read)
     }
 
-    /// Values in parentheses: whether null is among them, and the others.
+    /// Reads values in parentheses. Returns whether null is among them, and the others.
     fn list<V>(
         &mut self,
         subject: Subject<'_>,
@@ -484,7 +485,7 @@ fn read_at<V>(
     read(value).map_err(|detail| FilterError::new(value.position, detail))
 }
 
-/// Whether a value is null, which the subject must be able to be.
+/// Whether a value is null. Returns an error if the field cannot be null.
 fn is_null(subject: Subject<'_>, value: &Value<'_>) -> Result<bool, FilterError> {
     let is_null = value.keyword() == Some(Keyword::Null);
     if is_null && !subject.traits.is_nullable {

@@ -1,7 +1,8 @@
-//! Writing a filter: the one spelling of a tree, which [`Filter::parse`] reads as the same tree.
+//! The canonical spelling of a filter, which [`Filter::parse`] parses into the same tree.
 //!
-//! It can be longer than the text that was read (spaces, whole timestamps), but never deeper nor
-//! of more comparisons. Keywords are in capitals; quotes and parentheses stand where they must.
+//! It can be longer than the text that was parsed (spaces, whole timestamps). It is never nested
+//! more deeply, and never has more comparisons. Keywords are in capitals. Quotes and parentheses
+//! are written only if they are necessary.
 
 use std::fmt::{self, Display};
 
@@ -21,7 +22,7 @@ impl Display for Filter {
     }
 }
 
-/// A test as it is written.
+/// A test in its written form.
 #[derive(Debug)]
 struct Comparison {
     field: String,
@@ -48,11 +49,11 @@ impl Relation {
     }
 }
 
-/// What a condition stands in.
+/// The context of a condition.
 #[derive(Debug, Clone, Copy)]
 enum Around {
     Nothing,
-    /// AND, OR or NOT, of which each is told apart by parentheses.
+    /// Inside AND, OR or NOT, where parentheses mark each group.
     Logic,
 }
 
@@ -95,7 +96,7 @@ fn write_negated<T>(out: &mut String, term: &Logic<T>, written: &dyn Fn(&T) -> C
             write_logic(out, term, written, Around::Logic);
         }
         Logic::Not(inner) => {
-            // `NOT a != 1` needs none, and must not get any: they would count as a level.
+            // `NOT a != 1` needs no parentheses. They would also add a level of nesting.
             let is_unequal = as_comparison(inner, written).is_some_and(|it| it.has_unequal());
             let (open, close) = if is_unequal { ("", "") } else { ("(", ")") };
             out.push_str(open);
@@ -105,8 +106,8 @@ fn write_negated<T>(out: &mut String, term: &Logic<T>, written: &dyn Fn(&T) -> C
     }
 }
 
-/// The condition as one comparison: a test, or `= null` OR others of the same field, which is
-/// `IN (null, …)`.
+/// The condition as one comparison, if it is one test. `= null` OR values of the same field is one,
+/// too: `IN (null, …)`.
 fn as_comparison<T>(logic: &Logic<T>, written: &dyn Fn(&T) -> Comparison) -> Option<Comparison> {
     let terms = match logic {
         Logic::Is(test) => return Some(written(test)),
@@ -272,7 +273,7 @@ fn pattern(pattern: &Pattern) -> String {
     }
 }
 
-/// A text with stars around it, in quotes unless it is a word that is certainly no keyword.
+/// Writes a text with stars around it, in quotes unless it is a word and certainly not a keyword.
 fn quoted(before: &str, text: &str, behind: &str) -> String {
     let is_word = |character: char| {
         character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '/' | ':' | '@' | '-')

@@ -1,4 +1,4 @@
-//! The syntax tree of a filter: conditions with their types, as they were understood.
+//! The syntax tree of a filter: typed conditions.
 
 use crate::audit::AuditAction;
 use crate::error::Resource;
@@ -6,7 +6,7 @@ use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState};
 use crate::time::Instant;
 
-/// What a list is of.
+/// The kind of resource that a list contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
     /// Firewalls.
@@ -15,7 +15,7 @@ pub enum Level {
     Policy,
     /// Rules.
     Rule,
-    /// Audit events. They have no parents: what they concern may be gone.
+    /// Audit events. They have no parents, since the resources that they concern may be gone.
     Event,
 }
 
@@ -24,7 +24,7 @@ impl Level {
     pub const ALL: [Self; 4] = [Self::Firewall, Self::Policy, Self::Rule, Self::Event];
 }
 
-/// Conditions joined. `All` and `Any` have two members or more.
+/// A logical combination of conditions. `All` and `Any` have two members or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Logic<T> {
     /// AND.
@@ -46,25 +46,25 @@ pub enum Test {
     Instant(InstantField, Ordered<Instant>),
     /// A text.
     Text(TextField, TextTest),
-    /// A truth value.
+    /// A boolean.
     Flag(FlagField, bool),
     /// An action.
     Action(ActionField, Vec<Action>),
-    /// A rule's state at the time of the question.
+    /// A rule's state at the time of the request.
     State(Vec<RuleState>),
-    /// What an event was.
+    /// The action of an event.
     AuditAction(Vec<AuditAction>),
-    /// The kind of thing that an event concerns.
+    /// The kind of resource that an event concerns.
     Resource(Vec<Resource>),
-    /// A label, by level and key (which keeps to `labels::is_key`).
+    /// A label, by level and key (a key for which `labels::is_key` holds).
     Label(Level, String, LabelTest),
-    /// Some of a rule's protocols, as written; none written: `None`.
+    /// One of the protocols that a rule lists; `None`: the rule lists none.
     Protocol(Option<Vec<Protocol>>),
-    /// Some of a rule's `ports`; without any they are one entry, every port.
+    /// One of a rule's `ports`. A rule without `ports` has one entry, every port.
     Ports(PortTest),
-    /// Some source or destination of a rule, all of it at once.
+    /// One source or destination of a rule, which must meet the whole condition.
     Entry(Side, Logic<EntryTest>),
-    /// Some packet of a set is matched by the rule, whatever its state and the rules before it.
+    /// The rule matches a packet of the set, whatever its state and the rules ahead of it.
     Traffic(Box<Traffic>),
 }
 
@@ -79,7 +79,7 @@ macro_rules! fields {
             /// Every field.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Whose it is.
+            /// The level that has the field.
             #[must_use]
             pub const fn level(self) -> Level {
                 match self { $(Self::$variant => Level::$level),+ }
@@ -91,7 +91,7 @@ macro_rules! fields {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// Whether it can be absent.
+            /// Whether it can be null.
             #[must_use]
             pub const fn is_nullable(self) -> bool {
                 match self { $(Self::$variant => fields!(@nullable $($nullable)?)),+ }
@@ -141,7 +141,7 @@ fields! {
     }
 }
 fields! {
-    /// Truth values.
+    /// Booleans.
     FlagField { Enabled = Rule "enabled", Log = Rule "log" }
 }
 fields! {
@@ -150,7 +150,8 @@ fields! {
 }
 
 impl TextField {
-    /// Whether `:` searches it: the database keeps a folded form of it beside the text.
+    /// Whether `:` searches it. The database keeps a folded form of such fields together with the
+    /// text.
     #[must_use]
     pub const fn is_searchable(self) -> bool {
         match self {
@@ -176,7 +177,7 @@ impl TextField {
     }
 }
 
-/// A test of something that has an order. False where it is absent, but for `Absent`.
+/// A test of an ordered value. Only `Absent` is true of an absent value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ordered<T> {
     /// `= null`.
@@ -193,23 +194,23 @@ pub enum Ordered<T> {
     AtLeast(T),
 }
 
-/// A test of a text. False where it is absent, but for `Absent`.
+/// A test of a text. Only `Absent` is true of an absent text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TextTest {
     /// `= null`.
     Absent,
-    /// `=`, `IN`: some pattern fits.
+    /// `=`, `IN`: at least one pattern matches.
     OneOf(Vec<Pattern>),
-    /// `:`: it holds this text, both folded. Holds the text as given.
+    /// `:`: the folded value contains this text when it is folded, too. Holds the text as given.
     Holds(String),
 }
 
-/// What a text is compared with. The star is not part of the text in it.
+/// A pattern for texts. The stars are not part of the stored text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// `x`.
     Exact(String),
-    /// `x*`, and `*`: of an empty text.
+    /// `x*`; `*` is the prefix of an empty text.
     Prefix(String),
     /// `*x`.
     Suffix(String),
@@ -224,7 +225,7 @@ pub enum LabelTest {
     Present,
     /// `labels.k = null`.
     Absent,
-    /// `labels.k = v`, `IN`: some pattern fits. False where the label is absent.
+    /// `labels.k = v`, `IN`: at least one pattern matches. False if the label is absent.
     OneOf(Vec<Pattern>),
 }
 
@@ -237,20 +238,20 @@ pub enum Side {
     Destination,
 }
 
-/// A test of one entry of a side: its address, and one of the port ranges that are in effect there
-/// (its own; else, of a destination, each of the rule's `ports`; else every port).
+/// A test of one entry of a side: of its address, or of one of its port ranges in effect. Those are
+/// its own range; else, for a destination, each of the rule's `ports`; else every port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EntryTest {
     /// Its addresses.
     Address(RangeTest<AddressRange>),
-    /// Its ports in effect; `Absent`: it names none itself.
+    /// Its ports in effect; `Absent`: the entry itself names none.
     Port(PortTest),
 }
 
 /// A test of ports.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PortTest {
-    /// `= null`: none are written.
+    /// `= null`: no ports are given.
     Absent,
     /// The ports in effect.
     Range(RangeTest<PortRange>),
@@ -261,15 +262,15 @@ pub enum PortTest {
 pub enum RangeTest<R> {
     /// `=`, `IN`: it is the same set as one of these.
     OneOf(Vec<R>),
-    /// It lies inside this one. Of addresses, `any` lies in `any` alone.
+    /// It lies inside this one. For addresses, `any` lies only in `any`.
     Within(R),
-    /// It holds all of this one. `any` holds everything, and alone holds `any`.
+    /// It contains all of this one. `any` contains everything, and only `any` contains `any`.
     Contains(R),
-    /// It has something in common with this one. `any` overlaps everything.
+    /// It has an element in common with this one. `any` overlaps everything.
     Overlaps(R),
 }
 
-/// A set of packets. What is absent is not restricted.
+/// A set of packets. An absent member is not restricted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Traffic {
     /// `family = ipv4`.
@@ -293,17 +294,17 @@ pub struct Traffic {
 /// A filter of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// What the list is of.
+    /// The level of the list.
     pub level: Level,
     /// The condition.
     pub condition: Logic<Test>,
 }
 
-/// A filter that is asked at a time, which decides the states of rules.
+/// A filter with the time at which it is evaluated, which decides the states of rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
     /// The filter.
     pub filter: Filter,
-    /// When.
+    /// The time.
     pub at: Instant,
 }

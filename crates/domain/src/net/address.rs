@@ -1,4 +1,4 @@
-//! Sets of addresses that one entry of a rule names: a host, a block, a range, or any.
+//! Address ranges that an entry of a rule names: a host, a block, a range, or any address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,9 +35,9 @@ const MAPPED_LAST: u128 = 0xffff_ffff_ffff;
 
 /// An inclusive range of addresses of one family, or every address of both.
 ///
-/// Invariant: first ≤ last, and an IPv6 range does not lie inside `::ffff:0:0/96` unless it is all
-/// of it. Printed canonically: `any`, a host, a block where it is exactly one, else `first-last`,
-/// with IPv6 as RFC 5952 says.
+/// Invariant: first ≤ last, and no IPv6 range is inside `::ffff:0:0/96` unless it is the whole
+/// block. Printed in canonical form: `any`, a host, a block if the range is exactly one, else
+/// `first-last`; IPv6 follows RFC 5952.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressRange {
     /// Every address of both families.
@@ -61,18 +61,18 @@ pub enum AddressRange {
 /// Why a text is no [`AddressRange`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
-    /// Neither address, block, range nor `any`.
+    /// The text is neither an address, a block, a range nor `any`.
     #[error(
         "`{0}` is not an address (`192.0.2.1`), a block (`10.0.0.0/8`), a range \
          (`192.0.2.1-192.0.2.9`) or `any`"
     )]
     Syntax(String),
-    /// A netmask or wildcard mask stands where the prefix length belongs.
+    /// A netmask or wildcard mask is given instead of a prefix length.
     #[error("`/{mask}` is a mask; write the block with a prefix length, such as `{meant}`")]
     Mask {
         /// As it was given.
         mask: String,
-        /// The block of a mask that is one; else some block.
+        /// The block of a contiguous mask; otherwise an example of a block.
         meant: AddressRange,
     },
     /// The prefix is longer than the address.
@@ -86,13 +86,13 @@ pub enum ParseAddressError {
         /// The block with those bits cleared.
         meant: AddressRange,
     },
-    /// The ends are of two families.
+    /// The ends are of different families.
     #[error("a range needs two addresses of one family; `{0}` mixes IPv4 and IPv6")]
     MixedFamilies(String),
     /// The ends are the wrong way round.
     #[error("the range `{0}` ends before it begins")]
     Reversed(String),
-    /// IPv4 written as IPv6.
+    /// An IPv4 address is written as IPv6.
     #[error("`{given}` is an IPv4 address in IPv6 form; write `{meant}`")]
     Mapped {
         /// As it was given.
@@ -100,7 +100,7 @@ pub enum ParseAddressError {
         /// The IPv4 form.
         meant: AddressRange,
     },
-    /// A zone (`%eth0`).
+    /// The address has a zone (`%eth0`).
     #[error("`{0}` names a zone; zones are not supported")]
     Zone(String),
 }
@@ -118,7 +118,7 @@ impl AddressRange {
     /// Reads an address, a block, a range or `any`.
     ///
     /// # Errors
-    /// Says what is wrong, and what was meant where that is known.
+    /// Returns a [`ParseAddressError`], which suggests a correction if one is known.
     pub fn parse(text: &str) -> Result<Self, ParseAddressError> {
         let shown = || excerpt(text);
         if text.eq_ignore_ascii_case("any") {
@@ -176,13 +176,13 @@ impl AddressRange {
         if block.first() == address {
             Ok(block)
         } else {
-            // A mapped address is told apart first: its IPv4 form is what was meant.
+            // A mapped address comes first: the suggestion must be its IPv4 form.
             block.refuse_mapped(text)?;
             Err(ParseAddressError::HostBitsSet { given: excerpt(text), meant: block })
         }
     }
 
-    /// The block of a prefix length around an address; a length beyond the family's is the host.
+    /// The block of a prefix length around an address; a length beyond the family's gives the host.
     #[must_use]
     pub fn block(address: IpAddr, prefix: u8) -> Self {
         match address {
@@ -233,7 +233,7 @@ impl AddressRange {
         }
     }
 
-    /// Whether it holds an address.
+    /// Whether it contains an address.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         match (self, address) {
@@ -249,15 +249,15 @@ impl AddressRange {
     }
 }
 
-/// The prefix length of a range that is exactly one block, as bits of 128 (or 32).
+/// The prefix length, of 128 or 32 bits, of a range that is exactly one block.
 fn prefix_of(first: u128, last: u128, bits: u32) -> Option<u32> {
     let hosts = first ^ last;
     let is_block = hosts & hosts.wrapping_add(1) == 0 && first & hosts == 0;
     is_block.then(|| bits - (u128::BITS - hosts.leading_zeros()))
 }
 
-/// The prefix length that a netmask (`255.255.255.0`) or a wildcard mask (`0.0.0.255`) stands for; none
-/// if its bits have gaps.
+/// The prefix length of a netmask (`255.255.255.0`) or a wildcard mask (`0.0.0.255`); none if its
+/// bits have gaps.
 fn mask_length(mask: IpAddr) -> Option<u8> {
     let (bits, width) = match mask {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
@@ -266,7 +266,7 @@ fn mask_length(mask: IpAddr) -> Option<u8> {
     let all = u128::MAX << (128 - width);
     let prefix = |bits: u128| {
         let ones = bits.leading_ones();
-        // Behind the ones there is nothing but zeros.
+        // Only zeros follow the ones.
         (ones == bits.count_ones()).then_some(ones)
     };
     prefix(bits).or_else(|| prefix(!bits & all)).and_then(|length| u8::try_from(length).ok())

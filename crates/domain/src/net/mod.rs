@@ -1,5 +1,5 @@
-//! Addresses, ports and protocols as rules and packets name them. Each type has one canonical
-//! spelling, and equality is that of the values.
+//! The addresses, ports and protocols of rules and packets. Each value has one canonical spelling,
+//! and values are compared, not spellings.
 
 pub mod address;
 pub mod port;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::text::excerpt;
 
-/// An inclusive range of ports. Invariant: first ≤ last. Printed as one number where it is one.
+/// An inclusive range of ports. Invariant: first ≤ last. A range of one port prints as one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     first: u16,
@@ -40,7 +40,7 @@ impl PortRange {
     /// A range of ports.
     ///
     /// # Errors
-    /// Where it ends before it begins.
+    /// Returns [`ParsePortError::Reversed`] if it ends before it begins.
     pub const fn new(first: u16, last: u16) -> Result<Self, ParsePortError> {
         if first <= last {
             Ok(Self { first, last })
@@ -52,7 +52,7 @@ impl PortRange {
     /// Reads `443` or `1024-65535`: ASCII digits, no sign, no leading zero.
     ///
     /// # Errors
-    /// Where it is neither, or ends before it begins.
+    /// Returns [`ParsePortError`] if the text is neither, or the range ends before it begins.
     pub fn parse(text: &str) -> Result<Self, ParsePortError> {
         let syntax = || ParsePortError::Syntax(excerpt(text));
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -73,7 +73,7 @@ impl PortRange {
         self.last
     }
 
-    /// Whether it holds a port.
+    /// Whether it contains a port.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Family;
 use crate::text::excerpt;
 
-/// An IP protocol number (IANA); in IPv6 the one behind the extension headers.
+/// An IP protocol number (IANA). In IPv6, it is the number after the extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(pub u8);
 
@@ -47,7 +47,7 @@ impl Protocol {
     /// UDP-Lite.
     pub const UDPLITE: Self = Self(136);
 
-    /// The names that are known here.
+    /// The known names.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| *name)
     }
@@ -55,7 +55,7 @@ impl Protocol {
     /// Reads a name, in any case, or a number.
     ///
     /// # Errors
-    /// Where it is neither.
+    /// Returns [`ParseProtocolError`] if the text is neither.
     pub fn parse(text: &str) -> Result<Self, ParseProtocolError> {
         if let Some((_, protocol)) = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text))
         {
@@ -70,7 +70,7 @@ impl Protocol {
             .ok_or_else(|| ParseProtocolError(excerpt(text)))
     }
 
-    /// Its name, where it has one here.
+    /// Its name, if FireFlow has one for it.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         NAMES.iter().find(|(_, protocol)| *protocol == self).map(|(name, _)| *name)
@@ -107,11 +107,11 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The protocols of a rule: each at most once, in the order in which it was first named. None
-/// listed: any.
+/// The protocols of a rule: each at most once, in the order in which they were first named. An
+/// empty list means any protocol.
 ///
-/// A rule that names a protocol twice says no more than one that names it once. The repetition is
-/// dropped here, so that nothing that looks at a list can count it.
+/// A rule that names a protocol twice means the same as one that names it once. The repetition is
+/// dropped here, so that no reader of the list can count it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Protocols(Vec<Protocol>);
 

@@ -1,4 +1,4 @@
-//! The rules about rules: which hold together, and which of their parts can have no effect.
+//! Checks of rules: which are valid as a whole, and which of their parts can have no effect.
 
 use super::model::{
     Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, Warning, WarningCode,
@@ -7,7 +7,7 @@ use crate::error::{Violation, Violations};
 use crate::net::{Family, Protocol};
 use crate::time::Instant;
 
-/// All that is wrong with a rule as a whole.
+/// All violations of a rule as a whole.
 pub(super) fn violations(parts: &RuleParts) -> Violations {
     let mut violations = Violations::new();
     for (pointer, count, min, max) in [
@@ -42,11 +42,11 @@ pub(super) fn violations(parts: &RuleParts) -> Violations {
     violations
 }
 
-/// One family with one protocol: what decides whether entries can be met together.
+/// One family with one protocol: it decides whether a packet can match entries together.
 #[derive(Debug, Clone, Copy)]
 struct Combination {
     family: Family,
-    /// The protocol listed; none where the rule lists none, and any that fits may be taken.
+    /// The listed protocol; none if the rule lists none, so that any protocol that fits counts.
     protocol: Option<Protocol>,
 }
 
@@ -64,7 +64,7 @@ impl Combination {
         self.protocol.is_none_or(Protocol::has_ports)
     }
 
-    /// Whether some packet of this combination can meet the entry.
+    /// Whether some packet of this combination can match the entry.
     fn meets(self, entry: Endpoint, restricts_ports: bool) -> bool {
         entry.address.has_family(self.family) && (self.takes_ports() || !restricts_ports)
     }
@@ -110,7 +110,7 @@ fn why_nothing_matches(parts: &RuleParts) -> String {
     "can match no packet: it has ports, but none of its protocols has ports".into()
 }
 
-/// What of a valid rule can have no effect. Costs O(entries × protocols).
+/// Warnings about the parts of a valid rule that can have no effect. Costs O(entries × protocols).
 pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |code, pointer: String, detail: &str| {

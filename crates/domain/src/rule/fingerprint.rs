@@ -1,23 +1,23 @@
-//! Which rules are equal: a stable hash over the canonical spelling.
+//! Equivalence of rules: a stable hash over the canonical spelling.
 
 use sha2::{Digest, Sha256};
 
 use super::model::{Endpoint, RuleParts};
 
 /// The version of the encoding, its first byte. A field that is added later enters the hash only
-/// where it is not at its default, so that this stays.
+/// if it differs from its default, so that the version can stay.
 const VERSION: u8 = 1;
 
-/// The hash of what makes two rules of a policy equal: action, protocols, ICMP fields, and the
+/// The hash of what makes two rules of a policy equivalent: action, protocols, ICMP fields, and the
 /// *sets* of source, destination and port entries in canonical spelling.
 ///
-/// SHA-256 over the version byte and length-prefixed fields (big endian, 32 bits); the same in
-/// every process and on every architecture.
+/// It is SHA-256 over the version byte and length-prefixed fields (big endian, 32 bits), so it is
+/// the same in every process and on every architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Of a rule's content. Costs a sort of its entries.
+    /// The fingerprint of a rule's content. Costs a sort of its entries.
     #[must_use]
     pub fn of(parts: &RuleParts) -> Self {
         let mut hash = Sha256::new();

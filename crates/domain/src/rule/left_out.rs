@@ -1,9 +1,10 @@
-//! What a request left out of a rule that is there already.
+//! The members that a request for a stored rule left out.
 
 use super::model::RuleParts;
 
-/// Which members a request left out of those that decide what a rule matches and when, and that have
-/// a default. (`action`, `sources` and `destinations` have none: without them a rule cannot be read.)
+/// Which members a request left out. Only members count that decide what a rule matches and when,
+/// and that have a default. (`action`, `sources` and `destinations` have none: a rule without them
+/// is not valid.)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each member")]
 pub struct LeftOut {
@@ -24,11 +25,11 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// The members that were left out although the stored rule has something else there than the
-    /// default, each with the JSON that clears it.
+    /// The members that were left out although the stored rule's value differs from the default,
+    /// each with the JSON that clears it.
     pub fn losses(self, stored: &RuleParts) -> impl Iterator<Item = (&'static str, &'static str)> {
         let Self { protocols, icmp_type, icmp_code, ports, enabled, starts_at, expires_at } = self;
-        // Without `..`: a member that is added has to be decided on here.
+        // No `..`: the compiler demands a decision here for each new member.
         let RuleParts {
             name: _,
             action: _,

@@ -1,4 +1,4 @@
-//! Rules: what they say, when they hold, and what of them can have no effect.
+//! Rules: their content, when they are active, and which of their parts can have no effect.
 
 mod check;
 pub mod fingerprint;

@@ -21,14 +21,14 @@ pub const MAX_ENDPOINTS: usize = 1_000;
 /// The most entries of a rule's `ports`.
 pub const MAX_PORTS: usize = 1_000;
 
-/// What is done with a packet.
+/// The action on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// It passes.
+    /// The packet passes.
     Allow,
-    /// It is dropped in silence.
+    /// The packet is dropped silently.
     Deny,
-    /// It is dropped, and its sender is told.
+    /// The packet is dropped, and its sender is notified.
     Reject,
 }
 
@@ -74,14 +74,14 @@ pub struct Endpoint {
     pub port: Option<PortRange>,
 }
 
-/// Everything that a user writes of a rule, before it is checked as a whole.
+/// The members of a rule that clients write, before they are checked as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleParts {
-    /// Its name, unique in its policy, where it has one.
+    /// Its name, if it has one; unique in its policy.
     pub name: Option<Name>,
-    /// What is done with the packets that it matches.
+    /// The action on the packets that it matches.
     pub action: Action,
-    /// Its place: lower is examined first, equal ones in order of id.
+    /// Its priority: the lowest is evaluated first, equal ones in order of id.
     pub priority: i32,
     /// Its protocols; none: any.
     pub protocols: Protocols,
@@ -93,15 +93,15 @@ pub struct RuleParts {
     pub sources: Vec<Endpoint>,
     /// Alternatives for the destination, 1 to 1,000.
     pub destinations: Vec<Endpoint>,
-    /// Destination ports where a destination names none of its own; none: every port.
+    /// The ports of the destinations that name none of their own; none: every port.
     pub ports: Vec<PortRange>,
-    /// Whether it takes part.
+    /// Whether it is evaluated.
     pub enabled: bool,
     /// Whether matches are to be logged.
     pub log: bool,
-    /// The first instant at which it holds.
+    /// The first instant at which it is active.
     pub starts_at: Option<Instant>,
-    /// The first instant at which it no longer holds.
+    /// The first instant at which it is no longer active.
     pub expires_at: Option<Instant>,
     /// Free text.
     pub description: Description,
@@ -111,7 +111,7 @@ pub struct RuleParts {
     pub labels: Labels,
 }
 
-/// A rule's content that holds together: the cross-field rules of the model were checked.
+/// A rule's content that is valid as a whole: its members were checked against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSpec(RuleParts);
 
@@ -119,20 +119,19 @@ impl RuleSpec {
     /// Checks the parts against each other.
     ///
     /// # Errors
-    /// All that is wrong, each with a pointer: wrong counts, ICMP fields without their protocol, a
-    /// period that holds no instant, a rule that can match no packet at all.
+    /// Returns all violations, each with a pointer: wrong counts, ICMP fields without their
+    /// protocol, an empty period, a rule that can match no packet at all.
     pub fn new(parts: RuleParts) -> Result<Self, Violations> {
         super::check::violations(&parts).into_result(|| Self(parts))
     }
 
-    /// The parts, to change and check them anew.
+    /// The parts, which can be changed and checked again.
     #[must_use]
     pub fn into_parts(self) -> RuleParts {
         self.0
     }
 
-    /// Gives it another priority. Its parts are checked against each other, and a priority is no part
-    /// of that.
+    /// Gives it another priority. This needs no new check, since no check depends on the priority.
     pub(crate) const fn set_priority(&mut self, priority: i32) {
         self.0.priority = priority;
     }
@@ -145,8 +144,8 @@ impl RuleSpec {
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
-    /// How many characters its description and labels have: what of a rule can be long, apart from its
-    /// entries. A label counts a few more, for what stands around it in JSON.
+    /// How many characters its description and labels have: besides the entries, only these can be
+    /// long. Each label counts a few characters more, for the JSON around it.
     #[must_use]
     pub fn text_chars(&self) -> u64 {
         let chars = |text: &str| text.chars().count();
@@ -162,7 +161,7 @@ impl RuleSpec {
         RuleState::of(self.enabled, self.starts_at, self.expires_at, at)
     }
 
-    /// The parts of the rule that can have no effect, and an expiry that has passed.
+    /// Warnings about the parts of the rule that can have no effect, and about a past expiry.
     #[must_use]
     pub fn warnings(&self, now: Instant) -> Vec<Warning> {
         super::check::warnings(&self.0, now)
@@ -177,16 +176,16 @@ impl std::ops::Deref for RuleSpec {
     }
 }
 
-/// Whether a rule takes part at an instant, and if not, why.
+/// Whether a rule is evaluated at an instant, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RuleState {
-    /// It takes part.
+    /// It is evaluated.
     Active,
-    /// It has yet to begin.
+    /// Its `starts_at` is in the future.
     Scheduled,
-    /// It is over.
+    /// Its `expires_at` has passed.
     Expired,
-    /// It is switched off.
+    /// It is disabled.
     Disabled,
 }
 
@@ -194,8 +193,8 @@ impl RuleState {
     /// Every state.
     pub const ALL: [Self; 4] = [Self::Active, Self::Scheduled, Self::Expired, Self::Disabled];
 
-    /// The state at an instant, of a rule with these fields. It holds from `starts_at` on, and no
-    /// longer at `expires_at`.
+    /// The state at an instant of a rule with these fields. The rule is active at `starts_at`, and
+    /// no longer active at `expires_at`.
     #[must_use]
     pub fn of(
         enabled: bool,
@@ -226,27 +225,27 @@ impl RuleState {
     }
 }
 
-/// A part of a rule that is kept though it can have no effect.
+/// A warning about a part of a rule that is accepted although it can have no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Which kind.
+    /// Its kind.
     pub code: WarningCode,
     /// A JSON pointer into the rule.
     pub pointer: String,
-    /// What it is, in a sentence.
+    /// The warning in a sentence.
     pub detail: String,
 }
 
 /// The kinds of [`Warning`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WarningCode {
-    /// A source or destination that no packet of the rule can meet.
+    /// A source or destination that no packet of the rule can match.
     EntryWithoutEffect,
     /// A protocol that no packet of the rule can have.
     ProtocolWithoutEffect,
-    /// `ports`, where every destination names its own.
+    /// `ports`, although every destination names its own.
     PortsWithoutEffect,
-    /// `expires_at` lies in the past.
+    /// `expires_at` is in the past.
     Expired,
 }
 
@@ -271,18 +270,18 @@ impl WarningCode {
     }
 }
 
-/// A rule as it is kept.
+/// A stored rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Its id.
     pub id: RuleId,
     /// Its policy, as rules show it.
     pub policy: PolicyRef,
-    /// What it says.
+    /// Its content.
     pub spec: RuleSpec,
     /// The policy's revision at the rule's last change.
     pub revision: Revision,
-    /// The mark of its state. A rule that gives way to another keeps it.
+    /// The mark of its state. A rule that is renumbered to make room for another keeps its mark.
     pub mark: Mark,
     /// When it was created.
     pub created_at: Instant,
@@ -329,7 +328,7 @@ pub struct RulePatch {
     pub description: Patch<Description>,
     /// See [`RuleParts`].
     pub reference: Patch<Reference>,
-    /// Labels set and removed, key by key.
+    /// The labels to set and to remove, key by key.
     pub labels: crate::labels::LabelsPatch,
     /// The read-only members that the request repeats.
     pub repeated: Repeated,
@@ -339,7 +338,7 @@ impl RulePatch {
     /// The rule's content after the change.
     ///
     /// # Errors
-    /// Where the whole no longer holds together.
+    /// Returns the violations if the changed rule is not valid as a whole.
     pub fn apply(self, spec: RuleSpec) -> Result<RuleSpec, Violations> {
         let old = spec.into_parts();
         let labels = self.labels.apply_below(old.labels)?;

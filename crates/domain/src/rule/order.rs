@@ -1,51 +1,51 @@
-//! Making room in an order: which priorities rules get that are placed between others.
+//! Making room in an order: the priorities of rules that are placed between others.
 //!
-//! Priorities are 32-bit integers, and rules of equal priority are ordered by id. What is placed
-//! gets priorities of its own, strictly between its neighbors'; where there is no room, the
-//! shortest run of neighbors that makes room is renumbered. Nothing that had different priorities
-//! gets equal ones, and the order of everything else stays.
+//! Priorities are 32-bit integers, and rules of equal priority are ordered by id. Placed rules get
+//! priorities of their own, strictly between those of their neighbors. If there is no room, the
+//! shortest run of neighbors that makes room is renumbered. Rules with different priorities never
+//! get equal ones, and the order of the other rules stays.
 
 use std::ops::Range;
 
 use crate::ids::RuleId;
 
-/// The step in which priorities are given where there is room for it.
+/// The step between new priorities, if there is room for it.
 const STEP: i64 = 10;
-/// One below the smallest priority: what lies before the first rule.
+/// One below the smallest priority: the lower bound before the first rule.
 const BEFORE_ALL: i64 = i32::MIN as i64 - 1;
-/// One above the largest.
+/// One above the largest priority: the upper bound after the last rule.
 const AFTER_ALL: i64 = i32::MAX as i64 + 1;
 
 /// A rule's place: its id and its priority.
 pub type Place = (RuleId, i32);
 
-/// The priorities after something was placed.
+/// The priorities after rules are placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Of what was placed, in its order.
+    /// The priorities of the placed rules, in their order.
     pub placed: Vec<i32>,
-    /// Of neighbors that had to give way: those that change, in order.
+    /// The neighbors that get other priorities, in order.
     pub renumbered: Vec<Place>,
-    /// The run of rules that they are among, by index.
+    /// The indices of the run of rules that contains the renumbered ones.
     pub run: Range<usize>,
 }
 
-/// Where rules are placed among the others of their policy.
+/// A place among the other rules of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
     /// Before all others.
     First,
-    /// Behind all others.
+    /// After all others.
     Last,
     /// Before a rule.
     Before(RuleId),
-    /// Behind a rule.
+    /// After a rule.
     After(RuleId),
 }
 
 impl Placement {
-    /// The index that it names among rules in order of evaluation; none where its rule is not
-    /// among them.
+    /// The index of the place among rules in order of evaluation; none if its rule is not among
+    /// them.
     #[must_use]
     pub fn index(self, rules: &[Place]) -> Option<usize> {
         let position = |wanted: RuleId| rules.iter().position(|(id, _)| *id == wanted);
@@ -58,11 +58,11 @@ impl Placement {
     }
 }
 
-/// Places `count` items before the rule with index `at` of rules in order of evaluation (behind
-/// them all, where `at` is their number). Costs O(1) if there is room, and else as much as the run is
-/// long that gives way.
+/// Places `count` items before the rule with index `at` of rules in order of evaluation, or after
+/// all rules if `at` is their number. Costs O(1) if there is room, else O(length of the run that is
+/// renumbered).
 ///
-/// None where all priorities together leave no room, which no policy's limit comes near.
+/// Returns none if all priorities together leave no room. No policy's limit comes near that.
 #[must_use]
 pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
     if count == 0 {
@@ -84,18 +84,18 @@ pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
     Some(Plan { placed: placed.to_vec(), renumbered, run: first..end })
 }
 
-/// What the rule before an index leaves free.
+/// The lower bound at an index: the priority of the rule before it.
 fn bound_before(rules: &[Place], index: usize) -> i64 {
     let before = index.checked_sub(1).and_then(|before| rules.get(before));
     before.map_or(BEFORE_ALL, |(_, priority)| i64::from(*priority))
 }
 
-/// What the rule at an index leaves free.
+/// The upper bound at an index: the priority of the rule there.
 fn bound_after(rules: &[Place], index: usize) -> i64 {
     rules.get(index).map_or(AFTER_ALL, |(_, priority)| i64::from(*priority))
 }
 
-/// So many priorities strictly between two bounds, in steps of at most [`STEP`].
+/// Spreads `total` priorities strictly between two bounds, in steps of at most [`STEP`].
 fn spread(low: i64, high: i64, total: usize) -> Option<Vec<i32>> {
     let total = i64::try_from(total).ok()?;
     let step = STEP.min((high - low) / (total + 1));
@@ -120,7 +120,7 @@ fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usiz
         let window = at.saturating_sub(reach)..at.saturating_add(reach).min(rules.len());
         let is_all = window == (0..rules.len());
         match shortest_run_within(rules, at, count, window) {
-            // A run that is not within the window is longer than its reach.
+            // A run that is not within the window is longer than the window's reach.
             Some((first, end)) if is_all || end.saturating_sub(first) <= reach => {
                 return Some((first, end));
             }
@@ -130,10 +130,10 @@ fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usiz
     }
 }
 
-/// How far around a place is looked for room at first, in rules.
+/// The reach of the first search for room around a place, in rules.
 const FIRST_REACH: usize = 16;
 
-/// The same among the runs within a window around the index.
+/// Like [`shortest_run`], but only among the runs within a window around the index.
 fn shortest_run_within(
     rules: &[Place],
     at: usize,
@@ -148,8 +148,9 @@ fn shortest_run_within(
         return Some((at, at));
     }
     let mut best: Option<(usize, usize)> = None;
-    // From the place outwards: an end is only worth looking at where it leaves more room than those
-    // before it, and so is a beginning. The further the beginning, the nearer the end may be.
+    // From the place outwards: an end is a candidate only if it leaves more room than the ends
+    // before it; the same holds for beginnings. The further the beginning, the nearer the end may
+    // be.
     let mut ends: Vec<(i64, usize)> = Vec::new();
     for end in at..=window.end {
         if ends.last().is_none_or(|(most, _)| high(end) > *most) {
@@ -222,7 +223,7 @@ mod tests {
             let at = at.min(rules.len());
             let plan = make_room(&rules, at, count).unwrap();
             prop_assert_eq!(plan.placed.len(), count);
-            // A plain list: old rules with their new priorities, what is placed in their midst.
+            // A plain list: old rules with their new priorities, and the placed items among them.
             let new = |id: RuleId, old: i32| {
                 plan.renumbered.iter().find(|(other, _)| *other == id).map_or(old, |(_, new)| *new)
             };
@@ -233,13 +234,13 @@ mod tests {
                 let ((left, low), (right, high)) = (pair[0], pair[1]);
                 prop_assert!(low <= high, "{list:?}");
                 if low == high {
-                    // Only what was equal before is equal now, and ids still order it.
+                    // Priorities are equal only if they were before, and ids still order them.
                     let old = |id: RuleId| rules.iter().find(|(other, _)| *other == id).unwrap().1;
                     prop_assert!(left.unwrap() < right.unwrap());
                     prop_assert_eq!(old(left.unwrap()), old(right.unwrap()));
                 }
             }
-            // The run that gives way is as short as any that has room.
+            // No run that has room is shorter than the renumbered one.
             let given_way = plan.renumbered.len();
             for first in 0..=at {
                 for end in at..=rules.len() {

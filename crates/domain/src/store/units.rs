@@ -1,4 +1,4 @@
-//! Units of work: what reads, what writes, on whose behalf and for how long.
+//! Units of work: the kinds that read and write, and the terms on which they run.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::actor::{Actor, Visibility};
 use crate::features::Features;
 use crate::limits::PolicyLimits;
 
-/// Repositories that read, over one state or one connection. It offers nothing that writes:
+/// Repositories that read, over one state or one connection. This trait offers no writes:
 ///
 /// ```compile_fail,E0599
 /// # use fireflow_domain::store::ReadUnit;
@@ -38,80 +38,81 @@ pub trait ReadUnit: Send {
     fn rules(&mut self) -> &mut dyn RuleReader;
     /// The audit trail.
     fn audit(&mut self) -> &mut dyn AuditReader;
-    /// What this process can read of what policies use: rules of other policies are not answered.
+    /// The features that this process can read. Rules of policies that use others are not returned.
     fn known_features(&self) -> Features;
-    /// Ends it. Dropping it does the same later, and nobody hears if that fails. A unit that could
-    /// write is undone.
+    /// Ends the unit. A unit that can write is rolled back. Dropping the unit does the same later,
+    /// but ignores a failure.
     ///
     /// # Errors
-    /// The storage's.
+    /// Returns the storage's error.
     async fn end(self: Box<Self>) -> StoreResult<()>;
 }
 
-/// Repositories that read and write in one transaction. Dropped without [`WriteUnit::commit`], all
-/// is undone.
+/// Repositories that read and write in one transaction. It is rolled back if the unit is dropped
+/// without [`WriteUnit::commit`].
 #[async_trait]
 pub trait WriteUnit: ReadUnit {
-    /// Firewalls, written.
+    /// Writes of firewalls.
     fn firewalls_mut(&mut self) -> &mut dyn FirewallWriter;
-    /// Policies, written.
+    /// Writes of policies.
     fn policies_mut(&mut self) -> &mut dyn PolicyWriter;
-    /// Rules, written.
+    /// Writes of rules.
     fn rules_mut(&mut self) -> &mut dyn RuleWriter;
-    /// The audit trail, written.
+    /// Writes of the audit trail.
     fn audit_mut(&mut self) -> &mut dyn AuditWriter;
     /// The most that a policy may hold after a write.
     fn policy_limits(&self) -> PolicyLimits;
     /// Answers of requests that may be repeated.
     fn answers(&mut self) -> &mut dyn AnswerStore;
-    /// What is kept only for a while.
+    /// Removal of data that is kept only for a limited time.
     fn upkeep(&mut self) -> &mut dyn Upkeep;
-    /// Makes all of it last.
+    /// Commits all writes.
     ///
     /// # Errors
-    /// The storage's; [`StoreError::Unsettled`](crate::error::StoreError::Unsettled) if nobody
-    /// knows whether it lasted.
+    /// Returns the storage's error, and
+    /// [`StoreError::Unsettled`](crate::error::StoreError::Unsettled) if it is unknown whether the
+    /// commit succeeded.
     async fn commit(self: Box<Self>) -> StoreResult<()>;
-    /// Undoes all of it.
+    /// Rolls all writes back.
     ///
     /// # Errors
-    /// The storage's, if what the unit answered may not last either.
+    /// Returns the storage's error if the state that the unit read may not be saved either.
     async fn rollback(self: Box<Self>) -> StoreResult<()>;
 }
 
-/// What a unit of work reads: it decides which connections serve it, and what it sees.
+/// What a unit of work reads. This determines its connections and the state that it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReadKind {
-    /// Single resources, each statement by itself, without a transaction.
+    /// Single resources: each statement by itself, without a transaction.
     Single,
     /// Several statements that see one state.
     Snapshot,
-    /// A page of a list, within the time that the storage allows; perhaps a replica's state, which
-    /// may be a little old.
+    /// A page of a list, within the time that the storage allows. A replica may serve it, whose
+    /// state may be a little old.
     Page,
-    /// A page of a list that is compared with a state: never old.
+    /// A page of a list that is compared with a state, and therefore never old.
     FreshPage,
-    /// A list that is read to its end, of one state; perhaps a replica's.
+    /// A list that is read to its end in one state. A replica may serve it.
     Export,
-    /// The same, but never old.
+    /// Like [`ReadKind::Export`], but never old.
     FreshExport,
-    /// All rules of a policy, of one state, to be compiled.
+    /// All rules of a policy in one state, which are then compiled.
     Compilation,
 }
 
-/// What a unit of work writes: it decides whom it waits for.
+/// What a unit of work writes. This determines which other units it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteKind {
-    /// A few rows. On SQLite one unit writes at a time, and those that come at the same time may
-    /// last or fail together.
+    /// A few rows. On SQLite, one unit writes at a time, and concurrent units may share a commit,
+    /// so they succeed or fail together.
     Few,
-    /// Perhaps many rows: others do not share its end, and such units take turns.
+    /// Perhaps many rows. Such a unit shares its commit with no other, and such units take turns.
     Many,
 }
 
-/// On whose behalf something is done, so that a storage can be fair: tenants share alike, and within
-/// a tenant its subjects. Equal parties may be different people, with a chance of 1 in 2^64; they
-/// share a turn then.
+/// The party that a unit of work runs for, so that a storage can be fair: tenants get equal shares,
+/// and so do the subjects within a tenant. Different subjects are equal parties with a chance of 1
+/// in 2^64; they then share one turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Party {
     tenant: u64,
@@ -125,7 +126,8 @@ fn hash(value: &impl Hash) -> u64 {
 }
 
 impl Party {
-    /// A subject of a tenant. A subject that sees all tenants is one by itself.
+    /// The party of a subject and its tenants. A subject that sees all tenants counts as its own
+    /// tenant.
     #[must_use]
     pub fn of(actor: &Actor) -> Self {
         let subject = hash(&actor.subject);
@@ -136,20 +138,20 @@ impl Party {
         Self { tenant, subject }
     }
 
-    /// Equal for all subjects of a tenant.
+    /// A number that is equal for all subjects of a tenant.
     #[must_use]
     pub const fn tenant(self) -> u64 {
         self.tenant
     }
 }
 
-/// The terms of a unit of work: on whose behalf it runs, and when its result is of no more use.
+/// The terms of a unit of work: the party that it runs for, and its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Terms {
-    /// On whose behalf; the service's own unless it is set.
+    /// The party; by default the service itself.
     pub party: Party,
-    /// When nobody waits for it any more: neither a turn nor a statement takes longer. No end
-    /// unless it is set.
+    /// The time after which nobody waits for the result. Neither the wait for a turn nor a
+    /// statement lasts longer. None: no deadline.
     pub deadline: Option<Instant>,
 }
 
@@ -159,22 +161,22 @@ pub trait Storage: Send + Sync {
     /// Begins a unit of work that reads.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`](crate::error::StoreError::Unavailable) if no connection is free
-    /// in time, or the database is away.
+    /// Returns [`StoreError::Unavailable`](crate::error::StoreError::Unavailable) if no connection
+    /// becomes free in time, or the database is unreachable.
     async fn read(&self, kind: ReadKind, terms: &Terms) -> StoreResult<Box<dyn ReadUnit>>;
     /// Begins a unit of work that writes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`](crate::error::StoreError::Unavailable) if its turn does not come
-    /// in time, or the database is away.
+    /// Returns [`StoreError::Unavailable`](crate::error::StoreError::Unavailable) if its turn does
+    /// not come in time, or the database is unreachable.
     async fn write(&self, kind: WriteKind, terms: &Terms) -> StoreResult<Box<dyn WriteUnit>>;
     /// The most that a policy may hold after a write.
     fn policy_limits(&self) -> PolicyLimits {
         PolicyLimits::default()
     }
-    /// A number that is another one after each commit. What was read behind one is still so as long
-    /// as it is the same. None where that cannot be known: others may write too, or a commit is
-    /// under way.
+    /// A number that changes with each commit. A state that is read after the number stays current
+    /// as long as the number stays the same. None if that cannot be known: other processes may
+    /// write too, or a commit is in progress.
     fn commits(&self) -> Option<u64> {
         None
     }

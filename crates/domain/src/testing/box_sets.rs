@@ -1,7 +1,7 @@
-//! Boxes as the three families of rule sets have them that packet classification is measured with:
-//! access lists, firewalls, IP chains. Made by a generator of our own, after what D. E. Taylor and
-//! J. S. Turner describe (ClassBench, INFOCOM 2005): which prefixes go together, how addresses
-//! cluster, which ports are named. Seeded: the same every time.
+//! Boxes for the three families of rule sets that benchmarks of packet classification use: access
+//! lists, firewalls and IP chains. The generator is FireFlow's own. It follows the description by
+//! D. E. Taylor and J. S. Turner (ClassBench, INFOCOM 2005): combinations of prefixes, clusters of
+//! addresses, and common ports. A seed gives the same boxes every time.
 
 use super::random::Random;
 use crate::engine::classifier::{ALL_PORTS, Address, BoxParts, Boxed, Key, Range, kind};
@@ -9,9 +9,9 @@ use crate::engine::classifier::{ALL_PORTS, Address, BoxParts, Boxed, Key, Range,
 /// A family of rule sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// Access lists: many sources, a few servers, hardly a wildcard.
+    /// Access lists: many sources, a few servers, hardly any wildcards.
     AccessList,
-    /// Firewalls: half of the rules are for anybody, or to anywhere.
+    /// Firewalls: half of the rules have any source or any destination.
     Firewall,
     /// IP chains: both sides name networks of every size.
     Chain,
@@ -32,7 +32,7 @@ impl Family {
     }
 }
 
-/// How a block of IPv4 becomes one of a width.
+/// An address width, with the conversion of IPv4 blocks to it.
 pub trait Width: Address {
     /// The addresses of a block.
     fn block(first: u32, prefix: u8) -> Range<Self>;
@@ -50,7 +50,8 @@ impl Width for u32 {
 }
 
 impl Width for u128 {
-    /// A block of IPv4 with its bits at the place of networks and subnets; everything is everything.
+    /// A block of IPv4, with its bits in the network part of the IPv6 address. The block of all
+    /// addresses becomes that of all IPv6 addresses.
     fn block(first: u32, prefix: u8) -> Range<Self> {
         if prefix == 0 {
             return (0, Self::MAX);
@@ -64,7 +65,7 @@ impl Width for u128 {
 struct Maker(Random);
 
 impl Maker {
-    /// An address of one of a few hundred networks, some of which are far larger than others.
+    /// A block in one of a few hundred networks, some of which are far more frequent than others.
     fn block(&mut self, prefix: u8) -> (u32, u8) {
         let cluster = self.0.below(16).min(self.0.below(16));
         let site = self.0.below(256).min(self.0.below(256));
@@ -96,7 +97,7 @@ impl Maker {
     }
 }
 
-/// So many boxes of a family, each another; the first comes first. A few are left out where the
+/// At most `count` different boxes of a family, in order of evaluation. There are fewer if the
 /// generator repeats itself.
 #[must_use]
 pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
@@ -129,7 +130,7 @@ pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
                 let of = |maker: &mut Maker, prefix| {
                     if prefix == 0 { (0, 0) } else { maker.block(prefix) }
                 };
-                // Nothing decides everything.
+                // No box may cover all sources and all destinations.
                 let other = if some == 0 { other.max(16) } else { other };
                 (of(&mut maker, some), of(&mut maker, other))
             }
@@ -159,7 +160,7 @@ pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
     made
 }
 
-/// Packets at corners of boxes that are drawn at random, without locality.
+/// Packets at random corners of random boxes, without locality.
 #[must_use]
 pub fn packets<A: Width>(boxes: &[Boxed<A>], count: usize, seed: u64) -> Vec<Key<A>> {
     let mut random = Random::new(seed);

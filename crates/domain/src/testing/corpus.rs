@@ -1,7 +1,7 @@
 //! Stored inputs of fuzz targets, replayed without a fuzzer. A crate with targets keeps them in its
-//! folder `fuzz`: `seeds`, named by what they are, and `regressions`, which once failed.
+//! folder `fuzz`: `seeds`, named after what they contain, and `regressions`, which once failed.
 //!
-//! The only code of this crate that reads files; it is there for tests alone.
+//! This is the only code of this crate that reads files. Only tests use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,11 +10,11 @@ use std::path::Path;
 
 use super::fuzz::Target;
 
-/// Everything that is wrong with the stored inputs below a folder `fuzz`: inputs that break a
-/// promise, seeds that are not what their names say, folders without inputs or without a target.
+/// All faults of the stored inputs below a folder `fuzz`: inputs that break a property, seeds that
+/// contradict their names, folders without inputs or without a target.
 ///
-/// A seed is named `reader-good-what` where the reader takes it and `reader-bad-what` where it does
-/// not; every reader has some of both. Regressions have any name.
+/// A seed is named `reader-good-what` if the reader accepts it, and `reader-bad-what` if it does
+/// not. Every reader has seeds of both kinds. Regressions can have any name.
 #[must_use]
 pub fn faults(fuzz: &Path, targets: &[Target]) -> Vec<String> {
     let mut faults = Vec::new();
@@ -66,14 +66,14 @@ fn faults_of(fuzz: &Path, target: &Target) -> Vec<String> {
     faults
 }
 
-/// A reader, and whether it takes a text.
+/// A reader, and whether it accepts a text.
 type Claim = (&'static str, bool);
 
 const fn word(is_good: bool) -> &'static str {
     if is_good { "good" } else { "bad" }
 }
 
-/// What a seed's name says.
+/// The claim in a seed's name.
 fn claim_of(target: &Target, file: &str) -> Option<Claim> {
     let (reader, rest) = file.split_once('-')?;
     let reader = target.readers.iter().find(|it| it.name == reader)?;
@@ -83,12 +83,12 @@ fn claim_of(target: &Target, file: &str) -> Option<Claim> {
     })
 }
 
-/// What a text does not keep to: the readers' promises, and what is claimed of it.
+/// The faults of a text: it breaks a property of a reader, or contradicts its claim.
 fn broken(target: &Target, text: &str, claim: Option<Claim>) -> impl Iterator<Item = String> {
     target.readers.iter().filter_map(move |reader| {
         let check = reader.check;
         match (catch_unwind(|| check(text)), claim) {
-            (Err(_), _) => Some(format!("`{}` broke a promise, which is told above", reader.name)),
+            (Err(_), _) => Some(format!("`{}` panicked; the panic is logged above", reader.name)),
             (Ok(is_taken), Some((name, is_good))) if name == reader.name && is_taken != is_good => {
                 Some(format!("`{name}` {}", if is_taken { "takes it" } else { "refuses it" }))
             }
@@ -97,7 +97,7 @@ fn broken(target: &Target, text: &str, claim: Option<Claim>) -> impl Iterator<It
     })
 }
 
-/// The names in a folder; none where there is no such folder.
+/// The names in a folder; none if the folder does not exist.
 fn entries(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()

@@ -1,5 +1,5 @@
-//! What holds for any text. The fuzz targets look for texts that break it, and tests replay those
-//! that are stored (see [`corpus`](super::corpus)): both through the functions of this module.
+//! Properties that hold for any text. The fuzz targets search for texts that break them, and tests
+//! replay the stored texts (see [`corpus`](super::corpus)). Both use the functions of this module.
 
 use std::fmt::Display;
 
@@ -10,12 +10,13 @@ use crate::net::{AddressRange, PortRange, Protocol};
 use crate::text::Name;
 use crate::time::Instant;
 
-/// Something that reads texts.
+/// A parser of texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader {
-    /// What seeds for it begin with.
+    /// The prefix of the names of its seeds.
     pub name: &'static str,
-    /// Has it read a text, and says whether it took it; panics where it breaks a promise.
+    /// Gives the parser a text, and returns whether it accepts the text. Panics if the parser
+    /// breaks a property.
     pub check: fn(&str) -> bool,
 }
 
@@ -24,7 +25,7 @@ pub struct Reader {
 pub struct Target {
     /// The name of its binary, and of the folders of its inputs.
     pub name: &'static str,
-    /// Who reads.
+    /// Its readers.
     pub readers: &'static [Reader],
 }
 
@@ -32,7 +33,7 @@ impl Target {
     /// Gives a text to every reader.
     ///
     /// # Panics
-    /// Where one breaks a promise.
+    /// Panics if a reader breaks a property.
     pub fn check(&self, text: &str) {
         for reader in self.readers {
             (reader.check)(text);
@@ -43,8 +44,8 @@ impl Target {
 /// The targets of this crate.
 pub const TARGETS: [Target; 2] = [PARSE, FILTER];
 
-/// Everything that the domain reads from text: it never panics, and what it accepts it writes in a
-/// canonical spelling, which it reads as the same value.
+/// All values that the domain reads from text. Parsing never panics. The canonical spelling of each
+/// accepted value reads as the same value.
 pub const PARSE: Target = Target {
     name: "parse",
     readers: &[
@@ -69,8 +70,8 @@ pub const PARSE: Target = Target {
     ],
 };
 
-/// The filter language of every list: reading never panics, a mistake has a place in the text, and
-/// what is read is written so that it is read as the same again.
+/// The filter language of every list. Parsing never panics, the position of an error is within the
+/// text, and a printed filter reads as the same filter.
 pub const FILTER: Target = Target {
     name: "filter",
     readers: &[
@@ -99,7 +100,7 @@ fn filter_survives_writing(level: Level, text: &str) -> bool {
         }
         Ok(filter) => {
             let written = filter.to_string();
-            // Spaces and whole timestamps can take it beyond what is read.
+            // Added spaces and full timestamps can make it longer than the limit.
             if written.chars().count() <= MAX_FILTER_CHARS {
                 let again = Filter::parse(level, &written);
                 assert_eq!(again.as_ref(), Ok(&filter), "{text:?} is written as {written:?}");

@@ -1,5 +1,5 @@
-//! For tests, fuzzing and measurements: data that is made of seeds (the same seed gives the same data
-//! everywhere), and what holds for any text.
+//! Support for tests, fuzzing and measurements: data that is generated from seeds, and properties
+//! that hold for any text. The same seed gives the same data everywhere.
 
 pub mod box_sets;
 pub mod corpus;

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same each time.
+//! Pseudorandom numbers that are the same each time.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Debug, Clone)]
@@ -20,19 +20,19 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below a bound, which is not 0. Slightly uneven for huge bounds, which does not
-    /// matter here.
+    /// A number below a bound, which must not be 0. The distribution is slightly uneven for huge
+    /// bounds, which does not matter here.
     pub fn below(&mut self, bound: u32) -> u32 {
         let number = (u128::from(self.next()) * u128::from(bound.max(1))) >> 64;
         u32::try_from(number).unwrap_or(0)
     }
 
-    /// Whether something of a probability, in percent, happens.
+    /// Whether an event with this probability, in percent, happens.
     pub fn happens(&mut self, percent: u32) -> bool {
         self.below(100) < percent
     }
 
-    /// One of some things.
+    /// A random item; none if there are no items.
     pub fn pick<'a, T>(&mut self, things: &'a [T]) -> Option<&'a T> {
         let count = u32::try_from(things.len()).unwrap_or(u32::MAX);
         things.get(usize::try_from(self.below(count)).unwrap_or(0))

@@ -1,6 +1,6 @@
-//! Rule sets as companies have them: sites with servers, users and management networks, partners
-//! outside, services that everybody uses and some that few do, IPv6 beside IPv4 here and there,
-//! exceptions that expire, leftovers that are switched off, and a rule at the end that closes it.
+//! Generated rule sets that resemble those of companies. They have sites with servers, users and
+//! management networks, external partners, common and rare services, and some IPv6 in addition to
+//! IPv4. Some exceptions expire, some leftovers are disabled, and the last rule denies the rest.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use crate::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use crate::text::{Description, Name, Reference};
 use crate::time::{Instant, MICROS_PER_SECOND};
 
-/// Services with how often each is meant.
+/// Services, each with its weight.
 const SERVICES: [(u32, Protocol, u16, u16); 14] = [
     (22, Protocol::TCP, 443, 443),
     (10, Protocol::TCP, 80, 80),
@@ -34,13 +34,13 @@ const TEAMS: [&str; 6] = ["net", "web", "db", "mail", "ops", "vpn"];
 const DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
 /// A policy's rules, without duplicates, in order of evaluation. `policy` is its number in the
-/// company, and decides its site; `now` is what expiries lie around.
+/// company, and decides its site. Expiry times are around `now`.
 #[must_use]
 pub fn rule_set(seed: u64, policy: u32, rules: usize, now: Instant) -> Vec<RuleSpec> {
     let mut maker = Maker { random: Random::new(seed ^ (u64::from(policy) << 32)), policy, now };
     let mut seen = std::collections::HashSet::new();
     let mut made = Vec::with_capacity(rules);
-    // Few networks have few different rules; then there are fewer of them.
+    // A limit of attempts: with few networks there are few different rules, so fewer are made.
     for _ in 0..rules.saturating_mul(4) {
         if made.len() == rules {
             break;
@@ -68,7 +68,7 @@ struct Maker {
 
 impl Maker {
     fn site(&mut self) -> u32 {
-        // Mostly one's own.
+        // Mostly the policy's own site.
         if self.random.happens(70) { self.policy % 64 } else { self.random.below(64) }
     }
 
@@ -79,7 +79,7 @@ impl Maker {
         AddressRange::block(IpAddr::V4(Ipv4Addr::from_bits(address)), prefix)
     }
 
-    /// Something inside: `10.site.…`, or `2001:db8:site::…`.
+    /// An internal network or host: `10.site.…`, or `2001:db8:site::…`.
     fn inside(&mut self, is_v6: bool, widths: &[u8]) -> AddressRange {
         let site = self.site();
         let prefix = self.random.pick(widths).copied().unwrap_or(32);
@@ -137,13 +137,13 @@ impl Maker {
         let mut parts = self.blank(priority)?;
         parts.protocols = Protocols::from_iter([protocol]);
         match self.random.below(100) {
-            // Users to a server.
+            // From users to a server.
             0..=44 => {
                 parts.sources = self.entries(3, |it| it.inside(is_v6, &[24, 24, 23, 26, 32]));
                 parts.destinations = self.entries(3, |it| it.inside(is_v6, &[32, 32, 28]));
                 parts.ports = vec![port];
             }
-            // Partners to a server, or a server to partners.
+            // From partners to a server, or from a server to partners.
             45..=64 => {
                 let outside = self.entries(4, |it| it.outside(is_v6));
                 let inside = self.entries(1, |it| it.inside(is_v6, &[32]));
@@ -158,13 +158,13 @@ impl Maker {
                 parts.destinations = self.entries(1, |it| it.inside(is_v6, &[16, 20, 24]));
                 parts.ports = vec![PortRange::single(22), PortRange::single(3_389)];
             }
-            // A site to everywhere.
+            // From a site to everywhere.
             75..=79 => {
                 parts.sources = self.entries(1, |it| it.inside(is_v6, &[16, 20, 24]));
                 parts.destinations =
                     vec![Endpoint { address: AddressRange::Any, port: Some(port) }];
             }
-            // A service with ports of its own at each server.
+            // A service with its own port on each server.
             80..=87 => {
                 parts.sources = self.entries(2, |it| it.inside(is_v6, &[24]));
                 parts.destinations = self.entries(4, |it| it.inside(is_v6, &[32]));
@@ -174,14 +174,14 @@ impl Maker {
                     ));
                 }
             }
-            // Something closed.
+            // Blocked traffic.
             88..=94 => {
                 parts.action = if self.random.happens(60) { Action::Deny } else { Action::Reject };
                 parts.protocols = Protocols::ANY;
                 parts.sources = self.entries(2, |it| it.outside(is_v6));
                 parts.destinations = self.entries(1, |it| it.inside(is_v6, &[16, 24, 32]));
             }
-            // Ping, tunnels.
+            // Ping and tunnels.
             _ => {
                 parts.protocols = if self.random.happens(70) {
                     Protocols::from_iter([if is_v6 { Protocol::ICMPV6 } else { Protocol::ICMP }])
@@ -195,7 +195,7 @@ impl Maker {
         Some(parts)
     }
 
-    /// The last rule.
+    /// The last rule, which denies everything.
     fn close(&mut self, priority: i32) -> Option<RuleParts> {
         let any = vec![Endpoint { address: AddressRange::Any, port: None }];
         let parts = self.blank(priority)?;
@@ -222,7 +222,7 @@ impl Maker {
             labels.insert("audit".to_owned(), format!("q{}", 1 + self.random.below(4)));
         }
         let number = self.random.below(1_000_000);
-        // Around now, most of them later; in minutes, as people write them.
+        // Around now, mostly in the future; in whole minutes, as people write them.
         let expires_at = self.random.happens(5).then(|| {
             let minutes = i64::from(self.random.below(400 * 1_440)) - 100 * 1_440;
             self.now.plus_micros(minutes * (DAY / 1_440))

@@ -1,11 +1,11 @@
-//! Rules that tests begin with.
+//! Rules that tests start from.
 
 use crate::labels::Labels;
 use crate::net::{AddressRange, Protocols};
 use crate::rule::{Action, Endpoint, RuleParts};
 use crate::text::{Description, Reference};
 
-/// The parts of a rule that allows everything: a test names what it changes of them.
+/// The parts of a rule that allows everything. A test only names the parts that it changes.
 #[must_use]
 pub fn everything() -> RuleParts {
     let anywhere = vec![Endpoint { address: AddressRange::Any, port: None }];

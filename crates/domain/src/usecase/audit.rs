@@ -1,4 +1,4 @@
-//! The audit trail, read.
+//! Reading the audit trail.
 
 use crate::actor::{Caller, Role};
 use crate::audit::AuditRecord;
@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::page::{Page, PageRequest, SortKey};
 use crate::store::{AuditField, AuditFilter, ReadUnit};
 
-/// A page of audit events. Two statements.
+/// A page of audit events. Costs two statements.
 ///
 /// # Errors
-/// Where the role does not suffice.
+/// Returns an error if the caller lacks the role.
 pub async fn page(
     uow: &mut dyn ReadUnit,
     caller: &Caller,

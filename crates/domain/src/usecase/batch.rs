@@ -30,88 +30,89 @@ use super::{Expected, Named, next, policy};
 /// The most operations of a batch.
 pub const MAX_OPERATIONS: usize = 10_000;
 
-/// One of the changes.
+/// One change of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// A new rule; its priority counts unless it is placed.
+    /// Creates a rule.
     Create {
-        /// What it says.
+        /// Its content. The priority is ignored if there is a placement.
         spec: Box<RuleSpec>,
-        /// Where it is placed.
+        /// Where among the other rules it goes.
         placement: Option<Placement>,
     },
-    /// A change of a rule.
+    /// Changes a rule.
     Update {
-        /// Which.
+        /// The rule's id.
         rule: RuleId,
-        /// What of it.
+        /// The change.
         patch: Box<RulePatch>,
         /// What its revision must be before the batch.
         if_revision: Option<Revision>,
         /// What its state must be before the batch.
         if_match: Named,
     },
-    /// A rule goes.
+    /// Deletes a rule.
     Delete {
-        /// Which.
+        /// The rule's id.
         rule: RuleId,
         /// What its revision must be before the batch.
         if_revision: Option<Revision>,
         /// What its state must be before the batch.
         if_match: Named,
     },
-    /// Rules move as a block, which keeps its order.
+    /// Moves rules as a block, which keeps its order.
     Move {
-        /// Which.
+        /// The ids of the rules.
         rules: Vec<RuleId>,
-        /// Where to.
+        /// Where among the other rules the block goes.
         placement: Placement,
     },
-    /// A deleted rule comes back, with the priority that it had.
+    /// Restores a deleted rule, with its old priority.
     Restore {
-        /// Which.
+        /// The rule's id.
         rule: RuleId,
-        /// Its name from then on, unless it keeps the one that it had.
+        /// Its new name, unless it keeps the old one.
         name: Patch<Option<Name>>,
-        /// Whether it may be equal to another.
+        /// Whether it may be equivalent to another rule.
         duplicates: Duplicates,
     },
 }
 
-/// What became of an operation.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A rule as it is after the whole batch; none where a later operation deleted it.
+    /// A rule as it is after the whole batch; none if a later operation deleted it.
     Written(RuleId, Option<Box<Rule>>),
-    /// The rule that went.
+    /// The deleted rule.
     Deleted(RuleId),
-    /// The rules that moved.
+    /// The moved rules.
     Moved(Vec<RuleId>),
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The policy after it.
+    /// The policy after the batch.
     pub policy: Policy,
-    /// Of each operation, in order. A new rule that a later operation could not name is never
-    /// deleted again.
+    /// The outcome of each operation, in order. No later operation deletes a new rule, since none
+    /// can name it.
     pub outcomes: Vec<Outcome>,
 }
 
-/// A rule in the making.
+/// A rule while the operations are applied.
 #[derive(Debug)]
 struct Entry {
-    /// As it was before the batch; none if it was not there.
+    /// The rule before the batch; none if it did not exist or was deleted.
     before: Option<Rule>,
-    /// The deleted rule that it is.
+    /// The deleted rule, if the batch restores one.
     deleted: Option<Rule>,
     spec: RuleSpec,
-    /// The operation that last asked for it; none: at most it gave way.
+    /// The last operation that changed the rule; none if it was at most renumbered for others.
     asked_by: Option<usize>,
-    /// Whether it was asked to move: it can, and have its priority again, where others gave way.
+    /// Whether an operation moved the rule. It can move and still end up with its old priority, if
+    /// other rules were renumbered.
     is_moved: bool,
-    /// Whether it may be equal to another.
+    /// Whether it may be equivalent to another rule.
     keeps_duplicate: bool,
 }
 
@@ -120,24 +121,26 @@ struct Working {
     order: Vec<Place>,
     entries: HashMap<RuleId, Entry>,
     deleted: Vec<Rule>,
-    /// Rules that were deleted before, and that operations ask for.
+    /// The rules that were deleted before the batch, and that operations restore.
     restorable: HashMap<RuleId, Rule>,
     violations: Violations,
     new: i64,
     repeated: RepeatedCheck,
-    /// What placing and moving has cost so far.
+    /// The cost of placing and moving so far, in renumbered rules.
     work: usize,
 }
 
-/// New rules have no ids yet: while they are in the making they go by numbers that no rule has, and
-/// that order them behind all others.
+/// The first provisional id. New rules get provisional ids, which no stored rule has and which sort
+/// after all others, until the storage assigns the real ids.
 const FIRST_PROVISIONAL: i64 = MAX_ID - MAX_OPERATIONS as i64;
 
-/// Applies all operations, one after the other, or none. Names and contents are judged at the end.
+/// Applies all operations, one after the other, or none. Duplicate names and contents are checked
+/// at the end.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it has changed meanwhile, it would be
-/// too full, or operations are wrong: all that is, with their indices.
+/// Returns an error if the caller lacks the role, or the policy does not exist, is not in the
+/// expected state or would be too large. If operations are not valid, the error lists all their
+/// faults with the operations' indices.
 pub async fn apply(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -226,7 +229,7 @@ pub async fn apply(
                 let rule = rule.or_else(|| {
                     let Entry { before, spec, .. } = entries.get(&id)?;
                     let before = before.clone()?;
-                    // It may have given way, unless nothing was written at all.
+                    // The rule may have been renumbered, unless nothing was written at all.
                     let spec = if is_nothing { before.spec } else { spec.clone() };
                     Some(Rule { spec, ..before })
                 });
@@ -239,7 +242,7 @@ pub async fn apply(
     Ok(Batch { policy: after, outcomes })
 }
 
-/// What an operation asked for, until it is known what became of it.
+/// The rules that an operation concerns, until its outcome is known.
 enum Asked {
     Rule(RuleId),
     Deletion(RuleId),
@@ -323,7 +326,7 @@ impl Working {
         }
     }
 
-    /// Whether a rule is there, at the revision and in the state that are asked for.
+    /// Whether a rule exists, and had the expected revision and state before the batch.
     fn is_there(
         &mut self,
         index: usize,
@@ -353,7 +356,7 @@ impl Working {
         }
     }
 
-    /// Where a rule stands: the order is sorted by priority and id.
+    /// The index of a rule in the order, which is sorted by priority and id.
     fn position(&self, rule: RuleId) -> Option<usize> {
         let priority = self.entries.get(&rule)?.spec.priority;
         self.order.binary_search_by_key(&(priority, rule), |(id, priority)| (*priority, *id)).ok()
@@ -422,7 +425,7 @@ impl Working {
         }
     }
 
-    /// Gives a rule new content, and its place by it.
+    /// Gives a rule new content, and moves it to the place of its new priority.
     fn write(&mut self, index: usize, rule: RuleId, old: &RuleSpec, spec: RuleSpec) {
         if old.priority != spec.priority
             && let Some(at) = self.position(rule)

@@ -1,5 +1,5 @@
-//! Children embedded in their parents: one statement for each level, within limits that are checked
-//! before: on the counters and, if there are many rules, by one more statement.
+//! Children embedded in their parents: one statement for each level. Limits are checked first, by
+//! the counters and, if there are many rules, by one more statement.
 
 use crate::error::{Error, Result};
 use crate::ids::{FirewallId, PolicyId};
@@ -14,7 +14,8 @@ pub const MAX_POLICIES: u64 = 10_000;
 /// The most rules of an expansion.
 pub const MAX_RULES: u64 = 10_000;
 
-/// Up to so many rules are read without asking first how much text they have: no more than a page.
+/// Up to this number of rules, the amount of their text is not checked first: it is no more than
+/// that of a page.
 const FEW_RULES: u64 = 1_000;
 
 const HINT: &str = "use a smaller page_size, or the lists of the children, which have pages";
@@ -23,10 +24,10 @@ fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
     if count > limit { Err(Error::TooLarge { what, limit, hint: HINT.into() }) } else { Ok(()) }
 }
 
-/// The policies of firewalls, by firewall and id; `count` is what their counters say together.
+/// The policies of firewalls, by firewall and id; `count` is the sum of the firewalls' counters.
 ///
 /// # Errors
-/// Where there are too many.
+/// Returns [`Error::TooLarge`] if there are too many.
 pub async fn policies(
     uow: &mut dyn ReadUnit,
     firewalls: &[FirewallId],
@@ -45,10 +46,11 @@ pub fn newer(uow: &dyn ReadUnit, policies: &[Policy]) -> Vec<PolicyRef> {
     newer.map(Policy::reference).collect()
 }
 
-/// The rules of policies, by policy and in order of evaluation; without those of [`newer`] ones.
+/// The rules of policies, by policy and in order of evaluation; without those of [`newer`]
+/// policies.
 ///
 /// # Errors
-/// Where there are too many.
+/// Returns [`Error::TooLarge`] if there are too many, or they are too large.
 pub async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Rule>> {
     let policies: Vec<&Policy> =
         policies.iter().filter(|policy| require_known(&*uow, policy).is_ok()).collect();

@@ -1,28 +1,28 @@
-//! What a conditional request demands of the state that it would change (RFC 9110, section 13).
+//! The conditions of a request on the state that it would change (RFC 9110, section 13).
 
 use crate::error::{Error, Result, ViolationCode};
 use crate::mark::{CurrentState, StateTag};
 
-/// A state as a condition names it.
+/// A state that a condition names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NamedState {
-    /// By a tag that has our form.
+    /// By a tag of FireFlow's form.
     Tagged(StateTag),
-    /// By a weak tag, perhaps of our form: something on the way changed the answer that it came with.
+    /// By a weak tag, perhaps of FireFlow's form: a proxy changed the answer that had it.
     Weak(Option<StateTag>),
-    /// By a tag that we never gave.
+    /// By a tag that FireFlow never issued.
     Foreign,
 }
 
 /// One side of a condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Named {
-    /// There is none.
+    /// No condition.
     #[default]
     Nothing,
     /// `*`: every state.
     Any,
-    /// These.
+    /// The listed states.
     Listed(Vec<NamedState>),
 }
 
@@ -42,9 +42,9 @@ impl Expected {
     /// Checks a resource's state.
     ///
     /// # Errors
-    /// [`Error::RevisionMismatch`] if somebody else was first, [`Error::WeakTag`] and
-    /// [`Error::UnknownTag`] if no tag can be compared with the state, [`Error::StateExcluded`] if it
-    /// is one that it must not be.
+    /// Returns [`Error::RevisionMismatch`] if the resource has changed, [`Error::WeakTag`] or
+    /// [`Error::UnknownTag`] if no tag can be compared with the state, and
+    /// [`Error::StateExcluded`] if the condition excludes the state.
     pub fn check(&self, state: impl Into<CurrentState>) -> Result<()> {
         let state = state.into();
         let CurrentState { what, revision: current, .. } = state;
@@ -63,7 +63,7 @@ impl Expected {
 }
 
 impl Named {
-    /// Checks that a state is one of those that are named; each is, if none is.
+    /// Checks that a state is one of the named states. Every state passes if there is no condition.
     ///
     /// # Errors
     /// See [`Expected::check`].
@@ -90,7 +90,7 @@ impl Named {
     }
 }
 
-/// Why a rule is not in a state that is asked for, as a kind of fault and in words.
+/// Explains why a rule is not in an expected state, as a code and in words.
 pub(super) fn why_not(error: &Error) -> (Option<ViolationCode>, String) {
     match error {
         Error::RevisionMismatch { current, .. } => {

@@ -1,4 +1,5 @@
-//! A list of rules from its first to its last, in steps that cost the same however far they are.
+//! A whole list of rules, read in steps. The cost of a step does not depend on its place in the
+//! list.
 
 use super::policy;
 use crate::actor::{Caller, Role};
@@ -12,7 +13,7 @@ use crate::store::{ReadUnit, RuleFilter, Turns};
 /// The most rules of a step.
 pub const STEP: u32 = 500;
 
-/// A list that is read step by step, all in one unit of work: it shows one state.
+/// A list that is read step by step in one unit of work, so that it shows one state.
 #[derive(Debug)]
 pub struct Export {
     parent: Option<(FirewallId, PolicyId)>,
@@ -22,10 +23,12 @@ pub struct Export {
 }
 
 impl Export {
-    /// The rules of a policy in order of evaluation, and the policy. One statement.
+    /// Starts a list of the rules of a policy in order of evaluation, and reads the policy. Costs
+    /// one statement.
     ///
     /// # Errors
-    /// Where the policy is not there, or the role does not suffice.
+    /// Returns an error if the caller lacks the role, the policy does not exist, or this version
+    /// cannot read its rules.
     pub async fn of_policy(
         uow: &mut dyn ReadUnit,
         caller: &Caller,
@@ -36,11 +39,11 @@ impl Export {
         Ok((policy, Self { parent: Some(parent), filter, after: None, is_at_end: false }))
     }
 
-    /// When rules of the policy last changed by the clock alone: its state, and this, decide all that
-    /// the list shows. One statement.
+    /// When rules of the policy last started or expired. These instants and the policy's state
+    /// determine all that the list shows. Costs one statement.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn last_turns(
         uow: &mut dyn ReadUnit,
         caller: &Caller,
@@ -49,19 +52,19 @@ impl Export {
         Ok(uow.rules().last_turns(policy.id, caller.now).await?)
     }
 
-    /// The rules of all policies, by id. No statement.
+    /// Starts a list of the rules of all policies, by id. Costs no statement.
     ///
     /// # Errors
-    /// Where the role does not suffice.
+    /// Returns an error if the caller lacks the role.
     pub fn of_all(caller: &Caller, filter: RuleFilter) -> Result<Self> {
         caller.require(Role::Viewer)?;
         Ok(Self { parent: None, filter, after: None, is_at_end: false })
     }
 
-    /// The next rules, at most so many, and at most [`STEP`]; none at the end. One statement.
+    /// The next rules, at most `most` and at most [`STEP`]; none at the end. Costs one statement.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn next(
         &mut self,
         uow: &mut dyn ReadUnit,

@@ -18,7 +18,7 @@ use super::{Expected, next, not_deleted};
 pub struct NewFirewall {
     /// Its name.
     pub name: Name,
-    /// Whose it is to be; none: the token's only tenant, else nobody's.
+    /// Its tenant; none: the token's only tenant, or no tenant if the token sees all tenants.
     pub tenant: Option<Tenant>,
     /// Free text.
     pub description: Description,
@@ -38,19 +38,19 @@ fn name_taken(name: &Name, holder: FirewallId) -> Error {
     })
 }
 
-/// One firewall. One statement.
+/// Reads one firewall. Costs one statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such firewall.
+/// Returns an error if the caller lacks the role, or the firewall does not exist.
 pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, id: FirewallId) -> Result<Firewall> {
     caller.require(Role::Viewer)?;
     uow.firewalls().get(&caller.actor.visibility, id).await?.ok_or_else(|| not_found(id))
 }
 
-/// A page of firewalls. Two statements.
+/// A page of firewalls. Costs two statements.
 ///
 /// # Errors
-/// Where the role does not suffice.
+/// Returns an error if the caller lacks the role.
 pub async fn page(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -65,7 +65,7 @@ pub async fn page(
 /// Creates a firewall.
 ///
 /// # Errors
-/// Where the role or the tenants do not suffice, or the name is taken.
+/// Returns an error if the caller lacks the role or the tenant, or the name is taken.
 pub async fn create(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -91,8 +91,8 @@ pub async fn create(
     Ok(firewall)
 }
 
-/// Whether the caller may give a firewall to a tenant: admins may, within their own tenants; an
-/// editor only names one of the token's.
+/// Checks that the caller may give a firewall to a tenant. An admin may name any visible tenant; an
+/// editor may only name a tenant that the token lists.
 fn check_tenant(caller: &Caller, tenant: &Tenant) -> Result<()> {
     let is_own = match &caller.actor.visibility {
         Visibility::All => false,
@@ -129,11 +129,11 @@ fn default_tenant(caller: &Caller) -> Result<Tenant> {
     }
 }
 
-/// Changes a firewall; without a difference nothing is written.
+/// Changes a firewall. Writes nothing if the patch makes no difference.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such firewall, it has changed meanwhile, the new
-/// content is not valid, or the new name is taken.
+/// Returns an error if the caller lacks the role, the firewall does not exist or is not in the
+/// expected state, the new content is not valid, or the new name is taken.
 pub async fn update(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -175,10 +175,11 @@ pub async fn update(
     written.map_err(|holder| name_taken(&name, holder))
 }
 
-/// Deletes a firewall, and hides all below it.
+/// Deletes a firewall, and hides its policies and their rules.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such firewall, or it has changed meanwhile.
+/// Returns an error if the caller lacks the role, or the firewall does not exist or is not in the
+/// expected state.
 pub async fn delete(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -195,11 +196,12 @@ pub async fn delete(
     Ok(())
 }
 
-/// Brings a deleted firewall back, and all that was hidden with it; one that is live stays as it is.
+/// Restores a deleted firewall, and all that was hidden with it. A live firewall stays as it is.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such firewall, its name was taken meanwhile, or it is
-/// live under another name than the one that is asked for.
+/// Returns an error if the caller lacks the role, the firewall does not exist, or its name is
+/// taken. It also returns an error if the firewall is live under a name other than the requested
+/// one.
 pub async fn restore(
     uow: &mut dyn WriteUnit,
     caller: &Caller,

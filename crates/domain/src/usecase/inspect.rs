@@ -14,29 +14,31 @@ use crate::store::ReadUnit;
 
 use super::policy::require_known;
 
-/// A policy as it is now, with what was compiled of its rules.
+/// A policy as it is now, with its compiled rules.
 #[derive(Debug, Clone)]
 pub struct InspectedPolicy {
-    /// The policy: its rules are as they were compiled, what is beside them may be newer.
+    /// The policy. Its fields may be newer than the compiled rules, but the rules themselves have
+    /// not changed.
     pub policy: Arc<Policy>,
-    /// What answers.
+    /// The compiled rules, which decide on packets.
     pub compiled: Arc<CompiledRules>,
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'a> {
-    /// What is done with it.
+    /// The action on the packet.
     pub action: Action,
-    /// The rule that decides; none where the default does.
+    /// The rule that decides; none if the policy's default does.
     pub rule: Option<&'a Rule>,
 }
 
-/// All live rules of a policy that was read in the same snapshot, in order of evaluation: one
+/// All live rules of a policy that was read in the same snapshot, in order of evaluation. Costs one
 /// statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or the storage fails.
+/// Returns an error if the caller lacks the role, this version cannot read the rules, or the
+/// storage fails.
 pub async fn all_rules(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -47,11 +49,13 @@ pub async fn all_rules(
     Ok(uow.rules().all(&policy.reference()).await?)
 }
 
-/// The rules that changed behind a revision of a policy that was read in the same snapshot, deleted
-/// ones too, but for those that are purged: one statement. None where they are more than `at_most`.
+/// The rules that changed after a revision of a policy that was read in the same snapshot. Deleted
+/// rules are included, except those that are purged. Returns none if there are more than `at_most`.
+/// Costs one statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or the storage fails.
+/// Returns an error if the caller lacks the role, this version cannot read the rules, or the
+/// storage fails.
 pub async fn changed_rules(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -75,7 +79,8 @@ impl InspectedPolicy {
         Verdict { action, rule }
     }
 
-    /// Why a packet meets its verdict, with all rules in order of evaluation, which it counts.
+    /// Explains the verdict on a packet. The explanation refers to rules by their index in the
+    /// returned list, which has all rules in order of evaluation.
     #[must_use]
     pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Rule>) {
         self.compiled.explain(packet)

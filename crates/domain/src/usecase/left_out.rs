@@ -1,4 +1,4 @@
-//! What lists across policies leave out, since this version cannot read it.
+//! The policies that lists across policies leave out, since this version cannot read their rules.
 
 use crate::actor::{Caller, Role};
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub struct LeftOutPolicies {
 pub const MAX_LEFT_OUT: usize = 100;
 
 impl LeftOutPolicies {
-    /// Names policies, of which none is named twice.
+    /// Names the given policies, which must be distinct.
     #[must_use]
     pub fn of(mut policies: Vec<PolicyRef>) -> Self {
         let has_more = policies.len() > MAX_LEFT_OUT;
@@ -27,10 +27,11 @@ impl LeftOutPolicies {
     }
 }
 
-/// The policies of all firewalls that a list of rules across policies leaves out. One statement.
+/// The policies of all firewalls that a list of rules across policies leaves out. Costs one
+/// statement.
 ///
 /// # Errors
-/// Returns an error if the role does not suffice.
+/// Returns an error if the caller lacks the role.
 pub async fn left_out(uow: &mut dyn ReadUnit, caller: &Caller) -> Result<LeftOutPolicies> {
     caller.require(Role::Viewer)?;
     let limit = u32::try_from(MAX_LEFT_OUT).unwrap_or(u32::MAX).saturating_add(1);

@@ -1,7 +1,7 @@
-//! What a caller may ask: free functions over a unit of work that the caller began and commits.
+//! Use cases: free functions over a unit of work that the caller began and commits.
 //!
-//! Each checks the role first, then existence, then the precondition, then the content; and writes
-//! only when all of it holds. A change that changes nothing writes nothing.
+//! Each function checks the role first, then existence, then the precondition, then the content. It
+//! writes only if all checks pass. A change that makes no difference writes nothing.
 
 pub mod audit;
 pub mod batch;
@@ -26,23 +26,24 @@ use crate::store::Stamp;
 pub use expected::{Expected, Named, NamedState};
 
 impl Caller {
-    /// Demands a role.
+    /// Requires a role.
     ///
     /// # Errors
-    /// [`Error::Forbidden`], where no role of the caller holds it.
+    /// Returns [`Error::Forbidden`] if no role of the caller includes it.
     pub fn require(&self, role: Role) -> Result<()> {
         if self.actor.may(role) { Ok(()) } else { Err(Error::Forbidden { needs: role }) }
     }
 
-    /// Demands what a list needs: of what was deleted, the role that can restore it.
+    /// Requires the role that a list needs. A list of deleted resources needs the role that can
+    /// restore them.
     ///
     /// # Errors
-    /// [`Error::Forbidden`], where no role of the caller holds it.
+    /// Returns [`Error::Forbidden`] if no role of the caller includes it.
     fn require_for_list(&self, of_deleted: bool) -> Result<()> {
         self.require(if of_deleted { Role::Editor } else { Role::Viewer })
     }
 
-    /// When and by whom this call writes.
+    /// The time and the author of what this call writes.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp { at: self.now, by: self.actor.subject.clone() }
@@ -58,7 +59,7 @@ impl Caller {
     }
 }
 
-/// That something which is to come back under a new name is live under another one.
+/// The error for a restoration under a new name of a resource that is live under another name.
 fn not_deleted(what: Resource) -> Error {
     let detail = format!("the {} is not deleted; change its name with PATCH", what.noun());
     Error::invalid(Violation::body("/name", detail))

@@ -14,7 +14,8 @@ use super::{Expected, next, not_deleted};
 
 pub use super::left_out::{LeftOutPolicies, MAX_LEFT_OUT, left_out};
 
-/// What is missing where a policy was not found: its firewall, or the policy itself. One statement.
+/// The error for a policy that was not found: its firewall is missing, or the policy itself. Costs
+/// one statement.
 pub(super) async fn missing(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -40,11 +41,11 @@ pub fn require_known(uow: &dyn ReadUnit, policy: &Policy) -> Result<()> {
     }
 }
 
-/// A policy, to read or evaluate its rules. One statement.
+/// Reads a policy for a read or an evaluation of its rules. Costs one statement.
 ///
 /// # Errors
-/// Returns an error if the role does not suffice, there is no such policy, or this version cannot read
-/// its rules.
+/// Returns an error if the caller lacks the role, the policy does not exist, or this version cannot
+/// read its rules.
 pub async fn get_known(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -56,7 +57,7 @@ pub async fn get_known(
     Ok(policy)
 }
 
-/// A policy, locked for a write of it or below it, which this version can read.
+/// A policy, locked for a write to it or its rules. Fails if this version cannot read its rules.
 pub(super) async fn lock(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -68,7 +69,7 @@ pub(super) async fn lock(
     Ok(policy)
 }
 
-/// The same, whoever wrote it.
+/// Like [`lock`], but also locks a policy that a newer version wrote.
 async fn lock_any(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -101,10 +102,10 @@ async fn check_name(uow: &mut dyn WriteUnit, firewall: FirewallId, name: &Name) 
     }
 }
 
-/// One policy. One statement.
+/// Reads one policy. Costs one statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such policy.
+/// Returns an error if the caller lacks the role, or the policy does not exist.
 pub async fn get(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -121,7 +122,7 @@ pub async fn get(
 /// A page of a firewall's policies.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such firewall.
+/// Returns an error if the caller lacks the role, or the firewall does not exist.
 pub async fn page(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -138,10 +139,10 @@ pub async fn page(
         .await?)
 }
 
-/// A page of the policies of all firewalls. Two statements.
+/// A page of the policies of all firewalls. Costs two statements.
 ///
 /// # Errors
-/// Where the role does not suffice.
+/// Returns an error if the caller lacks the role.
 pub async fn page_of_all(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -156,7 +157,8 @@ pub async fn page_of_all(
 /// Creates a policy.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such firewall, or the name is taken.
+/// Returns an error if the caller lacks the role, the firewall does not exist, or the name is
+/// taken.
 pub async fn create(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -184,11 +186,11 @@ async fn count_policies(
     })
 }
 
-/// Changes a policy; without a difference nothing is written.
+/// Changes a policy. Writes nothing if the patch makes no difference.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it has changed meanwhile, the new
-/// content is not valid, or the new name is taken.
+/// Returns an error if the caller lacks the role, the policy does not exist or is not in the
+/// expected state, the new content is not valid, or the new name is taken.
 pub async fn update(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -198,7 +200,7 @@ pub async fn update(
     patch: PolicyPatch,
 ) -> Result<Policy> {
     caller.require(Role::Editor)?;
-    // The firewall's lock comes first: it is what keeps names unique, and orders all writers alike.
+    // The firewall's lock comes first: it keeps names unique, and all writers lock in this order.
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
     expected.check(&before)?;
@@ -228,11 +230,12 @@ pub async fn update(
     Ok(uow.policies_mut().update(&before, after).await?)
 }
 
-/// Deletes a policy, and hides its rules; one that a newer version wrote too: the row is marked, and
-/// nothing of it is lost.
+/// Deletes a policy, and hides its rules. This also works for a policy that a newer version wrote:
+/// the row is only marked as deleted, so nothing of it is lost.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, or it has changed meanwhile.
+/// Returns an error if the caller lacks the role, or the policy does not exist or is not in the
+/// expected state.
 pub async fn delete(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -251,12 +254,13 @@ pub async fn delete(
     Ok(())
 }
 
-/// Brings a deleted policy of a live firewall back, and the rules that were hidden with it; one that
-/// is live stays as it is.
+/// Restores a deleted policy of a live firewall, and the rules that were hidden with it. A live
+/// policy stays as it is.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy or its firewall is deleted, its name was
-/// taken meanwhile, or it is live under another name than the one that is asked for.
+/// Returns an error if the caller lacks the role, the policy does not exist, its firewall is
+/// deleted, or its name is taken. It also returns an error if the policy is live under a name other
+/// than the requested one.
 pub async fn restore(
     uow: &mut dyn WriteUnit,
     caller: &Caller,

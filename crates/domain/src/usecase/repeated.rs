@@ -11,17 +11,19 @@ use crate::time::Instant;
 
 use super::batch::Operation;
 
-/// Compares what the changes of a batch repeat with what their rules had before the batch.
+/// Compares the read-only members that the changes of a batch repeat with their values before the
+/// batch.
 pub(super) struct RepeatedCheck {
     now: Instant,
-    /// The positions of all rules, if some change repeats one.
+    /// The positions of all rules, if some change repeats a position.
     positions: HashMap<RuleId, u64>,
-    /// That a change repeats an older revision than its rule has: it was made of an older state.
+    /// The error for a change that repeats an older revision than its rule has: it was based on an
+    /// older state.
     stale: Option<Error>,
 }
 
 impl RepeatedCheck {
-    /// `order` is that of the rules before the batch.
+    /// `order` is the order of the rules before the batch.
     pub(super) fn new(operations: &[Operation], order: &[Place], now: Instant) -> Self {
         let names_position = |operation: &Operation| match operation {
             Operation::Update { patch, .. } => patch.repeated.names_position(),
@@ -37,7 +39,7 @@ impl RepeatedCheck {
         Self { now, positions, stale: None }
     }
 
-    /// Notes what is wrong with the members that the change with an index repeats.
+    /// Notes the violations in the members that the change with this index repeats.
     pub(super) fn check(
         &mut self,
         index: usize,
@@ -53,7 +55,7 @@ impl RepeatedCheck {
     }
 
     /// # Errors
-    /// Returns [`Error::RevisionMismatch`] if a change was made of an older state.
+    /// Returns [`Error::RevisionMismatch`] if a change was based on an older state.
     pub(super) fn finish(self) -> Result<()> {
         self.stale.map_or(Ok(()), Err)
     }

@@ -1,5 +1,5 @@
-//! What is kept only for a while: deleted things, and the answers of requests that may be repeated.
-//! The audit trail is kept for ever.
+//! Retention of deleted resources, and of the answers of requests that may be repeated. The audit
+//! trail is kept forever.
 
 use crate::error::Result;
 use crate::store::{Purged, Storage, Terms, WriteKind};
@@ -7,20 +7,20 @@ use crate::time::{Instant, MICROS_PER_SECOND};
 
 /// How long the answer of a request with a key is kept, in seconds.
 pub const ANSWERS_KEPT_S: i64 = 24 * 3_600;
-/// How many rows a transaction removes, about: writers wait no longer than that takes.
+/// Roughly how many rows one transaction removes. Other writers wait for no more than that.
 const ROWS_AT_ONCE: u32 = 2_000;
 
-/// Since when answers are still kept.
+/// The instant since which answers are kept.
 #[must_use]
 pub fn answers_kept_since(now: Instant) -> Instant {
     now.plus_micros(-ANSWERS_KEPT_S * MICROS_PER_SECOND)
 }
 
-/// Removes for good what was deleted before an instant, and answers that are no longer kept, in many
-/// small transactions. What is removed cannot be restored.
+/// Removes permanently what was deleted before an instant, and the answers that have expired. Works
+/// in many small transactions. Removed resources cannot be restored.
 ///
 /// # Errors
-/// The store's; what was removed until then stays so.
+/// Returns the store's error; the transactions before it remain committed.
 pub async fn purge(storage: &dyn Storage, deleted_before: Instant, now: Instant) -> Result<Purged> {
     let mut all = Purged::default();
     loop {

@@ -24,17 +24,17 @@ pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;
 /// The most characters in descriptions and labels of the rules of one answer.
 pub const MAX_ANSWERED_TEXT: u64 = 8_000_000;
 
-/// What becomes of a new rule that is equal to a live one of its policy.
+/// What happens to a new rule that is equivalent to a live rule of its policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Duplicates {
     /// It is refused.
     #[default]
     Refuse,
-    /// It is kept beside it, as real devices do.
+    /// Both rules are kept, as on real devices.
     Keep,
 }
 
-/// A rule's place: its firewall, its policy, its id.
+/// The path to a rule: its firewall, its policy and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RulePath {
     /// The firewall.
@@ -45,10 +45,10 @@ pub struct RulePath {
     pub rule: RuleId,
 }
 
-/// One rule. One statement.
+/// Reads one rule. Costs one statement.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such rule.
+/// Returns an error if the caller lacks the role, or the rule does not exist.
 pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Result<Rule> {
     caller.require(Role::Viewer)?;
     let who = &caller.actor.visibility;
@@ -58,7 +58,7 @@ pub async fn get(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Res
     }
 }
 
-/// What is missing where a rule was not found: a parent, or the rule itself.
+/// The error for a rule that was not found: a parent is missing, or the rule itself.
 async fn missing(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Result<Error> {
     let who = &caller.actor.visibility;
     match uow.policies().get(who, path.firewall, path.policy).await? {
@@ -71,10 +71,11 @@ async fn missing(uow: &mut dyn ReadUnit, caller: &Caller, path: RulePath) -> Res
     }
 }
 
-/// A page of a policy's rules, and the policy at the same state.
+/// A page of a policy's rules, and the policy in the same state.
 ///
 /// # Errors
-/// Where the role does not suffice, or there is no such policy.
+/// Returns an error if the caller lacks the role, the policy does not exist, this version cannot
+/// read its rules, or the page is too large.
 pub async fn page(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -95,12 +96,12 @@ pub async fn page(
 pub const EVALUATION: [SortKey<RuleField>; 1] =
     [SortKey { field: RuleField::Priority, direction: Direction::Ascending }];
 
-/// How many rules come before the first of a page of a policy's own list, whole and in order of
-/// evaluation; notes in the page's end where the next one begins. No statement, but one where the
-/// page was asked for by a place that the policy has changed since.
+/// Counts the rules that precede a page of a policy's unfiltered list in order of evaluation, and
+/// notes in the page's end where the next page begins. Costs no statement, or one if the policy has
+/// changed since the cursor of the request was issued.
 ///
 /// # Errors
-/// The store's.
+/// Returns the store's error.
 pub async fn number(
     uow: &mut dyn ReadUnit,
     policy: &Policy,
@@ -129,8 +130,8 @@ fn at(position: &Position) -> Option<Place> {
     Some((RuleId::new(position.id)?, i32::try_from(*priority).ok()?))
 }
 
-/// A page, if its rules are no larger than those of an answer may be: a few can name thousands of
-/// addresses each, or describe themselves at length.
+/// The page, if all its rules fit in an answer. A few rules can be too many: each can name
+/// thousands of addresses, or have a long description.
 fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
     let (mut entries, mut text) = (0_u64, 0_u64);
     for (rule, fit) in page.items.iter().zip(0_usize..) {
@@ -149,10 +150,10 @@ fn bounded(page: Page<Rule>) -> Result<Page<Rule>> {
     Ok(page)
 }
 
-/// A page of the rules of all policies. Two statements.
+/// A page of the rules of all policies. Costs two statements.
 ///
 /// # Errors
-/// Where the role does not suffice.
+/// Returns an error if the caller lacks the role, or the page is too large.
 pub async fn page_of_all(
     uow: &mut dyn ReadUnit,
     caller: &Caller,
@@ -214,20 +215,20 @@ pub(super) fn check_size(limits: PolicyLimits, rule_count: u64, entry_count: u64
 /// A rule to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRule {
-    /// What it says; its priority counts unless it is placed.
+    /// Its content. The priority is ignored if there is a placement.
     pub spec: RuleSpec,
-    /// Where it is placed.
+    /// Where among the other rules it goes.
     pub placement: Option<Placement>,
-    /// Whether it may be equal to another.
+    /// Whether it may be equivalent to another rule.
     pub duplicates: Duplicates,
 }
 
-/// A rule, and where it stands in the order of evaluation, from 1, where that was asked for.
+/// A rule, and its position in the order of evaluation if the request placed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The rule.
     pub rule: Rule,
-    /// Its position.
+    /// Its position, from 1.
     pub position: Option<u64>,
 }
 
@@ -236,7 +237,8 @@ fn not_beside(rule: RuleId, name: &str) -> Error {
     Error::invalid(Violation::query(name, detail))
 }
 
-/// The priority of a rule that is placed, and its position; others give way where they must.
+/// The priority and the position of a rule that is placed. Renumbers other rules if there is no
+/// room.
 async fn make_room(
     uow: &mut dyn WriteUnit,
     policy: &Policy,
@@ -261,8 +263,8 @@ fn no_room() -> Error {
 /// Creates a rule.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it is full, the name or an equal rule
-/// is there already, or the rule that it is placed at is not in the policy.
+/// Returns an error if the caller lacks the role, the policy does not exist or is full, the name is
+/// taken, an equivalent rule exists, or the rule that the placement names is not in the policy.
 pub async fn create(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -297,24 +299,24 @@ pub async fn create(
     Ok(Placed { rule, position })
 }
 
-/// Rules that were moved.
+/// The result of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The policy after the move.
     pub policy: Policy,
-    /// The rules that were asked to move, in order, with their priorities.
+    /// The rules that the request named, in order of evaluation, with their priorities.
     pub places: Vec<Place>,
     /// The position of the first of them, from 1.
     pub position: u64,
 }
 
-/// Moves a block of rules, which keep their order among themselves. Where they stand there already,
-/// nothing is written. Other rules may be renumbered to make room; that does not count as a change
-/// of theirs.
+/// Moves a block of rules, which keep their order among themselves. Writes nothing if the block is
+/// already in place. Other rules may be renumbered to make room; that does not count as a change of
+/// those rules.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it has changed meanwhile, or one of
-/// the rules is not in it.
+/// Returns an error if the caller lacks the role, the policy does not exist or is not in the
+/// expected state, or one of the rules is not in it.
 pub async fn move_rules(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -408,11 +410,11 @@ async fn lock(
     Ok((policy, rule))
 }
 
-/// Changes a rule; without a difference nothing is written.
+/// Changes a rule. Writes nothing if the patch makes no difference.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such rule, it has changed meanwhile, the new
-/// content is not valid, or its name or an equal rule is there already.
+/// Returns an error if the caller lacks the role, the rule does not exist or is not in the expected
+/// state, the new content is not valid, the name is taken, or an equivalent rule exists.
 pub async fn update(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -456,7 +458,8 @@ pub async fn update(
 /// Deletes a rule.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such rule, or it has changed meanwhile.
+/// Returns an error if the caller lacks the role, or the rule does not exist or is not in the
+/// expected state.
 pub async fn delete(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -475,16 +478,16 @@ pub async fn delete(
     Ok(())
 }
 
-/// How a rule comes back.
+/// How a deleted rule is restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleRestoration {
-    /// Its name from then on, unless it keeps the one that it had.
+    /// Its new name, unless it keeps the old one.
     pub name: Patch<Option<Name>>,
-    /// Whether it may be equal to another.
+    /// Whether it may be equivalent to another rule.
     pub duplicates: Duplicates,
 }
 
-/// A deleted rule as it is from now on.
+/// A deleted rule as it is after its restoration.
 pub(super) fn restored(deleted: Rule, spec: RuleSpec, revision: Revision, stamp: &Stamp) -> Rule {
     let same = deleted.spec == spec;
     let restored = Rule { spec, revision, deleted: None, ..deleted };
@@ -494,13 +497,12 @@ pub(super) fn restored(deleted: Rule, spec: RuleSpec, revision: Revision, stamp:
     Rule { updated_at: stamp.at, updated_by: stamp.by.clone(), ..restored }
 }
 
-/// Brings a deleted rule of a live policy back, with the priority that it had; one that is live stays
-/// as it is.
+/// Restores a deleted rule of a live policy, with its old priority. A live rule stays as it is.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such rule or its policy is deleted, the policy is
-/// full, its name or an equal rule is there meanwhile, or it is live under another name than the one
-/// that is asked for.
+/// Returns an error if the caller lacks the role, the rule does not exist, its policy is deleted or
+/// full, its name is taken, or an equivalent rule exists. It also returns an error if the rule is
+/// live under a name other than the requested one.
 pub async fn restore(
     uow: &mut dyn WriteUnit,
     caller: &Caller,

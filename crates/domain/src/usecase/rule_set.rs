@@ -16,12 +16,12 @@ use crate::text::excerpt;
 use super::rule::{Duplicates, check_size};
 use super::{Expected, next, policy};
 
-/// A rule of a set that is given as a whole.
+/// A rule of a set that replaces a policy's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenRule {
-    /// The stored rule that it is, where that is said.
+    /// The id of the stored rule that it is, if the request names one.
     pub id: Option<RuleId>,
-    /// What it says.
+    /// Its content.
     pub spec: RuleSpec,
     /// Which members it leaves out.
     pub left_out: LeftOut,
@@ -29,41 +29,42 @@ pub struct GivenRule {
     pub repeated: Repeated,
 }
 
-/// A rule that says everything, and is found by its name or content.
+/// A rule that leaves out no member, and is matched by its name or content.
 impl From<RuleSpec> for GivenRule {
     fn from(spec: RuleSpec) -> Self {
         Self { id: None, spec, left_out: LeftOut::default(), repeated: Repeated::default() }
     }
 }
 
-/// How a set is put.
+/// How a set replaces the stored rules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplaceOptions {
-    /// What becomes of equal rules.
+    /// What happens to equivalent rules.
     pub duplicates: Duplicates,
-    /// How many rules may be deleted at most; none: as many as [`free_deletions`] of them.
+    /// The most rules that may be deleted; none: the number that [`free_deletions`] returns.
     pub max_deletions: Option<u64>,
 }
 
-/// The most rules that a set deletes without saying how many.
+/// The most rules that a set may delete if the request does not allow a number of deletions.
 pub const MAX_FREE_DELETIONS: u64 = 10;
-/// The part of a policy's rules that a set deletes without saying how many: one in this many.
+/// The share of a policy's rules that a set may delete if the request does not allow a number of
+/// deletions: one in this many.
 pub const FREE_DELETIONS_ONE_IN: u64 = 10;
-/// How many of the rules that would be deleted a refusal names.
+/// How many of the rules that would be deleted the error names.
 const NAMED_DELETIONS: usize = 5;
 
-/// How many of a policy's rules a set may delete without saying so: a tenth, and at most ten. Of
-/// fewer than ten rules that is none.
+/// How many of a policy's rules a set may delete if the request does not allow a number: a tenth,
+/// and at most ten. A policy with fewer than ten rules allows none.
 #[must_use]
 pub const fn free_deletions(rules: u64) -> u64 {
     let part = rules / FREE_DELETIONS_ONE_IN;
     if part < MAX_FREE_DELETIONS { part } else { MAX_FREE_DELETIONS }
 }
 
-/// What became of a set.
+/// The result of a replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
-    /// The policy after it.
+    /// The policy after the replacement.
     pub policy: Policy,
     /// How many rules were created.
     pub created: u64,
@@ -78,13 +79,13 @@ pub struct Replaced {
 /// A change of many rules of a locked policy at once.
 #[derive(Debug, Clone, Default)]
 pub struct RuleChanges {
-    /// New ones.
+    /// The new rules.
     pub created: Vec<RuleSpec>,
-    /// Changed ones, before and after.
+    /// The changed rules, before and after.
     pub updated: Vec<(Rule, Rule)>,
-    /// Those that go.
+    /// The rules to be deleted.
     pub deleted: Vec<Rule>,
-    /// Deleted ones that come back, as they are from then on.
+    /// The restored rules, as they are after the change.
     pub restored: Vec<Rule>,
 }
 
@@ -95,15 +96,17 @@ impl RuleChanges {
     }
 }
 
-/// Makes a policy's rules those that are given, and changes only what differs. A given rule is the
-/// stored one with its id, else with its name, else an equal one, which keep their ids; the others
-/// are new, and stored rules that none of them is are deleted.
+/// Replaces a policy's rules with the given ones, and writes only the differences. A given rule
+/// matches the stored rule with its id, else the one with its name, else an equivalent one; the
+/// stored rule keeps its id. Given rules without a match are created, and stored rules without a
+/// match are deleted.
 ///
 /// # Errors
-/// Where the role does not suffice, there is no such policy, it has changed meanwhile, it would be
-/// too full, or the set contradicts itself or what is stored: all contradictions at once, with their
-/// indices. Returns [`Error::RevisionMismatch`] if a rule repeats an older revision than it has, and
-/// [`Error::DeletionCountRequired`] if more rules would be deleted than the options allow.
+/// Returns an error if the caller lacks the role, or the policy does not exist, is not in the
+/// expected state or would be too large. If the set contradicts itself or the stored rules, the
+/// error lists all contradictions with the rules' indices. Returns [`Error::RevisionMismatch`] if a
+/// rule repeats an older revision than the stored one, and [`Error::DeletionCountRequired`] if more
+/// rules would be deleted than the options allow.
 pub async fn replace(
     uow: &mut dyn WriteUnit,
     caller: &Caller,
@@ -144,8 +147,8 @@ pub async fn replace(
     Ok(Replaced { policy: after, created, updated, deleted, unchanged })
 }
 
-/// What contradicts itself in a set: ids that are not there or stand there twice, names that do,
-/// rules that are equal.
+/// Checks that a set does not contradict itself: no unknown ids, no duplicate ids or names, no
+/// equivalent rules unless duplicates are kept.
 fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> Result<()> {
     use ViolationCode::{EqualRule, NameTaken, NotFound};
     let known: HashSet<RuleId> = stored.iter().map(|rule| rule.id).collect();
@@ -182,15 +185,15 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
     Ok(violations.into_result(|| ())?)
 }
 
-/// Which stored rule each given one is, by its index: the one with its id, else with its name, else
-/// an equal one.
+/// The index of the stored rule that each given rule matches: the one with its id, else the one
+/// with its name, else an equivalent one.
 fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
     let ids: HashSet<RuleId> = given.iter().filter_map(|rule| rule.id).collect();
     let mut by_id: HashMap<RuleId, usize> = HashMap::with_capacity(ids.len());
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut by_content: HashMap<Fingerprint, VecDeque<usize>> = HashMap::new();
     for (index, rule) in stored.iter().enumerate() {
-        // Who is asked for by id is no answer to a name or to content.
+        // A rule that is named by its id must not also match by its name or content.
         if ids.contains(&rule.id) {
             by_id.insert(rule.id, index);
             continue;
@@ -200,7 +203,8 @@ fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
         }
         by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(index);
     }
-    // Names before content, for all of them: a name must not find its rule given away.
+    // All names are matched before any content. Otherwise, a given rule could take, by its content,
+    // the stored rule that another given rule names.
     let named: Vec<Option<usize>> = given
         .iter()
         .map(|rule| match rule.id {
@@ -220,10 +224,10 @@ fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
     given.iter().zip(named).map(by_content).collect()
 }
 
-/// What given rules must not say or leave out, now that it is known which stored ones they are.
+/// Compares the members that given rules repeat or leave out with the stored rules that they match.
 ///
-/// A member that is left out stands at its default. If the stored rule has something else there,
-/// then whoever wrote the set has not seen all of the rule, and what it matches would change.
+/// A member that is left out takes its default. If the stored rule has another value, then the
+/// author of the set has not seen the whole rule, and what it matches would change.
 fn check_matched(
     given: &[GivenRule],
     stored: &[Rule],
@@ -255,7 +259,7 @@ fn check_matched(
     Ok(violations.into_result(|| ())?)
 }
 
-/// Whether so many deletions are what was meant.
+/// Checks that the options allow this many deletions: too many may be a mistake.
 fn check_deletions(deleted: &[Rule], total: u64, max: Option<u64>) -> Result<()> {
     let count = u64::try_from(deleted.len()).unwrap_or(u64::MAX);
     if count <= max.unwrap_or(free_deletions(total)) {
@@ -269,7 +273,7 @@ fn check_deletions(deleted: &[Rule], total: u64, max: Option<u64>) -> Result<()>
     Err(Error::DeletionCountRequired { count, total, first })
 }
 
-/// What is left to do, once it is known which stored rule each given one is.
+/// The changes that turn the stored rules into the given ones.
 fn difference(
     given: Vec<GivenRule>,
     stored: Vec<Rule>,
@@ -296,7 +300,7 @@ fn difference(
             }
         }
     }
-    // What is left of the stored ones is none of those that are given.
+    // No given rule matched the remaining stored rules.
     changes.deleted = stored.into_iter().flatten().collect();
     changes
 }

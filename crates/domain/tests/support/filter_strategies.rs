@@ -1,6 +1,7 @@
-//! Generated filters. A module for other test crates too, by
-//! `#[path]` (in a directory of its own, or cargo would take it for tests): it needs fireflow-domain
-//! and proptest alone. Its values are few, so that what is generated from the same ones often fits.
+//! Generated filters. Other test crates include this module by `#[path]`, too, so it depends only
+//! on fireflow-domain and proptest. It is in a directory of its own, or cargo would take it for a
+//! test. The values are few, so that filters and resources generated from the same values often
+//! match.
 
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
@@ -16,27 +17,27 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Texts of names, descriptions, tenants and so on; the last are there to be written wrongly.
+/// Values for names, descriptions, tenants and so on. The last ones must be quoted or escaped.
 pub(crate) const TEXTS: [&str; 10] =
     ["edge-1", "edge-2", "web", "Web-in", "ÉDGE", "", "a*b", "say \"no\" \\", "and", "two\nlines"];
-/// Keys of labels.
+/// Label keys.
 pub(crate) const LABEL_KEYS: [&str; 4] = ["site", "env", "team/net-ops_1", "in"];
-/// Values of labels.
+/// Label values.
 pub(crate) const LABEL_VALUES: [&str; 6] = ["fra", "par", "prod", "production", "", "null"];
 /// Protocols, with and without a name.
 pub(crate) const PROTOCOLS: [Protocol; 6] =
     [Protocol::TCP, Protocol::UDP, Protocol::ICMP, Protocol::ICMPV6, Protocol(47), Protocol(89)];
 /// ICMP types and codes.
 pub(crate) const ICMP: [u8; 4] = [0, 3, 8, 128];
-/// The first of the days that instants lie in.
+/// The first of the days on which instants lie.
 pub(crate) const FIRST_DAY: &str = "2026-01-01T00:00:00Z";
 
-/// Filters of a list, a few levels deep.
+/// Filters of a list, nested a few levels deep.
 pub(crate) fn filters(level: Level) -> BoxedStrategy<Filter> {
     logic(tests(level), 3).prop_map(move |condition| Filter { level, condition }).boxed()
 }
 
-/// Conditions on a test.
+/// Conditions built from a test.
 fn logic<T: std::fmt::Debug + Clone + 'static>(
     test: BoxedStrategy<T>,
     depth: u32,
@@ -137,7 +138,7 @@ fn number(fields: Vec<NumberField>) -> BoxedStrategy<Test> {
         .boxed()
 }
 
-/// An instant of the five days from [`FIRST_DAY`] on, on the hour.
+/// An instant on the hour, within five days from [`FIRST_DAY`] on.
 pub(crate) fn instants() -> impl Strategy<Value = Instant> + Clone {
     let first = Instant::parse(FIRST_DAY).unwrap_or(Instant::EPOCH);
     (0_i64..120).prop_map(move |hours| first.plus_micros(hours * 3_600 * MICROS_PER_SECOND))
@@ -154,7 +155,7 @@ fn instant(fields: Vec<InstantField>) -> BoxedStrategy<Test> {
 
 fn pattern(texts: &'static [&'static str]) -> impl Strategy<Value = Pattern> + Clone {
     let whole = select(texts).prop_map(str::to_owned);
-    // Of a star alone there is one spelling: a prefix.
+    // A single star has only one spelling: a prefix.
     let part = select(texts).prop_flat_map(|text| {
         let chars: Vec<char> = text.chars().collect();
         (0..=chars.len(), 0..=chars.len()).prop_map(move |(a, b)| {
@@ -196,7 +197,7 @@ fn label(levels: Vec<Level>) -> BoxedStrategy<Test> {
         .boxed()
 }
 
-/// Ports from 20 to 30, and every port.
+/// Ports from 20 to 30, and the range of every port.
 pub(crate) fn ports() -> impl Strategy<Value = PortRange> + Clone {
     prop_oneof![
         9 => (20_u16..=30, 20_u16..=30).prop_filter_map("never", |(a, b)| {
@@ -261,7 +262,7 @@ fn entry() -> BoxedStrategy<EntryTest> {
     .boxed()
 }
 
-/// None where it does not fit, else now and then one.
+/// None if the member does not apply, otherwise a value now and then.
 fn sometimes<T: std::fmt::Debug + Clone + 'static>(
     fits: bool,
     value: impl Strategy<Value = T> + 'static,
@@ -269,7 +270,8 @@ fn sometimes<T: std::fmt::Debug + Clone + 'static>(
     if fits { option::of(value).boxed() } else { Just(None).boxed() }
 }
 
-/// Sets of packets that are not empty: of one family, and with ports or ICMP fields or neither.
+/// Sets of packets that are not empty: of one family, with ports, with ICMP fields, or with
+/// neither.
 pub(crate) fn traffic() -> BoxedStrategy<Traffic> {
     let family = select(vec![Family::V4, Family::V6]);
     (family, any::<bool>())

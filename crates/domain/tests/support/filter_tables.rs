@@ -1,6 +1,6 @@
-//! Texts of filters, right and wrong, and what becomes of them.
+//! Texts of filters, valid and invalid, with the expected results.
 
-/// Texts of lists of rules, with their canonical spelling.
+/// Filters of lists of rules, each with its canonical spelling.
 pub(crate) const GOOD: &[(&str, &str)] = &[
     // The examples of the specification.
     (r#"name = "edge-*" AND labels.site = fra"#, "name = edge-* AND labels.site = fra"),
@@ -99,7 +99,7 @@ pub(crate) const GOOD: &[(&str, &str)] = &[
     ("NOT traffic:(source_port = 0-65535)", "NOT traffic:(source_port = 0-65535)"),
 ];
 
-/// Mistakes in lists of rules: the text, the place, a part of the message.
+/// Mistakes in filters of lists of rules: the text, the position, and a part of the message.
 pub(crate) const BAD: &[(&str, usize, &str)] = &[
     ("", 1, "the filter is empty; leave it out"),
     (" \n", 1, "the filter is empty"),
@@ -201,7 +201,7 @@ pub(crate) const BAD: &[(&str, usize, &str)] = &[
     ("name IN (a b)", 12, "values are separated by `,`"),
     ("name IN (a", 9, "the `(` here is not closed"),
     ("name IN (a,", 12, "a value is missing"),
-    // Conditions together.
+    // Combined conditions.
     ("(name = x", 1, "the `(` here is not closed"),
     ("log = true AND ((name = x)", 16, "the `(` here is not closed"),
     ("name = x)", 9, "unmatched `)`"),

@@ -1,4 +1,4 @@
-//! Which column of a flow log is which: by names that are common, or as the user says.
+//! The columns of a flow log, found by common names or assigned by the user.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use fireflow_domain::text::excerpt;
 use super::values::Taken;
 use crate::error::{LineError, shown};
 
-/// What is read of a record.
+/// A column that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     SourceAddress,
@@ -37,7 +37,7 @@ impl Column {
         Self::LogStatus,
     ];
 
-    /// Its name in mappings: that of the packet's member. None: it cannot be mapped.
+    /// Its name in mappings, which is that of the packet's member; none if it cannot be mapped.
     fn key(self) -> Option<&'static str> {
         match self {
             Self::SourceAddress => Some("source_address"),
@@ -68,7 +68,7 @@ impl Column {
         }
     }
 
-    /// The names that are common, as [`normal`] writes them, the best one first.
+    /// The common names, in the form of [`normal`], the best one first.
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::SourceAddress => &[
@@ -139,7 +139,8 @@ impl Column {
         }
     }
 
-    /// Whether it is known by its name in AWS's logs only: elsewhere what is written there differs.
+    /// Whether its name is recognized only in AWS's logs, since other logs fill such a column
+    /// differently.
     pub(super) fn is_of_aws(self) -> bool {
         match self {
             Self::TcpFlags | Self::LogStatus => true,
@@ -154,12 +155,12 @@ impl Column {
         }
     }
 
-    /// Its place among names that are [`normal`].
+    /// Its index among names in the form of [`normal`].
     pub(super) fn find_in(self, names: &[String]) -> Option<usize> {
         self.names().iter().find_map(|name| names.iter().position(|it| it == name))
     }
 
-    /// Two places, where there are as many, of names that are its own.
+    /// The first two places with a name of this column, if there are two.
     fn find_two_in(self, names: &[String]) -> Option<(Place, Place)> {
         let is_own = |name: &str| self.names().contains(&name);
         let mut places = (0..).zip(names).filter(|(_, name)| is_own(name));
@@ -168,54 +169,55 @@ impl Column {
     }
 }
 
-/// What a record must tell.
+/// The columns that a record must have.
 const NEEDED: [Column; 3] = [Column::SourceAddress, Column::DestinationAddress, Column::Protocol];
 
-/// A name without what differs between spellings: case, `-`, `.`, a space or `_`, an `@` before it.
+/// Normalizes a name: case, `-`, `.`, space and `_`, and an `@` at the beginning make no
+/// difference.
 pub(super) fn normal(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name).trim().to_ascii_lowercase();
     name.trim_start_matches('@').replace(['-', '.', ' '], "_")
 }
 
-/// Why a file's columns cannot be told.
+/// Why the columns of a file cannot be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// There are no names.
+    /// The file has no header.
     #[error("the file must begin with the names of its columns")]
     NoHeader,
-    /// What is needed is not there.
-    #[error("no column has a name that is known for the {0}; say which one it is")]
+    /// A required column has no known name.
+    #[error("no column has a name that is known for the {0}; choose the column with a mapping")]
     Unknown(&'static str),
-    /// What the mapping names is not there.
+    /// The mapping refers to a name that is not in the header.
     #[error("the file has no column `{0}`")]
     NoName(String),
-    /// What the mapping numbers is not there.
+    /// The mapping refers to a number beyond the last column.
     #[error("the file has no column {number}, since it has {count}")]
     NoNumber {
-        /// The number, the first being 1.
+        /// The number, counted from 1.
         number: usize,
-        /// How many there are.
+        /// The number of columns.
         count: usize,
     },
-    /// What is needed is there twice, and which one is right cannot be told.
-    #[error("{one} and {other} can both be the {words}; say which one it is with a mapping")]
+    /// Two columns can be a required column, and the header does not show which one is right.
+    #[error("{one} and {other} can both be the {words}; choose one of them with a mapping")]
     Twice {
-        /// What is needed.
+        /// The required column, in words.
         words: &'static str,
-        /// Where it can be.
+        /// The first candidate.
         one: Place,
-        /// Where it can be as well.
+        /// The second candidate.
         other: Place,
     },
-    /// What the mapping names is there twice.
-    #[error("{one} and {other} have the same name; say by its number which one it is")]
+    /// The mapping refers to a name that two columns have.
+    #[error("{one} and {other} have the same name; choose one of them by its number")]
     SameName {
-        /// Where it can be.
+        /// The first column.
         one: Place,
-        /// Where it can be as well.
+        /// The second column.
         other: Place,
     },
-    /// What separates columns is more than a byte.
+    /// The separator of columns is longer than a byte.
     #[error("`#separator` must name one byte, as `\\x09`")]
     Separator,
 }
@@ -223,14 +225,14 @@ pub enum LayoutError {
 /// A column of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Its number, the first being 1.
+    /// Its number, counted from 1.
     pub number: usize,
     /// Its name, shortened.
     pub name: String,
 }
 
 impl Place {
-    /// The first place is 0.
+    /// Makes a place from an index that is counted from 0.
     fn new(place: usize, name: &[u8]) -> Self {
         Self { number: place.saturating_add(1), name: shown(name.trim_ascii()) }
     }
@@ -242,7 +244,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Where the columns are, the first being 0.
+/// The indices of the columns, counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     pub(super) source_address: usize,
@@ -260,7 +262,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Those whose names, as [`normal`] writes them, are common.
+    /// Finds the columns by their common names. The names are in the form of [`normal`].
     pub(super) fn by_names(names: &[String], is_of_aws: bool) -> Result<Self, LayoutError> {
         for column in NEEDED {
             if let Some((one, other)) = column.find_two_in(names) {
@@ -274,7 +276,7 @@ impl Columns {
         Self::gather(find, Some(names.len()))
     }
 
-    /// Asks for each. `named` is how many columns have names.
+    /// Calls `find` for each column. `named` is the number of columns with a name.
     pub(super) fn gather(
         find: impl Fn(Column) -> Option<usize>,
         named: Option<usize>,
@@ -297,17 +299,19 @@ impl Columns {
         })
     }
 
-    /// How many columns a record must have.
+    /// The number of columns that a record must have.
     pub(super) const fn width(&self) -> usize {
         self.width
     }
 
-    /// How many columns have names, and a record may have; none: they have none.
+    /// The number of columns with a name, which is the most that a record may have; none without a
+    /// header.
     pub(super) const fn named(&self) -> Option<usize> {
         self.named
     }
 
-    /// The record that they were counted by holds no names.
+    /// Forgets the number of named columns, since the record that they were counted by is not a
+    /// header.
     pub(super) const fn forget_named(&mut self) {
         self.named = None;
     }
@@ -327,7 +331,7 @@ impl Columns {
         }
     }
 
-    /// Reads a value that must be there.
+    /// Parses a value that is required.
     pub(super) fn value<T>(
         &self,
         column: Column,
@@ -345,7 +349,7 @@ impl Columns {
         })
     }
 
-    /// Reads a value that may be there.
+    /// Parses a value that may be absent.
     pub(super) fn optional<T>(
         &self,
         column: Column,
@@ -356,8 +360,8 @@ impl Columns {
     }
 }
 
-/// Which column is which, as the user says: `source_address=src,destination_address=dst,protocol=4`.
-/// What is not said is not read.
+/// The columns that the user assigns: `source_address=src,destination_address=dst,protocol=4`.
+/// Columns that are not assigned are not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     choices: Vec<(Column, Choice)>,
@@ -366,11 +370,11 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Choice {
     Name(String),
-    /// The first being 0.
+    /// An index, counted from 0.
     Number(usize),
 }
 
-/// Why a text is no [`Mapping`].
+/// Why a text is not a [`Mapping`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MappingError {
     /// A part that is not a member, `=` and a column.
@@ -379,22 +383,22 @@ pub enum MappingError {
          `source_address=src,destination_address=dst,protocol=4`"
     )]
     Syntax(String),
-    /// No such member.
+    /// Packets have no such member.
     #[error("`{given}` is no member of packets; they are {known}")]
     UnknownMember {
-        /// As it was given, shortened.
+        /// The member as it was given, shortened.
         given: String,
-        /// Those that there are.
+        /// The members of packets.
         known: String,
     },
-    /// The same member twice.
-    #[error("`{0}` is said twice")]
+    /// A member occurs twice.
+    #[error("`{0}` is given twice")]
     Twice(&'static str),
-    /// Columns are counted from 1.
+    /// A number of a column is out of range.
     #[error("columns are counted from 1, to {}", Mapping::MAX_NUMBER)]
     Number,
-    /// What is needed is not said.
-    #[error("the column of `{0}` must be said")]
+    /// A required member has no column.
+    #[error("the column of `{0}` must be given")]
     Missing(&'static str),
 }
 
@@ -407,13 +411,13 @@ impl Mapping {
         Column::ALL.into_iter().filter_map(Column::key)
     }
 
-    /// Reads members and columns: `source_address=src,destination_address=dst,protocol=4`. A column
-    /// of digits alone is a number, the first being 1; others are names of the header, in its
-    /// spelling or one that differs in case, `-`, `.`, spaces or `_` only.
+    /// Parses members and columns: `source_address=src,destination_address=dst,protocol=4`. A
+    /// column that consists of digits is a number, counted from 1. Any other column is a name of
+    /// the header, exactly or with differences only in case, `-`, `.`, spaces or `_`.
     ///
     /// # Errors
-    /// Says which part is not right, or that a part is missing which is needed: `source_address`,
-    /// `destination_address` and `protocol` are.
+    /// Returns [`MappingError`] for the part that is wrong, or for a required member that is
+    /// missing. The required members are `source_address`, `destination_address` and `protocol`.
     pub fn parse(text: &str) -> Result<Self, MappingError> {
         let mut choices: Vec<(Column, Choice)> = Vec::new();
         for part in text.split(',') {
@@ -449,7 +453,7 @@ impl Mapping {
         Ok(Self { choices })
     }
 
-    /// Whether a column is chosen by its name.
+    /// Whether at least one column is chosen by its name.
     pub(super) fn has_names(&self) -> bool {
         self.choices.iter().any(|(_, choice)| match choice {
             Choice::Name(_) => true,
@@ -457,7 +461,7 @@ impl Mapping {
         })
     }
 
-    /// The columns of a file with this first record.
+    /// The columns of a file with this header or first record.
     pub(super) fn columns(&self, header: &ByteRecord) -> Result<Columns, LayoutError> {
         let mut found = Vec::new();
         for (column, choice) in &self.choices {
@@ -484,7 +488,7 @@ impl Mapping {
     }
 }
 
-/// The place of the one name that is wanted.
+/// The index of the only name that satisfies a predicate; none if no name does.
 fn find_once(
     header: &ByteRecord,
     is_wanted: impl Fn(&[u8]) -> bool,
@@ -538,11 +542,11 @@ mod tests {
             ("source_address=", "is not a member of packets, `=`"),
             ("source=1", "`source` is no member of packets; they are source_address, dest"),
             ("log_status=1", "is no member of packets"),
-            ("source_address=1,source_address=2", "`source_address` is said twice"),
+            ("source_address=1,source_address=2", "`source_address` is given twice"),
             ("source_address=0", "counted from 1, to 10000"),
             ("source_address=10001", "counted from 1"),
             ("source_address=99999999999999999999999", "counted from 1"),
-            ("source_address=1,protocol=2", "the column of `destination_address` must be said"),
+            ("source_address=1,protocol=2", "the column of `destination_address` must be given"),
         ] {
             let error = Mapping::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

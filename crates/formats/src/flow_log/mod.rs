@@ -1,8 +1,8 @@
-//! Flow logs: one record a flow, of which the first packet is asked about.
+//! Flow logs. Each record is one flow, of which the first packet is evaluated.
 //!
-//! Three kinds are known by themselves: AWS VPC flow logs with any header or in the default format,
-//! Zeek's `conn.log`, and tables with a header whose names are common. For all others a [`Mapping`]
-//! says which column is which.
+//! Three kinds are detected automatically: AWS VPC flow logs with any header or in the default
+//! format, Zeek's `conn.log`, and tables with a header of common names. For all other logs, a
+//! [`Mapping`] assigns the columns.
 
 mod columns;
 mod reader;
@@ -23,23 +23,24 @@ use self::columns::{Column, Columns, normal};
 use self::split::{split, split_plainly};
 use crate::error::LineError;
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// A packet, not yet checked: [`Packet::new`](fireflow_domain::packet::Packet::new) does that.
+    /// A packet that is not yet validated; [`Packet::new`](fireflow_domain::packet::Packet::new)
+    /// does so.
     Packet(PacketParts),
-    /// No packet that could be decided.
+    /// No packet that can be evaluated.
     Skipped(Skipped),
 }
 
-/// Why a record holds no packet that could be decided.
+/// Why a record holds no packet that can be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skipped {
-    /// It has no addresses: nothing was seen, or nothing recorded (AWS: `NODATA`, `SKIPDATA`).
+    /// It has no addresses, since no data was seen or recorded (AWS: `NODATA`, `SKIPDATA`).
     NoData,
-    /// Its TCP flags are SYN and ACK (AWS: or have both among others): it is the answering direction
-    /// of a connection, whose other direction has a record of its own. FireFlow decides the first
-    /// packet of a connection.
+    /// Its TCP flags are SYN and ACK (AWS: both of them, possibly among others). It is the
+    /// answering direction of a connection, and the other direction has a record of its own.
+    /// FireFlow decides the first packet of a connection.
     Reply,
     /// Its protocol was not recorded (Zeek: `unknown_transport`).
     UnknownProtocol,
@@ -60,7 +61,7 @@ impl Skipped {
     }
 }
 
-/// Whose a flow log is.
+/// The producer of a flow log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Style {
     /// An AWS VPC flow log.
@@ -71,43 +72,45 @@ pub enum Style {
     Table,
 }
 
-/// How a flow log is read: what lies between its columns, and which is which.
+/// The layout of a flow log: the separator between columns, and the meaning of each column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowLog {
     style: Style,
     separator: u8,
     columns: Columns,
-    /// What stands for nothing, beside nothing and `-`.
+    /// The text that marks an absent value, in addition to an empty value and `-`.
     unset: Vec<u8>,
-    /// The record that holds the names, where there is one.
+    /// The record with the names of the columns, if the log has one.
     header: Option<ByteRecord>,
-    /// What the user says of the columns.
+    /// The columns that the user assigned.
     mapping: Option<Mapping>,
-    /// How many lines stand before the first one that is no comment. Zeek's comments can stand
-    /// anywhere.
+    /// The number of lines at the beginning that can be comments. Zero for Zeek's logs, where
+    /// comments can be anywhere.
     before: u64,
 }
 
-/// What lies between columns, as it is tried: names can hold spaces.
+/// The separators, in the order in which they are tried. The space is last since names can contain
+/// it.
 const SEPARATORS: [u8; 5] = [b',', b'\t', b';', b'|', b' '];
 
-/// The columns of an AWS flow log of version 2, which has no header where it is not in a file of S3.
+/// The columns of an AWS flow log of version 2. Such a log has a header only in files on S3.
 const AWS_DEFAULT: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol \
                            packets bytes start end action log-status";
 
 impl FlowLog {
-    /// Looks at the beginning of a file, its first whole lines; none: it is no flow log. Blank lines
-    /// and comments, which begin with `#`, may stand before the names or the first record.
+    /// Detects a flow log by the beginning of a file, which consists of its first whole lines. None
+    /// if the file is not a flow log. Blank lines and comments, which begin with `#`, may precede
+    /// the names or the first record.
     ///
     /// # Errors
-    /// Where it looks like a flow log and lacks what is needed, or has it twice: the addresses and
-    /// the protocol.
+    /// Returns [`LayoutError`] if the file looks like a flow log, but a required column (one of the
+    /// addresses or the protocol) is missing or exists twice.
     pub fn detect(first: &[u8]) -> Result<Option<Self>, LayoutError> {
         if is_zeek(first) {
             return Self::zeek(first, None).map(Some);
         }
         let start = Beginning::of(first);
-        // Names can stand in a comment; what is no comment goes first.
+        // Names can be part of a comment, but a line that is not a comment takes precedence.
         let found = Self::by_names(start.first);
         if matches!(found, Ok(Some(_))) {
             return found;
@@ -118,12 +121,12 @@ impl FlowLog {
         }
     }
 
-    /// A log whose columns this line tells: by names that are common, or as AWS's default format.
+    /// A log whose columns follow from this line: by common names, or as AWS's default format.
     fn by_names(line: Line<'_>) -> Result<Option<Self>, LayoutError> {
         if let Some(log) = Self::aws_default(line) {
             return Ok(Some(log));
         }
-        // What is nearest to a header is told what it lacks.
+        // The error is about the separator with which the line most resembles a header.
         let mut nearest = (1, None);
         for separator in SEPARATORS {
             let header = split(line.text, separator);
@@ -154,19 +157,20 @@ impl FlowLog {
         nearest.1.map_or(Ok(None), Err)
     }
 
-    /// A flow log whose columns the user names; `first` is the beginning of the file. Whether the
-    /// first line holds names is found out: where no column is chosen by its name, it does unless
-    /// one of the addresses or the protocol can be read from it. So a bad first record is told as
-    /// one. Comments, which begin with `#`, may stand before it.
+    /// A flow log whose columns the user assigns; `first` is the beginning of the file. If the
+    /// mapping chooses a column by its name, the first line must be a header. Otherwise the first
+    /// line is a record if an address or the protocol can be parsed from it, and a header if not.
+    /// So a bad first record is reported as such. Comments, which begin with `#`, may precede it.
     ///
     /// # Errors
-    /// Where the file has no such column.
+    /// Returns [`LayoutError`] if the file lacks a column of the mapping, or if a name is
+    /// ambiguous.
     pub fn with_columns(mapping: &Mapping, first: &[u8]) -> Result<Self, LayoutError> {
         if is_zeek(first) {
             return Self::zeek(first, Some(mapping.clone()));
         }
         let start = Beginning::of(first);
-        // Where it cannot be told from a comment, it is one.
+        // A line that could also be a comment counts as a comment.
         let is_whole = |(log, known): &(Self, usize)| {
             if mapping.has_names() { log.header.is_some() } else { *known == 3 }
         };
@@ -185,7 +189,8 @@ impl FlowLog {
         }
     }
 
-    /// A log with this first line, and how many of the addresses and the protocol it tells.
+    /// A log with this first line. Also returns how many of the addresses and the protocol can be
+    /// parsed from the line.
     fn by_mapping(mapping: &Mapping, line: Line<'_>) -> Result<(Self, usize), LayoutError> {
         let mut most: Option<(usize, LayoutError)> = None;
         for separator in SEPARATORS {
@@ -220,7 +225,8 @@ impl FlowLog {
                     };
                     return Ok((log, known));
                 }
-                // The separator that makes the most columns is the one that is meant.
+                // The separator that splits the line into the most columns is probably the right
+                // one.
                 Err(error) if most.as_ref().is_none_or(|(count, _)| header.len() > *count) => {
                     most = Some((header.len(), error));
                 }
@@ -230,14 +236,14 @@ impl FlowLog {
         Err(most.map_or(LayoutError::NoHeader, |(_, error)| error))
     }
 
-    /// Whose it is.
+    /// The producer of the log.
     #[must_use]
     pub const fn style(&self) -> Style {
         self.style
     }
 
-    /// Whether it can tell the types of ICMP packets; Zeek's are in the columns of ports. Of those
-    /// whose record has none, an echo request is made.
+    /// Whether the log records ICMP types; Zeek's logs record them in the port columns. A packet
+    /// without a recorded type is read as an echo request.
     #[must_use]
     pub const fn has_icmp_types(&self) -> bool {
         match self.style {
@@ -246,14 +252,14 @@ impl FlowLog {
         }
     }
 
-    /// Whether it can tell TCP's flags, by which [`Skipped::Reply`] is known.
+    /// Whether the log records TCP flags, which identify a [`Skipped::Reply`].
     #[must_use]
     pub const fn has_tcp_flags(&self) -> bool {
         self.columns.tcp_flags.is_some()
     }
 
-    /// Records of AWS's default format without a header; behind a time of its own where they were
-    /// exported from CloudWatch.
+    /// Detects records of AWS's default format without a header. Records exported from CloudWatch
+    /// begin with an additional timestamp.
     fn aws_default(line: Line<'_>) -> Option<Self> {
         let record = split(line.text, b' ');
         let values: Vec<&[u8]> = record.iter().collect();
@@ -276,7 +282,7 @@ impl FlowLog {
         })
     }
 
-    /// The lines that begin with `#` describe the others.
+    /// Reads the header of a Zeek log: the lines that begin with `#`.
     fn zeek(first: &[u8], mapping: Option<Mapping>) -> Result<Self, LayoutError> {
         let mut separator = b'\t';
         let mut unset = Vec::new();
@@ -306,18 +312,18 @@ impl FlowLog {
         Err(LayoutError::NoHeader)
     }
 
-    /// Whether a line is a comment before the first line that is none.
+    /// Whether a line is a comment ahead of the first line that is not one.
     fn is_comment(&self, line: &[u8], number: u64) -> bool {
         number <= self.before && is_comment(line)
     }
 
-    /// Whether values may stand in quotes.
+    /// Whether values may be quoted.
     fn has_quotes(&self) -> bool {
         self.style != Style::Zeek && self.separator != b' '
     }
 
-    /// Whether a record is about the others: the names of their columns, or a comment. Names can
-    /// change within a file that several were made into.
+    /// Whether a record is a header or a comment. A concatenation of several Zeek logs has several
+    /// headers, and each `#fields` line replaces the columns.
     fn take_header(&mut self, record: &ByteRecord) -> Result<bool, LayoutError> {
         if self.header.as_ref().is_some_and(|header| is_same(header, record)) {
             return Ok(true);
@@ -330,17 +336,18 @@ impl FlowLog {
         Ok(is_comment)
     }
 
-    /// What a record says that is no header and no comment. `now` is the packet's time where the
-    /// record has none.
+    /// Reads a record that is neither a header nor a comment. `now` is the packet's time if the
+    /// record has no time.
     ///
-    /// Protocols are numbers or names; ports are dropped where the protocol has none. Without a
-    /// column of ICMP types a packet of ICMP is an echo request. Times are seconds since 1970, with
-    /// or without a fraction, from 10¹¹ on milliseconds, from 10¹⁴ on microseconds and from 10¹⁷ on
-    /// nanoseconds, or RFC 3339. IPv4 in IPv6 form becomes IPv4.
+    /// Protocols are numbers or names. Ports are dropped if the protocol has no ports. Without a
+    /// column of ICMP types, an ICMP packet is an echo request. Times are in RFC 3339 format, or
+    /// they are seconds since 1970, with or without a fraction. Larger numbers have smaller units:
+    /// milliseconds from 10¹¹ on, microseconds from 10¹⁴ on and nanoseconds from 10¹⁷ on. IPv4 in
+    /// IPv6 form becomes IPv4.
     ///
     /// # Errors
-    /// Says which column is not right. Whether the values go together is for
-    /// [`Packet::new`](fireflow_domain::packet::Packet::new) to say.
+    /// Returns [`LineError`] for the column that is wrong. Whether the values form a valid packet
+    /// is left to [`Packet::new`](fireflow_domain::packet::Packet::new).
     pub fn read(&self, record: &ByteRecord, now: Instant) -> Result<Flow, LineError> {
         let columns = &self.columns;
         self.check_width(record)?;
@@ -375,7 +382,7 @@ impl FlowLog {
         let source_port = self.optional(record, columns.source_port);
         let destination_port = self.optional(record, columns.destination_port);
         if self.style == Style::Zeek && protocol.is_icmp() {
-            // One name for both.
+            // Zeek uses one name for ICMP and ICMPv6.
             protocol = if source_address.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMP };
             parts.protocol = protocol;
             let icmp_type =
@@ -407,10 +414,11 @@ impl FlowLog {
         Ok(Flow::Packet(parts))
     }
 
-    /// Whether flags say that the other side began the connection. AWS records an ACK only of a
-    /// packet with SYN: both are of the answering side, with FIN or without. `NetFlow`, IPFIX and
-    /// nfdump put together all that a side sent, so that the one which began has both as well,
-    /// beside others; nothing but both is an answer that came alone.
+    /// Whether the flags show that the other side began the connection. AWS records an ACK only for
+    /// a packet with SYN, so both flags mean the answering side, with or without FIN. `NetFlow`,
+    /// IPFIX and nfdump combine the flags of all packets of a side. There, the side that began the
+    /// connection has both flags, too, but among others; exactly SYN and ACK is an answer without
+    /// further packets.
     const fn is_reply(&self, flags: u32) -> bool {
         match self.style {
             Style::Aws => flags & SYN_ACK == SYN_ACK,
@@ -418,15 +426,15 @@ impl FlowLog {
         }
     }
 
-    /// Where a value holds a separator that it must not, those behind it stand in wrong columns,
-    /// and could be taken for others.
+    /// Checks the number of columns. If a value contains an unquoted separator, all later values
+    /// are in the wrong columns and could be mistaken for others.
     fn check_width(&self, record: &ByteRecord) -> Result<(), LineError> {
         let (needs, found) = (self.columns.width(), record.len());
         if found < needs {
             return Err(LineError::Short { needs, found });
         }
         let Some(most) = self.columns.named() else { return Ok(()) };
-        // Some end each line with a separator, but not that of the names.
+        // Some programs end every line except the header with a separator.
         let is_last_empty = || record.get(most).is_some_and(|last| last.trim_ascii().is_empty());
         if found > most && !(found.checked_sub(1) == Some(most) && is_last_empty()) {
             return Err(LineError::Wide { most, found });
@@ -434,7 +442,7 @@ impl FlowLog {
         Ok(())
     }
 
-    /// The value of a column, where there is one.
+    /// The value of a column, if the record has one.
     fn optional<'a>(&self, record: &'a ByteRecord, column: Option<usize>) -> Option<&'a [u8]> {
         let value = record.get(column?)?.trim_ascii();
         let is_unset = value.is_empty() || value == b"-" || value == self.unset.as_slice();
@@ -442,7 +450,7 @@ impl FlowLog {
     }
 }
 
-/// What the answer to the first packet of a TCP connection has set.
+/// The flags of the answer to the first packet of a TCP connection.
 const SYN_ACK: u32 = 0x12;
 
 impl fmt::Display for Style {
@@ -455,7 +463,7 @@ impl fmt::Display for Style {
     }
 }
 
-/// Whether two records have the same values, blanks around them aside.
+/// Whether two records have the same values, ignoring blanks around them.
 fn is_same(one: &ByteRecord, other: &ByteRecord) -> bool {
     let mut both = one.iter().zip(other);
     one.len() == other.len() && both.all(|(one, other)| one.trim_ascii() == other.trim_ascii())
@@ -469,13 +477,13 @@ fn is_zeek(first: &[u8]) -> bool {
     leading(first).any(|line| line.starts_with(b"#separator") || line.starts_with(b"#fields"))
 }
 
-/// The comments that a text begins with, blank lines between them left out.
+/// The comments at the beginning of a text, without the blank lines between them.
 fn leading(first: &[u8]) -> impl Iterator<Item = &[u8]> {
     let filled = lines(first).filter(|line| !line.trim_ascii().is_empty());
     filled.take_while(|line| is_comment(line))
 }
 
-/// Whether a line is a comment, or names that begin as one.
+/// Whether a line is a comment, or a header that begins like one.
 fn is_comment(line: &[u8]) -> bool {
     line.starts_with(b"#")
 }
@@ -484,17 +492,17 @@ fn is_comment(line: &[u8]) -> bool {
 #[derive(Debug, Clone, Copy, Default)]
 struct Line<'a> {
     text: &'a [u8],
-    /// How many lines stand before it.
+    /// The number of lines ahead of it.
     before: u64,
 }
 
-/// Where names or a first record can be.
+/// The lines at the beginning of a file that can hold the names or the first record.
 #[derive(Debug, Default)]
 struct Beginning<'a> {
     first_comment: Option<Line<'a>>,
-    /// The nearest one to the first line that is no comment.
+    /// The comment closest to the first line that is not a comment.
     last_comment: Option<Line<'a>>,
-    /// The first line that is neither blank nor a comment. Empty: there is none.
+    /// The first line that is neither blank nor a comment; empty if there is no such line.
     first: Line<'a>,
 }
 
@@ -534,19 +542,19 @@ fn zeek_separator(text: &[u8]) -> Result<u8, LayoutError> {
         }
         _ => None,
     };
-    // A line end is no separator.
+    // A line end cannot be a separator.
     byte.filter(|byte| !matches!(byte, b'\n' | b'\r')).ok_or(LayoutError::Separator)
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A line without its end, LF or CRLF.
+/// A line without its line end, LF or CRLF.
 fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// The lines of a text, without their ends and without a byte order mark.
+/// The lines of a text, without their line ends and without a byte order mark.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     text.split(|byte| *byte == b'\n').map(without_end)

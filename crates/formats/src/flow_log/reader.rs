@@ -1,4 +1,4 @@
-//! Reading a flow log, line by line.
+//! Reads a flow log, line by line.
 
 use std::io::{self, BufRead};
 
@@ -13,18 +13,19 @@ use crate::lines::{Line, LineReader};
 /// The longest record, in bytes without its line feed.
 pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// A record that was read.
+/// One record of a flow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowRecord {
-    /// Its line, the first being 1.
+    /// Its line number, counted from 1.
     pub line: u64,
-    /// What it says.
+    /// Its content.
     pub flow: Result<Flow, LineError>,
 }
 
-/// The records of a flow log, without headers, comments and blank lines. A record is a line: what
-/// is wrong with one is an error of it alone, and the next line is read for itself. Only columns
-/// that change for the worse within a file ([`LineError::Layout`]) and errors of reading end it.
+/// Iterates over the records of a flow log, without headers, comments and blank lines. A record is
+/// one line. A fault in a line is an error of that line alone, and the next line is read
+/// independently. Only two errors end the iteration: a later header with unusable columns
+/// ([`LineError::Layout`]) and an error of the reader.
 #[derive(Debug)]
 pub struct FlowReader<R> {
     lines: LineReader<R>,
@@ -35,7 +36,7 @@ pub struct FlowReader<R> {
 }
 
 impl<R: BufRead> FlowReader<R> {
-    /// Reads from the beginning of a file. `now` is the time of packets whose records have none.
+    /// Reads from the beginning of a file. `now` is the time of packets whose records have no time.
     pub fn new(input: R, log: FlowLog, now: Instant) -> Self {
         Self {
             lines: LineReader::new(input, MAX_RECORD_BYTES),
@@ -70,7 +71,7 @@ impl<R: BufRead> FlowReader<R> {
             Ok(true) => FlowLine::Other,
             Ok(false) => FlowLine::Record(self.log.read(&self.record, self.now)),
             Err(error) => {
-                // What is behind it would be read by the wrong columns.
+                // The records after it would be read with the wrong columns.
                 self.is_done = true;
                 FlowLine::Record(Err(error.into()))
             }
@@ -81,7 +82,7 @@ impl<R: BufRead> FlowReader<R> {
 /// What a line is.
 enum FlowLine {
     Record(Result<Flow, LineError>),
-    /// Nothing, names or a comment.
+    /// A blank line, a header or a comment.
     Other,
 }
 

@@ -1,16 +1,17 @@
-//! Splitting a line at its separators.
+//! Splits a line at its separators.
 
 use csv::ByteRecord;
 
 use crate::error::LineError;
 
-/// Splits a line without its end, as the `csv` crate does: a value that begins with a quote ends
-/// with one, and a doubled quote in it is one; elsewhere quotes are characters as any. Unlike
-/// there, no value goes on in the next line: one stray quote would take the records behind it, and
-/// nobody would miss them.
+/// Splits a line without its line end, as the `csv` crate does. A value that begins with a quote
+/// ends with one, and a doubled quote inside it is a literal quote. Elsewhere a quote is an
+/// ordinary character. Unlike in the `csv` crate, a value never continues on the next line: one
+/// stray quote would swallow the records after it unnoticed.
 ///
 /// # Errors
-/// Where a quote is not closed. The record then has what there is.
+/// Returns [`LineError::OpenQuote`] if a quote is not closed. The record then holds the values so
+/// far.
 pub(super) fn split_into(
     record: &mut ByteRecord,
     line: &[u8],
@@ -54,17 +55,17 @@ pub(super) fn split_into(
     }
 }
 
-/// What is before the first such byte, and behind it.
+/// The text ahead of the first occurrence of a byte, and the text after it.
 fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let place = text.iter().position(|it| *it == byte)?;
     Some((text.get(..place)?, text.get(place.saturating_add(1)..)?))
 }
 
-/// A line that may hold names. Of nothing nothing is made.
+/// Splits a line that may hold names. An empty line has no columns.
 pub(super) fn split(line: &[u8], separator: u8) -> ByteRecord {
     let mut record = ByteRecord::new();
     if !line.is_empty() {
-        // An open quote is told where the line is read as a record.
+        // An open quote is reported when the line is read as a record.
         let _is_closed = split_into(&mut record, line, separator, separator != b' ').is_ok();
     }
     record
@@ -109,7 +110,7 @@ mod tests {
             let mut record = ByteRecord::new();
             let is_closed = split_into(&mut record, line.as_bytes(), b',', has_quotes).is_ok();
             let mut theirs = ByteRecord::new();
-            // A line feed that is still there at the end says that a quote was open.
+            // If the last value ends with the line feed, a quote was still open.
             let text = format!("{line}\n");
             ReaderBuilder::new()
                 .quoting(has_quotes)

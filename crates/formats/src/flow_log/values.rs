@@ -1,15 +1,16 @@
-//! The values of a record. Each is read or is none; what is right, its column says.
+//! Parsers for the values of a record. They return none for a wrong value; the message is part of
+//! [`Taken`].
 
 use std::net::IpAddr;
 
 use fireflow_domain::net::Protocol;
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 
-/// What a column takes.
+/// The values that a column accepts.
 pub(super) struct Taken<T> {
-    /// In words.
+    /// A description for messages.
     pub(super) needs: &'static str,
-    /// None: it is something else.
+    /// Parses a value; none if it is not acceptable.
     pub(super) read: fn(&[u8]) -> Option<T>,
 }
 
@@ -27,13 +28,13 @@ pub(super) const INSTANT: Taken<Instant> = Taken {
     read: instant,
 };
 
-/// An address; IPv4 in IPv6 form is IPv4.
+/// Parses an address. IPv4 in IPv6 form becomes IPv4.
 pub(super) fn address(value: &[u8]) -> Option<IpAddr> {
     let address: IpAddr = std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok()?;
     Some(address.to_canonical())
 }
 
-/// A protocol by its number or its name; of ICMPv6 there are several.
+/// Parses a protocol by its number or name. ICMPv6 has several names.
 fn protocol(value: &[u8]) -> Option<Protocol> {
     let text = std::str::from_utf8(value).ok()?;
     if ["ipv6-icmp", "icmp6"].iter().any(|name| name.eq_ignore_ascii_case(text)) {
@@ -42,7 +43,7 @@ fn protocol(value: &[u8]) -> Option<Protocol> {
     Protocol::parse(text).ok()
 }
 
-/// A decimal without a sign, of up to 19 digits.
+/// Parses a decimal without a sign, of up to 19 digits.
 fn number(value: &[u8]) -> Option<u64> {
     const MAX_DIGITS: usize = 19;
     if value.is_empty() || value.len() > MAX_DIGITS {
@@ -53,27 +54,27 @@ fn number(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// A port.
+/// Parses a port.
 fn port(value: &[u8]) -> Option<u16> {
     number(value)?.try_into().ok()
 }
 
-/// An ICMP type or code.
+/// Parses an ICMP type or code.
 fn octet(value: &[u8]) -> Option<u8> {
     number(value)?.try_into().ok()
 }
 
-/// TCP flags as a decimal or, behind `0x`, hexadecimal number.
+/// Parses TCP flags: a decimal, or a hexadecimal number with the prefix `0x`.
 fn flags(value: &[u8]) -> Option<u32> {
     let Some(digits) = value.strip_prefix(b"0x") else { return number(value)?.try_into().ok() };
-    // Of a sign, too, the standard library makes a number.
+    // The standard library would also accept a sign.
     if !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// A time: since 1970 in a unit that its size tells, or RFC 3339.
+/// Parses a time: RFC 3339, or the time since 1970 in a unit that follows from its size.
 pub(super) fn instant(value: &[u8]) -> Option<Instant> {
     let mut parts = value.splitn(2, |byte| *byte == b'.');
     let Some(whole) = parts.next().and_then(number) else {
@@ -93,7 +94,7 @@ pub(super) fn instant(value: &[u8]) -> Option<Instant> {
     Instant::from_micros(micros)
 }
 
-/// Digits behind a point, in millionths; what is finer is cut off.
+/// Parses the digits after a decimal point as millionths; further digits are cut off.
 fn millionths(digits: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -102,15 +103,15 @@ fn millionths(digits: &[u8]) -> Option<i64> {
     Some(padded.fold(0, |number, byte| number * 10 + i64::from(byte - b'0')))
 }
 
-/// Requests of ICMP and what answers them.
+/// ICMP requests with their answers.
 const PAIRS: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (17, 18), (10, 9)];
-/// Requests of ICMPv6 and what answers them.
+/// ICMPv6 requests with their answers.
 const PAIRS_V6: [(u8, u8); 6] =
     [(128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145)];
 
-/// The code of a message of ICMP. Zeek records it as the destination port only of messages that
-/// nothing answers; of the others, whose code is 0, it records the type of the answer there
-/// (`ICMP4_counterpart` and `ICMP6_counterpart` in its `ICMP.cc`).
+/// The code of an ICMP message from Zeek's destination port. Zeek records the code there only for
+/// messages without a counterpart. For all others the code is 0, and Zeek records the type of the
+/// counterpart there (`ICMP4_counterpart` and `ICMP6_counterpart` in its `ICMP.cc`).
 pub(super) fn code_of_zeek(protocol: Protocol, icmp_type: u8, other: u8) -> u8 {
     let pairs: &[_] = if protocol == Protocol::ICMP { &PAIRS } else { &PAIRS_V6 };
     let is_pair = pairs.contains(&(icmp_type, other)) || pairs.contains(&(other, icmp_type));

@@ -1,4 +1,4 @@
-//! Which line holds the names, which column is which, and how many there are.
+//! Tests the layouts of flow logs: the line of the names, the meaning of columns and their number.
 
 use fireflow_formats::flow_log::{Flow, Mapping, Skipped};
 use fireflow_formats::{FlowLog, LineError, sniff};
@@ -37,7 +37,7 @@ fn comments_and_blank_lines_may_stand_before_the_names() {
     let text = format!("{comments}src,dst,proto\n{row}#1,2,3\n");
     for read in [read(&text), mapped(named, &text), mapped(numbered, &text)] {
         assert_all(&read[..1], &[&format!("6: esp 10.0.0.1 > 10.0.0.2 {now}")]);
-        // Behind the names nothing is a comment.
+        // Comments are allowed only ahead of the names.
         let (7, Err(LineError::Value { .. })) = &read[1] else { panic!("{read:?}") };
     }
     let expected = format!("5: esp 10.0.0.1 > 10.0.0.2 {now}");
@@ -95,7 +95,7 @@ fn more_columns_than_names_are_an_error_of_the_record() {
             ],
         );
     }
-    // Where columns have no names, nobody says how many there are.
+    // Without a header, the number of columns is not known.
     let read = mapped(numbered, "10.0.0.1,10.0.0.2,a,esp\n10.0.0.1,10.0.0.2,a,esp,b,c\n");
     assert!(read.iter().all(|(_, flow)| flow.is_ok()), "{read:?}");
 }
@@ -128,7 +128,7 @@ fn flags_of_both_sides_are_an_answer_in_logs_of_aws_only() {
         replies.map(|(line, _)| *line).collect()
     };
     assert_eq!(replies(names, "srcaddr,dstaddr,proto,protocol2,flags"), [3, 5]);
-    // Its names tell whose it is.
+    // The names of its columns identify a log of AWS.
     let aws = names.replace("=flags", "=5");
     assert_eq!(replies(&aws, "srcaddr,dstaddr,x,protocol,tcp-flags"), [3, 4, 5, 6, 7]);
 }
@@ -139,8 +139,8 @@ fn what_is_needed_must_not_be_there_twice() {
     for (header, expected) in [
         (
             "src,src_ip,dst,proto",
-            "column 1 (`src`) and column 2 (`src_ip`) can both be the source address; say which \
-             one it is with a mapping",
+            "column 1 (`src`) and column 2 (`src_ip`) can both be the source address; choose one \
+             of them with a mapping",
         ),
         (
             "src,dst,x,Dst,proto",
@@ -151,7 +151,7 @@ fn what_is_needed_must_not_be_there_twice() {
     ] {
         assert!(refused(header).contains(expected), "{}", refused(header));
     }
-    // What is not needed is taken by the best name.
+    // If several names fit an optional column, the best name wins.
     let text = "src,dst,proto,start,ts,ts\n10.0.0.1,10.0.0.2,50,1,2,3\n";
     assert_all(&read(text), &["2: esp 10.0.0.1 > 10.0.0.2 2000000"]);
     let text = "src,src_ip,dst,proto\n10.0.0.1,10.0.0.3,10.0.0.2,50\n";
@@ -164,7 +164,7 @@ fn what_is_mapped_by_its_name_must_not_be_there_twice() {
     let mapping = Mapping::parse("source_address=a,destination_address=b,protocol=p").unwrap();
     let refused = |text: &str| FlowLog::with_columns(&mapping, text.as_bytes()).unwrap_err();
     let expected =
-        "column 1 (`a`) and column 4 (`a`) have the same name; say by its number which one it is";
+        "column 1 (`a`) and column 4 (`a`) have the same name; choose one of them by its number";
     assert_eq!(refused("a,b,p,a\n").to_string(), expected);
     assert!(refused("A,b,p,\" A\"\n").to_string().contains("have the same name"));
     assert!(FlowLog::with_columns(&mapping, b"a,A,b,p\n").is_ok());
@@ -180,7 +180,7 @@ fn a_log_says_whether_it_tells_icmp_types_and_tcp_flags() {
         (aws, (false, false)),
         (AWS_WITH_FLAGS, (false, true)),
         ("src,dst,proto,icmp_type\n", (true, false)),
-        // Elsewhere than in AWS's logs flags must be mapped.
+        // Only AWS's logs have flags that need no mapping.
         ("src,dst,proto,icmp_code,tcp_flags\n", (false, false)),
     ] {
         assert_eq!(told(sniffed(text)), expected, "{text}");

@@ -1,6 +1,6 @@
-//! Flow logs as their makers write them.
+//! Tests flow logs in the formats of the programs that write them.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports a failure by panicking")]
 
 mod layouts;
 
@@ -39,7 +39,8 @@ fn mapped(mapping: &str, text: &str) -> Vec<Read> {
     records(FlowLog::with_columns(&mapping, text.as_bytes()).unwrap(), text)
 }
 
-/// A packet in short: `tcp 10.0.0.1:1 > 10.0.0.2:2 at …`. All of them can be decided.
+/// A short form of a packet: `tcp 10.0.0.1:1 > 10.0.0.2:2 at …`. Every such packet can be
+/// evaluated.
 fn short((line, flow): &Read) -> String {
     let parts = match flow {
         Ok(Flow::Packet(parts)) => *parts,
@@ -99,7 +100,7 @@ fn records_exported_from_cloudwatch_begin_with_a_time_of_their_own() {
     assert_all(&read(text), &["1: udp 10.0.0.1 1 > 10.0.0.2 22 1418530010000000"]);
 }
 
-/// The custom format and the answers are those of AWS's documentation.
+/// The custom format and the expected answers come from AWS's documentation.
 const AWS_WITH_FLAGS: &str = "\
 version vpc-id subnet-id instance-id interface-id account-id type srcaddr dstaddr srcport dstport pkt-srcaddr pkt-dstaddr protocol bytes packets start end action tcp-flags log-status
 3 vpc-abcdefab012345678 subnet-aaaaaaaa012345678 i-01234567890123456 eni-1235b8ca123456789 123456789010 IPv4 52.213.180.42 10.0.0.62 43416 5001 52.213.180.42 10.0.0.62 6 568 8 1566848875 1566848933 ACCEPT 2 OK
@@ -137,7 +138,7 @@ fn a_header_can_come_again_where_files_were_joined() {
     assert_all(&read(&text.repeat(2)), &lines.each_ref().map(String::as_str));
 }
 
-/// Its `#types` line and the columns behind the tenth are left out.
+/// A Zeek log without its `#types` line and without the columns after the tenth.
 const ZEEK: &str = "\
 #separator \\x09
 #set_separator\t,
@@ -188,12 +189,13 @@ fn the_columns_of_zeek_may_change_where_files_were_joined() {
     );
     let read = read(&text);
     assert_all(&read[..10], &ZEEK_READ);
-    // Behind columns that cannot be told nothing is read.
+    // After a header whose columns cannot be determined, nothing more is read.
     assert_all(
         &read[10..],
         &[
             "21: tcp 10.0.0.1 1 > 10.0.0.2 2 3000000",
-            "22: no column has a name that is known for the source address; say which one it is",
+            "22: no column has a name that is known for the source address; choose the column with \
+             a mapping",
         ],
     );
 }
@@ -255,7 +257,7 @@ lines\",6,443,0x02,1700000000
         &mapped(&flags, text),
         &[expected[0], expected[1], "4: Reply", expected_of_tcp[3].as_str(), expected[4]],
     );
-    // Not two packets of TCP: the flags do not matter.
+    // The flags are ignored if the protocol is not TCP.
     let udp = text.replace(",6,", ",17,").replace("\"6\"", "\"17\"");
     assert_all(&mapped(&flags, &udp), &expected);
 }
@@ -360,7 +362,7 @@ fn a_quote_that_is_not_closed_is_an_error_of_its_line_alone() {
         for number in 1..=count {
             text += if bad.contains(&number) { "10.0.0.1,10.0.0.2,tcp,1,2,\"x\n" } else { good };
         }
-        // With and without a line end behind the last one.
+        // With and without a line end after the last record.
         text.truncate(text.len() - others);
         let read = read(&text);
         assert_eq!(read.len(), count);

@@ -1,5 +1,6 @@
 //! Public benchmark rule sets (ClassBench: D. E. Taylor, J. S. Turner, INFOCOM 2005), with packet
-//! traces and the right answers: read where they are, since they may not be handed on.
+//! traces and the right answers. They are read from a local folder, since they may not be
+//! redistributed.
 
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -25,13 +26,13 @@ fn lines(file: &str, kind: &Kind) -> Option<impl Iterator<Item = Vec<u8>> + use<
     Some(lines.filter(|line| !line.trim_ascii().is_empty()))
 }
 
-/// The rules of a set as boxes, the first one first; none where the sets are not there.
+/// The rules of a set as boxes, the first rule first; none if the sets are not available.
 pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
     let lines = lines(&format!("{name}.rules.gz"), &Kind::BenchmarkRules)?;
     Some(lines.zip(0..).map(|(line, order)| benchmark::rule(&line, order).unwrap()).collect())
 }
 
-/// The packets of a trace, each with the place of the rule that decides.
+/// The packets of a trace, each with the place of the deciding rule.
 pub(crate) fn packets(name: &str, trace: &str) -> Vec<(Key<u32>, u32)> {
     let lines = lines(&format!("{name}.{trace}.gz"), &Kind::BenchmarkPackets);
     let packet = |line: Vec<u8>| {

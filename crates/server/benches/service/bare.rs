@@ -1,5 +1,5 @@
-//! What the service is measured against: poem handlers that check the same token, by the library,
-//! each time; and one that also reads one row, by the driver alone.
+//! Baselines for the service: poem handlers that verify the same token with the same library on
+//! each request. One of them also reads one row with the database driver directly.
 
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ fn whoami(request: &Request, key: Data<&Key>) -> poem::Result<Response> {
     })))
 }
 
-/// What both databases are asked.
+/// The query that both databases run.
 const SELECT: &str = "SELECT id, name, tenant, description, labels, policy_count, revision, \
                       created_at, created_by, updated_at, updated_by FROM firewall \
                       WHERE deleted_at IS NULL AND id = $1";
@@ -76,7 +76,7 @@ macro_rules! firewall {
 firewall!(sqlite_firewall, SqlitePool);
 firewall!(postgres_firewall, PgPool);
 
-/// Serves one of them until it is killed.
+/// Serves one of the handlers until the process is killed.
 pub(crate) fn serve(what: &str) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let secret = std::fs::read(".fireflow/jwt-secret").unwrap();
@@ -88,7 +88,7 @@ pub(crate) fn serve(what: &str) -> ExitCode {
         println!("http://{}", address.trim_start_matches("socket://"));
         let routes = Route::new().at("/whoami/", get(whoami));
         let server = Server::new_with_acceptor(listener);
-        // As many connections as the service has.
+        // The service's pool has the same number of connections.
         let most = 4 * u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
         if what == "token" {
             server.run(routes.data(key)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A collector of traces that takes whatever it is sent.
+//! A trace collector that accepts and discards everything it receives.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use hyper_util::server::conn::auto;
 use poem::http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::TcpListener;
 
-/// Starts it in a thread of its own, until the process ends.
+/// Starts the collector in its own thread; it runs until the process ends.
 pub(crate) fn start() -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -34,7 +34,7 @@ async fn take(
     request: Request<Incoming>,
 ) -> Result<Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>, Infallible> {
     let mut body = request.into_body();
-    // Read, and not kept.
+    // The body is read and discarded.
     while let Some(Ok(frame)) = body.frame().await {
         drop(frame);
     }

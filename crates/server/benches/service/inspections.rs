@@ -1,4 +1,4 @@
-//! Inspections over HTTP: of one packet on few rules and on many, behind a change, and in a stream.
+//! Inspections over HTTP: one packet with few rules and with many, after a change, and in a stream.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::{ROUNDS, Server, compare};
 
 const FEW: usize = 10;
 const MANY: usize = 100_000;
-/// How many packets one stream has, and how many of them are different.
+/// The number of packets in a stream, and how many of them are distinct.
 const STREAMED: usize = 2_000_000;
 const DIFFERENT: usize = 100_000;
-/// How many changes are made and followed.
+/// The number of changes, each followed by an inspection.
 const CHANGES: usize = 25;
 
-/// Numbers that look as if by chance (D. E. Knuth's generator of 64 bits).
+/// Pseudorandom numbers (D. E. Knuth's 64-bit linear congruential generator).
 struct Chance(u64);
 
 impl Chance {
@@ -33,7 +33,7 @@ impl Chance {
     }
 }
 
-/// A policy of so many rules: its path, and a packet for each rule.
+/// A policy with a given number of rules: its path, and a matching packet for each rule.
 struct Policy {
     path: String,
     packets: Vec<[String; 2]>,
@@ -65,7 +65,7 @@ impl Policy {
         Self { path, packets }
     }
 
-    /// Asks about the packet of the last rule.
+    /// The path of an inspection of the packet that matches the last rule.
     fn inspection(&self) -> String {
         let [source, destination] = self.packets.last().unwrap();
         format!(
@@ -76,7 +76,7 @@ impl Policy {
     }
 }
 
-/// `floor` is a handler that does only what cannot be left out.
+/// `floor` is a handler that does only the unavoidable work.
 pub(crate) fn measure(database: &str, floor: (&str, &Server, Load), on: &Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (few, many) = runtime.block_on(async {
@@ -105,7 +105,7 @@ pub(crate) fn measure(database: &str, floor: (&str, &Server, Load), on: &Server)
     );
 }
 
-/// How long the first inspection takes behind one rule's change.
+/// Measures the first inspection after a change to one rule.
 async fn behind_changes(on: &Server, many: &Policy) {
     let mut connection = Connection::open(on).await.unwrap();
     let list = format!("{}rules/?page_size={CHANGES}", many.path);
@@ -123,14 +123,14 @@ async fn behind_changes(on: &Server, many: &Policy) {
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "\nThe first inspection behind one rule's change, 100,000 rules, {CHANGES} changes: median \
+        "\nThe first inspection after one rule's change, 100,000 rules, {CHANGES} changes: median \
          {:.1} ms, at most {:.1} ms",
         ms(times[times.len() / 2]),
         ms(times[times.len() - 1])
     );
 }
 
-/// Packets a second, and for each second of processor time of the service.
+/// Packets per second of wall time, and per second of the service's processor time.
 async fn streamed(on: &Server, many: &Policy) -> (f64, f64) {
     let lines: String = many
         .packets
@@ -172,14 +172,14 @@ async fn streamed(on: &Server, many: &Policy) -> (f64, f64) {
         }
     };
     let ((), objects) = tokio::join!(send, receive);
-    // Two objects a line: the verdict, and in it the rule.
+    // Each line has two objects: the verdict, and the rule inside it.
     assert_eq!(objects, 2 * STREAMED, "every packet meets a rule");
     let took = start.elapsed().as_secs_f64();
     let cpu = cpu_seconds(on.child.id()) - cpu;
     (STREAMED as f64 / took, STREAMED as f64 / cpu)
 }
 
-/// The processor time of a process so far.
+/// The processor time that a process has used so far, in seconds.
 fn cpu_seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"));
     let stat = stat.unwrap();
@@ -190,6 +190,6 @@ fn cpu_seconds(process: u32) -> f64 {
         .take(2)
         .map(|ticks| ticks.parse::<u64>().unwrap())
         .sum();
-    // A hundred a second, on every Linux there is.
+    // Linux reports these times in ticks of 1/100 s.
     ticks as f64 / 100.0
 }

@@ -1,5 +1,5 @@
-//! A load over connections that stay open, as light as it can be: requests are written as bytes,
-//! and of answers only the status and the length are read.
+//! A load generator over persistent connections that costs as little as possible: it writes
+//! requests as bytes, and parses only the status and the length of each answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use tokio::net::TcpStream;
 
 use crate::Server;
 
-/// What is asked.
+/// The request that the load repeats.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     method: &'static str,
     path: String,
 }
 
-/// What came of it.
+/// The measured result of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
     pub(crate) per_second: f64,
@@ -31,7 +31,7 @@ impl Load {
         Self { method: "GET", path: path.to_owned() }
     }
 
-    /// Creates firewalls, or rules, each of its own name and content.
+    /// Creates firewalls or rules, each with a unique name and content.
     pub(crate) fn post(path: &str) -> Self {
         Self { method: "POST", path: path.to_owned() }
     }
@@ -52,7 +52,7 @@ impl Load {
         format!("{{\"name\": \"edge {number}\"}}")
     }
 
-    /// Asks for a while, over so many connections.
+    /// Sends requests over the given number of connections for a while.
     pub(crate) async fn run(&self, server: &Server, connections: usize, time: Duration) -> Outcome {
         let start = Instant::now();
         let ends_at = start + time;
@@ -79,12 +79,12 @@ impl Load {
     }
 }
 
-/// One request over a connection of its own; its status.
+/// Sends one request over its own connection and returns the status.
 pub(crate) async fn once(server: &Server, method: &str, path: &str, body: &str) -> u16 {
     Connection::open(server).await.unwrap().ask(method, path, body).await.unwrap()
 }
 
-/// A connection that stays open.
+/// A persistent connection.
 pub(crate) struct Connection {
     stream: TcpStream,
     token: String,
@@ -96,18 +96,18 @@ impl Connection {
         Self::open_to(&server.address, &server.token).await
     }
 
-    /// To an address, with a token.
+    /// Connects to an address, with a token.
     pub(crate) async fn open_to(address: &str, token: &str) -> std::io::Result<Self> {
         Self::over(TcpStream::connect(address).await?, token)
     }
 
-    /// Over a stream that is open, with a token.
+    /// Wraps an open stream, with a token.
     pub(crate) fn over(stream: TcpStream, token: &str) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, token: token.to_owned(), bytes: Vec::with_capacity(16 * 1024) })
     }
 
-    /// The status; the body is behind it in [`Self::body`].
+    /// Sends a request and returns its status. Afterwards [`Self::body`] holds the body.
     pub(crate) async fn ask(
         &mut self,
         method: &str,

@@ -1,17 +1,17 @@
-//! What the service costs, over HTTP: against handlers that do only what cannot be left out, in the
-//! same run, one after the other in turns. The load comes from this process, over connections that
-//! stay open; the servers are processes of their own, on the same processors.
+//! Measures the service over HTTP and compares it with handlers that do only the unavoidable work.
+//! Both run in the same session and take turns. This process generates the load over persistent
+//! connections; the servers are separate processes on the same processors.
 //!
-//! `FIREFLOW_BENCH_POSTGRES_URL` names a database that may be filled; without it SQLite alone is
-//! measured. `FIREFLOW_BENCH_SECONDS` is how long each measurement takes. `FIREFLOW_BENCH_OTHER` is
-//! another build of `fireflow`, to be measured beside this one.
+//! `FIREFLOW_BENCH_POSTGRES_URL` names a database that may be filled; without it, only SQLite is
+//! measured. `FIREFLOW_BENCH_SECONDS` is the length of each measurement. `FIREFLOW_BENCH_OTHER` is
+//! another build of `fireflow` to compare with this one.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a measurement prints, and says what is wrong by panicking"
+    reason = "a measurement prints, and panics if something is wrong"
 )]
 
 mod attack;
@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use load::{Load, Outcome};
 
-/// How many rounds of each; the median counts.
+/// The number of rounds; the median is reported.
 const ROUNDS: usize = 5;
-/// How many connections ask at once.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 64;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A server of one's own; ended when it is dropped.
+/// A server process, which is ended when this is dropped.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) address: String,
@@ -60,7 +60,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The service, in a folder of its own.
+    /// The service, in its own folder.
     pub(crate) fn fireflow(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let token = String::from_utf8(command(folder).arg("jwt").output().unwrap().stdout).unwrap();
         let mut serve = command(folder);
@@ -68,14 +68,14 @@ impl Server {
         Self::start(&mut serve, token.trim().to_owned())
     }
 
-    /// Another build of the service, without its log.
+    /// Another build of the service, with its log turned off.
     fn other(program: &str, folder: &Path, like: &Self) -> Self {
         let mut serve = settled(Command::new(program), folder);
         serve.arg("serve").env("FIREFLOW_LOG", "off");
         Self::start(&mut serve, like.token.clone())
     }
 
-    /// A handler that does only what cannot be left out: what, see [`bare`].
+    /// A handler that does only the unavoidable work; see [`bare`].
     fn bare(folder: &Path, what: &str, database: &str, like: &Self) -> Self {
         let mut serve = command(folder);
         serve.env("FIREFLOW_BENCH_BARE", what).env("FIREFLOW_DATABASE_URL", database);
@@ -114,7 +114,8 @@ fn settled(mut command: Command, folder: &Path) -> Command {
     command
         .env("FIREFLOW_LISTEN", "127.0.0.1:0")
         .env("FIREFLOW_LOG_FORMAT", "json")
-        // The load is one subject at one address; they are counted all the same.
+        // The load comes from one subject at one address. The limits are out of reach, but the
+        // requests are still counted.
         .env("FIREFLOW_HTTP__RATE_LIMIT", "1000000/s")
         .env("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "1000000/s");
     command
@@ -125,7 +126,7 @@ fn seconds() -> Duration {
     Duration::from_secs_f64(seconds.unwrap_or(3.0))
 }
 
-/// Asks each in turns, and prints the medians, and their ratios to the first.
+/// Measures the candidates in turns, and prints the medians and their ratios to the first.
 fn compare(title: &str, candidates: &[(&str, &Server, Load)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut rates: Vec<Vec<Outcome>> = candidates.iter().map(|_| Vec::new()).collect();
@@ -166,7 +167,7 @@ fn measure() {
     let here = place("on");
     let sqlite = format!("sqlite://{}/on.db", here.display());
     let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &sqlite)]);
-    // All with one secret, for one token.
+    // All servers share one secret, so that one token works for each of them.
     let beside = |name: &str, settings: &[(&str, &str)]| {
         let folder = place(name);
         std::fs::create_dir(folder.join(".fireflow")).unwrap();
@@ -224,7 +225,7 @@ fn measure() {
     }
 }
 
-/// Inspections alone, of all that is measured.
+/// Measures inspections only.
 fn inspections_alone() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
@@ -246,8 +247,8 @@ fn inspections_alone() {
 const NO_DATABASE: &str = "a bare poem handler that checks the token";
 const ONE_SELECT: &str = "a bare poem handler: token, one select";
 
-/// What it costs to tell of every request: the log, the metrics, traces to a collector that takes
-/// all, and errors to a tracker.
+/// Measures the overhead of telemetry: the log, the metrics, traces to a collector that accepts
+/// everything, and errors to a tracker.
 fn seen_from_outside(
     off: &Server,
     logged: &Server,
@@ -273,8 +274,8 @@ fn seen_from_outside(
     }
     fill(logged);
     for (title, path) in [
-        ("What telling of it costs, GET without a database", "/whoami/"),
-        ("What telling of it costs, GET of one firewall on SQLite", "/firewalls/1/"),
+        ("Telemetry overhead, GET without a database", "/whoami/"),
+        ("Telemetry overhead, GET of one firewall on SQLite", "/firewalls/1/"),
     ] {
         let mut candidates = vec![
             ("metrics alone", off, Load::get(path)),
@@ -302,7 +303,7 @@ fn fill(server: &Server) {
 }
 
 fn one_resource(database: &str, folder: &Path, url: &str, on: &Server) {
-    // SQLite's file is the service's own: the other one reads a copy.
+    // The SQLite file belongs to the service, so the other server reads a copy.
     let copy = format!("sqlite://{}/copy.db", folder.display());
     let url = if url.starts_with("sqlite:") {
         let backup = url.strip_prefix("sqlite://").unwrap();

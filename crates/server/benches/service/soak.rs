@@ -1,5 +1,5 @@
-//! A long mixed load, while somebody else restarts the database: nothing that was acknowledged is
-//! lost, nothing is a defect, and memory stays what it was.
+//! A long mixed load while something else restarts the database. No acknowledged write may be lost,
+//! no answer may be a defect, and memory must not grow.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
@@ -12,23 +12,23 @@ use crate::load::Connection;
 use crate::{Server, fill, seconds};
 
 const WORKERS: usize = 16;
-/// How often memory is looked at.
+/// The interval between memory samples.
 const EVERY: Duration = Duration::from_secs(5);
-/// What memory may grow by from the first third to the last, of a process that was warm: what the
-/// allocator keeps of peaks.
+/// The allowed growth of memory from the first third to the last, for a warm process. The allocator
+/// keeps some memory after peaks.
 const GROWTH: f64 = 1.25;
 
 #[derive(Default)]
 struct Seen {
-    /// Names of firewalls that were acknowledged.
+    /// Names of acknowledged firewalls.
     acknowledged: HashSet<String>,
-    /// Their ids.
+    /// Ids of acknowledged firewalls.
     ids: Vec<u64>,
     statuses: BTreeMap<u16, u64>,
     broken: u64,
 }
 
-/// Soaks for as long as `FIREFLOW_BENCH_SECONDS` says.
+/// Runs the soak test for `FIREFLOW_BENCH_SECONDS`.
 pub(crate) fn soak() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let url = std::env::var("FIREFLOW_BENCH_POSTGRES_URL").unwrap();
@@ -122,12 +122,13 @@ async fn work(server: &Server, worker: usize, ends_at: Instant, seen: &Mutex<See
                 connection = Connection::open(server).await.unwrap();
             }
         }
-        // Steady rather than fast: what is looked for takes time.
+        // A steady load rather than a fast one: the faults that this test looks for take time to
+        // appear.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// The names of all firewalls of the load.
+/// The names of all firewalls that the load created.
 async fn names(server: &Server) -> Vec<String> {
     let mut connection = Connection::open(server).await.unwrap();
     let (mut names, mut cursor) = (Vec::new(), String::new());
@@ -145,7 +146,7 @@ async fn names(server: &Server) -> Vec<String> {
     }
 }
 
-/// What a process holds in memory, in bytes.
+/// The resident memory of a process, in bytes.
 fn resident_bytes(id: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! Copies of a SQLite database, and the way back; to and from files or pipes.
+//! Backs up a SQLite database and restores it, to and from files or pipes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,10 +10,11 @@ use fireflow_storage::{BackupError, Contents, DatabaseOptions, Spool, on_thread}
 use super::{Failure, options_of, print};
 use crate::settings::Settings;
 
-/// The name that stands for standard input and output, where a container has no `tar` to copy by.
+/// The file name that means standard input or output: a container may have no `tar` to copy files
+/// with.
 const PIPE: &str = "-";
 
-/// Copies the database while it is served. A signal ends it, and leaves nothing.
+/// Copies the database while it is served. A signal stops the copy and removes what was written.
 pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failure> {
     let options = options_of(settings, "backup");
     unless_stopped(Box::pin(async {
@@ -30,7 +31,8 @@ async fn to_pipe(options: &DatabaseOptions) -> Result<(), Failure> {
     let spool = Spool::new(options, "outgoing").map_err(failure)?;
     let contents = fireflow_storage::backup(options, spool.path()).await.map_err(failure)?;
     let mut copy = File::open(spool.path())?;
-    // What has no name is gone however this process ends. Some systems refuse; then it goes later.
+    // Unlinked while open, the file disappears however this process ends. Some systems refuse this;
+    // there, dropping the spool removes it.
     let _removed = fs::remove_file(spool.path()).is_ok();
     let write = move || {
         let mut output = io::stdout().lock();
@@ -41,7 +43,7 @@ async fn to_pipe(options: &DatabaseOptions) -> Result<(), Failure> {
     note(contents)
 }
 
-/// Puts a copy in the database's place. A signal ends it, and changes nothing.
+/// Replaces the database with a copy. A signal stops the restore and changes nothing.
 pub(super) async fn restore(
     settings: &Settings,
     file: &Path,
@@ -53,7 +55,7 @@ pub(super) async fn restore(
             let spool = Spool::new(&options, "incoming").map_err(failure)?;
             let path = || spool.path().display().to_string();
             let mut incoming = spool.create().with_context(path)?;
-            // Kept open meanwhile: the file is locked by it.
+            // `incoming` stays open until the restore ends, because it holds the file's lock.
             let mut input = incoming.try_clone().with_context(path)?;
             let read = move || io::copy(&mut io::stdin().lock(), &mut input);
             on_thread(read).await.context("standard input")?;
@@ -68,10 +70,10 @@ pub(super) async fn restore(
     print(&format!("restored {}", described(contents)))
 }
 
-/// Does it, unless a signal comes first: then what was begun is dropped, and removed by that.
+/// Runs `work` unless a signal comes first. Dropping the unfinished work removes its files.
 async fn unless_stopped<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::select! {
-        // Signals are asked for before there is anything to remove.
+        // Polled first, so that the handlers are installed before there is anything to remove.
         biased;
         () = signal() => Err(Failure::Other(anyhow!(
             "stopped by a signal; the unfinished copy was removed"
@@ -80,7 +82,7 @@ async fn unless_stopped<T>(work: impl Future<Output = Result<T, Failure>>) -> Re
     }
 }
 
-/// Waits for a signal that asks to end: also for that of a terminal that was closed.
+/// Waits for a signal to end, including the hangup of a closed terminal.
 async fn signal() {
     #[cfg(unix)]
     {
@@ -91,7 +93,7 @@ async fn signal() {
             Some(signal) => {
                 signal.recv().await;
             }
-            // Without a handler the process ends the hard way.
+            // Without a handler, the signal terminates the process.
             None => std::future::pending().await,
         };
         tokio::select! {
@@ -110,7 +112,7 @@ async fn interrupt() {
     }
 }
 
-/// Beside a copy on standard output there is room for words on the other one alone.
+/// Prints the summary to standard error, because standard output carries the copy itself.
 fn note(contents: Contents) -> Result<(), Failure> {
     Ok(writeln!(io::stderr(), "the backup holds {}", described(contents))?)
 }

@@ -1,5 +1,5 @@
 //! An example to try things on: a firewall, a policy, twelve rules with three faults in them, and
-//! four questions with their answers. Goes through the API itself, without a socket.
+//! four questions with their answers. It calls the API itself, without a socket.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use poem::{Endpoint, Request, Response};
 use serde_json::{Value, json};
 
 use super::serve::service;
-use super::{Failure, authenticator, clock, open, options_of, print};
+use super::{Failure, authenticator, clock, local_secret, open, options_of, print};
 use crate::settings::{Environment, Settings};
 
 const RULES: &str = include_str!("demo.json");
 const NAME: &str = "demo";
 
-/// What is asked, with a word on the answer.
+/// The questions, each with the query that answers it.
 const QUESTIONS: [(&str, &str); 4] = [
     (
         "Can the internet reach the web server?",
@@ -42,12 +42,12 @@ const QUESTIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Fills the database with the example, unless it is there, and prints the questions.
+/// Writes the example to the database, unless it exists, and prints the questions.
 pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     if settings.environment != Environment::Local {
         return Err(Failure::usage(anyhow!("demo: requires FIREFLOW_ENVIRONMENT=local")));
     }
-    let authenticator = authenticator(settings)?;
+    let authenticator = authenticator(settings, local_secret(settings)?.as_ref())?;
     let request = TokenRequest {
         subject: NAME.to_owned(),
         roles: Role::ALL.to_vec(),
@@ -56,7 +56,8 @@ pub(super) async fn demo(settings: &Settings) -> Result<(), Failure> {
     };
     let token = authenticator.mint(&request, clock().now()).map_err(Failure::usage)?;
     let database = open(options_of(settings, "demo")).await?;
-    // Whoever runs it says `local`; the database knows better. Asked before anything is changed.
+    // The setting may be `local` by mistake, so the database's own record decides. It is read
+    // before anything changes.
     let made_in = database.environment().await?;
     if let Some(environment) = made_in.filter(|it| it != Environment::Local.as_str()) {
         database.close().await?;
@@ -114,7 +115,7 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
         Ok(answer)
     }
 
-    /// Where the example's policy is, if it is there.
+    /// The path of the example's policy, if it exists.
     async fn policy(&self) -> anyhow::Result<Option<String>> {
         let firewalls = self.send(Method::GET, &format!("/firewalls/?name={NAME}"), None).await?;
         let Some(firewall) = first_id(&firewalls) else { return Ok(None) };
@@ -143,8 +144,8 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
         let url = format!("http://localhost:{port}{}{path}inspections/", settings.http.base_path);
         let mut text = String::from(
             "The firewall `demo` has a policy `inbound` with twelve rules, and three of them are \
-             wrong.\nStart the service, then ask:\n\nTOKEN=$(cargo xtask jwt)   # or: fireflow \
-             jwt\n",
+             wrong.\nStart the service, then ask:\n\nTOKEN=$(fireflow jwt)   # in a checkout: \
+             cargo xtask jwt\n",
         );
         for (question, query) in QUESTIONS {
             let answer =
@@ -158,7 +159,7 @@ impl<E: Endpoint<Output = Response>> Api<'_, E> {
     }
 }
 
-/// The answer, as far as the question is about it; `…` stands for what is left out.
+/// The part of the answer that the question is about; `…` marks what is left out.
 fn told(answer: &Value) -> String {
     let part = |pointer: &str| answer.pointer(pointer).unwrap_or(&Value::Null);
     let mut text = format!(

@@ -1,5 +1,5 @@
-//! Open files: how many a process may have, and who gets them. A connection of a client is one, and so
-//! is what the database is kept in: who connects must not take what a write needs.
+//! Open files: how many a process may have, and how they are shared out. Clients' connections and
+//! the database both need files, and clients must not take the ones that a write needs.
 
 use anyhow::anyhow;
 use fireflow_storage::{Database, DatabaseKind};
@@ -7,17 +7,18 @@ use fireflow_storage::{Database, DatabaseKind};
 use super::Failure;
 use crate::settings::Settings;
 
-/// What the process has open beside connections, at the most: its own output, listening sockets and
-/// the runtime's, the lock, connections to receivers, and files of keys while they are read.
+/// The most files that the process has open in addition to connections: its own output, listening
+/// sockets and the runtime's, the lock, connections to receivers, and files of keys during a read.
 const OF_ITS_OWN: u64 = 48;
-/// What a connection to SQLite has open at the most: the database, its journal, and what it sorts or
-/// may have to undo, in files without a name.
+/// The most files that a connection to SQLite has open: the database, its journal, and unnamed
+/// files for sorting and for undoing statements.
 const PER_SQLITE_CONNECTION: u64 = 5;
-/// Below so many connections a service is of no use.
+/// The least connections with which a service is useful.
 const LEAST_CONNECTIONS: u64 = 16;
 
-/// Raises the number of files that the process may have open to the most that the system lets it, and
-/// answers it. Many systems start with 1024, for the sake of programs that FireFlow is none of.
+/// Raises the limit of open files to the most that the system permits, and returns the new limit.
+/// Many systems start with 1024 for the sake of programs that use `select`, which FireFlow does
+/// not.
 pub(super) fn raise_limit() -> Option<u64> {
     #[cfg(unix)]
     match rlimit::increase_nofile_limit(u64::MAX) {
@@ -27,11 +28,11 @@ pub(super) fn raise_limit() -> Option<u64> {
     None
 }
 
-/// How many connections of clients there may be at once: as many as the settings say, if so many files
-/// are left beside what the database needs. `others` are those of another listener.
+/// How many clients may be connected at once: the setting's value, lowered to the number of files
+/// that the database leaves. `others` is the number of connections of another listener.
 ///
 /// # Errors
-/// If hardly any are left.
+/// Returns a usage failure if fewer than [`LEAST_CONNECTIONS`] files are left.
 pub(super) fn max_connections(
     settings: &Settings,
     database: &Database,

@@ -25,7 +25,7 @@ use crate::settings::Settings;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Succeeds where `/health/ready` answers 200.
+/// Succeeds if `/health/ready` answers 200.
 pub(super) fn healthcheck(settings: &Settings) -> Result<(), Failure> {
     let address = reachable(settings.listen);
     let stream = connect(&[address]).with_context(|| format!("{address} does not answer"))?;
@@ -38,8 +38,8 @@ pub(super) fn healthcheck(settings: &Settings) -> Result<(), Failure> {
     asked.map_err(Failure::Other)
 }
 
-/// The same of a service at a URL, whose name may stand for several addresses. Takes no settings:
-/// it is asked from elsewhere.
+/// Checks a service at a URL, whose host may resolve to several addresses. It reads no settings,
+/// because the service runs elsewhere.
 pub(super) fn at(url: &str) -> Result<(), Failure> {
     let bad = || Failure::usage(anyhow!("--url must be `http://HOST:PORT`, with an optional path"));
     let uri: Uri = url.parse().map_err(|_| bad())?;
@@ -79,8 +79,8 @@ fn ask(mut stream: impl Read + Write, host: &str, base_path: &str) -> anyhow::Re
     bail!("{host} is not ready: {}", String::from_utf8_lossy(&head));
 }
 
-/// The same with TLS, whatever the certificate: it is this machine's own process that is asked, it is
-/// told nothing, and its certificate may have changed a moment ago.
+/// Adds TLS and accepts any certificate. The peer is a process on this machine, the request has no
+/// secret, and the certificate may have changed a moment ago.
 fn encrypted(stream: TcpStream) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
     let provider = Arc::new(default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -140,7 +140,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The first of them that takes a connection.
+/// Connects to the first address that accepts.
 fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {

@@ -1,15 +1,15 @@
-//! What nobody uses any more of the database's connections is forgotten.
+//! Frees the memory of idle SQLite connections.
 
 use std::time::Duration;
 
 use fireflow_storage::Pool;
 
-/// How often connections that nobody uses forget.
+/// How often idle connections are cleared.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Has connections of the database that nobody uses forget the statements that they have prepared,
-/// and what they have read, for as long as the service runs: a statement of a thousand rows takes
-/// megabytes, and each number of rows is another statement.
+/// Clears the prepared statements and the page cache of idle SQLite connections, for as long as the
+/// service runs. A statement for a thousand rows takes megabytes, and each number of rows is
+/// another statement.
 pub(super) async fn forget(pools: Vec<Pool>) {
     loop {
         tokio::time::sleep(EVERY).await;

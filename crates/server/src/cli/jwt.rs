@@ -1,15 +1,18 @@
 //! Tokens for people.
 
+use std::io::Write as _;
+
 use anyhow::anyhow;
 use fireflow_auth::TokenRequest;
 use fireflow_domain::actor::Role;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::Clock;
 
-use super::{Failure, JwtArgs, authenticator, clock, print};
+use super::secret::LocalSecret;
+use super::{Failure, JwtArgs, authenticator, clock, local_secret, print};
 use crate::settings::{Environment, Settings, parse_duration};
 
-/// What a local token is, unless asked otherwise.
+/// The defaults of a local token.
 const LOCAL_USER: &str = "test";
 const LOCAL_TTL: &str = "30d";
 
@@ -41,7 +44,11 @@ pub(super) fn jwt(settings: &Settings, arguments: &JwtArgs) -> Result<(), Failur
         tenants,
         lifetime_s: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
     };
-    let token = authenticator(settings)?.mint(&request, clock().now()).map_err(Failure::usage)?;
+    let local = local_secret(settings)?;
+    let authenticator = authenticator(settings, local.as_ref())?;
+    let token = authenticator.mint(&request, clock().now()).map_err(Failure::usage)?;
+    // On standard error: standard output is the token alone.
+    let _noted = writeln!(std::io::stderr(), "fireflow: {}", signed_with(local.as_ref()));
     if !is_local {
         let words: Vec<&str> = request.roles.iter().map(|role| role.as_str()).collect();
         tracing::warn!(
@@ -50,6 +57,24 @@ pub(super) fn jwt(settings: &Settings, arguments: &JwtArgs) -> Result<(), Failur
         );
     }
     print(&token)
+}
+
+/// Which secret has signed a token, so that a reader sees which services accept it.
+fn signed_with(local: Option<&LocalSecret>) -> String {
+    let Some(LocalSecret { file, is_new, .. }) = local else {
+        return "signed with the (first) secret of FIREFLOW_JWT_SECRET".to_owned();
+    };
+    let file = file.display();
+    if *is_new {
+        format!(
+            "generated the secret {file} and signed with it; only a service that starts in this \
+             folder from now on accepts the token"
+        )
+    } else {
+        format!(
+            "signed with the secret {file}; a service that runs in this folder accepts the token"
+        )
+    }
 }
 
 fn role(word: &str) -> Result<Role, Failure> {

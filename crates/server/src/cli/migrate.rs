@@ -5,7 +5,7 @@ use fireflow_storage::{MigrateError, StepState};
 use super::{Failure, MigrateStep, open, options_of, print};
 use crate::settings::Settings;
 
-/// Changes the schema, or shows where it stands.
+/// Changes the schema if asked to, and prints the state of each step.
 pub(super) async fn migrate(settings: &Settings, step: MigrateStep) -> Result<(), Failure> {
     let command = match step {
         MigrateStep::Up => "migrate up",

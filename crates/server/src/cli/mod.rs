@@ -15,23 +15,26 @@ mod serve;
 mod stop;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fireflow_auth::{Authenticator, KeyFiles, Secret};
+use fireflow_auth::{Authenticator, KeyFiles};
 use fireflow_domain::features::FEATURES_KNOWN;
 use fireflow_storage::{Database, DatabaseOptions, OpenError, Purpose};
 use fireflow_telemetry::lines::JsonLines;
 use tracing_subscriber::EnvFilter;
 
+use self::secret::LocalSecret;
 use crate::clock::SystemClock;
 use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
 
 /// Firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]
-#[command(name = "fireflow", version, after_help = settings::help())]
+#[command(name = "fireflow", version, after_help = settings::SHORT_HELP)]
 struct Cli {
     /// Read settings from this file instead of fireflow.toml.
     #[arg(long, global = true, value_name = "FILE")]
@@ -43,8 +46,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API (the default).
-    #[command(after_help = settings::help())]
-    Serve,
+    #[command(after_help = settings::SHORT_HELP)]
+    Serve {
+        /// Listen on this address and port instead of FIREFLOW_LISTEN; port 0 picks one and prints it.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// List every setting and its default (also `fireflow --help settings`).
+    Settings,
     /// Change the database's schema, or show its state.
     Migrate {
         #[command(subcommand)]
@@ -154,14 +163,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// Runs the command that the arguments name. Exit status: 0, 1 for a failure, 2 for wrong usage or
-/// settings, with one line that says what is wrong.
+/// settings, with one line that explains the failure.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             let status = if error.use_stderr() { 2 } else { 0 };
-            // Nobody is left to tell where even this cannot be printed.
+            // If even this cannot be printed, there is no other output to report to.
             let _printed = error.print().is_ok();
             return ExitCode::from(status);
         }
@@ -175,8 +184,23 @@ pub fn run() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The arguments, with `--help settings` and `help settings` as the command `settings`, whatever
+/// command they come after: clap takes no word after `--help`.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let given: Vec<OsString> = given.collect();
+    let asks_for_settings = given.windows(2).skip(1).any(|pair| {
+        let [asks, what] = pair else { return false };
+        ["--help", "-h", "help"].iter().any(|word| asks == word) && what == "settings"
+    });
+    let program = given.first().cloned().unwrap_or_default();
+    if asks_for_settings { vec![program, OsString::from("settings")] } else { given }
+}
+
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let command = cli.command.unwrap_or(Command::Serve);
+    let command = cli.command.unwrap_or(Command::Serve { listen: None });
+    if matches!(command, Command::Settings) {
+        return print(&settings::help());
+    }
     if matches!(command, Command::Openapi) {
         return print(&serve::description()?);
     }
@@ -191,7 +215,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
-        // Its requests are its own affair.
+        // Log lines about its own requests would only hide its output.
         settings.log = "warn".to_owned();
     }
     log_to_stderr(&settings)?;
@@ -200,9 +224,10 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Serve => {
+        Command::Serve { listen } => {
+            settings.listen = listen.unwrap_or(settings.listen);
             let served = runtime.block_on(serve::serve(&settings));
-            // What it still computes for nobody is not waited for.
+            // Computations whose requests have ended are not waited for.
             runtime.shutdown_background();
             served
         }
@@ -218,7 +243,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
         Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
-        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } => Ok(()),
+        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } | Command::Settings => {
+            Ok(())
+        }
     }
 }
 
@@ -231,7 +258,7 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
             Ok(text) => Some((name, text)),
             Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
         },
-        // A link to a file that is gone is no file that was never there.
+        // A dangling link is an error: somebody meant to configure a file.
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
                 && !is_named
@@ -261,7 +288,7 @@ fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
     installed.map_err(|error| Failure::Other(anyhow::anyhow!(error)))
 }
 
-/// Prints a line to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Prints a line to standard output. A reader that closes the pipe (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -274,7 +301,7 @@ fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The options of a command; `serve` sets its own purpose.
+/// The database options of a command; `serve` sets its own purpose.
 fn database_options(settings: &Settings) -> DatabaseOptions {
     DatabaseOptions {
         url: settings.database_url.clone(),
@@ -291,7 +318,7 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
     }
 }
 
-/// The same, for a command of this name: others that ask for a SQLite file wait for it.
+/// The options of the named command, which other commands on the same SQLite file wait for.
 fn options_of(settings: &Settings, command: &'static str) -> DatabaseOptions {
     DatabaseOptions { purpose: Purpose::Command(command), ..database_options(settings) }
 }
@@ -302,7 +329,7 @@ async fn open(options: DatabaseOptions) -> Result<Database, Failure> {
     })
 }
 
-/// Whether who starts the program has to change something.
+/// Whether the error is one that only the user can correct.
 const fn is_usage(error: &OpenError) -> bool {
     match error {
         OpenError::BadUrl(_)
@@ -318,20 +345,32 @@ const fn is_usage(error: &OpenError) -> bool {
     }
 }
 
-/// Where the keys of tokens are; in `local` with a secret of its own.
-fn key_files(settings: &Settings) -> Result<KeyFiles, Failure> {
-    let mut files = settings.tokens.clone();
+/// The generated secret, if the service is a local one to which none is given.
+fn local_secret(settings: &Settings) -> Result<Option<LocalSecret>, Failure> {
     let is_local = settings.environment == Environment::Local;
-    if is_local && files.secrets.is_empty() {
-        files.secrets.push(Secret::new(secret::local()?));
-    }
-    Ok(files)
+    let is_needed = is_local && settings.tokens.secrets.is_empty();
+    Ok(if is_needed { Some(secret::local()?) } else { None })
+}
+
+/// The keys of tokens: those of the settings, or else the generated secret.
+fn key_files(settings: &Settings, local: Option<&LocalSecret>) -> KeyFiles {
+    let mut files = settings.tokens.clone();
+    files.secrets.extend(local.map(|local| local.secret.clone()));
+    files
 }
 
 /// Checks tokens by the settings.
-fn authenticator(settings: &Settings) -> Result<Authenticator, Failure> {
-    let trust = key_files(settings)?.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
-    Ok(Authenticator::new(trust))
+fn authenticator(
+    settings: &Settings,
+    local: Option<&LocalSecret>,
+) -> Result<Authenticator, Failure> {
+    let files = key_files(settings, local);
+    let trust = files.read().map_err(|why| Failure::usage(anyhow::anyhow!(why)))?;
+    let authenticator = Authenticator::new(trust);
+    Ok(match local {
+        Some(local) => authenticator.with_local_secret(&local.file.display().to_string()),
+        None => authenticator,
+    })
 }
 
 fn clock() -> SystemClock {

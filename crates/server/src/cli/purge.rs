@@ -1,4 +1,4 @@
-//! Removes for good what was deleted long ago.
+//! Permanently removes resources that were deleted long ago.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use fireflow_domain::usecase::retention;
 use super::{Failure, clock, open, options_of, print};
 use crate::settings::{Settings, parse_duration};
 
-/// How often a service looks for what is to be removed.
+/// How often a service purges.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// Purges once, and says what was removed.
+/// Purges once, and prints what was removed.
 pub(super) async fn purge(settings: &Settings, older_than: Option<&str>) -> Result<(), Failure> {
     let age = match older_than {
         None => settings.keep_deleted,
-        // For who wants nothing to be left.
+        // `parse_duration` refuses zero, but here it means everything that was deleted.
         Some("0s") => Duration::ZERO,
         Some(text) => {
             parse_duration(text).map_err(|why| Failure::usage(anyhow!("--older-than {why}")))?
@@ -37,7 +37,7 @@ pub(super) async fn purge(settings: &Settings, older_than: Option<&str>) -> Resu
     ))
 }
 
-/// Purges again and again, for as long as the service runs.
+/// Purges at regular intervals, for as long as the service runs.
 pub(super) async fn purge_regularly(storage: Arc<dyn Storage>, age: Duration) {
     loop {
         let now = clock().now();
@@ -48,7 +48,7 @@ pub(super) async fn purge_regularly(storage: Arc<dyn Storage>, age: Duration) {
                 "permanently removed resources that were \
                                                    deleted longer ago than the retention period"
             ),
-            // The next time is soon enough.
+            // The next run retries.
             Err(error) => tracing::warn!(cause = %ErrorChain(&error), "nothing was purged"),
         }
         tokio::time::sleep(EVERY).await;

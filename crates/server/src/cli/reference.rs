@@ -1,4 +1,4 @@
-//! The pages of the documentation that are made of the code: settings and errors.
+//! The documentation pages that are generated from the code: settings and errors.
 
 use clap::ValueEnum;
 use fireflow_web::Code;

@@ -1,50 +1,67 @@
-//! The secret of a local service: made at the first start, kept where only its owner reads it.
+//! The secret of a local service, created at the first start in a file that only its owner can
+//! read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use fireflow_auth::{file_text, secret_lines};
+use fireflow_auth::{Secret, file_text, secret_lines};
 
 const FOLDER: &str = ".fireflow";
 const FILE: &str = "jwt-secret";
 const BYTES: usize = 32;
 
-/// The secret below the current folder; made if there is none.
-pub(super) fn local() -> anyhow::Result<Vec<u8>> {
-    in_folder(Path::new(FOLDER))
+/// The generated secret of a local service.
+pub(super) struct LocalSecret {
+    /// The secret.
+    pub(super) secret: Secret,
+    /// Its file, as an absolute path.
+    pub(super) file: PathBuf,
+    /// Whether it was generated just now: then no running service knows it.
+    pub(super) is_new: bool,
 }
 
-fn in_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
+/// The secret below the current folder; generated if there is none.
+pub(super) fn local() -> anyhow::Result<LocalSecret> {
+    let folder = Path::new(FOLDER);
+    let (secret, is_new) = in_folder(folder)?;
+    let file = folder.join(FILE);
+    let file = fs::canonicalize(&file).unwrap_or(file);
+    Ok(LocalSecret { secret: Secret::new(secret), file, is_new })
+}
+
+/// The secret of a folder, and whether it is new.
+fn in_folder(folder: &Path) -> anyhow::Result<(Vec<u8>, bool)> {
     let path = folder.join(FILE);
     if let Some(secret) = existing(&path)? {
-        return Ok(secret);
+        return Ok((secret, false));
     }
     make_folder(folder).with_context(|| folder.display().to_string())?;
     let mut bytes = [0_u8; BYTES];
     getrandom::fill(&mut bytes)
         .map_err(|error| anyhow::anyhow!("the system returned no random numbers: {error}"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Under a name of its own first: who reads meanwhile sees all of it or nothing. Linked, not
-    // renamed: of two that start at once the second takes the first one's.
+    // Written under another name first, so that a reader sees the whole secret or none. Linked, not
+    // renamed: if two services start at once, the second uses the first one's secret.
     let draft = folder.join(format!("{FILE}.{}", std::process::id()));
     write_private(&draft, &text).with_context(|| draft.display().to_string())?;
     let linked = fs::hard_link(&draft, &path);
     fs::remove_file(&draft).with_context(|| draft.display().to_string())?;
     match linked {
-        Ok(()) => Ok(text.into_bytes()),
+        Ok(()) => Ok((text.into_bytes(), true)),
         // Once: if it is gone again, something else is at work here.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            existing(&path)?.with_context(|| {
+            let secret = existing(&path)?.with_context(|| {
                 format!("{} was created and deleted repeatedly; start again", path.display())
-            })
+            })?;
+            Ok((secret, false))
         }
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }
 
-/// The secret that is there; none if there is nothing at all.
+/// Reads the existing secret; `None` if no file has its name.
 fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
@@ -75,7 +92,7 @@ fn existing(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(secret.as_bytes().to_vec()))
 }
 
-/// Refuses a secret that others may have written, and warns of one that they may read.
+/// Refuses a secret that others can write, and warns about one that others can read.
 #[cfg(unix)]
 fn check_mode(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -125,9 +142,9 @@ mod tests {
     fn a_secret_is_made_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join(FOLDER);
-        let first = in_folder(&folder).unwrap();
-        assert_eq!(first.len(), 2 * BYTES);
-        assert_eq!(in_folder(&folder).unwrap(), first);
+        let (first, is_new) = in_folder(&folder).unwrap();
+        assert_eq!((first.len(), is_new), (2 * BYTES, true));
+        assert_eq!(in_folder(&folder).unwrap(), (first, false));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
         #[cfg(unix)]
         {
@@ -146,7 +163,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(FILE);
             make(&path);
-            in_folder(folder.path()).map_err(|error| format!("{error:#}"))
+            let read = in_folder(folder.path()).map_err(|error| format!("{error:#}"));
+            read.map(|(secret, _)| secret)
         };
         let write = |path: &Path, text: &str, mode: u32| {
             fs::write(path, text).unwrap();
@@ -184,7 +202,7 @@ mod tests {
             let fault = at(&|path| write(path, text, 0o600)).unwrap_err();
             assert!(fault.contains(word), "{fault}");
         }
-        // What others may only read is taken, with a warning; so is a link to a secret.
+        // A secret that others can only read is accepted with a warning. So is a link to a secret.
         let is_good = Ok(good.as_bytes().to_vec());
         assert_eq!(at(&|path| write(path, good, 0o644)), is_good);
         let linked = at(&|path| {
@@ -201,10 +219,10 @@ mod tests {
         let folder = folder.path().join(FOLDER);
         let secrets: Vec<Vec<u8>> = std::thread::scope(|scope| {
             // Drafts are named by process; one thread makes it while the others read.
-            let first = scope.spawn(|| in_folder(&folder).unwrap());
+            let first = scope.spawn(|| in_folder(&folder).unwrap().0);
             let first = first.join().unwrap();
             let others: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| in_folder(&folder).unwrap())).collect();
+                (0..8).map(|_| scope.spawn(|| in_folder(&folder).unwrap().0)).collect();
             let mut all = vec![first];
             all.extend(others.into_iter().map(|other| other.join().unwrap()));
             all

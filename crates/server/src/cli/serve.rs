@@ -1,4 +1,4 @@
-//! Serves the API until it is told to stop.
+//! Serves the API until a stop signal.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fireflow_auth::{Authenticator, Revocations, TokenRules, Trust};
+use fireflow_auth::{Authenticator, KeyFiles, Revocations, TokenRules, Trust};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
@@ -32,33 +32,33 @@ use tokio::task::JoinHandle;
 use super::purge::purge_regularly;
 use super::stop::{Signals, Stop, StopTimes, heed};
 use super::{
-    Failure, authenticator, clock, database_options, files, idle_memory, key_files, open, print,
+    Failure, authenticator, clock, database_options, files, idle_memory, key_files, local_secret,
+    open, print,
 };
 use crate::listener::{self, Certificate, ConnectionLimits};
 use crate::settings::{Environment, Settings, TelemetrySettings};
 
-/// How often files of keys and certificates are looked at.
+/// How often the files of keys and certificates are checked for changes.
 const RELOAD: Duration = Duration::from_secs(2);
 
-/// Serves, until it is told to stop; all of the stop takes no longer than its times say.
+/// Serves until a stop signal. The whole stop takes no longer than [`StopTimes`] permits.
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let open_files = files::raise_limit();
     let started = tokio::select! {
         started = Box::pin(start(settings)) => started?,
-        // As container engines do with what does not come up; nothing has been promised yet.
+        // Container engines stop containers that do not come up. No client depends on this one yet.
         () = signals.stop() => {
             tracing::info!("stopped before it served requests");
             return Ok(());
         }
     };
-    let Started { database, app, endpoint, listener, certificate, authenticator } = started;
+    let Started { database, app, endpoint, listener, certificate, keys, authenticator } = started;
     let others = settings.telemetry.metrics_listen.map_or(0, |_| MAX_METRICS_CONNECTIONS);
     let max_connections = files::max_connections(settings, &database, others, open_files)?;
     let mut reload = vec![authenticator.reload_handle()];
     reload.extend(certificate.as_ref().map(Certificate::reload_handle));
-    let mut watchers =
-        vec![tokio::spawn(fireflow_auth::watch(key_files(settings)?, authenticator, RELOAD))];
+    let mut watchers = vec![tokio::spawn(fireflow_auth::watch(keys, authenticator, RELOAD))];
     let purges = purge_regularly(Arc::clone(&app.storage), settings.keep_deleted);
     watchers.push(tokio::spawn(purges));
     watchers.push(tokio::spawn(log_audit_heads(database.clone())));
@@ -84,7 +84,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
             ?stop_timeout,
             "stopping: no longer ready, but still serving requests"
         );
-        // Until those who send requests have noticed.
+        // Gives load balancers time to notice that the service is no longer ready.
         tokio::time::sleep(stop.drains_for()).await;
         tracing::info!("stopping: finishing the requests in progress");
     };
@@ -97,9 +97,9 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     }
     let left = stop.get().copied().map_or(Duration::ZERO, Stop::left);
     let telemetry = Arc::clone(&app.telemetry);
-    // It blocks for as long as its receivers take.
+    // `end` blocks until the receivers have taken what is left, or the time is over.
     let told = tokio::task::spawn_blocking(move || telemetry.end(left));
-    // What was cut off may still be at the database.
+    // Requests that were cut off may still hold database connections.
     let (closed, told) = tokio::join!(tokio::time::timeout(left, database.close()), told);
     told?;
     match closed {
@@ -111,17 +111,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// A service that is ready to be asked.
+/// A service that can answer requests.
 struct Started<E> {
     database: Database,
     app: Arc<App>,
     endpoint: E,
     listener: TcpListener,
     certificate: Option<Certificate>,
+    keys: KeyFiles,
     authenticator: Authenticator,
 }
 
-/// Reads what the settings name, opens the database and listens.
+/// Reads the files that the settings name, opens the database and listens.
 async fn start(
     settings: &Settings,
 ) -> Result<Started<impl Endpoint<Output = Response> + use<>>, Failure> {
@@ -132,7 +133,9 @@ async fn start(
         );
     }
     // Before the database is touched: what stops a start should stop it early.
-    let authenticator = authenticator(settings)?;
+    let local = local_secret(settings)?;
+    let keys = key_files(settings, local.as_ref());
+    let authenticator = authenticator(settings, local.as_ref())?;
     let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
     let telemetry = Arc::new(telemetry(settings)?);
@@ -154,14 +157,14 @@ async fn start(
     let listener = listener::listen(settings.listen).map_err(|error| {
         Failure::usage(anyhow::anyhow!("FIREFLOW_LISTEN: {}: {error}", settings.listen))
     })?;
-    Ok(Started { database, app, endpoint, listener, certificate, authenticator })
+    Ok(Started { database, app, endpoint, listener, certificate, keys, authenticator })
 }
 
 /// How often the heads of the audit trail's chains are written to the log.
 const AUDIT_HEADS: Duration = Duration::from_secs(60);
 
-/// Writes the heads of the chains that have grown to the log, for as long as the service runs; the last
-/// ones are written when the database is closed.
+/// Logs the heads of the chains that have grown, for as long as the service runs. The last heads
+/// are logged when the database is closed.
 async fn log_audit_heads(database: Database) {
     loop {
         tokio::time::sleep(AUDIT_HEADS).await;
@@ -169,7 +172,7 @@ async fn log_audit_heads(database: Database) {
     }
 }
 
-/// Metrics, traces and defects, as they are set.
+/// Metrics, traces and error reports, as the settings configure them.
 fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
     let metrics = Metrics::new();
     let TelemetrySettings { otlp, sentry, .. } = &settings.telemetry;
@@ -187,13 +190,13 @@ fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
     Ok(Telemetry { traces: traces.transpose()?, errors, metrics })
 }
 
-/// The most connections of the listener for metrics.
+/// The most connections to the metrics listener.
 const MAX_METRICS_CONNECTIONS: usize = 32;
 
-/// How long the head of a request for metrics may take, at most.
+/// The longest time for the head of a metrics request.
 const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves metrics without a token, where that is set, until the task is ended.
+/// If the settings ask for it, serves metrics without a token until the task is aborted.
 async fn serve_metrics(
     settings: &Settings,
     app: &Arc<App>,
@@ -206,7 +209,7 @@ async fn serve_metrics(
     let limits = connection_limits(settings);
     let limits = ConnectionLimits {
         max_connections: MAX_METRICS_CONNECTIONS,
-        // Who begins a request and does not end it holds one of a few connections.
+        // An unfinished request occupies one of the few connections.
         head_timeout: limits.head_timeout.min(METRICS_HEAD_TIMEOUT),
         ..limits
     };
@@ -227,7 +230,7 @@ fn connection_limits(settings: &Settings) -> ConnectionLimits {
     }
 }
 
-/// What requests share, and what bounds them.
+/// The state that requests share, and their limits.
 pub(super) fn service(
     settings: &Settings,
     database: &Database,
@@ -269,7 +272,7 @@ pub(super) fn service(
     let limits = Limits {
         max_body_bytes: http.max_body_bytes,
         max_rule_set_bytes: http.max_rule_set_bytes,
-        // Whoever sends a head in time can go on as quickly.
+        // A client that can send a head within this time can also continue a body within it.
         body_stall: http.head_timeout,
         request_timeout: http.request_timeout,
         in_flight: Arc::new(Semaphore::new(http.max_in_flight.min(Semaphore::MAX_PERMITS))),
@@ -277,7 +280,7 @@ pub(super) fn service(
     (app, limits)
 }
 
-/// Tells people where it is. That nobody listens is no reason not to serve.
+/// Prints the service's address. If that fails, the address is logged and the service still runs.
 fn announce(settings: &Settings, address: SocketAddr) {
     let base = &settings.http.base_path;
     let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
@@ -287,14 +290,14 @@ fn announce(settings: &Settings, address: SocketAddr) {
         env!("CARGO_PKG_VERSION")
     );
     if settings.environment == Environment::Local {
-        text.push_str("\n  a token:    cargo xtask jwt   (or: fireflow jwt)");
+        text.push_str("\n  a token:    fireflow jwt   (in a checkout: cargo xtask jwt)");
     }
     if print(&text).is_err() {
         tracing::info!(%address, "serving");
     }
 }
 
-/// The description of the API, without a service.
+/// The OpenAPI description, generated without a running service.
 pub(super) fn description() -> anyhow::Result<String> {
     let app = Arc::new(App {
         storage: Arc::new(Nowhere),
@@ -326,7 +329,7 @@ pub(super) fn description() -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&fireflow_web::description(&app)?)?)
 }
 
-/// A storage that keeps nothing.
+/// A storage that fails every read and write.
 struct Nowhere;
 
 #[async_trait]

@@ -1,28 +1,28 @@
-//! How a serving process is told what to do by signals, and how much time it has when it is told to
-//! stop: everything that is still to be done shares one deadline.
+//! The signals that a serving process handles, and the time that a stop may take. All work that
+//! remains after a stop signal shares one deadline.
 
 use std::time::{Duration, Instant};
 
 use fireflow_auth::ReloadHandle;
 use tokio::sync::oneshot;
 
-/// The most that is kept of the time to stop for what comes after requests: what the receivers of
-/// traces and defects have not taken yet, and the end of the database's connections.
+/// The most time that a stop reserves for the work after the last request: sending the remaining
+/// traces and error reports, and closing the database's connections.
 const LAST_PART: Duration = Duration::from_secs(2);
 /// The exit status of a process that a second signal ended, or that did not stop in time.
 const CUT_OFF: i32 = 1;
 
-/// How much time there is for what, from the signal on.
+/// How much time each part of a stop has, from the signal on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StopTimes {
-    /// How long requests are still taken.
+    /// How long requests are still accepted.
     pub(super) drain_delay: Duration,
-    /// How long all of the rest may take.
+    /// How long the rest of the stop may take.
     pub(super) stop_timeout: Duration,
 }
 
 impl StopTimes {
-    /// How long requests under way may take to their end after the drain delay.
+    /// How long requests in progress may take after the drain delay.
     pub(super) fn of_requests(self) -> Duration {
         self.stop_timeout.saturating_sub(self.last_part())
     }
@@ -31,13 +31,13 @@ impl StopTimes {
         LAST_PART.min(self.stop_timeout / 5)
     }
 
-    /// All of it.
+    /// The longest time of the whole stop.
     fn all(self) -> Duration {
         self.drain_delay.saturating_add(self.stop_timeout)
     }
 }
 
-/// When a stop began, and how it goes on.
+/// A stop that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
     at: Instant,
@@ -49,19 +49,19 @@ impl Stop {
         Self { at: Instant::now(), times }
     }
 
-    /// How long requests are still taken.
+    /// How long requests are still accepted from now on.
     pub(super) fn drains_for(self) -> Duration {
         self.times.drain_delay.saturating_sub(self.at.elapsed())
     }
 
-    /// How much is left for what comes last; a little less than until the deadline.
+    /// How much time is left for the last part. It ends a little before the deadline.
     pub(super) fn left(self) -> Duration {
         let left = self.times.all().saturating_sub(self.at.elapsed());
         left.saturating_sub(self.times.last_part() / 10)
     }
 
-    /// Ends the process at the deadline, whatever holds it up: in a thread of its own, since the
-    /// runtime's may be what does.
+    /// Terminates the process at the deadline, whatever delays it. A separate thread does it,
+    /// because the runtime's threads may be the ones that are blocked.
     pub(super) fn enforce(self) {
         let all = self.times.all();
         let wait = move || {
@@ -75,12 +75,12 @@ impl Stop {
     }
 }
 
-/// Ends the process without waiting for anything.
+/// Terminates the process without waiting for anything.
 fn end_at_once() -> ! {
     std::process::exit(CUT_OFF)
 }
 
-/// The signals that a serving process heeds.
+/// The signals that a serving process handles.
 #[cfg(unix)]
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -90,10 +90,10 @@ pub(super) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// From now on none of them ends the process by itself.
+    /// Installs the handlers. From now on, none of these signals terminates the process by itself.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error if a handler cannot be installed.
     pub(super) fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -103,7 +103,7 @@ impl Signals {
         })
     }
 
-    /// Waits until it is told to stop: by Ctrl-C, or by what service managers send.
+    /// Waits for a stop signal: Ctrl-C, or the signal that service managers send.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -120,7 +120,7 @@ impl Signals {
     }
 }
 
-/// The signals that a serving process heeds: elsewhere Ctrl-C alone.
+/// The signals that a serving process handles: only Ctrl-C on other systems.
 #[cfg(not(unix))]
 pub(super) struct Signals;
 
@@ -147,8 +147,8 @@ enum Told {
     Reload,
 }
 
-/// Heeds signals for as long as the service runs: has files read again, tells of the first signal to
-/// stop, and ends the process at once at the second.
+/// Handles signals for as long as the service runs. SIGHUP reloads files, the first stop signal
+/// begins a stop, and the second one terminates the process at once.
 pub(super) async fn heed(
     mut signals: Signals,
     times: StopTimes,
@@ -164,7 +164,7 @@ pub(super) async fn heed(
                 told = still;
             }
             (Told::Stop, Some(told)) => {
-                // Who waits for it is the service itself.
+                // The receiver is the service itself, so nothing is lost if it is gone.
                 let _told = told.send(Stop::begin(times)).is_ok();
             }
             (Told::Stop, None) => {

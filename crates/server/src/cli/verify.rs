@@ -1,4 +1,4 @@
-//! Verifies what the database holds: its audit trail, and what is derived.
+//! Verifies the database: its audit trail, and its derived data.
 
 mod rows;
 
@@ -26,7 +26,7 @@ pub(super) enum Verify {
     Database(DatabaseArgs),
 }
 
-/// What of the database to verify.
+/// Which part of the database to verify.
 #[derive(Debug, Args)]
 pub(super) struct DatabaseArgs {
     /// Check the hash chains of the audit trail, for every firewall and every policy. Prints a line
@@ -38,9 +38,9 @@ pub(super) struct DatabaseArgs {
     /// Other lines are ignored. `-` is standard input.
     #[arg(long, value_name = "FILE", requires = "audit")]
     heads: Option<PathBuf>,
-    /// Repair counters and what is derived, in short transactions: a service on PostgreSQL may run
-    /// meanwhile, one on SQLite must be stopped. Prints a line `repaired: …` for all that was wrong.
-    /// Nothing that anybody wrote changes, and the audit trail is not touched.
+    /// Repair counters and derived data, in short transactions. A service on PostgreSQL may be
+    /// running; one on SQLite must be stopped. Prints a line `repaired: …` for each fault.
+    /// Firewalls, policies and rules do not change, and the audit trail is not touched.
     #[arg(long, conflicts_with_all = ["audit", "heads"])]
     repair: bool,
     /// Instead, list the policies that this version of fireflow cannot read, such as 0.1.0. Exit status:
@@ -58,7 +58,7 @@ struct HeadLine {
     hash: String,
 }
 
-/// What tells such a line from others.
+/// The members that distinguish such a line from others.
 #[derive(Debug, Deserialize)]
 struct AnyLine {
     #[serde(default)]
@@ -83,7 +83,7 @@ pub(super) async fn verify(settings: &Settings, what: &Verify) -> Result<(), Fai
     if !audit {
         return rows::verify(settings, *repair).await;
     }
-    // Opened first: what is no file should not cost a pass over the trail.
+    // Opened first, so that a wrong file name does not cost a pass over the trail.
     let heads = heads.as_deref().map(HeadFile::open).transpose()?;
     let trail = AuditTrail::open(&database_options(settings)).await.map_err(failure)?;
     let checked = check(&trail, heads).await;
@@ -109,7 +109,7 @@ fn failure(error: VerifyError) -> Failure {
     }
 }
 
-/// Prints what is found, as it is found; answers the number of faults.
+/// Prints each finding as it is found, and returns the number of faults.
 async fn check(trail: &AuditTrail, heads: Option<HeadFile>) -> Result<u64, Failure> {
     let mut printed = Printed::default();
     let counts = trail.verify(&mut |finding| printed.print(&finding)).await.map_err(failure)?;
@@ -141,7 +141,7 @@ async fn check(trail: &AuditTrail, heads: Option<HeadFile>) -> Result<u64, Failu
     }
 }
 
-/// What was printed so far.
+/// Prints findings and counts the faults among them.
 #[derive(Default)]
 struct Printed {
     faults: u64,
@@ -167,7 +167,7 @@ impl Printed {
     }
 }
 
-/// A head as the log has it.
+/// A head in the form of the log.
 fn head_line(chain: Chain, head: Head) -> String {
     let Head { sequence, hash } = head;
     serde_json::json!({

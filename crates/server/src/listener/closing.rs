@@ -1,10 +1,13 @@
-//! The end of a listening socket: nothing that a client holds for a connection may be lost with it.
+//! Closes a listening socket without losing a connection that a client considers established.
 //!
-//! The system completes connections before they are accepted, and resets those that still wait when
-//! the socket is closed. Accepting until none waits is not enough: another may come before the
-//! socket is closed. So the system is first told to drop the beginnings of new connections (a client
-//! tries again, and is refused by then or finds another process), those whose handshake is under way
-//! get the time to end it, and then all that wait are accepted.
+//! The system completes connections before they are accepted, and resets the connections in the
+//! queue when the socket is closed. Accepting until the queue is empty is not enough, because
+//! another connection may come before the socket is closed. A close therefore has three steps:
+//!
+//! 1. A filter makes the system drop the first segment of new connections. The client retries, and
+//!    is then refused or reaches another process.
+//! 2. Handshakes in progress get time to complete.
+//! 3. All connections in the queue are accepted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,32 +21,32 @@ use tokio::time::{Instant, timeout_at};
 
 use super::prepared;
 
-/// How long a handshake that has begun may take to its end: a few times the way to a client far away.
+/// How long a handshake in progress may take: a few round trips to a distant client.
 const HANDSHAKE: Duration = Duration::from_millis(250);
 
-/// A listening socket that lets nobody new in.
+/// A listening socket that accepts no new connections.
 pub(super) struct Closing {
     listener: TcpListener,
-    /// When all handshakes that had begun have ended.
+    /// When all handshakes in progress are considered complete.
     settled_at: Instant,
 }
 
 impl Closing {
-    /// Begins to close a socket; `grace` is how long the whole end may take.
+    /// Begins to close a socket; `grace` is how long the whole stop may take.
     pub(super) fn begin(listener: TcpListener, grace: Duration) -> Self {
         if let Err(error) = refuse_new(&listener) {
-            // Then who connects in the very moment of the end may be reset.
+            // Without the filter, a client that connects during the close may be reset.
             tracing::debug!(%error, "new connections cannot be distinguished from active ones");
         }
         Self { listener, settled_at: Instant::now() + HANDSHAKE.min(grace / 4) }
     }
 
-    /// A connection that was waiting; none where all have been accepted.
+    /// Accepts a connection from the queue; none if all have been accepted.
     pub(super) async fn next(
         &self,
         permits: &Arc<Semaphore>,
     ) -> Option<io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)>> {
-        // Nobody gives way to them any more: all are about to end.
+        // No idle connection is closed to free a permit: all of them end soon anyway.
         let permit = match Arc::clone(permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(error) => return Some(Err(io::Error::other(error))),
@@ -51,7 +54,7 @@ impl Closing {
         if let Ok(accepted) = timeout_at(self.settled_at, self.listener.accept()).await {
             return Some(accepted.map(|(stream, peer)| (prepared(stream), peer, permit)));
         }
-        // Asks the system itself: what the runtime knows of the socket may be a moment old.
+        // Asks the system directly, because the runtime's readiness of the socket may be stale.
         match SockRef::from(&self.listener).accept() {
             Ok((socket, peer)) => Some(taken(socket, &peer).map(|(it, peer)| (it, peer, permit))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -66,7 +69,7 @@ fn taken(socket: socket2::Socket, peer: &socket2::SockAddr) -> io::Result<(TcpSt
     Ok((prepared(TcpStream::from_std(socket.into())?), peer))
 }
 
-/// Has the system drop segments that begin a connection.
+/// Makes the system drop segments that begin a connection.
 #[cfg(target_os = "linux")]
 fn refuse_new(listener: &TcpListener) -> io::Result<()> {
     use socket2::SockFilter;
@@ -76,7 +79,7 @@ fn refuse_new(listener: &TcpListener) -> io::Result<()> {
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
-    /// Where the flags of a TCP header are, and the flag SYN (RFC 9293, section 3.1).
+    /// The offset of the flags in a TCP header, and the flag SYN (RFC 9293, section 3.1).
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
 

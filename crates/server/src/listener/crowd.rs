@@ -1,6 +1,6 @@
-//! The open connections of a listener. If there are as many as may be, the one that has been without
-//! a request for the longest time gives way to the next: whoever only holds connections open keeps
-//! nobody out.
+//! The open connections of a listener. At the limit, the connection that has been idle the longest
+//! is closed for the next one. A client that only holds connections open therefore locks nobody
+//! out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::idle::Requests;
 
-/// The open connections, each with a number of its own.
+/// The open connections by number.
 #[derive(Debug, Default)]
 pub(super) struct Crowd(Mutex<Members>);
 
@@ -19,14 +19,14 @@ struct Members {
     open: HashMap<u64, Arc<Member>>,
 }
 
-/// One of them.
+/// An open connection.
 #[derive(Debug, Default)]
 pub(super) struct Member {
     pub(super) requests: Arc<Requests>,
     is_to_go: Notify,
 }
 
-/// One that is open until this is dropped.
+/// A guard for an open connection, which is forgotten when the guard is dropped.
 pub(super) struct Entered {
     crowd: Arc<Crowd>,
     number: u64,
@@ -38,7 +38,7 @@ impl Crowd {
         ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes a connection.
+    /// Adds a connection.
     pub(super) fn enter(self: &Arc<Self>) -> Entered {
         let member = Arc::new(Member::default());
         let number = self.with(|members| {
@@ -49,7 +49,7 @@ impl Crowd {
         Entered { crowd: Arc::clone(self), number, member }
     }
 
-    /// Sends away the connection that has waited the longest for a request, if one waits.
+    /// Asks the connection that has been idle the longest to close, if any is idle.
     pub(super) fn make_room(&self) {
         let longest = self.with(|members| {
             let idle = members.open.values().filter_map(|member| {
@@ -64,7 +64,7 @@ impl Crowd {
 }
 
 impl Member {
-    /// Waits until it has to give way, and has no request.
+    /// Waits until the connection is asked to close while it is idle.
     pub(super) async fn sent_away(&self) {
         loop {
             self.is_to_go.notified().await;

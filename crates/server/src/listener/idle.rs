@@ -1,9 +1,10 @@
-//! A stream that fails when it has made no progress for a while (an answer that nobody reads, a
-//! connection that is only held open), or when the head of a request does not come to its end in
-//! time, or a large answer is not taken to its end, however busily they trickle.
+//! A stream with timeouts. It fails after a time without progress, such as an answer that nobody
+//! reads or a connection that is only held open. It also fails if the head of a request or a large
+//! answer is not complete in time, even if single bytes keep trickling.
 //!
-//! hyper's own limit of a head also runs while a connection waits for its next request, which would
-//! end the connections that proxies keep; and it does not run before the version of HTTP is known.
+//! hyper's own timeout of a head does not fit. It also runs while a connection waits for its next
+//! request, which would end the connections that proxies keep open. And it does not run before the
+//! version of HTTP is known.
 
 use std::future::Future;
 use std::io;
@@ -23,30 +24,30 @@ use super::linger::linger;
 use super::unsent::Unsent;
 use super::{ConnectionLimits, Stopping};
 
-/// How a connection of HTTP/2 begins (RFC 9113, section 3.4), and no request of HTTP/1 does.
+/// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4). No HTTP/1 request begins so.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
 
-/// What a stream is told of the requests that come over it.
+/// The state of the requests on a stream. The HTTP service updates it, and the stream reads it.
 #[derive(Debug)]
 pub(super) struct Requests {
-    /// From which on times are counted.
+    /// The instant that times are relative to.
     start: Instant,
     /// When the last request ended, in milliseconds.
     ended_ms: AtomicU64,
-    /// Whether something of a head has come, or of a handshake, and not all of it.
+    /// Whether a part of a head, or of a handshake, has come, but not all of it.
     is_head_begun: AtomicBool,
     /// Whether the last request was answered before all of its body had come.
     has_unread_body: AtomicBool,
-    /// How many have come: their heads are there.
+    /// How many requests have come, counted when their heads are complete.
     begun: AtomicUsize,
     under_way: AtomicUsize,
     /// The pieces of answers that are being sent.
     unsent: Unsent,
-    /// Many at once come over it, in frames: what of a head is still missing cannot be seen here.
+    /// Whether requests come concurrently, in frames. An incomplete head cannot be detected then.
     is_multiplexed: AtomicBool,
-    /// It speaks HTTP/2, whether a request has come or not.
+    /// Whether the stream speaks HTTP/2; known before the first request.
     is_http2: AtomicBool,
-    /// Holds word of that until it is asked for.
+    /// Notified when `is_http2` becomes true. The notification is kept until somebody waits for it.
     became_http2: Notify,
 }
 
@@ -68,12 +69,13 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Notes that a head, or a handshake, has begun, or is over.
+    /// Records that a head or a handshake has begun, or is complete.
     pub(super) fn set_head_begun(&self, is_begun: bool) {
         self.is_head_begun.store(is_begun, Ordering::Relaxed);
     }
 
-    /// Since when nothing is asked, and nothing has begun to be; none if something is.
+    /// Since when the stream has had no request, not even an incomplete one; none if it has one
+    /// now.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.under_way.load(Ordering::Relaxed) == 0
             && !self.is_head_begun.load(Ordering::Relaxed);
@@ -86,17 +88,18 @@ impl Requests {
         self.has_unread_body.load(Ordering::Relaxed)
     }
 
-    /// What of the connection's answers is being sent.
+    /// The pieces of answers that are being sent.
     pub(super) const fn unsent(&self) -> &Unsent {
         &self.unsent
     }
 
-    /// The body of a request, which is noted if it is not read to its end.
+    /// Wraps the body of a request, to record if it is not read to its end.
     pub(super) fn body<B: Body>(self: &Arc<Self>, body: B) -> Received<B> {
         Received { body, has_ended: false, requests: Arc::clone(self) }
     }
 
-    /// Notes that a request's head is there; its answer is under way until the guard is dropped.
+    /// Records that a request's head is complete. The request is in progress until the guard is
+    /// dropped.
     pub(super) fn begin(self: &Arc<Self>, is_multiplexed: bool) -> UnderWay {
         if is_multiplexed {
             self.is_multiplexed.store(true, Ordering::Relaxed);
@@ -115,7 +118,7 @@ impl Requests {
         }
     }
 
-    /// Waits until the stream is known to speak HTTP/2. To be asked by one, once.
+    /// Waits until the stream is known to speak HTTP/2. Only one task may wait, and only once.
     pub(super) async fn are_of_http2(&self) {
         self.became_http2.notified().await;
     }
@@ -125,12 +128,12 @@ impl Requests {
 pub(super) struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
-    /// What is known of the connection.
+    /// The state of the connection's requests.
     pub(super) fn requests(&self) -> &Requests {
         &self.0
     }
 
-    /// The body of the answer, until whose last byte is sent the request is under way.
+    /// Wraps the body of the answer. The request is in progress until its last byte is sent.
     pub(super) fn with<B>(self, body: B) -> Answer<B> {
         Answer { body, under_way: Arc::new(self) }
     }
@@ -198,7 +201,7 @@ impl<B: Body + Unpin> Body for Received<B> {
 
 impl<B: Body> Drop for Received<B> {
     fn drop(&mut self) {
-        // One that comes in chunks does not know its end before it was asked for more.
+        // A chunked body only knows that it has ended after another poll.
         if !self.has_ended && !self.body.is_end_stream() {
             self.requests.has_unread_body.store(true, Ordering::Relaxed);
         }
@@ -214,34 +217,35 @@ impl Drop for UnderWay {
 }
 
 pub(super) struct Bounded<S: Stream> {
-    /// There until it is dropped.
+    /// None only during the drop.
     stream: Option<S>,
     requests: Arc<Requests>,
     limits: ConnectionLimits,
-    /// When the last progress was.
+    /// The time of the last progress.
     progress_at: Instant,
-    /// When the first byte of a head came, and how many requests had come before it; at the
-    /// beginning, when the connection did. It is there when one more has come.
+    /// When the first byte of a head came, and how many requests had come before it. For the first
+    /// head, this is when the connection was accepted. The head is complete when one more request
+    /// has come.
     head_since: Option<(Instant, usize)>,
     /// Whether something was written since then.
     has_written: bool,
-    /// Whether anything has come.
+    /// Whether any byte has come.
     has_heard: bool,
-    /// That the service stops.
+    /// Set when the service stops.
     stopping: watch::Receiver<Option<Stopping>>,
-    /// Set anew only where it would ring too late, or rang too early: resetting a timer costs more
-    /// than noting the time.
+    /// The timer of the next deadline. It is reset only if it would ring too late or rang too
+    /// early, because a reset costs more than recording the time.
     alarm: Pin<Box<Sleep>>,
 }
 
-/// What a connection is made of.
+/// A connection, with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 impl<S: Stream> Drop for Bounded<S> {
-    /// What was answered before its request had come to its end must reach a client that is still
-    /// sending.
+    /// Lingers if an answer was sent before its request was complete. Otherwise the answer would
+    /// not reach a client that is still sending.
     fn drop(&mut self) {
         let is_head_refused = self.has_written && self.is_head_under_way();
         if (is_head_refused || self.requests.has_unread_body())
@@ -275,7 +279,7 @@ impl<S: Stream> Bounded<S> {
         }
     }
 
-    /// Notes that bytes came: they begin a head, unless they belong to what is under way.
+    /// Records that bytes came. They begin a head, unless they belong to a request in progress.
     fn note_read(&mut self, bytes: &[u8], now: Instant) {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         if !std::mem::replace(&mut self.has_heard, true) && bytes.starts_with(HTTP2) {
@@ -291,8 +295,8 @@ impl<S: Stream> Bounded<S> {
         }
     }
 
-    /// When it ends because the service stops and nothing comes over it: none while something does, or
-    /// where its protocol has an end of its own.
+    /// When the stream ends because the service stops and the stream is idle. None if it is in use,
+    /// or if it speaks HTTP/2, which has its own shutdown.
     fn farewell(&self) -> Option<Instant> {
         let Stopping { since, linger } = (*self.stopping.borrow())?;
         let is_in_use = self.requests.under_way.load(Ordering::Relaxed) > 0
@@ -301,19 +305,19 @@ impl<S: Stream> Bounded<S> {
         if is_in_use { None } else { Some(since.max(self.progress_at) + linger) }
     }
 
-    /// Whether a head has begun that is not there yet.
+    /// Whether a head has begun that is not complete.
     fn is_head_under_way(&self) -> bool {
         self.head_since
             .is_some_and(|(_, before)| self.requests.begun.load(Ordering::Relaxed) == before)
             && !self.requests.is_multiplexed.load(Ordering::Relaxed)
     }
 
-    /// The stream, as long as there is one.
+    /// The stream. Returns `NotConnected` if it is gone.
     fn stream(&mut self) -> io::Result<Pin<&mut S>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// When it fails, unless there is progress.
+    /// When the stream fails, unless there is progress.
     fn deadline(&self) -> Instant {
         let idle = self.progress_at + self.limits.idle_timeout;
         let end = match self.head_since {
@@ -322,14 +326,15 @@ impl<S: Stream> Bounded<S> {
             }
             _ => idle,
         };
-        // Over HTTP/2 one stream whose answer is not taken ends them all: nobody else can end it.
+        // One unread answer ends the whole connection, even over HTTP/2 with its many streams:
+        // nothing else can end a single stream.
         match self.requests.unsent.since() {
             Some(since) => end.min(since + self.limits.answer_timeout),
             None => end,
         }
     }
 
-    /// Notes progress, or fails where the time is over.
+    /// Records progress. Returns `TimedOut` if the deadline has passed.
     fn bound<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
@@ -337,7 +342,8 @@ impl<S: Stream> Bounded<S> {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             let now = Instant::now();
-            // Signs of life between requests would keep a connection for ever.
+            // HTTP/2 pings between requests do not count: they would keep a connection open
+            // forever.
             if self.requests.under_way.load(Ordering::Relaxed) > 0
                 || !self.requests.is_multiplexed.load(Ordering::Relaxed)
             {
@@ -362,10 +368,10 @@ impl<S: Stream> Bounded<S> {
         Poll::Pending
     }
 
-    /// When something is to be done next, unless there is progress.
+    /// When the timer must ring next, unless there is progress.
     fn ring_at(&self) -> Instant {
         let deadline = self.deadline();
-        // Of a farewell that is due whoever reads takes notice.
+        // A farewell that is due needs no timer: the next read checks it.
         let farewell = self.farewell().filter(|at| *at > Instant::now());
         farewell.map_or(deadline, |at| at.min(deadline))
     }
@@ -383,7 +389,7 @@ impl<S: Stream> AsyncRead for Bounded<S> {
             self.note_read(bytes, Instant::now());
         }
         let bounded = self.bound(polled, context);
-        // As if the client had ended it.
+        // Reads as the end of the stream, as if the client had closed it.
         if bounded.is_pending() && self.farewell().is_some_and(|at| at <= Instant::now()) {
             return Poll::Ready(Ok(()));
         }
@@ -403,7 +409,7 @@ impl<S: Stream> AsyncWrite for Bounded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Of TLS it may have to write.
+        // A flush of TLS may write, so it can block. A flush that is ready is no progress.
         match self.stream()?.poll_flush(context) {
             Poll::Pending => self.bound(Poll::Pending, context),
             ready => ready,

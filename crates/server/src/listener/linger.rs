@@ -1,6 +1,6 @@
-//! Connections that end while their client is still sending: to close at once makes the system reset
-//! them, and the client never reads why it was refused. So what it sends is read and thrown away for
-//! a while, as nginx does (`lingering_close`).
+//! The end of connections whose client is still sending. If they were closed at once, the system
+//! would reset them, and the client would never read why it was refused. So the client's bytes are
+//! read and discarded for a while, as nginx does (`lingering_close`).
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long it is read in all.
+/// The longest total time of reading.
 const MAX_TIME: Duration = Duration::from_secs(30);
-/// How long nothing may come.
+/// The longest time without a byte.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// The most that is read: twice the largest body that can be set up by default.
+/// The most bytes that are read: twice the largest body that the default settings permit.
 const MAX_BYTES: u64 = 128 * 1024 * 1024;
-/// What is read at once.
+/// The size of the read buffer, in bytes.
 const PIECE: usize = 16 * 1024;
 /// The most connections that linger; more are closed at once.
 const MAX_LINGERING: usize = 256;
 
 static LINGERING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(MAX_LINGERING));
 
-/// Says that nothing more will be sent, and throws away what comes, until the client closes or has
-/// had time enough to read its answer.
+/// Shuts down the sending half, and discards what comes until the client closes or has had enough
+/// time to read its answer.
 pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let Ok(_turn) = LINGERING.try_acquire() else { return };
     let end = Instant::now() + MAX_TIME;

@@ -1,9 +1,9 @@
-//! Connections: accepted up to a number, bounded in time and size, with TLS where it ends here, and
-//! brought to their end when the service stops.
+//! The listener: accepts connections up to a limit, bounds their time and size, terminates TLS if a
+//! certificate is set, and ends the connections when the service stops.
 //!
-//! The framework's own server has no limit of a request's head, neither in time nor in size, none of
-//! connections, and asks for the next connection at once when the system has no more of them (see
-//! ADR 15).
+//! The framework's own server limits neither the time and size of a request's head nor the number
+//! of connections. And if the system refuses a connection for lack of resources, that server
+//! retries without a pause (see ADR 15).
 
 mod closing;
 mod crowd;
@@ -41,47 +41,48 @@ use closing::Closing;
 use crowd::{Crowd, Member};
 use idle::Bounded;
 
-/// How long nothing is accepted after the system refused a connection: it has no more of them.
+/// How long to wait before the next accept after the system refused a connection for lack of
+/// resources.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection that waits for its next request is kept when the service stops. A client that
-/// has used it a moment ago may have sent one that has not come yet; it is answered, with word that
-/// the connection ends.
+/// How long an idle connection is kept when the service stops. A client may have sent a request
+/// that has not arrived yet. Such a request is answered, and the answer announces that the
+/// connection closes.
 const LINGER: Duration = Duration::from_secs(2);
 /// The most requests at once on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
 /// How many bytes of bodies a client of HTTP/2 may send before they are read: on each stream, and on
 /// all streams of a connection together.
 const RECEIVE_WINDOW: u32 = 512 * 1024;
-/// How many bytes of an answer are kept for each stream of HTTP/2 until they are sent, beside the
-/// piece that is being sent.
+/// How many bytes of an answer are buffered for each HTTP/2 stream, in addition to the piece that
+/// is being sent.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How often it is looked whether a connection can give way to one that waits.
+/// How often a connection that waits for a permit makes the listener look for an idle one to close.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
-/// Up to this many bytes of a body that nobody wants, the connection may go on.
+/// The largest unread body after which a connection is kept open, in bytes.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
-/// How long a client may take for a large answer in all. Whoever takes a byte of it now and then, or
-/// sends signs of life only, would else keep its memory for hours.
+/// The longest total time that a client may take to read a large answer. Otherwise a client that
+/// reads a byte now and then, or only sends pings, would occupy the answer's memory for hours.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// The most headers of a request.
 const MAX_HEADERS: usize = 100;
 
-/// What a connection may take.
+/// The limits of connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// The most connections at once.
     pub max_connections: usize,
     /// The largest head of a request, in bytes.
     pub max_head_bytes: usize,
-    /// How long a head may take to come, and a TLS handshake.
+    /// How long a request's head or a TLS handshake may take to arrive.
     pub head_timeout: Duration,
-    /// How long it may be without progress, in either direction.
+    /// How long a connection may be without progress, in either direction.
     pub idle_timeout: Duration,
-    /// How long a piece of an answer, all of it if it was made in one, may take to be sent, if it is
-    /// more than the connection's own buffers hold.
+    /// How long a piece of an answer may take to be sent. An answer that is not streamed is one
+    /// piece. Pieces that fit into the connection's own buffers are not timed.
     pub answer_timeout: Duration,
 }
 
-/// A connection that is counted as long as it is open.
+/// Counts a connection in a gauge until it is dropped.
 struct Counted(Gauge);
 
 impl Counted {
@@ -97,28 +98,28 @@ impl Drop for Counted {
     }
 }
 
-/// How many connections wait to be accepted; the system may allow fewer. Somebody who opens a thousand
-/// at once would else fill the queue, and whoever comes then is heard a second later, when the client
-/// repeats its first packet.
+/// The most connections that wait to be accepted; the system may permit fewer. A short queue would
+/// be full as soon as one client opened a thousand connections. The next client would then connect
+/// a second later, when it retransmits its first packet.
 const BACKLOG: u32 = 4_096;
 
 /// Listens at an address.
 ///
 /// # Errors
-/// Returns the system's, such as that the address is in use.
+/// Returns the system's error, such as that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart need not wait until the connections before it are forgotten. Elsewhere the option means
-    // that others may take the address.
+    // Lets a restart bind while the system still remembers earlier connections (TIME_WAIT). On
+    // other systems, the option lets other processes take the address.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves connections, of which `open` says how many there are, until `stop` ends. Then nobody else is
-/// let in, and all that is under way comes to its end: what waited to be accepted, requests, and
-/// connections that are kept for the next one. What has not ended after `grace` is cut off.
+/// Serves connections until `stop` ends; `open` counts them. Then no new connections are accepted,
+/// and everything in progress is finished: connections in the queue, requests, and idle
+/// connections. After `grace`, the remaining connections are cut off.
 pub async fn serve<E>(
     listener: TcpListener,
     endpoint: E,
@@ -149,7 +150,7 @@ pub async fn serve<E>(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            // Those that have ended are forgotten.
+            // Removes tasks that have ended from the set.
             Some(_) = connections.tasks.join_next() => {}
             accepted = accept(&listener, &permits, &crowd) => connections.begin(accepted).await,
         }
@@ -169,7 +170,7 @@ pub async fn serve<E>(
             () = tokio::time::sleep_until(deadline) => {
                 let cut_off = connections.tasks.len();
                 tracing::warn!(cut_off, "connections took longer than the time to stop");
-                // All that is left is dropped with them.
+                // Dropping `connections` aborts the remaining tasks.
                 break;
             }
             Some(_) = connections.tasks.join_next() => {}
@@ -181,23 +182,23 @@ pub async fn serve<E>(
     }
 }
 
-/// That the service stops.
+/// The stop of the service.
 #[derive(Debug, Clone, Copy)]
 struct Stopping {
     since: Instant,
-    /// How long a connection may wait for its next request from then on.
+    /// How long a connection may wait for its next request after that.
     linger: Duration,
 }
 
 /// Waits until the service stops.
 async fn told(stopping: &mut watch::Receiver<Option<Stopping>>) {
-    // It is never told where nobody is left to tell it.
+    // If the sender is gone, no stop will ever be reported.
     if stopping.wait_for(Option::is_some).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// A connection that was accepted, the address at its other end, and its place among all.
+/// A connection that was accepted, its peer's address, and its permit.
 type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 async fn accept(
@@ -205,7 +206,7 @@ async fn accept(
     permits: &Arc<Semaphore>,
     crowd: &Crowd,
 ) -> io::Result<Accepted> {
-    // Those that are too many wait in the system's queue, until one gives way.
+    // At the limit, new connections wait in the system's queue until an idle one is closed.
     let permit = loop {
         let permit = Arc::clone(permits).acquire_owned();
         match tokio::time::timeout(LOOK_FOR_ROOM, permit).await {
@@ -217,14 +218,15 @@ async fn accept(
     Ok((prepared(stream), peer, permit))
 }
 
-/// An answer is written at once: waiting for more to send only delays it.
+/// Disables Nagle's algorithm: answers are written whole, so waiting for more bytes only delays
+/// them.
 fn prepared(stream: TcpStream) -> TcpStream {
-    // A connection that is gone again already is found out about soon enough.
+    // If the connection is already closed, the next read reports it.
     let _set = stream.set_nodelay(true).is_ok();
     stream
 }
 
-/// The connections of a listener. What is open is cut off when this is dropped.
+/// The connections of a listener. Dropping it cuts off the open ones.
 struct Connections<E> {
     endpoint: Arc<E>,
     server: Arc<auto::Builder<TokioExecutor>>,
@@ -235,16 +237,16 @@ struct Connections<E> {
     stopping: watch::Receiver<Option<Stopping>>,
     crowd: Arc<Crowd>,
     tasks: JoinSet<()>,
-    /// The system refused the last one: it is told once, until one is accepted again.
+    /// Whether the system refused the last connection. A series of refusals is logged only once.
     is_refused: bool,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
-    /// Begins to serve a connection; after a refusal of the system's waits for a moment.
+    /// Begins to serve a connection. If the system refused it, waits for [`PAUSE`].
     async fn begin(&mut self, accepted: io::Result<Accepted>) {
         let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
-            // One client's own matter.
+            // The client closed its own connection.
             Err(error) if is_of_one(&error) => return,
             Err(error) => {
                 if !self.is_refused {
@@ -288,7 +290,7 @@ fn server(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
     server
         .http1()
         .timer(TokioTimer::new())
-        // See `idle`.
+        // `idle` has its own timeout of heads.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.max_head_bytes);
@@ -354,12 +356,12 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
             let asked = Arc::clone(&asked);
             async move {
                 let mut response = hyper::Response::from(endpoint.get_response(request).await);
-                // What is left of a large body is thrown away, and the connection with it.
+                // The rest of a large body is discarded by closing the connection.
                 if is_http_1 && !is_small && asked.has_unread_body() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                // Until its last byte is handed on.
+                // The request is in progress until the last byte of its answer is sent.
                 Ok::<_, Infallible>(response.map(|body| under_way.with(body)))
             }
         });
@@ -370,10 +372,12 @@ impl<E: Endpoint<Output = Response> + 'static> Connection<E> {
         let ended = loop {
             tokio::select! {
                 ended = &mut connection => break ended,
-                // Looked at once more: from now on its stream ends when it waits for too long.
+                // Polls the connection once more, so that its stream starts the timer of its
+                // farewell.
                 () = told(&mut stopping), if !is_told => is_told = true,
-                // HTTP/2 can say which requests are still answered: those that were sent before the
-                // client heard of it. HTTP/1 cannot, and would be ended under a request that comes.
+                // HTTP/2 can announce the last request that will be answered, so requests that were
+                // already sent are not lost. HTTP/1 cannot: a graceful shutdown could end the
+                // connection just as a request arrives.
                 () = requests.are_of_http2(), if is_told && !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();

@@ -1,4 +1,4 @@
-//! TLS that ends here: 1.2 and 1.3, with a certificate that is read again when its files change.
+//! Terminates TLS 1.2 and 1.3, with a certificate that is reloaded when its files change.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig};
 /// The files of the certificate and its key, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, then those that lead to its root.
+    /// The certificate, followed by the intermediate certificates up to its root.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
@@ -28,23 +28,24 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file holds something else.
+    /// A file does not contain what it should.
     #[error("{} contains no {what} in PEM", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// What it should contain.
         what: &'static str,
     },
-    /// The two do not belong together.
+    /// The certificate and the key do not match.
     #[error("the certificate and the key do not match: {0}")]
     Mismatch(String),
 }
 
-/// A certificate and its key. Cheap to clone: all clones change together.
+/// A certificate and its key. A clone is cheap and shares the certificate, so a reload applies to
+/// all clones.
 #[derive(Clone)]
 pub struct Certificate {
     files: TlsFiles,
@@ -62,7 +63,8 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// Where one cannot be read, or they do not go together.
+    /// Returns [`TlsError`] if a file cannot be read or has no PEM of its kind, or if the
+    /// certificate and the key do not match.
     pub fn read(files: TlsFiles) -> Result<Self, TlsError> {
         let acceptor = acceptor(&files, &Texts::read(&files)?)?;
         let acceptor = Arc::new(RwLock::new(acceptor));
@@ -73,14 +75,15 @@ impl Certificate {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What has [`Self::watch`] read the files now.
+    /// A handle that makes [`Self::watch`] read the files at once.
     #[must_use]
     pub fn reload_handle(&self) -> ReloadHandle {
         self.reload.clone()
     }
 
-    /// Reads the files again and again. What cannot be used changes nothing, and is told once: the
-    /// two files may change one after the other.
+    /// Reads the files at this interval, and uses the certificate when they change. If the new
+    /// files cannot be used, the current certificate stays, since the two files may change one
+    /// after the other. Each fault is logged only once.
     pub async fn watch(self, every: Duration) {
         let mut known: Option<Texts> = None;
         let mut told = String::new();
@@ -136,7 +139,7 @@ fn acceptor(files: &TlsFiles, texts: &Texts) -> Result<TlsAcceptor, TlsError> {
         .ok_or_else(|| no(&files.certificate, "certificate"))?;
     let key =
         PrivateKeyDer::from_pem_slice(&texts.key).map_err(|_| no(&files.key, "private key"))?;
-    // Named, so that what else the process links has no say in it.
+    // Named explicitly: the default provider depends on what else the process links.
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(DEFAULT_VERSIONS)
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))

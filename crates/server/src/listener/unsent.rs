@@ -1,7 +1,7 @@
-//! Pieces of answers that are being sent: since when, and what is under way until they are.
+//! Tracks the pieces of answers that are being sent: since when, and for which request.
 //!
 //! The HTTP library takes a piece at once, however large it is, and keeps it until the client has
-//! taken all of it. So the end of a body says nothing about whether it was sent.
+//! received all of it. So the end of a body does not mean that it was sent.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::idle::UnderWay;
 
-/// Smaller pieces are not noted: the connection's own buffers hold as much.
+/// Pieces up to this size are not tracked, because they fit into the connection's own buffers.
 const NOTED_BYTES: usize = super::SEND_BUFFER;
 /// No piece is being sent.
 const NONE: u64 = u64::MAX;
@@ -21,12 +21,12 @@ const NONE: u64 = u64::MAX;
 /// The pieces of a connection's answers that are being sent.
 #[derive(Debug)]
 pub(super) struct Unsent {
-    /// From which on times are counted.
+    /// The instant that times are relative to.
     start: Instant,
-    /// When the oldest was handed over, in milliseconds; [`NONE`] if there is none. Looked at
-    /// whenever something is read or written.
+    /// When the oldest piece was handed over, in milliseconds; [`NONE`] if there is none. It is
+    /// atomic because every read and write of the connection checks it.
     oldest_ms: AtomicU64,
-    /// Of each its number, and when it was handed over: the oldest comes first.
+    /// The number of each piece, and when it was handed over; the oldest piece is first.
     pieces: Mutex<Pieces>,
 }
 
@@ -42,7 +42,7 @@ impl Default for Unsent {
     }
 }
 
-/// A piece that is kept until it is sent.
+/// A piece that is tracked until it is sent.
 struct Piece {
     bytes: Bytes,
     number: u64,
@@ -62,7 +62,7 @@ impl Drop for Piece {
 }
 
 impl Unsent {
-    /// A piece of an answer, which is noted until the last of its bytes is dropped if it is large.
+    /// Wraps a piece of an answer. A large piece is tracked until the last of its bytes is dropped.
     /// Nothing is copied.
     pub(super) fn piece(&self, bytes: Bytes, under_way: Arc<UnderWay>) -> Bytes {
         if bytes.len() <= NOTED_BYTES {
@@ -78,7 +78,7 @@ impl Unsent {
         Bytes::from_owner(Piece { bytes, number, under_way })
     }
 
-    /// Since when the oldest of them is being sent; none if there is none.
+    /// Since when the oldest piece is being sent; none if no piece is.
     pub(super) fn since(&self) -> Option<Instant> {
         let oldest = self.oldest_ms.load(Ordering::Relaxed);
         (oldest != NONE).then(|| self.start + Duration::from_millis(oldest))
@@ -119,7 +119,7 @@ mod tests {
             }
             assert_eq!(requests.idle_since().is_none(), is_noted, "{size}");
             assert_eq!(requests.unsent().since().is_some(), is_noted, "{size}");
-            // A part of it is the piece too.
+            // A part of the bytes keeps the whole piece alive.
             let part = pieces.remove(0).split_off(1);
             pieces.clear();
             assert_eq!(requests.unsent().since().is_some(), is_noted, "{size}");

@@ -3,7 +3,7 @@ use std::time::Duration;
 /// Reads a number with a unit: `30s`, `5m`, `24h`, `90d`.
 ///
 /// # Errors
-/// Says what it takes.
+/// Returns a message that names the accepted forms.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || "must be a number with a unit: `30s`, `5m`, `24h` or `90d`".to_owned();
     let unit_s = match text.chars().last() {
@@ -17,7 +17,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let is_plain = number.len() + 1 == text.len()
         && !number.is_empty()
         && number.bytes().all(|byte| byte.is_ascii_digit());
-    // A hundred years is more than anything here means.
+    // No setting needs more than a hundred years.
     const MAX_S: u64 = 100 * 366 * 86_400;
     number
         .parse::<u64>()

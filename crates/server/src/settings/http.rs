@@ -1,4 +1,4 @@
-//! What the service takes over HTTP, and how much of it.
+//! The settings of HTTP: what the service accepts, and its limits.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,39 +12,40 @@ use crate::listener::TlsFiles;
 /// The settings of HTTP.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// The largest body.
+    /// The largest body, in bytes.
     pub max_body_bytes: usize,
-    /// The largest body of a whole rule set.
+    /// The largest body of a whole rule set, in bytes.
     pub max_rule_set_bytes: usize,
-    /// The longest time to an answer.
+    /// The longest time until an answer.
     pub request_timeout: Duration,
     /// The most requests at once.
     pub max_in_flight: usize,
     /// The most connections at once.
     pub max_connections: usize,
-    /// The largest head of a request.
+    /// The largest head of a request, in bytes.
     pub max_head_bytes: usize,
     /// How long a request's head, or a TLS handshake, may take.
     pub head_timeout: Duration,
     /// How long a connection may be without progress.
     pub idle_timeout: Duration,
-    /// How many requests of one subject.
+    /// How many requests are accepted per subject; none for no limit.
     pub rate_limit: Option<Rate>,
-    /// How many requests of one client address, whoever it is.
+    /// How many requests are accepted per client address, before tokens are checked; none for no
+    /// limit.
     pub address_rate_limit: Option<Rate>,
-    /// The proxies that are believed.
+    /// The proxies that are trusted to name the client.
     pub trusted_proxies: Vec<AddressRange>,
-    /// In which header they name the client.
+    /// The header in which they name the client.
     pub forwarded_header: ForwardedHeader,
-    /// The origins whose pages may ask, in browsers.
+    /// The origins whose pages may read answers in browsers.
     pub cors_origins: Vec<String>,
     /// The prefix of every path, without a slash at its end.
     pub base_path: String,
-    /// How long requests are still taken after the signal to stop.
+    /// How long requests are still accepted after the stop signal.
     pub drain_delay: Duration,
-    /// How long requests under way may take to their end after that.
+    /// How long the rest of the stop may take, including requests in progress.
     pub stop_timeout: Duration,
-    /// The certificate, where TLS ends here.
+    /// The files of the certificate, if the service terminates TLS.
     pub tls: Option<TlsFiles>,
 }
 
@@ -113,7 +114,7 @@ pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
 }
 
 fn head_bytes(text: &str) -> Result<usize, String> {
-    // Below, the framework refuses its own buffer.
+    // The framework refuses a smaller buffer.
     text.parse::<usize>()
         .ok()
         .filter(|bytes| (8 * 1024..=1024 * 1024).contains(bytes))

@@ -18,14 +18,16 @@ use super::{Environment, LogFormat, SettingError, Settings, parse_duration};
 
 const MAX_CONNECTIONS: &str = "database.max_connections";
 
-/// How much memory compiled policies take, unless it is set: 256 MiB.
+/// The default memory of compiled policies: 256 MiB.
 const INSPECTION_CACHE: u32 = 256 * 1024 * 1024;
 
-/// The most connections to a database that can be asked for: a pool is laid out for all of them.
+/// The largest number of database connections that can be set: a pool allocates room for all of
+/// them.
 const MAX_DATABASE_CONNECTIONS: u32 = 10_000;
-/// How much memory requests take, unless it is set: 256 MiB.
+/// The default memory of requests: 256 MiB.
 const WORK_BYTES: u64 = 256 * 1024 * 1024;
-/// The least that it can be set to: a subject has half, in which a body of 10 MiB has to fit.
+/// The smallest memory of requests that can be set. A subject may take half of it, and a body of
+/// 10 MiB must fit into that half.
 const MIN_WORK_BYTES: u64 = 32 * 1024 * 1024;
 
 fn work_bytes(text: &str) -> Result<u64, String> {
@@ -34,12 +36,12 @@ fn work_bytes(text: &str) -> Result<u64, String> {
     )
 }
 
-/// What the settings are read from.
+/// The sources of the settings.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// The environment.
     pub environment: Vec<(String, String)>,
-    /// The file's name and text, where there is one.
+    /// The file's name and text, if there is a file.
     pub file: Option<(String, String)>,
     /// Whether the output is a terminal.
     pub is_terminal: bool,
@@ -47,7 +49,7 @@ pub struct Sources {
     pub processors: u32,
 }
 
-/// Settings, and what is odd about their sources.
+/// Settings, and warnings about their sources.
 #[derive(Debug)]
 pub struct Loaded {
     /// The settings.
@@ -56,11 +58,11 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// The service's variables among all of the environment.
+/// Selects the service's variables from the whole environment.
 ///
 /// # Errors
-/// Returns an error that names a variable whose name or value is not UTF-8: left out, it would be as
-/// if it were not set.
+/// Returns an error that names the variable if a name or value is not UTF-8. If such a variable
+/// were left out, its default would apply unnoticed.
 pub fn environment(
     all: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, SettingError> {
@@ -77,25 +79,26 @@ pub fn environment(
     Ok(ours)
 }
 
-/// How the names of settings in the environment begin.
+/// The prefix of settings in the environment.
 const PREFIX: &str = "FIREFLOW_";
 
-/// Kubernetes names services so, and the tests have their own.
+/// Whether a variable belongs to Kubernetes, which adds some for each service, or to the tests.
 fn is_foreign(name: &str) -> bool {
     ["FIREFLOW_SERVICE_", "FIREFLOW_PORT", "FIREFLOW_TEST_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a setting protects, or says where the data is: given as nothing it must not fall back to a
-/// default in silence. Others that are empty count as not given, as Compose's `${VARIABLE:-}` has it.
+/// Whether a setting protects something or locates the data. If such a setting is empty, it must
+/// not silently fall back to its default. Other empty settings count as not set, because Compose's
+/// `${VARIABLE:-}` passes unset variables on as empty ones.
 fn must_not_be_empty(key: &str) -> bool {
     key == "environment"
         || ["database.url", "database.read_url"].contains(&key)
         || ["jwt.", "tls."].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// A value with the name that it was given under.
+/// A value, with the name that it was set under.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
     pub(super) name: String,
@@ -107,7 +110,7 @@ pub(super) struct Value {
 /// Reads and checks all settings.
 ///
 /// # Errors
-/// The first that is wrong: one clear line.
+/// Returns the first setting that is wrong, as one line.
 pub fn load(sources: &Sources) -> Result<Loaded, SettingError> {
     let mut warnings = Vec::new();
     let mut values = match &sources.file {
@@ -159,8 +162,8 @@ fn from_file(name: &str, text: &str) -> Result<BTreeMap<&'static str, Value>, Se
     Ok(values)
 }
 
-/// What is wrong with the file's form: in which line, and of which key. The line itself is not shown,
-/// since its value may be a secret.
+/// The error for a file that is not TOML, with the line and its key. The rest of the line is not
+/// shown, because its value may be a secret.
 fn not_toml(name: &str, text: &str, fault: &toml::de::Error) -> SettingError {
     let Some(before) = fault.span().and_then(|span| text.get(..span.start)) else {
         return error(name, fault.message());
@@ -172,14 +175,14 @@ fn not_toml(name: &str, text: &str, fault: &toml::de::Error) -> SettingError {
     error(format!("{name}: line {number}{key}"), format!("is not TOML: {}", fault.message()))
 }
 
-/// A filter of `tracing`. A word alone would name a target, of which nothing is logged: it is a level
-/// that is misspelt.
+/// Checks a filter of `tracing`. A single word that is no level would be taken for a target, and
+/// nothing would be logged. Such a word is probably a misspelt level, so it is refused.
 fn log_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for directive in text.split(',').map(str::trim) {
         let is_word = directive.bytes().all(|byte| byte.is_ascii_alphabetic());
         let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive));
-        // A target alone is logged as a whole: ours are known.
+        // A single word may be one of our own targets, of which everything is then logged.
         let is_ours = directive.starts_with("fireflow");
         if is_word && !directive.is_empty() && !is_level && !is_ours {
             let hint = match nearest(directive, LEVELS.into_iter()) {
@@ -204,7 +207,7 @@ fn flatten(table: &toml::Table, prefix: &str, flat: &mut BTreeMap<String, toml::
     for (key, value) in table {
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            // Its keys are names of groups.
+            // The keys of this table are names of groups, not of settings.
             toml::Value::Table(_) if key == ROLE_MAP => drop(flat.insert(key, value.clone())),
             toml::Value::Table(inner) => flatten(inner, &key, flat),
             other => drop(flat.insert(key, other.clone())),
@@ -262,7 +265,8 @@ fn lower_names() -> Vec<String> {
 
 fn read(setting: &Setting, name: &str, path: &str) -> Result<String, SettingError> {
     let path = Path::new(path);
-    // What is read again and again has to be a file; other secrets may come through a pipe.
+    // The file of token secrets is reloaded, so it must be a regular file. Other secrets may come
+    // through a pipe.
     let text = if setting.key == "jwt.secret" { file_text(path) } else { piped_text(path) };
     text.map_err(|why| error(name, why))
 }
@@ -272,7 +276,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// The value of a setting that is given and not empty.
+    /// The value of a setting, if it is set and not empty.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.text.trim().is_empty())
     }
@@ -425,7 +429,7 @@ fn policy_limits(values: &Values) -> Result<PolicyLimits, SettingError> {
     })
 }
 
-/// Reads names of features with commas between them.
+/// Reads names of features, separated by commas.
 fn features(text: &str) -> Result<Features, String> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).try_fold(
         Features::NONE,
@@ -443,7 +447,7 @@ fn features(text: &str) -> Result<Features, String> {
     )
 }
 
-/// The connections to the database: on PostgreSQL enough for each class of work.
+/// Reads the number of database connections. PostgreSQL needs enough for each class of work.
 fn max_connections(
     values: &Values,
     processors: u32,
@@ -463,7 +467,7 @@ fn max_connections(
     Ok(given)
 }
 
-/// A replica is one of PostgreSQL's.
+/// Reads the URL of the read replica, which requires PostgreSQL.
 fn read_url(values: &Values, primary: &DatabaseUrl) -> Result<Option<DatabaseUrl>, SettingError> {
     let Some(value) = values.get("database.read_url") else { return Ok(None) };
     let url = DatabaseUrl::parse(value.text.trim())

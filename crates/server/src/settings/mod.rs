@@ -1,5 +1,5 @@
-//! Settings: the environment over a file over defaults. One table says what there is: it drives
-//! reading, `--help` and the documentation.
+//! Settings: the environment overrides a file, which overrides defaults. One table lists all
+//! settings; reading, `--help` and the documentation use it.
 
 mod duration;
 mod http;
@@ -15,7 +15,7 @@ pub use telemetry::TelemetrySettings;
 
 use fireflow_web::CompilationLimits;
 use load::{Values, error, truth};
-pub use table::{SETTINGS, Setting, help};
+pub use table::{SETTINGS, SHORT_HELP, Setting, help};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,19 +25,19 @@ use fireflow_domain::features::Features;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::DatabaseUrl;
 
-/// Where the service runs.
+/// The environment that the service runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
-    /// Somebody's machine.
+    /// A developer's machine.
     Local,
-    /// Rehearsals.
+    /// A rehearsal of production.
     Staging,
-    /// The real thing.
+    /// Production.
     Production,
 }
 
 impl Environment {
-    /// The word of the setting.
+    /// The environment's name in the setting.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,54 +60,55 @@ pub enum LogFormat {
 /// All settings, read and checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the service runs.
+    /// The environment that the service runs in.
     pub environment: Environment,
-    /// Where it listens.
+    /// The address that it listens at.
     pub listen: SocketAddr,
-    /// Where the database is.
+    /// The URL of the database.
     pub database_url: DatabaseUrl,
-    /// Where lists are read, if not there.
+    /// The URL of the read replica that serves lists, if there is one.
     pub read_url: Option<DatabaseUrl>,
-    /// The most connections to it.
+    /// The most connections to the database.
     pub max_connections: u32,
-    /// The longest time that a request waits for a connection to it.
+    /// The longest time that a request waits for a connection to the database.
     pub acquire_timeout: Duration,
     /// The most writes that share a transaction of SQLite.
     pub write_group: usize,
     /// Whether to migrate at start.
     pub migrate_on_start: bool,
-    /// What tokens are checked by. No secret in `local`: one is made.
+    /// The keys and rules that tokens are checked with. In `local` the secret may be missing; then
+    /// one is generated.
     pub tokens: KeyFiles,
-    /// What is taken over HTTP.
+    /// The settings of HTTP.
     pub http: HttpSettings,
     /// The longest time that a page of a list takes in the database.
     pub list_timeout: Duration,
-    /// The most that a policy may hold.
+    /// The most rules and entries of a policy.
     pub policy_limits: PolicyLimits,
-    /// Which features rules may be written with.
+    /// The features that written rules may use.
     pub allowed_features: Features,
     /// How much memory all requests together may take, in bytes.
     pub work_bytes: u64,
     /// How much memory compiled policies take, in bytes.
     pub inspection_cache: u64,
-    /// What compiling one may take.
+    /// The limits of compiling one policy.
     pub inspection_limits: CompilationLimits,
-    /// How long deleted rows stay.
+    /// How long deleted resources are kept.
     pub keep_deleted: Duration,
-    /// Where the service tells of itself.
+    /// Where metrics, traces and error reports go.
     pub telemetry: TelemetrySettings,
-    /// What to log, in tracing's syntax.
+    /// What to log, in the filter syntax of `tracing`.
     pub log: String,
-    /// How to write it.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
-/// A setting that is wrong: names it, and what it takes.
+/// An error in a setting, with the setting's name and what it accepts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {why}")]
 pub struct SettingError {
-    /// The setting, as it was given.
+    /// The setting's name, as it was set: a variable, or a key of the file.
     pub name: String,
-    /// What is wrong, and what would be right; without the value of a secret.
+    /// The fault, and what would be right. It never contains the value of a secret.
     pub why: String,
 }

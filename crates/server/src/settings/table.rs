@@ -1,19 +1,19 @@
 use std::fmt::Write;
 
-/// A setting, as it is documented and found.
+/// A setting: its names, its default and its documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its key in the file; a dot nests.
+    /// Its key in the file; a dot separates a table from its key.
     pub key: &'static str,
     /// Its name in the environment.
     pub variable: &'static str,
     /// Other names for it in the environment.
     pub aliases: &'static [&'static str],
-    /// Its default, for people.
+    /// Its default, as the documentation shows it; empty for none.
     pub default: &'static str,
-    /// What it is for.
+    /// What it does, as the documentation shows it.
     pub about: &'static str,
-    /// Whether it must be shown nowhere, and can come from a file: `…_FILE`.
+    /// Whether its value must never be shown. Such a setting can also come from a file: `…_FILE`.
     pub is_secret: bool,
 }
 
@@ -313,23 +313,23 @@ pub const SETTINGS: &[Setting] = &[
         "limits.max_rules",
         "FIREFLOW_LIMITS__MAX_RULES",
         "200000",
-        "the most live rules of a policy, up to 10000000; a policy that has more keeps them, and takes \
-         no more",
+        "the most live rules of a policy, up to 10000000; a policy that has more keeps them, but \
+         accepts no more",
     ),
     plain(
         "limits.max_entries",
         "FIREFLOW_LIMITS__MAX_ENTRIES",
         "1000000",
-        "the most source, destination and port entries of a policy's live rules, up to 100000000; the \
-         same",
+        "the most source, destination and port entries of a policy's live rules, up to 100000000; a \
+         policy that has more keeps them, but accepts no more",
     ),
     plain(
         "features.allow",
         "FIREFLOW_FEATURES__ALLOW",
         "the features of the release before",
-        "which features of rules may be written, by name, with commas between them: an older version \
-         cannot read a policy that uses one it does not know. Raise it once no older version is to \
-         come back. This version has no features yet",
+        "which features of rules may be written, by name, separated by commas: an older version \
+         cannot read a policy that uses a feature it does not know. Add features once no rollback to \
+         an older version is planned. This version has no features yet",
     ),
     plain(
         "retention.deleted",
@@ -397,12 +397,21 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// The settings as `--help` lists them.
+/// What `--help` says of settings: those that a first start may need.
+pub const SHORT_HELP: &str = "\
+Settings are environment variables, or keys of fireflow.toml. The first ones to know:
+  FIREFLOW_LISTEN        address and port [default: 127.0.0.1:8080]
+  FIREFLOW_DATABASE_URL  sqlite://FILE or postgres://… [default: sqlite://fireflow.db]
+  FIREFLOW_ENVIRONMENT   local, staging or production [default: local]
+  FIREFLOW_JWT_SECRET    the secret of tokens [default: generated in `local`]
+`fireflow --help settings` lists all.";
+
+/// All settings, as `--help settings` lists them.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Settings come from the environment, over fireflow.toml (or --config FILE), over defaults.\n\
-         In the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
+        "The environment takes precedence over fireflow.toml (or --config FILE), and the file over \
+         defaults.\nIn the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
     );
     for setting in SETTINGS {
         let Setting { variable, default, about, is_secret, .. } = setting;

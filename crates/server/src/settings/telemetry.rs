@@ -1,4 +1,4 @@
-//! Where the service tells of itself.
+//! The settings of telemetry.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use sentry::types::Dsn;
 
 use super::{SettingError, Values};
 
-/// Metrics, traces and defects.
+/// The settings of metrics, traces and error reports.
 #[derive(Clone, Default)]
 pub struct TelemetrySettings {
-    /// Where metrics are served without a token.
+    /// The address at which metrics are served without a token.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where traces go.
+    /// The collector of traces.
     pub otlp: Option<OtlpSettings>,
-    /// Where defects go.
+    /// The receiver of error reports.
     pub sentry: Option<Dsn>,
 }
 
@@ -26,13 +26,13 @@ impl fmt::Debug for TelemetrySettings {
         f.debug_struct("TelemetrySettings")
             .field("metrics_listen", &self.metrics_listen)
             .field("otlp", &self.otlp)
-            // A DSN holds a key.
+            // A DSN contains a key.
             .field("sentry", &self.sentry.is_some())
             .finish()
     }
 }
 
-/// Which part of requests is traced, unless it is set.
+/// The default share of requests that is traced.
 const SAMPLE_RATIO: f64 = 0.1;
 
 pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
@@ -49,7 +49,7 @@ pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
         let takes = "must be a DSN such as `https://KEY@sentry.example.org/1`";
         text.parse::<Dsn>().map(Some).map_err(|_| takes.to_owned())
     };
-    // Checked even where there is no endpoint: a mistake shows at once.
+    // Checked even without an endpoint, so that a mistake shows before one is set.
     let protocol = values.read("otlp.protocol", || OtlpProtocol::Grpc, protocol)?;
     let sample_ratio = values.read("otlp.sample_ratio", || SAMPLE_RATIO, ratio)?;
     let headers = values.read("otlp.headers", Vec::new, headers)?;
@@ -80,7 +80,7 @@ fn ratio(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number from 0 to 1, such as `0.1`".to_owned())
 }
 
-/// `name=value,name=value`; no value of it becomes part of a message.
+/// Reads `name=value,name=value`. Values are secrets, so no message contains one.
 fn headers(text: &str) -> Result<Vec<(String, Secret)>, String> {
     let pair = |pair: &str| {
         let takes = || "must be headers such as `api-key=…`, separated by commas".to_owned();

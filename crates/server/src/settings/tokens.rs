@@ -1,4 +1,4 @@
-//! What tokens are checked by.
+//! The settings of tokens: keys, and the rules that tokens are checked with.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use fireflow_auth::{
 use super::http::duration_or_none;
 use super::{Environment, SettingError, Values, error, parse_duration, truth};
 
-/// The most that clocks may differ.
+/// The largest clock difference that can be set.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 pub(super) fn read(
@@ -70,7 +70,7 @@ fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Outside `local` there must be keys, and secrets that cannot be guessed.
+/// Reads the secrets. Outside `local` there must be keys, and no secret may be easy to guess.
 fn secrets(
     values: &Values,
     is_local: bool,

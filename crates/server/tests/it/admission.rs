@@ -1,5 +1,5 @@
-//! In which order the work for a request is done: what costs memory or time comes after it is known
-//! who asks, and that they may.
+//! The order of the work for a request: anything that costs memory or time comes after
+//! authentication and authorization.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -24,7 +24,7 @@ async fn database() -> TestDatabase {
     TestDatabase::new(DatabaseKind::Sqlite).await
 }
 
-/// Long enough that no test meets one by being slow.
+/// Limits that no test reaches by being slow.
 pub(crate) fn patient() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: 256,
@@ -35,21 +35,21 @@ pub(crate) fn patient() -> ConnectionLimits {
     }
 }
 
-/// A connection over which something was sent.
+/// A connection with some bytes already sent.
 pub(crate) async fn begun(address: SocketAddr, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     stream
 }
 
-/// What comes first on a connection.
+/// The first bytes that arrive on a connection.
 pub(crate) async fn first(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 16 * 1024];
     let length = tokio::time::timeout(LIMIT, stream.read(&mut bytes)).await.unwrap().unwrap();
     String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
-/// A head with a token, which says how long its body is.
+/// A request head with a token and a `Content-Length`.
 fn head(method: &str, path: &str, token: &str, length: usize, more: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
@@ -92,7 +92,7 @@ async fn requests_whose_body_has_not_come_take_nobodys_place() {
     let (address, _stop, _served) = api.listen(patient(), None).await;
     let editor = api.token_of("ann", &[Role::Editor]);
     let mut held = Vec::new();
-    // Many more than may be served at once, of which each lacks its last byte.
+    // Many more requests than may be served at once, each without its last byte.
     for _ in 0..20 {
         let body = "{\"name\": \"edge\"";
         held.push(begun(address, &(head("POST", "/firewalls/", &editor, 16, "") + body)).await);
@@ -100,7 +100,8 @@ async fn requests_whose_body_has_not_come_take_nobodys_place() {
     for _ in 0..20 {
         held.push(begun(address, &head("POST", "/firewalls/", "a.b.c", 64_000_000, "")).await);
     }
-    // Some memory is borrowed for each of those that may: then they have all arrived.
+    // Each authorized request borrows some memory. Once all of them have borrowed it, all have
+    // arrived.
     let start = std::time::Instant::now();
     while api.borrowed() < 20 * 64 * 1024 {
         assert!(start.elapsed() < LIMIT, "{}", api.borrowed());
@@ -110,7 +111,7 @@ async fn requests_whose_body_has_not_come_take_nobodys_place() {
     api.get("/firewalls/").await.expect(200);
     api.post("/firewalls/", &json!({"name": "core"})).await.expect(201);
     api.raw("GET", "/health/ready", &[], vec![]).await.expect(200);
-    // The last byte of one of them is enough.
+    // The last byte of any of them is enough.
     held[0].write_all(b"}").await.unwrap();
     assert!(first(&mut held[0]).await.starts_with("HTTP/1.1 201 "));
     drop(held);
@@ -147,7 +148,7 @@ async fn nobody_is_asked_for_a_body_before_all_else_is_known_to_be_right() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
         assert_eq!(api.borrowed(), 0);
     }
-    // Who may not is told so, also if they ask too often.
+    // A client without the role gets 403, even if it sends too many requests.
     for _ in 0..3 {
         let text = head("POST", firewalls, &probe, 16, "");
         assert!(first(&mut begun(address, &text).await).await.starts_with("HTTP/1.1 403 "));
@@ -223,7 +224,7 @@ async fn connections_that_are_only_open_give_way() {
     let limits = ConnectionLimits { max_connections: 4, ..patient() };
     let (address, _stop, _served) = api.listen(limits, None).await;
     let live = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
-    // Some have said nothing yet, some wait for their next request.
+    // Some connections have sent nothing yet; others wait for their next request.
     let mut idle = Vec::new();
     for index in 0..8 {
         let mut stream = begun(address, if index % 2 == 0 { "" } else { live }).await;
@@ -234,7 +235,8 @@ async fn connections_that_are_only_open_give_way() {
     }
     let mut stream = begun(address, live).await;
     assert!(first(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    // Who was without a request for the longest time had to go, and the newest are still there.
+    // The connection that was idle for the longest time was closed, and the newest ones are still
+    // open.
     assert_eq!(first(&mut idle[0]).await, "");
     stream.write_all(live.as_bytes()).await.unwrap();
     assert!(first(&mut stream).await.starts_with("HTTP/1.1 200 "));

@@ -1,4 +1,4 @@
-//! The audit trail: what it says, who reads it, that it only grows.
+//! The audit trail: its content, its readers, and that it only grows.
 
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ db_test! {
             ("at >= 2026-11-24T12:00:00Z AND id < 3", "", vec![1, 2]),
             ("at > 2026-11-24T12:00:00Z", "", vec![]),
             ("action = restore OR client_address = \"*\"", "&page=2&page_size=5", vec![6]),
-            // Any order goes with a filter.
+            // Any order can be combined with a filter.
             ("resource = firewall", "&order_by=action,-id", vec![2, 1, 6, 3]),
         ] {
             let answer = api.get(&list(filter, rest)).await.expect(200);
@@ -194,7 +194,7 @@ db_test! {
 db_test! {
     async fn events_stay_with_the_tenant_that_they_were_written_under(api: Api) {
         history(&api).await;
-        // The firewall moves to another tenant, is changed there, and goes for good.
+        // The firewall moves to another tenant, is changed there, and is deleted.
         api.patch("/firewalls/1/", &json!({"tenant": "green"})).await.expect(200);
         api.patch("/firewalls/1/", &json!({"description": "theirs now"})).await.expect(200);
         api.delete("/firewalls/1/").await.expect(204);
@@ -209,7 +209,7 @@ db_test! {
             }
         };
         for _ in 0..2 {
-            // The move is an event of both.
+            // The move is an event of both tenants.
             let (red, list) = seen(&["red"], "").await;
             assert_eq!(red, [1, 3, 4, 5, 7]);
             assert_eq!(list["items"][4]["after"]["tenant"], "green");
@@ -278,7 +278,7 @@ db_test! {
         let created = get(RULE).await;
         assert_eq!((&last().await["before"], &last().await["after"]), (&Value::Null, &created));
         api.clock.advance(Duration::from_secs(60));
-        // Expired meanwhile: with its state and its warnings as they are now.
+        // The rule has expired in the meantime, so the event has its current state and warnings.
         let expired = get(RULE).await;
         assert_eq!(expired["state"], "expired");
         assert!(!expired["warnings"].as_array().unwrap().is_empty());
@@ -293,11 +293,11 @@ db_test! {
         assert_eq!((&event["before"], &event["after"]), (&expired, &disabled));
         api.delete(RULE).await.expect(204);
         assert_eq!((&last().await["before"], &last().await["after"]), (&disabled, &Value::Null));
-        // What a whole set changes is told alike.
+        // An event of a whole set has the same form.
         api.put(&format!("{POLICY}rules/"), &json!([all])).await.expect(200);
         let event = last().await;
         assert_eq!(event["after"], get("/firewalls/1/filtering-policies/1/rules/2/").await);
-        // A deleted rule is created anew from its state.
+        // A deleted rule can be created again from its state.
         let mut again = event["after"].clone();
         for read_only in ["id", "filtering_policy", "state", "warnings", "revision", "created_at",
             "created_by", "updated_at", "updated_by"] {

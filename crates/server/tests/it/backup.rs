@@ -1,4 +1,4 @@
-//! Backups of a database under write load, and the way back.
+//! Backups of a database under write load, and their restoration.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::service::{Connection, Place, Service, binary, run, text};
 
-/// Writers that add rules one by one, and one that puts whole sets.
+/// The number of writers that add rules one by one. One more writer puts whole sets.
 const ADDERS: usize = 3;
 const RULES: &str = "/firewalls/1/filtering-policies/";
-/// Rules of a whole set.
+/// The number of rules in a whole set.
 const SET: usize = 40;
 
 fn rules_path(policy: usize) -> String {
@@ -34,7 +34,7 @@ fn ask(connection: &mut Connection, method: &str, path: &str, body: &Value, stat
     answer
 }
 
-/// The names of a policy's rules, in order, and what the policy says of their number.
+/// The names of a policy's rules, in order, and the policy's `rule_count`.
 fn names(connection: &mut Connection, policy: usize) -> (Vec<String>, u64) {
     let mut names = Vec::new();
     for page in 1.. {
@@ -107,7 +107,7 @@ async fn a_backup_under_write_load_restores_to_one_consistent_state() {
         });
         let mut backups = Vec::new();
         for number in 0..4 {
-            // There is load before, between and after the copies.
+            // Writes happen before, between and after the copies.
             let target = known().map(|count| count + 20);
             while known().iter().zip(target).any(|(count, target)| *count < target) {
                 std::thread::sleep(std::time::Duration::from_millis(5));
@@ -129,8 +129,9 @@ async fn a_backup_under_write_load_restores_to_one_consistent_state() {
         let mut connection = service.connect();
         for index in 0..ADDERS {
             let (found, count) = names(&mut connection, index + 1);
-            // One writer added them one after the other: a state has the first of them, all that
-            // were acknowledged before, and one more at most than after.
+            // One writer added the rules in order, so a state holds a prefix of them. It includes
+            // all rules that were acknowledged before the backup. It has at most one rule more than
+            // were acknowledged after it.
             let first: Vec<String> = (0..found.len()).map(|it| format!("r{it:06}")).collect();
             assert_eq!(found, first);
             assert_eq!(count, found.len() as u64);
@@ -146,7 +147,7 @@ async fn a_backup_under_write_load_restores_to_one_consistent_state() {
         assert_eq!((found.len(), count), (SET, SET as u64));
         let word = found[0].trim_end_matches('0').to_owned();
         assert!(found.iter().all(|name| name.starts_with(&word)), "half a set: {found:?}");
-        // And it can be written to.
+        // The restored database accepts writes.
         ask(&mut connection, "POST", &rules_path(1), &rule("later", 1 << 20), 201);
     }
 }
@@ -166,7 +167,7 @@ async fn a_backup_overwrites_nothing_and_a_restore_keeps_what_it_replaces() {
         assert!(backup(folder, "c.db", 2).contains("broken off"));
         ask(&mut connection, "POST", "/firewalls/", &json!({"name": "two"}), 201);
         assert!(restore(folder, &["b.db", "--replace"], 2).contains("is in use by process"));
-        // Killed: what was written last is in the write-ahead log alone.
+        // The service was killed, so the last writes are only in the write-ahead log.
     }
     assert!(folder.join("fireflow.db-wal").exists());
     assert!(restore(folder, &["no.db"], 2).contains("no.db is not there"));
@@ -231,7 +232,7 @@ fn a_broken_backup_is_not_restored_and_postgresql_has_its_own_tools() {
     for file in ["text.db", "empty.db"] {
         assert!(restore(folder, &[file], 1).contains(&format!("{file} is no sound database")));
     }
-    // A database's own file, however sound it looks, may lack what is in its log.
+    // A database's own file may lack the content of its log, however sound it looks.
     assert_eq!(run(folder, &["migrate", "up"], &[]).status.code(), Some(0));
     std::fs::rename(folder.join("fireflow.db"), folder.join("copied.db")).unwrap();
     assert!(restore(folder, &["copied.db"], 1).contains("copy it with `fireflow backup`"));

@@ -1,4 +1,4 @@
-//! Bad input gets 4xx with where and what: never 500, never a silent change.
+//! Bad input gets a 4xx answer with the location and the fault, never a 500 or a silent change.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ db_test! {
         assert_eq!(pointers(&problem).len(), 100, "the rest is counted");
         let count = api.get(&policy).await.expect(200);
         assert_eq!((&count["rule_count"], &count["revision"]), (&json!(0), &json!(1)));
-        // Control: the rule that all of these were made of is good.
+        // Control: the rule from which all of these were derived is valid.
         api.post(&format!("{policy}rules/"), &plain_rule()).await.expect(201);
     }
 }
@@ -283,7 +283,7 @@ db_test! {
             assert_eq!(answer.header("allow"), allow, "{path}");
             answer.problem(405, "method_not_allowed");
         }
-        // A stranger learns nothing of what there is.
+        // A client without a token learns nothing about existing resources.
         for (method, path) in [("GET", "/nothing"), ("PUT", "/firewalls/"), ("GET", "/firewalls/1/")] {
             api.raw(method, path, &[], vec![]).await.problem(401, "unauthenticated");
         }
@@ -355,7 +355,7 @@ db_test! {
             let detail = problem["errors"][0]["detail"].as_str().unwrap();
             assert!(detail.ends_with(&format!("did you mean {meant}?")), "{query}: {detail}");
         }
-        // Nothing is said to be meant that is not like it.
+        // A name without a similar parameter gets no suggestion.
         let packet = "source_address=10.0.0.1&source_port=1&destination_address=10.0.0.2&destination_port=2";
         let problem = api.get(&format!("{policy}inspections/?{packet}&dst=10.0.0.2")).await;
         let problem = problem.problem(422, "invalid");
@@ -390,7 +390,7 @@ db_test! {
         }
         let problem = api.get("/users/").await.problem(404, "not_found");
         assert_eq!(problem["detail"], "nothing exists at `/users/`");
-        // Who has no token learns of no path.
+        // A client without a token learns of no path.
         api.raw("GET", "/policies/", &[], vec![]).await.problem(401, "unauthenticated");
     }
 }

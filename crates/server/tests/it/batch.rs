@@ -1,4 +1,4 @@
-//! Many changes at once, all or none.
+//! Batches: many changes at once, all or none.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ fn names(rules: &[Value]) -> Vec<&str> {
     rules.iter().map(|rule| rule["name"].as_str().unwrap_or("-")).collect()
 }
 
-/// A policy with rules a, b, c at 10, 20, 30; its path, the batch's path, the rules.
+/// A policy with rules a, b and c at priorities 10, 20 and 30. Returns its path, the batch's path
+/// and the rules.
 async fn abc(api: &Api) -> (String, String, Vec<Value>) {
     let policy = api.policy().await;
     let set = json!([rule("a", "10.0.0.1"), rule("b", "10.0.0.2"), rule("c", "10.0.0.3")]);
@@ -102,7 +103,7 @@ db_test! {
             Some("not_found"), None, Some("name_taken"), Some("equal_rule"),
         ]);
         assert_eq!((&errors[6]["existing_id"], &errors[7]["existing_id"]), (&rules[2]["id"], &b["id"]));
-        // Both of two operations are named.
+        // The error names both conflicting operations.
         let twice = json!({"operations": [
             {"op": "create", "rule": rule("x", "10.0.0.8"), "at": "last"},
             {"op": "create", "rule": rule("y", "10.0.0.8"), "at": "last"},
@@ -151,7 +152,7 @@ db_test! {
     async fn the_end_state_counts(api: Api) {
         let (policy, batch, rules) = abc(&api).await;
         let [a, b, c] = &rules[..] else { panic!("three rules") };
-        // Names change hands, a deleted rule's content and name come back.
+        // Two rules swap names, and a new rule takes a deleted rule's content and name.
         let operations = json!({"operations": [
             {"op": "update", "rule_id": a["id"], "patch": {"name": "b"}},
             {"op": "update", "rule_id": b["id"], "patch": {"name": "a"}},
@@ -160,7 +161,7 @@ db_test! {
         ]});
         api.post(&batch, &operations).await.expect(200);
         assert_eq!(names(&list(&api, &policy).await), ["c", "b", "a"]);
-        // What changes nothing writes nothing.
+        // A batch that changes nothing writes nothing.
         let before = api.get(&policy).await.expect(200);
         let nothing = json!({"operations": [
             {"op": "update", "rule_id": a["id"], "patch": {"name": "b"}},
@@ -170,7 +171,7 @@ db_test! {
         assert_eq!(answer["revision"], before["revision"]);
         api.post(&batch, &json!({"operations": []})).await.expect(200);
 
-        // Twins that were kept on purpose are nobody's fault; a new one is.
+        // Duplicates that were kept on purpose are no fault, but a new one is.
         let keep = format!("{policy}rules/?duplicates=keep&at=last");
         let mut twin = rule("twin", "10.0.0.1");
         twin.as_object_mut().unwrap().remove("name");
@@ -216,7 +217,8 @@ db_test! {
                 policies.push(policy);
             }
             let stored = [list(&api, &policies[0]).await, list(&api, &policies[1]).await];
-            // Rules by their place in the beginning, so that both policies can be told the same.
+            // Scripts refer to rules by their initial index, so that both policies get the same
+            // operations.
             let mut alive: Vec<usize> = (0..8).collect();
             let mut scripts: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
             for step in 0..12 {
@@ -287,7 +289,7 @@ db_test! {
         assert_eq!(answer["revision"], before + 1, "{answer}");
         assert_eq!(names(&list(&api, &policy).await), ["w", "x", "a", "y", "z"]);
         assert_eq!(api.get("/audit-events/").await.expect(200)["total"], events + 1);
-        // What moves nothing changes nothing.
+        // A move that moves nothing changes nothing.
         let answer = api.post(&format!("{policy}rules/batch/"), &operations).await.expect(200);
         assert_eq!(answer["revision"], before + 1, "{answer}");
     }
@@ -307,7 +309,7 @@ db_test! {
         api.rule(&policy, &json!({"name": "b", "sources": [{"address": "10.0.0.2"}]})).await;
         let batch = format!("{policy}rules/batch/");
         let operations = |operations: Value| json!({"operations": operations});
-        // What is there already stops all of it.
+        // One rule that cannot be restored stops the whole batch.
         let body = operations(json!([
             {"op": "restore", "rule_id": 1},
             {"op": "restore", "rule_id": 2},
@@ -347,19 +349,20 @@ db_test! {
         for member in ["priority", "sources", "destinations", "labels", "created_at"] {
             assert_eq!(after[member], before[member], "{member}");
         }
-        // Two came back and one is new; what came and went in the batch was not touched.
+        // Two rules were restored and one is new. A rule that was created and deleted within the
+        // batch left no event.
         let trail = api.get("/audit-events/?order_by=-id&page_size=3").await.expect(200);
         assert_eq!(trail["total"], events + 3);
         let actions: Vec<&str> = trail["items"].as_array().unwrap().iter()
             .map(|event| event["action"].as_str().unwrap()).collect();
         assert_eq!(actions, ["create", "restore", "restore"]);
-        // What finds them is there again.
+        // Filters find the restored rules again.
         for filter in ["labels.app = a", "sources.address CONTAINS 10.0.0.1"] {
             let query = format!("{policy}rules/?filter={}", crate::support::encoded(filter));
             let list = api.get(&query).await.expect(200);
             assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(1)), "{filter}");
         }
-        // Nothing is left to do.
+        // The rule exists already, so a second restore changes nothing.
         let again = operations(json!([{"op": "restore", "rule_id": 1}]));
         assert_eq!(api.post(&batch, &again).await.expect(200)["revision"], done["revision"]);
         for bad in [
@@ -370,7 +373,7 @@ db_test! {
         ] {
             api.post(&batch, &operations(json!([bad]))).await.problem(422, "invalid");
         }
-        // Deleted, and back, and gone again: it stays as it was.
+        // A batch that restores a deleted rule and deletes it again leaves it as it was.
         api.delete(&format!("{policy}rules/1/")).await.expect(204);
         let body = operations(json!([
             {"op": "restore", "rule_id": 1}, {"op": "delete", "rule_id": 1},

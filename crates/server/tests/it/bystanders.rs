@@ -1,5 +1,6 @@
-//! Whatever one subject overloads, another one reads single resources and has its verdicts: each class
-//! of work in turn, with more of it than is served, for as long as the other one asks.
+//! Whatever one subject overloads, another subject still reads single resources and gets verdicts.
+//! Each test overloads one class of work with more requests than are served, for as long as the
+//! bystander sends its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,17 +19,17 @@ use tokio::task::JoinSet;
 use crate::memory::MIB;
 use crate::support::{Api, encoded, plain_rule, tcp};
 
-/// Far longer than anything here takes, on a busy machine too.
+/// A timeout far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// How many times the bystander asks for everything while a class is overloaded.
+/// The number of rounds of the bystander's requests while a class is overloaded.
 const ROUNDS: usize = 10;
 
-/// A service of a few connections, whose lists end soon, and which nobody waits for for long.
+/// A service with few connections, a short list timeout, and short waits.
 struct Service {
     api: Arc<Api>,
     attackers: Vec<String>,
     bystander: String,
-    /// What the bystander reads.
+    /// The paths that the bystander reads.
     paths: Vec<String>,
 }
 
@@ -41,7 +42,7 @@ impl Service {
         };
         let db = TestDatabase::new(kind).await.reopened(few).await;
         let api = Api::built(db, |app, _| {
-            // What is large is compiled anew each time; what is small is kept.
+            // Large policies are compiled each time; small ones stay in the cache.
             let limits = CompilationLimits { time: PATIENCE, ..CompilationLimits::default() };
             app.compiled = CompiledPolicies::new(128 * 1024, limits);
         });
@@ -55,12 +56,12 @@ impl Service {
         let attackers = ["mallory", "trudy", "oscar", "eve"].map(token).to_vec();
         let bystander = token("bob");
         let service = Self { api: Arc::new(api), attackers, bystander, paths };
-        // From now on its verdicts are kept.
+        // From now on the bystander's verdicts come from the cache.
         service.ask_all().await;
         service
     }
 
-    /// The bystander asks for everything once.
+    /// Sends each of the bystander's requests once.
     async fn ask_all(&self) {
         for path in &self.paths {
             let answer = self.api.send("GET", path, &self.bystander, &[], None).await;
@@ -68,8 +69,8 @@ impl Service {
         }
     }
 
-    /// The bystander asks for everything again and again, until it has done so a number of times
-    /// during which the class was overloaded.
+    /// Repeats the bystander's requests until a number of rounds ran while the class was
+    /// overloaded.
     async fn serves_the_bystander(&self, is_overloaded: impl Fn() -> bool) {
         let (start, mut rounds) = (Instant::now(), 0);
         while rounds < ROUNDS {
@@ -84,7 +85,7 @@ impl Service {
         }
     }
 
-    /// A policy of the attacker's, with so many rules.
+    /// A policy of the attacker, with the given rules.
     async fn policy_with(&self, name: &str, rules: Vec<Value>) -> String {
         let firewall = self.api.post("/firewalls/", &json!({"name": name})).await.expect(201);
         let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
@@ -96,27 +97,27 @@ impl Service {
     }
 }
 
-/// One request of many, as it is sent again and again.
+/// A request that the attack repeats.
 #[derive(Clone)]
 enum Sent {
     Get(String),
-    /// A whole list, none of which is read for a while.
+    /// A whole list whose body stays unread for a while.
     Unread(String),
-    /// With a body for each time.
+    /// A request with a new body for each turn.
     Write(&'static str, String, fn(usize) -> Value),
 }
 
-/// Many requests at once, each of which is sent again when it was answered.
+/// Many concurrent requests, each of which is repeated after its answer.
 struct Attack {
     under_way: Arc<AtomicUsize>,
-    /// Answers that are there, and not read.
+    /// The number of answers that have arrived and are not read.
     held: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
     tasks: JoinSet<Vec<u16>>,
 }
 
 impl Attack {
-    /// So many subjects together send so many requests.
+    /// Starts `count` concurrent requests, spread over `subjects` subjects.
     fn begin(service: &Service, subjects: usize, count: usize, requests: &[Sent]) -> Self {
         let tokens = service.attackers.iter().take(subjects).cycle();
         let (under_way, held) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
@@ -173,7 +174,7 @@ impl Attack {
         self.held.load(Ordering::SeqCst)
     }
 
-    /// Ends it. What was answered has one of these statuses.
+    /// Ends the attack and checks that each answer had one of the expected statuses.
     async fn end(self, expected: &[u16]) {
         self.is_over.store(true, Ordering::SeqCst);
         for statuses in self.tasks.join_all().await {
@@ -184,7 +185,7 @@ impl Attack {
     }
 }
 
-/// A rule that differs from the others of its set.
+/// A rule that differs from the others in its set.
 fn numbered_rule(index: usize) -> Value {
     let mut rule = plain_rule();
     rule["name"] = json!(format!("r{index}"));
@@ -201,7 +202,7 @@ db_test! {
         let filter = format!("{} AND NOT sources.address OVERLAPS 10.0.0.0/8", holds.join(" AND "));
         let list = Sent::Get(format!("/rules/?filter={}", encoded(&filter)));
         let attack = Attack::begin(&service, 3, 24, &[list]);
-        // There are four turns on PostgreSQL, and two a processor on SQLite, sixteen at most.
+        // PostgreSQL has four turns for lists. SQLite has two per processor, at most sixteen.
         service.serves_the_bystander(|| attack.under_way() > 18).await;
         attack.end(&[200, 422, 503]).await;
     }
@@ -212,7 +213,8 @@ db_test! {
         let policy = service.policy_with("exports", (0..3_000).map(numbered_rule).collect()).await;
         let list = format!("{policy}rules/");
         let attack = Attack::begin(&service, 1, 6, &[Sent::Unread(list.clone())]);
-        // Of four or three turns on SQLite and PostgreSQL one subject has two; the rest waits.
+        // SQLite has four turns and PostgreSQL has three. One subject gets two of them; its other
+        // requests wait.
         service
             .serves_the_bystander(|| attack.held() > 0 && attack.under_way() > attack.held() + 1)
             .await;
@@ -228,7 +230,7 @@ db_test! {
     async fn exports_of_many_subjects_leave_single_reads_and_verdicts_alone(service: Service) {
         let policy = service.policy_with("exports", (0..3_000).map(numbered_rule).collect()).await;
         let attack = Attack::begin(&service, 4, 12, &[Sent::Unread(format!("{policy}rules/"))]);
-        // All turns are taken, for longer than anybody waits for one.
+        // All turns are taken for longer than any request waits for one.
         service
             .serves_the_bystander(|| attack.held() >= 3 && attack.under_way() > attack.held())
             .await;
@@ -245,16 +247,16 @@ db_test! {
             let answer = api.open_as(&service.attackers[0], &list, csv).await;
             (answer.status().as_u16(), answer)
         };
-        // Half of the turns are one subject's; it waits for more of them.
+        // One subject gets half of the turns and waits for more.
         let first = [open().await, open().await];
         assert_eq!(first.each_ref().map(|(status, _)| *status), [200, 200]);
         let (status, refused) = open().await;
         assert_eq!(status, 503);
         assert!(refused.headers().contains_key("retry-after"));
-        // Whoever leaves makes room for who waits.
+        // A client that leaves frees its turn for a waiting client.
         let waits = async {
             let mut answer = open().await;
-            // Where it did not get its turn in time, it comes back.
+            // If it did not get its turn in time, it retries.
             while answer.0 == 503 {
                 answer = open().await;
             }
@@ -275,8 +277,8 @@ db_test! {
     async fn small_writes_that_wait_for_each_other_leave_reads_and_verdicts_alone(service: Service) {
         let policy = service.policy_with("writes", vec![numbered_rule(0)]).await;
         let db = &service.api.db;
-        // Somebody holds what all of them need: on SQLite the turn to write, on PostgreSQL the
-        // policy's row, for which they wait at the server.
+        // Another client holds the lock that all of these writes need. On SQLite that is the write
+        // turn; on PostgreSQL it is the policy's row, and the writes wait at the server.
         let (mut unit, mut transaction) = (None, None);
         match db.database.kind() {
             DatabaseKind::Sqlite => {
@@ -291,10 +293,10 @@ db_test! {
         }
         let write = Sent::Write("POST", format!("{policy}rules/"), |turn| numbered_rule(turn + 1));
         let attack = Attack::begin(&service, 1, 40, &[write]);
-        // None of them can end but by being refused, and each of those is sent again.
+        // None of these writes can end except by a refusal, and each refused one is sent again.
         service.serves_the_bystander(|| attack.under_way() >= 20).await;
         if db.database.kind() == DatabaseKind::Postgres {
-            // Others write what nobody holds.
+            // Writes to other rows still succeed.
             let body = json!({"name": "of the bystander"});
             let token = &service.bystander;
             service.api.send("POST", "/firewalls/", token, &[], Some(&body)).await.expect(201);
@@ -305,7 +307,7 @@ db_test! {
     }
 }
 
-/// A set that differs from the one before in each of its rules.
+/// A set in which every rule differs from the set of the previous turn.
 fn large_set(turn: usize) -> Value {
     let rule = |index| {
         let mut rule = numbered_rule(index);
@@ -320,13 +322,13 @@ db_test! {
         let policy = service.policy_with("sets", Vec::new()).await;
         let put = Sent::Write("PUT", format!("{policy}rules/"), large_set);
         let attack = Attack::begin(&service, 3, 4, &[put]);
-        // One of them is written at a time, or two.
+        // The service writes one or two sets at a time.
         service.serves_the_bystander(|| attack.under_way() > 2).await;
         attack.end(&[200, 503]).await;
     }
 }
 
-/// A rule that cuts the space of packets in many places.
+/// A rule that splits the packet space in many places.
 fn scattered_rule(index: usize) -> Value {
     let mut rule = plain_rule();
     let number = |salt: usize, most: usize| (index * 7_919 + salt * 104_729) % most;
@@ -349,7 +351,7 @@ db_test! {
     async fn policies_that_take_long_to_compile_leave_reads_and_kept_verdicts_alone(service: Service) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut asked = Vec::new();
-        // Each is compiled by one processor.
+        // One processor compiles each of them.
         for index in 0..processors + 2 {
             let (name, rules) = (format!("edge {index}"), (0..400).map(scattered_rule));
             let policy = service.policy_with(&name, rules.collect()).await;
@@ -378,7 +380,7 @@ fn wrong(bytes: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_of_one_subject_leave_a_processor_to_those_of_others() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
-    // Memory is not what is short here.
+    // Enough memory, so that only the turns are scarce.
     let api = Api::built(db, |app, _| app.budget = Budget::bytes(4_096 * MIB));
     let policy = api.policy().await;
     let (api, large) = (Arc::new(api), Arc::new(wrong(1_900_000)));
@@ -391,15 +393,15 @@ async fn large_bodies_of_one_subject_leave_a_processor_to_those_of_others() {
             api.raw("POST", "/firewalls/", &headers, body.to_vec()).await.status.as_u16()
         });
     }
-    // Two turns there are. One subject has one of them, and its other bodies wait for it, though the
-    // second is free.
+    // There are two turns. One subject gets one of them, and its other bodies wait although the
+    // second turn is free.
     let start = Instant::now();
     let used = || api.turns().used.iter().sum::<u64>();
     while used() != 1 || api.turns().waiting < 3 {
         assert!(start.elapsed() < PATIENCE, "{:?}", api.turns());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Another one's is decoded, and answered, while they go on waiting.
+    // A body of another subject is decoded and answered while they wait.
     let packet = json!({
         "source_address": "10.0.0.1", "source_port": 40_000,
         "destination_address": "192.0.2.1", "destination_port": 443,
@@ -413,7 +415,7 @@ async fn large_bodies_of_one_subject_leave_a_processor_to_those_of_others() {
     assert!(api.turns().waiting > 0, "none of them waits any more: {:?}", api.turns());
     let statuses = attack.join_all().await;
     assert!(statuses.contains(&422), "{statuses:?}");
-    // Who waits for too long for a turn is told so.
+    // A body that waits too long for a turn gets 503.
     assert!(statuses.iter().all(|status| [422, 503].contains(status)), "{statuses:?}");
     assert_eq!(api.turns().waiting, 0);
 }

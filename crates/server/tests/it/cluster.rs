@@ -1,4 +1,4 @@
-//! A PostgreSQL with a standby that has every commit before its client hears of it.
+//! A PostgreSQL cluster whose standby has every commit before the client gets its acknowledgement.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use crate::service::text;
 
-/// The folder of PostgreSQL's programs, where they are not to be looked for.
+/// Names the folder of PostgreSQL's programs; without it, they are searched for.
 const VARIABLE: &str = "FIREFLOW_TEST_POSTGRES_BIN";
 const NEEDED: [&str; 4] = ["initdb", "postgres", "pg_basebackup", "pg_ctl"];
 
-/// Longer than a server takes to start or to stop on a busy machine.
+/// Longer than a server takes to start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -27,7 +27,7 @@ pub(crate) fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut()
     }
 }
 
-/// PostgreSQL's programs, run as who may run them.
+/// PostgreSQL's programs, run as a user who may run them.
 #[derive(Debug, Clone)]
 struct Programs {
     folder: PathBuf,
@@ -51,7 +51,8 @@ impl Programs {
         Self { folder, is_root: text(&id.stdout).trim() == "0" }
     }
 
-    /// A program as an unprivileged user where this is root: the server refuses to run so.
+    /// Runs a program as an unprivileged user if this process is root, because the server refuses
+    /// to run as root.
     fn command(&self, program: &str) -> Command {
         let program = self.folder.join(program);
         let mut command = if self.is_root {
@@ -90,12 +91,12 @@ fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A primary and its synchronous standby; both end when this is dropped.
+/// A primary and its synchronous standby. Both are stopped when this is dropped.
 pub(crate) struct Cluster {
     pub(crate) primary: Server,
     pub(crate) standby: Server,
     programs: Programs,
-    // The last: servers end before their files do.
+    // The last field, so that the servers stop before their files are deleted.
     _folder: TempDir,
 }
 
@@ -114,9 +115,10 @@ impl Cluster {
                 .args(["--locale=C.UTF-8", "-D"])
                 .arg(&first),
         );
-        // Not in a file, which the standby would get a copy of: once promoted, it would wait for
-        // one of its own. Nothing is committed before the standby is there. A commit waits until
-        // the standby shows it: else the first list could come before the schema does.
+        // These settings are not in a file, because the standby would get a copy of it. After its
+        // promotion it would then wait for a standby of its own. Nothing is committed before the
+        // standby is connected. Each commit waits until it is visible on the standby; otherwise the
+        // first list could be read before the schema exists there.
         let settings = ["synchronous_standby_names=standby", "synchronous_commit=remote_apply"];
         let primary = Server::start(&programs, first, &settings);
         succeed(
@@ -131,14 +133,14 @@ impl Cluster {
         Self { primary, standby, programs, _folder: folder }
     }
 
-    /// Makes the standby a primary.
+    /// Promotes the standby to a primary.
     pub(crate) fn promote(&self) {
         let mut command = self.programs.command("pg_ctl");
         succeed(command.args(["-w", "-s", "promote", "-D"]).arg(&self.standby.data));
     }
 }
 
-/// A running server: a child of this process, so that its id is nobody else's.
+/// A running server. It is a child of this process, so no other process can have its id.
 pub(crate) struct Server {
     process: Child,
     port: u16,
@@ -148,7 +150,7 @@ pub(crate) struct Server {
 impl Server {
     fn start(programs: &Programs, data: PathBuf, settings: &[&str]) -> Self {
         let log = data.with_extension("log");
-        // Between the question for a free port and its use somebody else may take it.
+        // Another process may take the free port before it is used.
         for _ in 0..5 {
             let port = free_port();
             let process = programs
@@ -159,7 +161,8 @@ impl Server {
                 .args(settings.iter().flat_map(|setting| ["-c", setting]))
                 .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
                 .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
-                // Below the folder: what is killed leaves it behind.
+                // The shared memory is in files below the folder, so a killed server leaves nothing
+                // outside it.
                 .args(["-c", "dynamic_shared_memory_type=mmap"])
                 .stdout(Stdio::null())
                 .stderr(File::create(&log).unwrap())
@@ -182,7 +185,7 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// A line of the file that the server tells about itself in, counted from 0.
+    /// A line of the server's `postmaster.pid`, counted from 0.
     fn fact(&self, line: usize) -> Option<String> {
         let facts = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         facts.lines().nth(line).map(|fact| fact.trim().to_owned())
@@ -193,11 +196,12 @@ impl Server {
             && matches!(self.fact(7).as_deref(), Some("ready" | "standby"))
     }
 
-    /// Ends it as nothing can prepare for; its own children see that and end themselves.
+    /// Kills the server without warning. Its child processes notice that and exit.
     pub(crate) fn kill(&mut self) {
         let _killed = self.process.kill().is_ok();
         let _ended = self.process.wait().is_ok();
-        // Its mark in the system's shared memory would stay until the machine is restarted.
+        // Its segment in the system's shared memory would otherwise stay until the machine
+        // restarts.
         if let Some(mark) =
             self.fact(6).and_then(|it| Some(it.split_whitespace().nth(1)?.to_owned()))
         {

@@ -1,4 +1,4 @@
-//! Entity tags and what they guard.
+//! Entity tags and the requests that they guard.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
@@ -19,12 +19,12 @@ db_test! {
             assert_eq!(again.header("etag"), tag);
             let other = api.with("GET", path, &[("if-none-match", "\"0\"")], None).await;
             assert_eq!(other.status.as_u16(), 200);
-            // What a child shows of its parent counts as its state.
+            // The parent's data in a child's answer is part of the child's state.
             api.patch(&firewall, &json!({"name": format!("renamed {}", path.len())})).await.expect(200);
             let changed = api.with("GET", path, &[("if-none-match", &tag)], None).await;
             assert_eq!(changed.status.as_u16(), 200, "{path}");
         }
-        // A policy's rule list carries the policy's state.
+        // The tag of a policy's rule list has the policy's state.
         let tags = [api.get(&policy).await, api.get(&rules).await];
         let states = tags.each_ref().map(|it| it.header("etag").split_once('.').unwrap().0);
         assert_eq!(states[0], states[1]);
@@ -63,7 +63,7 @@ db_test! {
     }
 }
 
-/// Every operation that takes conditions: method, path, body.
+/// Every operation that accepts conditions: method, path, body.
 async fn operations(api: &Api) -> Vec<(&'static str, String, Option<Value>)> {
     let policy = api.policy().await;
     let rule = api.rule(&policy, &json!({})).await["id"].clone();
@@ -117,7 +117,7 @@ db_test! {
         let answer = api.with("GET", "/firewalls/1/", &[("if-match", &long)], None).await;
         let problem = answer.problem(400, "malformed_request");
         assert!(problem["detail"].as_str().unwrap().len() < 400);
-        // Nothing of it was done; and the token, the role and the path come first.
+        // Nothing was written; the token, the role and the path are checked first.
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
         let viewer = api.token_for(&[fireflow_domain::actor::Role::Viewer], None);
         let header = [("if-match", "6")];
@@ -147,7 +147,7 @@ db_test! {
                 assert!(problem["detail"].as_str().unwrap().contains("proxy"), "{problem}");
             }
         }
-        // What is not there is not there, whatever the condition.
+        // A missing resource gets 404, whatever the condition.
         let answer = api.with("DELETE", "/firewalls/99/", &[("if-match", "\"a\"")], None).await;
         answer.problem(404, "not_found");
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
@@ -175,13 +175,13 @@ db_test! {
             }
         }
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
-        // Several lines are one list; spaces and empty elements are no matter.
+        // Several header lines form one list; spaces and empty elements are ignored.
         let rule = rule.clone().unwrap();
         let list = format!(" , \"a,b\" ,, {rule}\t");
         let headers = [("if-match", "\"x\""), ("if-match", list.as_str()), ("if-none-match", "\"y\"")];
         let body = json!({"description": "changed"});
         api.with("PATCH", &all[8].1, &headers, Some(&body)).await.expect(200);
-        // Behind the change the tag is that of a former state.
+        // After the change, the tag belongs to a former state.
         let answer = api.with("PATCH", &all[8].1, &headers, Some(&body)).await;
         answer.problem(412, "revision_mismatch");
     }

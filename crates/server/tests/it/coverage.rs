@@ -1,4 +1,4 @@
-//! Walks the description: every operation that is there refuses whom it must, and none is forgotten.
+//! Walks the description: every operation refuses the clients that it must, and none is left out.
 
 use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
@@ -42,7 +42,7 @@ fn operations(document: &Value, ids: [&Value; 3]) -> Vec<Operation> {
     operations
 }
 
-/// The example that the description gives of a body.
+/// The description's example of a body.
 fn example(document: &Value, schema: &Value) -> Value {
     if schema["type"] == "array" {
         return json!([example(document, &schema["items"])]);
@@ -91,7 +91,7 @@ db_test! {
             if let Some(role) = needed_role(operation) {
                 for small in Role::ALL.into_iter().filter(|small| !small.holds(role)) {
                     let token = api.token_for(&[small], None);
-                    // Before anything else is looked at: neither body nor query is read.
+                    // The role is checked first: neither the body nor the query is read.
                     let path = format!("{path}?nonsense");
                     let answer = api.send(method, &path, &token, &[], Some(&json!("nonsense"))).await;
                     answer.problem(403, "forbidden");
@@ -113,10 +113,10 @@ db_test! {
     }
 }
 
-/// The id that examples name rules with: nothing has it.
+/// The id that examples use for rules; no rule has it.
 const NOBODYS_ID: i64 = fireflow_domain::ids::MAX_ID;
 
-/// A body with the id of a rule that is there.
+/// A body with the id of an existing rule.
 fn with_rule(body: &Value, rule: &Value) -> Value {
     match body {
         Value::Number(_) if *body == NOBODYS_ID => rule.clone(),
@@ -148,7 +148,8 @@ db_test! {
         names.sort_by_key(|id| order(id));
         for name in names {
             let [firewall, policy, rule] = &ids;
-            // Where rules are, the set of the example alone would delete them: see the next test.
+            // In a policy with rules, the example's set would delete them; the next test covers
+            // that.
             let empty = match name.as_str() {
                 "replaceRules" => {
                     let list = format!("/firewalls/{firewall}/filtering-policies/");
@@ -170,7 +171,7 @@ db_test! {
             } else {
                 path
             };
-            // Ids in a body have to be typed, as those in the path have.
+            // A user must fill in the ids of a body, like those of the path.
             let body = body.map(|body| with_rule(&body, rule));
             let answer = api.with(&method, &path, &[], body.as_ref()).await;
             assert!(answer.status.is_success(), "{name}: {}", answer.text);
@@ -192,7 +193,7 @@ db_test! {
 
 db_test! {
     async fn no_example_harms_what_is_there(api: Api) {
-        // With one rule, with several, and where names of examples are taken by other rules.
+        // With one rule, with several, and with other rules that have the names from the examples.
         for names in [vec!["web-in"], vec!["a", "web-in", "no-telnet"], vec!["first", "second"]] {
             let firewall = json!({"name": format!("edge {}", names.join(" "))});
             let firewall = api.post("/firewalls/", &firewall).await.expect(201)["id"].clone();
@@ -205,7 +206,7 @@ db_test! {
                 api.rule(&policy_path, &json!({"name": name, "sources": ends, "priority": index})).await;
             }
             let list = format!("{policy_path}rules/?page_size=1000");
-            // What decides, in its order.
+            // The members that decide, in rule order.
             let state = async || {
                 let rules = api.get(&list).await.expect(200)["items"].clone();
                 let rules = rules.as_array().unwrap().clone();
@@ -249,7 +250,7 @@ fn nothing_that_is_filled_in_hides_a_part_of_a_list() {
     ];
     for param in lists.into_iter().flatten() {
         let described = param.describe();
-        // Swagger UI fills in each of these, and sends it.
+        // Swagger UI would fill in each of these values and send it.
         for filled in [
             &described["example"],
             &described["examples"],

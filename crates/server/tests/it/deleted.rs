@@ -1,4 +1,4 @@
-//! What was deleted: listed, restored, and removed for good.
+//! Deleted resources: listed, restored and purged.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ db_test! {
         assert_eq!(after["revision"], revision + 1);
         assert!(after.get("deleted_at").is_none());
         assert_eq!(verdict(&api).await, "rule");
-        // What finds it is there again.
+        // Filters find it again.
         for filter in [
             "sources.address CONTAINS 10.0.0.1",
             "ports = 443 AND name = a",
@@ -79,7 +79,7 @@ db_test! {
         }
         let policy = api.get(POLICY).await.expect(200);
         assert_eq!((&policy["rule_count"], &policy["revision"]), (&json!(2), &json!(revision + 1)));
-        // Again: nothing is left to do.
+        // A second restore changes nothing.
         assert_eq!(restore(&api, &path).await, after);
         let events = api.get("/audit-events/?action=restore").await.expect(200);
         assert_eq!((&events["total"], &events["items"][0]["after"]["name"]), (&json!(1), &json!("a")));
@@ -92,7 +92,7 @@ db_test! {
         delete(&api, &format!("{POLICY}rules/2/")).await;
         delete(&api, POLICY).await;
         delete(&api, "/firewalls/1/").await;
-        // Below a deleted parent there is nothing to see, and nothing to restore.
+        // Below a deleted parent, nothing is listed and nothing can be restored.
         for path in ["/filtering-policies/?deleted=true", "/rules/?deleted=true"] {
             assert!(names(&api.get(path).await.expect(200)).is_empty(), "{path}");
         }
@@ -211,12 +211,12 @@ db_test! {
         delete(&api, &format!("{POLICY}rules/1/")).await;
         assert_eq!(purge(&api, day).await, Purged::default(), "a day has not passed");
         api.clock.advance(day);
-        // An answer is kept for a day, whatever the age of deleted things.
+        // An answer is kept for a day, whatever the age at which deleted resources are purged.
         assert_eq!(purge(&api, 30 * day).await, Purged { answers: 1, ..Purged::default() });
         api.clock.advance(day);
         assert_eq!(purge(&api, day).await, Purged { rules: 1, ..Purged::default() });
         api.with("POST", &format!("{POLICY}rules/1/restore/"), &[], None).await.problem(404, "not_found");
-        // Who remembers the policy from before must read it anew.
+        // A process that remembers the policy's earlier state must read it again.
         let purged = api.db.integers("SELECT purged_revision FROM policy").await;
         assert_eq!(purged, api.db.integers("SELECT revision FROM policy").await);
         delete(&api, "/firewalls/1/").await;
@@ -229,7 +229,7 @@ db_test! {
         }
         assert_eq!(left, [1, 1, 0, 0, 0, 0, 0, 0, 0], "but what is live");
         assert_eq!(names(&api.get("/firewalls/").await.expect(200)), ["kept"]);
-        // The trail is kept for ever, and still knows who deleted what.
+        // The trail is kept forever, and still shows who deleted each resource.
         let events = api.get("/audit-events/?action=delete").await.expect(200);
         assert_eq!(events["total"], 2);
     }
@@ -248,7 +248,7 @@ db_test! {
         delete(&api, POLICY).await;
         api.clock.advance(Duration::from_secs(60));
         let purged = purge(&api, Duration::from_secs(30)).await;
-        // With the two that the set replaced.
+        // The count includes the two rules that the set replaced.
         assert_eq!(purged, Purged { rules: 4_502, policies: 1, firewalls: 0, answers: 0 });
         assert_eq!(api.db.integers("SELECT count(*) FROM rule_address").await, [0]);
     }
@@ -262,7 +262,7 @@ db_test! {
         delete(&api, POLICY).await;
         delete(&api, "/firewalls/1/").await;
         api.clock.advance(Duration::from_secs(60));
-        // One step of many: a rule goes, the rest is still there.
+        // One step of many: one rule is purged, and the rest still exists.
         let now = api.clock.now();
         let mut uow = api.db.database.write(WriteKind::Many, &Terms::default()).await.unwrap();
         let purged = uow.upkeep().purge(now, now, 1).await.unwrap();
@@ -273,7 +273,7 @@ db_test! {
         api.with("POST", &restoring, &[], None).await.problem(404, "not_found");
         let list = api.get("/firewalls/1/filtering-policies/?deleted=true").await.expect(200);
         assert!(names(&list).is_empty());
-        // A firewall whose policies have begun to go stays away too.
+        // A firewall whose policies are partly purged cannot be restored either.
         delete(&api, "/firewalls/1/").await;
         api.clock.advance(Duration::from_secs(60));
         let purged = purge(&api, Duration::from_secs(30)).await;
@@ -298,12 +298,13 @@ db_test! {
         let back = restoring(&rule, json!({"name": "a again"})).await.expect(200);
         assert_eq!((&back["id"], &back["name"]), (&json!(1), &json!("a again")));
         assert_eq!(api.get(&rule).await.expect(200), back);
-        // Again: it is there already. Under yet another name it would have to be renamed.
+        // A second restore finds an existing rule. Restoring it under a different name is refused,
+        // since that would rename it.
         assert_eq!(restoring(&rule, json!({"name": "a again"})).await.expect(200), back);
         assert_eq!(restoring(&rule, json!({})).await.expect(200), back);
         let problem = restoring(&rule, json!({"name": "else"})).await.problem(422, "invalid");
         assert_eq!(problem["errors"][0]["pointer"], "#/name");
-        // A rule can do without a name.
+        // A rule can be restored without a name.
         delete(&api, &rule).await;
         assert_eq!(restoring(&rule, json!({"name": null})).await.expect(200)["name"], Value::Null);
 
@@ -327,7 +328,7 @@ db_test! {
         assert_eq!(api.get("/firewalls/1/").await.expect(200), back);
         assert_eq!(api.get(POLICY).await.expect(200)["firewall"]["name"], "old edge");
         restoring("/firewalls/1/", json!({"name": "new"})).await.problem(422, "invalid");
-        // The trail has them under their new names.
+        // The trail has their new names.
         let events = api.get("/audit-events/?action=restore").await.expect(200);
         let after = |event: &Value| event["after"]["name"].clone();
         let names: Vec<Value> = events["items"].as_array().unwrap().iter().map(after).collect();
@@ -350,7 +351,7 @@ db_test! {
         let keep = json!({"duplicates": "keep", "name": "a"});
         api.post(&restoring, &keep).await.expect(200);
         assert_eq!(api.get(POLICY).await.expect(200)["rule_count"], 3);
-        // Both are found, and one of them can go.
+        // Both rules are found, and one of them can be deleted.
         delete(&api, &format!("{POLICY}rules/3/")).await;
         assert_eq!(verdict(&api).await, "rule");
     }
@@ -386,7 +387,7 @@ db_test! {
         }
         let deleted = api.get(&format!("{POLICY}rules/?deleted=true")).await.expect(200);
         assert_eq!(names(&deleted), ["a"], "nothing came back");
-        // No body at all, whatever its type is said to be.
+        // An empty body is accepted, whatever its declared type.
         let token = format!("Bearer {}", api.token());
         let json = [("authorization", token.as_str()), ("content-type", "application/json")];
         api.raw("POST", &format!("{POLICY}rules/1/restore/"), &json, vec![]).await.expect(200);

@@ -1,4 +1,4 @@
-//! The description of the API.
+//! The API description.
 
 use fireflow_storage::DatabaseKind;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn the_description_is_open_and_holds_together() {
     for target in targets {
         assert!(schemas.contains_key(&target), "{target} is referred to and not there");
     }
-    // Every name in a path is described, and every link leads somewhere.
+    // Every parameter in a path is described, and every link has a target.
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for operation in methods.as_object().unwrap().values() {
@@ -90,7 +90,7 @@ async fn the_description_is_open_and_holds_together() {
     );
 }
 
-/// What a generated client makes of the description depends on these.
+/// Generated clients depend on these properties of the description.
 #[tokio::test]
 async fn a_typed_client_gets_what_it_needs() {
     let api = Api::new(DatabaseKind::Sqlite).await;
@@ -103,7 +103,7 @@ async fn a_typed_client_gets_what_it_needs() {
     for methods in document["paths"].as_object().unwrap().values() {
         for operation in methods.as_object().unwrap().values() {
             for parameter in operation["parameters"].as_array().unwrap() {
-                // Clients send every default, and with `page` there is no cursor.
+                // Clients send every default, and `page` cannot be combined with a cursor.
                 assert!(parameter["schema"]["default"].is_null(), "{parameter}");
             }
             for (status, answer) in operation["responses"].as_object().unwrap() {
@@ -162,9 +162,38 @@ async fn swagger_ui_loads_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_browser_finds_a_page_with_links_at_the_root() {
+    const BROWSER: (&str, &str) =
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+    let api = Api::new(DatabaseKind::Sqlite).await;
+    let page = api.raw("GET", "/", &[BROWSER], vec![]).await;
+    assert_eq!(page.status.as_u16(), 200);
+    assert!(page.header("content-type").starts_with("text/html"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'"), "{policy}");
+    assert!(!page.text.contains("{base}") && !page.text.contains("{version}"));
+    let mut links = 0;
+    for link in page.text.split("<a href=\"").skip(1) {
+        let target = link.split('"').next().unwrap();
+        let answer = api.raw("GET", target, &[], vec![]).await;
+        assert_eq!(answer.status.as_u16(), 200, "{target}");
+        links += 1;
+    }
+    assert!(links >= 4, "{links}");
+    // A program gets what it always got, and the page is for reading only.
+    for (method, accept) in [("GET", "*/*"), ("GET", "application/json"), ("POST", "text/html")] {
+        let answer = api.raw(method, "/", &[("accept", accept)], vec![]).await;
+        assert_eq!(answer.status.as_u16(), 401, "{method} {accept}");
+    }
+    let answer = api.raw("HEAD", "/", &[BROWSER], vec![]).await;
+    assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, ""));
+}
+
+#[tokio::test]
 async fn the_committed_description_is_the_codes() {
     let api = Api::new(DatabaseKind::Sqlite).await;
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
     let committed: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert_eq!(committed, api.document, "run `cargo xtask openapi`");
+    // Not `assert_eq`: it would print both.
+    assert!(committed == api.document, "run `cargo xtask openapi`");
 }

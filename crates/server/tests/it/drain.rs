@@ -1,4 +1,4 @@
-//! A service that is told to stop: under load, with requests under way, with what nobody reads.
+//! A service that gets a stop signal: under load, with open requests, and with unread answers.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -16,23 +16,23 @@ use crate::cluster::wait_until;
 use crate::service::{PATIENCE, Place, Service, binary};
 use crate::support::Api;
 
-/// Whether the service lets new connections in.
+/// Whether the service accepts new connections.
 fn lets_in(service: &Service) -> bool {
     TcpStream::connect(&service.address).is_ok()
 }
 
-/// How many times the service is stopped under load; more of them take an hour of patience.
+/// How many times the service is stopped under load. More stops take up to an hour.
 const STOPS: &str = "FIREFLOW_TEST_STOPS";
 
-/// What the workers of a load have seen.
+/// The results of the load's workers.
 #[derive(Default)]
 struct Seen {
     acknowledged: Mutex<Vec<String>>,
     told_to_close: AtomicUsize,
 }
 
-/// Writes until nobody is let in any more; each write that was sent must be acknowledged. Keeps its
-/// connection, or opens one for each.
+/// Writes until the service refuses connections. Each write that was sent must be acknowledged.
+/// Keeps one connection if `keeps` is set, or opens one for each write.
 fn write_until_refused(service: &Service, name: &str, keeps: bool, seen: &Seen) {
     let mut open = None;
     for index in 0.. {
@@ -77,7 +77,7 @@ async fn no_stop_under_load_loses_a_request() {
                 scope.spawn(move || write_until_refused(service, &name, worker % 2 == 0, seen));
             }
             wait_until("the load runs", PATIENCE, || {
-                // Each time at another moment.
+                // Each stop happens at a different moment.
                 seen.acknowledged.lock().unwrap().len() > 2 * WORKERS + stop
             });
             service.signal("-TERM");
@@ -85,7 +85,7 @@ async fn no_stop_under_load_loses_a_request() {
         assert_eq!(service.ended().code(), Some(0));
         all += seen.acknowledged.lock().unwrap().len();
     }
-    // All that it acknowledged is there, and nothing twice.
+    // All acknowledged firewalls exist, and none exists twice.
     let again = Service::start(folder, &place.url);
     let (_, list) = again.connect().ask("GET", "/firewalls/?page_size=1", "").unwrap();
     assert_eq!(list["total"], all);
@@ -112,16 +112,16 @@ async fn a_service_that_is_to_stop_says_so_while_it_still_serves() {
         }
         wait_until("the load runs", PATIENCE, || seen.acknowledged.lock().unwrap().len() > WORKERS);
         service.signal("-TERM");
-        wait_until("that `ready` says no", PATIENCE, || {
+        wait_until("that `ready` answers 503", PATIENCE, || {
             service.connect().ask("GET", "/health/ready", "").unwrap().0 == 503
         });
     });
     let told_to_close = seen.told_to_close.into_inner();
-    assert!(told_to_close >= WORKERS, "{told_to_close} requests were served meanwhile");
+    assert!(told_to_close >= WORKERS, "{told_to_close} requests were served during the drain");
     assert_eq!(service.ended().code(), Some(0));
 }
 
-/// What comes over a connection until it ends.
+/// Reads from a connection until it ends.
 async fn rest(stream: &mut tokio::net::TcpStream) -> String {
     let mut text = String::new();
     let read = stream.read_to_string(&mut text);
@@ -145,14 +145,14 @@ const LIVE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 async fn what_waits_to_be_accepted_is_served_before_the_end() {
     let api = Api::new(DatabaseKind::Sqlite).await;
     let (address, stop, served) = api.listen(limits(1), None).await;
-    // Takes the only place: half a head.
+    // Half a head occupies the only slot.
     let mut first = tokio::net::TcpStream::connect(address).await.unwrap();
     first.write_all(LIVE).await.unwrap();
     let mut answer = [0; 12];
     first.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
     first.write_all(&LIVE[..10]).await.unwrap();
-    // Those wait in the system's queue; one has sent nothing yet.
+    // The other connections wait in the system's queue.
     let mut waiting = Vec::new();
     for _ in 0..20 {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -187,7 +187,8 @@ async fn a_kept_connection_ends_after_a_last_request_or_when_none_comes() {
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut idle, mut used) = (kept.pop().unwrap(), kept.pop().unwrap());
     stop.send(()).unwrap();
-    // What was on its way is answered, on connections that the service could take for idle.
+    // A request that was already sent is answered, even if the service could consider its
+    // connection idle.
     used.write_all(LIVE).await.unwrap();
     let answers = rest(&mut used).await;
     assert!(answers.contains("HTTP/1.1 200 OK"), "{answers}");
@@ -196,7 +197,7 @@ async fn a_kept_connection_ends_after_a_last_request_or_when_none_comes() {
     served.await.unwrap();
 }
 
-/// A client of HTTP/2, and the task that drives its connection.
+/// An HTTP/2 client, and the task that drives its connection.
 async fn http2(address: std::net::SocketAddr) -> (Http2, tokio::task::JoinHandle<()>) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = hyper::client::conn::http2::handshake(
@@ -213,8 +214,8 @@ async fn http2(address: std::net::SocketAddr) -> (Http2, tokio::task::JoinHandle
 
 type Http2 = hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>>;
 
-/// Whether a request failed because the connection ends in order, without having been processed
-/// (RFC 9113, section 6.8): the client repeats it elsewhere.
+/// Whether the request failed because the connection shut down gracefully before processing it (RFC
+/// 9113, section 6.8). The client then repeats it elsewhere.
 fn is_orderly_end(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     source
@@ -239,9 +240,10 @@ async fn requests_of_http2_that_were_sent_are_answered() {
                 let request = poem::http::Request::get(&uri).body(Default::default()).unwrap();
                 match client.send_request(request).await {
                     Ok(answer) => assert_eq!(answer.status(), 200),
-                    // It heard of the end first, and has not sent it.
+                    // The client learned of the shutdown first and did not send the request.
                     Err(error) if error.is_canceled() || error.is_closed() => break,
-                    // Neither has it if the end came while the request waited to be sent.
+                    // The shutdown arrived while the request waited to be sent, so it was not sent
+                    // either.
                     Err(error) if is_orderly_end(&error) => break,
                     Err(error) => panic!("sent, and not answered: {error:?}"),
                 }
@@ -262,8 +264,8 @@ async fn requests_of_http2_that_were_sent_are_answered() {
     drop(idle);
 }
 
-/// A service whose stop has so much time, with a policy of rules whose export is more than the system
-/// keeps for a client that does not read it.
+/// A service with the given stop timeout. The export of its policy's rules is larger than the
+/// buffers that the system keeps for a client that does not read.
 async fn with_a_long_list(place: &Place, stop_timeout: &str) -> Service {
     let folder = place.folder.path();
     let mut command = binary(folder);
@@ -309,9 +311,10 @@ async fn a_stop_takes_no_longer_than_promised_whatever_is_not_read() {
     let start = Instant::now();
     service.signal("-TERM");
     assert_eq!(service.ended().code(), Some(0));
-    // Twice as long, were the export and the database's connection waited for one after the other.
+    // It would take twice as long if the export and the database's connection were waited for in
+    // turn.
     assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
-    // Nothing stands in the way of the next one.
+    // The next process can start.
     Service::start(place.folder.path(), &place.url);
 }
 
@@ -382,7 +385,8 @@ async fn a_request_under_way_is_finished_when_the_service_stops() {
         })
         .collect();
     let body = json!(rules).to_string();
-    // The service asks for the body: it has begun with the request. Then it is told to stop.
+    // The service asks for the body, so the request has started. Then the service gets the stop
+    // signal.
     let rules = "/firewalls/1/filtering-policies/1/rules/";
     connection.begin("PUT", rules, body.len()).unwrap();
     service.signal("-TERM");

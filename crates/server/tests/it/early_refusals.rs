@@ -1,5 +1,5 @@
-//! Refusals that come while the client is still sending: they must reach it, as they do if it reads
-//! nothing before it has sent everything (Python's `http.client`, for one).
+//! Refusals that are sent while the client is still sending. They must reach a client that reads
+//! nothing before it has sent everything, such as Python's `http.client`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::admission::patient;
 use crate::support::Api;
 
-/// More than the system keeps for a connection.
+/// More than the system's buffers for a connection hold.
 const BODY_BYTES: usize = 11_000_000;
 
-/// Sends a head and all of a body, and only then reads the answer.
+/// Sends a head and a whole body, and only then reads the answer.
 async fn send_all<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, head: &str) -> String {
     let body = vec![b' '; BODY_BYTES];
     let mut answer = Vec::new();
@@ -37,7 +37,7 @@ async fn send_all<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, head: &str)
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Heads whose bodies nobody wants, each with the status of its answer.
+/// Heads whose bodies are refused, each with the status of its answer.
 fn refused(api: &Api) -> Vec<(String, u16)> {
     let head = |method: &str, path: &str, token: &str, more: &str| {
         format!(
@@ -67,7 +67,7 @@ async fn a_refusal_reaches_a_client_that_sends_everything_first() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
-    // A head that is no HTTP, with more behind it.
+    // A head that is not HTTP, followed by more data.
     let mut stream = TcpStream::connect(address).await.unwrap();
     let answer = send_all(&mut stream, "NO HTTP\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
@@ -103,7 +103,7 @@ async fn a_refusal_reaches_such_a_client_over_tls_too() {
     }
 }
 
-/// The status of a POST over HTTP/2 whose body does not end, and why its stream was reset.
+/// The status of an HTTP/2 POST whose body does not end, and the reason why its stream was reset.
 async fn over_http_2(address: SocketAddr, token: &str) -> (u16, Option<h2::Reason>) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();

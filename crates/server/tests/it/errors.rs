@@ -47,7 +47,7 @@ fn dsn(address: std::net::SocketAddr) -> String {
     format!("http://public-key@{address}/42")
 }
 
-/// A service over a broken storage that tells a tracker.
+/// A service with a broken storage that reports to a tracker.
 async fn broken(receiver: &Receiver, panics: bool) -> (Api, Arc<Telemetry>) {
     let metrics = Metrics::new();
     let dsn = dsn(receiver.address).parse().unwrap();
@@ -61,11 +61,11 @@ async fn broken(receiver: &Receiver, panics: bool) -> (Api, Arc<Telemetry>) {
     (api, telemetry)
 }
 
-/// What an event says of a request, and that it says nothing else.
+/// Checks the content of an event about a request, and that it contains nothing else.
 fn check(event: &Value, kind: &str, request_id: &str, cause: &str) {
     assert_eq!(event["release"], concat!("fireflow@", env!("CARGO_PKG_VERSION")));
     assert_eq!(event["environment"], "staging");
-    // What is left out is an error.
+    // Sentry reads an event without a level as an error.
     assert_eq!(event["level"], Value::Null);
     assert_eq!(event["transaction"], "/firewalls/{firewall_id}/");
     let exception = &event["exception"]["values"][0];
@@ -99,7 +99,7 @@ async fn a_defect_is_told_without_anything_personal() {
     let auth = received.headers["x-sentry-auth"].to_str().unwrap();
     assert!(auth.contains("sentry_key=public-key"), "{auth}");
     check(event, "internal", &request_id, "row `…` of [e-mail] is broken");
-    // What is no defect of ours is not told.
+    // Refusals are not defects, so they are not reported.
     api.get("/firewalls/x/").await.problem(404, "not_found");
     api.raw("GET", "/firewalls/", &[], vec![]).await.problem(401, "unauthenticated");
     telemetry.end(PATIENCE);
@@ -111,7 +111,7 @@ async fn a_panic_is_told_once_with_its_place_and_request() {
     let receiver = Receiver::start();
     let (api, telemetry) = broken(&receiver, true).await;
     tell_of_panics(Arc::clone(&telemetry));
-    // Beside it, so that this test can say why it fails.
+    // An additional hook, so that this test prints its own panics.
     let ours = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         eprintln!("{panic}");
@@ -120,8 +120,8 @@ async fn a_panic_is_told_once_with_its_place_and_request() {
     let answer = api.with("GET", "/firewalls/77/", &[TRACE], None).await;
     let request_id = answer.header("x-request-id").to_owned();
     answer.problem(500, "internal");
-    // Elsewhere than in a request.
-    drop(std::thread::spawn(|| panic!("beside all requests")).join());
+    // A panic outside a request.
+    drop(std::thread::spawn(|| panic!("outside any request")).join());
     telemetry.end(PATIENCE);
     let events = receiver.events();
     let [(_, of_request), (_, elsewhere)] = &events[..] else { panic!("{events:?}") };
@@ -129,7 +129,7 @@ async fn a_panic_is_told_once_with_its_place_and_request() {
     let frame = &of_request["exception"]["values"][0]["stacktrace"]["frames"][0];
     assert!(frame["filename"].as_str().unwrap().ends_with("errors.rs"), "{frame}");
     assert!(frame["lineno"].as_u64().unwrap() > 0);
-    assert_eq!(elsewhere["exception"]["values"][0]["value"], "beside all requests");
+    assert_eq!(elsewhere["exception"]["values"][0]["value"], "outside any request");
     assert_eq!(elsewhere["tags"]["request_id"], Value::Null);
     let token = api.token_for(&[fireflow_domain::actor::Role::HealthCheck], None);
     let page = api.send("GET", "/metrics", &token, &[], None).await.text;
@@ -150,7 +150,7 @@ async fn the_same_defect_in_every_request_is_told_now_and_then() {
     assert!((1..100).contains(&told), "{told}");
 }
 
-/// A place with a SQLite database where reading firewall 1 is a defect.
+/// A place with a SQLite database in which reading firewall 1 is a defect.
 async fn spoiled() -> Place {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
@@ -198,7 +198,7 @@ async fn a_tracker_in_trouble_costs_no_request() {
     assert!(!std::fs::read_to_string(&log).unwrap().contains("public-key"));
 }
 
-/// How many defects the tracker was to be told of.
+/// The number of defects that should have been reported to the tracker.
 fn told_of(connection: &mut Connection) -> u64 {
     let page = connection.exchange("GET", "/metrics", "").unwrap().text;
     let value = |line: &str| line.strip_prefix("fireflow_error_events_total ")?.parse().ok();
@@ -223,8 +223,8 @@ async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
         .stderr(std::fs::File::create(&log).unwrap());
     let mut service = Service::spawn(folder, &mut command);
     let mut connection = service.connect();
-    // More than wait for the tracker, at ten a second: its library then waits for room, for an
-    // answer, and for its thread, one after the other.
+    // More events than the tracker's queue holds, at ten per second. The library then waits in turn
+    // for space, for an answer, and for its thread.
     wait_until("more defects than wait in the queue", PATIENCE, || {
         let (status, _) = connection.ask("GET", "/firewalls/1/", "").unwrap();
         assert_eq!(status, 500);
@@ -232,10 +232,10 @@ async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
     });
     drop(connection);
     service.signal("-TERM");
-    // For ever, were they waited for.
+    // If the service waited for the receivers, it would never end.
     assert_eq!(service.ended().code(), Some(0));
     let lines = std::fs::read_to_string(&log).unwrap();
-    // Which of the two comes first depends on what was left to send.
+    // Either message may come first, depending on what was left to send.
     let are_lost = ["the last spans were not sent", "the collector takes no traces"];
     assert!(are_lost.iter().any(|it| lines.contains(it)), "{lines}");
     let is_told = |line: &str| line.contains("was not ready in time") && line.contains("defects");

@@ -15,7 +15,7 @@ async fn get(api: &Api, path: &str, accept: &str) -> Answer {
     api.with("GET", path, &[("accept", accept)], None).await
 }
 
-/// Puts so many rules, two of each priority.
+/// Puts `count` rules, two of each priority.
 async fn fill(api: &Api, policy: &str, count: i32) {
     let rule = |index: i32| {
         json!({
@@ -34,7 +34,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Header and records.
+/// The header and the records.
 fn table(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().unwrap().iter().map(str::to_owned).collect();
@@ -69,7 +69,7 @@ db_test! {
             }
         }
 
-        // Filtered, across all policies, and with some members only.
+        // With a filter, across all policies, and with selected members only.
         let allowed: Vec<&Value> = all.iter().filter(|rule| rule["action"] == "ALLOW").collect();
         let filtered = lines(&get(&api, &format!("{path}?action=allow"), NDJSON).await.text);
         assert_eq!(filtered.len(), allowed.len());
@@ -88,7 +88,7 @@ db_test! {
     async fn steps_of_an_export_take_one_statement_each(api: Api) {
         let policy = api.policy().await;
         fill(&api, &policy, 1_203).await;
-        // Across policies one more: which policies are left out.
+        // A list across policies needs one more statement: the policies that are left out.
         for (path, statements) in [(format!("{policy}rules/"), 5), ("/rules/".to_owned(), 4)] {
             let before = api.db.statements();
             assert_eq!(get(&api, &path, CSV).await.text.lines().count(), 1_204);
@@ -151,7 +151,7 @@ db_test! {
         let whole = format!("{policy}rules/?order_by=-priority");
         let problem = get(&api, &whole, CSV).await.problem(422, "invalid");
         assert_eq!(problem["errors"][0]["parameter"], "order_by");
-        // Nothing in it: a header, or nothing.
+        // An empty list is a header in CSV, and an empty text in NDJSON.
         let none = format!("{policy}rules/?name=none&fields=id");
         assert_eq!(get(&api, &none, CSV).await.text, "id\r\n");
         assert_eq!(get(&api, &none, NDJSON).await.text, "");
@@ -201,7 +201,7 @@ db_test! {
     }
 }
 
-/// A service whose requests do not wait long for a turn.
+/// A service whose requests wait only briefly for a turn.
 struct Hasty(Api);
 
 impl Hasty {
@@ -237,7 +237,7 @@ db_test! {
         assert_eq!(problem["code"], "unavailable", "{problem}");
         assert!(!unread.is_empty());
         api.get(&path).await.expect(200);
-        // Whoever leaves makes room.
+        // A client that leaves frees its turn.
         drop(unread);
         let start = std::time::Instant::now();
         while get(&api, &path, CSV).await.status.as_u16() == 503 {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,17 +14,17 @@ use crate::forwarder::{Behind, Forwarder};
 use crate::service::{Connection, Service, binary};
 use crate::support::{Answer, plain_rule, tcp};
 
-/// What a write may be told that was not acknowledged.
+/// The codes that a write may get if it is not acknowledged.
 const CODES: [&str; 3] = ["unavailable", "timeout", "outcome_unknown"];
 
-/// Far longer than anything here takes, on a busy machine too.
+/// A timeout far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the load goes on with a primary, and at the least in each kind of outage.
+/// How long the load runs with a primary, and the minimum for each kind of outage.
 const LOAD: Duration = Duration::from_secs(2);
-/// How many times each worker has to succeed where it must.
+/// The number of successes that each worker needs in a phase where it must succeed.
 const SEVERAL: usize = 5;
 
-/// Where the primary is.
+/// The state of the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Before,
@@ -38,9 +38,9 @@ enum Kind {
     Firewalls,
     /// Creates rules, all in one policy.
     Rules,
-    /// Reads lists: of the standby.
+    /// Reads lists, which come from the standby.
     Lists,
-    /// Reads single resources, and inspects: of the primary.
+    /// Reads single resources and inspects, on the primary.
     Singles,
 }
 
@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// One thread of the load; its connection stays open all the time.
+/// One thread of the load. Its connection stays open all the time.
 #[derive(Debug, Clone, Copy)]
 struct Worker {
     number: usize,
@@ -60,14 +60,14 @@ struct Worker {
     kind: Kind,
 }
 
-/// An answer, and what it was to.
+/// An answer, and the request that it belongs to.
 #[derive(Debug)]
 struct Seen {
     worker: Worker,
     name: String,
     began: Phase,
     ended: Phase,
-    /// The problem's code; none where it was done.
+    /// The problem's code, or `None` if the request succeeded.
     refused: Option<&'static str>,
 }
 
@@ -81,17 +81,17 @@ impl Seen {
     }
 }
 
-/// What all threads share.
+/// The state that all threads share.
 struct Load {
     policy: String,
     phase: Mutex<Phase>,
     is_over: AtomicBool,
     seen: Mutex<Vec<Seen>>,
-    /// What must not have been; empty to the end.
+    /// Unexpected answers; must stay empty.
     faults: Mutex<Vec<String>>,
 }
 
-/// Ends the threads even where a check fails: their scope waits for them.
+/// Ends the threads even if a check fails, because their scope waits for them.
 struct EndOnDrop<'a>(&'a Load);
 
 impl Drop for EndOnDrop<'_> {
@@ -125,7 +125,7 @@ impl Load {
             match verdict {
                 Ok(refused) => {
                     self.seen.lock().unwrap().push(Seen { worker, name, began, ended, refused });
-                    // This is not about how much it can bear.
+                    // The test does not measure throughput, so each worker pauses.
                     let pause = if refused.is_none() { 2 } else { 20 };
                     std::thread::sleep(Duration::from_millis(pause));
                 }
@@ -164,21 +164,40 @@ impl Load {
         }
     }
 
-    /// Waits until every worker has had so many answers of a kind; ends early where one was wrong.
+    /// Waits until every worker has had `times` matching answers. Returns early if an answer was
+    /// wrong.
     fn wait(&self, what: &str, workers: &[Worker], times: usize, is_one: impl Fn(&Seen) -> bool) {
-        wait_until(what, PATIENCE, || {
+        let lacking_workers = || {
             let seen = self.seen.lock().unwrap();
-            let has_enough = |worker: &Worker| {
+            let lacking = workers.iter().filter(|worker| {
                 let own = seen.iter().filter(|it| it.worker.number == worker.number);
-                own.filter(|it| is_one(it)).count() >= times
-            };
-            workers.iter().all(has_enough) || !self.faults.lock().unwrap().is_empty()
-        });
+                own.filter(|it| is_one(it)).count() < times
+            });
+            lacking.copied().collect::<Vec<Worker>>()
+        };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let lacking = lacking_workers();
+            if lacking.is_empty() || !self.faults.lock().unwrap().is_empty() {
+                break;
+            }
+            if Instant::now() >= end {
+                let seen = self.seen.lock().unwrap();
+                let last = |worker: &Worker| {
+                    let own = seen.iter().rev().filter(|it| it.worker.number == worker.number);
+                    own.take(5).map(|it| (it.began, it.ended, it.refused)).collect::<Vec<_>>()
+                };
+                let last: Vec<_> = lacking.iter().map(|worker| (worker, last(worker))).collect();
+                panic!("after {PATIENCE:?} not yet: {what}: {last:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(*self.faults.lock().unwrap(), [""; 0], "until this was so: {what}");
     }
 }
 
-/// The code that it was refused with, none where it was done; an error where it is neither.
+/// Returns the code of the refusal, or `None` if the request succeeded. Returns an error if the
+/// answer is neither.
 fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
     if answer.status == if kind.writes() { 201 } else { 200 } {
         return Ok(None);
@@ -193,7 +212,7 @@ fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
     if code.is_some() { Ok(code) } else { Err(format!("{answer:?}")) }
 }
 
-/// Two processes on one database, started at once: both migrate it.
+/// Starts two processes on one database at once, so that both migrate it.
 fn start_both(folder: &Path, url: &str, read_url: &str, connections: usize) -> [Service; 2] {
     let connections = connections.to_string();
     let start = |number: usize| {
@@ -204,7 +223,7 @@ fn start_both(folder: &Path, url: &str, read_url: &str, connections: usize) -> [
             ("FIREFLOW_DATABASE__READ_URL", read_url),
             ("FIREFLOW_DATABASE__MAX_CONNECTIONS", connections.as_str()),
             ("FIREFLOW_MIGRATE_ON_START", "true"),
-            // Also how long a connection to a database that is away is waited for.
+            // This is also the timeout for connecting to an unreachable database.
             ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "3s"),
             ("FIREFLOW_LOG", "warn"),
             ("FIREFLOW_LOG_FORMAT", "json"),
@@ -217,7 +236,7 @@ fn start_both(folder: &Path, url: &str, read_url: &str, connections: usize) -> [
     })
 }
 
-/// The policy's path, made by one process, once the other lists it.
+/// Creates a policy through one process, and returns its path once the other process lists it.
 fn policy_of_both(services: &[Service; 2]) -> String {
     let [mut first, mut second] = [0, 1].map(|number| services[number].connect());
     let (status, firewall) = first.ask("POST", "/firewalls/", "{\"name\": \"edge\"}").unwrap();
@@ -233,7 +252,7 @@ fn policy_of_both(services: &[Service; 2]) -> String {
     format!("{policies}{}/", policy["id"])
 }
 
-/// How many times each name is in a list.
+/// How many times each name occurs in a list.
 fn names(connection: &mut Connection, list: &str) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for page in 1.. {
@@ -251,7 +270,8 @@ fn names(connection: &mut Connection, list: &str) -> BTreeMap<String, usize> {
     names
 }
 
-/// All that was acknowledged is there, and nothing of what is said to have changed nothing; nothing is there twice, or without being asked for.
+/// Checks that every acknowledged resource exists, and that no write answered with `unavailable`
+/// took effect. No name may occur twice or without a request for it.
 fn compare(seen: &[Seen], kind: Kind, found: &BTreeMap<String, usize>) {
     let of_kind = || seen.iter().filter(|it| it.worker.kind == kind);
     let lost: Vec<&Seen> =
@@ -273,14 +293,15 @@ fn a_failover_of_the_database_costs_no_acknowledged_write_and_needs_no_restart()
     fail_over(8, 1, &[Behind::Nobody, Behind::Silence]);
 }
 
-/// Every connection of the pools is in use when its other end is gone, and none is told.
+/// Every connection of the pools is in use when its other end disappears without closing it.
 #[test]
 fn a_primary_that_falls_silent_keeps_no_connection_of_the_pool() {
     fail_over(6, 3, &[Behind::Silence]);
 }
 
-/// So many connections of each process to the primary, so many threads of each kind and process,
-/// and what is behind the primary's address until the standby is.
+/// Runs a failover with the given number of connections from each process to the primary, and of
+/// threads per kind and process. The primary's address leads to each of `outages` in turn, and then
+/// to the standby.
 fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
     let mut cluster = Cluster::start();
     let forwarder = Forwarder::new(cluster.primary.address());
@@ -315,7 +336,8 @@ fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
         load.wait("every worker succeeds", &workers, SEVERAL, Seen::is_done);
 
         if outages.first() == Some(&Behind::Silence) {
-            // Who is killed is still heard: the system ends its connections.
+            // The system closes a killed process's connections, so the silence must begin before
+            // the kill.
             forwarder.point_at(Behind::Silence);
         }
         cluster.primary.kill();
@@ -354,8 +376,8 @@ fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
     }
 }
 
-/// The standby that takes over did not have the last change yet, and the next one there is made under
-/// the same revision; so it is where a backup is put in the primary's place.
+/// The promoted standby lacks the last change, and the next change there gets the same revision.
+/// The same happens if a backup replaces the primary.
 #[tokio::test]
 async fn what_was_compiled_of_a_server_is_not_answered_of_the_next() {
     let mut cluster = Cluster::start();
@@ -397,7 +419,8 @@ async fn what_was_compiled_of_a_server_is_not_answered_of_the_next() {
         let path = "/firewalls/1/filtering-policies/1/rules/";
         service.connect().ask("POST", path, &other.to_string()).is_ok_and(|it| it.0 == 201)
     });
-    // Connections to read with may be those to the server that is gone: they are asked to come back.
+    // Read connections may still lead to the lost server; the service answers these requests with
+    // 503.
     let mut after = Value::Null;
     wait_until("a verdict of the next server", PATIENCE, || {
         let (status, answer) = ask();

@@ -1,4 +1,4 @@
-//! The faults of the service that FireFlow replaces: none of them may come back.
+//! The faults of the service that FireFlow replaces; none of them may return.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ db_test! {
         let twin = json!({"priority": 7, "log": true, "sources": [{"address": "10.0.0.1-10.0.0.1"}]});
         let problem = api.try_rule(&policy, &twin).await.problem(409, "equal_rule");
         assert_eq!(problem["existing_id"], rule["id"]);
-        // In the storage's tests the same holds after the database was opened anew.
+        // The storage's tests check the same after the database was reopened.
         let path = format!("{policy}rules/{}/", rule["id"]);
         api.patch(&path, &json!({"enabled": false})).await.expect(200);
         let problem = api.try_rule(&policy, &twin).await.problem(409, "equal_rule");
@@ -162,14 +162,14 @@ db_test! {
         let token = api.token_for(&Role::ALL, None);
         let ask = || api.send("GET", "/firewalls/", &token, &[], None);
         ask().await.expect(200);
-        // An hour, and what clocks may differ by.
+        // An hour, plus the tolerated clock skew.
         api.clock.advance(Duration::from_secs(3_600 + 9));
         ask().await.expect(200);
         api.clock.advance(Duration::from_secs(1));
         let answer = ask().await;
         assert!(answer.header("www-authenticate").contains("the token has expired"));
         answer.problem(401, "unauthenticated");
-        // A token without an end is refused whatever it says else: see the tests of `auth`.
+        // A token without an expiry is always refused; see the tests of `auth`.
     }
 }
 
@@ -181,7 +181,7 @@ db_test! {
         }
         api.raw("GET", "/health/", &[], vec![]).await.problem(401, "unauthenticated");
         let probe = api.token_for(&[Role::HealthCheck], None);
-        // A clock that is set does not change how long it has run.
+        // A change of the clock does not affect the uptime.
         api.clock.advance(Duration::from_secs(1_800));
         let health = api.send("GET", "/health/", &probe, &[], None).await.expect(200);
         assert_eq!((&health["is_ready"], &health["status"]), (&json!(true), &json!("OK")));

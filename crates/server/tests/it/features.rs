@@ -1,5 +1,5 @@
-//! An old process beside a new one: what uses features that it does not know is refused, whatever is
-//! asked, and named where lists leave it out.
+//! An old process runs together with a new one. It refuses every operation on policies with unknown
+//! features, and names these policies in lists that leave them out.
 
 use std::sync::Arc;
 
@@ -13,23 +13,25 @@ use crate::support::{Answer, Api, plain_rule, tcp};
 /// A feature that no version knows.
 const UNHEARD_OF: i64 = i64::MIN;
 
-/// A process of another version on the same database: it knows every feature.
+/// A newer process on the same database, which knows every feature.
 fn newer(db: &Arc<TestDatabase>) -> Api {
     let mut database = db.database.clone();
     database.set_features(Features::from_bits(u64::MAX));
     Api::built(Arc::clone(db), |app, _| app.storage = Arc::new(database))
 }
 
-/// Raises a feature of a policy, as a newer process does: in a transaction that others notice.
+/// Sets the features of a policy as a newer process does, in a transaction that other processes
+/// notice.
 async fn raise(api: &Api, policy: &Value, features: i64) {
     let sql = format!("UPDATE policy SET features = {features} WHERE id = {policy}");
     api.db.execute(&sql).await;
-    // On SQLite the file belongs to one process, which counts its own commits.
+    // On SQLite the file belongs to one process, which counts only its own commits. A commit
+    // through the service makes it notice the change.
     let name = format!("another {features} {policy}");
     api.post("/firewalls/", &json!({"name": name})).await.expect(201);
 }
 
-/// A firewall with a policy; ids and path of the policy.
+/// Creates a firewall with a policy. Returns both ids and the policy's path.
 async fn policy(api: &Api, name: &str) -> (Value, Value, String) {
     let firewall = api.post("/firewalls/", &json!({"name": name})).await.expect(201);
     let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
@@ -47,7 +49,7 @@ fn ids(list: &Value) -> Vec<&Value> {
     list["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect()
 }
 
-/// The operations below a policy that need nothing of its rules.
+/// The operations on a policy that need none of its rules.
 const SERVED: [&str; 2] = ["getFilteringPolicyById", "deleteFilteringPolicyById"];
 
 db_test! {
@@ -57,7 +59,7 @@ db_test! {
         let deleted = api.rule(&path, &json!({"priority": 7, "protocols": []})).await["id"].clone();
         api.delete(&format!("{path}rules/{deleted}/")).await.expect(204);
         let packet = tcp("10.0.0.1", "10.0.0.2", 443);
-        // Compiled and cached.
+        // Compiles and caches the policy.
         assert_eq!(api.verdict(&path, &packet).await.0, "ALLOW");
         raise(&api, &id, UNHEARD_OF).await;
         let before = api.db.integers("SELECT count(*) FROM audit_event").await;
@@ -91,7 +93,7 @@ db_test! {
                     "moveRules" => Some(json!({"rule_ids": [rule], "at": "first"})),
                     "updateRuleById" => Some(json!({"log": true})),
                     "updateFilteringPolicyById" => Some(json!({"default_action": "ALLOW"})),
-                    // Of a live policy there is nothing to do: see the next test.
+                    // A policy that is not deleted cannot be restored; see the next test.
                     "restoreFilteringPolicyById" => continue,
                     _ => None,
                 };
@@ -119,7 +121,7 @@ db_test! {
         let inspections = format!("{path}inspections/");
         refused(api.raw("POST", &inspections, &headers, format!("{line}\n").into_bytes()).await);
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, before);
-        // A process that knows the feature serves all of it.
+        // A process that knows the feature serves all operations.
         let newer = newer(&api.db);
         assert_eq!(newer.verdict(&path, &packet).await.0, "ALLOW");
         assert_eq!(newer.get(&format!("{path}rules/")).await.expect(200)["total"], 1);
@@ -143,7 +145,7 @@ db_test! {
         let newer = newer(&api.db);
         newer.post(&format!("{path}restore/"), &json!({})).await.expect(200);
         assert_eq!(newer.get(&format!("{path}rules/")).await.expect(200)["total"], 1);
-        // So it is with its firewall.
+        // The same is true for its firewall.
         let firewall = format!("/firewalls/{firewall}/");
         api.delete(&firewall).await.expect(204);
         api.post(&format!("{firewall}restore/"), &json!({})).await.expect(200);
@@ -183,7 +185,7 @@ db_test! {
                 assert!(!names_new && !answer.text.is_empty(), "{}", answer.text);
             }
         }
-        // Deleted rules too.
+        // The list of deleted rules also leaves it out.
         for (path, rule) in [(&old_path, &kept), (&new_path, &json!(2))] {
             let mark = format!("UPDATE rule SET deleted_at = 1, deleted_by = '' WHERE id = {rule}");
             api.db.execute(&mark).await;
@@ -191,11 +193,11 @@ db_test! {
         }
         let list = api.get("/rules/?deleted=true").await.expect(200);
         assert_eq!((ids(&list), &list["left_out"]), (vec![&kept], &left_out));
-        // Who does not see the policy does not hear of it.
+        // A client that cannot see the policy gets no report of it.
         let other = api.token_for(&fireflow_domain::actor::Role::ALL, Some(&["blue"]));
         let list = api.send("GET", "/rules/", &other, &[], None).await.expect(200);
         assert_eq!((&list["total"], &list["left_out"]), (&json!(0), &Value::Null));
-        // Policies are shown; embedding their rules leaves the newer ones out.
+        // Policies are listed. If their rules are embedded, the newer policies are left out.
         let list = api.get("/filtering-policies/").await.expect(200);
         assert_eq!((ids(&list), &list["left_out"]), (vec![&old, &new], &Value::Null));
         let answer = api.get("/filtering-policies/?expand=rules&fields=id").await;
@@ -220,7 +222,7 @@ db_test! {
                 let path = format!("{target}{separator}expand={expand}&fields=filtering_policies");
                 api.get(&path).await
             };
-            // Headers of policies are no rules.
+            // Policies without their rules are shown.
             let shown = ask("filtering_policies").await;
             assert!(shown.headers.get("fireflow-left-out").is_none());
             let shown = shown.expect(200);
@@ -248,7 +250,7 @@ db_test! {
         let changed = newer.get(&path).await.header("etag").to_owned();
         raise(&newer, &id, 0).await;
         assert_ne!(newer.get(&path).await.header("etag"), changed);
-        // Lowered, it is for everybody again.
+        // Once the features are lowered, every process serves the policy again.
         assert_eq!(api.get(&format!("{path}rules/")).await.expect(200)["total"], 0);
     }
 }

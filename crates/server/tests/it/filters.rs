@@ -22,7 +22,7 @@ fn ids(list: &Value) -> Vec<i64> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
 }
 
-/// One policy with four rules about SSH.
+/// A policy with four rules about SSH.
 async fn ssh(api: &Api) -> String {
     let policy = api.policy().await;
     let any = json!([{"address": "any"}]);
@@ -50,7 +50,7 @@ db_test! {
             let found = filtered(&api, &list, filter).await.expect(200);
             assert_eq!(names(&found), ["any", "office"], "{list}");
             assert_eq!((&found["total"], &found["total_is_exact"]), (&json!(2), &json!(true)));
-            // A filtered list has no positions: there are rules between these.
+            // A filtered list has no positions, because other rules are between its rules.
             assert!(found["items"][0].get("position").is_none_or(Value::is_null), "{found}");
         }
         let both = format!("/rules/?name=office&filter={}", encoded(filter));
@@ -58,7 +58,7 @@ db_test! {
         let parents = filtered(&api, "/filtering-policies/", "rule_count = 4 AND firewall.name = \"*\"");
         assert_eq!(parents.await.expect(200)["total"], 1);
         assert_eq!(filtered(&api, "/firewalls/", "policy_count > 1").await.expect(200)["total"], 0);
-        // Lines are filtered like pages.
+        // Exports use the same filters as pages.
         let accept = [("accept", "text/csv")];
         let path = format!("/rules/?fields=name&filter={}", encoded(filter));
         let lines = api.send("GET", &path, api.token(), &accept, None).await;
@@ -160,7 +160,7 @@ async fn the_fields_are_described_for_programs() {
     assert_eq!(traffic["members"].as_array().unwrap().len(), 8);
 }
 
-/// All ids of a list, by cursor.
+/// All ids of a list, read by cursor.
 async fn walk(api: &Api, list: &str, query: &str) -> Vec<i64> {
     let mut all = Vec::new();
     let mut cursor = String::new();
@@ -185,7 +185,7 @@ db_test! {
                 "enabled": index % 3 == 0,
                 "description": format!("d{}", index % 5),
             });
-            // Names and expiries are absent in some, and equal expiries are many.
+            // Some rules have no name and no expiry, and many expiries are equal.
             if index % 2 == 0 {
                 rule["name"] = json!(format!("n{:02}", 99 - index));
                 rule["expires_at"] = json!(format!("2027-01-0{}T00:00:00Z", 1 + index % 3));
@@ -211,7 +211,7 @@ db_test! {
         let whole = ids(&api.get(&all).await.expect(200));
         assert_eq!(walk(&api, &rules, &format!("page_size=3&filter={filter}")).await, whole);
         assert_eq!(walk(&api, "/rules/", &format!("page_size=3&filter={filter}")).await, whole.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
-        // From a page by number on, and the other lists.
+        // From a numbered page onward, and in the other lists.
         let page = api.get(&format!("{rules}?page=2&page_size=5")).await.expect(200);
         let next = page["next_cursor"].as_str().unwrap();
         let third = api.get(&format!("{rules}?page=3&page_size=5")).await.expect(200);
@@ -240,11 +240,12 @@ db_test! {
         let before = api.db.statements();
         assert_eq!(positions(&api.get(&behind).await.expect(200)), [3, 4]);
         let unchanged = api.db.statements() - before;
-        // One more in front: the place is where it was among the others, its number is not.
+        // A new rule at the front: the cursor keeps its place among the other rules, but its
+        // position changes.
         api.rule(&policy, &json!({"priority": -1, "sources": [{"address": "10.9.9.9"}]})).await;
         let before = api.db.statements();
         assert_eq!(positions(&api.get(&behind).await.expect(200)), [4, 5]);
-        assert_eq!(api.db.statements() - before, unchanged + 1, "it is counted anew");
+        assert_eq!(api.db.statements() - before, unchanged + 1, "it is counted again");
     }
 }
 
@@ -255,7 +256,8 @@ db_test! {
         let filter = encoded("action = ALLOW");
         let page = api.get(&format!("{rules}?page_size=1&filter={filter}")).await.expect(200);
         let cursor = page["next_cursor"].as_str().unwrap();
-        // Another spelling of the same filter, other members, another size: the same list.
+        // A different spelling of the filter, other members and a different page size still give
+        // the same list.
         let same = encoded("  (action=allow) ");
         api.get(&format!("{rules}?page_size=2&fields=name&filter={same}&cursor={cursor}")).await.expect(200);
         for other in [
@@ -273,8 +275,8 @@ db_test! {
     }
 }
 
-/// A database whose pages of lists may take a fifth of a second: enough for all but the worst, on
-/// a busy machine too.
+/// A database with a list timeout of 200 ms. That is enough for all but the worst queries, even on
+/// a busy machine.
 struct Hurried(Api);
 
 impl Hurried {
@@ -299,14 +301,14 @@ db_test! {
             })
             .collect();
         api.put(&format!("{policy}rules/"), &json!(rules)).await.expect(200);
-        // Ninety conditions that hold for each of them, and one of the same cost that does not:
-        // seconds.
+        // Ninety conditions that hold for each rule, and one equally expensive condition that does
+        // not. Evaluating them takes seconds.
         let holds: Vec<String> =
             (0..90).map(|index| format!("NOT sources.address OVERLAPS 11.0.0.{index}")).collect();
         let filter = format!("{} AND NOT sources.address OVERLAPS 10.0.0.0/8", holds.join(" AND "));
         let problem = filtered(&api, "/rules/", &filter).await.problem(422, "too_expensive");
         assert!(problem["detail"].as_str().unwrap().contains("narrow"), "{problem}");
-        // The connection that was stopped is none the worse for it.
+        // The connection whose statement was stopped still works.
         for _ in 0..10 {
             api.get("/firewalls/?with_total=false").await.expect(200);
             api.get(&format!("{policy}rules/1/")).await.expect(200);

@@ -1,4 +1,4 @@
-//! An address that stays while servers behind it change: what a virtual address or a proxy is.
+//! A stable address whose servers change, like a virtual address or a proxy.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Who answers at an address.
+/// The server that an address leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behind {
     Server(SocketAddr),
-    /// Who connects is let go at once, as by a proxy that knows of no server.
+    /// New connections are closed at once, as by a proxy without a server.
     Nobody,
-    /// What is sent gets lost, and nobody is told, as when a machine loses its power.
+    /// Sent data is lost without any notice, as when a machine loses its power.
     Silence,
 }
 
@@ -26,9 +26,9 @@ pub(crate) struct Forwarder {
 struct Route {
     behind: Behind,
     open: Vec<TcpStream>,
-    /// Of the open ones: what they send gets lost.
+    /// Whether data on the open connections is lost.
     is_silent: Arc<AtomicBool>,
-    /// Opened before or during a silence that is over: nobody is there to end them.
+    /// Connections from a past silence, which no other event closes.
     lost: Vec<TcpStream>,
     is_over: bool,
 }
@@ -47,7 +47,8 @@ impl Forwarder {
         let shared = Arc::clone(&route);
         let accepting = std::thread::spawn(move || {
             for client in listener.incoming() {
-                // Locked until the connection is noted: none goes to who was behind it before.
+                // The lock is held until the connection is recorded, so no connection goes to the
+                // previous server.
                 let mut route = shared.lock().unwrap();
                 if route.is_over {
                     break;
@@ -64,8 +65,8 @@ impl Forwarder {
         self.address
     }
 
-    /// Changes who is behind the address. Connections to who was there end, unless that fell
-    /// silent: those stay as they are.
+    /// Changes the server of the address. Connections to the previous server end, unless it fell
+    /// silent; those stay open.
     pub(crate) fn point_at(&self, behind: Behind) {
         let mut route = self.route();
         if behind == Behind::Silence {
@@ -92,7 +93,7 @@ impl Route {
             Behind::Silence => return self.open.push(client),
             Behind::Server(address) => TcpStream::connect(address),
         };
-        // Where it has just died the client's connection is dropped.
+        // If the server has just died, the client's connection is dropped.
         let Ok(server) = server else { return };
         for (from, to) in [(&client, &server), (&server, &client)] {
             from.set_nodelay(true).unwrap();
@@ -104,7 +105,7 @@ impl Route {
     }
 }
 
-/// Passes on what comes, and its end.
+/// Passes on all data, and the end of the stream.
 fn pump(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
@@ -130,7 +131,7 @@ impl Drop for Forwarder {
         end(&mut route.open);
         end(&mut route.lost);
         drop(route);
-        // Wakes the thread, which then sees that it is over.
+        // Wakes the thread, which then sees that it must end.
         let _woken = TcpStream::connect(self.address).is_ok();
         let _ended = self.accepting.take().map(JoinHandle::join).is_some();
     }

@@ -1,4 +1,4 @@
-//! How much memory a service takes at rest, and after it was busy.
+//! The memory of a service at rest, and after a load.
 
 use std::process::Stdio;
 
@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 use crate::cluster::wait_until;
 use crate::service::{PATIENCE, Place, Service, binary};
 
-/// What of a process's memory is its own, in kB: not its program, which differs from build to build.
+/// The anonymous memory of a process in kB. It excludes the program's file, whose size differs
+/// between builds.
 fn own_memory(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Waits until a service takes no more than so much.
+/// Waits until a service takes at most `most` kB.
 #[track_caller]
 fn wait_for_rest(service: &Service, most: u64) {
     let mut now = 0;
@@ -35,7 +36,7 @@ async fn at_rest_a_service_takes_little_memory_and_after_load_it_gives_back() {
     let mut command = binary(folder);
     command.env("FIREFLOW_DATABASE_URL", &place.url).stderr(Stdio::null());
     let service = Service::spawn(folder, &mut command);
-    // What the start took is given back.
+    // The memory that the start needed is released.
     wait_for_rest(&service, AT_REST);
     let mut connection = service.connect();
     let mut write = |path: &str, body: &Value| {
@@ -57,8 +58,8 @@ async fn at_rest_a_service_takes_little_memory_and_after_load_it_gives_back() {
     let body = json!(rules).to_string();
     let put = |policy: usize| {
         let path = format!("/firewalls/1/filtering-policies/{policy}/rules/");
-        // One subject has a part of the memory for requests: what is too much waits for its turn, or
-        // is asked to come back.
+        // One subject gets only a part of the memory for requests. A set beyond that part waits for
+        // its turn or gets 503.
         wait_until("a set that is taken", PATIENCE, || {
             let (status, answer) = service.connect().ask("PUT", &path, &body).unwrap();
             assert!(status == 200 || status == 503, "{answer}");
@@ -71,6 +72,7 @@ async fn at_rest_a_service_takes_little_memory_and_after_load_it_gives_back() {
         all.map(|one| one.join().unwrap()).into_iter().max().unwrap()
     });
     assert!(most > 2 * AT_REST, "{most} kB: no load to speak of");
-    // What is kept is of the database's connections: pages, and statements until they forget them.
+    // The remaining memory belongs to the database connections: pages, and prepared statements
+    // until they are evicted.
     wait_for_rest(&service, AT_REST + 24 * 1_024);
 }

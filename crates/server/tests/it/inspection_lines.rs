@@ -1,4 +1,5 @@
-//! Packets in lines: inspected while they come, and answered while they are taken.
+//! Packets in lines: the service inspects them as they arrive, and answers as fast as the client
+//! reads.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -120,7 +121,7 @@ db_test! {
         for (line, _) in &wrong {
             write!(text, "{right}\n{line}\n \n").unwrap();
         }
-        // The last has no end.
+        // The last line has no line end.
         text.push_str(right);
         let answers = lines(&inspect(&api, &policy, &text).await);
         assert_eq!(answers.len(), 2 * wrong.len() + 1);
@@ -131,7 +132,7 @@ db_test! {
             assert_eq!(pair[1]["line"], number + 1, "{line}");
             assert_eq!(pair[1]["error"]["code"], *code, "{line}: {}", pair[1]);
             assert!(pair[1]["error"]["detail"].as_str().unwrap().len() < 300, "{}", pair[1]);
-            // What is wrong with a packet is what would be wrong with it in an array.
+            // A packet in a line has the same faults as in an array.
             if *code == "invalid" {
                 let value: Value = serde_json::from_str(line).unwrap();
                 let array = api.post(&format!("{policy}inspections/"), &json!([value])).await;
@@ -149,7 +150,7 @@ db_test! {
         for nothing in ["", "\n", "\r\n \n\n"] {
             assert!(lines(&inspect(&api, &policy, nothing).await).is_empty());
         }
-        // What is refused is so before anything is read.
+        // These requests are refused before the service reads any line.
         let authorization = format!("Bearer {}", api.token());
         let headers = [NDJSON, ("authorization", &authorization)];
         for (path, status) in [
@@ -167,14 +168,15 @@ db_test! {
     }
 }
 
-/// How much memory a process takes, in kB.
+/// The resident memory of a process in kB.
 fn resident(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A service with a rule that lets all TCP through, and the head of a stream of packets.
+/// A service with a rule that allows all TCP. Returns a connection with the head of a packet
+/// stream.
 fn stream(service: &Service) -> TcpStream {
     let mut connection = service.connect();
     let policies = "/firewalls/1/filtering-policies/";
@@ -196,7 +198,7 @@ fn stream(service: &Service) -> TcpStream {
     stream
 }
 
-/// Packets of one chunk, each in a line.
+/// A chunk of packets, one per line.
 fn chunk(packets: usize) -> Vec<u8> {
     let line = "{\"source_address\":\"10.0.0.1\",\"destination_address\":\"10.0.0.2\",\"source_port\":1,\"destination_port\":2}\n";
     let text = line.repeat(packets);
@@ -208,11 +210,11 @@ async fn what_nobody_takes_is_not_asked_for() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
     let mut command = binary(folder);
-    // What is free is given back at once: what is left is in use.
+    // Freed memory is released at once, so the remaining memory is in use.
     command.env("MIMALLOC_PURGE_DELAY", "0").env("FIREFLOW_DATABASE_URL", &place.url);
     let service = Service::spawn(folder, command.stderr(Stdio::null()));
     let mut stream = stream(&service);
-    // Sends without taking anything, until the service takes no more.
+    // Sends without reading until the service accepts no more.
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let piece = chunk(1_000);
     let (mut chunks, mut sent) = (0_usize, 0);
@@ -235,7 +237,7 @@ async fn what_nobody_takes_is_not_asked_for() {
         }
         chunks += 1;
     };
-    // Then takes, and the rest goes its way: many times as much, in the same memory.
+    // Then the test reads, and the rest passes through: many times as much data in the same memory.
     stream.set_write_timeout(None).unwrap();
     let mut reader = stream.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
@@ -247,13 +249,13 @@ async fn what_nobody_takes_is_not_asked_for() {
     });
     let mut answer = Vec::new();
     reader.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
-    // Its threads' heaps and buffers fill with the first bytes; on a busy machine up to 25 MB of
-    // that came later than here. It does not grow with what passes.
+    // The first bytes fill the heaps and buffers of the threads. On a busy machine up to 25 MB of
+    // that happened after this point. It does not grow with the amount of data.
     let first = 40_000_000;
     Read::by_ref(&mut reader).take(first).read_to_end(&mut answer).unwrap();
     let before = resident(&service);
     let mut most = before;
-    // To the end: what is given back by then was taken nevertheless.
+    // Measures to the end of the stream, since memory that is released by then was still taken.
     while Read::by_ref(&mut reader).take(10_000_000).read_to_end(&mut answer).unwrap() > 0 {
         most = most.max(resident(&service));
     }
@@ -277,7 +279,7 @@ async fn lines_that_are_no_packets_take_no_more_memory_than_others() {
     let service = Service::spawn(folder, command.stderr(Stdio::null()));
     let mut stream = stream(&service);
     let before = resident(&service);
-    // Each line is answered with a hundred times as much, which nobody takes.
+    // The answer to each line is a hundred times as large, and nothing reads it.
     let text = "0\n".repeat(32_000);
     let piece = format!("{:x}\r\n{text}\r\n", text.len()).into_bytes();
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -307,13 +309,13 @@ async fn packets_are_answered_while_others_are_yet_to_come() {
             seen.push_str(std::str::from_utf8(&piece[..read]).unwrap());
         }
     }
-    // A client that goes away before the end is no reason to say that all is answered.
+    // If the client closes the stream early, the answer must not end as if it were complete.
     stream.write_all(b"7\r\n{\"sourc").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     let _ended = stream.read_to_end(&mut rest).is_ok();
     assert!(!String::from_utf8_lossy(&rest).contains("\r\n0\r\n\r\n"));
-    // The service goes on.
+    // The service keeps running.
     assert_eq!(service.connect().ask("GET", "/health/", "").unwrap().0, 200);
 }
 
@@ -352,7 +354,7 @@ db_test! {
         assert_eq!(response.status(), 200);
         assert!(response.into_body().into_bytes().await.is_err(), "it has no end");
         drop(packets);
-        // What ends a stream is counted behind the end of its answer.
+        // The service counts the end of a stream only after its answer has ended.
         let cut_off = r#"fireflow_inspection_streams_ended_total{result="cut_off"}"#;
         becomes(&api, cut_off, 1).await;
         inspect(&api, &policy, "").await;
@@ -372,7 +374,7 @@ db_test! {
         let (_, refused) = open(&api, &policy).await;
         assert_eq!(refused.status(), 503);
         assert_eq!(refused.headers()["retry-after"], "5");
-        // Others are answered, and a place is free when a stream has ended.
+        // Other subjects are answered, and an ended stream frees its slot.
         let packet = crate::support::tcp("10.0.0.1", "10.0.0.2", 1);
         assert_eq!(api.verdict(&policy, &packet).await.0, "DENY");
         for (packets, response) in streams {

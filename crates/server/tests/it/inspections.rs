@@ -1,4 +1,5 @@
-//! Inspections by compiled policies: never of a state that is gone, and compiled once.
+//! Inspections by compiled policies. The verdict never comes from an outdated state, and each state
+//! is compiled once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::service::{Connection, Place, Service};
 use crate::support::{Api, plain_rule, tcp};
 
-/// What both services say of a packet.
+/// The verdicts of both services on a packet.
 fn verdicts(services: &mut [Connection; 2], policy: &str, packet: &str) -> Vec<(Value, Value)> {
     let path = format!("{policy}inspections/?{packet}");
     let verdict = |service: &mut Connection| {
@@ -45,7 +46,7 @@ async fn what_one_process_writes_the_other_answers_by_at_once() {
     let packet = tcp("10.0.0.1", "10.0.0.2", 443);
     let mut expect = |action: &str, rule: Value, what: &str| {
         let expected = vec![(json!(action), rule); 2];
-        // Twice: once to compile, once by what is compiled.
+        // Twice: once to compile the policy, and once from the cache.
         for _ in 0..2 {
             assert_eq!(verdicts(&mut services, &policy, &packet), expected, "{what}");
         }
@@ -75,7 +76,7 @@ async fn what_one_process_writes_the_other_answers_by_at_once() {
         ask("PATCH", &policy, json!({"default_action": "DENY"}));
         expect("DENY", Value::Null, "as it was");
     }
-    // What is shown of the parents is as it is now.
+    // The parents in the answer have their current state.
     let made = ask("POST", &rules, plain_rule());
     let show = |service: &Service| {
         let path = format!("{policy}inspections/?{packet}");
@@ -92,7 +93,7 @@ async fn what_one_process_writes_the_other_answers_by_at_once() {
     assert!(made["id"].is_number());
 }
 
-/// A value of the page of metrics.
+/// A value from the metrics page.
 pub(crate) async fn metric(api: &Api, series: &str) -> u64 {
     let token = api.token_for(&[Role::HealthCheck], None);
     let page = api.send("GET", "/metrics", &token, &[], None).await.text;
@@ -128,7 +129,7 @@ db_test! {
             let misses = "fireflow_classifier_cache_lookups_total{result=\"miss\"}";
             assert_eq!(metric(&api, misses).await, round);
             assert_eq!(metric(&api, hits).await, round * 49);
-            // Of a policy one state is kept.
+            // The cache keeps one state of each policy.
             assert_eq!(metric(&api, "fireflow_classifier_cache_policies").await, 1);
             assert!(metric(&api, "fireflow_classifier_cache_bytes").await > 10_000);
             let source = format!("10.1.0.{round}");
@@ -194,7 +195,7 @@ db_test! {
 db_test! {
     async fn what_changed_is_answered_as_what_is_compiled_anew(db: TestDatabase) {
         let api = measured(db);
-        // Keeps nothing: reads all rules for each inspection.
+        // This service caches nothing, so it reads all rules for each inspection.
         let other = Api::built(Arc::clone(&api.db), |app, _| {
             app.compiled = CompiledPolicies::new(0, CompilationLimits::default());
         });
@@ -258,7 +259,7 @@ db_test! {
                 let (one, other) = (api.get(&path).await, other.get(&path).await);
                 let one = one.expect(200);
                 assert_eq!(one, other.expect(200), "{method} {path}");
-                // What is shown of the rule is what the rule is.
+                // The rule in the answer equals the stored rule.
                 if let Some(id) = one["active_rule"]["id"].as_i64() {
                     let mut rule = api.get(&format!("{policy}rules/{id}/")).await.expect(200);
                     rule.as_object_mut().unwrap().remove("position");
@@ -270,7 +271,7 @@ db_test! {
             }
         }
         assert!(metric(&api, updated).await > 8);
-        // What is purged cannot be told to have changed.
+        // A purged rule cannot be reported as changed, so the policy is compiled again.
         api.delete(&rule(0)).await.expect(204);
         api.db.execute("DELETE FROM rule WHERE deleted_at IS NOT NULL").await;
         let packet = tcp("10.0.0.7", "10.9.0.1", 443);
@@ -294,18 +295,18 @@ db_test! {
             api.verdict(&policy, &packet).await;
             api.db.statements() - before
         };
-        // The row, then the row and the rules of one snapshot.
+        // The row, then the row and the rules in one snapshot.
         assert_eq!(asked().await, 3);
         let again = if is_sqlite { 0 } else { 1 };
         assert_eq!(asked().await, again);
         assert_eq!(asked().await, again);
-        // Any commit may have changed the row, or who may see it.
+        // Any commit may have changed the row or its visibility.
         api.post("/firewalls/", &json!({"name": "other"})).await.expect(201);
         assert_eq!(asked().await, 1);
         assert_eq!(asked().await, again);
         api.rule(&policy, &plain_rule_at(7)).await;
         assert_eq!(asked().await, 3);
-        // What one may see is not what another may.
+        // Visibility is checked for each client.
         let stranger = api.token_for(&[Role::Viewer], Some(&["elsewhere"]));
         let path = format!("{policy}inspections/?{packet}");
         assert_eq!(api.send("GET", &path, &stranger, &[], None).await.status, 404);
@@ -338,7 +339,7 @@ db_test! {
                     while !is_done.load(Ordering::Relaxed) {
                         api.verdict(&policy, &packet).await;
                         count += 1;
-                        // On SQLite it may have waited for nothing.
+                        // On SQLite a request may complete without ever yielding.
                         tokio::task::yield_now().await;
                     }
                     count
@@ -359,7 +360,7 @@ db_test! {
     }
 }
 
-/// While a deployment rolls, the version before writes too: it knows of revisions alone.
+/// During a rolling deployment the previous version writes too. It only knows revisions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_older_version_writes_is_answered_by() {
     let api = Api::new(DatabaseKind::Postgres).await;
@@ -380,7 +381,7 @@ async fn what_an_older_version_writes_is_answered_by() {
         api.db.execute(&sql).await;
         api.db.execute("UPDATE policy SET revision = revision + 1").await;
         assert_eq!(api.verdict(&policy, &packet).await.0, action);
-        // Nor does a change by this version hide it.
+        // A later change by this version does not hide it either.
         let sql = format!("UPDATE rule SET action = '{other}', revision = revision + 1");
         api.db.execute(&sql).await;
         api.db.execute("UPDATE policy SET revision = revision + 1").await;
@@ -389,8 +390,8 @@ async fn what_an_older_version_writes_is_answered_by() {
     }
 }
 
-/// A standby that did not have the last change of a name becomes the primary, and the next name has
-/// the revision that the lost one had.
+/// A standby without the last change of a name becomes the primary. The next name then gets the
+/// revision of the lost one.
 #[tokio::test]
 async fn a_lost_name_of_a_firewall_is_not_shown() {
     let api = Api::new(DatabaseKind::Postgres).await;

@@ -1,5 +1,5 @@
-//! Files of keys, secrets and revocations that change while the service runs: what they no longer prove
-//! is withdrawn, what proves nothing changes nothing for a while, and all of it is seen.
+//! Files of keys, secrets and revocations that change while the service runs. Removed entries are
+//! withdrawn, unreadable content changes nothing for a while, and every state is visible.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn signed(secret: &str, claims: &Value) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }
 
-/// A watcher that reads when it is told to.
+/// A watcher that reads the files on request.
 struct Watching {
     authenticator: Authenticator,
     reload: ReloadHandle,
@@ -45,7 +45,8 @@ impl Watching {
     async fn new(files: KeyFiles) -> Self {
         let authenticator = authenticator(&files);
         let reload = authenticator.reload_handle();
-        // Short, since it is also how long a file has to stay the same before it is acted upon.
+        // A short interval, because a file must also stay unchanged for that long before it takes
+        // effect.
         let every = Duration::from_millis(5);
         let task = tokio::spawn(watch(files, authenticator.clone(), every));
         reload.reload_and_wait().await;
@@ -64,7 +65,7 @@ impl Watching {
         self.authenticator.key_files().into_iter().find(|status| status.file == file).unwrap()
     }
 
-    /// Reads until a file's fault holds a word.
+    /// Reads until a file's fault contains a word.
     async fn until_fault(&self, file: KeyFile, word: &str) {
         until(word, || self.status(file).fault.is_some_and(|fault| fault.contains(word))).await;
     }
@@ -154,7 +155,7 @@ async fn a_page_that_holds_no_key_changes_nothing_and_is_seen() {
         let failures = status.failures;
         watching.read().await;
         assert!(watching.status(KeyFile::PublicKeys).failures > failures, "each reading counts");
-        // What is there again is taken, with a mark at its beginning too.
+        // Valid content is accepted again, even with a byte order mark.
         files.write("keys", &format!("\u{feff}{good}"));
         watching.until_well(KeyFile::PublicKeys).await;
         assert!(watching.accepts(&token));
@@ -211,7 +212,7 @@ async fn keys_that_nothing_proves_for_too_long_are_withdrawn() {
     trust.grace = Duration::from_millis(100);
     let (of_secret, of_key) = (signed(OLD, &claims()), signer.sign(&claims()));
     let watching = Watching::new(trust).await;
-    // Changing from one useless page to another gives no more time.
+    // Replacing one useless page by another does not extend the time.
     let mut pages = ["{}", "<html>", "[]"].iter().cycle();
     until("the key is withdrawn", || {
         files.write("keys", pages.next().unwrap());
@@ -220,11 +221,11 @@ async fn keys_that_nothing_proves_for_too_long_are_withdrawn() {
     .await;
     assert!(watching.accepts(&of_secret), "the other file is well");
     let withdrawn = || watching.status(KeyFile::PublicKeys);
-    until("it is told", || withdrawn().state == KeyFileState::Withdrawn).await;
+    until("it is reported", || withdrawn().state == KeyFileState::Withdrawn).await;
     assert_eq!(withdrawn().entries, 0);
     std::fs::remove_file(files.folder.path().join("secret")).unwrap();
     until("the secret is withdrawn", || !watching.accepts(&of_secret)).await;
-    // Both come back with their files.
+    // Both take effect again when their files are restored.
     files.write("keys", &signer.public_pem());
     files.write("secret", OLD);
     watching.until_well(KeyFile::PublicKeys).await;
@@ -271,18 +272,18 @@ async fn revocations_are_never_fewer_than_what_was_proven() {
             None => std::fs::remove_file(&path).unwrap(),
         }
         watching.until_fault(KeyFile::Revocations, word).await;
-        // However long that is so.
+        // This does not depend on how long it lasts.
         watching.read().await;
         watching.read().await;
         assert!(is_safe(), "{word}");
         files.write("revoked", "jti 7\n");
         watching.until_well(KeyFile::Revocations).await;
     }
-    // What it adds holds although another line cannot be read, or is gone.
+    // A new entry applies even if another line is unreadable or missing.
     files.write("revoked", "jti 7\njti 8\nnonsense\n");
     until("both are refused", || !watching.accepts(&other)).await;
     assert!(!watching.accepts(&revoked));
-    // Only a file that can be read, and says so, takes them back.
+    // Only a readable file without the entries removes them.
     files.write("revoked", "# none\n");
     until("both are taken", || watching.accepts(&other) && watching.accepts(&revoked)).await;
     watching.until_well(KeyFile::Revocations).await;
@@ -308,7 +309,8 @@ async fn a_key_that_is_withdrawn_under_load_opens_nothing_from_then_on() {
             let mut was_refused = false;
             while !is_over.load(Ordering::SeqCst) {
                 let is_taken = accepts(&authenticator, &old_token);
-                // Never again once it was not, whatever was remembered or under way.
+                // Once a thread was refused, the token must never be accepted again, whatever was
+                // cached or under way.
                 assert!(!(was_refused && is_taken), "a withdrawn key opened again");
                 if !is_taken && !was_refused {
                     refused.fetch_add(1, Ordering::SeqCst);
@@ -322,7 +324,7 @@ async fn a_key_that_is_withdrawn_under_load_opens_nothing_from_then_on() {
     let watcher = tokio::spawn(watch(trust, authenticator.clone(), Duration::from_millis(5)));
     until("the load runs", || checks.load(Ordering::SeqCst) > 2_000).await;
     assert_eq!(refused.load(Ordering::SeqCst), 0);
-    // What proves nothing changes nothing.
+    // Unreadable content changes nothing.
     files.write("keys", "{\"keys\": [");
     let seen = checks.load(Ordering::SeqCst);
     until("it goes on", || checks.load(Ordering::SeqCst) > seen + 2_000).await;
@@ -349,14 +351,14 @@ async fn secrets_and_revocations_change_without_a_restart() {
     files.write("secret", &format!("{NEW}\n{OLD}\n"));
     until("the new one opens too", || accepts(&authenticator, &new)).await;
     assert!(accepts(&authenticator, &old));
-    // A line that nobody understands keeps no other from being read.
+    // A line that cannot be parsed does not affect the other lines.
     files.write("revoked", "nonsense\njti 7\n");
     until("one token is refused", || !accepts(&authenticator, &old)).await;
     assert_eq!(why(&authenticator, &old), "the token was revoked");
     assert!(accepts(&authenticator, &new));
     files.write("revoked", &format!("jti 7\nsub ann {}\n", now()));
     until("all of a subject are refused", || !accepts(&authenticator, &new)).await;
-    // A line that is cut takes nothing back.
+    // A truncated line removes no revocation.
     files.write("revoked", "jti 7\nsub ann 2026-11\n");
     authenticator.reload_handle().reload_and_wait().await;
     assert!(!accepts(&authenticator, &new));
@@ -373,7 +375,7 @@ async fn files_are_read_at_once_when_that_is_asked_for() {
     let authenticator = authenticator(&trust);
     let [old_token, new_token] = [&old, &new].map(|it| it.sign(&claims()));
     let reload = authenticator.reload_handle();
-    // Without being asked, it would read them again tomorrow.
+    // Without a request, the watcher would read the files again a day later.
     let tomorrow = Duration::from_secs(86_400);
     let watcher = tokio::spawn(watch(trust, authenticator.clone(), tomorrow));
     reload.reload_and_wait().await;
@@ -384,7 +386,7 @@ async fn files_are_read_at_once_when_that_is_asked_for() {
     watcher.abort();
 }
 
-/// Probes and dashboards see it, with the role that they have.
+/// Probes and dashboards see the fault with the role that they have.
 #[tokio::test]
 async fn health_and_metrics_show_a_file_that_is_not_well() {
     let files = Files::new();

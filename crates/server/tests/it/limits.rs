@@ -1,4 +1,4 @@
-//! What a client may take, and what becomes of one that takes more.
+//! The limits of a client, and the consequences of exceeding them.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -21,7 +21,7 @@ async fn database() -> TestDatabase {
     TestDatabase::new(DatabaseKind::Sqlite).await
 }
 
-/// Times that end what has stopped soon; what goes on may outlast them on a busy machine.
+/// Short timeouts for stalled connections. Active connections may exceed them on a busy machine.
 fn short() -> ConnectionLimits {
     ConnectionLimits {
         head_timeout: Duration::from_millis(300),
@@ -30,7 +30,7 @@ fn short() -> ConnectionLimits {
     }
 }
 
-/// Times that nothing outlasts which goes on.
+/// Timeouts that no active connection exceeds.
 fn patient() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: 64,
@@ -41,11 +41,11 @@ fn patient() -> ConnectionLimits {
     }
 }
 
-/// All that comes until the connection ends.
+/// Reads everything until the connection ends.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
-    // Whether it is closed or reset is no matter.
+    // The connection may be closed or reset.
     let _ended = tokio::time::timeout(PATIENCE, read).await.unwrap().is_ok();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -64,7 +64,7 @@ async fn a_head_that_does_not_come_to_its_end_ends_the_connection() {
     let (address, _stop, _served) = api.listen(patient(), None).await;
     assert!(send(address, &format!("{LIVE}Connection: close\r\n\r\n")).await.contains("200 OK"));
     let (address, _stop, _served) = api.listen(short(), None).await;
-    // Half a head, and then drop by drop: each byte is no new beginning.
+    // Half a head, and then a head byte by byte: a single byte must not restart the timeout.
     let answer = send(address, LIVE).await;
     assert!(!answer.contains("200"), "{answer}");
     let mut slow = TcpStream::connect(address).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_head_that_does_not_come_to_its_end_ends_the_connection() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(start.elapsed() < PATIENCE, "{sent} bytes were taken");
-    // Nothing at all.
+    // A connection that sends nothing.
     assert_eq!(send(address, "").await, "");
 }
 
@@ -94,10 +94,10 @@ async fn a_connection_that_waits_for_its_next_request_is_kept() {
         stream.write_all(format!("{LIVE}\r\n").as_bytes()).await.unwrap();
         let length = stream.read(&mut bytes).await.unwrap();
         assert!(bytes[..length].starts_with(b"HTTP/1.1 200 "));
-        // Longer than a head may take: nothing of one has come.
+        // Longer than the head timeout, but no byte of a head has arrived.
         tokio::time::sleep(head + head / 4).await;
     }
-    // The next head has its time from its own first byte on.
+    // The timeout of the next head starts with its first byte.
     stream.write_all(LIVE.as_bytes()).await.unwrap();
     assert!(!rest(&mut stream).await.contains("200"));
 }
@@ -106,7 +106,7 @@ async fn a_connection_that_waits_for_its_next_request_is_kept() {
 async fn a_head_that_is_too_large_is_refused() {
     let api = Api::on(database().await);
     let (address, _stop, _served) = api.listen(patient(), None).await;
-    // What is left unread makes the system reset the connection, which may overtake the answer.
+    // Unread data makes the system reset the connection, and the reset may overtake the answer.
     let is_refused = |answer: &str| answer.is_empty() || answer.starts_with("HTTP/1.1 431 ");
     let large = format!("{LIVE}X-Large: {}\r\n\r\n", "x".repeat(9 * 1024));
     let answer = send(address, &large).await;
@@ -121,14 +121,14 @@ async fn a_head_that_is_too_large_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// So many that the answer is more than the system keeps for a client that takes little of it.
+/// Enough rules that their list exceeds the system's buffers for a slow client.
 const RULES: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_without_progress_ends_in_either_direction() {
     let api = Api::on(database().await);
     let (address, _stop, _served) = api.listen(short(), None).await;
-    // A body that never comes.
+    // A body that never arrives.
     let half = format!(
         "POST /firewalls/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
@@ -137,7 +137,8 @@ async fn a_connection_without_progress_ends_in_either_direction() {
     let answer = send(address, &half).await;
     assert!(!answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert_eq!(api.get("/firewalls/").await.expect(200)["total"], 0);
-    // An answer that nobody reads: more of it than the system keeps for us. It has the time to begin.
+    // An answer that nobody reads, larger than the system's buffers. The timeout leaves enough time
+    // for the answer to begin.
     let limits = ConnectionLimits { idle_timeout: Duration::from_secs(3), ..patient() };
     let (address, _stop, _served) = api.listen(limits, None).await;
     let policy = api.policy().await;
@@ -158,7 +159,7 @@ async fn a_connection_without_progress_ends_in_either_direction() {
         api.token()
     );
     unread.write_all(list.as_bytes()).await.unwrap();
-    // One list is read at a time here: another has its turn when this one was given up.
+    // Only one list is read at a time here. Another list gets its turn once this one is aborted.
     let start = std::time::Instant::now();
     let mut first = [0];
     assert_eq!(unread.peek(&mut first).await.unwrap(), 1, "the answer has begun");
@@ -175,7 +176,7 @@ async fn a_connection_without_progress_ends_in_either_direction() {
     let ended = tokio::time::timeout(PATIENCE, read).await.unwrap();
     let is_whole = ended.is_ok() && bytes.ends_with(b"0\r\n\r\n");
     assert!(!is_whole, "{} bytes waited for their reader", bytes.len());
-    // Whoever reads it gets it.
+    // A client that reads the list gets all of it.
     assert_eq!(whole.into_body().into_string().await.unwrap().lines().count(), RULES);
 }
 
@@ -208,7 +209,7 @@ async fn a_subject_that_asks_too_often_is_told_when_to_come_back() {
         app.gate = Gate { rates: Rates::new(None, rate(3)), ..Gate::default() };
     });
     for left in [2, 1, 0] {
-        // An answer of any status says what is left.
+        // An answer with any status reports the remaining requests.
         let path = if left == 1 { "/firewalls/999/" } else { "/firewalls/" };
         let answer = api.get(path).await;
         assert_eq!(answer.header("ratelimit-policy"), "\"subject\";q=3;w=3600");
@@ -220,13 +221,13 @@ async fn a_subject_that_asks_too_often_is_told_when_to_come_back() {
     assert!((1..=1_200).contains(&seconds), "{seconds}");
     assert_eq!(refused.header("ratelimit"), format!("\"subject\";r=0;t={seconds}"));
     refused.problem(429, "too_many_requests");
-    // Whoever else asks is served; so are probes.
+    // Other subjects are served, and so are probes.
     let bob = api.token_of("bob", &[Role::Viewer]);
     api.send("GET", "/firewalls/", &bob, &[], None).await.expect(200);
     let probe = api.raw("GET", "/health/live", &[], vec![]).await;
     assert!(!probe.headers.contains_key("ratelimit"));
     probe.expect(200);
-    // Without a rate nothing is said of one.
+    // Without a rate limit the headers are missing.
     let free = Api::on(database().await);
     assert!(!free.get("/firewalls/").await.headers.contains_key("ratelimit-policy"));
 }
@@ -254,7 +255,7 @@ async fn an_address_that_asks_too_often_is_refused_before_its_token_is_looked_at
     assert_eq!(ask("192.0.2.1", "a.b.c").await, "401");
     assert_eq!(ask("192.0.2.1", "a.b.c").await, "429");
     assert_eq!(ask("192.0.2.2", "a.b.c").await, "401", "another client of the same proxy");
-    // What the client itself wrote to the left makes it nobody else.
+    // The addresses that the client itself added on the left are ignored.
     assert_eq!(ask("8.8.8.8, 192.0.2.1", "a.b.c").await, "429");
 }
 
@@ -287,7 +288,7 @@ async fn an_overloaded_service_sheds_and_says_when_to_come_back() {
     let refused = api.get("/firewalls/").await;
     assert_eq!(refused.header("retry-after"), "1");
     refused.problem(503, "unavailable");
-    // Whoever watches it must not take it for dead.
+    // A supervisor must not consider the overloaded service dead.
     api.raw("GET", "/health/live", &[], vec![]).await.expect(200);
 }
 
@@ -355,7 +356,8 @@ async fn pages_of_other_origins_are_answered_only_where_they_are_named() {
     assert_eq!(answer.header("vary"), "Origin");
     let errors = api.with("GET", "/nothing/", &console, None).await;
     assert_eq!(errors.header("access-control-allow-origin"), "https://console.example");
-    // Another page's request is answered as any other's, and its browser shows it nothing.
+    // A request from another page is answered normally, but the browser hides the answer from that
+    // page.
     let stranger = [("origin", "https://evil.example")];
     let answer = api.with("GET", "/firewalls/", &stranger, None).await;
     assert!(answer.headers.get("access-control-allow-origin").is_none());

@@ -45,7 +45,7 @@ db_test! {
         assert_eq!(names, ["b", "a", "C"]);
         let problem = api.get("/firewalls/?order_by=nmae").await.problem(422, "invalid");
         assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("`name`"), "{problem}");
-        // Every field that the description names can be used.
+        // Every field in the description can be used.
         let policy = api.policy().await;
         api.rule(&policy, &json!({})).await;
         for (operation, path) in [
@@ -164,7 +164,7 @@ db_test! {
         let nothing = api.send("GET", "/rules/", &none, &[], None).await.expect(200);
         assert_eq!((&nothing["total"], &nothing["items"]), (&json!(0), &json!([])));
 
-        // What belongs to a deleted firewall is in neither list, nor counted.
+        // Children of a deleted firewall are neither listed nor counted.
         let firewall = &found["items"][2]["filtering_policy"]["firewall"]["id"];
         api.delete(&format!("/firewalls/{firewall}/")).await.expect(204);
         assert_eq!(api.get("/rules/").await.expect(200)["total"], 4);
@@ -200,7 +200,7 @@ db_test! {
             let problem = api.get(&format!("{one}?{bad}")).await.problem(422, "invalid");
             assert_eq!(problem["errors"][0]["parameter"], "fields", "{bad}");
         }
-        // The members that can be asked for are those that are described.
+        // The selectable members are those in the description.
         use fireflow_web::described::{FirewallView, PolicyView, RuleView};
         for (schema, members) in [
             ("Firewall", FirewallView::MEMBERS),
@@ -238,10 +238,10 @@ db_test! {
         assert_eq!(priorities, [&json!(10), &json!(20)]);
         let rule = format!("{policy}rules/{}/", expanded["rules"][0]["id"]);
         assert_eq!(expanded["rules"][0], api.get(&rule).await.expect(200));
-        // Its state covers the rules.
+        // The tag's state covers the rules.
         let state = |tag: &str| tag.split_once('.').unwrap().0.to_owned();
         assert_eq!(state(&tag), state(api.get(&policy).await.header("etag")));
-        // What was read can be sent again, without the children: they are written by themselves.
+        // The answer can be sent back without the children, which are written separately.
         let mut alone = expanded.clone();
         let children = alone.as_object_mut().unwrap().remove("rules");
         api.patch(&policy, &alone).await.expect(200);
@@ -300,7 +300,7 @@ db_test! {
     }
 }
 
-/// So many more rows like each rule that is there; what is derived of them is of no matter here.
+/// Adds `copies` rows for each existing rule. Derived rows are not needed here.
 async fn copy_rules(api: &Api, copies: u32) {
     let tables = fireflow_storage::testing::entity_tables();
     let columns: Vec<String> = tables["rule"]
@@ -330,7 +330,7 @@ db_test! {
             assert!(detail.contains("characters") && detail.contains("page_size=322"), "{problem}");
             api.get(&format!("{path}?page_size=322")).await.expect(200);
         }
-        // It is asked where there are many rules.
+        // The exact size is queried only for policies with many rules.
         api.get(&format!("{policy}?expand=rules")).await.expect(200);
         api.db.execute("UPDATE policy SET rule_count = 1001").await;
         let problem = api.get(&format!("{policy}?expand=rules")).await.problem(413, "too_large");

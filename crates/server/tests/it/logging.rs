@@ -1,4 +1,5 @@
-//! The log: one line for each request, as `docs/logging.md` promises it; and what never stands there.
+//! The log has one line for each request, as documented in `docs/logging.md`, and never contains
+//! secrets.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +39,7 @@ fn lines(log: &Path, target: &str) -> Vec<Value> {
     lines.filter(|line| line["target"] == target).collect()
 }
 
-/// The members of a line that the documentation promises, in a table below a heading.
+/// The documented members of a line, from the table below a heading.
 fn promised(heading: &str) -> Vec<String> {
     let page = include_str!("../../../../docs/logging.md");
     let section = page.split("\n## ").find(|section| section.starts_with(heading));
@@ -61,7 +62,7 @@ db_test! {
         let mut promised = promised("Requests");
         members.sort();
         promised.sort();
-        // Without a collector and a client that traces there is no trace.
+        // There is no trace id without a collector or a client that traces.
         promised.retain(|name| name != "trace_id");
         assert_eq!(members, promised.iter().collect::<Vec<_>>());
         assert_eq!(created["request_id"], answer.header("x-request-id"));
@@ -77,7 +78,7 @@ db_test! {
         ] {
             assert_eq!(created[member], value, "{member}");
         }
-        // Its row, its event, the head of its audit chain.
+        // Three statements: the firewall's row, its event, and the head of its audit chain.
         assert_eq!(created["statements"], 3, "{created}");
         let database = created["database_us"].as_u64().unwrap();
         assert!(database > 0 && database <= created["elapsed_us"].as_u64().unwrap(), "{created}");
@@ -94,7 +95,7 @@ async fn a_request_that_its_client_gives_up_is_told_too() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let (service, log) = logging(&place, "info", &[]);
     let mut stream = std::net::TcpStream::connect(&service.address).unwrap();
-    // A body that never comes, though it is asked for.
+    // A body that never arrives, although the service asks for it.
     let head = format!(
         "POST /firewalls/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: 20\r\nExpect: 100-continue\r\n\r\n",
@@ -135,7 +136,7 @@ db_test! {
         crate::cluster::wait_until("spans to arrive", PATIENCE, || !receiver.spans().is_empty());
         let secret = fs::read_to_string(place.folder.path().join(".fireflow/jwt-secret")).unwrap();
         let log = fs::read_to_string(log).unwrap();
-        // The client of the collector tells a lot.
+        // The collector's client logs a lot at this level.
         assert!(log.contains("\"TRACE\""), "nothing much was logged");
         let signature = service.token.rsplit('.').next().unwrap().to_owned();
         let own = [service.token.as_str(), &signature, secret.trim()];

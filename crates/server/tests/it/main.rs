@@ -1,10 +1,10 @@
-//! The API, in process, on both databases; and the binary, as its users run it.
+//! Tests of the API in process, on both databases, and of the binary.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test says what is wrong by panicking"
+    reason = "a test fails by panicking"
 )]
 
 mod admission;

@@ -1,4 +1,4 @@
-//! The memory of requests: borrowed before it is used, shared between subjects, and given back.
+//! The memory of requests: it is borrowed before use, shared between subjects, and returned.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::{Api, plain_rule};
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
-/// A service with so much memory for requests, whose subjects wait for it only briefly.
+/// A service with `bytes` of memory for requests, whose subjects wait only briefly for it.
 pub(crate) async fn with_memory(bytes: u64) -> Api {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     Api::built(db, |app, _| {
@@ -38,11 +38,12 @@ async fn one_subject_cannot_keep_the_others_out_with_bodies_that_do_not_come() {
     while api.borrowed() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // That was her share: the next one is told to come back.
+    // That was Ann's share, so her next request gets 503 with `Retry-After`.
     let mut next = begun(address, &head(&ann, 1_000_000)).await;
     let answer = first(&mut next).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 5"), "{answer}");
-    // Others are served, and she herself is with what takes little: nobody holds a permit.
+    // Other subjects are served, and Ann's small requests are too, since waiting bodies hold no
+    // permit.
     let body = json!({"name": "edge"});
     api.send("POST", "/firewalls/", &bob, &[], Some(&body)).await.expect(201);
     api.send("GET", "/firewalls/", &ann, &[], None).await.expect(200);
@@ -51,7 +52,7 @@ async fn one_subject_cannot_keep_the_others_out_with_bodies_that_do_not_come() {
         metrics.contains("fireflow_work_memory_refusals_total{purpose=\"body\"} 1\n"),
         "{metrics}"
     );
-    // Who leaves gives all of it back.
+    // Closed connections return all of their memory.
     held.clear();
     api.nothing_is_borrowed().await;
     let mut again = begun(address, &head(&ann, 1_000_000)).await;
@@ -63,7 +64,7 @@ async fn one_subject_cannot_keep_the_others_out_with_bodies_that_do_not_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_set_is_served_alone_and_the_next_has_its_turn() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
-    // Patient: whoever waits here is served in the end.
+    // A long timeout, so that every waiting request is served in the end.
     let api = Api::built(db, |app, _| {
         app.budget = Budget::bytes(64 * MIB).with_patience(Duration::from_secs(60));
     });
@@ -113,7 +114,7 @@ pub(crate) async fn long_list(api: &Api) -> String {
 async fn an_answer_that_nobody_reads_counts_until_it_is_sent() {
     let api = with_memory(32 * MIB).await;
     let path = long_list(&api).await;
-    // 4.6 MB each, of which the system keeps some for the client.
+    // Each answer is 4.6 MB, and the system buffers some of it for the client.
     let (address, _stop, _served) = api.listen(patient(), None).await;
     let ann = api.token_of("ann", &[Role::Viewer]);
     let request = format!(
@@ -132,7 +133,7 @@ async fn an_answer_that_nobody_reads_counts_until_it_is_sent() {
     };
     assert!(refusal.starts_with("HTTP/1.1 503 "), "{refusal}");
     assert!(!unread.is_empty() && api.borrowed() >= 4 * MIB, "{}", api.borrowed());
-    // Others have their pages.
+    // Other subjects get their pages.
     let bob = api.token_of("bob", &[Role::Viewer]);
     let page = api.send("GET", &format!("{path}?page_size=100"), &bob, &[], None).await;
     assert_eq!(page.expect(200)["items"].as_array().unwrap().len(), 100);
@@ -145,7 +146,7 @@ db_test! {
         let policy = api.policy().await;
         let token = format!("Bearer {}", api.token());
         let headers = [("content-type", "application/json"), ("authorization", token.as_str())];
-        // Each byte of it becomes a hundred; 1.9 MB of it would be 200.
+        // Each byte takes a hundred in memory, so 1.9 MB would take about 200 MB.
         let deep = vec!["{\"\":{\"\":{\"\":{\"\":{\"\":0}}}}}"; 70_000].join(",");
         let members: Vec<String> = (0..150_000).map(|index| format!("\"{index:x}\":0")).collect();
         let members = format!("{{{}}}", members.join(","));
@@ -160,7 +161,7 @@ db_test! {
             let answer = api.raw(method, &path, &headers, body.into_bytes()).await;
             answer.problem(413, "too_large");
         }
-        // What is merely wrong is counted to the last, and the first hundred are told.
+        // Ordinary faults are all counted, and the first hundred are reported.
         for (path, body) in [
             ("/firewalls/".to_owned(), members.clone()),
             (format!("{policy}inspections/"), format!("[{members}]")),
@@ -169,7 +170,7 @@ db_test! {
             let problem = answer.problem(422, "invalid");
             assert_eq!(problem["errors"].as_array().unwrap().len(), 100);
             let detail = problem["detail"].as_str().unwrap();
-            // The required members are missing too.
+            // The count includes the missing required members.
             assert!(detail.starts_with("15000") && detail.contains("the first 100"), "{detail}");
         }
         api.nothing_is_borrowed().await;
@@ -197,7 +198,7 @@ db_test! {
         let packets = vec![json!({"source_adress": "10.0.0.1"}); many];
         let packets = api.post(&format!("{policy}inspections/"), &json!(packets)).await;
         told(&packets.problem(422, "invalid"), 3 * many);
-        // Query parameters are faults like any other.
+        // Faults in query parameters are counted in the same way.
         let mut query = String::new();
         for index in 0..3_000 {
             write!(query, "p{index}&").unwrap();

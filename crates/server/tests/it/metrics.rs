@@ -1,4 +1,4 @@
-//! The page of metrics: what it counts, in which forms, and who reads it.
+//! The metrics page: its series, its formats, and the roles that may read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::service::{PATIENCE, Place, Service, binary};
 use crate::signers::{Files, Signer, authenticator};
 use crate::support::{Api, tcp};
 
-/// A service that is measured.
+/// A service with metrics.
 async fn measured(db: TestDatabase) -> Api {
     measured_with(db, |_| {}).await
 }
@@ -45,7 +45,7 @@ async fn page(api: &Api) -> String {
     answer.text
 }
 
-/// The value of a series, by its name and labels as they are written.
+/// The value of a series with the given name and labels.
 fn value(page: &str, series: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
@@ -89,14 +89,14 @@ db_test! {
             "fireflow_http_request_duration_seconds_bucket{{le=\"+Inf\",method=\"GET\",route=\"{template}\"}}"
         );
         assert_eq!(value(&page, &last), 3.0);
-        // The one that asks.
+        // The request for the page itself.
         assert_eq!(value(&page, "fireflow_http_requests_in_flight"), 1.0);
         for (reason, count) in [("missing", 2.0), ("invalid", 1.0)] {
             let series = format!("fireflow_authentication_failures_total{{reason=\"{reason}\"}}");
             assert_eq!(value(&page, &series), count);
         }
         assert!(value(&page, "fireflow_token_cache_lookups_total{result=\"hit\"}") >= 5.0);
-        // What a client makes up gets no series.
+        // Values that clients invent get no series.
         for made_up in ["/999", "nowhere", "BREW"] {
             assert!(!page.contains(made_up), "{made_up}: {page}");
         }
@@ -122,7 +122,8 @@ db_test! {
             value(&page, &format!("{name}{{{labels}}}"))
         };
         assert!(statements("select") >= 5.0 && statements("insert") >= 5.0, "{page}");
-        // A firewall, a policy, a rule; and what the first inspection reads, to compile it.
+        // One each for a firewall, a policy and a rule, and one for the rules that the first
+        // inspection compiles.
         assert_eq!((statements("begin"), statements("commit")), (4.0, 4.0));
         assert_eq!(value(&page, "fireflow_database_statement_failures_total{operation=\"select\"}"), 0.0);
         for (action, count) in [("ALLOW", 2.0), ("DENY", 2.0), ("REJECT", 0.0)] {
@@ -164,7 +165,7 @@ db_test! {
     }
 }
 
-/// The names of all metrics of a page, without suffixes of series.
+/// The names of all metrics on a page, without the suffixes of their series.
 fn families(page: &str) -> Vec<String> {
     let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
@@ -172,7 +173,7 @@ fn families(page: &str) -> Vec<String> {
 
 db_test! {
     async fn the_documentation_names_every_metric_and_no_other(db: TestDatabase) {
-        // Files of keys have series if they are set.
+        // Key files have series if they are configured.
         let files = Files::new();
         let mut trust = files.trusting(&Signer::new(Algorithm::ES256, None).public_pem());
         trust.rules = TokenRules::default();
@@ -187,7 +188,8 @@ db_test! {
             .filter(|name| name.starts_with("fireflow_") || name.starts_with("process_"))
             .map(|name| name.trim_end_matches("_total").to_owned())
             .collect();
-        // What has no series yet is not there.
+        // A metric without a series is not on the page, so these requests create the missing
+        // series.
         api.raw("GET", "/whoami/", &[], vec![]).await.problem(401, "unauthenticated");
         let policy = api.policy().await;
         api.verdict(&policy, &tcp("10.0.0.1", "10.0.0.2", 1)).await;
@@ -211,7 +213,7 @@ async fn a_listener_of_their_own_serves_them_without_a_token_and_nothing_else() 
         .env("FIREFLOW_LOG_FORMAT", "json")
         .stderr(std::fs::File::create(&log).unwrap());
     let service = Service::spawn(folder, &mut command);
-    // It says so a moment after the service itself is announced.
+    // The listener for metrics is logged shortly after the service itself.
     let mut line = serde_json::Value::Null;
     wait_until("the listener for metrics", PATIENCE, || {
         let lines = std::fs::read_to_string(&log).unwrap();

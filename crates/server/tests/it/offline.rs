@@ -1,4 +1,4 @@
-//! `fireflow inspect`: what the service answers, of files and without it.
+//! `fireflow inspect` gives the service's verdicts from files, without the service.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -16,14 +16,14 @@ fn inspect(folder: &Path, arguments: &str) -> Output {
     binary(folder).arg("inspect").args(arguments).output().unwrap()
 }
 
-/// Standard output of a run that succeeds.
+/// The standard output of a successful run.
 fn answers(folder: &Path, arguments: &str) -> String {
     let output = inspect(folder, arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// Standard output and error of a run that fails.
+/// The standard output and error of a failed run.
 fn failure(folder: &Path, arguments: &str, status: i32) -> (String, String) {
     let output = inspect(folder, arguments);
     assert_eq!(output.status.code(), Some(status), "{}", text(&output.stderr));
@@ -98,7 +98,7 @@ fn rules_without_an_id_come_behind_those_that_have_one() {
     let folder = folder(&[("rules.json", &rules.to_string()), ("packets.ndjson", PACKETS)]);
     let files = "--rules rules.json --packets packets.ndjson --format index";
     assert_eq!(answers(folder.path(), files), "2\n2\n2\n2\n");
-    // What nobody said is told.
+    // An assumed default action is reported.
     std::fs::write(folder.path().join("none.json"), "[]").unwrap();
     let output = inspect(folder.path(), "--rules none.json --packets packets.ndjson");
     assert!(text(&output.stderr).contains("DENY is assumed"), "{}", text(&output.stderr));
@@ -107,8 +107,8 @@ fn rules_without_an_id_come_behind_those_that_have_one() {
 #[test]
 fn json_values_stand_one_after_the_other_in_lines_or_not() {
     let mut rules: Vec<Value> = serde_json::from_str(RULES).unwrap();
-    // Longer than what is read ahead to tell the format; on one side alone, since what is compiled
-    // of two long sides is their product.
+    // Longer than the part that is read ahead to detect the format. Only one side is long, because
+    // the compiled form of two long sides is their product.
     let host = |host: u32| format!("2001:0db8:0001:0002:0003:0004:0005:{host:04x}");
     let hosts = (1..1_000).map(|it| json!({"address": host(it), "port": 60_000}));
     rules[0]["sources"].as_array_mut().unwrap().extend(hosts);
@@ -199,7 +199,7 @@ fn what_traffic_uses_is_counted() {
     assert!(summary.contains("1 record skipped: no data"), "{summary}");
     assert!(summary.contains("1 record skipped: the answering direction"), "{summary}");
     assert!(summary.contains("rules hit: 1 of 3"), "{summary}");
-    // What had to be assumed is told.
+    // Assumptions are reported.
     let unknown = "srcaddr dstaddr srcport dstport protocol\n192.0.2.1 198.51.100.10 1 443 6\n\
                    10.0.0.1 198.51.100.10 0 0 1\n";
     std::fs::write(files.path().join("unknown.log"), unknown).unwrap();
@@ -245,7 +245,7 @@ fn a_benchmarks_right_answers_are_checked() {
     );
     let words = answers(path, "--rules rules --packets right");
     assert!(words.contains("-       tcp 10.1.1.1:7 -> 192.0.2.1:81"), "{words}");
-    // A policy's rules answer a benchmark's packets, and the other way round.
+    // A policy's rules can evaluate a benchmark's packets, and vice versa.
     assert_eq!(answers(path, "--rules policy.json --packets right --format index"), "-1\n-1\n-1\n");
     std::fs::write(path.join("packets"), PACKETS).unwrap();
     let (out, error) = failure(path, "--rules rules --packets packets --format index", 1);
@@ -417,7 +417,7 @@ fn what_is_wrong_is_said_with_its_place() {
     }
 }
 
-/// The rules as the service exports them, over which both answer the same.
+/// The exported rules give the same verdicts as the service.
 #[tokio::test]
 async fn an_exported_policy_answers_as_the_service_does() {
     let place = Place::new(DatabaseKind::Sqlite).await;
@@ -456,7 +456,7 @@ async fn an_exported_policy_answers_as_the_service_does() {
     let (status, online) =
         connection.ask("POST", &inspections, &json!(packets).to_string()).unwrap();
     assert_eq!(status, 200, "{online}");
-    // What a list answers, and what an export has in lines.
+    // A page of a list, and the lines of an export.
     let path = format!("{rules}?page_size=1000");
     let page = connection.exchange("GET", &path, "").unwrap().text;
     let list: Value = serde_json::from_str(&page).unwrap();

@@ -1,4 +1,4 @@
-//! A service that may have only so many files open, and more clients than that.
+//! A service with a limit on open files, and more clients than that limit.
 
 use std::net::TcpStream;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cluster::wait_until;
 use crate::service::{PATIENCE, Place, Service, binary_with_files, text};
 
-/// So few connections to the database that a small limit is enough.
+/// Few connections to the database, so that a low limit is enough.
 const CONNECTIONS: &str = "4";
 
 #[cfg(target_os = "linux")]
@@ -26,7 +26,7 @@ async fn at_the_limit_of_open_files_everybody_is_answered_in_turn() {
     let service = Service::spawn(folder, &mut command);
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.contains("FIREFLOW_HTTP__MAX_CONNECTIONS is 8192"), "{told}");
-    // More connections than there may be; those that are too many wait, or are closed.
+    // More connections than the limit allows. Excess connections wait or are closed.
     let mut idle: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(&service.address).unwrap()).collect();
     let open_files = || {
@@ -39,8 +39,8 @@ async fn at_the_limit_of_open_files_everybody_is_answered_in_turn() {
         assert!(now <= 160);
         std::mem::replace(&mut before, now) == now && now > 60
     });
-    // Whoever comes gets a connection, since an idle one gives way; and writes and reads, on as many
-    // connections to the database as there may be.
+    // Every new client gets a connection, because the service closes an idle one for it. Reads and
+    // writes succeed with the configured number of database connections.
     for index in 0..20 {
         let mut first = service.connect();
         let body = json!({"name": format!("edge {index}")}).to_string();
@@ -52,7 +52,7 @@ async fn at_the_limit_of_open_files_everybody_is_answered_in_turn() {
         }
         assert!(open_files() <= 160);
     }
-    // Who waited has a turn when others have gone.
+    // A waiting client gets its turn when others have left.
     let mut last = service.connect();
     idle.clear();
     assert_eq!(last.ask("GET", "/firewalls/", "").unwrap().0, 200);

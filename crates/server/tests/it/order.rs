@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, plain_rule};
 
-/// A rule without a priority, told apart by its source.
+/// A rule without a priority, which differs from the others in its source.
 fn unplaced(name: &str) -> Value {
     let mut body = plain_rule();
     let members = body.as_object_mut().unwrap();
@@ -84,12 +84,12 @@ db_test! {
         for index in 0..12 {
             let name = format!("r{index}");
             let mut body = unplaced(&name);
-            // Ties and gaps.
+            // Some priorities are equal, and there are gaps between others.
             body["priority"] = json!(index / 3 * 2);
             let made = api.post(&rules, &body).await.expect(201);
             list.push((made["id"].as_i64().unwrap(), name));
         }
-        // A small generator of its own: the same moves on every run.
+        // A small generator, so that every run makes the same moves.
         let mut state = 7_usize;
         let mut random = |below: usize| {
             state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345) % (1 << 31);
@@ -113,7 +113,7 @@ db_test! {
             rest.splice(index..index, moved);
             list = rest;
             let mut body = word;
-            // Asked for in any order, a block keeps its own.
+            // A block keeps its own order, whatever the order of the ids in the request.
             let mut asked = ids.clone();
             asked.reverse();
             body["rule_ids"] = json!(asked);
@@ -144,7 +144,7 @@ db_test! {
         assert_eq!(moved["items"][0]["position"], 1);
         assert_eq!(names(&api, &policy).await, ["c", "a", "b"]);
         api.with("POST", &path, &guard, Some(&body)).await.problem(412, "revision_mismatch");
-        // Where it stands there already, nothing is written.
+        // If the rule is at that place already, nothing is written.
         let again = api.post(&path, &body).await.expect(200);
         assert_eq!(again["revision"], 5);
         let count = "SELECT count(*) FROM audit_event WHERE deed = 'move'";

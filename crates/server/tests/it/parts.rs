@@ -1,4 +1,4 @@
-//! PUT of a rule set: what was read in part is not taken for the whole.
+//! PUT of a rule set: a part of a list is not accepted as the whole set.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn put(api: &Api, path: &str, format: &str, text: &str) -> Answer {
     api.raw("PUT", path, &headers, text.as_bytes().to_vec()).await
 }
 
-/// So many plain rules, named in their order.
+/// `count` plain rules, with names in their order.
 async fn fill(api: &Api, policy: &str, count: usize) -> Vec<Value> {
     let rule = |index: usize| {
         let mut rule = plain_rule();
@@ -36,7 +36,7 @@ async fn fill(api: &Api, policy: &str, count: usize) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
 
-/// Rules that say all that can be said, and texts that are hard to write down.
+/// Rules that use all members, and texts that are hard to encode.
 fn varied() -> Vec<Value> {
     let any = json!([{"address": "any"}]);
     let texts = [
@@ -84,7 +84,7 @@ fn varied() -> Vec<Value> {
     rules.push(
         json!({"action": "DENY", "sources": any, "destinations": any, "protocols": ["gre", 200]}),
     );
-    // One that warns.
+    // A rule with a warning.
     rules.push(json!({
         "name": "warns", "action": "DENY", "sources": [{"address": "10.9.9.9"}],
         "destinations": [{"address": "10.9.9.8"}, {"address": "2001:db8::8"}], "log": true,
@@ -92,7 +92,7 @@ fn varied() -> Vec<Value> {
     rules
 }
 
-/// What two rules have to say alike.
+/// The members that must be equal in both rules.
 fn content(rule: &Value) -> Value {
     let mut rule = rule.clone();
     for name in [
@@ -132,7 +132,7 @@ db_test! {
             ("page=9", vec!["page"]),
             ("page_size=24", vec!["page"]),
             ("cursor=&page_size=20", vec!["page"]),
-            // The end of a walk with cursors has neither a number nor a next one.
+            // The last page of a walk by cursor has neither a page number nor a next cursor.
             (format!("cursor={cursor}&page_size=20").as_str(), vec!["page"]),
             ("page_size=25&name=r1", vec!["filter"]),
             ("page_size=25&action=ALLOW", vec!["filter"]),
@@ -152,7 +152,7 @@ db_test! {
                 let list = answer.expect(200);
                 assert_eq!(list["partial"], json!(parts), "{list_path}");
                 let mut refused = vec![list.clone()];
-                // Without the mark, as earlier versions answered, what else tells is enough.
+                // Earlier versions had no such mark; the other signs of a partial list are enough.
                 let mut unmarked = list;
                 unmarked.as_object_mut().unwrap().remove("partial");
                 if !unmarked["next_cursor"].is_null() || unmarked["page"].as_u64() > Some(1) {
@@ -177,7 +177,7 @@ db_test! {
             let body = json!({"items": [], "partial": odd});
             api.put(&format!("{path}?max_deletions=25"), &body).await.problem(422, "partial");
         }
-        // Whoever read all of it may add a rule: the total does not count.
+        // A client that read all rules may add one, because `total` is ignored.
         let mut list = api.get(&format!("{path}?page_size=100")).await.expect(200);
         let mut new = plain_rule();
         new["priority"] = json!(1_000);
@@ -208,7 +208,7 @@ db_test! {
             let other = json!({"name": format!("copy {number}"), "default_action": "DENY"});
             let other = api.post(&list, &other).await.expect(201);
             let other = format!("{list}{}/rules/", other["id"]);
-            // Into another policy only if that is said.
+            // A set from another policy is only accepted with `identity=name`.
             put(&api, &other, format, &text).await.problem(422, "invalid");
             let by_name = format!("{other}?identity=name");
             let answer = put(&api, &by_name, format, &text).await.expect(200);
@@ -249,10 +249,10 @@ db_test! {
         let as_it_is = |_: usize, _: &str, cell: &str| cell.to_owned();
         let mut turned: Vec<&str> = header.iter().map(String::as_str).collect();
         turned.reverse();
-        // In another order, and as spreadsheets save it.
+        // The columns have another order, and the file has a spreadsheet's byte order mark.
         let marked = format!("\u{feff}{}", write(&turned, &as_it_is));
         assert_counts(&put(&api, &path, CSV, &marked).await.expect(200), [0, 0, 0, 12]);
-        // A member without a column is left out: nothing is lost where the default stands.
+        // A member may lack its column if all rules have the default.
         let few = ["id", "name", "action", "priority", "protocols", "sources", "destinations"];
         assert_counts(&put(&api, &path, CSV, &write(&few, &as_it_is)).await.expect(200), [0, 0, 0, 12]);
         let fewer: Vec<&str> = few.into_iter().filter(|name| *name != "protocols").collect();
@@ -260,7 +260,7 @@ db_test! {
         assert_eq!(problem["errors"].as_array().unwrap().len(), 12);
         assert_eq!(problem["errors"][3]["pointer"], "#/3/protocols");
         assert!(problem["errors"][3]["detail"].as_str().unwrap().contains("`[]`"), "{problem}");
-        // Rows can be added, without what nobody writes.
+        // Rows can be added without the members that clients do not write.
         let added = format!(
             "{}\r\n,new,DENY,999,tcp,192.0.2.1,any\r\n",
             write(&few, &as_it_is).trim_end()
@@ -283,7 +283,7 @@ db_test! {
             let detail = problem["errors"][0]["detail"].as_str().unwrap();
             assert!(detail.starts_with("line 1: ") && detail.contains(words), "{detail}");
         }
-        // Faults have their rule and their line.
+        // Each fault names its rule and its line.
         for (column, bad, pointer) in [
             ("action", "PERMIT", "#/2/action"),
             ("priority", "first", "#/2/priority"),
@@ -305,7 +305,7 @@ db_test! {
         let short = format!("{}\r\n1,2,3\r\n", write(&few, &as_it_is).trim_end());
         let problem = put(&api, &path, CSV, &short).await.problem(422, "invalid");
         assert!(problem["detail"].as_str().unwrap().contains("line 14: has 3 cells"), "{problem}");
-        // The lines of an export end with CR LF, and cells may hold line ends.
+        // The lines of an export end with CR LF, and cells may contain line ends.
         let ends = text.replacen(",ALLOW,", ",\"PER\nMIT\",", 3).replacen("\r\n", "\r\n\r\n", 1);
         let problem = put(&api, &path, CSV, &ends).await.problem(422, "invalid");
         for (fault, line) in problem["errors"].as_array().unwrap().iter().zip([3, 5, 7]) {
@@ -363,7 +363,7 @@ db_test! {
         let empty = put(&api, &policy, "application/json", "").await;
         assert_ne!(empty.status.as_u16(), 200);
         assert_eq!(api.get(&policy).await.expect(200)["rule_count"], 3);
-        // These say that there are no rules.
+        // Both bodies explicitly contain no rules.
         let header = export(&api, &format!("{policy}rules/?name=none"), CSV).await;
         assert_counts(&put(&api, &path, CSV, &header).await.expect(200), [0, 0, 3, 0]);
         assert_counts(&put(&api, &path, "application/json", "[]").await.expect(200), [0, 0, 0, 0]);
@@ -397,7 +397,7 @@ db_test! {
         ] {
             for by in ["id", "name"] {
                 let mut set = rules.clone();
-                // By the one or by the other.
+                // The rules are identified by only one of the two members.
                 for given in &mut set {
                     given.as_object_mut().unwrap().remove(if by == "id" { "name" } else { "id" });
                 }
@@ -413,14 +413,14 @@ db_test! {
         for rule in &rules {
             assert_eq!(api.get(&format!("{path}{}/", rule["id"])).await.expect(200), *rule);
         }
-        // What does not decide may be left out, and what is written clears.
+        // Members that do not decide may be omitted, and explicit values clear the others.
         let mut set = rules.clone();
         set[0]["enabled"] = json!(true);
         set[1]["icmp_type"] = json!(null);
         set[3].as_object_mut().unwrap().remove("log");
         set[3]["ports"] = json!([]);
         assert_counts(&api.put(&path, &json!(set)).await.expect(200), [0, 3, 0, 1]);
-        // One that is found by its content is no other.
+        // A rule that is identified by its content is treated in the same way.
         let twin = api.rule(&policy, &json!({"sources": [{"address": "192.0.2.77"}], "enabled": false})).await;
         let mut list = api.get(&format!("{path}?page_size=100")).await.expect(200)["items"].clone();
         let last = list.as_array_mut().unwrap().iter_mut().find(|it| it["id"] == twin["id"]).unwrap();
@@ -466,7 +466,7 @@ db_test! {
         for bad in ["-1", "many", ""] {
             api.put(&format!("{path}?max_deletions={bad}"), &json!([])).await.problem(422, "invalid");
         }
-        // A batch names each rule that goes.
+        // A batch names each rule that it deletes.
         let rules = fill(&api, &policy, 12).await;
         let all: Vec<Value> =
             rules.iter().map(|rule| json!({"op": "delete", "rule_id": rule["id"]})).collect();
@@ -499,7 +499,7 @@ db_test! {
         }
         let problem = api.put(&path, &with(1, "filtering_policy", json!({"id": 77}))).await;
         problem.problem(422, "invalid");
-        // What is new repeats nothing.
+        // A new rule may not repeat read-only members.
         let mut copied = read.clone();
         let mut copy = read[0].clone();
         copy.as_object_mut().unwrap().remove("id");
@@ -511,9 +511,9 @@ db_test! {
         assert!(pointers.contains(&"#/3/created_at") && pointers.iter().all(|it| it.starts_with("#/3/")), "{problem}");
         let ignoring = format!("{path}?read_only=ignore");
         assert_counts(&api.put(&ignoring, &json!(copied)).await.expect(200), [1, 0, 0, 3]);
-        // Somebody changed a rule since: its revision says so.
+        // Another change increased the rule's revision after it was read.
         let rule = format!("{path}{}/", read[1]["id"]);
-        api.patch(&rule, &json!({"description": "meanwhile"})).await.expect(200);
+        api.patch(&rule, &json!({"description": "in the meantime"})).await.expect(200);
         let back = format!("{path}?max_deletions=1");
         api.put(&back, &json!(read)).await.problem(412, "revision_mismatch");
         let ignoring = format!("{path}?max_deletions=1&read_only=ignore");

@@ -1,4 +1,4 @@
-//! How much a policy holds, as it is set.
+//! The configured size limits of a policy.
 
 use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::db_test;
@@ -35,11 +35,11 @@ db_test! {
         too_large(api.put(&rules, &json!(four)).await, "a policy has at most 3 rules, not 4");
         let moved = json!({"rule_ids": [1, 2, 3, 4], "at": "first"});
         assert_eq!(api.post(&format!("{rules}move/"), &moved).await.status.as_u16(), 422);
-        // One goes, another comes, and there is no room for the first any more.
+        // A rule is deleted and another one is created, so the deleted rule cannot be restored.
         api.delete(&format!("{rules}1/")).await.expect(204);
         api.post(&rules, &from("10.0.0.4")).await.expect(201);
         too_large(api.post(&format!("{rules}1/restore/"), &json!({})).await, a_rule);
-        // Six entries there are.
+        // The policy has six entries.
         let more = |count: u8| {
             let ends = (0..count).map(|it| json!({"address": format!("10.1.0.{it}")}));
             json!({"sources": ends.collect::<Vec<_>>()})

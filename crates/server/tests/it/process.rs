@@ -1,4 +1,4 @@
-//! The binary as its users run it: a process of its own, over TCP, ended by signals.
+//! The binary as its users run it: a separate process that serves over TCP and ends by signals.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ db_test! {
                         for index in 0.. {
                             let name = format!("r{round} w{writer} i{index}");
                             let body = json!({"name": name}).to_string();
-                            // The kill ends the connection.
+                            // The kill breaks the connection.
                             let Ok((status, made)) = connection.ask("POST", "/firewalls/", &body)
                             else {
                                 break;
@@ -36,7 +36,8 @@ db_test! {
                         }
                     });
                 }
-                // In the middle of writes: some of this round are acknowledged, others under way.
+                // The kill comes in the middle of writes: some of this round are acknowledged,
+                // others are under way.
                 let is_known = |it: &str| it.starts_with(&format!("r{round} "));
                 wait_until("the writes of this round", PATIENCE, || {
                     let acknowledged = acknowledged.lock().unwrap();
@@ -111,7 +112,7 @@ async fn a_second_process_on_a_sqlite_file_is_told_who_has_it() {
         let holder = format!("process {}", first.child.id());
         assert!(message.contains(&holder) && message.contains("PostgreSQL"), "{message}");
     }
-    // However the first one ends, its lock ends with it.
+    // However the first process ends, its lock ends with it.
     first.kill();
     let after = run(folder, &["migrate", "status"], &[("FIREFLOW_DATABASE_URL", &place.url)]);
     assert_eq!(after.status.code(), Some(0));
@@ -138,7 +139,7 @@ fn wrong_usage_and_settings_are_one_line_and_status_2() {
         assert!(message.contains(word), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
-    // How long a connection is tried for is what a request may take.
+    // The request timeout also limits the attempts to connect.
     let away = [
         ("FIREFLOW_DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/db"),
         ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "1s"),
@@ -220,7 +221,7 @@ async fn the_largest_and_the_smallest_numbers_are_served_with() {
         service.signal("-TERM");
         assert_eq!(service.ended().code(), Some(0));
     }
-    // More connections to a database than files can be open are refused, or there is room.
+    // More than 10,000 database connections are refused as a wrong setting.
     let folder = tempfile::tempdir().unwrap();
     let many = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "10001")];
     let refused = run(folder.path(), &["serve"], &many);
@@ -250,7 +251,7 @@ fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
             assert!(message.contains("FIREFLOW_"), "{message}");
         }
     }
-    // Nor is the file, or a link to one that is gone.
+    // A file that is not UTF-8, or a link to a missing file, is refused too.
     std::fs::write(folder.join("odd.toml"), b"environment = \"production\xff\"").unwrap();
     let output = run(folder, &["--config", "odd.toml", "jwt"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -301,8 +302,17 @@ fn a_token_is_printed_and_nothing_else() {
     let token = text(&output.stdout);
     assert_eq!(token.trim().split('.').count(), 3);
     assert_eq!(token.lines().count(), 1);
-    let secret = std::fs::read(folder.join(".fireflow/jwt-secret")).unwrap();
-    assert!(!text(&output.stderr).contains(&text(&secret)));
+    let file = folder.canonicalize().unwrap().join(".fireflow/jwt-secret");
+    let secret = std::fs::read(&file).unwrap();
+    let notes = text(&output.stderr);
+    assert!(!notes.contains(&text(&secret)));
+    // A token of another folder's secret works nowhere: so it is said which secret it was.
+    assert!(notes.contains(&format!("generated the secret {}", file.display())), "{notes}");
+    let notes = text(&run(folder, &["jwt"], &[]).stderr);
+    assert!(notes.contains(&format!("signed with the secret {}", file.display())), "{notes}");
+    let given = [("FIREFLOW_JWT_SECRET", OUTSIDE[1].1)];
+    let notes = text(&run(folder, &["jwt"], &given).stderr);
+    assert!(notes.contains("secret of FIREFLOW_JWT_SECRET"), "{notes}");
 
     let outside = OUTSIDE;
     let output = run(folder, &["jwt"], &outside);
@@ -325,7 +335,7 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
     let address = service.address.clone();
     let listen = [("FIREFLOW_LISTEN", address.as_str())];
     assert_eq!(run(folder, &["healthcheck"], &listen).status.code(), Some(0));
-    // From elsewhere it is asked by URL, without its settings.
+    // From another machine the URL is enough, without the service's settings.
     let (good, bad) =
         (format!("http://{}", service.address), format!("https://{}", service.address));
     let outside = [("FIREFLOW_ENVIRONMENT", "production")];
@@ -341,7 +351,12 @@ async fn a_service_ends_cleanly_when_it_is_told_to() {
 #[test]
 fn help_lists_every_setting() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&["--help"][..], &["serve", "--help"]] {
+    for arguments in [
+        &["--help", "settings"][..],
+        &["serve", "--help", "settings"],
+        &["help", "settings"],
+        &["settings"],
+    ] {
         let output = run(folder.path(), arguments, &[]);
         assert_eq!(output.status.code(), Some(0));
         let help = text(&output.stdout);
@@ -349,13 +364,24 @@ fn help_lists_every_setting() {
             assert!(help.contains(setting.variable), "{}", setting.variable);
         }
     }
+    for arguments in [&["--help"][..], &["serve", "--help"]] {
+        let help = text(&run(folder.path(), arguments, &[]).stdout);
+        assert!(help.lines().count() < 40, "it fits on a screen:\n{help}");
+        for word in ["FIREFLOW_LISTEN", "FIREFLOW_DATABASE_URL", "--help settings"] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+    let serve = text(&run(folder.path(), &["serve", "--help"], &[]).stdout);
+    assert!(serve.contains("--listen <ADDRESS:PORT>"), "{serve}");
+    let refused = run(folder.path(), &["serve", "--listen", "8080"], &[]);
+    assert_eq!(refused.status.code(), Some(2));
     let output = run(folder.path(), &["openapi"], &[]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["info"]["title"], "FireFlow");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "and leaves nothing behind");
 }
 
-/// What a service outside `local` needs.
+/// The settings that a service outside `local` needs.
 const OUTSIDE: [(&str, &str); 4] = [
     ("FIREFLOW_ENVIRONMENT", "production"),
     ("FIREFLOW_JWT_SECRET", "6f1c0f4b9a52e7d83c41b7a0f95e26d8c3b47a19e05f82d6417c9be8a3d05f72"),

@@ -1,4 +1,4 @@
-//! Which keys a file may hold, and what is said of others.
+//! The keys that a file may hold, and the messages about other keys.
 
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ fn from_base64_url(text: &Value) -> Vec<u8> {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.as_str().unwrap()).unwrap()
 }
 
-/// RFC 8725, 3.5 and 2.2.
+/// Tests RFC 8725, sections 3.5 and 2.2.
 #[test]
 fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
     let files = Files::new();
@@ -49,7 +49,7 @@ fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
         (String::new(), "no public key"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), "-pubkey"),
     ] {
-        // None of it is trusted, at the start or later.
+        // The whole file is refused, at the start and later.
         let fault = public_keys(&keys).unwrap_err();
         assert!(fault.contains(word), "{fault}");
         let fault = files.trusting(&keys).read().unwrap_err();
@@ -68,7 +68,7 @@ fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
     assert!(files.read().unwrap_err().contains("too short"));
 }
 
-/// RFC 8725, 3.4.
+/// Tests RFC 8725, section 3.4.
 #[test]
 fn keys_that_can_never_verify_are_refused_with_a_reason() {
     let files = Files::new();
@@ -81,14 +81,14 @@ fn keys_that_can_never_verify_are_refused_with_a_reason() {
         json!(base64_url(&n))
     };
     for (key, word) in [
-        // Not on the curve; another point's half; too long.
+        // A point off the curve, a coordinate of another point, and a coordinate that is too long.
         (with(ec.clone(), "x", zeros.clone()), "not a point of the curve P-256"),
         (with(ec.clone(), "y", ec["x"].clone()), "not a point of the curve P-256"),
         (with(ec.clone(), "x", json!(base64_url(&[7; 33]))), "too long"),
         (with(ec.clone(), "x", json!("*")), "`x` is not base64url"),
         (with(ec.clone(), "x", Value::Null), "no `x`"),
         (with(ed.clone(), "x", json!(base64_url(&[7; 31]))), "32 bytes"),
-        // Whose multiples are few.
+        // A point of low order.
         (with(ed.clone(), "x", zeros), "anybody can sign"),
         (with(rsa.clone(), "n", even), "modulus is even"),
         (with(rsa.clone(), "n", json!(base64_url(&[0xff; 255]))), "less than 2048 bits (2040)"),
@@ -107,11 +107,11 @@ fn keys_that_can_never_verify_are_refused_with_a_reason() {
         let read = public_keys(&keys).unwrap();
         assert_eq!((read.keys.len(), read.left_out.len()), (1, 0), "{key}");
         assert!(read.faults[0].contains(word), "{}", read.faults[0]);
-        assert!(files.trusting(&keys).read().unwrap_err().contains(word), "the start says so");
+        assert!(files.trusting(&keys).read().unwrap_err().contains(word), "the start reports it");
     }
 }
 
-/// An identity provider's set holds more than what we use; that is no fault.
+/// An identity provider's set may contain keys that the service does not use. That is no fault.
 #[test]
 fn keys_for_something_else_are_left_out() {
     let files = Files::new();
@@ -135,7 +135,7 @@ fn keys_for_something_else_are_left_out() {
         let read = public_keys(&set(&[key.clone(), good.jwk()])).unwrap();
         assert_eq!((read.keys.len(), read.faults.len()), (1, 0), "{key}");
         assert!(read.left_out[0].contains(word), "{}", read.left_out[0]);
-        // Alone it proves nothing, and the start says why.
+        // Such a key without any other is refused at the start, with the reason.
         let fault = files.trusting(&set(&[key])).read().unwrap_err();
         assert!(
             fault.contains("no public key that can be used") && fault.contains(word),
@@ -162,7 +162,7 @@ fn numbers_with_leading_zeros_or_without_are_the_same_key() {
             assert!(accepts(&authenticator(&files.trusting(&jwk.to_string())), &token), "{name}");
         }
     }
-    // One of 128 has a coordinate that begins with a zero.
+    // One of 128 keys has a coordinate that begins with a zero byte.
     let cut = (0..10_000).find_map(|_| {
         let signer = Signer::new(Algorithm::ES256, None);
         let mut jwk = signer.jwk();
@@ -177,7 +177,8 @@ fn numbers_with_leading_zeros_or_without_are_the_same_key() {
     assert!(accepts(&authenticator, &signer.sign(&claims())));
 }
 
-/// Signed with OpenSSL: others than the usual sizes verify, so they are taken.
+/// The tokens were signed with OpenSSL. RSA keys of unusual sizes verify them, so such keys are
+/// accepted.
 #[test]
 fn rsa_keys_of_unusual_sizes_verify() {
     let files = Files::new();
@@ -207,7 +208,7 @@ fn a_block_that_is_cut_is_found_and_the_others_can_be_used() {
         assert!(read.faults[0].contains(&format!("block {block} is cut")), "{:?}", read.faults);
         assert!(files.trusting(&keys).read().unwrap_err().contains("is cut or damaged"));
     }
-    // Text between blocks, and a mark at the beginning, are no fault.
+    // Text between the blocks and a byte order mark are allowed.
     let mut annotated = String::from("\u{feff}# of our identity provider\n");
     for key in [one, two] {
         write!(annotated, "\nBag Attributes\n{key}").unwrap();
@@ -218,7 +219,7 @@ fn a_block_that_is_cut_is_found_and_the_others_can_be_used() {
 }
 
 proptest::proptest! {
-    /// Whatever a file holds: at worst it is refused.
+    /// Whatever a file contains, the worst result is a refusal.
     #[test]
     fn any_text_is_read_to_its_end(
         text in "(-----BEGIN PUBLIC KEY-----\n)?[MA-Za-z0-9+/=\n]{0,200}(-----END PUBLIC KEY-----)?",

@@ -1,4 +1,5 @@
-//! Members that nobody writes: refused on creation, on change taken only as the resource has them.
+//! Read-only members: refused on creation, and accepted in a change only with the resource's own
+//! values.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, firewall_of, plain_rule};
 
-/// A resource: its members, where it is created, what it is created of, and where it is.
+/// A resource: its members, the path of its list, the body that creates it, and its own path.
 struct Resource {
     members: &'static [Member],
     list: String,
@@ -65,7 +66,7 @@ fn other_value(member: ReadOnlyMember) -> Value {
     }
 }
 
-/// Values that are not of the member's type.
+/// Values of other types.
 fn odd_values(member: ReadOnlyMember) -> Vec<Value> {
     use ReadOnlyMember as Only;
     match member {
@@ -104,7 +105,7 @@ db_test! {
             for name in shown.as_object().unwrap().keys() {
                 assert!(names.contains(&name.as_str()), "{path}: {name}");
             }
-            // What is written can be: with the value that it has, nothing changes.
+            // Each writable member accepts its own value, which changes nothing.
             for member in members.iter().filter(|member| member.read_only().is_none()) {
                 let patch = json!({member.name(): shown[member.name()]});
                 let same = api.patch(&path, &patch).await.expect(200);
@@ -145,7 +146,7 @@ db_test! {
     async fn changes_take_read_only_members_only_as_they_are(api: Api) {
         for Resource { members, path, .. } in resources(&api).await {
             let shown = api.get(&path).await.expect(200);
-            // All that was read can be sent again, with a change.
+            // Everything that was read can be sent back with a change.
             let mut all = shown.clone();
             all["description"] = json!("changed");
             let shown = api.patch(&path, &all).await.expect(200);
@@ -164,7 +165,7 @@ db_test! {
                     assert_refused(&problem, &format!("#/{name}"), member);
                 }
                 if has.is_some() {
-                    // A merge patch would remove it.
+                    // A merge patch with `null` would remove the member.
                     api.patch(&path, &patch(&Value::Null)).await.problem(422, "invalid");
                 }
             }

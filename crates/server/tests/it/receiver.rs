@@ -1,5 +1,5 @@
-//! A collector of traces and a tracker of errors, as small as they can be: what is sent to them is
-//! kept, and answered as the real ones do.
+//! A minimal trace collector and error tracker. They keep all received requests, and answer like
+//! the real ones.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use tokio::net::TcpListener;
 
 use crate::cluster::wait_until;
 
-/// Longer than anything takes to arrive.
+/// Longer than any request takes to arrive.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A request that was received.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) path: String,
@@ -32,7 +32,7 @@ pub(crate) struct Received {
     pub(crate) body: Bytes,
 }
 
-/// Listens, in a thread of its own, until it is dropped.
+/// Listens in its own thread until it is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -65,7 +65,7 @@ impl Receiver {
         self.received.lock().unwrap().clone()
     }
 
-    /// All spans that were received, each with what they are of.
+    /// All received spans, each with its resource.
     pub(crate) fn spans(&self) -> Vec<(Resource, Span)> {
         let mut spans = Vec::new();
         for Received { path, headers, body } in self.received() {
@@ -75,7 +75,7 @@ impl Receiver {
             } else {
                 assert_eq!(path, "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
                 assert_eq!(headers["content-type"], "application/grpc");
-                // Behind a flag and a length.
+                // The message follows a flag and a length.
                 body.slice(5..)
             };
             let request = ExportTraceServiceRequest::decode(bytes).unwrap();
@@ -89,7 +89,7 @@ impl Receiver {
         spans
     }
 
-    /// The spans of a trace, once the request's own is among them: it is the last to end.
+    /// The spans of a trace, once the span of the request is among them. That span ends last.
     pub(crate) fn trace(&self, trace_id: &str) -> Vec<Span> {
         let mut found = Vec::new();
         wait_until("the trace to arrive", PATIENCE, || {
@@ -100,13 +100,13 @@ impl Receiver {
         found
     }
 
-    /// The events of an error tracker that were received.
+    /// The received events of an error tracker.
     pub(crate) fn events(&self) -> Vec<(Received, Value)> {
         let mut events = Vec::new();
         for received in self.received() {
             let text = String::from_utf8(received.body.to_vec()).unwrap();
             let mut lines = text.lines();
-            // Headers of the envelope, then pairs of an item's headers and the item.
+            // The headers of the envelope, followed by pairs of an item's headers and the item.
             lines.next().unwrap();
             while let (Some(header), Some(item)) = (lines.next(), lines.next()) {
                 let header: Value = serde_json::from_str(header).unwrap();
@@ -157,7 +157,7 @@ async fn serve(listener: TcpListener, kept: Arc<Mutex<Vec<Received>>>) {
                 async move { Ok::<_, Infallible>(take(request, &kept).await) }
             });
             let server = auto::Builder::new(TokioExecutor::new());
-            // Who goes away in the middle of a request has sent nothing.
+            // A request that was cut off counts as not sent.
             drop(server.serve_connection(TokioIo::new(stream), service).await);
         });
     }
@@ -174,7 +174,7 @@ async fn take(
     let received = Received { path, headers: parts.headers, body: body.to_bytes() };
     kept.lock().unwrap().push(received);
     if !is_grpc {
-        // An empty message of Protobuf, and as good as any for the tracker.
+        // An empty Protobuf message; the tracker accepts any body.
         return Response::new(Full::default().boxed());
     }
     let mut trailers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! Requests that are sent again under their `Idempotency-Key`.
+//! Requests that are repeated with the same `Idempotency-Key`.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ db_test! {
         assert_ne!(first.header("x-request-id"), again.header("x-request-id"));
         assert_eq!(names(&api).await, ["edge"]);
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [1]);
-        // The quoted form is the same key; what happened to the firewall since is no matter.
+        // The quoted form is the same key. Later changes of the firewall do not affect the stored
+        // answer.
         api.with("DELETE", first.header("location"), &[], None).await.expect(204);
         let quoted = post(&api, "/firewalls/", "\"8e03978e\"", &body).await;
         assert_eq!((quoted.header("idempotency-replayed"), &quoted.text), ("true", &first.text));
@@ -44,7 +45,7 @@ db_test! {
     async fn another_request_under_a_used_key_is_refused(api: Api) {
         post(&api, "/firewalls/", "k", &json!({"name": "edge"})).await.expect(201);
         post(&api, "/firewalls/", "k", &json!({"name": "core"})).await.problem(422, "key_reused");
-        // Not only the body makes a request.
+        // The path and the tenants belong to the request too, not only the body.
         let policy = json!({"name": "in", "default_action": "DENY"});
         post(&api, "/firewalls/1/filtering-policies/", "k", &policy).await.problem(422, "key_reused");
         let blue = api.token_for(&Role::ALL, Some(&[""]));
@@ -69,7 +70,7 @@ db_test! {
         let made = post(&api, "/firewalls/", "b", &json!({"name": "core"})).await;
         assert!(made.headers.get("idempotency-replayed").is_none());
         made.expect(201);
-        // A validated dry run of a token without the role does not touch it either.
+        // A dry run with a token that lacks the role does not use the key either.
         let viewer = api.token_for(&[Role::Viewer], None);
         let body = json!({"name": "edge"});
         let answer = api.send("POST", "/firewalls/", &viewer, &[("idempotency-key", "a")], Some(&body));

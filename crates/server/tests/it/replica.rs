@@ -1,4 +1,4 @@
-//! Lists on a read replica. A second database with other content stands for one that lags.
+//! Lists on a read replica. A second database with other content simulates a lagging replica.
 
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, DatabaseUrl};
@@ -14,7 +14,7 @@ const LISTS: [&str; 5] = [
     "/rules/",
 ];
 
-/// A firewall, a policy and a rule, each of a name.
+/// A firewall, a policy and a rule, all with the same name.
 async fn fill(api: &Api, name: &str) {
     let body = json!({"name": name});
     api.post("/firewalls/", &body).await.expect(201);
@@ -27,7 +27,7 @@ async fn fill(api: &Api, name: &str) {
     api.post("/firewalls/1/filtering-policies/1/rules/", &body).await.expect(201);
 }
 
-/// A service whose lists are read at a URL.
+/// A service that reads lists from a URL.
 async fn reading_from(url: &str) -> Api {
     let url = DatabaseUrl::parse(url).unwrap();
     let database = TestDatabase::new(DatabaseKind::Postgres).await;
@@ -51,7 +51,7 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
     let whole = api.open("/rules/", "application/x-ndjson").await;
     assert!(whole.into_body().into_string().await.unwrap().contains("\"name\":\"old\""));
 
-    // The trail too: it has one event less there.
+    // The trail is read there too, and has one event less.
     api.post("/firewalls/", &json!({"name": "newer"})).await.expect(201);
     assert_eq!(api.get("/audit-events/").await.expect(200)["total"], 3);
 
@@ -66,12 +66,12 @@ async fn lists_are_read_on_the_replica_and_nothing_else_is() {
                   destination_port=2";
     let inspected = format!("/firewalls/1/filtering-policies/1/inspections/{packet}");
     assert_eq!(api.get(&inspected).await.expect(200)["active_rule"]["name"], "new");
-    // Who compares wants to know what is so now.
+    // A conditional request needs the current state, so it goes to the primary.
     let condition = [("if-none-match", "\"0.0\"")];
     let token = api.token_for(&fireflow_domain::actor::Role::ALL, None);
     let list = api.send("GET", LISTS[3], &token, &condition, None).await.expect(200);
     assert_eq!(names(&list), ["new"]);
-    // As the documentation has it, for who must see what it wrote.
+    // As documented for clients that must see their own writes.
     for accept in ["application/json", "application/x-ndjson"] {
         let headers = [("if-match", "*"), ("accept", accept)];
         let answer = api.send("GET", LISTS[3], &token, &headers, None).await;

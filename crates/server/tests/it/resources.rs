@@ -1,4 +1,4 @@
-//! What is written is answered, read, changed, deleted.
+//! Resources: created, read, changed and deleted.
 
 use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
@@ -22,10 +22,10 @@ db_test! {
         });
         assert_eq!(made, expected);
         assert_eq!(api.get(&path).await.expect(200), expected);
-        // Without the slash it is the same.
+        // The path without the final slash leads to the same resource.
         assert_eq!(api.get(path.trim_end_matches('/')).await.expect(200), expected);
 
-        // What was read can be sent again, and changes nothing.
+        // The answer can be sent back, and changes nothing.
         let same = api.patch(&path, &expected).await.expect(200);
         assert_eq!(same, expected);
         let changes = json!({"name": "core", "labels": {"site": null, "env": "prod"}});
@@ -123,7 +123,8 @@ db_test! {
         let problem = api.patch(&path, &icmp).await.problem(422, "invalid");
         assert_eq!(problem["errors"][0]["pointer"], "#/icmp_type");
         assert_eq!(api.get(&path).await.expect(200), rule, "nothing was changed");
-        // A rule that becomes equal to another one is refused like a new one.
+        // A change that makes a rule equal to another one is refused, like the creation of such a
+        // rule.
         api.rule(&policy, &json!({"sources": [{"address": "10.0.0.2"}]})).await;
         let equal = json!({"sources": [{"address": "10.0.0.2"}]});
         api.patch(&path, &equal).await.problem(409, "equal_rule");
@@ -139,7 +140,7 @@ db_test! {
         assert_eq!(made["tenant"], "blue");
         let path = format!("/firewalls/{}/", made["id"]);
         api.send("GET", &path, &red, &[], None).await.problem(404, "not_found");
-        // The same name is free there, and the list shows only what is one's own.
+        // The other tenant may use the same name, and its list shows only its own firewalls.
         api.send("POST", "/firewalls/", &red, &[], Some(&body)).await.expect(201);
         let list = api.send("GET", "/firewalls/", &red, &[], None).await.expect(200);
         assert_eq!((list["total"].as_i64(), list["items"].as_array().unwrap().len()), (Some(1), 1));
@@ -291,7 +292,7 @@ db_test! {
             let changed = api.patch(&path, &json!({*member: null})).await.expect(200);
             assert_eq!(&changed[member], default, "{member}");
         }
-        // The same in a batch, and by the short name of protocols.
+        // A batch accepts the same values, and so does the short name `protocol`.
         api.patch(&path, &json!({"protocols": ["udp"], "log": true})).await.expect(200);
         let operations = json!({"operations": [
             {"op": "update", "rule_id": made["id"], "patch": {"protocol": null, "log": null}},
@@ -304,7 +305,7 @@ db_test! {
             let changed = api.patch(path, &json!({"description": null})).await.expect(200);
             assert_eq!(changed["description"], "");
         }
-        // What has no default is not taken away.
+        // A member without a default cannot be cleared.
         for member in ["action", "priority", "sources", "destinations"] {
             let problem = api.patch(&path, &json!({member: null})).await.problem(422, "invalid");
             assert_eq!(problem["errors"][0]["pointer"], format!("#/{member}"));
@@ -320,7 +321,7 @@ db_test! {
             ("over", json!({"expires_at": "2026-11-01T00:00:00Z"})),
             ("to-come", json!({"starts_at": "2027-01-01T00:00:00Z"})),
             ("active", json!({"description": "decides"})),
-            // Off, and for other packets anyway.
+            // This rule is disabled, and matches other packets anyway.
             ("elsewhere", json!({"enabled": false, "protocols": ["udp"]})),
             ("off-too", json!({"enabled": false, "action": "REJECT"})),
         ];
@@ -348,7 +349,7 @@ db_test! {
             pair("off-too", "disabled"),
         ]);
         assert_eq!(now["inactive_count"], 4);
-        // The state is that at the packet's time.
+        // The state is evaluated at the packet's time.
         let before = explained(format!("{query}&at=2026-10-01T00:00:00Z")).await;
         assert_eq!(names(&before), [
             pair("off", "disabled"), pair("to-come", "scheduled"), pair("off-too", "disabled"),

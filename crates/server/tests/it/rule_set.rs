@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, MAX_BODY_BYTES, plain_rule, tcp};
 
-/// A rule told apart by its source, without a priority.
+/// A rule without a priority, which differs from the others in its source.
 fn rule(name: Option<&str>, source: &str) -> Value {
     let mut body = plain_rule();
     let members = body.as_object_mut().unwrap();
@@ -44,7 +44,7 @@ db_test! {
         let priorities: Vec<&Value> = first.iter().map(|rule| &rule["priority"]).collect();
         assert_eq!(priorities, [&json!(10), &json!(20), &json!(30)]);
 
-        // The same again, the list as it was read, and the list's page: nothing is written.
+        // The same set, the list as it was read, and the list's page: none of them writes anything.
         let events = api.db.integers("SELECT count(*) FROM audit_event").await;
         let page = api.get(&format!("{path}?page_size=1000")).await.expect(200);
         for same in [set.clone(), json!(first), page] {
@@ -54,7 +54,7 @@ db_test! {
         }
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, events);
 
-        // By id, by name, by content; one new, one gone.
+        // One rule is identified by id and one by name. One rule is new, and one is deleted.
         let one_less = format!("{path}?max_deletions=1");
         let mut by_id = first[1].clone();
         by_id["description"] = json!("now with words");
@@ -74,7 +74,7 @@ db_test! {
         assert_eq!(verdict, ("ALLOW".to_owned(), first[0]["id"].as_i64()));
         let verdict = api.verdict(&policy, &tcp("10.0.0.3", "192.0.2.1", 1)).await;
         assert_eq!(verdict.0, "DENY", "what was not given is gone");
-        // What is derived followed.
+        // The derived rows are up to date.
         let found = api.get(&format!("{path}?source_address=10.9.0.0/16")).await.expect(200);
         assert_eq!(found["total"], 1);
         let found = api.get(&format!("{path}?source_address=10.0.0.1")).await.expect(200);
@@ -104,7 +104,7 @@ db_test! {
         let after = list(&api, &policy).await;
         assert_eq!((&after[0]["id"], &after[0]["name"]), (&before[0]["id"], &json!("b")));
         assert_eq!(after[0]["sources"], before[1]["sources"]);
-        // An equal rule without a name is found by its content, and takes the name.
+        // An equal rule without a name is identified by its content, and gets the name.
         let renamed = json!([rule(Some("x"), "10.0.0.2"), rule(Some("y"), "10.0.0.1")]);
         let answer = api.put(&path, &renamed).await.expect(200);
         assert_counts(&answer, [0, 2, 0, 0]);
@@ -153,7 +153,7 @@ db_test! {
             let found: Vec<&str> = errors.iter().map(|it| it["pointer"].as_str().unwrap()).collect();
             assert_eq!(found, pointers, "{set}");
         }
-        // Of two that conflict both are named, with the kind of the fault.
+        // If two rules conflict, the error names both and the kind of conflict.
         let twice = json!([rule(Some("n"), "10.0.0.8"), plain(1), rule(Some("n"), "10.0.0.9"), plain(1)]);
         let problem = api.put(&path, &twice).await.problem(422, "invalid");
         let found: Vec<[&Value; 3]> = problem["errors"].as_array().unwrap().iter()
@@ -172,7 +172,7 @@ db_test! {
             answer.problem(400, "malformed_json");
         }
         assert_eq!(list(&api, &policy).await, stored, "nothing was changed");
-        // On purpose equal rules are kept, and found again one by one.
+        // With `duplicates=keep`, equal rules are kept and identified one by one.
         let keep = format!("{path}?duplicates=keep&max_deletions=1");
         let twins = json!([plain(1), plain(1), plain(1)]);
         let answer = api.put(&keep, &twins).await.expect(200);
@@ -196,7 +196,7 @@ db_test! {
         let answer = api.with("PUT", &path, &guard, Some(&many)).await.expect(200);
         assert_counts(&answer, [2_500, 0, 0, 0]);
         api.with("PUT", &path, &guard, Some(&many)).await.problem(412, "revision_mismatch");
-        // A constant number of statements for each thousand rows.
+        // The number of statements per thousand rows is constant.
         let mut changed = many.clone();
         for rule in changed.as_array_mut().unwrap().iter_mut().take(1_500) {
             rule["action"] = json!("DENY");
@@ -204,7 +204,7 @@ db_test! {
         let before = api.db.statements();
         let answer = api.put(&path, &changed).await.expect(200);
         assert_counts(&answer, [0, 1_500, 0, 1_000]);
-        // Lock, rules, free names and contents (2), rows (2), counter, events (2).
+        // Lock, rules, unused names and contents (2), rows (2), counter, events (2).
         assert_eq!(api.db.statements() - before, 9);
         assert_eq!(api.get(&policy).await.expect(200)["rule_count"], 2_500);
         assert!(many.to_string().len() < MAX_BODY_BYTES);

@@ -1,4 +1,4 @@
-//! The binary as a process of its own, over TCP, for tests of what only that shows.
+//! The binary as a separate process that serves over TCP, for tests that need a real process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::cluster::wait_until;
 use crate::support::Answer;
 
-/// Longer than any answer takes: a service that hangs is told from one that is slow.
+/// Longer than any answer takes, so only a service that hangs exceeds it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn binary(folder: &Path) -> Command {
@@ -32,7 +32,7 @@ fn prepare(command: &mut Command, folder: &Path) {
         }
     }
     command.env("FIREFLOW_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
-    // Longer than anything takes on a busy machine; what is about them sets others.
+    // Longer than anything takes on a busy machine. Tests of these timeouts set other values.
     command.envs([
         ("FIREFLOW_HTTP__REQUEST_TIMEOUT", "4m"),
         ("FIREFLOW_HTTP__LIST_TIMEOUT", "4m"),
@@ -42,7 +42,7 @@ fn prepare(command: &mut Command, folder: &Path) {
     ]);
 }
 
-/// The same with so many files open at the most: `soft` of them unless it raises that itself.
+/// A [`binary`] with limits on its open files. It starts with `soft` and may raise that to `hard`.
 pub(crate) fn binary_with_files(folder: &Path, soft: u32, hard: u32) -> Command {
     let mut command = Command::new("sh");
     let limit = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
@@ -59,7 +59,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A running service; killed when it is dropped.
+/// A running service, which is killed when this is dropped.
 pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) address: String,
@@ -73,7 +73,7 @@ impl Service {
         Self::spawn(folder, &mut command)
     }
 
-    /// Starts a [`binary`] of the folder, with settings of its own.
+    /// Starts a [`binary`] of the folder, with its own settings.
     pub(crate) fn spawn(folder: &Path, command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -87,20 +87,21 @@ impl Service {
         self.try_connect().unwrap()
     }
 
-    /// The same, where it may let nobody in any more.
+    /// Connects like [`Self::connect`], but returns the error if the service accepts no
+    /// connections.
     pub(crate) fn try_connect(&self) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Ok(Connection { stream: BufReader::new(stream), token: self.token.clone() })
     }
 
-    /// Sends it a signal, such as `-TERM`.
+    /// Sends the service a signal, such as `-TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// How it ended, once it has.
+    /// Waits for the end of the service and returns its exit status.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut ended = None;
@@ -111,7 +112,7 @@ impl Service {
         ended.unwrap()
     }
 
-    /// Ends it as nothing can prepare for.
+    /// Kills the service without warning.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -125,7 +126,7 @@ impl Drop for Service {
     }
 }
 
-/// One connection that is kept open.
+/// A persistent connection.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     token: String,
@@ -143,7 +144,7 @@ impl Connection {
         Ok((answer.status.as_u16(), body))
     }
 
-    /// The same, with the answer's headers.
+    /// Sends a request like [`Self::ask`] and returns the answer with its headers.
     pub(crate) fn exchange(
         &mut self,
         method: &str,
@@ -153,7 +154,7 @@ impl Connection {
         self.exchange_with(method, path, &[], body)
     }
 
-    /// The same, with headers of the request's own.
+    /// Sends a request like [`Self::exchange`], with additional headers.
     pub(crate) fn exchange_with(
         &mut self,
         method: &str,
@@ -173,8 +174,8 @@ impl Connection {
         self.answer()
     }
 
-    /// Sends the head of a request whose body the service has to ask for, and waits until it does:
-    /// the request is under way.
+    /// Sends the head of a request, and waits until the service asks for its body. The request is
+    /// then under way.
     pub(crate) fn begin(&mut self, method: &str, path: &str, length: usize) -> std::io::Result<()> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
@@ -219,7 +220,7 @@ impl Connection {
     }
 }
 
-/// Where a process finds the test's database.
+/// A folder for processes, and the URL of the test's database.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
     pub(crate) url: String,

@@ -1,4 +1,4 @@
-//! What tests sign tokens with, and files of keys.
+//! Signers of tokens, and files of keys, for tests.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl Files {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Writes a file as careful programs do: never half of it.
+    /// Replaces a file atomically, so that no reader sees a part of it.
     pub(crate) fn write(&self, name: &str, text: &str) -> std::path::PathBuf {
         let (draft, path) = (self.folder.path().join("draft"), self.folder.path().join(name));
         std::fs::write(&draft, text).unwrap();

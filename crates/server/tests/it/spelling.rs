@@ -1,11 +1,11 @@
-//! What means the same is the same, and what is told apart looks different.
+//! Spellings with the same meaning are equal, and different values look different.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
 use crate::support::{Api, encoded, firewall_of};
 
-/// Every kind of character that nobody sees, or that turns text around.
+/// Every kind of character that is invisible or changes the direction of text.
 const UNSEEN: [(&str, &str); 9] = [
     ("prod\u{200B}", "U+200B ZERO WIDTH SPACE"),
     ("\u{202E}dorp", "U+202E RIGHT-TO-LEFT OVERRIDE"),
@@ -83,7 +83,7 @@ db_test! {
             assert!(problem["detail"].as_str().unwrap().contains(code_point), "{problem}");
             let name = api.get(&format!("/firewalls/?name={}", encoded(text))).await;
             name.problem(422, "invalid");
-            // Free text may hold them, and comes back as it was given.
+            // Free text may contain them, and is returned unchanged.
             let changed = api.patch(&rule, &json!({"description": text.replace('\u{2028}', "")})).await;
             assert_eq!(changed.expect(200)["description"], text.replace('\u{2028}', ""));
         }
@@ -102,7 +102,8 @@ db_test! {
         let once = json!({"protocols": ["icmp"], "icmp_type": 8});
         api.try_rule(&policy, &once).await.problem(409, "equal_rule");
         let plain = api.rule(&policy, &json!({"protocols": ["icmp", "icmp"]})).await;
-        // Neither as it is stored now, nor as earlier versions stored it, is it found for IPv6.
+        // The rule is not found for IPv6, in the current stored form and in that of earlier
+        // versions.
         for stored in ["[\"icmp\"]", "[\"icmp\",\"icmp\"]"] {
             api.db.execute(&format!("UPDATE rule SET protocols = '{stored}'")).await;
             for (filter, total) in [("family = ipv6", 0), ("family = ipv4", 2), ("protocol = gre", 0)] {
@@ -112,7 +113,7 @@ db_test! {
             }
             let path = format!("{policy}rules/{}/", plain["id"]);
             assert_eq!(api.get(&path).await.expect(200)["protocols"], json!(["icmp"]));
-            // What says the same changes nothing.
+            // Another spelling of the same value changes nothing.
             let same = api.patch(&path, &json!({"protocols": ["icmp", "icmp"]})).await.expect(200);
             assert_eq!(same["revision"], plain["revision"]);
         }

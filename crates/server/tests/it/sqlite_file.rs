@@ -1,4 +1,4 @@
-//! A SQLite file and the processes that ask for it, by all of its names; and what is done to it while
+//! A SQLite file, and the processes that open it by any of its names; and changes to the file while
 //! it is served.
 
 #![cfg(unix)]
@@ -21,7 +21,7 @@ use crate::service::{Connection, Place, Service, binary, run, text};
 /// Longer than anything here takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Every command that changes a database, or could.
+/// Every command that may change a database.
 const COMMANDS: [&[&str]; 8] = [
     &["serve"],
     &["migrate", "up"],
@@ -88,7 +88,7 @@ async fn no_command_gets_a_served_file_by_any_name() {
             assert!(told.contains(&holder), "{name}: {told}");
         }
     }
-    // A backup is taken by every name by which the newest part is found.
+    // A backup works under every name by which SQLite finds the write-ahead log.
     for name in ["soft.db", "sub/up/fireflow.db"] {
         let told = command(folder, &["backup", "again.db"], name, 0);
         assert!(told.contains("1 firewalls"), "{told}");
@@ -96,12 +96,12 @@ async fn no_command_gets_a_served_file_by_any_name() {
     }
     assert!(command(folder, &["backup", "again.db"], "hard.db", 2).contains("use that name"));
     assert!(!folder.join("again.db").exists() && !folder.join("hard.db-wal").exists());
-    // Nothing of that has disturbed it.
+    // None of this has disturbed the service.
     assert_eq!((post(&mut connection, "after").0, total(&mut connection)), (201, 2));
     assert_eq!(ready(&mut connection), 200);
     service.kill();
     command(folder, &["migrate", "status"], "soft.db", 0);
-    // What a link leads to is replaced, and the link stays.
+    // The target of a link is replaced, and the link stays.
     command(folder, &["restore", "--replace", "b.db"], "soft.db", 0);
     assert!(fs::symlink_metadata(folder.join("soft.db")).unwrap().is_symlink());
     assert!(folder.join("fireflow.db.replaced").is_file());
@@ -131,7 +131,7 @@ async fn what_was_acknowledged_is_there_after_its_log_was_removed_and_the_servic
     assert_eq!(total(&mut again.connect()), 1);
 }
 
-/// In a namespace of its own, where this machine lets the test make one: for root.
+/// Runs in its own mount namespace, if the machine permits the test to create one (as root).
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn no_command_gets_a_served_file_that_is_mounted_elsewhere() {
@@ -210,12 +210,12 @@ async fn a_service_whose_file_is_replaced_says_so_and_acknowledges_nothing() {
     self::command(folder, &["backup", "b.db"], "fireflow.db", 0);
     let logged = |part: &str| fs::read_to_string(folder.join("log")).unwrap().contains(part);
 
-    // By a rename, as `mv` does.
+    // Replaced by a rename, as `mv` does.
     fs::hard_link(&file, &aside).unwrap();
     fs::rename(folder.join("b.db"), &file).unwrap();
     until("it is logged by itself", || logged("was replaced by another file while it was open"));
     assert_eq!((post(&mut connection, "lost").0, ready(&mut connection)), (503, 503));
-    // It does not come back on what is there now, but on its own file.
+    // The service does not continue with the new file, but only with its own.
     fs::remove_file(&file).unwrap();
     until("it is logged", || logged("was removed while it was open"));
     assert_eq!((post(&mut connection, "lost").0, ready(&mut connection)), (503, 503));
@@ -223,7 +223,7 @@ async fn a_service_whose_file_is_replaced_says_so_and_acknowledges_nothing() {
     until("it is back", || ready(&mut connection) == 200);
     assert!(logged("are in their places again"));
     assert_eq!(post(&mut connection, "after").0, 201);
-    // What was acknowledged, and nothing else, is there.
+    // Only the acknowledged firewalls exist.
     service.kill();
     let again = Service::start(folder, &place.url);
     assert_eq!(total(&mut again.connect()), 2);
@@ -302,19 +302,19 @@ async fn a_file_is_not_opened_without_the_log_that_has_its_newest_part() {
         let service = Service::start(folder, &place.url);
         assert_eq!(post(&mut service.connect(), "acknowledged").0, 201);
         command(folder, &["backup", "b.db"], "fireflow.db", 0);
-        // Killed: the log is left.
+        // The service was killed, so the log is left.
     }
-    // Replaced by hand: the log would be read as that of the new file.
+    // The file is replaced by hand, so the log would be applied to the new file.
     fs::rename(path("fireflow.db"), path("old.db")).unwrap();
     fs::copy(path("b.db"), path("fireflow.db")).unwrap();
     let told = command(folder, &["serve"], "fireflow.db", 2);
     assert!(told.contains("it was replaced, but the write-ahead log"), "{told}");
-    // Removed: SQLite would remove the log too.
+    // The file is removed, so SQLite would remove the log too.
     fs::remove_file(path("fireflow.db")).unwrap();
     let told = command(folder, &["migrate", "up"], "fireflow.db", 2);
     assert!(told.contains("it is missing, but its write-ahead log"), "{told}");
     assert!(!path("fireflow.db").exists() && path("fireflow.db-wal").exists());
-    // Put back, all is there.
+    // Once the file is restored, all data is available.
     fs::rename(path("old.db"), path("fireflow.db")).unwrap();
     let again = Service::start(folder, &place.url);
     assert_eq!(total(&mut again.connect()), 1);
@@ -359,7 +359,7 @@ async fn a_signal_ends_a_copy_and_leaves_nothing() {
     let folder = place.folder.path();
     command(folder, &["migrate", "up"], "fireflow.db", 0);
     for signal in ["-TERM", "-INT", "-HUP"] {
-        // A copy whose input comes from nowhere, and one whose output goes nowhere.
+        // A copy whose input never arrives, and a copy whose output is never read.
         for arguments in [["restore", "-"], ["backup", "-"]] {
             let mut command = binary(folder);
             command.args(arguments).stdin(Stdio::piped());
@@ -369,7 +369,7 @@ async fn a_signal_ends_a_copy_and_leaves_nothing() {
             if file == "new.db" {
                 until("it has begun", || left(folder, ".incoming-"));
             } else {
-                // The first of it is there, and more than a pipe holds is to come.
+                // The first byte has arrived, and the rest is more than a pipe holds.
                 child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             }
             let id = child.id().to_string();

@@ -1,4 +1,4 @@
-//! A database that takes no writes any more: behind its name is a standby.
+//! A database that accepts no more writes, because its name leads to a standby.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::cluster::{Cluster, wait_until};
 use crate::forwarder::{Behind, Forwarder};
 use crate::service::Service;
 
-/// Far longer than anything here takes, on a busy machine too.
+/// A timeout far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The status of a request, with its body; none if the connection broke.
+/// The status and body of a request, or `None` if the connection broke.
 fn ask(service: &Service, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     service.connect().ask(method, path, &body).ok()
@@ -33,11 +33,11 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
 
     cluster.primary.kill();
     forwarder.point_at(Behind::Server(cluster.standby.address()));
-    // Connections to who is gone are found out about one by one.
+    // The service notices the broken connections one by one, so some requests fail first.
     wait_until("what the standby has is read", PATIENCE, || {
         status("GET", "/firewalls/1/", &Value::Null) == Some(200)
     });
-    // An answer on readiness counts for a moment.
+    // A readiness result is cached for a moment.
     wait_until("it is not ready", PATIENCE, || status("GET", ready, &Value::Null) == Some(503));
     for turn in 0..3 {
         let (status, problem) = ask(&service, "GET", ready, &Value::Null).unwrap();
@@ -45,7 +45,7 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
         let body = json!({"name": format!("core {turn}")});
         let (status, problem) = ask(&service, "POST", firewalls, &body).unwrap();
         assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{turn}: {problem}");
-        wait_until("it is read meanwhile", PATIENCE, || {
+        wait_until("it is read in the meantime", PATIENCE, || {
             ask(&service, "GET", firewalls, &Value::Null).is_some_and(|it| it.0 == 200)
         });
         let (_, health) = ask(&service, "GET", "/health/", &Value::Null).unwrap();

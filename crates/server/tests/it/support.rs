@@ -1,4 +1,4 @@
-//! A service of one test's own: its database, its clock, its tokens.
+//! A service for one test, with its own database, clock and tokens.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, long enough";
 pub(crate) const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// A clock that stands still until it is moved.
+/// A clock that only moves when a test advances it.
 #[derive(Debug)]
 pub(crate) struct TestClock(AtomicI64);
 
@@ -55,7 +55,7 @@ pub(crate) struct Api {
     token: String,
 }
 
-/// An answer, read.
+/// An answer whose body was read.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -72,14 +72,14 @@ impl Answer {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
     }
 
-    /// The answer's JSON, where it has the status.
+    /// Checks the status and returns the answer's JSON.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The problem, where it has the status and code, and the form that every problem has.
+    /// Checks the status, the code and the common form of problems, and returns the problem.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
@@ -95,7 +95,7 @@ impl Answer {
     }
 }
 
-/// Trusts what is signed with one of these.
+/// Trusts tokens that are signed with one of these secrets.
 pub(crate) fn trust(secrets: &[&[u8]]) -> Trust {
     let secrets = secrets.iter().map(|secret| Secret::new(*secret)).collect();
     Trust::new(secrets, Vec::new(), TokenRules::default(), Revocations::default())
@@ -106,7 +106,7 @@ impl Api {
         Self::on(TestDatabase::new(kind).await)
     }
 
-    /// A service that takes no more requests.
+    /// A service that accepts no more requests.
     pub(crate) async fn overloaded() -> Self {
         let none = Arc::new(Semaphore::new(0));
         let db = TestDatabase::new(DatabaseKind::Sqlite).await;
@@ -117,7 +117,7 @@ impl Api {
         Self::built(db, |_, _| {})
     }
 
-    /// A service that is changed before it begins.
+    /// A service whose app and limits are changed before it starts.
     pub(crate) fn built(
         db: impl Into<Arc<TestDatabase>>,
         change: impl FnOnce(&mut App, &mut Limits),
@@ -145,7 +145,7 @@ impl Api {
             pools: db.database.pools(),
             compiled: CompiledPolicies::new(
                 64 * 1024 * 1024,
-                // A slow machine compiles too.
+                // Long enough for a slow machine to compile.
                 CompilationLimits {
                     time: Duration::from_secs(300),
                     ..CompilationLimits::default()
@@ -159,7 +159,7 @@ impl Api {
             max_body_bytes: MAX_BODY_BYTES,
             max_rule_set_bytes: 2 * MAX_BODY_BYTES,
             body_stall: Duration::from_secs(120),
-            // Longer than anything takes, on a busy machine too.
+            // Longer than anything takes, even on a busy machine.
             request_timeout: Duration::from_secs(300),
             in_flight: Arc::new(Semaphore::new(1_000)),
         };
@@ -169,12 +169,12 @@ impl Api {
         let client = TestClient::new(fireflow_web::endpoint(&app, &limits).unwrap().boxed());
         let mut api =
             Self { client, db, clock, document, authenticator, app, limits, token: String::new() };
-        // Longer than any test lets the clock run.
+        // Longer than any test advances the clock.
         api.token = api.mint("tester", &Role::ALL, None, 400 * 86_400);
         api
     }
 
-    /// Serves over TCP, until what is answered beside the address is dropped or sent to; then the
+    /// Serves over TCP. The service stops when the returned sender is used or dropped; then the
     /// task ends.
     pub(crate) async fn listen(
         &self,
@@ -196,7 +196,7 @@ impl Api {
         (address, stop, tokio::spawn(served))
     }
 
-    /// The turns on a processor, and who waits for one.
+    /// The processor turns, and the number of waiting requests.
     pub(crate) fn turns(&self) -> BudgetState {
         self.app.turns.state()
     }
@@ -206,7 +206,7 @@ impl Api {
         self.app.budget.state().used.iter().sum()
     }
 
-    /// Waits until requests hold nothing any more.
+    /// Waits until requests hold no memory.
     pub(crate) async fn nothing_is_borrowed(&self) {
         let start = std::time::Instant::now();
         while self.borrowed() > 0 {
@@ -246,7 +246,7 @@ impl Api {
         self.authenticator.mint(&request, self.clock.now()).unwrap()
     }
 
-    /// Sends a request as it is given.
+    /// Sends a request as given.
     pub(crate) async fn raw(
         &self,
         method: &str,
@@ -265,19 +265,19 @@ impl Api {
         Answer { status, headers, text }
     }
 
-    /// Asks, and leaves the body unread.
+    /// Sends a request and leaves the body of its answer unread.
     pub(crate) async fn open(&self, path: &str, accept: &str) -> poem::Response {
         self.open_as(&self.token, path, accept).await
     }
 
-    /// The same with a token of its own.
+    /// Sends such a request with another token.
     pub(crate) async fn open_as(&self, token: &str, path: &str, accept: &str) -> poem::Response {
         let authorization = format!("Bearer {token}");
         let request = self.client.get(path).header("authorization", authorization);
         request.header("accept", accept).send().await.0
     }
 
-    /// Sends JSON with a token and headers of its own.
+    /// Sends JSON with the given token and headers.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -330,7 +330,7 @@ impl Api {
         &self.token
     }
 
-    /// A firewall with a policy that denies; the policy's path.
+    /// Creates a firewall with a policy that denies, and returns the policy's path.
     pub(crate) async fn policy(&self) -> String {
         let firewall = self.post("/firewalls/", &json!({"name": "edge"})).await.expect(201);
         let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
@@ -339,7 +339,7 @@ impl Api {
         format!("{path}{}/", policy["id"])
     }
 
-    /// Creates a rule below a policy's path, over a plain one.
+    /// Creates a rule below a policy's path: a plain rule with changes.
     pub(crate) async fn rule(&self, policy: &str, changes: &Value) -> Value {
         self.try_rule(policy, changes).await.expect(201)
     }
@@ -362,7 +362,7 @@ impl Api {
     }
 }
 
-/// A rule that lets all TCP through.
+/// A rule that allows all TCP.
 pub(crate) fn plain_rule() -> Value {
     json!({
         "action": "ALLOW",
@@ -386,12 +386,12 @@ pub(crate) fn firewall_of(policy: &str) -> &str {
     policy.split_once("filtering-policies").unwrap().0
 }
 
-/// A text as a value of a query.
+/// A text, encoded as a value of a query.
 pub(crate) fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// The path of the list that a policy's path is in.
+/// The path of the list that contains a policy.
 pub(crate) fn list_of(policy: &str) -> String {
     format!("{}filtering-policies/", firewall_of(policy))
 }

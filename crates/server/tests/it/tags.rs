@@ -1,4 +1,5 @@
-//! What a tag stands for: one state, in any history of the database, and all that an answer shows.
+//! The meaning of a tag: one state in any history of the database, and everything that an answer
+//! shows.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -25,12 +26,13 @@ async fn tag(api: &Api, path: &str, accept: &str) -> String {
     answer.header("etag").to_owned()
 }
 
-/// The first part of a tag.
+/// The part of a tag before the period, which identifies the state.
 fn state(tag: &str) -> &str {
     tag.trim_matches('"').split_once('.').unwrap().0
 }
 
-/// A policy with rules `a` and `b`: the paths of the firewall, the policy, the list, and rule `a`.
+/// A policy with rules `a` and `b`. Returns the paths of the firewall, the policy, the list, and
+/// rule `a`.
 async fn fill(api: &Api) -> [String; 4] {
     let policy = api.policy().await;
     let rule = api.rule(&policy, &json!({"name": "a"})).await;
@@ -49,8 +51,8 @@ async fn save(db: &TestDatabase) {
     }
 }
 
-/// Puts the rows back as they were saved, all of them, or all but what an older version does not
-/// know. The audit trail cannot be put back here, and so its chains go on.
+/// Restores the saved rows: all columns, or only those that an older version knows. The audit trail
+/// cannot be restored here, so its chains continue.
 async fn put_back(db: &TestDatabase, has_marks: bool) {
     let tables = entity_tables();
     for table in TABLES {
@@ -103,7 +105,7 @@ db_test! {
             let guards = [lost(&firewall), lost(&policy), lost(&rule)];
             let list = lost(&rules);
             put_back(&api.db, has_marks).await;
-            // The same counters, in another history.
+            // The same counters, but in another history.
             for path in [&firewall, &policy, &rule] {
                 describe(&api, path, "another").await;
             }
@@ -152,7 +154,7 @@ db_test! {
         let page = api.get(&format!("{rules}?page_size=1&cursor=")).await.expect(200);
         assert_eq!((&page["items"][0]["name"], &page["items"][0]["position"]), (&json!("b"), &json!(1)));
         put_back(&api.db, true).await;
-        // The same revision, and one rule more before the place.
+        // The same revision, with one more rule ahead of the cursor.
         describe(&api, &policy, "another").await;
         let cursor = page["next_cursor"].as_str().unwrap();
         let next = api.get(&format!("{rules}?page_size=1&cursor={cursor}")).await.expect(200);
@@ -229,7 +231,7 @@ db_test! {
                 assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""), "{path}");
                 assert_eq!(again.header("etag"), tag);
                 assert!(!answer.text.is_empty());
-                // One tag, one answer, whatever the path.
+                // One tag has one answer, whatever the path.
                 let text = seen.entry(tag.clone()).or_insert_with(|| answer.text.clone());
                 assert_eq!(*text, answer.text, "{path} as {accept}");
                 found.push((tag, answer.text));
@@ -244,7 +246,8 @@ db_test! {
                 0 => drop(api.patch(&firewall, &json!({"name": "renamed"})).await.expect(200)),
                 1 => drop(api.patch(&policy, &json!({"default_action": "REJECT"})).await.expect(200)),
                 2 => drop(describe(&api, &rule, "changed").await),
-                // `a` gives way, which is no change of it: its tag changes, for it shows its priority.
+                // `a` is renumbered, which does not change the rule. Its tag changes, because the
+                // answer shows its priority.
                 3 => drop(api.rule(&policy, &json!({"name": "c", "priority": 10, "protocols": []})).await),
                 4 => drop(api.delete(&format!("{rules}2/")).await.expect(204)),
                 _ => drop(api.with("POST", &format!("{rules}2/restore/"), &[], None).await.expect(200)),
@@ -284,7 +287,7 @@ db_test! {
         same(made, &path).await;
         for path in [&firewall, &policy, &rule] {
             same(describe(&api, path, "changed").await, path).await;
-            // The same again writes nothing, and keeps the state.
+            // The same change again writes nothing, and keeps the state.
             same(describe(&api, path, "changed").await, path).await;
         }
         for path in [&rule, &policy, &firewall] {
@@ -294,7 +297,7 @@ db_test! {
             assert_ne!(state(restored.header("etag")), state(&before), "a deletion is a change");
             same(restored, path).await;
         }
-        // Of a change of many: the state that it left, for the next change.
+        // The tag of a batch's answer is valid for the next change.
         for round in 0..2 {
             let batch = json!({"operations": [{"op": "delete", "rule_id": 2 - round}]});
             let answer = api.post(&format!("{rules}batch/"), &batch).await;
@@ -334,7 +337,7 @@ db_test! {
             before.push(tag(&api, path, accept).await);
         }
         for expected in ["active", "expired"] {
-            // Nothing happens yet: who knows the tag is told so.
+            // Nothing has changed yet, so a client that knows the tag gets 304.
             api.clock.advance(Duration::from_secs(9));
             for ((path, accept), known) in reads.iter().zip(&before) {
                 let answer = read(&api, path, accept, Some(known)).await;
@@ -347,7 +350,8 @@ db_test! {
                 *known = answer.header("etag").to_owned();
             }
             assert_eq!(api.get(&rule).await.expect(200)["state"], expected);
-            // It is the same state of the rule: a change that was prepared before is not in vain.
+            // The rule's stored state is the same, so a change that was prepared earlier still
+            // succeeds.
             let guard = [("if-match", before[0].as_str())];
             let body = json!({"log": expected == "active"});
             let changed = api.with("PATCH", &rule, &guard, Some(&body)).await;
@@ -356,7 +360,7 @@ db_test! {
                 *known = tag(&api, path, accept).await;
             }
         }
-        // What shows no time does not change by it.
+        // An answer without members that depend on the time keeps its tag.
         let plain = format!("{rules}?fields=name");
         let known = tag(&api, &plain, "*/*").await;
         api.clock.advance(Duration::from_secs(1_000));
@@ -372,7 +376,7 @@ db_test! {
             (&policy, "*/*", 1),
             (&rule, "*/*", 1),
             (&rules, "*/*", 3),
-            // The policy, and when its rules last changed by the clock: none of its rules.
+            // The policy, and the last change of its rules by the clock, but no rules.
             (&rules, CSV, 2),
             (&rules, NDJSON, 2),
         ];

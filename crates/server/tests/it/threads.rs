@@ -1,4 +1,4 @@
-//! Which threads the work is done on: those that serve do what takes a moment.
+//! The threads on which work is done: the serving threads only do short work.
 
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, plain_rule, tcp};
 
-/// Notes on which thread each statement came to its end.
+/// Records the thread on which each statement ended.
 #[derive(Debug, Default)]
 struct Threads(Mutex<Vec<(Operation, ThreadId)>>);
 
@@ -20,7 +20,7 @@ impl Observer for Threads {
 }
 
 impl Threads {
-    /// Whether the statements of a kind since the last time were made on this thread: each of them.
+    /// For each statement of a kind since the last call, whether it ran on this thread.
     fn were_here(&self, operation: Operation) -> Vec<bool> {
         let here = std::thread::current().id();
         let seen = std::mem::take(&mut *self.0.lock().unwrap());
@@ -29,7 +29,7 @@ impl Threads {
     }
 }
 
-/// One thread serves: this one.
+/// This thread is the only one that serves.
 #[tokio::test]
 async fn what_grows_with_a_policy_is_done_beside_the_threads_that_serve() {
     for kind in [DatabaseKind::Sqlite, DatabaseKind::Postgres] {
@@ -48,13 +48,13 @@ async fn what_grows_with_a_policy_is_done_beside_the_threads_that_serve() {
         let small = threads.were_here(Operation::Insert);
         assert!(!small.is_empty() && small.iter().all(|is_here| *is_here), "{small:?}");
 
-        // Comparing, checking and writing a whole set.
+        // Compares, checks and writes a whole set.
         let set: Vec<Value> = (0..50).map(rule).collect();
         api.put(&format!("{policy}rules/"), &json!(set)).await.expect(200);
         let large = threads.were_here(Operation::Insert);
         assert!(!large.is_empty() && large.iter().all(|is_here| !is_here), "{large:?}");
 
-        // Many changes, with and without a key to ask again by.
+        // Many changes, with and without an idempotency key.
         for (index, headers) in [(100, vec![]), (200, vec![("idempotency-key", "once")])] {
             let operations: Vec<Value> = (index..index + 20)
                 .map(|index| json!({"op": "create", "rule": rule(index)}))
@@ -67,8 +67,8 @@ async fn what_grows_with_a_policy_is_done_beside_the_threads_that_serve() {
             assert!(!many.is_empty() && many.iter().all(|is_here| !is_here), "{many:?}");
         }
 
-        // Reading all rules to compile them; the row that says whether there is anything to do is
-        // read where it is asked for.
+        // All rules are read elsewhere, to compile them. The row that shows whether a compilation
+        // is needed is read on the serving thread.
         let packet = tcp("10.0.0.1", "192.0.2.1", 443);
         api.get(&format!("{policy}inspections/?{packet}")).await.expect(200);
         let reads = threads.were_here(Operation::Select);

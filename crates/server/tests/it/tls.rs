@@ -1,4 +1,4 @@
-//! TLS that ends here, and its certificate, which changes while the service runs.
+//! TLS that ends at the service, and a certificate that changes while the service runs.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -44,7 +44,7 @@ impl Files {
         TlsFiles { certificate: of("tls.crt"), key: of("tls.key") }
     }
 
-    /// Writes a new certificate and its key, and answers the certificate.
+    /// Writes a new certificate and its key, and returns the certificate.
     fn renew(&self) -> CertificateDer<'static> {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -56,7 +56,7 @@ impl Files {
         der
     }
 
-    /// What the service at an address answers, and the certificate that it shows.
+    /// The answer of the service at an address, and its certificate.
     async fn ask(
         &self,
         address: SocketAddr,
@@ -99,7 +99,7 @@ async fn a_certificate_is_read_again_when_it_changes() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert_eq!(shown, first);
     }
-    // A key that does not go with the certificate changes nothing.
+    // A key that does not match the certificate changes nothing.
     let good = std::fs::read(files.paths().key).unwrap();
     std::fs::write(files.paths().key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
     reload.reload_and_wait().await;
@@ -125,7 +125,7 @@ async fn whoever_speaks_no_tls_gets_nothing_and_holds_nothing() {
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
-        // Closed or reset, at the latest when the time for a handshake is over.
+        // The connection is closed or reset, at the latest after the handshake timeout.
         let _ended = tokio::time::timeout(PATIENCE, read).await.unwrap().is_ok();
         assert!(!String::from_utf8_lossy(&bytes).contains("HTTP/1.1 200"));
     }

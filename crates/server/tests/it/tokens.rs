@@ -1,5 +1,5 @@
-//! Tokens, point by point of RFC 8725 (JSON Web Token Best Current Practices): `docs/security.md`
-//! names the test of each.
+//! Tokens, section by section of RFC 8725 (JSON Web Token Best Current Practices).
+//! `docs/security.md` lists the test of each section.
 
 use fireflow_auth::{Authenticator, Fault, Refusal, RoleMap};
 use fireflow_domain::actor::{Actor, Role, Visibility};
@@ -45,14 +45,14 @@ fn the_kid_chooses_among_several_keys() {
     assert!(!accepts(&authenticator, &unknown.sign(&claims())));
 }
 
-/// RFC 8725, 2.1 and 3.1.
+/// Tests RFC 8725, sections 2.1 and 3.1.
 #[test]
 fn the_algorithm_is_the_keys_and_never_the_tokens_choice() {
     let files = Files::new();
     let signer = Signer::new(Algorithm::RS256, None);
     let pem = signer.public_pem();
     let authenticator = authenticator(&files.trusting(&pem));
-    // The public key, which everybody has, as a secret: in every spelling of it.
+    // The public key, which is no secret, is used as an HMAC secret in each of its encodings.
     let der = signer.pair.public_key_raw().to_vec();
     for secret in [pem.as_bytes(), pem.trim().as_bytes(), &der] {
         let key = EncodingKey::from_secret(secret);
@@ -70,7 +70,7 @@ fn the_algorithm_is_the_keys_and_never_the_tokens_choice() {
         let other = jsonwebtoken::encode(&Header::new(algorithm), &claims(), &key).unwrap();
         assert!(!accepts(&authenticator, &other), "{algorithm:?}");
     }
-    // None at all, in every spelling, with and without a signature.
+    // No algorithm at all, in every spelling, with and without a signature.
     let good = hs256(&claims());
     let mut parts = good.split('.');
     let (_, body, signature) = (parts.next(), parts.next().unwrap(), parts.next().unwrap());
@@ -82,7 +82,7 @@ fn the_algorithm_is_the_keys_and_never_the_tokens_choice() {
     }
 }
 
-/// RFC 8725, 3.3 and 3.4; RFC 7515, 4.1.11; RFC 8725, 3.10 and 3.11.
+/// Tests RFC 8725, sections 3.3, 3.4, 3.10 and 3.11, and RFC 7515, section 4.1.11.
 #[test]
 fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
     let files = Files::new();
@@ -94,7 +94,7 @@ fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
         jsonwebtoken::encode(&header, &claims(), &signer.encoding_key()).unwrap()
     };
     assert!(accepts(&authenticator, &signed(&|_| {})));
-    // A key of the token's own, or where to get one, is nothing to us.
+    // A key in the token's header, or a link to one, is ignored.
     let stranger = Signer::new(Algorithm::ES256, None);
     let mut header = Header::new(Algorithm::ES256);
     header.jwk = Some(serde_json::from_value(stranger.jwk()).unwrap());
@@ -102,7 +102,7 @@ fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
     header.x5u = Some("http://127.0.0.1:9/certificate".to_owned());
     let forged = jsonwebtoken::encode(&header, &claims(), &stranger.encoding_key()).unwrap();
     assert!(!accepts(&authenticator, &forged));
-    // What must be understood, and is not.
+    // A critical header parameter that the service does not know.
     let critical = signed(&|header| header.crit = Some(vec!["b64".to_owned()]));
     assert!(!accepts(&authenticator, &critical));
     for (typ, is_ours) in [
@@ -120,7 +120,7 @@ fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
     }
     let untyped = signed(&|header| header.typ = None);
     assert!(accepts(&authenticator, &untyped));
-    // A signature that was changed, or cut.
+    // A signature that was changed or truncated.
     let good = signed(&|_| {});
     let mut cut = good.clone();
     cut.truncate(good.len() - 4);
@@ -129,7 +129,7 @@ fn what_a_header_asks_for_is_neither_followed_nor_overlooked() {
     }
 }
 
-/// RFC 8725, 3.8 and 3.9; 2.7 and 2.8 (substitution, cross-JWT confusion).
+/// Tests RFC 8725, sections 3.8 and 3.9, and 2.7 and 2.8 (substitution, cross-JWT confusion).
 #[test]
 fn issuer_and_audience_have_to_be_ours() {
     let files = Files::new();
@@ -169,7 +169,7 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
         let token = hs256(&with(name, json!(seconds() + offset)));
         assert_eq!(accepts(&authenticator, &token), is_good, "{name} {offset}");
     }
-    // A token that was checked once is looked at again when time has passed.
+    // A verified token is checked again once time has passed.
     let token = hs256(&claims());
     assert!(accepts(&authenticator, &token));
     let later = now().plus_micros(91 * 1_000_000);
@@ -198,13 +198,13 @@ fn roles_come_from_the_claim_and_the_groups_that_are_set() {
     let found = actor(&authenticator, &nested(json!(["fw-ops", "offline_access"])));
     assert_eq!(found.roles, [Role::Editor]);
     assert_eq!(found.visibility, Visibility::All);
-    // What the map does not name is nothing, even where it is called like a role; nor does the
-    // claim count that is not the one.
+    // A group that the map lacks gives no role, even if it has the name of a role. Other claims are
+    // ignored.
     assert!(why(&authenticator, &hs256(&nested(json!(["admin"])))).contains("no role"));
     assert_eq!(why(&authenticator, &hs256(&claims())), "NoRole");
     let odd = with("realm_access", json!(["fw-admins"]));
     assert_eq!(why(&authenticator, &hs256(&odd)), "NoRole");
-    // Names that are URLs hold dots.
+    // A claim name that is a URL contains dots.
     trust.rules.roles_claim = "https://example.org/roles".to_owned();
     let named = with("https://example.org/roles", json!(["fw-admins"]));
     let authenticator = Authenticator::new(trust.read().unwrap());
@@ -234,7 +234,7 @@ fn a_token_that_is_minted_is_one_that_is_taken() {
     assert!(!accepts(&without, &token), "and it takes none of a secret");
 }
 
-/// RFC 9864: the algorithm's own name, beside the one that it shares with Ed448.
+/// Tests RFC 9864: the algorithm's own name, and the name that it shares with Ed448.
 #[test]
 fn ed25519_has_two_names() {
     let files = Files::new();

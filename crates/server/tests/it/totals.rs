@@ -1,14 +1,14 @@
-//! How far lists are counted, and how one gets from a page to its neighbors.
+//! How far lists are counted, and the links between neighboring pages.
 
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, encoded, plain_rule};
 
-/// One rule more than is counted by default, with some to spare.
+/// Three rules more than the default limit of counting.
 const RULES: usize = 1_003;
 
-/// A policy's path, with many rules.
+/// The path of a policy with many rules.
 async fn long_list(api: &Api) -> String {
     let policy = api.policy().await;
     let rules: Vec<Value> = (0..RULES)
@@ -58,10 +58,10 @@ db_test! {
                 let page = answer.expect(200);
                 assert_eq!((page.get("total"), page.get("total_is_exact")), (None, None));
             }
-            // A counter knows the length of the whole list.
+            // The policy's counter has the length of the whole list.
             let page = api.get(&list).await.expect(200);
             assert_eq!((&page["total"], &page["total_is_exact"]), (&json!(RULES), &json!(true)));
-            // A list of just a thousand is counted to its end.
+            // A list of exactly a thousand rules is counted completely.
             let page = api.get(&format!("{list}?filter={}", encoded("priority < 1000"))).await.expect(200);
             assert_eq!((&page["total"], &page["total_is_exact"]), (&json!(1_000), &json!(true)));
         }
@@ -80,7 +80,7 @@ db_test! {
     }
 }
 
-/// The addresses of `Link`, by what they are.
+/// The addresses in `Link`, by their relation.
 fn links(answer: &Answer) -> Vec<(String, String)> {
     let one = |link: &str| {
         let (address, relation) = link.split_once(">; rel=\"").unwrap();
@@ -123,7 +123,7 @@ db_test! {
             }
             assert_eq!(read, whole, "{query}");
         }
-        // Lines have no other way to say what follows.
+        // For exports, the header is the only place for the next page.
         let lines = api.with("GET", &format!("{rules}?page_size=3"), &[("accept", "text/csv")], None).await;
         assert!(link(&lines, "next").is_some_and(|next| next.starts_with(&rules)));
         for list in ["/firewalls/?page_size=1", "/filtering-policies/?page=1", "/audit-events/?page_size=1"] {
@@ -150,10 +150,10 @@ db_test! {
         let next = second.json()["next_cursor"].as_str().unwrap().to_owned();
         let by_cursor = format!("{rules}?action=ALLOW&page_size=1&cursor={next}");
         assert_eq!(link(&second, "next"), Some(by_cursor.clone()));
-        // Behind a cursor pages have no numbers, and the last one has no neighbor.
+        // Pages by cursor have no numbers, and the last one has no neighbor.
         let last = api.get(&by_cursor).await;
         assert!(!last.headers.contains_key("link"), "{last:?}");
-        // What does not fit into a header is left out, and a long filter is still answered.
+        // Links that do not fit into a header are left out, and a long filter is still answered.
         let long = encoded(&format!("name = \"{}\" OR action = ALLOW", "x".repeat(2_000)));
         let answer = api.get(&format!("{rules}?page_size=1&filter={long}")).await;
         assert!(!answer.headers.contains_key("link"));

@@ -23,12 +23,12 @@ fn traced(place: &Place, endpoint: &str) -> Command {
         .env("FIREFLOW_OTLP__SAMPLE_RATIO", "1")
         .env("FIREFLOW_OTLP__HEADERS", "x-api-key=canary-key")
         .env("FIREFLOW_LOG_FORMAT", "json")
-        // Spans go out a moment after they end.
+        // Spans are sent shortly after they end.
         .env("OTEL_BSP_SCHEDULE_DELAY", "200");
     command
 }
 
-/// The trace that an answer says that it is of.
+/// The trace id and span id from an answer.
 fn trace_of(answer: &crate::support::Answer) -> (String, String) {
     let text = answer.header("traceresponse");
     let parts: Vec<&str> = text.split('-').collect();
@@ -89,7 +89,7 @@ async fn a_request_is_traced_down_to_its_statements(place: Place, protocol: &str
     assert_eq!(environment.as_deref(), Some("local"));
     let received = &receiver.received()[0];
     assert_eq!(received.headers["x-api-key"], "canary-key");
-    // Neither who asks, nor what is written.
+    // Traces contain neither the client's identity nor the written data.
     for received in receiver.received() {
         let text = String::from_utf8_lossy(&received.body).into_owned();
         for canary in ["edge of ann", service.token.as_str(), "127.0.0.1", "test\u{0}"] {
@@ -137,7 +137,7 @@ db_test! {
             body["priority"] = json!(priority);
             (_, last) = post(&rules, &body);
         }
-        // Between the two there is no room: others give way.
+        // There is no priority between the two rules, so other rules are renumbered.
         let mut body = rule("abc");
         body.as_object_mut().unwrap().remove("priority");
         let (trace, _) = post(&format!("{rules}?before={last}"), &body);
@@ -171,7 +171,7 @@ async fn a_client_that_traces_decides_and_its_trace_is_gone_on_with() {
     let server = one(&spans, "GET /firewalls/");
     assert_eq!(hex(&server.parent_span_id), "b7ad6b7169203331");
     one(&spans, "getFirewalls");
-    // Of itself the service samples nothing here.
+    // Without a trace of the client, the service samples nothing here.
     let mut connection = service.connect();
     for _ in 0..20 {
         connection.exchange("GET", "/firewalls/", "").unwrap();
@@ -183,7 +183,7 @@ async fn a_client_that_traces_decides_and_its_trace_is_gone_on_with() {
             || hex(&span.trace_id) == dropped
     });
     assert_eq!(others.count(), 0);
-    // The log names both, so that one finds the other.
+    // The log names both traces, so the log and the trace can be matched.
     let lines = std::fs::read_to_string(&log).unwrap();
     for trace in [dropped, kept] {
         let is_of = |line: &&str| line.contains("fireflow::request") && line.contains(trace);
@@ -191,7 +191,7 @@ async fn a_client_that_traces_decides_and_its_trace_is_gone_on_with() {
     }
 }
 
-/// How long so many requests take, and the memory of the process behind them.
+/// The duration of a number of requests, and the resident memory of the process after them.
 fn load(service: &Service, requests: usize) -> (Duration, u64) {
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -223,7 +223,8 @@ fn a_collector_in_trouble_costs_neither_requests_nor_memory(place: &Place, proto
         .env("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT", "off")
         .stderr(std::fs::File::create(&log).unwrap());
     let service = Service::spawn(place.folder.path(), &mut command);
-    // Absent, then silent: 20 times as many spans as fit into the queue, each way.
+    // The collector is absent, then silent. Each time the load creates 20 times as many spans as
+    // the queue holds.
     let (_, before) = load(&service, 2_000);
     let (_, absent) = load(&service, 8_000);
     forwarder.point_at(Behind::Silence);
@@ -231,7 +232,7 @@ fn a_collector_in_trouble_costs_neither_requests_nor_memory(place: &Place, proto
     for after in [absent, silent] {
         assert!(after < before + 64 * 1024, "{before} kB became {after} kB");
     }
-    // It comes back late.
+    // The collector returns late.
     forwarder.point_at(Behind::Server(receiver.address));
     wait_until("traces to arrive", PATIENCE, || {
         load(&service, 4);
@@ -239,10 +240,10 @@ fn a_collector_in_trouble_costs_neither_requests_nor_memory(place: &Place, proto
     });
     let lines = std::fs::read_to_string(&log).unwrap();
     let told = |text: &str| lines.lines().filter(|line| line.contains(text)).count();
-    // Once, however many batches were not taken.
+    // The failure is logged once, however many batches failed.
     assert_eq!(told("the collector takes no traces"), 1, "{protocol}");
     assert!(!lines.contains("canary-key"));
-    wait_until("the log to say so", PATIENCE, || {
+    wait_until("the recovery in the log", PATIENCE, || {
         std::fs::read_to_string(&log).unwrap().contains("the collector takes traces again")
     });
 }

@@ -1,4 +1,4 @@
-//! Answers that are not read, or hardly, however their clients keep the connection going.
+//! Answers that are read slowly or not at all, however their clients keep the connection alive.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::admission::patient;
 use crate::memory::{MIB, long_list, with_memory};
 use crate::support::Api;
 
-/// A client of HTTP/2 that lets so many bytes of each answer come.
+/// An HTTP/2 client that accepts a limited number of bytes of each answer.
 struct Client {
     requests: h2::client::SendRequest<Bytes>,
     address: SocketAddr,
     token: String,
-    /// Sends signs of life, until it is dropped or the connection ends.
+    /// Sends pings until it is dropped or the connection ends.
     living: JoinHandle<()>,
     driver: JoinHandle<()>,
 }
@@ -37,14 +37,14 @@ impl Client {
         let stream = TcpStream::connect(address).await.unwrap();
         let (requests, mut connection) = h2::client::Builder::new()
             .initial_window_size(window)
-            // More than the streams of a test have together: none takes another's.
+            // More than all streams of a test need together, so that no stream blocks another.
             .initial_connection_window_size(1024 * 1024)
             .handshake(stream)
             .await
             .unwrap();
         let mut pings = connection.ping_pong().unwrap();
         let driver = tokio::spawn(async move {
-            // How it ends is the tests' matter.
+            // The tests check how it ends.
             let _ended = connection.await.is_ok();
         });
         let living = tokio::spawn(async move {
@@ -64,13 +64,13 @@ impl Client {
         ready.send_request(request, true).unwrap().0
     }
 
-    /// Whether the connection has ended, as its other end wanted it.
+    /// Whether the server has ended the connection.
     fn has_ended(&self) -> bool {
         self.driver.is_finished()
     }
 }
 
-/// How much memory answers have borrowed, as the metrics have it.
+/// The memory that answers have borrowed, as the metrics report it.
 async fn borrowed_for_answers(api: &Api) -> u64 {
     let page = api.get("/metrics").await.text;
     let series = "fireflow_work_memory_bytes{purpose=\"answer\"} ";
@@ -106,16 +106,16 @@ async fn unread_answers_of_one_connection_of_http_2_stay_within_a_share_of_the_m
     assert!(!unread.is_empty() && refused > 0, "{} of 100", unread.len());
     let borrowed = borrowed_for_answers(&api).await;
     assert!(borrowed >= 4 * MIB, "they are kept, and counted: {borrowed}");
-    // Others have their pages meanwhile.
+    // Other subjects get their pages in the meantime.
     let bob = api.token_of("bob", &[Role::Viewer]);
     let page = api.send("GET", &format!("{path}?page_size=100"), &bob, &[], None).await;
     assert_eq!(page.expect(200)["items"].as_array().unwrap().len(), 100);
-    // With the connection all of it goes.
+    // All of the memory is returned with the connection.
     drop((client, unread));
     api.nothing_is_borrowed().await;
 }
 
-/// Answers have a few seconds in all, and connections may be without progress for minutes.
+/// Answers have a total of a few seconds, while connections may stall for minutes.
 fn hurried() -> ConnectionLimits {
     ConnectionLimits { answer_timeout: Duration::from_secs(3), ..patient() }
 }
@@ -135,7 +135,7 @@ async fn an_answer_that_trickles_is_given_up_with_what_it_holds() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut some = [0; 256];
     assert!(stream.read(&mut some).await.unwrap() > 0, "the answer has begun");
-    // Some of it is taken again and again, and it would be for minutes.
+    // The client keeps taking small parts of it, which would last for minutes.
     let trickles = tokio::spawn(async move {
         while stream.read(&mut some).await.is_ok_and(|length| length > 0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -153,7 +153,7 @@ async fn signs_of_life_do_not_keep_an_answer_that_nobody_takes() {
     let mut client = Client::connect(address, api.token().to_owned(), 100_000).await;
     let answer = client.ask(&format!("{path}?page_size=1000")).await.await.unwrap();
     assert_eq!(answer.status(), 200);
-    // A small one beside it is read to its end: that changes nothing.
+    // A small answer on the same connection is read completely, which changes nothing.
     let mut small = client.ask("/whoami/").await.await.unwrap();
     while let Some(Ok(_)) = small.body_mut().data().await {}
     api.nothing_is_borrowed().await;

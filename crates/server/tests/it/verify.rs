@@ -1,5 +1,5 @@
-//! `fireflow verify database --audit`: against a service that runs, one that was killed, and a trail that
-//! somebody has altered.
+//! `fireflow verify database --audit` with a running service, with a killed one, and with a trail
+//! that was tampered with.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn verify(folder: &Path, url: &str, more: &[&str]) -> Output {
     run(folder, &arguments, &[("FIREFLOW_DATABASE_URL", url)])
 }
 
-/// The heads among the lines of an output or of a log.
+/// The audit heads in an output or a log.
 fn heads(lines: &str) -> Vec<Value> {
     let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == "audit head").collect()
@@ -56,7 +56,7 @@ db_test! {
             .stderr(fs::File::create(&log).unwrap());
         let mut service = Service::spawn(folder, &mut command);
         write(&service);
-        // While it is served.
+        // While the database is served.
         let first = verify(folder, &place.url, &[]);
         assert_eq!(first.status.code(), Some(0), "{first:?}");
         let printed = text(&first.stdout);
@@ -69,7 +69,7 @@ db_test! {
         let logged = heads(&fs::read_to_string(&log).unwrap());
         let logged: Vec<Value> = logged.iter().map(members).collect();
         assert_eq!(logged, heads(&printed), "the last heads are logged at the end");
-        // Any log will do, with lines of all kinds; and what was printed before.
+        // `--heads` accepts a whole log with lines of all kinds, and also the earlier output.
         fs::write(folder.join("printed"), &printed).unwrap();
         for file in ["log", "printed"] {
             let output = verify(folder, &place.url, &["--heads", file]);
@@ -205,7 +205,7 @@ db_test! {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let line = "filtering_policy 1 \"in\" of firewall 1: bit 3";
         assert_eq!(text(&output.stdout).lines().next(), Some(line));
-        // What is derived of it is not for this version to judge.
+        // This version cannot check the derived rows of such a policy.
         let left_out = verify_rows(folder.path(), &api.db.url, &[]);
         assert_eq!(left_out.status.code(), Some(0), "{left_out:?}");
         assert!(text(&left_out.stdout).contains("left out: filtering_policy 1 uses bit 3"));

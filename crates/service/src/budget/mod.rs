@@ -1,10 +1,10 @@
-//! What all requests together may hold of something scarce, memory above all: who needs some borrows
-//! it first, gives it back by dropping what it borrowed, and waits for a bounded time if there is
-//! none.
+//! A limit on what all requests together may hold of something scarce, above all memory. A request
+//! borrows what it needs first, and gives it back by dropping it. If there is none, it waits for a
+//! bounded time.
 //!
-//! Fair between subjects: one alone has half at most, and a little more for small requests. Who holds
-//! little is served from the last
-//! quarter, which nobody else gets, so that a few who hold much keep nobody out.
+//! The budget is fair between subjects: one subject gets at most half, and a little more for small
+//! requests. The last quarter serves only subjects that hold little, so that a few large holders
+//! cannot keep everyone else out.
 
 mod shares;
 
@@ -18,26 +18,27 @@ use tokio::time::timeout;
 
 use shares::{Shares, Waiter};
 
-/// How long somebody waits for a part of the budget before they are told to come back.
+/// How long a request waits for a part of the budget before it is refused.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long somebody waits for a turn on a processor: what is there already is worth more patience.
+/// How long a request waits for a turn on a processor. Longer than [`PATIENCE`]: the request has
+/// already been received, and refusing it would waste that work.
 const TURN_PATIENCE: Duration = Duration::from_secs(15);
-/// When those who got nothing may ask again, in seconds.
+/// When a refused request may be retried, in seconds.
 const RETRY_AFTER_S: i64 = 5;
-/// The most that wait: each holds a connection and a few kilobytes, and those who come last would
-/// not be served in time.
+/// The most requests that wait. Each holds a connection and a few kilobytes, and the last ones
+/// would not be served in time.
 const MAX_WAITING: usize = 1_024;
 
-/// What is borrowed for: a label of the metrics.
+/// The purpose of a loan, which is a label of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// A body of a request, and what it becomes when it is decoded.
+    /// The body of a request, and the result of decoding it.
     Body,
     /// A whole rule set or a batch, and what is compared with it.
     RuleSet,
     /// A policy that is being compiled.
     Compilation,
-    /// A page of a list while it is made, and an answer until it is sent.
+    /// A page of a list while it is built, and a response until it is sent.
     Answer,
     /// A list that is sent as lines.
     Export,
@@ -46,11 +47,11 @@ pub enum Use {
 }
 
 impl Use {
-    /// All of them, in the order of their numbers.
+    /// All purposes, in the order of their numbers.
     pub const ALL: [Self; 6] =
         [Self::Body, Self::RuleSet, Self::Compilation, Self::Answer, Self::Export, Self::Stream];
 
-    /// The word for it in metrics.
+    /// The purpose's name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -64,29 +65,29 @@ impl Use {
     }
 }
 
-/// Something of which there is only so much: bytes of memory, or turns on a processor. Cheap to
-/// clone: all clones lend the same.
+/// A limited resource: bytes of memory, or turns on a processor. Cheap to clone: all clones share
+/// the same budget.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 
 struct Inner {
     shares: Mutex<Shares>,
     patience: Duration,
-    /// What is lacking, in the message of a refusal.
+    /// The lacking resource, for the message of a refusal.
     what: &'static str,
     refused: [AtomicU64; Use::ALL.len()],
 }
 
-/// How a budget is used now.
+/// The current use of a budget.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BudgetState {
-    /// How much there is in all.
+    /// The whole budget.
     pub capacity: u64,
     /// How much is lent, by [`Use::ALL`].
     pub used: [u64; Use::ALL.len()],
-    /// How often nothing was lent since the start, by [`Use::ALL`].
+    /// How many loans were refused since the start, by [`Use::ALL`].
     pub refused: [u64; Use::ALL.len()],
-    /// How many wait.
+    /// How many requests wait.
     pub waiting: u64,
 }
 
@@ -96,12 +97,12 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Why nothing was lent: too much is in use.
+/// The refusal of a loan: too much is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
-    /// What is lacking.
+    /// The lacking resource.
     pub what: &'static str,
-    /// When to ask again, in seconds.
+    /// When to retry, in seconds.
     pub retry_after_s: i64,
 }
 
@@ -113,7 +114,7 @@ impl fmt::Display for Shortage {
 
 impl std::error::Error for Shortage {}
 
-/// A part of a budget. It is given back when this is dropped, whatever becomes of its holder.
+/// A part of a budget. Dropping it gives the part back, whatever becomes of its holder.
 pub struct Reservation {
     budget: Budget,
     subject: Arc<str>,
@@ -132,21 +133,21 @@ impl fmt::Debug for Reservation {
 }
 
 impl Budget {
-    /// So many bytes of memory.
+    /// A budget of memory, in bytes.
     #[must_use]
     pub fn bytes(capacity: u64) -> Self {
         Self::new(Shares::new(capacity, false), "the memory for requests is in use", PATIENCE)
     }
 
-    /// As much of it, with another time for who waits.
+    /// The same capacity, with another timeout for waiting requests.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         let shares = self.with(|shares| shares.unused());
         Self::new(shares, self.0.what, patience)
     }
 
-    /// Turns for what takes a processor for long, as many at once as there are processors; one subject
-    /// has half of them, so that the rest of the service keeps running.
+    /// Turns for work that occupies a processor for long, as many at once as there are processors.
+    /// One subject gets at most half of them, so that the rest of the service keeps running.
     #[must_use]
     pub fn turns(processors: usize) -> Self {
         let capacity = u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
@@ -163,7 +164,7 @@ impl Budget {
         ask(&mut self.0.shares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How it is used now.
+    /// The current use of the budget.
     #[must_use]
     pub fn state(&self) -> BudgetState {
         let refused = std::array::from_fn(|index| {
@@ -177,14 +178,14 @@ impl Budget {
         })
     }
 
-    /// The most that one subject can have of it.
+    /// The most that one subject can hold.
     #[must_use]
     pub fn share(&self) -> u64 {
         self.with(|shares| shares.share())
     }
 
-    /// Borrows an amount if it is there now and nobody waits for it. What is more than a subject's
-    /// share counts as the whole share: it is served alone.
+    /// Borrows an amount if it is free now and nobody waits for it. An amount above a subject's
+    /// share counts as the whole share, and is served alone.
     #[must_use]
     pub fn try_reserve(&self, subject: &str, purpose: Use, amount: u64) -> Option<Reservation> {
         self.with(|shares| {
@@ -198,18 +199,19 @@ impl Budget {
         })
     }
 
-    /// Borrows an amount, whether it is there or not: for what exists already and cannot be refused.
+    /// Borrows an amount even if it is not free: for something that already exists and cannot be
+    /// refused.
     #[must_use]
     pub fn reserve_anyway(&self, subject: &str, purpose: Use, amount: u64) -> Reservation {
         let subject = self.with(|shares| shares.force(subject, purpose, amount));
         Reservation { budget: self.clone(), subject, purpose, amount }
     }
 
-    /// Borrows an amount, and waits up to [`PATIENCE`] for it. What is more than a subject's share
-    /// counts as the whole share: it is served alone.
+    /// Borrows an amount, and waits up to the budget's timeout (by default [`PATIENCE`]) for it. An
+    /// amount above a subject's share counts as the whole share, and is served alone.
     ///
     /// # Errors
-    /// Returns [`Shortage`] if there is none in this time, or too many wait already.
+    /// Returns [`Shortage`] if the wait times out, or too many requests wait already.
     pub async fn reserve(
         &self,
         subject: &str,
@@ -236,7 +238,7 @@ impl Budget {
         Err(self.refuse(purpose))
     }
 
-    /// Counts a refusal, and says it.
+    /// Counts a refusal, and returns it.
     pub fn refuse(&self, purpose: Use) -> Shortage {
         if let Some(count) = self.0.refused.get(purpose as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -244,26 +246,26 @@ impl Budget {
         Shortage { what: self.0.what, retry_after_s: RETRY_AFTER_S }
     }
 
-    /// Lends what is free to those who wait.
+    /// Lends what is free to waiting requests.
     fn serve(&self) {
         let served = self.with(Shares::next);
         for (waiter, subject) in served {
             let Waiter { purpose, amount, grant, .. } = waiter;
             let reservation = Reservation { budget: self.clone(), subject, purpose, amount };
-            // Who has left meanwhile gives it back by dropping it here.
+            // If the waiter has left in the meantime, dropping the reservation here gives it back.
             drop(grant.send(reservation));
         }
     }
 }
 
 impl Reservation {
-    /// How much it is.
+    /// The borrowed amount.
     #[must_use]
     pub const fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// Gives a part of it back, and keeps so much at most.
+    /// Gives back what exceeds an amount.
     pub fn shrink_to(&mut self, amount: u64) {
         let Some(freed) = self.amount.checked_sub(amount).filter(|freed| *freed > 0) else {
             return;
@@ -273,10 +275,10 @@ impl Reservation {
         self.budget.serve();
     }
 
-    /// Borrows more, up to an amount in all. Waits as [`Budget::reserve`] does.
+    /// Borrows more, up to a total amount. Waits as [`Budget::reserve`] does.
     ///
     /// # Errors
-    /// Returns [`Shortage`] if there is none in time.
+    /// Returns [`Shortage`] if the wait times out.
     pub async fn grow_to(&mut self, amount: u64) -> Result<(), Shortage> {
         let amount = amount.min(self.budget.share());
         let Some(more) = amount.checked_sub(self.amount).filter(|more| *more > 0) else {
@@ -312,12 +314,12 @@ mod tests {
         let budget = budget();
         let held = budget.try_reserve("ann", Use::Body, SHARE).unwrap();
         assert!(budget.try_reserve("ann", Use::Body, 10).is_none());
-        // But for what takes next to nothing.
+        // Tiny requests are exempt.
         drop(budget.try_reserve("ann", Use::Body, 2).unwrap());
         assert!(budget.try_reserve("bob", Use::Body, SHARE).is_none(), "the last quarter is kept");
         let little = budget.try_reserve("bob", Use::Body, 64).unwrap();
         drop(held);
-        // More than a share counts as the share.
+        // An amount above a share counts as the share.
         assert_eq!(budget.try_reserve("ann", Use::Body, u64::MAX).unwrap().amount(), SHARE);
         drop(little);
         assert_eq!(budget.state().used, [0; Use::ALL.len()]);
@@ -381,7 +383,7 @@ mod tests {
         assert_eq!(refused.retry_after_s, 5);
         assert_eq!(budget.state().refused[Use::RuleSet as usize], 1);
         drop(second);
-        // Who gave up waits no more, and holds nothing.
+        // A waiter that gave up no longer waits, and holds nothing.
         assert_eq!(budget.state().used, [0; Use::ALL.len()]);
         assert!(budget.try_reserve("ann", Use::Body, SHARE).is_some());
     }

@@ -1,4 +1,4 @@
-//! The arithmetic of a budget: who may have how much, and who is next.
+//! The arithmetic of a budget: how much each subject may hold, and which waiter is next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Reservation, Use};
 
-/// One that waits for an amount.
+/// A request that waits for an amount.
 pub(super) struct Waiter {
     pub(super) subject: Arc<str>,
     pub(super) purpose: Use,
@@ -15,16 +15,16 @@ pub(super) struct Waiter {
     pub(super) grant: oneshot::Sender<Reservation>,
 }
 
-/// What is lent, and who waits.
+/// The amounts that are lent, and the requests that wait.
 pub(super) struct Shares {
     capacity: u64,
-    /// Whether one is lent as a whole each time, such as a processor: then nobody asks for less than
-    /// others, and nothing is kept for those who do.
+    /// Whether loans are whole units, such as a processor. Then no request asks for less than
+    /// others, and nothing is reserved for small ones.
     is_counted: bool,
     used: u64,
     by_purpose: [u64; Use::ALL.len()],
     by_subject: HashMap<Arc<str>, u64>,
-    /// In the order in which they came.
+    /// In their order of arrival.
     waiting: Vec<Waiter>,
 }
 
@@ -44,7 +44,7 @@ impl Shares {
         self.capacity
     }
 
-    /// The same, of which nothing is lent.
+    /// The same capacity, with nothing lent.
     pub(super) fn unused(&self) -> Self {
         Self::new(self.capacity, self.is_counted)
     }
@@ -58,7 +58,7 @@ impl Shares {
         self.waiting.len()
     }
 
-    /// The most of one subject at once: half.
+    /// The most that one subject holds at once: half.
     pub(super) const fn share(&self) -> u64 {
         match self.capacity / 2 {
             0 => self.capacity,
@@ -66,18 +66,18 @@ impl Shares {
         }
     }
 
-    /// Whether a subject may have so much more now.
+    /// Whether a subject may borrow this much more now.
     fn fits(&self, subject: &str, amount: u64) -> bool {
         let before = self.by_subject.get(subject).copied().unwrap_or_default();
         let own = before.saturating_add(amount);
         if self.is_counted {
             return own <= self.share() && self.used.saturating_add(amount) <= self.capacity;
         }
-        // Requests that take next to nothing are served beside those that take much.
+        // Tiny requests are served even while large ones are.
         let is_small = amount <= self.capacity / 256;
         let little = self.capacity / 16;
-        // Who holds little may have a whole share more: else the large request of a subject that
-        // always has small ones under way would never be served.
+        // A subject that holds little may borrow a whole share on top. Otherwise the large request
+        // of a subject that always has small ones in progress would never be served.
         let is_within_share = own <= self.share()
             || before <= little
             || (is_small && before <= self.share().saturating_add(little.saturating_mul(2)));
@@ -89,12 +89,13 @@ impl Shares {
         is_within_share && self.used.saturating_add(amount) <= ceiling
     }
 
-    /// What is kept for those who hold little.
+    /// The part that is reserved for subjects that hold little.
     const fn spare(&self) -> u64 {
         self.capacity / 4
     }
 
-    /// Takes an amount, unless it is not there, or one who asks for as little or less waits already.
+    /// Takes an amount, unless it is not free, or the same subject already waits for the same
+    /// amount or less.
     pub(super) fn take(&mut self, subject: &str, purpose: Use, amount: u64) -> Option<Arc<str>> {
         let is_behind = self.waiting.iter().any(|waiter| {
             waiter.amount <= amount && *waiter.subject == *subject && !waiter.grant.is_closed()
@@ -131,7 +132,8 @@ impl Shares {
         self.waiting.push(waiter);
     }
 
-    /// Takes for those whose turn it is: who holds the least is first, then who came first.
+    /// Takes amounts for the waiters that can be served now. The subject that holds the least comes
+    /// first, then the earliest arrival.
     pub(super) fn next(&mut self) -> Vec<(Waiter, Arc<str>)> {
         let mut served = Vec::new();
         if self.waiting() == 0 {

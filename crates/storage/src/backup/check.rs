@@ -1,7 +1,8 @@
-//! What a file must be to take the database's place: sound, and FireFlow's in every part.
+//! The checks of a file that is to replace the database: it must be sound, and FireFlow's in every
+//! part.
 //!
 //! Its tables, indexes, triggers and views are compared with those that this program's own
-//! migrations make, up to the step that the file has.
+//! migrations create, up to the step that the file has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,10 +18,10 @@ use sea_orm_migration::MigratorTrait;
 use super::{BackupError, Contents};
 use crate::schema::{self, Step, StepState};
 
-/// Reads all of a copy: pages, indexes, references, the schema; and counts. Errors name the file that
-/// it is a copy of, or for.
+/// Reads the whole copy (pages, indexes, references, the schema) and counts its contents. Errors
+/// name `file`, which is the copy's source or destination.
 pub(super) async fn check(copy: &Path, file: &Path) -> Result<Contents, BackupError> {
-    // What is no database at all is refused here already.
+    // A file that is not a database is refused here.
     let connection = read_only(copy).await.map_err(|error| unsound(file, &error))?;
     let checked = examine(&connection, file).await;
     connection.close().await?;
@@ -52,7 +53,7 @@ async fn examine(connection: &DatabaseConnection, file: &Path) -> Result<Content
     })
 }
 
-/// One connection to a SQLite file that only reads it.
+/// A single read-only connection to a SQLite file.
 pub(crate) async fn read_only(file: &Path) -> Result<DatabaseConnection, DbErr> {
     let mut connect = ConnectOptions::new("sqlite://");
     connect.max_connections(1).sqlx_logging(false);
@@ -71,20 +72,20 @@ async fn one<T: TryGetable>(
     row.map(|row| row.try_get_by_index(0)).transpose()
 }
 
-/// What is not deleted itself; its parents may be.
+/// Counts the rows that are not deleted themselves; their parents may be.
 async fn count(connection: &DatabaseConnection, table: &str) -> Result<i64, DbErr> {
     let sql = format!("SELECT count(*) FROM \"{table}\" WHERE deleted_at IS NULL");
     Ok(one(connection, &sql).await?.unwrap_or(0))
 }
 
-/// The first sign that another program has made the file, or changed it.
+/// The first sign that another program has created or changed the file.
 async fn foreign(connection: &DatabaseConnection, steps: &[Step]) -> Result<Option<String>, DbErr> {
     let count = |state| steps.iter().filter(|step| step.state == state).count();
     let applied = count(StepState::Applied);
     if applied == 0 {
         return Ok(Some("it has none of FireFlow's tables".to_owned()));
     }
-    // SQLite's marks for the programs that use it: FireFlow leaves none.
+    // The marks that SQLite offers to programs: FireFlow sets none.
     for mark in ["application_id", "user_version"] {
         let found = one::<i32>(connection, &format!("PRAGMA {mark}")).await?.unwrap_or(0);
         if found != 0 {
@@ -113,10 +114,11 @@ async fn foreign(connection: &DatabaseConnection, steps: &[Step]) -> Result<Opti
     Ok(Schema::made(applied).await?.difference(&found, is_newer))
 }
 
-/// What a database has: their kinds and names, with the statements that make them.
+/// The objects of a database: their kinds and names, with the statements that create them.
 type Objects = BTreeMap<(String, String), String>;
 
-/// The first of these that others lack, a table if there is one: its indexes and triggers go with it.
+/// The first of these objects that the others lack. A missing table comes first, since its indexes
+/// and triggers are then missing too.
 fn first_lacking<'a>(these: &'a Objects, others: &Objects) -> Option<&'a (String, String)> {
     let lacking = these.keys().filter(|key| !others.contains_key(*key));
     lacking.min_by_key(|(kind, _)| kind != "table")
@@ -130,7 +132,7 @@ struct Schema {
 }
 
 impl Schema {
-    /// That of a database after so many steps.
+    /// The schema of a new database after this many steps.
     async fn made(steps: usize) -> Result<Self, DbErr> {
         let mut connect = ConnectOptions::new("sqlite::memory:");
         connect.max_connections(1).sqlx_logging(false);
@@ -144,8 +146,8 @@ impl Schema {
         schema
     }
 
-    /// That of a database. What SQLite keeps for itself is left out: nobody else can make a thing
-    /// whose name begins as its own do.
+    /// The schema of a database, without SQLite's internal objects: no other program can create an
+    /// object with their prefix.
     async fn read(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         let objects = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema \
                        WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
@@ -154,7 +156,7 @@ impl Schema {
         let mut schema = Self::default();
         for row in connection.query_all_raw(statement(objects)).await? {
             let sql: String = row.try_get_by_index(2)?;
-            // Blanks mean nothing between words; within quotes FireFlow has none.
+            // Spaces between words mean nothing; FireFlow's statements have none within quotes.
             let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
             schema.objects.insert((row.try_get_by_index(0)?, row.try_get_by_index(1)?), sql);
         }
@@ -164,8 +166,8 @@ impl Schema {
         Ok(schema)
     }
 
-    /// In what another differs, if it does. A newer version may have added to it, and changed what it
-    /// added to.
+    /// The first difference from a found schema, if there is one. A newer version may have added
+    /// objects, and changed what it added to.
     fn difference(&self, found: &Self, is_newer: bool) -> Option<String> {
         let missing = first_lacking(&self.objects, &found.objects);
         if let Some((kind, name)) = missing {

@@ -1,4 +1,5 @@
-//! A file that is being made: under another name, so that a part is never taken for the whole.
+//! A file that is being written: under a temporary name, so that an incomplete file is never
+//! mistaken for a complete one.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,14 +9,14 @@ use super::{BackupError, at};
 use crate::connect::DatabaseOptions;
 use crate::file::{Identity, Place, beside, draft_lock, rename_to_new};
 
-/// How a SQLite database begins.
+/// The first bytes of a SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// What to do about a file of the draft's name that may be somebody's.
+/// What to do about a file with the draft's name that may belong to somebody else.
 const IN_THE_WAY: &str = "another copy is under way; remove it if one was broken off";
 
-/// `TARGET.partial`: locked while this process makes it, where locks work, and removed when this is
-/// dropped.
+/// `TARGET.partial`: locked while this process writes it, if locks work there, and removed when
+/// this is dropped.
 #[derive(Debug)]
 pub(super) struct Draft {
     path: PathBuf,
@@ -24,11 +25,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Makes an empty draft that only its owner reads: it will hold all that the database does. A
-    /// draft that a killed process has left is removed before.
+    /// Creates an empty draft that only its owner can read: it will contain everything in the
+    /// database. First removes a draft that a killed process has left.
     ///
     /// # Errors
-    /// Returns `Exists` if another process makes it, or it may be a file of somebody else's.
+    /// Returns `Exists` if another process is writing it, or the file may belong to somebody else.
     pub(super) fn reserve(target: &Path) -> Result<Self, BackupError> {
         let path = beside(target, ".partial");
         match Self::create(&path) {
@@ -36,7 +37,8 @@ impl Draft {
             made => return made.map_err(|error| at(&path, error)),
         }
         let exists = || BackupError::Exists { path: path.clone(), hint: IN_THE_WAY };
-        // Locked until there is another: of two processes that find it one removes it.
+        // Keep the lock until the new draft exists: if two processes find the leftover, only one
+        // removes it.
         let _leftover = leftover(&path).map_err(|error| at(&path, error))?.ok_or_else(exists)?;
         fs::remove_file(&path).map_err(|error| at(&path, error))?;
         tracing::info!(path = %path.display(), "removed what a copy that was broken off has left");
@@ -53,9 +55,9 @@ impl Draft {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path)?;
         let identity = Identity::of_open(&file)?;
-        // Where it cannot be locked, nobody takes it for a leftover either.
+        // If the file cannot be locked, no process mistakes it for a leftover either.
         if draft_lock(&file) && Identity::of(path)? != identity {
-            // Taken for a leftover in the moment before it was locked.
+            // Another process removed it as a leftover just before it was locked.
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok(Self { path: path.to_owned(), file, is_published: false })
@@ -65,8 +67,8 @@ impl Draft {
         &self.path
     }
 
-    /// Fills it with what a file holds. Takes a thread of its own: who stops waiting does not wait
-    /// for the file.
+    /// Fills the draft with the contents of a file. Runs in a separate thread, so that the file
+    /// does not delay a caller that stops waiting.
     pub(super) async fn fill(&self, from: &Path) -> Result<(), BackupError> {
         let mut file = self.file.try_clone().map_err(|error| at(&self.path, error))?;
         let source = from.to_owned();
@@ -74,23 +76,23 @@ impl Draft {
         copied.map(drop).map_err(|error| at(from, error))
     }
 
-    /// Writes it to the disk.
+    /// Syncs the draft to the disk.
     pub(super) async fn sync(&self) -> Result<(), BackupError> {
         let file = self.file.try_clone().map_err(|error| at(&self.path, error))?;
         on_thread(move || file.sync_all()).await.map_err(|error| at(&self.path, error))
     }
 
-    /// Gives it its name, which nothing may have, and writes that to the disk.
+    /// Renames the draft to its final name, which must be free, and syncs the rename to the disk.
     ///
     /// # Errors
-    /// Returns `Exists` if something has the name.
+    /// Returns `Exists` if the name is taken.
     pub(super) fn publish(mut self, target: &Path, hint: &'static str) -> Result<(), BackupError> {
         rename_to_new(&self.path, target).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => BackupError::Exists { path: target.to_owned(), hint },
             _ => at(target, error),
         })?;
         self.is_published = true;
-        // Other systems have no such thing as a folder's own sync.
+        // Only Unix can sync a folder.
         #[cfg(unix)]
         {
             let folder = target.parent().filter(|it| !it.as_os_str().is_empty());
@@ -104,14 +106,15 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.is_published {
-            // The first error is the one to tell; the name says what it is.
+            // An error here is ignored: the caller reports the first one, and the name shows what
+            // the file is.
             let _removed = fs::remove_file(&self.path).is_ok();
         }
     }
 }
 
-/// A draft that nobody makes any more: it is not locked, only its owner reads it, and it is empty,
-/// or begins as a database or a part of one does. Locked.
+/// A draft that is no longer being written: it is not locked, only its owner can read it, and it is
+/// empty or begins like a database or a part of one. Returns it locked.
 fn leftover(path: &Path) -> io::Result<Option<File>> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_file() || !is_private(&metadata) {
@@ -139,18 +142,19 @@ fn is_private(_metadata: &fs::Metadata) -> bool {
     false
 }
 
-/// A copy on its way through a pipe: a file beside the database, where there is room for one. Removed
-/// when this is dropped; what a killed process has left is removed by the next.
+/// A copy on its way through a pipe: a file in the database's folder, which has room for one. It is
+/// removed when this is dropped; the next process removes the file of a killed one.
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
 }
 
 impl Spool {
-    /// Names a file after the database and what it is for; makes none.
+    /// Chooses the file's name from the database and a word for its purpose. Does not create the
+    /// file.
     ///
     /// # Errors
-    /// Where there is no SQLite database, or its folder cannot be read.
+    /// Returns an error if there is no SQLite database, or its folder cannot be read.
     pub fn new(options: &DatabaseOptions, word: &str) -> Result<Self, BackupError> {
         let database = options.url.file().ok_or(BackupError::NotSqlite)?;
         let stem = beside(&Place::find(&database)?.real, &format!(".{word}-"));
@@ -158,23 +162,23 @@ impl Spool {
         Ok(Self { path: beside(&stem, &std::process::id().to_string()) })
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the file, for its owner alone.
+    /// Creates the file, readable by its owner only.
     ///
     /// # Errors
-    /// Returns the file system's.
+    /// Returns the file system's error.
     pub fn create(&self) -> io::Result<File> {
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&self.path)?;
-        // Where it cannot be locked, nobody takes it for a leftover either.
+        // If the file cannot be locked, no process mistakes it for a leftover either.
         let _locked = draft_lock(&file);
         Ok(file)
     }
@@ -182,12 +186,12 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // It may not have come to be.
+        // The file may never have been created.
         let _removed = fs::remove_file(&self.path).is_ok();
     }
 }
 
-/// Removes the files whose names begin so and which are left over.
+/// Removes leftover files whose names begin with the stem.
 fn remove_leftovers(stem: &Path) -> io::Result<()> {
     let (Some(folder), Some(begin)) = (stem.parent(), stem.file_name()) else { return Ok(()) };
     for entry in fs::read_dir(folder)? {
@@ -196,7 +200,7 @@ fn remove_leftovers(stem: &Path) -> io::Result<()> {
         if !name.as_encoded_bytes().starts_with(begin.as_encoded_bytes()) {
             continue;
         }
-        // One that goes meanwhile is somebody's who is done with it.
+        // A file that has just disappeared was removed by its owner.
         if let Ok(Some(_left)) = leftover(&entry.path()) {
             fs::remove_file(entry.path())?;
         }
@@ -207,13 +211,13 @@ fn remove_leftovers(stem: &Path) -> io::Result<()> {
 /// Runs blocking work on a thread that does not keep the process from ending.
 ///
 /// # Errors
-/// Returns those of the work.
+/// Returns the errors of the work.
 pub async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (done, result) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
-        // Who left does not hear it.
+        // A caller that stopped waiting does not receive the result.
         drop(done.send(work()));
     })?;
     result.await.map_err(io::Error::other)?

@@ -16,7 +16,7 @@ pub use self::draft::{Spool, on_thread};
 use crate::connect::{self, DatabaseOptions, OpenError};
 use crate::file::{self, DatabaseFile, beside};
 
-/// How many live things a backup holds.
+/// How many live resources a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contents {
     /// Firewalls.
@@ -27,7 +27,7 @@ pub struct Contents {
     pub rules: i64,
 }
 
-/// Why there is no backup, or why one was not restored.
+/// Why a backup was not made or not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// PostgreSQL has its own tools.
@@ -36,15 +36,15 @@ pub enum BackupError {
          continuous archiving"
     )]
     NotSqlite,
-    /// What would be overwritten.
-    #[error("{} is there already; {hint}", path.display())]
+    /// The destination exists.
+    #[error("{} already exists; {hint}", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
         /// What to do.
         hint: &'static str,
     },
-    /// What should be there.
+    /// The source does not exist.
     #[error("{} is not there", .0.display())]
     Missing(PathBuf),
     /// The copy is not a sound database of FireFlow.
@@ -72,21 +72,22 @@ pub enum BackupError {
     },
 }
 
-/// What to do if something has a backup's name.
+/// What to do if a backup's name is taken.
 const NEW_NAME: &str = "a backup never overwrites: name a new file";
 
-/// Copies the database into a new file, whoever reads and writes it meanwhile: what had been
-/// committed when the copy began is in it, and nothing else (`VACUUM INTO`, one read
-/// transaction). The copy is compact, checked, and on the disk when this returns; before that it
-/// has another name, so that a part is never taken for the whole. If this is dropped, the part is
-/// removed.
+/// Copies the database into a new file while others may read and write it. The copy contains
+/// exactly what had been committed when it began (`VACUUM INTO`, one read transaction). It is
+/// compact, checked and synced to the disk when this returns. Until then it has a temporary name,
+/// so that an incomplete copy is never mistaken for a complete one. If this is dropped, the
+/// incomplete copy is removed.
 ///
-/// Takes about as long as reading the file and writing it twice. Meanwhile the database's
+/// Takes roughly as long as reading the file and writing it twice. In the meantime the database's
 /// write-ahead log is not shortened.
 ///
 /// # Errors
-/// Where there is no SQLite database, the file exists, the disk is full, or the copy is unsound; and
-/// where the database is named so that its newest part cannot be found.
+/// Returns an error if there is no SQLite database, the file exists, the disk is full, or the copy
+/// is unsound. Also returns one if the database's name is one under which its newest changes cannot
+/// be found.
 pub async fn backup(options: &DatabaseOptions, file: &Path) -> Result<Contents, BackupError> {
     let database = options.url.file().ok_or(BackupError::NotSqlite)?;
     if !exists(&database)? {
@@ -96,7 +97,7 @@ pub async fn backup(options: &DatabaseOptions, file: &Path) -> Result<Contents, 
     refuse_existing(file, NEW_NAME)?;
     let draft = Draft::reserve(file)?;
     let source = connect::existing(options).await?;
-    // Statements are bound, never composed, paths too.
+    // Every value is bound and never composed into the statement, including paths.
     let name = draft.path().to_string_lossy().into_owned();
     let copy = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [name.into()]);
     let result = source.execute_raw(copy).await;
@@ -108,13 +109,13 @@ pub async fn backup(options: &DatabaseOptions, file: &Path) -> Result<Contents, 
     Ok(contents)
 }
 
-/// Makes a backup the database, under the locks that a serving process holds. A database that is
-/// there is kept aside, with its write-ahead log, as `….replaced`. The new one can be read by its
-/// owner alone, whatever the backup's mode is. If this is dropped, nothing has changed.
+/// Replaces the database with a backup, under the locks that a serving process holds. An existing
+/// database is kept, with its write-ahead log, as `….replaced`. Only its owner can read the new
+/// database, whatever the backup's mode is. If this is dropped, nothing has changed.
 ///
 /// # Errors
-/// Where a process serves the database, the backup is unsound or in any part not FireFlow's, or
-/// something is in the way.
+/// Returns an error if a process serves the database, if the backup is unsound or in any part not
+/// FireFlow's, or if a file is in the way.
 pub async fn restore(
     options: &DatabaseOptions,
     backup: &Path,
@@ -125,7 +126,7 @@ pub async fn restore(
         return Err(BackupError::Missing(backup.to_owned()));
     }
     let lock = DatabaseFile::take_existing(&database, options.purpose).await?;
-    // Without links: they stay, and lead to the new one.
+    // Without links: they stay, and lead to the new database.
     let database = lock.path();
     let replaced = beside(database, ".replaced");
     if !replaces {
@@ -146,8 +147,8 @@ pub async fn restore(
     }
     let contents = check(draft.path(), backup).await?;
     draft.sync().await?;
-    // From here on nothing is waited for, so that no signal comes in between. The log first: left
-    // beside another database, it would be taken for that one's.
+    // There is no await from here on, so that no signal can interrupt the steps. The log is moved
+    // first: left next to another database, it would be taken for that database's log.
     for suffix in FILES {
         let old = beside(database, suffix);
         if exists(&old)? {
@@ -158,7 +159,7 @@ pub async fn restore(
     let published = draft.publish(database, ASIDE);
     if published.is_err() {
         for suffix in FILES {
-            // The first error is the one to tell.
+            // An error here is ignored: the caller reports the first one.
             let aside = beside(&replaced, suffix);
             let _back = file::rename_to_new(&aside, &beside(database, suffix)).is_ok();
         }
@@ -166,19 +167,19 @@ pub async fn restore(
     published.map(|()| contents)
 }
 
-/// The files of a database, the log before that which it belongs to.
+/// The files of a database, with the log ahead of the database that it belongs to.
 const FILES: [&str; 3] = ["-wal", "-shm", ""];
-/// What to do if there is a database already.
+/// What to do if a database already exists.
 const ASIDE: &str = "with --replace it is put aside first";
 
 /// Whether a file belongs to a database with a write-ahead log (bytes 18 and 19 of SQLite's header
-/// are 2): a backup never does, and without its log what was committed last would be missing.
+/// are 2). A backup never does, and without its log the last commits would be missing.
 fn has_log(file: &Path) -> Result<bool, BackupError> {
     let mut header = [0_u8; 20];
     let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut header));
     match read {
         Ok(()) => Ok(header.ends_with(&[2, 2])),
-        // Too short for a database: the next check says so.
+        // The file is too short for a database: the next check reports it.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(source) => Err(at(file, source)),
     }

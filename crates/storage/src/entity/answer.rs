@@ -1,4 +1,4 @@
-//! `kept_answer`: answers of requests that may be repeated, by subject and key.
+//! `kept_answer`: stored answers of idempotent requests, by subject and key.
 
 use sea_orm::QueryFilter;
 use sea_orm::entity::prelude::*;
@@ -22,12 +22,12 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// What is kept under a subject's key.
+/// The answer stored under a subject's key.
 pub(crate) fn of(subject: &str, key: &str) -> Select<Entity> {
     Entity::find().filter(Column::Subject.eq(subject)).filter(Column::Key.eq(key))
 }
 
-/// What has been kept since an instant or longer, in microseconds: for the purge.
+/// The answers stored at or before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::CreatedAt.lte(before))
 }

@@ -1,5 +1,5 @@
-//! `audit_event`: append-only, which triggers hold on both databases; each event is chained to the one
-//! before it.
+//! `audit_event`: append-only, which triggers enforce on both databases. Each event is chained to
+//! its predecessor.
 
 use fireflow_domain::actor::Visibility;
 use sea_orm::Condition;
@@ -15,7 +15,7 @@ pub(crate) struct Model {
     pub(crate) request_id: String,
     pub(crate) client_address: String,
     pub(crate) reason: String,
-    // A new name for the column would lock out the version that serves while a deployment rolls.
+    // Renaming the column would lock out the version that still serves during a rolling deployment.
     #[sea_orm(column_name = "deed")]
     pub(crate) action: String,
     pub(crate) resource: String,
@@ -36,8 +36,8 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The events that were written under the caller's tenants, whatever became of their firewalls since.
-/// A firewall's move to another tenant is an event of both.
+/// The events that were written under the caller's tenants, whatever has become of their firewalls
+/// since. Moving a firewall to another tenant is an event of both tenants.
 pub(crate) fn of_visible(who: &Visibility) -> Select<Entity> {
     match who {
         Visibility::All => Entity::find(),

@@ -1,5 +1,5 @@
-//! `audit_head`: the heads of the audit chains of what was purged; those of the others are in the
-//! rows of their firewalls and policies.
+//! `audit_head`: the heads of the audit chains of purged resources. All other heads are in the rows
+//! of their firewalls and policies.
 
 use sea_orm::entity::prelude::*;
 

@@ -25,7 +25,7 @@ pub(crate) struct Model {
     pub(crate) updated_by: String,
     pub(crate) deleted_at: Option<i64>,
     pub(crate) deleted_by: Option<String>,
-    /// The head of its audit chain: how many events, and the last one's hash.
+    /// The head of its audit chain: the number of events, and the last event's hash.
     pub(crate) audit_sequence: i64,
     pub(crate) audit_hash: Option<Vec<u8>>,
 }
@@ -40,7 +40,7 @@ pub(crate) fn live(who: &Visibility) -> Select<Entity> {
     Entity::find().filter(super::visible(who))
 }
 
-/// The firewalls that were deleted, of those that a caller may see.
+/// The deleted firewalls that a caller may see.
 pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
     Entity::find()
         .filter(super::of_tenants(who))
@@ -48,13 +48,13 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.ne(super::BEING_PURGED))
 }
 
-/// Those that were deleted before an instant, in microseconds: for the purge.
+/// The firewalls that were deleted before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
 }
 
-/// What is shown of a live firewall: without what is only searched, since the driver copies each
-/// column that is read.
+/// The shown columns of a live firewall. Columns that are only searched are omitted, since the
+/// driver copies every column that is read.
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct Shown {
     id: i64,

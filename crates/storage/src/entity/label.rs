@@ -1,5 +1,5 @@
-//! `firewall_label`, `policy_label`, `rule_label`: the labels of live things, to search by.
-//! Derived; never read to answer with.
+//! `firewall_label`, `policy_label`, `rule_label`: the labels of live resources, for searching.
+//! They are derived, and never read for an answer.
 
 macro_rules! label_table {
     ($module:ident, $table:literal) => {

@@ -1,8 +1,8 @@
-//! `fireflow_meta`: what the database knows of itself.
+//! `fireflow_meta`: the database's own properties.
 
 use sea_orm::entity::prelude::*;
 
-/// The key under which stands the environment that the database was made in.
+/// The key of the environment that the database was created in.
 pub(crate) const ENVIRONMENT: &str = "environment";
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -1,13 +1,13 @@
-//! The tables as SeaORM sees them, and the only doors to their live rows.
+//! The tables as SeaORM sees them, and the only entry points to their live rows.
 //!
-//! A row is live when it and all its parents are not deleted, and visible when the firewall's
-//! tenant is one of the caller's. `live(visibility)` of each module says both, so that no query
-//! can forget one; `Entity::find()` appears nowhere else. `deleted(visibility)` is the door to those
-//! that are deleted themselves while their parents are live: what can be restored.
+//! A row is live if neither it nor any of its parents is deleted. It is visible if the firewall's
+//! tenant is one of the caller's. `live(visibility)` of each module checks both, so that no query
+//! can forget one; `Entity::find()` appears nowhere else. `deleted(visibility)` finds the rows that
+//! are deleted themselves while their parents are live: those that can be restored.
 
 pub(crate) mod answer;
 pub(crate) mod audit_event;
-// Written and read by statements of its own: the entity is there to be compared with the schema.
+// Written and read by dedicated statements: the entity exists to be compared with the schema.
 #[cfg(feature = "testing")]
 pub(crate) mod audit_head;
 pub(crate) mod firewall;
@@ -21,16 +21,16 @@ pub(crate) mod rule_port;
 use fireflow_domain::actor::Visibility;
 use sea_orm::{ColumnTrait, Condition};
 
-/// The `deleted_at` of what is being purged: some of what was below it has gone already, so that it
-/// cannot be restored any more.
+/// The `deleted_at` of a row that is being purged: some of its children are gone already, so it can
+/// no longer be restored.
 pub(crate) const BEING_PURGED: i64 = 0;
 
-/// What holds of a firewall that the caller may see and that is not deleted.
+/// The condition that the caller may see a firewall and that it is not deleted.
 fn visible(who: &Visibility) -> Condition {
     of_tenants(who).add(firewall::Column::DeletedAt.is_null())
 }
 
-/// What holds of a firewall of the caller's tenants, live or not.
+/// The condition that a firewall belongs to the caller's tenants, live or not.
 fn of_tenants(who: &Visibility) -> Condition {
     match who {
         Visibility::All => Condition::all(),

@@ -1,4 +1,4 @@
-//! `policy`, and policies with what they show of their firewall.
+//! `policy`, and policies with the shown columns of their firewall.
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::features::Features;
@@ -30,10 +30,10 @@ pub(crate) struct Model {
     pub(crate) updated_by: String,
     pub(crate) deleted_at: Option<i64>,
     pub(crate) deleted_by: Option<String>,
-    /// The head of its audit chain: how many events, and the last one's hash.
+    /// The head of its audit chain: the number of events, and the last event's hash.
     pub(crate) audit_sequence: i64,
     pub(crate) audit_hash: Option<Vec<u8>>,
-    /// The bits of what its rules use.
+    /// The bits of the features that its rules use.
     pub(crate) features: i64,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn live(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.is_null())
 }
 
-/// The policies that were deleted, of the live firewalls that a caller may see.
+/// The deleted policies of the live firewalls that a caller may see.
 pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
     Entity::find()
         .join(JoinType::InnerJoin, Relation::Firewall.def())
@@ -66,20 +66,20 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.ne(super::BEING_PURGED))
 }
 
-/// What holds of a policy that uses nothing but these features.
+/// The condition that a policy uses no other features than these.
 pub(crate) fn uses_only(known: Features) -> Expr {
-    // The bits as they are; a set of all of them is -1.
+    // The bits as an integer: a set of all features is -1.
     let unknown = !known.bits().cast_signed();
     Column::Features.into_expr().bit_and(Expr::val(unknown)).eq(Expr::val(0_i64))
 }
 
 /// The live policies that a caller may see and that use more than these features.
 pub(crate) fn newer(who: &Visibility, known: Features) -> Select<Entity> {
-    // As the index of policies with features has it.
+    // This condition matches the index of policies with features.
     live(who).filter(Expr::cust("policy.features <> 0")).filter(uses_only(known).not())
 }
 
-/// A policy with what it shows of its firewall.
+/// A policy with the shown columns of its firewall.
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct WithParent {
     #[sea_orm(nested)]
@@ -89,12 +89,12 @@ pub(crate) struct WithParent {
     pub(crate) firewall_tenant: String,
 }
 
-/// Reads the parent's columns along: still one statement.
+/// Also reads the parent's columns, in the same statement.
 pub(crate) fn with_parent(select: Select<Entity>) -> Selector<SelectModel<WithParent>> {
     parent_columns(select).into_model()
 }
 
-/// The same as a query.
+/// The same as an unexecuted query.
 pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
     use super::firewall::Column as Firewall;
     select
@@ -103,7 +103,7 @@ pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
         .column_as(Firewall::Tenant, "firewall_tenant")
 }
 
-/// Those that were deleted before an instant, in microseconds: for the purge.
+/// The policies that were deleted before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
 }

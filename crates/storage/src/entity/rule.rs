@@ -1,4 +1,4 @@
-//! `rule`, and rules with what they show of their policy and firewall.
+//! `rule`, and rules with the shown columns of their policy and firewall.
 
 use fireflow_domain::actor::Visibility;
 use sea_orm::entity::prelude::*;
@@ -71,13 +71,13 @@ pub(crate) fn live(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.is_null())
 }
 
-/// The live rules of one policy whose lock the caller holds, or that the caller has read in the
-/// same snapshot: its parents are known to be live and visible.
+/// The live rules of one policy. The caller holds its lock, or has read it in the same snapshot, so
+/// its parents are known to be live and visible.
 pub(crate) fn live_of(policy: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_null())
 }
 
-/// The rules that were deleted, of the live policies that a caller may see.
+/// The deleted rules of the live policies that a caller may see.
 pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
     Entity::find()
         .join(JoinType::InnerJoin, Relation::Policy.def())
@@ -87,12 +87,12 @@ pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
         .filter(Column::DeletedAt.is_not_null())
 }
 
-/// The rules of one policy that were deleted, where the caller holds its lock.
+/// The deleted rules of one policy, whose lock the caller holds.
 pub(crate) fn deleted_of(policy: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_not_null())
 }
 
-/// A rule with what it shows of its policy and firewall.
+/// A rule with the shown columns of its policy and firewall.
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct WithParents {
     #[sea_orm(nested)]
@@ -104,12 +104,12 @@ pub(crate) struct WithParents {
     pub(crate) firewall_header_revision: i64,
 }
 
-/// Reads the parents' columns along: still one statement.
+/// Also reads the parents' columns, in the same statement.
 pub(crate) fn with_parents(select: Select<Entity>) -> Selector<SelectModel<WithParents>> {
     parent_columns(select).into_model()
 }
 
-/// The same as a query.
+/// The same as an unexecuted query.
 pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
     use super::firewall::Column as Firewall;
     use super::policy::Column as Policy;
@@ -121,12 +121,12 @@ pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
 }
 
-/// The rules whose ids another select finds, which sees live ones alone.
+/// The rules whose ids another select finds. That select sees only live rules.
 pub(crate) fn among(ids: SelectStatement) -> Select<Entity> {
     Entity::find().filter(Column::Id.in_subquery(ids))
 }
 
-/// Those that were deleted before an instant, in microseconds: for the purge.
+/// The rules that were deleted before an instant, in microseconds: for the purge.
 pub(crate) fn old(before: i64) -> Select<Entity> {
     Entity::find().filter(Column::DeletedAt.is_not_null()).filter(Column::DeletedAt.lt(before))
 }
@@ -136,8 +136,8 @@ pub(crate) fn of_policies(policies: &[i64]) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.is_in(policies.iter().copied()))
 }
 
-/// The rules of one policy, live or not, that changed behind one of its revisions, where the caller
-/// has read the policy in the same snapshot.
+/// The rules of one policy, live or not, that changed after one of its revisions. The caller has
+/// read the policy in the same snapshot.
 pub(crate) fn changed_of(policy: i64, revision: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::ChangedRevision.gt(revision))
 }

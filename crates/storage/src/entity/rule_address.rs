@@ -1,5 +1,5 @@
-//! `rule_address`: the sources and destinations of live rules, to search by. Derived; never read
-//! to answer with.
+//! `rule_address`: the sources and destinations of live rules, for searching. They are derived, and
+//! never read for an answer.
 
 use fireflow_domain::filter::tree::Side;
 use sea_orm::entity::prelude::*;
@@ -27,7 +27,7 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// How a side is written in the column `side`.
+/// The letter of a side in the column `side`.
 pub(crate) const fn letter(side: Side) -> &'static str {
     match side {
         Side::Source => "s",

@@ -1,4 +1,5 @@
-//! `rule_port`: the `ports` of live rules, to search by. Derived; never read to answer with.
+//! `rule_port`: the `ports` of live rules, for searching. They are derived, and never read for an
+//! answer.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The lock file, and what is written in it: who has the database, and which files it was.
+//! The lock file and its contents: the process that holds the database, and the identities of the
+//! database's files.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,22 +8,22 @@ use std::path::{Path, PathBuf};
 use super::{Identity, Place, Purpose, lock_path, refused};
 use crate::connect::OpenError;
 
-/// No more of a lock file is read: it has two short lines.
+/// The most of a lock file that is read: it has two short lines.
 const MAX_TEXT: u64 = 4_096;
-/// How the second line begins.
+/// The beginning of the second line.
 const FILES: &str = "file ";
 
-/// Who has a database.
+/// The holder of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// For people: the process, and what it does.
+    /// The process and its command, for people.
     pub(super) name: String,
-    /// Whether it will end by itself.
+    /// Whether the holder ends by itself.
     pub(super) ends: bool,
 }
 
 impl Holder {
-    /// What a lock file says.
+    /// Parses the text of a lock file.
     fn read(text: &str) -> Self {
         let name = text.lines().next().unwrap_or_default().trim();
         match name {
@@ -50,12 +51,13 @@ pub(super) struct LockFile {
     path: PathBuf,
 }
 
-/// What the last holder wrote.
+/// The text that the last holder wrote.
 #[derive(Debug)]
 pub(super) struct Before(String);
 
 impl LockFile {
-    /// Locks the file beside a database, and reads what the last holder wrote; or says who has it.
+    /// Locks the file next to a database, and reads what the last holder wrote. Returns the current
+    /// holder if there is one.
     pub(super) fn take(database: &Path) -> Result<Result<(Self, Before), Holder>, OpenError> {
         let path = lock_path(database);
         let failed = |source| OpenError::Lock { path: path.clone(), source };
@@ -66,7 +68,8 @@ impl LockFile {
         let file = options.open(&path).map_err(failed)?;
         let locked = file.try_lock();
         let mut text = String::new();
-        // What is no text was not written by a holder; the answer is the same without its name.
+        // A holder writes only text. Anything else is ignored: the result is the same without the
+        // holder's name.
         let _read = (&file).take(MAX_TEXT).read_to_string(&mut text).is_ok();
         match locked {
             Ok(()) => Ok(Ok((Self { file, path }, Before(text)))),
@@ -78,7 +81,7 @@ impl LockFile {
         }
     }
 
-    /// Writes who has the database.
+    /// Writes the holder of the database.
     pub(super) fn write_holder(&self, purpose: Purpose) -> Result<(), OpenError> {
         let name = format!("process {} (fireflow {})\n", std::process::id(), purpose.command());
         self.write(|mut file| {
@@ -88,7 +91,7 @@ impl LockFile {
         })
     }
 
-    /// Writes which files it is: for [`Before::refuse_log_of_another`].
+    /// Writes the identities of the files: for [`Before::refuse_log_of_another`].
     pub(super) fn write_files(
         &self,
         database: Identity,
@@ -104,8 +107,8 @@ impl LockFile {
 }
 
 impl Before {
-    /// A log that was written for a file which has been replaced since then would be read as the
-    /// new file's. If both were copied, both are others.
+    /// Refuses a log that was written for a file which has been replaced since: SQLite would apply
+    /// it to the new file. If both files were copied, both have new identities.
     pub(super) fn refuse_log_of_another(
         &self,
         place: &Place,
@@ -140,7 +143,7 @@ mod tests {
         let ends = |text| Holder::read(text).ends;
         assert!(ends("process 7 (fireflow migrate up)\nfile 1:2:3 log 1:3:3\n"));
         assert!(!ends("process 7 (fireflow serve)\n"));
-        // What earlier versions wrote, and what nobody has written yet.
+        // Texts of earlier versions, and of a holder that has not written yet.
         assert!(!ends("process 7\n"));
         assert_eq!(Holder::read("\n").name, "another process");
     }

@@ -1,4 +1,4 @@
-//! What Linux knows of files: locks of the file itself, its file system, attributes.
+//! File operations of Linux: locks on the file itself, its file system, attributes.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,14 +10,14 @@ use rustix::io::Errno;
 
 use super::Holder;
 
-/// Whether a file can be locked without being in SQLite's way.
+/// Whether a file can be locked without interfering with SQLite.
 pub(super) const LOCKS_FILES: bool = true;
 
-/// What came of locking a file.
+/// The outcome of locking a file.
 pub(super) enum Locked {
     Ours,
     Held,
-    /// Ours, but SQLite could not lock it then.
+    /// Locked by this process, but SQLite could not lock it then.
     Contradicts,
 }
 
@@ -26,18 +26,18 @@ pub(super) const CONTRADICTION: &str = "another process keeps a lock of SQLite's
      system takes the two kinds of file locks for one, as NFS does: end that process, or put the \
      database on a local disk";
 
-/// File systems that several machines use at once: what one has locked or mapped, another may not
-/// see.
+/// File systems that several machines use at once: a machine may not see what another has locked or
+/// mapped.
 const NETWORK: [(u32, &str); 4] =
     [(0x6969, "NFS"), (0x517B, "SMB"), (0xFF53_4D42, "CIFS"), (0xFE53_4D42, "SMB")];
 
-/// The attribute that keeps the path by which a file was last opened, without links. It goes where
-/// the file goes.
+/// The attribute with the path, without links, by which a file was last opened. It moves with the
+/// file.
 const PATH: &str = "user.fireflow.path";
 const MAX_PATH: usize = 4_096;
 
-/// Locks the file for this process, and tests that SQLite could lock it as well. Nothing of this
-/// process may have it open otherwise.
+/// Locks the file for this process, and tests that SQLite could still lock it as well. This process
+/// must not have the file open otherwise.
 pub(super) fn lock(file: &File) -> Result<Locked, String> {
     if let Some(name) = rustix::fs::fstatfs(file).ok().and_then(|it| network_name(it.f_type)) {
         return Err(format!(
@@ -50,7 +50,7 @@ pub(super) fn lock(file: &File) -> Result<Locked, String> {
         Err(TryLockError::WouldBlock) => return Ok(Locked::Held),
         Err(TryLockError::Error(error)) => return Err(no_locks(&error.to_string())),
     }
-    // SQLite's kind of lock. Where `flock` is made of it, ours is in its way.
+    // SQLite's kind of lock. If the file system emulates `flock` with it, our lock blocks SQLite.
     match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {}
         Err(Errno::AGAIN | Errno::ACCESS) => return Ok(Locked::Contradicts),
@@ -69,18 +69,19 @@ fn no_locks(error: &str) -> String {
 }
 
 fn network_name(kind: FsWord) -> Option<&'static str> {
-    // Some systems count in 32 bits with a sign.
+    // Some systems return a signed 32-bit number.
     let kind = i128::from(kind) & 0xFFFF_FFFF;
     NETWORK.iter().find(|(known, _)| kind == i128::from(*known)).map(|(_, name)| *name)
 }
 
-/// Whether a process has locked the file. Nothing of this process may have it open.
+/// Whether a process has locked the file. This process must not have it open.
 pub(super) fn is_locked(path: &Path) -> std::io::Result<bool> {
     let file = File::open(path)?;
     Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Who has locked the file, as far as it can be seen from here: not out of a container.
+/// The process that has locked the file, if it is visible from here: from within a container it is
+/// not.
 pub(super) fn holder_of(file: &File) -> Holder {
     let holder = file.metadata().ok().and_then(|metadata| {
         let (device, inode) = (metadata.dev(), metadata.ino());
@@ -93,7 +94,7 @@ pub(super) fn holder_of(file: &File) -> Holder {
     Holder { name: format!("process {process}{command}"), ends: false }
 }
 
-/// The process of a line such as `1: FLOCK  ADVISORY  WRITE 708 fe:00:23 0 EOF`.
+/// The process in a line such as `1: FLOCK  ADVISORY  WRITE 708 fe:00:23 0 EOF`.
 fn process_of(locks: &str, major: u32, minor: u32, inode: u64) -> Option<u32> {
     let wanted = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {
@@ -103,19 +104,19 @@ fn process_of(locks: &str, major: u32, minor: u32, inode: u64) -> Option<u32> {
     })
 }
 
-/// Gives a file a name that nothing may have.
+/// Renames a file to a name that must be free.
 ///
 /// # Errors
-/// Returns `AlreadyExists` if something has it.
+/// Returns `AlreadyExists` if the name is taken.
 pub(crate) fn rename_to_new(from: &Path, to: &Path) -> std::io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not all file systems can.
+        // Not all file systems support this.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => super::place::rename_if_new(from, to),
         renamed => Ok(renamed?),
     }
 }
 
-/// Notes by which path the file is opened. Some file systems keep no attributes: then not.
+/// Records the path by which the file is opened, unless its file system keeps no attributes.
 pub(super) fn note_path(file: &File, path: &Path) {
     let value = path.as_os_str().as_bytes();
     if let Err(error) = rustix::fs::fsetxattr(file, PATH, value, XattrFlags::empty()) {
@@ -123,7 +124,7 @@ pub(super) fn note_path(file: &File, path: &Path) {
     }
 }
 
-/// The path that was noted last. Opens nothing.
+/// The path that was recorded last. Opens nothing.
 pub(super) fn noted_path(path: &Path) -> Option<PathBuf> {
     let mut value = Vec::with_capacity(MAX_PATH);
     rustix::fs::getxattr(path, PATH, rustix::buffer::spare_capacity(&mut value)).ok()?;

@@ -1,15 +1,16 @@
-//! A SQLite database's file: which one it is, who has it, and whether it is still there.
+//! The file of a SQLite database: its identity, its holder, and whether it still exists.
 //!
-//! A database belongs to one process: what one has cached, another would change unseen. Two locks
-//! say so, both held until the process ends, however it ends:
+//! A database belongs to one process: otherwise a process could change unseen what another has
+//! cached. Two locks enforce this, and both are held until the process ends, however it ends:
 //!
-//! - of `<database>.lock`, beside the file that links lead to. It covers a database that does not
-//!   exist yet, or is being replaced, names the holder, and is what earlier versions took.
-//! - on Linux of the database file itself (`flock`), whatever the name it was opened by: hard
+//! - A lock on `<database>.lock`, next to the file that links lead to. It covers a database that
+//!   does not exist yet or is being replaced, names the holder, and is the lock that earlier
+//!   versions used.
+//! - On Linux, a lock on the database file itself (`flock`), whatever name it was opened by: hard
 //!   links and files that are mounted elsewhere have other lock files.
 //!
-//! Closing *any* descriptor of a file drops the locks that SQLite has on it (POSIX, `fcntl`). So one
-//! descriptor is opened before SQLite's own and closed after them, and everything else asks by
+//! Closing *any* descriptor of a file drops the locks that SQLite has on it (POSIX, `fcntl`). So
+//! one descriptor is opened ahead of SQLite's own and closed after them, and all other checks use
 //! `stat`.
 
 mod holder;
@@ -39,12 +40,13 @@ pub(crate) use watch::{Identity, watch};
 
 use crate::connect::OpenError;
 
-/// What a process opens a database for: whether others wait for a SQLite file that it has.
+/// The purpose of opening a database: it decides whether others wait for a SQLite file that this
+/// process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To serve until it is stopped: nobody waits for that.
+    /// To serve until it is stopped: others do not wait for that.
     Serve,
-    /// To run a command of this name, which ends by itself: others wait.
+    /// To run the command of this name, which ends by itself: others wait.
     Command(&'static str),
 }
 
@@ -57,16 +59,17 @@ impl Purpose {
     }
 }
 
-/// How long to wait for a command that has the database.
+/// How long to wait for a command that holds the database.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a database has to be in the hands of a service before it is refused: the holder's name
-/// is written a moment after the lock is taken, and a service that ends lets go a moment later.
+/// How long a service must hold the database before the attempt is refused. The holder's name is
+/// written a moment after the lock is taken, and a service that ends releases the lock a moment
+/// later.
 const SERVICE_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long locks of SQLite's own kind may stand in the way of the test that they work.
+/// How long SQLite's own locks may block the test that they work.
 const TEST_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The files that this process has: asking whether one can be locked opens it, and closing that
+/// The files that this process holds. Testing whether a file can be locked opens it, and closing it
 /// would drop SQLite's locks on it.
 static OWN: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
 
@@ -84,14 +87,14 @@ impl Drop for Own {
     }
 }
 
-/// A database that belongs to this process until this is dropped. The order of the fields is that
-/// in which they are closed.
+/// A database that belongs to this process until this is dropped. The fields are in the order in
+/// which they are closed.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     place: Place,
     open: Option<Open>,
     lock: LockFile,
-    /// The write-ahead log and its index, once they are there.
+    /// The write-ahead log and its index, once they exist.
     logs: OnceLock<Logs>,
     watched: watch::State,
 }
@@ -104,11 +107,11 @@ struct Open {
     _own: Own,
 }
 
-/// Why an attempt to take a database came to nothing.
+/// Why an attempt to take a database failed.
 enum Refusal {
-    /// Somebody has it.
+    /// Another process holds it.
     Held(Holder),
-    /// Somebody has a lock of SQLite's on it, or these locks contradict ours.
+    /// Another process has one of SQLite's own locks on it, or these locks contradict ours.
     Locked,
     Failed(OpenError),
 }
@@ -120,11 +123,11 @@ impl From<OpenError> for Refusal {
 }
 
 impl DatabaseFile {
-    /// Takes a database for this process, and creates it if it does not exist. Waits for commands
-    /// that have it, for two minutes at most, but not for services.
+    /// Takes a database for this process, and creates it if it does not exist. Waits up to two
+    /// minutes for commands that hold it, but not for services.
     ///
     /// # Errors
-    /// Returns `InUse` if another process has it, and `Refused` or `Lock` if it cannot be used.
+    /// Returns `InUse` if another process holds it, and `Refused` or `Lock` if it cannot be used.
     pub(crate) async fn take(path: &Path, purpose: Purpose) -> Result<Self, OpenError> {
         Self::wait_for(path, purpose, true).await
     }
@@ -182,7 +185,7 @@ impl DatabaseFile {
             Err(holder) => return Err(Refusal::Held(holder)),
         };
         let is_new = Identity::of(&place.real).map_err(|error| place.error(&error))?.is_none();
-        // Who replaces the database puts its log aside as well.
+        // A caller that replaces the database also puts its log aside, so it skips this check.
         if creates {
             place.refuse_lost_database()?;
         }
@@ -211,7 +214,7 @@ impl DatabaseFile {
         }
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
-        // It holds all rules, and whoever can read it could also lock it.
+        // The file contains all rules, and anyone who can read it could also lock it.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&place.real).map_err(|error| place.error(&error))?;
@@ -222,7 +225,7 @@ impl DatabaseFile {
             system::Locked::Contradicts => return Err(Refusal::Locked),
         }
         let opened = identity(Identity::of_open(&file))?;
-        // Replaced in between: the next attempt sees what is there now.
+        // The file was replaced in between: the next attempt sees the current one.
         let found = identity(Identity::of(&place.real))?;
         let Some(identity) = opened.filter(|_| opened == found) else {
             return Err(Refusal::Locked);
@@ -231,29 +234,30 @@ impl DatabaseFile {
         Ok(Open { file, identity, _own: Own(identity) })
     }
 
-    /// The file, without links in its path: what SQLite is to open.
+    /// The file, without links in its path, as SQLite must open it.
     pub(crate) fn path(&self) -> &Path {
         &self.place.real
     }
 
-    /// Notes the write-ahead log and its index, which SQLite has made by now: see [`watch::Lost::Log`].
+    /// Records the write-ahead log and its index, which SQLite has created by now: see
+    /// [`watch::Lost::Log`].
     pub(crate) fn note_logs(&self) -> Result<(), OpenError> {
         let logs = Logs::of(&self.place).map_err(|error| self.place.error(&error))?;
         if let Some(open) = &self.open {
             self.lock.write_files(open.identity, logs.log())?;
             system::note_path(&open.file, &self.place.real);
         }
-        // Noted once: a second pool of the same process finds the same files.
+        // Recorded once: a second pool of the same process finds the same files.
         let _known = self.logs.set(logs).is_err();
         Ok(())
     }
 }
 
-/// Finds a database to read it, whoever has it, and refuses a name by which its newest part would
-/// not be found.
+/// Checks that a database can be read while another process may hold it. Refuses a name under which
+/// its newest changes would not be found.
 ///
 /// # Errors
-/// Returns `Refused` then, and if the file cannot be looked at.
+/// Returns `Refused` for such a name, and if the file cannot be examined.
 pub(crate) fn find_to_read(path: &Path) -> Result<(), OpenError> {
     let place = Place::find(path)?;
     let Some(identity) = Identity::of(&place.real).map_err(|error| place.error(&error))? else {
@@ -266,7 +270,7 @@ pub(crate) fn find_to_read(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Whether a process has the database. Does not wait, and leaves no trace.
+/// Whether a process holds the database. Does not wait, and leaves no trace.
 fn is_held(place: &Place, identity: Identity) -> Result<bool, OpenError> {
     if own().contains(&identity) {
         return Ok(true);
@@ -274,15 +278,15 @@ fn is_held(place: &Place, identity: Identity) -> Result<bool, OpenError> {
     system::is_locked(&place.real).map_err(|error| place.error(&error))
 }
 
-/// Locks a file that becomes a backup or a database, for as long as it is open. Some file systems
-/// cannot, and backups may be kept there: whether it was locked.
+/// Locks a file that becomes a backup or a database, for as long as it is open. Returns whether it
+/// was locked: some file systems do not support locks, and backups may be kept there.
 pub(crate) fn draft_lock(file: &File) -> bool {
     if !system::LOCKS_FILES {
         return false;
     }
     let is_locked = matches!(system::lock(file), Ok(system::Locked::Ours));
     if !is_locked {
-        // Else SQLite would wait for it.
+        // Unlocked again, or SQLite would wait for it.
         let _unlocked = file.unlock().is_ok();
     }
     is_locked
@@ -292,8 +296,8 @@ fn refused(path: &Path, why: &str) -> OpenError {
     OpenError::Refused { path: path.to_owned(), why: why.to_owned() }
 }
 
-/// Who may read the file may read all rules, and lock it too. The mode is its owner's decision, so
-/// that it is not changed.
+/// Warns that others may read the file, and thus all rules, and could lock it too. The mode is its
+/// owner's decision, so it is not changed.
 #[cfg(unix)]
 fn warn_of_readers(place: &Place, file: &File) {
     use std::os::unix::fs::PermissionsExt;

@@ -1,15 +1,15 @@
-//! What other systems than Linux do: there a lock of the database file itself would be in SQLite's
-//! way, so that the lock file has to do. A file with a second name would have a second lock file.
+//! The fallback for systems other than Linux. A lock on the database file itself would block SQLite
+//! there, so only the lock file is used. A file with a second name would have a second lock file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Holder;
 
-/// Whether a file can be locked without being in SQLite's way.
+/// Whether a file can be locked without interfering with SQLite.
 pub(super) const LOCKS_FILES: bool = false;
 
-/// What came of locking a file. Elsewhere nobody can hold it.
+/// The outcome of locking a file. On these systems no other process can hold it.
 #[expect(dead_code, reason = "the other outcomes are those of Linux")]
 pub(super) enum Locked {
     Ours,
@@ -17,7 +17,8 @@ pub(super) enum Locked {
     Contradicts,
 }
 
-/// Never needed.
+/// Why a file is refused that could not be locked: on these systems only a file that keeps being
+/// replaced.
 pub(super) const CONTRADICTION: &str = "it was replaced again and again while it was opened";
 
 /// Refuses a file that has several names; locks nothing.

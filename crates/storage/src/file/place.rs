@@ -1,4 +1,4 @@
-//! Where a database is, and what speaks against using it there.
+//! The location of a database, and the reasons not to use it there.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use super::{Identity, refused, system};
 use crate::connect::OpenError;
 
-/// How many links may follow each other, as on Linux.
+/// The longest chain of links, as on Linux.
 const MAX_LINKS: usize = 40;
 
 /// The paths of a database.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    /// As it was named, from the root: links in it may come to lead elsewhere.
+    /// The given path, made absolute: its links may later lead elsewhere.
     pub(crate) named: PathBuf,
-    /// Without links: beside it are the lock, the write-ahead log and its index.
+    /// The path without links. The lock, the write-ahead log and its index are in the same folder.
     pub(crate) real: PathBuf,
 }
 
 impl Place {
-    /// Follows links. The database itself may not exist; its folder must.
+    /// Resolves links. The database need not exist, but its folder must.
     ///
     /// # Errors
-    /// Returns `Refused` if the folder does not exist, or the path is of something else than a file.
+    /// Returns `Refused` if the folder does not exist, or the path is not that of a file.
     pub(crate) fn find(path: &Path) -> Result<Self, OpenError> {
         let error = |error: io::Error| refused(path, &error.to_string());
         let named = std::path::absolute(path).map_err(error)?;
@@ -67,7 +67,7 @@ impl Place {
         beside(&self.real, "-shm")
     }
 
-    /// An error of the file system as a reason not to use the database.
+    /// A file system error as a reason not to use the database.
     pub(crate) fn error(&self, error: &io::Error) -> OpenError {
         let why = match error.kind() {
             io::ErrorKind::PermissionDenied => {
@@ -80,7 +80,7 @@ impl Place {
         refused(&self.real, &why)
     }
 
-    /// SQLite deletes a write-ahead log whose database is missing or empty.
+    /// Refuses a missing or empty database that has a write-ahead log: SQLite would delete the log.
     pub(super) fn refuse_lost_database(&self) -> Result<(), OpenError> {
         let length = |path: &Path| match fs::metadata(path) {
             Ok(metadata) => Ok(metadata.len()),
@@ -92,15 +92,16 @@ impl Place {
         }
         let log = self.log();
         let why = format!(
-            "it is missing, but its write-ahead log {} is there: put the database back beside it, \
+            "it is missing, but its write-ahead log {} is there: put the database back next to it, \
              or move the log away to begin with an empty database",
             log.display()
         );
         Err(refused(&self.real, &why))
     }
 
-    /// A file that was last served by another name may have its newest part in a log beside that
-    /// name. It is known on systems that keep attributes of files, if that name can be seen.
+    /// Refuses a file that was last served by another name if that name has a log, which may
+    /// contain the newest changes. This works on systems that keep file attributes, if that name is
+    /// visible.
     pub(crate) fn refuse_log_of_another_name(&self, identity: Identity) -> Result<(), OpenError> {
         let Some(real) = system::noted_path(&self.real).filter(|path| *path != self.real) else {
             return Ok(());
@@ -122,8 +123,8 @@ impl Place {
         Ok(())
     }
 
-    /// A process that reads while another serves has to find that one's write-ahead log beside the
-    /// name that it uses.
+    /// Refuses another name of a served database: a reading process must find the server's
+    /// write-ahead log, which is next to the name that the server uses.
     pub(crate) fn refuse_alias_of_served(&self) -> Result<(), OpenError> {
         let identity = |path: &Path| Identity::of(path).map_err(|error| self.error(&error));
         let log = identity(&self.log())?;
@@ -143,7 +144,7 @@ impl Place {
             None => " by another name".to_owned(),
         };
         let why = format!(
-            "a process serves it{name}, and what was written last is beside that name: use that name"
+            "a process serves it{name}, and its latest changes are next to that name: use that name"
         );
         Err(refused(&self.real, &why))
     }
@@ -158,10 +159,10 @@ fn missing(path: &Path, folder: &Path, error: &io::Error) -> OpenError {
     refused(path, &why)
 }
 
-/// Gives a file a name, unless something has it. In between somebody else could take it.
+/// Renames a file unless the name is taken. Another process could take the name in between.
 ///
 /// # Errors
-/// Returns `AlreadyExists` if something has it.
+/// Returns `AlreadyExists` if the name is taken.
 pub(crate) fn rename_if_new(from: &Path, to: &Path) -> io::Result<()> {
     if to.try_exists()? {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -169,7 +170,7 @@ pub(crate) fn rename_if_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// The path with a suffix after the whole name.
+/// The path with a suffix appended to the whole name.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(suffix);

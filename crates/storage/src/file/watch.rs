@@ -1,8 +1,8 @@
-//! Whether a database's files are still those that are open.
+//! Checks that a database's files are still the ones that are open.
 //!
-//! A file that is removed or replaced while it is open can be written to as before, and is gone
-//! when it is closed. So the writer looks after each commit, before it is acknowledged, and a task
-//! looks each second. Nothing is opened for that: closing it would drop SQLite's locks.
+//! A file that is removed or replaced while it is open can still be written to, and is gone when it
+//! is closed. So the writer checks after each commit, before it acknowledges the commit, and a task
+//! checks each second. The checks open no file: closing it would drop SQLite's locks.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,11 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::{DatabaseFile, Place};
 
-/// How often the files are looked at without a reason.
+/// The interval of the regular checks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Which file it is: its device, its number there, and when it was made, in nanoseconds of the Unix
-/// epoch, or 0 if that is not known. Numbers are given again.
+/// The identity of a file: its device, its inode number, and its time of creation in nanoseconds of
+/// the Unix epoch, or 0 if that is unknown. The time matters because inode numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     device: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Of what a path leads to; none if there is nothing. Opens nothing.
+    /// The identity of the file that a path leads to; `None` if there is none. Opens nothing.
     ///
     /// # Errors
     /// Returns the file system's error.
@@ -79,8 +79,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The write-ahead log and its index. They stay the same files for as long as one connection is
-/// open.
+/// The write-ahead log and its index. They remain the same files as long as one connection is open.
 #[derive(Debug)]
 pub(super) struct Logs {
     log: Option<Identity>,
@@ -97,20 +96,20 @@ impl Logs {
     }
 }
 
-/// What has happened to a database that is open. Writes are refused from then on, and it is not
-/// ready: what is written to a file without a name is gone with the process.
+/// The fault of an open database. From then on writes are refused and the database is not ready:
+/// data written to a file without a name is gone with the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Lost {
-    /// There is nothing where it was.
+    /// The file no longer exists.
     #[error("{} was removed while it was open", .0.display())]
     Removed(PathBuf),
-    /// There is another file.
+    /// Another file has its name.
     #[error("{} was replaced by another file while it was open", .0.display())]
     Replaced(PathBuf),
-    /// The write-ahead log or its index is not that which is open.
+    /// The write-ahead log or its index is not the one that is open.
     #[error("{} was removed or replaced while the database was open", .0.display())]
     Log(PathBuf),
-    /// It cannot be looked at.
+    /// The file cannot be examined.
     #[error("{} cannot be looked at ({why})", path.display())]
     Unseen {
         /// The file.
@@ -118,14 +117,14 @@ pub(crate) enum Lost {
         /// The system's error.
         why: String,
     },
-    /// It is the same file, but somebody else has written to it: what is read of it can be
-    /// anything.
+    /// It is the same file, but another program has written to it, so its contents cannot be
+    /// trusted.
     #[error("{} was overwritten while it was open", .0.display())]
     Overwritten(PathBuf),
 }
 
 impl Lost {
-    /// What helps, for the log.
+    /// The remedy, for the log.
     const fn cure(&self) -> &'static str {
         match self {
             Self::Removed(_) | Self::Replaced(_) => {
@@ -141,11 +140,11 @@ impl Lost {
     }
 }
 
-/// What was found when it was looked at last.
+/// The findings of the last check.
 #[derive(Debug, Default)]
 pub(super) struct State {
     lost: Mutex<Option<Lost>>,
-    /// Once it was overwritten nothing brings it back.
+    /// Permanent: nothing undoes an overwrite.
     overwritten: OnceLock<Lost>,
     /// Its size in bytes, and SQLite's count of its changes.
     #[cfg(unix)]
@@ -153,11 +152,11 @@ pub(super) struct State {
 }
 
 impl DatabaseFile {
-    /// Looks whether the files that are open are still in their places, and nobody else has written
-    /// to them: six calls of the system. Logs each change.
+    /// Checks that the open files are still in their places, and that no other program has written
+    /// to them: six system calls. Logs each change.
     ///
     /// # Errors
-    /// Returns what has happened to them.
+    /// Returns what has happened to the files.
     pub(crate) fn verify(&self) -> Result<(), Lost> {
         self.look_inside();
         let found = match self.watched.overwritten.get() {
@@ -182,7 +181,7 @@ impl DatabaseFile {
         found
     }
 
-    /// Whether what is read of it can be trusted, as far as is known already. Asks nobody.
+    /// Whether the contents can be trusted, as far as is already known. Makes no system call.
     ///
     /// # Errors
     /// Returns `Overwritten`.
@@ -206,8 +205,8 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// Looks at the beginning and the size of the file too, by the descriptor that is open anyway:
-    /// whoever copies another file over it leaves traces there.
+    /// Also examines the beginning and the size of the file, through the descriptor that is already
+    /// open: copying another file over it leaves traces there.
     fn look_inside(&self) {
         let Some(open) = &self.open else { return };
         if self.watched.overwritten.get().is_none() && self.is_overwritten(&open.file) {
@@ -219,7 +218,7 @@ impl DatabaseFile {
     fn is_overwritten(&self, file: &File) -> bool {
         use std::os::unix::fs::FileExt;
 
-        // Before SQLite has written anything there is nothing to look at.
+        // Until SQLite has written something, there is nothing to check.
         if self.logs.get().is_none() {
             return false;
         }
@@ -232,12 +231,13 @@ impl DatabaseFile {
             Ok(()) => {
                 let changes = number(&header, 24);
                 *last = (size, changes);
-                // The count only grows: SQLite has written the page, or somebody else.
+                // SQLite only increments the count: a lower one means that another program has
+                // written the page.
                 !is_open_database(&header)
                     || changes < changes_before
                     || shrank && size < expected_size(&header)
             }
-            // Everything is still in the log, or it was cut off.
+            // Everything is still in the log, or the file was truncated.
             Err(error) => error.kind() == io::ErrorKind::UnexpectedEof && shrank,
         }
     }
@@ -248,15 +248,16 @@ impl DatabaseFile {
     }
 }
 
-/// Whether this is how a database with a write-ahead log begins: SQLite's word, and the versions for
-/// writing and reading.
+/// Whether a header is that of a database with a write-ahead log: SQLite's magic string, and the
+/// versions for writing and reading.
 #[cfg(unix)]
 fn is_open_database(header: &[u8; 32]) -> bool {
     header.starts_with(b"SQLite format 3\0") && header.get(18..20) == Some(&[2, 2])
 }
 
-/// The bytes of a database, as its first page tells: pages, and the size of one, where 1 stands for
-/// 65,536. Only a file that somebody cut is shorter: SQLite writes the first page first.
+/// The size of a database in bytes according to its first page: the number of pages times the page
+/// size, where 1 means 65,536. The file is only shorter if it was truncated: SQLite writes the
+/// first page first.
 #[cfg(unix)]
 fn expected_size(header: &[u8; 32]) -> u64 {
     let page = header.get(16..18).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
@@ -264,7 +265,7 @@ fn expected_size(header: &[u8; 32]) -> u64 {
     page * u64::from(number(header, 28))
 }
 
-/// The 32-bit number at a place of the first page.
+/// The 32-bit number at an offset of the first page.
 #[cfg(unix)]
 fn number(header: &[u8; 32], at: usize) -> u32 {
     let bytes = header.get(at..at.saturating_add(4)).and_then(|bytes| bytes.try_into().ok());
@@ -284,8 +285,8 @@ fn identity(path: &Path) -> Result<Option<Identity>, Lost> {
         .map_err(|error| Lost::Unseen { path: path.to_owned(), why: error.to_string() })
 }
 
-/// Looks each second, until the task is aborted. A write-ahead log without a name still has what was
-/// acknowledged; as long as the database is in its place, all of that is moved there.
+/// Checks each second until the task is aborted. A write-ahead log without a name still contains
+/// acknowledged writes. As long as the database is in its place, they are moved into it.
 pub(crate) fn watch(file: &Arc<DatabaseFile>, connection: DatabaseConnection) -> JoinHandle<()> {
     let file = Arc::downgrade(file);
     tokio::spawn(async move {
@@ -306,9 +307,9 @@ pub(crate) fn watch(file: &Arc<DatabaseFile>, connection: DatabaseConnection) ->
     })
 }
 
-/// Moves all of the log into the database; whether that is done.
+/// Moves the whole log into the database. Returns whether that succeeded.
 async fn save(connection: &DatabaseConnection, log: &Path) -> bool {
-    // What SQLite answers for it: whether others were in the way.
+    // SQLite returns whether others were in the way.
     let moved = connection.query_one_raw(sea_orm::Statement::from_string(
         sea_orm::DbBackend::Sqlite,
         "PRAGMA wal_checkpoint(FULL)",
@@ -319,7 +320,7 @@ async fn save(connection: &DatabaseConnection, log: &Path) -> bool {
             tracing::info!("{log}: all that was acknowledged is in the database now");
             true
         }
-        // The next time.
+        // The next check tries again.
         Ok(_) => false,
         Err(error) => {
             tracing::warn!(%error, "{log}: what was acknowledged could not be moved to the database");

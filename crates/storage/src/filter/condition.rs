@@ -1,4 +1,4 @@
-//! A filter as one condition on a row that is joined with its parents.
+//! Translates a filter into one condition on a row that is joined with its parents.
 
 use fireflow_domain::filter::Filter;
 use fireflow_domain::filter::tree::{
@@ -22,7 +22,7 @@ pub(crate) fn condition(dialect: Dialect, filter: &Filter) -> Condition {
     logic(&filter.condition, &|test| one(dialect, test))
 }
 
-/// Joins what each test comes to.
+/// Combines the conditions of the tests.
 pub(super) fn logic<T>(tree: &Logic<T>, test: &dyn Fn(&T) -> Condition) -> Condition {
     match tree {
         Logic::All(parts) => {
@@ -95,10 +95,11 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
     }
 }
 
-/// A JSON column that lists nothing.
+/// The JSON of an empty list in a column.
 pub(super) const EMPTY: &str = "[]";
 
-/// Whether a rule lists a protocol. The column holds them in canonical spelling, each in quotes.
+/// Whether a rule lists a protocol. The column contains the protocols in canonical spelling, each
+/// in quotes.
 pub(super) fn lists(dialect: Dialect, protocol: Protocol) -> Expr {
     dialect.holds(rule::Column::Protocols.into_simple_expr(), &format!("\"{protocol}\""))
 }
@@ -124,7 +125,7 @@ fn ordered<T>(
     present(column, is_nullable, compared)
 }
 
-/// A comparison, false where the column is null.
+/// A comparison that is false if the column is null.
 fn present(column: Expr, is_nullable: bool, compared: impl IntoCondition) -> Condition {
     let all = Condition::all().add(compared.into_condition());
     if is_nullable { all.add(column.is_not_null()) } else { all }
@@ -189,7 +190,8 @@ pub(super) fn text_column(field: TextField) -> Expr {
     }
 }
 
-/// The column that the domain's `fold` has filled; none where the parser allows no search.
+/// The column with the domain's `fold` of a text; `None` if the parser allows no search in the
+/// field.
 fn folded_column(field: TextField) -> Option<Expr> {
     use TextField as F;
     match field {
@@ -229,7 +231,7 @@ fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
     }
 }
 
-/// Whether some pattern fits.
+/// Whether at least one pattern fits.
 pub(super) fn one_pattern(dialect: Dialect, column: &Expr, patterns: &[Pattern]) -> Condition {
     patterns.iter().fold(Condition::any(), |any, pattern| {
         any.add(match pattern {
@@ -241,8 +243,8 @@ pub(super) fn one_pattern(dialect: Dialect, column: &Expr, patterns: &[Pattern])
     })
 }
 
-/// A range that an index knows: both databases compare texts byte by byte, which in UTF-8 is by
-/// code point.
+/// A prefix as a range that an index can answer. Both databases compare texts byte by byte, which
+/// in UTF-8 is by code point.
 fn starts_with(column: &Expr, prefix: &str) -> Condition {
     if prefix.is_empty() {
         return constant(true).into_condition();
@@ -254,7 +256,7 @@ fn starts_with(column: &Expr, prefix: &str) -> Condition {
     }
 }
 
-/// The first text behind all that begin with a prefix; none where there is none.
+/// The smallest text above all texts that begin with a prefix; `None` if there is none.
 fn behind_all_with(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
@@ -297,7 +299,7 @@ fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Co
         Level::Firewall => of!(of_firewall, firewall::Column::Id.into_expr()),
         Level::Policy => of!(of_policy, policy::Column::Id.into_expr()),
         Level::Rule => of!(of_rule, rule::Column::Id.into_expr()),
-        // The parser gives them none.
+        // The parser allows no such test of events.
         Level::Event => return constant(false).into_condition(),
     };
     match test {

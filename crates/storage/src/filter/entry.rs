@@ -1,4 +1,4 @@
-//! Tests of a rule's sources and destinations, on the rows that were derived of them.
+//! Tests of a rule's sources and destinations, on the rows that are derived from them.
 
 use fireflow_domain::filter::tree::{EntryTest, Logic, PortTest, RangeTest, Side};
 use fireflow_domain::net::{AddressRange, PortRange};
@@ -12,11 +12,12 @@ use crate::entity::rule_port::Column as Port;
 use crate::entity::{rule, rule_address, rule_port};
 use crate::index::{AddressKey, address_keys};
 
-/// Whether some entry of the rule meets all of it, with one of the port ranges in effect there.
+/// Whether an entry of the rule meets the whole condition, with one of the port ranges in effect
+/// for it.
 pub(super) fn some_entry(dialect: Dialect, side: Side, condition: &Logic<EntryTest>) -> Expr {
     let mut query = entries_of(dialect, side);
     let ports = if asks_for_ports(condition) && side == Side::Destination {
-        // A row for each of the rule's ports, where the entry names none of its own.
+        // One row for each of the rule's ports, if the entry names none of its own.
         query.left_join(
             rule_port::Entity,
             Condition::all()
@@ -46,7 +47,7 @@ pub(super) fn some_entry(dialect: Dialect, side: Side, condition: &Logic<EntryTe
     finds(query)
 }
 
-/// The rows of a side of the rule in question.
+/// The rows of one side of the current rule.
 pub(super) fn entries_of(dialect: Dialect, side: Side) -> SelectStatement {
     Query::select()
         .from(rule_address::Entity)
@@ -68,12 +69,13 @@ fn coalesce<const N: usize>(values: [Expr; N]) -> Expr {
     sea_orm::sea_query::Func::coalesce(values).into()
 }
 
-/// A port as a literal: a parameter of COALESCE would have no type on PostgreSQL.
+/// A port as a literal: as a parameter of COALESCE it would have no type on PostgreSQL.
 fn port_value(port: u16) -> Expr {
     Expr::cust(port.to_string())
 }
 
-/// On one row. `any` has a row in each family, and both say the same, so that NOT means the entry.
+/// A test of one row. `any` has a row in each family, and both rows give the same result, so that
+/// NOT applies to the entry.
 fn address_fits(test: &RangeTest<AddressRange>) -> Condition {
     let of_any = || Address::OfAny.eq(true);
     match test {
@@ -112,7 +114,7 @@ fn is_range(range: AddressRange) -> Condition {
     }
 }
 
-/// The key of a range of one family; none of `any`.
+/// The key of a range in one family; `None` for `any`.
 pub(super) fn bounds(range: AddressRange) -> Option<AddressKey> {
     match range {
         AddressRange::Any => None,
@@ -137,7 +139,7 @@ pub(super) fn port_fits(test: &RangeTest<PortRange>, (lo, hi): &(Expr, Expr)) ->
     }
 }
 
-/// Whether the test holds of what is in effect where no port is written.
+/// Whether the test holds for every port, which is in effect if none is written.
 pub(super) fn fits_every_port(test: &RangeTest<PortRange>) -> bool {
     match test {
         RangeTest::OneOf(ranges) => ranges.contains(&PortRange::ALL),

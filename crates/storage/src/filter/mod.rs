@@ -1,11 +1,11 @@
-//! Filters in SQL: the meaning of the domain's tree (`fireflow_domain::filter::eval`), as one
-//! condition on a row with its parents, and as *seeds*, queries that an index answers.
+//! Filters in SQL. The domain's tree (`fireflow_domain::filter::eval`) is translated into one
+//! condition on a row with its parents, and into *seeds*, which are queries that an index answers.
 //!
-//! A condition alone would have a database walk all rules; an index alone is slow where many rules
-//! meet it. So a list is read in two phases: the seeds are counted up to [`MAX_CANDIDATES`] in one
-//! statement; the ids of the smallest, if it is small enough, become the candidates that the
-//! condition is put to; else the list's order is walked, and the condition put to each row.
-//! Everything is bound; no text of a user becomes SQL.
+//! With a condition alone, a database would walk all rules; an index alone is slow if many rules
+//! meet it. So a list is read in two phases. One statement counts the seeds, up to
+//! [`MAX_CANDIDATES`]. If the smallest seed is small enough, its ids become the candidates that the
+//! condition is applied to. Otherwise the list's order is walked, and the condition applied to each
+//! row. All values are bound; no text of a user becomes SQL.
 
 mod condition;
 mod entry;
@@ -20,15 +20,15 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 pub(crate) use condition::condition;
 pub(crate) use seed::seeds;
 
-/// The most rules that are looked at one by one because an index named them.
+/// The most candidates of an index that are tested one by one.
 pub(crate) const MAX_CANDIDATES: u64 = 5_000;
 
-/// What the translation depends on beside the tree.
+/// The inputs of the translation in addition to the tree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dialect {
-    /// The database: they name a few functions differently.
+    /// The database, since the two name a few functions differently.
     pub(crate) backend: DbBackend,
-    /// The time of the question, which decides states.
+    /// The time of the query, which decides states.
     pub(crate) now: Instant,
 }
 
@@ -37,7 +37,7 @@ impl Dialect {
         Self { backend, now: expression.at }
     }
 
-    /// Whether a text holds another, byte for byte.
+    /// Whether a text contains another, byte for byte.
     fn holds(self, text: Expr, part: &str) -> Expr {
         let position = match self.backend {
             DbBackend::Postgres => "strpos($1, $2) > 0",
@@ -50,15 +50,15 @@ impl Dialect {
     fn ends_with(self, text: Expr, end: &str) -> Expr {
         let tail = match self.backend {
             DbBackend::Postgres => "right($1, char_length($2)) = $3",
-            // Of a shorter text it is the whole.
+            // If the text is shorter, this is the whole text.
             _ => "substr(?, -length(?)) = ?",
         };
         Expr::cust_with_exprs(tail, [text, Expr::val(end), Expr::val(end)])
     }
 
-    /// A column that only sifts what another condition has found. SQLite, which knows nothing of how
-    /// selective a condition is, would otherwise rather look it up in a covering index than the
-    /// rule's own rows in theirs; `+` keeps it from that. PostgreSQL has statistics.
+    /// A column that only narrows what another condition has found. SQLite does not know how
+    /// selective a condition is, and would prefer to look up this column in a covering index; the
+    /// `+` prevents that. PostgreSQL has statistics.
     fn sifting(self, column: Expr) -> Expr {
         match self.backend {
             DbBackend::Postgres => column,
@@ -66,7 +66,7 @@ impl Dialect {
         }
     }
 
-    /// Whether an id is among many: one parameter, however many there are.
+    /// Whether an id is in a list: one parameter, however many ids there are.
     fn is_among(self, id: Expr, ids: &IdList) -> Expr {
         let among = match self.backend {
             DbBackend::Postgres => "$1 = ANY(CAST($2 AS bigint[]))",
@@ -75,9 +75,9 @@ impl Dialect {
         Expr::cust_with_exprs(among, [id, Expr::val(ids.0.as_str())])
     }
 
-    /// Whether an id is among those that a query finds, which is run once and first. PostgreSQL
-    /// would join instead, and put the rest of the condition to all rows before that: an array is
-    /// looked up in the index.
+    /// Whether an id is among those that a query finds. The query runs once and first. PostgreSQL
+    /// would join instead, and apply the rest of the condition to all rows ahead of the join; an
+    /// array is looked up in the index.
     fn is_among_those_of(self, id: Expr, query: SelectStatement) -> Expr {
         match self.backend {
             DbBackend::Postgres => {
@@ -88,7 +88,7 @@ impl Dialect {
         }
     }
 
-    /// A text of all ids of a query, as [`Dialect::is_among`] takes it.
+    /// All ids of a query as one text, in the form that [`Dialect::is_among`] takes.
     fn gathered(self) -> Expr {
         Expr::cust(match self.backend {
             DbBackend::Postgres => "CAST(coalesce(array_agg(\"id\"), '{}') AS text)",
@@ -97,35 +97,35 @@ impl Dialect {
     }
 }
 
-/// Whether a correlated query finds a row. A scalar query instead of EXISTS: neither database turns
-/// it into a join over all rows.
+/// Whether a correlated query finds a row. This is a scalar query instead of EXISTS, since neither
+/// database turns it into a join over all rows.
 fn finds(mut query: SelectStatement) -> Expr {
     let query = query.expr(Expr::cust("1")).limit(1).to_owned();
     Expr::SubQuery(None, Box::new(query.into())).is_not_null()
 }
 
-/// A condition that holds for everything, or for nothing.
+/// A condition that is true for everything or for nothing.
 fn constant(holds: bool) -> Expr {
     Expr::cust(if holds { "1 = 1" } else { "1 = 0" })
 }
 
-/// Ids as the database wrote them, and takes them: they go there and back as one text, since
-/// thousands of rows cost more on their way than all the rest.
+/// Ids in the database's own text form. They travel there and back as one text, since transferring
+/// thousands of rows costs more than all the rest.
 #[derive(Debug)]
 pub(crate) struct IdList(String);
 
 /// How a filtered list of rules is read.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// The rules are among these.
+    /// The rules are among these candidates.
     Candidates(IdList),
-    /// Too many for that, or no index names them: the order is walked. To count all of them, an
-    /// index may still be the better way.
+    /// There are too many candidates, or no index finds them, so the order is walked. For counting
+    /// all rules, an index may still be faster.
     Walk(Option<Box<SelectStatement>>),
 }
 
 impl Plan {
-    /// Finds out: at most two statements.
+    /// Chooses the plan, with at most two statements.
     pub(crate) async fn make(
         db: &impl ConnectionTrait,
         dialect: Dialect,
@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// What a row has to meet for a page.
+    /// The condition that a row of a page must meet.
     pub(crate) fn restriction(&self, dialect: Dialect, id: Expr) -> Option<Expr> {
         match self {
             Self::Candidates(ids) => Some(dialect.is_among(id, ids)),
@@ -156,7 +156,7 @@ impl Plan {
         }
     }
 
-    /// What a row has to meet to be counted.
+    /// The condition that a counted row must meet.
     pub(crate) fn counted(&self, dialect: Dialect, id: Expr) -> Option<Expr> {
         match self {
             Self::Candidates(ids) => Some(dialect.is_among(id, ids)),
@@ -165,7 +165,7 @@ impl Plan {
     }
 }
 
-/// How many rows each finds, up to one more than `most`: one statement.
+/// How many rows each seed finds, up to one more than `most`: one statement.
 async fn counts(
     db: &impl ConnectionTrait,
     seeds: &[SelectStatement],
@@ -185,8 +185,8 @@ async fn counts(
         .collect()
 }
 
-/// The ids that a seed finds; none where they are more than `most`. A rule is named once for each
-/// of its entries, which does no harm.
+/// The ids that a seed finds; `None` if there are more than `most`. A rule occurs once for each of
+/// its entries, which is harmless.
 async fn ids(
     db: &impl ConnectionTrait,
     dialect: Dialect,

@@ -1,5 +1,5 @@
-//! Seeds of a filter on rules: queries for ids of rules that an index answers, each of which finds
-//! all rules that the filter can fit (and others).
+//! Seeds of a filter on rules: queries for rule ids that an index answers. Each finds all rules
+//! that the filter can fit, and possibly others.
 
 use fireflow_domain::filter::Filter;
 use fireflow_domain::filter::tree::{
@@ -18,20 +18,20 @@ use crate::entity::rule_port::Column as Port;
 use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
 use crate::index::{address_ancestors, address_keys, port_ancestors, port_key};
 
-/// The seeds of the filter's conjuncts; none where no index helps.
+/// The seeds of the filter's conjuncts; empty if no index helps.
 pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
     match filter.level {
         Level::Rule => of_logic(&filter.condition, &|test| of_test(dialect, test), &|parts| {
             of_ranges(dialect, parts)
         }),
-        // There are few of them; their order's index is walked.
-        // Of events the database itself chooses an index: each has its own columns alone.
+        // There are few firewalls and policies, so the index of their order is walked. For events
+        // the database itself chooses an index, since each test is on a column of the event.
         Level::Firewall | Level::Policy | Level::Event => Vec::new(),
     }
 }
 
-/// Of AND every seed of every part, and of what some parts come to together; of OR the union of one
-/// seed of each; of NOT none.
+/// The seeds of a tree. AND has every seed of every part, and those of parts combined. OR has the
+/// union of one seed of each part. NOT has none.
 fn of_logic<T>(
     tree: &Logic<T>,
     of_test: &dyn Fn(&T) -> Vec<SelectStatement>,
@@ -53,7 +53,8 @@ fn of_logic<T>(
     }
 }
 
-/// Two bounds of one instant: each alone may hold for half of all rules, both for a few.
+/// Pairs of bounds on one instant: each bound alone may hold for half of all rules, both together
+/// only for a few.
 fn of_ranges(dialect: Dialect, parts: &[Logic<Test>]) -> Vec<SelectStatement> {
     let indexed =
         [InstantField::RuleCreatedAt, InstantField::RuleUpdatedAt, InstantField::ExpiresAt];
@@ -80,7 +81,7 @@ fn union(parts: Vec<SelectStatement>) -> Option<SelectStatement> {
     for part in parts {
         all.union(UnionType::All, part);
     }
-    // Wrapped, so that a limit is on the whole.
+    // Wrapped in a subquery, so that a limit applies to the whole union.
     Some(Query::select().column("id").from_subquery(all, "part").to_owned())
 }
 
@@ -160,7 +161,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
     }
 }
 
-/// Whether a b-tree finds it.
+/// Whether a b-tree can find the pattern.
 fn is_range(pattern: &Pattern) -> bool {
     match pattern {
         Pattern::Exact(_) => true,
@@ -169,7 +170,7 @@ fn is_range(pattern: &Pattern) -> bool {
     }
 }
 
-/// By a column of the rules themselves.
+/// A seed on columns of the rules themselves.
 fn of_rules(dialect: Dialect, condition: Logic<Test>) -> SelectStatement {
     let filter = Filter { level: Level::Rule, condition };
     Query::select()
@@ -265,12 +266,12 @@ fn rows_of(side: Side) -> SelectStatement {
         .to_owned()
 }
 
-/// By address. WITHIN and OVERLAPS of `any` hold for everything.
+/// A seed by address. WITHIN and OVERLAPS of `any` hold for everything.
 fn of_address(side: Side, test: &RangeTest<AddressRange>) -> Option<SelectStatement> {
     match test {
         RangeTest::OneOf(ranges) => {
-            // The rows of `any` in one family are those of `0.0.0.0/0` too; the condition tells them
-            // apart.
+            // The rows of `any` in one family equal those of `0.0.0.0/0`; the condition
+            // distinguishes them.
             let exact = |range: &AddressRange| {
                 let key = address_keys(*range).into_iter().next()?;
                 let rows = rows_of(side)
@@ -305,7 +306,7 @@ fn of_address(side: Side, test: &RangeTest<AddressRange>) -> Option<SelectStatem
     }
 }
 
-/// The range of a range's first address alone.
+/// The range that consists of a range's first address.
 fn first_of(range: AddressRange) -> AddressRange {
     match range {
         AddressRange::Any => AddressRange::Any,
@@ -314,7 +315,7 @@ fn first_of(range: AddressRange) -> AddressRange {
     }
 }
 
-/// Entries that hold all of a range: the fork of each is a block around the range's own.
+/// Entries that contain a whole range: the fork of each is a block around the range's own fork.
 fn holding(side: Side, range: AddressRange) -> Option<SelectStatement> {
     let key = bounds(range)?;
     let query = rows_of(side)
@@ -325,8 +326,8 @@ fn holding(side: Side, range: AddressRange) -> Option<SelectStatement> {
     Some(query)
 }
 
-/// A test of ports on two columns and their fork, as ranges of indexes: apart, since with OR between
-/// them SQLite reads all.
+/// A test of ports on two columns and their fork, as separate ranges of indexes: with OR between
+/// them, SQLite reads all rows.
 fn port_ranges(test: &RangeTest<PortRange>, fork: &Expr, lo: &Expr, hi: &Expr) -> Vec<Condition> {
     let holding = |first: u16, last: u16| {
         let key = PortRange::new(first, last).ok().map(port_key)?;
@@ -378,13 +379,13 @@ fn own_ports(side: Side, test: &RangeTest<PortRange>) -> Vec<SelectStatement> {
     .collect()
 }
 
-/// Sources mostly name no port, and then every port is in effect: an index helps only where that
-/// does not fit.
+/// Most sources name no port, and then every port is in effect: an index only helps if the test
+/// does not fit every port.
 fn of_source_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
     if fits_every_port(test) { None } else { union(own_ports(Side::Source, test)) }
 }
 
-/// The rule's own `ports`, and where that fits, those that have none.
+/// The rules whose own `ports` fit, and if the test fits every port, those without `ports`.
 fn written_ports(test: &RangeTest<PortRange>) -> Vec<SelectStatement> {
     let ranges =
         port_ranges(test, &Port::Fork.into_expr(), &Port::Lo.into_expr(), &Port::Hi.into_expr());
@@ -411,7 +412,7 @@ fn written_ports(test: &RangeTest<PortRange>) -> Vec<SelectStatement> {
     parts
 }
 
-/// What is in effect at a destination: its own ports, else the rule's, else every port.
+/// The ports in effect at a destination: its own, otherwise the rule's, otherwise every port.
 fn of_effective_ports(test: &RangeTest<PortRange>) -> Option<SelectStatement> {
     let mut parts = own_ports(Side::Destination, test);
     parts.extend(written_ports(test));

@@ -1,7 +1,8 @@
 //! `traffic:(…)`: whether a rule matches some packet of a set.
 //!
 //! Sources and destinations are independent of each other once the packet's family and the kind of
-//! its protocol are fixed: with ports, ICMP, or neither. So it is a union over those.
+//! its protocol are fixed (with ports, ICMP, or neither). The test is therefore a union over
+//! families and kinds.
 
 use fireflow_domain::filter::tree::{RangeTest, Side, Traffic};
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
@@ -18,7 +19,7 @@ use crate::entity::{rule, rule_port};
 const WITH_PORTS: [Protocol; 5] =
     [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP, Protocol::DCCP];
 
-/// A kind of protocols, and whether the rule lists one of them, or none at all.
+/// A kind of protocols, and whether the rule lists one of this kind, or lists no protocol.
 struct Kind {
     has_ports: bool,
     is_icmp: bool,
@@ -93,8 +94,9 @@ fn kinds(dialect: Dialect, traffic: &Traffic, family: Family) -> Vec<Kind> {
         .collect()
 }
 
-/// Whether the rule lists a protocol that is neither ICMP nor has ports: without those a name in
-/// quotes is left. Counting the names would not do: rows of earlier versions may repeat one.
+/// Whether the rule lists a protocol that is neither ICMP nor has ports: after removing those, a
+/// name in quotes remains. Counting the names does not work: rows of earlier versions may repeat
+/// one.
 fn lists_another(dialect: Dialect) -> Expr {
     let sql = match dialect.backend {
         sea_orm::DbBackend::Postgres => "replace($1, $2, '')",
@@ -109,7 +111,7 @@ fn lists_another(dialect: Dialect) -> Expr {
     dialect.holds(left, "\"")
 }
 
-/// Whether the rule says nothing else.
+/// Whether the rule requires no other value: its column is null or has the requested one.
 fn agrees(column: rule::Column, asked: Option<u8>) -> Condition {
     match asked {
         None => constant(true).into_condition(),
@@ -117,7 +119,7 @@ fn agrees(column: rule::Column, asked: Option<u8>) -> Condition {
     }
 }
 
-/// Whether some entry of a side holds some address of the family and set, and some port of it.
+/// Whether an entry of a side contains an address of the family and set, and a port of the set.
 fn end(
     dialect: Dialect,
     side: Side,
@@ -171,7 +173,7 @@ fn end(
             );
         }
     } else {
-        // What restricts ports does not match a packet that has none.
+        // An entry or rule that restricts ports does not match a packet without ports.
         query.and_where(names_none);
         if side == Side::Destination {
             query.and_where(rule::Column::Ports.eq(EMPTY));

@@ -17,14 +17,14 @@ pub(crate) struct EventTexts {
 }
 
 impl EventTexts {
-    /// Of an event: as the API showed them at its instant.
+    /// The states of an event, as the API showed them at its instant.
     pub(crate) fn of(event: &AuditEvent) -> Self {
         let text = |snapshot: &Snapshot| state(snapshot, event.caller.now);
         Self { before: event.before.as_ref().map(text), after: event.after.as_ref().map(text) }
     }
 }
 
-/// An event as a row, without its place in its chain.
+/// An event as a row, without its position in its chain.
 pub(crate) fn audit_row(event: &AuditEvent, subject: &Snapshot, texts: EventTexts) -> ActiveModel {
     let caller = &event.caller;
     ActiveModel {
@@ -44,7 +44,7 @@ pub(crate) fn audit_row(event: &AuditEvent, subject: &Snapshot, texts: EventText
     }
 }
 
-/// A row as the domain knows it.
+/// A row as the domain's record.
 pub(crate) fn audit_record(model: Model) -> Result<AuditRecord, Corrupt> {
     let row = Row { table: "audit_event", id: model.id };
     let link = match (model.sequence, &model.hash) {

@@ -1,6 +1,6 @@
-//! States in the audit trail: in the API's own form, as GET showed the thing at that instant, so that
-//! whoever reads the trail can send one back. They are stored and hashed as text, and stay as they
-//! are when the API's form grows; a test of the web crate holds the two against each other.
+//! States in the audit trail. They have the API's own form, as GET showed the resource at that
+//! instant, so that a client can send one back. They are stored and hashed as text, and stay as
+//! they are when the API's form grows; a test of the web crate compares the two forms.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ struct PolicyState<'a> {
     labels: &'a BTreeMap<String, String>,
     default_action: &'a str,
     rule_count: u64,
-    /// Those that were moved.
+    /// The rules that were moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<PlaceState>>,
     revision: i64,

@@ -7,7 +7,7 @@ use super::{Row, labels_json, mark};
 use crate::entity::firewall::{ActiveModel, Model};
 use crate::error::Corrupt;
 
-/// A row as the domain knows it.
+/// Converts a row to a firewall.
 pub(crate) fn firewall(model: Model) -> Result<Firewall, Corrupt> {
     let row = Row { table: "firewall", id: model.id };
     Ok(Firewall {
@@ -30,7 +30,7 @@ pub(crate) fn firewall(model: Model) -> Result<Firewall, Corrupt> {
     })
 }
 
-/// What its children show of a firewall, from the columns that were read along.
+/// The reference that children show of their firewall, from the columns that were read with them.
 pub(crate) fn firewall_reference(
     id: i64,
     name: &str,

@@ -1,5 +1,5 @@
-//! Between rows and the domain. Reading a row can fail: the domain parses it like any input, and
-//! what it refuses is reported with table, column and row.
+//! Converts between rows and the domain. Reading a row can fail: the domain parses it like any
+//! input, and a rejected value is reported with table, column and row.
 
 mod audit;
 mod audit_state;
@@ -22,7 +22,7 @@ use fireflow_domain::time::Instant;
 
 use crate::error::Corrupt;
 
-/// Where a value stands, for the message when it cannot be read.
+/// The row of a value, for the message if the value cannot be read.
 #[derive(Clone, Copy)]
 struct Row {
     table: &'static str,
@@ -65,7 +65,7 @@ impl Row {
     }
 
     fn labels(self, json: &str) -> Result<Labels, Corrupt> {
-        // Most things have none.
+        // Most rows have none.
         if json == NO_LABELS {
             return Ok(Labels::default());
         }

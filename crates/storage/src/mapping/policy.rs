@@ -9,7 +9,7 @@ use super::{Row, firewall_reference, labels_json};
 use crate::entity::policy::{ActiveModel, WithParent};
 use crate::error::Corrupt;
 
-/// A row as the domain knows it.
+/// Converts a row to a policy.
 pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
     let model = found.policy;
     let row = Row { table: "policy", id: model.id };

@@ -13,7 +13,7 @@ use super::{Row, firewall_reference, json, labels_json, mark};
 use crate::entity::rule::{ActiveModel, Model, WithParents};
 use crate::error::Corrupt;
 
-/// A source or destination in its column.
+/// A source or destination as its column stores it.
 #[derive(Serialize, Deserialize)]
 struct EntryJson<'a> {
     #[serde(borrow)]
@@ -22,7 +22,7 @@ struct EntryJson<'a> {
     port: Option<Cow<'a, str>>,
 }
 
-/// A row as the domain knows it.
+/// Converts a row to a rule.
 pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
     let row = Row { table: "policy", id: found.rule.policy_id };
     let parent = PolicyRef {
@@ -39,7 +39,7 @@ pub(crate) fn rule(found: WithParents) -> Result<Rule, Corrupt> {
     rule_of(parent, found.rule)
 }
 
-/// What a row says that a user writes.
+/// The content of a row that a user writes.
 pub(crate) fn rule_spec(model: &Model) -> Result<RuleSpec, Corrupt> {
     let row = Row { table: "rule", id: model.id };
     let parts = RuleParts {
@@ -66,7 +66,7 @@ pub(crate) fn rule_spec(model: &Model) -> Result<RuleSpec, Corrupt> {
     })
 }
 
-/// A row as the domain knows it, below a policy that is known.
+/// Converts a row of a known policy to a rule.
 pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> {
     let row = Row { table: "rule", id: model.id };
     let spec = rule_spec(&model)?;
@@ -88,7 +88,7 @@ fn byte(row: Row, column: &'static str, value: Option<i32>) -> Result<Option<u8>
     value.map(|value| row.read(column, u8::try_from(value))).transpose()
 }
 
-/// Rows of earlier versions may name one twice.
+/// Rows of earlier versions may name a protocol twice.
 fn protocols(row: Row, text: &str) -> Result<Protocols, Corrupt> {
     let words: Vec<Cow<'_, str>> = row.read("protocols", serde_json::from_str(text))?;
     words.iter().map(|word| row.read("protocols", Protocol::parse(word))).collect()
@@ -124,7 +124,7 @@ fn endpoints_json(endpoints: &[Endpoint]) -> String {
     json(&entries)
 }
 
-/// The columns that a user writes, and the fingerprint of them.
+/// The columns that a user writes, and their fingerprint.
 pub(crate) fn rule_content(spec: &RuleSpec) -> ActiveModel {
     let spell_all = |words: &mut dyn Iterator<Item = String>| json(&words.collect::<Vec<_>>());
     ActiveModel {

@@ -13,15 +13,15 @@ use crate::unit_of_work::SeaUnitOfWork;
 
 #[async_trait]
 impl AnswerStore for SeaUnitOfWork {
-    /// One statement, one more where the key is known. PostgreSQL makes the second of two that want
-    /// a key wait for the first; SQLite has one writer.
+    /// One statement, one more if the key is known. If two requests claim a key, PostgreSQL makes
+    /// the second wait for the first; SQLite has one writer.
     async fn claim(&mut self, claim: &Claim) -> StoreResult<Claimed> {
         let row = ActiveModel {
             subject: Set(claim.subject.clone()),
             key: Set(claim.key.clone()),
             fingerprint: Set(claim.fingerprint.to_vec()),
             created_at: Set(claim.at.micros()),
-            // What the transaction does not fill in later nobody ever sees.
+            // Nobody ever sees these values: the transaction replaces them later.
             status: Set(0),
             headers: Set("[]".to_owned()),
             body: Set(Vec::new()),
@@ -53,7 +53,7 @@ impl AnswerStore for SeaUnitOfWork {
                 Ok(Claimed::Repeated(kept_answer(kept)?))
             }
             Some(_) => Ok(Claimed::Other),
-            // Purged in between: the client asks again.
+            // Purged in between: the client retries.
             None => Err(StoreError::Unavailable("a kept answer has just been removed".into())),
         }
     }

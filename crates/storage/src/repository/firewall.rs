@@ -47,7 +47,7 @@ impl SeaUnitOfWork {
         Ok(row.map(mapping::firewall).transpose()?)
     }
 
-    /// One that is to be changed, or something below it: its audit chain may grow.
+    /// A firewall to be changed, or with a child to be changed: its audit chain may grow.
     async fn locked_firewall(&mut self, select: Select<Entity>) -> StoreResult<Option<Firewall>> {
         let Some(row) = select.only(&self.db()).await.map_err(store_error)? else {
             return Ok(None);
@@ -59,7 +59,7 @@ impl SeaUnitOfWork {
         Ok(Some(firewall))
     }
 
-    /// A row with the head of its audit chain, if that has grown.
+    /// The row, with the head of its audit chain if the chain has grown.
     fn with_firewall_head(&mut self, id: FirewallId, row: ActiveModel) -> ActiveModel {
         match self.chains.take_unwritten(Chain::Firewall(id)) {
             Some(HeadColumns { sequence, hash }) => {
@@ -69,7 +69,7 @@ impl SeaUnitOfWork {
         }
     }
 
-    /// The live firewall of a tenant that has a name. One statement.
+    /// The live firewall with the same tenant and name. One statement.
     async fn firewall_name_holder(&self, spec: &FirewallSpec) -> StoreResult<Option<FirewallId>> {
         let holder: Option<i64> = live(&Visibility::All)
             .filter(Column::Tenant.eq(spec.tenant.as_str()))
@@ -83,8 +83,8 @@ impl SeaUnitOfWork {
         Ok(holder.and_then(FirewallId::new))
     }
 
-    /// The holder of a name that an index found taken: gone again only where another writer came
-    /// and went in between.
+    /// The holder of a name that an index found taken. It can only be gone again if another writer
+    /// created and removed it in between.
     async fn taken_by(&self, spec: &FirewallSpec) -> StoreResult<FirewallId> {
         let holder = self.firewall_name_holder(spec).await?;
         holder.ok_or_else(|| {
@@ -103,8 +103,9 @@ impl SeaUnitOfWork {
         one_row("firewall", id, &result)
     }
 
-    /// Names a live or a deleted one in a savepoint, where the index decides between two that want
-    /// the same name; only there, for PostgreSQL undoes a whole transaction over an error.
+    /// Names a live or a deleted firewall in a savepoint, where the index decides between two that
+    /// want the same name. The savepoint is needed because PostgreSQL aborts a whole transaction on
+    /// an error.
     async fn name_firewall(
         &self,
         id: i64,
@@ -181,7 +182,8 @@ impl FirewallReader for SeaUnitOfWork {
             let dialect = Dialect::of(self.db().get_database_backend(), expression);
             select = select.filter(condition(dialect, &expression.filter));
         }
-        // No counter knows how many firewalls somebody sees; they are few, and an index counts them.
+        // No counter knows how many firewalls a caller sees. They are few, and an index counts
+        // them.
         let counting = match request.counting {
             Counting::Bounded if *filter == FirewallFilter::default() => Counting::Exact,
             counting => counting,
@@ -206,14 +208,14 @@ impl FirewallWriter for SeaUnitOfWork {
     async fn lock(&mut self, who: &Visibility, id: FirewallId) -> StoreResult<Option<Firewall>> {
         let mut select = live(who).filter(Column::Id.eq(id.get()));
         if self.locks_rows() {
-            // NO KEY: a child's foreign key must not wait for this, or two writers wait for each
-            // other.
+            // NO KEY: a child's foreign key must not wait for this lock, or two writers would wait
+            // for each other.
             select = select.lock(LockType::NoKeyUpdate);
         }
         self.locked_firewall(select).await
     }
 
-    /// One statement, one more with labels, one more where the name is taken.
+    /// One statement, one more with labels, one more if the name is taken.
     async fn insert(
         &mut self,
         spec: &FirewallSpec,
@@ -232,7 +234,8 @@ impl FirewallWriter for SeaUnitOfWork {
             audit_sequence: Set(0),
             ..mapping::firewall_content(spec)
         };
-        // No target: SeaORM's own "do nothing" names the primary key, which is never in conflict.
+        // No conflict target: SeaORM's own "do nothing" names the primary key, which is never in
+        // conflict.
         let inserted = Entity::insert(row)
             .on_conflict(OnConflict::new().do_nothing().to_owned())
             .exec(&self.db())
@@ -261,8 +264,8 @@ impl FirewallWriter for SeaUnitOfWork {
         }))
     }
 
-    /// One statement; three where the name changes, and one more where that is taken; two more
-    /// where the labels change.
+    /// One statement; three if the name changes, and one more if that name is taken; two more if
+    /// the labels change.
     async fn update(
         &mut self,
         before: &Firewall,
@@ -298,7 +301,8 @@ impl FirewallWriter for SeaUnitOfWork {
         Ok(Ok(after))
     }
 
-    /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
+    /// One statement. The data derived from it and its children stays until it is purged, since it
+    /// may be restored.
     async fn delete(&mut self, firewall: &Firewall, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(firewall.revision.0.saturating_add(1)),
@@ -324,7 +328,7 @@ impl FirewallWriter for SeaUnitOfWork {
         self.locked_firewall(select).await
     }
 
-    /// Three statements, and one more where the name is taken.
+    /// Three statements, and one more if the name is taken.
     async fn restore(&mut self, firewall: Firewall) -> StoreResult<Result<Firewall, FirewallId>> {
         let firewall = Firewall { mark: new_mark()?, ..firewall };
         let row = ActiveModel {

@@ -1,5 +1,5 @@
-//! The domain's repositories on SeaORM. Each method says how many statements it needs; none needs
-//! one per row.
+//! The domain's repositories on SeaORM. Each method documents how many statements it needs; none
+//! needs one per row.
 
 mod answer;
 mod audit;
@@ -22,7 +22,8 @@ use sea_orm::{DbBackend, UpdateResult};
 
 use crate::error::{Corrupt, WrongRowCount};
 
-/// Checks that a write met exactly one row: who writes holds its lock, so anything else is a defect.
+/// Checks that a write affected exactly one row: the writer holds its lock, so any other number is
+/// a defect.
 pub(crate) fn one_row(
     what: &'static str,
     id: i64,
@@ -31,7 +32,7 @@ pub(crate) fn one_row(
     all_rows(what, id, 1, result.rows_affected)
 }
 
-/// Checks that a write met as many rows as it must.
+/// Checks that a write affected as many rows as it must.
 fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(), StoreError> {
     if usize::try_from(rows) == Ok(expected) {
         Ok(())
@@ -40,11 +41,11 @@ fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(
     }
 }
 
-/// How many rows become values between two looks at what else there is to do: a few milliseconds, if
-/// each has thousands of entries.
+/// How many rows are converted before the task yields: a few milliseconds of work if each has
+/// thousands of entries.
 const ROWS_AT_ONCE: usize = 32;
 
-/// What rows say, in their order. Many of them take long: others are served in between.
+/// Converts rows, in their order. Many rows take long, so other tasks run in between.
 async fn mapped<R, T>(
     rows: Vec<R>,
     map: impl Fn(R) -> Result<T, Corrupt> + Send,
@@ -63,7 +64,7 @@ where
     Ok(values)
 }
 
-/// A mark for a state that is new.
+/// A mark for a new state.
 pub(crate) fn new_mark() -> StoreResult<Mark> {
     let random = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string().into()))?;
     Ok(Mark::new(random))
@@ -95,7 +96,7 @@ macro_rules! label_rows {
 }
 pub(crate) use label_rows;
 
-/// Whether the label rows have to be written anew.
+/// Whether the label rows must be rewritten.
 fn labels_differ(before: &Labels, after: &Labels) -> bool {
     before != after
 }

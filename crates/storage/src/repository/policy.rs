@@ -63,7 +63,7 @@ impl SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
-    /// One that is to be changed, or something below it: its audit chain may grow.
+    /// A policy to be changed, or with a child to be changed: its audit chain may grow.
     async fn locked_policy(&mut self, select: Select<Entity>) -> StoreResult<Option<Policy>> {
         let row = with_parent(select).only(&self.db()).await.map_err(store_error)?;
         let Some(row) = row else { return Ok(None) };
@@ -76,7 +76,7 @@ impl SeaUnitOfWork {
         Ok(Some(policy))
     }
 
-    /// A row with the head of its audit chain, if that has grown.
+    /// The row, with the head of its audit chain if the chain has grown.
     fn with_policy_head(&mut self, id: PolicyId, row: ActiveModel) -> ActiveModel {
         match self.chains.take_unwritten(Chain::Policy(id)) {
             Some(HeadColumns { sequence, hash }) => {
@@ -86,7 +86,8 @@ impl SeaUnitOfWork {
         }
     }
 
-    /// How many live policies a firewall has, or all of them, from their counters. One statement.
+    /// How many live policies a firewall has, or all firewalls together, from their counters. One
+    /// statement.
     async fn policy_counter(
         &self,
         who: &Visibility,
@@ -106,7 +107,8 @@ impl SeaUnitOfWork {
         Ok(sum.flatten())
     }
 
-    /// How many live rules a policy has, or all of them, from their counters. One statement.
+    /// How many live rules a policy has, or all policies together, from their counters. One
+    /// statement.
     pub(super) async fn rule_counter(
         &self,
         who: &Visibility,
@@ -128,7 +130,7 @@ impl SeaUnitOfWork {
         Ok(sum.flatten())
     }
 
-    /// Writes the one that bears this mark: live or deleted.
+    /// Writes a policy, if it is live or deleted as `mark` requires.
     async fn write_policy(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
             .set(row)
@@ -200,7 +202,7 @@ impl PolicyReader for SeaUnitOfWork {
         Ok(sort::page(items, has_more, order, request, total))
     }
 
-    /// One statement; there are at most as many firewalls as on a page.
+    /// One statement: there are at most as many firewalls as on a page.
     async fn of_firewalls(&mut self, firewalls: &[FirewallId]) -> StoreResult<Vec<Policy>> {
         let ids = firewalls.iter().map(|id| id.get());
         let select = live(&Visibility::All)
@@ -231,7 +233,7 @@ impl PolicyWriter for SeaUnitOfWork {
         let mut select =
             live(who).filter(Column::FirewallId.eq(firewall.get())).filter(Column::Id.eq(id.get()));
         if self.locks_rows() {
-            // The policy's row alone; NO KEY, since rules refer to it.
+            // Locks only the policy's row; NO KEY, since rules refer to it.
             QuerySelect::query(&mut select)
                 .lock_with_tables(LockType::NoKeyUpdate, [policy::Entity]);
         }
@@ -304,11 +306,11 @@ impl PolicyWriter for SeaUnitOfWork {
         })
     }
 
-    /// One statement; two more where the labels change.
+    /// One statement; two more if the labels change.
     async fn update(&mut self, before: &Policy, after: Policy) -> StoreResult<Policy> {
         let id = after.id.get();
         let after = Policy { states: next_state(&before.states)?, ..after };
-        // Most updates only count a rule: the content is written where it differs.
+        // Most updates only count a rule, so the content is written only if it differs.
         let content = if before.spec == after.spec {
             ActiveModel::default()
         } else {
@@ -338,7 +340,8 @@ impl PolicyWriter for SeaUnitOfWork {
         Ok(after)
     }
 
-    /// One statement. What is derived of it and below it stays until it is purged: it may be restored.
+    /// One statement. The data derived from it and its children stays until it is purged, since it
+    /// may be restored.
     async fn delete(&mut self, policy: &Policy, stamp: &Stamp) -> StoreResult<()> {
         let row = ActiveModel {
             revision: Set(policy.revision.0.saturating_add(1)),
@@ -388,7 +391,7 @@ impl PolicyWriter for SeaUnitOfWork {
     }
 }
 
-/// The states of a policy when it is written: each write makes one that never was before.
+/// The states of a policy when it is written: each write adds one that has never existed before.
 fn next_state(former: &States) -> StoreResult<States> {
     Ok(former.followed_by(new_mark()?))
 }

@@ -58,8 +58,8 @@ const fn column(field: RuleField) -> Column {
     }
 }
 
-/// The live rules of a policy, or of all; or the deleted ones. None of policies that use more than
-/// these features.
+/// The live rules of a policy, or of all policies; or the deleted ones. Rules of policies that use
+/// more than these features are omitted.
 fn listed(
     who: &Visibility,
     parent: Option<(FirewallId, PolicyId)>,
@@ -104,15 +104,15 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
     select
 }
 
-/// A list with its filter, as it is best read and as it is best counted.
+/// A filtered list in two forms: the fastest to read, and the fastest to count.
 struct Planned {
     listed: Select<Entity>,
     counted: Select<Entity>,
 }
 
 impl SeaUnitOfWork {
-    /// Puts the expression of a filter to a list, in the form that fits how many rules meet it: at
-    /// most two statements, none without one.
+    /// Applies a filter's expression to a list, in the form that suits the number of matching
+    /// rules. At most two statements; none without an expression.
     async fn planned(&self, select: Select<Entity>, filter: &RuleFilter) -> StoreResult<Planned> {
         let Some(expression) = &filter.expression else {
             return Ok(Planned { listed: select.clone(), counted: select });
@@ -133,7 +133,7 @@ impl SeaUnitOfWork {
         })
     }
 
-    /// Writes the one that bears this mark: live or deleted.
+    /// Writes a rule, if it is live or deleted as `mark` requires.
     async fn write_rule(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
             .set(row)
@@ -180,8 +180,8 @@ impl RuleReader for SeaUnitOfWork {
         Ok(row.map(mapping::rule).transpose()?)
     }
 
-    /// One statement, or two behind a place whose value is absent; one more for the total, and at
-    /// most two more to find out how a filter is best answered.
+    /// One statement, or two after a position whose value is absent. One more for the total, and at
+    /// most two more to choose how a filter is answered.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -225,7 +225,7 @@ impl RuleReader for SeaUnitOfWork {
         live_of(policy.get()).filter(key.lte(place)).count(&self.db()).await.map_err(store_error)
     }
 
-    /// One statement, and at most two more to find out how a filter is best answered.
+    /// One statement, and at most two more to choose how a filter is answered.
     async fn following(
         &mut self,
         who: &Visibility,
@@ -238,7 +238,7 @@ impl RuleReader for SeaUnitOfWork {
         let mut select = self.planned(select, filter).await?.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {
-                // Compared as a row, both databases start at the place in their index.
+                // Comparing a row value lets both databases start at the position in their index.
                 let key = Expr::tuple([
                     Expr::col((Entity, Column::Priority)),
                     Expr::col((Entity, Column::Id)),
@@ -266,7 +266,7 @@ impl RuleReader for SeaUnitOfWork {
         mapped(rows, |row| mapping::rule_of(policy.clone(), row)).await
     }
 
-    /// One statement; there are at most as many policies as an expansion answers.
+    /// One statement: there are at most as many policies as an expansion returns.
     async fn text_of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<u64> {
         let length = |column: Column| Func::char_length(column.into_expr().cast_as("text"));
         let text = Expr::expr(length(Column::Description)).add(length(Column::Labels));
@@ -282,7 +282,7 @@ impl RuleReader for SeaUnitOfWork {
         Ok(sum.flatten().and_then(|sum| u64::try_from(sum).ok()).unwrap_or(0))
     }
 
-    /// One statement; there are at most as many policies as an expansion answers.
+    /// One statement: there are at most as many policies as an expansion returns.
     async fn of_policies(&mut self, policies: &[PolicyId]) -> StoreResult<Vec<Rule>> {
         let ids = policies.iter().map(|id| id.get());
         let select = live(&Visibility::All)
@@ -335,7 +335,8 @@ impl RuleWriter for SeaUnitOfWork {
         revision: Revision,
     ) -> StoreResult<()> {
         for chunk in places.chunks(ROWS_PER_INSERT) {
-            // Numbers of our own, written out: as parameters they would be text to PostgreSQL.
+            // These are our own numbers, so they are written into the text: as parameters they
+            // would be text to PostgreSQL.
             let rows: Vec<String> =
                 chunk.iter().map(|(id, priority)| format!("({id},{priority})")).collect();
             let sql = format!(
@@ -423,7 +424,7 @@ impl RuleWriter for SeaUnitOfWork {
         }))
     }
 
-    /// Two statements, one more each with ports, with labels and to keep duplicates, and one per
+    /// Two statements; one more each for ports, for labels, and for keeping duplicates; and one per
     /// further 1,000 entries.
     async fn insert(
         &mut self,
@@ -513,7 +514,7 @@ impl RuleWriter for SeaUnitOfWork {
         self.apply_changes(policy, changes, revision, duplicates, stamp).await
     }
 
-    /// Four statements: the mark, and what is derived goes.
+    /// Four statements: one marks the rule, the others remove its derived rows.
     async fn delete(&mut self, rule: &Rule, revision: Revision, stamp: &Stamp) -> StoreResult<()> {
         let id = rule.id.get();
         let row = ActiveModel {
@@ -554,8 +555,8 @@ impl RuleWriter for SeaUnitOfWork {
         Ok(rules)
     }
 
-    /// Two statements, one more each with ports, with labels and to keep duplicates: what is derived
-    /// comes back.
+    /// Two statements; one more each for ports, for labels, and for keeping duplicates. The derived
+    /// rows are written again.
     async fn restore(&mut self, rule: Rule, duplicates: Duplicates) -> StoreResult<Rule> {
         let rule = Rule { mark: new_mark()?, ..rule };
         let (id, firewall) = (rule.id.get(), rule.policy.firewall.id.get());

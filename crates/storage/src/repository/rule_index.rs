@@ -1,4 +1,4 @@
-//! What is derived of a rule's content, to search by: its addresses and ports as keys.
+//! The search rows derived from a rule's content: its addresses and ports as keys.
 
 use fireflow_domain::filter::tree::Side;
 use fireflow_domain::net::{AddressRange, PortRange};

@@ -21,8 +21,8 @@ use crate::mapping;
 use crate::query::Only;
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 
-/// Numbers for rules that may be equal to others: unique in their policy, since its revision only
-/// grows, and a policy has fewer than a million rules.
+/// Numbers for rules that may equal others. They are unique in their policy, since its revision
+/// only grows, and a policy has fewer than a million rules.
 struct Copies {
     next: i64,
     step: i64,
@@ -45,7 +45,7 @@ impl Copies {
     }
 }
 
-/// What an update of a whole row writes: all but what never changes.
+/// The columns that an update of a whole row writes: all except those that never change.
 fn changing_columns() -> Vec<Column> {
     use sea_orm::Iterable;
     Column::iter()
@@ -65,7 +65,7 @@ fn changing_columns() -> Vec<Column> {
 }
 
 impl SeaUnitOfWork {
-    /// The number of one more rule with a fingerprint: 0 for the first. One statement.
+    /// The number for one more rule with a fingerprint: 0 for the first. One statement.
     pub(super) async fn next_copy(
         &self,
         policy: PolicyId,
@@ -109,7 +109,7 @@ impl SeaUnitOfWork {
         let row = ActiveModel {
             revision: Set(revision.0),
             changed_revision: Set(revision.0),
-            // One for all: they are told apart by their ids, and each is new.
+            // One mark for all: their ids distinguish them, and the mark is new to each.
             mark: Set(new_mark()?.get().cast_signed()),
             deleted_at: Set(Some(stamp.at.micros())),
             deleted_by: Set(Some(stamp.by.clone())),
@@ -127,7 +127,7 @@ impl SeaUnitOfWork {
         copies: &mut Copies,
     ) -> StoreResult<()> {
         let ids: Vec<i64> = rules.iter().map(|(_, after)| after.id.get()).collect();
-        // Names and contents may change hands among the rules: first none of them has any.
+        // Rules may exchange names and contents, so all of them are cleared first.
         let nothing =
             ActiveModel { name: Set(None), fingerprint: Set(None), ..ActiveModel::default() };
         self.set_on(policy, &ids, &nothing).await?;
@@ -162,8 +162,8 @@ impl SeaUnitOfWork {
         self.index(policy, moved.into_iter()).await
     }
 
-    /// Writes deleted rules as they are from now on: live, each with the mark of a new state; and what is
-    /// derived of them.
+    /// Writes deleted rules in their restored form: live, each with the mark of a new state. Also
+    /// writes their derived rows.
     async fn restore_rules(
         &self,
         policy: &PolicyRef,
@@ -288,7 +288,7 @@ impl SeaUnitOfWork {
     }
 }
 
-/// A whole row, but for its id and its stamps.
+/// A whole row, except its id and its stamps.
 fn row(
     policy: &PolicyRef,
     spec: &RuleSpec,

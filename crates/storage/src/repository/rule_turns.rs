@@ -1,4 +1,4 @@
-//! When rules last changed by the clock alone.
+//! The last times when rules changed by the clock alone.
 
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::store::{StoreResult, Turns};
@@ -12,7 +12,7 @@ use crate::unit_of_work::SeaUnitOfWork;
 
 impl SeaUnitOfWork {
     /// See [`fireflow_domain::store::RuleReader::last_turns`]. One statement, which looks at one
-    /// place of each of two indexes.
+    /// position in each of two indexes.
     pub(super) async fn turns(&self, policy: PolicyId, at: Instant) -> StoreResult<Turns> {
         let last = |column: Column| {
             let passed = live_of(policy.get()).filter(column.lte(at.micros()));

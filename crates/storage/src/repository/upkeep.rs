@@ -12,10 +12,10 @@ use crate::entity::{BEING_PURGED, answer, firewall, label, policy, rule, rule_ad
 use crate::error::store_error;
 use crate::unit_of_work::SeaUnitOfWork;
 
-/// How many parents are removed with what is below them at once.
+/// How many parents have their children removed at once.
 const PARENTS: u64 = 50;
 
-/// Rows of a table whose ids are among some.
+/// Removes the rows of a table whose ids are in a list.
 macro_rules! remove {
     ($uow:expr, $module:path, $column:expr, $ids:expr) => {{
         use $module as table;
@@ -30,9 +30,9 @@ macro_rules! remove {
 
 #[async_trait]
 impl Upkeep for SeaUnitOfWork {
-    /// A constant number of statements. Each call removes from the bottom up: rules that were
-    /// deleted themselves; else what is below deleted policies, then these; else what is below
-    /// deleted firewalls, then these; else answers.
+    /// A constant number of statements. Each call removes from the bottom up. It begins with rules
+    /// that were deleted themselves. If there are none, it removes the children of deleted
+    /// policies, and then these policies; then the same for deleted firewalls; then stored answers.
     async fn purge(
         &mut self,
         deleted_before: Instant,
@@ -61,7 +61,7 @@ impl Upkeep for SeaUnitOfWork {
 }
 
 impl SeaUnitOfWork {
-    /// Waits until no other process purges at the same time: each transaction is short.
+    /// Waits until no other process is purging: each transaction is short.
     pub(crate) async fn wait_for_other_purges(&self) -> StoreResult<()> {
         if self.db().get_database_backend() != DbBackend::Postgres {
             return Ok(());
@@ -74,7 +74,7 @@ impl SeaUnitOfWork {
         self.db().execute_raw(lock).await.map(drop).map_err(store_error)
     }
 
-    /// Ids of rows, held against whoever would restore them.
+    /// Ids of rows, locked so that nobody restores them.
     async fn held_ids<E: EntityTrait>(&self, mut select: Select<E>) -> StoreResult<Vec<i64>> {
         if self.locks_rows() {
             select = select.lock(LockType::Update);
@@ -95,7 +95,7 @@ impl SeaUnitOfWork {
         if policies.is_empty() {
             return Ok(Purged::default());
         }
-        // Policies before their rules, and in one order: as all others take them.
+        // Policies are locked ahead of their rules, in the same order as everywhere else.
         let policies = policy::among(&policies)
             .select_only()
             .column(policy::Column::Id)
@@ -109,7 +109,8 @@ impl SeaUnitOfWork {
             .limit(rows);
         let ids = self.held_ids(old).await?;
         let rules = self.remove_rules(&ids).await?;
-        // Who knows a policy from before cannot learn any more what has gone since.
+        // A client with an older state of the policy can no longer learn what has been removed
+        // since.
         policy::Entity::update_many()
             .col_expr(policy::Column::PurgedRevision, Expr::col(policy::Column::Revision))
             .filter(policy::Column::Id.is_in(policies))
@@ -119,7 +120,7 @@ impl SeaUnitOfWork {
         Ok(Purged { rules, ..Purged::default() })
     }
 
-    /// Removes rules, and what is derived of them.
+    /// Removes rules, and their derived rows.
     async fn remove_rules(&self, ids: &[i64]) -> StoreResult<u64> {
         remove!(self, rule_address, table::Column::RuleId, ids);
         remove!(self, rule_port, table::Column::RuleId, ids);
@@ -127,7 +128,7 @@ impl SeaUnitOfWork {
         Ok(remove!(self, rule, table::Column::Id, ids))
     }
 
-    /// Removes rules of policies, or, where none is left, the policies.
+    /// Removes rules of policies, or the policies if no rule is left.
     async fn purge_policies(&self, policies: &[i64], rows: u64) -> StoreResult<Purged> {
         if policies.is_empty() {
             return Ok(Purged::default());
@@ -141,7 +142,7 @@ impl SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         if !rules.is_empty() {
-            // From now on there is nothing whole to restore.
+            // From now on the policy can no longer be restored as a whole.
             policy::Entity::update_many()
                 .col_expr(policy::Column::DeletedAt, Expr::val(BEING_PURGED))
                 .filter(policy::Column::Id.is_in(policies.iter().copied()))
@@ -158,7 +159,7 @@ impl SeaUnitOfWork {
         Ok(Purged { policies, ..Purged::default() })
     }
 
-    /// Removes what is below old firewalls, or, where nothing is left, the firewalls.
+    /// Removes the children of old firewalls, or the firewalls if no child is left.
     async fn purge_firewalls(&self, before: i64, rows: u64) -> StoreResult<Purged> {
         let firewalls = self.held_ids(
             firewall::old(before).select_only().column(firewall::Column::Id).limit(PARENTS),
@@ -190,9 +191,9 @@ impl SeaUnitOfWork {
         Ok(Purged { firewalls, ..Purged::default() })
     }
 
-    /// Keeps the heads of the audit chains of what goes: the events stay.
+    /// Keeps the heads of the removed resources' audit chains: their events stay.
     async fn keep_heads(&self, table: &str, kind: Resource, ids: &[i64]) -> StoreResult<()> {
-        // Numbers and words of our own, written out.
+        // These are our own numbers and words, so they are written into the text.
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let sql = format!(
             "INSERT INTO audit_head (resource, id, sequence, hash) \

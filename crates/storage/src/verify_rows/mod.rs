@@ -1,9 +1,10 @@
-//! Verifies what is derived: counters, columns to search by, fingerprints, and the tables of addresses,
-//! ports and labels; and repairs it.
+//! Verifies derived data, and repairs it: counters, search columns, fingerprints, and the tables of
+//! addresses, ports and labels.
 //!
-//! To verify, all is read in one snapshot, in bounded steps, and nothing is written. To repair, each
-//! step is a transaction of its own that locks what it looks at, in the order of all other writers:
-//! it may run next to processes that serve PostgreSQL; a SQLite file belongs to one process.
+//! Verification reads everything in one snapshot, in bounded steps, and writes nothing. In a
+//! repair, each step is a transaction that locks the rows it examines, in the same order as all
+//! other writers. A repair may run next to processes that serve PostgreSQL; a SQLite file belongs
+//! to one process.
 
 mod rules;
 mod steps;
@@ -18,7 +19,7 @@ use crate::connect::DatabaseOptions;
 use crate::store::Database;
 use crate::verify::{self, VerifyError, rows};
 
-/// What a derived value belongs to.
+/// The owner of a derived value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowOwner {
     /// Its kind.
@@ -33,58 +34,59 @@ impl fmt::Display for RowOwner {
     }
 }
 
-/// A difference between what is stored and what it is derived from.
+/// A difference between a stored value and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowFault {
     /// A counter is wrong.
     Counter {
-        /// Whose.
+        /// The owner.
         owner: RowOwner,
         /// The column.
         column: &'static str,
-        /// What it holds.
+        /// The stored value.
         stored: i64,
-        /// What there is.
+        /// The correct value.
         counted: i64,
     },
-    /// A column is not what its row says.
+    /// A derived column does not match its row.
     Column {
-        /// Whose.
+        /// The owner.
         owner: RowOwner,
         /// The column.
         column: &'static str,
     },
-    /// Rows of a derived table are not what their owner says.
+    /// Rows of a derived table do not match their owner.
     Rows {
-        /// Whose.
+        /// The owner.
         owner: RowOwner,
         /// The table.
         table: &'static str,
-        /// How many are not there.
+        /// How many are missing.
         missing: usize,
-        /// How many are too many.
+        /// How many are surplus.
         surplus: usize,
     },
-    /// Rows of a derived table belong to nothing.
+    /// Rows of a derived table have no owner.
     Strays {
         /// The table.
         table: &'static str,
-        /// The id of what is not there.
+        /// The id of the missing owner.
         owner: i64,
         /// How many rows.
         rows: i64,
     },
-    /// A row holds what cannot be read: nothing can be derived from it. No repair mends it.
+    /// A row contains an unreadable value, so nothing can be derived from it. A repair cannot fix
+    /// it.
     Unreadable {
-        /// Which.
+        /// The row.
         owner: RowOwner,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
 }
 
 impl RowFault {
-    /// Whether a repair mends it.
+    /// Whether a repair can fix it.
     #[must_use]
     pub const fn is_repairable(&self) -> bool {
         match self {
@@ -117,42 +119,42 @@ impl fmt::Display for RowFault {
     }
 }
 
-/// What verifying finds, and how far it is.
+/// A finding of the verification, or its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowFinding {
-    /// Something is wrong; a repair has mended it by now, if it can.
+    /// A fault; if a repair can fix it, it has already done so.
     Fault(RowFault),
-    /// A policy that uses what this version does not know: it is left out.
+    /// A policy that uses features unknown to this version: it is left out.
     LeftOut {
         /// Its id.
         policy: i64,
-        /// What this version does not know.
+        /// The unknown features.
         features: Features,
     },
-    /// So many rules have been read.
+    /// This many rules have been read.
     Progress(u64),
 }
 
-/// How much was read.
+/// The number of rows that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounts {
     /// Firewalls, deleted ones too.
     pub firewalls: u64,
-    /// Policies, deleted ones too, without those that were left out.
+    /// Policies, including deleted ones, without those that were left out.
     pub policies: u64,
     /// Rules, deleted ones too.
     pub rules: u64,
 }
 
-/// Who hears of what is found, as soon as it is.
+/// Receives each finding as soon as it is made.
 pub type RowReport<'a> = &'a mut (dyn FnMut(RowFinding) + Send);
 
-/// Verifies all that is derived, in one snapshot. Costs the reading of all rules and of what is derived
-/// of them; in memory a few megabytes. The database may be served meanwhile.
+/// Verifies all derived data in one snapshot. It reads all rules and the data derived from them,
+/// and uses a few megabytes of memory. The database may be served at the same time.
 ///
 /// # Errors
-/// Returns an error if there is no database, migrations are pending, or it does not answer; what is
-/// wrong is reported.
+/// Returns an error if there is no database, migrations are pending, or it does not answer. Faults
+/// are reported.
 pub async fn verify_rows(
     options: &DatabaseOptions,
     report: RowReport<'_>,
@@ -166,11 +168,11 @@ pub async fn verify_rows(
     result
 }
 
-/// Repairs all that is derived, in many short transactions. What this process cannot read stays as it is.
-/// The audit trail is not touched: nothing that anybody wrote changes.
+/// Repairs all derived data in many short transactions. Data that this process cannot read stays as
+/// it is. The audit trail is not touched: nothing that a user wrote changes.
 ///
 /// # Errors
-/// Returns an error if the database does not answer; what was repaired until then stays so.
+/// Returns an error if the database does not answer; completed repairs are kept.
 pub async fn repair_rows(
     database: &Database,
     report: RowReport<'_>,
@@ -178,7 +180,7 @@ pub async fn repair_rows(
     Work::Repair(database).run(report).await
 }
 
-/// A policy, and what it uses.
+/// A policy, and the features that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFeatures {
     /// Its id.
@@ -187,7 +189,7 @@ pub struct PolicyFeatures {
     pub firewall: i64,
     /// Its name.
     pub name: String,
-    /// What it uses beyond what was asked about.
+    /// The features that it uses beyond those in question.
     pub features: Features,
     /// Whether it was deleted: it may be restored.
     pub is_deleted: bool,
@@ -196,7 +198,8 @@ pub struct PolicyFeatures {
 /// How many policies are read at once.
 const POLICIES_AT_ONCE: usize = 1_000;
 
-/// Reports the policies that use more than some features, by id. The database may be served meanwhile.
+/// Reports the policies that use more than some features, by id. The database may be served at the
+/// same time.
 ///
 /// # Errors
 /// Returns an error if there is no database, migrations are pending, or it does not answer.
@@ -235,7 +238,7 @@ pub async fn newer_policies(
     }
 }
 
-/// A part of the work that is one transaction of a repair.
+/// A part of the work, which is one transaction of a repair.
 #[derive(Debug, Clone, Copy)]
 enum Task {
     /// The next firewalls after an id.
@@ -246,7 +249,7 @@ enum Task {
     Counters { policy: i64 },
     /// The next rules after an id.
     Rules { after: i64 },
-    /// Rows of a derived table whose owners, after an id, do not exist.
+    /// Rows of a derived table after an id whose owners do not exist.
     Strays { table: DerivedTable, after: i64 },
 }
 
@@ -254,7 +257,7 @@ enum Task {
 #[derive(Debug, Clone, Copy)]
 struct DerivedTable {
     name: &'static str,
-    /// The column with the id of what its rows are derived from, and that one's table.
+    /// The column with the owner's id, and the owner's table.
     owner: &'static str,
     of: &'static str,
 }
@@ -267,11 +270,11 @@ const DERIVED: [DerivedTable; 5] = [
     DerivedTable { name: "rule_port", owner: "rule_id", of: "rule" },
 ];
 
-/// What a task has found.
+/// The result of a task.
 #[derive(Debug, Default)]
 struct Done {
     faults: Vec<RowFault>,
-    /// What the next such task comes after; none if this was the last.
+    /// The id that the next such task continues after; `None` if this was the last.
     next: Option<i64>,
     /// The policies that were read, and whether they have counters to verify.
     policies: Vec<SeenPolicy>,
@@ -282,12 +285,12 @@ struct Done {
 #[derive(Debug, Clone, Copy)]
 struct SeenPolicy {
     id: i64,
-    /// What it uses that is not known.
+    /// The features that it uses and this process does not know.
     unknown: Features,
     has_counters: bool,
 }
 
-/// Where a task runs.
+/// The connection and the settings of a task.
 struct Step<'a> {
     db: DatabaseExecutor<'a>,
     repairs: bool,
@@ -295,7 +298,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// What a statement ends with that reads rows to mend: others do not write them meanwhile.
+    /// The end of a statement that reads rows to repair: it locks them against other writers.
     fn lock(&self) -> &'static str {
         let locks = self.repairs && self.db.get_database_backend() == sea_orm::DbBackend::Postgres;
         if locks { " FOR NO KEY UPDATE" } else { "" }
@@ -332,7 +335,7 @@ impl Work<'_> {
             Self::Repair(database) => {
                 let unit = database.writing_unit().await?;
                 let done = async {
-                    // A purge removes what is derived, too, and takes the locks of many policies.
+                    // A purge also removes derived rows, and locks many policies.
                     unit.wait_for_other_purges().await?;
                     let known = database.options().features;
                     Step { db: unit.db(), repairs: true, known }.run(task).await

@@ -1,4 +1,4 @@
-//! The step over rules: their columns, and what is derived of them.
+//! The step over rules: their columns, and the rows derived from them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,14 +22,14 @@ use crate::verify::{VerifyError, rows};
 
 /// How many rules a step reads; each can have thousands of entries.
 const RULES_AT_ONCE: usize = 50;
-/// Of how many derived rows, roughly, the stored ones are read at once.
+/// Roughly the number of derived rows whose stored rows are read at once.
 const DERIVED_AT_ONCE: usize = 5_000;
-/// After how many rows that it has written a repair ends its transaction, at the end of a rule.
+/// How many rows a repair writes before it ends its transaction, at the end of a rule.
 const ROWS_AT_ONCE: usize = 2_000;
 
-/// An address as it is derived, without the row's id.
+/// A derived address row, without its id.
 type AddressRow = (i64, i64, String, i32, bool, Vec<u8>, Vec<u8>, Vec<u8>, [Option<i32>; 3]);
-/// A port.
+/// A derived port row.
 type PortRow = (i64, i64, i32, i32, i32, i32);
 
 fn address_row(row: rule_address::Model) -> AddressRow {
@@ -56,14 +56,14 @@ fn port_row(row: rule_port::Model) -> PortRow {
     (rule_id, firewall_id, entry, fork, lo, hi)
 }
 
-/// A rule with its policy's firewall, and what it says or why that cannot be read.
+/// A rule with its policy's firewall, and its content or the reason why that cannot be read.
 struct Found {
     model: rule::Model,
     firewall: i64,
     spec: Result<RuleSpec, String>,
 }
 
-/// What is stored that is derived of a rule.
+/// The stored rows that are derived from a rule.
 #[derive(Default)]
 struct Stored {
     addresses: Vec<AddressRow>,
@@ -76,7 +76,7 @@ impl Found {
         RowOwner { kind: Resource::Rule, id: self.model.id }
     }
 
-    /// How many rows are derived of it, roughly.
+    /// Roughly how many rows are derived from it.
     fn derived(&self) -> usize {
         let entries = self.spec.as_ref().map_or(0, |spec| spec.entry_count());
         usize::try_from(entries).unwrap_or(usize::MAX)
@@ -119,7 +119,7 @@ impl Step<'_> {
                 if self.repairs && new.iter().any(RowFault::is_repairable) {
                     renewed.insert(policy);
                 }
-                // Of a part that is not repaired to its end the rest comes next.
+                // If a part is not repaired to its end, its rest comes next.
                 if written >= ROWS_AT_ONCE {
                     done.next = Some(id);
                     break;
@@ -130,7 +130,7 @@ impl Step<'_> {
         Ok(done)
     }
 
-    /// Rules by id, of policies that this process can read, each with what it says.
+    /// Rules by id, of policies that this process can read, each with its content.
     async fn found(&self, ids: &[i64], policies: &HashMap<i64, i64>) -> Result<Vec<Found>, DbErr> {
         let sql =
             format!("SELECT * FROM rule WHERE id IN ({}) ORDER BY id", list(ids.iter().copied()));
@@ -145,7 +145,7 @@ impl Step<'_> {
         Ok(found)
     }
 
-    /// What is stored that is derived of rules.
+    /// The stored rows that are derived from rules.
     async fn stored(&self, rules: &[Found]) -> Result<HashMap<i64, Stored>, DbErr> {
         let ids: Vec<i64> = rules.iter().map(|rule| rule.model.id).collect();
         let among = list(ids.iter().copied());
@@ -166,8 +166,8 @@ impl Step<'_> {
         Ok(stored)
     }
 
-    /// The firewalls of policies, held against other writers; without policies that this process cannot
-    /// read.
+    /// The firewalls of policies, locked against other writers. Omits policies that this process
+    /// cannot read.
     async fn known_policies(&self, ids: BTreeSet<i64>) -> Result<HashMap<i64, i64>, DbErr> {
         let sql = format!(
             "SELECT id, firewall_id, features FROM policy WHERE id IN ({}) ORDER BY id{}",
@@ -184,7 +184,7 @@ impl Step<'_> {
         Ok(known)
     }
 
-    /// Answers how many rows were written.
+    /// Returns how many rows were written.
     async fn rule(
         &self,
         found: Found,
@@ -200,7 +200,7 @@ impl Step<'_> {
             }
         };
         let mut written = self.columns(&found, spec, done).await?;
-        // What is derived of a deleted rule goes with the deletion.
+        // The derived rows of a deleted rule are removed with the deletion.
         let live = found.model.deleted_at.is_none().then_some(spec);
         written =
             written.saturating_add(self.addresses(&found, live, stored.addresses, done).await?);
@@ -243,7 +243,7 @@ impl Step<'_> {
             fault("description_folded");
         }
         let fingerprint = Fingerprint::of(spec).0.to_vec();
-        // A restored rule gets its own anew.
+        // A restored rule gets a fingerprint of its own again.
         if model.deleted_at.is_none() && model.fingerprint.as_ref() != Some(&fingerprint) {
             fault("fingerprint");
             if self.repairs {
@@ -259,8 +259,8 @@ impl Step<'_> {
         Ok(1)
     }
 
-    /// A number of copy that no other live rule of the policy has with a fingerprint; the rule's own if
-    /// it can be.
+    /// A copy number that no other live rule of the policy has with this fingerprint; preferably
+    /// the rule's own.
     async fn free_copy(&self, model: &rule::Model, fingerprint: &[u8]) -> Result<i64, DbErr> {
         use sea_orm::QuerySelect;
         let others: Vec<i64> = rule::live_of(model.policy_id)

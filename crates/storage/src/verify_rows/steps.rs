@@ -1,4 +1,4 @@
-//! The steps over firewalls, policies and their counters, and over rows that belong to nothing.
+//! The steps over firewalls, policies and their counters, and over rows without an owner.
 
 use std::collections::HashMap;
 
@@ -26,10 +26,11 @@ const COUNTED_AT_ONCE: usize = 500;
 /// How many ids of owners a step over derived rows spans.
 const OWNERS_AT_ONCE: i64 = 5_000;
 
-/// A label as it is derived: owner, firewall, key, value.
+/// A derived label row: owner, firewall, key, value.
 pub(super) type LabelRow = (i64, i64, String, String);
 
-/// What is missing of some rows, and what is there beyond them; both in no order.
+/// How many expected rows are missing, and how many stored rows are surplus. The rows may be in any
+/// order.
 pub(super) fn compare<K: Eq + std::hash::Hash>(
     expected: impl IntoIterator<Item = K>,
     stored: impl IntoIterator<Item = K>,
@@ -48,14 +49,13 @@ pub(super) fn compare<K: Eq + std::hash::Hash>(
     (total(1), total(-1))
 }
 
-/// Numbers of our own, written out.
+/// Formats our own numbers for a statement's text.
 pub(super) fn list(ids: impl IntoIterator<Item = i64>) -> String {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     ids.join(",")
 }
 
-/// Compares a text without regard to case, as it is stored, with what its text makes; sets what it
-/// should be.
+/// Compares the stored case-folded text with the fold of its source, and sets the correct value.
 fn check_folded(
     owner: RowOwner,
     column: &'static str,
@@ -70,7 +70,7 @@ fn check_folded(
     }
 }
 
-/// What a step that was full comes after.
+/// The id that the next step continues after, if this step was full.
 fn next(ids: &[i64], most: usize) -> Option<i64> {
     if ids.len() < most { None } else { ids.last().copied() }
 }
@@ -115,7 +115,8 @@ impl Step<'_> {
         self.execute(format!("DELETE FROM {table} WHERE {owner} = {id}")).await
     }
 
-    /// Gives a policy a new state: lists that were found by what is mended now have tags of it.
+    /// Gives a policy a new state: lists that were found through a repaired value still have its
+    /// tags.
     pub(super) async fn renew(
         &self,
         policies: impl IntoIterator<Item = i64>,
@@ -164,7 +165,7 @@ impl Step<'_> {
             let text = (model.description.as_str(), model.description_folded.as_str());
             check_folded(owner, "description_folded", text, &mut mended.description_folded, faults);
             let counted = counted.get(&id).copied().unwrap_or_default();
-            // While it is purged its policies go, and nobody counts.
+            // While a firewall is being purged, its policies disappear, and nobody counts them.
             if model.deleted_at != Some(BEING_PURGED) && model.policy_count != counted {
                 mended.policy_count = Set(counted);
                 let (column, stored) = ("policy_count", model.policy_count);
@@ -242,7 +243,8 @@ impl Step<'_> {
         Ok(done)
     }
 
-    /// Counts a policy's live rules and their entries, a page at a time, and holds its lock meanwhile.
+    /// Counts a policy's live rules and their entries, a page at a time, while holding the policy's
+    /// lock.
     pub(super) async fn counters(&self, policy: i64) -> Result<Done, VerifyError> {
         let mut done = Done::default();
         let sql = format!(
@@ -271,7 +273,7 @@ impl Step<'_> {
                 for column in 2..5 {
                     let text: String = row.try_get_by_index(column)?;
                     let Ok(list) = serde_json::from_str::<Vec<IgnoredAny>>(&text) else {
-                        // The step over rules reports it: what it has cannot be counted.
+                        // The step over rules reports it: an unreadable row cannot be counted.
                         return Ok(done);
                     };
                     entries = entries.saturating_add(i64::try_from(list.len()).unwrap_or(i64::MAX));
@@ -324,7 +326,7 @@ impl Step<'_> {
     }
 }
 
-/// Compares label rows with their owner's labels; answers the labels if the rows are to be made anew.
+/// Compares label rows with their owner's labels. Returns the labels if the rows must be rewritten.
 pub(super) fn check_labels(
     owner: RowOwner,
     table: &'static str,

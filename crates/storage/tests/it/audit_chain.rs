@@ -1,4 +1,4 @@
-//! The chains of the audit trail: they hold whatever is written, and show whatever is altered.
+//! The chains of the audit trail: they stay valid whatever is written, and reveal every alteration.
 
 use fireflow_domain::audit_chain::{Chain, EventHash, Head};
 use fireflow_domain::ids::{FirewallId, PolicyId};
@@ -14,7 +14,7 @@ use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, Databa
 
 use crate::support::*;
 
-/// What verifying says.
+/// The result of a verification.
 struct Verified {
     counts: AuditCounts,
     heads: Vec<(Chain, Head)>,
@@ -236,7 +236,7 @@ db_test! {
                 format!("REPLACE INTO audit_event {}", again("id")),
                 format!("REPLACE INTO audit_event {}", again("'3'")),
                 format!("REPLACE INTO audit_event {}", again("3.0")),
-                // An id of its own, but the place of another in the chain.
+                // A new id, but a position in the chain that another event has.
                 format!("REPLACE INTO audit_event {}", again("NULL")),
                 format!("REPLACE INTO audit_event {}", again("-5")),
                 format!("REPLACE INTO audit_event {}", again("-1")),
@@ -257,7 +257,7 @@ db_test! {
             let refused = db.try_execute(sql).await;
             assert!(refused.is_err(), "{sql}");
         }
-        // What is no fault of the statement is passed over, and alters nothing either.
+        // An insert that ignores conflicts may be accepted, but alters nothing either.
         let ignored = format!("INSERT INTO audit_event {} ON CONFLICT DO NOTHING", again("id"));
         let _refused = db.try_execute(&ignored).await.is_err();
         let after = verify(&db).await;
@@ -298,12 +298,12 @@ db_test! {
         assert_eq!(altered(faults(&db).await), [out_of_order]);
         db.execute("UPDATE audit_event SET id = 4 WHERE id = 40").await;
 
-        // The end.
+        // The end of the chain.
         db.execute("CREATE TABLE aside AS SELECT * FROM audit_event").await;
         db.execute("DELETE FROM audit_event WHERE id = 5").await;
         let missing = AuditFault::Missing { chain, first: 4, last: 4, before: None };
         assert_eq!(altered(faults(&db).await), [missing]);
-        // With the head put back in the database, only what was kept elsewhere shows it.
+        // With the head restored in the database, only a head that was kept elsewhere reveals it.
         let back = "UPDATE policy SET audit_sequence = 3, \
                     audit_hash = (SELECT hash FROM audit_event WHERE id = 4)";
         db.execute(back).await;
@@ -324,17 +324,17 @@ db_test! {
             assert_eq!(altered(faults(&db).await), [missing]);
             db.execute(&format!("INSERT INTO audit_event SELECT * FROM aside WHERE id = {event}")).await;
         }
-        // All of a chain.
+        // A whole chain.
         db.execute("DELETE FROM audit_event WHERE policy_id IS NOT NULL").await;
         let missing = AuditFault::Missing { chain, first: 1, last: 4, before: None };
         assert_eq!(altered(faults(&db).await), [missing]);
         db.execute("INSERT INTO audit_event SELECT * FROM aside WHERE policy_id IS NOT NULL").await;
-        // A hash that was made anew fits its event, and its successor does not fit it.
+        // A recomputed hash matches its event, but its successor does not match it.
         db.execute("UPDATE audit_event SET hash = (SELECT hash FROM audit_event WHERE id = 1) WHERE id = 4").await;
         let next = AuditFault::PredecessorDiffers { chain, sequence: 4, event: 5 };
         assert_eq!(altered(faults(&db).await), [hash_differs(4), next]);
         db.execute("UPDATE audit_event SET hash = (SELECT hash FROM aside WHERE id = 4) WHERE id = 4").await;
-        // An event that never was.
+        // An event that never happened.
         let forged = "INSERT INTO audit_event (id, at, subject, request_id, client_address, reason, \
                       deed, resource, resource_id, firewall_id) VALUES (99, 0, 'ann', '', '', '', \
                       'delete', 'firewall', 1, 1)";
@@ -342,7 +342,7 @@ db_test! {
         assert_eq!(altered(faults(&db).await), [AuditFault::NotChained { event: 99 }]);
         db.execute("DELETE FROM audit_event WHERE id = 99").await;
         assert_eq!(altered(faults(&db).await), []);
-        // A chain that was never begun has no such head.
+        // A chain that never began has no such head.
         let other = Chain::Firewall(FirewallId::new(77).unwrap());
         let head = Head { sequence: 1, hash: EventHash::genesis(other, true) };
         let lost = AuditFault::HeadLost { chain: other, head, event: None };
@@ -375,7 +375,7 @@ db_test! {
 db_test! {
     async fn what_is_older_than_the_chains_stays_and_goes_on_in_one(db: TestDatabase) {
         let policy = history(&db).await;
-        // The schema before the chains, with the events that there are, and a firewall that is gone.
+        // The schema before the chains, with existing events, and a firewall that was purged.
         db.database.migrate_down(Some(4)).await.unwrap();
         let gone = "INSERT INTO audit_event (at, subject, request_id, client_address, reason, deed, \
                     resource, resource_id, firewall_id) VALUES (0, 'ann', '', '', '', 'delete', \
@@ -397,7 +397,7 @@ db_test! {
         assert_eq!(verified.faults, []);
         assert_eq!(verified.counts, AuditCounts { chains: 2, events: 2, unchained: 6 });
         assert_eq!(verified.heads.last().unwrap().0, Chain::Policy(PolicyId::new(fresh.id.get()).unwrap()));
-        // The triggers are back, and what is gone of the old events is missed.
+        // The triggers are back, and a removed old event is noticed.
         assert!(db.try_execute("UPDATE audit_event SET reason = 'x'").await.is_err());
         drop_guards(&db).await;
         db.execute("DELETE FROM audit_event WHERE id = 2").await;

@@ -1,9 +1,9 @@
-//! What is found out about a copy before it is taken for a backup.
+//! Checks that faults of a copy are found before it is accepted as a backup.
 
 use fireflow_storage::testing::{TestDatabase, options};
 use fireflow_storage::{BackupError, DatabaseKind, backup, restore};
 
-/// What is wrong with the copy of a database that was spoiled.
+/// The fault of the copy of a corrupted database.
 async fn found_in_copy_after(sql: &str) -> Result<(), String> {
     let test = TestDatabase::new(DatabaseKind::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
@@ -50,7 +50,7 @@ async fn a_database_of_something_else_is_found() {
     assert!(error.to_string().contains("none of FireFlow's tables"), "{error}");
 }
 
-/// What a restore says of a backup that somebody has changed.
+/// The message of a restore from a backup that somebody has changed.
 async fn said_of_a_backup_after(sql: &str) -> Result<(), String> {
     let test = TestDatabase::new(DatabaseKind::Sqlite).await;
     said_of_a_changed_backup(&test, sql).await
@@ -176,7 +176,7 @@ async fn what_a_killed_copy_left_is_removed_and_nothing_else() {
         assert_eq!(std::fs::read(&partial).unwrap(), content);
         std::fs::remove_file(&partial).unwrap();
     }
-    // One that is being made is locked.
+    // A draft that is being written is locked.
     leave(b"", 0o600);
     let made = std::fs::File::open(&partial).unwrap();
     made.try_lock().unwrap();

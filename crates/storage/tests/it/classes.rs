@@ -1,4 +1,4 @@
-//! Classes of work: whatever one of them does, the others and other subjects go on.
+//! Classes of work: whatever one of them does, the other classes and subjects make progress.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use fireflow_storage::{DatabaseKind, db_test};
 
 use crate::support::*;
 
-/// The terms of a subject, with an end that is far or now.
+/// The terms of a subject, with a deadline after the given time.
 fn terms(subject: &str, patience: Duration) -> Terms {
     let mut actor = caller().actor;
     actor.subject = subject.to_owned();
@@ -21,7 +21,7 @@ fn long(subject: &str) -> Terms {
     terms(subject, Duration::from_secs(60))
 }
 
-/// Who does not get a turn at once does not wait.
+/// Terms with which a subject hardly waits for a turn.
 fn at_once(subject: &str) -> Terms {
     terms(subject, Duration::from_millis(20))
 }
@@ -61,7 +61,7 @@ db_test! {
             }
         }
         make_firewall(&db, "another").await;
-        // Others have turns at lists of their own.
+        // Other subjects have their own turns at lists.
         db.database.read(ReadKind::Page, &long("other")).await.unwrap().end().await.unwrap();
         for unit in held {
             unit.end().await.unwrap();
@@ -169,7 +169,7 @@ async fn a_file_that_is_read_only_is_read_and_not_ready() {
     let db = TestDatabase::new(DatabaseKind::Sqlite).await;
     let edge = make_firewall(&db, "edge").await;
     assert!(db.database.is_ready().await.unwrap());
-    // Nothing is known of it yet; and SQLite answers as it does where it may not write to the file.
+    // Nothing is known of the schema yet, and SQLite answers as if it could not write to the file.
     let db = db.reopened(|_| {}).await;
     db.execute("PRAGMA query_only = ON").await;
     assert!(!db.database.is_ready().await.unwrap());
@@ -179,12 +179,12 @@ async fn a_file_that_is_read_only_is_read_and_not_ready() {
     assert!(matches!(refused, StoreError::Refused(Outage::ReadOnly, _)), "{refused:?}");
 }
 
-/// A query that ends when it is stopped, and not before.
+/// A query that ends only when it is stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_ends_when_its_unit_is_given_up() {
     for kind in [DatabaseKind::Sqlite, DatabaseKind::Postgres] {
         let db = TestDatabase::new(kind).await;
-        // More than there are connections: each has to be free again.
+        // There are more queries than connections, so each connection must become free again.
         for _ in 0..20 {
             db.database.run_for(Duration::from_millis(20), &long("ann")).await;
         }

@@ -1,4 +1,4 @@
-//! Several writers at once, and writers that go away in the middle.
+//! Several writers at once, and writers that leave in the middle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,14 +119,14 @@ db_test! {
                 firewall::create(&mut *uow, &caller(), new).await.unwrap();
                 uow.commit().await.unwrap();
             };
-            // Dropped after a while that grows from nothing to longer than the whole takes.
+            // Dropped after a time that grows from nothing to more than the whole write takes.
             let patience = Duration::from_micros(index * 150);
             asked += 1;
             if tokio::time::timeout(patience, write).await.is_ok() {
                 began += 1;
             }
         }
-        // Whatever was dropped has come to its end when the one writer, or a lock, is free again.
+        // Every dropped write has ended once the single writer, or a lock, is free again.
         let last = make_firewall(&db, "last").await;
         let firewalls = db.integers("SELECT count(*) FROM firewall").await[0];
         let events = db.integers("SELECT count(*) FROM audit_event").await[0];

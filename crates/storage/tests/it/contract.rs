@@ -39,7 +39,7 @@ fn assert_not_found<T: std::fmt::Debug>(result: Result<T, Error>, missing: Resou
     }
 }
 
-/// A rule that uses every field.
+/// A rule that sets every field.
 fn full_parts() -> RuleParts {
     RuleParts {
         name: Some(name("über-rule")),
@@ -166,7 +166,7 @@ db_test! {
             missing,
         );
         assert_not_found(rule::delete(&mut *uow, &red, path(&made_rule), &anything).await, missing);
-        // A known policy below one's own firewall is not there either.
+        // A known policy under the caller's own firewall is not found either.
         let elsewhere = policy::get(&mut *uow, &red, other.id, made_policy.id).await;
         assert_not_found(elsewhere, Resource::Policy);
 
@@ -229,7 +229,7 @@ db_test! {
         let changed = changed.unwrap();
         assert_eq!(changed.revision, Revision(4));
         assert_ne!(changed.mark, rule.mark);
-        // The same again changes nothing, and writes nothing.
+        // The same update again changes nothing and writes nothing.
         let before = db.statements();
         let same = rule::update(&mut *uow, &caller, path(&rule), &Expected::ANYTHING, patch).await;
         assert_eq!(same.unwrap().revision, Revision(4));
@@ -247,17 +247,17 @@ db_test! {
         assert_eq!((found.revision, found.policy.header_revision), (Revision(4), Revision(6)));
         uow.commit().await.unwrap();
 
-        // The mark of a deletion carries the policy's revision: a cache reads what it missed.
+        // The row of a deleted rule has the policy's revision: a cache reads what it missed.
         let deleted = db.integers("SELECT revision FROM rule WHERE deleted_at IS NOT NULL").await;
         assert_eq!(deleted, [5]);
-        // Counters equal what they count.
+        // Counters equal the number of rows.
         let counted = "SELECT p.rule_count - (SELECT count(*) FROM rule r WHERE r.policy_id = p.id \
                        AND r.deleted_at IS NULL) FROM policy p";
         assert_eq!(db.integers(counted).await, [0]);
         assert_eq!(db.integers("SELECT policy_count FROM firewall").await, [1]);
         let counted = "SELECT entry_count FROM policy";
         assert_eq!(db.integers(counted).await, [2], "a source and a destination are left");
-        // What is derived of the deleted rule is gone; of the other it is there.
+        // The derived rows of the deleted rule are gone; those of the other rule are still there.
         assert_eq!(db.integers("SELECT DISTINCT rule_id FROM rule_address").await, [rule.id.get()]);
     }
 }
@@ -312,7 +312,7 @@ db_test! {
     }
 }
 
-/// Lists rules two at a time, as far as there are any.
+/// Lists all rules, two at a time.
 async fn stepwise(
     db: &TestDatabase,
     who: &Visibility,
@@ -509,7 +509,7 @@ db_test! {
         let holder = one.id.get();
         let expected = Conflict::NameTaken { what: Resource::Firewall, name: "one".into(), holder };
         assert_eq!(conflict(taken), expected);
-        // The unit of work goes on: the refusal undid nothing but itself.
+        // The unit of work can continue: the refusal undid only itself.
         let patch = FirewallPatch { name: Patch::Set(name("three")), ..FirewallPatch::default() };
         let renamed = firewall::update(&mut *uow, &caller(), two.id, &anything, patch).await.unwrap();
         assert_eq!((renamed.revision, renamed.header_revision), (Revision(2), Revision(2)));
@@ -550,7 +550,7 @@ db_test! {
         let found = rule::get(&mut *uow, &caller(), path(&rule)).await.unwrap();
         assert_eq!(found.spec.name.as_ref().map(|name| name.as_str()), Some(old));
         assert_eq!(found.policy.firewall.name.as_str(), old);
-        // What a change does not name stays, and what it names is seen.
+        // Members that a change does not name stay; those that it names are changed.
         let patch = FirewallPatch {
             labels: LabelsPatch::Merge([("env".to_owned(), Some("live".to_owned()))].into()),
             ..FirewallPatch::default()

@@ -1,4 +1,4 @@
-//! To whom a SQLite file belongs, and what happens when it is taken away.
+//! Ownership of a SQLite file, and the effects of removing or replacing it.
 
 #![cfg(unix)]
 
@@ -15,7 +15,7 @@ use fireflow_storage::{Database, DatabaseKind, DatabaseOptions, OpenError, Purpo
 
 use crate::support::{self, caller, make_firewall, new_firewall};
 
-/// Longer than it takes to notice anything.
+/// Longer than it takes to notice any change.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn database() -> (TestDatabase, PathBuf) {
@@ -80,8 +80,8 @@ async fn what_others_ask_for_takes_no_lock_away() {
     fs::hard_link(&path, &hard).unwrap();
     refused(Database::open(url(&hard)).await);
     fs::remove_file(&hard).unwrap();
-    // SQLite keeps a lock of its own kind for as long as a connection is open: as the system shows
-    // it, of this process and this file.
+    // SQLite keeps its own kind of lock as long as a connection is open. The system lists it with
+    // this process and this file.
     let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     if cfg!(target_os = "linux") {
@@ -112,7 +112,7 @@ async fn a_database_that_is_made_is_its_owners_alone() {
         assert_eq!(mode, 0o600, "{}", file.display());
     }
     database.close().await.unwrap();
-    // The mode of one that is there is its owner's decision.
+    // The mode of an existing file is its owner's decision.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     Database::open(url(&path)).await.unwrap().close().await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -131,7 +131,7 @@ async fn places_that_cannot_be_used_are_named_with_the_cure() {
         let told = refused(Database::open(url(&folder.join(path))).await);
         assert!(told.contains(part) && !told.contains(".lock"), "{told}");
     }
-    // A link to where nothing is yet makes the database there.
+    // A link to a missing file creates the database at its target.
     symlink("later.db", folder.join("link.db")).unwrap();
     let made = Database::open(url(&folder.join("link.db"))).await.unwrap();
     made.close().await.unwrap();
@@ -145,7 +145,7 @@ async fn a_command_is_waited_for_and_a_service_is_not() {
     let command = DatabaseOptions { purpose: Purpose::Command("migrate up"), ..url(&path) };
     let first = Database::open(command.clone()).await.unwrap();
     let second = tokio::spawn(Database::open(command));
-    // It has asked by now, more than once, and would have been refused by a service.
+    // By now it has tried more than once, and a service would have refused it.
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(!second.is_finished());
     first.close().await.unwrap();
@@ -163,9 +163,9 @@ async fn a_file_that_is_moved_away_takes_no_writes_until_it_is_back() {
     fs::rename(&path, &aside).unwrap();
     assert!(!is_ready(&db).await);
     assert!(matches!(write(&db, "lost").await, Err(StoreError::Unavailable(_))));
-    // What was there is read as before.
+    // The existing data is read as before.
     assert_eq!(names(&db).await, 1);
-    // Another file in its place is none of ours.
+    // A different file in its place is not ours.
     fs::copy(&aside, &path).unwrap();
     assert!(!is_ready(&db).await);
     assert!(matches!(write(&db, "lost").await, Err(StoreError::Unavailable(_))));
@@ -214,7 +214,7 @@ async fn what_a_removed_log_held_is_moved_to_the_database() {
     let (db, path) = database().await;
     write(&db, "acknowledged").await.unwrap();
     fs::remove_file(format!("{}-wal", path.display())).unwrap();
-    // The file alone is what is left if the process is killed.
+    // If the process is killed, only the file is left.
     let start = Instant::now();
     let is_in = |bytes: Vec<u8>| bytes.windows(12).any(|window| window == b"acknowledged");
     while !is_in(fs::read(&path).unwrap()) {
@@ -229,7 +229,7 @@ async fn a_file_that_is_written_over_is_not_read_either() {
     write(&db, "before").await.unwrap();
     let copy = path.with_extension("copy");
     backup(&options(&db.url), &copy).await.unwrap();
-    // The same file, with what the copy holds.
+    // The same file, with the contents of the copy.
     fs::write(&path, fs::read(&copy).unwrap()).unwrap();
     assert!(!is_ready(&db).await);
     assert!(matches!(write(&db, "lost").await, Err(StoreError::Unavailable(_))));
@@ -239,9 +239,9 @@ async fn a_file_that_is_written_over_is_not_read_either() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_database_that_is_written_over_it_is_noticed() {
-    // Of the same kind and longer, but with fewer changes.
+    // A database of the same kind, which is longer but has fewer changes.
     let (other, path_of_other) = database().await;
-    // A connection whose first statement is a checkpoint stands in its own way.
+    // A connection whose first statement is a checkpoint would block itself.
     write(&other, "one").await.unwrap();
     let (db, path) = database().await;
     for number in 0..20 {
@@ -286,13 +286,13 @@ async fn a_file_is_not_opened_by_a_name_that_its_log_is_not_beside() {
         return;
     }
     fs::hard_link(&first, &hard).unwrap();
-    // As after a crash.
+    // The state after a crash.
     fs::write(folder.path().join("first.db-wal"), "what was written last").unwrap();
     let told = refused(Database::open(url(&hard)).await);
     assert!(told.contains("first.db-wal: use that name"), "{told}");
     let copied = backup(&url(&hard), &folder.path().join("copy.db")).await.unwrap_err();
     assert!(copied.to_string().contains("use that name"), "{copied}");
-    // By its own name it is opened, and from then on by the other one too.
+    // Opened by its own name once, it can then also be opened by the other one.
     Database::open(url(&first)).await.unwrap().close().await.unwrap();
     Database::open(url(&hard)).await.unwrap().close().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Filters: both databases, in both forms, answer what the evaluator in memory does.
+//! Filters: both databases, in both plans, return what the evaluator in memory returns.
 
 use std::collections::BTreeSet;
 
@@ -36,13 +36,13 @@ use crate::filter_strategies::{
 };
 use crate::support::{caller, make_firewall, make_policy, now, read, tenant, write};
 
-/// How many filters of each level.
+/// How many filters are tested per level.
 const FILTERS: usize = 250;
 const FIREWALLS: usize = 4;
 const POLICIES: usize = 2;
 const RULES: usize = 9;
 
-/// The same data and filters each time: what fails, fails again.
+/// The data and the filters are the same each time, so failures are reproducible.
 fn runner() -> TestRunner {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     TestRunner::new_with_rng(Config::default(), rng)
@@ -68,7 +68,7 @@ fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
     vec(one.prop_map(|(address, port)| Endpoint { address, port }), 1..4)
 }
 
-/// Contents of rules, those that hold together.
+/// Contents of rules, without invalid combinations.
 fn specs() -> impl Strategy<Value = RuleSpec> {
     let match_parts = (
         vec(select(&PROTOCOLS[..]), 0..5),
@@ -108,7 +108,7 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
     })
 }
 
-/// Everything that a database holds.
+/// All resources in a database.
 struct Data {
     firewalls: Vec<Firewall>,
     policies: Vec<Policy>,
@@ -156,7 +156,7 @@ async fn fill(db: &TestDatabase) -> Data {
     db.execute(repeat).await;
     let repeated = db.integers("SELECT count(*) FROM rule WHERE protocols LIKE '%,%'").await;
     assert!(repeated[0] > 10, "{repeated:?}");
-    // What is deleted, and below what is, fits nothing.
+    // Deleted resources and their children match no filter.
     let mut uow = write(db).await;
     let anything = Expected::ANYTHING;
     let doomed = fireflow_domain::ids::FirewallId::new(FIREWALLS as i64).unwrap();
@@ -171,7 +171,7 @@ async fn fill(db: &TestDatabase) -> Data {
     let rules = uow.rules().page(who, None, &RuleFilter::default(), &[], all).await.unwrap();
     assert_eq!(rules.items.len(), (FIREWALLS - 1) * POLICIES * RULES);
     let events = uow.audit().page(who, &AuditFilter::default(), &[], all).await.unwrap();
-    // What was deleted leaves its events.
+    // A deleted resource leaves its events.
     assert_eq!(events.items.len(), FIREWALLS * (1 + POLICIES * (1 + RULES)) + 1);
     Data {
         firewalls: firewalls.items,
@@ -182,7 +182,7 @@ async fn fill(db: &TestDatabase) -> Data {
 }
 
 impl Data {
-    /// The ids of what fits, by the evaluator.
+    /// The ids that the evaluator selects.
     fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
         let firewall = |id| self.firewalls.iter().find(|firewall| firewall.id == id).unwrap();
         let policy = |id| self.policies.iter().find(|policy| policy.id == id).unwrap();
@@ -255,7 +255,8 @@ db_test! {
                 let filter = draw(&mut runner, filters(level));
                 let expected = data.fitting(&filter, now);
                 fitting += usize::from(!expected.is_empty());
-                // By candidates of an index where there are any, by the order's index, and between.
+                // By candidates of an index if there are any, by the index of the order, and in
+                // between.
                 for most in [1_000_000, 0, 7] {
                     db.database.set_max_candidates(most);
                     let (ids, total) = found(&db, &filter, now).await;
@@ -263,7 +264,7 @@ db_test! {
                     assert_eq!(total, expected.len() as u64, "most {most}: {filter}");
                 }
             }
-            // A test whose filters find nothing would show nothing.
+            // A test whose filters find nothing would prove nothing.
             assert!(fitting > FILTERS / 4, "{level:?}: {fitting}");
         }
     }
@@ -271,7 +272,7 @@ db_test! {
 
 db_test! {
     async fn each_form_is_answered_from_its_index(db: TestDatabase) {
-        // PostgreSQL chooses by what the tables hold.
+        // PostgreSQL chooses its plan by the contents of the tables.
         for number in 0..3 {
             let made = make_firewall(&db, &format!("edge-{number}")).await;
             let policy = make_policy(&db, made.id, "in").await;
@@ -321,8 +322,8 @@ db_test! {
             for index in indexes {
                 assert!(seed.contains(index), "{text} is not answered from {index}:\n{seed}");
             }
-            // Of no table is everything read: SQLite calls that SCAN, PostgreSQL Seq Scan.
-            // All of a partial index is what it is for.
+            // No table is read completely: SQLite calls that SCAN, PostgreSQL Seq Scan. A partial
+            // index exists to be read completely.
             let is_scan = |line: &&str| {
                 (line.contains("SCAN rule") && !line.contains("rule_without_ports"))
                     || line.contains("Seq Scan")
@@ -332,7 +333,7 @@ db_test! {
                 assert!(walk.contains("rule_address_rule"), "{text}:\n{walk}");
             }
         }
-        // Bounds of one field are one range, and of the conditions of AND each is a seed.
+        // Bounds of one field form one range, and each condition of AND is a seed.
         let (seeds, _) = db
             .plans(&plans(
                 "expires_at >= 2026-01-01T00:00:00Z AND expires_at < 2026-02-01T00:00:00Z AND \
@@ -354,7 +355,7 @@ db_test! {
     async fn the_examples_and_ports_in_effect_mean_the_same(db: TestDatabase) {
         let data = fill(&db).await;
         let now = Instant::parse(FIRST_DAY).unwrap();
-        // What the documentation shows means the same there.
+        // The examples in the documentation mean the same there.
         let page = include_str!("../../../../docs/filters.md");
         let mut shown = 0;
         for block in page.split("```filter\n").skip(1) {

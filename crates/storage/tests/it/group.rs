@@ -1,5 +1,5 @@
-//! Writers that share a transaction of SQLite: what one of them does is no other's matter, until
-//! the transaction itself fails. On PostgreSQL the same holds without it.
+//! Writers that share a transaction of SQLite: no writer affects another until the transaction
+//! itself fails. On PostgreSQL the same holds without a shared transaction.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ async fn writers_share_transactions() {
     }
     let groups = db.database.write_groups() - before;
     assert!(groups < 40, "{groups} transactions for {UNITS} units");
-    // A large one shares with nobody.
+    // A large unit shares its transaction with no other.
     let before = db.database.write_groups();
     for kind in [WriteKind::Few, WriteKind::Many, WriteKind::Few] {
         db.database.write(kind, &Terms::default()).await.unwrap().commit().await.unwrap();
@@ -99,7 +99,7 @@ async fn when_the_shared_transaction_fails_all_of_its_units_do() {
             match made {
                 Ok(made) => uow.commit().await.map(|()| made.id.get()).map_err(Error::from),
                 Err(error) => {
-                    // Its end is that of the group.
+                    // Its outcome is that of the group.
                     uow.rollback().await?;
                     Err(error)
                 }
@@ -109,7 +109,7 @@ async fn when_the_shared_transaction_fails_all_of_its_units_do() {
     while db.database.waiting_writers() < UNITS {
         tokio::task::yield_now().await;
     }
-    // It may share the end of those that follow.
+    // It may end in the same group as those that follow.
     drop(first);
     let mut acknowledged = Vec::new();
     for task in tasks {
@@ -120,8 +120,8 @@ async fn when_the_shared_transaction_fails_all_of_its_units_do() {
         }
     }
     assert!(acknowledged.len() < UNITS, "the disk was never full");
-    // Who was told that it lasts finds it, and nobody else's is there; the writer works again, on
-    // a new connection, which knows nothing of the limit.
+    // Every acknowledged write is found, and no other. The writer works again, on a new connection,
+    // which does not have the limit.
     let after = make_firewall(&db, "after").await;
     acknowledged.sort_unstable();
     let stored = db.integers("SELECT id FROM firewall WHERE name LIKE 'edge%' ORDER BY id").await;

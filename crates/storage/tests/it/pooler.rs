@@ -33,7 +33,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// Where Debian has it, which is on no user's path.
+/// The path where Debian installs it, which is in no user's PATH.
 fn program() -> Option<&'static str> {
     ["/usr/sbin/pgbouncer", "/usr/local/bin/pgbouncer", "/usr/bin/pgbouncer"]
         .into_iter()
@@ -41,7 +41,8 @@ fn program() -> Option<&'static str> {
 }
 
 impl PgBouncer {
-    /// Starts one in front of the test server; none if it is not installed, which is said.
+    /// Starts one in front of the test server. Returns `None`, and prints why, if it is not
+    /// installed.
     fn start(pool_mode: &str) -> Option<Self> {
         let Some(program) = program() else {
             eprintln!(
@@ -128,13 +129,13 @@ async fn a_pooler_that_keeps_sessions_is_served_through() {
     for task in tasks {
         task.await.unwrap();
     }
-    // What is given up ends at the server, and frees its connection, behind a pooler too.
+    // An abandoned statement ends at the server, and frees its connection, through a pooler too.
     for _ in 0..20 {
         database.run_for(Duration::from_millis(20), &Terms::default()).await;
     }
     assert!(database.is_ready().await.unwrap());
     database.close().await.unwrap();
-    // It may keep its own connections to it.
+    // The pooler may keep its own connections to the database.
     drop(pooler);
     let dropped = format!("DROP DATABASE {name} WITH (FORCE)");
     server.execute_unprepared(&dropped).await.unwrap();
@@ -144,7 +145,7 @@ async fn a_pooler_that_keeps_sessions_is_served_through() {
 async fn a_pooler_that_mixes_up_sessions_is_refused_with_the_cure() {
     for mode in ["transaction", "statement"] {
         let Some(pooler) = PgBouncer::start(mode) else { return };
-        // The second time it has connections that nobody uses.
+        // On the second attempt it has idle connections.
         for _ in 0..3 {
             let refused = Database::open(options(&pooler.url("postgres"))).await.err().unwrap();
             assert!(matches!(refused, OpenError::Pooler), "{mode}: {refused}");

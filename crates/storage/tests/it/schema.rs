@@ -63,7 +63,7 @@ db_test! {
     async fn only_a_local_database_can_be_undone(db: Empty) {
         let Empty(db) = db;
         db.database.migrate_up("production").await.unwrap();
-        // Whoever asks says `local`; the database knows better.
+        // The caller claims `local`, but the database knows better.
         db.database.migrate_up("local").await.unwrap();
         let refused = db.database.migrate_down(Some(1)).await;
         assert!(matches!(refused, Err(MigrateError::Protected(place)) if place == "production"));
@@ -71,7 +71,7 @@ db_test! {
     }
 }
 
-// While a deployment rolls, pods of the old version serve, and may start, on the new schema.
+// During a rolling deployment, pods of the old version serve, and may start, on the new schema.
 db_test! {
     async fn a_newer_versions_schema_is_served_and_left_alone(db: TestDatabase) {
         let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m2099_later', 0)";
@@ -83,7 +83,7 @@ db_test! {
         let undone = db.database.migrate_down(None).await;
         assert!(matches!(undone, Err(MigrateError::Newer(step)) if step == "m2099_later"));
         assert!(db.database.is_ready().await.unwrap());
-        // But what it needs itself has to be there.
+        // But the steps that it needs itself must be there.
         db.execute("DELETE FROM seaql_migrations WHERE version <> 'm2099_later'").await;
         assert!(!db.database.is_ready().await.unwrap());
         let refused = db.database.migrate_up("local").await;
@@ -117,7 +117,7 @@ async fn a_second_process_is_refused_a_sqlite_file() {
     let url = first.url.clone();
     let TestDatabase { database, .. } = &first;
     database.clone().close().await.unwrap();
-    // A clone was closed; the lock goes with the last of them.
+    // A clone was closed; the lock is released with the last one.
     assert!(Database::open(options(&url)).await.is_err());
 }
 
@@ -130,14 +130,14 @@ async fn sqlite_is_durable_and_checks_what_refers_to_what() {
     assert_eq!(db.integers("SELECT timeout > 1000 FROM pragma_busy_timeout").await, [1]);
 }
 
-/// Who reads for long, as an export does, holds up a migration; and a migration that waits would hold up
-/// everybody else.
+/// A long reader, such as an export, holds up a migration, and a waiting migration would hold up
+/// everyone else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_readers_are_let_in_while_a_migration_waits() {
     use sea_orm::{ConnectionTrait, Database as Driver, TransactionTrait};
 
     let db = TestDatabase::new(DatabaseKind::Postgres).await;
-    // Down to where a policy had no states: the next step changes its table.
+    // Down to a schema in which a policy had no states: the next step changes its table.
     db.database.migrate_down(Some(7)).await.unwrap();
     let reader = Driver::connect(&db.url).await.unwrap();
     let export = reader.begin().await.unwrap();
@@ -164,7 +164,7 @@ async fn postgres_states_of_who_knows_no_marks_have_one() {
     make_rule(&db, &policy, parts("10.0.0.1", "any")).await.unwrap();
     let marks = "SELECT length(states)::bigint FROM policy";
     assert_eq!(db.integers(marks).await, [32]);
-    // A mark of the writer's own stays; so do all where no state is new.
+    // A mark that the writer sets stays; so do all marks if no state is new.
     db.execute("UPDATE policy SET revision = revision + 1, states = repeat('a', 48)").await;
     db.execute("UPDATE policy SET description = 'x'").await;
     assert_eq!(db.integers(marks).await, [48]);
@@ -173,7 +173,7 @@ async fn postgres_states_of_who_knows_no_marks_have_one() {
     assert_eq!(db.integers("SELECT count(*) FROM policy WHERE states LIKE 'aaaa%'").await, [0]);
 }
 
-/// The marks of all rows; of a policy as many of its bits as an integer takes.
+/// The marks of all rows; for a policy, as many of its bits as fit into an integer.
 async fn marks(db: &TestDatabase) -> BTreeSet<i64> {
     let digits: String = match db.database.kind() {
         DatabaseKind::Sqlite => (1..=15)
@@ -221,7 +221,7 @@ db_test! {
         let later = steps.iter().skip_while(|step| step.name != "m20261127_000006_tags").count();
         db.database.migrate_down(Some(u32::try_from(later).unwrap())).await.unwrap();
         assert!(!db.tables().await["rule"].contains_key("mark"));
-        // As one that an older version made.
+        // A row as an older version would have written it.
         db.execute("UPDATE policy SET states = '' WHERE name = 'out'").await;
         db.database.migrate_up("local").await.unwrap();
         let after = marks(&db).await;
@@ -230,7 +230,7 @@ db_test! {
     }
 }
 
-// An older version, while a deployment rolls or after it was rolled back.
+// Writes of an older version, during a rolling deployment or after a rollback.
 db_test! {
     async fn states_of_who_knows_no_marks_have_new_ones(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
@@ -244,7 +244,7 @@ db_test! {
                 .cloned()
                 .collect();
             let columns = columns.join(", ");
-            // What has its name and content is deleted, so that it can be there once more.
+            // The row with its name and content is deleted, so that both can be used again.
             db.execute(&format!("UPDATE {table} SET deleted_at = 1")).await;
             let sql = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table}");
             db.execute(&sql).await;
@@ -266,7 +266,7 @@ db_test! {
             assert_eq!(after.difference(&before).count(), news, "{write}");
             before = after;
         }
-        // A mark of the writer's own stays.
+        // A mark that the writer sets stays.
         db.execute("UPDATE rule SET revision = revision + 1, mark = 7 WHERE id = 1").await;
         db.execute("UPDATE policy SET revision = revision + 1, states = '00000000000000ab'").await;
         assert_eq!(db.integers("SELECT mark FROM rule WHERE id = 1").await, [7]);

@@ -1,4 +1,4 @@
-//! PostgreSQL as people run it: foreign locks, defaults of roles and databases, poolers.
+//! PostgreSQL as it is operated: foreign locks, defaults of roles and databases, poolers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, Transac
 
 use crate::support::*;
 
-/// A connection that FireFlow knows nothing of.
+/// A connection that FireFlow does not know.
 async fn stranger(url: &str) -> DatabaseConnection {
     sea_orm::Database::connect(url).await.unwrap()
 }
@@ -31,14 +31,14 @@ fn with_parameter(url: &str, parameter: &str) -> String {
     format!("{url}{}{parameter}", if url.contains('?') { '&' } else { '?' })
 }
 
-/// The URL's user in place of who it names.
+/// The URL with another user.
 fn as_user(url: &str, user: &str) -> String {
     let (_, rest) = url.split_once("://").unwrap();
     let place = rest.split_once('@').map_or(rest, |(_, place)| place);
     format!("postgres://{user}@{place}")
 }
 
-/// The URL's database in place of the one that it names.
+/// The URL with another database.
 fn in_database(url: &str, database: &str) -> String {
     let (place, query) = url.split_once('?').unwrap_or((url, ""));
     let (server, _) = place.rsplit_once('/').unwrap();
@@ -60,7 +60,7 @@ async fn a_foreign_lock_costs_no_connection_beyond_the_limit_and_leaves_nothing_
     let lock = server.begin().await.unwrap();
     lock.execute_unprepared("SELECT 1 FROM policy FOR UPDATE").await.unwrap();
 
-    // Who looks on counts all the time.
+    // The observer counts throughout.
     let count = {
         let server = stranger(&postgres_url()).await;
         async move |also: &str| -> i64 {
@@ -95,11 +95,11 @@ async fn a_foreign_lock_costs_no_connection_beyond_the_limit_and_leaves_nothing_
                 let mut unit = database.write(WriteKind::Few, &terms).await.unwrap();
                 unit.policies_mut().lock(&Visibility::All, ids.0, ids.1).await.unwrap();
             };
-            // As a request's time limit does.
+            // This is what a request's time limit does.
             tokio::time::timeout(Duration::from_millis(300), waits).await
         }));
     }
-    // Meanwhile others are served.
+    // In the meantime others are served.
     for _ in 0..50 {
         let mut unit = read(&db, ReadKind::Single).await;
         let found = unit.policies().get(&Visibility::All, firewall.id, policy.id).await.unwrap();

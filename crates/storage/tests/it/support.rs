@@ -1,4 +1,4 @@
-//! Callers, contents, and short forms of the use cases.
+//! Callers, contents, and shortcuts for the use cases.
 
 use std::collections::BTreeMap;
 

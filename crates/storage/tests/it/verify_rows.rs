@@ -1,5 +1,5 @@
-//! Verifying and repairing what is derived: after any writes there is nothing to repair, and whatever is
-//! spoiled is found and repaired.
+//! Verifies and repairs derived data. After any writes there is nothing to repair, and everything
+//! that is corrupted is found and repaired.
 
 use fireflow_domain::features::Features;
 use fireflow_domain::firewall::FirewallPatch;
@@ -75,7 +75,7 @@ fn some_parts(random: &mut Random) -> RuleParts {
         let count = 1 + random.below(most);
         (0..count).map(|_| endpoint(pick(random, &ENDS))).collect::<Vec<_>>()
     };
-    // One with any address, so that there is always a packet that matches.
+    // One source is any address, so that there is always a packet that matches.
     let (mut sources, destinations) = (many(3), vec![endpoint("any")]);
     sources.push(endpoint("any"));
     let ports = (0..random.below(3))
@@ -98,7 +98,7 @@ async fn ids(db: &TestDatabase, sql: &str) -> Vec<i64> {
     db.integers(sql).await
 }
 
-/// What is there: firewalls, policies and rules by their ids.
+/// The path of some existing rule.
 async fn some_path(db: &TestDatabase, random: &mut Random, of: &str) -> Option<RulePath> {
     let rules = ids(db, &format!("SELECT id FROM rule WHERE {of} ORDER BY id")).await;
     let id = random.pick(&rules).copied()?;
@@ -112,7 +112,8 @@ async fn some_path(db: &TestDatabase, random: &mut Random, of: &str) -> Option<R
     })
 }
 
-/// Writes something. What is refused, since it is there already or gone, is refused.
+/// Performs a random write. It is fine if the write is refused because the resource already exists
+/// or is gone.
 async fn write_something(db: &TestDatabase, random: &mut Random) {
     const LIVE: &str = "deleted_at IS NULL";
     const DELETED: &str = "deleted_at IS NOT NULL";
@@ -187,7 +188,7 @@ async fn write_something(db: &TestDatabase, random: &mut Random) {
     }
 }
 
-/// Statements that spoil something, each of a row that there is, with the condition on it.
+/// Statements that corrupt something, each on an existing row, with the condition for that row.
 fn spoilers(kind: DatabaseKind) -> Vec<(&'static str, &'static str, &'static str)> {
     const LIVE: &str = "deleted_at IS NULL";
     let zeroes = match kind {
@@ -273,7 +274,7 @@ db_test! {
             assert_eq!(ids(&db, "SELECT count(*) FROM audit_event").await, events);
             assert_eq!(audit_faults(&db).await, 0);
         }
-        // What a purge leaves is whole, too.
+        // The rows that a purge leaves are consistent too.
         let later = now().plus_micros(1);
         retention::purge(&db.database, later, later).await.unwrap();
         assert_eq!(verify(&db).await.faults, []);
@@ -293,7 +294,7 @@ db_test! {
         let second = make_rule(&db, &policy, parts("10.0.0.2", "any")).await.unwrap();
         let states = "SELECT count(*) FROM policy WHERE states = (SELECT states FROM policy)";
         assert_eq!(ids(&db, states).await, [1]);
-        // The second is taken for the first.
+        // The second rule is mistaken for the first.
         db.execute("UPDATE rule SET fingerprint = NULL WHERE id = 1").await;
         let fingerprint = match db.database.kind() {
             DatabaseKind::Sqlite => "x'",
@@ -305,7 +306,7 @@ db_test! {
         let found = repair(&db).await.faults;
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(verify(&db).await.faults, []);
-        // Both are known again.
+        // Both rules are recognized again.
         for spec in [first.spec, second.spec] {
             let again = make_rule(&db, &policy, spec.into_parts()).await;
             assert!(matches!(again, Err(fireflow_domain::error::Error::AlreadyExists(_))));

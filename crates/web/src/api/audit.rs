@@ -41,10 +41,11 @@ fn filter(query: &mut Query, now: Instant) -> AuditFilter {
 impl Audit {
     /// List audit events
     ///
-    /// Every change, oldest first unless ordered otherwise: who, when, from where, why, from what to
-    /// what, both as GET showed them. The trail only grows. A token with tenants sees what was written
-    /// under these tenants, of what was purged or moved to another tenant since too. Without a filter it
-    /// is ordered by `id` or `at`.
+    /// Every change, oldest first by default: who changed what, when, from where and why, and the
+    /// resource before and after, as GET returned it. The trail is append-only. A token with
+    /// tenants sees the events that were recorded under these tenants, even if the resource has
+    /// since been purged or moved to another tenant. Without a filter, the order is limited to `id`
+    /// and `at`.
     #[oai(path = "/audit-events/", method = "get", operation_id = "getAuditEvents")]
     async fn list(
         &self,

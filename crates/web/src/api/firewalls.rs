@@ -30,7 +30,7 @@ pub struct Firewalls;
 impl Firewalls {
     /// List firewalls
     ///
-    /// The live firewalls that the token's tenants let you see, by id unless ordered otherwise.
+    /// The live firewalls of the token's tenants, by id by default.
     #[oai(path = "/firewalls/", method = "get", operation_id = "getFirewalls")]
     async fn list(
         &self,
@@ -77,8 +77,8 @@ impl Firewalls {
 
     /// Create a firewall
     ///
-    /// Names are unique among the live firewalls of a tenant. Without `tenant` it becomes the
-    /// token's only one.
+    /// Names are unique among the live firewalls of a tenant. Without `tenant`, the firewall
+    /// belongs to the token's only tenant.
     #[oai(path = "/firewalls/", method = "post", operation_id = "createFirewall")]
     async fn create(
         &self,
@@ -119,7 +119,8 @@ impl Firewalls {
         query.finish()?;
         if expand.is_some() {
             ctx.borrow_for_rows(expansion::rows(1, true)).await?;
-            // What is embedded changes without the firewall's tag: there is none.
+            // The embedded children change without a change of the firewall's tag, so the answer
+            // has no tag.
             let (found, policies) = ctx
                 .read_snapshot(|uow, caller| {
                     Box::pin(async move {
@@ -150,7 +151,7 @@ impl Firewalls {
 
     /// Change a firewall
     ///
-    /// JSON Merge Patch (RFC 7396): what is left out stays.
+    /// JSON Merge Patch (RFC 7396): omitted members stay.
     #[oai(path = "/firewalls/:firewall_id/", method = "patch", operation_id = "updateFirewallById")]
     async fn update(
         &self,
@@ -175,7 +176,7 @@ impl Firewalls {
 
     /// Delete a firewall
     ///
-    /// Its policies and their rules vanish with it; its name is free again.
+    /// Its policies and their rules are hidden with it; its name becomes free.
     #[oai(
         path = "/firewalls/:firewall_id/",
         method = "delete",
@@ -200,8 +201,9 @@ impl Firewalls {
 
     /// Restore a firewall
     ///
-    /// Brings a deleted firewall back as it was, with all that was hidden with it; with `name` under
-    /// another name, where the old one is taken meanwhile. One that is not deleted stays as it is.
+    /// Restores a deleted firewall as it was, with everything that was hidden with it. Send `name`
+    /// to restore it under another name if the old one is taken in the meantime. A firewall that is
+    /// not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/restore/",
         method = "post",

@@ -1,4 +1,4 @@
-//! What happens to a packet, and why?
+//! Inspections: the verdict on a packet, and its explanation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,13 @@ use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Reply};
 
-/// The state of the policy by which a stream is answered.
+/// The header with the revision of the policy that a stream is evaluated against.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
-/// Of how many packets on a request waits for its turn on a processor.
+/// A request with more packets than this waits for its turn on a processor.
 const MANY_PACKETS: usize = 100;
 
-/// The inspections.
+/// The operations on inspections.
 #[derive(Debug)]
 pub struct Inspections;
 
@@ -35,7 +35,7 @@ pub struct Inspections;
 impl Inspections {
     /// Inspect one packet
     ///
-    /// The verdict is that of the first active rule that matches, by priority and id, else the
+    /// The verdict is that of the first active rule that matches, by priority and id, otherwise the
     /// policy's default.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
@@ -67,12 +67,13 @@ impl Inspections {
 
     /// Inspect many packets
     ///
-    /// Up to 10,000, at one state of the policy; the answers come in the same order.
+    /// Up to 10,000 packets, against one state of the policy; the answers have the same order.
     ///
-    /// As NDJSON (`Content-Type: application/x-ndjson`) any number of them, one a line: each is
-    /// answered with a line while the next ones come, at the state of the policy that
-    /// `X-Policy-Revision` names, until the token ends. A line that is no packet is answered with what is wrong with it,
-    /// and does not end the stream. Read while you send: what is not taken holds up the rest.
+    /// As NDJSON (`Content-Type: application/x-ndjson`), any number of packets, one per line. Each
+    /// is answered with a line while later ones arrive, against the state of the policy that
+    /// `X-Policy-Revision` names, until the token expires. A line that is not a packet is answered
+    /// with its error, and does not end the stream. Read the answers while you send: unread answers
+    /// hold up the stream.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "post",
@@ -110,8 +111,8 @@ impl Inspections {
         };
         let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
         let inspected = ctx.app.compiled.get(&ctx, firewall, policy).await?;
-        // Many packets over many rules take long: beside the threads that serve, and no longer than
-        // somebody waits for it.
+        // Many packets over many rules take long. They are inspected outside the threads that serve
+        // requests, and only as long as the client waits.
         let waits = Waits(Arc::new(AtomicBool::new(true)));
         let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
         let count = packets.len().saturating_mul(if explains { MANY_PACKETS } else { 1 });
@@ -135,7 +136,7 @@ impl Inspections {
     }
 }
 
-/// Says, when it is dropped, that nobody waits any more.
+/// Clears the flag when it is dropped, because nobody waits for the answer any more.
 struct Waits(Arc<AtomicBool>);
 
 impl Drop for Waits {

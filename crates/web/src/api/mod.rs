@@ -1,5 +1,5 @@
-//! The operations: glue between what is read, the use cases and what is written. Each names first
-//! the role that it needs.
+//! The operations, which connect requests, use cases and answers. The first argument of each is the
+//! role that it requires.
 
 pub mod audit;
 pub mod firewalls;
@@ -19,33 +19,33 @@ use crate::path_id::RawId;
 /// The groups of operations.
 #[derive(Debug, Tags)]
 pub enum Tag {
-    /// Firewalls: where policies hang.
+    /// Firewalls: groups of filtering policies.
     Firewalls,
-    /// Filtering policies: ordered lists of rules with a default.
+    /// Filtering policies: ordered lists of rules with a default action.
     FilteringPolicies,
     /// The rules of a policy.
     FirewallRules,
-    /// What happens to a packet, and why?
+    /// Verdicts on packets, and their explanations.
     Inspections,
-    /// Who changed what, when and why?
+    /// The history of all changes.
     Audit,
     /// The service itself.
     Service,
 }
 
-/// A firewall's id in a path; what is none names nothing.
+/// Parses a firewall's id in a path. An invalid id is 404.
 fn firewall_id(raw: &RawId) -> Result<FirewallId, Error> {
     FirewallId::parse(&raw.0).ok_or_else(|| Error::not_found(Resource::Firewall, excerpt(&raw.0)))
 }
 
-/// A policy's id in a path, below its firewall's.
+/// Parses a policy's id in a path, and that of its firewall.
 fn policy_ids(firewall: &RawId, policy: &RawId) -> Result<(FirewallId, PolicyId), Error> {
     let id = PolicyId::parse(&policy.0);
     let id = id.ok_or_else(|| Error::not_found(Resource::Policy, excerpt(&policy.0)));
     Ok((firewall_id(firewall)?, id?))
 }
 
-/// A rule's id in a path.
+/// Parses a rule's id in a path.
 fn rule_id(raw: &RawId) -> Result<RuleId, Error> {
     RuleId::parse(&raw.0).ok_or_else(|| Error::not_found(Resource::Rule, excerpt(&raw.0)))
 }

@@ -41,7 +41,7 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     }
 }
 
-/// Answers a page of policies, with the rules that were read for it if it expands.
+/// Answers a page of policies, with their rules if these are embedded.
 async fn answer(
     ctx: &Context,
     (page, rules): (Page<Policy>, RulesOf),
@@ -102,7 +102,7 @@ impl Policies {
 
     /// List the policies of all firewalls
     ///
-    /// By id unless ordered otherwise; without a filter only by `id`, `name`, `created_at` or
+    /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at` and
     /// `updated_at`.
     #[oai(path = "/filtering-policies/", method = "get", operation_id = "getAllFilteringPolicies")]
     async fn list_all(
@@ -217,13 +217,13 @@ impl Policies {
         let written: Result<_, Problem> =
             ctx.for_rows(expansion::weight(1, expands), write).await?;
         let (reply, found) = written?;
-        // Its state covers the rules: their changes are the policy's.
+        // The state of a policy includes its rules, so a tag covers them.
         reply.unless_known(&conditions, &found).await
     }
 
     /// Change a filtering policy
     ///
-    /// JSON Merge Patch (RFC 7396): what is left out stays.
+    /// JSON Merge Patch (RFC 7396): omitted members stay.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "patch",
@@ -255,7 +255,7 @@ impl Policies {
 
     /// Delete a filtering policy
     ///
-    /// Its rules vanish with it; its name is free again.
+    /// Its rules are hidden with it; its name becomes free.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "delete",
@@ -281,9 +281,9 @@ impl Policies {
 
     /// Restore a filtering policy
     ///
-    /// Brings a deleted policy of a live firewall back as it was, with the rules that were hidden
-    /// with it; with `name` under another name, where the old one is taken meanwhile. One that is not
-    /// deleted stays as it is.
+    /// Restores a deleted policy of a live firewall as it was, with the rules that were hidden with
+    /// it. Send `name` to restore it under another name if the old one is taken in the meantime. A
+    /// policy that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/restore/",
         method = "post",

@@ -1,4 +1,4 @@
-//! Lists of rules: what is asked of them, and the three formats that they are answered in.
+//! Lists of rules: the request, and the answer in three formats.
 
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId};
@@ -26,22 +26,22 @@ use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
 use crate::reply::{Kind, Listed, ListedWithTag, Reply};
 
-/// What is asked of a list.
+/// A request for a list of rules.
 pub(super) struct RuleList {
     format: Option<LineFormat>,
-    /// All of it, as lines.
+    /// Whether the whole list is requested, as lines.
     is_whole: bool,
     request: PageRequest,
     fields: Option<Fields>,
     order: Vec<SortKey<RuleField>>,
-    /// Whether it is a policy's own, in order of evaluation and without a filter.
+    /// Whether it is one policy's list, in order of evaluation and without a filter.
     has_positions: bool,
     filter: RuleFilter,
-    /// What its cursors belong to.
+    /// The scope of its cursors.
     scope: String,
-    /// Where it is.
+    /// The address of the list.
     address: ListAddress,
-    /// The query as it was written, and the filter as it was understood.
+    /// The query as sent, and the filter in its canonical form.
     asked: String,
 }
 
@@ -62,22 +62,24 @@ fn filter(query: &mut Query, format: Option<LineFormat>, now: Instant) -> RuleFi
     }
 }
 
-/// What an export shows, without reading it: all that its bytes depend on beside the policy's state.
+/// A hash of everything that the bytes of an export depend on in addition to the policy's state,
+/// computed without reading the export.
 fn shown(format: LineFormat, asked: &str, policy: &Policy, turns: Turns) -> Shown {
     let micros = |instant: Option<Instant>| instant.map_or(i64::MIN, Instant::micros).to_be_bytes();
     Shown::default()
-        // Another version may write the same otherwise.
+        // Another version may format the same rules differently.
         .with(env!("CARGO_PKG_VERSION"))
         .with(format.content_type())
         .with(asked)
-        // What rules show of their parents: the firewall's name is no part of the policy's state.
+        // Rules show the names of their parents, and the firewall's name is not part of the
+        // policy's state.
         .with(policy.firewall.name.as_str())
         .with(micros(turns.start))
         .with(micros(turns.end))
 }
 
 impl RuleList {
-    /// Of the list of one policy.
+    /// Reads the request for the list of one policy.
     pub(super) fn read(
         query: &QueryString,
         policy: PolicyId,
@@ -89,7 +91,7 @@ impl RuleList {
         Ok(list)
     }
 
-    /// Of the list across all policies.
+    /// Reads the request for the list across all policies.
     pub(super) fn read_of_all(
         query: &QueryString,
         format: Option<LineFormat>,
@@ -139,7 +141,7 @@ impl RuleList {
         (list, query)
     }
 
-    /// The list of one policy.
+    /// Answers the list of one policy.
     pub(super) async fn of_policy(
         self,
         ctx: &Context,
@@ -184,13 +186,13 @@ impl RuleList {
         let is_of_deleted = self.filter.deleted;
         let reply = self.answer(ctx, page, before_first, LeftOutPolicies::default()).await?;
         if is_of_deleted {
-            // What a purge removes changes no state of the policy: there is no tag.
+            // A purge of deleted rules does not change the policy's state, so this list has no tag.
             return Ok(reply);
         }
         reply.unless_known(conditions, &policy).await
     }
 
-    /// The list across all policies.
+    /// Answers the list across all policies.
     pub(super) async fn of_all(self, ctx: &Context) -> Result<Reply<Listed, RulePage>, Problem> {
         if let Some(format) = self.format
             && self.is_whole
@@ -216,8 +218,8 @@ impl RuleList {
         self.answer(ctx, page, None, left_out).await
     }
 
-    /// What a page leaves out of the whole list. The last page of many has nothing behind it, but
-    /// others before it.
+    /// The parts of the whole list that a page omits. The last of several pages has no next page,
+    /// but it omits the pages before it.
     fn partial(&self, page: &Page<Rule>) -> impl Iterator<Item = Part> {
         let is_first = match page.request.start() {
             Start::Page(number) => *number <= 1,
@@ -227,7 +229,7 @@ impl RuleList {
         let has_all_members = self.fields.as_ref().is_none_or(|fields| {
             RULE.iter().all(|member| match member {
                 Member::Written(name) => fields.has(name),
-                // What nobody writes is not lost.
+                // Read-only members are not lost if they are missing in a PUT.
                 Member::ReadOnly(_) => true,
             })
         });
@@ -239,7 +241,7 @@ impl RuleList {
         leaves_out.into_iter().filter_map(|(part, leaves)| leaves.then_some(part))
     }
 
-    /// One page, in the format.
+    /// Answers one page, in the requested format.
     async fn answer<K: Kind + 'static>(
         self,
         ctx: &Context,
@@ -248,7 +250,7 @@ impl RuleList {
         left_out: LeftOutPolicies,
     ) -> Result<Reply<K, RulePage>, Problem> {
         let now = ctx.caller.now;
-        // Some entries weigh as much as a rule.
+        // Sixteen entries take about as long to write as a rule.
         let weight = |rule: &Rule| 1 + rule.spec.entry_count() / 16;
         let rows = page.items.iter().map(weight).sum::<u64>().try_into().unwrap_or(usize::MAX);
         let write = move || {

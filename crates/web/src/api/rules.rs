@@ -34,11 +34,12 @@ pub struct Rules;
 impl Rules {
     /// List a policy's rules
     ///
-    /// In order of evaluation (priority, then id) unless ordered otherwise. The filters compare what
-    /// one entry says itself; several are met together.
+    /// In order of evaluation (priority, then id) by default. The filters compare exactly with the
+    /// values that one entry itself contains. With several filters, a rule must satisfy all of
+    /// them.
     ///
-    /// `Accept: text/csv` or `application/x-ndjson` answers the whole list at once, line by line,
-    /// where neither `page` nor `page_size` is given.
+    /// With `Accept: text/csv` or `application/x-ndjson`, the answer is the whole list at once,
+    /// line by line, if neither `page` nor `page_size` is given.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "get",
@@ -62,8 +63,8 @@ impl Rules {
 
     /// List the rules of all policies
     ///
-    /// By id unless ordered otherwise; without a filter only by `id`, `name`, `created_at`,
-    /// `updated_at` or `expires_at`. As CSV or NDJSON like the list of one policy.
+    /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at`,
+    /// `updated_at` and `expires_at`. As CSV or NDJSON like the list of one policy.
     #[oai(path = "/rules/", method = "get", operation_id = "getAllRules")]
     async fn list_all(
         &self,
@@ -77,12 +78,12 @@ impl Rules {
 
     /// Create a rule
     ///
-    /// Entries of `sources` and of `destinations` are alternatives. Equal rules in one policy are
-    /// refused (the same action, protocols, ICMP fields, sources, destinations and ports), unless
-    /// `duplicates=keep`.
+    /// Entries of `sources` and of `destinations` are alternatives. Equivalent rules in one policy
+    /// are refused (the same action, protocols, ICMP fields, sources, destinations and ports),
+    /// unless `duplicates=keep`.
     ///
-    /// Instead of a `priority` the rule can be given a place: `before` or `after` another one, or
-    /// `at` either end. Others give way where they must, without a new revision.
+    /// Instead of a `priority`, the rule can have a place: `before` or `after` another rule, or
+    /// `at` either end. Other rules may get other priorities to make room, without a new revision.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "post",
@@ -117,7 +118,7 @@ impl Rules {
                     "/firewalls/{firewall}/filtering-policies/{policy}/rules/{}/",
                     made.id
                 ));
-                // The tag is that of the rule as a read shows it, without its position.
+                // The tag covers the rule as a read shows it, without its position.
                 let view = RuleView::at(&made, ctx.caller.now);
                 let reply = Reply::new(&view)?.tagged(&made);
                 let reply = match position {
@@ -132,15 +133,17 @@ impl Rules {
 
     /// Replace all rules
     ///
-    /// Takes the whole set: an array, the list as it is answered, or a whole export as NDJSON or CSV.
-    /// Changes only what differs. A given rule is the stored one with its `id`, else with its `name`,
-    /// else an equal one; these keep their ids, the others are created, and what is not given is
-    /// deleted. If no rule says its `priority`, the order of the set counts.
+    /// Send the whole set: an array, the list as returned, or a whole export as NDJSON or CSV. Only
+    /// what differs is changed. A given rule is matched to a stored one by `id`, otherwise by
+    /// `name`, otherwise by content. Matched rules keep their ids, the other given rules are
+    /// created, and stored rules without a match are deleted. If no rule has a `priority`, the
+    /// order of the set counts.
     ///
-    /// What was read in part is not taken for the whole: a list that leaves something out is refused
-    /// (`partial`). A rule that is there already must carry all members that decide what it matches
-    /// and when, unless the stored ones are the defaults. Deleting more than ten rules, or more than
-    /// a tenth of them, needs `max_deletions`; else 428 says how many would go.
+    /// A partial list is refused (`partial`), because the rules that it omits would be deleted. A
+    /// rule that already exists must include all members that decide what it matches and when,
+    /// unless the stored values are the defaults. Deleting more than ten rules, or more than a
+    /// tenth of them, requires `max_deletions`; otherwise the answer is 428 with the number of
+    /// deletions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "put",
@@ -182,8 +185,8 @@ impl Rules {
 
     /// Move rules
     ///
-    /// As a block, which keeps its order, before or behind another rule or to either end. Other
-    /// rules may get other priorities to make room, without a new revision.
+    /// Moves rules as a block, in their current order, before or after another rule or to either
+    /// end. Other rules may get other priorities to make room, without a new revision.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/move/",
         method = "post",
@@ -220,8 +223,8 @@ impl Rules {
 
     /// Change many rules
     ///
-    /// Up to 10,000 creations, changes, deletions, moves and restorations, one after the other, all or
-    /// none. Names and contents are judged by what they are in the end.
+    /// Up to 10,000 creations, changes, deletions, moves and restorations, one after the other, all
+    /// or none. Conflicts of names and contents are judged by the final state.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/batch/",
         method = "post",
@@ -289,7 +292,7 @@ impl Rules {
 
     /// Change a rule
     ///
-    /// JSON Merge Patch (RFC 7396): what is left out stays, arrays are replaced as a whole.
+    /// JSON Merge Patch (RFC 7396): omitted members stay, arrays are replaced as a whole.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
         method = "patch",
@@ -322,7 +325,7 @@ impl Rules {
 
     /// Delete a rule
     ///
-    /// It decides no packet from then on; its name is free again.
+    /// The rule no longer matches any packet; its name becomes free.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
         method = "delete",
@@ -349,9 +352,9 @@ impl Rules {
 
     /// Restore a rule
     ///
-    /// Brings a deleted rule of a live policy back as it was, with the priority that it had; with `name`
-    /// under another name, where the old one is taken meanwhile, and with `duplicates=keep` though an
-    /// equal rule is there. One that is not deleted stays as it is.
+    /// Restores a deleted rule of a live policy as it was, with its old priority. Send `name` to
+    /// restore it under another name if the old one is taken in the meantime, and `duplicates=keep`
+    /// if an equivalent rule exists. A rule that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/restore/",
         method = "post",

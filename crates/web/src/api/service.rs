@@ -1,4 +1,4 @@
-//! The service itself: who asks, and is it well?
+//! The service itself: the caller's identity, health and metrics.
 
 use fireflow_auth::KeyFileStatus;
 use poem::http::HeaderMap;
@@ -17,25 +17,25 @@ use std::sync::Arc;
 /// The operations on the service itself.
 #[derive(Debug)]
 pub struct Service {
-    /// What all requests share.
+    /// The state that all requests share.
     pub app: Arc<App>,
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Whoami")]
 pub struct WhoamiView {
     /// The token's subject.
     pub subject: String,
-    /// The roles that FireFlow knows.
+    /// The roles of the token that FireFlow knows.
     pub roles: Vec<String>,
-    /// The tenants whose firewalls can be seen; null: all.
+    /// The tenants whose firewalls the caller can see; null: all.
     pub tenants: Option<Vec<String>>,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: String,
 }
 
-/// A status and no more.
+/// A status and nothing else.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "ProbeStatus")]
 pub struct StatusView {
@@ -43,11 +43,12 @@ pub struct StatusView {
     pub status: String,
 }
 
-/// How the service is.
+/// The health of the service.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Health")]
 pub struct HealthView {
-    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no writes.
+    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no
+    /// writes.
     pub status: String,
     /// The program's version.
     pub version: String,
@@ -59,22 +60,23 @@ pub struct HealthView {
     pub max_connections: u32,
     /// How long the process has been running, in seconds.
     pub uptime_s: i64,
-    /// The files of secrets, public keys and revocations that are set.
+    /// The configured files of secrets, public keys and revocations.
     pub key_files: Vec<KeyFileView>,
 }
 
-/// How a file of secrets, public keys or revocations is.
+/// The state of a file of secrets, public keys or revocations.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "KeyFile")]
 pub struct KeyFileView {
     /// `secrets`, `public_keys` or `revocations`.
     pub file: String,
-    /// `current`: what it holds is in force; `kept`: it cannot be read or proves nothing, and what it
-    /// held before is in force; `withdrawn`: that was so for too long, and nothing of it is in force.
+    /// `current`: its content is in force; `kept`: it cannot be read or contains no valid entry,
+    /// and its previous content is in force; `withdrawn`: it has been so for too long, and none of
+    /// it is in force.
     pub state: String,
-    /// What is wrong with it, or with a part of it; null: nothing.
+    /// The fault of the file or of a part of it; null: none.
     pub fault: Option<String>,
-    /// How many secrets, keys or revocations of it are in force.
+    /// How many of its secrets, keys or revocations are in force.
     pub entries: u64,
 }
 
@@ -93,7 +95,7 @@ impl From<KeyFileStatus> for KeyFileView {
 impl Service {
     /// Who am I?
     ///
-    /// What the token says, as the service understands it.
+    /// The content of the token, as the service understands it.
     #[oai(path = "/whoami/", method = "get", operation_id = "whoami")]
     async fn whoami(
         &self,
@@ -124,11 +126,11 @@ impl Service {
     ) -> Result<Reply<Answered, HealthView>, Problem> {
         query.open(params::NONE).finish()?;
         let app = &ctx.app;
-        // That it is not ready is the answer here, not an error.
+        // Here, not being ready is an answer, not an error.
         let is_ready = app.storage.is_ready().await.unwrap_or(false);
         let uptime = app.about.running_since.elapsed();
         Reply::new(&HealthView {
-            // The word of the service that this one replaces.
+            // In upper case, as in the service that this one replaces.
             status: if is_ready { "OK" } else { "unavailable" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             database: app.about.database.to_owned(),
@@ -141,7 +143,8 @@ impl Service {
 
     /// Metrics
     ///
-    /// For Prometheus: in OpenMetrics where `Accept` asks for it, else in Prometheus' own text.
+    /// For Prometheus: in OpenMetrics if `Accept` asks for it, otherwise in the Prometheus text
+    /// format.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
     async fn metrics(
         &self,
@@ -161,7 +164,8 @@ impl Service {
 
     /// Can it serve?
     ///
-    /// The database answers, all migrations are applied, and the process is not shutting down.
+    /// Yes, if the database answers, all migrations are applied, and the process is not shutting
+    /// down.
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Reply<Answered, StatusView>, Problem> {
         if self.app.is_ready().await {

@@ -4,10 +4,10 @@ use fireflow_auth::{Authenticator, Identity, Refusal};
 use fireflow_domain::time::Instant;
 use poem::http::{HeaderMap, header};
 
-/// Who a request comes from.
+/// Authenticates a request by its token.
 ///
 /// # Errors
-/// Returns why its token is refused.
+/// Returns why the token is refused.
 pub fn authenticate(
     authenticator: &Authenticator,
     headers: &HeaderMap,

@@ -1,4 +1,4 @@
-//! The role that an operation needs, as its first argument.
+//! The role that an operation requires, as its first argument.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,8 +20,8 @@ use crate::middleware::rates::RateCell;
 use crate::problem::{Code, Problem};
 use crate::work::declares_body;
 
-/// The role that an operation needs, as a type: it stands first among the operation's arguments,
-/// so that a missing role is told before path, query and body are looked at.
+/// The role that an operation requires, as a type. It is the first argument of the operation, so
+/// that a missing role is reported before path, query and body are read.
 pub trait Needs: Send + Sync + 'static {
     /// The role.
     const ROLE: Option<Role>;
@@ -52,8 +52,8 @@ needs! {
 /// The name of the security scheme in the description.
 pub const SCHEME: &str = "token";
 
-/// A caller who holds a role. The middleware has checked the token; this checks the role, and then how
-/// often the subject asks. Only after that anything else of the request is read.
+/// A caller that has a role. The middleware has already checked the token. This checks the role and
+/// then the subject's rate limit, before the rest of the request is read.
 pub struct As<R> {
     context: Context,
     role: PhantomData<fn() -> R>,
@@ -73,7 +73,8 @@ impl<R> Deref for As<R> {
     }
 }
 
-/// Tells what is wrong with the headers of a change, which were read, and left out if they were wrong.
+/// Reports faults in the headers of a change. The middleware has read these headers, and ignored
+/// invalid ones.
 fn check_headers(request: &Request) -> Result<(), Problem> {
     change_reason(request.headers())?;
     if request.method() == Method::POST {
@@ -94,7 +95,7 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
             MetaSecurityScheme {
                 ty: "http",
                 description: Some(
-                    "A JSON Web Token (HS256, RS256, ES256 or EdDSA). For a local service `cargo xtask jwt` prints one.",
+                    "A JSON Web Token (HS256, RS256, ES256 or EdDSA). For a local service `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`).",
                 ),
                 name: None,
                 key_in: None,
@@ -115,13 +116,14 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        // Without a context the middleware was left out: nobody gets in.
+        // Without a context, the middleware is missing, so access is denied.
         let context = request
             .extensions()
             .get::<Context>()
             .cloned()
             .ok_or_else(|| Problem::from(Refusal::Missing))?;
-        // Who may not is told so first, and has asked all the same.
+        // A caller without the role gets 403 rather than 429, but the request counts towards its
+        // rate.
         let state = request.extensions().get::<RateCell>();
         let rate = context.app.gate.rates.check_subject(&context.caller.actor.subject, state);
         if let Some(role) = R::ROLE
@@ -136,7 +138,7 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
             .get::<Arc<Asked>>()
             .and_then(|asked| asked.route.as_ref().map(|route| route.takes_body(asked.method)))
             .unwrap_or_default();
-        // The others are let in when their body is there.
+        // Operations with a body admit the request once the body has arrived.
         if !takes_body {
             if declares_body(request.headers()) {
                 let detail = "this operation does not accept a request body; send the request \

@@ -1,5 +1,5 @@
-//! Who asks: the token of a request, the role that its operation needs, and what is answered if
-//! either is missing. What a token is worth is decided by `fireflow_auth`.
+//! Access control: the token of a request, the role that its operation requires, and the answers if
+//! either is missing. `fireflow_auth` decides whether a token is valid.
 
 mod bearer;
 mod extract;

@@ -1,4 +1,4 @@
-//! What the sender of a refused token is told.
+//! The answers to refused tokens.
 
 use fireflow_auth::Refusal;
 use poem::http::header;

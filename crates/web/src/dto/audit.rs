@@ -1,4 +1,4 @@
-//! Audit events as they are answered.
+//! Audit events in answers.
 
 use fireflow_domain::audit::AuditRecord;
 use poem_openapi::Object;
@@ -8,47 +8,47 @@ use serde_json::Value;
 
 use super::view::pages;
 
-/// One change, and who made it.
+/// One change.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "AuditEvent")]
 pub struct AuditEventView {
-    /// Identifies the event; later ones have higher ids.
+    /// Identifies the event; later events have higher ids.
     pub id: i64,
-    /// When it was.
+    /// When the change was made.
     pub at: String,
-    /// Whose token it was.
+    /// The subject of the token.
     pub subject: String,
     /// The request's id, as in its answer and in the log.
     pub request_id: String,
-    /// From where it came.
+    /// The client's address.
     pub client_address: String,
-    /// The request's `Change-Reason`; empty where none was given.
+    /// The request's `Change-Reason`; empty: none.
     pub reason: String,
-    /// What was done.
+    /// The kind of change.
     pub action: String,
-    /// To what kind of thing.
+    /// The kind of resource.
     pub resource: String,
-    /// To which.
+    /// The id of the resource.
     pub resource_id: i64,
-    /// The firewall that it is, or belongs to.
+    /// The firewall itself, or the firewall of the resource.
     pub firewall_id: i64,
-    /// The policy that it is, or belongs to; null for a firewall.
+    /// The policy itself, or the policy of the rule; null for a firewall.
     pub filtering_policy_id: Option<i64>,
-    /// Whose firewall it was then; null if that is not known any more.
+    /// The firewall's tenant at that time; null if it is no longer known.
     pub tenant: Option<String>,
-    /// Its place among the events of its policy, or of its firewall if it concerns no policy, from 1;
-    /// null if it is older than these chains are.
+    /// The event's number in its chain, from 1: that of its policy, or of its firewall if it
+    /// concerns no policy. Null for events from before these chains existed.
     pub sequence: Option<i64>,
-    /// The hash of all that it says, and of the event before it: 66 hexadecimal digits.
+    /// The hash of the event's content and of the previous event: 66 hexadecimal digits.
     pub hash: Option<String>,
-    /// How it was before, as GET showed it; null where it was created or restored.
+    /// The resource before the change, as GET returned it; null if it was created or restored.
     pub before: Option<Any<Value>>,
-    /// How it was after, as GET showed it; null where it was deleted.
+    /// The resource after the change, as GET returned it; null if it was deleted.
     pub after: Option<Any<Value>>,
 }
 
 impl AuditEventView {
-    /// Its members, for `fields`.
+    /// The names of its members, for `fields`.
     pub const MEMBERS: &'static [&'static str] = &[
         "id",
         "at",
@@ -71,7 +71,8 @@ impl AuditEventView {
 
 impl From<&AuditRecord> for AuditEventView {
     fn from(record: &AuditRecord) -> Self {
-        // Written by ourselves as JSON; what somebody else wrote is shown as text.
+        // The service writes states as JSON. If a state was written by other means and is not JSON,
+        // it is shown as text.
         let state = |text: &String| {
             Any(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())))
         };

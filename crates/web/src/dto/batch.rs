@@ -1,4 +1,4 @@
-//! Many changes of a policy's rules, all or none.
+//! Batches: many changes of a policy's rules, all or none.
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{PolicyId, Revision};
@@ -21,12 +21,12 @@ use super::rule::{RuleBody, RulePatchBody};
 use super::view::{PortEntryView, RuleView};
 use crate::entity_tags;
 
-/// The member that holds the operations.
+/// The member with the operations.
 const OPERATIONS: &str = "operations";
 
-/// One change. `create` takes `rule` and perhaps a place, `update` takes `rule_id` and `patch`,
-/// `delete` takes `rule_id`, `move` takes `rule_ids` and a place, `restore` takes the `rule_id` of a
-/// deleted rule, and perhaps a `name` and `duplicates`.
+/// One change. `create` takes `rule` and optionally a place, `update` takes `rule_id` and `patch`,
+/// `delete` takes `rule_id`, `move` takes `rule_ids` and a place, and `restore` takes the `rule_id`
+/// of a deleted rule and optionally `name` and `duplicates`.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleOperation", skip_serializing_if_is_none)]
 pub struct OperationBody {
@@ -36,24 +36,25 @@ pub struct OperationBody {
     pub rule: Option<RuleBody>,
     /// The rule to be changed, deleted or restored.
     pub rule_id: Option<i64>,
-    /// The name of a restored rule, unless it keeps the one that it had; null: none.
+    /// The new name of a restored rule; omitted: the old one; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// `keep` restores the rule though an equal one is there.
+    /// `keep` restores the rule even if an equivalent rule exists.
     pub duplicates: Option<String>,
     /// The change.
     pub patch: Option<RulePatchBody>,
-    /// Only if the rule is still at this revision: a counter, which a restored backup can give to
-    /// another state. `if_match` is not misled by that.
+    /// The operation succeeds only if the rule is still at this revision. A revision is a counter:
+    /// after a backup was restored, another state can have the same one. `if_match` is safe from
+    /// this.
     pub if_revision: Option<i64>,
-    /// Only if the rule is still in the state with this tag: the `ETag` of a GET of the rule, with its
-    /// quotes; or several, as in `If-Match`.
+    /// The operation succeeds only if the rule is still in the state with this tag: the `ETag` of a
+    /// GET of the rule, with its quotes; or several tags, as in `If-Match`.
     pub if_match: Option<String>,
-    /// The rules to be moved, which keep their order.
+    /// The rules to be moved; they keep their current order.
     pub rule_ids: Option<Vec<i64>>,
     /// Before the rule with this id.
     pub before: Option<i64>,
-    /// Behind the rule with this id.
+    /// After the rule with this id.
     pub after: Option<i64>,
     /// `first` or `last`.
     pub at: Option<String>,
@@ -96,14 +97,14 @@ impl poem_openapi::types::Example for BatchBody {
     }
 }
 
-/// What became of an operation.
+/// The result of an operation.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RuleOperationResult", skip_serializing_if_is_none)]
 pub struct OutcomeView {
-    /// The rule as it is after the whole batch, where it was created, changed or restored.
+    /// The rule after the whole batch, if it was created, changed or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleView>,
-    /// The rule that was changed, deleted or restored.
+    /// The rule that was created, changed, deleted or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_id: Option<i64>,
     /// The rules that were moved.
@@ -111,20 +112,20 @@ pub struct OutcomeView {
     pub rule_ids: Option<Vec<i64>>,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RuleBatchResult")]
 pub struct BatchView {
-    /// The policy's revision after it.
+    /// The policy's revision after the batch.
     pub revision: i64,
     /// How many rules the policy has.
     pub rule_count: u64,
-    /// What became of each operation, in order.
+    /// The result of each operation, in order.
     pub items: Vec<OutcomeView>,
 }
 
 impl BatchView {
-    /// A batch as its rules show at an instant.
+    /// The result of a batch, with its rules at an instant.
     #[must_use]
     pub fn at(batch: &Batch, now: Instant) -> Self {
         let items = batch.outcomes.iter().map(|outcome| match outcome {
@@ -150,10 +151,11 @@ impl BatchView {
     }
 }
 
-/// Reads a batch, operation by operation. Holds up the thread: call it beside those that serve.
+/// Reads a batch, operation by operation. Blocks the thread, so call it outside those that serve
+/// requests.
 ///
 /// # Errors
-/// Returns all that is wrong, each with its place.
+/// Returns all violations, each with its place.
 pub fn operations(
     bytes: &[u8],
     policy: PolicyId,
@@ -172,7 +174,7 @@ pub fn operations(
     let mut count = 0_usize;
     let parsed = json::parse_members(bytes, OPERATIONS, meter, &mut |index, value| {
         count += 1;
-        // Beyond the limit the rest is counted only.
+        // Operations beyond the limit are only counted.
         if count > MAX_OPERATIONS {
             operations.clear();
             return;
@@ -180,7 +182,7 @@ pub fn operations(
         let mut faults = violations.nested();
         let at = format!("/{OPERATIONS}/{index}");
         let read = operation(value, &at, policy, read_only, &mut faults);
-        // With faults nothing is done: what is right need not be kept.
+        // A batch with a fault is refused, so its valid operations need not be kept.
         operations.extend(read.filter(|_| violations.is_empty() && faults.is_empty()));
         violations.extend(faults);
     });
@@ -198,7 +200,7 @@ pub fn operations(
         violations = Violation::body(format!("/{OPERATIONS}"), detail).into();
     }
     if let Some(mut members) = Members::open(Value::Object(others), "", &mut violations) {
-        // Its value was read above: here it is only known.
+        // The operations were read above; this only marks the name as known.
         let _read = members.value(OPERATIONS, Ok);
         members.finish();
     }
@@ -232,7 +234,8 @@ fn operation(
     read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Operation> {
-    // Rules and changes are read below, beside the object that holds them.
+    // Rules and patches are read at the end, because the object that contains them borrows the
+    // violations until then.
     let (mut rule, mut patch) = (None, None);
     let mut members = Members::open(value, at, violations)?;
     let op = members.text("op", |word| match word {
@@ -301,7 +304,7 @@ fn operation(
     }
 }
 
-/// An operation, perhaps without what is read below it.
+/// An operation, complete or without its rule or patch.
 enum Read {
     Whole(Operation),
     Create(Option<fireflow_domain::rule::order::Placement>),

@@ -1,5 +1,5 @@
-//! Request bodies: the schema of one type, our own reading. They are received only once an operation
-//! asks for what they say.
+//! Request bodies with the schema of a type, but our own reader. A body is received only once the
+//! operation needs its content.
 
 use std::marker::PhantomData;
 
@@ -20,11 +20,11 @@ use crate::upload::{Upload, check_encoding};
 
 /// JSON Merge Patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
-/// NDJSON, by its two names.
+/// NDJSON, under its two names.
 pub const NDJSON: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
 
-/// A JSON body whose schema is that of `T`, not read yet. What it says is read by the operation, which
-/// knows the path that the body must not contradict.
+/// A JSON body with the schema of `T`, not received yet. The operation reads it, because the body
+/// must not contradict the path, which the operation knows.
 #[derive(Debug)]
 pub struct Body<T> {
     upload: Upload,
@@ -32,7 +32,7 @@ pub struct Body<T> {
 }
 
 impl<T> Body<T> {
-    /// Receives and reads the body, and tells all that is wrong with it.
+    /// Receives and reads the body, and reports all its faults.
     ///
     /// # Errors
     /// Returns the violations, or why the body was not received (see [`Upload::decode`]).
@@ -43,7 +43,7 @@ impl<T> Body<T> {
         self.decode(move |bytes, meter| read_json(bytes, meter, read)).await
     }
 
-    /// Receives the body, and has it read piece by piece.
+    /// Receives the body, and decodes it piece by piece.
     ///
     /// # Errors
     /// Returns what `decode` does, or why the body was not received (see [`Upload::decode`]).
@@ -55,7 +55,7 @@ impl<T> Body<T> {
     }
 }
 
-/// What the text of a body says.
+/// Parses and reads the text of a body.
 fn read_json<U>(
     bytes: &[u8],
     meter: &Meter,
@@ -97,17 +97,16 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be omitted.
 #[derive(Debug)]
 pub struct OptionalBody<T> {
     body: Body<T>,
-    /// What is wrong with its media type, if there is a body.
+    /// The fault of its media type, which is reported only if there is a body.
     refusal: Option<Problem>,
 }
 
 impl<T> OptionalBody<T> {
-    /// Receives and reads the body, and tells all that is wrong with it; what is left out is the
-    /// default.
+    /// Receives and reads the body, and reports all its faults. An omitted body is the default.
     ///
     /// # Errors
     /// Returns the violations, or why the body was not received (see [`Upload::decode`]).
@@ -164,15 +163,15 @@ pub(super) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
-/// JSON, and for a change also its own media type.
+/// The accepted media types: JSON, and for a change also merge patch.
 fn taken(request: &Request) -> Vec<&'static str> {
     if request.method() == poem::http::Method::PATCH { vec![MERGE_PATCH, JSON] } else { vec![JSON] }
 }
 
-/// Whether a request's body is of one of some media types.
+/// Checks that a request's body has one of some media types.
 ///
 /// # Errors
-/// Returns 415 for another one, and for none.
+/// Returns 415 for another media type, or if there is none.
 pub(super) fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), Problem> {
     let refused = |given: &str| {
         let names: Vec<String> = taken.iter().map(|it| format!("`{it}`")).collect();
@@ -185,7 +184,7 @@ pub(super) fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), 
         Problem::new(Code::UnsupportedMediaType, detail).with_header(accept, taken.join(", "))
     };
     let Some(given) = request.content_type() else {
-        return Err(refused("and say so in `Content-Type`"));
+        return Err(refused("and `Content-Type` must name it"));
     };
     if taken.iter().any(|it| essence(given).eq_ignore_ascii_case(it)) {
         Ok(())
@@ -195,12 +194,12 @@ pub(super) fn check_media_type(request: &Request, taken: &[&str]) -> Result<(), 
     }
 }
 
-/// Packets: an array in JSON, or lines of which each is one.
+/// Packets: a JSON array, or lines with one packet each.
 #[derive(Debug)]
 pub enum PacketsBody {
-    /// An array, read.
+    /// An array, not received yet.
     Array(Box<Body<Vec<PacketBody>>>),
-    /// Lines, which have not been read yet.
+    /// Lines, not received yet.
     Lines(poem::Body),
 }
 

@@ -1,5 +1,5 @@
-//! Children embedded in their parents: read with them, and written as views afterwards, beside the
-//! threads that serve.
+//! Children embedded in their parents. They are read together with them, and converted to views
+//! afterwards, outside the threads that serve requests.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,29 +15,30 @@ use fireflow_domain::usecase::policy::LeftOutPolicies;
 
 use super::view::{FirewallView, PolicyView, RuleView};
 
-/// How far the children of firewalls are embedded.
+/// How deep the children of firewalls are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Their policies.
     Policies,
-    /// Their policies and these's rules.
+    /// Their policies and the rules of these policies.
     Rules,
 }
 
-/// How many rows an answer is counted as before it is known what is embedded in it: there can be
-/// 10,000 rules, and mostly are far fewer.
+/// How many rows an answer counts as before its embedded children are known. There can be 10,000
+/// rules, but usually there are far fewer.
 #[must_use]
 pub const fn rows(size: u32, expands: bool) -> u32 {
     if expands { size.saturating_add(2_000) } else { size }
 }
 
-/// How many rows an answer counts as when it is written: with something embedded, many.
+/// How many rows an answer counts as when it is written. One with embedded children always counts
+/// as many.
 #[must_use]
 pub fn weight(size: u32, expands: bool) -> usize {
     if expands { usize::MAX } else { usize::try_from(size).unwrap_or(usize::MAX) }
 }
 
-/// The rules of some policies, as they were read.
+/// The rules of some policies, as read.
 #[derive(Debug, Default)]
 pub struct RulesOf {
     /// None if they are not embedded.
@@ -50,7 +51,7 @@ impl RulesOf {
     /// Reads the rules of policies, if they are to be embedded.
     ///
     /// # Errors
-    /// Returns an error if there are too many, or the storage fails.
+    /// Returns `Error::TooLarge` if there are too many rules, or the error of the storage.
     pub async fn read(
         uow: &mut dyn ReadUnit,
         policies: &[Policy],
@@ -63,13 +64,13 @@ impl RulesOf {
         Ok(Self { rules: Some(expand::rules(uow, policies).await?), newer })
     }
 
-    /// The policies that are not answered.
+    /// The policies that the answer omits.
     #[must_use]
     pub fn left_out(&self) -> LeftOutPolicies {
         LeftOutPolicies::of(self.newer.clone())
     }
 
-    /// The policies as they are answered, without those whose rules cannot be. Costs O(rules).
+    /// The views of the policies, without those whose rules cannot be read. Costs O(rules).
     #[must_use]
     pub fn views(self, policies: &[Policy], now: Instant) -> Vec<PolicyView> {
         let Some(rules) = self.rules else {
@@ -88,15 +89,15 @@ impl RulesOf {
     }
 }
 
-/// The policies of some firewalls, and perhaps these's rules, as they were read.
+/// The policies of some firewalls, optionally with their rules, as read.
 #[derive(Debug, Default)]
 pub struct PoliciesOf(Option<(Vec<Policy>, RulesOf)>);
 
 impl PoliciesOf {
-    /// Reads what is to be embedded in firewalls.
+    /// Reads the children to be embedded in firewalls.
     ///
     /// # Errors
-    /// Returns an error if there is too much, or the storage fails.
+    /// Returns `Error::TooLarge` if there are too many children, or the error of the storage.
     pub async fn read(
         uow: &mut dyn ReadUnit,
         firewalls: &[Firewall],
@@ -110,13 +111,13 @@ impl PoliciesOf {
         Ok(Self(Some((policies, rules))))
     }
 
-    /// The policies that are not answered.
+    /// The policies that the answer omits.
     #[must_use]
     pub fn left_out(&self) -> LeftOutPolicies {
         self.0.as_ref().map_or_else(LeftOutPolicies::default, |(_, rules)| rules.left_out())
     }
 
-    /// The firewalls as they are answered. Costs O(policies + rules).
+    /// The views of the firewalls. Costs O(policies + rules).
     #[must_use]
     pub fn views(self, firewalls: &[Firewall], now: Instant) -> Vec<FirewallView> {
         let Some((policies, rules)) = self.0 else {

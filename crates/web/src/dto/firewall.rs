@@ -20,7 +20,7 @@ pub struct FirewallBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: String,
-    /// Whose it is; for admins, others only name a tenant of their token.
+    /// The tenant that owns it. Only admins may name any tenant; others name one of their token's.
     #[oai(validator(max_length = 63))]
     pub tenant: Option<String>,
     /// Free text.
@@ -42,14 +42,14 @@ impl poem_openapi::types::Example for FirewallBody {
     }
 }
 
-/// A change of a firewall (RFC 7396): what is left out stays; a label set to null goes.
+/// A change of a firewall (RFC 7396): omitted members stay; a label that is null is removed.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallPatch", example, skip_serializing_if_is_none)]
 pub struct FirewallPatchBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// Whose it is; for admins.
+    /// The tenant that owns it. Only admins may change it.
     #[oai(validator(max_length = 63))]
     pub tenant: Option<String>,
     /// Free text.
@@ -65,7 +65,7 @@ impl poem_openapi::types::Example for FirewallPatchBody {
             name: None,
             tenant: None,
             description: None,
-            // Tried as it stands it adds, and takes nothing away.
+            // If a reader sends the example unchanged, it only adds a label.
             labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }

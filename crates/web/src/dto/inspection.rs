@@ -1,4 +1,4 @@
-//! Packets as they are asked for, and what became of them.
+//! Packets in requests, and their verdicts.
 
 use fireflow_domain::engine::naive::Explanation;
 use fireflow_domain::packet::{Packet, Payload};
@@ -16,23 +16,23 @@ use super::view::{EndpointView, PortEntryView, RuleView};
 pub struct PacketBody {
     /// The source address.
     pub source_address: String,
-    /// The source port; required where the protocol has ports, refused elsewhere.
+    /// The source port; required if the protocol has ports, otherwise refused.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub source_port: Option<u16>,
     /// The destination address.
     pub destination_address: String,
-    /// The destination port; required where the protocol has ports, refused elsewhere.
+    /// The destination port; required if the protocol has ports, otherwise refused.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub destination_port: Option<u16>,
-    /// The protocol, by name or number; left out: tcp.
+    /// The protocol, by name or number; omitted: tcp.
     pub protocol: Option<String>,
-    /// The ICMP type; left out: echo request.
+    /// The ICMP type; omitted: echo request.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_type: Option<u8>,
-    /// The ICMP code; left out: 0.
+    /// The ICMP code; omitted: 0.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_code: Option<u8>,
-    /// The packet's time, RFC 3339; left out: now.
+    /// The packet's time, RFC 3339; omitted: now.
     pub at: Option<String>,
 }
 
@@ -57,17 +57,17 @@ impl poem_openapi::types::Example for PacketBody {
 pub struct PacketView {
     /// The source address.
     pub source_address: String,
-    /// The source port, where the protocol has ports.
+    /// The source port, if the protocol has ports.
     pub source_port: Option<u16>,
     /// The destination address.
     pub destination_address: String,
-    /// The destination port, where the protocol has ports.
+    /// The destination port, if the protocol has ports.
     pub destination_port: Option<u16>,
-    /// The protocol, by its name where it has one.
+    /// The protocol, by name if it has one.
     pub protocol: String,
-    /// The ICMP type, with icmp and icmpv6.
+    /// The ICMP type, for icmp and icmpv6.
     pub icmp_type: Option<u8>,
-    /// The ICMP code, with icmp and icmpv6.
+    /// The ICMP code, for icmp and icmpv6.
     pub icmp_code: Option<u8>,
     /// The packet's time.
     pub at: String,
@@ -92,13 +92,13 @@ impl From<&Packet> for PacketView {
     }
 }
 
-/// The policy that decided, as it was.
+/// The policy that decided, and its state.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InspectedPolicy")]
 pub struct PolicyStateView {
     /// Identifies the policy.
     pub id: i64,
-    /// Its revision.
+    /// Its revision at that time.
     pub revision: i64,
 }
 
@@ -116,7 +116,7 @@ pub struct RuleSummaryView {
     pub id: i64,
     /// Its name.
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: String,
     /// Its priority.
     pub priority: i32,
@@ -133,7 +133,7 @@ impl From<&Rule> for RuleSummaryView {
     }
 }
 
-/// Which entries of the deciding rule hold the packet.
+/// The entries of the deciding rule that match the packet.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "MatchedEntries")]
 pub struct MatchedView {
@@ -145,24 +145,24 @@ pub struct MatchedView {
     pub destination_index: u64,
     /// That destination.
     pub destination: EndpointView,
-    /// The index in `ports`, where those decide.
+    /// The index in `ports`, if the rule's ports decide.
     pub port_index: Option<u64>,
     /// That port entry.
     pub port: Option<PortEntryView>,
 }
 
-/// An earlier rule, and which of its conditions the packet does not meet.
+/// An earlier rule, and the conditions that the packet does not meet.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "FailedRule")]
 pub struct FailedRuleView {
     /// The rule.
     pub rule: RuleSummaryView,
-    /// `protocol`, `source`, `destination`, `icmp`, or the state in which the rule takes no part:
-    /// `disabled`, `expired`, `scheduled`.
+    /// `protocol`, `source`, `destination`, `icmp`, or the state in which the rule is not
+    /// evaluated: `disabled`, `expired`, `scheduled`.
     pub failed: Vec<String>,
 }
 
-/// A rule that would match the packet, but takes no part.
+/// A rule that would match the packet, but is not active.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InactiveRule")]
 pub struct InactiveRuleView {
@@ -172,15 +172,15 @@ pub struct InactiveRuleView {
     pub state: String,
 }
 
-/// Why a packet meets its verdict.
+/// The reasons for a verdict.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Explanation")]
 pub struct ExplanationView {
-    /// Which entries of the deciding rule hold the packet.
+    /// The entries of the deciding rule that match the packet; null if no rule matches.
     pub matched: Option<MatchedView>,
     /// The rules before the deciding one, at most the 100 nearest, in order.
     pub earlier: Vec<FailedRuleView>,
-    /// How many rules stand before it.
+    /// How many rules precede the deciding one.
     pub earlier_count: u64,
     /// Later rules that would have matched, at most the 100 nearest, in order.
     pub later: Vec<RuleSummaryView>,
@@ -260,15 +260,15 @@ macro_rules! inspections {
                 pub action: String,
                 /// Whether it passes.
                 pub permitted: bool,
-                /// `rule` where a rule decides, `default` where none matches.
+                /// `rule` if a rule decides, `default` if no rule matches.
                 pub reason: String,
-                /// The rule that decides.
+                /// The rule that decides; null if no rule matches.
                 pub active_rule: Option<$rule>,
-                /// The packet as it was understood.
+                /// The packet as interpreted, with defaults.
                 pub packet: PacketView,
-                /// The policy as it was.
+                /// The policy, and its state at that time.
                 pub policy: PolicyStateView,
-                /// Why; with `explain=true`.
+                /// The reasons for the verdict; with `explain=true`.
                 #[oai(skip_serializing_if_is_none)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub explanation: Option<ExplanationView>,
@@ -278,9 +278,9 @@ macro_rules! inspections {
 }
 
 inspections! {
-    /// What happens to a packet.
+    /// The verdict on a packet.
     InspectionView, "Inspection", RuleView;
-    /// What happens to one of many packets.
+    /// The verdict on one of many packets.
     InspectionItemView, "InspectionItem", RuleSummaryView;
 }
 
@@ -301,7 +301,7 @@ impl InspectionItemView {
     }
 }
 
-/// An [`InspectionView`] whose rule is written already.
+/// An [`InspectionView`] whose rule is already serialized.
 #[derive(Debug, Serialize)]
 pub struct WrittenInspection<'a> {
     action: &'static str,
@@ -315,7 +315,7 @@ pub struct WrittenInspection<'a> {
 }
 
 impl<'a> WrittenInspection<'a> {
-    /// Of a verdict, and what is shown of its rule.
+    /// An answer with a verdict, and the serialized rule that decides.
     #[must_use]
     pub fn new(
         inspected: &InspectedPolicy,

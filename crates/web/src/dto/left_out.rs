@@ -1,4 +1,4 @@
-//! What lists across policies leave out, and name.
+//! The policies that lists across policies leave out.
 
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
@@ -8,16 +8,16 @@ use serde::Serialize;
 use super::view::FirewallReferenceView;
 use crate::problem::Code;
 
-/// The policies that an answer leaves out, because a newer version wrote rules of theirs that this one
-/// cannot read.
+/// The policies that an answer leaves out, because a newer version wrote rules in them that this
+/// version cannot read.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "LeftOut")]
 pub struct LeftOutView {
-    /// Why: `newer_policy`, the code of the problem that a read of the policy itself answers.
+    /// The reason: `newer_policy`, the problem code of a request for the policy itself.
     pub code: String,
-    /// The first of the policies, by id.
+    /// The first of these policies, by id.
     pub filtering_policies: Vec<LeftOutPolicyView>,
-    /// Whether there are more than are named.
+    /// Whether there are more policies than this list names.
     pub has_more: bool,
 }
 
@@ -43,7 +43,7 @@ impl From<&PolicyRef> for LeftOutPolicyView {
     }
 }
 
-/// How left out policies are shown.
+/// The forms in which answers show the policies that are left out.
 pub trait ShowLeftOut {
     /// As a member of a body; none if nothing is left out.
     fn view(&self) -> Option<LeftOutView>;

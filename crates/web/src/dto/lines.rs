@@ -8,7 +8,7 @@ use fireflow_formats::rule_columns::RuleRecords;
 use super::fields::Fields;
 use super::view::RuleView;
 
-/// One of the two formats.
+/// A line format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
     /// Comma-separated values, with a header line.
@@ -27,7 +27,7 @@ impl LineFormat {
         }
     }
 
-    /// The same as it is answered.
+    /// The value of `Content-Type` in an answer.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl LineFormat {
     }
 }
 
-/// Writes rules, chunk by chunk; a header comes before the first.
+/// Writes rules in chunks. In CSV, the first chunk begins with a header.
 #[derive(Debug)]
 pub enum RuleLines {
     /// Records of CSV.
@@ -54,8 +54,8 @@ pub enum RuleLines {
 }
 
 impl RuleLines {
-    /// `now` decides `state` and `warnings`; `position` is that of the rule before the first,
-    /// where the rules come as they are evaluated.
+    /// `now` decides `state` and `warnings`. `position` is the number of rules before the first
+    /// one, if the rules are in order of evaluation.
     #[must_use]
     pub fn new(
         format: LineFormat,
@@ -72,10 +72,10 @@ impl RuleLines {
         }
     }
 
-    /// The next rules as text.
+    /// Writes the next rules.
     ///
     /// # Errors
-    /// Where one cannot be written: a defect.
+    /// Returns an error if a rule cannot be written, which is a defect.
     pub fn write(&mut self, rules: &[Rule]) -> Result<Vec<u8>, BoxError> {
         match self {
             Self::Csv(records) => records.write(rules),

@@ -1,5 +1,5 @@
-//! What goes over the wire: bodies that are read, views that are written. Neither is a type of the
-//! domain, so that the one can change without the other.
+//! The wire format: request bodies and views. Neither is a type of the domain, so that each can
+//! change without the other.
 
 pub mod audit;
 pub mod batch;

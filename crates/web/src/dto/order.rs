@@ -9,16 +9,16 @@ use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Rules to be moved, and where to: exactly one of `before`, `after` and `at`.
+/// Rules to be moved, and their new place: exactly one of `before`, `after` and `at`.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleMove", example, skip_serializing_if_is_none)]
 pub struct MoveBody {
-    /// The rules; they keep their order among themselves.
+    /// The rules to be moved, in any order; they keep their current order.
     #[oai(validator(min_items = 1, unique_items))]
     pub rule_ids: Vec<i64>,
     /// Before the rule with this id.
     pub before: Option<i64>,
-    /// Behind the rule with this id.
+    /// After the rule with this id.
     pub after: Option<i64>,
     /// `first` or `last`.
     pub at: Option<String>,
@@ -26,12 +26,12 @@ pub struct MoveBody {
 
 impl poem_openapi::types::Example for MoveBody {
     fn example() -> Self {
-        // No rule has this id: tried as it stands nothing moves.
+        // No rule has this id, so the example moves nothing if a reader sends it unchanged.
         Self { rule_ids: vec![MAX_ID], before: None, after: None, at: Some("first".into()) }
     }
 }
 
-/// Where a rule stands after a move.
+/// The position of a rule after a move.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RulePlace")]
 pub struct PlaceView {
@@ -39,17 +39,17 @@ pub struct PlaceView {
     pub id: i64,
     /// Its priority.
     pub priority: i32,
-    /// Its place in the order of evaluation, from 1.
+    /// Its position in the order of evaluation, from 1.
     pub position: u64,
 }
 
-/// The rules that were moved, in order.
+/// The moved rules, in order.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "MovedRules")]
 pub struct MovedView {
     /// The policy's revision after the move.
     pub revision: i64,
-    /// The rules that were asked to move.
+    /// The rules of the request.
     pub items: Vec<PlaceView>,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn rule_id(value: &Value) -> Result<RuleId, String> {
     RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
 }
 
-/// Reads a move of at most so many rules.
+/// Reads a move of at most this many rules.
 pub fn move_body(
     value: Value,
     max_rules: u64,
@@ -88,7 +88,7 @@ pub fn move_body(
     Some((rules?, placement?))
 }
 
-/// Exactly one of `before`, `after` and `at`.
+/// Reads exactly one of `before`, `after` and `at`.
 pub(super) fn placement(members: &mut Members<'_>) -> Option<Placement> {
     match some_placement(members) {
         Given::Is(placement) => Some(placement),
@@ -100,7 +100,7 @@ pub(super) fn placement(members: &mut Members<'_>) -> Option<Placement> {
     }
 }
 
-/// At most one of `before`, `after` and `at`.
+/// Reads at most one of `before`, `after` and `at`.
 pub(super) fn some_placement(members: &mut Members<'_>) -> Given<Placement> {
     let before = members.value("before", |value| rule_id(&value)).map(Placement::Before);
     let after = members.value("after", |value| rule_id(&value)).map(Placement::After);

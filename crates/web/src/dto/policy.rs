@@ -23,7 +23,7 @@ pub struct PolicyBody {
     /// Unique among the live policies of its firewall; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: String,
-    /// What becomes of packets that no rule matches.
+    /// What is done with packets that no rule matches.
     pub default_action: ActionWord,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -44,14 +44,15 @@ impl poem_openapi::types::Example for PolicyBody {
     }
 }
 
-/// A change of a filtering policy (RFC 7396): what is left out stays; a label set to null goes.
+/// A change of a filtering policy (RFC 7396): omitted members stay; a label that is null is
+/// removed.
 #[derive(Debug, Object)]
 #[oai(rename = "FilteringPolicyPatch", example, skip_serializing_if_is_none)]
 pub struct PolicyPatchBody {
     /// Unique among the live policies of its firewall; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// What becomes of packets that no rule matches.
+    /// What is done with packets that no rule matches.
     pub default_action: Option<ActionWord>,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -66,7 +67,7 @@ impl poem_openapi::types::Example for PolicyPatchBody {
             name: None,
             default_action: None,
             description: None,
-            // Tried as it stands it adds, and takes nothing away.
+            // If a reader sends the example unchanged, it only adds a label.
             labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }

@@ -1,4 +1,4 @@
-//! How deleted things come back.
+//! Bodies of restorations.
 
 use fireflow_domain::error::Violations;
 use fireflow_domain::patch::Patch;
@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Debug, Object)]
 #[oai(rename = "Restoration", example, skip_serializing_if_is_none)]
 pub struct RestoreBody {
-    /// Its name from then on, where the old one is taken meanwhile.
+    /// The new name, if the old one is taken in the meantime.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
 }
@@ -23,14 +23,14 @@ impl poem_openapi::types::Example for RestoreBody {
     }
 }
 
-/// How a rule comes back: all that is left out is as it was.
+/// How a rule is restored: omitted members are as before the deletion.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleRestoration", example, skip_serializing_if_is_none)]
 pub struct RuleRestoreBody {
-    /// Its name from then on, where the old one is taken meanwhile; null: none.
+    /// The new name, if the old one is taken in the meantime; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// `keep` restores the rule though an equal one is there.
+    /// `keep` restores the rule even if an equivalent rule exists.
     pub duplicates: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl poem_openapi::types::Example for RuleRestoreBody {
     }
 }
 
-/// Reads how a firewall or a policy comes back: its new name, if it is given one.
+/// Reads the restoration of a firewall or a policy: its new name, if there is one.
 pub fn restoration(value: Value, violations: &mut Violations) -> Option<Option<Name>> {
     let mut members = Members::open(value, "", violations)?;
     let name = members.text("name", Name::parse).map(Some);
@@ -49,7 +49,7 @@ pub fn restoration(value: Value, violations: &mut Violations) -> Option<Option<N
     Some(name)
 }
 
-/// Reads how a rule comes back.
+/// Reads the restoration of a rule.
 pub fn rule_restoration(value: Value, violations: &mut Violations) -> Option<RuleRestoration> {
     let mut members = Members::open(value, "", violations)?;
     let (name, duplicates) = name_and_duplicates(&mut members);
@@ -57,7 +57,7 @@ pub fn rule_restoration(value: Value, violations: &mut Violations) -> Option<Rul
     Some(RuleRestoration { name, duplicates })
 }
 
-/// The two members of a rule's restoration.
+/// Reads the two members of a rule's restoration.
 pub(super) fn name_and_duplicates(members: &mut Members<'_>) -> (Patch<Option<Name>>, Duplicates) {
     let name = members.text("name", Name::parse).nullable_patch();
     let duplicates = members.text("duplicates", |word| match word {

@@ -6,15 +6,15 @@ use poem_openapi::{Enum, Object};
 
 use super::view::{EndpointView, PortEntryView, PortValue};
 
-/// What is done with a packet; in any case on input.
+/// What is done with a packet. Accepted in any case on input.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "Action", rename_all = "UPPERCASE")]
 pub enum ActionWord {
     /// It passes.
     Allow,
-    /// It is dropped in silence.
+    /// It is dropped silently.
     Deny,
-    /// It is dropped, and its sender is told.
+    /// It is dropped, and its sender is notified.
     Reject,
 }
 
@@ -22,23 +22,24 @@ pub enum ActionWord {
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewallRule", example, skip_serializing_if_is_none)]
 pub struct RuleBody {
-    /// Unique in its policy, where there is one; trimmed, 1 to 255 characters.
+    /// Unique in its policy, if set; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: ActionWord,
-    /// Lower is examined first, equal ones in order of id; left out where the rule is placed.
+    /// Lower is examined first, equal ones in order of id; omit it if the request gives the rule a
+    /// place.
     pub priority: Option<i32>,
     /// `tcp`, `udp`, `udplite`, `sctp`, `dccp`, `icmp`, `icmpv6`, `gre`, `esp`, `ah`, or a number
-    /// from 0 to 255; empty or left out: any.
+    /// from 0 to 255; empty or omitted: any.
     #[oai(validator(max_items = 16))]
     pub protocols: Option<Vec<String>>,
     /// Short for `protocols` with one entry, or `any`.
     pub protocol: Option<String>,
-    /// The ICMP type; needs exactly one protocol, `icmp` or `icmpv6`.
+    /// The ICMP type; requires exactly one protocol, `icmp` or `icmpv6`.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_type: Option<u8>,
-    /// The ICMP code; needs a type.
+    /// The ICMP code; requires a type.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_code: Option<u8>,
     /// Alternatives for the source.
@@ -47,16 +48,16 @@ pub struct RuleBody {
     /// Alternatives for the destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Vec<EndpointView>,
-    /// Destination ports where a destination names none of its own; empty: every port.
+    /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
     pub ports: Option<Vec<PortEntryView>>,
-    /// Whether it takes part; left out: true.
+    /// Whether the rule is evaluated; omitted: true.
     pub enabled: Option<bool>,
-    /// Whether matches are to be logged; left out: false.
+    /// Whether matches are to be logged; omitted: false.
     pub log: Option<bool>,
-    /// The first instant at which it holds, RFC 3339.
+    /// The first instant at which the rule is active, RFC 3339.
     pub starts_at: Option<String>,
-    /// The first instant at which it no longer holds, RFC 3339.
+    /// The first instant at which it is no longer active, RFC 3339.
     pub expires_at: Option<String>,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -100,15 +101,15 @@ impl poem_openapi::types::Example for RuleBody {
     }
 }
 
-/// A change of a rule (RFC 7396): what is left out stays, arrays are replaced as a whole. Null puts a
-/// member's default back, and removes a label.
+/// A change of a rule (RFC 7396): omitted members stay, arrays are replaced as a whole. Null
+/// restores a member's default, and removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallRulePatch", example, skip_serializing_if_is_none)]
 pub struct RulePatchBody {
     /// Unique in its policy; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: Option<ActionWord>,
     /// Lower is examined first, equal ones in order of id.
     pub priority: Option<i32>,
@@ -129,16 +130,16 @@ pub struct RulePatchBody {
     /// Alternatives for the destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Option<Vec<EndpointView>>,
-    /// Destination ports where a destination names none of its own; empty: every port.
+    /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
     pub ports: Option<Vec<PortEntryView>>,
-    /// Whether it takes part.
+    /// Whether the rule is evaluated.
     pub enabled: Option<bool>,
     /// Whether matches are to be logged.
     pub log: Option<bool>,
-    /// The first instant at which it holds; null: always.
+    /// The first instant at which the rule is active; null: always.
     pub starts_at: Option<String>,
-    /// The first instant at which it no longer holds; null: never.
+    /// The first instant at which it is no longer active; null: never.
     pub expires_at: Option<String>,
     /// Free text.
     #[oai(validator(max_length = 4096))]
@@ -169,7 +170,7 @@ impl poem_openapi::types::Example for RulePatchBody {
             expires_at: None,
             description: None,
             reference: None,
-            // Tried as it stands it adds, and takes nothing away.
+            // If a reader sends the example unchanged, it only adds a label.
             labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }

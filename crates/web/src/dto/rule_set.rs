@@ -1,4 +1,4 @@
-//! A policy's rules as a whole.
+//! The whole rule set of a policy: its body, and the result of its replacement.
 
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
@@ -17,11 +17,11 @@ use crate::problem::Problem;
 use crate::reply::JSON;
 use crate::upload::Upload;
 
-/// What became of a rule set.
+/// The result of the replacement of a rule set.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "ReplacedRules")]
 pub struct ReplacedView {
-    /// The policy's revision after it.
+    /// The policy's revision after the replacement.
     pub revision: i64,
     /// How many rules the policy has.
     pub rule_count: u64,
@@ -48,7 +48,7 @@ impl From<&Replaced> for ReplacedView {
     }
 }
 
-/// A rule set as it came: an array or a list in JSON, or the lines of an export.
+/// A rule set as received: an array or a list in JSON, or the lines of an export.
 #[derive(Debug)]
 pub struct RuleSetBody {
     upload: Upload,
@@ -99,8 +99,8 @@ impl RuleSetBody {
     /// Receives and reads the set, rule by rule.
     ///
     /// # Errors
-    /// Returns all that is wrong, each with its index; `partial` if the body itself says that it is
-    /// not the whole set; or why the body was not received (see [`Upload::decode`]).
+    /// Returns all violations, each with its index; `partial` if the body is marked as a part of a
+    /// list; or the reason that the body was not received (see [`Upload::decode`]).
     pub async fn read(
         self,
         policy: PolicyId,

@@ -1,5 +1,5 @@
-//! An answer with the members that were asked for. They are taken from its text, not from a tree of
-//! values, which would take several times its memory.
+//! An answer with only the requested members. They are taken from its text instead of a tree of
+//! values, which would take several times the memory.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::params::Fields;
 
-/// Members by name, each as it is written.
+/// Members by name, each as its JSON text.
 type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
 
-/// A resource, or a page of them, of which some members are shown.
+/// A resource or a page of resources, with only some members.
 #[derive(Debug)]
 pub struct Selected<'a> {
     members: Members<'a>,
@@ -20,14 +20,15 @@ pub struct Selected<'a> {
 }
 
 impl<'a> Selected<'a> {
-    /// Reads the whole answer. If it has `items`, the members of these are selected, else its own.
+    /// Reads the whole answer. If it has `items`, the selection applies to the members of each
+    /// item, otherwise to the answer itself.
     ///
     /// # Errors
-    /// Returns what is wrong if it is no object.
+    /// Returns an error if the answer is not an object.
     pub fn read(whole: &'a [u8], fields: &'a Fields) -> serde_json::Result<Self> {
         let mut members: Members<'_> = serde_json::from_slice(whole)?;
         if !members.contains_key("items") {
-            // What is left out is always said.
+            // `left_out` is always included: an answer must show that it is incomplete.
             members.retain(|name, _| fields.has(name) || *name == "left_out");
         }
         Ok(Self { members, fields })
@@ -57,7 +58,7 @@ impl Serialize for Member<'_> {
     }
 }
 
-/// Items of a page, read one after the other while they are written.
+/// The items of a page, read one after the other while they are written.
 struct Items<'a> {
     text: &'a RawValue,
     fields: &'a Fields,

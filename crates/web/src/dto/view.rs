@@ -1,5 +1,5 @@
-//! What FireFlow answers: the wire form of what it keeps. Each type is both the schema in the API's
-//! description and what is written as JSON.
+//! Views: the wire form of resources. Each type is both a schema of the API description and the
+//! serialized answer.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.as_map().clone()
 }
 
-/// A firewall: where policies hang.
+/// A firewall: a group of filtering policies.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Firewall")]
 pub struct FirewallView {
@@ -28,7 +28,7 @@ pub struct FirewallView {
     pub id: i64,
     /// Unique among the live firewalls of a tenant.
     pub name: String,
-    /// Whose it is; empty where nobody is named.
+    /// The tenant that owns it; empty: none.
     pub tenant: String,
     /// Free text.
     pub description: String,
@@ -40,33 +40,33 @@ pub struct FirewallView {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filtering_policies: Option<Vec<PolicyView>>,
-    /// The policies that are not among them, if there are any; with `expand=filtering_policies.rules`
-    /// on a single firewall.
+    /// The policies that are missing in `filtering_policies`, if there are any; with
+    /// `expand=filtering_policies.rules` on a single firewall.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOutView>,
-    /// Grows with its own fields, and with policies that come and go.
+    /// Increases when its own fields change, and when policies are added or removed.
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
     pub created_at: String,
-    /// By whom it was created.
+    /// Who created it.
     pub created_by: String,
     /// When its own fields were last changed.
     pub updated_at: String,
-    /// By whom they were.
+    /// Who last changed them.
     pub updated_by: String,
     /// When it was deleted; in lists with `deleted=true`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
-    /// By whom it was deleted.
+    /// Who deleted it.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_by: Option<String>,
 }
 
 impl FirewallView {
-    /// Its members, for `fields`.
+    /// The names of its members, for `fields`.
     pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::FIREWALL);
 }
 
@@ -92,7 +92,7 @@ impl From<&Firewall> for FirewallView {
     }
 }
 
-/// A firewall, as its children show it.
+/// A firewall as embedded in its policies and rules.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "FirewallReference")]
 pub struct FirewallReferenceView {
@@ -108,7 +108,7 @@ impl From<&FirewallRef> for FirewallReferenceView {
     }
 }
 
-/// A filtering policy: an ordered list of rules with a default.
+/// A filtering policy: an ordered list of rules with a default action.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "FilteringPolicy")]
 pub struct PolicyView {
@@ -122,7 +122,7 @@ pub struct PolicyView {
     pub description: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// What becomes of packets that no rule matches.
+    /// What is done with packets that no rule matches.
     pub default_action: String,
     /// How many live rules it has.
     pub rule_count: u64,
@@ -130,28 +130,28 @@ pub struct PolicyView {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<RuleView>>,
-    /// Grows with each change of the policy or of any of its rules.
+    /// Increases with each change of the policy or of any of its rules.
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
     pub created_at: String,
-    /// By whom it was created.
+    /// Who created it.
     pub created_by: String,
     /// When its own fields were last changed.
     pub updated_at: String,
-    /// By whom they were.
+    /// Who last changed them.
     pub updated_by: String,
     /// When it was deleted; in lists with `deleted=true`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
-    /// By whom it was deleted.
+    /// Who deleted it.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_by: Option<String>,
 }
 
 impl PolicyView {
-    /// Its members, for `fields`.
+    /// The names of its members, for `fields`.
     pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::POLICY);
 }
 
@@ -177,7 +177,7 @@ impl From<&Policy> for PolicyView {
     }
 }
 
-/// A policy, as its rules show it.
+/// A policy as embedded in its rules.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "FilteringPolicyReference")]
 pub struct PolicyReferenceView {
@@ -185,7 +185,7 @@ pub struct PolicyReferenceView {
     pub id: i64,
     /// Its name.
     pub name: String,
-    /// What becomes of packets that no rule matches.
+    /// What is done with packets that no rule matches.
     pub default_action: String,
     /// Its firewall.
     pub firewall: FirewallReferenceView,
@@ -219,7 +219,7 @@ impl From<&PolicyRef> for PolicyReferenceView {
 pub struct EndpointView {
     /// An address, a block, a range `first-last`, or `any`.
     pub address: String,
-    /// The entry's own port or `first-last`; left out: every port, or the rule's `ports`.
+    /// The entry's own port or `first-last`; omitted: every port, or the rule's `ports`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<PortValue>,
@@ -275,8 +275,8 @@ impl ToJSON for PortValue {
     }
 }
 
-/// Never used: bodies are read by `Members` of the formats, which collects every fault at once. It is
-/// here because an object's schema cannot be derived without it.
+/// Never called: `Members` of the formats reads bodies, because it collects every fault at once. The
+/// derived schema of an object requires this implementation.
 impl ParseFromJSON for PortValue {
     fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
         match value {
@@ -336,16 +336,16 @@ impl From<&PortRange> for PortEntryView {
     }
 }
 
-/// A part of a rule that is kept though it can have no effect.
+/// A part of a rule that is stored although it can have no effect.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Warning")]
 pub struct WarningView {
-    /// Which kind: `entry_without_effect`, `protocol_without_effect`, `ports_without_effect`,
+    /// The kind: `entry_without_effect`, `protocol_without_effect`, `ports_without_effect`,
     /// `expired`.
     pub code: String,
     /// A JSON pointer into the rule.
     pub pointer: String,
-    /// What it is, in a sentence.
+    /// An explanation in one sentence.
     pub detail: String,
 }
 
@@ -367,13 +367,13 @@ pub struct RuleView {
     pub id: i64,
     /// Its policy.
     pub filtering_policy: PolicyReferenceView,
-    /// Its name, unique in its policy, where it has one.
+    /// Its name, unique in its policy; null: none.
     pub name: Option<String>,
-    /// What is done with the packets that it matches.
+    /// What is done with packets that match.
     pub action: String,
-    /// Its place: lower is examined first, equal ones in order of id.
+    /// Lower is examined first, equal ones in order of id.
     pub priority: i32,
-    /// Its place among the policy's rules, from 1; only in the policy's own list, unfiltered and
+    /// Its position among the policy's rules, from 1; only in the policy's own list, unfiltered and
     /// in order of evaluation.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -388,17 +388,17 @@ pub struct RuleView {
     pub sources: Vec<EndpointView>,
     /// Alternatives for the destination.
     pub destinations: Vec<EndpointView>,
-    /// Destination ports where a destination names none of its own; empty: every port.
+    /// Destination ports for destinations that have no port of their own; empty: every port.
     pub ports: Vec<PortEntryView>,
-    /// Whether it takes part.
+    /// Whether the rule is evaluated.
     pub enabled: bool,
     /// Whether matches are to be logged.
     pub log: bool,
-    /// The first instant at which it holds.
+    /// The first instant at which the rule is active; null: always.
     pub starts_at: Option<String>,
-    /// The first instant at which it no longer holds.
+    /// The first instant at which it is no longer active; null: never.
     pub expires_at: Option<String>,
-    /// `active`, `scheduled`, `expired` or `disabled`, now.
+    /// The current state: `active`, `scheduled`, `expired` or `disabled`.
     pub state: String,
     /// Free text.
     pub description: String,
@@ -412,28 +412,28 @@ pub struct RuleView {
     pub revision: i64,
     /// When it was created: RFC 3339, UTC, microseconds.
     pub created_at: String,
-    /// By whom it was created.
+    /// Who created it.
     pub created_by: String,
     /// When it was last changed.
     pub updated_at: String,
-    /// By whom it was.
+    /// Who last changed it.
     pub updated_by: String,
     /// When it was deleted; in lists with `deleted=true`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
-    /// By whom it was deleted.
+    /// Who deleted it.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_by: Option<String>,
 }
 
 impl RuleView {
-    /// Its members, for `fields`.
+    /// The names of its members, for `fields`.
     pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::RULE);
 
-    /// Shows rules at an instant, one after the other; in order of evaluation each has its
-    /// position, where it is known how many rules come before the first.
+    /// Shows rules at an instant, one after the other. If the number of rules before the first is
+    /// known, each rule has its position; the rules must then be in order of evaluation.
     pub fn numbering(now: Instant, before_first: Option<u64>) -> impl FnMut(&Rule) -> Self {
         let mut position = before_first;
         move |rule| {
@@ -442,13 +442,13 @@ impl RuleView {
         }
     }
 
-    /// A rule as it shows at an instant, which decides `state` and `warnings`.
+    /// A rule at an instant, which decides `state` and `warnings`.
     #[must_use]
     pub fn at(rule: &Rule, now: Instant) -> Self {
         Self::of(rule, (&rule.policy).into(), now)
     }
 
-    /// The same, with its policy as that shows now.
+    /// The same, with the current state of its policy.
     #[must_use]
     pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
         let spec = &rule.spec;
@@ -492,29 +492,29 @@ macro_rules! pages {
         #[derive(Debug, Object, Serialize)]
         #[oai(rename = $schema)]
         pub struct $name {
-            /// What is on the page.
+            /// The items on the page.
             pub items: Vec<$item>,
-            /// How many items the whole list has, where it was counted.
+            /// How many items the whole list has, if they were counted.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total: Option<u64>,
-            /// False if counting stopped at `total`, and the list has more.
+            /// False if counting stopped at `total` and the list has more items.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub total_is_exact: Option<bool>,
-            /// The page's number, from 1, where it was asked for by number.
+            /// The page's number, from 1, if the page was requested by number.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub page: Option<u32>,
             /// The most items on a page.
             pub page_size: u32,
-            /// The same as `page_size`.
+            /// Another name of `page_size`.
             pub per_page: u32,
-            /// The `cursor` of what follows; left out on the last page.
+            /// The `cursor` of the next page; omitted on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub next_cursor: Option<String>,
             $($(#[$more_doc])* pub $more: $more_type,)*
         }
 
         impl $name {
-            /// A page of the domain, with the views of its items.
+            /// Converts a page of the domain, with the views of its items.
             #[must_use]
             pub fn with<T>(page: &fireflow_domain::page::Page<T>, scope: &str, items: Vec<$item>) -> Self {
                 Self {
@@ -539,7 +539,8 @@ pub(super) use pages;
 pages! {
     /// A page of firewalls.
     FirewallPage, "FirewallPage", FirewallView,
-    /// The policies that are not embedded, if there are any; with `expand=filtering_policies.rules`.
+    /// The policies that are not embedded, if there are any; with
+    /// `expand=filtering_policies.rules`.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOutView>
 }
@@ -554,20 +555,20 @@ pages! {
 pages! {
     /// A page of rules.
     RulePage, "FirewallRulePage", RuleView,
-    /// What it leaves out of the list: `page` (others), `filter` (those that do not fit), `fields`
-    /// (members). Empty: nothing. PUT takes no list that leaves something out.
+    /// What the page omits: `page` (rules on other pages), `filter` (rules that do not match),
+    /// `fields` (members). Empty: nothing. PUT refuses a list that omits something.
     partial: Vec<String>,
     /// The policies whose rules are not in the list, if there are any; in the list across policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOutView>
 }
 
-/// What a list of rules leaves out.
+/// What an answer omits of a list of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Rules on other pages.
     Page,
-    /// Rules that do not fit.
+    /// Rules that do not match the filter.
     Filter,
     /// Members.
     Fields,

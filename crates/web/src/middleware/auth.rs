@@ -1,8 +1,8 @@
-//! Who asks: checked before anything else of a request is looked at.
+//! Authentication, which comes before any other check of a request.
 
 use std::sync::Arc;
 
-use fireflow_auth::Identity;
+use fireflow_auth::{Identity, Refusal};
 use fireflow_domain::actor::{Caller, Visibility};
 use fireflow_domain::error::{Error, Violation};
 use fireflow_domain::invisible::first_invisible;
@@ -18,17 +18,17 @@ use crate::work::Work;
 /// The longest reason of a change, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// What is known of a request, and where it comes from.
+/// Returns the facts known about a request, such as its id and client address.
 ///
 /// # Errors
-/// Returns a defect if the outermost layer was left out.
+/// Returns a defect if the outermost layer is missing.
 pub fn asked(request: &Request) -> Result<Arc<Asked>, Problem> {
     let asked = request.extensions().get::<Arc<Asked>>().cloned();
     asked.ok_or_else(|| Problem::internal("a request without its envelope"))
 }
 
-/// Checks the token, and hands on who asks. Without one nothing of what exists is told: neither
-/// 404, 405, 413 nor 422.
+/// Checks the token and attaches the caller to the request. Without a valid token, an answer must
+/// not reveal what exists: it is neither 404, 405, 413 nor 422.
 ///
 /// # Errors
 /// Returns 401, 403 or 429.
@@ -44,7 +44,18 @@ pub fn authenticate(
     let identity = crate::auth::authenticate(&app.authenticator, request.headers(), now);
     let identity = identity.map_err(|refusal| {
         app.telemetry.metrics.authentication_failure(refusal.reason());
-        Problem::from(refusal)
+        let is_unknown = refusal == Refusal::Invalid;
+        let problem = Problem::from(refusal);
+        match app.authenticator.local_secret() {
+            Some(file) if is_unknown => {
+                let detail = format!(
+                    "the token is not valid: this service verifies tokens with the secret in \
+                     `{file}`; run `fireflow jwt` in the folder that contains `.fireflow`"
+                );
+                Problem { detail, ..problem }
+            }
+            _ => problem,
+        }
     })?;
     asked.subject.get_or_init(|| identity.actor.subject.clone());
     let Identity { actor, expires_at } = identity;
@@ -53,7 +64,7 @@ pub fn authenticate(
         now,
         request_id: asked.id.clone(),
         client_address: client.text(),
-        // What is wrong with it is told once the role is known to suffice.
+        // A fault in this header is reported once the role has been checked.
         reason: change_reason(request.headers()).unwrap_or_default(),
     };
     let once = once(request, &caller.actor.visibility).map(Arc::new);
@@ -64,7 +75,7 @@ pub fn authenticate(
     Ok(())
 }
 
-/// A POST's key, if it has one that is right, and what it stands for.
+/// The idempotency key of a POST, if it has a valid one, with the request that it identifies.
 fn once(request: &Request, who: &Visibility) -> Option<Once> {
     if request.method() != Method::POST {
         return None;
@@ -75,10 +86,10 @@ fn once(request: &Request, who: &Visibility) -> Option<Once> {
     Some(Once::new(key, request.method(), target, &condition, who))
 }
 
-/// Why something is changed, for the audit trail: UTF-8, bounded.
+/// Reads the reason for a change, for the audit trail: UTF-8 of limited length.
 ///
 /// # Errors
-/// Returns what is wrong with the header.
+/// Returns the fault of the header.
 pub fn change_reason(headers: &HeaderMap) -> Result<String, Error> {
     const NAME: &str = "Change-Reason";
     let fault = |detail: String| Error::invalid(Violation::header(NAME, detail));

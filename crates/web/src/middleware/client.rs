@@ -1,4 +1,4 @@
-//! Where a request comes from, also behind proxies.
+//! The client address of a request, with or without proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use fireflow_telemetry::request::ClientAddress;
 use poem::Request;
 use poem::http::HeaderMap;
 
-/// The header in which proxies name the client.
+/// The header with which proxies forward the client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`.
@@ -17,7 +17,7 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// Which proxies are believed, and in which header.
+/// The trusted proxies, and the header that they set.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     trusted: Vec<AddressRange>,
@@ -25,8 +25,8 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Believes these, in one header: whoever adds one of two headers leaves the other to the
-    /// client.
+    /// Trusts these proxies, in one header only. A proxy sets one of the two headers; the client
+    /// could forge the other one.
     #[must_use]
     pub const fn new(trusted: Vec<AddressRange>, header: ForwardedHeader) -> Self {
         Self { trusted, header }
@@ -36,8 +36,9 @@ impl Proxies {
         self.trusted.iter().any(|range| range.contains(address))
     }
 
-    /// The client of a request: its peer, or, where that is a trusted proxy, the right-most address
-    /// before it that is not one. What lies further left the client itself may have written.
+    /// The client of a request. This is its peer, or, if the peer is a trusted proxy, the
+    /// right-most forwarded address that is not trusted. The client could have forged the addresses
+    /// to the left of it.
     #[must_use]
     pub fn client(&self, request: &Request) -> ClientAddress {
         let peer = match request.remote_addr().as_socket_addr() {
@@ -66,7 +67,8 @@ impl Proxies {
                 ForwardedHeader::XForwardedFor => Some(hop),
                 ForwardedHeader::Forwarded => forwarded_for(hop),
             };
-            // What cannot be read ends the chain: the last proxy that was believed stands for it.
+            // An unreadable address ends the chain, and the last trusted proxy counts as the
+            // client.
             let Some(address) = node.and_then(address) else { break };
             last = address;
             if !self.trust(address) {
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(of(&["[2001:db8::1]:443, fd00::1"]), "2001:db8::1");
         assert_eq!(of(&["10.1.1.1, 10.2.2.2"]), "10.1.1.1", "all are proxies");
         assert_eq!(of(&["::ffff:192.0.2.1"]), "192.0.2.1");
-        assert_eq!(of(&["192.0.2.1, unknown, 10.2.2.2"]), "10.2.2.2", "behind what is unreadable");
+        assert_eq!(of(&["192.0.2.1, unknown, 10.2.2.2"]), "10.2.2.2", "`unknown` ends the chain");
         assert_eq!(of(&[]), "10.0.0.1");
     }
 

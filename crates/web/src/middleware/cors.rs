@@ -1,7 +1,7 @@
-//! Pages of other origins that ask from browsers (the Fetch standard's CORS protocol): nobody's
-//! unless they are named. The framework's own refuses every request of an origin that is not named,
-//! the service's own pages included; here such a request is answered as any other, and the browser
-//! shows its page nothing of it.
+//! Requests from pages of other origins (the CORS protocol of the Fetch standard), which are
+//! allowed for configured origins only. The framework's middleware refuses every request with
+//! another origin, including those of the service's own pages. This one answers them like any other
+//! request, and the browser hides the answer from the page.
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Request, Response};
@@ -11,23 +11,23 @@ const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, If-Match, If
                                Idempotency-Key, Change-Reason";
 const ANSWER_HEADERS: &str = "ETag, Location, Link, X-Pagination, FireFlow-Left-Out, X-Request-Id, Retry-After, Allow, \
                               WWW-Authenticate, Idempotency-Replayed, RateLimit, RateLimit-Policy";
-/// How long a browser remembers what it was told, in seconds.
+/// How long a browser caches a preflight answer, in seconds.
 const MAX_AGE: &str = "600";
 
-/// Which origins are named.
+/// The allowed origins.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     origins: Vec<String>,
 }
 
 impl Cors {
-    /// Names them, in lower case.
+    /// Allows these origins, given in lower case.
     #[must_use]
     pub const fn new(origins: Vec<String>) -> Self {
         Self { origins }
     }
 
-    /// The origin of a request, where it is named.
+    /// The origin of a request, if it is allowed.
     #[must_use]
     pub fn origin(&self, request: &Request) -> Option<HeaderValue> {
         let origin = request.headers().get(header::ORIGIN)?;
@@ -35,8 +35,8 @@ impl Cors {
         self.origins.contains(&text).then(|| origin.clone())
     }
 
-    /// What a browser asks before it sends a request of a page: answered without a token, which it
-    /// does not send. Says only what is the same for everything.
+    /// Answers a preflight request, which a browser sends before a page's request. It carries no
+    /// token, so the answer is the same for all paths.
     #[must_use]
     pub fn preflight(request: &Request) -> Option<Response> {
         let is_preflight = request.method() == Method::OPTIONS
@@ -51,8 +51,8 @@ impl Cors {
         })
     }
 
-    /// Lets a page of the origin see the answer. A token is sent by the page itself, never by the
-    /// browser, so that no credentials are allowed.
+    /// Lets a page of the origin read the answer. Credentials are not allowed: the page itself
+    /// sends the token, never the browser.
     pub fn allow(&self, headers: &mut HeaderMap, origin: Option<HeaderValue>) {
         if self.origins.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! The outermost layer: gives each request an id, turns every error into a problem, and tells of each
-//! request in the log, the metrics and the trace.
+//! The outermost layer. It gives each request an id, converts every error to a problem, and records
+//! each request in the log, the metrics and the trace.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::cors::Cors;
 use crate::app::App;
 use crate::problem::{Code, Problem};
 
-/// The headers that every answer has (OWASP REST security cheat sheet).
+/// The headers of every answer (OWASP REST security cheat sheet).
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -32,8 +32,8 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
         HeaderValue::from_static("same-origin"),
     ),
 ];
-/// Those that an answer has unless it says otherwise itself: no page may load anything, nothing is
-/// kept.
+/// The headers of every answer that does not set them itself: pages load nothing, and answers are
+/// not cached.
 const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 2] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -41,15 +41,15 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 2] = [
     ),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
-/// How many headers an answer gets here, about.
+/// Roughly how many headers this layer adds.
 const ADDED_HEADERS: usize = 10;
-/// A year.
+/// One year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Serves one request in its envelope. Never fails: every error has become an answer.
+/// Serves one request. Never fails, because every error becomes an answer.
 ///
 /// # Errors
-/// None.
+/// Returns none.
 pub async fn envelope<E: Endpoint>(
     app: Arc<App>,
     routes: Arc<Routes>,
@@ -95,7 +95,7 @@ pub async fn envelope<E: Endpoint>(
     if app.gate.is_tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    // Who asks again does so of another process.
+    // A closed connection sends the client's next request to another process.
     if keeps_connection && app.is_stopping.load(Ordering::Relaxed) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -103,19 +103,20 @@ pub async fn envelope<E: Endpoint>(
     Ok(response)
 }
 
-/// How many random numbers are asked of the system at once: each time is a call.
+/// How many random numbers are fetched from the system at once, because each fetch is a system
+/// call.
 const RANDOM_AHEAD: usize = 64;
 
 thread_local! {
     static RANDOM: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
 }
 
-/// 128 random bits, for an id that nobody else has.
+/// 128 random bits, for a unique id.
 fn random_number() -> u128 {
     RANDOM.with_borrow_mut(|ahead| {
         if ahead.is_empty() {
             let mut bytes = [0_u8; RANDOM_AHEAD * 16];
-            // Without randomness ids repeat, which harms nothing but the log.
+            // Without randomness, ids repeat, which only makes the log harder to read.
             let _filled = getrandom::fill(&mut bytes).is_ok();
             let (numbers, _) = bytes.as_chunks();
             ahead.extend(numbers.iter().map(|number| u128::from_ne_bytes(*number)));
@@ -124,10 +125,11 @@ fn random_number() -> u128 {
     })
 }
 
-/// The status that stands in the log where the client went away before there was an answer.
+/// The logged status of a request whose client disconnected before there was an answer (as in
+/// nginx).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request that is being served. However it ends, it is counted, logged and traced.
+/// A request in progress. However it ends, it is counted, logged and traced.
 struct UnderWay {
     app: Arc<App>,
     asked: Arc<Asked>,
@@ -199,7 +201,7 @@ fn tell_cause(app: &App, asked: &Asked, problem: &Problem) {
         return;
     }
     tracing::error!(request_id = %asked.id, %cause, "defect");
-    // Of a panic the hook has told.
+    // The panic hook has already reported a panic.
     if let Some(errors) = app.telemetry.errors.as_ref().filter(|_| !asked.has_panicked()) {
         let mut defect = Defect { kind: code, cause, ..Defect::default() };
         asked.describe(&mut defect);
@@ -207,7 +209,7 @@ fn tell_cause(app: &App, asked: &Asked, problem: &Problem) {
     }
 }
 
-/// Any error as a problem: ours as it is, the framework's translated.
+/// Converts any error to a problem: ours unchanged, the framework's by type.
 fn problem_of(error: poem::Error, path: &str, route: Option<&Route>, routes: &Routes) -> Problem {
     let error = match error.downcast::<Problem>() {
         Ok(problem) => return problem,
@@ -241,7 +243,7 @@ fn problem_of(error: poem::Error, path: &str, route: Option<&Route>, routes: &Ro
     Problem::internal(error.to_string())
 }
 
-/// What a panic becomes: a defect, whose message only the log sees.
+/// Converts a panic to a defect, whose message appears only in the log.
 #[must_use]
 pub fn panic_answer(panic: &(dyn std::any::Any + Send)) -> Problem {
     let message = panic

@@ -1,12 +1,12 @@
-//! The host that a request names: one, or it could mean one thing to a proxy and another here
-//! (RFC 9112, 3.2; RFC 9113, 8.3.1).
+//! The host of a request. It must be unambiguous, because a proxy could otherwise interpret the
+//! request differently (RFC 9112, 3.2; RFC 9113, 8.3.1).
 
 use poem::Request;
 use poem::http::{Version, header};
 
 use crate::problem::{Code, Problem};
 
-/// Refuses a request that names several hosts, or none where it must.
+/// Refuses a request with several hosts, or without a required one.
 ///
 /// # Errors
 /// Returns 400.
@@ -19,7 +19,7 @@ pub fn check(request: &Request) -> Result<(), Problem> {
     }
     match (host, request.original_uri().authority()) {
         (Some(host), Some(target)) => {
-            // The name of a user in front is no part of the host.
+            // A user name in front of the host is not part of it.
             let target = target.as_str();
             let target = target.rsplit_once('@').map_or(target, |(_, host)| host);
             if host.as_bytes().trim_ascii().eq_ignore_ascii_case(target.as_bytes()) {
@@ -28,7 +28,7 @@ pub fn check(request: &Request) -> Result<(), Problem> {
                 fault("`Host` contradicts the request's target; send the same in both")
             }
         }
-        // What does not come over a network (tests do not) has no version to speak of.
+        // Requests that do not come over a network (in tests) have no meaningful version.
         (None, None)
             if request.version() == Version::HTTP_11
                 && request.remote_addr().as_socket_addr().is_some() =>

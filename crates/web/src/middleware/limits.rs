@@ -1,8 +1,8 @@
-//! The order of work for a request: what is cheap and needs nobody's word comes first, what takes
-//! memory and time comes last.
+//! The order of checks for a request: those that are cheap and need no authentication come first,
+//! those that take memory and time come last.
 //!
-//! Host, rate of the address, token, role, rate of the subject; only then the body, which the
-//! operation asks for (see [`crate::upload`]).
+//! The order is host, rate of the address, token, role, rate of the subject, and then the body,
+//! which the operation requests (see [`crate::upload`]).
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -19,24 +19,25 @@ use poem::{Body, Endpoint, IntoResponse, Request, Response};
 
 use super::envelope::panic_answer;
 use super::open::Open;
-use super::{auth, host, slash};
+use super::{auth, host, open, slash};
 use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
 use crate::work::{Served, Work};
 
 pub use crate::work::Limits;
 
-/// Answers up to this many bytes are not counted: the connection's own buffers hold as much.
+/// The largest answer that does not count towards the budget, in bytes. The connection's own
+/// buffers are as large.
 const UNCOUNTED_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Serves a request within all limits. Dropping the request's future stops its query and undoes its
-/// transaction.
+/// Serves a request within all limits. If the request's future is dropped, its query stops and its
+/// transaction is rolled back.
 ///
-/// One layer does all of it: each layer of the framework moves the request, and what is to become of
-/// it, once more.
+/// This is a single layer because each layer of the framework moves the request and its future once
+/// more.
 ///
 /// # Errors
-/// What the limits say, else those of the inner endpoint; a panic is a defect.
+/// Returns the errors of the limits and of the inner endpoint. A panic becomes a defect.
 pub async fn guard<E: Endpoint>(
     app: Arc<App>,
     limits: Limits,
@@ -58,18 +59,19 @@ async fn bounded<E: Endpoint>(
 ) -> poem::Result<Response> {
     host::check(&request)?;
     let timeout = limits.request_timeout;
-    let answer = match Open::of(request.uri().path()) {
-        Some(open) => {
-            check_open(app, open, &request)?;
-            // Who is full is not ready for more; to say so takes nobody's place.
-            if open == Open::Ready && limits.in_flight.available_permits() == 0 {
+    let answer = match Open::of(&request) {
+        Some(asked) => {
+            check_open(app, asked, &request)?;
+            open::lead_to_start_page(&mut request);
+            // A process at its limit is not ready for more requests. This answer needs no permit.
+            if asked == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(crate::work::too_many_requests().into());
             }
             slash::normalize(&mut request);
             tokio::time::timeout(timeout, respond(next, request)).await
         }
         None => {
-            // What it takes it gives back here, however it ends.
+            // Releases the request's resources, however the request ends.
             let served = Served(Arc::new(Work::new(limits)));
             slash::normalize(&mut request);
             auth::authenticate(app, &served.0, &mut request)?;
@@ -86,8 +88,8 @@ async fn respond<E: Endpoint>(next: &E, request: Request) -> poem::Result<Respon
     next.call(request).await.map(IntoResponse::into_response)
 }
 
-/// What is open to everybody is only read: nothing of a body is, no permit is taken, and each address
-/// has a rate of its own for it, which nobody meets who only looks whether the service is well.
+/// Checks a request for an open path. Only GET and HEAD are allowed, no body is read, and no permit
+/// is taken. Each address has a separate rate for these paths, which health checks never reach.
 fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
     let client = auth::asked(request)?.client;
     app.gate.rates.check_open(open, client.0)?;
@@ -99,8 +101,8 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
         .with_header(header::ALLOW, methods))
 }
 
-/// Serves a request whose token is good. A large answer is counted until it is sent: who reads none
-/// of them cannot have any number of them made.
+/// Serves a request with a valid token. A large answer counts towards the budget until it is sent.
+/// So a client that reads no answers cannot fill the memory with them.
 async fn counted<E: Endpoint>(
     app: &App,
     served: &Served,
@@ -109,7 +111,8 @@ async fn counted<E: Endpoint>(
 ) -> poem::Result<Response> {
     let context = request.extensions().get::<Context>();
     let subject = context.map(|context| context.caller.actor.subject.clone()).unwrap_or_default();
-    // Asked again it answers the same. What was changed is answered, whatever that takes.
+    // A request that changed nothing can be refused and retried. The answer to a change is always
+    // sent, even beyond the budget.
     let can_be_refused = matches!(*request.method(), Method::GET | Method::HEAD)
         || request.uri().path().ends_with("/inspections");
     let answer = respond(next, request).await;
@@ -126,13 +129,14 @@ async fn counted<E: Endpoint>(
         None if can_be_refused => return Err(Problem::from(app.budget.refuse(Use::Answer)).into()),
         None => app.budget.reserve_anyway(&subject, Use::Answer, length),
     };
-    // It is there in one piece: nothing is copied.
+    // The body is a single piece, so this does not copy it.
     let bytes = body.collect().await.map_err(Problem::internal)?.to_bytes();
     response.set_body(Body::from_bytes(Bytes::from_owner(Answer { bytes, _memory: memory })));
     Ok(response)
 }
 
-/// An answer that is counted as long as any of its bytes is kept, by the connection's buffers too.
+/// An answer that counts towards the budget as long as any of its bytes are in memory, including
+/// the connection's buffers.
 struct Answer {
     bytes: Bytes,
     _memory: Reservation,

@@ -1,5 +1,5 @@
-//! What surrounds every request, from the outside in: its id, log line and error form, who is let in
-//! from where; a limit in time; the trailing slash; who asks.
+//! The layers around every request, from the outermost: its id, log line and error format, CORS;
+//! the timeout; the trailing slash; authentication.
 
 pub mod auth;
 pub mod client;
@@ -11,15 +11,15 @@ pub mod open;
 pub mod rates;
 pub mod slash;
 
-/// What is decided of a request by where it comes from.
+/// The settings that concern the origin and the connection of a request.
 #[derive(Debug, Default)]
 pub struct Gate {
-    /// The proxies that are believed.
+    /// The trusted proxies.
     pub proxies: client::Proxies,
-    /// How many requests are served.
+    /// The rate limits.
     pub rates: rates::Rates,
-    /// The pages that may ask.
+    /// The allowed origins of pages.
     pub cors: cors::Cors,
-    /// Whether connections are encrypted here: then browsers are told to insist on it.
+    /// Whether the service itself terminates TLS. If so, answers tell browsers to use only HTTPS.
     pub is_tls: bool,
 }

@@ -1,20 +1,30 @@
-//! What is open to everybody, without a token.
+//! Paths that are open to everybody, without a token.
+
+use poem::Request;
+use poem::http::{Method, Uri, header};
 
 /// What is open to everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// Whether the process answers: it does, however busy it is.
+    /// The liveness probe: the process answers it however busy it is.
     Live,
-    /// Whether it can serve.
+    /// The readiness probe.
     Ready,
     /// The description of the API.
     Document,
 }
 
 impl Open {
-    /// What a path is of this; none if it takes a token.
+    /// What a request asks for of this; none if it needs a token.
     #[must_use]
-    pub fn of(path: &str) -> Option<Self> {
+    pub fn of(request: &Request) -> Option<Self> {
+        if is_for_start_page(request) {
+            return Some(Self::Document);
+        }
+        Self::at(request.uri().path())
+    }
+
+    fn at(path: &str) -> Option<Self> {
         match path.trim_end_matches('/') {
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
@@ -24,6 +34,27 @@ impl Open {
     }
 }
 
+/// The path of the start page.
+pub const START_PAGE: &str = "/docs/start";
+
+/// Leads a browser that asks for `/` to the start page. All other clients get what `/` is to them: an
+/// unknown path.
+pub fn lead_to_start_page(request: &mut Request) {
+    if is_for_start_page(request) {
+        *request.uri_mut() = Uri::from_static(START_PAGE);
+    }
+}
+
+fn is_for_start_page(request: &Request) -> bool {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    // Browsers name HTML first; others accept `*/*`.
+    let takes_html = || {
+        let mut accepted = request.headers().get_all(header::ACCEPT).iter();
+        accepted.any(|value| value.to_str().is_ok_and(|value| value.contains("text/html")))
+    };
+    is_read && request.uri().path().trim_end_matches('/').is_empty() && takes_html()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Open;
@@ -31,12 +62,12 @@ mod tests {
     #[test]
     fn few_paths_are_open() {
         for open in ["/docs", "/docs/", "/docs/swagger-ui", "/health/live", "/health/ready/"] {
-            assert!(Open::of(open).is_some(), "{open}");
+            assert!(Open::at(open).is_some(), "{open}");
         }
         for closed in
             ["/", "/health", "/health/", "/docsx", "/firewalls/", "/health/live/x", "//docs"]
         {
-            assert!(Open::of(closed).is_none(), "{closed}");
+            assert!(Open::at(closed).is_none(), "{closed}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How many requests of one client address, and of one subject, are served in a time.
+//! Rate limits per client address and per subject.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
@@ -16,12 +16,12 @@ use poem::http::HeaderMap;
 use super::open::Open;
 use crate::problem::{Code, Problem};
 
-/// After so many requests, those who have long been silent are forgotten.
+/// After this many requests, clients without recent requests are removed.
 const REQUESTS_PER_CLEANING: u64 = 8_192;
 
-/// How often an address may ask whether the service is well. Kubernetes asks once in some seconds.
+/// The rate of probes per address. Kubernetes sends one every few seconds.
 const PROBES_PER_SECOND: u32 = 200;
-/// How often an address may read the description: a page of a browser is one or two requests.
+/// The rate of documentation requests per address. A page in a browser needs one or two.
 const DOCUMENTS_PER_SECOND: u32 = 50;
 
 const fn per_second(count: u32) -> Rate {
@@ -32,46 +32,46 @@ const fn per_second(count: u32) -> Rate {
     Rate { count, per: Duration::from_secs(1) }
 }
 
-/// How many requests in what time.
+/// A number of requests per period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many; so many may come at once.
+    /// The number of requests, which may also come in a burst.
     pub count: NonZeroU32,
-    /// In what time.
+    /// The period.
     pub per: Duration,
 }
 
-/// The limits; none where nothing is limited. In memory: each process has its own.
+/// The limits; `None` is unlimited. They are in memory, so each process has its own.
 #[derive(Debug, Default)]
 pub struct Rates {
     by_address: Option<Limit>,
     by_subject: Option<Limit>,
     probes: Option<Limit>,
     documents: Option<Limit>,
-    /// Names are kept as numbers that nobody outside can make collide.
+    /// Clients are identified by keyed hashes, so that nobody can provoke collisions.
     names: RandomState,
 }
 
-/// How much of its rate a subject has left, for the answer: the fields of the IETF's draft
-/// "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers).
+/// The remaining rate of a subject, for the headers of the answer
+/// (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateState {
     rate: Rate,
     remaining: u32,
-    /// In how many seconds all of the rate is there again; of a refusal, when the next request is
-    /// served.
+    /// The number of seconds until the full rate is available; after a refusal, until the next
+    /// request is accepted.
     reset_s: u64,
 }
 
-/// Where the state is kept until the answer is there.
+/// Carries the state from the check to the answer.
 pub type RateCell = Arc<OnceLock<RateState>>;
 
 impl RateState {
-    /// Adds the fields to an answer.
+    /// Adds the headers to an answer.
     pub fn write(self, headers: &mut HeaderMap) {
         let Self { rate, remaining, reset_s } = self;
         let window = match rate.per.as_secs() {
-            // A window is told in whole seconds.
+            // The header has whole seconds only, so a shorter window is left out.
             0 => String::new(),
             seconds => format!(";w={seconds}"),
         };
@@ -104,33 +104,33 @@ impl std::fmt::Debug for Limit {
 }
 
 impl Rates {
-    /// Limits requests of each address, and of each subject.
+    /// Limits the requests of each address and of each subject.
     #[must_use]
     pub fn new(by_address: Option<Rate>, by_subject: Option<Rate>) -> Self {
         Self {
             by_address: by_address.and_then(Limit::new),
             by_subject: by_subject.and_then(Limit::new),
-            // Who lifts the rate of addresses lifts these too.
+            // These limits are off if there is no limit per address.
             probes: by_address.and_then(|_| Limit::new(per_second(PROBES_PER_SECOND))),
             documents: by_address.and_then(|_| Limit::new(per_second(DOCUMENTS_PER_SECOND))),
             names: RandomState::new(),
         }
     }
 
-    /// Counts a request of an address, before it is known whose it is.
+    /// Counts a request of an address, before its token is checked.
     ///
     /// # Errors
-    /// 429, with when to come back.
+    /// Returns 429 with `Retry-After`.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), Problem> {
         let (Some(limit), Some(address)) = (&self.by_address, address) else { return Ok(()) };
         limit.check(self.number(&network(address)), "this address").1
     }
 
-    /// Counts a request for what is open to everybody, of an address: probes and documents each have
-    /// a rate of their own, so that a health check is not refused for what else comes from there.
+    /// Counts a request of an address for an open path. Probes and documents have separate limits,
+    /// so that other requests from the same address do not cause a failed health check.
     ///
     /// # Errors
-    /// 429, with when to come back.
+    /// Returns 429 with `Retry-After`.
     pub fn check_open(&self, what: Open, address: Option<IpAddr>) -> Result<(), Problem> {
         let limit = match what {
             Open::Live | Open::Ready => &self.probes,
@@ -140,10 +140,10 @@ impl Rates {
         limit.check(self.number(&network(address)), "this address").1
     }
 
-    /// Counts a request of a subject, and keeps what is left of its rate for the answer.
+    /// Counts a request of a subject, and stores its remaining rate for the answer.
     ///
     /// # Errors
-    /// 429, with when to come back.
+    /// Returns 429 with `Retry-After`.
     pub fn check_subject(&self, subject: &str, state: Option<&RateCell>) -> Result<(), Problem> {
         let Some(limit) = &self.by_subject else { return Ok(()) };
         let (now, result) = limit.check(self.number(&subject), "your subject");
@@ -153,7 +153,7 @@ impl Rates {
         result
     }
 
-    /// A place for the state of the rate of whoever asks, if subjects have a rate.
+    /// A cell for the state of a request's rate, if there is a limit per subject.
     #[must_use]
     pub fn state(&self) -> Option<RateCell> {
         self.by_subject.as_ref().map(|_| RateCell::default())
@@ -164,7 +164,7 @@ impl Rates {
     }
 }
 
-/// What one client can change its address in: of IPv6 a network of 64 bits.
+/// The range within which a client can change its address: for IPv6, a network of 64 bits.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

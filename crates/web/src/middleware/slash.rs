@@ -1,11 +1,10 @@
-//! Paths work with and without a slash at their end, without a redirect.
+//! Paths work with and without a trailing slash, without a redirect.
 
 use poem::Request;
 use poem::http::Uri;
 use poem::http::uri::PathAndQuery;
 
-/// Gives every path the form in which it is routed: without a slash at its end, as the framework
-/// registers it.
+/// Removes the trailing slash of a path, because the framework registers routes without it.
 pub fn normalize(request: &mut Request) {
     if let Some(uri) = routed(request.uri()) {
         *request.uri_mut() = uri;

@@ -1,5 +1,5 @@
-//! The filter language for programs: which fields a list has, what they hold, which operators they
-//! take. A page or a client completes with it what is typed.
+//! The filter language in machine-readable form: the fields of each list, their types and
+//! operators. Clients use it to complete a filter while a user types.
 
 use fireflow_domain::filter::parse::{MAX_FILTER_CHARS, MAX_FILTER_COMPARISONS, MAX_FILTER_DEPTH};
 use fireflow_domain::filter::{FieldInfo, Level, describe};

@@ -1,5 +1,5 @@
-//! The description of the API: what the framework writes, corrected where it cannot say it, and the
-//! links from what was created to what can be done with it.
+//! The description of the API: the framework's document, corrected where the framework cannot
+//! express it, with links from each created resource to the operations on it.
 
 pub mod filters;
 mod operations;
@@ -19,11 +19,12 @@ use crate::reply::JSON;
 const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. \
                      Evaluates packets against them, and explains the verdict.\n\nSend a token \
                      with every request: \
-                     **Authorize** above accepts a token that `cargo xtask jwt` prints. Paths \
+                     **Authorize** above accepts a token. For a local service \
+                     `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`). Paths \
                      work with and without a trailing slash. Errors are RFC 9457 problems: branch \
                      on `code`.";
 
-/// The groups of operations as one reads them, from the outside in.
+/// The groups of operations in reading order, from the outermost resource inwards.
 const TAGS: [&str; 6] =
     ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Audit", "Service"];
 
@@ -49,7 +50,8 @@ pub fn parameters_of(operation: &str) -> &'static [Param] {
     }
 }
 
-/// What an answer says of the rate of whoever asks (draft-ietf-httpapi-ratelimit-headers).
+/// The headers of an answer that report the caller's rate limit
+/// (draft-ietf-httpapi-ratelimit-headers).
 const RATE_HEADERS: &[(&str, &str)] = &[
     (
         "RateLimit",
@@ -62,7 +64,7 @@ const RATE_HEADERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What can be done with what an operation created: target, and where its parameters come from.
+/// An operation on a created resource: its target, and the sources of its parameters.
 type Link = (&'static str, &'static [(&'static str, &'static str)]);
 
 const OF_FIREWALL: &[(&str, &str)] = &[("firewall_id", "$response.body#/id")];
@@ -116,7 +118,8 @@ const LINKS: &[(&str, &[Link])] = &[
 /// The framework's document with all corrections.
 ///
 /// # Errors
-/// Where it has not the shape that the corrections expect: a defect, found by the first test.
+/// Returns an error if the document lacks the structure that the corrections expect. That is a
+/// defect, which the first test finds.
 pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     let mut document: Value = serde_json::from_str(raw).context("the framework's document")?;
     let root = object(&mut document)?;
@@ -152,9 +155,10 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     Ok(document)
 }
 
-/// The framework writes a described reference as `allOf` of the reference and a schema that is only
-/// the description, which client generators take for a second type. The description stands beside
-/// it too: the reference alone is enough.
+/// Removes the description from `allOf`. The framework writes a reference with a description as
+/// `allOf` of the reference and a schema that contains only the description. Client generators take
+/// that schema for a second type. The description also exists next to `allOf`, so the reference
+/// suffices.
 fn simplify_references(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(simplify_references),
@@ -171,7 +175,8 @@ fn simplify_references(value: &mut Value) {
     }
 }
 
-/// The framework drops the slash at a path's end. The API's paths have one, but for the probes'.
+/// Restores the trailing slash of paths, which the framework drops. All paths of the API end in
+/// one, except those of the probes.
 fn end_paths_with_slash(paths: &mut Map<String, Value>) {
     let bare = std::mem::take(paths);
     paths.extend(bare.into_iter().map(|(path, methods)| match path.as_str() {
@@ -265,7 +270,8 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
             let header = json!({name: {"description": description, "schema": {"type": "string"}}});
             object(response)?.insert("headers".to_owned(), header);
         }
-        // Any answer can have them; they are told once for success and once for refusal.
+        // Any answer can carry these headers; the description shows them once for success and once
+        // for refusal.
         if !is_open && (status.starts_with('2') || status == "429") {
             let response = object(response)?;
             let headers = object(response.entry("headers").or_insert_with(|| json!({})))?;
@@ -288,7 +294,7 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
     Ok(())
 }
 
-/// Request headers that mean something to an operation.
+/// The request headers that an operation evaluates.
 fn headers_of(method: &str, id: &str) -> Vec<Value> {
     let header = |name: &str, description: &str| {
         json!({
@@ -315,7 +321,7 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
          request is repeated within 24 hours, it changes nothing and returns the first answer; \
          another request with the same key is 422.",
     );
-    // Its quoted form is taken too, and not told: the bare one is enough.
+    // The quoted form is accepted too, but not described: the bare form suffices.
     if let Some(once) = once.as_object_mut() {
         let schema = json!({"type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"});
         once.insert("schema".to_owned(), schema);
@@ -339,12 +345,12 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
     let has_body = matches!(method, "post" | "patch" | "put");
     let writes = has_body && id != "inspectPackets";
     match status {
-        // Of what a request carries, whether the operation wants it or not.
+        // These depend on the content of the request, whether the operation reads it or not.
         "400" | "413" => !is_open,
         "408" | "415" => has_body && !is_open,
         "401" | "403" | "422" | "429" => !is_open,
         "404" => has_path_ids,
-        // Of routing, not of an operation.
+        // The router answers these, not an operation.
         "405" => false,
         "428" => id == "replaceRules",
         "409" => writes && !matches!(id, "moveRules" | "replaceRules" | "batchRules"),
@@ -357,7 +363,7 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
     }
 }
 
-/// The description as YAML: every JSON document is one (YAML 1.2).
+/// The description as YAML. Every JSON document is also a YAML document (YAML 1.2).
 #[must_use]
 pub fn yaml(document: &Value) -> String {
     format!("{document:#}\n")

@@ -1,6 +1,6 @@
-//! The operations of a batch as a choice between five schemas, one for each word of `op`: the framework
-//! has one object with all members of all of them, of which a typed client cannot tell which belong
-//! together.
+//! Describes the operations of a batch as a choice between five schemas, one for each word of `op`.
+//! The framework generates a single object with the members of all of them. From that object, a
+//! typed client cannot see which members belong together.
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
@@ -10,7 +10,8 @@ use super::{member, object};
 /// The schema that becomes the choice.
 const OPERATION: &str = "RuleOperation";
 
-/// A choice: `op`, its schema, what it is, which members it must have, and which it can have.
+/// A choice: `op`, the name of its schema, its description, its required members, and its optional
+/// members.
 type Choice =
     (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -46,13 +47,13 @@ const CHOICES: [Choice; 5] = [
     (
         "restore",
         "RestoreRuleOperation",
-        "A deleted rule is brought back.",
+        "A deleted rule is restored.",
         &["rule_id"],
         &["name", "duplicates"],
     ),
 ];
 
-/// Splits the schema of operations into one for each.
+/// Splits the schema of operations into one schema per operation.
 ///
 /// # Errors
 /// Returns a defect if the schema lacks a member that a choice has.

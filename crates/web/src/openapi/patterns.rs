@@ -1,4 +1,4 @@
-//! What texts look like, as regular expressions for the description (ECMA 262).
+//! The formats of texts, as regular expressions for the description (ECMA 262).
 
 use fireflow_domain::net::Protocol;
 
@@ -12,7 +12,7 @@ macro_rules! v4 {
         concat!("(", octet!(), r"\.){3}", octet!())
     };
 }
-/// What every IPv6 address looks like; not all that looks so is one (RFC 4291, 2.2).
+/// Matches every IPv6 address, and some texts that are not addresses (RFC 4291, 2.2).
 macro_rules! v6 {
     () => {
         "[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
@@ -41,14 +41,14 @@ pub const ADDRESS_RANGE: &str = concat!(
 );
 /// A port or `first-last`.
 pub const PORTS: &str = concat!("^", port!(), "(-", port!(), ")?$");
-// Texts are trimmed, so that any white space may surround them.
+// Texts are trimmed, so any white space may surround them.
 macro_rules! white {
     () => {
         r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]*"
     };
 }
-/// What is invisible (see `fireflow_domain::invisible`), in the basic plane: beyond it the engines
-/// of patterns do not agree on how to write a character.
+/// Invisible characters (see `fireflow_domain::invisible`) of the basic multilingual plane. Regular
+/// expression engines have no common syntax for the others.
 macro_rules! invisible {
     () => {
         concat!(
@@ -75,7 +75,7 @@ macro_rules! trimmed {
 pub const NAME: &str = concat!("^", white!(), trimmed!(), white!(), "$");
 /// The same, or empty.
 pub const NAME_OR_EMPTY: &str = concat!("^", white!(), "(", trimmed!(), ")?", white!(), "$");
-/// No control characters but tabs and line ends.
+/// No control characters except tabs and line ends.
 pub const FREE_TEXT: &str = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]*$";
 /// No control characters.
 pub const NO_CONTROLS: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
@@ -98,7 +98,7 @@ pub fn protocol(and_any: bool) -> String {
 mod tests {
     use fireflow_domain::invisible::is_invisible;
 
-    /// The ranges of a class of characters, as [`invisible`] writes them.
+    /// Parses the ranges of a character class, as [`invisible`] writes them.
     fn ranges(class: &str) -> Vec<std::ops::RangeInclusive<u32>> {
         let hex = |text: &str| u32::from_str_radix(text, 16).unwrap();
         let parts: Vec<&str> = class.split('\\').skip(1).collect();

@@ -1,4 +1,4 @@
-//! The schemas: what their members can hold, as far as a schema can say it.
+//! Constraints on the members of the schemas, as far as a schema can express them.
 
 use anyhow::Context as _;
 use fireflow_auth::{KeyFile, KeyFileState};
@@ -58,10 +58,10 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("KeyFile", &["fault"]),
 ];
 
-/// The one schema of actions.
+/// The schema that all actions share.
 pub const ACTION: &str = "#/components/schemas/Action";
 
-/// What a member can hold, beside its type.
+/// The constraints on a member in addition to its type.
 fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     let is_input = schema.starts_with("New")
         || ["Patch", "Restoration", "Operation"].iter().any(|end| schema.ends_with(end));
@@ -138,7 +138,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     }
 }
 
-/// Actions have one schema, that of the component, wherever they are.
+/// Whether a member is an action. All of these refer to the shared schema of actions.
 fn is_action(schema: &str, property: &str, shape: &Map<String, Value>) -> bool {
     schema != "AuditEvent"
         && matches!(property, "action" | "default_action")
@@ -158,17 +158,18 @@ fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<
     Ok(())
 }
 
-/// Completes the schemas.
+/// Adds the constraints to the schemas.
 ///
 /// # Errors
-/// Where one is not what is expected here: a defect, found by the first test.
+/// Returns an error if a schema differs from what is expected here. That is a defect, which the
+/// first test finds.
 pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     for (name, schema) in schemas.iter_mut() {
         let schema = object(schema)?;
         if schema.get("type") != Some(&json!("object")) || !schema.contains_key("properties") {
             continue;
         }
-        // Unknown members are refused, and none is ever answered.
+        // Requests with unknown members are refused, and answers never contain any.
         schema.insert("additionalProperties".to_owned(), json!(false));
         let nullable = NULLABLE.iter().find(|(schema, _)| schema == name);
         let properties = object(member(schema, "properties")?)?;
@@ -191,17 +192,17 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
             );
         }
     }
-    // What comes depends on `fields`.
+    // `fields` selects the members of an answer, so only `id` is always present.
     for view in ["Firewall", "FilteringPolicy", "FirewallRule", "AuditEvent"] {
         let schema = object(member(schemas, view)?)?;
         schema.insert("required".to_owned(), json!(["id"]));
     }
-    // A rule of a set is like a new one, and may say which stored one it is.
+    // A rule of a set is like a new rule, but may have the id of a stored one.
     let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;
     let members = object(&mut of_set)?;
     members.insert("title".to_owned(), json!("FirewallRuleOfSet"));
-    // Of the addresses for documentation, and equal to no other example: where rules are, PUT of it
-    // alone would delete them, and is refused.
+    // The address is one of those reserved for documentation, and the rule equals no other example.
+    // So a PUT of only this rule to a policy with rules would delete them, and is refused.
     let example = object(member(members, "example")?)?;
     example.insert("name".to_owned(), json!("example"));
     example.insert("destinations".to_owned(), json!([{"address": "203.0.113.10"}]));
@@ -222,7 +223,8 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A reference cannot carry `nullable` beside it: it is wrapped.
+/// Makes a member nullable. `nullable` next to `$ref` has no effect, so a reference is wrapped in
+/// `allOf`.
 fn set_nullable(property: &mut Value) -> anyhow::Result<()> {
     let members = object(property)?;
     if let Some(reference) = members.remove("$ref") {

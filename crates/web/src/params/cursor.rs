@@ -1,10 +1,10 @@
-//! Cursors: places in a list, as text that clients hand back unread.
+//! Cursors: positions in a list, as opaque text that clients send back unchanged.
 //!
-//! base64url of: a version, the id, the item's place in the order of evaluation where it has one,
-//! the values that the list is ordered by, and the first eight bytes of a SHA-256 over all of that
-//! and over which list, filter and order it belongs to. The hash keeps a cursor from being used
-//! with another list by mistake. It is no secret and needs none: what a cursor says is checked like
-//! any input, and shows nothing that its list would not.
+//! A cursor is the base64url of: a version, the id, the item's place in the order of evaluation if
+//! it has one, the values that the list is ordered by, and a hash. The hash is the first eight
+//! bytes of a SHA-256 over all of these and over the cursor's list, filter and order. It prevents
+//! the accidental use of a cursor with another list. It is not a secret, and need not be: the
+//! content of a cursor is checked like any input, and reveals nothing that its list does not.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 8;
-/// The longest cursor, in characters: a few keys, one of which may be a description. An address is
-/// at most twice as long.
+/// The longest cursor, in characters: a few keys, one of which may be a description. The address of
+/// a page is at most twice as long.
 pub const MAX_CURSOR_CHARS: usize = 32_768;
 
-/// The text of a place in a list.
+/// Encodes a position in a list.
 #[must_use]
 pub fn encode(scope: &str, position: &Position) -> String {
     let mut bytes = vec![VERSION];
@@ -40,7 +40,7 @@ pub fn encode(scope: &str, position: &Position) -> String {
             }
             SortValue::Text(text) => {
                 bytes.push(2);
-                // Texts are bounded far below.
+                // The lengths of texts are limited to far less than this.
                 bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
                 bytes.extend(text.as_bytes());
             }
@@ -52,7 +52,7 @@ pub fn encode(scope: &str, position: &Position) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The place that a text stands for; none where it is not one of this list's.
+/// Decodes a position; none if the text is not a cursor of this list.
 #[must_use]
 pub fn decode(scope: &str, text: &str) -> Option<Position> {
     if text.len() > MAX_CURSOR_CHARS {
@@ -105,7 +105,7 @@ fn hash(scope: &str, bytes: &[u8]) -> [u8; HASH_BYTES] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Bytes that are read from the front.
+/// Reads bytes from the front.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -125,7 +125,7 @@ impl Bytes<'_> {
         let (first, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         let text = std::str::from_utf8(first).ok()?;
-        // PostgreSQL takes no such byte in any text.
+        // PostgreSQL does not accept NUL in any text.
         (!text.contains('\0')).then(|| text.to_owned())
     }
 }
@@ -171,7 +171,7 @@ mod tests {
                 assert_eq!(decode("rules of 1", &URL_SAFE_NO_PAD.encode(spoiled)), None);
             }
         }
-        // With a hash that fits, what it says is still checked.
+        // Even with a valid hash, the content is checked.
         for said in [
             &[][..],
             &[2],

@@ -1,4 +1,4 @@
-//! Query parameters: read all at once, with every fault.
+//! Query parameters: all are read at once, and all faults are collected.
 
 pub mod cursor;
 mod packet;
@@ -31,11 +31,12 @@ pub use self::packet::packet_from_query;
 pub use self::table::*;
 pub use crate::dto::fields::Fields;
 
-/// Parameters that do not decide what is in a list, or are in its cursors' scope in another form.
+/// Parameters that do not affect the content of a list, or that the scope of its cursors contains
+/// in another form.
 const NOT_OF_A_LIST: [&str; 8] =
     ["page", "page_size", "per_page", "cursor", "with_total", "fields", "expand", "filter"];
 
-/// Parameters that the deleted ones cannot be asked with.
+/// Parameters that cannot be combined with `deleted`.
 const ONLY_OF_LIVE: [&str; 7] = [
     "filter",
     "expand",
@@ -46,7 +47,8 @@ const ONLY_OF_LIVE: [&str; 7] = [
     "port",
 ];
 
-/// The query string of a request, not yet read, and the path before it, as the client sent them.
+/// The query string of a request, not yet parsed, and the path in front of it, as the client sent
+/// them.
 #[derive(Debug, Clone)]
 pub struct QueryString {
     path: String,
@@ -56,7 +58,7 @@ pub struct QueryString {
 impl<'a> FromRequest<'a> for QueryString {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         let query = request.uri().query().unwrap_or_default().to_owned();
-        // What is routed has lost its base path, and the slash at its end.
+        // Routing has removed the base path and the trailing slash.
         let path = format!("/{}/", request.uri().path().trim_matches('/'));
         let context = request.extensions().get::<Context>();
         let path = context.map_or(path.clone(), |context| context.path(format_args!("{path}")));
@@ -64,7 +66,7 @@ impl<'a> FromRequest<'a> for QueryString {
     }
 }
 
-/// Parameters of other products, and what does the same here.
+/// Parameters of other products, and their equivalents here.
 const ELSEWHERE: [(&str, &str); 12] = [
     ("limit", "page_size"),
     ("size", "page_size"),
@@ -80,7 +82,7 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("state", "filter=state = active"),
 ];
 
-/// Reads parameters, and collects all that is wrong with them.
+/// Reads parameters, and collects all their faults.
 #[derive(Debug)]
 pub struct Query {
     values: Vec<(String, String)>,
@@ -89,20 +91,20 @@ pub struct Query {
 }
 
 impl QueryString {
-    /// As it was written.
+    /// The query string as sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The address of the list that is asked for, without which part of it.
+    /// The address of the requested list, without the parameters that select a part of it.
     #[must_use]
     pub fn address(&self) -> ListAddress {
         ListAddress::new(&self.path, &self.text)
     }
 
-    /// Splits and decodes it, and checks names against the operation's table: unknown and repeated
-    /// ones are faults, since a misspelt filter must not return everything.
+    /// Splits and decodes the query, and checks the names against the operation's table. Unknown
+    /// and repeated parameters are faults, because a misspelt filter must not return everything.
     #[must_use]
     pub fn open(&self, table: &[Param]) -> Query {
         let mut query =
@@ -127,7 +129,7 @@ impl QueryString {
 }
 
 fn decode(text: &str) -> Option<String> {
-    // As most are.
+    // Most texts need no decoding.
     if !text.contains(['+', '%']) {
         return Some(text.to_owned());
     }
@@ -162,7 +164,7 @@ impl Query {
         self.raw(name).is_some()
     }
 
-    /// A parameter, read by the domain.
+    /// A parameter, parsed by the domain.
     pub fn parse<T, E: Display>(
         &mut self,
         name: &str,
@@ -172,7 +174,8 @@ impl Query {
         read.map_err(|detail| self.fault(name, detail)).ok()
     }
 
-    /// An instant. In a query `+` is a space, which is told where an offset needs one.
+    /// An instant. In a query, `+` means a space; if that broke the offset, the message explains
+    /// it.
     pub fn instant(&mut self, name: &str) -> Option<Instant> {
         self.parse(name, |text| {
             Instant::parse(text).map_err(|error| match Instant::parse(&text.replace(' ', "+")) {
@@ -182,7 +185,7 @@ impl Query {
         })
     }
 
-    /// An integer within bounds: ASCII digits, perhaps a minus.
+    /// An integer within bounds: ASCII digits, optionally with a minus sign.
     pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Option<i64> {
         self.parse(name, |text| {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -194,7 +197,7 @@ impl Query {
         })
     }
 
-    /// `true` or `false`; left out: false.
+    /// `true` or `false`; omitted: false.
     pub fn boolean(&mut self, name: &str) -> bool {
         let read = |text: &str| match text {
             "true" => Ok(true),
@@ -204,7 +207,7 @@ impl Query {
         self.parse(name, read).unwrap_or(false)
     }
 
-    /// One of some words.
+    /// One of the given words.
     pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         self.parse(name, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(
@@ -216,7 +219,7 @@ impl Query {
         })
     }
 
-    /// How far the children of firewalls are embedded.
+    /// How deep the children of firewalls are embedded.
     pub fn expand_firewalls(&mut self) -> Option<Depth> {
         let words =
             [("filtering_policies", Depth::Policies), ("filtering_policies.rules", Depth::Rules)];
@@ -228,12 +231,12 @@ impl Query {
         self.word("expand", &[("rules", ())]).is_some()
     }
 
-    /// What becomes of the read-only members of something new.
+    /// How the read-only members of a new resource are handled.
     pub fn read_only(&mut self) -> ReadOnly {
         self.word("read_only", &[("ignore", ReadOnly::Ignore)]).unwrap_or_default()
     }
 
-    /// Where a rule is placed: at most one of `before`, `after` and `at`.
+    /// The place of a rule: at most one of `before`, `after` and `at`.
     pub fn placement(&mut self) -> Option<Placement> {
         let id = |text: &str| {
             RuleId::parse(text).ok_or_else(|| format!("`{}` is not an id", excerpt(text)))
@@ -255,8 +258,8 @@ impl Query {
         Some(placement)
     }
 
-    /// Whether the deleted ones are asked for: then nothing that is found by an index of the live
-    /// ones goes with it, and nothing is embedded in them.
+    /// Whether deleted items are requested. Filters that use an index of live items, and embedding,
+    /// cannot be combined with it.
     pub fn deleted(&mut self, format: Option<LineFormat>) -> bool {
         if !self.boolean("deleted") {
             return false;
@@ -272,7 +275,7 @@ impl Query {
         true
     }
 
-    /// A text of so many characters at most, without control characters.
+    /// A text of at most this many characters, without control characters.
     pub fn text(&mut self, name: &str, max: usize) -> Option<String> {
         self.parse(name, |text| {
             let chars = text.chars().count();
@@ -284,10 +287,10 @@ impl Query {
         })
     }
 
-    /// Which page, or what comes behind a cursor, of a list in an order.
+    /// The requested page of an ordered list, by number or by cursor.
     pub fn page<F: SortField>(&mut self, scope: &str, order: &[SortKey<F>]) -> PageRequest {
         let number = self.integer("page", 1, i64::from(u32::MAX));
-        // Both names are those of what is answered.
+        // Answers contain both names.
         let name = match (self.has("page_size"), self.has("per_page")) {
             (true, true) => {
                 self.fault("per_page", "is another name of `page_size`; use one of them");
@@ -326,7 +329,7 @@ impl Query {
         request
     }
 
-    /// What comes behind a cursor; behind none, the beginning.
+    /// The page that follows a cursor. An empty cursor is the beginning of the list.
     fn behind<F: SortField>(
         &mut self,
         cursor: &str,
@@ -351,14 +354,14 @@ impl Query {
         PageRequest::behind(position, size)
     }
 
-    /// The expression of the filter language, asked at a time.
+    /// The expression of the filter language, evaluated at an instant.
     pub fn expression(&mut self, level: Level, at: Instant) -> Option<Expression> {
         let filter = self.parse("filter", |text| Filter::parse(level, text))?;
         Some(Expression { filter, at })
     }
 
-    /// What a cursor belongs to: a list, and all parameters that decide what is in it and in which
-    /// order. The filter stands for its meaning, not for its spelling.
+    /// The scope of a cursor: a list, and all parameters that affect its content or order. The
+    /// filter appears in its canonical form, so another spelling has the same scope.
     #[must_use]
     pub fn scope(&self, list: &str, expression: Option<&Expression>) -> String {
         let mut values: Vec<String> = self
@@ -372,7 +375,7 @@ impl Query {
         format!("{list}\n{}", values.join("\n"))
     }
 
-    /// In which order.
+    /// The requested order.
     pub fn order<F: Copy + PartialEq>(
         &mut self,
         parse: impl Fn(&str) -> Option<F>,
@@ -386,7 +389,8 @@ impl Query {
                 None => (word, Direction::Ascending),
             };
             match parse(word) {
-                // A hint costs more than the word: it is for those that are shown.
+                // A suggestion costs more than parsing the word, so only faults that are shown get
+                // one.
                 None if !self.violations.has_room() => self.violations.count(1),
                 None => {
                     let hint = match nearest(word, words.iter().copied()) {
@@ -404,7 +408,7 @@ impl Query {
         keys
     }
 
-    /// Which members the answer is to have.
+    /// The requested members of the answer.
     pub fn fields(&mut self, known: &'static [&'static str]) -> Option<Fields> {
         let text = self.raw("fields")?.to_owned();
         let mut fields = Vec::new();
@@ -427,8 +431,8 @@ impl Query {
         Some(Fields::new(fields))
     }
 
-    /// Notes order fields that are only for the list of one parent: across all of them they would
-    /// sort everything there is.
+    /// Refuses order fields that only the list of one parent supports. Across all parents, they
+    /// would sort the whole table.
     pub fn only_ordered_by<F: Copy + PartialEq>(
         &mut self,
         keys: &[SortKey<F>],
@@ -446,7 +450,7 @@ impl Query {
         }
     }
 
-    /// Whether the whole list is asked for, as lines are sent: then nothing orders it but itself.
+    /// Whether the whole list is requested, as lines. It has a fixed order.
     pub fn is_whole(&mut self, format: Option<LineFormat>) -> bool {
         let is_part = ["page", "page_size", "per_page", "cursor"].iter().any(|name| self.has(name));
         if format.is_none() || is_part {
@@ -459,18 +463,18 @@ impl Query {
         true
     }
 
-    /// A required parameter is missing.
+    /// Notes a fault if a required parameter is missing.
     pub fn missing(&mut self, name: &str) {
         if !self.has(name) {
             self.fault(name, "is required");
         }
     }
 
-    /// All that is wrong with the parameters of a list, if anything is: a bad cursor alone has a
-    /// code of its own, so that clients can begin anew.
+    /// Reports the faults in the parameters of a list. A bad cursor without other faults has its
+    /// own code, so that clients can start again.
     ///
     /// # Errors
-    /// The violations.
+    /// Returns the violations.
     pub fn finish_list(self) -> Result<(), Problem> {
         let is_cursor = self.has_bad_cursor && self.violations.items().len() == 1;
         self.finish().map_err(|violations| {
@@ -479,10 +483,10 @@ impl Query {
         })
     }
 
-    /// All that is wrong, if anything is.
+    /// Reports all faults.
     ///
     /// # Errors
-    /// The violations.
+    /// Returns the violations.
     pub fn finish(self) -> Result<(), Violations> {
         self.violations.into_result(|| ())
     }

@@ -1,4 +1,4 @@
-//! A packet in a query.
+//! Packets in query parameters.
 
 use fireflow_domain::error::{Place, Violation, Violations};
 use fireflow_domain::net::Protocol;
@@ -11,7 +11,7 @@ use super::Query;
 /// Reads one packet from query parameters.
 ///
 /// # Errors
-/// All that is wrong, by parameter.
+/// Returns all violations, by parameter.
 pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Violations> {
     for name in ["source_address", "destination_address"] {
         query.missing(name);
@@ -31,7 +31,7 @@ pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Viola
     let icmp_code = byte(&mut query, "icmp_code");
     let at = query.instant("at");
     query.finish()?;
-    // What is missing was a fault above.
+    // A missing address has already been noted as a fault.
     let (Some(source_address), Some(destination_address)) = (source, destination) else {
         return Err(Violations::new());
     };

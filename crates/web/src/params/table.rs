@@ -1,5 +1,5 @@
-//! Which query parameters an operation takes: one table each, which the reader checks names against
-//! and the description is made of.
+//! The query parameters of each operation, as one table per operation. The reader checks names
+//! against these tables, and the API description is generated from them.
 
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
@@ -17,34 +17,34 @@ use crate::params::cursor::MAX_CURSOR_CHARS;
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Param {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it takes.
+    /// The values that it accepts.
     pub kind: ParamKind,
     /// What it is for.
     pub description: &'static str,
-    /// A value with which the operation works as it stands. Swagger UI fills it in: so none that
-    /// leaves things out of an answer.
+    /// A value with which the operation works unchanged. Swagger UI fills it in, so it must not
+    /// leave anything out of an answer.
     pub example: Option<&'static str>,
-    /// A value that is only shown, in the description.
+    /// A value that only appears in the description.
     pub shown: Option<&'static str>,
 }
 
-/// What a parameter takes, as far as the description can say it.
+/// The values that a parameter accepts, as far as the description can express them.
 #[derive(Debug, Clone, Copy)]
 pub enum ParamKind {
-    /// An integer within bounds. A default is told in the description: Swagger UI would fill it in and
-    /// send it, and a page is not a whole list.
+    /// An integer within bounds. A default is only mentioned in the description's text: Swagger UI
+    /// would fill it in and send it, and the answer would be a page instead of the whole list.
     Integer(i64, i64),
     /// `true` or `false`.
     Boolean,
     /// An action, in any case.
     Action,
-    /// One of some words.
+    /// One of the given words.
     Words(&'static [&'static str]),
-    /// A name up to so many characters.
+    /// A name of at most this many characters.
     Name(usize),
-    /// Any text up to so many characters.
+    /// Any text of at most this many characters.
     Text(usize),
     /// An address, block, range or `any`.
     AddressRange,
@@ -56,18 +56,18 @@ pub enum ParamKind {
     Protocol,
     /// An RFC 3339 instant.
     Instant,
-    /// Fields, comma-separated, `-` before those that descend.
+    /// Fields separated by commas, with `-` before a descending one.
     OrderBy(&'static [&'static str]),
     /// An expression of the filter language.
     Filter,
-    /// What a page called `next_cursor`.
+    /// The `next_cursor` of a page.
     Cursor,
-    /// Members of the answer, comma-separated.
+    /// Members of the answer, separated by commas.
     Fields(&'static [&'static str]),
 }
 
 impl Param {
-    /// Whether it must be given.
+    /// Whether the parameter is required.
     #[must_use]
     pub const fn is_required(&self) -> bool {
         matches!(self.kind, ParamKind::Address)
@@ -134,7 +134,7 @@ impl Param {
     }
 }
 
-/// An object with one more member, where there is a value for it.
+/// Adds a member to an object if there is a value for it.
 fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> Value {
     if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
         members.insert(name.to_owned(), json!(value));
@@ -203,14 +203,14 @@ const FIREWALL_EXPAND: Param =
     param("expand", ParamKind::Words(&["filtering_policies", "filtering_policies.rules"]), EXPAND);
 const POLICY_EXPAND: Param = param("expand", ParamKind::Words(&["rules"]), EXPAND);
 
-/// Of a firewall.
+/// The parameters of a firewall.
 pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS, FIREWALL_EXPAND];
-/// Of a filtering policy.
+/// The parameters of a filtering policy.
 pub const POLICY: &[Param] = &[POLICY_FIELDS, POLICY_EXPAND];
-/// Of a rule.
+/// The parameters of a rule.
 pub const RULE: &[Param] = &[RULE_FIELDS];
 
-/// Of the list of firewalls.
+/// The parameters of the list of firewalls.
 pub const FIREWALLS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
@@ -225,7 +225,7 @@ pub const FIREWALLS: &[Param] = &[
     DELETED,
 ];
 
-/// Of the list of a firewall's policies.
+/// The parameters of the list of a firewall's policies.
 pub const POLICIES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
@@ -242,7 +242,7 @@ pub const POLICIES: &[Param] = &[
     DELETED,
 ];
 
-/// Of the list of a policy's rules.
+/// The parameters of the list of a policy's rules.
 pub const RULES: &[Param] = &[
     PAGE,
     PAGE_SIZE,
@@ -285,7 +285,7 @@ pub const RULES: &[Param] = &[
     DELETED,
 ];
 
-/// Of the audit trail.
+/// The parameters of the audit trail.
 pub const AUDIT_EVENTS: &[Param] = &[
     PAGE,
     PAGE_SIZE,
@@ -330,10 +330,10 @@ const READ_ONLY: Param = param(
      earlier answer; by default they are refused.",
 );
 
-/// Of the creation of a firewall or a policy.
+/// The parameters of the creation of a firewall or a policy.
 pub const NEW: &[Param] = &[READ_ONLY];
 
-/// Of the creation of a rule.
+/// The parameters of the creation of a rule.
 pub const NEW_RULE: &[Param] = &[
     READ_ONLY,
     param(
@@ -361,7 +361,7 @@ pub const NEW_RULE: &[Param] = &[
 const DUPLICATES: Param =
     param("duplicates", ParamKind::Words(&["keep"]), "`keep` stores equivalent rules.");
 
-/// Of a rule set.
+/// The parameters of the replacement of a rule set.
 pub const RULE_SET: &[Param] = &[
     DUPLICATES,
     param(
@@ -384,17 +384,17 @@ pub const RULE_SET: &[Param] = &[
     ),
 ];
 
-/// Of a batch.
+/// The parameters of a batch.
 pub const BATCH: &[Param] = &[DUPLICATES, READ_ONLY];
 
-/// Of the restoration of a rule.
+/// The parameters of the restoration of a rule.
 pub const RULE_RESTORATION: &[Param] = &[param(
     "duplicates",
     ParamKind::Words(&["keep"]),
     "`keep` restores the rule even if an equivalent rule exists.",
 )];
 
-/// Of the inspection of one packet.
+/// The parameters of the inspection of one packet.
 pub const INSPECTION: &[Param] = &[
     param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
     param(
@@ -423,9 +423,9 @@ pub const INSPECTION: &[Param] = &[
     ),
 ];
 
-/// Of the inspection of many packets.
+/// The parameters of the inspection of many packets.
 pub const INSPECTIONS: &[Param] =
     &[param("explain", ParamKind::Boolean, "Also explains the verdicts, for at most 100 packets.")];
 
-/// Of operations that take none.
+/// For operations without query parameters.
 pub const NONE: &[Param] = &[];

@@ -1,9 +1,9 @@
-//! The width of an address: 32 bits or 128, with the same code for both.
+//! The two widths of an address, 32 and 128 bits, with the same code for both.
 
 use std::fmt::Debug;
 use std::ops::{BitAnd, BitOr, BitXor};
 
-/// An unsigned integer that is an address.
+/// An unsigned integer that holds an address.
 pub trait Address:
     Copy
     + Ord
@@ -20,30 +20,30 @@ pub trait Address:
     const ZERO: Self;
     /// All bits set.
     const MAX: Self;
-    /// The length of a prefix that says much: a site's, not a company's or a registry's.
+    /// The length of a prefix that is specific: that of a site, not of a company or a registry.
     const SITE_PREFIX: u32;
-    /// Whether it has more bits than blocks look at.
+    /// Whether it has more bits than a block compares.
     const IS_WIDE: bool;
 
-    /// The difference, around zero.
+    /// The difference; wraps around below zero.
     #[must_use]
     fn wrapping_sub(self, other: Self) -> Self;
-    /// The sum, around zero.
+    /// The sum; wraps around above the maximum.
     #[must_use]
     fn wrapping_add(self, other: Self) -> Self;
-    /// How many bits there are up to the highest that is set.
+    /// The number of bits up to the highest bit that is set.
     #[must_use]
     fn width(self) -> u32;
-    /// What is left of it without its lowest bits; zero where that is all of them.
+    /// The number without its lowest bits, shifted down; zero if no bits are left.
     #[must_use]
     fn above(self, bits: u32) -> Self;
-    /// The lowest bits alone set.
+    /// The number whose lowest bits are set and no others.
     #[must_use]
     fn ones(bits: u32) -> Self;
-    /// The lowest 32 bits of what lies above some.
+    /// The lowest 32 bits of the number after it is shifted right by `shift`.
     #[must_use]
     fn window(self, shift: u8) -> u32;
-    /// A number, put above so many bits.
+    /// A value, shifted left by so many bits.
     #[must_use]
     fn placed(value: u32, shift: u32) -> Self;
 }

@@ -1,5 +1,5 @@
-//! Blocks: eight boxes side by side, held against a packet at once, with the instructions that
-//! processors have for several numbers (SSE2, NEON; each in turn where there are none).
+//! Blocks: eight boxes that are compared with a packet at once. They use the processor's SIMD
+//! instructions (SSE2, NEON); without those, the boxes are compared one by one.
 
 use wide::{i16x8, i32x8};
 
@@ -7,14 +7,15 @@ use super::address::Address;
 use super::boxed::{Boxed, Key, Range};
 use super::index::NO_BOX;
 
-/// How many boxes a block has.
+/// The number of boxes in a block.
 pub(super) const LANES: usize = 8;
 
-/// The boxes, dimension by dimension, in order of their places. Of IPv4 they are whole; of IPv6 they
-/// have a window of 32 bits of each address, so that what holds a packet here still has to be asked.
+/// The boxes, dimension by dimension, in order of their places. Boxes of IPv4 are complete. Boxes
+/// of IPv6 have a 32-bit window of each address, so a match here must be checked against the full
+/// addresses.
 ///
-/// Firsts and spans are kept with their highest bit the other way round: compared with signs, as
-/// processors do, `number - first <= span` is then `number - (first ^ top) <= (span ^ top)`.
+/// First numbers and spans are stored with their highest bit flipped, since processors compare with
+/// signs: `number - first <= span` then becomes `number - (first ^ top) <= (span ^ top)`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Block {
@@ -30,25 +31,25 @@ pub(super) struct Block {
     second_span: i16x8,
     /// The protocol.
     protocol: i16x8,
-    /// Which bits of it count, and above them the kinds that are not held.
+    /// The bits of the protocol that count, and above them the kinds that the box does not hold.
     protocol_mask: i16x8,
-    /// The number of each box; [`NO_BOX`] where there is none.
+    /// The number of each box; [`NO_BOX`] in an empty lane.
     numbers: [u32; LANES],
 }
 
-/// A packet, as blocks look at it: each of its numbers eight times.
+/// A packet in the form that blocks compare: each of its numbers eight times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
     source: i32x8,
     destination: i32x8,
     first: i16x8,
     second: i16x8,
-    /// The protocol, and above it what the packet carries.
+    /// The protocol, and above it the kind of payload.
     protocol: i16x8,
 }
 
 impl Probe {
-    /// Of a packet, with the lowest bits of its addresses: all of them, where they are not wide.
+    /// Makes the probe of a packet from the lowest 32 bits of its addresses: for IPv4, all of them.
     #[inline]
     pub(super) fn new<A: Address>(key: &Key<A>) -> Self {
         let Key { source, destination, first, second, protocol, kind } = *key;
@@ -61,7 +62,7 @@ impl Probe {
         }
     }
 
-    /// The same packet with other bits of its addresses, where they are wide.
+    /// The same packet with another window of its addresses, if they are wide.
     #[inline]
     pub(super) fn shifted<A: Address>(self, key: &Key<A>, shifts: Shifts) -> Self {
         if !A::IS_WIDE {
@@ -75,7 +76,7 @@ impl Probe {
     }
 }
 
-/// Above how many bits the windows of blocks' addresses lie.
+/// How far the windows of a block's addresses are shifted, in bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Shifts {
     pub(super) source: u8,
@@ -83,9 +84,9 @@ pub(super) struct Shifts {
 }
 
 impl Block {
-    /// Makes one of boxes that are in order, with their numbers: as many as there are lanes, at most.
+    /// Makes a block of at most [`LANES`] boxes that are in order, each with its number.
     pub(super) fn new<A: Address>(boxes: &[(u32, &Boxed<A>)], shifts: Shifts) -> Self {
-        /// A number of each box, its highest bit the other way round.
+        /// One number of each box, with its highest bit flipped.
         fn long<A>(boxes: &[(u32, &Boxed<A>)], number: impl Fn(&Boxed<A>) -> u32) -> i32x8 {
             let top = 1 << 31;
             let mut lanes = [0_i32; LANES];
@@ -122,13 +123,13 @@ impl Block {
             second: short(boxes, 0, |it| it.second ^ top),
             second_span: short(boxes, 0, |it| it.second_span ^ top),
             protocol: short(boxes, 0, |it| u16::from(it.protocol)),
-            // What has no box is of no kind.
+            // An empty lane accepts no kind.
             protocol_mask: short(boxes, !0, |it| u16::from_le_bytes([it.protocol_mask, !it.kinds])),
             numbers,
         }
     }
 
-    /// Which of its boxes hold a packet, a bit for each.
+    /// The boxes that hold a packet, as a bit mask.
     #[inline]
     pub(super) fn holding(&self, probe: &Probe) -> u32 {
         let is_elsewhere = (probe.source - self.source).simd_gt(self.source_span)
@@ -140,8 +141,8 @@ impl Block {
         (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
     }
 
-    /// The number of the first of some boxes, [`NO_BOX`] of none. Whether there are any cannot be
-    /// foreseen: no branch.
+    /// The number of the first box in a bit mask, or [`NO_BOX`] if the mask is empty. Branchless,
+    /// since whether the mask is empty cannot be predicted.
     #[inline]
     pub(super) fn first_of(&self, boxes: u32) -> u32 {
         self.number(boxes.trailing_zeros()) | u32::from(boxes == 0).wrapping_neg()
@@ -159,8 +160,8 @@ impl Block {
     }
 }
 
-/// What a block sees of a range of addresses. Whatever lies in the range lies in it, and of 32 bits
-/// nothing else.
+/// A range of addresses in the form that a block stores. It holds every address of the range; for
+/// 32-bit addresses it holds no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
     first: u32,
@@ -182,10 +183,10 @@ impl Window {
     }
 }
 
-/// The window that tells most of some ranges apart; `likely` is tried first. Ranges beyond so many
-/// as a block has are not looked at: it is asked for each node.
+/// The window that separates most pairs of the ranges; `likely` is tried first. Only the first
+/// [`LANES`] ranges count, since this runs for each node.
 pub(super) fn telling_apart<A: Address>(ranges: impl Iterator<Item = Range<A>>, likely: u8) -> u8 {
-    /// Windows begin at each so many bits: half of them, so that no difference falls between two.
+    /// The step between windows: half a window, so that no difference falls between two windows.
     const STEP: usize = 16;
     if !A::IS_WIDE {
         return 0;
@@ -198,7 +199,7 @@ pub(super) fn telling_apart<A: Address>(ranges: impl Iterator<Item = Range<A>>, 
     let ranges = all.get(..count).unwrap_or(&all);
     let highest = A::MAX.width().saturating_sub(u32::BITS).try_into().unwrap_or(0);
     let shifts = std::iter::once(likely).chain((0..=highest).step_by(STEP));
-    // No window tells apart what has something in common.
+    // No window separates ranges that overlap.
     let least = pairs(ranges, |one, other| one.0 <= other.1 && other.0 <= one.1);
     let (mut best, mut fewest) = (likely, usize::MAX);
     for shift in shifts {
@@ -217,7 +218,7 @@ pub(super) fn telling_apart<A: Address>(ranges: impl Iterator<Item = Range<A>>, 
     best
 }
 
-/// Of how many pairs something is true.
+/// The number of pairs for which a predicate holds.
 fn pairs<T>(all: &[T], is: impl Fn(&T, &T) -> bool) -> usize {
     let behind = |place: usize| all.get(place + 1..).unwrap_or(&[]);
     let count = |(place, one)| behind(place).iter().filter(|other| is(one, other)).count();

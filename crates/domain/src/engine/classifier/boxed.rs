@@ -1,20 +1,20 @@
-//! Boxes: ranges of all dimensions, which packets lie in or not.
+//! Boxes: products of one range in each dimension. A packet is either in a box or outside it.
 
 use super::address::Address;
 
-/// What a packet carries behind its protocol, as bits, so that a box can take several.
+/// The kind of payload that follows the protocol, as bits, so that a box can accept several kinds.
 pub mod kind {
     /// Ports.
     pub const PORTS: u8 = 1;
     /// Type and code.
     pub const ICMP: u8 = 2;
-    /// Nothing that rules look at.
+    /// Nothing that rules can restrict.
     pub const OPAQUE: u8 = 4;
-    /// Whatever it is.
+    /// Any payload.
     pub const ALL: u8 = PORTS | ICMP | OPAQUE;
 }
 
-/// One box: ranges of all dimensions, which a packet lies in or not.
+/// One box: a range in each dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Boxed<A> {
@@ -32,14 +32,14 @@ pub struct Boxed<A> {
     pub(super) protocol_mask: u8,
     pub(super) kinds: u8,
     pub(super) is_timed: bool,
-    /// The place of its rule: of several boxes that hold a packet the lowest decides.
+    /// The place of its rule. If several boxes hold a packet, the lowest place decides.
     order: u32,
 }
 
-/// An inclusive range; its first is not beyond its last.
+/// An inclusive range; its first number is not greater than its last.
 pub type Range<T> = (T, T);
 
-/// What a box is made of.
+/// The parts of a box.
 #[derive(Debug, Clone, Copy)]
 pub struct BoxParts<A> {
     /// Source addresses.
@@ -50,11 +50,11 @@ pub struct BoxParts<A> {
     pub first: Range<u16>,
     /// Destination ports, or ICMP codes.
     pub second: Range<u16>,
-    /// The protocol; none: any.
+    /// The protocol; none means any.
     pub protocol: Option<u8>,
-    /// What packets may carry: bits of [`kind`].
+    /// The kinds of payload that it accepts: bits of [`kind`].
     pub kinds: u8,
-    /// Whether its rule holds at certain times only.
+    /// Whether its rule is active only at certain times.
     pub is_timed: bool,
     /// The place of its rule, below 2^31.
     pub order: u32,
@@ -63,25 +63,25 @@ pub struct BoxParts<A> {
 /// Every port.
 pub const ALL_PORTS: Range<u16> = (0, u16::MAX);
 
-/// A packet, as boxes look at it.
+/// A packet in the form that boxes compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<A> {
     /// Its source address.
     pub source: A,
     /// Its destination address.
     pub destination: A,
-    /// Its source port or ICMP type; 0 where it has neither.
+    /// Its source port or ICMP type; 0 if it has neither.
     pub first: u16,
-    /// Its destination port or ICMP code; 0 where it has neither.
+    /// Its destination port or ICMP code; 0 if it has neither.
     pub second: u16,
     /// Its protocol.
     pub protocol: u8,
-    /// What it carries: one bit of [`kind`].
+    /// Its payload: one bit of [`kind`].
     pub kind: u8,
 }
 
 impl<A: Address> Boxed<A> {
-    /// Makes one.
+    /// Makes a box of its parts.
     #[must_use]
     pub fn new(parts: &BoxParts<A>) -> Self {
         let span = |(first, last): Range<u16>| last.wrapping_sub(first);
@@ -108,7 +108,7 @@ impl<A: Address> Boxed<A> {
         self.order
     }
 
-    /// A packet at one of its corners: each bit of the number chooses an end of a dimension.
+    /// A packet at one corner of the box. Each bit of the number chooses an end of one dimension.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn corner(&self, corner: u32) -> Key<A> {
@@ -129,7 +129,7 @@ impl<A: Address> Boxed<A> {
         }
     }
 
-    /// Whether it holds a packet.
+    /// Whether the box holds a packet.
     #[must_use]
     #[inline]
     pub fn holds(&self, key: &Key<A>) -> bool {
@@ -162,7 +162,7 @@ impl<A: Address> Boxed<A> {
         }
     }
 
-    /// Whether it holds whatever lies in a region, at any time.
+    /// Whether the box holds every packet of a region, at any time.
     pub(super) fn covers(&self, region: &Region<A>) -> bool {
         let is_unlimited = self.protocol_mask == 0 && self.kinds == kind::ALL && !self.is_timed;
         is_unlimited
@@ -173,7 +173,7 @@ impl<A: Address> Boxed<A> {
     }
 }
 
-/// What can be cut.
+/// A dimension that can be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dimension {
     Source,

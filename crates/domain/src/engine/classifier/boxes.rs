@@ -1,4 +1,4 @@
-//! Rules as boxes.
+//! The conversion of rules to boxes.
 
 use super::boxed::{ALL_PORTS, BoxParts, Boxed, Range, kind};
 use super::{Budget, least_bytes};
@@ -13,8 +13,8 @@ pub(super) struct Boxes {
     pub(super) v6: Vec<Boxed<u128>>,
 }
 
-/// How many boxes of each family rules have, at most; none if they are more than the budget, or
-/// `goes_on`, which is asked at every rule, says no. Disabled rules have none.
+/// The most boxes of each family that rules can have; none if they exceed the budget or `goes_on`
+/// returns false. `goes_on` is called at every rule. Disabled rules have no boxes.
 pub(super) fn count_all(
     rules: &[Entry<'_>],
     budget: Budget,
@@ -33,13 +33,13 @@ pub(super) fn count_all(
     Some((v4, v6))
 }
 
-/// All boxes of rules that are in order of evaluation; none if they are more than the budget, or
-/// `goes_on`, which is asked at every rule, says no.
+/// All boxes of rules that are in order of evaluation; none if they exceed the budget or `goes_on`
+/// returns false. `goes_on` is called at every rule.
 pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
-    // Counted before any is made: a rule can be a thousand million boxes, and fifty rules together
-    // what one is not.
+    // All boxes are counted before any is made. One rule can have a thousand million boxes, and
+    // fifty rules together can exceed the budget although each of them fits.
     let (v4, v6) = count_all(rules, budget, goes_on)?;
-    // Some that are counted are not made: those that no packet could be in.
+    // Fewer boxes may be made than were counted: boxes that can hold no packet are left out.
     let mut boxes = Boxes { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
     for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
         let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
@@ -51,7 +51,7 @@ pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool
     Some(boxes)
 }
 
-/// A protocol, what packets of it carry, and what the rule says of ICMP.
+/// A protocol and the kinds of payload of its packets.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     protocol: Option<Protocol>,
@@ -77,7 +77,7 @@ fn shapes(rule: &RuleSpec) -> Vec<Shape> {
     shapes
 }
 
-/// How many boxes of a family a rule has, at most; none where that is no number.
+/// The most boxes of a family that a rule can have; none if the number overflows.
 fn count(rule: &RuleSpec, shapes: &[Shape], ports: &[Range<u16>], family: Family) -> Option<usize> {
     let has = |entry: &&Endpoint| match family {
         Family::V4 => v4(entry).is_some(),
@@ -102,7 +102,7 @@ fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], fallback: &[Range<u
                     None => fallback,
                 };
                 let restricts = source.port.is_some() || !ports.is_empty();
-                // What restricts ports matches no packet that has none.
+                // A rule that restricts ports matches no packet without ports.
                 let kinds = if restricts { shape.kinds & kind::PORTS } else { shape.kinds };
                 if kinds == 0 {
                     continue;
@@ -140,14 +140,14 @@ fn exists_in(shape: Shape, family: Family) -> bool {
     shape.protocol.is_none_or(|protocol| protocol.exists_in(family))
 }
 
-/// Type and code: those of a rule for ICMP, else all.
+/// ICMP type and code: those of the rule, or all if it names none.
 fn icmp(rule: &RuleSpec) -> (Range<u16>, Range<u16>) {
     let range =
         |field: Option<u8>| field.map_or(ALL_PORTS, |field| (u16::from(field), u16::from(field)));
     (range(rule.icmp_type), range(rule.icmp_code))
 }
 
-/// What boxes of both families have in common.
+/// The parts that the boxes of both families have in common.
 struct Shared {
     first: Range<u16>,
     second: Range<u16>,
@@ -182,7 +182,7 @@ const fn v6(entry: &Endpoint) -> Option<Range<u128>> {
     }
 }
 
-/// The same ports in as few ranges as there can be.
+/// The same ports in as few ranges as possible.
 fn merged(ports: &[PortRange]) -> Vec<Range<u16>> {
     let mut ranges: Vec<Range<u16>> =
         ports.iter().map(|range| (range.first(), range.last())).collect();

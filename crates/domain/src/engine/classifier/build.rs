@@ -1,14 +1,17 @@
-//! Building an index.
+//! The construction of an index.
 //!
-//! A node is cut along the bits of one dimension into as many children as it has boxes, at most 256.
-//! Which dimension and how many bits is found by trying all: the cost of a cut is the expected
-//! number of boxes of a child (seen from a box in it) in bits, what the copies of boxes that lie in
-//! several children take, and the boxes that stay with the node since they span many children,
-//! which every packet that comes by is held against. The window of bits begins where boxes begin to
-//! differ; what lies above it is not looked at, and need not be: each box is held against the whole
-//! packet. Boxes that would stay with a root in numbers have a tree of their own. A box that covers a
-//! child's region altogether hides all later ones there. Last, boxes are put into blocks, those of
-//! neighbors together where they are few.
+//! A node is cut along the bits of one dimension into as many children as it has boxes, at most
+//! 256. The dimension and the number of bits are found by trying all of them. The cost of a cut has
+//! three parts. The first is the expected number of boxes of a child (seen from a box in it), in
+//! bits. The second is the space for copies of boxes that lie in several children. The third is the
+//! boxes that stay with the node since they span many children: they are compared with every packet
+//! that passes.
+//!
+//! The window of bits begins at the highest bit in which the boxes differ. The bits above it are
+//! ignored, which is safe since each box is compared with the whole packet. If many boxes would
+//! stay with a root, they get a tree of their own. A box that covers the whole region of a child
+//! hides all later boxes there. Finally, boxes are put into blocks; neighbors with few boxes share
+//! a block.
 
 use super::LANE;
 use super::address::Address;
@@ -16,26 +19,28 @@ use super::block::{Block, LANES, Shifts, telling_apart};
 use super::boxed::{Boxed, Dimension, Range, Region};
 use super::index::{Addresses, Index, NO_BOX, Node, Root, Rule};
 
-/// Up to so many boxes are not cut any more: they are one block.
+/// A node with no more boxes than this is not cut any further: its boxes fill one block.
 const LEAF: usize = LANES;
-/// The most bits that a node is cut along.
+/// The most bits along which a node is cut.
 const MAX_BITS: u32 = 8;
-/// A box that spans more than this part of the children stays with the node.
+/// A box stays with the node if it spans more than one in this many children.
 const SPREAD: usize = 4;
-/// What a box that stays with a node costs, beside bits of the expected number of boxes.
+/// The cost of a box that stays with a node, in bits of the expected number of boxes.
 const STAY_COST: f64 = 0.05;
-/// The least gain that is worth a node, in bits.
+/// The least gain that justifies a node, in bits.
 const MIN_GAIN: f64 = 0.2;
-/// The deepest node.
+/// The greatest depth of a node.
 const MAX_DEPTH: usize = 24;
 /// The most trees.
 const MAX_ROOTS: usize = 8;
-/// A group of which more than one in so many boxes would stay with its root is two groups.
+/// A group is split in two if more than one in this many of its boxes would stay with its root.
 const MAX_STAYING: usize = 50;
 
-/// Indexes boxes, which are in order of their places. `most` is for how many boxes blocks should have
-/// room, with all copies; what would be more is cut no further. `ceiling` is for how many they can.
-/// `goes_on` is asked at every node; none if it says no, more than the ceiling would be needed, or
+/// Indexes boxes that are in order of their places. `most` is the number of boxes, copies included,
+/// that blocks should have room for; nodes that would exceed it are not cut further. `ceiling` is
+/// the number that blocks may have room for at most. `goes_on` is called at every node.
+///
+/// Returns none if `goes_on` returns false, if more room than the ceiling would be needed, or if
 /// there are more boxes than numbers for them.
 pub(super) fn index<A: Address>(
     boxes: &[Boxed<A>],
@@ -43,8 +48,8 @@ pub(super) fn index<A: Address>(
     ceiling: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
-    // Room that is never touched is no memory; to grow takes what there is once more. Where there is
-    // no such room, they grow.
+    // Reserved room that is never touched takes no memory, while growing doubles the memory for a
+    // moment. If the room cannot be reserved, the blocks grow.
     let mut blocks = Vec::new();
     let _has_room = blocks.try_reserve_exact(most.div_ceil(LANES)).is_ok();
     let mut builder = Builder {
@@ -79,7 +84,7 @@ pub(super) fn index<A: Address>(
         builder.share(&Shared { boxes, nodes: vec![node] })?;
     }
     let mut index = builder.index;
-    // The tree with the first rules first: what it finds cuts the others short.
+    // The tree with the first rules comes first: its match cuts the search in the others short.
     index.roots.sort_by_key(|root| root.lowest);
     number(&mut index, boxes);
     if index.blocks.len() < index.blocks.capacity() / 2 {
@@ -92,8 +97,8 @@ pub(super) fn index<A: Address>(
     Some(index)
 }
 
-/// Numbers the boxes that are in blocks, and keeps what is asked of them: many can be hidden
-/// wherever they are.
+/// Numbers the boxes that are in blocks, and keeps the data that lookups need of them. The others
+/// are left out, since many boxes can be hidden in every node.
 fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
     let mut is_there = vec![false; boxes.len()];
     for number in index.blocks.iter_mut().flat_map(Block::numbers_mut) {
@@ -124,8 +129,9 @@ fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
     }
 }
 
-/// Boxes apart by which of their addresses say much: what names its source alone and what names its
-/// destination alone cannot be cut together without copying one for each of the others.
+/// Groups boxes by which of their addresses are specific. If a tree mixed boxes with only a
+/// specific source and boxes with only a specific destination, each cut would copy one kind for
+/// each box of the other.
 fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
     let different = |dimension: Dimension| {
         let mut ranges: Vec<Range<A>> = boxes.iter().map(|it| it.range(dimension)).collect();
@@ -161,12 +167,12 @@ struct Builder<'a, A> {
     most: usize,
     /// The most blocks.
     ceiling: usize,
-    /// The windows of the blocks that were made last: those of their neighbors, most often.
+    /// The windows of the blocks that were made last. Their neighbors usually need the same.
     shifts: Shifts,
     goes_on: &'a dyn Fn() -> bool,
 }
 
-/// Nodes side by side that have the same blocks, and the boxes in those.
+/// Adjacent nodes that share blocks, and the boxes in those blocks.
 #[derive(Debug, Default)]
 struct Shared {
     boxes: Vec<u32>,
@@ -187,7 +193,7 @@ impl Cut {
         1 << self.bits
     }
 
-    /// The children that a range is in; all of them where it differs above the window.
+    /// The children that overlap a range; all of them if the range differs above the window.
     fn span<A: Address>(self, (first, last): Range<A>) -> (usize, usize) {
         let top = self.shift + self.bits;
         let mask = self.children() - 1;
@@ -199,19 +205,19 @@ impl Cut {
         }
     }
 
-    /// Whether a box that is in so many children stays with the node.
+    /// Whether a box that is in these children stays with the node.
     fn stays(self, (first, last): (usize, usize)) -> bool {
         last - first + 1 > (self.children() / SPREAD).max(1)
     }
 }
 
-/// What of a range lies in another, with which it has something in common.
+/// The part of a range that lies in another range. The two must overlap.
 fn clipped<A: Address>((first, last): Range<A>, region: Range<A>) -> Range<A> {
     (first.max(region.0), last.min(region.1))
 }
 
 impl<'a, A: Address> Builder<'a, A> {
-    /// Makes room for nodes side by side; the first one's number.
+    /// Makes room for adjacent nodes. Returns the number of the first one.
     fn grow(&mut self, nodes: usize) -> u32 {
         let first = self.index.nodes.len();
         self.index.nodes.resize(first + nodes, Node::EMPTY);
@@ -222,8 +228,8 @@ impl<'a, A: Address> Builder<'a, A> {
         self.boxes.get(number as usize)
     }
 
-    /// A group in two, where many of its boxes would stay with the root: those, and the others. Where
-    /// no cut is worth it, those that are wide in a dimension, and the others.
+    /// Splits a group in two if many of its boxes would stay with the root: the staying boxes and
+    /// the others. If no cut pays, it splits off the boxes that are wide in one dimension.
     fn parts(&self, group: &[u32], all: &Region<A>) -> Option<[Vec<u32>; 2]> {
         let few = LEAF.max(group.len() / MAX_STAYING);
         let Some(cut) = self.best_cut(group, all) else {
@@ -247,15 +253,15 @@ impl<'a, A: Address> Builder<'a, A> {
         (staying.len() > few && !others.is_empty()).then_some(parts)
     }
 
-    /// Those that something is not true of, and those that it is.
+    /// The boxes for which a predicate is false, and those for which it is true.
     fn split(&self, group: &[u32], is: impl Fn(&Boxed<A>) -> bool) -> [Vec<u32>; 2] {
         let (those, others) =
             group.iter().partition(|number| self.boxed(**number).is_some_and(&is));
         [others, those]
     }
 
-    /// Makes what lies below a node with boxes. What it has itself is answered, where its neighbors
-    /// may share it: a node that has nothing below, and nothing yet.
+    /// Builds the subtree of a node from boxes. A node that is not cut gets no blocks here. Its
+    /// boxes are returned, so that the caller can put them into a block that neighbors share.
     fn node(
         &mut self,
         at: u32,
@@ -300,7 +306,8 @@ impl<'a, A: Address> Builder<'a, A> {
         let shift = u8::try_from(cut.shift).ok()?;
         let cut_of = Node::cut(cut.dimension, cut.bits);
         *self.index.nodes.get_mut(at as usize)? = Node { children, shift, cut: cut_of, ..node };
-        // Each box is whole wherever it is: neighbors can have those of others too.
+        // A box is complete in every block, so a node may also have boxes that only its neighbors
+        // need.
         let mut shared = Shared::default();
         for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
             let region = child_region(region, cut, child);
@@ -321,7 +328,7 @@ impl<'a, A: Address> Builder<'a, A> {
         Some(Vec::new())
     }
 
-    /// Gives nodes the blocks that they share.
+    /// Assigns the shared blocks to their nodes.
     fn share(&mut self, shared: &Shared) -> Option<()> {
         if shared.boxes.is_empty() {
             return Some(());
@@ -333,7 +340,7 @@ impl<'a, A: Address> Builder<'a, A> {
         Some(())
     }
 
-    /// Puts boxes in blocks behind all others; answers a node that has them.
+    /// Appends boxes to the blocks. Returns a node that refers to them.
     fn keep(&mut self, numbers: &[u32]) -> Option<Node> {
         let boxes: Vec<(u32, &Boxed<A>)> =
             numbers.iter().filter_map(|number| Some((*number, self.boxed(*number)?))).collect();
@@ -349,7 +356,7 @@ impl<'a, A: Address> Builder<'a, A> {
         let added = boxes.len().div_ceil(LANES);
         let left = self.ceiling.checked_sub(first).filter(|left| added <= *left)?;
         if first + added > self.index.blocks.capacity() {
-            // By a part and no more: all there is would else be there three times.
+            // Grows by a fraction only: doubling would briefly take three times the memory.
             self.index.blocks.reserve_exact(added.max(first / 8).min(left));
         }
         self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
@@ -358,7 +365,7 @@ impl<'a, A: Address> Builder<'a, A> {
         Some(Node { blocks, count, shifts, ..Node::EMPTY })
     }
 
-    /// The cheapest cut, where one is worth it.
+    /// The cheapest cut; none if no cut pays.
     fn best_cut(&self, numbers: &[u32], region: &Region<A>) -> Option<Cut> {
         let mut best: Option<Cut> = None;
         for (dimension, limits) in Dimension::ALL.into_iter().zip(region) {
@@ -376,7 +383,7 @@ impl<'a, A: Address> Builder<'a, A> {
     }
 }
 
-/// All that are in one or the other; both are in order.
+/// The sorted union of two lists that are in order.
 fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     let mut all = [one, other].concat();
     all.sort_unstable();
@@ -384,7 +391,7 @@ fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     all
 }
 
-/// The cuts along a dimension, with what each costs.
+/// The possible cuts along a dimension, each with its cost.
 fn cuts<A: Address>(dimension: Dimension, ranges: &[Range<A>], limits: Range<A>) -> Vec<Cut> {
     let half = limits.1.wrapping_sub(limits.0).above(1);
     let is_narrow = |range: &&Range<A>| range.1.wrapping_sub(range.0) <= half;
@@ -428,7 +435,8 @@ fn bits_of(count: usize) -> f64 {
     (count as f64).log2()
 }
 
-/// The part of a region that a child is: known where the window begins at the region's own top.
+/// The region of a child. It is narrower only if the whole region agrees on the bits above the
+/// window.
 fn child_region<A: Address>(region: &Region<A>, cut: Cut, child: u32) -> Region<A> {
     let mut part = *region;
     let top = cut.shift + cut.bits;

@@ -1,25 +1,25 @@
-//! The index: boxes in trees that cut their dimensions, and the way of a packet through them.
+//! The index: trees that cut the dimensions of boxes, and the path of a packet through them.
 
 use super::address::Address;
 use super::block::{Block, Probe, Shifts};
 use super::boxed::{Boxed, Dimension, Key, Range};
 
-/// The place of no rule.
+/// The number of no box, and the place of no rule.
 pub const NO_BOX: u32 = u32::MAX;
 
-/// A node, in a quarter of a cache line: its children lie side by side, so that one load leads from
-/// a node to the next.
+/// A node takes a quarter of a cache line. Its children are adjacent, so that one load leads from a
+/// node to the next.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
 pub(super) struct Node {
     /// Its first child.
     pub(super) children: u32,
-    /// Its first block, and how many it has. Neighbors can have the same.
+    /// Its first block, and the number of its blocks. Neighbors can share them.
     pub(super) blocks: u32,
     pub(super) count: u32,
-    /// Where the bits lie that choose the child.
+    /// The shift of the bits that choose the child.
     pub(super) shift: u8,
-    /// How many bits they are (none: it has no children), and above [`Node::DIMENSION`] of what.
+    /// The number of those bits (zero: no children), and above [`Node::DIMENSION`] their dimension.
     pub(super) cut: u8,
     /// The windows of its blocks.
     pub(super) shifts: Shifts,
@@ -37,7 +37,7 @@ impl Node {
     const BITS: u8 = 15;
     const DIMENSION: u8 = 4;
 
-    /// What chooses a child.
+    /// Packs the dimension and the number of bits that choose a child.
     pub(super) fn cut(dimension: Dimension, bits: u32) -> u8 {
         let number = match dimension {
             Dimension::Source => 0,
@@ -62,22 +62,22 @@ impl Node {
     }
 }
 
-/// So many blocks lie in a processor's own cache, about: 1 MiB.
+/// The number of blocks that fit into a core's own cache, roughly 1 MiB.
 const NEAR_BLOCKS: usize = 4_096;
 
-/// Where a tree begins, and the number of its first box.
+/// The root node of a tree, and the lowest number of a box in the tree.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Root {
     pub(super) node: u32,
     pub(super) lowest: u32,
 }
 
-/// Of a box, the place of its rule, and whether that has limits in time.
+/// The place of a box's rule, and whether the rule has limits in time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule(u32);
 
 impl Rule {
-    /// The highest place that there is room for.
+    /// The highest place that fits.
     pub(super) const MAX_ORDER: u32 = u32::MAX >> 1;
 
     pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
@@ -95,7 +95,7 @@ impl Rule {
     }
 }
 
-/// The addresses of a box: a cache line, where they are wide.
+/// The full addresses of a box, in one cache line. Kept only if they are wide.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Addresses<A> {
@@ -103,7 +103,7 @@ pub(super) struct Addresses<A> {
     pub(super) destination: Range<A>,
 }
 
-/// Boxes, indexed. Immutable; a lookup allocates nothing.
+/// The index of boxes. Immutable; a lookup allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Index<A> {
     pub(super) nodes: Vec<Node>,
@@ -111,31 +111,32 @@ pub struct Index<A> {
     pub(super) blocks: Vec<Block>,
     /// The rules of all boxes.
     pub(super) rules: Vec<Rule>,
-    /// The addresses of all boxes, where they are wide: blocks have windows of them.
+    /// The full addresses of all boxes if they are wide, since blocks have only windows of them.
     pub(super) addresses: Vec<Addresses<A>>,
     pub(super) roots: Vec<Root>,
-    /// The places of rules that hide others where they stand: those are not there, in order.
+    /// The places of the rules that hide later ones, in order. A box is left out of a node if an
+    /// earlier box covers the node's whole region.
     pub(super) hiding: Vec<u32>,
 }
 
 impl<A: Address> Index<A> {
-    /// The place of the first rule that holds a packet, whatever its limits in time; [`NO_BOX`] where
-    /// none does.
+    /// The place of the first rule that holds a packet, whatever its limits in time; [`NO_BOX`] if
+    /// no rule does.
     #[must_use]
     #[inline]
     pub fn find(&self, key: &Key<A>) -> u32 {
         let found =
             self.search(key, |block, probe, best| best.min(block.first_of(block.holding(probe))));
         if A::IS_WIDE && found != NO_BOX && !self.has_addresses(found, key) {
-            // It lies beside the window: what else was found may be behind it.
+            // The match is outside the full addresses, so another match may come after it.
             return self.find_among(key, |_, _| true);
         }
         self.order(found)
     }
 
-    /// The place of the first rule that holds a packet and is taken, which is asked with its place and
-    /// whether it has limits in time. None that is not may be one of those that hide others, but for
-    /// such limits: what has any hides nothing.
+    /// The place of the first rule that holds a packet and that `takes` accepts. `takes` gets the
+    /// place of the rule and whether the rule has limits in time. It must accept every rule that
+    /// hides others. A rule with limits in time hides nothing, so it may be rejected.
     #[inline]
     pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(u32, bool) -> bool) -> u32 {
         let found = self.search(key, |block, probe, best| {
@@ -159,21 +160,23 @@ impl<A: Address> Index<A> {
         self.order(found)
     }
 
-    /// Goes through the trees with the lowest number of a box that was found so far, which `look` makes
-    /// lower with each block that can hold the packet.
+    /// Searches the trees for the lowest number of a box that holds the packet. `look` gets the
+    /// best number so far and lowers it with each block that can hold the packet.
     #[inline]
     fn search(&self, key: &Key<A>, look: impl Fn(&Block, &Probe, u32) -> u32) -> u32 {
         let probe = Probe::new(key);
         let mut best = NO_BOX;
-        // What lies far is not loaded in vain; near, asking costs more than it spares.
+        // A block outside the cache is not loaded in vain. For a cached block this check costs more
+        // than it saves.
         let are_far = self.blocks.len() > NEAR_BLOCKS;
         for root in &self.roots {
-            // Asked once a tree: at each node it costs more than it spares.
+            // Checked once per tree: at each node the check costs more than it saves.
             if root.lowest >= best {
                 continue;
             }
             let mut at = root.node;
-            // Every number in a node was made beside what it stands for: nothing is ever missed.
+            // Each number in a node was made together with the entry that it refers to, so `get`
+            // never fails.
             while let Some(node) = self.nodes.get(at as usize) {
                 let blocks = node.blocks as usize..(node.blocks + node.count) as usize;
                 for (nth, block) in self.blocks.get(blocks).unwrap_or(&[]).iter().enumerate() {
@@ -191,13 +194,13 @@ impl<A: Address> Index<A> {
         best
     }
 
-    /// The place of a box's rule.
+    /// The place of the rule of a box.
     #[inline]
     fn order(&self, number: u32) -> u32 {
         self.rules.get(number as usize).map_or(NO_BOX, |rule| rule.order())
     }
 
-    /// Whether a box has a packet's addresses, to the last bit.
+    /// Whether a box holds a packet's full addresses.
     #[inline]
     fn has_addresses(&self, number: u32, key: &Key<A>) -> bool {
         self.addresses.get(number as usize).is_some_and(|Addresses { source, destination }| {

@@ -1,23 +1,24 @@
-//! Which rule does this packet hit? A policy, compiled so that the answer takes tens to hundreds of
-//! nanoseconds, whatever the number of its rules.
+//! The classifier: a policy, compiled so that finding the rule that a packet hits takes tens to
+//! hundreds of nanoseconds, whatever the number of rules.
 //!
 //! Each rule becomes boxes (`boxed`, `boxes`): products of one source range, one destination range,
 //! one range of source ports (or ICMP types), one of destination ports (or codes) and a protocol.
-//! Boxes are apart by family, and in each by whether they say much of their source, of their destination, or
-//! of neither (EffiCuts: B. Vamanan, G. Voskuilen, T. N. Vijaykumar, SIGCOMM 2010); each group is a
-//! tree (`index`) that cuts one dimension at a time at the bits where its boxes differ, by a cost
-//! that weighs what is left against copies (`build`). Boxes that span many children stay with the
-//! node (HyperCuts, S. Singh and others, SIGCOMM 2003). A node is a quarter of a cache line and its
-//! children lie side by side: one load a level. Its boxes lie in blocks of eight (`block`), dimension
-//! by dimension, which are held against a packet at once and without a branch: which of them it
-//! is cannot be foreseen, and a guess that fails costs more than all eight. Neighbors whose boxes
-//! are one block's together share it. What was found in one tree bounds what is looked for in the
-//! next.
+//! Boxes are grouped by family, and in each family by which addresses are specific: the source, the
+//! destination, or neither (EffiCuts: B. Vamanan, G. Voskuilen, T. N. Vijaykumar, SIGCOMM 2010).
+//! Each group is a tree (`index`) that cuts one dimension at a time at the bits where its boxes
+//! differ. The cost of a cut weighs the boxes that are left against copies (`build`). Boxes that
+//! span many children stay with the node (HyperCuts, S. Singh and others, SIGCOMM 2003).
+//!
+//! A node is a quarter of a cache line and its children are adjacent: one load per level. Its boxes
+//! are in blocks of eight (`block`), dimension by dimension. All eight are compared with a packet
+//! at once and without a branch. Which of them matches cannot be predicted, and a misprediction
+//! costs more than all eight. Neighbors whose boxes fit into one block share it. A match in one
+//! tree bounds the search in the next.
 //!
 //! Published structures reach, on one core and ClassBench's rules, 1.2 to 4.6 million lookups a
-//! second at 100,000 rules (TupleMerge, CutSplit, PartitionSort); `docs/performance.md` has what
-//! this one does. Limits in time are part of the answer: a rule that does not hold at the packet's
-//! own time is passed over in the lookup.
+//! second at 100,000 rules (TupleMerge, CutSplit, PartitionSort). `docs/performance.md` has the
+//! figures of this one. Limits in time are part of the answer: a lookup passes over a rule that is
+//! not active at the packet's own time.
 
 mod address;
 mod block;
@@ -42,7 +43,7 @@ use crate::packet::{Packet, Payload};
 use crate::rule::Action;
 use crate::time::Instant;
 
-/// What a compilation may take, beside time.
+/// The limits of a compilation, except for time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// The most boxes.
@@ -57,18 +58,18 @@ impl Default for Budget {
     }
 }
 
-/// A policy needs more than its budget: the naive evaluator has to answer.
+/// The error of a policy that needs more than its budget. The naive evaluator must then answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the policy needs more than {} boxes, {} bytes, or the time there was", budget.boxes, budget.bytes)]
 pub struct OverBudget {
-    /// What it had.
+    /// The budget that was exceeded.
     pub budget: Budget,
 }
 
-/// How many packets one processor takes at a time, at least: less is not worth another's while.
+/// The least number of packets for a processor: fewer do not pay for the overhead of a task.
 const PIECE: usize = 1_024;
 
-/// When a rule holds.
+/// The limits in time of a rule.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     order: u32,
@@ -81,13 +82,14 @@ struct Times {
 pub struct Classifier {
     v4: Index<u32>,
     v6: Index<u128>,
-    /// Of rules with limits in time, in order.
+    /// The limits of all rules that have limits in time, in order.
     times: Vec<Times>,
 }
 
 impl Classifier {
-    /// The most memory that rules take while they are compiled, in bytes: no more than the budget, and
-    /// none if they need more boxes than it has, since nothing is compiled then. Costs O(entries).
+    /// The most memory that rules take while they are compiled, in bytes. It never exceeds the
+    /// budget. It is zero if the rules need more boxes than the budget has, since nothing is
+    /// compiled then. Costs O(entries).
     #[must_use]
     pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
         let counted = boxes::count_all(rules, budget, &|| true);
@@ -101,15 +103,16 @@ impl Classifier {
     ///
     /// # Errors
     /// Returns [`OverBudget`] if they need more than the budget. Boxes are counted before they are
-    /// made, and what is made of them is bounded while it grows.
+    /// made, and the memory of the index is bounded while it grows.
     pub fn compile(rules: &[Entry<'_>], budget: Budget) -> Result<Self, OverBudget> {
         Self::compile_while(rules, budget, &|| true)
     }
 
-    /// The same, as long as `goes_on` says so: it is asked at every rule and every node.
+    /// Like [`Self::compile`], as long as `goes_on` returns true. It is called at every rule and
+    /// every node.
     ///
     /// # Errors
-    /// As [`Self::compile`], and where it says no.
+    /// Returns [`OverBudget`] for the reasons of [`Self::compile`], and if `goes_on` returns false.
     pub fn compile_while(
         rules: &[Entry<'_>],
         budget: Budget,
@@ -139,7 +142,7 @@ impl Classifier {
         if classifier.bytes() > budget.bytes { Err(over) } else { Ok(classifier) }
     }
 
-    /// The index of the first rule that matches, of those that were compiled.
+    /// The index of the first rule that matches, among the compiled rules.
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<usize> {
         if self.times.is_empty() {
@@ -149,22 +152,22 @@ impl Classifier {
         }
     }
 
-    /// The same for many packets, in their order, on all processors.
+    /// Like [`Self::first_match`] for many packets, in their order, on all processors.
     #[must_use]
     pub fn classify_many(&self, packets: &[Packet]) -> Vec<Option<usize>> {
         let pieces = packets.par_iter().with_min_len(PIECE);
         pieces.map(|packet| self.first_match(packet)).collect()
     }
 
-    /// Whether rules that come later are not there in places, since one hides them altogether.
+    /// Whether later rules are left out of some nodes since this rule hides them completely.
     #[must_use]
     pub fn hides_others(&self, rule: u32) -> bool {
         let hides = |hiding: &[u32]| hiding.binary_search(&rule).is_ok();
         hides(&self.v4.hiding) || hides(&self.v6.hiding)
     }
 
-    /// The index of the first rule that matches, of those that are taken; none that is not may be
-    /// one that [hides others](Self::hides_others).
+    /// The index of the first rule that matches and that `takes` accepts. `takes` must accept every
+    /// rule that [hides others](Self::hides_others).
     #[inline]
     pub fn first_match_among(&self, packet: &Packet, takes: impl Fn(u32) -> bool) -> Option<usize> {
         let is_taken = |order: u32, is_timed: bool| {
@@ -177,7 +180,7 @@ impl Classifier {
         )
     }
 
-    /// What is found of a packet's family.
+    /// The result of the index of a packet's family.
     #[inline]
     fn found(
         &self,
@@ -202,13 +205,14 @@ impl Classifier {
                 let (source, destination) = (source.to_bits(), destination.to_bits());
                 v6(&Key { source, destination, first, second, protocol, kind })
             }
-            // A packet's addresses are of one family.
+            // The addresses of a packet are always of one family.
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => NO_BOX,
         };
         (found != NO_BOX).then_some(found as usize)
     }
 
-    /// The action on a packet, of the rules that were compiled, else the default.
+    /// The action on a packet: that of the first of the compiled rules that matches, else the
+    /// default.
     #[must_use]
     pub fn verdict(&self, rules: &[Entry<'_>], default: Action, packet: &Packet) -> Action {
         let rule = self.first_match(packet).and_then(|index| rules.get(index));
@@ -221,7 +225,7 @@ impl Classifier {
                 times.starts_at.is_none_or(|start| start <= at)
                     && times.expires_at.is_none_or(|end| at < end)
             }),
-            // Without limits.
+            // A rule without limits.
             Err(_) => true,
         }
     }
@@ -232,7 +236,7 @@ impl Classifier {
         self.v4.bytes() + self.v6.bytes() + size_of_val(self.times.as_slice())
     }
 
-    /// For how many boxes it has room, with all copies.
+    /// The number of boxes, copies included, for which it has room.
     #[must_use]
     pub fn boxes(&self) -> usize {
         (self.v4.blocks.len() + self.v6.blocks.len()) * LANES
@@ -243,43 +247,45 @@ impl<A: Address> Index<A> {
     /// Indexes boxes that are in order of their places.
     ///
     /// # Errors
-    /// Where more than the budget would be needed.
+    /// Returns [`OverBudget`] if the index would need more than the budget.
     pub fn build(boxes: &[Boxed<A>], budget: Budget) -> Result<Self, OverBudget> {
         indexed(boxes, budget.bytes, &|| true).ok_or(OverBudget { budget })
     }
 
-    /// As [`Index::find`] for many packets, in their order, on all processors.
+    /// Like [`Index::find`] for many packets, in their order, on all processors.
     #[must_use]
     pub fn find_many(&self, keys: &[Key<A>]) -> Vec<u32> {
         keys.par_iter().with_min_len(PIECE).map(|key| self.find(key)).collect()
     }
 }
 
-/// What a lane of a block takes, in bytes: a place for one box.
+/// The size of a lane of a block, in bytes: the room for one box.
 const LANE: usize = size_of::<Block>() / LANES;
 
-/// How many lanes a box may have, copies and empty ones of its block included.
+/// The most lanes for a box, with copies and the empty lanes of its block.
 const LANES_PER_BOX: usize = 4;
 
-/// What each box takes while it is indexed, in bytes, its lanes apart: itself, what is kept of it in
-/// the end, its number in the lists of nodes, its part of the nodes, and a range in lists that are
-/// sorted.
+/// The size of a box while it is indexed, in bytes, without its lanes:
+///
+/// - the box itself, and the data that the index keeps of it;
+/// - its numbers in the lists of nodes, and its share of the nodes;
+/// - a range in the lists that are sorted.
 const fn bytes_beside_lanes<A: Address>() -> usize {
     let kept = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
     size_of::<Boxed<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
 }
 
-/// The least that so many boxes take while they are indexed, in bytes.
+/// The least memory that so many boxes take while they are indexed, in bytes.
 const fn least_bytes<A: Address>(boxes: usize) -> usize {
     boxes.saturating_mul(bytes_beside_lanes::<A>() + LANE)
 }
 
-/// The most that so many boxes take while they are indexed, in bytes.
+/// The most memory that so many boxes take while they are indexed, in bytes.
 const fn most_bytes<A: Address>(boxes: usize) -> usize {
     boxes.saturating_mul(bytes_beside_lanes::<A>() + LANES_PER_BOX * LANE)
 }
 
-/// Indexes boxes within so many bytes, those of the boxes themselves included.
+/// Indexes boxes within so many bytes, the memory of the boxes themselves included.
 fn indexed<A: Address>(
     boxes: &[Boxed<A>],
     bytes: usize,

@@ -1,4 +1,4 @@
-//! Names in the place of a field: what they stand for, and what was meant by unknown ones.
+//! Resolution of field names, and suggestions for unknown names.
 
 use crate::filter::error::{listed, shown};
 use crate::filter::fields::{EntryMember, Field, ancestry, has_labels, plural, prefix, side_word};
@@ -6,18 +6,18 @@ use crate::filter::tree::{Level, Side};
 use crate::labels;
 use crate::spelling::nearest;
 
-/// The longest name for which a near one is looked for, in characters.
+/// The longest name for which a similar name is suggested, in characters.
 const MAX_NEAREST_CHARS: usize = 40;
 
-/// What a word in the place of a field is.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Named<'a> {
     Field(Field),
-    /// The value of a label: whose, and its key.
+    /// The value of a label: the level that has the label, and its key.
     Label(Level, &'a str),
 }
 
-/// Finds the field of a name; an error is a sentence about the name.
+/// Finds the field of a name. The error is a sentence about the name.
 pub(super) fn resolve(level: Level, name: &str) -> Result<Named<'_>, String> {
     for owner in ancestry(level) {
         let word = prefix(level, *owner).and_then(|prefix| name.strip_prefix(prefix));
@@ -36,7 +36,7 @@ pub(super) fn resolve(level: Level, name: &str) -> Result<Named<'_>, String> {
     Err(unknown(level, name))
 }
 
-/// Why a text is no key of a label.
+/// Explains why a text is not a label key.
 pub(super) fn not_a_key(key: &str) -> String {
     format!(
         "`{}` is not a label key: 1 to 63 of a-z, 0-9, `.`, `_`, `/`, `-`, with a letter or digit \
@@ -45,7 +45,7 @@ pub(super) fn not_a_key(key: &str) -> String {
     )
 }
 
-/// Why a name is no field, and which was meant.
+/// Explains why a name is not a field, and suggests the one that was probably meant.
 fn unknown(level: Level, name: &str) -> String {
     let given = shown(name);
     match name {
@@ -95,7 +95,7 @@ fn unknown(level: Level, name: &str) -> String {
     format!("`{given}` is not a field of {list}; the fields are {own}{parents}")
 }
 
-/// A field with a prefix too many or too few, or of another list.
+/// Suggests a field if the name has a wrong prefix, or explains that it belongs to another list.
 fn of_another_level(level: Level, name: &str) -> Option<String> {
     let (mut word, mut named) = (name, None);
     'strip: loop {

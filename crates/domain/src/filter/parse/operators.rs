@@ -1,9 +1,9 @@
-//! What to write instead of operators that a field does not take, or that are from elsewhere.
+//! Replacements for operators that a field does not take, or that come from other languages.
 
 use crate::filter::error::{listed, shown};
 use crate::filter::fields::{FieldKind, Operator, Traits};
 
-/// Why what stands in an operator's place is none.
+/// Explains why a text is not an operator, with the operator to use instead.
 pub(super) fn foreign(field: &str, found: &str, traits: Traits) -> String {
     let instead = match found.to_ascii_uppercase().as_str() {
         "==" => "write `=`".to_owned(),
@@ -24,12 +24,12 @@ pub(super) fn foreign(field: &str, found: &str, traits: Traits) -> String {
     format!("`{}` is not an operator; {instead}", shown(found))
 }
 
-/// Which operators a field takes.
+/// Lists the operators that a field takes.
 pub(super) fn takes(field: &str, traits: Traits) -> String {
     format!("`{field}` takes {}", listed(traits.operators.iter().map(|it| it.as_str()), "and"))
 }
 
-/// Why a field does not take an operator.
+/// Explains why a field does not take an operator.
 pub(super) fn refused(field: &str, operator: Operator, traits: Traits) -> String {
     format!(
         "{}, not `{}`{}",
@@ -77,7 +77,7 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
     }
 }
 
-/// The example of a kind without its backquotes.
+/// The example of a kind, without its backquotes.
 pub(super) fn bare(kind: FieldKind) -> &'static str {
     kind.example().trim_matches('`')
 }

@@ -1,4 +1,4 @@
-//! Conditions by the field that they begin with: those of a list, and those inside an entry.
+//! Conditions, parsed by the type of their field: those of a list, and those inside an entry.
 
 use super::names::{self, Named};
 use super::{After, Comparison, Parser, Scope, Subject, operators, traffic, values};
@@ -72,7 +72,7 @@ impl Entry {
     }
 }
 
-/// The same condition of other tests.
+/// The same condition with every test converted.
 fn map<T, U>(logic: Logic<T>, test: &impl Fn(T) -> U) -> Logic<U> {
     let all = |terms: Vec<Logic<T>>| terms.into_iter().map(|term| map(term, test)).collect();
     match logic {
@@ -83,7 +83,7 @@ fn map<T, U>(logic: Logic<T>, test: &impl Fn(T) -> U) -> Logic<U> {
     }
 }
 
-/// The error about an operator that the table of fields does not give to the subject.
+/// The error about an operator that the field does not take.
 fn refused(subject: Subject<'_>, operator: Operator, position: usize) -> FilterError {
     FilterError::new(position, operators::refused(subject.name, operator, subject.traits))
 }
@@ -175,7 +175,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A field that has an order.
+    /// Parses the rest of a condition on an ordered field.
     fn of_ordered<V>(
         &mut self,
         subject: Subject<'_>,
@@ -257,7 +257,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A field that takes `=`, `!=` and IN alone.
+    /// Parses the rest of a condition on a field that takes only `=`, `!=` and IN.
     fn some_of<V, T>(
         &mut self,
         subject: Subject<'_>,
@@ -272,7 +272,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The `:` of a group; a `(` stands behind it.
+    /// Reads the `:` of a group. The next character must be `(`, which is not consumed.
     fn group(&mut self, subject: Subject<'_>) -> Result<(), FilterError> {
         self.operator(subject)?;
         self.lexer.skip_space();

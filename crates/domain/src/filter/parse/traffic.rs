@@ -1,4 +1,4 @@
-//! `traffic:( … )`: a set of packets, and whether there can be any in it.
+//! `traffic:( … )`: a set of packets, and the check that a packet can be in it.
 
 use super::{After, Parser, Subject, values};
 use crate::filter::error::{FilterError, listed, shown};
@@ -7,7 +7,7 @@ use crate::filter::lexer::{Keyword, Word};
 use crate::filter::tree::Traffic;
 use crate::net::{AddressRange, Family, Protocol};
 
-/// What packets carry behind their protocol: no packet carries two of these.
+/// The kind of payload after the protocol. A packet carries exactly one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carried {
     Ports,
@@ -25,18 +25,19 @@ impl Carried {
     }
 }
 
-/// What a member says about family and payload. A packet is like that exactly where no two members
-/// contradict each other: each leaves one family or both, and one kind of payload or all.
+/// The restriction that a member sets on family and payload. A packet can meet all members exactly
+/// if no two of them contradict each other. Each allows one family or both, and one kind of payload
+/// or all.
 struct Claim<'a> {
     member: TrafficMember,
-    /// As it was written.
+    /// The value as it was written.
     value: &'a str,
     family: Option<Family>,
     carried: Option<Carried>,
 }
 
 impl Claim<'_> {
-    /// Why no packet meets both.
+    /// Explains why no packet meets both restrictions; none if one can.
     fn contradiction(&self, other: &Self) -> Option<String> {
         let said = |claim: &Self| format!("`{} = {}`", claim.member.word(), shown(claim.value));
         if let (Some(mine), Some(others)) = (self.family, other.family)
@@ -72,7 +73,7 @@ const fn family_name(family: Family) -> &'static str {
     }
 }
 
-/// The family of addresses that are of one.
+/// The family of a range of addresses; none for `any`.
 fn family_of(range: AddressRange) -> Option<Family> {
     match range {
         AddressRange::Any => None,
@@ -81,7 +82,7 @@ fn family_of(range: AddressRange) -> Option<Family> {
     }
 }
 
-/// The family of a protocol that exists in one alone.
+/// The family of a protocol that exists in only one family.
 fn home_of(protocol: Protocol) -> Option<Family> {
     match Family::ALL.map(|family| protocol.exists_in(family)) {
         [true, false] => Some(Family::V4),
@@ -100,7 +101,7 @@ const fn carried_by(protocol: Protocol) -> Carried {
     }
 }
 
-/// Reads the members up to the `)`, which is left.
+/// Reads the members up to the `)`, which is not consumed.
 pub(super) fn read(parser: &mut Parser<'_>) -> Result<Traffic, FilterError> {
     let (mut traffic, mut claims) = (Traffic::default(), Vec::new());
     let mut after = After::Parenthesis;

@@ -11,7 +11,7 @@ use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState};
 use crate::time::Instant;
 
-/// What is read, or why it is not.
+/// The value, or a sentence that explains why it is not valid.
 pub(super) type Read<T> = Result<T, String>;
 
 fn no(value: &Value<'_>, kind: FieldKind) -> String {
@@ -111,7 +111,7 @@ pub(super) fn addresses(value: &Value<'_>) -> Read<AddressRange> {
     AddressRange::parse(&value.text).map_err(|error| error.to_string())
 }
 
-/// A label's key.
+/// Reads the key of a label.
 pub(super) fn key(value: &Value<'_>) -> Read<String> {
     if labels::is_key(&value.text) {
         Ok(value.text.clone())
@@ -120,7 +120,7 @@ pub(super) fn key(value: &Value<'_>) -> Read<String> {
     }
 }
 
-/// A text to look for, in which a star is a star and has to say so.
+/// Reads the text to search for. A star in it must be escaped, since stars are literal here.
 pub(super) fn needle(value: &Value<'_>) -> Read<String> {
     if value.stars.is_empty() {
         Ok(value.text.clone())
@@ -133,7 +133,7 @@ pub(super) fn needle(value: &Value<'_>) -> Read<String> {
     }
 }
 
-/// A text with a star at either end.
+/// Reads a text that may have a star at either end.
 pub(super) fn pattern(value: &Value<'_>) -> Read<Pattern> {
     let text = value.text.as_str();
     let part = |part: Option<&str>| part.unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Which rule is which: before a batch, in the making, and after it.
+//! The identity of rules across a batch: before it, while it is applied, and after it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::rule::Rule;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::Place;
 
-/// Whether rules that were there and still are stand in another order.
+/// Whether the order of the rules that existed before the batch and still exist has changed.
 pub(super) fn is_reordered(
     stored: &[RuleId],
     order: &[Place],
@@ -19,8 +19,8 @@ pub(super) fn is_reordered(
     !before.eq(order.iter().map(|(id, _)| id).filter(|id| was_there(id)))
 }
 
-/// Which of the rules in the making each new rule is: those of equal content are alike but for what
-/// else they say.
+/// Returns the provisional id of each stored new rule. Rules with the same fingerprint can still
+/// differ in their other fields, so those are compared too.
 pub(super) fn told_apart(
     new: &[RuleId],
     entries: &HashMap<RuleId, Entry>,

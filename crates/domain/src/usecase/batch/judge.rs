@@ -1,4 +1,4 @@
-//! What a batch leaves, judged as a whole: names and contents that are there twice.
+//! Checks the rules after a batch as a whole: no duplicate names, no duplicate contents.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::ids::RuleId;
 use crate::rule::fingerprint::Fingerprint;
 use crate::usecase::rule::Duplicates;
 
-/// Two rules that are alike at the end.
+/// Two rules with the same name or equivalent contents after the batch.
 struct Clash {
     /// The operation that is to blame.
     operation: usize,
@@ -18,8 +18,9 @@ struct Clash {
 }
 
 impl Working {
-    /// Judges the end state: no name twice, and no content unless duplicates are kept. Whether some
-    /// are there: those that were equal before stay so until somebody asks otherwise.
+    /// Checks the end state: no duplicate names, and no duplicate contents unless they are kept.
+    /// Returns [`Duplicates::Keep`] if there are duplicates: rules that were equivalent before the
+    /// batch are not refused.
     pub(super) fn judge(&mut self, duplicates: Duplicates) -> Duplicates {
         let mut names: HashMap<&str, RuleId> = HashMap::new();
         let mut contents: HashMap<Fingerprint, RuleId> = HashMap::new();
@@ -54,7 +55,7 @@ impl Working {
         found
     }
 
-    /// Which operation is to blame that two rules are alike: the later of those that made them so.
+    /// The clash of two rules. It blames the later one of the operations that caused it.
     fn clash(
         &self,
         one: RuleId,

@@ -8,38 +8,39 @@ use crate::error::{Error, Result, ViolationCode};
 use crate::ids::RuleId;
 use crate::rule::order::{Place, Placement, make_room};
 
-/// The most that placing and moving may cost, in rules that give way. Keeps a batch under a few seconds,
-/// in which on SQLite nobody else writes. Only a policy comes near it in which most rules are numbered
-/// one by one, and what is free is far away: then most of them give way each time.
+/// The most that placing and moving may cost, in renumbered rules. This keeps a batch under a few
+/// seconds, since SQLite admits no other writer during that time. A batch comes near this limit
+/// only if most rules of its policy have consecutive priorities and the next free priority is far
+/// away. Then each placement renumbers most of the rules.
 const MAX_WORK: usize = 25_000_000;
 
-/// How many places are shifted in memory in the time in which one rule gives way.
+/// How many places can be shifted in memory in the time that it takes to renumber one rule.
 const SHIFTED_AS_ONE: usize = 128;
 
 impl Working {
-    /// Whether placing has cost what it may.
+    /// Checks that placing and moving stayed within [`MAX_WORK`].
     ///
     /// # Errors
-    /// Returns [`Error::TooLarge`] if it has cost more.
+    /// Returns [`Error::TooLarge`] if it cost more.
     pub(super) fn check_work(&self) -> Result<()> {
         if self.work <= MAX_WORK {
             return Ok(());
         }
         Err(Error::TooLarge {
-            what: "the number of rules that give way to those that a batch places and moves",
+            what: "the number of rules that a batch renumbers to place and move others",
             limit: u64::try_from(MAX_WORK).unwrap_or(u64::MAX),
             hint: "send several batches, move blocks, or put the whole set".into(),
         })
     }
 
-    /// Gives a rule another priority without asking for it.
+    /// Gives a rule another priority, which does not count as a change of the rule.
     fn renumber(&mut self, rule: RuleId, priority: i32) {
         if let Some(entry) = self.entries.get_mut(&rule) {
             entry.spec.set_priority(priority);
         }
     }
 
-    /// Priorities for so many rules at a place; others give way where they must.
+    /// Priorities for `count` rules at a place. Renumbers other rules if there is no room.
     pub(super) fn room(
         &mut self,
         index: usize,
@@ -120,7 +121,7 @@ impl Working {
         };
         let moved: Vec<Place> =
             block.iter().zip(priorities).map(|((rule, _), priority)| (*rule, priority)).collect();
-        // They stand strictly between their neighbors, so that they are one run.
+        // Their priorities are strictly between those of their neighbors, so they form one run.
         let start = moved.first().map_or(0, |(rule, priority)| self.place_for(*rule, *priority));
         self.order.splice(start..start, moved.iter().copied());
         for (rule, priority) in moved {
@@ -133,7 +134,7 @@ impl Working {
     }
 }
 
-/// The places at these indices, which ascend, and the others; copied run by run.
+/// Splits the order into the places at `indices`, which ascend, and the others. Copies whole runs.
 fn parted(order: &[Place], indices: &[usize]) -> (Vec<Place>, Vec<Place>) {
     let mut block = Vec::with_capacity(indices.len());
     let mut rest = Vec::with_capacity(order.len());
@@ -228,18 +229,18 @@ mod tests {
         assert!(working.violations.is_empty());
         assert_eq!(working.order.len(), usize::try_from(RULES).unwrap() + 6_000);
         assert!(is_in_order(&working));
-        // The last one that was moved stands directly behind.
+        // The rule that was moved last comes directly after it.
         let at = working.position(middle()).unwrap();
         assert_eq!(working.order[at + 1].0, RuleId::new(7_999).unwrap());
     }
 
     #[test]
     fn what_would_hold_up_others_is_refused() {
-        // No priority is free below, and above only single ones behind most of the rules: these give
-        // way each time.
+        // No priority is free below. Above, only single ones are free, and they come after most of
+        // the rules, which are therefore renumbered each time.
         let dense = 90_000;
         let mut working = working(|number| i32::MIN + number + (number - dense).max(0) - 1);
-        // It takes hundreds; some were there before.
+        // Reaching the limit takes hundreds of placements, so the test starts close to it.
         working.work = MAX_WORK - 1_000_000;
         let mut placed = 0;
         while working.check_work().is_ok() && placed < 100 {

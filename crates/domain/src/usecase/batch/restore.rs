@@ -12,8 +12,8 @@ use crate::store::WriteUnit;
 use crate::text::Name;
 use crate::usecase::rule::Duplicates;
 
-/// The deleted rules that operations bring back. One statement for each 1,000; none without such an
-/// operation.
+/// The deleted rules that operations restore. Costs one statement for each 1,000 rules, and none
+/// if no operation restores a rule.
 pub(super) async fn restorable(
     uow: &mut dyn WriteUnit,
     policy: &Policy,
@@ -34,7 +34,7 @@ pub(super) async fn restorable(
 }
 
 impl Working {
-    /// Takes a rule out, for good or until a later operation brings it back.
+    /// Takes a rule out. A later operation may restore it.
     pub(super) fn remove(&mut self, rule: RuleId) {
         let Some(entry) = self.entries.remove(&rule) else { return };
         match entry.deleted {
@@ -45,7 +45,7 @@ impl Working {
         }
     }
 
-    /// Brings a rule back that was deleted, before the batch or by it; one that is live stays as it is.
+    /// Restores a rule that was deleted before the batch or by it. A live rule stays as it is.
     pub(super) fn restore(
         &mut self,
         index: usize,

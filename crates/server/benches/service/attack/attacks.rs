@@ -1,4 +1,4 @@
-//! The battery. Each is bounded in requests and in time, and goes to loopback alone.
+//! The attacks. Each is limited in requests and in time, and connects only to loopback.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::raw::{PATIENCE, Sent, Target, pour};
 use super::{Attack, POLICIES, rules};
 use crate::load::Connection;
 
-/// How long an attack without an end of its own goes on.
+/// The duration of an attack that does not end by itself.
 const TIME: Duration = Duration::from_secs(12);
 const MIB: usize = 1024 * 1024;
 const NDJSON: &str = "application/x-ndjson";
@@ -41,7 +41,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "editor: policies that are costly to compile", run: costly_policies },
 ];
 
-/// A connection of the attacker that stays open.
+/// A persistent connection of the attacker.
 async fn attacker(target: &Target, token: &str) -> Connection {
     Connection::over(target.connect().await.unwrap(), token).unwrap()
 }
@@ -57,7 +57,7 @@ fn bodies_to_a_probe(target: Target) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
-/// Sends all but the last byte of so many bodies, and keeps the connections for a while.
+/// Sends all but the last byte of each body, and keeps the connections open for a while.
 async fn withheld(target: &Target, count: usize, sent: &Sent<'_>) {
     let kept = (0..count).map(|_| async {
         let mut stream = sent.begin(target).await?;
@@ -120,7 +120,7 @@ fn inspections() -> String {
     format!("{POLICIES}1/inspections/")
 }
 
-/// `{"0":0,"1":0,…}` of about so many bytes.
+/// Returns `{"0":0,"1":0,…}` with roughly the given number of bytes.
 fn unknown(bytes: usize) -> String {
     let mut text = String::from("{");
     let mut index = 0_usize;
@@ -132,7 +132,7 @@ fn unknown(bytes: usize) -> String {
     text
 }
 
-/// The same request so many times at once.
+/// Sends the same request several times at once.
 async fn at_once(target: &Target, count: usize, sent: &Sent<'_>, body: &str) {
     join_all((0..count).map(|_| sent.whole(target, body.as_bytes()))).await;
 }
@@ -165,7 +165,7 @@ fn bodies_without_ends(target: Target) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
-/// Packets are sent for as long as they are taken; no verdict is read.
+/// Sends packets for as long as the server accepts them, and reads no verdict.
 fn streams_unread(target: Target) -> BoxFuture<'static, ()> {
     async move {
         let path = inspections();
@@ -190,7 +190,7 @@ fn streams_unread(target: Target) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
-/// Requests whose answers nobody reads.
+/// Sends requests and reads no answers.
 async fn unread(target: &Target, count: usize, path: &str, accept: &str) {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nAccept: {accept}\r\n\r\n",
@@ -223,13 +223,14 @@ fn pages_unread_over_http2(target: Target) -> BoxFuture<'static, ()> {
         let connections = (0..4).map(|_| async {
             let stream = target.connect().await.ok()?;
             let mut builder = h2::client::Builder::new();
-            // Windows as wide as the protocol allows: the server would have to hold it all.
+            // The windows are as wide as the protocol allows, so the server may buffer every
+            // answer.
             builder
                 .initial_window_size(u32::MAX >> 1)
                 .initial_connection_window_size(u32::MAX >> 1);
             let (client, connection) = builder.handshake::<_, bytes::Bytes>(stream).await.ok()?;
             let driven = tokio::spawn(async move {
-                // It reads from the socket; the bodies stay unread.
+                // The task reads from the socket; the bodies stay unread.
                 let _ended = connection.await.is_ok();
             });
             let mut kept = Vec::new();
@@ -275,7 +276,7 @@ fn expensive() -> Vec<String> {
     .into()
 }
 
-/// So many connections of one subject ask for as long as an attack goes on.
+/// Sends requests over several connections of one subject for as long as the attack lasts.
 async fn again_and_again(target: &Target, count: usize, paths: &[&str]) {
     let ends_at = Instant::now() + TIME;
     let asking = (0..count).map(|_| async {
@@ -354,7 +355,8 @@ fn large_sets(target: Target) -> BoxFuture<'static, ()> {
     async move {
         let path = format!("{POLICIES}5/rules/");
         let sent = Sent::new("PUT", &path).by(&target.editor);
-        // With names, so that each set changes every rule of the one before and deletes none.
+        // The rules have names, so that each set changes every rule of the previous set and deletes
+        // none.
         let bodies = (0..4).map(|round| {
             let mut rules = rules(20_000, 1, 40);
             for (index, rule) in rules.as_array_mut().into_iter().flatten().enumerate() {
@@ -394,7 +396,7 @@ fn faulty_operations(target: Target) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
-/// Rules whose products of entries are large, changed and asked in turns.
+/// Rules with large products of entries, which are changed and inspected in turns.
 fn costly_policies(target: Target) -> BoxFuture<'static, ()> {
     async move {
         let ranges = |shift: usize| -> Vec<serde_json::Value> {

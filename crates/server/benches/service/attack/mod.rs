@@ -1,10 +1,10 @@
-//! Everything that somebody tried, or could try, to make the service stop, each against a fresh
-//! process at default settings: what it holds in memory at the peak, how long `/health/live` and
-//! the requests of a bystander take meanwhile, and what the bystander is answered.
+//! All attacks that were tried, or could be tried, to make the service stop. Each runs against a
+//! fresh process with default settings. The report shows the process's peak memory, the latencies
+//! of `/health/live` and of a bystander's requests, and the bystander's statuses.
 //!
-//! `FIREFLOW_BENCH_OTHER` names another build of `fireflow`, which is attacked instead of this one:
-//! so the state before a change is measured by the same program. `FIREFLOW_BENCH_ONLY` is a part of
-//! the names of the attacks to run.
+//! `FIREFLOW_BENCH_OTHER` names another build of `fireflow` to attack instead of this one, so the
+//! same program can measure the state before a change. `FIREFLOW_BENCH_ONLY` selects the attacks
+//! whose names contain it.
 
 mod attacks;
 mod raw;
@@ -22,16 +22,17 @@ use attacks::ATTACKS;
 use raw::Target;
 use watch::{Seen, Watch};
 
-/// The bars: resident bytes at the peak, and milliseconds.
+/// The limits: peak resident bytes, and milliseconds.
 const MAX_PEAK_BYTES: f64 = 400e6;
 const MAX_LIVE_MS: f64 = 250.0;
 const MAX_P99_MS: f64 = 250.0;
 const MAX_MS: f64 = 1_000.0;
-/// How much of its memory at rest a process may hold a minute after an attack, caches apart.
+/// How much memory a process may hold a minute after an attack, as a multiple of its memory at
+/// rest. Caches are not counted.
 const MAX_KEPT: f64 = 1.2;
-/// How long memory has to come back.
+/// How long memory may take to shrink again.
 const SETTLE: Duration = Duration::from_secs(60);
-/// Rules of the large policy, whose lists are expensive and whose exports are long.
+/// The number of rules in the large policy, whose lists are expensive and whose exports are long.
 const LARGE: usize = 20_000;
 
 /// Runs every attack on SQLite, and on PostgreSQL if a server is named.
@@ -58,13 +59,13 @@ pub(crate) fn attack() -> ExitCode {
     if has_held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One attack: what is sent, until it returns.
+/// One attack: the requests that it sends until it returns.
 struct Attack {
     name: &'static str,
     run: fn(Target) -> futures_util::future::BoxFuture<'static, ()>,
 }
 
-/// A database that is filled, and the tokens of those who ask.
+/// A filled database, and the tokens of its clients.
 struct Prepared {
     folder: tempfile::TempDir,
     url: String,
@@ -117,7 +118,7 @@ impl Prepared {
         let program = std::env::var_os("FIREFLOW_BENCH_OTHER").map(PathBuf::from);
         let program = program.unwrap_or_else(|| std::env::current_exe().unwrap());
         let mut command = settled(Command::new(program), self.folder.path());
-        // As it comes: limits are what is tried here.
+        // The limits keep their defaults, since the attacks test them.
         command
             .env_remove("FIREFLOW_HTTP__RATE_LIMIT")
             .env_remove("FIREFLOW_HTTP__ADDRESS_RATE_LIMIT")
@@ -137,7 +138,7 @@ impl Prepared {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Runs one attack against a fresh process; whether all bars held.
+    /// Runs one attack against a fresh process and returns whether all limits held.
     fn attacked_by(&self, attack: &Attack) -> bool {
         let server = self.start(&[]);
         let target = Target {
@@ -151,7 +152,7 @@ impl Prepared {
         let watch = Watch::start(&server, &bystander);
         let run = attack.run;
         let token = self.token("prober", "health_check");
-        // On a thread and a runtime of its own: what it costs must not delay the watch.
+        // The attack has its own thread and runtime, so that its cost does not delay the watch.
         std::thread::spawn(move || runtime().block_on(run(target))).join().unwrap();
         let seen = watch.end();
         let start = Instant::now();
@@ -165,10 +166,10 @@ impl Prepared {
     }
 }
 
-/// The policies of the one firewall.
+/// The policies of the only firewall.
 const POLICIES: &str = "/firewalls/1/filtering-policies/";
 
-/// So many rules, with so many sources each and a description of so many characters.
+/// The given number of rules, each with `sources` sources and a description of `text` characters.
 fn rules(count: usize, sources: usize, text: usize) -> Value {
     let rule = |index: usize| {
         let sources: Vec<Value> = (0..sources)
@@ -186,7 +187,7 @@ fn rules(count: usize, sources: usize, text: usize) -> Value {
     Value::Array((0..count).map(rule).collect())
 }
 
-/// What the process holds when it has answered a little and nothing more is asked.
+/// The memory of a process that has answered a few requests and is idle.
 fn at_rest(server: &Server, token: &str) -> f64 {
     runtime().block_on(async {
         let mut connection = connect(&server.address, token).await;
@@ -208,7 +209,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// What the caches hold, as the metrics count them.
+/// The size of the caches, as the metrics report it.
 fn cached_bytes(server: &Server, token: &str) -> f64 {
     let page = runtime().block_on(async {
         let mut connection = connect(&server.address, token).await;
@@ -222,7 +223,7 @@ fn cached_bytes(server: &Server, token: &str) -> f64 {
         .sum()
 }
 
-/// What a process holds in memory, in bytes.
+/// The resident memory of a process, in bytes.
 fn resident_bytes(child: &Child) -> f64 {
     watch::resident_bytes_of(child.id())
 }

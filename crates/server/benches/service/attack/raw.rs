@@ -1,24 +1,24 @@
-//! Requests as an attacker writes them: heads without their bodies, bodies without their ends,
-//! answers that nobody reads.
+//! Requests as an attacker writes them: heads without bodies, unfinished bodies, and answers that
+//! the attacker never reads.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Who is attacked, and the tokens that the attacker has.
+/// The attacked server, and the attacker's tokens.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) address: String,
     pub(super) viewer: String,
     pub(super) editor: String,
-    /// Of the role `health_check`.
+    /// A token with the role `health_check`.
     pub(super) probe: String,
 }
 
 impl Target {
-    /// A connection of the attacker, who has an address of its own: rates of an address are not shared
-    /// with the bystander.
+    /// Opens a connection from the attacker's own address, so that rate limits of an address do not
+    /// affect the bystander.
     pub(super) async fn connect(&self) -> std::io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((ATTACKER, 0).into())?;
@@ -26,13 +26,13 @@ impl Target {
     }
 }
 
-/// Where the attacker is.
+/// The attacker's address.
 const ATTACKER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
 
-/// How long an attacker goes on with one request.
+/// How long the attacker waits for one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
-/// One request over a connection of its own.
+/// One request over its own connection.
 #[derive(Debug, Clone)]
 pub(super) struct Sent<'a> {
     pub(super) method: &'a str,
@@ -75,10 +75,10 @@ impl<'a> Sent<'a> {
         Some(stream)
     }
 
-    /// Sends all of it, and waits for the status; none if the connection broke.
+    /// Sends the whole request and waits for the status. Returns `None` if the connection broke.
     pub(super) async fn whole(&self, target: &Target, body: &[u8]) -> Option<u16> {
         let mut stream = Self { declared: body.len(), ..self.clone() }.begin(target).await?;
-        // An answer may come before the end: it is read all the same.
+        // The server may answer before the body ends; that answer is read too.
         let _all = tokio::time::timeout(PATIENCE, stream.write_all(body)).await.is_ok();
         status(&mut stream).await
     }
@@ -92,7 +92,7 @@ pub(super) async fn status(stream: &mut TcpStream) -> Option<u16> {
     std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()
 }
 
-/// Sends so many zeros of a body, in pieces; stops if nothing is taken any more.
+/// Sends `bytes` bytes of a body, in pieces. Stops if the server no longer accepts any.
 pub(super) async fn pour(stream: &mut TcpStream, bytes: usize) {
     let piece = vec![b' '; 64 * 1024];
     let mut left = bytes;

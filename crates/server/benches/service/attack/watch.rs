@@ -1,5 +1,5 @@
-//! What a bystander sees while somebody attacks: the slowest `/health/live`, and the times and
-//! statuses of single reads and verdicts of another subject; and what the process holds.
+//! The bystander's view of an attack: the slowest `/health/live`, the latencies and statuses of
+//! single reads and verdicts for another subject, and the memory of the process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::{connect, runtime};
 use crate::Server;
 use crate::load::Connection;
 
-/// A verdict of the small policy, whose compiled form is in the cache.
+/// A verdict by the small policy, whose compiled form is in the cache.
 pub(super) const VERDICT: &str = "/firewalls/1/filtering-policies/1/inspections/?source_address=10.0.1.1&source_port=40000&destination_address=172.16.0.1&destination_port=443&protocol=tcp";
-/// How long an answer is waited for.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often which path was answered otherwise than it should.
+/// The number of unexpected answers by path.
 type Refused = BTreeMap<String, usize>;
 
-/// What was seen.
+/// The observations of a watch.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) peak_bytes: f64,
@@ -27,11 +27,12 @@ pub(super) struct Seen {
     pub(super) p99_ms: f64,
     pub(super) max_ms: f64,
     pub(super) asked: usize,
-    /// Answers of the bystander, and of `/health/live`, that were not 200, or did not come.
+    /// Unexpected answers: those to the bystander and of `/health/live` that were not 200 or did
+    /// not arrive.
     pub(super) refused: Refused,
 }
 
-/// A watch that is kept until it is ended.
+/// A running watch.
 pub(super) struct Watch {
     is_over: Arc<AtomicBool>,
     memory: JoinHandle<f64>,
@@ -84,8 +85,8 @@ impl Watch {
     }
 }
 
-/// Asks again and again until it is over; the times in milliseconds, and how many answers were not
-/// 200 or did not come.
+/// Sends requests until the watch is over. Returns the latencies in milliseconds, and the number of
+/// answers that were not 200 or did not arrive.
 async fn ask(
     address: &str,
     token: &str,
@@ -103,7 +104,7 @@ async fn ask(
         let start = Instant::now();
         let mut open = match connection.take() {
             Some(open) if !anew => open,
-            // Connecting counts: who cannot get in is not served.
+            // Connecting counts too: a client that cannot connect is not served.
             _ => connect(address, token).await,
         };
         let answer = tokio::time::timeout(PATIENCE, open.ask("GET", path, "")).await;
@@ -123,7 +124,7 @@ async fn ask(
     (times, refused)
 }
 
-/// What a process holds in memory, in bytes.
+/// The resident memory of a process, in bytes.
 pub(super) fn resident_bytes_of(id: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");

@@ -1,5 +1,5 @@
-//! What rules do with the packets of a file, without a server: what the service's inspections answer,
-//! for millions of packets or the flows of a log.
+//! Evaluates the packets of a file against rules, without a server. The verdicts are those of the
+//! service's inspections, for millions of packets or the flows of a log.
 
 mod packets;
 mod report;
@@ -103,11 +103,11 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
         Ok(report.add(batch).map_err(OutputError)?)
     });
     progress.finish_and_clear();
-    // What was decided before a failure is told nevertheless.
+    // Verdicts from before a failure are still written.
     let written = if done.is_ok() { report.end() } else { report.flush() };
     if let Err(error) = done.and(written.map_err(|error| OutputError(error).into())) {
         return match error.downcast_ref::<OutputError>() {
-            // A reader that has seen enough (`| head`) is no failure.
+            // A reader that closes the pipe (`| head`) is no failure.
             Some(OutputError(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Some(_) => Err(Failure::Other(error)),
             None => Err(Failure::Other(error.context(name(&arguments.packets)))),
@@ -122,7 +122,7 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-/// The answers could not be written.
+/// The verdicts could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output")]
 struct OutputError(#[source] std::io::Error);
@@ -132,12 +132,12 @@ fn open(path: &Path) -> Result<Source, Failure> {
     source.map_err(Failure::Usage)
 }
 
-/// Where nobody reads it, nothing is lost.
+/// Prints a line to standard error. A failure is ignored: the line is only for people.
 fn tell(errors: &mut impl Write, line: &str) {
     let _told = writeln!(errors, "fireflow: {line}").is_ok();
 }
 
-/// How far it is, on a terminal that does not show the answers.
+/// A progress bar, shown only if standard error is a terminal that does not also show the verdicts.
 fn progress(packets: &Source, hides_answers: bool) -> ProgressBar {
     let is_shown =
         std::io::stderr().is_terminal() && (hides_answers || !std::io::stdout().is_terminal());

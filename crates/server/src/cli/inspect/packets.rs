@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::rules::{Query, Rules};
 
-/// How many are decided at once.
+/// How many lines are decided at once.
 const BATCH: usize = 64 * 1024;
 
 /// Why a line or record is no packet.
@@ -69,24 +69,25 @@ pub(super) enum Queries {
     Keys(Vec<Key<u32>>),
 }
 
-/// What a line said.
+/// The content of a line.
 pub(super) enum Said {
-    /// The next of the queries; and the number of the rule that is said to decide.
+    /// The next of the queries, with the number of the rule that the line names as the deciding
+    /// one.
     Packet(Option<i64>),
     Skipped(Skipped),
     Fault(Fault),
 }
 
-/// Some lines, with what the rules say to their packets.
+/// Some lines, with the verdicts on their packets.
 pub(super) struct Batch {
     pub(super) lines: Vec<(u64, Said)>,
     pub(super) queries: Queries,
-    /// Of each query, the position of the rule that decides.
+    /// The position of the deciding rule for each query.
     pub(super) decided: Vec<Option<usize>>,
     pub(super) guesses: Guesses,
 }
 
-/// How often a log did not say what decides, and something was assumed.
+/// How often a log lacked a field that rules depend on, so that its value was assumed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Guesses {
     /// ICMP without a type: an echo request.
@@ -147,7 +148,7 @@ impl Collector<'_> {
 /// Reads a file to its end. `now` is the time of packets that have none.
 ///
 /// # Errors
-/// Where it is of no known format or cannot be read, and what `take` says.
+/// Returns an error if the file cannot be read or its format is unknown, and any error of `take`.
 pub(super) fn read(
     source: Source,
     columns: Option<&Mapping>,
@@ -173,13 +174,13 @@ pub(super) fn read(
         Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector),
         Kind::BenchmarkRules => bail!("these are rules, not packets"),
     };
-    // What was read before a failure is decided nevertheless.
+    // Packets from before a failure are still decided, unless their verdicts cannot be written.
     let is_written = read.as_ref().err().is_none_or(|error| !error.is::<super::OutputError>());
     let handed_on = if is_written { collector.hand_on() } else { Ok(()) };
     read.and(handed_on)
 }
 
-/// Lists, and packets over several lines: they are numbered from 1, as lines are.
+/// Reads lists, and packets that span several lines. Packets are numbered from 1, as lines are.
 fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
     let mut bytes = Vec::new();
     source.reader.read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! What is told of the packets.
+//! The output about the packets.
 
 use std::io::{Result, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,31 +16,31 @@ use super::packets::{Batch, Fault, Guesses, Queries, Said};
 use super::rules::{About, Rules};
 use super::{Arguments, Format};
 
-/// How many lines that could not be read are told one by one.
+/// How many unreadable lines the summary lists.
 const MAX_TOLD: usize = 10;
 
-/// Tells of packets as they are decided, and of all in the end.
+/// Writes packets as they are decided, and a summary at the end.
 pub(super) struct Report<'a, W: Write> {
     rules: &'a Rules,
     out: W,
     format: Format,
-    /// Whether rules are told of in place of packets.
+    /// Whether to write the hits of each rule instead of the packets.
     counts_hits: bool,
     checks: bool,
-    /// How many packets each rule decides about, by position.
+    /// How many packets each rule decides, by position.
     hits: Vec<u64>,
-    /// How many none does.
+    /// How many packets no rule decides.
     without_rule: u64,
     by_action: [u64; Action::ALL.len()],
     skipped: [u64; Skipped::ALL.len()],
-    /// The first lines that could not be read.
+    /// The first unreadable lines, with their faults.
     told: Vec<(u64, String)>,
     faults: u64,
-    /// Packets that name a rule, and those for which another one decides.
+    /// How many packets name a rule, and for how many of them another rule decides.
     expected: u64,
     otherwise: u64,
     guesses: Guesses,
-    /// Room for one.
+    /// A buffer for a line of JSON.
     line: Vec<u8>,
 }
 
@@ -110,10 +110,10 @@ impl<'a, W: Write> Report<'a, W> {
         }
     }
 
-    /// Tells of some lines.
+    /// Writes the verdicts of a batch, and counts them.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the output cannot be written.
     pub(super) fn add(&mut self, batch: &Batch) -> Result<()> {
         self.guesses.icmp += batch.guesses.icmp;
         self.guesses.tcp += batch.guesses.tcp;
@@ -195,13 +195,13 @@ impl<'a, W: Write> Report<'a, W> {
         Ok(())
     }
 
-    /// Tells of the rules, where they are asked for, and writes out what is left.
+    /// Writes the hits of the rules, if they are asked for, and flushes the output.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the output cannot be written.
     pub(super) fn end(&mut self) -> Result<()> {
         if self.counts_hits {
-            // As they stand in the file.
+            // In the order of the file.
             let all = self.rules;
             let hits = self.hits.iter().enumerate();
             let mut rules: Vec<(About<'_>, u64)> =
@@ -228,10 +228,10 @@ impl<'a, W: Write> Report<'a, W> {
         self.flush()
     }
 
-    /// Writes out what is left.
+    /// Flushes the output.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the output cannot be written.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.out.flush()
     }
@@ -248,7 +248,7 @@ impl<'a, W: Write> Report<'a, W> {
         self.hits.iter().sum::<u64>() + self.without_rule
     }
 
-    /// What there was, in some lines.
+    /// The summary, one text per line. `name` is the file of the packets.
     pub(super) fn summary(&self, took: Duration, name: &str) -> Vec<String> {
         let packets = self.packets();
         let mut all = format!("{} in {:.1} s", counted(packets, "packet"), took.as_secs_f64());
@@ -297,7 +297,7 @@ impl<'a, W: Write> Report<'a, W> {
         lines
     }
 
-    /// Why it ends in failure, if it does.
+    /// Why the command fails, if it does.
     pub(super) fn failure(&self) -> Option<String> {
         let packets = self.packets();
         if self.faults > 0 {

@@ -26,21 +26,21 @@ use super::packets::{Fault, Queries, described};
 
 /// Rules, compiled.
 pub(super) enum Rules {
-    /// Those of a policy.
+    /// The rules of a policy.
     Policy(Box<PolicyRules>),
-    /// Those of a benchmark: boxes of IPv4, without actions.
+    /// The rules of a benchmark: cuboids of IPv4, without actions.
     Benchmark(BenchmarkRules),
 }
 
 pub(super) struct PolicyRules {
     /// In order of evaluation.
     specs: Vec<RuleSpec>,
-    /// The place of each in the file, and its id where it has one.
+    /// The position of each rule in the file, and its id if it has one.
     places: Vec<(usize, Option<RuleId>)>,
-    /// None where they are too many combinations.
+    /// None if the rules have too many combinations to compile.
     classifier: Option<Classifier>,
     default: Action,
-    /// Whether somebody said so.
+    /// Whether the default was given, not assumed.
     is_default_known: bool,
 }
 
@@ -51,24 +51,24 @@ pub(super) struct BenchmarkRules {
 
 /// A rule as answers show it.
 pub(super) struct About<'a> {
-    /// Its place in the file, the first being 0.
+    /// Its position in the file, counted from 0.
     pub(super) number: usize,
     pub(super) id: Option<i64>,
     pub(super) spec: Option<&'a RuleSpec>,
 }
 
-/// What is asked of the rules.
+/// A packet in the form that the rules are evaluated with.
 pub(super) enum Query {
     Packet(Packet),
     Key(Key<u32>),
 }
 
 impl Rules {
-    /// Reads and compiles them. `default` is what becomes of packets that no rule matches, where
-    /// the rules themselves do not say it.
+    /// Reads and compiles the rules. `default` is the action for packets that no rule matches; it
+    /// overrides the default in the file.
     ///
     /// # Errors
-    /// The first fault of a line, or all faults of a rule.
+    /// Returns the first fault of a line, or all faults of a rule.
     pub(super) fn read(source: Source, default: Option<Action>) -> Result<Self> {
         match sniff(&source.first)? {
             Kind::BenchmarkRules => Self::benchmark(source),
@@ -106,7 +106,7 @@ impl Rules {
         let count = rules.len();
         let mut order: Vec<(usize, Option<RuleId>, RuleSpec)> =
             rules.into_iter().enumerate().map(|(place, it)| (place, it.id, it.spec)).collect();
-        // Those that have no id yet would get the next ones, in the order of the file.
+        // The service would give the rules without an id the next ids, in the order of the file.
         order.sort_by_key(|(place, id, spec)| {
             (spec.priority, id.map_or(i64::MAX, RuleId::get), *place)
         });
@@ -124,12 +124,12 @@ impl Rules {
         Ok(Self::Policy(Box::new(rules)))
     }
 
-    /// Whether each packet is held against each rule.
+    /// Whether the rules are not compiled, so that each packet is compared with each rule.
     pub(super) const fn is_over_budget(&self) -> bool {
         matches!(self, Self::Policy(rules) if rules.classifier.is_none())
     }
 
-    /// How many there are.
+    /// The number of rules.
     pub(super) const fn len(&self) -> usize {
         match self {
             Self::Policy(rules) => rules.specs.len(),
@@ -137,7 +137,7 @@ impl Rules {
         }
     }
 
-    /// What becomes of packets that no rule matches; benchmarks do not say.
+    /// The action for packets that no rule matches; none for a benchmark.
     pub(super) const fn default(&self) -> Option<Action> {
         match self {
             Self::Policy(rules) => Some(rules.default),
@@ -145,7 +145,7 @@ impl Rules {
         }
     }
 
-    /// Whether that is but assumed.
+    /// Whether the default action is only assumed.
     pub(super) const fn assumes_default(&self) -> bool {
         matches!(self, Self::Policy(rules) if !rules.is_default_known)
     }
@@ -161,7 +161,7 @@ impl Rules {
         }
     }
 
-    /// Room for what can be asked.
+    /// An empty list of queries for these rules.
     pub(super) const fn queries(&self) -> Queries {
         match self {
             Self::Policy(_) => Queries::Packets(Vec::new()),
@@ -169,7 +169,7 @@ impl Rules {
         }
     }
 
-    /// The positions of the rules that decide, on all processors.
+    /// The positions of the deciding rules, computed on all processors.
     pub(super) fn decide(&self, queries: &Queries) -> Vec<Option<usize>> {
         match (self, queries) {
             (Self::Policy(rules), Queries::Packets(packets)) => match &rules.classifier {
@@ -183,14 +183,14 @@ impl Rules {
                 let found = |place: u32| (place != NO_BOX).then_some(place as usize);
                 rules.index.find_many(keys).into_iter().map(found).collect()
             }
-            // Queries are made by `queries`.
+            // Cannot happen: `queries` creates the list that fits the rules.
             (Self::Policy(_), Queries::Keys(_)) | (Self::Benchmark(_), Queries::Packets(_)) => {
                 Vec::new()
             }
         }
     }
 
-    /// What to ask about a packet.
+    /// The query for a packet.
     pub(super) fn query(&self, packet: Packet) -> Result<Query, Fault> {
         if let Self::Policy(_) = self {
             return Ok(Query::Packet(packet));
@@ -215,8 +215,8 @@ impl Rules {
         }))
     }
 
-    /// What to ask about a benchmark's packet: to rules of a policy, what a network could carry of
-    /// it.
+    /// The query for a benchmark's packet. For a policy's rules, it has only the fields that a real
+    /// packet of its protocol carries.
     pub(super) fn query_of(&self, packet: &BenchmarkPacket, now: Instant) -> Result<Query, Fault> {
         if let Self::Benchmark(_) = self {
             return Ok(Query::Key(packet.key()));
@@ -242,24 +242,25 @@ fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
     specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
 }
 
-/// Rules as they were read.
+/// Rules as they were read from a file.
 #[derive(Default)]
 struct ReadRules {
     rules: Vec<(fireflow_domain::usecase::rule_set::GivenRule, bool)>,
-    /// The policy that they say they are of.
+    /// The policy that the rules name.
     policy: Option<PolicyId>,
-    /// Its default, where they say it.
+    /// The policy's default action, if the rules name it.
     default: Option<Action>,
     ids: HashSet<RuleId>,
-    /// How many rules pages say that there are, and whether that is all that they know.
+    /// The total number of rules according to the pages, and whether that number is exact.
     total: Option<u64>,
     is_total_exact: bool,
-    /// Whether something follows the last page.
+    /// Whether more rules follow the last page.
     has_more: bool,
 }
 
 impl ReadRules {
-    /// Reads one. Rules that were answered by the service name their policy; all name the same.
+    /// Reads one rule. Rules in the service's answers name their policy; all must name the same
+    /// one.
     fn read(&mut self, value: Value, at: &str) -> Result<()> {
         let parent = value.get("filtering_policy").filter(|it| !it.is_null());
         let id = parent.and_then(|it| it.get("id").unwrap_or(it).as_i64()).and_then(PolicyId::new);
@@ -284,7 +285,7 @@ impl ReadRules {
         }
         let policy = id.or_else(|| PolicyId::new(1)).ok_or_else(|| anyhow!("no policy"))?;
         let mut violations = Violations::new();
-        // The rules stay where they are: what an answer says beside them does not matter.
+        // Rules are not moved here, so the read-only members of an answer are ignored.
         let reading = SetReading { read_only: ReadOnly::Ignore, ..SetReading::default() };
         match given_rule(value, "", policy, reading, &mut violations) {
             Some(rule) if violations.is_empty() => {
@@ -298,9 +299,9 @@ impl ReadRules {
         }
     }
 
-    /// Reads what a page has beside its items.
+    /// Reads the members of a page other than its items.
     fn page(&mut self, others: Map<String, Value>) -> Result<()> {
-        // A list of its own says nothing of what pages say.
+        // A plain list has no such members.
         if others.is_empty() {
             return Ok(());
         }
@@ -312,13 +313,13 @@ impl ReadRules {
         self.has_more = others.get("next_cursor").is_some_and(|it| !it.is_null());
         let parts = others.get("partial").and_then(Value::as_array).into_iter().flatten();
         let parts: Vec<&str> = parts.filter_map(Value::as_str).collect();
-        // Pages can be given one after the other, but nothing brings back what else is missing.
+        // The file can contain further pages, but no other part of a partial answer can be added.
         if let Some(part) = parts.iter().find(|part| **part != "page") {
             bail!(
                 "the list is not complete: its `partial` names `{part}`; read it without `{part}`"
             );
         }
-        // The last page of a walk with cursors.
+        // The last page of a list that was read with cursors.
         let is_end = !self.has_more && !others.contains_key("page") && parts.contains(&"page");
         if is_end && !goes_on {
             bail!("the list is not complete: pages before it are missing");
@@ -328,7 +329,7 @@ impl ReadRules {
         if violations.is_empty() { Ok(()) } else { Err(anyhow!(described(&violations))) }
     }
 
-    /// All rules, unless pages say that there are more.
+    /// Returns all rules, or an error if the pages indicate that some are missing.
     fn all(self) -> Result<Self> {
         let count = u64::try_from(self.rules.len()).unwrap_or(u64::MAX);
         let all = "read all of them as lines: `Accept: application/x-ndjson`, without `page`";
@@ -341,7 +342,7 @@ impl ReadRules {
     }
 }
 
-/// Rules one after the other, lists of them and pages of lists, in lines or not.
+/// Reads rules one after the other, lists of rules and pages of lists, whether or not in lines.
 fn json_rules(mut source: Source) -> Result<ReadRules> {
     let mut bytes = Vec::new();
     source.reader.read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! Verifies and repairs what is derived, and lists what a version cannot read.
+//! Verifies and repairs derived data, and lists the policies that a version cannot read.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use crate::settings::Settings;
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Verifies counters and derived rows, and repairs them if that is asked for.
+/// Verifies counters and derived rows, and repairs them if `repairs` is set.
 pub(super) async fn verify(settings: &Settings, repairs: bool) -> Result<(), Failure> {
     let mut printed = Printed::new(repairs);
     let counts = if repairs {
-        // Opened to write it would be made.
+        // Opening a missing file for writing would create it.
         if let Some(file) = settings.database_url.file().filter(|file| !file.exists()) {
             return Err(failure(VerifyError::Missing(file)));
         }
@@ -43,14 +43,14 @@ pub(super) async fn verify(settings: &Settings, repairs: bool) -> Result<(), Fai
     printed.finish(counts)
 }
 
-/// What was printed so far.
+/// Prints findings and counts them.
 struct Printed {
     repairs: bool,
     faults: u64,
     repaired: u64,
     left_out: u64,
     failure: Option<Failure>,
-    /// When progress was last shown; none if nobody watches.
+    /// When progress was last shown; none if standard error is not a terminal.
     shown_at: Option<Instant>,
 }
 
@@ -86,7 +86,7 @@ impl Printed {
             && at.elapsed() >= PROGRESS
         {
             self.shown_at = Some(Instant::now());
-            // A terminal that is gone misses nothing.
+            // Progress that cannot be shown is not worth a failure.
             let _shown = write!(io::stderr(), "\r\u{1b}[K{rules} rules").is_ok();
         }
     }
@@ -133,7 +133,7 @@ pub(super) async fn list_newer(settings: &Settings, version: &str) -> Result<(),
         count = count.saturating_add(1);
         let PolicyFeatures { policy, firewall, name, features, is_deleted } = policy;
         let deleted = if is_deleted { " (deleted)" } else { "" };
-        // As JSON has it: a name may hold what a terminal obeys.
+        // Quoted as JSON, because a name may contain control sequences of terminals.
         let name = serde_json::Value::String(name);
         let line =
             format!("filtering_policy {policy} {name} of firewall {firewall}{deleted}: {features}");

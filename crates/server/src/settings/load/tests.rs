@@ -39,7 +39,7 @@ fn postgresql_has_connections_for_each_class_of_work() {
     let refused = with("5").unwrap_err();
     assert_eq!(refused.name, "FIREFLOW_DATABASE__MAX_CONNECTIONS");
     assert!(refused.why.contains("at least 6"), "{}", refused.why);
-    // A file has readers, as few as wanted.
+    // SQLite works with any number of readers.
     let few = [("FIREFLOW_DATABASE__MAX_CONNECTIONS", "1")];
     assert_eq!(load(&sources(&few, None)).unwrap().settings.max_connections, 1);
 }
@@ -108,12 +108,12 @@ fn what_is_wrong_is_named_with_what_is_right() {
     assert!(fault(&[], Some("lisen = \"x\"")).contains("did you mean `listen`?"));
     assert!(fault(&[], Some("listen = [1]")).contains("must be a string"));
     assert!(fault(&[], Some("= 1")).starts_with("fireflow.toml: "));
-    // A file that is no TOML is told with the line and the key, and without the value.
+    // The message for a file that is not TOML has the line and the key, but not the value.
     let text = "listen = \"127.0.0.1:8080\"\n\n[jwt]\nsecret = hunter2\n";
     let told = fault(&[], Some(text));
     assert!(told.starts_with("fireflow.toml: line 4: secret: is not TOML: "), "{told}");
     assert!(!told.contains("hunter2"), "{told}");
-    // A misspelt level is no target of which nothing is logged.
+    // A misspelt level is not taken for a target, of which nothing would be logged.
     for (filter, hint) in [
         ("inof", "`info`"),
         ("warning", "`warn`"),
@@ -181,7 +181,7 @@ fn what_protects_is_never_empty() {
         }
     }
     assert!(fault(&[], Some("environment = \"\"")).contains("environment: is empty"));
-    // A file of secrets that is empty is one that is set, with or without public keys.
+    // A file without secrets still counts as set, even if there are public keys.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     std::fs::write(&path, "# none\n").unwrap();
@@ -192,7 +192,8 @@ fn what_protects_is_never_empty() {
     assert_eq!(fault(&pairs, None), "FIREFLOW_JWT_SECRET_FILE: holds no secret");
     std::fs::write(&path, "\n").unwrap();
     assert!(fault(&pairs, None).starts_with("FIREFLOW_JWT_SECRET_FILE: is empty"));
-    // Others have defaults, and Compose hands on what is not set as nothing.
+    // Other settings fall back to their defaults, because Compose passes unset variables on as
+    // empty.
     let pairs = [("FIREFLOW_LISTEN", ""), ("FIREFLOW_LOG", ""), ("FIREFLOW_OTLP_ENDPOINT", "")];
     assert!(load(&sources(&pairs, None)).is_ok());
 }
@@ -214,7 +215,7 @@ fn variables_that_are_not_text_are_named_and_never_left_out() {
         assert!(fault(name.as_bytes(), b"/etc/\xe9").starts_with(&format!("{name}: the value")));
     }
     assert!(fault(b"FIREFLOW_LISTEN\xff", b"x").contains("the name is not text"));
-    // What is not ours may be anything.
+    // Variables of other programs may have any value.
     for name in [b"PATH".as_slice(), b"FIREFLOW_PORT_80", b"FIREFLOW_TEST_X", b"\xff"] {
         assert_eq!(ask(name, b"\xff").unwrap(), []);
     }
@@ -236,7 +237,7 @@ fn the_role_map_is_a_table_in_the_file() {
         assert_eq!(map.roles_of("a.b"), [Role::Viewer]);
         assert_eq!(rules.roles_claim, "groups");
     }
-    // The environment replaces it as a whole.
+    // The environment replaces the whole map.
     let pairs = [("FIREFLOW_JWT__ROLE_MAP", r#"{"CN=x, y": "viewer"}"#)];
     let rules = load(&sources(&pairs, Some(file))).unwrap().settings.tokens.rules;
     let map = rules.role_map.unwrap();
