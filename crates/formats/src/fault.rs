@@ -50,7 +50,7 @@ pub struct WrittenViolation<'a> {
     /// The id of the stored resource that it conflicts with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub detail: &'a str,
 }
 

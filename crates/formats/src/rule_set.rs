@@ -27,8 +27,8 @@ pub enum RuleSetFormat {
 /// Reads a set, rule by rule. It blocks the thread for as long as that takes.
 ///
 /// # Errors
-/// Returns all that is wrong, each with its index; [`ReadError::Partial`] if the text itself says
-/// that it is not the whole set.
+/// Returns all faults, each with its index; [`ReadError::Partial`] if the text is marked as a part of
+/// a list.
 pub fn rule_set(
     bytes: &[u8],
     format: RuleSetFormat,

@@ -211,7 +211,7 @@ pub fn operations(
     }
 }
 
-/// What is wrong with a body whose operations are no array, or that is no JSON after all.
+/// The fault of a body whose operations are not an array, or that is not JSON.
 fn not_a_batch(bytes: &[u8], meter: &Meter, error: serde_json::Error) -> ReadError {
     meter.refill();
     let value = match json::parse_within(bytes, meter) {
