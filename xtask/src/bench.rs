@@ -30,7 +30,7 @@ fn inspection() -> Result<()> {
         "bench",
         "--quiet",
         "--package",
-        "fireflow-domain",
+        "fireflow-formats",
         "--bench",
         "inspection",
     ]))

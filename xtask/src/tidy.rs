@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
         below: "crates/web/src/dto",
         except: "crates/web/src/dto/view.rs",
         word: "ParseFromJSON",
-        instead: "bodies are read by `dto::read`, which finds every fault at once",
+        instead: "bodies are read by `Members` of the formats, which finds every fault at once",
     },
 ];
 

@@ -12,7 +12,7 @@ use crate::sh;
 /// Each crate, and the crates that it may depend on in any way, even only in tests.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("fireflow-domain", &[]),
-    ("fireflow-replay", &["fireflow-domain"]),
+    ("fireflow-formats", &["fireflow-domain"]),
     ("fireflow-migration", &[]),
     ("fireflow-storage", &["fireflow-domain", "fireflow-migration"]),
     ("fireflow-auth", &["fireflow-domain"]),
@@ -26,6 +26,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "fireflow-auth",
             "fireflow-domain",
+            "fireflow-formats",
             "fireflow-service",
             "fireflow-storage",
             "fireflow-telemetry",
@@ -36,7 +37,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "fireflow-auth",
             "fireflow-domain",
-            "fireflow-replay",
+            "fireflow-formats",
             "fireflow-service",
             "fireflow-storage",
             "fireflow-telemetry",
@@ -84,9 +85,9 @@ const WALLS: &[Wall] = &[
         why: "what is reported does not depend on the web framework",
     },
     Wall {
-        package: "fireflow-replay",
-        not_in: &["poem", "poem-openapi", "sea-orm", "sqlx", "tokio"],
-        why: "files are read without a server and without a database",
+        package: "fireflow-formats",
+        not_in: &["poem", "poem-openapi", "http", "hyper", "sea-orm", "sqlx", "tokio"],
+        why: "text is read and written without HTTP and without a database",
     },
     Wall {
         package: "fireflow-storage",
@@ -189,7 +190,7 @@ mod tests {
             ("fireflow-web", "fireflow"),
             ("fireflow-auth", "fireflow-telemetry"),
             ("fireflow-telemetry", "fireflow-web"),
-            ("fireflow-domain", "fireflow-replay"),
+            ("fireflow-domain", "fireflow-formats"),
             ("xtask", "fireflow"),
         ] {
             let found = unknown_neighbors(&workspace(of, added));

@@ -47,6 +47,21 @@ pub enum ViolationCode {
     NotFound,
 }
 
+impl ViolationCode {
+    /// The word that answers have for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NameTaken => "name_taken",
+            Self::EqualRule => "equal_rule",
+            Self::RevisionMismatch => "revision_mismatch",
+            Self::WeakTag => "weak_tag",
+            Self::UnknownTag => "unknown_tag",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
 /// What a part of a request conflicts with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rival {

@@ -1,6 +1,6 @@
 //! Tests that the classifier gives the same answers as the naive evaluator. It is tested on all
-//! packets of small worlds, on the rules of generated companies, and on public rule sets with their
-//! traces if those are available.
+//! packets of small worlds, and on the rules of generated companies. Public rule sets are tested in
+//! `fireflow-formats`, which reads them.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,12 +8,9 @@
     reason = "a test reports a failure by panicking"
 )]
 
-#[path = "support/rule_set_files.rs"]
-mod rule_set_files;
-
 use std::net::IpAddr;
 
-use fireflow_domain::engine::classifier::{Budget, Classifier, Index};
+use fireflow_domain::engine::classifier::{Budget, Classifier};
 use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::engine::{Evaluator, Limits};
@@ -481,26 +478,6 @@ fn ports_that_are_one_range_together_are_one_box() {
     let specs = vec![RuleSpec::new(parts).unwrap()];
     let few = Budget { boxes: 5_000, bytes: 1 << 29 };
     Classifier::compile(&entries(&specs), few).unwrap();
-}
-
-#[test]
-fn public_rule_sets_are_answered_right_on_every_packet_of_every_trace() {
-    let mut sets = 0;
-    for name in rule_set_files::names() {
-        let Some(boxes) = rule_set_files::boxes(&name) else { continue };
-        let index = Index::build(&boxes, Budget::default()).unwrap();
-        let mut packets = 0;
-        for trace in ["trace", "mix"] {
-            for (key, expected) in rule_set_files::packets(&name, trace) {
-                assert_eq!(index.find(&key), expected, "{name} {trace} {key:?}");
-                packets += 1;
-            }
-        }
-        assert!(packets > 10_000, "{name}: {packets}");
-        sets += 1;
-    }
-    // Either all sets are available, or the folder is missing.
-    assert!([0, 9].contains(&sets), "{sets}");
 }
 
 #[test]

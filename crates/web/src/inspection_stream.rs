@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_formats::verdict_lines::VerdictLines;
 use fireflow_service::streams::StreamPermit;
 use fireflow_telemetry::request;
 use futures_util::stream::BoxStream;
@@ -17,7 +18,6 @@ use poem::Body;
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::dto::packet_lines::VerdictLines;
 use crate::pieces::{self, Pieces};
 
 /// How many bytes of packets are answered at once. A piece consists of what has already arrived; a

@@ -40,16 +40,6 @@ pub use problem::{Code, Fault, Problem};
 pub use routes::{description, endpoint, metrics_endpoint};
 pub use written::WrittenRules;
 
-/// The readers of rules and packets, for commands that read them from files.
-pub mod reading {
-    pub use crate::dto::inspection::packet;
-    pub use crate::dto::json::{Parsed, parse_elements_or_object};
-    pub use crate::dto::packet_lines::{FaultLine, LineFault, PacketLines};
-    pub use crate::dto::read_only::ReadOnly;
-    pub use crate::dto::rule::given_rule;
-    pub use crate::dto::rule_set::{SetReading, numbered, page_members};
-}
-
 /// The sources of the description, for tests that compare it with the behavior of the API.
 pub mod described {
     pub use crate::dto::view::{FirewallView, PolicyView, RuleView};

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use fireflow_domain::error::{
-    BoxError, Conflict, Error, Outage, Place, Rival, ViolationCode, Violations,
-};
+use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Violation, Violations};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
+use fireflow_formats::fault::{ReadError, WrittenViolation, summary};
 use fireflow_service::budget::Shortage;
 use fireflow_service::error::ServiceError;
 use fireflow_service::rates::RateExceeded;
@@ -157,15 +156,16 @@ impl Fault {
     }
 }
 
-impl From<ViolationCode> for Code {
-    fn from(code: ViolationCode) -> Self {
-        match code {
-            ViolationCode::NameTaken => Self::NameTaken,
-            ViolationCode::EqualRule => Self::EqualRule,
-            ViolationCode::RevisionMismatch => Self::RevisionMismatch,
-            ViolationCode::WeakTag => Self::WeakTag,
-            ViolationCode::UnknownTag => Self::UnknownTag,
-            ViolationCode::NotFound => Self::NotFound,
+impl From<&Violation> for Fault {
+    fn from(violation: &Violation) -> Self {
+        let written = WrittenViolation::from(violation);
+        Self {
+            pointer: written.pointer,
+            parameter: written.parameter.map(str::to_owned),
+            code: written.code.map(str::to_owned),
+            conflicts_with: written.conflicts_with,
+            existing_id: written.existing_id,
+            detail: written.detail.to_owned(),
         }
     }
 }
@@ -247,37 +247,8 @@ impl Problem {
     /// The violations of a well-formed request.
     #[must_use]
     pub fn invalid(violations: &Violations) -> Self {
-        let faults: Vec<Fault> = violations
-            .items()
-            .iter()
-            .map(|violation| {
-                let (pointer, parameter) = match &violation.place {
-                    Place::Body(pointer) => (Some(format!("#{pointer}")), None),
-                    Place::Query(name) | Place::Header(name) => (None, Some(name.clone())),
-                };
-                let code = violation.code.map(|code| Code::from(code).as_str().to_owned());
-                let (conflicts_with, existing_id) = match &violation.rival {
-                    None => (None, None),
-                    Some(Rival::Body(pointer)) => (Some(format!("#{pointer}")), None),
-                    Some(Rival::Stored(id)) => (None, Some(*id)),
-                };
-                let detail = violation.detail.clone();
-                Fault { pointer, parameter, code, conflicts_with, existing_id, detail }
-            })
-            .collect();
-        let detail = match (faults.as_slice(), violations.omitted()) {
-            ([only], 0) => {
-                let place = only.pointer.as_deref().or(only.parameter.as_deref());
-                format!("{}: {}", place.unwrap_or_default(), only.detail)
-            }
-            (all, 0) => format!("{} errors; see `errors`", all.len()),
-            (all, omitted) => format!(
-                "{} errors; `errors` lists the first {}",
-                all.len().saturating_add(omitted),
-                all.len()
-            ),
-        };
-        Self { faults, ..Self::new(Code::Invalid, detail) }
+        let faults = violations.items().iter().map(Fault::from).collect();
+        Self { faults, ..Self::new(Code::Invalid, summary(violations)) }
     }
 
     /// The answer to the request with this id.
@@ -364,6 +335,21 @@ impl From<ServiceError> for Problem {
             ServiceError::KeyReused => {
                 let detail = "this `Idempotency-Key` was used for another request; send a new key";
                 Self::new(Code::KeyReused, detail)
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::MalformedJson(detail) => Self::new(Code::MalformedJson, detail),
+            ReadError::MalformedText(detail) => Self::new(Code::MalformedRequest, detail),
+            ReadError::Invalid(violations) => Self::invalid(&violations),
+            ReadError::TooLarge(detail) => Self::new(Code::TooLarge, detail),
+            ReadError::Partial(detail) => Self::new(Code::Partial, detail),
+            ReadError::Abandoned => {
+                Self::unavailable(Code::Timeout, "the request was abandoned", 1)
             }
         }
     }
@@ -555,7 +541,32 @@ impl ApiResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use fireflow_formats::packet_lines::LineFaultCode;
+
     use super::*;
+
+    #[test]
+    fn the_words_for_violations_are_codes() {
+        use fireflow_domain::error::ViolationCode as Word;
+        let words = [
+            (Word::NameTaken, Code::NameTaken),
+            (Word::EqualRule, Code::EqualRule),
+            (Word::RevisionMismatch, Code::RevisionMismatch),
+            (Word::WeakTag, Code::WeakTag),
+            (Word::UnknownTag, Code::UnknownTag),
+            (Word::NotFound, Code::NotFound),
+        ];
+        for (word, code) in words {
+            assert_eq!(word.as_str(), code.as_str());
+        }
+        for (word, code) in [
+            (LineFaultCode::TooLarge, Code::TooLarge),
+            (LineFaultCode::MalformedJson, Code::MalformedJson),
+            (LineFaultCode::Invalid, Code::Invalid),
+        ] {
+            assert_eq!(word.as_str(), code.as_str());
+        }
+    }
 
     #[test]
     fn a_shortage_is_told_with_the_time_to_come_back() {

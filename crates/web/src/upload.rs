@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use fireflow_auth::Refusal;
+use fireflow_formats::json::Meter;
 use fireflow_service::budget::{Reservation, Use};
 use futures_util::StreamExt;
 use poem::http::{HeaderMap, Method, header};
@@ -18,7 +19,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::dto::json::Meter;
 use crate::problem::{Code, Problem};
 
 /// The largest body that the thread serving the request decodes itself, in bytes.
@@ -182,11 +182,11 @@ impl Upload {
     /// held until the request is answered.
     ///
     /// # Errors
-    /// Returns the errors of `decode`; 400, 408, 413 or 503 if the body is incomplete, stalls, is
-    /// too long, or there is no memory for it.
-    pub async fn decode<T: Send + 'static>(
+    /// Returns what `decode` does; 400, 408, 413 or 503 if the body does not come to its end in time,
+    /// is too long, or there is no room for it.
+    pub async fn decode<T: Send + 'static, E: Into<Problem> + 'static>(
         self,
-        decode: impl FnOnce(&[u8], &Meter) -> Result<T, Problem> + Send + 'static,
+        decode: impl FnOnce(&[u8], &Meter) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
         let Received { bytes, memory, context } = self.receive().await?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -194,7 +194,7 @@ impl Upload {
             let meter = Meter::new(max_value_bytes(length), awaited);
             let decoded = decode(&bytes, &meter);
             drop(bytes);
-            meter.check().and(decoded)
+            meter.check().map_err(Problem::from).and(decoded.map_err(E::into))
         };
         if length <= DECODED_INLINE_BYTES as u64 {
             context.work.hold(memory);

@@ -3,12 +3,13 @@
 mod rows;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use fireflow_domain::audit_chain::{Chain, EventHash, Head};
+use fireflow_formats::{Line, LineReader};
 use fireflow_storage::{AuditCounts, AuditFault, AuditFinding, AuditTrail, VerifyError};
 use serde::Deserialize;
 
@@ -183,49 +184,42 @@ fn head_line(chain: Chain, head: Head) -> String {
 /// A file of heads, read line by line.
 struct HeadFile {
     name: String,
-    lines: Box<dyn BufRead + Send>,
-    number: u64,
+    lines: LineReader<Box<dyn BufRead + Send>>,
 }
 
 impl HeadFile {
     fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            let lines = Box::new(BufReader::new(io::stdin()));
-            return Ok(Self { name: "standard input".to_owned(), lines, number: 0 });
+            let input = Box::new(BufReader::new(io::stdin()));
+            return Ok(Self::new("standard input".to_owned(), input));
         }
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("--heads {name}"));
-        let lines = Box::new(BufReader::new(file.map_err(Failure::usage)?));
-        Ok(Self { name, lines, number: 0 })
+        Ok(Self::new(name, Box::new(BufReader::new(file.map_err(Failure::usage)?))))
+    }
+
+    fn new(name: String, input: Box<dyn BufRead + Send>) -> Self {
+        Self { name, lines: LineReader::new(input, MAX_LINE_BYTES) }
     }
 
     /// The next heads; none at the end.
     fn read(&mut self) -> Result<Vec<(Chain, Head)>, Failure> {
         let mut heads = Vec::new();
         while heads.len() < HEADS_AT_ONCE {
-            let Some(line) = self.line()? else { break };
-            let read = read_head(&line).map_err(|why| {
-                Failure::usage(anyhow!("--heads {}, line {}: {why}", self.name, self.number))
+            let next = self.lines.next_line();
+            let next = next.map_err(|error| Failure::Other(anyhow!(error).context("--heads")))?;
+            let (number, line) = match next {
+                None => break,
+                // No head is as long.
+                Some((_, Line::TooLong)) => continue,
+                Some((number, Line::Whole(line))) => (number, line),
+            };
+            let read = read_head(line).map_err(|why| {
+                Failure::usage(anyhow!("--heads {}, line {number}: {why}", self.name))
             })?;
             heads.extend(read);
         }
         Ok(heads)
-    }
-
-    /// The next line, truncated if it is longer than a head can be; none at the end.
-    fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let mut line = Vec::new();
-        let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
-        let failed = |error: io::Error| Failure::Other(anyhow!(error).context("--heads"));
-        (&mut self.lines).take(limit).read_until(b'\n', &mut line).map_err(failed)?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        self.number = self.number.saturating_add(1);
-        if !line.ends_with(b"\n") {
-            self.lines.skip_until(b'\n').map_err(failed)?;
-        }
-        Ok(Some(line))
     }
 }
 
@@ -278,8 +272,7 @@ mod tests {
         let chain = Chain::Policy(PolicyId::new(7).unwrap());
         let head = Head { sequence: 3, hash: EventHash::genesis(chain, true) };
         let text = format!("{}\n{}", "x".repeat(3 * MAX_LINE_BYTES), head_line(chain, head));
-        let lines = Box::new(io::Cursor::new(text));
-        let mut file = HeadFile { name: String::new(), lines, number: 0 };
+        let mut file = HeadFile::new(String::new(), Box::new(io::Cursor::new(text)));
         let heads = file.read().map_err(|_| "failed").unwrap();
         assert_eq!(heads, [(chain, head)]);
         assert!(file.read().map_err(|_| "failed").unwrap().is_empty());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fireflow_domain::error::{Violation, Violations};
+use fireflow_formats::packet::packets;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -12,7 +13,7 @@ use poem_openapi::param::Path;
 use super::{Tag, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection, packets};
+use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::params::{self, QueryString, packet_from_query};

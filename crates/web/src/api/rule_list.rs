@@ -13,12 +13,12 @@ use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_domain::usecase::rule::{self, EVALUATION};
+use fireflow_formats::rule::action;
 
 use crate::app::Context;
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::{LineFormat, RuleLines};
-use crate::dto::rule::action;
 use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::pagination::ListAddress;

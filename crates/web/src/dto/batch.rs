@@ -6,19 +6,20 @@ use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::Named;
 use fireflow_domain::usecase::batch::{Batch, MAX_OPERATIONS, Operation, Outcome};
+use fireflow_formats::ReadError;
+use fireflow_formats::json::{self, Meter, Parsed};
+use fireflow_formats::members::{Given, Members, integer};
+use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::rule::{new_rule, rule_patch};
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::json::{self, Meter, Parsed, malformed};
 use super::order::{placement, rule_id, some_placement};
-use super::read::{Given, Members, integer};
-use super::read_only::ReadOnly;
 use super::restore::name_and_duplicates;
-use super::rule::{RuleBody, RulePatchBody, new_rule, rule_patch};
+use super::rule::{RuleBody, RulePatchBody};
 use super::view::{PortEntryView, RuleView};
 use crate::entity_tags;
-use crate::problem::Problem;
 
 /// The member with the operations.
 const OPERATIONS: &str = "operations";
@@ -160,13 +161,13 @@ pub fn operations(
     policy: PolicyId,
     read_only: ReadOnly,
     meter: &Meter,
-) -> Result<Vec<Operation>, Problem> {
-    // A scalar or an array is valid JSON, but not a batch.
+) -> Result<Vec<Operation>, ReadError> {
+    // A scalar, or an array, is JSON and no batch.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'{') | None) {
-        let value = json::parse_within(bytes, meter).map_err(malformed)?;
+        let value = json::parse_within(bytes, meter)?;
         let mut violations = Violations::new();
         drop(Members::open(value, "", &mut violations));
-        return Err(Problem::invalid(&violations));
+        return Err(ReadError::Invalid(violations));
     }
     let mut violations = Violations::new();
     let mut operations = Vec::new();
@@ -192,7 +193,7 @@ pub fn operations(
             others
         }
         Err(error) if error.is_data() => return Err(not_a_batch(bytes, meter, error)),
-        Err(error) => return Err(malformed(error)),
+        Err(error) => return Err(error.into()),
     };
     if count > MAX_OPERATIONS {
         let detail = format!("has {count} entries; at most {MAX_OPERATIONS} are allowed");
@@ -206,16 +207,16 @@ pub fn operations(
     if violations.is_empty() && operations.len() == count {
         Ok(operations)
     } else {
-        Err(Problem::invalid(&violations))
+        Err(ReadError::Invalid(violations))
     }
 }
 
-/// The problem for a body whose operations are not an array, or that is not JSON.
-fn not_a_batch(bytes: &[u8], meter: &Meter, error: serde_json::Error) -> Problem {
+/// The fault of a body whose operations are not an array, or that is not JSON.
+fn not_a_batch(bytes: &[u8], meter: &Meter, error: serde_json::Error) -> ReadError {
     meter.refill();
     let value = match json::parse_within(bytes, meter) {
         Ok(value) => value,
-        Err(error) => return malformed(error),
+        Err(error) => return error.into(),
     };
     let mut violations = Violations::new();
     if let Some(mut members) = Members::open(value, "", &mut violations) {
@@ -223,7 +224,7 @@ fn not_a_batch(bytes: &[u8], meter: &Meter, error: serde_json::Error) -> Problem
         members.required(OPERATIONS, operations);
         members.finish();
     }
-    if violations.is_empty() { malformed(error) } else { Problem::invalid(&violations) }
+    if violations.is_empty() { error.into() } else { ReadError::Invalid(violations) }
 }
 
 fn operation(

@@ -4,6 +4,8 @@
 use std::marker::PhantomData;
 
 use fireflow_domain::error::Violations;
+use fireflow_formats::ReadError;
+use fireflow_formats::json::{self, Meter};
 use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
@@ -12,7 +14,6 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
 use super::inspection::PacketBody;
-use super::json::{self, Meter};
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
 use crate::upload::{Upload, check_encoding};
@@ -45,10 +46,10 @@ impl<T> Body<T> {
     /// Receives the body, and decodes it piece by piece.
     ///
     /// # Errors
-    /// Returns the errors of `decode`, or why the body was not received (see [`Upload::decode`]).
-    pub async fn decode<U: Send + 'static>(
+    /// Returns what `decode` does, or why the body was not received (see [`Upload::decode`]).
+    pub async fn decode<U: Send + 'static, E: Into<Problem> + 'static>(
         self,
-        decode: impl FnOnce(&[u8], &Meter) -> Result<U, Problem> + Send + 'static,
+        decode: impl FnOnce(&[u8], &Meter) -> Result<U, E> + Send + 'static,
     ) -> Result<U, Problem> {
         self.upload.decode(decode).await
     }
@@ -59,12 +60,12 @@ fn read_json<U>(
     bytes: &[u8],
     meter: &Meter,
     read: impl FnOnce(Value, &mut Violations) -> Option<U>,
-) -> Result<U, Problem> {
-    let value = json::parse_within(bytes, meter).map_err(json::malformed)?;
+) -> Result<U, ReadError> {
+    let value = json::parse_within(bytes, meter)?;
     let mut violations = Violations::new();
     match read(value, &mut violations) {
         Some(value) if violations.is_empty() => Ok(value),
-        _ => Err(Problem::invalid(&violations)),
+        _ => Err(ReadError::Invalid(violations)),
     }
 }
 
@@ -119,7 +120,7 @@ impl<T> OptionalBody<T> {
                 return Ok(U::default());
             }
             refusal.map_or(Ok(()), Err)?;
-            read_json(bytes, meter, read)
+            read_json(bytes, meter, read).map_err(Problem::from)
         })
         .await
     }

@@ -8,11 +8,10 @@ use fireflow_domain::ids::FirewallId;
 use fireflow_domain::read_only::FIREWALL;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::usecase::firewall::NewFirewall;
+use fireflow_formats::members::Members;
+use fireflow_formats::read_only::ReadOnly;
 use poem_openapi::Object;
 use serde_json::Value;
-
-use super::read::Members;
-use super::read_only::ReadOnly;
 
 /// A firewall to be created.
 #[derive(Debug, Object)]

@@ -4,11 +4,10 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{MAX_ID, RuleId};
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::usecase::rule::Moved;
+use fireflow_formats::members::{Given, Members, integer};
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
-
-use super::read::{Given, Members, integer};
 
 /// Rules to be moved, and their new place: exactly one of `before`, `after` and `at`.
 #[derive(Debug, Object)]

@@ -8,12 +8,13 @@ use fireflow_domain::policy::{PolicyPatch, PolicySpec};
 use fireflow_domain::read_only::{POLICY, ReadOnlyMember};
 use fireflow_domain::rule::Action;
 use fireflow_domain::text::{Description, Name};
+use fireflow_formats::members::Members;
+use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::rule::action;
 use poem_openapi::Object;
 use serde_json::Value;
 
-use super::read::Members;
-use super::read_only::ReadOnly;
-use super::rule::{ActionWord, action};
+use super::rule::ActionWord;
 
 /// A filtering policy to be created.
 #[derive(Debug, Object)]

@@ -4,12 +4,11 @@ use fireflow_domain::error::Violations;
 use fireflow_domain::patch::Patch;
 use fireflow_domain::text::{Name, excerpt};
 use fireflow_domain::usecase::rule::{Duplicates, RuleRestoration};
+use fireflow_formats::members::{Given, Members};
 use poem_openapi::Object;
 use serde_json::Value;
 
-use super::read::{Given, Members};
-
-/// How a firewall or a filtering policy is restored: omitted members are as before the deletion.
+/// How a firewall or a filtering policy comes back: all that is left out is as it was.
 #[derive(Debug, Object)]
 #[oai(rename = "Restoration", example, skip_serializing_if_is_none)]
 pub struct RestoreBody {

@@ -275,8 +275,8 @@ impl ToJSON for PortValue {
     }
 }
 
-/// Never called: `dto::read` reads bodies, because it collects every fault at once. The derived
-/// schema of an object requires this implementation.
+/// Never called: `Members` of the formats reads bodies, because it collects every fault at once. The
+/// derived schema of an object requires this implementation.
 impl ParseFromJSON for PortValue {
     fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
         match value {

@@ -210,7 +210,7 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         let body = object(member(operation, "requestBody")?)?;
         let content = object(member(body, "content")?)?;
         let schema = object(member(object(member(content, JSON)?)?, "schema")?)?;
-        schema.insert("maxItems".to_owned(), json!(crate::dto::inspection::MAX_PACKETS));
+        schema.insert("maxItems".to_owned(), json!(fireflow_formats::packet::MAX_PACKETS));
         let packets = "One packet per line, each as in the array; any number of them";
         let verdicts = "One line per packet: its `line`, and `action`, `permitted`, `reason` and \
                         `active_rule` as in the array; or its `line`, and its `error`: `code`, \

@@ -16,6 +16,7 @@ use fireflow_domain::sort::SortField;
 use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
+use fireflow_formats::read_only::ReadOnly;
 use fireflow_service::cursor;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
@@ -23,7 +24,6 @@ use poem::{FromRequest, Request, RequestBody};
 use crate::app::Context;
 use crate::dto::expansion::Depth;
 use crate::dto::lines::LineFormat;
-use crate::dto::read_only::ReadOnly;
 use crate::pagination::ListAddress;
 use crate::problem::{Code, Problem};
 

@@ -4,9 +4,9 @@ use fireflow_domain::error::{Place, Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::time::Instant;
+use fireflow_formats::packet::address;
 
 use super::Query;
-use crate::dto::inspection::address;
 
 /// Reads one packet from query parameters.
 ///

@@ -4,7 +4,6 @@
 mod packets;
 mod report;
 mod rules;
-mod values;
 
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -15,8 +14,8 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use fireflow_domain::rule::Action;
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_replay::Source;
-use fireflow_replay::flow_log::Mapping;
+use fireflow_formats::Source;
+use fireflow_formats::flow_log::Mapping;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::packets::{Batch, read};
@@ -129,7 +128,7 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
 struct OutputError(#[source] std::io::Error);
 
 fn open(path: &Path) -> Result<Source, Failure> {
-    let source = fireflow_replay::open(path).with_context(|| path.display().to_string());
+    let source = fireflow_formats::open(path).with_context(|| path.display().to_string());
     source.map_err(Failure::Usage)
 }
 

@@ -5,18 +5,19 @@ use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
-use fireflow_domain::error::Violations;
+use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::Packet;
 use fireflow_domain::time::Instant;
-use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
-use fireflow_replay::{FlowLog, FlowReader, Kind, LineRead, Source, benchmark, read_line, sniff};
-use fireflow_web::reading::{LineFault, PacketLines, Parsed, packet};
-use fireflow_web::{Code, Problem};
+use fireflow_formats::flow_log::{Flow, Mapping, Skipped};
+use fireflow_formats::json::Parsed;
+use fireflow_formats::json_values::{elements, values};
+use fireflow_formats::packet::packet;
+use fireflow_formats::packet_lines::{LineFault, LineFaultCode, PacketLines};
+use fireflow_formats::{FlowLog, FlowReader, Kind, Line, LineReader, Source, benchmark, sniff};
 use serde_json::Value;
 
 use super::rules::{Query, Rules};
-use super::values::{elements, values};
 
 /// How many lines are decided at once.
 const BATCH: usize = 64 * 1024;
@@ -24,11 +25,45 @@ const BATCH: usize = 64 * 1024;
 /// Why a line or record is no packet.
 #[derive(Debug)]
 pub(super) struct Fault {
-    pub(super) code: Code,
+    pub(super) code: LineFaultCode,
     pub(super) detail: String,
 }
 
-/// Queries for the rules of one kind.
+impl Fault {
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self { code: LineFaultCode::Invalid, detail: detail.into() }
+    }
+}
+
+impl From<&Violations> for Fault {
+    fn from(violations: &Violations) -> Self {
+        Self::invalid(described(violations))
+    }
+}
+
+impl From<&LineFault> for Fault {
+    fn from(fault: &LineFault) -> Self {
+        match fault {
+            LineFault::Invalid(violations) => violations.into(),
+            LineFault::TooLong | LineFault::Malformed(_) => {
+                Self { code: fault.code(), detail: fault.to_string() }
+            }
+        }
+    }
+}
+
+/// Violations, each with its place, in one line.
+pub(super) fn described(violations: &Violations) -> String {
+    let one = |violation: &Violation| {
+        let text = violation.to_string();
+        let text = text.trim_start_matches(['#', '/']);
+        text.strip_prefix(": ").unwrap_or(text).to_owned()
+    };
+    let all: Vec<String> = violations.items().iter().map(one).collect();
+    all.join("; ")
+}
+
+/// What can be asked of the rules of one kind.
 pub(super) enum Queries {
     Packets(Vec<Packet>),
     Keys(Vec<Key<u32>>),
@@ -153,7 +188,7 @@ fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Resu
     let mut take = |value| {
         let mut violations = Violations::new();
         let read = packet(value, "", now, &mut violations);
-        let read = read.ok_or_else(|| Fault::from(&Problem::invalid(&violations)));
+        let read = read.ok_or_else(|| Fault::from(&violations));
         number = number.saturating_add(1);
         if result.is_ok() {
             collector.add_packet(number, read);
@@ -184,7 +219,7 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
         let piece = source.reader.fill_buf()?;
         let count = piece.len();
         let mut visit = |line, packet: Result<Packet, LineFault>| {
-            collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault.problem())));
+            collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault)));
             ControlFlow::Continue(())
         };
         if count == 0 {
@@ -197,27 +232,21 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
     }
 }
 
-fn benchmark_packets(
-    mut source: Source,
-    now: Instant,
-    collector: &mut Collector<'_>,
-) -> Result<()> {
-    let (mut line, mut number) = (Vec::new(), 0_u64);
-    loop {
-        number += 1;
-        let (query, expected) =
-            match read_line(&mut source.reader, &mut line, benchmark::MAX_LINE_BYTES)? {
-                LineRead::End => return Ok(()),
-                LineRead::TooLong => (Err(Fault::from(&LineFault::TooLong.problem())), None),
-                LineRead::Whole if line.trim_ascii().is_empty() => continue,
-                LineRead::Whole => match benchmark::packet(&line) {
-                    Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
-                    Err(error) => (Err(Fault::invalid(error.to_string())), None),
-                },
-            };
+fn benchmark_packets(source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
+    let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
+    while let Some((number, line)) = lines.next_line()? {
+        let (query, expected) = match line {
+            Line::TooLong => (Err(Fault::from(&LineFault::TooLong)), None),
+            Line::Whole(line) if line.trim_ascii().is_empty() => continue,
+            Line::Whole(line) => match benchmark::packet(line) {
+                Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
+                Err(error) => (Err(Fault::invalid(error.to_string())), None),
+            },
+        };
         collector.add(number, query, expected);
         collector.hand_on_if_full()?;
     }
+    Ok(())
 }
 
 fn flow_log(
@@ -235,7 +264,7 @@ fn flow_log(
                 guesses.icmp += u64::from(!has_types && parts.protocol.is_icmp());
                 guesses.tcp += u64::from(!has_flags && parts.protocol == Protocol::TCP);
                 let packet = Packet::new(parts);
-                let packet = packet.map_err(|faults| Fault::from(&Problem::invalid(&faults)));
+                let packet = packet.map_err(|faults| Fault::from(&faults));
                 collector.add_packet(record.line, packet);
             }
             Ok(Flow::Skipped(why)) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::Action;
-use fireflow_replay::flow_log::Skipped;
-use fireflow_web::reading::FaultLine;
+use fireflow_formats::flow_log::Skipped;
+use fireflow_formats::verdict_lines::FaultLine;
 use serde::Serialize;
 
 use super::super::counted;
@@ -190,7 +190,7 @@ impl<'a, W: Write> Report<'a, W> {
             self.told.push((line, fault.detail.clone()));
         }
         if self.format == Format::Ndjson && !self.counts_hits {
-            self.json(&FaultLine::new(line, fault.code, &fault.detail, &[]))?;
+            self.json(&FaultLine::new(line, fault.code, &fault.detail))?;
         }
         Ok(())
     }

@@ -13,16 +13,17 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
-use fireflow_replay::benchmark::{self, BenchmarkPacket};
-use fireflow_replay::{Kind, LineRead, Source, read_line, sniff};
-use fireflow_web::reading::{
-    LineFault, Parsed, ReadOnly, SetReading, given_rule, numbered, page_members,
-};
-use fireflow_web::{Code, Problem};
+use fireflow_formats::benchmark::{self, BenchmarkPacket};
+use fireflow_formats::json::Parsed;
+use fireflow_formats::json_values::{elements, values};
+use fireflow_formats::packet_lines::LineFault;
+use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::rule::{SetReading, given_rule};
+use fireflow_formats::rule_set::{numbered, page_members};
+use fireflow_formats::{Kind, Line, LineReader, Source, sniff};
 use serde_json::{Map, Value};
 
-use super::packets::{Fault, Queries};
-use super::values::{elements, values};
+use super::packets::{Fault, Queries, described};
 
 /// Rules, compiled.
 pub(super) enum Rules {
@@ -79,17 +80,15 @@ impl Rules {
     }
 
     fn benchmark(source: Source) -> Result<Self> {
-        let (mut boxes, mut line, mut number) = (Vec::new(), Vec::new(), 0_u64);
-        let mut reader = source.reader;
-        loop {
-            number += 1;
-            match read_line(&mut reader, &mut line, benchmark::MAX_LINE_BYTES)? {
-                LineRead::End => break,
-                LineRead::TooLong => bail!("line {number}: {}", LineFault::TooLong),
-                LineRead::Whole if line.trim_ascii().is_empty() => {}
-                LineRead::Whole => {
+        let mut boxes = Vec::new();
+        let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
+        while let Some((number, line)) = lines.next_line()? {
+            match line {
+                Line::TooLong => bail!("line {number}: {}", LineFault::TooLong),
+                Line::Whole(line) if line.trim_ascii().is_empty() => {}
+                Line::Whole(line) => {
                     let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
-                    let rule = benchmark::rule(&line, order);
+                    let rule = benchmark::rule(line, order);
                     boxes.push(rule.with_context(|| format!("line {number}"))?);
                 }
             }
@@ -102,7 +101,7 @@ impl Rules {
         let mut violations = Violations::new();
         let rules = numbered(read.rules, &mut violations);
         if !violations.is_empty() {
-            return Err(described(&Problem::invalid(&violations)));
+            return Err(anyhow!(described(&violations)));
         }
         let count = rules.len();
         let mut order: Vec<(usize, Option<RuleId>, RuleSpec)> =
@@ -231,7 +230,7 @@ impl Rules {
             icmp_code: None,
             at: now,
         };
-        Packet::new(parts).map(Query::Packet).map_err(|faults| (&Problem::invalid(&faults)).into())
+        Packet::new(parts).map(Query::Packet).map_err(|faults| Fault::from(&faults))
     }
 }
 
@@ -293,7 +292,7 @@ impl ReadRules {
                 self.rules.push(rule);
                 Ok(())
             }
-            _ => Err(described(&Problem::invalid(&violations)).context(at.to_owned())),
+            _ => Err(anyhow!(described(&violations)).context(at.to_owned())),
         }
     }
 
@@ -324,7 +323,7 @@ impl ReadRules {
         }
         let mut violations = Violations::new();
         page_members(others, &mut violations);
-        if violations.is_empty() { Ok(()) } else { Err(described(&Problem::invalid(&violations))) }
+        if violations.is_empty() { Ok(()) } else { Err(anyhow!(described(&violations))) }
     }
 
     /// Returns all rules, or an error if the pages indicate that some are missing.
@@ -364,28 +363,4 @@ fn json_rules(mut source: Source) -> Result<ReadRules> {
         }
     }
     read.all()
-}
-
-/// A problem as an error, with one clause for each fault.
-fn described(problem: &Problem) -> anyhow::Error {
-    anyhow!(Fault::from(problem).detail)
-}
-
-impl From<&Problem> for Fault {
-    fn from(problem: &Problem) -> Self {
-        let fault = |it: &fireflow_web::Fault| {
-            let place = it.pointer.as_deref().or(it.parameter.as_deref()).unwrap_or_default();
-            let place = place.trim_start_matches(['#', '/']);
-            if place.is_empty() { it.detail.clone() } else { format!("{place}: {}", it.detail) }
-        };
-        let all: Vec<String> = problem.faults.iter().map(fault).collect();
-        let detail = if all.is_empty() { problem.detail.clone() } else { all.join("; ") };
-        Self { code: problem.code, detail }
-    }
-}
-
-impl Fault {
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
-        Self { code: Code::Invalid, detail: detail.into() }
-    }
 }

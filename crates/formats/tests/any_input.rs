@@ -8,16 +8,25 @@
 )]
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 
 use fireflow_domain::engine::classifier::{BoxParts, Boxed, kind};
+use fireflow_domain::ids::PolicyId;
+use fireflow_domain::packet::Packet;
 use fireflow_domain::time::Instant;
-use fireflow_replay::flow_log::{Flow, FlowReader, Mapping};
-use fireflow_replay::{FlowLog, Kind, benchmark, sniff};
+use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
+use fireflow_formats::json::Meter;
+use fireflow_formats::json_values::{elements, values};
+use fireflow_formats::packet::packets;
+use fireflow_formats::packet_lines::{LineFault, PacketLines};
+use fireflow_formats::rule::SetReading;
+use fireflow_formats::rule_set::{RuleSetFormat, rule_set};
+use fireflow_formats::{FlowLog, Kind, ReadError, benchmark, sniff};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Valid texts of all formats, which the tests corrupt.
-const GOOD: [&str; 10] = [
+/// Lines to spoil, of all formats.
+const GOOD: [&str; 14] = [
     "@220.104.76.45/32\t9.20.226.211/32\t0 : 65535\t1521 : 1521\t0x06/0xFF\t0x0000/0x0200\t\n",
     "3697822801\t1540835327\t65535\t0\t1\t-1\n",
     "2 1 eni-1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n",
@@ -30,14 +39,64 @@ const GOOD: [&str; 10] = [
     "{\"source_address\":\"10.0.0.1\"}\n{}\n",
     "source_address=1,destination_address=b,protocol=3,at=4,tcp_flags=5",
     "a;b;c;d;e\n10.0.0.1;10.0.0.2;6;1700000000123.5;0x12\n",
+    "[{\"action\":\"DENY\",\"protocols\":[\"tcp\"],\"sources\":[{\"address\":\"any\"}],\"destinations\":[\
+     {\"address\":\"10.0.0.0/8\",\"port\":\"80-90\"}],\"ports\":[{\"number\":1}],\"labels\":{\"a\":\"b\"}}]",
+    "{\"action\":\"ALLOW\",\"sources\":[{\"address\":\"::/0\"}],\"destinations\":[{\"address\":\"::1\"}]}\n\n",
+    "action,protocols,sources,destinations,ports,labels\r\nDENY,tcp; 17,any,10.0.0.1 80; ::1,1; 2-3,\
+     \"{\"\"a\"\":\"\"b\"\"}\"\r\n",
+    "{\"source_address\":\"10.0.0.1\",\"destination_address\":\"10.0.0.2\",\"protocol\":47}\n{}\n",
 ];
+
+/// The last of [`GOOD`], each with the format that it is a rule set of.
+const GOOD_SETS: [(usize, RuleSetFormat); 3] =
+    [(10, RuleSetFormat::Json), (11, RuleSetFormat::Ndjson), (12, RuleSetFormat::Csv)];
 
 fn now() -> Instant {
     Instant::EPOCH
 }
 
-/// Passes bytes to every parser.
+fn read_set(bytes: &[u8], format: RuleSetFormat) -> Result<usize, ReadError> {
+    let policy = PolicyId::new(1).unwrap();
+    rule_set(bytes, format, policy, SetReading::default(), &Meter::unlimited())
+        .map(|rules| rules.len())
+}
+
+/// The packets of lines that come in pieces of a length.
+fn packets_in_pieces(bytes: &[u8], length: usize) -> Vec<(u64, Result<Packet, String>)> {
+    let mut lines = PacketLines::default();
+    let mut all = Vec::new();
+    let mut visit = |line, packet: Result<Packet, LineFault>| {
+        all.push((line, packet.map_err(|fault| fault.to_string())));
+        ControlFlow::Continue(())
+    };
+    for piece in bytes.chunks(length) {
+        assert_eq!(lines.read(piece, now(), &mut visit), piece.len());
+    }
+    assert!(lines.end(now(), &mut visit).is_continue());
+    all
+}
+
+/// Hands bytes to everything that reads rules and packets as the API has them.
+fn read_rules_and_packets(bytes: &[u8]) {
+    for (_, format) in GOOD_SETS {
+        if let Err(error) = read_set(bytes, format) {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+    let _packets = packets(bytes, now(), false, &Meter::unlimited());
+    for value in values(bytes) {
+        let Ok((line, text)) = value else { break };
+        let _parsed = elements(line, text, &mut |_, _| {});
+    }
+    let whole = packets_in_pieces(bytes, bytes.len().max(1));
+    for length in [1, 2, 7] {
+        assert_eq!(packets_in_pieces(bytes, length), whole, "in pieces of {length}");
+    }
+}
+
+/// Hands bytes to everything that reads.
 fn read_all(bytes: &[u8]) {
+    read_rules_and_packets(bytes);
     let _rule = benchmark::rule(bytes, 0).map_err(|error| error.to_string());
     let _packet = benchmark::packet(bytes).map_err(|error| error.to_string());
     match sniff(bytes) {
@@ -81,6 +140,11 @@ fn good_lines_are_read() {
     for good in GOOD {
         read_all(good.as_bytes());
     }
+    for (at, format) in GOOD_SETS {
+        assert_eq!(read_set(GOOD[at].as_bytes(), format).unwrap(), 1, "{}", GOOD[at]);
+    }
+    let packets = packets_in_pieces(GOOD[13].as_bytes(), 10);
+    assert!(matches!(packets.as_slice(), [(1, Ok(_)), (2, Err(_))]), "{packets:?}");
     assert!(benchmark::rule(GOOD[0].as_bytes(), 0).is_ok());
     assert!(benchmark::packet(GOOD[1].as_bytes()).is_ok());
     for good in &GOOD[2..6] {

@@ -8,8 +8,8 @@ use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use serde_json::Value;
 
-use super::json::kind;
-use super::read::{Given, Members, integer};
+use crate::json::kind;
+use crate::members::{Given, Members, integer};
 
 /// How the read-only members of a new resource are handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

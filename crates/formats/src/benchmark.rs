@@ -6,7 +6,7 @@ use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, k
 
 use crate::error::LineError;
 
-/// The longest line that should be read, in bytes, for [`read_line`](crate::read_line). Lines of
+/// The longest line that should be read, in bytes, for [`LineReader`](crate::LineReader). Lines of
 /// published sets have a hundred bytes.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 

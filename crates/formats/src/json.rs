@@ -10,7 +10,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::problem::{Code, Problem};
+use crate::fault::ReadError;
 
 /// The deepest accepted nesting.
 pub const MAX_DEPTH: u8 = 32;
@@ -64,16 +64,15 @@ impl Meter {
     /// result.
     ///
     /// # Errors
-    /// Returns 413 if the limit was exceeded, or 503, which nobody reads, if the request was
-    /// abandoned.
-    pub fn check(&self) -> Result<(), Problem> {
+    /// Returns [`ReadError::TooLarge`] or [`ReadError::Abandoned`].
+    pub fn check(&self) -> Result<(), ReadError> {
         if !self.is_awaited() {
-            return Err(Problem::unavailable(Code::Timeout, "the request was abandoned", 1));
+            return Err(ReadError::Abandoned);
         }
         if self.is_exhausted.get() {
             let detail = "the body has more members or elements in one object or array than any request \
                  needs";
-            return Err(Problem::new(Code::TooLarge, detail));
+            return Err(ReadError::TooLarge(detail.to_owned()));
         }
         Ok(())
     }
@@ -344,11 +343,6 @@ pub const fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The problem for text that is not JSON.
-pub(crate) fn malformed(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,7 +386,7 @@ mod tests {
         for text in [deep, members, elements] {
             let meter = Meter::new(1_000_000, None);
             assert!(parse_within(text.as_bytes(), &meter).is_err());
-            assert_eq!(meter.check().unwrap_err().code, Code::TooLarge);
+            assert!(matches!(meter.check(), Err(ReadError::TooLarge(_))));
             assert!(parse(text.as_bytes()).is_ok());
         }
         // When elements are read one by one, they are also counted one by one.
@@ -410,7 +404,7 @@ mod tests {
             flag.store(count < 10, Ordering::Relaxed);
         });
         assert!(read.is_err() && count == 10);
-        assert_eq!(meter.check().unwrap_err().code, Code::Timeout);
+        assert!(matches!(meter.check(), Err(ReadError::Abandoned)));
     }
 
     #[test]

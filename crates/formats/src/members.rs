@@ -11,7 +11,7 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value};
 
-use super::json::kind;
+use crate::json::kind;
 
 /// The value of a member in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,7 +329,7 @@ impl<'v> Members<'v> {
     }
 
     /// Takes a member that clients cannot write. `finish` never suggests it for a misspelt name.
-    pub(super) fn remove(&mut self, name: &str) -> Given<Value> {
+    pub(crate) fn remove(&mut self, name: &str) -> Given<Value> {
         match self.members.remove(name) {
             None => Given::Absent,
             Some(Value::Null) => Given::Null,
@@ -338,17 +338,17 @@ impl<'v> Members<'v> {
     }
 
     /// Notes that a member was read elsewhere, so that it is a known name.
-    pub(super) fn passes(&mut self, name: &'static str) {
+    pub(crate) fn passes(&mut self, name: &'static str) {
         self.known.push(name);
     }
 
     /// The pointer of the object.
-    pub(super) fn at(&self) -> &str {
+    pub(crate) fn at(&self) -> &str {
         &self.at
     }
 
     /// Notes a fault.
-    pub(super) fn push(&mut self, violation: Violation) {
+    pub(crate) fn push(&mut self, violation: Violation) {
         self.violations.push(violation);
     }
 

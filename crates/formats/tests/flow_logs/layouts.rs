@@ -1,7 +1,7 @@
 //! Tests the layouts of flow logs: the line of the names, the meaning of columns and their number.
 
-use fireflow_replay::flow_log::{Flow, Mapping, Skipped};
-use fireflow_replay::{FlowLog, LineError, sniff};
+use fireflow_formats::flow_log::{Flow, Mapping, Skipped};
+use fireflow_formats::{FlowLog, LineError, sniff};
 
 use super::{AWS_WITH_FLAGS, Read, ZEEK, ZEEK_READ, assert_all, mapped, now, read, short, sniffed};
 

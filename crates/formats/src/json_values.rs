@@ -1,14 +1,25 @@
 //! JSON values one after the other: in lines, over several lines, or with nothing between them.
 
-use anyhow::{Result, anyhow};
-use fireflow_web::reading::{Parsed, parse_elements_or_object};
+use std::fmt;
+
 use serde_json::Value;
 use serde_json::de::{Deserializer, SliceRead, StreamDeserializer};
 use serde_json::value::RawValue;
 
+use crate::json::{Parsed, parse_elements_or_object};
+
+/// Why a text is not JSON, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {detail} at column {column}")]
+pub struct JsonError {
+    line: u64,
+    column: usize,
+    detail: String,
+}
+
 /// Iterates over values: the text of each, and the line in which it begins, counted from 1. An
 /// error ends the iteration.
-pub(super) struct Values<'a> {
+pub struct Values<'a> {
     bytes: &'a [u8],
     values: StreamDeserializer<'a, SliceRead<'a>, &'a RawValue>,
     /// The line of the byte at `place`.
@@ -16,13 +27,20 @@ pub(super) struct Values<'a> {
     place: usize,
 }
 
+impl fmt::Debug for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
 /// Iterates over the values of a text.
-pub(super) fn values(bytes: &[u8]) -> Values<'_> {
+#[must_use]
+pub fn values(bytes: &[u8]) -> Values<'_> {
     Values { bytes, values: Deserializer::from_slice(bytes).into_iter(), line: 1, place: 0 }
 }
 
 impl<'a> Iterator for Values<'a> {
-    type Item = Result<(u64, &'a str)>;
+    type Item = Result<(u64, &'a str), JsonError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let value = match self.values.next()? {
@@ -42,21 +60,21 @@ impl<'a> Iterator for Values<'a> {
 ///
 /// # Errors
 /// Returns the errors of [`parse_elements_or_object`], with the line and column in the file.
-pub(super) fn elements(
+pub fn elements(
     line: u64,
     text: &str,
     visit: &mut dyn FnMut(usize, Value),
-) -> Result<Parsed> {
+) -> Result<Parsed, JsonError> {
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
 /// The error with its line and column in the file, if the text begins in `line`.
-fn placed(error: &serde_json::Error, line: u64) -> anyhow::Error {
+fn placed(error: &serde_json::Error, line: u64) -> JsonError {
     let (behind, column) = (error.line(), error.column());
     let text = error.to_string();
     let what = text.strip_suffix(&format!(" at line {behind} column {column}")).unwrap_or(&text);
     let line = line.saturating_add(behind.saturating_sub(1).try_into().unwrap_or(u64::MAX));
-    anyhow!("line {line}: {what} at column {column}")
+    JsonError { line, column, detail: what.to_owned() }
 }
 
 #[cfg(test)]
@@ -65,7 +83,7 @@ mod tests {
 
     /// The values of a text; for an error, its line.
     fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
-        let line = |error: anyhow::Error| {
+        let line = |error: JsonError| {
             let text = error.to_string();
             let (line, _) = text.strip_prefix("line ").unwrap().split_once(':').unwrap();
             line.parse().unwrap()

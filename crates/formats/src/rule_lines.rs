@@ -9,26 +9,25 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value, json};
 
-use super::json::{self, Meter};
-use super::lines::{COLUMNS, unguarded};
-use crate::problem::{Code, Problem};
+use crate::fault::ReadError;
+use crate::json::{self, Meter};
+use crate::rule_columns::{COLUMNS, unguarded};
 
 /// Reads one rule per line, and skips empty lines.
 ///
 /// # Errors
-/// Returns `malformed_json` with the number of the line that is not JSON.
-pub(super) fn ndjson(
+/// Returns [`ReadError::MalformedJson`] with the number of the line that is not JSON.
+pub(crate) fn ndjson(
     bytes: &[u8],
     meter: &Meter,
     mut visit: impl FnMut(u64, Value),
-) -> Result<(), Problem> {
+) -> Result<(), ReadError> {
     for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = json::parse_within(line, meter).map_err(|error| {
-            Problem::new(Code::MalformedJson, format!("line {number}: {error}"))
-        })?;
+        let value = json::parse_within(line, meter)
+            .map_err(|error| ReadError::MalformedJson(format!("line {number}: {error}")))?;
         visit(number, value);
         meter.refill();
         meter.check()?;
@@ -40,13 +39,13 @@ pub(super) fn ndjson(
 /// columns are those of an export, in any order. A member without a column is omitted.
 ///
 /// # Errors
-/// Returns `invalid` if the header is not that of an export, or `malformed_request` if the bytes
-/// are not CSV in UTF-8.
-pub(super) fn csv(
+/// Returns [`ReadError::Invalid`] if the header is not that of an export, or
+/// [`ReadError::MalformedText`] if the bytes are not CSV in UTF-8.
+pub(crate) fn csv(
     bytes: &[u8],
     meter: &Meter,
     mut visit: impl FnMut(u64, Result<Value, String>),
-) -> Result<(), Problem> {
+) -> Result<(), ReadError> {
     // Spreadsheets begin a CSV file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
@@ -90,12 +89,12 @@ impl LineCount<'_> {
     }
 }
 
-fn malformed(error: csv::Error) -> Problem {
-    Problem::new(Code::MalformedRequest, format!("the body is not CSV: {error}"))
+fn malformed(error: csv::Error) -> ReadError {
+    ReadError::MalformedText(format!("the body is not CSV: {error}"))
 }
 
 /// The columns of a header, in order.
-fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, Problem> {
+fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, ReadError> {
     let mut violations = Violations::new();
     let mut seen: Vec<&str> = Vec::new();
     let mut kinds = Vec::new();
@@ -119,7 +118,7 @@ fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, Problem> {
             }
         }
     }
-    if violations.is_empty() { Ok(kinds) } else { Err(Problem::invalid(&violations)) }
+    if violations.is_empty() { Ok(kinds) } else { Err(ReadError::Invalid(violations)) }
 }
 
 /// A column: its name, and the member of a rule that it belongs to.
@@ -135,13 +134,13 @@ fn rule(
     record: &ByteRecord,
     line: u64,
     meter: &Meter,
-) -> Result<Value, Problem> {
+) -> Result<Value, ReadError> {
     let mut members = Map::new();
     let mut parent = Map::new();
     for (kind, cell) in columns.iter().zip(record) {
         let Ok(cell) = std::str::from_utf8(cell) else {
             let detail = format!("line {line}: the cell of `{}` is not UTF-8", kind.column);
-            return Err(Problem::new(Code::MalformedRequest, detail));
+            return Err(ReadError::MalformedText(detail));
         };
         if kind.member == "filtering_policy" {
             // The policy is identified by its id alone; its other columns are ignored.

@@ -7,8 +7,8 @@ mod layouts;
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::time::Instant;
-use fireflow_replay::flow_log::{Flow, FlowReader, MAX_RECORD_BYTES, Mapping, Skipped, Style};
-use fireflow_replay::{FlowLog, Kind, LineError, sniff};
+use fireflow_formats::flow_log::{Flow, FlowReader, MAX_RECORD_BYTES, Mapping, Skipped, Style};
+use fireflow_formats::{FlowLog, Kind, LineError, sniff};
 
 const NOW: &str = "2026-01-02T03:04:05.000000Z";
 

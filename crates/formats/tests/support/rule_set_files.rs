@@ -1,0 +1,43 @@
+//! Public benchmark rule sets (ClassBench: D. E. Taylor, J. S. Turner, INFOCOM 2005), with packet
+//! traces and the right answers. They are read from a local folder, since they may not be
+//! redistributed.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use fireflow_domain::engine::classifier::{Boxed, Key, NO_BOX};
+use fireflow_formats::{Kind, benchmark, open, sniff};
+
+/// The names of all sets: family and size.
+pub(crate) fn names() -> Vec<String> {
+    let sizes = ["1k", "10k", "100k"];
+    sizes.iter().flat_map(|size| ["acl1", "fw1", "ipc1"].map(|it| format!("{it}_{size}"))).collect()
+}
+
+fn lines(file: &str, kind: &Kind) -> Option<impl Iterator<Item = Vec<u8>> + use<>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rulesets");
+    let path = folder.join(file);
+    if !path.exists() {
+        return None;
+    }
+    let source = open(&path).unwrap();
+    assert_eq!(sniff(&source.first).as_ref(), Ok(kind), "{file}");
+    let lines = source.reader.split(b'\n').map(Result::unwrap);
+    Some(lines.filter(|line| !line.trim_ascii().is_empty()))
+}
+
+/// The rules of a set as boxes, the first rule first; none if the sets are not available.
+pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
+    let lines = lines(&format!("{name}.rules.gz"), &Kind::BenchmarkRules)?;
+    Some(lines.zip(0..).map(|(line, order)| benchmark::rule(&line, order).unwrap()).collect())
+}
+
+/// The packets of a trace, each with the place of the deciding rule.
+pub(crate) fn packets(name: &str, trace: &str) -> Vec<(Key<u32>, u32)> {
+    let lines = lines(&format!("{name}.{trace}.gz"), &Kind::BenchmarkPackets);
+    let packet = |line: Vec<u8>| {
+        let packet = benchmark::packet(&line).unwrap();
+        (packet.key(), packet.expected.and_then(|it| u32::try_from(it).ok()).unwrap_or(NO_BOX))
+    };
+    lines.into_iter().flatten().map(packet).collect()
+}
