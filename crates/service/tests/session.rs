@@ -224,6 +224,28 @@ fn session(journal: &Arc<Journal>, monitor: &Arc<Spans>, key: Option<(&str, u8)>
     Session { backend, caller: Arc::new(caller), deadline, idempotent, work }
 }
 
+#[tokio::test]
+async fn a_list_is_too_expensive_only_if_it_had_its_time() {
+    let (journal, spans) = (Arc::<Journal>::default(), Arc::<Spans>::default());
+    let slow = || -> Result<u8, Error> { Err(Error::TooExpensive("slow".into())) };
+    for (left, is_expensive) in [
+        // It was stopped by the limit of lists, long before the end of the request.
+        (Duration::from_secs(50), true),
+        (Duration::from_secs(20), true),
+        // It was stopped at the end of a request that had waited for a minute.
+        (Duration::ZERO, false),
+    ] {
+        let mut session = session(&journal, &spans, None);
+        session.deadline = Moment::now() + left;
+        let answered = session.read_list(|_, _| Box::pin(async move { slow() })).await;
+        match answered {
+            Err(Error::TooExpensive(_)) => assert!(is_expensive, "{left:?}"),
+            Err(Error::Unavailable { .. }) => assert!(!is_expensive, "{left:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// A number as an answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Number(u8);
