@@ -457,7 +457,7 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
     }
     assert!(
         CompiledRules::new(Vec::new(), LIMITS).memory_bytes() > 0,
-        "or it would be kept for ever"
+        "otherwise it would never be evicted from the cache"
     );
 }
 
