@@ -103,7 +103,7 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         (endpoints(), endpoints()),
         (option::weighted(0.2, instants()), option::weighted(0.2, instants())),
     )
-        .prop_filter_map("it holds together", |parts| {
+        .prop_filter_map("the parts form a valid rule", |parts| {
             let ((action, priority, enabled), (protocols, ports), icmp, ends, times) = parts;
             RuleSpec::new(RuleParts {
                 action,

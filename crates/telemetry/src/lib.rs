@@ -50,7 +50,7 @@ impl Telemetry {
             ],
         );
         for signal in late {
-            tracing::warn!(signal, "the receiver was not ready in time; what was left is lost");
+            tracing::warn!(signal, "the receiver was not ready in time; unsent data is lost");
         }
     }
 }
@@ -74,7 +74,7 @@ fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
             let _told = tell.send(name).is_ok();
         });
         if let Err(error) = thread {
-            tracing::warn!(%error, signal = name, "there is no thread to end it in");
+            tracing::warn!(%error, signal = name, "could not start a thread to shut it down");
         }
     }
     // Otherwise the loop would wait for a task that panicked.

@@ -177,9 +177,9 @@ impl Upload {
         Ok(Received { bytes: bytes.freeze(), memory, context: self.context })
     }
 
-    /// Reads the whole body and decodes it. A body above 64 KiB is decoded on a separate thread, for
-    /// which subjects take turns, and only as long as the client waits. The borrowed memory is held
-    /// until the request is answered.
+    /// Reads the whole body and decodes it. A body above 64 KiB is decoded on a separate thread,
+    /// for which subjects take turns, and only as long as the client waits. The borrowed memory is
+    /// held until the request is answered.
     ///
     /// # Errors
     /// Returns the errors of `decode`; 400 if the body ends unexpectedly, 408 if it stalls, 413 if
