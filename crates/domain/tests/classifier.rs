@@ -103,7 +103,7 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
         (endpoints(), endpoints()),
         (option::weighted(0.2, instants()), option::weighted(0.2, instants())),
     )
-        .prop_filter_map("it holds together", |parts| {
+        .prop_filter_map("the parts form a valid rule", |parts| {
             let ((action, priority, enabled), (protocols, ports), icmp, ends, times) = parts;
             RuleSpec::new(RuleParts {
                 action,
@@ -457,7 +457,7 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
     }
     assert!(
         CompiledRules::new(Vec::new(), LIMITS).memory_bytes() > 0,
-        "or it would be kept for ever"
+        "otherwise it would never be evicted from the cache"
     );
 }
 

@@ -1,13 +1,13 @@
 //! Rules and packets in the text format of ClassBench (D. E. Taylor, J. S. Turner, INFOCOM 2005),
-//! with which published classifiers are measured. IPv4 only. Protocols and ports are compared as
-//! plain numbers, whatever the protocol: no packet of this format has an ICMP type.
+//! with which published classifiers are measured. It has IPv4 addresses only. Protocols and ports
+//! are compared as plain numbers, because no packet of this format has an ICMP type.
 
 use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, kind};
 
 use crate::error::LineError;
 
-/// The longest line that should be read, in bytes, for [`LineReader`](crate::LineReader). Lines of
-/// published sets have a hundred bytes.
+/// The longest line to read with [`LineReader`](crate::LineReader), in bytes. Lines of published
+/// sets have roughly a hundred bytes.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A packet of a trace.
@@ -17,9 +17,9 @@ pub struct BenchmarkPacket {
     pub source: u32,
     /// The destination address.
     pub destination: u32,
-    /// The source port, whatever the protocol.
+    /// The source port, with any protocol.
     pub source_port: u16,
-    /// The destination port, whatever the protocol.
+    /// The destination port, with any protocol.
     pub destination_port: u16,
     /// The protocol.
     pub protocol: u8,
@@ -225,7 +225,7 @@ impl Text<'_> {
         Some((address & !hosts, address | hosts))
     }
 
-    /// Refuses a leading zero, since some programs read such an octet as octal.
+    /// Refuses a leading zero, because some programs read such an octet as octal.
     fn octet(&mut self) -> Option<u8> {
         if matches!(self.rest, [b'0', b'0'..=b'9', ..]) { None } else { self.number() }
     }
@@ -263,7 +263,7 @@ impl Text<'_> {
     }
 }
 
-/// In the message, a column ends at the next tab, if there is one, since ports contain spaces.
+/// In the message, a column ends at the next tab, if there is one, because ports contain spaces.
 #[cold]
 fn wrong(place: &str, needs: &'static str, column: &[u8]) -> LineError {
     let found = column.split(|byte| *byte == b'\t').next().unwrap_or(column);
@@ -329,7 +329,7 @@ mod tests {
             ("0x06/0xFF", "0x106/0xFF", "not `0x106/0xFF`"),
             ("0x06/0xFF", "6/255", "not `6/255`"),
             ("0x0000/0x0200", "x", "the sixth column must be flags"),
-            ("0x0200\t", "0x0200\tpermit", "must end after the sixth column, not go on with"),
+            ("0x0200\t", "0x0200\tpermit", "must end after the sixth column, but continues with"),
         ] {
             assert!(RULE.contains(good));
             let error = rule(RULE.replace(good, bad).as_bytes(), 0).unwrap_err().to_string();

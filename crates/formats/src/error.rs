@@ -1,11 +1,11 @@
-//! Errors in lines.
+//! Errors in the lines and records of a file.
 
 use fireflow_domain::text::excerpt;
 
 use crate::flow_log::LayoutError;
 
-/// Why a line or record could not be read: one sentence, without a full stop, which includes what
-/// would be right. It does not include the line number, which the caller knows.
+/// Why a line or record could not be read. The message is one sentence without a full stop, and
+/// includes what would be right. It does not include the line number, which the caller knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// A column holds a value that it does not accept.
@@ -27,7 +27,7 @@ pub enum LineError {
         needs: &'static str,
     },
     /// Two ports in the wrong order.
-    #[error("the {place} must be the lower port first, as `{last} : {first}`")]
+    #[error("the {place} must have the lower port first, as `{last} : {first}`")]
     Reversed {
         /// The column, in words.
         place: String,
@@ -45,7 +45,7 @@ pub enum LineError {
         found: usize,
     },
     /// A record with more columns than its header names. One empty column at the end is allowed.
-    #[error("the record must have {most} columns at most, as many as have a name, not {found}")]
+    #[error("only {most} columns have a name, but the record has {found}")]
     Wide {
         /// The number of columns that have a name.
         most: usize,
@@ -53,7 +53,7 @@ pub enum LineError {
         found: usize,
     },
     /// A line with more text than a line of its kind has.
-    #[error("the line must end after {end}, not go on with `{found}`")]
+    #[error("the line must end after {end}, but continues with `{found}`")]
     Rest {
         /// The last column, in words.
         end: &'static str,
@@ -92,7 +92,7 @@ impl LineError {
     }
 }
 
-/// Bytes in the form in which a message shows them: escaped and shortened.
+/// Converts bytes to the form that messages show: escaped and shortened.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     // A longer text is shortened anyway, so not all of it needs to be decoded.
     const MOST_BYTES: usize = 400;

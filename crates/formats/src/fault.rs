@@ -1,4 +1,4 @@
-//! Why a text could not be read as a whole, and violations as they are written.
+//! The reasons why a whole text could not be read, and the serialized form of violations.
 
 use fireflow_domain::error::{Place, Rival, Violation, Violations};
 use serde::Serialize;
@@ -9,19 +9,19 @@ pub enum ReadError {
     /// The text is not JSON.
     #[error("{0}")]
     MalformedJson(String),
-    /// The text is not of the format that it should have, which is another than JSON.
+    /// The text does not have the required format, which is not JSON.
     #[error("{0}")]
     MalformedText(String),
-    /// The text has the right format, but what it says is not valid.
+    /// The text has the right format, but its content is not valid.
     #[error("{}", summary(.0))]
     Invalid(Violations),
-    /// The text, or a part of it, is larger than any that is read.
+    /// The text, or a part of it, exceeds a limit.
     #[error("{0}")]
     TooLarge(String),
-    /// The text says itself that it is a part of a list, but all of the list is needed.
+    /// The text is marked as a part of a list, but the whole list is required.
     #[error("{0}")]
     Partial(String),
-    /// Nobody waits any more for what is read.
+    /// Nobody waits for the result any more.
     #[error("reading was abandoned")]
     Abandoned,
 }
@@ -32,19 +32,19 @@ impl From<serde_json::Error> for ReadError {
     }
 }
 
-/// A violation as it is written in answers.
+/// A violation in the form that answers contain.
 #[derive(Debug, Serialize)]
 pub struct WrittenViolation<'a> {
-    /// Where in the text, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
+    /// The place in the text, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
-    /// Which parameter.
+    /// The parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<&'a str>,
-    /// Which kind of fault it is, if programs react to it.
+    /// The kind of fault, if programs need to recognize it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// Where in the text the other part is, if two parts conflict.
+    /// The place of the other part of the text, if two parts conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts_with: Option<String>,
     /// The id of the stored resource that it conflicts with.
@@ -76,7 +76,7 @@ impl<'a> From<&'a Violation> for WrittenViolation<'a> {
     }
 }
 
-/// Violations in one sentence: the only one with its place, or how many there are.
+/// Describes violations in one sentence: a single one with its place, several by their number.
 #[must_use]
 pub fn summary(violations: &Violations) -> String {
     let listed = violations.items().len();

@@ -43,7 +43,7 @@ impl Meter {
         Self { room, left: Cell::new(room), is_exhausted: Cell::new(false), awaited }
     }
 
-    /// Without a limit, for input that is bounded by other means.
+    /// Sets no limit, for input that is bounded by other means.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self::new(u64::MAX, None)
@@ -126,8 +126,8 @@ pub fn parse_within(bytes: &[u8], meter: &Meter) -> Result<Value, serde_json::Er
     Ok(value)
 }
 
-/// Reads an array, or an object with an array under `items`, element by element, so the whole is
-/// never in memory. Returns the object's other members.
+/// Reads an array, or an object with an array under `items`, element by element, so that the whole
+/// value is never in memory. Returns the object's other members.
 ///
 /// # Errors
 /// Returns the errors of [`parse`], and one if the value is neither of these.

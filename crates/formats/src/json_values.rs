@@ -1,4 +1,4 @@
-//! JSON values one after the other: in lines, over several lines, or with nothing between them.
+//! Sequences of JSON values: one per line, over several lines, or without anything between them.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ pub fn elements(
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
-/// The error with its line and column in the file, if the text begins in `line`.
+/// Converts an error of a text that begins in `line` to one with its position in the file.
 fn placed(error: &serde_json::Error, line: u64) -> JsonError {
     let (behind, column) = (error.line(), error.column());
     let text = error.to_string();
@@ -81,7 +81,7 @@ fn placed(error: &serde_json::Error, line: u64) -> JsonError {
 mod tests {
     use super::*;
 
-    /// The values of a text; for an error, its line.
+    /// Reads the values of a text. An error is returned as its line.
     fn read(text: &str) -> Vec<Result<(u64, &str), usize>> {
         let line = |error: JsonError| {
             let text = error.to_string();

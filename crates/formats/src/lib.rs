@@ -1,10 +1,10 @@
 //! Rules, packets, flow logs and verdicts as text: JSON, NDJSON, CSV, ClassBench's text, flow logs.
 //!
-//! Pure reading and writing: nothing is printed, nothing stored, and nothing here knows how the text
-//! arrived. A file is opened with [`open`], its format recognized by its content with [`sniff`], and
-//! its lines read with [`LineReader`] and [`benchmark`], with [`FlowReader`], or with
-//! [`packet_lines`]. A bad line is an error of that line, and reading goes on after it. Memory is
-//! bounded, whatever a text holds.
+//! This crate only reads and writes text. It prints and stores nothing, and does not depend on how
+//! the text arrived. [`open`] opens a file, and [`sniff`] detects its format by its content. Lines
+//! are then read with [`LineReader`] and [`benchmark`], with [`FlowReader`], or with
+//! [`packet_lines`]. A bad line is an error of that line only, and reading continues after it.
+//! Memory is bounded for every input.
 
 pub mod benchmark;
 mod error;

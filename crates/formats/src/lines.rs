@@ -1,4 +1,4 @@
-//! Lines of text in bounded memory: of a reader, or of pieces that come one after the other.
+//! Reads lines of text in bounded memory, from a reader or from pieces that arrive one by one.
 
 use std::io::{self, BufRead, ErrorKind};
 use std::ops::ControlFlow;
@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 /// A line without its line feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// All of it.
+    /// The whole line.
     Whole(&'a [u8]),
-    /// It is longer than what is kept of a line.
+    /// The line exceeds the limit, so its content is not kept.
     TooLong,
 }
 
-/// The part of a line that has come so far: as long as it may be, or only that it is longer. A line
+/// The part of a line that has arrived so far, or only the fact that it exceeds the limit. A line
 /// that is too long costs time, but no memory.
 #[derive(Debug)]
 struct LineBuffer {
@@ -26,7 +26,7 @@ impl LineBuffer {
         Self { max, bytes: Vec::new(), is_too_long: false }
     }
 
-    /// Adds what comes next. Answers whether the line has become too long by that.
+    /// Adds the next part. Returns whether this part made the line too long.
     fn push(&mut self, part: &[u8]) -> bool {
         if self.is_too_long {
             return false;
@@ -55,7 +55,8 @@ impl LineBuffer {
     }
 }
 
-/// The lines of a reader. `BufRead::read_until` would keep a file without line feeds as a whole.
+/// Reads the lines of a reader. `BufRead::read_until` would keep a whole file without line feeds in
+/// memory.
 #[derive(Debug)]
 pub struct LineReader<R> {
     reader: R,
@@ -74,11 +75,11 @@ impl<R: BufRead> LineReader<R> {
         self.count
     }
 
-    /// The next line and its number, from 1; none at the end. The last line need not have a line
-    /// feed.
+    /// Returns the next line and its number, from 1, or `None` at the end. The last line need not
+    /// have a line feed.
     ///
     /// # Errors
-    /// Returns an error of the reader, unless it says to try again.
+    /// Returns an error of the reader, except [`ErrorKind::Interrupted`], after which it retries.
     pub fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         self.buffer.clear();
         let mut has_begun = false;
@@ -108,10 +109,10 @@ impl<R: BufRead> LineReader<R> {
     }
 }
 
-/// The lines of pieces. A line that is whole within a piece is not copied.
+/// Reads the lines of pieces. A line that is completely within one piece is not copied.
 #[derive(Debug)]
 pub struct LineSplitter {
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end has not arrived yet.
     begun: LineBuffer,
     count: u64,
 }
@@ -129,9 +130,9 @@ impl LineSplitter {
         self.count
     }
 
-    /// Reads the lines that end in a piece: calls `visit` with the number of each, from 1, until it
-    /// wants no more. A line that is too long is visited as soon as it is, before its end has come.
-    /// Answers how many bytes of the piece were read.
+    /// Reads the lines that end in a piece. Calls `visit` with each line and its number, from 1,
+    /// until `visit` breaks. A line that is too long is visited as soon as it exceeds the limit,
+    /// before its end has arrived. Returns how many bytes of the piece were read.
     pub fn split(
         &mut self,
         piece: &[u8],
@@ -146,7 +147,7 @@ impl LineSplitter {
                 let is_short = rest.len() <= self.begun.max;
                 visit(self.count, if is_short { Line::Whole(rest) } else { Line::TooLong })
             } else {
-                // The line is over, whether its beginning was too long or not.
+                // The line ends here, even if its beginning was already too long.
                 let begun = self.begin(rest, visit);
                 let ended = self.end(visit);
                 if begun.is_break() { begun } else { ended }
@@ -159,13 +160,13 @@ impl LineSplitter {
         piece.len()
     }
 
-    /// Reads the last line, if no line feed came after it.
+    /// Reads the last line, if no line feed follows it.
     pub fn end(
         &mut self,
         visit: &mut impl FnMut(u64, Line<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let next = match self.begun.line() {
-            // It was visited when it became too long.
+            // A line that is too long has already been visited.
             Line::TooLong | Line::Whole([]) => ControlFlow::Continue(()),
             line @ Line::Whole(_) => {
                 self.count += 1;
@@ -176,7 +177,7 @@ impl LineSplitter {
         next
     }
 
-    /// Keeps the beginning of a line.
+    /// Stores the beginning of a line.
     fn begin(
         &mut self,
         part: &[u8],
@@ -197,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// A line as these tests expect it: none is too long.
+    /// Converts a line for comparison: `None` if it is too long.
     fn owned(line: Line<'_>) -> Option<String> {
         match line {
             Line::Whole(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
@@ -259,7 +260,7 @@ mod tests {
             seen.push((number, owned(line)));
             ControlFlow::Break(())
         };
-        // The rest of a line that began in an earlier piece, too.
+        // The rest of a line that began in an earlier piece ends the reading too.
         assert_eq!(lines.split(b"a", &mut stop), 1);
         assert_eq!(lines.split(b"b\nc\n", &mut stop), 2);
         assert_eq!(lines.split(b"c\nd", &mut stop), 2);

@@ -100,7 +100,7 @@ fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue
     }
 }
 
-/// Reads warnings in the form of answers, or only their codes, as in CSV.
+/// Reads warnings as answers show them, or only their codes, as in CSV.
 fn warnings(value: &Value) -> Result<Vec<(WarningCode, Option<String>)>, String> {
     let takes = || "must be an array of warnings as in an answer".to_owned();
     let code = |word: &str| {

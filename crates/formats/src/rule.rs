@@ -35,7 +35,7 @@ pub struct SetReading {
     pub identity: Identity,
     /// How their read-only members are handled.
     pub read_only: ReadOnly,
-    /// The most rules of a set.
+    /// The most rules that a set may have.
     pub max_rules: usize,
 }
 

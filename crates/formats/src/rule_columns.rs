@@ -1,4 +1,4 @@
-//! Rules as records of CSV (RFC 4180): the columns, and how they are written.
+//! Rules as CSV records (RFC 4180): the columns, and a writer.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -6,15 +6,15 @@ use fireflow_domain::error::BoxError;
 use fireflow_domain::rule::{Endpoint, Rule};
 use fireflow_domain::time::Instant;
 
-/// A rule as its record shows it.
+/// The data of one record.
 struct RuleRow<'a> {
     rule: &'a Rule,
-    /// Its place in the order of evaluation, from 1, if the rules come in that order.
+    /// The rule's position in the order of evaluation, from 1, if the rules are in that order.
     position: Option<u64>,
     now: Instant,
 }
 
-/// Writes rules as records, some at a time; a header comes before the first.
+/// Writes rules as records in chunks. The first chunk begins with a header.
 #[derive(Debug)]
 pub struct RuleRecords {
     columns: Vec<&'static Column>,
@@ -24,9 +24,9 @@ pub struct RuleRecords {
 }
 
 impl RuleRecords {
-    /// `has_member` chooses the members of a rule whose columns are written. `now` decides `state`
-    /// and `warnings`; `position` is that of the rule before the first, if the rules come as they
-    /// are evaluated.
+    /// `has_member` selects the members of a rule whose columns are written. `now` decides `state`
+    /// and `warnings`. `position` is the number of rules before the first one, if the rules are in
+    /// order of evaluation.
     pub fn new(has_member: impl Fn(&str) -> bool, now: Instant, position: Option<u64>) -> Self {
         let columns = COLUMNS.iter().filter(|column| has_member(column.member)).collect();
         Self { columns, now, position, is_header_due: true }
@@ -35,7 +35,7 @@ impl RuleRecords {
     /// Writes the next rules.
     ///
     /// # Errors
-    /// Returns an error if one cannot be written: a defect.
+    /// Returns an error if a rule cannot be written, which is a defect.
     pub fn write(&mut self, rules: &[Rule]) -> Result<Vec<u8>, BoxError> {
         let mut writer =
             csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
@@ -104,9 +104,9 @@ pub(crate) const COLUMNS: &[Column] = columns! {
     };
 };
 
-/// Protects a text from being run as a formula by a spreadsheet (OWASP, "CSV Injection"): puts an
-/// apostrophe in front of a formula, and of a text that looks protected already, so that the
-/// original can be recovered.
+/// Prevents a spreadsheet from running a text as a formula (OWASP, "CSV Injection"), by prefixing
+/// it with an apostrophe. A text that already looks protected is prefixed too, so that the original
+/// can be recovered.
 fn guarded(text: &str) -> String {
     if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
@@ -127,7 +127,7 @@ fn optional(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Several items in one cell.
+/// Writes several items into one cell.
 fn listed<T: Display>(items: impl Iterator<Item = T>) -> String {
     let mut text = String::new();
     for item in items {
@@ -158,7 +158,7 @@ fn labels(rule: &Rule) -> String {
     if labels.is_empty() {
         return String::new();
     }
-    // A map of strings: serializing it cannot fail.
+    // Serializing a map of strings cannot fail.
     serde_json::to_string(labels).unwrap_or_default()
 }
 

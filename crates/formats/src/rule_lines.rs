@@ -188,19 +188,19 @@ fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
     Some(value)
 }
 
-/// Converts a cell to a number. Any other text stays a string, which is refused later with its
-/// place.
+/// Converts a cell to a number. A text that is not a number stays a string, which is refused later
+/// with its place.
 fn number(cell: &str) -> Value {
     cell.parse::<i64>().map_or_else(|_| cell.into(), Value::from)
 }
 
-/// The entries of a cell. More than the maximum for any list are not read.
+/// The entries of a cell. Reading stops one entry after the longest list that a rule may have.
 fn listed(cell: &str) -> impl Iterator<Item = &str> {
     let entries = cell.split(';').map(str::trim).filter(move |_| !cell.trim().is_empty());
     entries.take(MAX_ENDPOINTS.max(MAX_PORTS) + 1)
 }
 
-/// `10.0.0.0/8`, or `10.0.0.0/8 443`.
+/// Converts `10.0.0.0/8` or `10.0.0.0/8 443` to an endpoint.
 fn endpoint(text: &str) -> Value {
     match text.split_once(' ') {
         Some((address, port)) => json!({"address": address, "port": port.trim()}),
@@ -208,7 +208,7 @@ fn endpoint(text: &str) -> Value {
     }
 }
 
-/// `443`, or `8000-8100`.
+/// Converts `443` or `8000-8100` to an entry of `ports`.
 fn port(text: &str) -> Value {
     match text.split_once('-') {
         Some((from, to)) => json!({"from": number(from), "to": number(to)}),

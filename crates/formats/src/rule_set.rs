@@ -1,4 +1,4 @@
-//! A policy's rules as a whole: an array or a list in JSON, or the lines of an export.
+//! The whole rule set of a policy: an array or a list in JSON, or the lines of an export.
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::PolicyId;
@@ -13,10 +13,10 @@ use crate::members::Members;
 use crate::rule::{SetReading, given_rule};
 use crate::rule_lines;
 
-/// How the rules of a set are written.
+/// The format of a rule set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleSetFormat {
-    /// An array, or a list as answers have it.
+    /// An array, or a list in the form of answers.
     Json,
     /// One JSON object per line.
     Ndjson,
@@ -24,11 +24,12 @@ pub enum RuleSetFormat {
     Csv,
 }
 
-/// Reads a set, rule by rule. It blocks the thread for as long as that takes.
+/// Reads a set, rule by rule. Blocks the thread, so call it outside those that serve requests.
 ///
 /// # Errors
-/// Returns all faults, each with its index; [`ReadError::Partial`] if the text is marked as a part of
-/// a list.
+/// Returns [`ReadError::Invalid`] with all faults, each with its index, or [`ReadError::Partial`]
+/// if the text is marked as a part of a list. Returns other variants if the text does not have the
+/// format, or exceeds a limit.
 pub fn rule_set(
     bytes: &[u8],
     format: RuleSetFormat,
@@ -181,7 +182,7 @@ fn partial(others: &Map<String, Value>) -> Option<ReadError> {
     Some(ReadError::Partial(detail))
 }
 
-/// How many of a list's marks a message shows; a list of ours has fewer.
+/// How many of a list's marks a message shows. The lists of this service have fewer.
 const SHOWN_MARKS: usize = 10;
 
 /// The marks of a partial list, for a message: words as they are, anything else as JSON.

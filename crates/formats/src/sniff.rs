@@ -28,9 +28,10 @@ pub enum UnknownFormat {
     Empty,
     /// The content is in no known format.
     #[error(
-        "the file begins with `{start}`, which is no known format; known are JSON, one JSON object \
-         per line, ClassBench's rules (`@10.0.0.0/8 …`) or packets (five or six decimals), an AWS \
-         VPC flow log, Zeek's conn.log, a table whose header names the addresses and the protocol"
+        "the file begins with `{start}`, which is not a known format; known formats are JSON, one \
+         JSON object per line, ClassBench's rules (`@10.0.0.0/8 …`) or packets (five or six \
+         decimals), an AWS VPC flow log, Zeek's conn.log, and a table whose header names the \
+         addresses and the protocol"
     )]
     Unknown {
         /// The beginning of its first line, escaped and shortened.
@@ -92,7 +93,7 @@ fn has_whole_object(line: &[u8]) -> bool {
     false
 }
 
-/// The beginning of a line, escaped, in 60 characters at most.
+/// The beginning of a line, escaped, with at most 60 characters.
 fn start(line: &[u8]) -> String {
     const MAX_CHARS: usize = 60;
     let line = String::from_utf8_lossy(line.get(..MAX_CHARS * 4).unwrap_or(line));

@@ -42,7 +42,7 @@ impl fmt::Debug for Source {
 }
 
 /// Opens a file; `-` is the standard input. Content that begins with the magic number of gzip is
-/// decompressed, all members of it.
+/// decompressed, including all further members.
 ///
 /// # Errors
 /// Returns an error if the file cannot be opened or its beginning cannot be read.

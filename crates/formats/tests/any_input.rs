@@ -25,7 +25,7 @@ use fireflow_formats::{FlowLog, Kind, ReadError, benchmark, sniff};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Lines to spoil, of all formats.
+/// Valid texts of all formats, which the tests corrupt.
 const GOOD: [&str; 14] = [
     "@220.104.76.45/32\t9.20.226.211/32\t0 : 65535\t1521 : 1521\t0x06/0xFF\t0x0000/0x0200\t\n",
     "3697822801\t1540835327\t65535\t0\t1\t-1\n",
@@ -47,7 +47,7 @@ const GOOD: [&str; 14] = [
     "{\"source_address\":\"10.0.0.1\",\"destination_address\":\"10.0.0.2\",\"protocol\":47}\n{}\n",
 ];
 
-/// The last of [`GOOD`], each with the format that it is a rule set of.
+/// The entries of [`GOOD`] that are rule sets: the index and the format of each.
 const GOOD_SETS: [(usize, RuleSetFormat); 3] =
     [(10, RuleSetFormat::Json), (11, RuleSetFormat::Ndjson), (12, RuleSetFormat::Csv)];
 
@@ -61,7 +61,7 @@ fn read_set(bytes: &[u8], format: RuleSetFormat) -> Result<usize, ReadError> {
         .map(|rules| rules.len())
 }
 
-/// The packets of lines that come in pieces of a length.
+/// The packets of lines that arrive in pieces of a given length.
 fn packets_in_pieces(bytes: &[u8], length: usize) -> Vec<(u64, Result<Packet, String>)> {
     let mut lines = PacketLines::default();
     let mut all = Vec::new();
@@ -76,7 +76,7 @@ fn packets_in_pieces(bytes: &[u8], length: usize) -> Vec<(u64, Result<Packet, St
     all
 }
 
-/// Hands bytes to everything that reads rules and packets as the API has them.
+/// Passes bytes to all functions that read rules and packets in the formats of the API.
 fn read_rules_and_packets(bytes: &[u8]) {
     for (_, format) in GOOD_SETS {
         if let Err(error) = read_set(bytes, format) {
@@ -94,7 +94,7 @@ fn read_rules_and_packets(bytes: &[u8]) {
     }
 }
 
-/// Hands bytes to everything that reads.
+/// Passes bytes to all functions that read.
 fn read_all(bytes: &[u8]) {
     read_rules_and_packets(bytes);
     let _rule = benchmark::rule(bytes, 0).map_err(|error| error.to_string());

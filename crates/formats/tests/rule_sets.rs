@@ -1,5 +1,5 @@
-//! Public benchmark rule sets and their traces, whole: read where they are, since they may not be
-//! handed on.
+//! Tests whole public benchmark rule sets and their traces. They are read from a local folder,
+//! because they may not be redistributed.
 
 #![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
@@ -38,6 +38,6 @@ fn public_rule_sets_are_answered_right_on_every_packet_of_every_trace() {
         assert!(packets > 10_000, "{name}: {packets}");
         sets += 1;
     }
-    // Either all are there, or the folder is not.
+    // Either all sets are available, or the folder is missing.
     assert!([0, 9].contains(&sets), "{sets}");
 }

@@ -1,4 +1,4 @@
-//! What all units of work share.
+//! The parts that all units of work share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use fireflow_domain::store::Storage;
 use crate::budget::Budget;
 use crate::monitor::Monitor;
 
-/// What all units of work share.
+/// The parts that all units of work share.
 pub struct Backend {
-    /// Where things are kept.
+    /// Stores all resources.
     pub storage: Arc<dyn Storage>,
-    /// What records what is done.
+    /// Records the work that is done.
     pub monitor: Arc<dyn Monitor>,
     /// The memory that requests borrow from.
     pub budget: Budget,
-    /// Turns on a processor for what takes long: large bodies, pages, many packets.
+    /// Turns on a processor for long computations: large bodies, pages, many packets.
     pub turns: Budget,
-    /// The longest time to an answer.
+    /// The longest time until an answer.
     pub request_timeout: Duration,
 }
 

@@ -52,7 +52,7 @@ pub fn encode(scope: &str, position: &Position) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes a position; none if the text is not a cursor of this list.
+/// Decodes a position. Returns `None` if the text is not a cursor of this list.
 #[must_use]
 pub fn decode(scope: &str, text: &str) -> Option<Position> {
     if text.len() > MAX_CURSOR_CHARS {

@@ -1,37 +1,38 @@
-//! Why a request is not served, apart from what the domain answers.
+//! The reasons why a request is not served, in addition to the errors of the domain.
 
 use fireflow_domain::error::{BoxError, Error};
 
 use crate::budget::Shortage;
 
-/// Why a request is not served. Whoever serves it makes a message of it, in one place.
+/// Why a request is not served. The crate that serves HTTP turns it into a message, in one place.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The use case's error, or the storage's.
+    /// The error of the use case or of the storage.
     #[error(transparent)]
     Domain(#[from] Error),
-    /// There is no memory, or no turn on a processor, in time.
+    /// Memory or a turn on a processor was not available in time.
     #[error(transparent)]
     Shortage(#[from] Shortage),
-    /// As many requests as may be are being served.
+    /// The maximum number of requests is already being served.
     #[error("too many requests are being served")]
     TooManyRequests,
-    /// As many streams of packets as may be are being inspected, of all or of this subject.
+    /// The maximum number of streams of packets is already being inspected, in total or for this
+    /// subject.
     #[error("too many streams of packets are being inspected")]
     TooManyStreams,
-    /// The key of an idempotent request is that of another request.
+    /// Another request already used the key of an idempotent request.
     #[error("the key was used for another request")]
     KeyReused,
 }
 
 impl ServiceError {
-    /// A defect.
+    /// Reports a defect of the service.
     pub(crate) fn internal(source: impl Into<BoxError>) -> Self {
         Self::Domain(internal(source))
     }
 }
 
-/// A defect.
+/// Reports a defect of the service.
 pub(crate) fn internal(source: impl Into<BoxError>) -> Error {
     Error::Internal(source.into())
 }

@@ -1,9 +1,9 @@
-//! Requests that a client may send again, because it does not know whether they came through
+//! Requests that a client may send again, because it does not know whether they succeeded
 //! (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The key is the subject's own. What is kept under it, in the transaction of the change itself, is
-//! the answer of a request that changed something; one that failed changed nothing, and its key is
-//! free. So the first answer is given again exactly when the first request was done.
+//! Each subject has its own keys. The answer of a successful request is stored under its key, in
+//! the transaction of the change itself. A failed request changes nothing, and its key stays free.
+//! So a repeated request gets the first answer exactly if the first request was carried out.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,8 @@ use fireflow_domain::actor::Visibility;
 use fireflow_domain::text::Tenant;
 use sha2::{Digest, Sha256};
 
-/// A request's key, and what the request is. The body is added when it was received.
+/// A request's key, and the parts of the request that its fingerprint covers. The body is added
+/// once it has been received.
 #[derive(Debug)]
 pub struct IdempotentRequest {
     /// The key.
@@ -21,8 +22,8 @@ pub struct IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// A request with a key: what is asked, on which condition (`If-Match`), by a token that shows
-    /// what.
+    /// A request with a key. `target` is its path and query, `condition` its `If-Match`, and `who`
+    /// is what its token makes visible.
     #[must_use]
     pub fn new(
         key: String,
@@ -33,7 +34,7 @@ impl IdempotentRequest {
     ) -> Self {
         let mut head = Sha256::new();
         let mut part = |bytes: &[u8]| {
-            // With its length: no two requests run together alike.
+            // The length comes first, so that different parts cannot concatenate to the same bytes.
             head.update(bytes.len().to_be_bytes());
             head.update(bytes);
         };
@@ -52,12 +53,12 @@ impl IdempotentRequest {
         Self { key, head, body: OnceLock::new() }
     }
 
-    /// Notes the hash of the request's body; of the first one, should there be two.
+    /// Stores the hash of the request's body. Only the first call has an effect.
     pub fn set_body(&self, hash: [u8; 32]) {
         self.body.get_or_init(|| hash);
     }
 
-    /// A hash of all that the answer depends on. A request without a body has an empty one.
+    /// A hash of everything that the answer depends on. A missing body counts as an empty one.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = self.head.clone();

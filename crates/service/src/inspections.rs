@@ -2,8 +2,8 @@
 //!
 //! Each inspection reads its policy's row, with the revision and the mark of its state. It answers
 //! with the rules that were compiled from exactly that state. So no answer is older than the last
-//! acknowledged write, with any number of processes. If the storage counts its commits (SQLite:
-//! there is no other writer), the row is read again only after a commit.
+//! acknowledged write, with any number of processes. If the storage counts its commits, the row is
+//! read again only after a commit. SQLite's storage does, because it has no other writers.
 //!
 //! If the state is not compiled yet, one task compiles it and all requests for it wait. The task
 //! starts from an earlier compiled state and the rules that changed since, if there is such a
@@ -39,13 +39,13 @@ const POLICIES: usize = 1_000;
 const STATES: usize = 20_000;
 /// The share of the cache, in percent, that one policy may take; the rest is for new entries.
 const LARGEST: u64 = 97;
-/// The most changed rules to read of a policy. If there are more, all rules are read.
+/// The most changed rules of a policy that are read. If there are more, all rules are read.
 const MAX_CHANGED: usize = 10_000;
 /// If there was no time to compile a policy, how long it is inspected without compilation before
 /// the next attempt. The machine may be less busy then.
 const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
-/// How often a state is given up for a newer one. After that, a state is compiled even if it is
-/// already outdated; otherwise a policy that changes all the time would never be compiled.
+/// How often a lookup abandons a state for a newer one. After that, it compiles a state even if the
+/// state is already outdated. Otherwise a policy that changes all the time would never be compiled.
 const ROUNDS: usize = 4;
 
 /// Identifies a state of a policy. The random mark is unique in every history of the database. The
@@ -65,7 +65,7 @@ impl PolicyState {
         Self { id: policy.id, revision: policy.revision, mark }
     }
 
-    /// Whether it has a mark to be known again by.
+    /// Whether it has a mark, without which it cannot be recognized later.
     #[must_use]
     pub const fn is_marked(&self) -> bool {
         self.mark.is_some()
@@ -86,7 +86,7 @@ impl PolicyState {
 struct CachedPolicy {
     compiled: Arc<CompiledRules>,
     bytes: u64,
-    /// When to try again, if there was no time to compile the policy.
+    /// When to compile the policy again, if there was no time for it.
     again_at: Option<Moment>,
 }
 
@@ -157,9 +157,9 @@ struct PolicyRow {
 /// The limits on compiling a policy.
 #[derive(Debug, Clone, Copy)]
 pub struct CompilationLimits {
-    /// Boxes and bytes.
+    /// The most boxes and bytes.
     pub budget: Budget,
-    /// Time.
+    /// The longest time.
     pub time: Duration,
 }
 
@@ -169,12 +169,12 @@ impl Default for CompilationLimits {
     }
 }
 
-/// How the cache of compiled policies is used now.
+/// The current use of the cache of compiled policies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InspectionCacheState {
-    /// How often what was asked for was there.
+    /// How many inspections found their policy in the cache.
     pub hits: u64,
-    /// How often it had to be compiled.
+    /// How many policies were compiled because they were not in the cache.
     pub misses: u64,
     /// How many policies it holds.
     pub policies: u64,
@@ -182,7 +182,8 @@ pub struct InspectionCacheState {
     pub bytes: u64,
 }
 
-/// What was compiled, up to a number of bytes. Cheap to clone: all clones share the cache.
+/// The cache of compiled policies, limited by its size in bytes. Cheap to clone: all clones share
+/// the cache.
 #[derive(Debug, Clone)]
 pub struct Inspections(Arc<PolicyCache>);
 
@@ -190,7 +191,7 @@ pub struct Inspections(Arc<PolicyCache>);
 struct PolicyCache {
     cache: Cache<PolicyState, CachedPolicy, ByBytes, DefaultHashBuilder, BackgroundDrop>,
     rows: Cache<PolicyQuestion<Visibility>, PolicyRow>,
-    /// The state of each policy that was compiled last.
+    /// The last compiled state of each policy.
     last: Cache<PolicyId, PolicyState>,
     capacity: u64,
     limits: CompilationLimits,
@@ -275,7 +276,8 @@ impl Inspections {
     /// more, in one snapshot.
     ///
     /// # Errors
-    /// Returns 404 if the caller can see no such policy.
+    /// Returns [`Error::NotFound`](fireflow_domain::error::Error::NotFound) if the caller can see
+    /// no such policy, and [`ServiceError::Shortage`] if there is no memory to compile it.
     pub async fn get(
         &self,
         session: &Session,
@@ -311,8 +313,8 @@ impl PolicyCache {
         firewall: FirewallId,
         id: PolicyId,
     ) -> Result<Arc<Policy>, ServiceError> {
-        // Taken before the read: the row may or may not include a commit that happens during the
-        // read.
+        // The count is taken before the row is read, because the row may or may not include a
+        // commit that happens during the read.
         let commits = session.backend.storage.commits();
         let who = &session.caller.actor.visibility;
         if let Some(commits) = commits

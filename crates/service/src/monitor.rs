@@ -1,4 +1,5 @@
-//! What work is told to: the telemetry, which this crate does not know.
+//! The trait that records work. The telemetry implements it, so this crate does not depend on the
+//! telemetry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-/// Records what is done, each call in the task of the request that it is done for. The telemetry
-/// implements it.
+/// Records work. Each call is made in the task of the request that the work is done for.
 pub trait Monitor: fmt::Debug + Send + Sync {
-    /// Begins the span of what this task's request asks of the domain; none if nothing is recorded.
+    /// Begins the span of the use case that this task's request runs. Returns `None` if no spans
+    /// are recorded.
     fn begin_use_case(&self) -> Option<UseCaseSpan>;
     /// Makes a future a part of this task's request, whichever task it runs in.
     fn join_request(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
@@ -24,7 +25,7 @@ pub trait SpanOwner: Send + Sync {
     fn end_use_case(&self);
 }
 
-/// The span of a use case. It ends when this is dropped.
+/// The span of a use case. Dropping it ends the span.
 pub struct UseCaseSpan(Arc<dyn SpanOwner>);
 
 impl UseCaseSpan {
@@ -47,7 +48,7 @@ impl Drop for UseCaseSpan {
     }
 }
 
-/// Records nothing: for work that is no request's.
+/// Records nothing. For work that belongs to no request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoMonitor;
 
@@ -63,8 +64,8 @@ impl Monitor for NoMonitor {
     fn compiled(&self, _took: Duration, _result: &'static str) {}
 }
 
-/// A future as a part of this task's request, whichever task it runs in. None if the monitor does not
-/// run it to its end.
+/// Makes a future a part of this task's request, whichever task it runs in. The result is `None` if
+/// the monitor drops the future before it ends.
 pub(crate) fn join_request<T: Send + 'static>(
     monitor: &dyn Monitor,
     future: impl Future<Output = T> + Send + 'static,
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(spans.0.load(Ordering::Relaxed), 1);
     }
 
-    /// A monitor that loses what it is to run.
+    /// A monitor that drops futures instead of running them.
     #[derive(Debug)]
     struct Loses;
 

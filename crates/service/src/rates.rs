@@ -37,7 +37,7 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// The limits; `None` is unlimited. They are in memory, so each process has its own.
+/// The limits; `None` is unlimited. They are kept in memory, so each process counts separately.
 #[derive(Debug, Default)]
 pub struct Rates {
     by_address: Option<Limit>,
@@ -48,7 +48,7 @@ pub struct Rates {
     names: RandomState,
 }
 
-/// The remaining rate of a subject, for the headers of the answer
+/// How much of its rate a subject has left, for the headers of the answer
 /// (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateState {
@@ -61,13 +61,13 @@ pub struct RateState {
     pub reset_s: u64,
 }
 
-/// A client has asked more often than it may.
+/// A client has exceeded its rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the rate limit of {who} is exceeded; retry after {retry_after_s} s")]
 pub struct RateExceeded {
-    /// Whose rate it is, for the client.
+    /// The owner of the limit, in the words of the message.
     pub who: &'static str,
-    /// When to come back, in seconds.
+    /// When to retry, in seconds.
     pub retry_after_s: i64,
 }
 
@@ -107,7 +107,7 @@ impl Rates {
     /// Counts a request of an address, before its token is checked.
     ///
     /// # Errors
-    /// Returns when to come back.
+    /// Returns [`RateExceeded`] if the address has exceeded its limit.
     pub fn check_address(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
         self.check_network(self.by_address.as_ref(), address)
     }
@@ -116,7 +116,7 @@ impl Rates {
     /// so that other requests from the same address do not cause a failed health check.
     ///
     /// # Errors
-    /// Returns when to come back.
+    /// Returns [`RateExceeded`] if the address has exceeded its limit on probes.
     pub fn check_probe(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
         self.check_network(self.probes.as_ref(), address)
     }
@@ -124,7 +124,7 @@ impl Rates {
     /// Counts a request of an address for a document that is open to everybody.
     ///
     /// # Errors
-    /// Returns when to come back.
+    /// Returns [`RateExceeded`] if the address has exceeded its limit on documents.
     pub fn check_document(&self, address: Option<IpAddr>) -> Result<(), RateExceeded> {
         self.check_network(self.documents.as_ref(), address)
     }
@@ -141,7 +141,7 @@ impl Rates {
     /// Counts a request of a subject, and stores its remaining rate for the answer.
     ///
     /// # Errors
-    /// Returns when to come back.
+    /// Returns [`RateExceeded`] if the subject has exceeded its limit.
     pub fn check_subject(
         &self,
         subject: &str,
@@ -166,7 +166,8 @@ impl Rates {
     }
 }
 
-/// The range within which a client can change its address: for IPv6, a network of 64 bits.
+/// The network within which a client can choose its address freely. For IPv6, it has a 64-bit
+/// prefix.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

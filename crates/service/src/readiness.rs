@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use fireflow_domain::store::Storage;
 
-/// How long an answer of the database on its health counts.
+/// How long the result of a health check stays valid.
 const READINESS_COUNTS: Duration = Duration::from_millis(500);
 
-/// The last answer on the database's health.
+/// The result of the last health check of the database.
 #[derive(Debug, Default)]
 pub struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
 
 impl Readiness {
-    /// Whether the database answers and all migrations are applied. One that asks while another does
-    /// waits for that one's answer.
+    /// Whether the database answers and all migrations are applied. Concurrent calls wait for one
+    /// health check and share its result.
     pub async fn check(&self, storage: &dyn Storage) -> bool {
         let mut last = self.0.lock().await;
         if let Some((at, is_ready)) = *last

@@ -1,4 +1,4 @@
-//! What one caller does with the storage: units of work, each with its end.
+//! Sessions: the units of work of one caller. Each unit is ended, committed or rolled back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
@@ -18,37 +18,37 @@ use crate::work::{Work, run_on_blocking_thread};
 /// How long before the end of a request a database may stop its statement.
 const STOP_MARGIN: Duration = Duration::from_millis(100);
 
-/// A caller, and what is done for them until a moment.
+/// One request of a caller, and the resources that it uses.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// What all sessions share.
+    /// The parts that all sessions share.
     pub backend: Arc<Backend>,
-    /// Who asks, and when.
+    /// The caller, and the time of the request.
     pub caller: Arc<Caller>,
-    /// When nobody waits for the answer any more.
+    /// The time after which nobody waits for the answer.
     pub deadline: Moment,
-    /// What the client named the request with, to ask for it again.
+    /// The client's key for the request, with which the client can repeat it.
     pub idempotent: Option<Arc<IdempotentRequest>>,
-    /// What the request may take, and has taken.
+    /// The limits of the request, and the resources that it holds.
     pub work: Arc<Work>,
 }
 
-/// An answer that can be kept, to be given again when its request is repeated.
+/// An answer that can be stored, and returned again when its request is repeated.
 pub trait Repeatable: Sized + Send {
-    /// What is kept of it.
+    /// Converts the answer to its stored form.
     fn to_kept(&self) -> KeptAnswer;
-    /// The answer that was kept.
+    /// Restores an answer from its stored form.
     ///
     /// # Errors
-    /// Returns a defect if it is none.
+    /// Returns [`Error::Internal`] if the stored form is not an answer, which is a defect.
     fn from_kept(kept: KeptAnswer) -> Result<Self, Error>;
 }
 
 impl Session {
-    /// Reads in one statement, or in several that need not agree.
+    /// Reads in one statement, or in several that need not see the same state.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case and of the storage.
     pub async fn read<T, F>(&self, ask: F) -> Result<T, Error>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -59,7 +59,7 @@ impl Session {
     /// Reads in several statements that see one state.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case and of the storage.
     pub async fn read_snapshot<T, F>(&self, ask: F) -> Result<T, Error>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -67,11 +67,12 @@ impl Session {
         self.read_in(ReadKind::Snapshot, ask).await
     }
 
-    /// Reads a page of a list, within the time that lists have: of a read replica where there is
-    /// one, so perhaps a state that is a little old.
+    /// Reads a page of a list, within the time limit of lists. If there is a read replica, the page
+    /// comes from it, so its state may be a little old.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case and of the storage, and [`Error::TooExpensive`] if the
+    /// list takes too long.
     pub async fn read_list<T, F>(&self, ask: F) -> Result<T, Error>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -79,10 +80,10 @@ impl Session {
         self.read_in(ReadKind::Page, ask).await
     }
 
-    /// Reads what the request decides.
+    /// Reads in a unit of work of a kind that is known only at run time.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case and of the storage.
     pub async fn read_in<T, F>(&self, kind: ReadKind, ask: F) -> Result<T, Error>
     where
         F: for<'a> FnOnce(&'a mut dyn ReadUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -101,11 +102,11 @@ impl Session {
         }
     }
 
-    /// Reads all rules of a policy, of one state, to compile them. It goes on when the request is
-    /// gone, and has as long as a request may take, from now on.
+    /// Reads all rules of a policy in one state, to compile them. The compilation may outlive its
+    /// request, so the deadline is the full request timeout from now, not that of the request.
     ///
     /// # Errors
-    /// The use case's.
+    /// Returns the errors of the use case and of the storage.
     pub async fn read_to_compile<T, F>(&self, ask: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -124,15 +125,15 @@ impl Session {
             .await?
     }
 
-    /// Begins a unit of work that reads, for what ends it later.
+    /// Begins a unit of work that reads. The caller must end it.
     ///
     /// # Errors
-    /// The storage's.
+    /// Returns the errors of the storage.
     pub async fn begin_read(&self, kind: ReadKind) -> Result<Box<dyn ReadUnit>, Error> {
         Ok(self.backend.storage.read(kind, &self.terms()).await?)
     }
 
-    /// Asks a unit of work that has begun, and ends it.
+    /// Runs a use case in a unit of work that has begun, and ends the unit.
     async fn find<T, F>(
         kind: ReadKind,
         mut unit: Box<dyn ReadUnit>,
@@ -148,24 +149,25 @@ impl Session {
             }
             ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => error.unless_list(),
         });
-        // What was read is known; a connection that fails now is the storage's matter.
+        // The use case already has its result, so a failure here does not affect the answer.
         if let Err(error) = unit.end().await {
             tracing::debug!(cause = %ErrorChain(&error), "a read transaction could not be ended");
         }
         answered
     }
 
-    /// On whose behalf the storage works, and until when.
+    /// The party that the storage works for, and its deadline.
     #[must_use]
     pub fn terms(&self) -> Terms {
         Terms { party: Party::of(&self.caller.actor), deadline: Some(self.deadline) }
     }
 
-    /// Writes: the only way to, and the only place that commits. All of the use case, its audit
-    /// event included, lasts when this returns; after an error nothing of it does.
+    /// Runs a use case that writes, and commits it. When this returns, all changes of the use case
+    /// are durable, including its audit event. After an error, none of them is. Only the write
+    /// methods of `Session` commit.
     ///
     /// # Errors
-    /// The use case's, or the commit's.
+    /// Returns the errors of the use case and of the commit.
     pub async fn write<T, F>(&self, ask: F) -> Result<T, Error>
     where
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
@@ -175,11 +177,12 @@ impl Session {
         Self::carry_out(unit, &self.caller, ask).await
     }
 
-    /// The same for a change of many things: how long it takes grows with them, so that it is done
-    /// beside the threads that serve. The storage bounds how many there are at once.
+    /// Like [`Self::write`], for changes of many rows. The time that they take grows with their
+    /// number, so they run outside the threads that serve requests. The storage limits how many of
+    /// them run at once.
     ///
     /// # Errors
-    /// The use case's, or the commit's.
+    /// Returns the errors of the use case and of the commit.
     pub async fn write_many<T, F>(&self, ask: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -195,13 +198,13 @@ impl Session {
             .await?
     }
 
-    /// Writes what a client may ask for again: where the request has a key that is known, its first
-    /// answer is given, and nothing is written; else its answer is kept under the key, in the same
-    /// transaction. `render` makes the answer.
+    /// Like [`Self::write`], for requests that a client may repeat. If the request's key is already
+    /// known, this returns the first answer and writes nothing. Otherwise it stores the answer
+    /// under the key, in the same transaction. `render` creates the answer.
     ///
     /// # Errors
-    /// The use case's, the commit's, those of `render`, or [`ServiceError::KeyReused`] if the key
-    /// stands for another request.
+    /// Returns the errors of the use case, the commit and `render`, or [`ServiceError::KeyReused`]
+    /// if the key belongs to another request.
     pub async fn write_idempotent<T, F, A, E>(
         &self,
         ask: F,
@@ -218,10 +221,10 @@ impl Session {
         Self::carry_out_idempotent(unit, &self.caller, self.claim(), ask, render).await
     }
 
-    /// The same for a change of many things; see [`Self::write_many`].
+    /// Like [`Self::write_idempotent`], for changes of many rows; see [`Self::write_many`].
     ///
     /// # Errors
-    /// See [`Self::write_idempotent`].
+    /// Returns the errors of [`Self::write_idempotent`].
     pub async fn write_many_idempotent<T, F, A, E>(
         &self,
         ask: F,
@@ -248,7 +251,7 @@ impl Session {
         Ok(self.backend.storage.write(kind, &self.terms()).await?)
     }
 
-    /// What the request's key stands for, if it has one.
+    /// The claim on the request's key, if the request has a key.
     fn claim(&self) -> Option<Claim> {
         self.idempotent.as_ref().map(|request| Claim {
             subject: self.caller.actor.subject.clone(),
@@ -306,7 +309,8 @@ impl Session {
         }
     }
 
-    /// The answer that is kept under a key, else that of the use case, which is kept there now.
+    /// Returns the answer that is stored under a key. If there is none, runs the use case and
+    /// stores its answer.
     async fn answer<T, F, A, E>(
         unit: &mut dyn WriteUnit,
         caller: &Caller,
@@ -333,10 +337,11 @@ impl Session {
         }
     }
 
-    /// Undoes all of a unit of work, which failed.
+    /// Rolls back a unit of work whose use case has failed.
     ///
     /// # Errors
-    /// The storage's: what the failure rests on may not last either.
+    /// Returns the error of the storage. It replaces the error of the use case, because the state
+    /// that caused the failure may not be durable either.
     async fn undo(unit: Box<dyn WriteUnit>) -> Result<(), Error> {
         unit.rollback().await.map_err(|rollback| {
             tracing::warn!(

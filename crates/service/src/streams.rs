@@ -1,4 +1,4 @@
-//! How many streams of packets are inspected at once, of all and of one subject.
+//! The limit on concurrent streams of packets, in total and per subject.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -10,25 +10,26 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use crate::budget::{Budget, Reservation, Use};
 use crate::error::ServiceError;
 
-/// What a stream takes: a piece that is collected, one that is answered, its answers, and two pieces of
-/// answers that wait to be sent.
+/// The memory that a stream takes: a piece that is being received, a piece that is being answered,
+/// its answers, and two pieces of answers that wait to be sent.
 const STREAM_BYTES: u64 = 1024 * 1024;
-/// How many streams there are at once, for each processor; and how many of them of one subject.
+/// The most concurrent streams for each processor.
 const PER_PROCESSOR: usize = 32;
+/// The most concurrent streams of one subject.
 const PER_SUBJECT: usize = 16;
 
-/// The streams that are under way.
+/// The streams that are being inspected.
 #[derive(Debug)]
 pub struct Streams {
     most: usize,
     /// How long a stream may wait for its next packets.
     pub packet_timeout: Duration,
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
-    /// A processor for each piece that is answered: in turns, whatever the number of streams.
+    /// One permit per processor. The pieces of all streams are answered in turns.
     processors: Semaphore,
 }
 
-/// The right to answer a stream. It ends when this is dropped.
+/// The right to answer a stream, which ends when this is dropped.
 #[derive(Debug)]
 pub struct StreamPermit {
     of_subjects: Arc<Mutex<HashMap<String, usize>>>,
@@ -37,7 +38,8 @@ pub struct StreamPermit {
 }
 
 impl Streams {
-    /// As many as this machine can answer, each of which may wait so long for packets.
+    /// Allows as many streams as this machine can answer. Each may wait up to the timeout for its
+    /// next packets.
     #[must_use]
     pub fn new(packet_timeout: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -46,7 +48,7 @@ impl Streams {
         Self { most, packet_timeout, of_subjects: Arc::default(), processors }
     }
 
-    /// How many there are.
+    /// The number of streams that are being inspected.
     #[must_use]
     pub fn under_way(&self) -> u64 {
         let of_subjects = self.of_subjects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,8 +58,8 @@ impl Streams {
     /// Admits a stream of a subject, with the memory for it.
     ///
     /// # Errors
-    /// Returns [`ServiceError::TooManyStreams`] if there are too many already, of all or of this
-    /// subject, and [`ServiceError::Shortage`] if there is no memory.
+    /// Returns [`ServiceError::TooManyStreams`] if there are already too many streams, in total or
+    /// of this subject, and [`ServiceError::Shortage`] if there is no memory.
     pub async fn admit(
         &self,
         budget: &Budget,
@@ -80,10 +82,10 @@ impl Streams {
         Ok(StreamPermit { of_subjects, subject: subject.to_owned(), memory: None })
     }
 
-    /// Waits for a processor to answer a piece on.
+    /// Waits for a processor on which a piece can be answered.
     ///
     /// # Errors
-    /// Returns none: the semaphore is never closed.
+    /// Never returns an error, because the semaphore is never closed.
     pub async fn processor(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.processors.acquire().await
     }

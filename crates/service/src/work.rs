@@ -1,5 +1,6 @@
 //! The resources that a request holds while it is served: a permit and memory. Both are taken as
-//! late as possible (see `upload`), and released when the request ends, however it ends.
+//! late as possible (see `upload` in the web crate), and released when the request ends, even if it
+//! fails or is cancelled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,7 +58,8 @@ impl Work {
     /// sends only a head or half a body occupies no permit.
     ///
     /// # Errors
-    /// Returns [`ServiceError::TooManyRequests`] if as many requests as may be are being served.
+    /// Returns [`ServiceError::TooManyRequests`] if the maximum number of requests is already being
+    /// served.
     pub fn admit(&self) -> Result<(), ServiceError> {
         let permit = Arc::clone(&self.limits.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| ServiceError::TooManyRequests)?;
@@ -92,7 +94,7 @@ impl Drop for WorkGuard {
 /// nobody waits for it. The resources that such futures hold must bound their number.
 ///
 /// # Errors
-/// Returns `Code::Internal` if the future panics.
+/// Returns [`Error::Internal`] if the future panics.
 pub async fn run_on_blocking_thread<T: Send + 'static>(
     monitor: &dyn Monitor,
     future: impl Future<Output = T> + Send + 'static,
@@ -115,8 +117,8 @@ pub async fn run_on_blocking_thread<T: Send + 'static>(
 
 /// The memory that a row takes between the database and the answer, in bytes: as a value, as a
 /// view, and as text. For the first hundred rows, this is what rules with a dozen entries and
-/// labels take. Larger rows do no harm here: a hundred are few, and the requests of one subject
-/// take turns.
+/// labels take. Larger rows do no harm here, because a hundred are few, and the requests of one
+/// subject take turns.
 const ROW_BYTES: u64 = 8 * 1024;
 const FIRST_ROWS: u64 = 100;
 /// The same for all further rows: measured with rules that have a hundred sources and a long
@@ -125,8 +127,7 @@ const LARGE_ROW_BYTES: u64 = 48 * 1024;
 /// The most memory of all rows of one answer: their entries and texts are bounded.
 const MAX_ROWS_BYTES: u64 = 96 * 1024 * 1024;
 
-/// Up to this many rows are written at once by the thread that serves the request, which takes a
-/// millisecond.
+/// The most rows that the thread serving the request writes itself, which takes a millisecond.
 const MANY_ROWS: usize = 100;
 
 impl Session {
@@ -172,7 +173,8 @@ impl Session {
         tokio::task::spawn_blocking(run).await.map_err(ServiceError::internal)
     }
 
-    /// Like [`Self::in_turn`] for many rows; few rows are processed at once.
+    /// Like [`Self::run_in_turn`] for many rows. Few rows are processed immediately, on the thread
+    /// that serves the request.
     ///
     /// # Errors
     /// Returns [`ServiceError::Shortage`] if there is no turn in time.

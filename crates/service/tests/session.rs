@@ -1,4 +1,5 @@
-//! Units of work: what is committed, what is undone, and what a repeated request is answered.
+//! Tests which units of work are committed and which are rolled back, and the answers to repeated
+//! requests.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
@@ -27,12 +28,12 @@ use fireflow_service::work::{Limits, Work};
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-/// What became of the units of work, in order; and the answers that are kept.
+/// The ends of the units of work, in order, and the stored answers.
 #[derive(Debug, Default)]
 struct Journal {
     events: Mutex<Vec<&'static str>>,
     kept: Mutex<Vec<(Claim, KeptAnswer)>>,
-    /// Whether nothing can be rolled back.
+    /// Whether each rollback fails.
     is_broken: bool,
 }
 
@@ -48,7 +49,7 @@ impl Journal {
 
 struct Unit {
     journal: Arc<Journal>,
-    /// Lasts only if the unit is committed.
+    /// Stored only if the unit is committed.
     kept: Option<(Claim, KeptAnswer)>,
 }
 
@@ -188,7 +189,8 @@ impl Monitor for Spans {
     fn compiled(&self, _: Duration, _: &'static str) {}
 }
 
-/// A session on a storage that keeps a journal; with a key, and a body, of an idempotent request.
+/// A session on a storage that keeps a journal. `key` holds the key and the hash of the body of an
+/// idempotent request.
 fn session(journal: &Arc<Journal>, monitor: &Arc<Spans>, key: Option<(&str, u8)>) -> Session {
     let backend = Arc::new(Backend {
         storage: Arc::new(Store(Arc::clone(journal))),
@@ -274,7 +276,7 @@ async fn what_succeeds_is_committed_and_what_fails_is_undone() {
     assert_eq!(journal.events(), ["commit"]);
     let fails = || -> Result<u8, Error> { Err(Error::TooExpensive("slow".into())) };
     let failed = session.write(|_, _| Box::pin(async move { fails() })).await;
-    // It is no list: what took too long may be tried again.
+    // The request is not for a list, so it may be retried after it took too long.
     assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
     assert_eq!(journal.events(), ["rollback"]);
     let many = session.write_many(|_, _| Box::pin(async { Ok(8) })).await;

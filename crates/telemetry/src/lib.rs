@@ -35,9 +35,9 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sends the remaining data and shuts down, blocking for at most the limit. Each receiver has a
-    /// limit, but its library also waits in places where no limit applies: for room in its queue,
-    /// and for a request in progress.
+    /// Sends the remaining data and shuts down, blocking for at most `limit`. Each receiver has its
+    /// own limit, but its library does not apply it to every wait: neither to the wait for room in
+    /// its queue nor to the wait for a request in progress.
     pub fn end(self: &Arc<Self>, limit: Duration) {
         let (of_traces, of_errors) = (Arc::clone(self), Arc::clone(self));
         // A receiver that keeps its own limit still has time to log what was lost.
@@ -50,7 +50,7 @@ impl Telemetry {
             ],
         );
         for signal in late {
-            tracing::warn!(signal, "the receiver was not ready in time; what was left is lost");
+            tracing::warn!(signal, "the receiver was not ready in time; unsent data is lost");
         }
     }
 }
@@ -74,7 +74,7 @@ fn late(limit: Duration, all: Vec<Named>) -> Vec<&'static str> {
             let _told = tell.send(name).is_ok();
         });
         if let Err(error) = thread {
-            tracing::warn!(%error, signal = name, "there is no thread to end it in");
+            tracing::warn!(%error, signal = name, "could not start a thread to shut it down");
         }
     }
     // Otherwise the loop would wait for a task that panicked.
@@ -100,7 +100,7 @@ impl Observer for Telemetry {
     }
 }
 
-/// What is done counts for the request that it is done for.
+/// Work counts for the request that it is done for.
 impl Monitor for Telemetry {
     fn begin_use_case(&self) -> Option<UseCaseSpan> {
         request::begin_use_case(self.traces.as_ref()?)

@@ -26,7 +26,7 @@ use crate::written::WrittenRules;
 
 /// The state that all requests share.
 pub struct App {
-    /// What units of work share: the storage, memory, turns on a processor.
+    /// The parts that units of work share: the storage, memory, turns on a processor.
     pub backend: Arc<Backend>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -50,8 +50,8 @@ pub struct App {
     pub streams: Streams,
     /// Whether the process is shutting down. It is then not ready.
     pub is_stopping: AtomicBool,
-    /// The last known state of the database. Anybody may ask for the readiness, so not every
-    /// question reaches the database.
+    /// The last known state of the database. The readiness is public, so not every request for it
+    /// may reach the database.
     pub readiness: Readiness,
 }
 
@@ -92,7 +92,7 @@ impl App {
     }
 }
 
-/// The state of the budget in the form that metrics show.
+/// The state of the budget, converted for the metrics.
 fn memory(state: &BudgetState) -> MemoryState {
     let BudgetState { capacity, used, refused, waiting } = *state;
     let uses = Use::ALL.into_iter().zip(used).zip(refused);
@@ -128,7 +128,7 @@ pub struct About {
 pub struct Context {
     /// The state that all requests share.
     pub app: Arc<App>,
-    /// Who asks, and what is done for them below HTTP.
+    /// The caller, and the units of work and resources of the request.
     pub session: Session,
     /// When the caller's token expires.
     pub expires_at: Instant,
@@ -143,10 +143,10 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// A policy as it is now, to be asked about packets.
+    /// Returns the current policy, ready to inspect packets.
     ///
     /// # Errors
-    /// Returns the use case's errors, or 503 if there is no memory to compile it.
+    /// Returns the errors of the use case, or 503 if there is no memory to compile the policy.
     pub async fn compiled_policy(
         &self,
         firewall: FirewallId,

@@ -1,20 +1,21 @@
-//! Requests that a client may send again, because it does not know whether they came through:
-//! `Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header), as it is read.
+//! Reads the header `Idempotency-Key` of POST (draft-ietf-httpapi-idempotency-key-header). It marks
+//! requests that a client may send again, because it does not know whether they succeeded.
 
 use fireflow_domain::error::{Error, Violation};
 use poem::http::{HeaderMap, header};
 
-/// The header.
+/// The header with the key.
 pub const HEADER: &str = "Idempotency-Key";
-/// The header of an answer that is given again.
+/// The header of an answer that repeats a stored one.
 pub const REPLAYED: &str = "idempotency-replayed";
 /// The longest key, in characters.
 const MAX_CHARS: usize = 255;
 
-/// The key of a request, as it stands or in quotes (RFC 8941, 3.3.3); none where there is none.
+/// The key of a request, bare or in quotes (RFC 8941, 3.3.3). Returns `None` if there is no header.
 ///
 /// # Errors
-/// Where it is not one key of 1 to 255 visible ASCII characters.
+/// Returns `Error::Invalid` if the header is given more than once, or is not 1 to 255 visible ASCII
+/// characters.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let fault = |detail: &str| Error::invalid(Violation::header(HEADER, detail));
     let mut values = headers.get_all(HEADER).iter();
@@ -30,7 +31,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     if is_plain { Ok(Some(bare.to_owned())) } else { Err(fault(takes)) }
 }
 
-/// The condition of a request (`If-Match`), all of its lines.
+/// The condition of a request: all lines of `If-Match`, joined.
 #[must_use]
 pub fn condition(headers: &HeaderMap) -> Vec<u8> {
     let lines: Vec<&[u8]> =

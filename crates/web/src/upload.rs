@@ -23,8 +23,8 @@ use crate::problem::{Code, Problem};
 
 /// The largest body that the thread serving the request decodes itself, in bytes.
 const DECODED_INLINE_BYTES: usize = 64 * 1024;
-/// What is borrowed at first for a body without a declared length. If it is longer, the memory for
-/// the longest body is borrowed until the whole body has arrived.
+/// The length that is assumed at first for a body without a declared length. If the body is longer,
+/// the memory for the longest body is borrowed until the whole body has arrived.
 const FIRST_BYTES: usize = 64 * 1024;
 /// The most memory of one JSON value at once, in bytes: more than any schema can hold. A rule with
 /// the maximum of 1,000 sources, destinations and ports takes 2 MB.
@@ -58,7 +58,7 @@ fn context(request: &Request) -> Result<Context, Problem> {
     request.extensions().get().cloned().ok_or_else(|| Refusal::Missing.into())
 }
 
-/// Whether a request's head says that a body follows. Over HTTP/2 it may not say so.
+/// Whether a request's head declares a body. Over HTTP/2, a body need not be declared.
 #[must_use]
 pub fn declares_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
@@ -177,13 +177,13 @@ impl Upload {
         Ok(Received { bytes: bytes.freeze(), memory, context: self.context })
     }
 
-    /// Reads the whole body and decodes it. A body above 64 KiB is decoded on a separate thread, of
-    /// which each subject has a share, and only as long as the client waits. The borrowed memory is
+    /// Reads the whole body and decodes it. A body above 64 KiB is decoded on a separate thread,
+    /// for which subjects take turns, and only as long as the client waits. The borrowed memory is
     /// held until the request is answered.
     ///
     /// # Errors
-    /// Returns what `decode` does; 400, 408, 413 or 503 if the body does not come to its end in time,
-    /// is too long, or there is no room for it.
+    /// Returns the errors of `decode`; 400 if the body ends unexpectedly, 408 if it stalls, 413 if
+    /// it is too long, or 503 if the service is too busy.
     pub async fn decode<T: Send + 'static, E: Into<Problem> + 'static>(
         self,
         decode: impl FnOnce(&[u8], &Meter) -> Result<T, E> + Send + 'static,

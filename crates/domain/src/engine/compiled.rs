@@ -19,7 +19,7 @@ use crate::rule::{Endpoint, Rule};
 
 /// The most changes that are kept next to a compiled base.
 const MAX_CHANGES: usize = 1_000;
-/// The base also needs this many rules for each change, since few rules compile in no time.
+/// The base also needs this many rules for each change, because a few rules compile quickly anyway.
 const RULES_PER_CHANGE: usize = 8;
 
 /// All live rules of a policy, in order of evaluation, with the classifiers that answer by them.
@@ -30,7 +30,7 @@ pub struct CompiledRules {
     gone: Vec<u32>,
     /// The rules that were added or changed since, in order.
     later: Vec<Later>,
-    /// What answers for those; none if there are none.
+    /// Evaluates the later rules; none if there are none.
     evaluator: Option<Evaluator>,
     bytes: usize,
 }
@@ -48,7 +48,7 @@ struct Base {
 /// A rule that was added or changed after the base was compiled.
 #[derive(Debug, Clone)]
 struct Later {
-    /// The place in the base of the rule that it comes right before.
+    /// The place of the first rule in the base that comes after this one.
     before: u32,
     rule: Arc<Rule>,
 }
@@ -70,16 +70,16 @@ impl CompiledRules {
     }
 
     /// Applies changes: each changed rule as it is now, deleted rules included. All other rules
-    /// must be unchanged. Costs O(changes so far), and a compilation of all rules if the changes
-    /// are many. Returns none if the result does not have `count` rules, since `changes` then lacks
-    /// some deletions.
+    /// must be unchanged. Costs O(changes so far), or a compilation of all rules if there are many
+    /// changes. Returns `None` if the result does not have `count` rules, because `changes` then
+    /// lacks some deletions.
     #[must_use]
     pub fn changed(&self, changes: Vec<Rule>, count: u64, limits: Limits<'_>) -> Option<Self> {
         Some(Plan::of_changes(self, changes, count)?.compile(limits))
     }
 
-    /// Whether a part needed more than its budget. Each packet is then compared with each rule of
-    /// it.
+    /// Whether the base or the later rules exceeded their budget. Each packet is then compared with
+    /// each rule of that part.
     #[must_use]
     pub fn is_over_budget(&self) -> bool {
         self.evaluators().any(Evaluator::is_over_budget)
@@ -192,7 +192,7 @@ impl Plan {
     }
 
     /// The most memory that the compilation takes, in bytes, without the rules themselves; see
-    /// [`Classifier::bytes_to_compile`]. Costs O(entries).
+    /// [`Evaluator::bytes_to_compile`]. Costs O(entries).
     #[must_use]
     pub fn bytes_to_compile(&self, budget: Budget) -> usize {
         match &self.0 {
@@ -308,7 +308,7 @@ fn bytes_of(rule: &Rule) -> usize {
 /// The fixed size of the rules of a policy, so that even an empty policy counts toward the memory
 /// limit.
 const ITSELF: usize = 1_024;
-/// The size of a label besides its text: its entry in the map.
+/// The size of a label in addition to its text: its entry in the map.
 const PER_LABEL: usize = 64;
 /// The overhead of the allocator for each rule: some ten allocations.
 const ALLOCATIONS: usize = 10 * 16;

@@ -1,5 +1,5 @@
-//! What answers for a list of rules: the classifier, or the definition if a classifier would take more
-//! than its budget. This is the one place that decides which of the two it is.
+//! Evaluates packets against a list of rules, by a classifier or by the naive evaluator. The naive
+//! evaluator answers if a classifier would exceed its budget. Only this module makes that choice.
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
@@ -8,21 +8,22 @@ use super::naive::{self, Entry};
 use crate::packet::Packet;
 use crate::rule::RuleSpec;
 
-/// What a compilation may take.
+/// The limits of a compilation.
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "a function has nothing to show")]
 pub struct Limits<'a> {
-    /// Boxes and bytes.
+    /// The most boxes and bytes.
     pub budget: Budget,
-    /// Asked all the time: once it says no, the naive evaluator has to answer.
+    /// Called again and again while rules are compiled. Once it returns false, compilation stops
+    /// and the naive evaluator answers.
     pub goes_on: &'a dyn Fn() -> bool,
 }
 
-/// Answers packets for rules that it was compiled from. It does not hold the rules: whoever does hands
-/// over the same ones, in the same order, with each question. Only the definition looks at them.
+/// Evaluates packets against the rules that it was compiled from. It does not store the rules, so
+/// each call must pass the same rules in the same order. Only the naive evaluator reads them.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
-    /// None if the rules need more than the budget.
+    /// None if the rules exceed the limits.
     classifier: Option<Classifier>,
     is_stopped: bool,
 }
@@ -31,8 +32,8 @@ pub struct Evaluator {
 const PACKETS_AT_ONCE: usize = 16;
 
 impl Evaluator {
-    /// Compiles rules that are in order of evaluation. Takes up to some seconds within the default
-    /// budget: not for a thread that serves.
+    /// Compiles rules that are in order of evaluation. Takes up to several seconds within the
+    /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
     pub fn compile(rules: &[Entry<'_>], limits: Limits<'_>) -> Self {
         let classifier = Classifier::compile_while(rules, limits.budget, limits.goes_on).ok();
@@ -46,31 +47,32 @@ impl Evaluator {
         Classifier::bytes_to_compile(rules, budget)
     }
 
-    /// Which of the two answers: `classifier` or `naive`.
+    /// The name of the evaluator that answers: `classifier` or `naive`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         if self.classifier.is_some() { "classifier" } else { "naive" }
     }
 
-    /// How much memory it takes beside the rules, in bytes.
+    /// The memory of the classifier in bytes, without the rules.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.classifier.as_ref().map_or(0, Classifier::bytes)
     }
 
-    /// Whether a classifier would take more than its budget: each packet is compared with each rule.
+    /// Whether a classifier would exceed its budget or its time. Each packet is then compared with
+    /// each rule.
     #[must_use]
     pub const fn is_over_budget(&self) -> bool {
         self.classifier.is_none()
     }
 
-    /// Whether that was for lack of time: another try may do better.
+    /// Whether the reason was a lack of time. Another attempt may then succeed.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
         self.is_stopped
     }
 
-    /// Whether it can answer as if the rule at a place were not there.
+    /// Whether it can answer as if there were no rule at a place.
     #[must_use]
     pub fn can_pass_over(&self, place: u32) -> bool {
         self.classifier.as_ref().is_none_or(|classifier| !classifier.hides_others(place))
@@ -89,8 +91,8 @@ impl Evaluator {
         }
     }
 
-    /// The place of the first rule that matches, of those that are taken; the others must be ones that
-    /// it [can pass over](Self::can_pass_over).
+    /// The place of the first matching rule for which `is_taken` returns true. The evaluator must
+    /// be able to [pass over](Self::can_pass_over) all other rules.
     #[inline]
     pub fn first_match_among<'a>(
         &self,

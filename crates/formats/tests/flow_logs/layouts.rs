@@ -83,7 +83,7 @@ fn more_columns_than_names_are_an_error_of_the_record() {
     let text = format!("src,dst,note,proto\n{rows}");
     let zeek = format!("#fields\tid.orig_h\tid.resp_h\tnote\tproto\n{}", rows.replace(',', "\t"));
     for read in [read(&text), mapped(named, &text), mapped(numbered, &text), read(&zeek)] {
-        let wide = "the record must have 4 columns at most, as many as have a name, not";
+        let wide = "only 4 columns have a name, but the record has";
         assert_all(
             &read,
             &[
@@ -107,10 +107,7 @@ fn aws_default_records_have_fourteen_columns() {
     for (before, most) in [("", 14), (time, 15)] {
         let text = [record, " \n", record, " x\n"].concat();
         let text = text.replace("2 1 eni", &format!("{before}2 1 eni"));
-        let wide = format!(
-            "3: the record must have {most} columns at most, as many as have a name, not {}",
-            most + 1
-        );
+        let wide = format!("3: only {most} columns have a name, but the record has {}", most + 1);
         let esp = [1, 2].map(|line| format!("{line}: esp 10.0.0.1 > 10.0.0.2 1000000"));
         assert_all(&read(&format!("{before}{record}\n{text}")), &[&esp[0], &esp[1], &wide]);
     }

@@ -336,7 +336,7 @@ src_ip,dst_ip,proto,src_port,dst_port,ts
              `192.0.2.1` or `2001:db8::1`",
             "11: the protocol in column 3 is missing: it must be a protocol by its number from 0 \
              to 255 or its name, as `tcp`",
-            "12: the record must have 6 columns at most, as many as have a name, not 8",
+            "12: only 6 columns have a name, but the record has 8",
         ],
     );
 }

@@ -1,5 +1,5 @@
 //! Public benchmark rule sets (ClassBench: D. E. Taylor, J. S. Turner, INFOCOM 2005), with packet
-//! traces and the right answers. They are read from a local folder, since they may not be
+//! traces and the right answers. They are read from a local folder, because they may not be
 //! redistributed.
 
 use std::io::BufRead;
@@ -26,7 +26,7 @@ fn lines(file: &str, kind: &Kind) -> Option<impl Iterator<Item = Vec<u8>> + use<
     Some(lines.filter(|line| !line.trim_ascii().is_empty()))
 }
 
-/// The rules of a set as boxes, the first rule first; none if the sets are not available.
+/// The rules of a set as boxes, in order. Returns `None` if the set is not available.
 pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
     let lines = lines(&format!("{name}.rules.gz"), &Kind::BenchmarkRules)?;
     Some(lines.zip(0..).map(|(line, order)| benchmark::rule(&line, order).unwrap()).collect())

@@ -1,6 +1,6 @@
-//! A limit on what all requests together may hold of something scarce, above all memory. A request
-//! borrows what it needs first, and gives it back by dropping it. If there is none, it waits for a
-//! bounded time.
+//! A limit on how much of a scarce resource, above all memory, all requests together may hold. A
+//! request borrows what it needs before it begins, and gives it back by dropping it. If nothing is
+//! free, the request waits for a bounded time.
 //!
 //! The budget is fair between subjects: one subject gets at most half, and a little more for small
 //! requests. The last quarter serves only subjects that hold little, so that a few large holders
@@ -114,7 +114,7 @@ impl fmt::Display for Shortage {
 
 impl std::error::Error for Shortage {}
 
-/// A part of a budget. Dropping it gives the part back, whatever becomes of its holder.
+/// A part of a budget. Dropping it gives the part back, even if its holder fails or is cancelled.
 pub struct Reservation {
     budget: Budget,
     subject: Arc<str>,
@@ -185,7 +185,7 @@ impl Budget {
     }
 
     /// Borrows an amount if it is free now and nobody waits for it. An amount above a subject's
-    /// share counts as the whole share, and is served alone.
+    /// share counts as the whole share, so it is granted only if the subject holds little.
     #[must_use]
     pub fn try_reserve(&self, subject: &str, purpose: Use, amount: u64) -> Option<Reservation> {
         self.with(|shares| {
@@ -208,10 +208,10 @@ impl Budget {
     }
 
     /// Borrows an amount, and waits up to the budget's timeout (by default [`PATIENCE`]) for it. An
-    /// amount above a subject's share counts as the whole share, and is served alone.
+    /// amount above a subject's share counts as in [`Self::try_reserve`].
     ///
     /// # Errors
-    /// Returns [`Shortage`] if the wait times out, or too many requests wait already.
+    /// Returns [`Shortage`] if the wait times out, or too many requests already wait.
     pub async fn reserve(
         &self,
         subject: &str,

@@ -162,7 +162,7 @@ pub fn operations(
     read_only: ReadOnly,
     meter: &Meter,
 ) -> Result<Vec<Operation>, ReadError> {
-    // A scalar, or an array, is JSON and no batch.
+    // A scalar or an array is valid JSON, but not a batch.
     if !matches!(bytes.trim_ascii_start().first(), Some(b'{') | None) {
         let value = json::parse_within(bytes, meter)?;
         let mut violations = Violations::new();
@@ -234,7 +234,7 @@ fn operation(
     read_only: ReadOnly,
     violations: &mut Violations,
 ) -> Option<Operation> {
-    // Rules and patches are read at the end, because the object that contains them borrows the
+    // Rules and patches are read last, because the object that contains them borrows the
     // violations until then.
     let (mut rule, mut patch) = (None, None);
     let mut members = Members::open(value, at, violations)?;

@@ -163,7 +163,7 @@ pub(super) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
-/// The accepted media types: JSON, and for a change also merge patch.
+/// The accepted media types: JSON, and for PATCH also merge patch.
 fn taken(request: &Request) -> Vec<&'static str> {
     if request.method() == poem::http::Method::PATCH { vec![MERGE_PATCH, JSON] } else { vec![JSON] }
 }

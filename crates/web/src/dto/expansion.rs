@@ -15,7 +15,7 @@ use fireflow_domain::usecase::policy::LeftOutPolicies;
 
 use super::view::{FirewallView, PolicyView, RuleView};
 
-/// How deep the children of firewalls are embedded.
+/// How deeply the children of firewalls are embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Their policies.
@@ -31,8 +31,8 @@ pub const fn rows(size: u32, expands: bool) -> u32 {
     if expands { size.saturating_add(2_000) } else { size }
 }
 
-/// How many rows an answer counts as when it is written. One with embedded children always counts
-/// as many.
+/// How many rows an answer counts as when it is written. An answer with embedded children always
+/// counts as one with many rows.
 #[must_use]
 pub fn weight(size: u32, expands: bool) -> usize {
     if expands { usize::MAX } else { usize::try_from(size).unwrap_or(usize::MAX) }

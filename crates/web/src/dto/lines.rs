@@ -40,9 +40,9 @@ impl LineFormat {
 /// Writes rules in chunks. In CSV, the first chunk begins with a header.
 #[derive(Debug)]
 pub enum RuleLines {
-    /// Records of CSV.
+    /// CSV records.
     Csv(RuleRecords),
-    /// Objects of JSON.
+    /// JSON objects.
     Ndjson {
         /// The members that are shown; none: all.
         fields: Option<Fields>,

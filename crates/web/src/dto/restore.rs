@@ -8,11 +8,11 @@ use fireflow_formats::members::{Given, Members};
 use poem_openapi::Object;
 use serde_json::Value;
 
-/// How a firewall or a filtering policy comes back: all that is left out is as it was.
+/// How a firewall or a filtering policy is restored: omitted members are as before the deletion.
 #[derive(Debug, Object)]
 #[oai(rename = "Restoration", example, skip_serializing_if_is_none)]
 pub struct RestoreBody {
-    /// The new name, if the old one is taken in the meantime.
+    /// The new name, if another resource has taken the old one.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
 }
@@ -27,7 +27,7 @@ impl poem_openapi::types::Example for RestoreBody {
 #[derive(Debug, Object)]
 #[oai(rename = "RuleRestoration", example, skip_serializing_if_is_none)]
 pub struct RuleRestoreBody {
-    /// The new name, if the old one is taken in the meantime; null: none.
+    /// The new name, if another rule has taken the old one; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: Option<String>,
     /// `keep` restores the rule even if an equivalent rule exists.

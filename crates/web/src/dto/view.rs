@@ -275,8 +275,8 @@ impl ToJSON for PortValue {
     }
 }
 
-/// Never called: `Members` of the formats reads bodies, because it collects every fault at once. The
-/// derived schema of an object requires this implementation.
+/// Never called, because `Members` in `fireflow-formats` reads bodies and collects all faults at
+/// once. The derived schema of an object requires this implementation.
 impl ParseFromJSON for PortValue {
     fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
         match value {
@@ -448,7 +448,7 @@ impl RuleView {
         Self::of(rule, (&rule.policy).into(), now)
     }
 
-    /// The same, with the current state of its policy.
+    /// Like [`Self::at`], with the current state of its policy.
     #[must_use]
     pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
         let spec = &rule.spec;
@@ -505,7 +505,7 @@ macro_rules! pages {
             pub page: Option<u32>,
             /// The most items on a page.
             pub page_size: u32,
-            /// Another name of `page_size`.
+            /// Another name for `page_size`.
             pub per_page: u32,
             /// The `cursor` of the next page; omitted on the last page.
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -575,7 +575,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Every part.
+    /// All parts.
     pub const ALL: [Self; 3] = [Self::Page, Self::Filter, Self::Fields];
 
     /// The word on the wire.

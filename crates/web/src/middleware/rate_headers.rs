@@ -1,4 +1,4 @@
-//! How much of its rate a subject has left, as headers: the fields of the IETF's draft "RateLimit header
+//! The remaining rate of a subject as headers: the fields of the IETF's draft "RateLimit header
 //! fields for HTTP" (draft-ietf-httpapi-ratelimit-headers).
 
 use fireflow_service::rates::RateState;
@@ -8,7 +8,7 @@ use poem::http::HeaderMap;
 pub fn write(state: RateState, headers: &mut HeaderMap) {
     let RateState { rate, remaining, reset_s } = state;
     let window = match rate.per.as_secs() {
-        // A window is told in whole seconds.
+        // The draft gives windows in whole seconds, so a shorter one is omitted.
         0 => String::new(),
         seconds => format!(";w={seconds}"),
     };
