@@ -464,7 +464,14 @@ impl PolicyCache {
             let bytes = u64::try_from(compiled.memory_bytes()).unwrap_or(u64::MAX);
             let result = if compiled.is_over_budget() { "over_budget" } else { action };
             monitor.compiled(start.elapsed(), result);
-            if compiled.is_over_budget() {
+            if compiled.is_stopped() {
+                tracing::warn!(
+                    policy = id,
+                    retried_after_s = NO_TIME_PAUSE.as_secs(),
+                    "there was no memory or time to compile the policy: until it is compiled, each \
+                     packet is compared with each rule"
+                );
+            } else if compiled.is_over_budget() {
                 tracing::warn!(
                     policy = id,
                     "the policy exceeds its compilation budget: each packet is compared with each \

@@ -221,6 +221,21 @@ impl Budget {
         if let Some(reservation) = self.try_reserve(subject, purpose, amount) {
             return Ok(reservation);
         }
+        if let Some(receiver) = self.enqueue(subject, purpose, amount)
+            && let Ok(Ok(reservation)) = timeout(self.0.patience, receiver).await
+        {
+            return Ok(reservation);
+        }
+        Err(self.refuse(purpose))
+    }
+
+    /// Waits for an amount, unless too many requests already wait.
+    fn enqueue(
+        &self,
+        subject: &str,
+        purpose: Use,
+        amount: u64,
+    ) -> Option<oneshot::Receiver<Reservation>> {
         let receiver = self.with(|shares| {
             if shares.waiting() >= MAX_WAITING {
                 return None;
@@ -230,12 +245,10 @@ impl Budget {
             shares.wait(Waiter { subject: subject.into(), purpose, amount, grant });
             Some(receiver)
         });
-        if let Some(receiver) = receiver
-            && let Ok(Ok(reservation)) = timeout(self.0.patience, receiver).await
-        {
-            return Ok(reservation);
-        }
-        Err(self.refuse(purpose))
+        // What was given back between the caller's first attempt and its place in the queue has woken
+        // nobody.
+        self.serve();
+        receiver
     }
 
     /// Counts a refusal, and returns it.
@@ -386,6 +399,17 @@ mod tests {
         // A waiter that gave up no longer waits, and holds nothing.
         assert_eq!(budget.state().used, [0; Use::ALL.len()]);
         assert!(budget.try_reserve("ann", Use::Body, SHARE).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_was_given_back_before_somebody_waits_is_not_lost() {
+        let budget = budget();
+        let held = budget.try_reserve("ann", Use::Body, SHARE).unwrap();
+        assert!(budget.try_reserve("ann", Use::Body, SHARE).is_none());
+        // Between the attempt and the place in the queue.
+        drop(held);
+        let mut receiver = budget.enqueue("ann", Use::Body, SHARE).unwrap();
+        assert_eq!(receiver.try_recv().unwrap().amount(), SHARE);
     }
 
     #[tokio::test]
