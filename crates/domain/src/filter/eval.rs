@@ -21,18 +21,18 @@ pub enum Subject<'a> {
     Firewall(&'a Firewall),
     /// A policy.
     Policy(&'a Firewall, &'a Policy),
-    /// A rule, at the time that decides its state.
-    Rule(&'a Firewall, &'a Policy, &'a Rule, Instant),
+    /// A rule.
+    Rule(&'a Firewall, &'a Policy, &'a Rule),
     /// An audit event.
     Event(&'a AuditRecord),
 }
 
 impl Filter {
-    /// Whether a thing fits. What a test asks of a level that the subject does not have is false.
-    /// Costs O(tests × entries).
+    /// Whether a thing fits at a time, which decides states and what `now` is. What a test asks of a
+    /// level that the subject does not have is false. Costs O(tests × entries).
     #[must_use]
-    pub fn fits(&self, subject: Subject<'_>) -> bool {
-        self.condition.holds(&|test| test.fits(subject))
+    pub fn fits(&self, subject: Subject<'_>, now: Instant) -> bool {
+        self.condition.holds(&|test| test.fits(subject, now))
     }
 }
 
@@ -49,12 +49,16 @@ impl<T> Logic<T> {
 }
 
 impl Test {
-    fn fits(&self, subject: Subject<'_>) -> bool {
+    fn fits(&self, subject: Subject<'_>, now: Instant) -> bool {
         let of_rule =
             |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule().is_some_and(|it| holds(&it.spec));
         match self {
-            Self::Number(field, test) => subject.number(*field).is_some_and(|it| test.fits(it)),
-            Self::Instant(field, test) => subject.instant(*field).is_some_and(|it| test.fits(it)),
+            Self::Number(field, test) => {
+                subject.number(*field).is_some_and(|it| test.fits(it, |number| number))
+            }
+            Self::Instant(field, test) => {
+                subject.instant(*field).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
+            }
             Self::Text(field, test) => subject.text(*field).is_some_and(|it| test.fits(it)),
             Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
             Self::Flag(FlagField::Log, wanted) => of_rule(&|rule| rule.log == *wanted),
@@ -64,10 +68,7 @@ impl Test {
             Self::Action(ActionField::DefaultAction, actions) => {
                 subject.policy().is_some_and(|policy| actions.contains(&policy.spec.default_action))
             }
-            Self::State(states) => match subject {
-                Subject::Rule(.., rule, now) => states.contains(&rule.spec.state(now)),
-                Subject::Firewall(_) | Subject::Policy(..) | Subject::Event(_) => false,
-            },
+            Self::State(states) => of_rule(&|rule| states.contains(&rule.state(now))),
             Self::AuditAction(actions) => {
                 subject.event().is_some_and(|it| actions.contains(&it.action))
             }
@@ -114,7 +115,7 @@ impl<'a> Subject<'a> {
 
     fn rule(self) -> Option<&'a Rule> {
         match self {
-            Self::Rule(.., rule, _) => Some(rule),
+            Self::Rule(.., rule) => Some(rule),
             Self::Firewall(_) | Self::Policy(..) | Self::Event(_) => None,
         }
     }
@@ -193,15 +194,17 @@ impl<'a> Subject<'a> {
     }
 }
 
-impl<T: Ord + Copy> Ordered<T> {
-    fn fits(&self, value: Option<T>) -> bool {
+impl<T: Copy> Ordered<T> {
+    /// Whether a value fits, if what it is compared with is what `meant` makes of it.
+    fn fits<V: Ord>(&self, value: Option<V>, meant: impl Fn(T) -> V) -> bool {
+        let Some(value) = value else { return matches!(self, Self::Absent) };
         match self {
-            Self::Absent => value.is_none(),
-            Self::OneOf(wanted) => value.is_some_and(|value| wanted.contains(&value)),
-            Self::Less(bound) => value.is_some_and(|value| value < *bound),
-            Self::AtMost(bound) => value.is_some_and(|value| value <= *bound),
-            Self::Greater(bound) => value.is_some_and(|value| value > *bound),
-            Self::AtLeast(bound) => value.is_some_and(|value| value >= *bound),
+            Self::Absent => false,
+            Self::OneOf(wanted) => wanted.iter().any(|it| value == meant(*it)),
+            Self::Less(bound) => value < meant(*bound),
+            Self::AtMost(bound) => value <= meant(*bound),
+            Self::Greater(bound) => value > meant(*bound),
+            Self::AtLeast(bound) => value >= meant(*bound),
         }
     }
 }

@@ -68,7 +68,7 @@ pub enum FieldKind {
     Integer,
     /// A text, compared exactly but for a star at either end.
     Text,
-    /// An instant, RFC 3339.
+    /// An instant, RFC 3339, or one from `now`.
     Timestamp,
     /// `true` or `false`.
     Boolean,
@@ -147,7 +147,7 @@ impl FieldKind {
         match self {
             Self::Integer => "an integer such as `100`",
             Self::Text => "a text such as `\"edge-*\"`",
-            Self::Timestamp => "an instant such as `2026-12-31T00:00:00Z`",
+            Self::Timestamp => "an instant such as `2026-12-31T00:00:00Z` or `now + 30d`",
             Self::Boolean => "`true` or `false`",
             Self::Action => "`ALLOW`, `DENY` or `REJECT`",
             Self::State => "`active`, `scheduled`, `expired` or `disabled`",

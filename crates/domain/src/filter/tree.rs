@@ -1,5 +1,6 @@
 //! The syntax tree of a filter: conditions with their types, as they were understood.
 
+use super::moment::Moment;
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
@@ -43,7 +44,7 @@ pub enum Test {
     /// An integer.
     Number(NumberField, Ordered<i64>),
     /// An instant.
-    Instant(InstantField, Ordered<Instant>),
+    Instant(InstantField, Ordered<Moment>),
     /// A text.
     Text(TextField, TextTest),
     /// A truth value.
@@ -299,7 +300,7 @@ pub struct Filter {
     pub condition: Logic<Test>,
 }
 
-/// A filter that is asked at a time, which decides the states of rules.
+/// A filter that is asked at a time, which decides the states of rules and what `now` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
     /// The filter.

@@ -4,6 +4,7 @@
 
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
+use fireflow_domain::filter::Moment;
 use fireflow_domain::filter::tree::{
     ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
@@ -143,10 +144,19 @@ pub(crate) fn instants() -> impl Strategy<Value = Instant> + Clone {
     (0_i64..120).prop_map(move |hours| first.plus_micros(hours * 3_600 * MICROS_PER_SECOND))
 }
 
+/// An instant of these days, or one of the five days around now.
+fn moments() -> impl Strategy<Value = Moment> + Clone {
+    prop_oneof![
+        2 => instants().prop_map(Moment::At),
+        1 => (-60_i64..60).prop_map(|hours| Moment::FromNow(hours * 3_600)),
+        1 => select(vec![Moment::FromNow(0), Moment::FromNow(-90), Moment::FromNow(61)]),
+    ]
+}
+
 fn instant(fields: Vec<InstantField>) -> BoxedStrategy<Test> {
     select(fields)
         .prop_flat_map(|field| {
-            let test = ordered(instants(), field.is_nullable());
+            let test = ordered(moments(), field.is_nullable());
             test.prop_map(move |test| Test::Instant(field, test))
         })
         .boxed()

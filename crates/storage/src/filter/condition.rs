@@ -7,8 +7,10 @@ use fireflow_domain::filter::tree::{
 };
 use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::RuleState;
+use fireflow_domain::sort;
 use fireflow_domain::text::fold;
-use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, Value};
+use fireflow_domain::time::Instant;
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, IntoCondition, Query, Value};
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
 use super::entry::{port_fits, some_entry};
@@ -42,7 +44,9 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
             ordered(number_column(*field), field.is_nullable(), test, |number| (*number).into())
         }
         Test::Instant(field, test) => {
-            ordered(instant_column(*field), field.is_nullable(), test, |at| at.micros().into())
+            ordered(instant_column(*field), field.is_nullable(), test, |moment| {
+                moment.at(dialect.now).micros().into()
+            })
         }
         Test::Text(field, test) => text(dialect, *field, test),
         Test::Flag(field, wanted) => {
@@ -61,9 +65,9 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
                 }
             }
         }
-        Test::State(states) => {
-            states.iter().fold(Condition::any(), |any, state| any.add(in_state(dialect, *state)))
-        }
+        Test::State(states) => states
+            .iter()
+            .fold(Condition::any(), |any, state| any.add(in_state(dialect.now, *state))),
         Test::AuditAction(actions) => {
             audit_event::Column::Action.is_in(actions.iter().map(|it| it.as_str())).into_condition()
         }
@@ -267,8 +271,19 @@ fn behind_all_with(prefix: &str) -> Option<String> {
     None
 }
 
-fn in_state(dialect: Dialect, state: RuleState) -> Condition {
-    let now = dialect.now.micros();
+/// The place of a rule's state in the order of states.
+pub(crate) fn state_rank(at: Instant) -> Expr {
+    RuleState::ALL
+        .into_iter()
+        .fold(CaseStatement::new(), |case, state| {
+            // Literals: the type of a parameter in CASE would be a guess.
+            case.case(in_state(at, state), Expr::cust(sort::state_rank(state).to_string()))
+        })
+        .into()
+}
+
+fn in_state(at: Instant, state: RuleState) -> Condition {
+    let now = at.micros();
     let enabled = rule::Column::Enabled.eq(true);
     let (starts, expires) = (rule::Column::StartsAt, rule::Column::ExpiresAt);
     let is_over = Condition::all().add(expires.is_not_null()).add(expires.lte(now));

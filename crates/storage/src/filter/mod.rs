@@ -17,7 +17,7 @@ use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
-pub(crate) use condition::condition;
+pub(crate) use condition::{condition, state_rank};
 pub(crate) use seed::seeds;
 
 /// The most rules that are looked at one by one because an index named them.

@@ -10,7 +10,7 @@ use super::mapped;
 use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
-use crate::query::OrderBy;
+use crate::query::{Key, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -19,11 +19,16 @@ const fn column(field: AuditField) -> Column {
         AuditField::Id => Column::Id,
         AuditField::At => Column::At,
         AuditField::Subject => Column::Subject,
+        AuditField::RequestId => Column::RequestId,
         AuditField::ClientAddress => Column::ClientAddress,
+        AuditField::Reason => Column::Reason,
         AuditField::Action => Column::Action,
         AuditField::Resource => Column::Resource,
         AuditField::ResourceId => Column::ResourceId,
         AuditField::FirewallId => Column::FirewallId,
+        AuditField::PolicyId => Column::PolicyId,
+        AuditField::Tenant => Column::Tenant,
+        AuditField::Sequence => Column::Sequence,
     }
 }
 
@@ -80,7 +85,7 @@ impl AuditReader for SeaUnitOfWork {
         let total = query::total(&self.db(), select.clone(), Column::Id, request.counting)
             .await
             .map_err(store_error)?;
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) =
             query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
                 .await

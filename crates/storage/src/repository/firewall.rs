@@ -22,7 +22,7 @@ use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
 use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -189,7 +189,7 @@ impl FirewallReader for SeaUnitOfWork {
         let total = query::total(&self.db(), select.clone(), Column::Id, counting)
             .await
             .map_err(store_error)?;
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) =
             query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
                 .await

@@ -28,7 +28,7 @@ use crate::entity::policy::{
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
 use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -192,7 +192,7 @@ impl PolicyReader for SeaUnitOfWork {
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) = query::rows(&self.db(), select, &by, request, with_parent)
             .await
             .map_err(store_error)?;

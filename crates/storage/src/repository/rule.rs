@@ -31,13 +31,15 @@ use crate::entity::rule::{
     live_of, parent_columns, with_parents,
 };
 use crate::error::store_error;
-use crate::filter::{Dialect, Plan, condition, seeds};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::filter::{Dialect, Plan, condition, seeds, state_rank};
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
-const fn column(field: RuleField) -> Column {
-    match field {
+/// What a field is ordered by, at a time.
+fn key(field: RuleField, at: Instant) -> Key {
+    let column = match field {
+        RuleField::State => return Key::computed(state_rank(at)),
         RuleField::Id => Column::Id,
         RuleField::Name => Column::Name,
         RuleField::Action => Column::Action,
@@ -55,7 +57,8 @@ const fn column(field: RuleField) -> Column {
         RuleField::CreatedBy => Column::CreatedBy,
         RuleField::UpdatedAt => Column::UpdatedAt,
         RuleField::UpdatedBy => Column::UpdatedBy,
-    }
+    };
+    Key::column(column)
 }
 
 /// The live rules of a policy, or of all; or the deleted ones. None of policies that use more than
@@ -205,7 +208,7 @@ impl RuleReader for SeaUnitOfWork {
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| key(field, sort::time_of(request)), Column::Id);
         let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
             .await
             .map_err(store_error)?;

@@ -189,22 +189,22 @@ impl Data {
         let mut ids = BTreeSet::new();
         match filter.level {
             Level::Firewall => ids.extend(self.firewalls.iter().filter_map(|firewall| {
-                filter.fits(Subject::Firewall(firewall)).then_some(firewall.id.get())
+                filter.fits(Subject::Firewall(firewall), now).then_some(firewall.id.get())
             })),
             Level::Policy => ids.extend(self.policies.iter().filter_map(|policy| {
                 let firewall = firewall(policy.firewall.id);
-                filter.fits(Subject::Policy(firewall, policy)).then_some(policy.id.get())
+                filter.fits(Subject::Policy(firewall, policy), now).then_some(policy.id.get())
             })),
             Level::Rule => ids.extend(self.rules.iter().filter_map(|rule| {
                 let firewall = firewall(rule.policy.firewall.id);
                 let policy = policy(rule.policy.id);
-                filter.fits(Subject::Rule(firewall, policy, rule, now)).then_some(rule.id.get())
+                filter.fits(Subject::Rule(firewall, policy, rule), now).then_some(rule.id.get())
             })),
-            Level::Event => ids.extend(
-                self.events
-                    .iter()
-                    .filter_map(|event| filter.fits(Subject::Event(event)).then_some(event.id)),
-            ),
+            Level::Event => {
+                ids.extend(self.events.iter().filter_map(|event| {
+                    filter.fits(Subject::Event(event), now).then_some(event.id)
+                }))
+            }
         }
         ids
     }

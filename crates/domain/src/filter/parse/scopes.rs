@@ -127,7 +127,7 @@ impl Parser<'_> {
                 self.of_ordered(subject, values::integer, |it| Test::Number(field, it))
             }
             Field::Instant(field) => {
-                self.of_ordered(subject, values::instant, |it| Test::Instant(field, it))
+                self.of_ordered(subject, values::moment, |it| Test::Instant(field, it))
             }
             Field::Text(field) => self.of_text(field, subject),
             Field::Flag(field) => {
