@@ -3,6 +3,8 @@
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
+use crate::ids::PolicyId;
+use crate::letters;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::policy::Policy;
 use crate::rule::{Endpoint, Rule, RuleSpec};
@@ -59,7 +61,10 @@ impl Test {
             Self::Instant(field, test) => {
                 subject.instant(*field).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
             }
-            Self::Text(field, test) => subject.text(*field).is_some_and(|it| test.fits(it)),
+            Self::Text(field, test) => {
+                let holds = if field.is_folded() { folded_holds } else { letters::holds };
+                subject.text(*field).is_some_and(|it| test.fits(it, holds))
+            }
             Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
             Self::Flag(FlagField::Log, wanted) => of_rule(&|rule| rule.log == *wanted),
             Self::Action(ActionField::Action, actions) => {
@@ -69,6 +74,13 @@ impl Test {
                 subject.policy().is_some_and(|policy| actions.contains(&policy.spec.default_action))
             }
             Self::State(states) => of_rule(&|rule| states.contains(&rule.state(now))),
+            Self::Warning(wanted) => of_rule(&|rule| {
+                let warnings = rule.warnings(now);
+                match wanted {
+                    None => warnings.is_empty(),
+                    Some(codes) => warnings.iter().any(|warning| codes.contains(&warning.code)),
+                }
+            }),
             Self::AuditAction(actions) => {
                 subject.event().is_some_and(|it| actions.contains(&it.action))
             }
@@ -148,6 +160,8 @@ impl<'a> Subject<'a> {
             F::EventId => Some(self.event()?.id),
             F::EventResourceId => Some(self.event()?.resource_id),
             F::EventFirewallId => Some(self.event()?.firewall_id.get()),
+            F::EventPolicyId => self.event()?.policy_id.map(PolicyId::get),
+            F::EventSequence => self.event()?.link.as_ref().map(|link| link.sequence),
         };
         Some(value)
     }
@@ -189,6 +203,7 @@ impl<'a> Subject<'a> {
             F::EventRequestId => Some(self.event()?.request_id.as_str()),
             F::EventClientAddress => Some(self.event()?.client_address.as_str()),
             F::EventReason => Some(self.event()?.reason.as_str()),
+            F::EventTenant => self.event()?.tenant.as_ref().map(|tenant| tenant.as_str()),
         };
         Some(value)
     }
@@ -209,14 +224,20 @@ impl<T: Copy> Ordered<T> {
     }
 }
 
+/// How names and descriptions hold a text in any case.
+fn folded_holds(text: &str, part: &str) -> bool {
+    fold(text).contains(&fold(part))
+}
+
 impl TextTest {
-    fn fits(&self, value: Option<&str>) -> bool {
+    /// Whether a value fits, if this is how it holds a text in any case.
+    fn fits(&self, value: Option<&str>, holds: fn(&str, &str) -> bool) -> bool {
         match self {
             Self::Absent => value.is_none(),
             Self::OneOf(patterns) => {
                 value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
             }
-            Self::Holds(part) => value.is_some_and(|value| fold(value).contains(&fold(part))),
+            Self::Holds(part) => value.is_some_and(|value| holds(value, part)),
         }
     }
 }
@@ -229,6 +250,7 @@ impl LabelTest {
             Self::OneOf(patterns) => {
                 value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
             }
+            Self::Holds(part) => value.is_some_and(|value| letters::holds(value, part)),
         }
     }
 }

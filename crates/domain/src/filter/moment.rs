@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::tree::{Filter, Logic, Ordered, Test};
+use crate::rule::WarningCode;
 use crate::time::{Instant, MICROS_PER_SECOND};
 
 /// The furthest that a moment may be from now, in seconds: 100 years of 365.25 days.
@@ -95,10 +96,15 @@ impl Display for Moment {
 }
 
 impl Filter {
-    /// Whether what fits changes by the clock alone: it asks for states, or for moments that move.
+    /// Whether what fits changes by the clock alone: it asks for states, for
+    /// warnings that come with time, or for moments that move.
     #[must_use]
     pub fn depends_on_clock(&self) -> bool {
-        self.condition.has(&|test| matches!(test, Test::State(_)) || test.is_relative())
+        self.condition.has(&|test| match test {
+            Test::State(_) | Test::Warning(None) => true,
+            Test::Warning(Some(codes)) => codes.contains(&WarningCode::Expired),
+            other => other.is_relative(),
+        })
     }
 
     /// Whether it asks for moments that move with the clock.
@@ -196,6 +202,9 @@ mod tests {
             ("NOT (log = true AND expires_at IN (null, now))", true, true),
             ("firewall.updated_at >= now - 1d OR log = true", true, true),
             ("NOT state = expired", false, true),
+            ("warnings = null", false, true),
+            ("warnings IN (ports_without_effect, expired)", false, true),
+            ("warnings = ports_without_effect", false, false),
         ] {
             let filter = Filter::parse(Level::Rule, text).unwrap();
             assert_eq!((filter.is_relative(), filter.depends_on_clock()), (is_relative, depends));

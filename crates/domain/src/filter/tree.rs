@@ -4,7 +4,7 @@ use super::moment::Moment;
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::rule::{Action, RuleState};
+use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
 /// What a list is of.
@@ -59,6 +59,8 @@ pub enum Test {
     Resource(Vec<Resource>),
     /// A label, by level and key (which keeps to `labels::is_key`).
     Label(Level, String, LabelTest),
+    /// Some of a rule's warnings at the time of the question; none at all: `None`.
+    Warning(Option<Vec<WarningCode>>),
     /// Some of a rule's protocols, as written; none written: `None`.
     Protocol(Option<Vec<Protocol>>),
     /// Some of a rule's `ports`; without any they are one entry, every port.
@@ -113,7 +115,8 @@ fields! {
         RuleId = Rule "id", Priority = Rule "priority", IcmpType = Rule "icmp_type" nullable,
         IcmpCode = Rule "icmp_code" nullable, RuleRevision = Rule "revision",
         EventId = Event "id", EventResourceId = Event "resource_id",
-        EventFirewallId = Event "firewall_id",
+        EventFirewallId = Event "firewall_id", EventPolicyId = Event "filtering_policy_id" nullable,
+        EventSequence = Event "sequence" nullable,
     }
 }
 fields! {
@@ -139,6 +142,7 @@ fields! {
         RuleUpdatedBy = Rule "updated_by",
         EventSubject = Event "subject", EventRequestId = Event "request_id",
         EventClientAddress = Event "client_address", EventReason = Event "reason",
+        EventTenant = Event "tenant" nullable,
     }
 }
 fields! {
@@ -151,9 +155,10 @@ fields! {
 }
 
 impl TextField {
-    /// Whether `:` searches it: the database keeps a folded form of it beside the text.
+    /// Whether the database keeps a folded form of it beside the text, which `:` searches. Other
+    /// texts are searched letter by letter (see [`crate::letters`]).
     #[must_use]
-    pub const fn is_searchable(self) -> bool {
+    pub const fn is_folded(self) -> bool {
         match self {
             Self::FirewallName
             | Self::FirewallDescription
@@ -172,7 +177,8 @@ impl TextField {
             | Self::EventSubject
             | Self::EventRequestId
             | Self::EventClientAddress
-            | Self::EventReason => false,
+            | Self::EventReason
+            | Self::EventTenant => false,
         }
     }
 }
@@ -201,7 +207,7 @@ pub enum TextTest {
     Absent,
     /// `=`, `IN`: some pattern fits.
     OneOf(Vec<Pattern>),
-    /// `:`: it holds this text, both folded. Holds the text as given.
+    /// `:`: it holds this text, in any case. Holds the text as given.
     Holds(String),
 }
 
@@ -227,6 +233,8 @@ pub enum LabelTest {
     Absent,
     /// `labels.k = v`, `IN`: some pattern fits. False where the label is absent.
     OneOf(Vec<Pattern>),
+    /// `labels.k : v`: the value holds this text, in any case.
+    Holds(String),
 }
 
 /// A side of a rule.

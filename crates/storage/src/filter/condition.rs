@@ -8,13 +8,14 @@ use fireflow_domain::filter::tree::{
 use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::RuleState;
 use fireflow_domain::sort;
-use fireflow_domain::text::fold;
 use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, IntoCondition, Query, Value};
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
 use super::entry::{port_fits, some_entry};
+use super::search::searched;
 use super::traffic::meets_traffic;
+use super::warning::warning;
 use super::{Dialect, constant, finds};
 use crate::entity::{audit_event, firewall, label, policy, rule, rule_port};
 
@@ -68,6 +69,7 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
         Test::State(states) => states
             .iter()
             .fold(Condition::any(), |any, state| any.add(in_state(dialect.now, *state))),
+        Test::Warning(wanted) => warning(dialect, wanted.as_deref()),
         Test::AuditAction(actions) => {
             audit_event::Column::Action.is_in(actions.iter().map(|it| it.as_str())).into_condition()
         }
@@ -151,6 +153,8 @@ pub(super) fn number_column(field: NumberField) -> Expr {
         F::EventId => audit_event::Column::Id.into_simple_expr(),
         F::EventResourceId => audit_event::Column::ResourceId.into_simple_expr(),
         F::EventFirewallId => audit_event::Column::FirewallId.into_simple_expr(),
+        F::EventPolicyId => audit_event::Column::PolicyId.into_simple_expr(),
+        F::EventSequence => audit_event::Column::Sequence.into_simple_expr(),
     }
 }
 
@@ -190,10 +194,11 @@ pub(super) fn text_column(field: TextField) -> Expr {
         F::EventRequestId => audit_event::Column::RequestId.into_simple_expr(),
         F::EventClientAddress => audit_event::Column::ClientAddress.into_simple_expr(),
         F::EventReason => audit_event::Column::Reason.into_simple_expr(),
+        F::EventTenant => audit_event::Column::Tenant.into_simple_expr(),
     }
 }
 
-/// The column that the domain's `fold` has filled; none where the parser allows no search.
+/// The column that the domain's `fold` has filled, if the field has one.
 fn folded_column(field: TextField) -> Option<Expr> {
     use TextField as F;
     match field {
@@ -214,7 +219,8 @@ fn folded_column(field: TextField) -> Option<Expr> {
         | F::EventSubject
         | F::EventRequestId
         | F::EventClientAddress
-        | F::EventReason => None,
+        | F::EventReason
+        | F::EventTenant => None,
     }
 }
 
@@ -227,8 +233,8 @@ fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
             present(column, field.is_nullable(), fits)
         }
         TextTest::Holds(part) => {
-            let folded = folded_column(field).unwrap_or_else(|| column.clone());
-            present(column, field.is_nullable(), dialect.holds(folded, &fold(part)))
+            let holds = searched(dialect, folded_column(field), &column, part);
+            present(column, field.is_nullable(), holds)
         }
     }
 }
@@ -320,6 +326,10 @@ fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Co
         LabelTest::Absent => finds(query).into_condition().not(),
         LabelTest::OneOf(patterns) => {
             query.cond_where(one_pattern(dialect, &value, patterns));
+            finds(query).into_condition()
+        }
+        LabelTest::Holds(part) => {
+            query.cond_where(searched(dialect, None, &value, part));
             finds(query).into_condition()
         }
     }

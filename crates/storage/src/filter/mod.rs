@@ -9,8 +9,10 @@
 
 mod condition;
 mod entry;
+mod search;
 mod seed;
 mod traffic;
+mod warning;
 
 use fireflow_domain::filter::Expression;
 use fireflow_domain::time::Instant;

@@ -1,12 +1,13 @@
 //! Seeds of a filter on rules: queries for ids of rules that an index answers, each of which finds
 //! all rules that the filter can fit (and others).
 
-use fireflow_domain::filter::Filter;
 use fireflow_domain::filter::tree::{
     EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern, PortTest,
     RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
+use fireflow_domain::filter::{Filter, Moment};
 use fireflow_domain::net::{AddressRange, PortRange};
+use fireflow_domain::rule::WarningCode;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
 use sea_orm::{ColumnTrait, Condition};
 
@@ -104,7 +105,9 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             | NumberField::RuleRevision
             | NumberField::EventId
             | NumberField::EventResourceId
-            | NumberField::EventFirewallId => Vec::new(),
+            | NumberField::EventFirewallId
+            | NumberField::EventPolicyId
+            | NumberField::EventSequence => Vec::new(),
         },
         Test::Instant(field, _) => match field {
             InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
@@ -135,10 +138,16 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
                 | TextField::EventSubject
                 | TextField::EventRequestId
                 | TextField::EventClientAddress
-                | TextField::EventReason => Vec::new(),
+                | TextField::EventReason
+                | TextField::EventTenant => Vec::new(),
             }
         }
         Test::Label(Level::Rule, key, test) => of_label(dialect, key, test),
+        // That these have expired is a bound of an instant; the others have no index.
+        Test::Warning(Some(codes)) if codes.iter().all(|it| *it == WarningCode::Expired) => {
+            let is_over = Ordered::AtMost(Moment::FromNow(0));
+            vec![of_rules(dialect, Logic::Is(Test::Instant(InstantField::ExpiresAt, is_over)))]
+        }
         Test::Label(level, _, LabelTest::Present) => of_parents(dialect, *level, test),
         Test::Label(level, _, LabelTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
             of_parents(dialect, *level, test)
@@ -153,6 +162,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         | Test::Flag(..)
         | Test::Action(..)
         | Test::State(..)
+        | Test::Warning(_)
         | Test::AuditAction(_)
         | Test::Resource(_)
         | Test::Protocol(_)
@@ -218,7 +228,8 @@ fn of_label(dialect: Dialect, key: &str, test: &LabelTest) -> Vec<SelectStatemen
     let mut query = Query::select();
     query.expr_as(Column::OwnerId.into_expr(), "id").from(Entity).and_where(Column::Key.eq(key));
     match test {
-        LabelTest::Present => vec![query],
+        // What of the value no index knows is told by the condition.
+        LabelTest::Present | LabelTest::Holds(_) => vec![query],
         LabelTest::OneOf(patterns) if patterns.iter().all(is_range) => {
             query.cond_where(one_pattern(dialect, &Column::Value.into_expr(), patterns));
             vec![query]

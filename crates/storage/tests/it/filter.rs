@@ -109,14 +109,14 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
 }
 
 /// Everything that a database holds.
-struct Data {
+pub(crate) struct Data {
     firewalls: Vec<Firewall>,
     policies: Vec<Policy>,
     rules: Vec<Rule>,
     events: Vec<AuditRecord>,
 }
 
-async fn fill(db: &TestDatabase) -> Data {
+pub(crate) async fn fill(db: &TestDatabase) -> Data {
     let mut runner = runner();
     let caller = caller();
     for index in 0..FIREWALLS {
@@ -183,7 +183,7 @@ async fn fill(db: &TestDatabase) -> Data {
 
 impl Data {
     /// The ids of what fits, by the evaluator.
-    fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
+    pub(crate) fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
         let firewall = |id| self.firewalls.iter().find(|firewall| firewall.id == id).unwrap();
         let policy = |id| self.policies.iter().find(|policy| policy.id == id).unwrap();
         let mut ids = BTreeSet::new();
@@ -211,7 +211,11 @@ impl Data {
 }
 
 /// The ids that the database finds, and the total that it counts.
-async fn found(db: &TestDatabase, filter: &Filter, now: Instant) -> (BTreeSet<i64>, u64) {
+pub(crate) async fn found(
+    db: &TestDatabase,
+    filter: &Filter,
+    now: Instant,
+) -> (BTreeSet<i64>, u64) {
     let all = PageRequest::new(1, 1_000).unwrap();
     let expression = Some(Expression { filter: filter.clone(), at: now });
     let mut uow = read(db, ReadKind::Page).await;
@@ -311,6 +315,9 @@ db_test! {
             ("updated_at >= 2027-01-01T00:00:00Z", &["rule_updated_at"]),
             ("expires_at <= 2026-01-01T00:00:00Z", &["rule_expires_at"]),
             ("labels:site", &["rule_label_value"]),
+            ("labels.site : FR", &["rule_label_value"]),
+            ("warnings = expired", &["rule_expires_at"]),
+            ("expires_at < now + 30d", &["rule_expires_at"]),
             ("labels.site IN (fra, \"p*\")", &["rule_label_value"]),
             ("firewall.labels.site = fra", &["firewall_label"]),
             ("filtering_policy.name = web", &["policy_name"]),
@@ -343,7 +350,8 @@ db_test! {
         // No index helps with these.
         for text in [
             "NOT name = edge", "name != edge", "name : edge", "name = \"*edge\"", "enabled = true",
-            "name = edge OR enabled = true", "expires_at = null", "labels.site = null",
+            "name = edge OR enabled = true", "reference : chg", "warnings = ports_without_effect",
+            "warnings != expired", "warnings = null", "expires_at = null", "labels.site = null",
         ] {
             assert_eq!(db.plans(&plans(text)).await.0, [] as [String; 0], "{text}");
         }
@@ -443,6 +451,7 @@ db_test! {
                 format!("name = \"*{quoted}\""),
                 format!("name = \"*{quoted}*\""),
                 format!("name : \"{quoted}\""),
+                format!("reference : \"{quoted}\" OR labels.site : \"{quoted}\""),
                 format!("labels.site = \"{quoted}\""),
                 format!("NOT firewall.name IN (\"{quoted}\", x)"),
                 format!("created_by = \"{quoted}\" OR reference = \"*{quoted}*\""),

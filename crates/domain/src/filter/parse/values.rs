@@ -9,7 +9,7 @@ use crate::filter::moment::Moment;
 use crate::filter::tree::Pattern;
 use crate::labels;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::rule::{Action, RuleState};
+use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
 /// What is read, or why it is not.
@@ -69,6 +69,13 @@ pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
         .into_iter()
         .find(|state| state.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::State))
+}
+
+pub(super) fn warning(value: &Value<'_>) -> Read<WarningCode> {
+    WarningCode::ALL
+        .into_iter()
+        .find(|code| code.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::Warning))
 }
 
 pub(super) fn audit_action(value: &Value<'_>) -> Read<AuditAction> {
