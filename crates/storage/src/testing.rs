@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::features::FEATURES_KNOWN;
-use fireflow_domain::filter::Expression;
+use fireflow_domain::filter::{Expression, Level};
 use fireflow_domain::store::{ReadKind, Terms};
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
@@ -81,8 +81,8 @@ impl TestDatabase {
         Self { database, url, statements, _folder }
     }
 
-    /// How the database would find the candidates of a filter on rules, for each seed, and how it
-    /// would walk all rules for it, in the order of ids: as it explains it.
+    /// How the database would find the candidates of a filter, for each seed, and how it would walk
+    /// all rules for it, in the order of ids: as it explains it. Of other lists only the seeds.
     ///
     /// # Panics
     /// Where it explains nothing.
@@ -92,6 +92,9 @@ impl TestDatabase {
         let mut seeds = Vec::new();
         for seed in crate::filter::seeds(dialect, &expression.filter) {
             seeds.push(self.explain(backend.build(&seed)).await);
+        }
+        if expression.filter.level != Level::Rule {
+            return (seeds, String::new());
         }
         let walk = crate::entity::rule::live(&Visibility::All)
             .filter(crate::filter::condition(dialect, &expression.filter))

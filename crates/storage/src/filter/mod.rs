@@ -1,7 +1,7 @@
 //! Filters in SQL: the meaning of the domain's tree (`fireflow_domain::filter::eval`), as one
 //! condition on a row with its parents, and as *seeds*, queries that an index answers.
 //!
-//! A condition alone would have a database walk all rules; an index alone is slow where many rules
+//! A condition alone would have a database walk all rows; an index alone is slow if many rows
 //! meet it. So a list is read in two phases: the seeds are counted up to [`MAX_CANDIDATES`] in one
 //! statement; the ids of the smallest, if it is small enough, become the candidates that the
 //! condition is put to; else the list's order is walked, and the condition put to each row.
@@ -9,6 +9,8 @@
 
 mod condition;
 mod entry;
+mod other;
+mod planned;
 mod search;
 mod seed;
 mod traffic;
@@ -22,7 +24,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 pub(crate) use condition::{condition, state_rank};
 pub(crate) use seed::seeds;
 
-/// The most rules that are looked at one by one because an index named them.
+/// The most rows that are looked at one by one because an index named them.
 pub(crate) const MAX_CANDIDATES: u64 = 5_000;
 
 /// What the translation depends on beside the tree.
@@ -116,10 +118,10 @@ fn constant(holds: bool) -> Expr {
 #[derive(Debug)]
 pub(crate) struct IdList(String);
 
-/// How a filtered list of rules is read.
+/// How a filtered list is read.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// The rules are among these.
+    /// The rows are among these.
     Candidates(IdList),
     /// Too many for that, or no index names them: the order is walked. To count all of them, an
     /// index may still be the better way.

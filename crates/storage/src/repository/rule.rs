@@ -31,7 +31,7 @@ use crate::entity::rule::{
     live_of, parent_columns, with_parents,
 };
 use crate::error::store_error;
-use crate::filter::{Dialect, Plan, condition, seeds, state_rank};
+use crate::filter::state_rank;
 use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
@@ -107,35 +107,7 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
     select
 }
 
-/// A list with its filter, as it is best read and as it is best counted.
-struct Planned {
-    listed: Select<Entity>,
-    counted: Select<Entity>,
-}
-
 impl SeaUnitOfWork {
-    /// Puts the expression of a filter to a list, in the form that fits how many rules meet it: at
-    /// most two statements, none without one.
-    async fn planned(&self, select: Select<Entity>, filter: &RuleFilter) -> StoreResult<Planned> {
-        let Some(expression) = &filter.expression else {
-            return Ok(Planned { listed: select.clone(), counted: select });
-        };
-        let dialect = Dialect::of(self.db().get_database_backend(), expression);
-        let seeds = seeds(dialect, &expression.filter);
-        let most = self.max_candidates;
-        let plan = Plan::make(&self.db(), dialect, seeds, most).await.map_err(store_error)?;
-        let select = select.filter(condition(dialect, &expression.filter));
-        let id = || Column::Id.into_simple_expr();
-        let with = |restriction: Option<Expr>| match restriction {
-            Some(restriction) => select.clone().filter(restriction),
-            None => select.clone(),
-        };
-        Ok(Planned {
-            listed: with(plan.restriction(dialect, id())),
-            counted: with(plan.counted(dialect, id())),
-        })
-    }
-
     /// Writes the one that bears this mark: live or deleted.
     async fn write_rule(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
@@ -198,7 +170,7 @@ impl RuleReader for SeaUnitOfWork {
             _ => order,
         };
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
-        let planned = self.planned(select, filter).await?;
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
         let total = if request.counting == Counting::Skipped {
             None
         } else if *filter == RuleFilter::default() {
@@ -238,7 +210,8 @@ impl RuleReader for SeaUnitOfWork {
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
-        let mut select = self.planned(select, filter).await?.listed;
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
+        let mut select = planned.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {
                 // Compared as a row, both databases start at the place in their index.

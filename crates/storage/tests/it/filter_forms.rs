@@ -1,18 +1,20 @@
 //! Forms of filters one by one: search in any case, warnings, lists other than those of rules.
 
-use fireflow_domain::filter::{Filter, Level};
+use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::labels::Labels;
-use fireflow_domain::rule::{RuleSpec, WarningCode};
-use fireflow_domain::text::Reference;
+use fireflow_domain::policy::PolicySpec;
+use fireflow_domain::rule::{Action, RuleSpec, WarningCode};
+use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::rule;
+use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::{Duplicates, NewRule};
+use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
 
 use crate::filter::{fill, found};
 use crate::filter_strategies::FIRST_DAY;
-use crate::support::{caller, make_firewall, make_policy, now, parts, write};
+use crate::support::{caller, make_firewall, make_policy, now, parts, tenant, write};
 
 db_test! {
     async fn every_text_is_searched_in_any_case(db: TestDatabase) {
@@ -88,6 +90,85 @@ db_test! {
             let filter = Filter::parse(Level::Rule, text).unwrap();
             let expected = data.fitting(&filter, now);
             assert_eq!(found(&db, &filter, now).await.0, expected, "{filter}");
+        }
+    }
+}
+
+db_test! {
+    async fn filters_on_other_lists_are_answered_from_indexes_too(db: TestDatabase) {
+        fill(&db).await;
+        // PostgreSQL chooses by what the tables hold.
+        let mut uow = write(&db).await;
+        for number in 0..300 {
+            let labels = [("env".to_owned(), format!("test-{number}"))].into_iter().collect();
+            let labels = Labels::new(labels).unwrap();
+            let new = NewFirewall {
+                name: Name::parse(&format!("host-{number}")).unwrap(),
+                tenant: Some(tenant("blue")),
+                description: Description::default(),
+                labels: labels.clone(),
+            };
+            let made = firewall::create(&mut *uow, &caller(), new).await.unwrap();
+            let spec = PolicySpec {
+                name: Name::parse(&format!("in-{number}")).unwrap(),
+                description: Description::default(),
+                labels,
+                default_action: Action::Deny,
+            };
+            policy::create(&mut *uow, &caller(), made.id, spec).await.unwrap();
+        }
+        uow.commit().await.unwrap();
+        db.database.analyze().await.unwrap();
+        let at = Instant::parse(FIRST_DAY).unwrap();
+        for (level, text, index) in [
+            (Level::Firewall, "name = edge-1", "firewall_"),
+            (Level::Firewall, "name = edge*", "firewall_name"),
+            (Level::Firewall, "updated_at > now + 900d", "firewall_updated_at"),
+            (Level::Firewall, "created_at < now", "firewall_created_at"),
+            (Level::Firewall, "tenant = red", "firewall_live_name"),
+            (Level::Firewall, "labels.site IN (fra, par)", "firewall_label_value"),
+            (Level::Firewall, "labels:site", "firewall_label_value"),
+            (Level::Firewall, "NOT policy_count = 0 AND labels.site : FR", "firewall_label_value"),
+            (Level::Firewall, "labels.site = fra OR name = edge-2", "firewall_label_value"),
+            (Level::Policy, "name = web", "policy_"),
+            (Level::Policy, "updated_at >= now + 900d", "policy_updated_at"),
+            (Level::Policy, "labels.env = prod", "policy_label_value"),
+            (Level::Policy, "firewall.name = edge-1", "policy_"),
+            (Level::Policy, "firewall.labels.site = fra", "firewall_label_value"),
+            (Level::Event, "at >= now + 900d", "audit_event_at"),
+            (Level::Event, "subject = ann", "audit_event_subject"),
+            (Level::Event, "subject = \"ann*\"", "audit_event_subject"),
+            (Level::Event, "resource = firewall_rule", "audit_event_resource"),
+            (Level::Event, "action IN (delete, restore)", "audit_event_deed"),
+            (Level::Event, "firewall_id = 7", "audit_event_firewall"),
+            (Level::Event, "filtering_policy_id = 7", "audit_event_policy"),
+            (Level::Event, "request_id = x", "audit_event_request"),
+            (Level::Event, "tenant = red", "audit_event_tenant"),
+        ] {
+            let filter = Filter::parse(level, text).unwrap();
+            let (seeds, _) = db.plans(&Expression { filter, at }).await;
+            let [seed] = &seeds[..] else { panic!("{text} has {} seeds", seeds.len()) };
+            assert!(seed.contains(index), "{text} is not answered from {index}:\n{seed}");
+            let is_scan = |line: &&str| line.starts_with("SCAN ") || line.contains("Seq Scan");
+            // A union of parts is read as a whole: the parts are not.
+            let scan = seed.lines().find(|line| is_scan(line) && !line.contains("SCAN part"));
+            assert_eq!(scan, None, "{text}:\n{seed}");
+        }
+        // Bounds of one field are one range.
+        let text = "at >= now - 2d AND at < now - 1d AND NOT subject = ann";
+        let filter = Filter::parse(Level::Event, text).unwrap();
+        assert_eq!(db.plans(&Expression { filter, at }).await.0.len(), 3);
+        for (level, text) in [
+            (Level::Firewall, "name : edge"),
+            (Level::Firewall, "policy_count = 0"),
+            (Level::Policy, "name != web"),
+            (Level::Policy, "firewall.labels.site = null"),
+            (Level::Event, "NOT subject = ann"),
+            (Level::Event, "reason : chg"),
+            (Level::Event, "tenant = null OR subject = ann"),
+        ] {
+            let filter = Filter::parse(level, text).unwrap();
+            assert_eq!(db.plans(&Expression { filter, at }).await.0, [] as [String; 0], "{text}");
         }
     }
 }
