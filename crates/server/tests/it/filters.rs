@@ -135,7 +135,7 @@ db_test! {
         for (filter, expected) in [
             ("reference : chg", vec!["late"]),
             ("labels.ticket : \"üNDER c\" OR reference:\"-1042\"", vec!["late", "entry"]),
-            ("created_by : TEST AND filtering_policy.updated_by : Ester AND name : or", vec!["port"]),
+            ("created_by : TEST AND filtering_policy.updated_by : Ester AND name : POR", vec!["port"]),
             ("warnings = expired", vec!["late"]),
             ("warnings = ports_without_effect", vec!["port"]),
             ("warnings = entry_without_effect", vec!["entry"]),
