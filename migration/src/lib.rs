@@ -21,6 +21,7 @@ mod m20261127_000007_audit_chains;
 mod m20261127_000008_audit_tenants;
 mod m20261127_000009_first_marks;
 mod m20261127_000010_features;
+mod m20261128_000011_event_filters;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000008_audit_tenants::Migration),
             Box::new(m20261127_000009_first_marks::Migration),
             Box::new(m20261127_000010_features::Migration),
+            Box::new(m20261128_000011_event_filters::Migration),
         ]
     }
 }

@@ -14,6 +14,7 @@ pub mod firewall;
 pub mod ids;
 pub mod invisible;
 pub mod labels;
+pub mod letters;
 pub mod limits;
 pub mod mark;
 pub mod net;

@@ -1,6 +1,7 @@
 //! Pages of lists.
 
 use crate::mark::Mark;
+use crate::time::Instant;
 
 /// The largest page.
 pub const MAX_PAGE_SIZE: u32 = 1_000;
@@ -17,6 +18,9 @@ pub struct PageRequest {
     size: u32,
     /// How far the list is counted.
     pub counting: Counting,
+    /// When the list was first asked for, if what is in it or its order depends on the clock: all
+    /// pages of one cursor are of one instant.
+    pub at: Option<Instant>,
 }
 
 /// How far a list is counted. If a counter holds the length of the list, it costs nothing and is
@@ -52,6 +56,8 @@ pub struct Position {
     /// The item's place in its policy's order of evaluation, and the mark of the policy's state in
     /// which it had that place. Only a policy's unfiltered list in that order has them.
     pub place: Option<(u64, Mark)>,
+    /// When the list was first asked for; see [`PageRequest::at`].
+    pub at: Option<Instant>,
 }
 
 /// A value that a list is ordered by.
@@ -75,7 +81,12 @@ impl PageRequest {
         let within = number >= 1
             && (1..=MAX_PAGE_SIZE).contains(&size)
             && u64::from(number) * u64::from(size) <= MAX_PAGE_DEPTH;
-        within.then_some(Self { start: Start::Page(number), size, counting: Counting::Bounded })
+        within.then_some(Self {
+            start: Start::Page(number),
+            size,
+            counting: Counting::Bounded,
+            at: None,
+        })
     }
 
     /// The part after a position, or the first part; without a count of the list. Returns none if
@@ -87,13 +98,19 @@ impl PageRequest {
             start,
             size,
             counting: Counting::Skipped,
+            at: None,
         })
     }
 
     /// The first page, of the default size.
     #[must_use]
     pub const fn first() -> Self {
-        Self { start: Start::Page(1), size: DEFAULT_PAGE_SIZE, counting: Counting::Bounded }
+        Self {
+            start: Start::Page(1),
+            size: DEFAULT_PAGE_SIZE,
+            counting: Counting::Bounded,
+            at: None,
+        }
     }
 
     /// The start of the requested part.

@@ -2,9 +2,10 @@
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
+use crate::ids::PolicyId;
 use crate::page::{Page, PageRequest, Position, SortKey, SortValue, Total};
 use crate::policy::Policy;
-use crate::rule::Rule;
+use crate::rule::{Rule, RuleState};
 use crate::store::{AuditField, FirewallField, PolicyField, RuleField};
 use crate::time::Instant;
 
@@ -13,20 +14,31 @@ pub trait SortField: Copy + PartialEq {
     /// The type of the items.
     type Item;
 
-    /// The field's value in an item.
-    fn value(self, item: &Self::Item) -> SortValue;
+    /// The field's value of an item, at the time that decides states.
+    fn value(self, item: &Self::Item, at: Instant) -> SortValue;
 
     /// The id of an item.
     fn id(item: &Self::Item) -> i64;
 
     /// Whether a value is of the field's type. Cursors are input, so their values must be checked.
     fn takes(self, value: &SortValue) -> bool;
+
+    /// Whether its values change by the clock alone.
+    fn depends_on_clock(self) -> bool {
+        false
+    }
+}
+
+/// The time that decides states in a list. A list that does not depend on it has none.
+#[must_use]
+pub fn time_of(request: &PageRequest) -> Instant {
+    request.at.unwrap_or(Instant::EPOCH)
 }
 
 /// The position of an item in an order.
-pub fn position<F: SortField>(order: &[SortKey<F>], item: &F::Item) -> Position {
-    let values = order.iter().map(|key| key.field.value(item)).collect();
-    Position { values, id: F::id(item), place: None }
+fn position<F: SortField>(order: &[SortKey<F>], item: &F::Item, request: &PageRequest) -> Position {
+    let values = order.iter().map(|key| key.field.value(item, time_of(request))).collect();
+    Position { values, id: F::id(item), place: None, at: request.at }
 }
 
 /// A page of items in an order, with the position of the next page if there are more items.
@@ -38,7 +50,7 @@ pub fn page<F: SortField>(
     total: Option<Total>,
 ) -> Page<F::Item> {
     let last = items.last().filter(|_| has_more);
-    let next = last.map(|last| position(order, last));
+    let next = last.map(|last| position(order, last, request));
     Page { items, total, request: request.clone(), next }
 }
 
@@ -73,7 +85,7 @@ fn count(count: u64) -> SortValue {
     SortValue::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-fn at(instant: Instant) -> SortValue {
+fn instant(instant: Instant) -> SortValue {
     SortValue::Integer(instant.micros())
 }
 
@@ -88,7 +100,7 @@ impl SortField for FirewallField {
         item.id.get()
     }
 
-    fn value(self, item: &Firewall) -> SortValue {
+    fn value(self, item: &Firewall, _at: Instant) -> SortValue {
         match self {
             Self::Id => SortValue::Integer(item.id.get()),
             Self::Name => text(item.spec.name.as_str()),
@@ -96,9 +108,9 @@ impl SortField for FirewallField {
             Self::Description => text(item.spec.description.as_str()),
             Self::PolicyCount => count(item.policy_count),
             Self::Revision => SortValue::Integer(item.revision.0),
-            Self::CreatedAt => at(item.created_at),
+            Self::CreatedAt => instant(item.created_at),
             Self::CreatedBy => text(&item.created_by),
-            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedAt => instant(item.updated_at),
             Self::UpdatedBy => text(&item.updated_by),
         }
     }
@@ -123,7 +135,7 @@ impl SortField for PolicyField {
         item.id.get()
     }
 
-    fn value(self, item: &Policy) -> SortValue {
+    fn value(self, item: &Policy, _at: Instant) -> SortValue {
         match self {
             Self::Id => SortValue::Integer(item.id.get()),
             Self::Name => text(item.spec.name.as_str()),
@@ -131,9 +143,9 @@ impl SortField for PolicyField {
             Self::DefaultAction => text(item.spec.default_action.as_str()),
             Self::RuleCount => count(item.rule_count),
             Self::Revision => SortValue::Integer(item.revision.0),
-            Self::CreatedAt => at(item.created_at),
+            Self::CreatedAt => instant(item.created_at),
             Self::CreatedBy => text(&item.created_by),
-            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedAt => instant(item.updated_at),
             Self::UpdatedBy => text(&item.updated_by),
         }
     }
@@ -160,7 +172,7 @@ impl SortField for RuleField {
         item.id.get()
     }
 
-    fn value(self, item: &Rule) -> SortValue {
+    fn value(self, item: &Rule, at: Instant) -> SortValue {
         let spec = &item.spec;
         match self {
             Self::Id => SortValue::Integer(item.id.get()),
@@ -170,21 +182,23 @@ impl SortField for RuleField {
             Self::IcmpType => maybe(spec.icmp_type.map(Into::into)),
             Self::IcmpCode => maybe(spec.icmp_code.map(Into::into)),
             Self::Enabled => SortValue::Flag(spec.enabled),
+            Self::State => SortValue::Integer(state_rank(spec.state(at))),
             Self::Log => SortValue::Flag(spec.log),
             Self::StartsAt => maybe(spec.starts_at.map(Instant::micros)),
             Self::ExpiresAt => maybe(spec.expires_at.map(Instant::micros)),
             Self::Description => text(spec.description.as_str()),
             Self::Reference => text(spec.reference.as_str()),
             Self::Revision => SortValue::Integer(item.revision.0),
-            Self::CreatedAt => at(item.created_at),
+            Self::CreatedAt => instant(item.created_at),
             Self::CreatedBy => text(&item.created_by),
-            Self::UpdatedAt => at(item.updated_at),
+            Self::UpdatedAt => instant(item.updated_at),
             Self::UpdatedBy => text(&item.updated_by),
         }
     }
 
     fn takes(self, value: &SortValue) -> bool {
         let (kind, is_nullable) = match self {
+            Self::State => (Kind::Small, false),
             Self::Id | Self::Revision | Self::CreatedAt | Self::UpdatedAt => (Kind::Integer, false),
             Self::StartsAt | Self::ExpiresAt => (Kind::Integer, true),
             Self::Priority => (Kind::Small, false),
@@ -199,6 +213,22 @@ impl SortField for RuleField {
         };
         is_of(kind, is_nullable, value)
     }
+
+    fn depends_on_clock(self) -> bool {
+        self == Self::State
+    }
+}
+
+/// The place of a state in the order of states: scheduled, active, expired, disabled. That is the
+/// way that a rule goes, and what is switched off stands last.
+#[must_use]
+pub const fn state_rank(state: RuleState) -> i64 {
+    match state {
+        RuleState::Scheduled => 0,
+        RuleState::Active => 1,
+        RuleState::Expired => 2,
+        RuleState::Disabled => 3,
+    }
 }
 
 impl SortField for AuditField {
@@ -208,24 +238,36 @@ impl SortField for AuditField {
         item.id
     }
 
-    fn value(self, item: &AuditRecord) -> SortValue {
+    fn value(self, item: &AuditRecord, _at: Instant) -> SortValue {
         match self {
             Self::Id => SortValue::Integer(item.id),
-            Self::At => at(item.at),
+            Self::At => instant(item.at),
             Self::Subject => text(&item.subject),
+            Self::RequestId => text(&item.request_id),
             Self::ClientAddress => text(&item.client_address),
+            Self::Reason => text(&item.reason),
             Self::Action => text(item.action.as_str()),
             Self::Resource => text(item.resource.as_str()),
             Self::ResourceId => SortValue::Integer(item.resource_id),
             Self::FirewallId => SortValue::Integer(item.firewall_id.get()),
+            Self::PolicyId => maybe(item.policy_id.map(PolicyId::get)),
+            Self::Tenant => item.tenant.as_ref().map_or(SortValue::Absent, |it| text(it.as_str())),
+            Self::Sequence => maybe(item.link.as_ref().map(|link| link.sequence)),
         }
     }
 
     fn takes(self, value: &SortValue) -> bool {
-        let kind = match self {
-            Self::Id | Self::At | Self::ResourceId | Self::FirewallId => Kind::Integer,
-            Self::Subject | Self::ClientAddress | Self::Action | Self::Resource => Kind::Text,
+        let (kind, is_nullable) = match self {
+            Self::Id | Self::At | Self::ResourceId | Self::FirewallId => (Kind::Integer, false),
+            Self::PolicyId | Self::Sequence => (Kind::Integer, true),
+            Self::Subject
+            | Self::RequestId
+            | Self::ClientAddress
+            | Self::Reason
+            | Self::Action
+            | Self::Resource => (Kind::Text, false),
+            Self::Tenant => (Kind::Text, true),
         };
-        is_of(kind, false, value)
+        is_of(kind, is_nullable, value)
     }
 }

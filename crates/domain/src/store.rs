@@ -89,7 +89,7 @@ fields! {
     /// What rules can be ordered by.
     RuleField {
         Id = "id", Name = "name", Action = "action", Priority = "priority",
-        IcmpType = "icmp_type", IcmpCode = "icmp_code", Enabled = "enabled", Log = "log",
+        IcmpType = "icmp_type", IcmpCode = "icmp_code", Enabled = "enabled", State = "state", Log = "log",
         StartsAt = "starts_at", ExpiresAt = "expires_at", Description = "description",
         Reference = "reference", Revision = "revision", CreatedAt = "created_at",
         CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
@@ -99,9 +99,10 @@ fields! {
 fields! {
     /// What audit events can be ordered by.
     AuditField {
-        Id = "id", At = "at", Subject = "subject", ClientAddress = "client_address",
-        Action = "action", Resource = "resource", ResourceId = "resource_id",
-        FirewallId = "firewall_id",
+        Id = "id", At = "at", Subject = "subject", RequestId = "request_id",
+        ClientAddress = "client_address", Reason = "reason", Action = "action",
+        Resource = "resource", ResourceId = "resource_id", FirewallId = "firewall_id",
+        PolicyId = "filtering_policy_id", Tenant = "tenant", Sequence = "sequence",
     }
 }
 

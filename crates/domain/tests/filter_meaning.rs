@@ -246,7 +246,7 @@ proptest! {
         let (firewall, policy, rule) = rule(spec, now);
         let filter =
             Filter { level: Level::Rule, condition: Logic::Is(Test::Traffic(Box::new(traffic))) };
-        let subject = Subject::Rule(&firewall, &policy, &rule, now);
-        prop_assert_eq!(filter.fits(subject), expected, "{}", filter);
+        let subject = Subject::Rule(&firewall, &policy, &rule);
+        prop_assert_eq!(filter.fits(subject, now), expected, "{}", filter);
     }
 }

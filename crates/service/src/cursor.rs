@@ -10,10 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fireflow_domain::mark::Mark;
 use fireflow_domain::page::{Position, SortValue};
+use fireflow_domain::time::Instant;
 use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 8;
+/// The bits of the byte that says what follows the id.
+const HAS_PLACE: u8 = 1;
+const HAS_TIME: u8 = 2;
 /// The longest cursor, in characters: a few keys, one of which may be a description. The address of
 /// a page is at most twice as long.
 pub const MAX_CURSOR_CHARS: usize = 32_768;
@@ -23,13 +27,14 @@ pub const MAX_CURSOR_CHARS: usize = 32_768;
 pub fn encode(scope: &str, position: &Position) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(position.id.to_be_bytes());
-    match position.place {
-        None => bytes.push(0),
-        Some((place, mark)) => {
-            bytes.push(1);
-            bytes.extend(place.to_be_bytes());
-            bytes.extend(mark.get().to_be_bytes());
-        }
+    let bit = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
+    bytes.push(bit(HAS_PLACE, position.place.is_some()) | bit(HAS_TIME, position.at.is_some()));
+    if let Some((place, mark)) = position.place {
+        bytes.extend(place.to_be_bytes());
+        bytes.extend(mark.get().to_be_bytes());
+    }
+    if let Some(at) = position.at {
+        bytes.extend(at.micros().to_be_bytes());
     }
     for value in &position.values {
         match value {
@@ -68,13 +73,20 @@ pub fn decode(scope: &str, text: &str) -> Option<Position> {
         return None;
     }
     let id = i64::from_be_bytes(rest.take()?);
-    let place = match rest.byte()? {
-        0 => None,
-        1 => {
-            let place = u64::from_be_bytes(rest.take()?);
-            Some((place, Mark::new(u64::from_be_bytes(rest.take()?))))
-        }
-        _ => return None,
+    let parts = rest.byte()?;
+    if parts & !(HAS_PLACE | HAS_TIME) != 0 {
+        return None;
+    }
+    let place = if parts & HAS_PLACE == 0 {
+        None
+    } else {
+        let place = u64::from_be_bytes(rest.take()?);
+        Some((place, Mark::new(u64::from_be_bytes(rest.take()?))))
+    };
+    let at = if parts & HAS_TIME == 0 {
+        None
+    } else {
+        Some(Instant::from_micros(i64::from_be_bytes(rest.take()?))?)
     };
     let mut values = Vec::new();
     while let Some(kind) = rest.byte() {
@@ -93,7 +105,7 @@ pub fn decode(scope: &str, text: &str) -> Option<Position> {
             _ => return None,
         });
     }
-    Some(Position { values, id, place })
+    Some(Position { values, id, place, at })
 }
 
 fn hash(scope: &str, bytes: &[u8]) -> [u8; HASH_BYTES] {
@@ -144,6 +156,7 @@ mod tests {
             ],
             id: 42,
             place: Some((17, Mark::new(3))),
+            at: Instant::from_micros(1),
         }
     }
 
@@ -151,7 +164,7 @@ mod tests {
     fn what_is_written_is_read() {
         let text = encode("rules of 1", &position());
         assert_eq!(decode("rules of 1", &text), Some(position()));
-        let bare = Position { values: Vec::new(), id: 1, place: None };
+        let bare = Position { values: Vec::new(), id: 1, place: None, at: None };
         assert_eq!(decode("x", &encode("x", &bare)), Some(bare));
     }
 
@@ -177,6 +190,9 @@ mod tests {
             &[2],
             &[1],
             &[1, 0, 0, 0, 0, 0, 0, 0, 1, 9],
+            // No time that can be written.
+            &[1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 127, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0],
             &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 255, 255, 255, 255],
         ] {
             let forged = [said, &hash("x", said)].concat();

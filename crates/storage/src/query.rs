@@ -15,21 +15,39 @@ use sea_orm::{
     Selector, SelectorRaw, SelectorTrait, Statement,
 };
 
-/// An order: columns with their directions, and finally the id, in the direction of the last
-/// column. Every order is thus total, and an index can be walked either way.
+/// What a list is ordered by: a column, or what is computed of some.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    expr: Expr,
+    is_nullable: bool,
+}
+
+impl Key {
+    pub(crate) fn column(column: impl ColumnTrait) -> Self {
+        Self { expr: column.into_simple_expr(), is_nullable: column.def().is_null() }
+    }
+
+    /// Of a value that is always there.
+    pub(crate) const fn computed(expr: Expr) -> Self {
+        Self { expr, is_nullable: false }
+    }
+}
+
+/// An order: keys with their directions, and at last the id, in the direction of the last of
+/// them, so that every order is total and an index can be walked either way.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderBy<E: EntityTrait> {
-    keys: Vec<(E::Column, Direction)>,
+    keys: Vec<(Key, Direction)>,
     id: E::Column,
 }
 
 impl<E: EntityTrait> OrderBy<E> {
     pub(crate) fn new<F: SortField>(
         order: &[SortKey<F>],
-        column: impl Fn(F) -> E::Column,
+        key: impl Fn(F) -> Key,
         id: E::Column,
     ) -> Self {
-        let keys = order.iter().map(|key| (column(key.field), key.direction)).collect();
+        let keys = order.iter().map(|it| (key(it.field), it.direction)).collect();
         Self { keys, id }
     }
 
@@ -39,15 +57,15 @@ impl<E: EntityTrait> OrderBy<E> {
 
     /// Null is smallest on both databases; PostgreSQL needs an explicit option for that.
     pub(crate) fn apply(&self, mut select: Select<E>) -> Select<E> {
-        for (column, direction) in &self.keys {
+        for (Key { expr, is_nullable }, direction) in &self.keys {
             let (order, nulls) = match direction {
                 Direction::Ascending => (Order::Asc, NullOrdering::First),
                 Direction::Descending => (Order::Desc, NullOrdering::Last),
             };
-            select = if column.def().is_null() {
-                select.order_by_with_nulls(*column, order, nulls)
+            select = if *is_nullable {
+                select.order_by_with_nulls(expr.clone(), order, nulls)
             } else {
-                select.order_by(*column, order)
+                select.order_by(expr.clone(), order)
             };
         }
         let order = match self.id_direction() {
@@ -64,8 +82,7 @@ impl<E: EntityTrait> OrderBy<E> {
         let id = Expr::val(position.id);
         match (self.keys.as_slice(), position.values.as_slice()) {
             ([], _) => vec![self.id.gt(position.id).into_condition()],
-            ([(column, direction)], [value]) => {
-                let is_nullable = column.def().is_null();
+            ([(Key { expr, is_nullable }, direction)], [value]) => {
                 let behind_id = match direction {
                     Direction::Ascending => self.id.into_simple_expr().gt(id.clone()),
                     Direction::Descending => self.id.into_simple_expr().lt(id.clone()),
@@ -73,21 +90,20 @@ impl<E: EntityTrait> OrderBy<E> {
                 match (bound(value), direction) {
                     // Nulls come first in ascending order, and last in descending order.
                     (None, Direction::Ascending) => vec![
-                        Condition::all().add(column.is_null()).add(behind_id),
-                        column.is_not_null().into_condition(),
+                        Condition::all().add(expr.clone().is_null()).add(behind_id),
+                        expr.clone().is_not_null().into_condition(),
                     ],
                     (None, Direction::Descending) => {
-                        vec![Condition::all().add(column.is_null()).add(behind_id)]
+                        vec![Condition::all().add(expr.clone().is_null()).add(behind_id)]
                     }
                     (Some(value), direction) => {
-                        let key =
-                            Expr::tuple([column.into_simple_expr(), self.id.into_simple_expr()]);
+                        let key = Expr::tuple([expr.clone(), self.id.into_simple_expr()]);
                         let place = Expr::tuple([Expr::val(value), id]);
                         match direction {
                             Direction::Ascending => vec![key.gt(place).into_condition()],
-                            Direction::Descending if is_nullable => vec![
+                            Direction::Descending if *is_nullable => vec![
                                 key.lt(place).into_condition(),
-                                column.is_null().into_condition(),
+                                expr.clone().is_null().into_condition(),
                             ],
                             Direction::Descending => vec![key.lt(place).into_condition()],
                         }
@@ -99,33 +115,28 @@ impl<E: EntityTrait> OrderBy<E> {
     }
 
     /// After the position in the first key, or equal there and after it in the second, and so on.
-    fn behind_all(
-        &self,
-        keys: &[(E::Column, Direction)],
-        values: &[SortValue],
-        id: i64,
-    ) -> Condition {
+    fn behind_all(&self, keys: &[(Key, Direction)], values: &[SortValue], id: i64) -> Condition {
         let mut any = Condition::any();
         let mut equal = Condition::all();
-        for ((column, direction), value) in keys.iter().zip(values) {
-            let value = bound(value);
+        for ((Key { expr, is_nullable }, direction), value) in keys.iter().zip(values) {
+            let (value, key) = (bound(value), || expr.clone());
             let is_behind = match (&value, direction) {
-                (None, Direction::Ascending) => Some(column.is_not_null().into_condition()),
+                (None, Direction::Ascending) => Some(key().is_not_null().into_condition()),
                 (None, Direction::Descending) => None,
                 (Some(value), Direction::Ascending) => {
-                    Some(column.gt(value.clone()).into_condition())
+                    Some(key().gt(value.clone()).into_condition())
                 }
                 (Some(value), Direction::Descending) => {
-                    let less = Condition::any().add(column.lt(value.clone()));
-                    Some(if column.def().is_null() { less.add(column.is_null()) } else { less })
+                    let less = Condition::any().add(key().lt(value.clone()));
+                    Some(if *is_nullable { less.add(key().is_null()) } else { less })
                 }
             };
             if let Some(is_behind) = is_behind {
                 any = any.add(equal.clone().add(is_behind));
             }
             equal = match value {
-                None => equal.add(column.is_null()),
-                Some(value) => equal.add(column.eq(value)),
+                None => equal.add(key().is_null()),
+                Some(value) => equal.add(key().eq(value)),
             };
         }
         let by_id = match self.id_direction() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::features::FEATURES_KNOWN;
-use fireflow_domain::filter::Expression;
+use fireflow_domain::filter::{Expression, Level};
 use fireflow_domain::store::{ReadKind, Terms};
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
@@ -93,6 +93,9 @@ impl TestDatabase {
         let mut seeds = Vec::new();
         for seed in crate::filter::seeds(dialect, &expression.filter) {
             seeds.push(self.explain(backend.build(&seed)).await);
+        }
+        if expression.filter.level != Level::Rule {
+            return (seeds, String::new());
         }
         let walk = crate::entity::rule::live(&Visibility::All)
             .filter(crate::filter::condition(dialect, &expression.filter))

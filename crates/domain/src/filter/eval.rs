@@ -3,6 +3,8 @@
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
+use crate::ids::PolicyId;
+use crate::letters;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::policy::Policy;
 use crate::rule::{Endpoint, Rule, RuleSpec};
@@ -22,8 +24,8 @@ pub enum Subject<'a> {
     Firewall(&'a Firewall),
     /// A policy.
     Policy(&'a Firewall, &'a Policy),
-    /// A rule, at the time that decides its state.
-    Rule(&'a Firewall, &'a Policy, &'a Rule, Instant),
+    /// A rule.
+    Rule(&'a Firewall, &'a Policy, &'a Rule),
     /// An audit event.
     Event(&'a AuditRecord),
 }
@@ -32,8 +34,8 @@ impl Filter {
     /// Whether a subject satisfies the filter. A test of a level that the subject does not have is
     /// false. Costs O(tests × entries).
     #[must_use]
-    pub fn fits(&self, subject: Subject<'_>) -> bool {
-        self.condition.holds(&|test| test.fits(subject))
+    pub fn fits(&self, subject: Subject<'_>, now: Instant) -> bool {
+        self.condition.holds(&|test| test.fits(subject, now))
     }
 }
 
@@ -50,13 +52,20 @@ impl<T> Logic<T> {
 }
 
 impl Test {
-    fn fits(&self, subject: Subject<'_>) -> bool {
+    fn fits(&self, subject: Subject<'_>, now: Instant) -> bool {
         let of_rule =
             |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule().is_some_and(|it| holds(&it.spec));
         match self {
-            Self::Number(field, test) => subject.number(*field).is_some_and(|it| test.fits(it)),
-            Self::Instant(field, test) => subject.instant(*field).is_some_and(|it| test.fits(it)),
-            Self::Text(field, test) => subject.text(*field).is_some_and(|it| test.fits(it)),
+            Self::Number(field, test) => {
+                subject.number(*field).is_some_and(|it| test.fits(it, |number| number))
+            }
+            Self::Instant(field, test) => {
+                subject.instant(*field).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
+            }
+            Self::Text(field, test) => {
+                let holds = if field.is_folded() { folded_holds } else { letters::holds };
+                subject.text(*field).is_some_and(|it| test.fits(it, holds))
+            }
             Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
             Self::Flag(FlagField::Log, wanted) => of_rule(&|rule| rule.log == *wanted),
             Self::Action(ActionField::Action, actions) => {
@@ -65,10 +74,14 @@ impl Test {
             Self::Action(ActionField::DefaultAction, actions) => {
                 subject.policy().is_some_and(|policy| actions.contains(&policy.spec.default_action))
             }
-            Self::State(states) => match subject {
-                Subject::Rule(.., rule, now) => states.contains(&rule.spec.state(now)),
-                Subject::Firewall(_) | Subject::Policy(..) | Subject::Event(_) => false,
-            },
+            Self::State(states) => of_rule(&|rule| states.contains(&rule.state(now))),
+            Self::Warning(wanted) => of_rule(&|rule| {
+                let warnings = rule.warnings(now);
+                match wanted {
+                    None => warnings.is_empty(),
+                    Some(codes) => warnings.iter().any(|warning| codes.contains(&warning.code)),
+                }
+            }),
             Self::AuditAction(actions) => {
                 subject.event().is_some_and(|it| actions.contains(&it.action))
             }
@@ -115,7 +128,7 @@ impl<'a> Subject<'a> {
 
     fn rule(self) -> Option<&'a Rule> {
         match self {
-            Self::Rule(.., rule, _) => Some(rule),
+            Self::Rule(.., rule) => Some(rule),
             Self::Firewall(_) | Self::Policy(..) | Self::Event(_) => None,
         }
     }
@@ -149,6 +162,8 @@ impl<'a> Subject<'a> {
             F::EventId => Some(self.event()?.id),
             F::EventResourceId => Some(self.event()?.resource_id),
             F::EventFirewallId => Some(self.event()?.firewall_id.get()),
+            F::EventPolicyId => self.event()?.policy_id.map(PolicyId::get),
+            F::EventSequence => self.event()?.link.as_ref().map(|link| link.sequence),
         };
         Some(value)
     }
@@ -190,32 +205,41 @@ impl<'a> Subject<'a> {
             F::EventRequestId => Some(self.event()?.request_id.as_str()),
             F::EventClientAddress => Some(self.event()?.client_address.as_str()),
             F::EventReason => Some(self.event()?.reason.as_str()),
+            F::EventTenant => self.event()?.tenant.as_ref().map(|tenant| tenant.as_str()),
         };
         Some(value)
     }
 }
 
-impl<T: Ord + Copy> Ordered<T> {
-    fn fits(&self, value: Option<T>) -> bool {
+impl<T: Copy> Ordered<T> {
+    /// Whether a value fits, if what it is compared with is what `meant` makes of it.
+    fn fits<V: Ord>(&self, value: Option<V>, meant: impl Fn(T) -> V) -> bool {
+        let Some(value) = value else { return matches!(self, Self::Absent) };
         match self {
-            Self::Absent => value.is_none(),
-            Self::OneOf(wanted) => value.is_some_and(|value| wanted.contains(&value)),
-            Self::Less(bound) => value.is_some_and(|value| value < *bound),
-            Self::AtMost(bound) => value.is_some_and(|value| value <= *bound),
-            Self::Greater(bound) => value.is_some_and(|value| value > *bound),
-            Self::AtLeast(bound) => value.is_some_and(|value| value >= *bound),
+            Self::Absent => false,
+            Self::OneOf(wanted) => wanted.iter().any(|it| value == meant(*it)),
+            Self::Less(bound) => value < meant(*bound),
+            Self::AtMost(bound) => value <= meant(*bound),
+            Self::Greater(bound) => value > meant(*bound),
+            Self::AtLeast(bound) => value >= meant(*bound),
         }
     }
 }
 
+/// How names and descriptions hold a text in any case.
+fn folded_holds(text: &str, part: &str) -> bool {
+    fold(text).contains(&fold(part))
+}
+
 impl TextTest {
-    fn fits(&self, value: Option<&str>) -> bool {
+    /// Whether a value fits, if this is how it holds a text in any case.
+    fn fits(&self, value: Option<&str>, holds: fn(&str, &str) -> bool) -> bool {
         match self {
             Self::Absent => value.is_none(),
             Self::OneOf(patterns) => {
                 value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
             }
-            Self::Holds(part) => value.is_some_and(|value| fold(value).contains(&fold(part))),
+            Self::Holds(part) => value.is_some_and(|value| holds(value, part)),
         }
     }
 }
@@ -228,6 +252,7 @@ impl LabelTest {
             Self::OneOf(patterns) => {
                 value.is_some_and(|value| patterns.iter().any(|it| it.fits(value)))
             }
+            Self::Holds(part) => value.is_some_and(|value| letters::holds(value, part)),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::Family;
-use crate::rule::{Action, RuleState};
+use crate::rule::{Action, RuleState, WarningCode};
 
 /// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub enum FieldKind {
     Label,
     /// All labels; `:` tests for a key.
     Labels,
+    /// A warning of a rule.
+    Warning,
     /// A protocol, by name or number.
     Protocol,
     /// An address family.
@@ -100,7 +102,7 @@ pub enum FieldKind {
 
 impl FieldKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Integer,
         Self::Text,
         Self::Timestamp,
@@ -111,6 +113,7 @@ impl FieldKind {
         Self::Resource,
         Self::Label,
         Self::Labels,
+        Self::Warning,
         Self::Protocol,
         Self::Family,
         Self::Ports,
@@ -133,6 +136,7 @@ impl FieldKind {
             Self::Resource => "resource",
             Self::Label => "label",
             Self::Labels => "labels",
+            Self::Warning => "warning",
             Self::Protocol => "protocol",
             Self::Family => "family",
             Self::Ports => "ports",
@@ -147,7 +151,7 @@ impl FieldKind {
         match self {
             Self::Integer => "an integer such as `100`",
             Self::Text => "a text such as `\"edge-*\"`",
-            Self::Timestamp => "an instant such as `2026-12-31T00:00:00Z`",
+            Self::Timestamp => "an instant such as `2026-12-31T00:00:00Z` or `now + 30d`",
             Self::Boolean => "`true` or `false`",
             Self::Action => "`ALLOW`, `DENY` or `REJECT`",
             Self::State => "`active`, `scheduled`, `expired` or `disabled`",
@@ -155,6 +159,10 @@ impl FieldKind {
             Self::Resource => "`firewall`, `filtering_policy` or `firewall_rule`",
             Self::Label => "a text such as `fra`",
             Self::Labels => "a label's key such as `site`",
+            Self::Warning => {
+                "`entry_without_effect`, `protocol_without_effect`, `ports_without_effect` or \
+                 `expired`"
+            }
             Self::Protocol => "a protocol such as `tcp`",
             Self::Family => "`ipv4` or `ipv6`",
             Self::Ports => "a port such as `443` or a range such as `8000-8999`",
@@ -173,6 +181,7 @@ impl FieldKind {
             Self::State => RuleState::ALL.map(RuleState::as_str).into(),
             Self::AuditAction => AuditAction::WORDS.into(),
             Self::Resource => Resource::WORDS.into(),
+            Self::Warning => WarningCode::ALL.map(WarningCode::as_str).into(),
             Self::Family => Family::ALL.map(Family::as_str).into(),
             Self::Integer
             | Self::Text
@@ -199,8 +208,7 @@ pub(super) struct Traits {
 const EQUALITY: &[Operator] = &[Operator::Equal, Operator::NotEqual, Operator::In];
 
 /// The traits of a label's value. There is such a field for each key.
-pub(super) const LABEL: Traits =
-    Traits { kind: FieldKind::Label, operators: EQUALITY, is_nullable: true };
+pub(super) const LABEL: Traits = Traits::new(FieldKind::Label, true);
 
 impl Traits {
     const fn new(kind: FieldKind, is_nullable: bool) -> Self {
@@ -215,12 +223,14 @@ impl Traits {
                 Operator::In,
             ],
             FieldKind::Boolean => &[Operator::Equal, Operator::NotEqual],
-            FieldKind::Text
-            | FieldKind::Action
+            FieldKind::Text | FieldKind::Label => {
+                &[Operator::Equal, Operator::NotEqual, Operator::In, Operator::Has]
+            }
+            FieldKind::Action
             | FieldKind::State
             | FieldKind::AuditAction
             | FieldKind::Resource
-            | FieldKind::Label
+            | FieldKind::Warning
             | FieldKind::Protocol
             | FieldKind::Family => EQUALITY,
             FieldKind::Labels | FieldKind::Entries | FieldKind::Traffic => &[Operator::Has],
@@ -323,6 +333,7 @@ pub(super) enum Field {
     Instant(InstantField),
     Labels(Level),
     State,
+    Warnings,
     AuditAction,
     Resource,
     Protocols,
@@ -335,8 +346,9 @@ pub(super) enum Field {
 impl Field {
     /// The fields of a level itself.
     pub(super) fn own(owner: Level) -> impl Iterator<Item = Self> {
-        const OF_RULES: [Field; 10] = [
+        const OF_RULES: [Field; 11] = [
             Field::State,
+            Field::Warnings,
             Field::Protocols,
             Field::Ports,
             Field::Entries(Side::Source),
@@ -376,6 +388,7 @@ impl Field {
             Self::Instant(field) => field.level(),
             Self::Labels(level) => level,
             Self::State
+            | Self::Warnings
             | Self::Protocols
             | Self::Ports
             | Self::Entries(_)
@@ -394,6 +407,7 @@ impl Field {
             Self::Instant(field) => field.word(),
             Self::Labels(_) => "labels",
             Self::State => "state",
+            Self::Warnings => "warnings",
             Self::AuditAction => "action",
             Self::Resource => "resource",
             Self::Protocols => "protocols",
@@ -415,21 +429,15 @@ impl Field {
     }
 
     pub(super) const fn traits(self) -> Traits {
-        const SEARCHED: Traits = Traits {
-            operators: &[Operator::Equal, Operator::NotEqual, Operator::In, Operator::Has],
-            ..Traits::new(FieldKind::Text, false)
-        };
         match self {
             Self::Number(field) => Traits::new(FieldKind::Integer, field.is_nullable()),
-            Self::Text(field) if field.is_searchable() => {
-                Traits { is_nullable: field.is_nullable(), ..SEARCHED }
-            }
             Self::Text(field) => Traits::new(FieldKind::Text, field.is_nullable()),
             Self::Flag(field) => Traits::new(FieldKind::Boolean, field.is_nullable()),
             Self::Action(field) => Traits::new(FieldKind::Action, field.is_nullable()),
             Self::Instant(field) => Traits::new(FieldKind::Timestamp, field.is_nullable()),
             Self::Labels(_) => Traits::new(FieldKind::Labels, false),
             Self::State => Traits::new(FieldKind::State, false),
+            Self::Warnings => Traits::new(FieldKind::Warning, true),
             Self::AuditAction => Traits::new(FieldKind::AuditAction, false),
             Self::Resource => Traits::new(FieldKind::Resource, false),
             Self::Protocols => Traits::new(FieldKind::Protocol, true),
@@ -558,6 +566,7 @@ pub fn describe(level: Level) -> Vec<FieldInfo> {
             | Field::Instant(_)
             | Field::Labels(_)
             | Field::State
+            | Field::Warnings
             | Field::AuditAction
             | Field::Resource
             | Field::Protocols

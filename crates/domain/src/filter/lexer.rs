@@ -2,6 +2,7 @@
 //! caller chooses what to read. Every step is linear in the text that it consumes.
 
 use super::error::{FilterError, shown};
+use super::moment::NOW;
 
 /// A reserved word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +207,40 @@ impl<'a> Lexer<'a> {
     /// Reads a value, quoted or not. Without quotes it may be empty.
     pub(super) fn value(&mut self) -> Result<Value<'a>, FilterError> {
         if self.peek() == Some('"') { self.quoted() } else { self.bare() }
+    }
+
+    /// A value that can be several words: `now + 30d`.
+    pub(super) fn moment(&mut self) -> Result<Value<'a>, FilterError> {
+        let mark = self.mark();
+        let mut value = self.value()?;
+        let stem = value.text.trim_end_matches(['+', '-']);
+        if value.is_quoted || !stem.eq_ignore_ascii_case(NOW) {
+            return Ok(value);
+        }
+        let mut ahead = self.clone();
+        ahead.skip_space();
+        if stem.len() == value.text.len() {
+            if ahead.rest().starts_with(|it: char| it.is_ascii_digit()) {
+                return Err(FilterError::new(
+                    ahead.position,
+                    format!(
+                        "`+` or `-` is missing between `{}` and `{}`; in the address of a request, \
+                         write `+` as `%2B`",
+                        value.raw,
+                        shown(ahead.peek_word().text)
+                    ),
+                ));
+            }
+            let Some(sign @ ('+' | '-')) = ahead.peek() else { return Ok(value) };
+            value.text.push(sign);
+            ahead.bump();
+            ahead.skip_space();
+        }
+        let amount = ahead.bare()?;
+        value.text.push_str(&amount.text);
+        *self = ahead;
+        value.raw = self.since(mark).trim_end();
+        Ok(value)
     }
 
     fn bare(&mut self) -> Result<Value<'a>, FilterError> {

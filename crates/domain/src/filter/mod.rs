@@ -9,10 +9,12 @@ pub mod error;
 pub mod eval;
 pub mod fields;
 mod lexer;
+mod moment;
 pub mod parse;
 mod print;
 pub mod tree;
 
 pub use error::FilterError;
 pub use fields::{FieldInfo, FieldKind, describe, field_name};
+pub use moment::Moment;
 pub use tree::{Expression, Filter, Level};

@@ -9,7 +9,7 @@ mod values;
 
 use self::scopes::List;
 use super::error::{FilterError, Readings, shown};
-use super::fields::{Operator, Traits, some_text};
+use super::fields::{FieldKind, Operator, Traits, some_text};
 use super::lexer::{Keyword, Lexer, Value, Word};
 use super::tree::{Filter, Level, Logic};
 
@@ -368,7 +368,11 @@ impl<'a> Parser<'a> {
             }
             Some(_) => {}
         }
-        let value = self.lexer.value()?;
+        let value = if subject.traits.kind == FieldKind::Timestamp {
+            self.lexer.moment()?
+        } else {
+            self.lexer.value()?
+        };
         if value.keyword().is_some_and(|keyword| !keyword.is_value()) {
             return Err(FilterError::new(
                 value.position,

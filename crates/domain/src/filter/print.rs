@@ -180,6 +180,11 @@ fn comparison(test: &Test, level: Level) -> Comparison {
             let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
             (Field::Resource, Relation::one_of(&words))
         }
+        Test::Warning(None) => (Field::Warnings, Relation::Null),
+        Test::Warning(Some(codes)) => {
+            let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+            (Field::Warnings, Relation::one_of(&words))
+        }
         Test::Label(owner, key, test) => return label(level, *owner, key, test),
         Test::Protocol(None) => (Field::Protocols, Relation::Null),
         Test::Protocol(Some(protocols)) => (Field::Protocols, Relation::one_of(protocols)),
@@ -209,6 +214,9 @@ fn label(level: Level, owner: Level, key: &str, test: &LabelTest) -> Comparison 
         LabelTest::Present => (labels, Relation::Other(Operator::Has, quoted("", key, ""))),
         LabelTest::Absent => (format!("{labels}.{key}"), Relation::Null),
         LabelTest::OneOf(patterns) => (format!("{labels}.{key}"), Relation::patterns(patterns)),
+        LabelTest::Holds(text) => {
+            (format!("{labels}.{key}"), Relation::Other(Operator::Has, quoted("", text, "")))
+        }
     };
     Comparison { field, relation }
 }

@@ -1,9 +1,10 @@
 //! The syntax tree of a filter: typed conditions.
 
+use super::moment::Moment;
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::rule::{Action, RuleState};
+use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
 /// The kind of resource that a list contains.
@@ -43,7 +44,7 @@ pub enum Test {
     /// An integer.
     Number(NumberField, Ordered<i64>),
     /// An instant.
-    Instant(InstantField, Ordered<Instant>),
+    Instant(InstantField, Ordered<Moment>),
     /// A text.
     Text(TextField, TextTest),
     /// A boolean.
@@ -58,6 +59,8 @@ pub enum Test {
     Resource(Vec<Resource>),
     /// A label, by level and key (a key for which `labels::is_key` holds).
     Label(Level, String, LabelTest),
+    /// Some of a rule's warnings at the time of the question; none at all: `None`.
+    Warning(Option<Vec<WarningCode>>),
     /// One of the protocols that a rule lists; `None`: the rule lists none.
     Protocol(Option<Vec<Protocol>>),
     /// One of a rule's `ports`. A rule without `ports` has one entry, every port.
@@ -112,7 +115,8 @@ fields! {
         RuleId = Rule "id", Priority = Rule "priority", IcmpType = Rule "icmp_type" nullable,
         IcmpCode = Rule "icmp_code" nullable, RuleRevision = Rule "revision",
         EventId = Event "id", EventResourceId = Event "resource_id",
-        EventFirewallId = Event "firewall_id",
+        EventFirewallId = Event "firewall_id", EventPolicyId = Event "filtering_policy_id" nullable,
+        EventSequence = Event "sequence" nullable,
     }
 }
 fields! {
@@ -138,6 +142,7 @@ fields! {
         RuleUpdatedBy = Rule "updated_by",
         EventSubject = Event "subject", EventRequestId = Event "request_id",
         EventClientAddress = Event "client_address", EventReason = Event "reason",
+        EventTenant = Event "tenant" nullable,
     }
 }
 fields! {
@@ -153,7 +158,7 @@ impl TextField {
     /// Whether `:` searches it. The database keeps a folded form of such fields together with the
     /// text.
     #[must_use]
-    pub const fn is_searchable(self) -> bool {
+    pub const fn is_folded(self) -> bool {
         match self {
             Self::FirewallName
             | Self::FirewallDescription
@@ -172,7 +177,8 @@ impl TextField {
             | Self::EventSubject
             | Self::EventRequestId
             | Self::EventClientAddress
-            | Self::EventReason => false,
+            | Self::EventReason
+            | Self::EventTenant => false,
         }
     }
 }
@@ -227,6 +233,8 @@ pub enum LabelTest {
     Absent,
     /// `labels.k = v`, `IN`: at least one pattern matches. False if the label is absent.
     OneOf(Vec<Pattern>),
+    /// `labels.k : v`: the value holds this text, in any case.
+    Holds(String),
 }
 
 /// A side of a rule.

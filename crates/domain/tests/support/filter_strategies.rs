@@ -5,12 +5,13 @@
 
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
+use fireflow_domain::filter::Moment;
 use fireflow_domain::filter::tree::{
     ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
-use fireflow_domain::rule::{Action, RuleState};
+use fireflow_domain::rule::{Action, RuleState, WarningCode};
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 use proptest::collection::vec;
 use proptest::option;
@@ -87,6 +88,8 @@ pub(crate) fn tests(level: Level) -> BoxedStrategy<Test> {
     if levels.contains(&Level::Rule) {
         let side = || select(vec![Side::Source, Side::Destination]);
         all.push(some(select(RuleState::ALL.to_vec())).prop_map(Test::State).boxed());
+        let warnings = option::weighted(0.8, some(select(WarningCode::ALL.to_vec())));
+        all.push(warnings.prop_map(Test::Warning).boxed());
         all.push(option::of(some(select(PROTOCOLS.to_vec()))).prop_map(Test::Protocol).boxed());
         all.push(port_test().prop_map(Test::Ports).boxed());
         all.push((side(), logic(entry(), 2)).prop_map(|(a, b)| Test::Entry(a, b)).boxed());
@@ -144,10 +147,19 @@ pub(crate) fn instants() -> impl Strategy<Value = Instant> + Clone {
     (0_i64..120).prop_map(move |hours| first.plus_micros(hours * 3_600 * MICROS_PER_SECOND))
 }
 
+/// An instant of these days, or one of the five days around now.
+fn moments() -> impl Strategy<Value = Moment> + Clone {
+    prop_oneof![
+        2 => instants().prop_map(Moment::At),
+        1 => (-60_i64..60).prop_map(|hours| Moment::FromNow(hours * 3_600)),
+        1 => select(vec![Moment::FromNow(0), Moment::FromNow(-90), Moment::FromNow(61)]),
+    ]
+}
+
 fn instant(fields: Vec<InstantField>) -> BoxedStrategy<Test> {
     select(fields)
         .prop_flat_map(|field| {
-            let test = ordered(instants(), field.is_nullable());
+            let test = ordered(moments(), field.is_nullable());
             test.prop_map(move |test| Test::Instant(field, test))
         })
         .boxed()
@@ -171,6 +183,18 @@ fn pattern(texts: &'static [&'static str]) -> impl Strategy<Value = Pattern> + C
     ]
 }
 
+/// A part of a text, in other letters.
+fn needle(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
+    (select(texts), 0_usize..3, 0_usize..12, 0..3).prop_map(|(text, skip, take, case)| {
+        let part: String = text.chars().skip(skip).take(take).collect();
+        match case {
+            0 => part,
+            1 => part.to_uppercase(),
+            _ => part.to_lowercase(),
+        }
+    })
+}
+
 fn text(fields: Vec<TextField>) -> BoxedStrategy<Test> {
     select(fields)
         .prop_flat_map(|field| {
@@ -178,9 +202,7 @@ fn text(fields: Vec<TextField>) -> BoxedStrategy<Test> {
             if field.is_nullable() {
                 tests.push(Just(TextTest::Absent).boxed());
             }
-            if field.is_searchable() {
-                tests.push(select(&TEXTS).prop_map(|it| TextTest::Holds(it.to_owned())).boxed());
-            }
+            tests.push(needle(&TEXTS).prop_map(TextTest::Holds).boxed());
             proptest::strategy::Union::new(tests).prop_map(move |test| Test::Text(field, test))
         })
         .boxed()
@@ -191,6 +213,7 @@ fn label(levels: Vec<Level>) -> BoxedStrategy<Test> {
         1 => Just(LabelTest::Present),
         1 => Just(LabelTest::Absent),
         3 => some(pattern(&LABEL_VALUES)).prop_map(LabelTest::OneOf),
+        2 => needle(&LABEL_VALUES).prop_map(LabelTest::Holds),
     ];
     (select(levels), select(&LABEL_KEYS), test)
         .prop_map(|(level, key, test)| Test::Label(level, key.to_owned(), test))

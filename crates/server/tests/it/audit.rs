@@ -155,6 +155,8 @@ db_test! {
             ("action IN (update, DELETE)", "&order_by=-id", vec![6, 3]),
             ("reason = \"*CHG-*\"", "", vec![3]),
             ("NOT reason = \"\"", "", vec![3]),
+            ("reason : chg-47 AND tenant : RE", "", vec![3]),
+            ("filtering_policy_id != null AND sequence >= 1", "", vec![4, 5]),
             ("subject = \"test*\" AND firewall_id = 2", "", vec![2, 6]),
             ("resource_id = 1", "&resource=firewall_rule", vec![5]),
             ("at >= 2026-11-24T12:00:00Z AND id < 3", "", vec![1, 2]),
@@ -182,7 +184,8 @@ db_test! {
             ("action = ALLOW", "`ALLOW` is not `create`, `update`, `move`, `delete` or `restore`"),
             ("log = true", "is a field of rules; this list is of audit events"),
             ("before = 1", "not a field of audit events"),
-            ("reason : CHG", "`reason` takes `=`, `!=` and `IN`"),
+            ("action : del", "`action` takes `=`, `!=` and `IN`, not `:`"),
+            ("at : x", "`at` takes `=`, `!=`, `<`"),
         ] {
             let problem = api.get(&list(filter, "")).await.problem(422, "invalid");
             let detail = problem["errors"][0]["detail"].as_str().unwrap();

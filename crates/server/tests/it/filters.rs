@@ -75,6 +75,7 @@ db_test! {
             "boolean" => "true",
             "action" => "ALLOW",
             "state" => "active",
+            "warning" => "expired",
             "audit_action" => "delete",
             "resource" => "firewall",
             "protocol" => "tcp",
@@ -112,6 +113,58 @@ db_test! {
             }
         }
         assert!(asked > 150, "{asked}");
+    }
+}
+
+db_test! {
+    async fn every_text_is_searched_and_each_warning_is_found(api: Api) {
+        let policy = ssh(&api).await;
+        let any = json!([{"address": "any"}]);
+        for (name, rule) in [
+            ("late", json!({"expires_at": "2026-01-01T00:00:00Z", "reference": "CHG-1042"})),
+            ("port", json!({"destinations": [{"address": "10.0.0.1", "port": 1}], "ports": [{"number": 2}]})),
+            ("entry", json!({"sources": [{"address": "10.0.0.1"}, {"address": "2001:db8::1"}],
+                "destinations": [{"address": "10.0.0.2"}], "labels": {"ticket": "Ünder Chg"}})),
+            ("protocol", json!({"sources": [{"address": "10.0.0.3"}], "destinations": any,
+                "protocols": ["udp", "icmpv6"]})),
+        ] {
+            let mut rule = rule;
+            rule["name"] = json!(name);
+            api.rule(&policy, &rule).await;
+        }
+        for (filter, expected) in [
+            ("reference : chg", vec!["late"]),
+            ("labels.ticket : \"üNDER c\" OR reference:\"-1042\"", vec!["late", "entry"]),
+            ("created_by : TEST AND filtering_policy.updated_by : Ester AND name : POR", vec!["port"]),
+            ("warnings = expired", vec!["late"]),
+            ("warnings = ports_without_effect", vec!["port"]),
+            ("warnings = entry_without_effect", vec!["entry"]),
+            ("warnings = protocol_without_effect", vec!["protocol"]),
+            ("warnings IN (expired, entry_without_effect)", vec!["late", "entry"]),
+            ("warnings != null", vec!["late", "port", "entry", "protocol"]),
+            ("warnings = null", vec!["any", "office", "web", "ping"]),
+        ] {
+            let found = filtered(&api, "/rules/", filter).await.expect(200);
+            assert_eq!(names(&found), expected, "{filter}");
+            // What is found is what the answer shows.
+            for item in found["items"].as_array().unwrap() {
+                let has_some = item["warnings"].as_array().is_some_and(|it| !it.is_empty());
+                assert!(!filter.starts_with("warnings") || has_some == (filter != "warnings = null"));
+            }
+        }
+        for (filter, total) in [("subject : TESTE AND action = create", 10), ("reason : x", 0), ("tenant : x", 0)] {
+            let found = filtered(&api, "/audit-events/", filter).await.expect(200);
+            assert_eq!(found["total"], total, "{filter}");
+        }
+        for (filter, part) in [
+            ("state : act", "`state` takes `=`, `!=` and `IN`, not `:`"),
+            ("priority : 1", "`priority` takes `=`, `!=`, `<`"),
+            ("warnings : expired", "`warnings = expired` is true if one of them is expired"),
+        ] {
+            let problem = filtered(&api, "/rules/", filter).await.problem(422, "invalid");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains(part), "{detail}");
+        }
     }
 }
 

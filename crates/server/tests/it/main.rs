@@ -33,6 +33,7 @@ mod inspections;
 mod key_files;
 mod limits;
 mod lists;
+mod lists_by_clock;
 mod logging;
 mod memory;
 mod metrics;

@@ -43,6 +43,9 @@ pub(crate) struct Model {
     pub(crate) deleted_by: Option<String>,
 }
 
+/// How many columns a row has: [`Model`]'s last field is the last of them.
+pub(crate) const COLUMNS: usize = Column::DeletedBy as usize + 1;
+
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub(crate) enum Relation {
     #[sea_orm(

@@ -7,12 +7,15 @@ use fireflow_domain::filter::tree::{
 };
 use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::RuleState;
-use fireflow_domain::text::fold;
-use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition, Query, Value};
+use fireflow_domain::sort;
+use fireflow_domain::time::Instant;
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, IntoCondition, Query, Value};
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
 use super::entry::{port_fits, some_entry};
+use super::search::searched;
 use super::traffic::meets_traffic;
+use super::warning::warning;
 use super::{Dialect, constant, finds};
 use crate::entity::{audit_event, firewall, label, policy, rule, rule_port};
 
@@ -42,7 +45,9 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
             ordered(number_column(*field), field.is_nullable(), test, |number| (*number).into())
         }
         Test::Instant(field, test) => {
-            ordered(instant_column(*field), field.is_nullable(), test, |at| at.micros().into())
+            ordered(instant_column(*field), field.is_nullable(), test, |moment| {
+                moment.at(dialect.now).micros().into()
+            })
         }
         Test::Text(field, test) => text(dialect, *field, test),
         Test::Flag(field, wanted) => {
@@ -61,9 +66,10 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
                 }
             }
         }
-        Test::State(states) => {
-            states.iter().fold(Condition::any(), |any, state| any.add(in_state(dialect, *state)))
-        }
+        Test::State(states) => states
+            .iter()
+            .fold(Condition::any(), |any, state| any.add(in_state(dialect.now, *state))),
+        Test::Warning(wanted) => warning(dialect, wanted.as_deref()),
         Test::AuditAction(actions) => {
             audit_event::Column::Action.is_in(actions.iter().map(|it| it.as_str())).into_condition()
         }
@@ -148,6 +154,8 @@ pub(super) fn number_column(field: NumberField) -> Expr {
         F::EventId => audit_event::Column::Id.into_simple_expr(),
         F::EventResourceId => audit_event::Column::ResourceId.into_simple_expr(),
         F::EventFirewallId => audit_event::Column::FirewallId.into_simple_expr(),
+        F::EventPolicyId => audit_event::Column::PolicyId.into_simple_expr(),
+        F::EventSequence => audit_event::Column::Sequence.into_simple_expr(),
     }
 }
 
@@ -187,6 +195,7 @@ pub(super) fn text_column(field: TextField) -> Expr {
         F::EventRequestId => audit_event::Column::RequestId.into_simple_expr(),
         F::EventClientAddress => audit_event::Column::ClientAddress.into_simple_expr(),
         F::EventReason => audit_event::Column::Reason.into_simple_expr(),
+        F::EventTenant => audit_event::Column::Tenant.into_simple_expr(),
     }
 }
 
@@ -212,7 +221,8 @@ fn folded_column(field: TextField) -> Option<Expr> {
         | F::EventSubject
         | F::EventRequestId
         | F::EventClientAddress
-        | F::EventReason => None,
+        | F::EventReason
+        | F::EventTenant => None,
     }
 }
 
@@ -225,8 +235,8 @@ fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
             present(column, field.is_nullable(), fits)
         }
         TextTest::Holds(part) => {
-            let folded = folded_column(field).unwrap_or_else(|| column.clone());
-            present(column, field.is_nullable(), dialect.holds(folded, &fold(part)))
+            let holds = searched(dialect, folded_column(field), &column, part);
+            present(column, field.is_nullable(), holds)
         }
     }
 }
@@ -269,8 +279,19 @@ fn behind_all_with(prefix: &str) -> Option<String> {
     None
 }
 
-fn in_state(dialect: Dialect, state: RuleState) -> Condition {
-    let now = dialect.now.micros();
+/// The place of a rule's state in the order of states.
+pub(crate) fn state_rank(at: Instant) -> Expr {
+    RuleState::ALL
+        .into_iter()
+        .fold(CaseStatement::new(), |case, state| {
+            // Literals: the type of a parameter in CASE would be a guess.
+            case.case(in_state(at, state), Expr::cust(sort::state_rank(state).to_string()))
+        })
+        .into()
+}
+
+fn in_state(at: Instant, state: RuleState) -> Condition {
+    let now = at.micros();
     let enabled = rule::Column::Enabled.eq(true);
     let (starts, expires) = (rule::Column::StartsAt, rule::Column::ExpiresAt);
     let is_over = Condition::all().add(expires.is_not_null()).add(expires.lte(now));
@@ -307,6 +328,10 @@ fn label_test(dialect: Dialect, level: Level, key: &str, test: &LabelTest) -> Co
         LabelTest::Absent => finds(query).into_condition().not(),
         LabelTest::OneOf(patterns) => {
             query.cond_where(one_pattern(dialect, &value, patterns));
+            finds(query).into_condition()
+        }
+        LabelTest::Holds(part) => {
+            query.cond_where(searched(dialect, None, &value, part));
             finds(query).into_condition()
         }
     }

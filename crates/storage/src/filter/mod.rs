@@ -9,15 +9,19 @@
 
 mod condition;
 mod entry;
+mod other;
+mod planned;
+mod search;
 mod seed;
 mod traffic;
+mod warning;
 
 use fireflow_domain::filter::Expression;
 use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
-pub(crate) use condition::condition;
+pub(crate) use condition::{condition, state_rank};
 pub(crate) use seed::seeds;
 
 /// The most candidates of an index that are tested one by one.
@@ -114,7 +118,7 @@ fn constant(holds: bool) -> Expr {
 #[derive(Debug)]
 pub(crate) struct IdList(String);
 
-/// How a filtered list of rules is read.
+/// How a filtered list is read.
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// The rules are among these candidates.

@@ -1,33 +1,32 @@
 //! Seeds of a filter on rules: queries for rule ids that an index answers. Each finds all rules
 //! that the filter can fit, and possibly others.
 
-use fireflow_domain::filter::Filter;
 use fireflow_domain::filter::tree::{
     EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern, PortTest,
     RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
+use fireflow_domain::filter::{Filter, Moment};
 use fireflow_domain::net::{AddressRange, PortRange};
+use fireflow_domain::rule::WarningCode;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
 use sea_orm::{ColumnTrait, Condition};
 
-use super::Dialect;
-use super::condition::{EMPTY, condition, one_pattern};
+use super::condition::{EMPTY, condition};
 use super::entry::{bounds, fits_every_port};
+use super::{Dialect, other};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
-use crate::entity::{firewall, label, policy, rule, rule_address, rule_port};
+use crate::entity::{firewall, policy, rule, rule_address, rule_port};
 use crate::index::{address_ancestors, address_keys, port_ancestors, port_key};
 
 /// The seeds of the filter's conjuncts; empty if no index helps.
 pub(crate) fn seeds(dialect: Dialect, filter: &Filter) -> Vec<SelectStatement> {
-    match filter.level {
-        Level::Rule => of_logic(&filter.condition, &|test| of_test(dialect, test), &|parts| {
-            of_ranges(dialect, parts)
-        }),
-        // There are few firewalls and policies, so the index of their order is walked. For events
-        // the database itself chooses an index, since each test is on a column of the event.
-        Level::Firewall | Level::Policy | Level::Event => Vec::new(),
-    }
+    let level = filter.level;
+    let of_test = |test: &Test| match level {
+        Level::Rule => of_test(dialect, test),
+        Level::Firewall | Level::Policy | Level::Event => other::of_test(dialect, level, test),
+    };
+    of_logic(&filter.condition, &of_test, &|parts| of_ranges(dialect, level, parts))
 }
 
 /// The seeds of a tree. AND has every seed of every part, and those of parts combined. OR has the
@@ -55,21 +54,19 @@ fn of_logic<T>(
 
 /// Pairs of bounds on one instant: each bound alone may hold for half of all rules, both together
 /// only for a few.
-fn of_ranges(dialect: Dialect, parts: &[Logic<Test>]) -> Vec<SelectStatement> {
-    let indexed =
-        [InstantField::RuleCreatedAt, InstantField::RuleUpdatedAt, InstantField::ExpiresAt];
+fn of_ranges(dialect: Dialect, level: Level, parts: &[Logic<Test>]) -> Vec<SelectStatement> {
     let mut seeds = Vec::new();
-    for field in indexed {
+    for field in other::indexed_instants(level) {
         let bounds: Vec<Logic<Test>> = parts
             .iter()
             .filter(|part| match part {
-                Logic::Is(Test::Instant(of, test)) => *of == field && *test != Ordered::Absent,
+                Logic::Is(Test::Instant(of, test)) => of == field && *test != Ordered::Absent,
                 Logic::Is(_) | Logic::All(_) | Logic::Any(_) | Logic::Not(_) => false,
             })
             .cloned()
             .collect();
         if bounds.len() > 1 {
-            seeds.push(of_rules(dialect, Logic::All(bounds)));
+            seeds.push(other::ids(dialect, level, Logic::All(bounds)));
         }
     }
     seeds
@@ -105,7 +102,9 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             | NumberField::RuleRevision
             | NumberField::EventId
             | NumberField::EventResourceId
-            | NumberField::EventFirewallId => Vec::new(),
+            | NumberField::EventFirewallId
+            | NumberField::EventPolicyId
+            | NumberField::EventSequence => Vec::new(),
         },
         Test::Instant(field, _) => match field {
             InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
@@ -136,10 +135,18 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
                 | TextField::EventSubject
                 | TextField::EventRequestId
                 | TextField::EventClientAddress
-                | TextField::EventReason => Vec::new(),
+                | TextField::EventReason
+                | TextField::EventTenant => Vec::new(),
             }
         }
-        Test::Label(Level::Rule, key, test) => of_label(dialect, key, test),
+        Test::Label(Level::Rule, key, test) => {
+            other::label_owners(dialect, Level::Rule, key, test).into_iter().collect()
+        }
+        // That these have expired is a bound of an instant; the others have no index.
+        Test::Warning(Some(codes)) if codes.iter().all(|it| *it == WarningCode::Expired) => {
+            let is_over = Ordered::AtMost(Moment::FromNow(0));
+            vec![of_rules(dialect, Logic::Is(Test::Instant(InstantField::ExpiresAt, is_over)))]
+        }
         Test::Label(level, _, LabelTest::Present) => of_parents(dialect, *level, test),
         Test::Label(level, _, LabelTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
             of_parents(dialect, *level, test)
@@ -154,6 +161,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
         | Test::Flag(..)
         | Test::Action(..)
         | Test::State(..)
+        | Test::Warning(_)
         | Test::AuditAction(_)
         | Test::Resource(_)
         | Test::Protocol(_)
@@ -162,7 +170,7 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
 }
 
 /// Whether a b-tree can find the pattern.
-fn is_range(pattern: &Pattern) -> bool {
+pub(super) fn is_range(pattern: &Pattern) -> bool {
     match pattern {
         Pattern::Exact(_) => true,
         Pattern::Prefix(prefix) => !prefix.is_empty(),
@@ -172,13 +180,7 @@ fn is_range(pattern: &Pattern) -> bool {
 
 /// A seed on columns of the rules themselves.
 fn of_rules(dialect: Dialect, condition: Logic<Test>) -> SelectStatement {
-    let filter = Filter { level: Level::Rule, condition };
-    Query::select()
-        .expr_as(rule::Column::Id.into_expr(), "id")
-        .from(rule::Entity)
-        .and_where(rule::Column::DeletedAt.is_null())
-        .cond_where(super::condition(dialect, &filter))
-        .to_owned()
+    other::ids(dialect, Level::Rule, condition)
 }
 
 /// All rules of the policies, or of the firewalls' policies, that a test fits.
@@ -212,20 +214,6 @@ fn of_parents(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatemen
         .and_where(rule::Column::PolicyId.in_subquery(policies))
         .to_owned();
     vec![rules]
-}
-
-fn of_label(dialect: Dialect, key: &str, test: &LabelTest) -> Vec<SelectStatement> {
-    use label::of_rule::{Column, Entity};
-    let mut query = Query::select();
-    query.expr_as(Column::OwnerId.into_expr(), "id").from(Entity).and_where(Column::Key.eq(key));
-    match test {
-        LabelTest::Present => vec![query],
-        LabelTest::OneOf(patterns) if patterns.iter().all(is_range) => {
-            query.cond_where(one_pattern(dialect, &Column::Value.into_expr(), patterns));
-            vec![query]
-        }
-        LabelTest::OneOf(_) | LabelTest::Absent => Vec::new(),
-    }
 }
 
 fn of_traffic(traffic: &Traffic) -> Vec<SelectStatement> {

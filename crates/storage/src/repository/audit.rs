@@ -4,13 +4,12 @@ use fireflow_domain::audit::{AuditEvent, AuditRecord};
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, QueryFilter, Select};
+use sea_orm::{ColumnTrait, QueryFilter, Select};
 
 use super::mapped;
 use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
-use crate::filter::{Dialect, condition};
-use crate::query::OrderBy;
+use crate::query::{Key, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -19,19 +18,20 @@ const fn column(field: AuditField) -> Column {
         AuditField::Id => Column::Id,
         AuditField::At => Column::At,
         AuditField::Subject => Column::Subject,
+        AuditField::RequestId => Column::RequestId,
         AuditField::ClientAddress => Column::ClientAddress,
+        AuditField::Reason => Column::Reason,
         AuditField::Action => Column::Action,
         AuditField::Resource => Column::Resource,
         AuditField::ResourceId => Column::ResourceId,
         AuditField::FirewallId => Column::FirewallId,
+        AuditField::PolicyId => Column::PolicyId,
+        AuditField::Tenant => Column::Tenant,
+        AuditField::Sequence => Column::Sequence,
     }
 }
 
-fn filtered(
-    mut select: Select<Entity>,
-    filter: &AuditFilter,
-    backend: DbBackend,
-) -> Select<Entity> {
+fn filtered(mut select: Select<Entity>, filter: &AuditFilter) -> Select<Entity> {
     let texts = [
         (Column::Subject, filter.subject.as_deref()),
         (Column::RequestId, filter.request_id.as_deref()),
@@ -59,15 +59,13 @@ fn filtered(
     if let Some(until) = filter.until {
         select = select.filter(Column::At.lt(until.micros()));
     }
-    if let Some(expression) = &filter.expression {
-        select = select.filter(condition(Dialect::of(backend, expression), &expression.filter));
-    }
     select
 }
 
 #[async_trait]
 impl AuditReader for SeaUnitOfWork {
-    /// One statement, one more for the total.
+    /// One statement, one more for the total, and at most two more to find out how a filter is best
+    /// answered.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -75,14 +73,14 @@ impl AuditReader for SeaUnitOfWork {
         order: &[SortKey<AuditField>],
         request: &PageRequest,
     ) -> StoreResult<Page<AuditRecord>> {
-        let backend = self.db().get_database_backend();
-        let select = filtered(of_visible(who), filter, backend);
-        let total = query::total(&self.db(), select.clone(), Column::Id, request.counting)
+        let select = filtered(of_visible(who), filter);
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
+        let total = query::total(&self.db(), planned.counted, Column::Id, request.counting)
             .await
             .map_err(store_error)?;
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) =
-            query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
+            query::rows(&self.db(), planned.listed, &by, request, |it| it.into_model::<Model>())
                 .await
                 .map_err(store_error)?;
         let items: Vec<AuditRecord> = mapped(rows, mapping::audit_record).await?;

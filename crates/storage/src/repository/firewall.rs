@@ -21,8 +21,7 @@ use crate::chains::HeadColumns;
 use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
-use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -166,7 +165,8 @@ impl FirewallReader for SeaUnitOfWork {
         Ok(row.map(Model::from).map(mapping::firewall).transpose()?)
     }
 
-    /// One statement, one more for the total.
+    /// One statement, one more for the total, and at most two more to find out how a filter is best
+    /// answered.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -178,22 +178,19 @@ impl FirewallReader for SeaUnitOfWork {
         if let Some(name) = &filter.name {
             select = select.filter(Column::Name.eq(name.as_str()));
         }
-        if let Some(expression) = &filter.expression {
-            let dialect = Dialect::of(self.db().get_database_backend(), expression);
-            select = select.filter(condition(dialect, &expression.filter));
-        }
         // No counter knows how many firewalls a caller sees. They are few, and an index counts
         // them.
         let counting = match request.counting {
             Counting::Bounded if *filter == FirewallFilter::default() => Counting::Exact,
             counting => counting,
         };
-        let total = query::total(&self.db(), select.clone(), Column::Id, counting)
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
+        let total = query::total(&self.db(), planned.counted, Column::Id, counting)
             .await
             .map_err(store_error)?;
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) =
-            query::rows(&self.db(), select, &by, request, |select| select.into_model::<Model>())
+            query::rows(&self.db(), planned.listed, &by, request, |it| it.into_model::<Model>())
                 .await
                 .map_err(store_error)?;
         let items: Vec<Firewall> =

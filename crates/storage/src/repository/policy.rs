@@ -27,8 +27,7 @@ use crate::entity::policy::{
 };
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
-use crate::filter::{Dialect, condition};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -167,7 +166,8 @@ impl PolicyReader for SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
-    /// One statement, one more for the total.
+    /// One statement, one more for the total, and at most two more to find out how a filter is best
+    /// answered.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -181,21 +181,18 @@ impl PolicyReader for SeaUnitOfWork {
         if let Some(firewall) = firewall {
             select = select.filter(Column::FirewallId.eq(firewall.get()));
         }
-        if let Some(expression) = &filter.expression {
-            let dialect = Dialect::of(self.db().get_database_backend(), expression);
-            select = select.filter(condition(dialect, &expression.filter));
-        }
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
         let total = if request.counting == Counting::Skipped {
             None
         } else if *filter == PolicyFilter::default() {
             Some(query::counted(self.policy_counter(who, firewall).await?))
         } else {
-            query::total(&self.db(), select.clone(), Column::Id, request.counting)
+            query::total(&self.db(), planned.counted, Column::Id, request.counting)
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, column, Column::Id);
-        let (rows, has_more) = query::rows(&self.db(), select, &by, request, with_parent)
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
+        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parent)
             .await
             .map_err(store_error)?;
         let items: Vec<Policy> = rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?;

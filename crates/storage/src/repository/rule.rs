@@ -31,13 +31,15 @@ use crate::entity::rule::{
     live_of, parent_columns, with_parents,
 };
 use crate::error::store_error;
-use crate::filter::{Dialect, Plan, condition, seeds};
-use crate::query::{Only, OrderBy, Rendered};
+use crate::filter::state_rank;
+use crate::query::{Key, Only, OrderBy, Rendered};
 use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
 use crate::{mapping, query};
 
-const fn column(field: RuleField) -> Column {
-    match field {
+/// What a field is ordered by, at a time.
+fn key(field: RuleField, at: Instant) -> Key {
+    let column = match field {
+        RuleField::State => return Key::computed(state_rank(at)),
         RuleField::Id => Column::Id,
         RuleField::Name => Column::Name,
         RuleField::Action => Column::Action,
@@ -55,7 +57,8 @@ const fn column(field: RuleField) -> Column {
         RuleField::CreatedBy => Column::CreatedBy,
         RuleField::UpdatedAt => Column::UpdatedAt,
         RuleField::UpdatedBy => Column::UpdatedBy,
-    }
+    };
+    Key::column(column)
 }
 
 /// The live rules of a policy, or of all policies; or the deleted ones. Rules of policies that use
@@ -104,35 +107,7 @@ fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
     select
 }
 
-/// A filtered list in two forms: the fastest to read, and the fastest to count.
-struct Planned {
-    listed: Select<Entity>,
-    counted: Select<Entity>,
-}
-
 impl SeaUnitOfWork {
-    /// Applies a filter's expression to a list, in the form that suits the number of matching
-    /// rules. At most two statements; none without an expression.
-    async fn planned(&self, select: Select<Entity>, filter: &RuleFilter) -> StoreResult<Planned> {
-        let Some(expression) = &filter.expression else {
-            return Ok(Planned { listed: select.clone(), counted: select });
-        };
-        let dialect = Dialect::of(self.db().get_database_backend(), expression);
-        let seeds = seeds(dialect, &expression.filter);
-        let most = self.max_candidates;
-        let plan = Plan::make(&self.db(), dialect, seeds, most).await.map_err(store_error)?;
-        let select = select.filter(condition(dialect, &expression.filter));
-        let id = || Column::Id.into_simple_expr();
-        let with = |restriction: Option<Expr>| match restriction {
-            Some(restriction) => select.clone().filter(restriction),
-            None => select.clone(),
-        };
-        Ok(Planned {
-            listed: with(plan.restriction(dialect, id())),
-            counted: with(plan.counted(dialect, id())),
-        })
-    }
-
     /// Writes a rule, if it is live or deleted as `mark` requires.
     async fn write_rule(&self, id: i64, row: ActiveModel, mark: Expr) -> StoreResult<()> {
         let result = Entity::update_many()
@@ -195,7 +170,7 @@ impl RuleReader for SeaUnitOfWork {
             _ => order,
         };
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
-        let planned = self.planned(select, filter).await?;
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
         let total = if request.counting == Counting::Skipped {
             None
         } else if *filter == RuleFilter::default() {
@@ -205,7 +180,7 @@ impl RuleReader for SeaUnitOfWork {
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, column, Column::Id);
+        let by = OrderBy::new(order, |field| key(field, sort::time_of(request)), Column::Id);
         let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
             .await
             .map_err(store_error)?;
@@ -235,7 +210,8 @@ impl RuleReader for SeaUnitOfWork {
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
-        let mut select = self.planned(select, filter).await?.listed;
+        let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
+        let mut select = planned.listed;
         if parent.is_some() {
             if let Some((id, priority)) = after {
                 // Comparing a row value lets both databases start at the position in their index.

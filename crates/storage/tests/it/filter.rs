@@ -109,14 +109,14 @@ fn specs() -> impl Strategy<Value = RuleSpec> {
 }
 
 /// All resources in a database.
-struct Data {
+pub(crate) struct Data {
     firewalls: Vec<Firewall>,
     policies: Vec<Policy>,
     rules: Vec<Rule>,
     events: Vec<AuditRecord>,
 }
 
-async fn fill(db: &TestDatabase) -> Data {
+pub(crate) async fn fill(db: &TestDatabase) -> Data {
     let mut runner = runner();
     let caller = caller();
     for index in 0..FIREWALLS {
@@ -183,35 +183,39 @@ async fn fill(db: &TestDatabase) -> Data {
 
 impl Data {
     /// The ids that the evaluator selects.
-    fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
+    pub(crate) fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
         let firewall = |id| self.firewalls.iter().find(|firewall| firewall.id == id).unwrap();
         let policy = |id| self.policies.iter().find(|policy| policy.id == id).unwrap();
         let mut ids = BTreeSet::new();
         match filter.level {
             Level::Firewall => ids.extend(self.firewalls.iter().filter_map(|firewall| {
-                filter.fits(Subject::Firewall(firewall)).then_some(firewall.id.get())
+                filter.fits(Subject::Firewall(firewall), now).then_some(firewall.id.get())
             })),
             Level::Policy => ids.extend(self.policies.iter().filter_map(|policy| {
                 let firewall = firewall(policy.firewall.id);
-                filter.fits(Subject::Policy(firewall, policy)).then_some(policy.id.get())
+                filter.fits(Subject::Policy(firewall, policy), now).then_some(policy.id.get())
             })),
             Level::Rule => ids.extend(self.rules.iter().filter_map(|rule| {
                 let firewall = firewall(rule.policy.firewall.id);
                 let policy = policy(rule.policy.id);
-                filter.fits(Subject::Rule(firewall, policy, rule, now)).then_some(rule.id.get())
+                filter.fits(Subject::Rule(firewall, policy, rule), now).then_some(rule.id.get())
             })),
-            Level::Event => ids.extend(
-                self.events
-                    .iter()
-                    .filter_map(|event| filter.fits(Subject::Event(event)).then_some(event.id)),
-            ),
+            Level::Event => {
+                ids.extend(self.events.iter().filter_map(|event| {
+                    filter.fits(Subject::Event(event), now).then_some(event.id)
+                }))
+            }
         }
         ids
     }
 }
 
 /// The ids that the database finds, and the total that it counts.
-async fn found(db: &TestDatabase, filter: &Filter, now: Instant) -> (BTreeSet<i64>, u64) {
+pub(crate) async fn found(
+    db: &TestDatabase,
+    filter: &Filter,
+    now: Instant,
+) -> (BTreeSet<i64>, u64) {
     let all = PageRequest::new(1, 1_000).unwrap();
     let expression = Some(Expression { filter: filter.clone(), at: now });
     let mut uow = read(db, ReadKind::Page).await;
@@ -312,6 +316,9 @@ db_test! {
             ("updated_at >= 2027-01-01T00:00:00Z", &["rule_updated_at"]),
             ("expires_at <= 2026-01-01T00:00:00Z", &["rule_expires_at"]),
             ("labels:site", &["rule_label_value"]),
+            ("labels.site : FR", &["rule_label_value"]),
+            ("warnings = expired", &["rule_expires_at"]),
+            ("expires_at < now + 30d", &["rule_expires_at"]),
             ("labels.site IN (fra, \"p*\")", &["rule_label_value"]),
             ("firewall.labels.site = fra", &["firewall_label"]),
             ("filtering_policy.name = web", &["policy_name"]),
@@ -344,7 +351,8 @@ db_test! {
         // No index helps with these.
         for text in [
             "NOT name = edge", "name != edge", "name : edge", "name = \"*edge\"", "enabled = true",
-            "name = edge OR enabled = true", "expires_at = null", "labels.site = null",
+            "name = edge OR enabled = true", "reference : chg", "warnings = ports_without_effect",
+            "warnings != expired", "warnings = null", "expires_at = null", "labels.site = null",
         ] {
             assert_eq!(db.plans(&plans(text)).await.0, [] as [String; 0], "{text}");
         }
@@ -444,6 +452,7 @@ db_test! {
                 format!("name = \"*{quoted}\""),
                 format!("name = \"*{quoted}*\""),
                 format!("name : \"{quoted}\""),
+                format!("reference : \"{quoted}\" OR labels.site : \"{quoted}\""),
                 format!("labels.site = \"{quoted}\""),
                 format!("NOT firewall.name IN (\"{quoted}\", x)"),
                 format!("created_by = \"{quoted}\" OR reference = \"*{quoted}*\""),

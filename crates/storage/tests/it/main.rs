@@ -15,6 +15,7 @@ mod concurrency;
 mod contract;
 mod file;
 mod filter;
+mod filter_forms;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
 mod group;

@@ -56,12 +56,12 @@ impl Audit {
         let mut query = query.open(params::AUDIT_EVENTS);
         let fields = query.fields(AuditEventView::MEMBERS);
         let order = query.order(AuditField::parse, AuditField::WORDS);
-        let filter = filter(&mut query, ctx.caller.now);
+        let mut filter = filter(&mut query, ctx.caller.now);
         if filter == AuditFilter::default() {
             query.only_ordered_by(&order, &[AuditField::Id, AuditField::At], AuditField::as_str);
         }
-        let scope = query.scope("audit events", filter.expression.as_ref());
-        let request = query.page(&scope, &order);
+        let (scope, request) =
+            query.part("audit events", &mut filter.expression, &order, ctx.caller.now);
         query.finish_list()?;
         let size = usize::try_from(request.size()).unwrap_or(usize::MAX);
         ctx.borrow_for_rows(request.size()).await?;

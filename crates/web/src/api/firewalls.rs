@@ -42,13 +42,13 @@ impl Firewalls {
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
-        let filter = FirewallFilter {
+        let mut filter = FirewallFilter {
             deleted: query.deleted(None),
             name: query.parse("name", Name::parse),
             expression: query.expression(Level::Firewall, ctx.caller.now),
         };
-        let scope = query.scope("firewalls", filter.expression.as_ref());
-        let request = query.page(&scope, &order);
+        let (scope, request) =
+            query.part("firewalls", &mut filter.expression, &order, ctx.caller.now);
         query.finish_list()?;
         let request_size = request.size();
         ctx.borrow_for_rows(expansion::rows(request_size, expand.is_some())).await?;

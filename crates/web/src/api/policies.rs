@@ -81,10 +81,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
-        let filter = filter(&mut query, ctx.caller.now);
+        let mut filter = filter(&mut query, ctx.caller.now);
         let list = format!("policies of {firewall}");
-        let scope = query.scope(&list, filter.expression.as_ref());
-        let request = query.page(&scope, &order);
+        let (scope, request) = query.part(&list, &mut filter.expression, &order, ctx.caller.now);
         query.finish_list()?;
         ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
         let found = ctx
@@ -116,9 +115,9 @@ impl Policies {
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
-        let filter = filter(&mut query, ctx.caller.now);
-        let scope = query.scope("policies", filter.expression.as_ref());
-        let request = query.page(&scope, &order);
+        let mut filter = filter(&mut query, ctx.caller.now);
+        let (scope, request) =
+            query.part("policies", &mut filter.expression, &order, ctx.caller.now);
         if (PolicyFilter { deleted: false, ..filter.clone() }) == PolicyFilter::default() {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }

@@ -115,7 +115,7 @@ impl RuleList {
     ) -> (Self, Query) {
         let (written, address) = (query.as_str(), query.address());
         let mut query = query.open(params::RULES);
-        let filter = filter(&mut query, format, now);
+        let mut filter = filter(&mut query, format, now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
         let is_evaluation = order.is_empty() && policy.is_some();
         if is_evaluation {
@@ -125,16 +125,19 @@ impl RuleList {
             Some(policy) => format!("rules of {policy}"),
             None => "rules".to_owned(),
         };
-        let scope = query.scope(&list, filter.expression.as_ref());
+        let (scope, request) = query.part(&list, &mut filter.expression, &order, now);
+        let moves = filter.expression.as_ref().is_some_and(|it| it.filter.is_relative());
+        // Between two such times no rule begins or ends, and yet the list can be another.
+        let asked_at = if moves { now.to_string() } else { String::new() };
         let list = Self {
             format,
             is_whole: query.is_whole(format),
-            request: query.page(&scope, &order),
+            request,
             fields: query.fields(RuleView::MEMBERS),
             has_positions: is_evaluation && filter == RuleFilter::default(),
             order,
             filter,
-            asked: format!("{written}\n{scope}"),
+            asked: format!("{written}\n{scope}\n{asked_at}"),
             scope,
             address,
         };

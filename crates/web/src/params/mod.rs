@@ -10,6 +10,7 @@ use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::page::{
     Counting, DEFAULT_PAGE_SIZE, Direction, MAX_PAGE_DEPTH, MAX_PAGE_SIZE, PageRequest, SortKey,
+    Start,
 };
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::sort::SortField;
@@ -287,8 +288,32 @@ impl Query {
         })
     }
 
+    /// What cursors of a list belong to, and which part of it is asked for. What depends on the clock
+    /// is asked at one time on all pages of a cursor: that of the first one, which the cursor keeps.
+    pub fn part<F: SortField>(
+        &mut self,
+        list: &str,
+        expression: &mut Option<Expression>,
+        order: &[SortKey<F>],
+        now: Instant,
+    ) -> (String, PageRequest) {
+        let is_timed = order.iter().any(|key| key.field.depends_on_clock())
+            || expression.as_ref().is_some_and(|it| it.filter.depends_on_clock());
+        let scope = self.scope(list, expression.as_ref());
+        let request = self.page(&scope, order, is_timed.then_some(now));
+        if let (Some(expression), Some(at)) = (expression, request.at) {
+            expression.at = at;
+        }
+        (scope, request)
+    }
+
     /// The requested page of an ordered list, by number or by cursor.
-    pub fn page<F: SortField>(&mut self, scope: &str, order: &[SortKey<F>]) -> PageRequest {
+    fn page<F: SortField>(
+        &mut self,
+        scope: &str,
+        order: &[SortKey<F>],
+        at: Option<Instant>,
+    ) -> PageRequest {
         let number = self.integer("page", 1, i64::from(u32::MAX));
         // Answers contain both names.
         let name = match (self.has("page_size"), self.has("per_page")) {
@@ -307,7 +332,7 @@ impl Query {
                 if self.has("page") {
                     self.fault("cursor", "cannot be combined with `page`");
                 }
-                self.behind(&cursor, scope, order, size)
+                self.behind(&cursor, scope, order, size, at)
             }
             None => {
                 let request = PageRequest::new(number, size);
@@ -322,6 +347,10 @@ impl Query {
             }
         };
         let mut request = request.unwrap_or(PageRequest::first());
+        request.at = match request.start() {
+            Start::Behind(position) => position.at,
+            Start::Page(_) | Start::First => at,
+        };
         if self.has("with_total") {
             let all = self.boolean("with_total");
             request.counting = if all { Counting::Exact } else { Counting::Skipped };
@@ -336,12 +365,14 @@ impl Query {
         scope: &str,
         order: &[SortKey<F>],
         size: u32,
+        at: Option<Instant>,
     ) -> Option<PageRequest> {
         if cursor.is_empty() {
             return PageRequest::behind(None, size);
         }
         let position = cursor::decode(scope, cursor).filter(|position| {
-            position.values.len() == order.len()
+            position.at.is_some() == at.is_some()
+                && position.values.len() == order.len()
                 && order.iter().zip(&position.values).all(|(key, value)| key.field.takes(value))
         });
         if position.is_none() {
@@ -360,10 +391,9 @@ impl Query {
         Some(Expression { filter, at })
     }
 
-    /// The scope of a cursor: a list, and all parameters that affect its content or order. The
-    /// filter appears in its canonical form, so another spelling has the same scope.
-    #[must_use]
-    pub fn scope(&self, list: &str, expression: Option<&Expression>) -> String {
+    /// What a cursor belongs to: a list, and all parameters that decide what is in it and in which
+    /// order. The filter stands for its meaning, not for its spelling.
+    fn scope(&self, list: &str, expression: Option<&Expression>) -> String {
         let mut values: Vec<String> = self
             .values
             .iter()
@@ -394,10 +424,15 @@ impl Query {
                 None if !self.violations.has_room() => self.violations.count(1),
                 None => {
                     let hint = match nearest(word, words.iter().copied()) {
-                        Some(meant) => format!("did you mean `{meant}`?"),
-                        None => format!("known are {}", words.join(", ")),
+                        Some(meant) => format!("did you mean `{meant}`? The fields are"),
+                        None => "the fields are".to_owned(),
                     };
-                    self.fault("order_by", format!("`{}` is not a field; {hint}", excerpt(word)));
+                    let detail = format!(
+                        "`{}` is not a field that orders this list; {hint} {}",
+                        excerpt(word),
+                        words.join(", ")
+                    );
+                    self.fault("order_by", detail);
                 }
                 Some(field) if keys.iter().any(|key| key.field == field) => {
                     self.fault("order_by", format!("duplicate `{word}`"));
@@ -502,7 +537,7 @@ mod tests {
         let mut open = QueryString { path: String::new(), text: query.to_owned() }.open(RULES);
         open.integer("priority", i64::from(i32::MIN), i64::from(i32::MAX));
         let order = open.order(RuleField::parse, RuleField::WORDS);
-        open.page("rules", &order);
+        open.page("rules", &order, None);
         match open.finish() {
             Ok(()) => Vec::new(),
             Err(violations) => violations.items().iter().map(ToString::to_string).collect(),

@@ -178,7 +178,9 @@ const WITH_TOTAL: Param = param(
      1,000; not with a cursor.",
 );
 const FILTER: &str = "Returns items that match an expression of the filter language; \
-                      `/docs/filter-schema.json` lists its fields.";
+                      `/docs/filter-schema.json` lists its fields. `:` searches texts in any \
+                      case; `now`, `now + 30d` and `now - 12h` are times. If the filter depends on \
+                      the clock, all pages of a cursor are of the time of the first page.";
 const NAME: Param = param("name", ParamKind::Name(255), "Returns items with exactly this name.");
 
 const DELETED: Param = param(
@@ -252,7 +254,8 @@ pub const RULES: &[Param] = &[
         "order_by",
         ParamKind::OrderBy(RuleField::WORDS),
         "The order: fields separated by commas, `-` before a descending one. Default: the order \
-         of evaluation.",
+         of evaluation. `state` orders as scheduled, active, expired, disabled, at the time of \
+         the request.",
     ),
     NAME,
     param("action", ParamKind::Action, "Returns rules with this action."),

@@ -50,17 +50,14 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         FieldKind::Labels => {
             format!("; `{field}:site` has the label, `{field}.site = fra` compares it")
         }
-        FieldKind::Label if is_search => {
-            format!("; write `{field} = \"*fra*\"`, or `{field} != null` if the label exists")
-        }
         FieldKind::Protocol if is_search => {
             format!("; `{field} = tcp` is true if one of them is tcp")
         }
         FieldKind::Ports | FieldKind::Addresses if is_search => "; write CONTAINS".to_owned(),
-        FieldKind::Text if is_search && traits.operators.contains(&Operator::Has) => {
-            "; `:` finds a text anywhere".to_owned()
+        FieldKind::Text | FieldKind::Label if is_search => "; `:` finds a text anywhere".to_owned(),
+        FieldKind::Warning if is_search => {
+            format!("; `{field} = expired` is true if one of them is expired")
         }
-        FieldKind::Text if is_search => format!("; write `{field} = \"*x*\"`"),
         FieldKind::Integer
         | FieldKind::Text
         | FieldKind::Timestamp
@@ -70,6 +67,7 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         | FieldKind::AuditAction
         | FieldKind::Resource
         | FieldKind::Label
+        | FieldKind::Warning
         | FieldKind::Protocol
         | FieldKind::Family
         | FieldKind::Ports

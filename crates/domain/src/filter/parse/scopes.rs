@@ -6,8 +6,8 @@ use crate::filter::error::{FilterError, listed, shown};
 use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word, some_text};
 use crate::filter::lexer::{Value, Word};
 use crate::filter::tree::{
-    EntryTest, LabelTest, Level, Logic, Ordered, PortTest, RangeTest, Side, Test, TextField,
-    TextTest,
+    EntryTest, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Side, Test,
+    TextField, TextTest,
 };
 use crate::net::PortRange;
 
@@ -127,7 +127,7 @@ impl Parser<'_> {
                 self.of_ordered(subject, values::integer, |it| Test::Number(field, it))
             }
             Field::Instant(field) => {
-                self.of_ordered(subject, values::instant, |it| Test::Instant(field, it))
+                self.of_ordered(subject, values::moment, |it| Test::Instant(field, it))
             }
             Field::Text(field) => self.of_text(field, subject),
             Field::Flag(field) => {
@@ -144,6 +144,10 @@ impl Parser<'_> {
                 self.some_of(subject, values::action, None, |it| Test::Action(field, it))
             }
             Field::State => self.some_of(subject, values::state, None, Test::State),
+            Field::Warnings => {
+                let absent = Some(Test::Warning(None));
+                self.some_of(subject, values::warning, absent, |it| Test::Warning(Some(it)))
+            }
             Field::AuditAction => {
                 self.some_of(subject, values::audit_action, None, Test::AuditAction)
             }
@@ -198,16 +202,29 @@ impl Parser<'_> {
         field: TextField,
         subject: Subject<'_>,
     ) -> Result<Logic<Test>, FilterError> {
+        let test = |test| Test::Text(field, test);
+        self.searched(
+            subject,
+            || test(TextTest::Absent),
+            |it| test(TextTest::OneOf(it)),
+            |it| test(TextTest::Holds(it)),
+        )
+    }
+
+    /// A text: patterns, or a part that `:` searches it for.
+    fn searched(
+        &mut self,
+        subject: Subject<'_>,
+        absent: impl FnOnce() -> Test,
+        one_of: impl FnOnce(Vec<Pattern>) -> Test,
+        holds: impl FnOnce(String) -> Test,
+    ) -> Result<Logic<Test>, FilterError> {
         let (operator, position) = self.operator(subject)?;
         if operator == Operator::Has {
-            let needle = self.single(subject, operator, values::needle)?;
-            return Ok(Logic::Is(Test::Text(field, TextTest::Holds(needle))));
+            return Ok(Logic::Is(holds(self.single(subject, operator, values::needle)?)));
         }
         match self.comparison(subject, operator, values::pattern)? {
-            Comparison::Equality(equality) => {
-                let absent = Some(Test::Text(field, TextTest::Absent));
-                Ok(equality.into_logic(absent, |it| Test::Text(field, TextTest::OneOf(it))))
-            }
+            Comparison::Equality(equality) => Ok(equality.into_logic(Some(absent()), one_of)),
             Comparison::Other(operator, _) => Err(refused(subject, operator, position)),
         }
     }
@@ -219,8 +236,12 @@ impl Parser<'_> {
         subject: Subject<'_>,
     ) -> Result<Logic<Test>, FilterError> {
         let test = |test| Test::Label(level, key.to_owned(), test);
-        let absent = Some(test(LabelTest::Absent));
-        self.some_of(subject, values::pattern, absent, |it| test(LabelTest::OneOf(it)))
+        self.searched(
+            subject,
+            || test(LabelTest::Absent),
+            |it| test(LabelTest::OneOf(it)),
+            |it| test(LabelTest::Holds(it)),
+        )
     }
 
     fn of_member(

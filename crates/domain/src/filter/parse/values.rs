@@ -5,10 +5,11 @@ use crate::error::Resource;
 use crate::filter::error::shown;
 use crate::filter::fields::FieldKind;
 use crate::filter::lexer::{Keyword, Value};
+use crate::filter::moment::Moment;
 use crate::filter::tree::Pattern;
 use crate::labels;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::rule::{Action, RuleState};
+use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
 /// The value, or a sentence that explains why it is not valid.
@@ -39,16 +40,16 @@ pub(super) fn octet(value: &Value<'_>) -> Read<u8> {
     u8::try_from(number).map_err(|_| format!("`{number}` is not a number from 0 to 255"))
 }
 
-pub(super) fn instant(value: &Value<'_>) -> Read<Instant> {
-    Instant::parse(&value.text).map_err(|error| {
-        let hint = if value.text.eq_ignore_ascii_case("now") {
-            "; write an instant; for rules, `state` compares with the current time, such as \
-             `state = expired`"
-        } else {
-            ""
-        };
-        format!("`{}` {error}{hint}", shown(value.raw))
-    })
+pub(super) fn moment(value: &Value<'_>) -> Read<Moment> {
+    match Moment::parse_relative(&value.text) {
+        Some(read) => read.map_err(|why| format!("`{}` {why}", shown(value.raw))),
+        None => Instant::parse(&value.text).map(Moment::At).map_err(|error| {
+            format!(
+                "`{}` {error}; or write a time from now, such as `now`, `now + 30d` or `now - 12h`",
+                shown(value.raw)
+            )
+        }),
+    }
 }
 
 pub(super) fn flag(value: &Value<'_>) -> Read<bool> {
@@ -68,6 +69,13 @@ pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
         .into_iter()
         .find(|state| state.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::State))
+}
+
+pub(super) fn warning(value: &Value<'_>) -> Read<WarningCode> {
+    WarningCode::ALL
+        .into_iter()
+        .find(|code| code.as_str().eq_ignore_ascii_case(&value.text))
+        .ok_or_else(|| no(value, FieldKind::Warning))
 }
 
 pub(super) fn audit_action(value: &Value<'_>) -> Read<AuditAction> {

@@ -1,0 +1,171 @@
+//! Seeds of filters on firewalls, policies and audit events: ids by columns of their own that have an
+//! index, and of policies by those of their firewalls.
+
+use fireflow_domain::filter::Filter;
+use fireflow_domain::filter::tree::{
+    InstantField, LabelTest, Level, Logic, NumberField, Ordered, Test, TextField, TextTest,
+};
+use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::{ColumnTrait, Condition};
+
+use super::condition::one_pattern;
+use super::seed::is_range;
+use super::{Dialect, condition};
+use crate::entity::{audit_event, firewall, label, policy, rule};
+
+/// The seed of a test in a list of a level, if an index answers it.
+pub(super) fn of_test(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatement> {
+    let own = match test {
+        Test::Label(owner, key, test) => {
+            label_owners(dialect, *owner, key, test).map(|ids| (*owner, ids))
+        }
+        test => indexed(test).map(|owner| (owner, ids(dialect, owner, Logic::Is(test.clone())))),
+    };
+    match own {
+        Some((owner, ids)) if owner == level => vec![ids],
+        Some((Level::Firewall, firewalls)) if level == Level::Policy => {
+            let policies = Query::select()
+                .expr_as(policy::Column::Id.into_expr(), "id")
+                .from(policy::Entity)
+                .and_where(policy::Column::DeletedAt.is_null())
+                .and_where(policy::Column::FirewallId.in_subquery(firewalls))
+                .to_owned();
+            vec![policies]
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// The ids of what a condition fits, on columns of a level's own.
+pub(super) fn ids(dialect: Dialect, level: Level, tests: Logic<Test>) -> SelectStatement {
+    let mut query = Query::select();
+    match level {
+        Level::Firewall => query
+            .expr_as(firewall::Column::Id.into_expr(), "id")
+            .from(firewall::Entity)
+            .and_where(firewall::Column::DeletedAt.is_null()),
+        Level::Policy => query
+            .expr_as(policy::Column::Id.into_expr(), "id")
+            .from(policy::Entity)
+            .and_where(policy::Column::DeletedAt.is_null()),
+        Level::Rule => query
+            .expr_as(rule::Column::Id.into_expr(), "id")
+            .from(rule::Entity)
+            .and_where(rule::Column::DeletedAt.is_null()),
+        Level::Event => {
+            query.expr_as(audit_event::Column::Id.into_expr(), "id").from(audit_event::Entity)
+        }
+    };
+    query.cond_where(condition(dialect, &Filter { level, condition: tests })).to_owned()
+}
+
+/// Instants that have an index.
+pub(super) const fn indexed_instants(level: Level) -> &'static [InstantField] {
+    use InstantField as F;
+    match level {
+        Level::Firewall => &[F::FirewallCreatedAt, F::FirewallUpdatedAt],
+        Level::Policy => &[F::PolicyCreatedAt, F::PolicyUpdatedAt],
+        Level::Rule => &[F::RuleCreatedAt, F::RuleUpdatedAt, F::ExpiresAt],
+        Level::Event => &[F::EventAt],
+    }
+}
+
+/// Whose index answers a test; none if there is no such index, or if it is one of the rules'.
+fn indexed(test: &Test) -> Option<Level> {
+    match test {
+        Test::Number(_, Ordered::Absent) | Test::Instant(_, Ordered::Absent) => None,
+        Test::Number(field, _) => match field {
+            NumberField::FirewallId
+            | NumberField::PolicyId
+            | NumberField::EventId
+            | NumberField::EventFirewallId
+            | NumberField::EventPolicyId => Some(field.level()),
+            NumberField::PolicyCount
+            | NumberField::FirewallRevision
+            | NumberField::RuleCount
+            | NumberField::PolicyRevision
+            | NumberField::RuleId
+            | NumberField::Priority
+            | NumberField::IcmpType
+            | NumberField::IcmpCode
+            | NumberField::RuleRevision
+            | NumberField::EventResourceId
+            | NumberField::EventSequence => None,
+        },
+        Test::Instant(field, _) => {
+            let level = field.level();
+            indexed_instants(level).contains(field).then_some(level)
+        }
+        Test::Text(field, TextTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
+            match field {
+                TextField::FirewallName
+                | TextField::Tenant
+                | TextField::PolicyName
+                | TextField::EventSubject
+                | TextField::EventRequestId
+                | TextField::EventTenant => Some(field.level()),
+                TextField::FirewallDescription
+                | TextField::FirewallCreatedBy
+                | TextField::FirewallUpdatedBy
+                | TextField::PolicyDescription
+                | TextField::PolicyCreatedBy
+                | TextField::PolicyUpdatedBy
+                | TextField::RuleName
+                | TextField::RuleDescription
+                | TextField::Reference
+                | TextField::RuleCreatedBy
+                | TextField::RuleUpdatedBy
+                | TextField::EventClientAddress
+                | TextField::EventReason => None,
+            }
+        }
+        Test::AuditAction(_) | Test::Resource(_) => Some(Level::Event),
+        Test::Text(..)
+        | Test::Label(..)
+        | Test::Flag(..)
+        | Test::Action(..)
+        | Test::State(_)
+        | Test::Warning(_)
+        | Test::Protocol(_)
+        | Test::Ports(_)
+        | Test::Entry(..)
+        | Test::Traffic(_) => None,
+    }
+}
+
+/// Those that have a label.
+pub(super) fn label_owners(
+    dialect: Dialect,
+    owner: Level,
+    key: &str,
+    test: &LabelTest,
+) -> Option<SelectStatement> {
+    macro_rules! of {
+        ($module:ident) => {{
+            use label::$module::{Column, Entity};
+            let mut query = Query::select();
+            query
+                .expr_as(Column::OwnerId.into_expr(), "id")
+                .from(Entity)
+                .and_where(Column::Key.eq(key));
+            (query, Column::Value.into_expr())
+        }};
+    }
+    let (mut query, value): (_, Expr) = match owner {
+        Level::Firewall => of!(of_firewall),
+        Level::Policy => of!(of_policy),
+        Level::Rule => of!(of_rule),
+        Level::Event => return None,
+    };
+    match test {
+        LabelTest::Absent => None,
+        // What of the value no index knows is told by the condition.
+        LabelTest::Present | LabelTest::Holds(_) => Some(query),
+        LabelTest::OneOf(patterns) => {
+            if patterns.iter().all(is_range) {
+                query.cond_where(Condition::all().add(one_pattern(dialect, &value, patterns)));
+            }
+            Some(query)
+        }
+    }
+}
