@@ -1,17 +1,17 @@
-//! Search without regard to case in texts as they are: letter by letter, which both databases can do
-//! without a second form of the text beside it.
+//! Case-insensitive search in unchanged texts, letter by letter: both databases can do this without a
+//! second, stored form of the text.
 //!
-//! Names and descriptions have such a form ([`fold`](crate::text::fold)), which also joins the spellings of
-//! a letter with accents. Here the text that is looked for stands in two spellings, composed and
-//! decomposed, and either of them is found.
+//! Names and descriptions have a stored form ([`fold`](crate::text::fold)), which also joins the spellings
+//! of a letter with accents. Here the search looks for two spellings of its text, composed and
+//! decomposed.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The letter that stands for all that differ in case alone. One whose lower case is several letters
-/// stands for itself; the two forms of sigma are one letter.
+/// The common form of letters that differ only in case. A letter whose lower case is several letters
+/// stays as it is. The two forms of sigma are one letter.
 #[must_use]
 pub fn plain(character: char) -> char {
     if character.is_ascii() {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 8;
-/// The bits of the byte that says what follows the id.
+/// The bits of the byte after the id: the parts that follow it.
 const HAS_PLACE: u8 = 1;
 const HAS_TIME: u8 = 2;
 /// The longest cursor, in characters: a few keys, one of which may be a description. The address of

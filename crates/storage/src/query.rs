@@ -27,7 +27,7 @@ impl Key {
         Self { expr: column.into_simple_expr(), is_nullable: column.def().is_null() }
     }
 
-    /// Of a value that is always there.
+    /// A column of computed values, none of them null.
     pub(crate) const fn computed(expr: Expr) -> Self {
         Self { expr, is_nullable: false }
     }

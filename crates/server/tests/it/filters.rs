@@ -146,7 +146,7 @@ db_test! {
         ] {
             let found = filtered(&api, "/rules/", filter).await.expect(200);
             assert_eq!(names(&found), expected, "{filter}");
-            // What is found is what the answer shows.
+            // The filter finds the values that the answer shows.
             for item in found["items"].as_array().unwrap() {
                 let has_some = item["warnings"].as_array().is_some_and(|it| !it.is_empty());
                 assert!(!filter.starts_with("warnings") || has_some == (filter != "warnings = null"));

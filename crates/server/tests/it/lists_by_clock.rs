@@ -95,7 +95,7 @@ db_test! {
                 "by {size}"
             );
         }
-        // Across all policies a filter has to narrow the list, as for any order without an index.
+        // Across all policies a filter must narrow the list, as for any order without an index.
         api.get("/rules/?order_by=state").await.problem(422, "invalid");
         let filter = encoded("NOT state IN (expired, disabled)");
         let list = api.get(&format!("/rules/?order_by=-state&filter={filter}")).await.expect(200);
@@ -130,7 +130,7 @@ db_test! {
         let path = format!("{rules}?page_size=3&order_by=state");
         let walked = walk(&api, &path, || api.clock.advance(DAY)).await;
         assert_eq!(walked, BY_STATE);
-        // A list that is asked for anew is of its own time: two days later.
+        // A new list uses its own time: two days later.
         let now = ["on", "coming", "coming too", "over", "ending", "over too", "off", "off and over"];
         assert_eq!(walk(&api, &path, || ()).await, now);
         let path = format!("{rules}?page_size=1&filter={}", encoded("state = active"));

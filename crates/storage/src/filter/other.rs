@@ -159,7 +159,7 @@ pub(super) fn label_owners(
     };
     match test {
         LabelTest::Absent => None,
-        // What of the value no index knows is told by the condition.
+        // The condition checks the part of the value that no index covers.
         LabelTest::Present | LabelTest::Holds(_) => Some(query),
         LabelTest::OneOf(patterns) => {
             if patterns.iter().all(is_range) {

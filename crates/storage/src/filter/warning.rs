@@ -65,8 +65,8 @@ enum Of {
 
 const ALL: [Of; 3] = [Of::One(Family::V4), Of::One(Family::V6), Of::Both];
 
-/// Entries that can be told apart by what their effect depends on: the side, the family, and
-/// whether they name a port.
+/// Entries that have the same properties, as far as their effect depends on them: the side, the
+/// family, and whether they name a port.
 #[derive(Debug, Clone, Copy)]
 struct Sort {
     side: Side,
@@ -270,7 +270,7 @@ fn entry_without_effect() -> Expr {
             Of::Both => &Family::ALL,
         };
         let useful = families.iter().map(|family| {
-            // A destination that inherits ports is told by the fact.
+            // The fact shows whether a destination inherits ports.
             if sort.has_port {
                 with_ports(*family)
             } else {

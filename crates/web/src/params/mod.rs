@@ -392,7 +392,7 @@ impl Query {
     }
 
     /// What a cursor belongs to: a list, and all parameters that decide what is in it and in which
-    /// order. The filter stands for its meaning, not for its spelling.
+    /// order. The filter counts by its meaning, not by its spelling.
     fn scope(&self, list: &str, expression: Option<&Expression>) -> String {
         let mut values: Vec<String> = self
             .values
