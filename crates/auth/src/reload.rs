@@ -41,9 +41,10 @@ impl ReloadHandle {
         let mut passes = self.passes.subscribe();
         // The pass in progress may have read a file before it changed.
         let enough = passes.borrow_and_update().saturating_add(2);
-        loop {
+        // The count is read before the request: a pass that ends between the two is a change.
+        while *passes.borrow_and_update() < enough {
             self.reload();
-            if *passes.borrow_and_update() >= enough || passes.changed().await.is_err() {
+            if passes.changed().await.is_err() {
                 return;
             }
         }

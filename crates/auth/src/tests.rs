@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -252,4 +254,23 @@ fn what_is_invisible_in_a_token_is_named_and_no_such_token_is_made() {
     };
     let refused = authenticator().mint(&request, now()).unwrap_err();
     assert!(refused.to_string().contains("U+00AD SOFT HYPHEN"), "{refused}");
+}
+
+/// A watcher that is as fast as can be ends its passes at every possible moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_reload_is_waited_for_in_vain() {
+    let reload = ReloadHandle::default();
+    let watched = reload.clone();
+    let watcher = tokio::spawn(async move {
+        loop {
+            watched.pass_ended(Duration::from_secs(86_400)).await;
+        }
+    });
+    let waits = async {
+        for _ in 0..20_000 {
+            reload.reload_and_wait().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), waits).await.unwrap();
+    watcher.abort();
 }
