@@ -155,7 +155,7 @@ const EVENTS_AT_ONCE: usize = 100;
 impl SeaUnitOfWork {
     /// Appends events to their chains. One statement for each 1,000 events.
     pub(crate) async fn append_events(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        for chunk in events.chunks(crate::unit_of_work::ROWS_PER_INSERT) {
+        for chunk in events.chunks(crate::statement_size::ROWS_PER_INSERT) {
             let mut rows = Vec::with_capacity(chunk.len());
             for events in chunk.chunks(EVENTS_AT_ONCE) {
                 for event in events {

@@ -24,6 +24,7 @@ mod replica;
 mod repository;
 mod schema;
 mod session;
+mod statement_size;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -63,7 +63,7 @@ impl Test {
                 subject.instant(*field).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
             }
             Self::Text(field, test) => {
-                let holds = if field.is_folded() { folded_holds } else { letters::holds };
+                let holds = if is_folded(*field) { folded_holds } else { letters::holds };
                 subject.text(*field).is_some_and(|it| test.fits(it, holds))
             }
             Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
@@ -223,6 +223,32 @@ impl<T: Copy> Ordered<T> {
             Self::Greater(bound) => value > meant(*bound),
             Self::AtLeast(bound) => value >= meant(*bound),
         }
+    }
+}
+
+/// Whether the database has a folded form of a field in a second column, which `:` searches. Other
+/// texts are searched letter by letter (see [`crate::letters`]).
+const fn is_folded(field: TextField) -> bool {
+    match field {
+        TextField::FirewallName
+        | TextField::FirewallDescription
+        | TextField::PolicyName
+        | TextField::PolicyDescription
+        | TextField::RuleName
+        | TextField::RuleDescription => true,
+        TextField::Tenant
+        | TextField::FirewallCreatedBy
+        | TextField::FirewallUpdatedBy
+        | TextField::PolicyCreatedBy
+        | TextField::PolicyUpdatedBy
+        | TextField::Reference
+        | TextField::RuleCreatedBy
+        | TextField::RuleUpdatedBy
+        | TextField::EventSubject
+        | TextField::EventRequestId
+        | TextField::EventClientAddress
+        | TextField::EventReason
+        | TextField::EventTenant => false,
     }
 }
 

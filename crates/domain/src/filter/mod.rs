@@ -5,6 +5,7 @@
 //! meaning for resources in memory. The storage crate turns the same tree into SQL, and a property
 //! test compares the two. Every test is true or false, never unknown.
 
+mod clock;
 pub mod error;
 pub mod eval;
 pub mod fields;

@@ -154,35 +154,6 @@ fields! {
     ActionField { DefaultAction = Policy "default_action", Action = Rule "action" }
 }
 
-impl TextField {
-    /// Whether `:` searches it. The database keeps a folded form of such fields together with the
-    /// text.
-    #[must_use]
-    pub const fn is_folded(self) -> bool {
-        match self {
-            Self::FirewallName
-            | Self::FirewallDescription
-            | Self::PolicyName
-            | Self::PolicyDescription
-            | Self::RuleName
-            | Self::RuleDescription => true,
-            Self::Tenant
-            | Self::FirewallCreatedBy
-            | Self::FirewallUpdatedBy
-            | Self::PolicyCreatedBy
-            | Self::PolicyUpdatedBy
-            | Self::Reference
-            | Self::RuleCreatedBy
-            | Self::RuleUpdatedBy
-            | Self::EventSubject
-            | Self::EventRequestId
-            | Self::EventClientAddress
-            | Self::EventReason
-            | Self::EventTenant => false,
-        }
-    }
-}
-
 /// A test of an ordered value. Only `Absent` is true of an absent value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ordered<T> {

@@ -33,7 +33,8 @@ use crate::entity::rule::{
 use crate::error::store_error;
 use crate::filter::state_rank;
 use crate::query::{Key, Only, OrderBy, Rendered};
-use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
+use crate::statement_size::ROWS_PER_INSERT;
+use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
 /// What a field is ordered by, at a time.

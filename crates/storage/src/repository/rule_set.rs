@@ -19,7 +19,8 @@ use crate::entity::{rule_address, rule_port};
 use crate::error::store_error;
 use crate::mapping;
 use crate::query::Only;
-use crate::unit_of_work::{ROWS_PER_INSERT, SeaUnitOfWork};
+use crate::statement_size::ROWS_PER_INSERT;
+use crate::unit_of_work::SeaUnitOfWork;
 
 /// Numbers for rules that may equal others. They are unique in their policy, since its revision
 /// only grows, and a policy has fewer than a million rules.

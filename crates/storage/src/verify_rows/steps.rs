@@ -16,7 +16,7 @@ use super::{DerivedTable, Done, RowFault, RowOwner, SeenPolicy, Step};
 use crate::entity::{BEING_PURGED, firewall, policy};
 use crate::mapping;
 use crate::repository::{label_rows, new_mark};
-use crate::unit_of_work::ROWS_PER_INSERT;
+use crate::statement_size::ROWS_PER_INSERT;
 use crate::verify::{VerifyError, rows};
 
 /// How many firewalls or policies a step reads.
