@@ -74,11 +74,8 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, SettingError> {
         None => BTreeMap::new(),
     };
     values.extend(from_environment(&sources.environment, &mut warnings)?);
-    for setting in SETTINGS {
-        let is_empty = |value: &&Value| value.text.trim().is_empty();
-        if let Some(value) = values.get(setting.key).filter(is_empty)
-            && setting.has(Mark::Protects)
-        {
+    for (key, value) in &values {
+        if value.text.trim().is_empty() && has(key, Mark::Protects) {
             return Err(error(&value.name, "is empty: give it a value, or leave it out"));
         }
     }
@@ -142,16 +139,16 @@ fn flatten(table: &toml::Table, prefix: &str, flat: &mut BTreeMap<String, toml::
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
             // The keys of such a table are not names of settings.
-            toml::Value::Table(_) if is_table(&key) => drop(flat.insert(key, value.clone())),
+            toml::Value::Table(_) if has(&key, Mark::Table) => drop(flat.insert(key, value.clone())),
             toml::Value::Table(inner) => flatten(inner, &key, flat),
             other => drop(flat.insert(key, other.clone())),
         }
     }
 }
 
-/// Whether the key is that of a setting that can be a table.
-fn is_table(key: &str) -> bool {
-    SETTINGS.into_iter().any(|setting| setting.key == key && setting.has(Mark::Table))
+/// Whether the key is that of a setting with this mark.
+fn has(key: &str, mark: Mark) -> bool {
+    SETTINGS.into_iter().any(|setting| setting.key == key && setting.has(mark))
 }
 
 fn from_environment(
