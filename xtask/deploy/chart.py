@@ -11,7 +11,6 @@ kubernetes-validate.
 """
 
 import argparse
-import functools
 import json
 import os
 import re
@@ -41,8 +40,6 @@ from manifests import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/fireflow"
-# Generated from the service's code, so a setting that the service removes or renames is noticed here.
-SETTINGS = ROOT / "docs/configuration.md"
 EXPECT = "# expect: "
 # Names of releases that YAML does not read as text unless they are quoted.
 ODD_NAMES = ["1234567", "on", "null", "1e3", "0x1f", "0o17", "yes", "2026-11-24"]
@@ -125,7 +122,7 @@ class Combination:
         rules: list[tuple[str, Callable[[], list[str]]]] = [
             ("pod security", lambda: pod_security.faults(rendered)),
             ("house rules", lambda: house_rules.faults(rendered, self.secrets())),
-            ("settings", lambda: house_rules.setting_faults(rendered, documented(), self.settings())),
+            ("settings", lambda: house_rules.setting_faults(rendered, self.settings())),
             ("references", lambda: references.faults(rendered, self.foreign(release))),
             ("telemetry", lambda: telemetry.faults(rendered, self.egress_ports())),
         ]
@@ -136,12 +133,6 @@ class Combination:
             except (AttributeError, IndexError, KeyError, TypeError) as error:
                 found.append(f"{name} do not know a manifest of this shape: {error!r}")
         return found
-
-
-@functools.cache
-def documented() -> set[str]:
-    """The settings of the service."""
-    return set(re.findall(r"FIREFLOW_[A-Z_]+", SETTINGS.read_text(encoding="utf-8")))
 
 
 def combinations() -> list[Combination]:

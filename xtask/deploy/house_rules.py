@@ -4,21 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import documented
 from manifests import Manifest, containers, hook, label, pod_templates
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "part-of", "managed-by")}
-SECRET_SETTINGS = {
-    "FIREFLOW_JWT_SECRET",
-    "FIREFLOW_JWT__SECRET",
-    "FIREFLOW_DATABASE_URL",
-    "FIREFLOW_DATABASE__URL",
-    "FIREFLOW_DATABASE__READ_URL",
-    "FIREFLOW_OTLP__HEADERS",
-    "FIREFLOW_SENTRY_DSN",
-}
 # The only secret that may be in an environment, because it cannot come from a file (README, decisions).
 SECRET_VARIABLES = {"PGPASSWORD"}
 PROBES = {
@@ -29,13 +21,13 @@ PROBES = {
 OPEN_ACTIONS = {"path", "port", "scheme"}
 
 
-def setting_faults(manifests: list[Manifest], documented: set[str], further: set[str]) -> list[str]:
+def setting_faults(manifests: list[Manifest], further: set[str]) -> list[str]:
     """Variables that the service would only warn about. `further` are those that the chart's user sets."""
     return [
         f"{label(manifest)}: {key} is no setting of docs/configuration.md"
         for manifest in manifests
         for key in _data(manifest)
-        if key.startswith("FIREFLOW_") and key not in documented | further
+        if key.startswith("FIREFLOW_") and key not in documented.settings() | further
     ]
 
 
@@ -158,7 +150,7 @@ def _container(container: Manifest, volumes: dict[str, Manifest]) -> Iterator[st
 
 def _variable(variable: Manifest) -> Iterator[str]:
     name = variable["name"]
-    if name in SECRET_SETTINGS or URL_WITH_PASSWORD.search(str(variable.get("value", ""))):
+    if name in documented.secrets() or URL_WITH_PASSWORD.search(str(variable.get("value", ""))):
         yield f"variable {name} holds a secret"
     is_secret = "secretKeyRef" in (variable.get("valueFrom") or {})
     if is_secret and name not in SECRET_VARIABLES:
@@ -206,7 +198,7 @@ def _secrets(manifests: list[Manifest], secrets: list[str]) -> Iterator[str]:
         for key, value in _data(manifest).items():
             is_sqlite = str(value).startswith("sqlite:")
             is_bare = key.endswith("READ_URL") and not URL_WITH_PASSWORD.search(str(value))
-            if key in SECRET_SETTINGS and not is_sqlite and not is_bare:
+            if key in documented.secrets() and not is_sqlite and not is_bare:
                 yield f"{label(manifest)}: {key} holds a secret"
         for text in _texts(manifest):
             if any(secret in text for secret in secrets):

@@ -9,8 +9,13 @@ pub struct PolicyLimits {
     pub entries: u64,
 }
 
+impl PolicyLimits {
+    /// The limits of a policy unless others are set.
+    pub const DEFAULT: Self = Self { rules: 200_000, entries: 1_000_000 };
+}
+
 impl Default for PolicyLimits {
     fn default() -> Self {
-        Self { rules: 200_000, entries: 1_000_000 }
+        Self::DEFAULT
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn healthcheck(settings: &Settings) -> Result<(), Failure> {
     let address = reachable(settings.listen);
     let stream = connect(&[address]).with_context(|| format!("{address} does not answer"))?;
     let (host, base_path) = (address.to_string(), &settings.http.base_path);
-    let asked = if settings.http.tls.is_some() {
+    let asked = if settings.tls.is_some() {
         ask(encrypted(stream)?, &host, base_path)
     } else {
         ask(stream, &host, base_path)

@@ -216,7 +216,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
         // Log lines about its own requests would only hide its output.
-        settings.log = "warn".to_owned();
+        settings.telemetry.log = "warn".to_owned();
     }
     log_to_stderr(&settings)?;
     for warning in warnings {
@@ -279,9 +279,9 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
 }
 
 fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(Failure::usage)?;
+    let filter = EnvFilter::try_new(&settings.telemetry.log).map_err(Failure::usage)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match settings.log_format {
+    let installed = match settings.telemetry.log_format {
         LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.event_format(JsonLines).try_init(),
     };
@@ -307,10 +307,10 @@ fn database_options(settings: &Settings) -> DatabaseOptions {
         url: settings.database_url.clone(),
         read_url: settings.read_url.clone(),
         max_connections: settings.max_connections,
-        list_timeout: settings.list_timeout,
-        acquire_timeout: settings.acquire_timeout,
+        list_timeout: settings.http.list_timeout,
+        acquire_timeout: settings.database.acquire_timeout,
         turn_timeout: settings.http.request_timeout,
-        write_group: settings.write_group,
+        write_group: settings.database.write_group,
         observer: None,
         features: FEATURES_KNOWN,
         policy_limits: settings.policy_limits,

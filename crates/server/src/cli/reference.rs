@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use fireflow_web::Code;
 
-use crate::settings::SETTINGS;
+use crate::settings::{DefaultText, SETTINGS};
 
 /// One of the pages.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -22,15 +22,15 @@ pub(super) fn page(page: Page) -> String {
             lines.push(CONFIGURATION.to_owned());
             for setting in SETTINGS {
                 let default = match setting.default {
-                    "" => "none".to_owned(),
-                    words if words.contains([' ', '`']) => words.to_owned(),
+                    DefaultText::Nothing => "none".to_owned(),
+                    DefaultText::Words(words) => words.to_owned(),
                     value => format!("`{value}`"),
                 };
                 let mut about = setting.about.to_owned();
-                if setting.is_secret {
+                if setting.is_secret() {
                     about.push_str(&format!("; or from a file: `{}_FILE`", setting.variable));
                 }
-                for alias in setting.aliases {
+                if let Some(alias) = setting.alias {
                     about.push_str(&format!("; also `{alias}`"));
                 }
                 let (variable, key) = (setting.variable, setting.key);
@@ -56,8 +56,8 @@ pub(super) fn page(page: Page) -> String {
 const CONFIGURATION: &str = "\
 # Settings
 
-<!-- Generated from the code by `cargo xtask reference`: change \
-crates/server/src/settings/table.rs. -->
+<!-- Generated from the code by `cargo xtask reference`: change the \
+rows in crates/server/src/settings. -->
 
 Settings come from the environment, over `fireflow.toml` (or `--config FILE`), over defaults. An \
 unknown key in the file stops the start, an unknown variable is a warning, and an invalid value \

@@ -40,7 +40,7 @@ use super::{
     open, print,
 };
 use crate::listener::{self, Certificate, ConnectionLimits};
-use crate::settings::{Environment, Settings, TelemetrySettings};
+use crate::settings::{Environment, Settings};
 
 /// How often the files of keys and certificates are checked for changes.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -140,7 +140,7 @@ async fn start(
     let local = local_secret(settings)?;
     let keys = key_files(settings, local.as_ref());
     let authenticator = authenticator(settings, local.as_ref())?;
-    let certificate = settings.http.tls.clone().map(Certificate::read).transpose();
+    let certificate = settings.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
     let telemetry = Arc::new(telemetry(settings)?);
     fireflow_telemetry::tell_of_panics(Arc::clone(&telemetry));
@@ -179,18 +179,18 @@ async fn log_audit_heads(database: Database) {
 /// Metrics, traces and error reports, as the settings configure them.
 fn telemetry(settings: &Settings) -> Result<Telemetry, Failure> {
     let metrics = Metrics::new();
-    let TelemetrySettings { otlp, sentry, .. } = &settings.telemetry;
     let database = match settings.database_url.kind() {
         DatabaseKind::Sqlite => "sqlite",
         DatabaseKind::Postgres => "postgresql",
     };
-    let traces = otlp.as_ref().map(|otlp| {
-        Traces::new(otlp, settings.environment.as_str(), database, metrics.exports.clone())
+    let traces = settings.telemetry.otlp().map(|otlp| {
+        Traces::new(&otlp, settings.environment.as_str(), database, metrics.exports.clone())
             .map_err(|error| Failure::usage(error.context("FIREFLOW_OTLP_ENDPOINT")))
     });
-    let errors = sentry
-        .clone()
-        .map(|dsn| Errors::new(dsn, settings.environment.as_str(), metrics.error_events.clone()));
+    let errors =
+        settings.telemetry.sentry.clone().map(|dsn| {
+            Errors::new(dsn, settings.environment.as_str(), metrics.error_events.clone())
+        });
     Ok(Telemetry { traces: traces.transpose()?, errors, metrics })
 }
 
@@ -241,7 +241,7 @@ pub(super) fn service(
     authenticator: Authenticator,
     telemetry: Arc<Telemetry>,
 ) -> (Arc<App>, Limits) {
-    let http = &settings.http;
+    let (http, memory) = (&settings.http, &settings.memory);
     let kind = match database.kind() {
         DatabaseKind::Sqlite => "sqlite",
         DatabaseKind::Postgres => "postgres",
@@ -256,12 +256,12 @@ pub(super) fn service(
         backend: Arc::new(Backend {
             storage: Arc::new(database.clone()),
             monitor: Arc::<Telemetry>::clone(&telemetry),
-            budget: Budget::bytes(settings.work_bytes),
+            budget: Budget::bytes(memory.work_bytes),
             turns: Budget::turns(std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
             request_timeout: http.request_timeout,
         }),
         telemetry,
-        inspections: Inspections::new(settings.inspection_cache, settings.inspection_limits),
+        inspections: Inspections::new(memory.cache_bytes, memory.compilation_limits()),
         written: WrittenRules::default(),
         pools: database.pools(),
         clock: Arc::new(clock()),
@@ -270,7 +270,7 @@ pub(super) fn service(
             proxies: Proxies::new(http.trusted_proxies.clone(), http.forwarded_header),
             rates: Rates::new(http.address_rate_limit, http.rate_limit),
             cors: Cors::new(http.cors_origins.clone()),
-            is_tls: http.tls.is_some(),
+            is_tls: settings.tls.is_some(),
         },
         base_path: http.base_path.clone(),
         streams: Streams::new(settings.http.idle_timeout),
@@ -291,7 +291,7 @@ pub(super) fn service(
 /// Prints the service's address. If that fails, the address is logged and the service still runs.
 fn announce(settings: &Settings, address: SocketAddr) {
     let base = &settings.http.base_path;
-    let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let mut text = format!(
         "FireFlow {} serves on {scheme}://{address}{base}\n  Swagger UI: \
          {scheme}://{address}{base}/docs/swagger-ui",

@@ -7,111 +7,160 @@ use fireflow_domain::net::AddressRange;
 use fireflow_service::rates::Rate;
 use fireflow_web::ForwardedHeader;
 
-use super::{Environment, SettingError, Values, error, parse_duration};
-use crate::listener::TlsFiles;
+use super::parse::{duration_or_none, number, parse_duration};
+use super::row::DefaultValue::{Nothing, Number, Text, Words};
+use super::row::settings;
+use super::values::Values;
+use super::{SettingError, error};
 
-/// The settings of HTTP.
-#[derive(Debug, Clone)]
-pub struct HttpSettings {
-    /// The largest body, in bytes.
-    pub max_body_bytes: usize,
-    /// The largest body of a whole rule set, in bytes.
-    pub max_rule_set_bytes: usize,
-    /// The longest time until an answer.
-    pub request_timeout: Duration,
-    /// The most requests at once.
-    pub max_in_flight: usize,
-    /// The most connections at once.
-    pub max_connections: usize,
-    /// The largest head of a request, in bytes.
-    pub max_head_bytes: usize,
-    /// How long a request's head, or a TLS handshake, may take.
-    pub head_timeout: Duration,
-    /// How long a connection may be without progress.
-    pub idle_timeout: Duration,
-    /// How many requests are accepted per subject; none for no limit.
-    pub rate_limit: Option<Rate>,
-    /// How many requests are accepted per client address, before tokens are checked; none for no
-    /// limit.
-    pub address_rate_limit: Option<Rate>,
-    /// The proxies that are trusted to name the client.
-    pub trusted_proxies: Vec<AddressRange>,
-    /// The header in which they name the client.
-    pub forwarded_header: ForwardedHeader,
-    /// The origins whose pages may read answers in browsers.
-    pub cors_origins: Vec<String>,
-    /// The prefix of every path, without a slash at its end.
-    pub base_path: String,
-    /// How long requests are still accepted after the stop signal.
-    pub drain_delay: Duration,
-    /// How long the rest of the stop may take, including requests in progress.
-    pub stop_timeout: Duration,
-    /// The files of the certificate, if the service terminates TLS.
-    pub tls: Option<TlsFiles>,
+settings! {
+    /// The settings of HTTP.
+    #[derive(Debug, Clone)]
+    pub(crate) struct HttpSettings, rows HTTP: HttpRows;
+
+    REQUESTS {
+        /// the largest request body, in bytes
+        max_body_bytes: usize = "http.max_body_bytes" {
+            parse: number,
+            default: Number(10 * 1024 * 1024),
+        }
+
+        /// the largest body of a whole rule set, in bytes
+        max_rule_set_bytes: usize = "http.max_rule_set_bytes" {
+            parse: number,
+            default: Number(64 * 1024 * 1024),
+        }
+
+        /// the longest time until an answer
+        request_timeout: Duration = "http.request_timeout" {
+            parse: parse_duration,
+            default: Text("30s"),
+        }
+
+        /// the longest time that a page of a list may take in the database; a slower list is
+        /// refused, and its filter must be narrowed
+        list_timeout: Duration = "http.list_timeout" {
+            parse: parse_duration,
+            default: Text("5s"),
+        }
+
+        /// the most requests served at once; more are refused with 503 and `Retry-After`
+        max_in_flight: usize = "http.max_in_flight" {
+            parse: number,
+            default: Number(1_024),
+        }
+    }
+
+    CONNECTIONS {
+        /// the most connections at once; more wait to be accepted. If the process cannot open so
+        /// many files, it accepts fewer and logs a warning
+        max_connections: usize = "http.max_connections" {
+            parse: number,
+            default: Number(8_192),
+        }
+
+        /// the largest head of a request (path and headers), in bytes; a cursor alone can have 32768
+        max_head_bytes: usize = "http.max_head_bytes" {
+            parse: head_bytes,
+            default: Number(64 * 1024),
+        }
+
+        /// how long a request's head, a TLS handshake, or the next piece of a body may take
+        head_timeout: Duration = "http.head_timeout" {
+            parse: parse_duration,
+            default: Text("10s"),
+        }
+
+        /// how long a connection may be without progress in either direction; must be longer than
+        /// the request timeout
+        idle_timeout: Duration = "http.idle_timeout" {
+            parse: parse_duration,
+            default: Text("75s"),
+        }
+
+        /// how many requests are accepted per subject: `100/s`, `6000/m`, or `off`
+        rate_limit: Option<Rate> = "http.rate_limit" {
+            parse: rate,
+            default: Text("1000/s"),
+        }
+
+        /// how many requests are accepted per client address (IPv6: per /64), before the token is
+        /// checked; behind a proxy it requires FIREFLOW_HTTP__TRUSTED_PROXIES, or all clients count
+        /// as one
+        address_rate_limit: Option<Rate> = "http.address_rate_limit" {
+            parse: rate,
+            default: Text("2000/s"),
+        }
+
+        /// networks of proxies that are trusted to name the client: `10.0.0.0/8,fd00::/8`
+        trusted_proxies: Vec<AddressRange> = "http.trusted_proxies" {
+            parse: blocks,
+            default: Nothing(Vec::new),
+        }
+
+        /// the header that names the client: `x-forwarded-for` or `forwarded`; the other one is
+        /// ignored
+        forwarded_header: ForwardedHeader = "http.forwarded_header" {
+            parse: forwarded_header,
+            default: Text("x-forwarded-for"),
+        }
+
+        /// origins whose pages may read answers in browsers: `https://console.example.org`; without
+        /// origins, CORS is off
+        cors_origins: Vec<String> = "http.cors_origins" {
+            parse: origins,
+            default: Nothing(Vec::new),
+        }
+
+        /// how long requests are still accepted after the stop signal, while `/health/ready` is 503
+        drain_delay: Duration = "http.drain_delay" {
+            parse: duration_or_none,
+            default: Words("0s in `local`, else 3s", |values| {
+                if values.is_local() { Duration::ZERO } else { Duration::from_secs(3) }
+            }),
+        }
+
+        /// how long the rest of the stop may take. Requests in progress have all of it except the
+        /// last fifth (at most 2s), in which remaining traces and defects are sent and the
+        /// database's connections are closed
+        stop_timeout: Duration = "http.stop_timeout" {
+            parse: parse_duration,
+            default: Text("10s"),
+        }
+    }
+
+    PATHS {
+        /// a path prefix of routes, docs, links and `Location`
+        base_path: String = "http.base_path" {
+            parse: base_path,
+            default: Text("/"),
+        }
+    }
 }
 
-pub(super) fn read(
-    values: &Values,
-    environment: Environment,
-) -> Result<HttpSettings, SettingError> {
-    let seconds = Duration::from_secs;
-    let duration = |text: &str| parse_duration(text);
-    let request_timeout = values.read("http.request_timeout", || seconds(30), duration)?;
-    let idle_timeout = values.read("http.idle_timeout", || seconds(75), duration)?;
-    if idle_timeout <= request_timeout {
-        let (named, why) = match values.get("http.idle_timeout") {
-            Some(idle) => (
-                Some(idle),
-                "must be longer than FIREFLOW_HTTP__REQUEST_TIMEOUT: a client that waits for an \
-                 answer sends nothing",
-            ),
-            None => (
-                values.get("http.request_timeout"),
-                "must be shorter than FIREFLOW_HTTP__IDLE_TIMEOUT (75s unless it is set): a \
-                 client that waits for an answer sends nothing",
-            ),
-        };
-        let name = named.map_or("FIREFLOW_HTTP__IDLE_TIMEOUT", |value| value.name.as_str());
-        return Err(error(name, why));
+pub(super) fn read(values: &Values) -> Result<HttpSettings, SettingError> {
+    let http = HTTP.read(values)?;
+    if http.idle_timeout > http.request_timeout {
+        return Ok(http);
     }
-    let default_drain = if environment == Environment::Local { Duration::ZERO } else { seconds(3) };
-    let per_second = |count: u32| {
-        move || {
-            Some(Rate { count: NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN), per: seconds(1) })
-        }
-    };
-    Ok(HttpSettings {
-        max_body_bytes: values.size("http.max_body_bytes", 10 * 1024 * 1024)?,
-        max_rule_set_bytes: values.size("http.max_rule_set_bytes", 64 * 1024 * 1024)?,
-        request_timeout,
-        max_in_flight: values.size("http.max_in_flight", 1_024)?,
-        max_connections: values.size("http.max_connections", 8_192)?,
-        max_head_bytes: values.read("http.max_head_bytes", || 64 * 1024, head_bytes)?,
-        head_timeout: values.read("http.head_timeout", || seconds(10), duration)?,
-        idle_timeout,
-        rate_limit: values.read("http.rate_limit", per_second(1_000), rate)?,
-        address_rate_limit: values.read("http.address_rate_limit", per_second(2_000), rate)?,
-        trusted_proxies: values.read("http.trusted_proxies", Vec::new, blocks)?,
-        forwarded_header: values.read(
-            "http.forwarded_header",
-            ForwardedHeader::default,
-            |text| match text {
-                "x-forwarded-for" => Ok(ForwardedHeader::XForwardedFor),
-                "forwarded" => Ok(ForwardedHeader::Forwarded),
-                _ => Err("must be `x-forwarded-for` or `forwarded`".to_owned()),
-            },
-        )?,
-        cors_origins: values.read("http.cors_origins", Vec::new, origins)?,
-        base_path: values.read("http.base_path", String::new, base_path)?,
-        drain_delay: values.read("http.drain_delay", || default_drain, duration_or_none)?,
-        stop_timeout: values.read("http.stop_timeout", || seconds(10), duration)?,
-        tls: tls(values)?,
+    let [request, idle] = [HTTP.request_timeout.setting, HTTP.idle_timeout.setting];
+    let why = "a client that waits for an answer sends nothing";
+    Err(if values.get(&HTTP.idle_timeout).is_some() {
+        let why = format!("must be longer than {}: {why}", request.variable);
+        error(values.name(&HTTP.idle_timeout), why)
+    } else {
+        let (name, usual) = (idle.variable, idle.default);
+        let why = format!("must be shorter than {name} ({usual} unless it is set): {why}");
+        error(values.name(&HTTP.request_timeout), why)
     })
 }
 
-/// A duration, or `0s`.
-pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
-    if text == "0s" { Ok(Duration::ZERO) } else { parse_duration(text) }
+fn forwarded_header(text: &str) -> Result<ForwardedHeader, String> {
+    match text {
+        "x-forwarded-for" => Ok(ForwardedHeader::XForwardedFor),
+        "forwarded" => Ok(ForwardedHeader::Forwarded),
+        _ => Err("must be `x-forwarded-for` or `forwarded`".to_owned()),
+    }
 }
 
 fn head_bytes(text: &str) -> Result<usize, String> {
@@ -180,18 +229,6 @@ fn base_path(text: &str) -> Result<String, String> {
     let is_path = bare.is_empty()
         || (bare.starts_with('/') && !bare.contains("//") && bare.bytes().all(is_plain));
     if is_path { Ok(bare.to_owned()) } else { Err("must be a path such as `/fireflow`".to_owned()) }
-}
-
-fn tls(values: &Values) -> Result<Option<TlsFiles>, SettingError> {
-    match (values.get("tls.certificate"), values.get("tls.key")) {
-        (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => Ok(Some(TlsFiles {
-            certificate: certificate.text.trim().into(),
-            key: key.text.trim().into(),
-        })),
-        (Some(alone), None) => Err(error(&alone.name, "requires FIREFLOW_TLS__KEY")),
-        (None, Some(alone)) => Err(error(&alone.name, "requires FIREFLOW_TLS__CERTIFICATE")),
-    }
 }
 
 #[cfg(test)]

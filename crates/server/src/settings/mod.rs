@@ -1,21 +1,29 @@
-//! Settings: the environment overrides a file, which overrides defaults. One table lists all
-//! settings; reading, `--help` and the documentation use it.
+//! Settings: the environment overrides a file, which overrides defaults.
+//!
+//! Each setting is declared once, as a typed row in the module of its subject: see the macro in
+//! `row.rs`. The row fills the struct of that module, and help and documentation are made from it.
 
-mod duration;
+mod database;
 mod http;
 mod load;
+mod memory;
+mod parse;
+mod policies;
+mod row;
+mod start;
 mod table;
 mod telemetry;
+mod tls;
 mod tokens;
+mod values;
 
-pub use duration::parse_duration;
-pub use http::HttpSettings;
-pub use load::{Loaded, Sources, environment, load};
-pub use telemetry::TelemetrySettings;
-
-use fireflow_service::inspections::CompilationLimits;
-use load::{Values, error, truth};
-pub use table::{SETTINGS, SHORT_HELP, Setting, help};
+pub(crate) use load::{Loaded, Sources, environment, load};
+pub(crate) use parse::parse_duration;
+pub use row::{DefaultText, Setting};
+pub(crate) use start::Environment;
+pub use table::{SETTINGS, Table};
+pub(crate) use table::{SHORT_HELP, help};
+pub(crate) use telemetry::LogFormat;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,90 +33,92 @@ use fireflow_domain::features::Features;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::DatabaseUrl;
 
-/// The environment that the service runs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Environment {
-    /// A developer's machine.
-    Local,
-    /// A rehearsal of production.
-    Staging,
-    /// Production.
-    Production,
-}
-
-impl Environment {
-    /// The environment's name in the setting.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Staging => "staging",
-            Self::Production => "production",
-        }
-    }
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// For machines.
-    Json,
-}
+use self::database::{DatabaseSettings, Which};
+use self::http::HttpSettings;
+use self::memory::MemorySettings;
+use self::policies::PolicySettings;
+use self::start::Start;
+use self::telemetry::TelemetrySettings;
+use self::values::Values;
+use crate::listener::TlsFiles;
 
 /// All settings, read and checked.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The environment that the service runs in.
-    pub environment: Environment,
+    pub(crate) environment: Environment,
     /// The address that it listens at.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// The URL of the database.
-    pub database_url: DatabaseUrl,
+    pub(crate) database_url: DatabaseUrl,
     /// The URL of the read replica that serves lists, if there is one.
-    pub read_url: Option<DatabaseUrl>,
+    pub(crate) read_url: Option<DatabaseUrl>,
     /// The most connections to the database.
-    pub max_connections: u32,
-    /// The longest time that a request waits for a connection to the database.
-    pub acquire_timeout: Duration,
-    /// The most writes that share a transaction of SQLite.
-    pub write_group: usize,
+    pub(crate) max_connections: u32,
     /// Whether to migrate at start.
-    pub migrate_on_start: bool,
+    pub(crate) migrate_on_start: bool,
+    /// How the database is used.
+    pub(crate) database: DatabaseSettings,
     /// The keys and rules that tokens are checked with. In `local` the secret may be missing; then
     /// one is generated.
-    pub tokens: KeyFiles,
+    pub(crate) tokens: KeyFiles,
     /// The settings of HTTP.
-    pub http: HttpSettings,
-    /// The longest time that a page of a list takes in the database.
-    pub list_timeout: Duration,
+    pub(crate) http: HttpSettings,
+    /// The files of the certificate, if the service terminates TLS.
+    pub(crate) tls: Option<TlsFiles>,
     /// The most rules and entries of a policy.
-    pub policy_limits: PolicyLimits,
+    pub(crate) policy_limits: PolicyLimits,
     /// The features that written rules may use.
-    pub allowed_features: Features,
-    /// How much memory all requests together may take, in bytes.
-    pub work_bytes: u64,
-    /// How much memory compiled policies take, in bytes.
-    pub inspection_cache: u64,
-    /// The limits of compiling one policy.
-    pub inspection_limits: CompilationLimits,
+    #[cfg_attr(not(test), expect(dead_code, reason = "this version has no features yet"))]
+    pub(crate) allowed_features: Features,
     /// How long deleted resources are kept.
-    pub keep_deleted: Duration,
-    /// Where metrics, traces and error reports go.
-    pub telemetry: TelemetrySettings,
-    /// What to log, in the filter syntax of `tracing`.
-    pub log: String,
-    /// The format of log lines.
-    pub log_format: LogFormat,
+    pub(crate) keep_deleted: Duration,
+    /// How much memory requests and compiled policies may take.
+    pub(crate) memory: MemorySettings,
+    /// Where metrics, traces, error reports and the log go.
+    pub(crate) telemetry: TelemetrySettings,
+}
+
+impl Settings {
+    fn read(values: &Values, warnings: &mut Vec<String>) -> Result<Self, SettingError> {
+        let Start { environment, listen } = start::START.read(values)?;
+        let Which { url, read_url, max_connections, migrate_on_start } = database::read(values)?;
+        let database = database::DATABASE.read(values)?;
+        let tokens = tokens::read(values, warnings)?;
+        let http = http::read(values)?;
+        let tls = tls::read(values)?;
+        let policy_limits = policies::LIMITS.read(values)?;
+        let PolicySettings { allowed_features, keep_deleted } = policies::POLICIES.read(values)?;
+        Ok(Self {
+            environment,
+            listen,
+            database_url: url,
+            read_url,
+            max_connections,
+            migrate_on_start,
+            database,
+            tokens,
+            http,
+            tls,
+            policy_limits,
+            allowed_features,
+            keep_deleted,
+            memory: memory::MEMORY.read(values)?,
+            telemetry: telemetry::TELEMETRY.read(values)?,
+        })
+    }
 }
 
 /// An error in a setting, with the setting's name and what it accepts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {why}")]
-pub struct SettingError {
+pub(crate) struct SettingError {
     /// The setting's name, as it was set: a variable, or a key of the file.
-    pub name: String,
+    pub(crate) name: String,
     /// The fault, and what would be right. It never contains the value of a secret.
-    pub why: String,
+    pub(crate) why: String,
+}
+
+fn error(name: impl Into<String>, why: impl Into<String>) -> SettingError {
+    SettingError { name: name.into(), why: why.into() }
 }

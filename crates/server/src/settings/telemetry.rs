@@ -4,61 +4,137 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use fireflow_auth::Secret;
+use fireflow_domain::spelling::nearest;
+use fireflow_domain::text::excerpt;
 use fireflow_telemetry::traces::{OtlpProtocol, OtlpSettings};
 use poem::http::{HeaderName, HeaderValue, Uri};
 use sentry::types::Dsn;
 
-use super::{SettingError, Values};
+use super::row::DefaultValue::{Nothing, Text, Words};
+use super::row::Mark::{Secret as IsSecret, Short};
+use super::row::settings;
 
-/// The settings of metrics, traces and error reports.
-#[derive(Clone, Default)]
-pub struct TelemetrySettings {
-    /// The address at which metrics are served without a token.
-    pub metrics_listen: Option<SocketAddr>,
-    /// The collector of traces.
-    pub otlp: Option<OtlpSettings>,
-    /// The receiver of error reports.
-    pub sentry: Option<Dsn>,
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+settings! {
+    /// The settings of metrics, traces, error reports and the log.
+    #[derive(Clone)]
+    pub(crate) struct TelemetrySettings, rows TELEMETRY: TelemetryRows;
+
+    TELEMETRY_SECTION {
+        /// address and port of a listener that serves `/metrics` without a token: restrict it to
+        /// your own network; `/metrics` of the service itself requires the role `health_check`
+        metrics_listen: Option<SocketAddr> = "metrics_listen" {
+            parse: address,
+            default: Nothing(|| None),
+        }
+
+        /// the OTLP endpoint for traces: `http://collector:4317`, or `https://…`
+        endpoint: Option<String> = "otlp.endpoint" [Short("FIREFLOW_OTLP_ENDPOINT")] {
+            parse: |text| endpoint(text).map(Some),
+            default: Nothing(|| None),
+        }
+
+        /// `grpc`, or `http` with the base URL as endpoint: `http://collector:4318`
+        protocol: OtlpProtocol = "otlp.protocol" {
+            parse: protocol,
+            default: Text("grpc"),
+        }
+
+        /// the share of requests that is traced, from 0 to 1; a request that its client has sampled
+        /// (`traceparent`) is always traced
+        sample_ratio: f64 = "otlp.sample_ratio" {
+            parse: ratio,
+            default: Text("0.1"),
+        }
+
+        /// headers for the collector, such as its key: `name=value,name=value`
+        headers: Vec<(String, Secret)> = "otlp.headers" [IsSecret] {
+            parse: headers,
+            default: Nothing(Vec::new),
+        }
+
+        /// the DSN of the project that receives defects, of Sentry or a compatible service:
+        /// `https://KEY@HOST/PROJECT`
+        sentry: Option<Dsn> = "sentry_dsn" [IsSecret] {
+            parse: dsn,
+            default: Nothing(|| None),
+        }
+
+        /// what to log, in tracing's filter syntax
+        log: String = "log" {
+            parse: log_filter,
+            default: Text("info"),
+        }
+
+        /// `pretty` or `json`
+        log_format: LogFormat = "log_format" {
+            parse: log_format,
+            default: Words("`pretty` on a terminal, else `json`", |values| {
+                if values.is_terminal { LogFormat::Pretty } else { LogFormat::Json }
+            }),
+        }
+    }
+}
+
+impl TelemetrySettings {
+    /// The collector of traces. Without one, the other settings of OTLP are still checked, so that
+    /// a mistake shows before one is set.
+    pub(crate) fn otlp(&self) -> Option<OtlpSettings> {
+        let Self { protocol, sample_ratio, headers, .. } = self;
+        self.endpoint.clone().map(|endpoint| OtlpSettings {
+            endpoint,
+            protocol: *protocol,
+            sample_ratio: *sample_ratio,
+            headers: headers.clone(),
+        })
+    }
 }
 
 impl fmt::Debug for TelemetrySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TelemetrySettings")
             .field("metrics_listen", &self.metrics_listen)
-            .field("otlp", &self.otlp)
+            .field("otlp", &self.otlp())
             // A DSN contains a key.
             .field("sentry", &self.sentry.is_some())
+            .field("log", &self.log)
+            .field("log_format", &self.log_format)
             .finish()
     }
 }
 
-/// The default share of requests that is traced.
-const SAMPLE_RATIO: f64 = 0.1;
+fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+    let takes = "must be an address and a port: `127.0.0.1:9464`, `[::]:9464`";
+    text.parse().map(Some).map_err(|_| takes.to_owned())
+}
 
-pub(super) fn read(values: &Values) -> Result<TelemetrySettings, SettingError> {
-    let address = |text: &str| {
-        let takes = "must be an address and a port: `127.0.0.1:9464`, `[::]:9464`";
-        text.parse().map(Some).map_err(|_| takes.to_owned())
-    };
-    let protocol = |text: &str| match text {
+fn protocol(text: &str) -> Result<OtlpProtocol, String> {
+    match text {
         "grpc" => Ok(OtlpProtocol::Grpc),
         "http" => Ok(OtlpProtocol::Http),
         _ => Err("must be `grpc` or `http`".to_owned()),
-    };
-    let dsn = |text: &str| {
-        let takes = "must be a DSN such as `https://KEY@sentry.example.org/1`";
-        text.parse::<Dsn>().map(Some).map_err(|_| takes.to_owned())
-    };
-    // Checked even without an endpoint, so that a mistake shows before one is set.
-    let protocol = values.read("otlp.protocol", || OtlpProtocol::Grpc, protocol)?;
-    let sample_ratio = values.read("otlp.sample_ratio", || SAMPLE_RATIO, ratio)?;
-    let headers = values.read("otlp.headers", Vec::new, headers)?;
-    let endpoint = values.read("otlp.endpoint", || None, |text| endpoint(text).map(Some))?;
-    Ok(TelemetrySettings {
-        metrics_listen: values.read("metrics_listen", || None, address)?,
-        otlp: endpoint.map(|endpoint| OtlpSettings { endpoint, protocol, sample_ratio, headers }),
-        sentry: values.read("sentry_dsn", || None, dsn)?,
-    })
+    }
+}
+
+fn dsn(text: &str) -> Result<Option<Dsn>, String> {
+    let takes = "must be a DSN such as `https://KEY@sentry.example.org/1`";
+    text.parse::<Dsn>().map(Some).map_err(|_| takes.to_owned())
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be `pretty` or `json`".to_owned()),
+    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -91,6 +167,31 @@ fn headers(text: &str) -> Result<Vec<(String, Secret)>, String> {
         Ok((name.to_string(), Secret::new(value)))
     };
     text.split(',').filter(|it| !it.trim().is_empty()).map(pair).collect()
+}
+
+/// Checks a filter of `tracing`. A single word that is no level would be taken for a target, and
+/// nothing would be logged. Such a word is probably a misspelt level, so it is refused.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in text.split(',').map(str::trim) {
+        let is_word = directive.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive));
+        // A single word may be one of our own targets, of which everything is then logged.
+        let is_ours = directive.starts_with("fireflow");
+        if is_word && !directive.is_empty() && !is_level && !is_ours {
+            let hint = match nearest(directive, LEVELS.into_iter()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("levels are {}", LEVELS.join(", ")),
+            };
+            let word = excerpt(directive);
+            return Err(format!(
+                "`{word}` is not a level; {hint} (A target has a level of its own: `{word}=debug`.)"
+            ));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|fault| format!("is not a filter of tracing: {fault}"))
 }
 
 #[cfg(test)]
