@@ -6,6 +6,7 @@
 //! [`packet_lines`]. A bad line is an error of that line, and reading goes on after it. Memory is
 //! bounded, whatever a text holds.
 
+pub mod assumed_ports;
 pub mod benchmark;
 mod error;
 pub mod fault;
