@@ -190,8 +190,11 @@ impl<T: Copy + PartialEq> PortAnswer<T> {
                 strictest = (*range, *value);
             }
         }
-        let alternatives =
-            if map.is_constant() { Vec::new() } else { map.ranges().take(MAX_ALTERNATIVES).collect() };
+        let alternatives = if map.is_constant() {
+            Vec::new()
+        } else {
+            map.ranges().take(MAX_ALTERNATIVES).collect()
+        };
         let (range, decided) = strictest;
         let count = map.others.len() + 1;
         Self { ports, decided, port: range.first(), ranges: count, alternatives }
@@ -208,7 +211,13 @@ impl<T: Copy + PartialEq> PortAnswer<T> {
     pub fn map<U>(self, change: impl Fn(T) -> U) -> PortAnswer<U> {
         let Self { ports, decided, port, ranges, alternatives } = self;
         let alternatives = alternatives.into_iter().map(|(ports, it)| (ports, change(it)));
-        PortAnswer { ports, decided: change(decided), port, ranges, alternatives: alternatives.collect() }
+        PortAnswer {
+            ports,
+            decided: change(decided),
+            port,
+            ranges,
+            alternatives: alternatives.collect(),
+        }
     }
 }
 
