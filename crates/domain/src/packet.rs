@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::error::{Violation, Violations};
-use crate::net::{Family, Protocol};
+use crate::net::{Family, PortRange, Protocol};
 use crate::time::Instant;
 
 /// The fields of a packet that follow its addresses and protocol.
@@ -38,6 +38,55 @@ pub struct Packet {
     at: Instant,
 }
 
+/// A packet as it was given: its source port can be unknown. It then stands for one packet with each
+/// of the [ephemeral ports](PortRange::EPHEMERAL).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GivenPacket {
+    /// The packet; if its source port is unknown, the packet with the first of the assumed ports.
+    packet: Packet,
+    is_port_unknown: bool,
+}
+
+impl GivenPacket {
+    /// Checks the parts against each other. The source port is unknown if it is absent and the
+    /// protocol has ports.
+    ///
+    /// # Errors
+    /// Returns all violations, with pointers such as `/destination_port`.
+    pub fn new(parts: PacketParts) -> Result<Self, Violations> {
+        let is_port_unknown = parts.source_port.is_none() && parts.protocol.has_ports();
+        let source_port =
+            if is_port_unknown { Some(PortRange::EPHEMERAL.first()) } else { parts.source_port };
+        let packet = Packet::new(PacketParts { source_port, ..parts })?;
+        Ok(Self { packet, is_port_unknown })
+    }
+
+    /// The packet. If its source port is unknown, it is the packet with the first of the assumed
+    /// ports.
+    #[must_use]
+    pub const fn packet(&self) -> &Packet {
+        &self.packet
+    }
+
+    /// The source ports that the packet may have, if its port is unknown.
+    #[must_use]
+    pub fn assumed_ports(&self) -> Option<PortRange> {
+        self.is_port_unknown.then_some(PortRange::EPHEMERAL)
+    }
+
+    /// The source port, if the packet has ports and it is known.
+    #[must_use]
+    pub const fn source_port(&self) -> Option<u16> {
+        if self.is_port_unknown { None } else { self.packet.source_port() }
+    }
+}
+
+impl From<Packet> for GivenPacket {
+    fn from(packet: Packet) -> Self {
+        Self { packet, is_port_unknown: false }
+    }
+}
+
 /// A packet as a request describes it, before the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketParts {
@@ -47,7 +96,7 @@ pub struct PacketParts {
     pub destination_address: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// The source port.
+    /// The source port; absent from a [`GivenPacket`] with ports: unknown.
     pub source_port: Option<u16>,
     /// The destination port.
     pub destination_port: Option<u16>,
@@ -161,6 +210,16 @@ impl Packet {
         self.protocol
     }
 
+    /// The same packet with another source port. A packet without ports stays as it is.
+    #[must_use]
+    pub const fn with_source_port(self, port: u16) -> Self {
+        let payload = match self.payload {
+            Payload::Ports { destination, .. } => Payload::Ports { source: port, destination },
+            Payload::Icmp { .. } | Payload::Opaque => self.payload,
+        };
+        Self { payload, ..self }
+    }
+
     /// Ports or ICMP fields.
     #[must_use]
     pub const fn payload(&self) -> Payload {
@@ -225,6 +284,24 @@ mod tests {
         let refused =
             Packet::new(PacketParts { source_port: Some(1), ..parts(Protocol(47)) }).unwrap_err();
         assert!(refused.items()[0].detail.contains("gre has no ports"));
+    }
+
+    #[test]
+    fn only_the_source_port_of_a_protocol_with_ports_may_be_unknown() {
+        let missing = GivenPacket::new(parts(Protocol::UDP)).unwrap_err();
+        let pointers: Vec<String> = missing.items().iter().map(ToString::to_string).collect();
+        assert_eq!(pointers, ["#/destination_port: is required with udp"]);
+        let with_port = PacketParts { destination_port: Some(53), ..parts(Protocol::UDP) };
+        let unknown = GivenPacket::new(with_port).unwrap();
+        assert_eq!(unknown.source_port(), None);
+        assert_eq!(unknown.assumed_ports(), PortRange::new(49_152, 65_535).ok());
+        assert_eq!(unknown.packet().source_port(), Some(49_152));
+        let known = GivenPacket::new(PacketParts { source_port: Some(7), ..with_port }).unwrap();
+        assert_eq!((known.source_port(), known.assumed_ports()), (Some(7), None));
+        assert_eq!(GivenPacket::from(unknown.packet().with_source_port(7)), known);
+        let without_ports = GivenPacket::new(parts(Protocol(47))).unwrap();
+        assert_eq!(without_ports.assumed_ports(), None);
+        assert_eq!(without_ports.packet().with_source_port(7), *without_ports.packet());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`packet_lines`]. A bad line is an error of that line only, and reading continues after it.
 //! Memory is bounded for every input.
 
+pub mod assumed_ports;
 pub mod benchmark;
 mod error;
 pub mod fault;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
-use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub fn packets(
     now: Instant,
     explains: bool,
     meter: &Meter,
-) -> Result<Vec<Packet>, ReadError> {
+) -> Result<Vec<GivenPacket>, ReadError> {
     if !matches!(bytes.trim_ascii_start().first(), Some(b'[') | None) {
         let value = json::parse_within(bytes, meter)?;
         let detail = format!("must be an array of packets, not {}", kind(&value));
@@ -74,7 +74,12 @@ pub fn packets(
 }
 
 /// Reads one packet, with pointers below `at`. If it returns `None`, it has noted the faults.
-pub fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations) -> Option<Packet> {
+pub fn packet(
+    value: Value,
+    at: &str,
+    now: Instant,
+    violations: &mut Violations,
+) -> Option<GivenPacket> {
     let mut faults = violations.nested();
     let parts = packet_parts(value, at, now, &mut faults);
     if !faults.is_empty() {
@@ -82,7 +87,7 @@ pub fn packet(value: Value, at: &str, now: Instant, violations: &mut Violations)
         return None;
     }
     // The packet as a whole is checked only if all members are valid.
-    Packet::new(parts?).map_err(|faults| violations.extend_below(at, faults)).ok()
+    GivenPacket::new(parts?).map_err(|faults| violations.extend_below(at, faults)).ok()
 }
 
 fn packet_parts(

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
-use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::time::Instant;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -106,7 +106,7 @@ impl PacketLines {
         &mut self,
         piece: &[u8],
         now: Instant,
-        visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+        visit: &mut impl FnMut(u64, Result<GivenPacket, LineFault>) -> ControlFlow<()>,
     ) -> usize {
         self.0.split(piece, &mut |number, line| visit_packet(number, line, now, visit))
     }
@@ -115,7 +115,7 @@ impl PacketLines {
     pub fn end(
         &mut self,
         now: Instant,
-        visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+        visit: &mut impl FnMut(u64, Result<GivenPacket, LineFault>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         self.0.end(&mut |number, line| visit_packet(number, line, now, visit))
     }
@@ -125,7 +125,7 @@ fn visit_packet(
     number: u64,
     line: Line<'_>,
     now: Instant,
-    visit: &mut impl FnMut(u64, Result<Packet, LineFault>) -> ControlFlow<()>,
+    visit: &mut impl FnMut(u64, Result<GivenPacket, LineFault>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     match line {
         Line::TooLong => visit(number, Err(LineFault::TooLong)),
@@ -138,7 +138,7 @@ fn visit_packet(
 ///
 /// # Errors
 /// Returns all violations, or the JSON error.
-pub fn read_packet(line: &[u8], now: Instant) -> Result<Packet, LineFault> {
+pub fn read_packet(line: &[u8], now: Instant) -> Result<GivenPacket, LineFault> {
     // The fast parser reads valid packets; any other line is read again to explain the fault. The
     // check for `{` is necessary because the fast parser alone would accept an array of the
     // members' values in order.
@@ -176,12 +176,12 @@ struct PlainPacket<'a> {
 }
 
 impl PlainPacket<'_> {
-    fn packet(self, now: Instant) -> Option<Packet> {
+    fn packet(self, now: Instant) -> Option<GivenPacket> {
         let at = match self.at {
             Some(text) => Instant::parse(text).ok()?,
             None => now,
         };
-        Packet::new(PacketParts {
+        GivenPacket::new(PacketParts {
             source_address: self.source_address,
             destination_address: self.destination_address,
             protocol: self.protocol.map_or(Protocol::TCP, |it| it.0),

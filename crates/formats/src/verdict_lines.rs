@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use fireflow_domain::packet::Packet;
+use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::rule::{Action, Rule};
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
+use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
 use serde::Serialize;
 
+use crate::assumed_ports::AssumedPorts;
 use crate::fault::WrittenViolation;
 use crate::packet_lines::{LineFault, LineFaultCode, PacketLines};
 
@@ -21,13 +22,14 @@ pub struct VerdictLines {
 }
 
 /// Writes the verdict on a packet, by hand because most of it is constant: `line`, `action`,
-/// `permitted`, `reason` and `active_rule`, the rule in brief.
+/// `permitted`, `reason` and `active_rule`, the rule in brief; `ports_assumed` if the source port is
+/// unknown.
 fn write_verdict(
     line: u64,
-    action: Action,
-    rule: Option<&Rule>,
+    verdict: &GivenVerdict<'_>,
     answers: &mut Vec<u8>,
 ) -> serde_json::Result<()> {
+    let Verdict { action, rule } = verdict.verdict;
     answers.extend_from_slice(b"{\"line\":");
     serde_json::to_writer(&mut *answers, &line)?;
     answers.extend_from_slice(match action {
@@ -35,8 +37,19 @@ fn write_verdict(
         Action::Deny => b",\"action\":\"DENY\",\"permitted\":false",
         Action::Reject => b",\"action\":\"REJECT\",\"permitted\":false",
     });
+    write_rule(rule, answers)?;
+    if let Some(assumed) = &verdict.assumed {
+        answers.extend_from_slice(b",\"ports_assumed\":");
+        serde_json::to_writer(&mut *answers, &AssumedPorts::from(assumed))?;
+    }
+    answers.push(b'}');
+    Ok(())
+}
+
+/// Writes `reason` and `active_rule`.
+fn write_rule(rule: Option<&Rule>, answers: &mut Vec<u8>) -> serde_json::Result<()> {
     let Some(rule) = rule else {
-        answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null}");
+        answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null");
         return Ok(());
     };
     answers.extend_from_slice(b",\"reason\":\"rule\",\"active_rule\":{\"id\":");
@@ -50,7 +63,7 @@ fn write_verdict(
         Action::Reject => b",\"action\":\"REJECT\",\"priority\":",
     });
     serde_json::to_writer(&mut *answers, &rule.spec.priority)?;
-    answers.extend_from_slice(b"}}");
+    answers.push(b'}');
     Ok(())
 }
 
@@ -135,17 +148,17 @@ fn write(
     counts: &mut [u64; Action::ALL.len()],
     faults: &mut u64,
     line: u64,
-    packet: Result<Packet, LineFault>,
+    packet: Result<GivenPacket, LineFault>,
     answers: &mut Vec<u8>,
 ) {
     // Neither write can fail: the values are valid, and they go to memory.
     let written = match packet {
         Ok(packet) => {
-            let Verdict { action, rule } = inspected.verdict(&packet);
-            if let Some(count) = counts.get_mut(action as usize) {
+            let verdict = inspected.given_verdict(&packet);
+            if let Some(count) = counts.get_mut(verdict.verdict.action as usize) {
                 *count += 1;
             }
-            write_verdict(line, action, rule, answers)
+            write_verdict(line, &verdict, answers)
         }
         Err(fault) => {
             *faults += 1;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::classifier::Budget;
 use super::evaluator::{Evaluator, Limits};
 use super::naive::{self, Entry, Explanation};
+use super::port_map::PortMap;
 use crate::ids::RuleId;
 use crate::net::PortRange;
 use crate::packet::Packet;
@@ -34,6 +35,18 @@ pub struct CompiledRules {
     evaluator: Option<Evaluator>,
     bytes: usize,
 }
+
+/// A rule that decides. Two are equal if they have the same id.
+#[derive(Debug, Clone, Copy)]
+pub struct DecidingRule<'a>(pub &'a Rule);
+
+impl PartialEq for DecidingRule<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for DecidingRule<'_> {}
 
 /// Rules that were compiled together.
 #[derive(Debug)]
@@ -130,6 +143,38 @@ impl CompiledRules {
             (Some(first), _) => self.base.rules.get(first),
             (None, None) => None,
         }
+    }
+
+    /// The rule that decides at each source port that a packet may have; none if the default action
+    /// does.
+    #[must_use]
+    pub fn first_match_by_port(
+        &self,
+        packet: &Packet,
+        ports: PortRange,
+    ) -> PortMap<Option<DecidingRule<'_>>> {
+        let specs = self.base.rules.iter().map(|rule| &rule.spec);
+        let is_there = |place: u32| self.gone.binary_search(&place).is_err();
+        let first = self.base.evaluator.first_match_by_port(packet, ports, specs, is_there);
+        let of_base = |place: usize| self.base.rules.get(place).map(DecidingRule);
+        let Some(evaluator) = &self.evaluator else {
+            return first.map(|place| of_base(place?));
+        };
+        let specs = self.later.iter().map(|it| &it.rule.spec);
+        let later = evaluator.first_match_by_port(packet, ports, specs, |_| true);
+        let both = first.zip(&later, |first, later| {
+            let later = later.and_then(|place| self.later.get(place));
+            match (first, later) {
+                (Some(first), Some(later)) if (later.before as usize) <= first => {
+                    Some(DecidingRule(&later.rule))
+                }
+                (None, Some(later)) => Some(DecidingRule(&later.rule)),
+                (Some(first), _) => of_base(first),
+                (None, None) => None,
+            }
+        });
+        // Both maps have all ports.
+        both.unwrap_or_else(|| PortMap::constant(ports, None))
     }
 
     /// Explains the verdict on a packet by the definition. Also returns all rules in order of

@@ -5,6 +5,8 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 
 use super::classifier::{Budget, Classifier};
 use super::naive::{self, Entry};
+use super::port_map::PortMap;
+use crate::net::PortRange;
 use crate::packet::Packet;
 use crate::rule::RuleSpec;
 
@@ -107,6 +109,42 @@ impl Evaluator {
                 rules.position(|(spec, place)| is_taken(place) && naive::matches(spec, packet))
             }
         }
+    }
+
+    /// The place of the first rule that matches, at each source port that a packet may have, of those
+    /// that are taken as in [`Self::first_match_among`].
+    pub fn first_match_by_port<'a>(
+        &self,
+        packet: &Packet,
+        ports: PortRange,
+        rules: impl IntoIterator<Item = &'a RuleSpec>,
+        is_taken: impl Fn(u32) -> bool,
+    ) -> PortMap<Option<usize>> {
+        match &self.classifier {
+            Some(classifier) => classifier.first_match_by_port(packet, ports, is_taken),
+            None => {
+                let rules = rules.into_iter().zip(0_u32..).filter(|(_, place)| is_taken(*place));
+                let rules = rules.map(|(spec, place)| (place as usize, spec));
+                naive::first_among_by_port(rules, packet, ports)
+            }
+        }
+    }
+
+    /// Calls `answer` with the [first match at each port](Self::first_match_by_port) of many packets,
+    /// on all processors. Returns what it returns, in the order of the packets.
+    #[must_use]
+    pub fn classify_many_by_port<T: Send>(
+        &self,
+        packets: &[Packet],
+        ports: PortRange,
+        rules: &[RuleSpec],
+        answer: impl Fn(&PortMap<Option<usize>>) -> T + Sync,
+    ) -> Vec<T> {
+        packets
+            .par_iter()
+            .with_min_len(PACKETS_AT_ONCE)
+            .map(|packet| answer(&self.first_match_by_port(packet, ports, rules, |_| true)))
+            .collect()
     }
 
     /// [`Self::first_match`] for many packets, in their order, on all processors.

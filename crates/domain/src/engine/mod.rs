@@ -6,5 +6,6 @@ pub mod classifier;
 pub mod compiled;
 mod evaluator;
 pub mod naive;
+pub mod port_map;
 
 pub use evaluator::{Evaluator, Limits};

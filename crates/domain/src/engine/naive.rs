@@ -8,6 +8,8 @@ use crate::net::PortRange;
 use crate::packet::{Packet, Payload};
 use crate::rule::{Action, Endpoint, RuleSpec, RuleState};
 
+use super::port_map::{Claims, PortMap};
+
 /// The most rules that an explanation lists on either side of the deciding one.
 pub const MAX_EXPLAINED: usize = 100;
 
@@ -58,6 +60,56 @@ pub fn sort(rules: &mut [Entry<'_>]) {
 #[must_use]
 pub fn first_match(rules: &[Entry<'_>], packet: &Packet) -> Option<usize> {
     rules.iter().position(|rule| matches(rule.spec, packet))
+}
+
+/// The index of the first rule that matches, at each source port that a packet may have. Costs as
+/// much as one packet does, whatever the number of ports.
+#[must_use]
+pub fn first_match_by_port(
+    rules: &[Entry<'_>],
+    packet: &Packet,
+    ports: PortRange,
+) -> PortMap<Option<usize>> {
+    first_among_by_port(rules.iter().map(|rule| rule.spec).enumerate(), packet, ports)
+}
+
+/// The first of some rules that matches, at each source port that a packet may have. Each rule comes
+/// with its index, in order.
+pub(super) fn first_among_by_port<'a>(
+    rules: impl IntoIterator<Item = (usize, &'a RuleSpec)>,
+    packet: &Packet,
+    ports: PortRange,
+) -> PortMap<Option<usize>> {
+    let mut claims = Claims::new(ports);
+    for (index, rule) in rules {
+        for matching in matching_ports(rule, packet, ports) {
+            claims.add(index, matching);
+        }
+        // Later rules decide at no port.
+        if claims.best() <= index {
+            break;
+        }
+    }
+    claims.into_map()
+}
+
+/// The source ports with which a rule matches a packet, out of those that the packet may have. The
+/// ranges can overlap.
+fn matching_ports(
+    rule: &RuleSpec,
+    packet: &Packet,
+    ports: PortRange,
+) -> impl Iterator<Item = PortRange> {
+    let is_met = rule.state(packet.at()) == RuleState::Active
+        && has_protocol(rule, packet)
+        && rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet))
+        && has_icmp(rule, packet);
+    let sources = if is_met { rule.sources.as_slice() } else { &[] };
+    let source = packet.source();
+    sources
+        .iter()
+        .filter(move |entry| entry.address.contains(source))
+        .filter_map(move |entry| entry.port.unwrap_or(PortRange::ALL).intersection(ports))
 }
 
 /// The action on a packet: that of the first rule that matches, else the default.

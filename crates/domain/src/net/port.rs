@@ -31,6 +31,9 @@ impl PortRange {
     /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
 
+    /// The dynamic ports (RFC 6335), from which a system chooses the source port of a connection.
+    pub const EPHEMERAL: Self = Self { first: 49_152, last: u16::MAX };
+
     /// One port.
     #[must_use]
     pub const fn single(port: u16) -> Self {
@@ -77,6 +80,12 @@ impl PortRange {
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
+    }
+
+    /// The ports that are in both ranges; none if the ranges do not overlap.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last)).ok()
     }
 }
 

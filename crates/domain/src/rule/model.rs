@@ -57,6 +57,17 @@ impl Action {
     pub const fn permits(self) -> bool {
         matches!(self, Self::Allow)
     }
+
+    /// How strict the action is: DENY, which drops the packet silently, is stricter than REJECT,
+    /// and REJECT is stricter than ALLOW.
+    #[must_use]
+    pub const fn strictness(self) -> u8 {
+        match self {
+            Self::Allow => 0,
+            Self::Reject => 1,
+            Self::Deny => 2,
+        }
+    }
 }
 
 impl fmt::Display for Action {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::actor::{Caller, Role};
 use crate::engine::compiled::CompiledRules;
 use crate::engine::naive::Explanation;
+use crate::engine::port_map::PortAnswer;
 use crate::error::Result;
 use crate::ids::Revision;
-use crate::packet::Packet;
+use crate::packet::{GivenPacket, Packet};
 use crate::policy::Policy;
 use crate::rule::{Action, Rule};
 use crate::store::ReadUnit;
@@ -31,6 +32,18 @@ pub struct Verdict<'a> {
     pub action: Action,
     /// The rule that decides; none if the policy's default does.
     pub rule: Option<&'a Rule>,
+}
+
+/// The verdict on a packet whose source port may be unknown.
+#[derive(Debug, Clone)]
+pub struct GivenVerdict<'a> {
+    /// The verdict. If it depends on the unknown source port, it is the strictest one.
+    pub verdict: Verdict<'a>,
+    /// The packet that the verdict and its explanation are about: the given one, or if its source
+    /// port is unknown, the one with the port that the answer is about.
+    pub packet: Packet,
+    /// The verdicts at all assumed ports; none if the source port is known.
+    pub assumed: Option<PortAnswer<Verdict<'a>>>,
 }
 
 /// All live rules of a policy that was read in the same snapshot, in order of evaluation. Costs one
@@ -77,6 +90,26 @@ impl InspectedPolicy {
         let rule = self.compiled.first_match(packet);
         let action = rule.map_or(self.policy.spec.default_action, |rule| rule.spec.action);
         Verdict { action, rule }
+    }
+
+    /// The verdict on one packet whose source port may be unknown. It is then evaluated for all
+    /// [ephemeral ports](crate::net::PortRange::EPHEMERAL).
+    #[must_use]
+    pub fn given_verdict(&self, given: &GivenPacket) -> GivenVerdict<'_> {
+        let packet = *given.packet();
+        let Some(ports) = given.assumed_ports() else {
+            return GivenVerdict { verdict: self.verdict(&packet), packet, assumed: None };
+        };
+        let default = self.policy.spec.default_action;
+        let action = |rule: Option<&Rule>| rule.map_or(default, |rule| rule.spec.action);
+        let map = self.compiled.first_match_by_port(&packet, ports);
+        let answer = PortAnswer::new(ports, &map, |rule| Some(action(rule.map(|it| it.0))));
+        let answer = answer.map(|rule| {
+            let rule = rule.map(|it| it.0);
+            Verdict { action: action(rule), rule }
+        });
+        let packet = packet.with_source_port(answer.port);
+        GivenVerdict { verdict: answer.decided, packet, assumed: Some(answer) }
     }
 
     /// Explains the verdict on a packet. The explanation refers to rules by their index in the

@@ -26,8 +26,8 @@ use crate::error::LineError;
 /// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// A packet that is not yet validated; [`Packet::new`](fireflow_domain::packet::Packet::new)
-    /// does so.
+    /// A packet that is not yet validated;
+    /// [`GivenPacket::new`](fireflow_domain::packet::GivenPacket::new) does so.
     Packet(PacketParts),
     /// No packet that can be evaluated.
     Skipped(Skipped),
@@ -347,7 +347,7 @@ impl FlowLog {
     ///
     /// # Errors
     /// Returns [`LineError`] for the column that is wrong. Whether the values form a valid packet
-    /// is left to [`Packet::new`](fireflow_domain::packet::Packet::new).
+    /// is left to [`GivenPacket::new`](fireflow_domain::packet::GivenPacket::new).
     pub fn read(&self, record: &ByteRecord, now: Instant) -> Result<Flow, LineError> {
         let columns = &self.columns;
         self.check_width(record)?;

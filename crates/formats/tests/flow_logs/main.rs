@@ -5,7 +5,7 @@
 mod layouts;
 
 use fireflow_domain::net::Protocol;
-use fireflow_domain::packet::{Packet, PacketParts, Payload};
+use fireflow_domain::packet::{GivenPacket, Packet, PacketParts, Payload};
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Flow, FlowReader, MAX_RECORD_BYTES, Mapping, Skipped, Style};
 use fireflow_formats::{FlowLog, Kind, LineError, sniff};
@@ -346,9 +346,19 @@ fn ports_that_are_missing_are_left_to_the_packet() {
     let read = read("src,dst,proto\n10.0.0.1,10.0.0.2,tcp\n10.0.0.1,2001:db8::1,6\n");
     for (_, flow) in read {
         let Ok(Flow::Packet(parts)) = flow else { panic!("{flow:?}") };
-        assert!(Packet::new(parts).is_err());
+        assert!(GivenPacket::new(parts).is_err());
         let PacketParts { protocol, source_port, destination_port, .. } = parts;
         assert_eq!((protocol, source_port, destination_port), (Protocol::TCP, None, None));
+    }
+}
+
+#[test]
+fn a_source_port_that_is_absent_is_unknown() {
+    let without = "src,dst,proto,dport\n10.0.0.1,10.0.0.2,tcp,443\n";
+    let empty = "src,sport,dst,proto,dport\n10.0.0.1,,10.0.0.2,udp,443\n10.0.0.1,-,10.0.0.2,6,1\n";
+    for (_, flow) in [read(without), read(empty)].concat() {
+        let Ok(Flow::Packet(parts)) = flow else { panic!("{flow:?}") };
+        assert!(GivenPacket::new(parts).unwrap().assumed_ports().is_some());
     }
 }
 

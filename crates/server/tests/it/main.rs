@@ -62,5 +62,6 @@ mod tls;
 mod tokens;
 mod totals;
 mod traces;
+mod unknown_ports;
 mod unread;
 mod verify;

@@ -11,26 +11,26 @@ use serde_json::{Value, json};
 
 use crate::service::{Place, Service, binary, text};
 
-fn inspect(folder: &Path, arguments: &str) -> Output {
+pub(crate) fn inspect(folder: &Path, arguments: &str) -> Output {
     let arguments = arguments.split_whitespace();
     binary(folder).arg("inspect").args(arguments).output().unwrap()
 }
 
 /// The standard output of a successful run.
-fn answers(folder: &Path, arguments: &str) -> String {
+pub(crate) fn answers(folder: &Path, arguments: &str) -> String {
     let output = inspect(folder, arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
 /// The standard output and error of a failed run.
-fn failure(folder: &Path, arguments: &str, status: i32) -> (String, String) {
+pub(crate) fn failure(folder: &Path, arguments: &str, status: i32) -> (String, String) {
     let output = inspect(folder, arguments);
     assert_eq!(output.status.code(), Some(status), "{}", text(&output.stderr));
     (text(&output.stdout), text(&output.stderr))
 }
 
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
         std::fs::write(folder.path().join(name), content).unwrap();

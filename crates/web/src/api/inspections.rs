@@ -37,6 +37,11 @@ impl Inspections {
     ///
     /// The verdict is that of the first active rule that matches, by priority and id, otherwise the
     /// policy's default.
+    ///
+    /// If the source port of a protocol with ports is omitted, it is unknown. The packet is then
+    /// evaluated with each port from 49152 to 65535, and `ports_assumed` says whether the verdict
+    /// depends on the port. If it does, the answer is the strictest verdict, so it is ALLOW only if
+    /// each port is allowed.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "get",
@@ -55,18 +60,20 @@ impl Inspections {
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
         let inspected = ctx.compiled_policy(firewall, policy).await?;
-        let verdict = inspected.verdict(&packet);
-        let rule = verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, packet.at()));
+        let verdict = inspected.given_verdict(&packet);
+        let at = packet.packet().at();
+        let rule = verdict.verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, at));
         let rule = rule.transpose().map_err(Problem::internal)?;
         let answer =
-            WrittenInspection::new(&inspected, &packet, verdict, rule.as_deref(), explains);
-        ctx.app.telemetry.metrics.inspected([verdict.action.as_str()], start.elapsed());
+            WrittenInspection::new(&inspected, &packet, &verdict, rule.as_deref(), explains);
+        ctx.app.telemetry.metrics.inspected([verdict.verdict.action.as_str()], start.elapsed());
         Reply::written(&answer)
     }
 
     /// Inspect many packets
     ///
-    /// Up to 10,000 packets, against one state of the policy; the answers have the same order.
+    /// Up to 10,000 packets, against one state of the policy; the answers have the same order. A
+    /// source port may be omitted, as for one packet.
     ///
     /// As NDJSON (`Content-Type: application/x-ndjson`), any number of packets, one per line. Each
     /// is answered with a line while later ones arrive, against the state of the policy that

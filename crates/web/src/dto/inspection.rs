@@ -1,9 +1,11 @@
 //! Packets in requests, and their verdicts.
 
 use fireflow_domain::engine::naive::Explanation;
-use fireflow_domain::packet::{Packet, Payload};
+use fireflow_domain::engine::port_map::PortAnswer;
+use fireflow_domain::packet::{GivenPacket, Packet, Payload};
 use fireflow_domain::rule::Rule;
-use fireflow_domain::usecase::inspect::{InspectedPolicy, Verdict};
+use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
+use fireflow_formats::assumed_ports::AssumedPorts;
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,7 +18,9 @@ use super::view::{EndpointView, PortEntryView, RuleView};
 pub struct PacketBody {
     /// The source address.
     pub source_address: String,
-    /// The source port; required if the protocol has ports, otherwise refused.
+    /// The source port; refused if the protocol has no ports. If it is omitted or null, the port is
+    /// unknown: the packet is evaluated with each port from 49152 to 65535, and the answer has
+    /// `ports_assumed`.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub source_port: Option<u16>,
     /// The destination address.
@@ -57,7 +61,7 @@ impl poem_openapi::types::Example for PacketBody {
 pub struct PacketView {
     /// The source address.
     pub source_address: String,
-    /// The source port, if the protocol has ports.
+    /// The source port; null if it is unknown, or if the protocol has no ports.
     pub source_port: Option<u16>,
     /// The destination address.
     pub destination_address: String,
@@ -73,15 +77,16 @@ pub struct PacketView {
     pub at: String,
 }
 
-impl From<&Packet> for PacketView {
-    fn from(packet: &Packet) -> Self {
+impl From<&GivenPacket> for PacketView {
+    fn from(given: &GivenPacket) -> Self {
+        let packet = given.packet();
         let (icmp_type, icmp_code) = match packet.payload() {
             Payload::Icmp { icmp_type, icmp_code } => (Some(icmp_type), Some(icmp_code)),
             Payload::Ports { .. } | Payload::Opaque => (None, None),
         };
         Self {
             source_address: packet.source().to_string(),
-            source_port: packet.source_port(),
+            source_port: given.source_port(),
             destination_address: packet.destination().to_string(),
             destination_port: packet.destination_port(),
             protocol: packet.protocol().to_string(),
@@ -249,6 +254,74 @@ impl ExplanationView {
     }
 }
 
+/// The verdict at a range of source ports.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "PortVerdict")]
+pub struct PortVerdictView {
+    /// The first port of the range.
+    pub from: u16,
+    /// The last port of the range.
+    pub to: u16,
+    /// What is done with the packet if its source port is in the range.
+    pub action: String,
+    /// Identifies the rule that decides; null if no rule matches.
+    pub rule_id: Option<i64>,
+}
+
+/// The source ports that are assumed for a packet whose source port is unknown.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "AssumedPorts")]
+pub struct AssumedPortsView {
+    /// The first of the ports: 49152.
+    pub from: u16,
+    /// The last of the ports: 65535.
+    pub to: u16,
+    /// Whether the deciding rule depends on the source port. If it does, the answer is the strictest
+    /// verdict: DENY if some port is denied, else REJECT if some port is rejected, else ALLOW.
+    pub verdict_depends: bool,
+    /// The port that the verdict and its explanation are about: the lowest one with the strictest
+    /// action. Absent if the verdict does not depend on the port; an explanation is then about the
+    /// first port.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The verdict at each range of ports, the answered verdict included, at most the first 8, in
+    /// order. Absent if the verdict does not depend on the port.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternatives: Option<Vec<PortVerdictView>>,
+    /// How many such ranges there are. Absent if the verdict does not depend on the port.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternatives_count: Option<u64>,
+}
+
+impl From<&PortAnswer<Verdict<'_>>> for AssumedPortsView {
+    fn from(answer: &PortAnswer<Verdict<'_>>) -> Self {
+        let AssumedPorts { from, to, verdict_depends, differing } = answer.into();
+        let mut view = Self {
+            from,
+            to,
+            verdict_depends,
+            port: None,
+            alternatives: None,
+            alternatives_count: None,
+        };
+        if let Some(differing) = differing {
+            let alternatives = differing.alternatives.into_iter().map(|it| PortVerdictView {
+                from: it.from,
+                to: it.to,
+                action: it.action.to_owned(),
+                rule_id: it.rule_id,
+            });
+            view.port = Some(differing.port);
+            view.alternatives = Some(alternatives.collect());
+            view.alternatives_count = Some(wide(differing.alternatives_count));
+        }
+        view
+    }
+}
+
 macro_rules! inspections {
     ($($(#[$doc:meta])* $name:ident, $schema:literal, $rule:ty;)+) => {
         $(
@@ -266,6 +339,10 @@ macro_rules! inspections {
                 pub active_rule: Option<$rule>,
                 /// The packet as interpreted, with defaults.
                 pub packet: PacketView,
+                /// The source ports that are assumed; only if the packet's source port is unknown.
+                #[oai(skip_serializing_if_is_none)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub ports_assumed: Option<AssumedPortsView>,
                 /// The policy, and its state at that time.
                 pub policy: PolicyStateView,
                 /// The reasons for the verdict; with `explain=true`.
@@ -287,16 +364,17 @@ inspections! {
 impl InspectionItemView {
     /// Inspects a packet.
     #[must_use]
-    pub fn new(inspected: &InspectedPolicy, packet: &Packet, explains: bool) -> Self {
-        let verdict = inspected.verdict(packet);
+    pub fn new(inspected: &InspectedPolicy, given: &GivenPacket, explains: bool) -> Self {
+        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
         Self {
             action: verdict.action.to_string(),
             permitted: verdict.action.permits(),
             reason: reason(verdict).to_owned(),
             active_rule: verdict.rule.map(Into::into),
-            packet: packet.into(),
+            packet: given.into(),
+            ports_assumed: assumed.as_ref().map(Into::into),
             policy: inspected.into(),
-            explanation: explains.then(|| ExplanationView::of(inspected, packet)),
+            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
         }
     }
 }
@@ -309,6 +387,8 @@ pub struct WrittenInspection<'a> {
     reason: &'static str,
     active_rule: Option<&'a RawValue>,
     packet: PacketView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_assumed: Option<AssumedPorts>,
     policy: PolicyStateView,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationView>,
@@ -319,17 +399,19 @@ impl<'a> WrittenInspection<'a> {
     #[must_use]
     pub fn new(
         inspected: &InspectedPolicy,
-        packet: &Packet,
-        verdict: Verdict<'_>,
+        given: &GivenPacket,
+        verdict: &GivenVerdict<'_>,
         active_rule: Option<&'a RawValue>,
         explains: bool,
     ) -> Self {
+        let GivenVerdict { verdict, packet, assumed } = verdict;
         Self {
             action: verdict.action.as_str(),
             permitted: verdict.action.permits(),
-            reason: reason(verdict),
+            reason: reason(*verdict),
             active_rule,
-            packet: packet.into(),
+            packet: given.into(),
+            ports_assumed: assumed.as_ref().map(Into::into),
             policy: inspected.into(),
             explanation: explains.then(|| ExplanationView::of(inspected, packet)),
         }

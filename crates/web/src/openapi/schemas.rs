@@ -49,6 +49,7 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("InspectedPacket", &["source_port", "destination_port", "icmp_type", "icmp_code"]),
     ("Inspection", &["active_rule"]),
     ("InspectionItem", &["active_rule"]),
+    ("PortVerdict", &["rule_id"]),
     ("Explanation", &["matched"]),
     ("MatchedEntries", &["port_index", "port"]),
     ("Whoami", &["tenants"]),

@@ -2,7 +2,7 @@
 
 use fireflow_domain::error::{Place, Violation, Violations};
 use fireflow_domain::net::Protocol;
-use fireflow_domain::packet::{Packet, PacketParts};
+use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::time::Instant;
 use fireflow_formats::packet::address;
 
@@ -12,7 +12,7 @@ use super::Query;
 ///
 /// # Errors
 /// Returns all violations, by parameter.
-pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Violations> {
+pub fn packet_from_query(mut query: Query, now: Instant) -> Result<GivenPacket, Violations> {
     for name in ["source_address", "destination_address"] {
         query.missing(name);
     }
@@ -45,7 +45,7 @@ pub fn packet_from_query(mut query: Query, now: Instant) -> Result<Packet, Viola
         icmp_code,
         at: at.unwrap_or(now),
     };
-    Packet::new(parts).map_err(|violations| {
+    GivenPacket::new(parts).map_err(|violations| {
         let mut named = Violations::new();
         for violation in violations.items() {
             let name = match &violation.place {

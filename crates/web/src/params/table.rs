@@ -403,7 +403,9 @@ pub const INSPECTION: &[Param] = &[
     param(
         "source_port",
         ParamKind::Integer(0, 65_535),
-        "The packet's source port; required if the protocol has ports, otherwise refused.",
+        "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
+         packet is evaluated with each port from 49152 to 65535, and the answer has \
+         `ports_assumed`.",
     )
     .example("40000"),
     param("destination_address", ParamKind::Address, "The packet's destination address.")

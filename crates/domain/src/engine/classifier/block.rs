@@ -141,6 +141,22 @@ impl Block {
         (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
     }
 
+    /// The boxes that hold a packet if its first number (the source port) is ignored, as a bit mask.
+    pub(super) fn holding_at_some_port(&self, probe: &Probe) -> u32 {
+        self.holding(&Probe { first: self.first ^ i16x8::splat(i16::MIN), ..*probe })
+    }
+
+    /// The first numbers (the source ports) that a box holds.
+    pub(super) fn ports(&self, lane: u32) -> Range<u16> {
+        let top = 1 << 15;
+        let at = |lanes: &i16x8| {
+            let lanes = lanes.as_array();
+            lanes.get(lane as usize % LANES).map_or(0, |it| it.cast_unsigned() ^ top)
+        };
+        let first = at(&self.first);
+        (first, first.wrapping_add(at(&self.first_span)))
+    }
+
     /// The number of the first box in a bit mask, or [`NO_BOX`] if the mask is empty. Branchless,
     /// since whether the mask is empty cannot be predicted.
     #[inline]

@@ -3,6 +3,8 @@
 use super::address::Address;
 use super::block::{Block, Probe, Shifts};
 use super::boxed::{Boxed, Dimension, Key, Range};
+use crate::engine::port_map::{Claims, PortMap};
+use crate::net::PortRange;
 
 /// The number of no box, and the place of no rule.
 pub const NO_BOX: u32 = u32::MAX;
@@ -59,6 +61,38 @@ impl Node {
         };
         let mask = (1_u32 << (self.cut & Self::BITS)) - 1;
         self.children.wrapping_add(window & mask)
+    }
+
+    /// Calls `visit` for each child that packets with these source ports are in, with the ports of
+    /// the child. Each port is in one child.
+    fn children_at<A: Address>(
+        &self,
+        key: &Key<A>,
+        ports: PortRange,
+        mut visit: impl FnMut(u32, PortRange),
+    ) {
+        if self.cut >> Self::DIMENSION != 2 {
+            return visit(self.child(key), ports);
+        }
+        let mask = (1_u32 << (self.cut & Self::BITS)) - 1;
+        let window = |port: u16| u32::from(port).wrapping_shr(u32::from(self.shift));
+        let (first, last) = (window(ports.first()), window(ports.last()));
+        if last - first > mask {
+            // The bits above the window differ, so a child has ports from several places.
+            (0..=mask).for_each(|child| visit(self.children.wrapping_add(child), ports));
+            return;
+        }
+        for window in first..=last {
+            let start = window.wrapping_shl(u32::from(self.shift));
+            let end = start | (1_u32.wrapping_shl(u32::from(self.shift)) - 1);
+            let part = PortRange::new(
+                u16::try_from(start).unwrap_or(u16::MAX),
+                u16::try_from(end).unwrap_or(u16::MAX),
+            );
+            if let Some(part) = part.ok().and_then(|part| part.intersection(ports)) {
+                visit(self.children.wrapping_add(window & mask), part);
+            }
+        }
     }
 }
 
@@ -158,6 +192,64 @@ impl<A: Address> Index<A> {
             best
         });
         self.order(found)
+    }
+
+    /// The place of the first rule that holds a packet, at each source port that it may have. The
+    /// port in the key is ignored. Costs as much as [`Self::find`] unless boxes are cut by their
+    /// source ports, and at most O(boxes × log boxes).
+    #[must_use]
+    pub fn find_by_port(&self, key: &Key<A>, ports: PortRange) -> PortMap<Option<usize>> {
+        self.find_among_by_port(key, ports, |_, _| true)
+    }
+
+    /// Like [`Self::find_by_port`], for rules that `takes` accepts as in [`Self::find_among`].
+    pub(super) fn find_among_by_port(
+        &self,
+        key: &Key<A>,
+        ports: PortRange,
+        takes: impl Fn(u32, bool) -> bool,
+    ) -> PortMap<Option<usize>> {
+        let probe = Probe::new(key);
+        // The claims of boxes by their numbers, which have the order of their rules.
+        let mut claims = Claims::new(ports);
+        let mut waiting: Vec<(u32, PortRange)> = Vec::new();
+        for root in &self.roots {
+            if root.lowest as usize >= claims.best() {
+                continue;
+            }
+            waiting.push((root.node, ports));
+            while let Some((at, ports)) = waiting.pop() {
+                let Some(node) = self.nodes.get(at as usize) else { continue };
+                let blocks = node.blocks as usize..(node.blocks + node.count) as usize;
+                for block in self.blocks.get(blocks).unwrap_or(&[]) {
+                    let mut boxes = block.holding_at_some_port(&probe.shifted(key, node.shifts));
+                    while boxes != 0 {
+                        let lane = boxes.trailing_zeros();
+                        let number = block.number(lane);
+                        if number as usize >= claims.best() {
+                            break;
+                        }
+                        boxes &= boxes - 1;
+                        let is_taken = || {
+                            let rule = self.rules.get(number as usize);
+                            rule.is_some_and(|rule| takes(rule.order(), rule.is_timed()))
+                        };
+                        let (first, last) = block.ports(lane);
+                        if let Ok(matching) = PortRange::new(first, last)
+                            && (!A::IS_WIDE || self.has_addresses(number, key))
+                            && is_taken()
+                        {
+                            claims.add(number as usize, matching);
+                        }
+                    }
+                }
+                if node.cut != 0 {
+                    node.children_at(key, ports, |child, ports| waiting.push((child, ports)));
+                }
+            }
+        }
+        let order = |number: usize| self.rules.get(number).map(|rule| rule.order() as usize);
+        claims.into_map().map(|number| number.and_then(order))
     }
 
     /// Searches the trees for the lowest number of a box that holds the packet. `look` gets the

@@ -39,6 +39,8 @@ use std::net::IpAddr;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::engine::naive::Entry;
+use crate::engine::port_map::PortMap;
+use crate::net::PortRange;
 use crate::packet::{Packet, Payload};
 use crate::rule::Action;
 use crate::time::Instant;
@@ -184,6 +186,26 @@ impl Classifier {
         )
     }
 
+    /// The index of the first rule that matches, at each source port that a packet may have, if
+    /// `takes` accepts it as in [`Self::first_match_among`].
+    #[must_use]
+    pub(crate) fn first_match_by_port(
+        &self,
+        packet: &Packet,
+        ports: PortRange,
+        takes: impl Fn(u32) -> bool,
+    ) -> PortMap<Option<usize>> {
+        let is_taken = |order: u32, is_timed: bool| {
+            takes(order) && (!is_timed || self.is_active(order, packet.at()))
+        };
+        let found = keyed(
+            packet,
+            |key| self.v4.find_among_by_port(key, ports, is_taken),
+            |key| self.v6.find_among_by_port(key, ports, is_taken),
+        );
+        found.unwrap_or_else(|| PortMap::constant(ports, None))
+    }
+
     /// The result of the index of a packet's family.
     #[inline]
     fn found(
@@ -192,26 +214,7 @@ impl Classifier {
         v4: impl Fn(&Key<u32>) -> u32,
         v6: impl Fn(&Key<u128>) -> u32,
     ) -> Option<usize> {
-        let (first, second, kind) = match packet.payload() {
-            Payload::Ports { source, destination } => (source, destination, kind::PORTS),
-            Payload::Icmp { icmp_type, icmp_code } => {
-                (u16::from(icmp_type), u16::from(icmp_code), kind::ICMP)
-            }
-            Payload::Opaque => (0, 0, kind::OPAQUE),
-        };
-        let protocol = packet.protocol().0;
-        let found = match (packet.source(), packet.destination()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let (source, destination) = (source.to_bits(), destination.to_bits());
-                v4(&Key { source, destination, first, second, protocol, kind })
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let (source, destination) = (source.to_bits(), destination.to_bits());
-                v6(&Key { source, destination, first, second, protocol, kind })
-            }
-            // The addresses of a packet are always of one family.
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => NO_BOX,
-        };
+        let found = keyed(packet, v4, v6)?;
         (found != NO_BOX).then_some(found as usize)
     }
 
@@ -260,6 +263,35 @@ impl<A: Address> Index<A> {
     #[must_use]
     pub fn find_many(&self, keys: &[Key<A>]) -> Vec<u32> {
         keys.par_iter().with_min_len(PIECE).map(|key| self.find(key)).collect()
+    }
+}
+
+/// The result for the key of a packet, by its family.
+#[inline]
+fn keyed<T>(
+    packet: &Packet,
+    v4: impl Fn(&Key<u32>) -> T,
+    v6: impl Fn(&Key<u128>) -> T,
+) -> Option<T> {
+    let (first, second, kind) = match packet.payload() {
+        Payload::Ports { source, destination } => (source, destination, kind::PORTS),
+        Payload::Icmp { icmp_type, icmp_code } => {
+            (u16::from(icmp_type), u16::from(icmp_code), kind::ICMP)
+        }
+        Payload::Opaque => (0, 0, kind::OPAQUE),
+    };
+    let protocol = packet.protocol().0;
+    match (packet.source(), packet.destination()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let (source, destination) = (source.to_bits(), destination.to_bits());
+            Some(v4(&Key { source, destination, first, second, protocol, kind }))
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let (source, destination) = (source.to_bits(), destination.to_bits());
+            Some(v6(&Key { source, destination, first, second, protocol, kind }))
+        }
+        // The addresses of a packet are always of one family.
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     rules: PathBuf,
     /// The packets: JSON or NDJSON in the form of the API, ClassBench's traces, flow logs (AWS VPC,
-    /// Zeek's conn.log), or a table with a header; `-` is standard input.
+    /// Zeek's conn.log), or a table with a header; `-` is standard input. Packets without a source
+    /// port are evaluated with each port from 49152 to 65535.
     #[arg(long, value_name = "FILE")]
     packets: PathBuf,
     /// The output for each packet: text, a line of JSON, or only the number of its rule in the

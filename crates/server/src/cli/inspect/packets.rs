@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use fireflow_domain::engine::classifier::Key;
+use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::Protocol;
-use fireflow_domain::packet::Packet;
+use fireflow_domain::packet::{GivenPacket, Packet};
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Flow, Mapping, Skipped};
 use fireflow_formats::json::Parsed;
@@ -74,6 +75,8 @@ pub(super) enum Said {
     /// The next of the queries, with the number of the rule that the line names as the deciding
     /// one.
     Packet(Option<i64>),
+    /// The next of the queries without a source port.
+    PacketWithoutPort,
     Skipped(Skipped),
     Fault(Fault),
 }
@@ -82,8 +85,12 @@ pub(super) enum Said {
 pub(super) struct Batch {
     pub(super) lines: Vec<(u64, Said)>,
     pub(super) queries: Queries,
+    /// The queries whose source port is unknown.
+    pub(super) without_port: Queries,
     /// The position of the deciding rule for each query.
     pub(super) decided: Vec<Option<usize>>,
+    /// The same for each query without a source port.
+    pub(super) assumed: Vec<PortAnswer<Option<usize>>>,
     pub(super) guesses: Guesses,
 }
 
@@ -105,27 +112,21 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn add(&mut self, line: u64, query: Result<Query, Fault>, expected: Option<i64>) {
-        let said = match (query, &mut self.batch.queries) {
-            (Ok(Query::Packet(packet)), Queries::Packets(packets)) => {
-                packets.push(packet);
-                Said::Packet(expected)
-            }
-            (Ok(Query::Key(key)), Queries::Keys(keys)) => {
-                keys.push(key);
-                Said::Packet(expected)
-            }
-            (Ok(_), _) => Said::Fault(Fault::invalid(
-                "the packet and the rules have different \
-                                                      formats",
-            )),
-            (Err(fault), _) => Said::Fault(fault),
-        };
+        let added = query.and_then(|query| self.batch.queries.add(query));
+        let said = added.map_or_else(Said::Fault, |()| Said::Packet(expected));
         self.batch.lines.push((line, said));
     }
 
-    fn add_packet(&mut self, line: u64, packet: Result<Packet, Fault>) {
-        let query = packet.and_then(|packet| self.rules.query(packet));
-        self.add(line, query, None);
+    fn add_packet(&mut self, line: u64, given: Result<GivenPacket, Fault>) {
+        let is_port_unknown = given.as_ref().is_ok_and(|given| given.assumed_ports().is_some());
+        let query = given.and_then(|given| self.rules.query(*given.packet()));
+        if is_port_unknown {
+            let added = query.and_then(|query| self.batch.without_port.add(query));
+            let said = added.map_or_else(Said::Fault, |()| Said::PacketWithoutPort);
+            self.batch.lines.push((line, said));
+        } else {
+            self.add(line, query, None);
+        }
     }
 
     fn hand_on_if_full(&mut self) -> Result<()> {
@@ -134,14 +135,33 @@ impl Collector<'_> {
 
     fn hand_on(&mut self) -> Result<()> {
         self.batch.decided = self.rules.decide(&self.batch.queries);
+        self.batch.assumed = self.rules.decide_by_port(&self.batch.without_port);
         (self.take)(&self.batch)?;
         self.batch.lines.clear();
         self.batch.guesses = Guesses::default();
-        match &mut self.batch.queries {
-            Queries::Packets(packets) => packets.clear(),
-            Queries::Keys(keys) => keys.clear(),
+        self.batch.queries.clear();
+        self.batch.without_port.clear();
+        Ok(())
+    }
+}
+
+impl Queries {
+    fn add(&mut self, query: Query) -> Result<(), Fault> {
+        match (query, self) {
+            (Query::Packet(packet), Self::Packets(packets)) => packets.push(packet),
+            (Query::Key(key), Self::Keys(keys)) => keys.push(key),
+            (Query::Packet(_), Self::Keys(_)) | (Query::Key(_), Self::Packets(_)) => {
+                return Err(Fault::invalid("the packet and the rules have different formats"));
+            }
         }
         Ok(())
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Packets(packets) => packets.clear(),
+            Self::Keys(keys) => keys.clear(),
+        }
     }
 }
 
@@ -159,7 +179,9 @@ pub(super) fn read(
     let batch = Batch {
         lines: Vec::new(),
         queries: rules.queries(),
+        without_port: rules.queries(),
         decided: Vec::new(),
+        assumed: Vec::new(),
         guesses: Guesses::default(),
     };
     let mut collector = Collector { rules, batch, take };
@@ -218,7 +240,7 @@ fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Re
     loop {
         let piece = source.reader.fill_buf()?;
         let count = piece.len();
-        let mut visit = |line, packet: Result<Packet, LineFault>| {
+        let mut visit = |line, packet: Result<GivenPacket, LineFault>| {
             collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault)));
             ControlFlow::Continue(())
         };
@@ -263,7 +285,7 @@ fn flow_log(
                 let guesses = &mut collector.batch.guesses;
                 guesses.icmp += u64::from(!has_types && parts.protocol.is_icmp());
                 guesses.tcp += u64::from(!has_flags && parts.protocol == Protocol::TCP);
-                let packet = Packet::new(parts);
+                let packet = GivenPacket::new(parts);
                 let packet = packet.map_err(|faults| Fault::from(&faults));
                 collector.add_packet(record.line, packet);
             }

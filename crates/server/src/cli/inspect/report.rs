@@ -4,9 +4,11 @@ use std::io::{Result, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use fireflow_domain::net::Protocol;
+use fireflow_domain::engine::port_map::PortAnswer;
+use fireflow_domain::net::{PortRange, Protocol};
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::Action;
+use fireflow_formats::assumed_ports::AssumedPorts;
 use fireflow_formats::flow_log::Skipped;
 use fireflow_formats::verdict_lines::FaultLine;
 use serde::Serialize;
@@ -40,6 +42,9 @@ pub(super) struct Report<'a, W: Write> {
     expected: u64,
     otherwise: u64,
     guesses: Guesses,
+    /// How many packets have no source port, and how many of their verdicts depend on it.
+    without_port: u64,
+    dependent: u64,
     /// A buffer for a line of JSON.
     line: Vec<u8>,
 }
@@ -70,6 +75,20 @@ struct VerdictLine<'a> {
     permitted: Option<bool>,
     reason: &'static str,
     active_rule: Option<RuleLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_assumed: Option<AssumedPorts<PortLine>>,
+}
+
+/// The verdict at a range of source ports.
+#[derive(Serialize)]
+struct PortLine {
+    from: u16,
+    to: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<&'static str>,
+    rule_number: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_id: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +125,8 @@ impl<'a, W: Write> Report<'a, W> {
             expected: 0,
             otherwise: 0,
             guesses: Guesses::default(),
+            without_port: 0,
+            dependent: 0,
             line: Vec::new(),
         }
     }
@@ -117,13 +138,24 @@ impl<'a, W: Write> Report<'a, W> {
     pub(super) fn add(&mut self, batch: &Batch) -> Result<()> {
         self.guesses.icmp += batch.guesses.icmp;
         self.guesses.tcp += batch.guesses.tcp;
-        let mut next = 0;
+        let (mut next, mut next_without_port) = (0, 0);
         for (line, said) in &batch.lines {
             match said {
                 Said::Packet(expected) => {
                     let decided = batch.decided.get(next).copied().flatten();
-                    self.packet(*line, &batch.queries, next, decided, *expected)?;
+                    let shown = || shown(&batch.queries, next, true);
+                    self.packet(*line, shown, decided, None, *expected)?;
                     next += 1;
+                }
+                Said::PacketWithoutPort => {
+                    let at = next_without_port;
+                    let assumed = batch.assumed.get(at);
+                    let decided = assumed.and_then(|assumed| assumed.decided);
+                    self.without_port += 1;
+                    self.dependent += u64::from(assumed.is_some_and(PortAnswer::is_dependent));
+                    let shown = || shown(&batch.without_port, at, false);
+                    self.packet(*line, shown, decided, assumed, None)?;
+                    next_without_port += 1;
                 }
                 Said::Skipped(why) => {
                     if let Some(count) = self.skipped.get_mut(*why as usize) {
@@ -139,9 +171,9 @@ impl<'a, W: Write> Report<'a, W> {
     fn packet(
         &mut self,
         line: u64,
-        queries: &Queries,
-        at: usize,
+        shown: impl Fn() -> String,
         decided: Option<usize>,
+        assumed: Option<&PortAnswer<Option<usize>>>,
         expected: Option<i64>,
     ) -> Result<()> {
         match decided.and_then(|position| self.hits.get_mut(position)) {
@@ -149,10 +181,7 @@ impl<'a, W: Write> Report<'a, W> {
             None => self.without_rule += 1,
         }
         let about = decided.map(|position| self.rules.about(position));
-        let action = match &about {
-            Some(about) => about.spec.map(|spec| spec.action),
-            None => self.rules.default(),
-        };
+        let action = self.rules.action(decided);
         if let Some(count) = action.and_then(|action| self.by_action.get_mut(action as usize)) {
             *count += 1;
         }
@@ -172,16 +201,48 @@ impl<'a, W: Write> Report<'a, W> {
                     permitted: action.map(Action::permits),
                     reason: if about.is_some() { "rule" } else { "default" },
                     active_rule: about.as_ref().map(Into::into),
+                    ports_assumed: assumed.map(|assumed| {
+                        AssumedPorts::new(assumed, |ports, it| self.port_line(ports, *it))
+                    }),
                 };
                 self.json(&verdict)?;
             }
             Format::Text => {
                 let action = action.map_or("-", Action::as_str);
-                let rule = about.as_ref().map_or_else(|| "no rule".to_owned(), named);
-                writeln!(self.out, "{line:>8}  {action:<6}  {:<60}  {rule}", shown(queries, at))?;
+                let mut rule = about.as_ref().map_or_else(|| "no rule".to_owned(), named);
+                if let Some(assumed) = assumed.filter(|assumed| assumed.is_dependent()) {
+                    rule.push_str(&self.by_port(assumed));
+                }
+                writeln!(self.out, "{line:>8}  {action:<6}  {:<60}  {rule}", shown())?;
             }
         }
         Ok(())
+    }
+
+    fn port_line(&self, ports: PortRange, position: Option<usize>) -> PortLine {
+        let about = position.map(|position| self.rules.about(position));
+        PortLine {
+            from: ports.first(),
+            to: ports.last(),
+            action: self.rules.action(position).map(Action::as_str),
+            rule_number: about.as_ref().map(|about| about.number),
+            rule_id: about.and_then(|about| about.id),
+        }
+    }
+
+    /// The verdicts at ranges of source ports, in words.
+    fn by_port(&self, assumed: &PortAnswer<Option<usize>>) -> String {
+        let one = |(ports, position): &(PortRange, Option<usize>)| {
+            let rule = position.map(|position| self.rules.about(position));
+            let rule = rule.as_ref().map_or_else(|| "no rule".to_owned(), short);
+            let action = self.rules.action(*position).map_or("-", Action::as_str);
+            format!("{ports} {action} by {rule}")
+        };
+        let mut all: Vec<String> = assumed.alternatives.iter().map(one).collect();
+        if assumed.ranges > all.len() {
+            all.push(format!("{} more ranges", assumed.ranges - all.len()));
+        }
+        format!("; depends on the source port: {}", all.join(", "))
     }
 
     fn fault(&mut self, line: u64, fault: &Fault) -> Result<()> {
@@ -286,6 +347,16 @@ impl<'a, W: Write> Report<'a, W> {
                 "{packets} of TCP without flags: replies among them are evaluated like requests"
             ));
         }
+        if self.without_port > 0 {
+            lines.push(format!(
+                "{} without a source port: evaluated with each port from {} to {}; {} of the \
+                 verdicts depend on the port",
+                counted(self.without_port, "packet"),
+                PortRange::EPHEMERAL.first(),
+                PortRange::EPHEMERAL.last(),
+                self.dependent,
+            ));
+        }
         lines.extend(self.told.iter().map(|(line, why)| format!("{name}:{line}: {why}")));
         if self.expected > 0 {
             let right = self.expected - self.otherwise;
@@ -324,10 +395,7 @@ fn number(about: Option<&About<'_>>) -> i64 {
 
 /// A rule in words.
 fn named(about: &About<'_>) -> String {
-    let mut text = match about.id {
-        Some(id) => format!("rule {id}"),
-        None => format!("rule no. {}", about.number),
-    };
+    let mut text = short(about);
     if let Some(spec) = about.spec {
         if let Some(name) = &spec.name {
             text.push_str(&format!(" `{}`", name.as_str()));
@@ -337,31 +405,48 @@ fn named(about: &About<'_>) -> String {
     text
 }
 
-/// A packet in words.
-fn shown(queries: &Queries, at: usize) -> String {
+/// A rule in few words.
+fn short(about: &About<'_>) -> String {
+    match about.id {
+        Some(id) => format!("rule {id}"),
+        None => format!("rule no. {}", about.number),
+    }
+}
+
+/// A packet in words. A source port that is unknown is `*`.
+fn shown(queries: &Queries, at: usize, is_port_known: bool) -> String {
     match queries {
-        Queries::Packets(packets) => packets.get(at).map(packet).unwrap_or_default(),
+        Queries::Packets(packets) => {
+            packets.get(at).map(|it| packet(it, is_port_known)).unwrap_or_default()
+        }
         Queries::Keys(keys) => keys
             .get(at)
             .map(|key| {
-                let end = |address: u32, port: u16| {
-                    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), port)
-                };
-                let (source, destination) =
-                    (end(key.source, key.first), end(key.destination, key.second));
+                let address = |address: u32| IpAddr::V4(Ipv4Addr::from_bits(address));
+                let source = sender(address(key.source), key.first, is_port_known);
+                let destination = SocketAddr::new(address(key.destination), key.second);
                 format!("{} {source} -> {destination}", Protocol(key.protocol))
             })
             .unwrap_or_default(),
     }
 }
 
-fn packet(packet: &Packet) -> String {
+/// A source with its port.
+fn sender(address: IpAddr, port: u16, is_port_known: bool) -> String {
+    match address {
+        _ if is_port_known => SocketAddr::new(address, port).to_string(),
+        IpAddr::V4(address) => format!("{address}:*"),
+        IpAddr::V6(address) => format!("[{address}]:*"),
+    }
+}
+
+fn packet(packet: &Packet, is_port_known: bool) -> String {
     let (source, destination, protocol) =
         (packet.source(), packet.destination(), packet.protocol());
     match packet.payload() {
         Payload::Ports { source: from, destination: to } => {
-            let (source, destination) =
-                (SocketAddr::new(source, from), SocketAddr::new(destination, to));
+            let source = sender(source, from, is_port_known);
+            let destination = SocketAddr::new(destination, to);
             format!("{protocol} {source} -> {destination}")
         }
         Payload::Icmp { icmp_type, icmp_code } => {

@@ -6,10 +6,11 @@ use std::io::Read;
 use anyhow::{Context as _, Result, anyhow, bail};
 use fireflow_domain::engine::classifier::{Budget, Index, Key, NO_BOX, kind};
 use fireflow_domain::engine::naive::Entry;
+use fireflow_domain::engine::port_map::{PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::error::Violations;
 use fireflow_domain::ids::{PolicyId, RuleId};
-use fireflow_domain::net::Protocol;
+use fireflow_domain::net::{PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
@@ -184,6 +185,38 @@ impl Rules {
             (Self::Policy(_), Queries::Keys(_)) | (Self::Benchmark(_), Queries::Packets(_)) => {
                 Vec::new()
             }
+        }
+    }
+
+    /// The deciding rules of queries whose source port is unknown: their positions at the ports that
+    /// the packets may have. The rules of a benchmark have no actions, so none is the strictest.
+    pub(super) fn decide_by_port(&self, queries: &Queries) -> Vec<PortAnswer<Option<usize>>> {
+        let ports = PortRange::EPHEMERAL;
+        let answer = |map: &PortMap<Option<usize>>| {
+            PortAnswer::new(ports, map, |position| self.action(position))
+        };
+        match (self, queries) {
+            (Self::Policy(rules), Queries::Packets(packets)) => {
+                rules.evaluator.classify_many_by_port(packets, ports, &rules.specs, answer)
+            }
+            (Self::Benchmark(rules), Queries::Keys(keys)) => {
+                keys.iter().map(|key| answer(&rules.index.find_by_port(key, ports))).collect()
+            }
+            // Cannot happen: `queries` creates the list that fits the rules.
+            (Self::Policy(_), Queries::Keys(_)) | (Self::Benchmark(_), Queries::Packets(_)) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The action of the rule at a position, or the default action without a rule; none for a
+    /// benchmark.
+    pub(super) fn action(&self, position: Option<usize>) -> Option<Action> {
+        match (self, position) {
+            (Self::Policy(rules), Some(position)) => {
+                rules.specs.get(position).map(|spec| spec.action)
+            }
+            (Self::Policy(_) | Self::Benchmark(_), _) => self.default(),
         }
     }
 
