@@ -62,4 +62,5 @@ mod tokens;
 mod totals;
 mod traces;
 mod unread;
+mod verdict_corpus;
 mod verify;
