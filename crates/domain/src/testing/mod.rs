@@ -7,3 +7,4 @@ pub mod fuzz;
 pub mod random;
 pub mod rule_sets;
 pub mod rules;
+pub mod verdicts;

@@ -64,4 +64,5 @@ mod totals;
 mod traces;
 mod unknown_ports;
 mod unread;
+mod verdict_corpus;
 mod verify;
