@@ -38,8 +38,8 @@ pub struct Packet {
     at: Instant,
 }
 
-/// A packet as it was given: its source port can be unknown. It then stands for one packet with each
-/// of the [ephemeral ports](PortRange::EPHEMERAL).
+/// A packet as it was given: its source port can be unknown. It then means one packet with each of
+/// the [ephemeral ports](PortRange::EPHEMERAL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GivenPacket {
     /// The packet; if its source port is unknown, the packet with the first of the assumed ports.

@@ -1,6 +1,11 @@
 //! Runs the corpus of verdicts through the definition and the classifier.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test reports a failure by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 
 use fireflow_domain::engine::classifier::{BoxParts, Boxed, kind};
 use fireflow_domain::ids::PolicyId;
-use fireflow_domain::packet::Packet;
+use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
 use fireflow_formats::json::Meter;
@@ -62,10 +62,10 @@ fn read_set(bytes: &[u8], format: RuleSetFormat) -> Result<usize, ReadError> {
 }
 
 /// The packets of lines that arrive in pieces of a given length.
-fn packets_in_pieces(bytes: &[u8], length: usize) -> Vec<(u64, Result<Packet, String>)> {
+fn packets_in_pieces(bytes: &[u8], length: usize) -> Vec<(u64, Result<GivenPacket, String>)> {
     let mut lines = PacketLines::default();
     let mut all = Vec::new();
-    let mut visit = |line, packet: Result<Packet, LineFault>| {
+    let mut visit = |line, packet: Result<GivenPacket, LineFault>| {
         all.push((line, packet.map_err(|fault| fault.to_string())));
         ControlFlow::Continue(())
     };

@@ -1,4 +1,4 @@
-//! Parsers that several settings share. Each error says what would be right.
+//! Parsers that several settings share. Each error names a valid form.
 
 use std::path::PathBuf;
 use std::time::Duration;

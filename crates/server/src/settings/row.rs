@@ -105,8 +105,8 @@ impl<T> DefaultValue<T> {
 
 /// The part of a row that is written between its braces.
 pub(super) struct Spec<T> {
-    /// Reads a value that is not empty, without spaces around it. Its error says what would be
-    /// right, and never repeats a secret.
+    /// Reads a value that is not empty, without spaces around it. Its error names a valid
+    /// form, and never repeats a secret.
     pub(super) parse: fn(&str) -> Result<T, String>,
     /// The default.
     pub(super) default: DefaultValue<T>,

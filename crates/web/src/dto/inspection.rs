@@ -262,7 +262,7 @@ pub struct PortVerdictView {
     pub from: u16,
     /// The last port of the range.
     pub to: u16,
-    /// What is done with the packet if its source port is in the range.
+    /// The action on the packet if its source port is in the range.
     pub action: String,
     /// Identifies the rule that decides; null if no rule matches.
     pub rule_id: Option<i64>,
