@@ -27,12 +27,12 @@ async fn policy(api: &Api) -> (String, [Value; 3]) {
             "destinations": [{"address": "any", "port": port}],
         })
     };
-    let some = json!({"address": "10.0.0.0/8", "port": {"from": 50_000, "to": 50_100}});
+    let some = json!({"address": "10.0.0.0/8", "port": "50000-50100"});
     let reject = api.rule(&policy, &rule(1, "REJECT", some, 443)).await;
-    let low = json!({"address": "any", "port": {"from": 0, "to": 1_023}});
+    let low = json!({"address": "any", "port": "0-1023"});
     api.rule(&policy, &rule(2, "DENY", low, 443)).await;
     let allow = api.rule(&policy, &rule(3, "ALLOW", json!({"address": "any"}), 443)).await;
-    let dynamic = json!({"address": "10.0.0.0/8", "port": {"from": 49_153, "to": 65_535}});
+    let dynamic = json!({"address": "10.0.0.0/8", "port": "49153-65535"});
     let most = api.rule(&policy, &rule(4, "ALLOW", dynamic, 80)).await;
     (policy, [reject["id"].clone(), allow["id"].clone(), most["id"].clone()])
 }
@@ -76,7 +76,7 @@ db_test! {
         // The explanation is about the port that decides.
         assert_eq!(differs["packet"]["source_port"], Value::Null);
         assert_eq!(differs["explanation"]["earlier_count"], 0);
-        assert_eq!(differs["explanation"]["matched"]["source"]["port"]["from"], 50_000);
+        assert_eq!(differs["explanation"]["matched"]["source"]["port"], "50000-50100");
         assert_eq!(differs["explanation"]["later"][0]["id"], allow);
         let explained = one(&format!("{}&explain=true", query("192.0.2.9", 443))).await;
         assert_eq!(explained["explanation"]["earlier_count"], 2);
