@@ -7,25 +7,26 @@
     reason = "a test reports a failure by panicking"
 )]
 
+#[path = "support/stored_rules.rs"]
+mod stored_rules;
+
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::engine::port_map::{MAX_ALTERNATIVES, PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
-use fireflow_domain::firewall::FirewallRef;
-use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
-use fireflow_domain::mark::Mark;
+use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{GivenPacket, PacketParts};
-use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::testing::rules::everything;
-use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use self::stored_rules::stored;
 
 fn noon() -> Instant {
     Instant::parse("2026-11-24T12:00:00Z").unwrap()
@@ -255,22 +256,7 @@ fn rules_that_are_told_apart_by_their_source_ports_are_all_found() {
 
 /// A rule as the storage returns it.
 fn kept(id: i64, spec: RuleSpec) -> Rule {
-    let (name, header_revision) = (Name::parse("edge").unwrap(), Revision::FIRST);
-    let firewall =
-        FirewallRef { id: FirewallId::new(1).unwrap(), name: name.clone(), header_revision };
-    let (id_of_policy, default_action) = (PolicyId::new(1).unwrap(), Action::Deny);
-    Rule {
-        id: RuleId::new(id).unwrap(),
-        policy: PolicyRef { id: id_of_policy, name, default_action, header_revision, firewall },
-        spec,
-        revision: Revision::FIRST,
-        mark: Mark::NONE,
-        created_at: noon(),
-        created_by: String::new(),
-        updated_at: noon(),
-        updated_by: String::new(),
-        deleted: None,
-    }
+    stored(id, spec, noon())
 }
 
 proptest! {

@@ -214,10 +214,10 @@ impl Session {
         T: Send,
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
         A: Repeatable,
-        E: From<ServiceError> + Send,
+        E: From<Error> + From<ServiceError> + Send,
     {
         let _span = self.backend.monitor.begin_use_case();
-        let unit = self.begin_write(WriteKind::Few).await.map_err(ServiceError::from)?;
+        let unit = self.begin_write(WriteKind::Few).await?;
         Self::carry_out_idempotent(unit, &self.caller, self.claim(), ask, render).await
     }
 
@@ -236,15 +236,15 @@ impl Session {
             + Send
             + 'static,
         A: Repeatable + 'static,
-        E: From<ServiceError> + Send + 'static,
+        E: From<Error> + From<ServiceError> + Send + 'static,
     {
         let monitor = &*self.backend.monitor;
         let _span = monitor.begin_use_case();
-        let unit = self.begin_write(WriteKind::Many).await.map_err(ServiceError::from)?;
+        let unit = self.begin_write(WriteKind::Many).await?;
         let (caller, claim) = (Arc::clone(&self.caller), self.claim());
         let written =
             async move { Self::carry_out_idempotent(unit, &caller, claim, ask, render).await };
-        run_on_blocking_thread(monitor, written).await.map_err(ServiceError::from)?
+        run_on_blocking_thread(monitor, written).await?
     }
 
     async fn begin_write(&self, kind: WriteKind) -> Result<Box<dyn WriteUnit>, Error> {
@@ -269,16 +269,8 @@ impl Session {
     where
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
     {
-        match ask(&mut *unit, caller).await.map_err(Error::unless_list) {
-            Ok(value) => {
-                unit.commit().await?;
-                Ok(value)
-            }
-            Err(error) => {
-                Self::undo(unit).await?;
-                Err(error)
-            }
-        }
+        let done = ask(&mut *unit, caller).await.map_err(Error::unless_list);
+        Self::end(unit, done).await
     }
 
     async fn carry_out_idempotent<T, F, A, E>(
@@ -292,18 +284,34 @@ impl Session {
         T: Send,
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
         A: Repeatable,
-        E: From<ServiceError> + Send,
+        E: From<Error> + From<ServiceError> + Send,
     {
         let Some(claim) = claim else {
-            return render(Self::carry_out(unit, caller, ask).await.map_err(ServiceError::from)?);
+            return render(Self::carry_out(unit, caller, ask).await?);
         };
-        match Self::answer(&mut *unit, caller, &claim, ask, render).await {
-            Ok(answer) => {
-                unit.commit().await.map_err(|error| ServiceError::Domain(error.into()))?;
-                Ok(answer)
+        let answered = Self::answer(&mut *unit, caller, &claim, ask, render).await;
+        Self::end(unit, answered).await
+    }
+
+    /// Commits a unit of work that has succeeded, and rolls back one that has failed.
+    ///
+    /// # Errors
+    /// Returns the error of the use case, or of the commit. If the rollback fails, its error replaces
+    /// that of the use case, because the state that caused the failure may not be durable either.
+    async fn end<T, E: From<Error>>(unit: Box<dyn WriteUnit>, done: Result<T, E>) -> Result<T, E> {
+        match done {
+            Ok(value) => {
+                unit.commit().await.map_err(Error::from)?;
+                Ok(value)
             }
             Err(error) => {
-                Self::undo(unit).await.map_err(ServiceError::from)?;
+                unit.rollback().await.map_err(|rollback| {
+                    tracing::warn!(
+                        cause = %ErrorChain(&rollback),
+                        "the request was abandoned and could not be rolled back"
+                    );
+                    Error::from(rollback)
+                })?;
                 Err(error)
             }
         }
@@ -322,33 +330,17 @@ impl Session {
         T: Send,
         F: for<'a> FnOnce(&'a mut dyn WriteUnit, &'a Caller) -> BoxFuture<'a, Result<T, Error>>,
         A: Repeatable,
-        E: From<ServiceError>,
+        E: From<Error> + From<ServiceError>,
     {
-        let failed = |error: Error| ServiceError::Domain(error.unless_list());
-        match unit.answers().claim(claim).await.map_err(|error| failed(error.into()))? {
+        match unit.answers().claim(claim).await.map_err(|error| Error::from(error).unless_list())? {
             Claimed::First => {
-                let answer = render(ask(unit, caller).await.map_err(failed)?)?;
+                let answer = render(ask(unit, caller).await.map_err(Error::unless_list)?)?;
                 let kept = unit.answers().keep(claim, &answer.to_kept()).await;
-                kept.map_err(|error| failed(error.into()))?;
+                kept.map_err(|error| Error::from(error).unless_list())?;
                 Ok(answer)
             }
-            Claimed::Repeated(kept) => Ok(A::from_kept(kept).map_err(ServiceError::from)?),
+            Claimed::Repeated(kept) => Ok(A::from_kept(kept)?),
             Claimed::Other => Err(ServiceError::KeyReused.into()),
         }
-    }
-
-    /// Rolls back a unit of work whose use case has failed.
-    ///
-    /// # Errors
-    /// Returns the error of the storage. It replaces the error of the use case, because the state
-    /// that caused the failure may not be durable either.
-    async fn undo(unit: Box<dyn WriteUnit>) -> Result<(), Error> {
-        unit.rollback().await.map_err(|rollback| {
-            tracing::warn!(
-                cause = %ErrorChain(&rollback),
-                "the request was abandoned and could not be rolled back"
-            );
-            rollback.into()
-        })
     }
 }

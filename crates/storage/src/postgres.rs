@@ -191,6 +191,15 @@ impl Server {
     }
 }
 
+const CANCEL: &str = "SELECT pg_cancel_backend($1)";
+const TERMINATE: &str = "SELECT pg_terminate_backend($1)";
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
+
+/// The statements about other connections. If the server is slow, they run at any moment, in addition
+/// to the statements of operations.
+#[cfg(feature = "testing")]
+pub(crate) const ABOUT_BACKENDS: [&str; 3] = [CANCEL, TERMINATE, EXISTS];
+
 /// The dedicated connection for work that must not wait: ending other connections' statements, and
 /// checking the server's health.
 #[derive(Debug)]
@@ -252,11 +261,11 @@ impl Control {
     }
 
     async fn cancel(&self, backend: i32) {
-        self.signal("SELECT pg_cancel_backend($1)", backend).await;
+        self.signal(CANCEL, backend).await;
     }
 
     async fn end(&self, backend: i32) {
-        self.signal("SELECT pg_terminate_backend($1)", backend).await;
+        self.signal(TERMINATE, backend).await;
     }
 
     async fn signal(&self, sql: &str, backend: i32) {
@@ -269,8 +278,8 @@ impl Control {
     /// Waits until a backend is gone, for a limited time. Stops if the server does not answer.
     async fn wait_until_gone(&self, backend: i32) {
         let start = Instant::now();
-        let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
-        while start.elapsed() < BEFORE_GIVING_UP && matches!(self.ask(sql, backend).await, Ok(true))
+        while start.elapsed() < BEFORE_GIVING_UP
+            && matches!(self.ask(EXISTS, backend).await, Ok(true))
         {
             tokio::time::sleep(LOOK).await;
         }

@@ -25,6 +25,7 @@ use crate::connect::DatabaseOptions;
 use crate::database_url::{DatabaseKind, DatabaseUrl};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
+use crate::postgres::ABOUT_BACKENDS;
 use crate::store::Database;
 
 /// A migrated database for one test. It is removed when this is dropped, or together with the
@@ -228,9 +229,7 @@ struct Counter(AtomicU64);
 
 impl Observer for Counter {
     fn observed(&self, it: &Observed<'_>) {
-        // A busy server may take so long to end a statement that it is canceled on another connection.
-        let is_of_operation = !it.sql.contains("pg_cancel_backend");
-        if it.operation.is_statement() && is_of_operation {
+        if it.operation.is_statement() && !ABOUT_BACKENDS.contains(&it.sql) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }

@@ -135,14 +135,10 @@ impl CompiledRules {
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<&Rule> {
         let first = self.base.first_match(packet, &self.gone);
-        let Some(evaluator) = &self.evaluator else { return self.base.rules.get(first?) };
-        let later = evaluator.first_match(packet, self.later.iter().map(|it| &it.rule.spec));
-        match (first, later.and_then(|place| self.later.get(place))) {
-            (Some(first), Some(later)) if (later.before as usize) <= first => Some(&later.rule),
-            (None, Some(later)) => Some(&later.rule),
-            (Some(first), _) => self.base.rules.get(first),
-            (None, None) => None,
-        }
+        let later = self.evaluator.as_ref().and_then(|evaluator| {
+            evaluator.first_match(packet, self.later.iter().map(|it| &it.rule.spec))
+        });
+        self.earlier(first, later)
     }
 
     /// The rule that decides at each source port that a packet may have; none if the default action
@@ -156,25 +152,25 @@ impl CompiledRules {
         let specs = self.base.rules.iter().map(|rule| &rule.spec);
         let is_there = |place: u32| self.gone.binary_search(&place).is_err();
         let first = self.base.evaluator.first_match_by_port(packet, ports, specs, is_there);
-        let of_base = |place: usize| self.base.rules.get(place).map(DecidingRule);
+        let decide = |first, later| self.earlier(first, later).map(DecidingRule);
         let Some(evaluator) = &self.evaluator else {
-            return first.map(|place| of_base(place?));
+            return first.map(|first| decide(first, None));
         };
         let specs = self.later.iter().map(|it| &it.rule.spec);
         let later = evaluator.first_match_by_port(packet, ports, specs, |_| true);
-        let both = first.zip(&later, |first, later| {
-            let later = later.and_then(|place| self.later.get(place));
-            match (first, later) {
-                (Some(first), Some(later)) if (later.before as usize) <= first => {
-                    Some(DecidingRule(&later.rule))
-                }
-                (None, Some(later)) => Some(DecidingRule(&later.rule)),
-                (Some(first), _) => of_base(first),
-                (None, None) => None,
-            }
-        });
         // Both maps have all ports.
-        both.unwrap_or_else(|| PortMap::constant(ports, None))
+        first.zip(&later, decide).unwrap_or_else(|| PortMap::constant(ports, None))
+    }
+
+    /// The earlier one of the first match in the base and the first match among the later rules, each
+    /// by its place.
+    fn earlier(&self, first: Option<usize>, later: Option<usize>) -> Option<&Rule> {
+        match (first, later.and_then(|place| self.later.get(place))) {
+            (Some(first), Some(later)) if (later.before as usize) <= first => Some(&later.rule),
+            (None, Some(later)) => Some(&later.rule),
+            (Some(first), _) => self.base.rules.get(first),
+            (None, None) => None,
+        }
     }
 
     /// Explains the verdict on a packet by the definition. Also returns all rules in order of

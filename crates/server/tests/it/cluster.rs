@@ -20,9 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits until a condition is true.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    wait_until_ok(what, patience, || if is_so() { Ok(()) } else { Err(String::new()) });
+}
+
+/// Waits until nothing is missing. If the wait times out, the failure shows what was missing last.
+#[track_caller]
+pub(crate) fn wait_until_ok(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<(), String>,
+) {
     let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < patience, "after {patience:?} not yet: {what}");
+    while let Err(missing) = look() {
+        assert!(start.elapsed() < patience, "after {patience:?} not yet: {what} {missing}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

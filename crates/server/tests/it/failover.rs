@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, wait_until, wait_until_ok};
 use crate::forwarder::{Behind, Forwarder};
 use crate::service::{Connection, Service, binary};
 use crate::support::{Answer, plain_rule, tcp};
@@ -167,31 +167,24 @@ impl Load {
     /// Waits until every worker has had `times` matching answers. Returns early if an answer was
     /// wrong.
     fn wait(&self, what: &str, workers: &[Worker], times: usize, is_one: impl Fn(&Seen) -> bool) {
-        let lacking_workers = || {
+        wait_until_ok(what, PATIENCE, || {
             let seen = self.seen.lock().unwrap();
-            let lacking = workers.iter().filter(|worker| {
-                let own = seen.iter().filter(|it| it.worker.number == worker.number);
-                own.filter(|it| is_one(it)).count() < times
-            });
-            lacking.copied().collect::<Vec<Worker>>()
-        };
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let lacking = lacking_workers();
+            let answers = |worker: &Worker| {
+                let number = worker.number;
+                seen.iter().rev().filter(move |it| it.worker.number == number)
+            };
+            let has_enough =
+                |worker: &Worker| answers(worker).filter(|it| is_one(it)).count() >= times;
+            let lacking: Vec<&Worker> = workers.iter().filter(|it| !has_enough(it)).collect();
             if lacking.is_empty() || !self.faults.lock().unwrap().is_empty() {
-                break;
+                return Ok(());
             }
-            if Instant::now() >= end {
-                let seen = self.seen.lock().unwrap();
-                let last = |worker: &Worker| {
-                    let own = seen.iter().rev().filter(|it| it.worker.number == worker.number);
-                    own.take(5).map(|it| (it.began, it.ended, it.refused)).collect::<Vec<_>>()
-                };
-                let last: Vec<_> = lacking.iter().map(|worker| (worker, last(worker))).collect();
-                panic!("after {PATIENCE:?} not yet: {what}: {last:#?}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            let last = |worker: &Worker| -> Vec<_> {
+                answers(worker).take(5).map(|it| (it.began, it.ended, it.refused)).collect()
+            };
+            let last: Vec<_> = lacking.iter().map(|worker| (worker, last(worker))).collect();
+            Err(format!("{last:#?}"))
+        });
         assert_eq!(*self.faults.lock().unwrap(), [""; 0], "until this was so: {what}");
     }
 }

@@ -24,20 +24,19 @@ pub(super) fn of_test(dialect: Dialect, level: Level, test: &Test) -> Vec<Select
     match own {
         Some((owner, ids)) if owner == level => vec![ids],
         Some((Level::Firewall, firewalls)) if level == Level::Policy => {
-            let policies = Query::select()
-                .expr_as(policy::Column::Id.into_expr(), "id")
-                .from(policy::Entity)
-                .and_where(policy::Column::DeletedAt.is_null())
-                .and_where(policy::Column::FirewallId.in_subquery(firewalls))
-                .to_owned();
-            vec![policies]
+            vec![policies_of(firewalls)]
         }
         Some(_) | None => Vec::new(),
     }
 }
 
-/// The ids of what a condition fits, on columns of a level's own.
-pub(super) fn ids(dialect: Dialect, level: Level, tests: Logic<Test>) -> SelectStatement {
+/// The ids of the live policies of some firewalls.
+pub(super) fn policies_of(firewalls: SelectStatement) -> SelectStatement {
+    live(Level::Policy).and_where(policy::Column::FirewallId.in_subquery(firewalls)).to_owned()
+}
+
+/// The ids of all live resources of a level; of all events.
+pub(super) fn live(level: Level) -> SelectStatement {
     let mut query = Query::select();
     match level {
         Level::Firewall => query
@@ -56,7 +55,12 @@ pub(super) fn ids(dialect: Dialect, level: Level, tests: Logic<Test>) -> SelectS
             query.expr_as(audit_event::Column::Id.into_expr(), "id").from(audit_event::Entity)
         }
     };
-    query.cond_where(condition(dialect, &Filter { level, condition: tests })).to_owned()
+    query
+}
+
+/// The ids of what a condition fits, on columns of a level's own.
+pub(super) fn ids(dialect: Dialect, level: Level, tests: Logic<Test>) -> SelectStatement {
+    live(level).cond_where(condition(dialect, &Filter { level, condition: tests })).to_owned()
 }
 
 /// Instants that have an index.

@@ -11,12 +11,12 @@ use fireflow_domain::rule::WarningCode;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
 use sea_orm::{ColumnTrait, Condition};
 
-use super::condition::{EMPTY, condition};
+use super::condition::EMPTY;
 use super::entry::{bounds, fits_every_port};
 use super::{Dialect, other};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
-use crate::entity::{firewall, policy, rule, rule_address, rule_port};
+use crate::entity::{rule, rule_address, rule_port};
 use crate::index::{address_ancestors, address_keys, port_ancestors, port_key};
 
 /// The seeds of the filter's conjuncts; empty if no index helps.
@@ -185,35 +185,14 @@ fn of_rules(dialect: Dialect, condition: Logic<Test>) -> SelectStatement {
 
 /// All rules of the policies, or of the firewalls' policies, that a test fits.
 fn of_parents(dialect: Dialect, level: Level, test: &Test) -> Vec<SelectStatement> {
-    let filter = Filter { level, condition: Logic::Is(test.clone()) };
-    let fits = condition(dialect, &filter);
-    let mut policies = Query::select();
-    policies
-        .column((policy::Entity, policy::Column::Id))
-        .from(policy::Entity)
-        .and_where(policy::Column::DeletedAt.is_null());
-    match level {
-        Level::Policy => {
-            policies.cond_where(fits);
-        }
-        Level::Firewall => {
-            let firewalls = Query::select()
-                .column((firewall::Entity, firewall::Column::Id))
-                .from(firewall::Entity)
-                .and_where(firewall::Column::DeletedAt.is_null())
-                .cond_where(fits)
-                .to_owned();
-            policies.and_where(policy::Column::FirewallId.in_subquery(firewalls));
-        }
+    let fitting = || other::ids(dialect, level, Logic::Is(test.clone()));
+    let policies = match level {
+        Level::Policy => fitting(),
+        Level::Firewall => other::policies_of(fitting()),
         Level::Rule | Level::Event => return Vec::new(),
-    }
-    let rules = Query::select()
-        .expr_as(rule::Column::Id.into_expr(), "id")
-        .from(rule::Entity)
-        .and_where(rule::Column::DeletedAt.is_null())
-        .and_where(rule::Column::PolicyId.in_subquery(policies))
-        .to_owned();
-    vec![rules]
+    };
+    let of_policies = rule::Column::PolicyId.in_subquery(policies);
+    vec![other::live(Level::Rule).and_where(of_policies).to_owned()]
 }
 
 fn of_traffic(traffic: &Traffic) -> Vec<SelectStatement> {

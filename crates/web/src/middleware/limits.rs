@@ -16,12 +16,12 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Body as _;
-use poem::http::{Method, header};
+use poem::http::{Method, Uri, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
 
 use super::envelope::panic_answer;
-use super::open::Open;
-use super::{auth, host, open, slash};
+use super::open::{Open, START_PAGE};
+use super::{auth, host, slash};
 use crate::app::{App, Context};
 use crate::problem::{Code, Problem};
 
@@ -61,7 +61,9 @@ async fn bounded<E: Endpoint>(
     let answer = match Open::of(&request) {
         Some(asked) => {
             check_open(app, asked, &request)?;
-            open::lead_to_start_page(&mut request);
+            if asked == Open::StartPage {
+                *request.uri_mut() = Uri::from_static(START_PAGE);
+            }
             // A process at its limit is not ready for more requests. This answer needs no permit.
             if asked == Open::Ready && limits.in_flight.available_permits() == 0 {
                 return Err(Problem::from(ServiceError::TooManyRequests).into());
@@ -94,7 +96,7 @@ fn check_open(app: &App, open: Open, request: &Request) -> Result<(), Problem> {
     let rates = &app.gate.rates;
     match open {
         Open::Live | Open::Ready => rates.check_probe(client.0)?,
-        Open::Document => rates.check_document(client.0)?,
+        Open::Document | Open::StartPage => rates.check_document(client.0)?,
     }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Paths that are open to everybody, without a token.
 
 use poem::Request;
-use poem::http::{Method, Uri, header};
+use poem::http::{Method, header};
 
 /// What is open to everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub enum Open {
     Ready,
     /// The description of the API.
     Document,
+    /// `/` in a browser: the page at [`START_PAGE`]. Other clients get what `/` is to them: an
+    /// unknown path.
+    StartPage,
 }
 
 impl Open {
@@ -19,7 +22,7 @@ impl Open {
     #[must_use]
     pub fn of(request: &Request) -> Option<Self> {
         if is_for_start_page(request) {
-            return Some(Self::Document);
+            return Some(Self::StartPage);
         }
         Self::at(request.uri().path())
     }
@@ -36,14 +39,6 @@ impl Open {
 
 /// The path of the start page.
 pub const START_PAGE: &str = "/docs/start";
-
-/// Leads a browser that asks for `/` to the start page. All other clients get what `/` is to them: an
-/// unknown path.
-pub fn lead_to_start_page(request: &mut Request) {
-    if is_for_start_page(request) {
-        *request.uri_mut() = Uri::from_static(START_PAGE);
-    }
-}
 
 fn is_for_start_page(request: &Request) -> bool {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
