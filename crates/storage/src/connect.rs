@@ -188,7 +188,7 @@ impl Connections {
                     .into()
             }
             Self::Postgres(pools) => {
-                let control = pools.control.connection().get_postgres_connection_pool().clone();
+                let control = pools.control.single().pool();
                 let all = pools.readers.pools().chain(pools.writers.pools()).chain([control]);
                 let primary = Pool::of_postgres("primary", all.collect());
                 let replica = pools.replica.as_ref().map(|replica| replica.pool());
@@ -198,19 +198,19 @@ impl Connections {
     }
 
     /// A connection for statements outside a unit of work, such as a check of the schema.
-    pub(crate) fn upkeep(&self) -> &DatabaseConnection {
+    pub(crate) async fn upkeep(&self) -> DatabaseConnection {
         match self {
-            Self::Sqlite(pools) => &pools.read,
-            Self::Postgres(pools) => pools.control.connection(),
+            Self::Sqlite(pools) => pools.read.clone(),
+            Self::Postgres(pools) => pools.control.connection().await,
         }
     }
 
     /// A connection that can write, for tests.
     #[cfg(feature = "testing")]
-    pub(crate) fn any(&self) -> &DatabaseConnection {
+    pub(crate) async fn any(&self) -> DatabaseConnection {
         match self {
-            Self::Sqlite(pools) => &pools.write,
-            Self::Postgres(pools) => pools.control.connection(),
+            Self::Sqlite(pools) => pools.write.clone(),
+            Self::Postgres(pools) => pools.control.connection().await,
         }
     }
 
@@ -227,7 +227,7 @@ impl Connections {
                     None => Ok(()),
                 };
                 let (readers, writers) = (pools.readers.close().await, pools.writers.close().await);
-                let control = pools.control.connection().close_by_ref().await;
+                let control = pools.control.single().close().await;
                 replica.and(readers).and(writers).and(control)
             }
         }
@@ -412,7 +412,7 @@ async fn file_pool(
                 Box::pin(async move { obey(connection).await.map(|()| true) })
             })
         });
-    open(connect, &options.url, options).await
+    open(connect, &options.url, options.observer.as_ref()).await
 }
 
 /// How many steps of SQLite's virtual machine run between two checks: about a millisecond.
@@ -464,14 +464,14 @@ async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
 pub(crate) async fn open(
     mut connect: ConnectOptions,
     url: &DatabaseUrl,
-    options: &DatabaseOptions,
+    observer: Option<&Arc<dyn Observer>>,
 ) -> Result<DatabaseConnection, OpenError> {
     connect.sqlx_logging(false).record_stmt_in_spans(false);
     // Testing a connection costs as much as a small query. A connection to a file does not die; for
     // connections to a server, see `postgres`.
     connect.test_before_acquire(false);
     let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
-    observe::watch(&mut connection, options.observer.as_ref());
+    observe::watch(&mut connection, observer);
     Ok(connection)
 }
 

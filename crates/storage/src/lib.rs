@@ -24,6 +24,7 @@ mod replica;
 mod repository;
 mod schema;
 mod session;
+mod single_connection;
 mod statement_size;
 mod store;
 #[cfg(feature = "testing")]

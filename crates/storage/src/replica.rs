@@ -51,7 +51,7 @@ impl Replica {
         }
         let turnstile = self.server.turnstile();
         let turn = turnstile.enter(class, terms.party, terms.deadline, self.patience).await?;
-        let Some(lease) = self.server.lease(turn) else { return Ok(None) };
+        let Some(lease) = self.server.lease(turn).await else { return Ok(None) };
         let begun = self.begin(&lease).await;
         let is_new = self.note(begun.is_err().then(Instant::now));
         match begun {
@@ -68,7 +68,7 @@ impl Replica {
 
     async fn begin(&self, lease: &Lease) -> Result<DatabaseTransaction, DbErr> {
         if !self.has_schema.load(Ordering::Relaxed) {
-            let steps = schema::steps(self.control.connection()).await?;
+            let steps = schema::steps(&self.control.connection().await).await?;
             if steps.iter().any(|step| step.state == StepState::Pending) {
                 return Err(DbErr::Custom("it does not have the schema yet".to_owned()));
             }
@@ -78,13 +78,13 @@ impl Replica {
     }
 
     pub(crate) fn pool(&self) -> Pool {
-        let control = self.control.connection().get_postgres_connection_pool().clone();
+        let control = self.control.single().pool();
         Pool::of_postgres("replica", self.server.pools().chain([control]).collect())
     }
 
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         let closed = self.server.close().await;
-        closed.and(self.control.connection().close_by_ref().await)
+        closed.and(self.control.single().close().await)
     }
 
     fn failed_at(&self) -> Option<Instant> {

@@ -120,11 +120,11 @@ impl Database {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn environment(&self) -> Result<Option<String>, MigrateError> {
-        let connection = self.connections().upkeep();
-        if first(&steps(connection).await?, StepState::Applied).is_none() {
+        let connection = self.connections().upkeep().await;
+        if first(&steps(&connection).await?, StepState::Applied).is_none() {
             return Ok(None);
         }
-        Ok(Some(environment(connection).await?))
+        Ok(Some(environment(&connection).await?))
     }
 
     /// Every step of this program and its state, oldest first; then those of a newer program.
@@ -132,7 +132,7 @@ impl Database {
     /// # Errors
     /// Returns an error if the database does not answer.
     pub async fn migration_status(&self) -> Result<Vec<Step>, MigrateError> {
-        Ok(steps(self.connections().upkeep()).await?)
+        Ok(steps(&self.connections().upkeep().await).await?)
     }
 }
 

@@ -161,7 +161,7 @@ impl Database {
 
     /// Checks whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
-        let steps = schema::steps(self.connections.upkeep()).await.map_err(store_error)?;
+        let steps = schema::steps(&self.connections.upkeep().await).await.map_err(store_error)?;
         let is_migrated = steps.iter().all(|step| step.state != StepState::Pending);
         self.is_migrated.store(is_migrated, Ordering::Relaxed);
         Ok(is_migrated)
@@ -262,7 +262,7 @@ impl Database {
     #[cfg(feature = "testing")]
     pub async fn analyze(&self) -> StoreResult<()> {
         if self.kind() == DatabaseKind::Postgres {
-            let analyzed = self.connections.any().execute_unprepared("ANALYZE").await;
+            let analyzed = self.connections.any().await.execute_unprepared("ANALYZE").await;
             analyzed.map_err(store_error)?;
         }
         Ok(())
@@ -393,7 +393,8 @@ impl Database {
     async fn lease(&self, server: &Arc<Server>, class: Class, terms: &Terms) -> StoreResult<Lease> {
         let patience = self.options.acquire_timeout;
         let turn = server.turnstile().enter(class, terms.party, terms.deadline, patience).await?;
-        server.lease(turn).ok_or_else(|| StoreError::Failed("more turns than connections".into()))
+        let lease = server.lease(turn).await;
+        lease.ok_or_else(|| StoreError::Failed("more turns than connections".into()))
     }
 
     /// The handle that a writing unit runs on, and what it holds until it ends.

@@ -25,7 +25,7 @@ use crate::connect::DatabaseOptions;
 use crate::database_url::{DatabaseKind, DatabaseUrl};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
-use crate::postgres::ABOUT_BACKENDS;
+use crate::postgres::OF_CONTROL;
 use crate::store::Database;
 
 /// A migrated database for one test. It is removed when this is dropped, or together with the
@@ -89,7 +89,7 @@ impl TestDatabase {
     /// # Panics
     /// Panics if the database returns no plan.
     pub async fn plans(&self, expression: &Expression) -> (Vec<String>, String) {
-        let backend = self.database.connections().upkeep().get_database_backend();
+        let backend = self.database.connections().upkeep().await.get_database_backend();
         let dialect = Dialect::of(backend, expression);
         let mut seeds = Vec::new();
         for seed in crate::filter::seeds(dialect, &expression.filter) {
@@ -106,7 +106,7 @@ impl TestDatabase {
     }
 
     async fn explain(&self, statement: Statement) -> String {
-        let connection = self.database.connections().upkeep();
+        let connection = self.database.connections().upkeep().await;
         let transaction = connection.begin().await.expect("a transaction");
         let word = match statement.db_backend {
             DbBackend::Postgres => {
@@ -147,7 +147,7 @@ impl TestDatabase {
     /// # Errors
     /// Returns the database's message.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
-        let connection = self.database.connections().any();
+        let connection = self.database.connections().any().await;
         connection.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
     }
 
@@ -156,7 +156,7 @@ impl TestDatabase {
     /// # Panics
     /// Panics if the database refuses it.
     pub async fn integers(&self, sql: &str) -> Vec<i64> {
-        let connection = self.database.connections().any();
+        let connection = self.database.connections().any().await;
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let rows = connection.query_all_raw(statement).await.expect("the query runs");
         rows.iter().map(|row| row.try_get_by_index(0).expect("an integer")).collect()
@@ -210,7 +210,7 @@ impl TestDatabase {
                  FROM information_schema.columns WHERE table_schema = current_schema()"
             }
         };
-        let connection = self.database.connections().any();
+        let connection = self.database.connections().any().await;
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
         for row in connection.query_all_raw(statement).await.expect("the query runs") {
@@ -229,7 +229,7 @@ struct Counter(AtomicU64);
 
 impl Observer for Counter {
     fn observed(&self, it: &Observed<'_>) {
-        if it.operation.is_statement() && !ABOUT_BACKENDS.contains(&it.sql) {
+        if it.operation.is_statement() && !OF_CONTROL.contains(&it.sql) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }

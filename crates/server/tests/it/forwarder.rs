@@ -28,6 +28,8 @@ struct Route {
     open: Vec<TcpStream>,
     /// Whether data on the open connections is lost.
     is_silent: Arc<AtomicBool>,
+    /// Whether a connection falls silent when it is tested twice in a row.
+    loses_tests: Arc<AtomicBool>,
     /// Connections from a past silence, which no other event closes.
     lost: Vec<TcpStream>,
     is_over: bool,
@@ -41,6 +43,7 @@ impl Forwarder {
             behind: Behind::Server(server),
             open: Vec::new(),
             is_silent: Arc::default(),
+            loses_tests: Arc::default(),
             lost: Vec::new(),
             is_over: false,
         }));
@@ -81,6 +84,12 @@ impl Forwarder {
         route.behind = behind;
     }
 
+    /// Whether each connection to a PostgreSQL server is lost without notice when its client tests it
+    /// for the second time in a row, as it does after each use.
+    pub(crate) fn lose_tested(&self, loses: bool) {
+        self.route().loses_tests.store(loses, Ordering::SeqCst);
+    }
+
     fn route(&self) -> MutexGuard<'_, Route> {
         self.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,18 +107,29 @@ impl Route {
         for (from, to) in [(&client, &server), (&server, &client)] {
             from.set_nodelay(true).unwrap();
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-            let is_silent = Arc::clone(&self.is_silent);
-            std::thread::spawn(move || pump(from, to, &is_silent));
+            let (is_silent, loses) = (Arc::clone(&self.is_silent), Arc::clone(&self.loses_tests));
+            std::thread::spawn(move || pump(from, to, &is_silent, &loses));
         }
         self.open.extend([client, server]);
     }
 }
 
+/// A client's test of a connection to a PostgreSQL server: a message of its own.
+const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
+
 /// Passes on all data, and the end of the stream.
-fn pump(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool) {
+fn pump(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool, loses_tests: &AtomicBool) {
     let mut buffer = vec![0; 16 * 1024];
+    let mut tests_in_a_row = 0;
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if !is_silent.load(Ordering::SeqCst) && to.write_all(&buffer[..length]).is_err() {
+        let data = &buffer[..length];
+        tests_in_a_row = if data == SYNC { tests_in_a_row + 1 } else { 0 };
+        if tests_in_a_row >= 2 && loses_tests.load(Ordering::SeqCst) {
+            // What comes from the client from now on is read and lost.
+            let _lost = std::io::copy(&mut from, &mut std::io::sink());
+            return;
+        }
+        if !is_silent.load(Ordering::SeqCst) && to.write_all(data).is_err() {
             break;
         }
     }

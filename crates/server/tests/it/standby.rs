@@ -1,10 +1,11 @@
-//! A database that accepts no more writes, because its name leads to a standby.
+//! Connections to a database that fails: its name leads to a standby that accepts no writes, or its
+//! connections are lost without notice.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, wait_until, wait_until_ok};
 use crate::forwarder::{Behind, Forwarder};
 use crate::service::Service;
 
@@ -62,4 +63,44 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
     });
     let (_, list) = ask(&service, "GET", firewalls, &Value::Null).unwrap();
     assert_eq!(list["total"], 2, "what was refused is not there: {list}");
+}
+
+/// The driver tests a connection that is given back without a limit of time, so that a connection that
+/// is lost at this moment never comes back.
+#[test]
+fn connections_that_are_lost_while_they_are_tested_are_replaced() {
+    let cluster = Cluster::start();
+    let forwarder = Forwarder::new(cluster.primary.address());
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("postgres://postgres@{}/postgres", forwarder.address());
+    let service = Service::start(folder.path(), &url);
+    let status = |method: &str, path: &str, body: &Value| {
+        ask(&service, method, path, body).map(|(status, _)| status)
+    };
+    let edge = json!({"name": "edge"});
+    assert_eq!(status("POST", "/firewalls/", &edge), Some(201));
+
+    let lose_all = |method: &str, path: &str, body: &Value| {
+        wait_until("every connection is lost", PATIENCE, || {
+            status(method, path, body).is_some_and(|it| it == 503)
+        });
+    };
+    forwarder.lose_tested(true);
+    lose_all("GET", "/firewalls/1/", &Value::Null);
+    // The name is taken.
+    lose_all("POST", "/firewalls/", &edge);
+    forwarder.lose_tested(false);
+
+    for round in 0..40 {
+        wait_until_ok("reads and writes succeed", PATIENCE, || {
+            let name = json!({"name": format!("round {round}")});
+            let read = status("GET", "/firewalls/1/", &Value::Null);
+            let written = status("PATCH", "/firewalls/1/", &name);
+            let both = (read, written);
+            if both == (Some(200), Some(200)) { Ok(()) } else { Err(format!("{both:?}")) }
+        });
+    }
+    wait_until("it is ready", PATIENCE, || {
+        status("GET", "/health/ready", &Value::Null) == Some(200)
+    });
 }
