@@ -1,5 +1,7 @@
 //! Suggestions for misspelt words.
 
+use strsim::levenshtein;
+
 /// The longest word that is compared, in characters: the search is quadratic.
 const MAX_CHARS: usize = 64;
 
@@ -15,29 +17,10 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     // A short word may differ in one letter only: `dst` does not mean `at`.
     let far = if chars <= 3 { 1 } else { chars / 3 + 1 };
     known
-        .map(|candidate| (distance(&word, candidate), candidate))
+        .map(|candidate| (levenshtein(&word, candidate), candidate))
         .filter(|(distance, _)| *distance <= far)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
-}
-
-/// The Levenshtein distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, left) in left.chars().enumerate() {
-        let mut diagonal = index;
-        let mut before = index + 1;
-        let mut next = vec![before];
-        for (above, right) in row.iter().skip(1).zip(&right) {
-            let replaced = diagonal + usize::from(left != *right);
-            before = replaced.min(above + 1).min(before + 1);
-            diagonal = *above;
-            next.push(before);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

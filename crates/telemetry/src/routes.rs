@@ -44,7 +44,8 @@ impl Route {
     /// Whether a path matches this route. The caller compares the number of steps: equal, or more
     /// if the route is open.
     fn fits(&self, given: &[&str]) -> bool {
-        self.steps.iter().zip(given).all(|(step, given)| step.starts_with('{') || step == given)
+        let is_value = |step: &str, given: &str| step.starts_with('{') && !given.is_empty();
+        self.steps.iter().zip(given).all(|(step, given)| is_value(step, given) || step == given)
     }
 
     /// Whether the operation of a method takes a body.
@@ -61,8 +62,13 @@ impl Route {
     }
 }
 
+/// The steps of a path, as the router sees them: it takes one slash at the end, and an empty step
+/// matches nothing.
 fn steps(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|step| !step.is_empty())
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let is_root = path.is_empty();
+    path.split('/').filter(move |_| !is_root)
 }
 
 /// The most steps of a path that is looked up.
@@ -120,10 +126,16 @@ impl Routes {
         routes.push(Arc::new(route));
     }
 
+    /// The rest of a path below the base path. The base path is whole steps.
+    fn below_base<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(self.base_path.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+
     /// The route of a path. Compares it with the routes of as many steps, without an allocation.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        let path = path.strip_prefix(self.base_path.as_str())?;
+        let path = self.below_base(path)?;
         let (mut given, mut count) = ([""; MAX_STEPS], 0);
         for step in steps(path) {
             // No route is that long.
@@ -152,8 +164,7 @@ impl Routes {
     /// parameters. `None` if no route is similar.
     #[must_use]
     pub fn nearest(&self, path: &str) -> Option<String> {
-        let given: Vec<&str> =
-            steps(path.strip_prefix(self.base_path.as_str())?).take(MAX_STEPS).collect();
+        let given: Vec<&str> = steps(self.below_base(path)?).take(MAX_STEPS).collect();
         let routes = self.by_steps.get(given.len())?;
         let others = |route: &Route| -> Option<usize> {
             let mut others = 0;
@@ -161,7 +172,7 @@ impl Routes {
                 let step = &**step;
                 // An id is a number: a word in its place belongs to another route.
                 let fits = if step.starts_with('{') {
-                    given.bytes().all(|byte| byte.is_ascii_digit())
+                    !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit())
                 } else {
                     *given == step || is_like(given, step)
                 };
@@ -226,6 +237,11 @@ mod tests {
             ("/ff/docs/swagger-ui", Some("/docs/*")),
             ("/ff/firewalls/7/8/9/10", None),
             ("/ff/", None),
+            ("/ff", None),
+            ("/fffirewalls/", None),
+            ("/ff//firewalls/", None),
+            ("/ff/firewalls//", None),
+            ("/ff/firewalls//rules/9/", None),
             ("/firewalls/", None),
         ] {
             assert_eq!(find(path).as_deref(), template, "{path}");
@@ -245,6 +261,11 @@ mod tests {
             ("/ff/firewalls/7/users/9", None),
             ("/firewal/", None),
             ("/ff/", None),
+            ("/ff", None),
+            ("/fffirewalls/", None),
+            ("/ff//firewalls/", None),
+            ("/ff/firewalls//", None),
+            ("/ff/firewalls//rules/9/", None),
         ] {
             assert_eq!(routes.nearest(path).as_deref(), meant, "{path}");
         }

@@ -65,7 +65,9 @@ db_test! {
             api.get(&policy).await.expect(200);
         }
         api.get("/firewalls/999/").await.expect(404);
-        api.get("/nowhere/at/all").await.expect(404);
+        for unknown in ["/nowhere/at/all", "//firewalls/", "/firewalls//", "/firewalls//rules/"] {
+            api.get(unknown).await.expect(404);
+        }
         api.raw("BREW", "/firewalls/", &[], vec![]).await;
         api.raw("GET", "/firewalls/", &[], vec![]).await.problem(401, "unauthenticated");
         api.send("GET", "/firewalls/", "no.token.atall", &[], None).await.problem(401, "unauthenticated");
@@ -78,7 +80,7 @@ db_test! {
         assert_eq!(requests("GET", template, 200), 3.0);
         assert_eq!(requests("POST", "/firewalls/", 201), 1.0);
         assert_eq!(requests("GET", "/firewalls/{firewall_id}/", 404), 1.0);
-        assert_eq!(requests("GET", "unmatched", 404), 1.0);
+        assert_eq!(requests("GET", "unmatched", 404), 4.0);
         assert_eq!(requests("GET", "/firewalls/", 401), 2.0);
         assert_eq!(requests("other", "/firewalls/", 401), 1.0);
         let count = format!(

@@ -28,7 +28,7 @@ impl Open {
     }
 
     fn at(path: &str) -> Option<Self> {
-        match path.trim_end_matches('/') {
+        match path.strip_suffix('/').unwrap_or(path) {
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
             bare if bare == "/docs" || bare.starts_with("/docs/") => Some(Self::Document),

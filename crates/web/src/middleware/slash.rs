@@ -16,10 +16,7 @@ fn routed(uri: &Uri) -> Option<Uri> {
     if path.starts_with("/docs") {
         return None;
     }
-    let bare = path.trim_end_matches('/');
-    if bare.is_empty() || bare.len() == path.len() {
-        return None;
-    }
+    let bare = path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
     let text = match uri.query() {
         Some(query) => format!("{bare}?{query}"),
         None => bare.to_owned(),
@@ -45,5 +42,6 @@ mod tests {
         assert_eq!(path("/firewalls?page=2"), "/firewalls?page=2");
         assert_eq!(path("/docs/swagger-ui"), "/docs/swagger-ui");
         assert_eq!(path("/"), "/");
+        assert_eq!(path("/firewalls//"), "/firewalls/");
     }
 }
