@@ -8,7 +8,7 @@ use fireflow_domain::text::{Tenant, TextError};
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 use serde_json::{Map, Value, json};
 
-use super::{Fault, Refusal, Revocations, TokenRequest, TokenRules};
+use super::{Refusal, Revocations, TokenFault, TokenRequest, TokenRules};
 
 /// The longest subject, in characters.
 const MAX_SUBJECT_CHARS: usize = 255;
@@ -32,7 +32,7 @@ impl Times {
     fn read(claims: &Claims) -> Result<Self, Refusal> {
         Ok(Self {
             expires_at: instant(claims, "exp")?
-                .ok_or_else(|| unfit(Fault::Claims, "the token has no exp"))?,
+                .ok_or_else(|| unfit(TokenFault::Claims, "the token has no exp"))?,
             issued_at: instant(claims, "iat")?,
             begins_at: instant(claims, "nbf")?,
         })
@@ -43,20 +43,20 @@ impl Times {
     pub(super) fn check(&self, rules: &TokenRules, now: Instant) -> Result<(), Refusal> {
         let leeway = rules.leeway_s.saturating_mul(MICROS_PER_SECOND);
         if self.expires_at.plus_micros(leeway) <= now {
-            return Err(unfit(Fault::Expired, "the token has expired"));
+            return Err(unfit(TokenFault::Expired, "the token has expired"));
         }
         let soon = now.plus_micros(leeway);
         if self.begins_at.is_some_and(|begin| begin > soon) {
-            return Err(unfit(Fault::NotYetValid, "the token is not yet valid"));
+            return Err(unfit(TokenFault::NotYetValid, "the token is not yet valid"));
         }
         if self.issued_at.is_some_and(|issued| issued > soon) {
-            return Err(unfit(Fault::NotYetValid, "the token was issued in the future"));
+            return Err(unfit(TokenFault::NotYetValid, "the token was issued in the future"));
         }
         if let Some(limit) = rules.max_lifetime_s {
             let begin = self.issued_at.unwrap_or(now);
             if self.expires_at > begin.plus_micros(limit.saturating_mul(MICROS_PER_SECOND)) {
                 return Err(unfit(
-                    Fault::Lifetime,
+                    TokenFault::Lifetime,
                     &format!("the token lives longer than {limit} s"),
                 ));
             }
@@ -79,19 +79,20 @@ pub(super) fn read(
     // A token whose id cannot be read could not be revoked, so it is refused.
     let id = match claims.get("jti") {
         None => None,
-        Some(id) => {
-            Some(id.as_str().ok_or_else(|| unfit(Fault::Claims, "the token's jti is not a text"))?)
-        }
+        Some(id) => Some(
+            id.as_str()
+                .ok_or_else(|| unfit(TokenFault::Claims, "the token's jti is not a text"))?,
+        ),
     };
     if revoked.cover(id, &subject, times.issued_at) {
-        return Err(unfit(Fault::Revoked, "the token was revoked"));
+        return Err(unfit(TokenFault::Revoked, "the token was revoked"));
     }
     let roles = roles(claims, rules)?;
     let visibility = tenants(claims, rules)?;
     Ok((Actor { subject, roles, visibility }, times))
 }
 
-fn unfit(fault: Fault, why: &str) -> Refusal {
+fn unfit(fault: TokenFault, why: &str) -> Refusal {
     Refusal::Unfit(fault, why.to_owned())
 }
 
@@ -99,7 +100,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
     if let Some(issuer) = &rules.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)
     {
-        return Err(unfit(Fault::Issuer, "the token is of another issuer"));
+        return Err(unfit(TokenFault::Issuer, "the token is of another issuer"));
     }
     if let Some(audience) = &rules.audience {
         let is_meant = match claims.get("aud") {
@@ -108,7 +109,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
             _ => false,
         };
         if !is_meant {
-            return Err(unfit(Fault::Audience, "the token is for another audience"));
+            return Err(unfit(TokenFault::Audience, "the token is for another audience"));
         }
     }
     Ok(())
@@ -116,7 +117,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
 
 /// A NumericDate (RFC 7519): seconds, optionally with a fraction.
 fn instant(claims: &Claims, name: &str) -> Result<Option<Instant>, Refusal> {
-    let bad = || unfit(Fault::Claims, &format!("the token's {name} is not a time"));
+    let bad = || unfit(TokenFault::Claims, &format!("the token's {name} is not a time"));
     let Some(value) = claims.get(name) else { return Ok(None) };
     let micros = match value.as_i64() {
         Some(seconds) => seconds.checked_mul(MICROS_PER_SECOND).ok_or_else(bad)?,
@@ -139,17 +140,17 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
         .get("sub")
         .or_else(|| claims.get("username"))
         .and_then(Value::as_str)
-        .ok_or_else(|| unfit(Fault::Claims, "the token has no sub"))?;
+        .ok_or_else(|| unfit(TokenFault::Claims, "the token has no sub"))?;
     let is_plain = !subject.is_empty()
         && subject.trim() == subject
         && subject.chars().count() <= MAX_SUBJECT_CHARS
         && !subject.chars().any(char::is_control);
     if !is_plain {
-        return Err(unfit(Fault::Claims, "the token's sub is not a plain name"));
+        return Err(unfit(TokenFault::Claims, "the token's sub is not a plain name"));
     }
     if let Some((character, _)) = first_invisible(subject) {
         let why = format!("the token's sub holds {character}, which nobody sees");
-        return Err(unfit(Fault::Claims, &why));
+        return Err(unfit(TokenFault::Claims, &why));
     }
     Ok(subject.to_owned())
 }
@@ -185,12 +186,12 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
         }
         Some(_) => {
             let why = "the token's roles are neither an array nor a text";
-            return Err(unfit(Fault::Claims, why));
+            return Err(unfit(TokenFault::Claims, why));
         }
     };
     if words.len() > MAX_ROLE_WORDS {
         let why = format!("the token has more than {MAX_ROLE_WORDS} roles");
-        return Err(unfit(Fault::Claims, &why));
+        return Err(unfit(TokenFault::Claims, &why));
     }
     let mut roles = Vec::new();
     for word in words {
@@ -201,7 +202,7 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
         }
     }
     if roles.is_empty() {
-        return Err(unfit(Fault::Roles, "the token names no role that FireFlow knows"));
+        return Err(unfit(TokenFault::Roles, "the token names no role that FireFlow knows"));
     }
     Ok(roles)
 }
@@ -209,11 +210,11 @@ fn roles(claims: &Claims, rules: &TokenRules) -> Result<Vec<Role>, Refusal> {
 /// An unreadable claim must not widen what the token can see, so it is refused. So is a name that
 /// is not spelled as tenants are: trimmed, it might name another tenant.
 fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
-    let bad = || unfit(Fault::Claims, "the token's tenants are not an array of names");
+    let bad = || unfit(TokenFault::Claims, "the token's tenants are not an array of names");
     let Some(value) = claims.get("tenants") else {
         return if rules.require_tenants {
             let why = "the token has no tenants, which FIREFLOW_JWT__REQUIRE_TENANTS demands";
-            Err(unfit(Fault::Tenants, why))
+            Err(unfit(TokenFault::Tenants, why))
         } else {
             Ok(Visibility::All)
         };
@@ -221,7 +222,7 @@ fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
     let words = value.as_array().ok_or_else(bad)?;
     if words.len() > MAX_TENANTS {
         let why = format!("the token has more than {MAX_TENANTS} tenants");
-        return Err(unfit(Fault::Claims, &why));
+        return Err(unfit(TokenFault::Claims, &why));
     }
     let (mut tenants, mut seen) = (Vec::new(), HashSet::new());
     for word in words {
@@ -229,13 +230,13 @@ fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
         let tenant = Tenant::parse(word).map_err(|error| match error {
             TextError::Invisible { character, .. } => {
                 let why = format!("a tenant of the token holds {character}, which nobody sees");
-                unfit(Fault::Claims, &why)
+                unfit(TokenFault::Claims, &why)
             }
             TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
         })?;
         if tenant.as_str() != word {
             let why = "a name among the token's tenants begins or ends with a blank";
-            return Err(unfit(Fault::Claims, why));
+            return Err(unfit(TokenFault::Claims, why));
         }
         if seen.insert(word) {
             tenants.push(tenant);

@@ -23,7 +23,7 @@ mod trust;
 pub use files::{KeyFile, KeyFiles, UNPROVEN_GRACE, file_text, piped_text};
 pub use keys::{Algorithm, Key};
 pub use public_keys::{PublicKeys, public_keys};
-pub use refusal::{Fault, Refusal};
+pub use refusal::{Refusal, TokenFault};
 pub use reload::{ReloadHandle, watch};
 pub use revocation::Revocations;
 pub use role_map::role_map;

@@ -11,14 +11,14 @@ pub enum Refusal {
     /// Not a token, or not signed with a trusted key.
     Invalid,
     /// Signed with a trusted key but not acceptable, with the reason.
-    Unfit(Fault, String),
+    Unfit(TokenFault, String),
     /// Signed and acceptable, but names no role at all.
     NoRole,
 }
 
 /// The fault of a token that is signed with a trusted key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum TokenFault {
     /// It has expired.
     Expired,
     /// It is not valid yet.
@@ -49,15 +49,15 @@ impl Refusal {
             Self::Invalid => "invalid",
             Self::NoRole => "no_role",
             Self::Unfit(fault, _) => match fault {
-                Fault::Expired => "expired",
-                Fault::NotYetValid => "not_yet_valid",
-                Fault::Lifetime => "lifetime",
-                Fault::Issuer => "issuer",
-                Fault::Audience => "audience",
-                Fault::Revoked => "revoked",
-                Fault::Roles => "roles",
-                Fault::Tenants => "tenants",
-                Fault::Claims => "claims",
+                TokenFault::Expired => "expired",
+                TokenFault::NotYetValid => "not_yet_valid",
+                TokenFault::Lifetime => "lifetime",
+                TokenFault::Issuer => "issuer",
+                TokenFault::Audience => "audience",
+                TokenFault::Revoked => "revoked",
+                TokenFault::Roles => "roles",
+                TokenFault::Tenants => "tenants",
+                TokenFault::Claims => "claims",
             },
         }
     }

@@ -88,10 +88,10 @@ const MAX_READINGS: usize = 4;
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A file's bytes, which may be secret, or the reason why it could not be read.
-type Reading = Result<Hidden, String>;
+type Reading = Result<FileContent, String>;
 
 #[derive(Clone, PartialEq, Eq)]
-struct Hidden {
+struct FileContent {
     bytes: Vec<u8>,
     warning: Option<String>,
 }
@@ -122,7 +122,7 @@ impl Watched {
         match tokio::time::timeout(READ_TIMEOUT, &mut task).await {
             Ok(read) => read
                 .unwrap_or_else(|error| Err(error.to_string()))
-                .map(|Content { bytes, warning }| Hidden { bytes, warning }),
+                .map(|Content { bytes, warning }| FileContent { bytes, warning }),
             Err(_) => {
                 // Start no further reading until this one has ended: threads would pile up.
                 self.pending = Some(task);

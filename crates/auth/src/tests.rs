@@ -92,7 +92,7 @@ fn odd_claims_are_refused_and_widen_nothing() {
     without.as_object_mut().unwrap().remove("exp");
     assert_eq!(
         verify(&without).unwrap_err(),
-        Refusal::Unfit(Fault::Claims, "the token has no exp".into())
+        Refusal::Unfit(TokenFault::Claims, "the token has no exp".into())
     );
     assert_eq!(verify(&with("roles", json!([]))).unwrap_err(), Refusal::NoRole);
     for blank in [json!(""), json!(" ")] {
@@ -173,7 +173,7 @@ fn roles_may_be_words_of_a_text() {
     assert_eq!(found, [Role::Viewer, Role::HealthCheck]);
     assert_eq!(check(json!("editor")).unwrap().actor.roles, [Role::Editor]);
     assert_eq!(check(json!(["admin", "openid"])).unwrap().actor.roles, [Role::Admin]);
-    assert!(matches!(check(json!("openid Admin")), Err(Refusal::Unfit(Fault::Roles, _))));
+    assert!(matches!(check(json!("openid Admin")), Err(Refusal::Unfit(TokenFault::Roles, _))));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_token_without_tenants_is_refused_if_they_are_demanded() {
     let rules = TokenRules { require_tenants: true, ..TokenRules::default() };
     let strict = with_secrets(&[SECRET], rules);
     let check = |claims: &Value| strict.verify(&sign(claims, Algorithm::HS256, SECRET), now());
-    let Err(Refusal::Unfit(Fault::Tenants, why)) = check(&good()) else {
+    let Err(Refusal::Unfit(TokenFault::Tenants, why)) = check(&good()) else {
         panic!("a token without tenants shows all");
     };
     assert!(why.contains("FIREFLOW_JWT__REQUIRE_TENANTS"), "{why}");

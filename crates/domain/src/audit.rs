@@ -7,7 +7,7 @@ use crate::firewall::Firewall;
 use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
-use crate::rule::order::Place;
+use crate::rule::order::RulePlace;
 use crate::text::Tenant;
 use crate::time::Instant;
 
@@ -62,7 +62,7 @@ pub enum Snapshot {
     /// A rule.
     Rule(Box<Rule>),
     /// The priorities of some of a policy's rules.
-    Order(Box<Policy>, Vec<Place>),
+    Order(Box<Policy>, Vec<RulePlace>),
 }
 
 impl Snapshot {

@@ -20,7 +20,7 @@ pub const MAX_VIOLATIONS: usize = 100;
 
 /// The part of a request that a [`Violation`] is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum FaultLocation {
     /// A JSON pointer (RFC 6901) into the body: `/sources/0/address`; empty for the whole body.
     Body(String),
     /// A query parameter, by its name.
@@ -75,7 +75,7 @@ pub enum Rival {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
     /// The part of the request.
-    pub place: Place,
+    pub place: FaultLocation,
     /// What is wrong and what would be right: lower case, no full stop.
     pub detail: String,
     /// Its kind, if programs react to it.
@@ -87,17 +87,32 @@ pub struct Violation {
 impl Violation {
     /// A violation at a JSON pointer of the body.
     pub fn body(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Body(pointer.into()), detail: detail.into(), code: None, rival: None }
+        Self {
+            place: FaultLocation::Body(pointer.into()),
+            detail: detail.into(),
+            code: None,
+            rival: None,
+        }
     }
 
     /// A violation in a query parameter.
     pub fn query(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Query(name.into()), detail: detail.into(), code: None, rival: None }
+        Self {
+            place: FaultLocation::Query(name.into()),
+            detail: detail.into(),
+            code: None,
+            rival: None,
+        }
     }
 
     /// A violation in a header.
     pub fn header(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { place: Place::Header(name.into()), detail: detail.into(), code: None, rival: None }
+        Self {
+            place: FaultLocation::Header(name.into()),
+            detail: detail.into(),
+            code: None,
+            rival: None,
+        }
     }
 
     /// The same violation, with a code that programs react to.
@@ -115,7 +130,7 @@ impl Violation {
     /// The same violation below another pointer; query and header violations stay as they are.
     #[must_use]
     pub fn below(mut self, prefix: &str) -> Self {
-        if let Place::Body(pointer) = &mut self.place {
+        if let FaultLocation::Body(pointer) = &mut self.place {
             pointer.insert_str(0, prefix);
             if let Some(Rival::Body(other)) = &mut self.rival {
                 other.insert_str(0, prefix);
@@ -128,8 +143,10 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Body(pointer) => write!(f, "#{pointer}: {}", self.detail),
-            Place::Query(name) | Place::Header(name) => write!(f, "{name}: {}", self.detail),
+            FaultLocation::Body(pointer) => write!(f, "#{pointer}: {}", self.detail),
+            FaultLocation::Query(name) | FaultLocation::Header(name) => {
+                write!(f, "{name}: {}", self.detail)
+            }
         }
     }
 }

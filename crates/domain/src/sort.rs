@@ -56,7 +56,7 @@ pub fn page<F: SortField>(
 
 /// The types of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SortValueKind {
     Integer,
     /// An integer of 32 bits, the type of its column in the database.
     Small,
@@ -64,16 +64,25 @@ enum Kind {
     Flag,
 }
 
-fn is_of(kind: Kind, is_nullable: bool, value: &SortValue) -> bool {
+fn is_of(kind: SortValueKind, is_nullable: bool, value: &SortValue) -> bool {
     match (kind, value) {
-        (Kind::Integer, SortValue::Integer(_))
-        | (Kind::Text, SortValue::Text(_))
-        | (Kind::Flag, SortValue::Flag(_)) => true,
-        (Kind::Small, SortValue::Integer(number)) => i32::try_from(*number).is_ok(),
-        (Kind::Integer | Kind::Small | Kind::Text | Kind::Flag, SortValue::Absent) => is_nullable,
-        (Kind::Integer | Kind::Small, SortValue::Text(_) | SortValue::Flag(_))
-        | (Kind::Text, SortValue::Integer(_) | SortValue::Flag(_))
-        | (Kind::Flag, SortValue::Integer(_) | SortValue::Text(_)) => false,
+        (SortValueKind::Integer, SortValue::Integer(_))
+        | (SortValueKind::Text, SortValue::Text(_))
+        | (SortValueKind::Flag, SortValue::Flag(_)) => true,
+        (SortValueKind::Small, SortValue::Integer(number)) => i32::try_from(*number).is_ok(),
+        (
+            SortValueKind::Integer
+            | SortValueKind::Small
+            | SortValueKind::Text
+            | SortValueKind::Flag,
+            SortValue::Absent,
+        ) => is_nullable,
+        (
+            SortValueKind::Integer | SortValueKind::Small,
+            SortValue::Text(_) | SortValue::Flag(_),
+        )
+        | (SortValueKind::Text, SortValue::Integer(_) | SortValue::Flag(_))
+        | (SortValueKind::Flag, SortValue::Integer(_) | SortValue::Text(_)) => false,
     }
 }
 
@@ -118,10 +127,10 @@ impl SortField for FirewallField {
     fn takes(self, value: &SortValue) -> bool {
         let kind = match self {
             Self::Id | Self::PolicyCount | Self::Revision | Self::CreatedAt | Self::UpdatedAt => {
-                Kind::Integer
+                SortValueKind::Integer
             }
             Self::Name | Self::Tenant | Self::Description | Self::CreatedBy | Self::UpdatedBy => {
-                Kind::Text
+                SortValueKind::Text
             }
         };
         is_of(kind, false, value)
@@ -153,13 +162,13 @@ impl SortField for PolicyField {
     fn takes(self, value: &SortValue) -> bool {
         let kind = match self {
             Self::Id | Self::RuleCount | Self::Revision | Self::CreatedAt | Self::UpdatedAt => {
-                Kind::Integer
+                SortValueKind::Integer
             }
             Self::Name
             | Self::Description
             | Self::DefaultAction
             | Self::CreatedBy
-            | Self::UpdatedBy => Kind::Text,
+            | Self::UpdatedBy => SortValueKind::Text,
         };
         is_of(kind, false, value)
     }
@@ -198,18 +207,20 @@ impl SortField for RuleField {
 
     fn takes(self, value: &SortValue) -> bool {
         let (kind, is_nullable) = match self {
-            Self::State => (Kind::Small, false),
-            Self::Id | Self::Revision | Self::CreatedAt | Self::UpdatedAt => (Kind::Integer, false),
-            Self::StartsAt | Self::ExpiresAt => (Kind::Integer, true),
-            Self::Priority => (Kind::Small, false),
-            Self::IcmpType | Self::IcmpCode => (Kind::Small, true),
-            Self::Enabled | Self::Log => (Kind::Flag, false),
-            Self::Name => (Kind::Text, true),
+            Self::State => (SortValueKind::Small, false),
+            Self::Id | Self::Revision | Self::CreatedAt | Self::UpdatedAt => {
+                (SortValueKind::Integer, false)
+            }
+            Self::StartsAt | Self::ExpiresAt => (SortValueKind::Integer, true),
+            Self::Priority => (SortValueKind::Small, false),
+            Self::IcmpType | Self::IcmpCode => (SortValueKind::Small, true),
+            Self::Enabled | Self::Log => (SortValueKind::Flag, false),
+            Self::Name => (SortValueKind::Text, true),
             Self::Action
             | Self::Description
             | Self::Reference
             | Self::CreatedBy
-            | Self::UpdatedBy => (Kind::Text, false),
+            | Self::UpdatedBy => (SortValueKind::Text, false),
         };
         is_of(kind, is_nullable, value)
     }
@@ -258,15 +269,17 @@ impl SortField for AuditField {
 
     fn takes(self, value: &SortValue) -> bool {
         let (kind, is_nullable) = match self {
-            Self::Id | Self::At | Self::ResourceId | Self::FirewallId => (Kind::Integer, false),
-            Self::PolicyId | Self::Sequence => (Kind::Integer, true),
+            Self::Id | Self::At | Self::ResourceId | Self::FirewallId => {
+                (SortValueKind::Integer, false)
+            }
+            Self::PolicyId | Self::Sequence => (SortValueKind::Integer, true),
             Self::Subject
             | Self::RequestId
             | Self::ClientAddress
             | Self::Reason
             | Self::Action
-            | Self::Resource => (Kind::Text, false),
-            Self::Tenant => (Kind::Text, true),
+            | Self::Resource => (SortValueKind::Text, false),
+            Self::Tenant => (SortValueKind::Text, true),
         };
         is_of(kind, is_nullable, value)
     }

@@ -19,7 +19,7 @@ use crate::net::{AddressRange, PortRange};
 use crate::page::{Page, PageRequest, SortKey};
 use crate::policy::{Policy, PolicyRef, PolicySpec};
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::order::Place;
+use crate::rule::order::RulePlace;
 use crate::rule::{Action, Rule, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
@@ -396,7 +396,7 @@ pub trait RuleReader: Send {
         who: &Visibility,
         parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
-        after: Option<Place>,
+        after: Option<RulePlace>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>>;
     /// The last instants, up to `at`, at which live rules of a policy started and expired. Unless
@@ -404,7 +404,7 @@ pub trait RuleReader: Send {
     async fn last_turns(&mut self, policy: PolicyId, at: Instant) -> StoreResult<Turns>;
     /// How many live rules of a policy come before a place in its order of evaluation, or are at
     /// it.
-    async fn count_to(&mut self, policy: PolicyId, place: Place) -> StoreResult<u64>;
+    async fn count_to(&mut self, policy: PolicyId, place: RulePlace) -> StoreResult<u64>;
     /// All live rules of a policy in order of evaluation. Costs one statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>>;
     /// The number of characters in the descriptions and labels of the live rules of policies.
@@ -426,13 +426,13 @@ pub trait RuleReader: Send {
 #[async_trait]
 pub trait RuleWriter: Send {
     /// The places of all live rules of a locked policy, in order of evaluation.
-    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>>;
+    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<RulePlace>>;
     /// Gives rules of a locked policy other priorities, at the policy's new revision. Nothing else
     /// of the rules changes, not even their own revision.
     async fn renumber(
         &mut self,
         policy: PolicyId,
-        places: &[Place],
+        places: &[RulePlace],
         revision: Revision,
     ) -> StoreResult<()>;
     /// Notes that rules of a locked policy were changed, at the policy's new revision.

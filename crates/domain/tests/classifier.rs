@@ -257,7 +257,7 @@ fn change(rules: &mut Vec<Rule>, next: &mut i64, changes: Vec<Change>) -> Vec<Ru
 }
 
 const LIMITS: Limits<'static> =
-    Limits { budget: Budget { boxes: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
+    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -374,13 +374,13 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     };
     let specs = vec![RuleSpec::new(parts.clone()).unwrap()];
     let over = Classifier::compile(&entries(&specs), Budget::default()).unwrap_err();
-    assert!(over.to_string().contains("4000000 boxes"), "{over}");
-    // A thousand sources by a thousand destinations are a million boxes, which is within the
+    assert!(over.to_string().contains("4000000 cuboids"), "{over}");
+    // A thousand sources by a thousand destinations are a million cuboids, which is within the
     // budget.
     let specs = vec![RuleSpec::new(RuleParts { ports: vec![], ..parts }).unwrap()];
     let classifier = Classifier::compile(&entries(&specs), Budget::default()).unwrap();
-    assert!(classifier.boxes() >= 1_000_000);
-    // Fifty such rules exceed the budget. That is noticed before a box is made.
+    assert!(classifier.cuboids() >= 1_000_000);
+    // Fifty such rules exceed the budget. That is noticed before a cuboid is made.
     let fifty = vec![specs[0].clone(); 50];
     let asked = std::cell::Cell::new(0);
     let goes_on = || {
@@ -389,9 +389,9 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     };
     Classifier::compile_while(&entries(&fifty), Budget::default(), &goes_on).unwrap_err();
     assert_eq!(asked.get(), 1, "the second rule is over the budget");
-    let small = Budget { boxes: 4_000_000, bytes: 1_000 };
+    let small = Budget { cuboids: 4_000_000, bytes: 1_000 };
     Classifier::compile(&entries(&specs), small).unwrap_err();
-    let few = Budget { boxes: 999_999, bytes: usize::MAX };
+    let few = Budget { cuboids: 999_999, bytes: usize::MAX };
     Classifier::compile(&entries(&specs), few).unwrap_err();
 }
 
@@ -429,7 +429,7 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
         (1..).zip(rule_set(3, 1, 100, noon())).map(|(id, it)| kept(id, it)).collect();
     let stopped = CompiledRules::new(rules.clone(), Limits { goes_on: &|| false, ..LIMITS });
     assert!(stopped.is_over_budget() && stopped.is_stopped());
-    let small = Budget { boxes: 1, bytes: 1 << 29 };
+    let small = Budget { cuboids: 1, bytes: 1 << 29 };
     let small = CompiledRules::new(rules.clone(), Limits { budget: small, ..LIMITS });
     assert!(small.is_over_budget() && !small.is_stopped());
     let compiled = CompiledRules::new(rules.clone(), LIMITS);
@@ -447,7 +447,7 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
 }
 
 #[test]
-fn ports_that_are_one_range_together_are_one_box() {
+fn ports_that_are_one_range_together_are_one_cuboid() {
     let specs = rule_set(1, 0, 1, noon());
     let ports: Vec<PortRange> = (0..1_000).map(PortRange::single).collect();
     let any = |count| vec![Endpoint { address: AddressRange::Any, port: None }; count];
@@ -461,7 +461,7 @@ fn ports_that_are_one_range_together_are_one_box() {
         ..specs[0].clone().into_parts()
     };
     let specs = vec![RuleSpec::new(parts).unwrap()];
-    let few = Budget { boxes: 5_000, bytes: 1 << 29 };
+    let few = Budget { cuboids: 5_000, bytes: 1 << 29 };
     Classifier::compile(&entries(&specs), few).unwrap();
 }
 
@@ -469,7 +469,7 @@ fn ports_that_are_one_range_together_are_one_box() {
 fn an_evaluator_answers_as_the_definition_does_whichever_of_the_two_it_is() {
     let specs = rule_set(3, 1, 100, noon());
     let entries = entries(&specs);
-    let small = Limits { budget: Budget { boxes: 1, bytes: 1 << 29 }, ..LIMITS };
+    let small = Limits { budget: Budget { cuboids: 1, bytes: 1 << 29 }, ..LIMITS };
     let packets = packets();
     for (limits, name) in [(LIMITS, "classifier"), (small, "naive")] {
         let evaluator = Evaluator::compile(&entries, limits);

@@ -128,8 +128,8 @@ fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
 }
 
 const LIMITS: Limits<'static> =
-    Limits { budget: Budget { boxes: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
-const NAIVE: Limits<'static> = Limits { budget: Budget { boxes: 0, bytes: 1 << 29 }, ..LIMITS };
+    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
+const NAIVE: Limits<'static> = Limits { budget: Budget { cuboids: 0, bytes: 1 << 29 }, ..LIMITS };
 
 /// What decides at each of the ports, one by one.
 fn one_by_one(specs: &[RuleSpec], given: &GivenPacket) -> Vec<Option<usize>> {
@@ -161,9 +161,9 @@ fn check(specs: &[RuleSpec], given: &GivenPacket) -> Vec<Option<usize>> {
     assert_eq!(port_by_port(&defined), expected);
     for (limits, name) in [(LIMITS, "classifier"), (NAIVE, "naive")] {
         let evaluator = Evaluator::compile(&entries, limits);
-        // Rules without a box are within every budget.
-        let has_boxes = specs.iter().any(|spec| spec.enabled);
-        assert_eq!(evaluator.name(), if has_boxes { name } else { "classifier" });
+        // Rules without a cuboid are within every budget.
+        let has_cuboids = specs.iter().any(|spec| spec.enabled);
+        assert_eq!(evaluator.name(), if has_cuboids { name } else { "classifier" });
         let found = evaluator.first_match_by_port(given.packet(), ports, specs, |_| true);
         assert_eq!(found, defined);
         let many =

@@ -1,4 +1,4 @@
-//! Measures lookups per second on one core, compared with a plain scan over the same boxes in the
+//! Measures lookups per second on one core, compared with a plain scan over the same cuboids in the
 //! same run. The sets are generated: three families, for IPv4, IPv6 and both. The public sets are
 //! measured, too, if they are available.
 //!
@@ -18,12 +18,12 @@ mod rule_set_files;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fireflow_domain::engine::classifier::{Boxed, Budget, Index, Key, NO_BOX};
-use fireflow_domain::testing::box_sets::{self, Family, Width};
+use fireflow_domain::engine::classifier::{Budget, Cuboid, Index, Key, NO_CUBOID};
+use fireflow_domain::testing::cuboid_sets::{self, Family, Width};
 
 /// The number of measurements of each set, of which the median counts.
 const ROUNDS: usize = 5;
-const BUDGET: Budget = Budget { boxes: 4_000_000, bytes: 512 << 20 };
+const BUDGET: Budget = Budget { cuboids: 4_000_000, bytes: 512 << 20 };
 const SIZES: [(u32, &str); 3] = [(1_000, "1k"), (10_000, "10k"), (100_000, "100k")];
 
 fn time() -> Duration {
@@ -55,14 +55,14 @@ fn rate<P>(packets: &[P], mut find: impl FnMut(&P) -> u32) -> f64 {
     count as f64 / start.elapsed().as_secs_f64() / 1e6
 }
 
-fn scan<A: Width>(boxes: &[Boxed<A>], packet: &Key<A>) -> u32 {
-    boxes.iter().find(|boxed| boxed.holds(packet)).map_or(NO_BOX, Boxed::order)
+fn scan<A: Width>(cuboids: &[Cuboid<A>], packet: &Key<A>) -> u32 {
+    cuboids.iter().find(|cuboid| cuboid.holds(packet)).map_or(NO_CUBOID, Cuboid::order)
 }
 
-/// Measures one set, given the functions that build it, look up a packet and scan the boxes.
+/// Measures one set, given the functions that build it, look up a packet and scan the cuboids.
 fn compare<P: std::fmt::Debug, I>(
     name: &str,
-    boxes: usize,
+    cuboids: usize,
     packets: &[P],
     build: impl Fn() -> I,
     bytes: impl Fn(&I) -> usize,
@@ -91,17 +91,19 @@ fn compare<P: std::fmt::Debug, I>(
     }
     let (scan, find) = (median(scans), median(finds));
     println!(
-        "| {name} | {boxes} | {scan:.3} | {find:.1} | {:.0} | {:.1} | {:.0} |",
+        "| {name} | {cuboids} | {scan:.3} | {find:.1} | {:.0} | {:.1} | {:.0} |",
         find / scan,
         median(times),
-        bytes(&index) as f64 / boxes as f64,
+        bytes(&index) as f64 / cuboids as f64,
     );
 }
 
-fn measure<A: Width>(name: &str, boxes: &[Boxed<A>], packets: &[Key<A>]) {
-    let build = || Index::build(boxes, BUDGET).unwrap();
+fn measure<A: Width>(name: &str, cuboids: &[Cuboid<A>], packets: &[Key<A>]) {
+    let build = || Index::build(cuboids, BUDGET).unwrap();
     let find = |index: &Index<A>, packet: &Key<A>| index.find(packet);
-    compare(name, boxes.len(), packets, build, Index::bytes, find, |packet| scan(boxes, packet));
+    compare(name, cuboids.len(), packets, build, Index::bytes, find, |packet| {
+        scan(cuboids, packet)
+    });
 }
 
 /// A packet of either family.
@@ -116,11 +118,11 @@ enum Either {
 fn mixed() {
     for family in Family::ALL {
         for (count, size) in SIZES {
-            let v4 = box_sets::boxes::<u32>(family, count / 2, 1);
-            let v6 = box_sets::boxes::<u128>(family, count / 2, 3);
-            let packets: Vec<Either> = box_sets::packets(&v4, 25_000, 2)
+            let v4 = cuboid_sets::cuboids::<u32>(family, count / 2, 1);
+            let v6 = cuboid_sets::cuboids::<u128>(family, count / 2, 3);
+            let packets: Vec<Either> = cuboid_sets::packets(&v4, 25_000, 2)
                 .into_iter()
-                .zip(box_sets::packets(&v6, 25_000, 4))
+                .zip(cuboid_sets::packets(&v6, 25_000, 4))
                 .flat_map(|(v4, v6)| [Either::V4(v4), Either::V6(v6)])
                 .collect();
             let build = || {
@@ -145,21 +147,23 @@ fn mixed() {
 fn generated<A: Width>(width: &str) {
     for family in Family::ALL {
         for (count, size) in SIZES {
-            let boxes = box_sets::boxes::<A>(family, count, 1);
-            let packets = box_sets::packets(&boxes, 50_000, 2);
-            measure(&format!("{} {width} {size}", family.as_str()), &boxes, &packets);
+            let cuboids = cuboid_sets::cuboids::<A>(family, count, 1);
+            let packets = cuboid_sets::packets(&cuboids, 50_000, 2);
+            measure(&format!("{} {width} {size}", family.as_str()), &cuboids, &packets);
         }
     }
 }
 
 fn main() {
-    println!("| rules | boxes | scan, M/s | classifier, M/s | ratio | build, ms | bytes a box |");
+    println!(
+        "| rules | cuboids | scan, M/s | classifier, M/s | ratio | build, ms | bytes a cuboid |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for name in rule_set_files::names() {
-        let Some(boxes) = rule_set_files::boxes(&name) else { continue };
+        let Some(cuboids) = rule_set_files::cuboids(&name) else { continue };
         let packets = rule_set_files::packets(&name, "trace");
         let packets: Vec<Key<u32>> = packets.into_iter().map(|(packet, _)| packet).collect();
-        measure(&name, &boxes, &packets);
+        measure(&name, &cuboids, &packets);
     }
     generated::<u32>("IPv4");
     generated::<u128>("IPv6");

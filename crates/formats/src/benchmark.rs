@@ -2,7 +2,7 @@
 //! with which published classifiers are measured. It has IPv4 addresses only. Protocols and ports
 //! are compared as plain numbers, because no packet of this format has an ICMP type.
 
-use fireflow_domain::engine::classifier::{BoxParts, Boxed, Key, NO_BOX, Range, kind};
+use fireflow_domain::engine::classifier::{Cuboid, CuboidParts, Key, NO_CUBOID, Range, kind};
 
 use crate::error::LineError;
 
@@ -29,7 +29,7 @@ pub struct BenchmarkPacket {
 }
 
 impl BenchmarkPacket {
-    /// The packet in the form that boxes compare.
+    /// The packet in the form that cuboids compare.
     #[must_use]
     #[inline]
     pub const fn key(&self) -> Key<u32> {
@@ -60,8 +60,8 @@ const EXPECTED: &str = "the number of a rule, the first being 0, or -1 for none"
 ///
 /// # Errors
 /// Returns an error that names the column that is wrong.
-pub fn rule(line: &[u8], order: u32) -> Result<Boxed<u32>, LineError> {
-    if order == NO_BOX {
+pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
+    if order == NO_CUBOID {
         return Err(LineError::TooManyRules);
     }
     let mut text = Text { rest: line };
@@ -80,7 +80,7 @@ pub fn rule(line: &[u8], order: u32) -> Result<Boxed<u32>, LineError> {
         text.column("sixth column", FLAGS, |it| it.pair(8))?;
     }
     text.end("the sixth column")?;
-    Ok(Boxed::new(&BoxParts {
+    Ok(Cuboid::new(&CuboidParts {
         source,
         destination,
         first,
@@ -276,8 +276,8 @@ mod tests {
 
     const RULE: &str = "@220.104.76.45/24\t9.20.226.211/32\t0 : 65535\t1521 : 1525\t0x06/0xFF\t0x0000/0x0200\t\r\n";
 
-    fn parts(protocol: Option<u8>) -> BoxParts<u32> {
-        BoxParts {
+    fn parts(protocol: Option<u8>) -> CuboidParts<u32> {
+        CuboidParts {
             source: (0xdc68_4c00, 0xdc68_4cff),
             destination: (0x0914_e2d3, 0x0914_e2d3),
             first: (0, u16::MAX),
@@ -291,17 +291,17 @@ mod tests {
 
     #[test]
     fn a_rule_is_read_and_bits_below_its_prefix_are_cleared() {
-        assert_eq!(rule(RULE.as_bytes(), 7), Ok(Boxed::new(&parts(Some(6)))));
+        assert_eq!(rule(RULE.as_bytes(), 7), Ok(Cuboid::new(&parts(Some(6)))));
         let any = RULE.replace("0x06/0xFF\t0x0000/0x0200\t", "0x06/0x00");
-        assert_eq!(rule(any.as_bytes(), 7), Ok(Boxed::new(&parts(None))));
+        assert_eq!(rule(any.as_bytes(), 7), Ok(Cuboid::new(&parts(None))));
         let spaces = RULE.replace('\t', "  ");
-        assert_eq!(rule(spaces.as_bytes(), 7), Ok(Boxed::new(&parts(Some(6)))));
+        assert_eq!(rule(spaces.as_bytes(), 7), Ok(Cuboid::new(&parts(Some(6)))));
     }
 
     #[test]
     fn the_prefix_may_be_of_any_length() {
         let line = "@1.2.3.4/0 1.2.3.4/1 0:0 0:0 0x00/0x00";
-        let expected = BoxParts {
+        let expected = CuboidParts {
             source: (0, u32::MAX),
             destination: (0, u32::MAX >> 1),
             first: (0, 0),
@@ -309,7 +309,7 @@ mod tests {
             order: 0,
             ..parts(None)
         };
-        assert_eq!(rule(line.as_bytes(), 0), Ok(Boxed::new(&expected)));
+        assert_eq!(rule(line.as_bytes(), 0), Ok(Cuboid::new(&expected)));
     }
 
     #[test]
@@ -337,8 +337,8 @@ mod tests {
         }
         let error = rule(b"@1.2.3.4/0", 0).unwrap_err().to_string();
         assert!(error.starts_with("the second column is missing: it must be a block"), "{error}");
-        assert_eq!(rule(RULE.as_bytes(), NO_BOX), Err(LineError::TooManyRules));
-        assert!(rule(RULE.as_bytes(), NO_BOX - 1).is_ok());
+        assert_eq!(rule(RULE.as_bytes(), NO_CUBOID), Err(LineError::TooManyRules));
+        assert!(rule(RULE.as_bytes(), NO_CUBOID - 1).is_ok());
     }
 
     #[test]

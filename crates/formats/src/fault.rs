@@ -1,6 +1,6 @@
 //! The reasons why a whole text could not be read, and the serialized form of violations.
 
-use fireflow_domain::error::{Place, Rival, Violation, Violations};
+use fireflow_domain::error::{FaultLocation, Rival, Violation, Violations};
 use serde::Serialize;
 
 /// Why rules or packets could not be read.
@@ -57,8 +57,8 @@ pub struct WrittenViolation<'a> {
 impl<'a> From<&'a Violation> for WrittenViolation<'a> {
     fn from(violation: &'a Violation) -> Self {
         let (pointer, parameter) = match &violation.place {
-            Place::Body(pointer) => (Some(format!("#{pointer}")), None),
-            Place::Query(name) | Place::Header(name) => (None, Some(name.as_str())),
+            FaultLocation::Body(pointer) => (Some(format!("#{pointer}")), None),
+            FaultLocation::Query(name) | FaultLocation::Header(name) => (None, Some(name.as_str())),
         };
         let (conflicts_with, existing_id) = match &violation.rival {
             None => (None, None),

@@ -15,7 +15,7 @@ use crate::json::kind;
 
 /// The value of a member in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given<T> {
+pub enum MemberValue<T> {
     /// The member is missing.
     Absent,
     /// `null`.
@@ -26,14 +26,14 @@ pub enum Given<T> {
     Bad,
 }
 
-impl<T> Given<T> {
+impl<T> MemberValue<T> {
     /// Converts the value.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> MemberValue<U> {
         match self {
-            Self::Absent => Given::Absent,
-            Self::Null => Given::Null,
-            Self::Is(value) => Given::Is(change(value)),
-            Self::Bad => Given::Bad,
+            Self::Absent => MemberValue::Absent,
+            Self::Null => MemberValue::Null,
+            Self::Is(value) => MemberValue::Is(change(value)),
+            Self::Bad => MemberValue::Bad,
         }
     }
 
@@ -115,27 +115,27 @@ impl<'v> Members<'v> {
         self.violations.note(|| Violation::body(at.as_str(), detail));
     }
 
-    fn take(&mut self, name: &'static str) -> Given<Value> {
+    fn take(&mut self, name: &'static str) -> MemberValue<Value> {
         self.known.push(name);
         self.remove(name)
     }
 
-    fn wrong<T>(&mut self, name: &str, detail: impl Into<String>) -> Given<T> {
+    fn wrong<T>(&mut self, name: &str, detail: impl Into<String>) -> MemberValue<T> {
         self.fault(name, detail);
-        Given::Bad
+        MemberValue::Bad
     }
 
     fn read<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Given<T> {
+    ) -> MemberValue<T> {
         match self.take(name) {
-            Given::Absent => Given::Absent,
-            Given::Null => Given::Null,
-            Given::Bad => Given::Bad,
-            Given::Is(value) => match read(value) {
-                Ok(value) => Given::Is(value),
+            MemberValue::Absent => MemberValue::Absent,
+            MemberValue::Null => MemberValue::Null,
+            MemberValue::Bad => MemberValue::Bad,
+            MemberValue::Is(value) => match read(value) {
+                Ok(value) => MemberValue::Is(value),
                 Err(detail) => self.wrong(name, detail),
             },
         }
@@ -146,7 +146,7 @@ impl<'v> Members<'v> {
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Given<T> {
+    ) -> MemberValue<T> {
         self.read(name, |value| match value {
             Value::String(text) => parse(&text).map_err(|error| error.to_string()),
             other => Err(format!("must be a string, not {}", kind(&other))),
@@ -154,12 +154,12 @@ impl<'v> Members<'v> {
     }
 
     /// An integer within bounds. `1.0` is not accepted.
-    pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Given<i64> {
+    pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> MemberValue<i64> {
         self.read(name, |value| integer(&value, min, max))
     }
 
     /// `true` or `false`.
-    pub fn boolean(&mut self, name: &'static str) -> Given<bool> {
+    pub fn boolean(&mut self, name: &'static str) -> MemberValue<bool> {
         self.read(name, |value| match value {
             Value::Bool(value) => Ok(value),
             other => Err(format!("must be true or false, not {}", kind(&other))),
@@ -171,7 +171,7 @@ impl<'v> Members<'v> {
         &mut self,
         name: &'static str,
         read: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Given<T> {
+    ) -> MemberValue<T> {
         self.read(name, read)
     }
 
@@ -181,13 +181,13 @@ impl<'v> Members<'v> {
         name: &'static str,
         max: usize,
         mut read: impl FnMut(Value, &str, &mut Violations) -> Option<T>,
-    ) -> Given<Vec<T>> {
+    ) -> MemberValue<Vec<T>> {
         let items = match self.take(name) {
-            Given::Absent => return Given::Absent,
-            Given::Null => return Given::Null,
-            Given::Bad => return Given::Bad,
-            Given::Is(Value::Array(items)) => items,
-            Given::Is(other) => {
+            MemberValue::Absent => return MemberValue::Absent,
+            MemberValue::Null => return MemberValue::Null,
+            MemberValue::Bad => return MemberValue::Bad,
+            MemberValue::Is(Value::Array(items)) => items,
+            MemberValue::Is(other) => {
                 let detail = format!("must be an array, not {}", kind(&other));
                 return self.wrong(name, detail);
             }
@@ -203,7 +203,7 @@ impl<'v> Members<'v> {
             .enumerate()
             .filter_map(|(index, item)| read(item, &format!("{at}/{index}"), self.violations))
             .collect();
-        if read.len() == count { Given::Is(read) } else { Given::Bad }
+        if read.len() == count { MemberValue::Is(read) } else { MemberValue::Bad }
     }
 
     /// A non-empty array.
@@ -212,23 +212,23 @@ impl<'v> Members<'v> {
         name: &'static str,
         max: usize,
         read: impl FnMut(Value, &str, &mut Violations) -> Option<T>,
-    ) -> Given<Vec<T>> {
+    ) -> MemberValue<Vec<T>> {
         match self.list(name, max, read) {
-            Given::Is(items) if items.is_empty() => {
+            MemberValue::Is(items) if items.is_empty() => {
                 self.wrong(name, format!("has no entries; 1 to {max} are required"))
             }
             other => other,
         }
     }
 
-    fn label_map(&mut self, allows_null: bool) -> Given<BTreeMap<String, Option<String>>> {
+    fn label_map(&mut self, allows_null: bool) -> MemberValue<BTreeMap<String, Option<String>>> {
         let name = "labels";
         let members = match self.take(name) {
-            Given::Absent => return Given::Absent,
-            Given::Null => return Given::Null,
-            Given::Bad => return Given::Bad,
-            Given::Is(Value::Object(members)) => members,
-            Given::Is(other) => {
+            MemberValue::Absent => return MemberValue::Absent,
+            MemberValue::Null => return MemberValue::Null,
+            MemberValue::Bad => return MemberValue::Bad,
+            MemberValue::Is(Value::Object(members)) => members,
+            MemberValue::Is(other) => {
                 let detail = format!("must be an object, not {}", kind(&other));
                 return self.wrong(name, detail);
             }
@@ -251,7 +251,7 @@ impl<'v> Members<'v> {
             };
             map.insert(key, value);
         }
-        if is_good { Given::Is(map) } else { Given::Bad }
+        if is_good { MemberValue::Is(map) } else { MemberValue::Bad }
     }
 
     /// The `labels` of a new resource.
@@ -273,9 +273,9 @@ impl<'v> Members<'v> {
     /// object removes all labels.
     pub fn labels_patch(&mut self) -> LabelsPatch {
         match self.label_map(true) {
-            Given::Absent | Given::Bad => LabelsPatch::default(),
-            Given::Null => LabelsPatch::Clear,
-            Given::Is(map) => {
+            MemberValue::Absent | MemberValue::Bad => LabelsPatch::default(),
+            MemberValue::Null => LabelsPatch::Clear,
+            MemberValue::Is(map) => {
                 // Keys and values are checked here; the total number of labels is known only when
                 // the change is applied.
                 let set = map.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
@@ -289,15 +289,15 @@ impl<'v> Members<'v> {
     }
 
     /// The value of a required member.
-    pub fn required<T>(&mut self, name: &str, given: Given<T>) -> Option<T> {
+    pub fn required<T>(&mut self, name: &str, given: MemberValue<T>) -> Option<T> {
         match given {
-            Given::Is(value) => Some(value),
-            Given::Bad => None,
-            Given::Absent => {
+            MemberValue::Is(value) => Some(value),
+            MemberValue::Bad => None,
+            MemberValue::Absent => {
                 self.fault(name, "is required");
                 None
             }
-            Given::Null => {
+            MemberValue::Null => {
                 self.fault(name, "is required and must not be null");
                 None
             }
@@ -305,11 +305,11 @@ impl<'v> Members<'v> {
     }
 
     /// The value of a member, or its default. Null is not accepted.
-    pub fn or<T>(&mut self, name: &str, given: Given<T>, default: T) -> T {
+    pub fn or<T>(&mut self, name: &str, given: MemberValue<T>, default: T) -> T {
         match given {
-            Given::Is(value) => value,
-            Given::Absent | Given::Bad => default,
-            Given::Null => {
+            MemberValue::Is(value) => value,
+            MemberValue::Absent | MemberValue::Bad => default,
+            MemberValue::Null => {
                 self.fault(name, "must not be null; leave it out");
                 default
             }
@@ -317,11 +317,11 @@ impl<'v> Members<'v> {
     }
 
     /// The change of a member. Null is not accepted.
-    pub fn patch<T>(&mut self, name: &str, given: Given<T>) -> Patch<T> {
+    pub fn patch<T>(&mut self, name: &str, given: MemberValue<T>) -> Patch<T> {
         match given {
-            Given::Is(value) => Patch::Set(value),
-            Given::Absent | Given::Bad => Patch::Keep,
-            Given::Null => {
+            MemberValue::Is(value) => Patch::Set(value),
+            MemberValue::Absent | MemberValue::Bad => Patch::Keep,
+            MemberValue::Null => {
                 self.fault(name, "must not be null; leave it out to keep the current value");
                 Patch::Keep
             }
@@ -329,11 +329,11 @@ impl<'v> Members<'v> {
     }
 
     /// Takes a member that clients cannot write. `finish` never suggests it for a misspelt name.
-    pub(crate) fn remove(&mut self, name: &str) -> Given<Value> {
+    pub(crate) fn remove(&mut self, name: &str) -> MemberValue<Value> {
         match self.members.remove(name) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
-            Some(value) => Given::Is(value),
+            None => MemberValue::Absent,
+            Some(Value::Null) => MemberValue::Null,
+            Some(value) => MemberValue::Is(value),
         }
     }
 

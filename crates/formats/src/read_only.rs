@@ -9,7 +9,7 @@ use fireflow_domain::time::Instant;
 use serde_json::Value;
 
 use crate::json::kind;
-use crate::members::{Given, Members, integer};
+use crate::members::{MemberValue, Members, integer};
 
 /// How the read-only members of a new resource are handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Members<'_> {
     pub fn not_read_only(&mut self, members: &[Member], read_only: ReadOnly) {
         for member in members.iter().filter_map(|member| member.read_only()) {
             let given = self.remove(member.name());
-            if read_only == ReadOnly::Refuse && given != Given::Absent {
+            if read_only == ReadOnly::Refuse && given != MemberValue::Absent {
                 let why = "; leave it out, or add `read_only=ignore` to the query";
                 let at = self.at().to_owned();
                 self.push(member.refused(&at, why));
@@ -40,9 +40,9 @@ impl Members<'_> {
         let mut repeated = Vec::new();
         for member in members.iter().filter_map(|member| member.read_only()) {
             let value = match self.remove(member.name()) {
-                Given::Absent | Given::Bad => continue,
-                Given::Null => Ok(RepeatedValue::Null),
-                Given::Is(value) => repeated_value(member, &value),
+                MemberValue::Absent | MemberValue::Bad => continue,
+                MemberValue::Null => Ok(RepeatedValue::Null),
+                MemberValue::Is(value) => repeated_value(member, &value),
             };
             match value {
                 Ok(value) => repeated.push((member, value)),
@@ -129,9 +129,9 @@ impl Members<'_> {
     /// Checks the read-only id of a change, which must be that of the path.
     pub fn same_id(&mut self, id: i64) {
         match self.remove("id") {
-            Given::Absent | Given::Bad => {}
-            Given::Is(value) if value == id => {}
-            Given::Null | Given::Is(_) => {
+            MemberValue::Absent | MemberValue::Bad => {}
+            MemberValue::Is(value) if value == id => {}
+            MemberValue::Null | MemberValue::Is(_) => {
                 self.fault("id", format!("contradicts the path, which has {id}"));
             }
         }
@@ -142,9 +142,9 @@ impl Members<'_> {
     pub fn same_parent(&mut self, member: ReadOnlyMember, id: i64) {
         let name = member.name();
         let given = match self.remove(name) {
-            Given::Absent | Given::Bad => return,
-            Given::Null => Value::Null,
-            Given::Is(value) => value,
+            MemberValue::Absent | MemberValue::Bad => return,
+            MemberValue::Null => Value::Null,
+            MemberValue::Is(value) => value,
         };
         if *given.get("id").unwrap_or(&given) != id {
             self.fault(name, format!("contradicts the path, which has id={id}"));

@@ -14,7 +14,7 @@ use fireflow_domain::usecase::rule_set::GivenRule;
 use serde_json::Value;
 
 use crate::json::kind;
-use crate::members::{Given, Members, integer};
+use crate::members::{MemberValue, Members, integer};
 use crate::read_only::ReadOnly;
 
 /// How given rules are matched to stored ones.
@@ -57,21 +57,21 @@ pub fn action(word: &str) -> Result<Action, String> {
 
 /// The members of a rule, for a creation as well as a change.
 struct RuleMembers {
-    name: Given<Name>,
-    action: Given<Action>,
-    priority: Given<i32>,
-    protocols: Given<Protocols>,
-    icmp_type: Given<u8>,
-    icmp_code: Given<u8>,
-    sources: Given<Vec<Endpoint>>,
-    destinations: Given<Vec<Endpoint>>,
-    ports: Given<Vec<PortRange>>,
-    enabled: Given<bool>,
-    log: Given<bool>,
-    starts_at: Given<Instant>,
-    expires_at: Given<Instant>,
-    description: Given<Description>,
-    reference: Given<Reference>,
+    name: MemberValue<Name>,
+    action: MemberValue<Action>,
+    priority: MemberValue<i32>,
+    protocols: MemberValue<Protocols>,
+    icmp_type: MemberValue<u8>,
+    icmp_code: MemberValue<u8>,
+    sources: MemberValue<Vec<Endpoint>>,
+    destinations: MemberValue<Vec<Endpoint>>,
+    ports: MemberValue<Vec<PortRange>>,
+    enabled: MemberValue<bool>,
+    log: MemberValue<bool>,
+    starts_at: MemberValue<Instant>,
+    expires_at: MemberValue<Instant>,
+    description: MemberValue<Description>,
+    reference: MemberValue<Reference>,
 }
 
 fn fields(members: &mut Members<'_>) -> RuleMembers {
@@ -118,23 +118,23 @@ impl RuleMembers {
             reference: _,
         } = self;
         LeftOut {
-            protocols: matches!(protocols, Given::Absent),
-            icmp_type: matches!(icmp_type, Given::Absent),
-            icmp_code: matches!(icmp_code, Given::Absent),
-            ports: matches!(ports, Given::Absent),
-            enabled: matches!(enabled, Given::Absent),
-            starts_at: matches!(starts_at, Given::Absent),
-            expires_at: matches!(expires_at, Given::Absent),
+            protocols: matches!(protocols, MemberValue::Absent),
+            icmp_type: matches!(icmp_type, MemberValue::Absent),
+            icmp_code: matches!(icmp_code, MemberValue::Absent),
+            ports: matches!(ports, MemberValue::Absent),
+            enabled: matches!(enabled, MemberValue::Absent),
+            starts_at: matches!(starts_at, MemberValue::Absent),
+            expires_at: matches!(expires_at, MemberValue::Absent),
         }
     }
 }
 
-fn byte(members: &mut Members<'_>, name: &'static str) -> Given<u8> {
+fn byte(members: &mut Members<'_>, name: &'static str) -> MemberValue<u8> {
     members.integer(name, 0, u8::MAX.into()).map(|number| u8::try_from(number).unwrap_or_default())
 }
 
 /// Reads `protocols`, or `protocol` for a single one.
-fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
+fn protocols(members: &mut Members<'_>) -> MemberValue<Protocols> {
     let many =
         members.list("protocols", MAX_PROTOCOLS, |value, at, violations| match protocol(&value) {
             Ok(protocol) => Some(protocol),
@@ -148,11 +148,11 @@ fn protocols(members: &mut Members<'_>) -> Given<Protocols> {
         _ => protocol(&value).map(|protocol| Protocols::from_iter([protocol])),
     });
     match (many, one) {
-        (many, Given::Absent) => many.map(Protocols::from_iter),
-        (Given::Absent, one) => one,
+        (many, MemberValue::Absent) => many.map(Protocols::from_iter),
+        (MemberValue::Absent, one) => one,
         _ => {
             members.fault("protocol", "cannot be combined with `protocols`");
-            Given::Bad
+            MemberValue::Bad
         }
     }
 }
@@ -191,7 +191,7 @@ fn endpoint(value: Value, at: &str, violations: &mut Violations) -> Option<Endpo
         other => Err(format!("must be a port number or a range as text, not {}", kind(other))),
     });
     members.finish();
-    let is_good = port != Given::Bad;
+    let is_good = port != MemberValue::Bad;
     is_good.then_some(Endpoint { address: address?, port: port.nullable() })
 }
 
@@ -224,11 +224,13 @@ fn port_entry(value: Value, at: &str, violations: &mut Violations) -> Option<Por
     };
     let given = (port("number"), port("from"), port("to"));
     let range = match given {
-        (Given::Bad, _, _) | (_, Given::Bad, _) | (_, _, Given::Bad) => None,
-        (Given::Is(number), Given::Absent | Given::Null, Given::Absent | Given::Null) => {
-            Some(PortRange::single(number))
-        }
-        (Given::Absent | Given::Null, Given::Is(from), Given::Is(to)) => {
+        (MemberValue::Bad, _, _) | (_, MemberValue::Bad, _) | (_, _, MemberValue::Bad) => None,
+        (
+            MemberValue::Is(number),
+            MemberValue::Absent | MemberValue::Null,
+            MemberValue::Absent | MemberValue::Null,
+        ) => Some(PortRange::single(number)),
+        (MemberValue::Absent | MemberValue::Null, MemberValue::Is(from), MemberValue::Is(to)) => {
             match PortRange::new(from, to) {
                 Ok(range) => Some(range),
                 Err(error) => {
@@ -259,7 +261,7 @@ pub fn new_rule(
     let mut given = fields(&mut members);
     members.not_read_only(&RULE, read_only);
     match (&given.priority, is_placed) {
-        (Given::Absent, true) => given.priority = Given::Is(0),
+        (MemberValue::Absent, true) => given.priority = MemberValue::Is(0),
         (_, true) => members.fault("priority", "cannot be combined with a place"),
         _ => {}
     }
@@ -282,7 +284,7 @@ pub fn given_rule(
             let number = integer(&value, 1, MAX_ID)?;
             RuleId::new(number).ok_or_else(|| "is not an id".to_owned())
         }),
-        Identity::Name => Given::Absent,
+        Identity::Name => MemberValue::Absent,
     };
     let repeated = match (reading.identity, reading.read_only) {
         (Identity::Id, ReadOnly::Refuse) => {
@@ -294,9 +296,9 @@ pub fn given_rule(
             Repeated::default()
         }
     };
-    let has_priority = given.priority != Given::Absent;
+    let has_priority = given.priority != MemberValue::Absent;
     if !has_priority {
-        given.priority = Given::Is(0);
+        given.priority = MemberValue::Is(0);
     }
     let spec = spec(members, given)?;
     Some((GivenRule { id: id.nullable(), spec, left_out, repeated }, has_priority))

@@ -10,7 +10,7 @@
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
-use fireflow_domain::engine::classifier::{BoxParts, Boxed, kind};
+use fireflow_domain::engine::classifier::{Cuboid, CuboidParts, kind};
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
@@ -181,7 +181,7 @@ fn spoiled() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// The plain way to parse a rule: split the line, then parse each part.
-fn plain_rule(line: &str, order: u32) -> Boxed<u32> {
+fn plain_rule(line: &str, order: u32) -> Cuboid<u32> {
     let block = |text: &str| {
         let (address, length) = text.split_once('/').unwrap();
         let address: Ipv4Addr = address.parse().unwrap();
@@ -195,7 +195,7 @@ fn plain_rule(line: &str, order: u32) -> Boxed<u32> {
     let fields: Vec<&str> = line.trim().split('\t').collect();
     let (protocol, mask) = fields[4].split_once('/').unwrap();
     let hex = |text: &str| u8::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
-    Boxed::new(&BoxParts {
+    Cuboid::new(&CuboidParts {
         source: block(fields[0].trim_start_matches('@')),
         destination: block(fields[1]),
         first: ports(fields[2]),

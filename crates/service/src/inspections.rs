@@ -157,7 +157,7 @@ struct PolicyRow {
 /// The limits on compiling a policy.
 #[derive(Debug, Clone, Copy)]
 pub struct CompilationLimits {
-    /// The most boxes and bytes.
+    /// The most cuboids and bytes.
     pub budget: Budget,
     /// The longest time.
     pub time: Duration,

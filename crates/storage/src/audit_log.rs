@@ -13,7 +13,7 @@ const TARGET: &str = "fireflow::audit";
 /// The data that a log line shows of an event. The states before and after are only in the trail:
 /// they may be large, and readers of logs need not see all policies.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct AuditLine {
     subject: String,
     request_id: String,
     client_address: String,
@@ -24,7 +24,7 @@ pub(crate) struct Line {
     firewall_id: i64,
 }
 
-impl Line {
+impl AuditLine {
     /// The line of an event about a subject.
     pub(crate) fn of(event: &AuditEvent, subject: &Snapshot) -> Self {
         let caller = &event.caller;
@@ -42,9 +42,9 @@ impl Line {
 }
 
 /// Writes the lines.
-pub(crate) fn write(lines: Vec<Line>) {
+pub(crate) fn write(lines: Vec<AuditLine>) {
     for line in lines {
-        let Line { subject, request_id, client_address, reason, .. } = &line;
+        let AuditLine { subject, request_id, client_address, reason, .. } = &line;
         tracing::info!(
             target: TARGET,
             %subject, %request_id, %client_address, %reason,

@@ -10,7 +10,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::store::StoreResult;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
-use crate::audit_log::Line;
+use crate::audit_log::AuditLine;
 use crate::entity::{audit_event, firewall, policy};
 use crate::error::store_error;
 use crate::mapping::{EventTexts, audit_row};
@@ -71,7 +71,7 @@ impl Chains {
     fn append(
         &mut self,
         event: &AuditEvent,
-    ) -> StoreResult<Option<(audit_event::ActiveModel, Line)>> {
+    ) -> StoreResult<Option<(audit_event::ActiveModel, AuditLine)>> {
         let Some(subject) = event.subject() else { return Ok(None) };
         let chain = subject.chain();
         let tenant = match subject.tenant() {
@@ -118,7 +118,7 @@ impl Chains {
         };
         *known =
             KnownHead { head: Some(Head { sequence, hash }), has_grown: true, is_written: false };
-        Ok(Some((row, Line::of(event, subject))))
+        Ok(Some((row, AuditLine::of(event, subject))))
     }
 
     /// The head of a chain that has grown, for the caller that writes the row of the chain's

@@ -435,7 +435,7 @@ impl Stop {
         Arc::new(Self { at, is_stopped: AtomicBool::new(false) })
     }
 
-    fn goes_on(&self) -> bool {
+    fn should_continue(&self) -> bool {
         !self.is_stopped.load(Ordering::Relaxed) && self.at.is_none_or(|at| Instant::now() < at)
     }
 }
@@ -454,7 +454,7 @@ impl Drop for StopOnDrop {
 async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
     let mut handle = connection.lock_handle().await?;
     match STOP.try_with(Arc::clone) {
-        Ok(stop) => handle.set_progress_handler(STEPS_PER_LOOK, move || stop.goes_on()),
+        Ok(stop) => handle.set_progress_handler(STEPS_PER_LOOK, move || stop.should_continue()),
         Err(_) => handle.remove_progress_handler(),
     }
     Ok(())

@@ -67,7 +67,7 @@ impl Commits {
 }
 
 /// Receives a turn.
-type Ticket = oneshot::Sender<StoreResult<Turn>>;
+type Ticket = oneshot::Sender<StoreResult<GroupedWrite>>;
 
 /// The queue. It closes when nobody can join it any more.
 #[derive(Debug, Default)]
@@ -97,14 +97,14 @@ impl Drop for Door {
 }
 
 /// A position in the queue, released when it is dropped.
-struct Place<'a> {
+struct WriterPosition<'a> {
     queue: &'a Queue,
     is_large: bool,
     party: Party,
     id: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WriterPosition<'_> {
     fn drop(&mut self) {
         let mut tickets = self.queue.tickets();
         let queue = if self.is_large { &mut tickets.large } else { &mut tickets.small };
@@ -124,7 +124,12 @@ impl Queue {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, party: Party, is_large: bool, ticket: Ticket) -> StoreResult<Place<'_>> {
+    fn join(
+        &self,
+        party: Party,
+        is_large: bool,
+        ticket: Ticket,
+    ) -> StoreResult<WriterPosition<'_>> {
         let mut tickets = self.tickets();
         if tickets.is_closed {
             return Err(StoreError::Unavailable("the writer was shut down".into()));
@@ -136,7 +141,7 @@ impl Queue {
         let id = queue.push(party, ticket);
         drop(tickets);
         self.changed.notify_one();
-        Ok(Place { queue: self, is_large, party, id })
+        Ok(WriterPosition { queue: self, is_large, party, id })
     }
 
     /// The next ticket; `None` when the queue has closed.
@@ -215,7 +220,7 @@ impl Outcome {
 /// however it ends. The fields are dropped in their order: the group has sole use of the
 /// transaction when it is notified of the end.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct GroupedWrite {
     transaction: Arc<DatabaseTransaction>,
     back: Back,
 }
@@ -223,7 +228,7 @@ pub(crate) struct Turn {
 #[derive(Debug)]
 struct Back(Option<oneshot::Sender<Return>>);
 
-impl Turn {
+impl GroupedWrite {
     /// The group's transaction.
     pub(crate) fn transaction(&self) -> &DatabaseTransaction {
         &self.transaction
@@ -300,7 +305,7 @@ impl Writer {
     }
 
     /// Waits for a turn.
-    pub(crate) async fn begin(&self, is_large: bool, terms: &Terms) -> StoreResult<Turn> {
+    pub(crate) async fn begin(&self, is_large: bool, terms: &Terms) -> StoreResult<GroupedWrite> {
         let (turn, given) = oneshot::channel();
         let closed = || StoreError::Unavailable("the writer was shut down".into());
         let _place = self.queue.0.join(terms.party, is_large, turn)?;
@@ -438,7 +443,8 @@ impl Group {
                 return Err(why);
             }
             let (back, returned) = oneshot::channel();
-            let turn = Turn { transaction: Arc::clone(transaction), back: Back(Some(back)) };
+            let turn =
+                GroupedWrite { transaction: Arc::clone(transaction), back: Back(Some(back)) };
             // A ticket that nobody holds any more gives its turn back at once.
             drop(ticket.send(Ok(turn)));
             let Ok(Return { lasts, outcome }) = returned.await else {

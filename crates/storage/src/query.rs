@@ -234,7 +234,7 @@ pub(crate) fn counted(counter: Option<i64>) -> Total {
 /// Selects that find at most one row: by a key, or as an aggregate. They avoid SeaORM's `one`,
 /// which adds `LIMIT ?`. SQLite uses the value of a limit when it plans, so it prepares the
 /// statement again each time a limit is bound, which costs as much as a small query.
-pub(crate) trait Only {
+pub(crate) trait AtMostOne {
     /// A row.
     type Row;
 
@@ -242,7 +242,7 @@ pub(crate) trait Only {
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<Self::Row>, DbErr>;
 }
 
-impl<E: EntityTrait> Only for Select<E> {
+impl<E: EntityTrait> AtMostOne for Select<E> {
     type Row = E::Model;
 
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<E::Model>, DbErr> {
@@ -250,7 +250,7 @@ impl<E: EntityTrait> Only for Select<E> {
     }
 }
 
-impl<S: SelectorTrait + Send + Sync> Only for Selector<S> {
+impl<S: SelectorTrait + Send + Sync> AtMostOne for Selector<S> {
     type Row = S::Item;
 
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {
@@ -258,7 +258,7 @@ impl<S: SelectorTrait + Send + Sync> Only for Selector<S> {
     }
 }
 
-impl<S: SelectorTrait + Send + Sync> Only for SelectorRaw<S> {
+impl<S: SelectorTrait + Send + Sync> AtMostOne for SelectorRaw<S> {
     type Row = S::Item;
 
     async fn only(self, db: &impl ConnectionTrait) -> Result<Option<S::Item>, DbErr> {

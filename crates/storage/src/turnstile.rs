@@ -271,14 +271,14 @@ impl Drop for Turn {
 }
 
 /// A position in a queue, released when it is dropped.
-struct Place<'a> {
+struct QueuePosition<'a> {
     turnstile: &'a Turnstile,
     class: Class,
     party: Party,
     id: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         // A waiter whose turn was granted in the meantime is no longer in the queue.
         let left = self.turnstile.state().waiting.of(self.class).remove(self.party, self.id);
@@ -388,7 +388,7 @@ impl Turnstile {
             }
             let (grant, granted) = oneshot::channel();
             let id = state.waiting.of(class).push(party, grant);
-            (Place { turnstile: self, class, party, id }, granted)
+            (QueuePosition { turnstile: self, class, party, id }, granted)
         };
         // The waiters ahead may be over their share while this one is not.
         self.grant();

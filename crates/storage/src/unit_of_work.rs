@@ -20,7 +20,7 @@ use crate::audit_log;
 use crate::chains::Chains;
 use crate::connect::{Stop, StopOnDrop};
 use crate::error::{commit_error, store_error};
-use crate::group::Turn;
+use crate::group::GroupedWrite;
 use crate::observe::{self, Observer, Operation};
 use crate::postgres::Lease;
 use crate::turnstile;
@@ -33,7 +33,7 @@ pub(crate) enum Handle {
     /// All in one transaction.
     Transaction(DatabaseTransaction),
     /// All in a savepoint of SQLite's writer.
-    Turn(Turn),
+    Turn(GroupedWrite),
 }
 
 /// What a unit of work holds until it has ended.
@@ -75,7 +75,7 @@ pub(crate) struct SeaUnitOfWork {
     /// See [`crate::filter::MAX_CANDIDATES`].
     pub(crate) max_candidates: u64,
     /// The log lines of the audit trail, written once the transaction is durable.
-    pub(crate) events: Vec<audit_log::Line>,
+    pub(crate) events: Vec<audit_log::AuditLine>,
     /// The audit chains that it may continue.
     pub(crate) chains: Chains,
     /// Receives the chains' heads once the transaction is durable.

@@ -120,7 +120,7 @@ impl Monitor for Telemetry {
 
 /// Reports panics to the log, the metrics and the error tracker, instead of as text on standard
 /// error. If a request's code panics, the report includes the request's id.
-pub fn tell_of_panics(telemetry: Arc<Telemetry>) {
+pub fn install_panic_hook(telemetry: Arc<Telemetry>) {
     std::panic::set_hook(Box::new(move |panic| {
         telemetry.metrics.panics.inc();
         let message = panic.payload_as_str().unwrap_or("a panic without a message");

@@ -30,7 +30,7 @@ impl ClientAddress {
 /// The data known about a request before its token is checked, kept among its extensions, and the
 /// data that inner layers add.
 #[derive(Debug)]
-pub struct Asked {
+pub struct RequestRecord {
     /// The request's id.
     pub id: String,
     /// The client's address.
@@ -51,11 +51,14 @@ pub struct Asked {
 }
 
 tokio::task_local! {
-    static CURRENT: Arc<Asked>;
+    static CURRENT: Arc<RequestRecord>;
 }
 
 /// Runs a future as part of a request.
-pub fn within<F: Future>(request: Arc<Asked>, future: F) -> TaskLocalFuture<Arc<Asked>, F> {
+pub fn within<F: Future>(
+    request: Arc<RequestRecord>,
+    future: F,
+) -> TaskLocalFuture<Arc<RequestRecord>, F> {
     CURRENT.scope(request, future)
 }
 
@@ -68,18 +71,18 @@ pub fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static
 }
 
 /// Calls a function with this task's request, if the task has one.
-pub fn with_current(ask: impl FnOnce(&Asked)) {
+pub fn with_current(ask: impl FnOnce(&RequestRecord)) {
     // Outside of a request, nothing is called.
     let _asked = CURRENT.try_with(|request| ask(request)).is_ok();
 }
 
 /// The request that this task is part of.
 #[must_use]
-pub fn current() -> Option<Arc<Asked>> {
+pub fn current() -> Option<Arc<RequestRecord>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
-impl Asked {
+impl RequestRecord {
     /// Creates the record of a new request.
     #[must_use]
     pub fn new(
@@ -162,7 +165,7 @@ impl Asked {
     }
 }
 
-impl SpanOwner for Asked {
+impl SpanOwner for RequestRecord {
     fn end_use_case(&self) {
         // The last one to hold it ends it.
         self.set_use_case(None);

@@ -30,7 +30,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::metrics::Exports;
-use super::request::Asked;
+use super::request::RequestRecord;
 
 /// The timeout for sending a batch of spans to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -196,7 +196,7 @@ impl Traces {
     }
 
     /// Ends a request's span.
-    pub fn end_request(&self, request: &Asked, status: u16) {
+    pub fn end_request(&self, request: &RequestRecord, status: u16) {
         let Some(context) = request.trace.recorded() else { return };
         let span = context.span();
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));

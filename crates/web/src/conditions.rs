@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use fireflow_domain::error::{Error, Place, Violation};
+use fireflow_domain::error::{Error, FaultLocation, Violation};
 use fireflow_domain::mark::{CurrentState, StateTag};
 use fireflow_domain::store::ReadKind;
 use fireflow_domain::usecase::{Expected, Named};
@@ -18,7 +18,7 @@ use poem::{FromRequest, Request, RequestBody};
 use sha2::{Digest, Sha256};
 
 use crate::entity_tags::{self, Tags};
-use crate::problem::{Code, Fault, Problem};
+use crate::problem::{Code, Problem, ProblemDetail};
 
 /// A hash of the parts of an answer.
 #[derive(Debug, Clone, Default)]
@@ -67,21 +67,21 @@ impl fmt::Display for EntityTag {
 
 /// The conditions of a request, or the fault of their headers.
 #[derive(Debug, Clone)]
-pub struct Conditions(Result<Known, Violation>);
+pub struct Conditions(Result<Preconditions, Violation>);
 
 impl Conditions {
     /// Returns the conditions.
     ///
     /// # Errors
     /// Returns 400 if a header is not a list of entity tags.
-    pub fn read(self) -> Result<Known, Problem> {
+    pub fn read(self) -> Result<Preconditions, Problem> {
         self.0.map_err(|violation| {
             let detail = violation.to_string();
             let parameter = match violation.place {
-                Place::Header(name) => Some(name),
-                Place::Body(_) | Place::Query(_) => None,
+                FaultLocation::Header(name) => Some(name),
+                FaultLocation::Body(_) | FaultLocation::Query(_) => None,
             };
-            let fault = Fault { parameter, ..Fault::new(violation.detail) };
+            let fault = ProblemDetail { parameter, ..ProblemDetail::new(violation.detail) };
             Problem { faults: vec![fault], ..Problem::new(Code::MalformedRequest, detail) }
         })
     }
@@ -89,18 +89,18 @@ impl Conditions {
 
 impl<'a> FromRequest<'a> for Conditions {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(Known::of(request.headers())))
+        Ok(Self(Preconditions::of(request.headers())))
     }
 }
 
 /// The parsed conditions of a request.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct Preconditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
 
-impl Known {
+impl Preconditions {
     fn of(headers: &HeaderMap) -> Result<Self, Violation> {
         let read = |name: HeaderName, shown: &'static str| {
             let lines = headers.get_all(name).iter().map(|line| line.as_bytes());
@@ -161,12 +161,12 @@ mod tests {
         revision: Revision(9),
     };
 
-    fn known(headers: &[(HeaderName, &str)]) -> Known {
+    fn known(headers: &[(HeaderName, &str)]) -> Preconditions {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name, value.parse().unwrap());
         }
-        Known::of(&map).unwrap()
+        Preconditions::of(&map).unwrap()
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use app::{About, App};
 pub use middleware::Gate;
 pub use middleware::client::{ForwardedHeader, Proxies};
 pub use middleware::cors::Cors;
-pub use problem::{Code, Fault, Problem};
+pub use problem::{Code, Problem, ProblemDetail};
 pub use routes::{description, endpoint, metrics_endpoint};
 pub use written::WrittenRules;
 

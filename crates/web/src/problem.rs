@@ -121,7 +121,7 @@ codes! {
 /// One error in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 #[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
-pub struct Fault {
+pub struct ProblemDetail {
     /// The place in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
@@ -141,7 +141,7 @@ pub struct Fault {
     pub detail: String,
 }
 
-impl Fault {
+impl ProblemDetail {
     /// A fault without a place and with the problem's code.
     #[must_use]
     pub const fn new(detail: String) -> Self {
@@ -156,7 +156,7 @@ impl Fault {
     }
 }
 
-impl From<&Violation> for Fault {
+impl From<&Violation> for ProblemDetail {
     fn from(violation: &Violation) -> Self {
         let written = WrittenViolation::from(violation);
         Self {
@@ -193,7 +193,7 @@ pub struct ProblemBody {
     pub existing_id: Option<i64>,
     /// All errors in the request, at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub errors: Option<Vec<Fault>>,
+    pub errors: Option<Vec<ProblemDetail>>,
 }
 
 /// An error that becomes an answer.
@@ -204,7 +204,7 @@ pub struct Problem {
     /// A description for people.
     pub detail: String,
     /// All errors in the request.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ProblemDetail>,
     /// The id of the resource that already exists.
     pub existing_id: Option<i64>,
     /// Headers in addition to the body: `Retry-After`, `WWW-Authenticate`, `Allow`.
@@ -247,7 +247,7 @@ impl Problem {
     /// The violations of a well-formed request.
     #[must_use]
     pub fn invalid(violations: &Violations) -> Self {
-        let faults = violations.items().iter().map(Fault::from).collect();
+        let faults = violations.items().iter().map(ProblemDetail::from).collect();
         Self { faults, ..Self::new(Code::Invalid, summary(violations)) }
     }
 

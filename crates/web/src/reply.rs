@@ -19,7 +19,7 @@ use poem_openapi::registry::{
 use poem_openapi::types::Type;
 use serde::Serialize;
 
-use crate::conditions::{EntityTag, Known, Shown};
+use crate::conditions::{EntityTag, Preconditions, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::dto::selected::Selected;
@@ -39,7 +39,7 @@ const LINK_NAME: &str = "link";
 const HASHED_AT_ONCE: usize = 64 * 1024;
 
 /// The status, headers and description of an answer, for the API description.
-pub trait Kind {
+pub trait AnswerKind {
     /// The status.
     const STATUS: StatusCode;
     /// What the status means here.
@@ -59,7 +59,7 @@ macro_rules! kinds {
             #[derive(Debug)]
             pub struct $name;
 
-            impl Kind for $name { $($item)* }
+            impl AnswerKind for $name { $($item)* }
         )+
     };
 }
@@ -149,7 +149,7 @@ pub struct Reply<K, T> {
     shape: PhantomData<fn() -> (K, T)>,
 }
 
-impl<K: Kind, T: Type + Serialize> Reply<K, T> {
+impl<K: AnswerKind, T: Type + Serialize> Reply<K, T> {
     /// An answer with a body.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     /// Returns `Error::RevisionMismatch` or another error of the tags if `If-Match` does not hold.
     pub async fn unless_known(
         self,
-        conditions: &Known,
+        conditions: &Preconditions,
         state: impl Into<CurrentState>,
     ) -> Result<Self, Problem> {
         let state = state.into();
@@ -299,7 +299,7 @@ impl<K: Kind, T: Type + Serialize> Reply<K, T> {
     }
 }
 
-impl<K: Kind, T: Type + Serialize> Repeatable for Reply<K, T> {
+impl<K: AnswerKind, T: Type + Serialize> Repeatable for Reply<K, T> {
     fn to_kept(&self) -> KeptAnswer {
         let headers = self.response.headers().iter();
         KeptAnswer {
@@ -373,7 +373,7 @@ impl<K, T> IntoResponse for Reply<K, T> {
     }
 }
 
-impl<K: Kind, T: Type> ApiResponse for Reply<K, T> {
+impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
     fn meta() -> MetaResponses {
         let headers = || {
             K::HEADERS

@@ -30,7 +30,7 @@ pub struct CompiledRules {
     /// The places in the base of rules that have been deleted or changed since, in order.
     gone: Vec<u32>,
     /// The rules that were added or changed since, in order.
-    later: Vec<Later>,
+    later: Vec<LaterRule>,
     /// Evaluates the later rules; none if there are none.
     evaluator: Option<Evaluator>,
     bytes: usize,
@@ -60,7 +60,7 @@ struct Base {
 
 /// A rule that was added or changed after the base was compiled.
 #[derive(Debug, Clone)]
-struct Later {
+struct LaterRule {
     /// The place of the first rule in the base that comes after this one.
     before: u32,
     rule: Arc<Rule>,
@@ -190,7 +190,7 @@ pub struct Plan(Planned);
 #[derive(Debug)]
 enum Planned {
     All(Vec<Rule>),
-    Changes { base: Arc<Base>, gone: Vec<u32>, later: Vec<Later> },
+    Changes { base: Arc<Base>, gone: Vec<u32>, later: Vec<LaterRule> },
 }
 
 impl Plan {
@@ -213,7 +213,7 @@ impl Plan {
         gone.dedup();
         later.retain(|it| ids.binary_search(&it.rule.id).is_err());
         for rule in changes.into_iter().filter(|rule| rule.deleted.is_none()) {
-            later.push(Later { before: base.place_for(&rule), rule: Arc::new(rule) });
+            later.push(LaterRule { before: base.place_for(&rule), rule: Arc::new(rule) });
         }
         later.sort_unstable_by_key(|it| order(&it.rule));
         let total = (base.rules.len() + later.len()).saturating_sub(gone.len());
@@ -256,7 +256,7 @@ impl Plan {
             (!later.is_empty()).then(|| Evaluator::compile(&entries_of_later(&later), limits));
         let bytes = base.bytes
             + size_of_val(gone.as_slice())
-            + later.iter().map(|it| size_of::<Later>() + bytes_of(&it.rule)).sum::<usize>()
+            + later.iter().map(|it| size_of::<LaterRule>() + bytes_of(&it.rule)).sum::<usize>()
             + evaluator.as_ref().map_or(0, Evaluator::memory_bytes);
         CompiledRules { base, gone, later, evaluator, bytes }
     }
@@ -299,7 +299,7 @@ fn entries(rules: &[Rule]) -> Vec<Entry<'_>> {
     rules.iter().map(entry).collect()
 }
 
-fn entries_of_later(later: &[Later]) -> Vec<Entry<'_>> {
+fn entries_of_later(later: &[LaterRule]) -> Vec<Entry<'_>> {
     later.iter().map(|it| entry(&it.rule)).collect()
 }
 
@@ -307,7 +307,7 @@ fn entries_of_later(later: &[Later]) -> Vec<Entry<'_>> {
 fn merged<'a>(
     rules: &'a [Rule],
     gone: &'a [u32],
-    later: &'a [Later],
+    later: &'a [LaterRule],
 ) -> impl Iterator<Item = &'a Rule> {
     let mut rules = rules.iter().zip(0_u32..).peekable();
     let mut gone = gone.iter().peekable();

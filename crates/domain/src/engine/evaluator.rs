@@ -14,7 +14,7 @@ use crate::rule::RuleSpec;
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "a function has nothing to show")]
 pub struct Limits<'a> {
-    /// The most boxes and bytes.
+    /// The most cuboids and bytes.
     pub budget: Budget,
     /// Called again and again while rules are compiled. Once it returns false, compilation stops
     /// and the naive evaluator answers.

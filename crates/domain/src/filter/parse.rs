@@ -391,7 +391,7 @@ impl<'a> Parser<'a> {
         &mut self,
         subject: Subject<'_>,
         operator: Operator,
-        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Parsed<V>,
     ) -> Result<Comparison<V>, FilterError> {
         match operator {
             Operator::In => {
@@ -423,7 +423,7 @@ impl<'a> Parser<'a> {
         &mut self,
         subject: Subject<'_>,
         operator: Operator,
-        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Parsed<V>,
     ) -> Result<V, FilterError> {
         let value = self.value(subject)?;
         if is_null(subject, &value)? {
@@ -442,7 +442,7 @@ impl<'a> Parser<'a> {
     fn list<V>(
         &mut self,
         subject: Subject<'_>,
-        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Parsed<V>,
     ) -> Result<(bool, Vec<V>), FilterError> {
         self.lexer.skip_space();
         let open = self.lexer.position();
@@ -484,7 +484,7 @@ fn unclosed(open: usize) -> FilterError {
 
 fn read_at<V>(
     value: &Value<'_>,
-    read: impl Fn(&Value<'_>) -> values::Read<V>,
+    read: impl Fn(&Value<'_>) -> values::Parsed<V>,
 ) -> Result<V, FilterError> {
     read(value).map_err(|detail| FilterError::new(value.position, detail))
 }

@@ -17,7 +17,7 @@ const BEFORE_ALL: i64 = i32::MIN as i64 - 1;
 const AFTER_ALL: i64 = i32::MAX as i64 + 1;
 
 /// A rule's place: its id and its priority.
-pub type Place = (RuleId, i32);
+pub type RulePlace = (RuleId, i32);
 
 /// The priorities after rules are placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Plan {
     /// The priorities of the placed rules, in their order.
     pub placed: Vec<i32>,
     /// The neighbors that get other priorities, in order.
-    pub renumbered: Vec<Place>,
+    pub renumbered: Vec<RulePlace>,
     /// The indices of the run of rules that contains the renumbered ones.
     pub run: Range<usize>,
 }
@@ -47,7 +47,7 @@ impl Placement {
     /// The index of the place among rules in order of evaluation; none if its rule is not among
     /// them.
     #[must_use]
-    pub fn index(self, rules: &[Place]) -> Option<usize> {
+    pub fn index(self, rules: &[RulePlace]) -> Option<usize> {
         let position = |wanted: RuleId| rules.iter().position(|(id, _)| *id == wanted);
         match self {
             Self::First => Some(0),
@@ -64,7 +64,7 @@ impl Placement {
 ///
 /// Returns none if all priorities together leave no room. No policy's limit comes near that.
 #[must_use]
-pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
+pub fn make_room(rules: &[RulePlace], at: usize, count: usize) -> Option<Plan> {
     if count == 0 {
         return Some(Plan { placed: Vec::new(), renumbered: Vec::new(), run: at..at });
     }
@@ -85,13 +85,13 @@ pub fn make_room(rules: &[Place], at: usize, count: usize) -> Option<Plan> {
 }
 
 /// The lower bound at an index: the priority of the rule before it.
-fn bound_before(rules: &[Place], index: usize) -> i64 {
+fn bound_before(rules: &[RulePlace], index: usize) -> i64 {
     let before = index.checked_sub(1).and_then(|before| rules.get(before));
     before.map_or(BEFORE_ALL, |(_, priority)| i64::from(*priority))
 }
 
 /// The upper bound at an index: the priority of the rule there.
-fn bound_after(rules: &[Place], index: usize) -> i64 {
+fn bound_after(rules: &[RulePlace], index: usize) -> i64 {
     rules.get(index).map_or(AFTER_ALL, |(_, priority)| i64::from(*priority))
 }
 
@@ -114,7 +114,7 @@ fn spread(low: i64, high: i64, total: usize) -> Option<Vec<i32>> {
 /// The shortest run of rules around an index whose surroundings leave room for all of it and
 /// `count` more. Between the rules before `i` and from `j` on there is room when
 /// `priority(j) - j` exceeds `priority(i - 1) - i` by more than `count`.
-fn shortest_run(rules: &[Place], at: usize, count: usize) -> Option<(usize, usize)> {
+fn shortest_run(rules: &[RulePlace], at: usize, count: usize) -> Option<(usize, usize)> {
     let mut reach = FIRST_REACH;
     loop {
         let window = at.saturating_sub(reach)..at.saturating_add(reach).min(rules.len());
@@ -135,7 +135,7 @@ const FIRST_REACH: usize = 16;
 
 /// Like [`shortest_run`], but only among the runs within a window around the index.
 fn shortest_run_within(
-    rules: &[Place],
+    rules: &[RulePlace],
     at: usize,
     count: usize,
     window: Range<usize>,
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn places(priorities: &[i32]) -> Vec<Place> {
+    fn places(priorities: &[i32]) -> Vec<RulePlace> {
         (1..).map(|id| RuleId::new(id).unwrap()).zip(priorities.iter().copied()).collect()
     }
 

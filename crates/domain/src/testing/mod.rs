@@ -1,8 +1,8 @@
 //! Support for tests, fuzzing and measurements: data that is generated from seeds, and properties
 //! that hold for any text. The same seed gives the same data everywhere.
 
-pub mod box_sets;
 pub mod corpus;
+pub mod cuboid_sets;
 pub mod fuzz;
 pub mod random;
 pub mod rule_sets;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use self::members::Members;
 use crate::engine::naive::{Entry, sort};
-use crate::error::{Place, Violation};
+use crate::error::{FaultLocation, Violation};
 use crate::ids::RuleId;
 use crate::labels::Labels;
 use crate::net::{AddressRange, PortRange, Protocol};
@@ -395,8 +395,8 @@ impl WrittenPacket {
         };
         Packet::new(parts).map_err(|violations| {
             let member = |it: &Violation| match &it.place {
-                Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
-                Place::Query(name) | Place::Header(name) => name.clone(),
+                FaultLocation::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+                FaultLocation::Query(name) | FaultLocation::Header(name) => name.clone(),
             };
             violations.items().iter().map(member).collect()
         })

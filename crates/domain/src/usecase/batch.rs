@@ -13,7 +13,7 @@ use crate::ids::{FirewallId, MAX_ID, PolicyId, Revision, RuleId};
 use crate::mark::CurrentState;
 use crate::patch::Patch;
 use crate::policy::Policy;
-use crate::rule::order::{Place, Placement};
+use crate::rule::order::{Placement, RulePlace};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::Name;
@@ -101,7 +101,7 @@ pub struct Batch {
 
 /// A rule while the operations are applied.
 #[derive(Debug)]
-struct Entry {
+struct WorkingRule {
     /// The rule before the batch; none if it did not exist or was deleted.
     before: Option<Rule>,
     /// The deleted rule, if the batch restores one.
@@ -118,8 +118,8 @@ struct Entry {
 
 /// The policy's rules while the operations are applied, in order of evaluation.
 struct Working {
-    order: Vec<Place>,
-    entries: HashMap<RuleId, Entry>,
+    order: Vec<RulePlace>,
+    entries: HashMap<RuleId, WorkingRule>,
     deleted: Vec<Rule>,
     /// The rules that were deleted before the batch, and that operations restore.
     restorable: HashMap<RuleId, Rule>,
@@ -156,7 +156,7 @@ pub async fn apply(
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let restorable = restore::restorable(uow, &policy, &operations).await?;
     let mut working = Working::new(stored, restorable, &operations, caller.now);
-    let asked: Vec<Asked> =
+    let asked: Vec<ConcernedRules> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     working.check_work()?;
     let duplicates = working.judge(duplicates);
@@ -224,10 +224,10 @@ pub async fn apply(
     let outcomes = asked
         .into_iter()
         .map(|asked| match asked {
-            Asked::Rule(id) => {
+            ConcernedRules::Rule(id) => {
                 let rule = written.get(&id).cloned();
                 let rule = rule.or_else(|| {
-                    let Entry { before, spec, .. } = entries.get(&id)?;
+                    let WorkingRule { before, spec, .. } = entries.get(&id)?;
                     let before = before.clone()?;
                     // The rule may have been renumbered, unless nothing was written at all.
                     let spec = if is_nothing { before.spec } else { spec.clone() };
@@ -235,15 +235,15 @@ pub async fn apply(
                 });
                 Outcome::Written(rule.as_ref().map_or(id, |rule| rule.id), rule.map(Box::new))
             }
-            Asked::Deletion(id) => Outcome::Deleted(id),
-            Asked::Move(ids) => Outcome::Moved(ids),
+            ConcernedRules::Deletion(id) => Outcome::Deleted(id),
+            ConcernedRules::Move(ids) => Outcome::Moved(ids),
         })
         .collect();
     Ok(Batch { policy: after, outcomes })
 }
 
 /// The rules that an operation concerns, until its outcome is known.
-enum Asked {
+enum ConcernedRules {
     Rule(RuleId),
     Deletion(RuleId),
     Move(Vec<RuleId>),
@@ -256,11 +256,12 @@ impl Working {
         operations: &[Operation],
         now: Instant,
     ) -> Self {
-        let order: Vec<Place> = stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
+        let order: Vec<RulePlace> =
+            stored.iter().map(|rule| (rule.id, rule.spec.priority)).collect();
         let repeated = RepeatedCheck::new(operations, &order, now);
         let entry = |rule: Rule| {
             let (id, spec) = (rule.id, rule.spec.clone());
-            let entry = Entry {
+            let entry = WorkingRule {
                 before: Some(rule),
                 deleted: None,
                 spec,
@@ -298,14 +299,14 @@ impl Working {
         self.violations.push(Violation { code, ..Violation::body(pointer, detail) });
     }
 
-    fn take(&mut self, index: usize, operation: Operation) -> Asked {
+    fn take(&mut self, index: usize, operation: Operation) -> ConcernedRules {
         match operation {
             Operation::Create { spec, placement } => self.create(index, *spec, placement),
             Operation::Update { rule, patch, if_revision, if_match } => {
                 if self.is_there(index, rule, if_revision, &if_match) {
                     self.update(index, rule, *patch);
                 }
-                Asked::Rule(rule)
+                ConcernedRules::Rule(rule)
             }
             Operation::Delete { rule, if_revision, if_match } => {
                 if self.is_there(index, rule, if_revision, &if_match)
@@ -314,11 +315,11 @@ impl Working {
                     self.order.remove(at);
                     self.remove(rule);
                 }
-                Asked::Deletion(rule)
+                ConcernedRules::Deletion(rule)
             }
             Operation::Move { rules, placement } => {
                 self.move_block(index, &rules, placement);
-                Asked::Move(rules)
+                ConcernedRules::Move(rules)
             }
             Operation::Restore { rule, name, duplicates } => {
                 self.restore(index, rule, name, duplicates)
@@ -372,7 +373,12 @@ impl Working {
         self.order.insert(at, (rule, priority));
     }
 
-    fn create(&mut self, index: usize, spec: RuleSpec, placement: Option<Placement>) -> Asked {
+    fn create(
+        &mut self,
+        index: usize,
+        spec: RuleSpec,
+        placement: Option<Placement>,
+    ) -> ConcernedRules {
         // There are no more operations than provisional ids.
         let id = RuleId::new(self.new).unwrap_or(RuleId::LAST);
         self.new += 1;
@@ -385,7 +391,7 @@ impl Working {
         };
         if let Some(spec) = spec {
             self.insert(id, spec.priority);
-            let entry = Entry {
+            let entry = WorkingRule {
                 before: None,
                 deleted: None,
                 spec,
@@ -395,7 +401,7 @@ impl Working {
             };
             self.entries.insert(id, entry);
         }
-        Asked::Rule(id)
+        ConcernedRules::Rule(id)
     }
 
     fn with_priority(&mut self, index: usize, spec: RuleSpec, priority: i32) -> Option<RuleSpec> {

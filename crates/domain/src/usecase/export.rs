@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ids::{FirewallId, PolicyId};
 use crate::policy::Policy;
 use crate::rule::Rule;
-use crate::rule::order::Place;
+use crate::rule::order::RulePlace;
 use crate::store::{ReadUnit, RuleFilter, Turns};
 
 /// The most rules of a step.
@@ -18,7 +18,7 @@ pub const STEP: u32 = 500;
 pub struct Export {
     parent: Option<(FirewallId, PolicyId)>,
     filter: RuleFilter,
-    after: Option<Place>,
+    after: Option<RulePlace>,
     is_at_end: bool,
 }
 

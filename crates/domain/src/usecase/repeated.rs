@@ -6,7 +6,7 @@ use crate::error::{Error, Result, Violations};
 use crate::ids::RuleId;
 use crate::read_only::Repeated;
 use crate::rule::Rule;
-use crate::rule::order::Place;
+use crate::rule::order::RulePlace;
 use crate::time::Instant;
 
 use super::batch::Operation;
@@ -24,7 +24,7 @@ pub(super) struct RepeatedCheck {
 
 impl RepeatedCheck {
     /// `order` is the order of the rules before the batch.
-    pub(super) fn new(operations: &[Operation], order: &[Place], now: Instant) -> Self {
+    pub(super) fn new(operations: &[Operation], order: &[RulePlace], now: Instant) -> Self {
         let names_position = |operation: &Operation| match operation {
             Operation::Update { patch, .. } => patch.repeated.names_position(),
             Operation::Create { .. }

@@ -10,7 +10,7 @@ use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, St
 use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::order::{self, Place, Placement};
+use crate::rule::order::{self, Placement, RulePlace};
 use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec, RuleState};
 use crate::store::{ReadUnit, RuleField, RuleFilter, Stamp, WriteUnit};
 use crate::text::Name;
@@ -125,7 +125,7 @@ pub async fn number(
 }
 
 /// The place of a position in the order of evaluation.
-fn at(position: &Position) -> Option<Place> {
+fn at(position: &Position) -> Option<RulePlace> {
     let [SortValue::Integer(priority)] = position.values.as_slice() else { return None };
     Some((RuleId::new(position.id)?, i32::try_from(*priority).ok()?))
 }
@@ -305,7 +305,7 @@ pub struct Moved {
     /// The policy after the move.
     pub policy: Policy,
     /// The rules that the request named, in order of evaluation, with their priorities.
-    pub places: Vec<Place>,
+    pub places: Vec<RulePlace>,
     /// The position of the first of them, from 1.
     pub position: u64,
 }
@@ -331,7 +331,7 @@ pub async fn move_rules(
     let order = uow.rules_mut().order(policy.id).await?;
     let wanted: HashSet<RuleId> = rules.iter().copied().collect();
     check_moved(rules, &wanted, &order, placement)?;
-    let (block, rest): (Vec<Place>, Vec<Place>) =
+    let (block, rest): (Vec<RulePlace>, Vec<RulePlace>) =
         order.iter().partition(|(id, _)| wanted.contains(id));
     let at = placement.index(&rest).ok_or_else(no_room)?;
     let position = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
@@ -340,7 +340,7 @@ pub async fn move_rules(
         return Ok(Moved { policy, places: block, position });
     }
     let plan = order::make_room(&rest, at, block.len()).ok_or_else(no_room)?;
-    let places: Vec<Place> =
+    let places: Vec<RulePlace> =
         block.iter().zip(&plan.placed).map(|((id, _), priority)| (*id, *priority)).collect();
     let ids: Vec<RuleId> = block.iter().map(|(id, _)| *id).collect();
     let after = Policy { revision: next(policy.revision), ..policy.clone() };
@@ -357,7 +357,7 @@ pub async fn move_rules(
 fn check_moved(
     rules: &[RuleId],
     wanted: &HashSet<RuleId>,
-    order: &[Place],
+    order: &[RulePlace],
     placement: Placement,
 ) -> Result<()> {
     let known: HashSet<RuleId> = order.iter().map(|(id, _)| *id).collect();

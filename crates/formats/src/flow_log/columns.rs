@@ -5,7 +5,7 @@ use std::fmt;
 use csv::ByteRecord;
 use fireflow_domain::text::excerpt;
 
-use super::values::Taken;
+use super::values::ColumnValues;
 use crate::error::{LineError, shown};
 
 /// A column that is read.
@@ -161,10 +161,10 @@ impl Column {
     }
 
     /// The first two places with a name of this column, if there are two.
-    fn find_two_in(self, names: &[String]) -> Option<(Place, Place)> {
+    fn find_two_in(self, names: &[String]) -> Option<(ColumnRef, ColumnRef)> {
         let is_own = |name: &str| self.names().contains(&name);
         let mut places = (0..).zip(names).filter(|(_, name)| is_own(name));
-        let mut next = || places.next().map(|(place, name)| Place::new(place, name.as_bytes()));
+        let mut next = || places.next().map(|(place, name)| ColumnRef::new(place, name.as_bytes()));
         Some((next()?, next()?))
     }
 }
@@ -205,17 +205,17 @@ pub enum LayoutError {
         /// The required column, in words.
         words: &'static str,
         /// The first candidate.
-        one: Place,
+        one: ColumnRef,
         /// The second candidate.
-        other: Place,
+        other: ColumnRef,
     },
     /// The mapping refers to a name that two columns have.
     #[error("{one} and {other} have the same name; choose one of them by its number")]
     SameName {
         /// The first column.
-        one: Place,
+        one: ColumnRef,
         /// The second column.
-        other: Place,
+        other: ColumnRef,
     },
     /// The separator of columns is longer than a byte.
     #[error("`#separator` must name one byte, as `\\x09`")]
@@ -224,21 +224,21 @@ pub enum LayoutError {
 
 /// A column of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ColumnRef {
     /// Its number, counted from 1.
     pub number: usize,
     /// Its name, shortened.
     pub name: String,
 }
 
-impl Place {
+impl ColumnRef {
     /// Makes a place from an index that is counted from 0.
     fn new(place: usize, name: &[u8]) -> Self {
         Self { number: place.saturating_add(1), name: shown(name.trim_ascii()) }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ColumnRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "column {} (`{}`)", self.number, self.name)
     }
@@ -336,7 +336,7 @@ impl Columns {
         &self,
         column: Column,
         value: Option<&[u8]>,
-        taken: &Taken<T>,
+        taken: &ColumnValues<T>,
     ) -> Result<T, LineError> {
         let value = value.unwrap_or_default();
         (taken.read)(value).ok_or_else(|| {
@@ -354,7 +354,7 @@ impl Columns {
         &self,
         column: Column,
         value: Option<&[u8]>,
-        taken: &Taken<T>,
+        taken: &ColumnValues<T>,
     ) -> Result<Option<T>, LineError> {
         value.map(|value| self.value(column, Some(value), taken)).transpose()
     }
@@ -496,8 +496,8 @@ fn find_once(
     let mut found = (0..).zip(header).filter(|(_, name)| is_wanted(name));
     match (found.next(), found.next()) {
         (Some((one, name)), Some((other, again))) => Err(LayoutError::SameName {
-            one: Place::new(one, name),
-            other: Place::new(other, again),
+            one: ColumnRef::new(one, name),
+            other: ColumnRef::new(other, again),
         }),
         (one, _) => Ok(one.map(|(place, _)| place)),
     }

@@ -16,7 +16,7 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::PacketParts;
 use fireflow_domain::time::Instant;
 
-pub use self::columns::{LayoutError, Mapping, MappingError, Place};
+pub use self::columns::{ColumnRef, LayoutError, Mapping, MappingError};
 pub use self::reader::{FlowReader, FlowRecord, MAX_RECORD_BYTES};
 
 use self::columns::{Column, Columns, normal};
@@ -122,7 +122,7 @@ impl FlowLog {
     }
 
     /// A log whose columns follow from this line: by common names, or as AWS's default format.
-    fn by_names(line: Line<'_>) -> Result<Option<Self>, LayoutError> {
+    fn by_names(line: NumberedLine<'_>) -> Result<Option<Self>, LayoutError> {
         if let Some(log) = Self::aws_default(line) {
             return Ok(Some(log));
         }
@@ -191,7 +191,7 @@ impl FlowLog {
 
     /// A log with this first line. Also returns how many of the addresses and the protocol can be
     /// parsed from the line.
-    fn by_mapping(mapping: &Mapping, line: Line<'_>) -> Result<(Self, usize), LayoutError> {
+    fn by_mapping(mapping: &Mapping, line: NumberedLine<'_>) -> Result<(Self, usize), LayoutError> {
         let mut most: Option<(usize, LayoutError)> = None;
         for separator in SEPARATORS {
             let header = split(line.text, separator);
@@ -260,7 +260,7 @@ impl FlowLog {
 
     /// Detects records of AWS's default format without a header. Records exported from CloudWatch
     /// begin with an additional timestamp.
-    fn aws_default(line: Line<'_>) -> Option<Self> {
+    fn aws_default(line: NumberedLine<'_>) -> Option<Self> {
         let record = split(line.text, b' ');
         let values: Vec<&[u8]> = record.iter().collect();
         let before = match values.as_slice() {
@@ -490,7 +490,7 @@ fn is_comment(line: &[u8]) -> bool {
 
 /// A line at the beginning of a file.
 #[derive(Debug, Clone, Copy, Default)]
-struct Line<'a> {
+struct NumberedLine<'a> {
     text: &'a [u8],
     /// The number of lines ahead of it.
     before: u64,
@@ -499,18 +499,18 @@ struct Line<'a> {
 /// The lines at the beginning of a file that can hold the names or the first record.
 #[derive(Debug, Default)]
 struct Beginning<'a> {
-    first_comment: Option<Line<'a>>,
+    first_comment: Option<NumberedLine<'a>>,
     /// The comment closest to the first line that is not a comment.
-    last_comment: Option<Line<'a>>,
+    last_comment: Option<NumberedLine<'a>>,
     /// The first line that is neither blank nor a comment; empty if there is no such line.
-    first: Line<'a>,
+    first: NumberedLine<'a>,
 }
 
 impl<'a> Beginning<'a> {
     fn of(first: &'a [u8]) -> Self {
         let mut beginning = Self::default();
         for (text, before) in lines(first).zip(0..) {
-            let line = Line { text, before };
+            let line = NumberedLine { text, before };
             if is_comment(text) {
                 beginning.first_comment.get_or_insert(line);
                 beginning.last_comment = Some(line);

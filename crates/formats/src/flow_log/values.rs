@@ -1,5 +1,5 @@
 //! Parsers for the values of a record. They return none for a wrong value; the message is part of
-//! [`Taken`].
+//! [`ColumnValues`].
 
 use std::net::IpAddr;
 
@@ -7,23 +7,28 @@ use fireflow_domain::net::Protocol;
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
 
 /// The values that a column accepts.
-pub(super) struct Taken<T> {
+pub(super) struct ColumnValues<T> {
     /// A description for messages.
     pub(super) needs: &'static str,
     /// Parses a value; none if it is not acceptable.
     pub(super) read: fn(&[u8]) -> Option<T>,
 }
 
-pub(super) const ADDRESS: Taken<IpAddr> =
-    Taken { needs: "an IP address, as `192.0.2.1` or `2001:db8::1`", read: address };
-pub(super) const PROTOCOL: Taken<Protocol> =
-    Taken { needs: "a protocol by its number from 0 to 255 or its name, as `tcp`", read: protocol };
-pub(super) const PORT: Taken<u16> = Taken { needs: "a port from 0 to 65535", read: port };
-pub(super) const ICMP_TYPE: Taken<u8> = Taken { needs: "an ICMP type from 0 to 255", read: octet };
-pub(super) const ICMP_CODE: Taken<u8> = Taken { needs: "an ICMP code from 0 to 255", read: octet };
-pub(super) const FLAGS: Taken<u32> =
-    Taken { needs: "TCP flags as a number, as `18` or `0x12`", read: flags };
-pub(super) const INSTANT: Taken<Instant> = Taken {
+pub(super) const ADDRESS: ColumnValues<IpAddr> =
+    ColumnValues { needs: "an IP address, as `192.0.2.1` or `2001:db8::1`", read: address };
+pub(super) const PROTOCOL: ColumnValues<Protocol> = ColumnValues {
+    needs: "a protocol by its number from 0 to 255 or its name, as `tcp`",
+    read: protocol,
+};
+pub(super) const PORT: ColumnValues<u16> =
+    ColumnValues { needs: "a port from 0 to 65535", read: port };
+pub(super) const ICMP_TYPE: ColumnValues<u8> =
+    ColumnValues { needs: "an ICMP type from 0 to 255", read: octet };
+pub(super) const ICMP_CODE: ColumnValues<u8> =
+    ColumnValues { needs: "an ICMP code from 0 to 255", read: octet };
+pub(super) const FLAGS: ColumnValues<u32> =
+    ColumnValues { needs: "TCP flags as a number, as `18` or `0x12`", read: flags };
+pub(super) const INSTANT: ColumnValues<Instant> = ColumnValues {
     needs: "a time as seconds since 1970 or as RFC 3339 says, as `2026-12-31T00:00:00Z`",
     read: instant,
 };

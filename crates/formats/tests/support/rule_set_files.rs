@@ -5,7 +5,7 @@
 use std::io::BufRead;
 use std::path::PathBuf;
 
-use fireflow_domain::engine::classifier::{Boxed, Key, NO_BOX};
+use fireflow_domain::engine::classifier::{Cuboid, Key, NO_CUBOID};
 use fireflow_formats::{Kind, benchmark, open, sniff};
 
 /// The names of all sets: family and size.
@@ -26,8 +26,8 @@ fn lines(file: &str, kind: &Kind) -> Option<impl Iterator<Item = Vec<u8>> + use<
     Some(lines.filter(|line| !line.trim_ascii().is_empty()))
 }
 
-/// The rules of a set as boxes, in order. Returns `None` if the set is not available.
-pub(crate) fn boxes(name: &str) -> Option<Vec<Boxed<u32>>> {
+/// The rules of a set as cuboids, in order. Returns `None` if the set is not available.
+pub(crate) fn cuboids(name: &str) -> Option<Vec<Cuboid<u32>>> {
     let lines = lines(&format!("{name}.rules.gz"), &Kind::BenchmarkRules)?;
     Some(lines.zip(0..).map(|(line, order)| benchmark::rule(&line, order).unwrap()).collect())
 }
@@ -37,7 +37,7 @@ pub(crate) fn packets(name: &str, trace: &str) -> Vec<(Key<u32>, u32)> {
     let lines = lines(&format!("{name}.{trace}.gz"), &Kind::BenchmarkPackets);
     let packet = |line: Vec<u8>| {
         let packet = benchmark::packet(&line).unwrap();
-        (packet.key(), packet.expected.and_then(|it| u32::try_from(it).ok()).unwrap_or(NO_BOX))
+        (packet.key(), packet.expected.and_then(|it| u32::try_from(it).ok()).unwrap_or(NO_CUBOID))
     };
     lines.into_iter().flatten().map(packet).collect()
 }

@@ -143,7 +143,7 @@ async fn start(
     let certificate = settings.tls.clone().map(Certificate::read).transpose();
     let certificate = certificate.map_err(Failure::usage)?;
     let telemetry = Arc::new(telemetry(settings)?);
-    fireflow_telemetry::tell_of_panics(Arc::clone(&telemetry));
+    fireflow_telemetry::install_panic_hook(Arc::clone(&telemetry));
     let observer: Arc<dyn Observer> = telemetry.clone();
     let options = DatabaseOptions {
         observer: Some(observer),

@@ -16,7 +16,7 @@ const MAX_CONNECTIONS: u32 = 10_000;
 
 settings! {
     /// Which database it is, as it was set. The values depend on each other: see [`read`].
-    struct Given, rows WHICH: WhichRows;
+    struct MemberValue, rows WHICH: WhichRows;
 
     LOCATION {
         /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
@@ -81,7 +81,7 @@ pub(super) struct Which {
 }
 
 pub(super) fn read(values: &Values) -> Result<Which, SettingError> {
-    let Given { url, read_url, max_connections, migrate_on_start } = WHICH.read(values)?;
+    let MemberValue { url, read_url, max_connections, migrate_on_start } = WHICH.read(values)?;
     check_replica(values, &url, read_url.as_ref())?;
     let max_connections = connections(values, url.kind(), max_connections)?;
     Ok(Which { url, read_url, max_connections, migrate_on_start })

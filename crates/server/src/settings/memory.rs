@@ -60,7 +60,7 @@ settings! {
 impl MemorySettings {
     /// The limits of compiling one policy.
     pub(crate) const fn compilation_limits(&self) -> CompilationLimits {
-        let budget = Budget { boxes: self.max_boxes, bytes: self.max_bytes };
+        let budget = Budget { cuboids: self.max_boxes, bytes: self.max_bytes };
         CompilationLimits { budget, time: self.max_time }
     }
 }

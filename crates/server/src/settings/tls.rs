@@ -12,7 +12,7 @@ use crate::listener::TlsFiles;
 
 settings! {
     /// The files, as they were set: both or neither.
-    struct Given, rows TLS: TlsRows;
+    struct MemberValue, rows TLS: TlsRows;
 
     TLS_SECTION {
         /// a file with the certificate and its chain, in PEM; if set, FireFlow terminates TLS;
@@ -33,15 +33,15 @@ settings! {
 pub(super) fn read(values: &Values) -> Result<Option<TlsFiles>, SettingError> {
     let requires = |row| format!("requires {row}");
     match TLS.read(values)? {
-        Given { certificate: None, key: None } => Ok(None),
-        Given { certificate: Some(certificate), key: Some(key) } => {
+        MemberValue { certificate: None, key: None } => Ok(None),
+        MemberValue { certificate: Some(certificate), key: Some(key) } => {
             Ok(Some(TlsFiles { certificate, key }))
         }
-        Given { certificate: Some(_), key: None } => {
+        MemberValue { certificate: Some(_), key: None } => {
             let why = requires(TLS.key.setting.variable);
             Err(error(values.name(&TLS.certificate), why))
         }
-        Given { certificate: None, key: Some(_) } => {
+        MemberValue { certificate: None, key: Some(_) } => {
             let why = requires(TLS.certificate.setting.variable);
             Err(error(values.name(&TLS.key), why))
         }

@@ -11,7 +11,7 @@ use fireflow_storage::DatabaseKind;
 use fireflow_storage::testing::TestDatabase;
 use fireflow_telemetry::errors::Errors;
 use fireflow_telemetry::metrics::Metrics;
-use fireflow_telemetry::{Telemetry, tell_of_panics};
+use fireflow_telemetry::{Telemetry, install_panic_hook};
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ async fn a_defect_is_told_without_anything_personal() {
 async fn a_panic_is_told_once_with_its_place_and_request() {
     let receiver = Receiver::start();
     let (api, telemetry) = broken(&receiver, true).await;
-    tell_of_panics(Arc::clone(&telemetry));
+    install_panic_hook(Arc::clone(&telemetry));
     // An additional hook, so that this test prints its own panics.
     let ours = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,7 +1,7 @@
 //! Tokens, section by section of RFC 8725 (JSON Web Token Best Current Practices).
 //! `docs/security.md` lists the test of each section.
 
-use fireflow_auth::{Authenticator, Fault, Refusal, RoleMap};
+use fireflow_auth::{Authenticator, Refusal, RoleMap, TokenFault};
 use fireflow_domain::actor::{Actor, Role, Visibility};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -175,7 +175,7 @@ fn clocks_may_differ_by_the_leeway_and_no_more() {
     let later = now().plus_micros(91 * 1_000_000);
     assert_eq!(
         authenticator.verify(&token, later).unwrap_err(),
-        Refusal::Unfit(Fault::Expired, "the token has expired".to_owned())
+        Refusal::Unfit(TokenFault::Expired, "the token has expired".to_owned())
     );
 }
 

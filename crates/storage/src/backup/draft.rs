@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{BackupError, at};
 use crate::connect::DatabaseOptions;
-use crate::file::{Identity, Place, beside, draft_lock, rename_to_new};
+use crate::file::{DatabasePaths, Identity, beside, draft_lock, rename_to_new};
 
 /// The first bytes of a SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -157,7 +157,7 @@ impl Spool {
     /// Returns an error if there is no SQLite database, or its folder cannot be read.
     pub fn new(options: &DatabaseOptions, word: &str) -> Result<Self, BackupError> {
         let database = options.url.file().ok_or(BackupError::NotSqlite)?;
-        let stem = beside(&Place::find(&database)?.real, &format!(".{word}-"));
+        let stem = beside(&DatabasePaths::find(&database)?.real, &format!(".{word}-"));
         remove_leftovers(&stem).map_err(|error| at(&stem, error))?;
         Ok(Self { path: beside(&stem, &std::process::id().to_string()) })
     }

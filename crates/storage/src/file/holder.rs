@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Identity, Place, Purpose, lock_path, refused};
+use super::{DatabasePaths, Identity, Purpose, lock_path, refused};
 use crate::connect::OpenError;
 
 /// The most of a lock file that is read: it has two short lines.
@@ -111,7 +111,7 @@ impl Before {
     /// it to the new file. If both files were copied, both have new identities.
     pub(super) fn refuse_log_of_another(
         &self,
-        place: &Place,
+        place: &DatabasePaths,
         database: Identity,
     ) -> Result<(), OpenError> {
         let files = self.0.lines().find_map(|line| line.strip_prefix(FILES));

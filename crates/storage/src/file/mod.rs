@@ -33,7 +33,7 @@ use holder::{Holder, LockFile};
 use linux as system;
 #[cfg(not(target_os = "linux"))]
 use other as system;
-pub(crate) use place::{Place, beside};
+pub(crate) use place::{DatabasePaths, beside};
 pub(crate) use system::rename_to_new;
 use watch::Logs;
 pub(crate) use watch::{Identity, watch};
@@ -91,7 +91,7 @@ impl Drop for Own {
 /// which they are closed.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
-    place: Place,
+    place: DatabasePaths,
     open: Option<Open>,
     lock: LockFile,
     /// The write-ahead log and its index, once they exist.
@@ -179,7 +179,7 @@ impl DatabaseFile {
     }
 
     fn attempt(path: &Path, purpose: Purpose, creates: bool) -> Result<Self, Refusal> {
-        let place = Place::find(path)?;
+        let place = DatabasePaths::find(path)?;
         let (lock, before) = match LockFile::take(&place.real)? {
             Ok(taken) => taken,
             Err(holder) => return Err(Refusal::Held(holder)),
@@ -202,7 +202,7 @@ impl DatabaseFile {
         Ok(Self { place, open, lock, logs: OnceLock::new(), watched: watch::State::default() })
     }
 
-    fn open(place: &Place) -> Result<Open, Refusal> {
+    fn open(place: &DatabasePaths) -> Result<Open, Refusal> {
         let identity = |found: io::Result<Option<Identity>>| {
             found.map_err(|error| Refusal::Failed(place.error(&error)))
         };
@@ -259,7 +259,7 @@ impl DatabaseFile {
 /// # Errors
 /// Returns `Refused` for such a name, and if the file cannot be examined.
 pub(crate) fn find_to_read(path: &Path) -> Result<(), OpenError> {
-    let place = Place::find(path)?;
+    let place = DatabasePaths::find(path)?;
     let Some(identity) = Identity::of(&place.real).map_err(|error| place.error(&error))? else {
         return Ok(());
     };
@@ -271,7 +271,7 @@ pub(crate) fn find_to_read(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Whether a process holds the database. Does not wait, and leaves no trace.
-fn is_held(place: &Place, identity: Identity) -> Result<bool, OpenError> {
+fn is_held(place: &DatabasePaths, identity: Identity) -> Result<bool, OpenError> {
     if own().contains(&identity) {
         return Ok(true);
     }
@@ -299,7 +299,7 @@ fn refused(path: &Path, why: &str) -> OpenError {
 /// Warns that others may read the file, and thus all rules, and could lock it too. The mode is its
 /// owner's decision, so it is not changed.
 #[cfg(unix)]
-fn warn_of_readers(place: &Place, file: &File) {
+fn warn_of_readers(place: &DatabasePaths, file: &File) {
     use std::os::unix::fs::PermissionsExt;
 
     let Ok(metadata) = file.metadata() else { return };
@@ -314,7 +314,7 @@ fn warn_of_readers(place: &Place, file: &File) {
 }
 
 #[cfg(not(unix))]
-fn warn_of_readers(_place: &Place, _file: &File) {}
+fn warn_of_readers(_place: &DatabasePaths, _file: &File) {}
 
 /// The database's lock file.
 fn lock_path(database: &Path) -> PathBuf {

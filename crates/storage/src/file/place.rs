@@ -13,14 +13,14 @@ const MAX_LINKS: usize = 40;
 
 /// The paths of a database.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct DatabasePaths {
     /// The given path, made absolute: its links may later lead elsewhere.
     pub(crate) named: PathBuf,
     /// The path without links. The lock, the write-ahead log and its index are in the same folder.
     pub(crate) real: PathBuf,
 }
 
-impl Place {
+impl DatabasePaths {
     /// Resolves links. The database need not exist, but its folder must.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tokio::task::JoinHandle;
 
-use super::{DatabaseFile, Place};
+use super::{DatabaseFile, DatabasePaths};
 
 /// The interval of the regular checks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn of(place: &Place) -> io::Result<Self> {
+    pub(super) fn of(place: &DatabasePaths) -> io::Result<Self> {
         Ok(Self { log: Identity::of(&place.log())?, index: Identity::of(&place.index())? })
     }
 
@@ -191,7 +191,7 @@ impl DatabaseFile {
 
     fn look(&self) -> Result<(), Lost> {
         let Some(open) = &self.open else { return Ok(()) };
-        let Place { named, real } = &self.place;
+        let DatabasePaths { named, real } = &self.place;
         same(named, open.identity)?;
         if named != real {
             same(real, open.identity)?;

@@ -20,7 +20,7 @@ const WITH_PORTS: [Protocol; 5] =
     [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP, Protocol::DCCP];
 
 /// A kind of protocols, and whether the rule lists one of this kind, or lists no protocol.
-struct Kind {
+struct ProtocolKind {
     has_ports: bool,
     is_icmp: bool,
     listed: Condition,
@@ -58,7 +58,7 @@ pub(super) fn meets_traffic(dialect: Dialect, traffic: &Traffic) -> Condition {
 }
 
 /// The kinds that the set and the family have packets of.
-fn kinds(dialect: Dialect, traffic: &Traffic, family: Family) -> Vec<Kind> {
+fn kinds(dialect: Dialect, traffic: &Traffic, family: Family) -> Vec<ProtocolKind> {
     let none_listed = || rule::Column::Protocols.eq(EMPTY);
     let some_listed = |protocols: &[Protocol]| {
         protocols.iter().fold(Condition::any().add(none_listed()), |any, protocol| {
@@ -71,15 +71,15 @@ fn kinds(dialect: Dialect, traffic: &Traffic, family: Family) -> Vec<Kind> {
     };
     let all = match traffic.protocol {
         Some(protocol) if !protocol.exists_in(family) => Vec::new(),
-        Some(protocol) => vec![Kind {
+        Some(protocol) => vec![ProtocolKind {
             has_ports: protocol.has_ports(),
             is_icmp: protocol.is_icmp(),
             listed: some_listed(&[protocol]),
         }],
         None => vec![
-            Kind { has_ports: true, is_icmp: false, listed: some_listed(&WITH_PORTS) },
-            Kind { has_ports: false, is_icmp: true, listed: some_listed(&[icmp]) },
-            Kind {
+            ProtocolKind { has_ports: true, is_icmp: false, listed: some_listed(&WITH_PORTS) },
+            ProtocolKind { has_ports: false, is_icmp: true, listed: some_listed(&[icmp]) },
+            ProtocolKind {
                 has_ports: false,
                 is_icmp: false,
                 listed: Condition::any().add(none_listed()).add(lists_another(dialect)),

@@ -8,7 +8,7 @@ use fireflow_domain::audit::Snapshot;
 use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::net::PortRange;
 use fireflow_domain::policy::{Policy, PolicyRef};
-use fireflow_domain::rule::order::Place;
+use fireflow_domain::rule::order::RulePlace;
 use fireflow_domain::rule::{Endpoint, Rule, Warning};
 use fireflow_domain::time::Instant;
 use serde::Serialize;
@@ -97,9 +97,9 @@ struct PlaceState {
 }
 
 impl<'a> PolicyState<'a> {
-    fn of(policy: &'a Policy, places: Option<&[Place]>) -> Self {
+    fn of(policy: &'a Policy, places: Option<&[RulePlace]>) -> Self {
         let spec = &policy.spec;
-        let place = |(id, priority): &Place| PlaceState { id: id.get(), priority: *priority };
+        let place = |(id, priority): &RulePlace| PlaceState { id: id.get(), priority: *priority };
         Self {
             id: policy.id.get(),
             firewall: (&policy.firewall).into(),

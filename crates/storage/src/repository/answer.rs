@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 use super::one_row;
 use crate::entity::answer::{self, ActiveModel, Column, Entity, Model};
 use crate::error::{Corrupt, store_error};
-use crate::query::Only;
+use crate::query::AtMostOne;
 use crate::unit_of_work::SeaUnitOfWork;
 
 #[async_trait]

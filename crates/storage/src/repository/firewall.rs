@@ -21,7 +21,7 @@ use crate::chains::HeadColumns;
 use crate::entity::firewall::{ActiveModel, Column, Entity, Model, Shown, deleted, live, shown};
 use crate::entity::label::of_firewall as label;
 use crate::error::{is_unique_violation, store_error};
-use crate::query::{Key, Only, OrderBy, Rendered};
+use crate::query::{AtMostOne, Key, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 

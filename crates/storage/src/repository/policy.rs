@@ -27,7 +27,7 @@ use crate::entity::policy::{
 };
 use crate::entity::{firewall, policy};
 use crate::error::store_error;
-use crate::query::{Key, Only, OrderBy, Rendered};
+use crate::query::{AtMostOne, Key, OrderBy, Rendered};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 

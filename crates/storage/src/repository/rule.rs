@@ -7,7 +7,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
-use fireflow_domain::rule::order::Place;
+use fireflow_domain::rule::order::RulePlace;
 use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
@@ -32,7 +32,7 @@ use crate::entity::rule::{
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
-use crate::query::{Key, Only, OrderBy, Rendered};
+use crate::query::{AtMostOne, Key, OrderBy, Rendered};
 use crate::statement_size::ROWS_PER_INSERT;
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
@@ -195,7 +195,7 @@ impl RuleReader for SeaUnitOfWork {
     }
 
     /// One statement.
-    async fn count_to(&mut self, policy: PolicyId, (id, priority): Place) -> StoreResult<u64> {
+    async fn count_to(&mut self, policy: PolicyId, (id, priority): RulePlace) -> StoreResult<u64> {
         let key = Expr::tuple([Column::Priority.into_simple_expr(), Column::Id.into_simple_expr()]);
         let place = Expr::tuple([Expr::val(priority), Expr::val(id.get())]);
         live_of(policy.get()).filter(key.lte(place)).count(&self.db()).await.map_err(store_error)
@@ -207,7 +207,7 @@ impl RuleReader for SeaUnitOfWork {
         who: &Visibility,
         parent: Option<(FirewallId, PolicyId)>,
         filter: &RuleFilter,
-        after: Option<Place>,
+        after: Option<RulePlace>,
         limit: u32,
     ) -> StoreResult<Vec<Rule>> {
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
@@ -290,7 +290,7 @@ impl RuleReader for SeaUnitOfWork {
 #[async_trait]
 impl RuleWriter for SeaUnitOfWork {
     /// One statement.
-    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<Place>> {
+    async fn order(&mut self, policy: PolicyId) -> StoreResult<Vec<RulePlace>> {
         let rows: Vec<(i64, i32)> = live_of(policy.get())
             .select_only()
             .columns([Column::Id, Column::Priority])
@@ -308,7 +308,7 @@ impl RuleWriter for SeaUnitOfWork {
     async fn renumber(
         &mut self,
         policy: PolicyId,
-        places: &[Place],
+        places: &[RulePlace],
         revision: Revision,
     ) -> StoreResult<()> {
         for chunk in places.chunks(ROWS_PER_INSERT) {

@@ -18,7 +18,7 @@ use crate::entity::rule::{ActiveModel, Column, Entity, live_of};
 use crate::entity::{rule_address, rule_port};
 use crate::error::store_error;
 use crate::mapping;
-use crate::query::Only;
+use crate::query::AtMostOne;
 use crate::statement_size::ROWS_PER_INSERT;
 use crate::unit_of_work::SeaUnitOfWork;
 

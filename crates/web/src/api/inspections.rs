@@ -119,7 +119,7 @@ impl Inspections {
         let inspected = ctx.compiled_policy(firewall, policy).await?;
         // Many packets over many rules take long. They are inspected outside the threads that serve
         // requests, and only as long as the client waits.
-        let waits = Waits(Arc::new(AtomicBool::new(true)));
+        let waits = WaitingFlag(Arc::new(AtomicBool::new(true)));
         let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
         let count = packets.len().saturating_mul(if explains { MANY_PACKETS } else { 1 });
         let inspect = move || {
@@ -143,9 +143,9 @@ impl Inspections {
 }
 
 /// Clears the flag when it is dropped, because nobody waits for the answer any more.
-struct Waits(Arc<AtomicBool>);
+struct WaitingFlag(Arc<AtomicBool>);
 
-impl Drop for Waits {
+impl Drop for WaitingFlag {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -16,7 +16,7 @@ use fireflow_domain::usecase::rule::{self, EVALUATION};
 use fireflow_formats::rule::action;
 
 use crate::app::Context;
-use crate::conditions::{EntityTag, Known, Shown};
+use crate::conditions::{EntityTag, Preconditions, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::view::{Part, RulePage, RuleView};
@@ -24,7 +24,7 @@ use crate::export::Begun;
 use crate::pagination::ListAddress;
 use crate::params::{self, Fields, Query, QueryString};
 use crate::problem::Problem;
-use crate::reply::{Kind, Listed, ListedWithTag, Reply};
+use crate::reply::{AnswerKind, Listed, ListedWithTag, Reply};
 
 /// A request for a list of rules.
 pub(super) struct RuleList {
@@ -149,7 +149,7 @@ impl RuleList {
         self,
         ctx: &Context,
         parent: (FirewallId, PolicyId),
-        conditions: &Known,
+        conditions: &Preconditions,
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         if let Some(format) = self.format
             && self.is_whole
@@ -245,7 +245,7 @@ impl RuleList {
     }
 
     /// Answers one page, in the requested format.
-    async fn answer<K: Kind + 'static>(
+    async fn answer<K: AnswerKind + 'static>(
         self,
         ctx: &Context,
         page: Page<Rule>,

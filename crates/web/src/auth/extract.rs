@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fireflow_auth::Refusal;
 use fireflow_domain::actor::Role;
 use fireflow_service::rates::RateCell;
-use fireflow_telemetry::request::Asked;
+use fireflow_telemetry::request::RequestRecord;
 use poem::http::Method;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -135,7 +135,7 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
         check_headers(request)?;
         let takes_body = request
             .extensions()
-            .get::<Arc<Asked>>()
+            .get::<Arc<RequestRecord>>()
             .and_then(|asked| asked.route.as_ref().map(|route| route.takes_body(asked.method)))
             .unwrap_or_default();
         // Operations with a body admit the request once the body has arrived.

@@ -4,7 +4,7 @@ use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{MAX_ID, RuleId};
 use fireflow_domain::rule::order::Placement;
 use fireflow_domain::usecase::rule::Moved;
-use fireflow_formats::members::{Given, Members, integer};
+use fireflow_formats::members::{MemberValue, Members, integer};
 use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::Value;
@@ -91,17 +91,17 @@ pub fn move_body(
 /// Reads exactly one of `before`, `after` and `at`.
 pub(super) fn placement(members: &mut Members<'_>) -> Option<Placement> {
     match some_placement(members) {
-        Given::Is(placement) => Some(placement),
-        Given::Absent | Given::Null => {
+        MemberValue::Is(placement) => Some(placement),
+        MemberValue::Absent | MemberValue::Null => {
             members.fault_of_all("must have exactly one of `before`, `after` and `at`");
             None
         }
-        Given::Bad => None,
+        MemberValue::Bad => None,
     }
 }
 
 /// Reads at most one of `before`, `after` and `at`.
-pub(super) fn some_placement(members: &mut Members<'_>) -> Given<Placement> {
+pub(super) fn some_placement(members: &mut Members<'_>) -> MemberValue<Placement> {
     let before = members.value("before", |value| rule_id(&value)).map(Placement::Before);
     let after = members.value("after", |value| rule_id(&value)).map(Placement::After);
     let at = members.text("at", |word| match word {
@@ -112,17 +112,17 @@ pub(super) fn some_placement(members: &mut Members<'_>) -> Given<Placement> {
     let mut placements = Vec::new();
     for given in [before, after, at] {
         match given {
-            Given::Is(placement) => placements.push(placement),
-            Given::Bad => return Given::Bad,
-            Given::Absent | Given::Null => {}
+            MemberValue::Is(placement) => placements.push(placement),
+            MemberValue::Bad => return MemberValue::Bad,
+            MemberValue::Absent | MemberValue::Null => {}
         }
     }
     match placements.as_slice() {
-        [] => Given::Absent,
-        [placement] => Given::Is(*placement),
+        [] => MemberValue::Absent,
+        [placement] => MemberValue::Is(*placement),
         _ => {
             members.fault_of_all("must have exactly one of `before`, `after` and `at`");
-            Given::Bad
+            MemberValue::Bad
         }
     }
 }

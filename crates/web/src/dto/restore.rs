@@ -4,7 +4,7 @@ use fireflow_domain::error::Violations;
 use fireflow_domain::patch::Patch;
 use fireflow_domain::text::{Name, excerpt};
 use fireflow_domain::usecase::rule::{Duplicates, RuleRestoration};
-use fireflow_formats::members::{Given, Members};
+use fireflow_formats::members::{MemberValue, Members};
 use poem_openapi::Object;
 use serde_json::Value;
 
@@ -65,8 +65,8 @@ pub(super) fn name_and_duplicates(members: &mut Members<'_>) -> (Patch<Option<Na
         _ => Err(format!("must be `keep`, not `{}`", excerpt(word))),
     });
     let duplicates = match duplicates {
-        Given::Is(duplicates) => duplicates,
-        Given::Absent | Given::Null | Given::Bad => Duplicates::Refuse,
+        MemberValue::Is(duplicates) => duplicates,
+        MemberValue::Absent | MemberValue::Null | MemberValue::Bad => Duplicates::Refuse,
     };
     (name, duplicates)
 }

@@ -9,7 +9,7 @@ use fireflow_domain::invisible::first_invisible;
 use fireflow_service::idempotency::IdempotentRequest;
 use fireflow_service::session::Session;
 use fireflow_service::work::Work;
-use fireflow_telemetry::request::Asked;
+use fireflow_telemetry::request::RequestRecord;
 use poem::Request;
 use poem::http::{HeaderMap, Method};
 
@@ -24,8 +24,8 @@ const MAX_REASON_CHARS: usize = 1_000;
 ///
 /// # Errors
 /// Returns a defect if the outermost layer is missing.
-pub fn asked(request: &Request) -> Result<Arc<Asked>, Problem> {
-    let asked = request.extensions().get::<Arc<Asked>>().cloned();
+pub fn asked(request: &Request) -> Result<Arc<RequestRecord>, Problem> {
+    let asked = request.extensions().get::<Arc<RequestRecord>>().cloned();
     asked.ok_or_else(|| Problem::internal("a request without its envelope"))
 }
 

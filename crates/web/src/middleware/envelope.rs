@@ -9,7 +9,7 @@ use std::time::Instant;
 use fireflow_domain::error::ErrorChain;
 use fireflow_domain::text::excerpt;
 use fireflow_telemetry::errors::Defect;
-use fireflow_telemetry::request::{self, Asked};
+use fireflow_telemetry::request::{self, RequestRecord};
 use fireflow_telemetry::routes::{self, Route, Routes};
 use fireflow_telemetry::traces::{TRACE_RESPONSE, Trace};
 use poem::error::{
@@ -133,7 +133,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// A request in progress. However it ends, it is counted, logged and traced.
 struct UnderWay {
     app: Arc<App>,
-    asked: Arc<Asked>,
+    asked: Arc<RequestRecord>,
     path: String,
     start: Instant,
     status: u16,
@@ -159,7 +159,7 @@ impl UnderWay {
             None => Trace::told(request.headers()),
         };
         let client = app.gate.proxies.client(request);
-        let asked = Arc::new(Asked::new(id, client, method, route, trace));
+        let asked = Arc::new(RequestRecord::new(id, client, method, route, trace));
         app.telemetry.metrics.in_flight.inc();
         Self { app, asked, path, start: Instant::now(), status: CLIENT_CLOSED_REQUEST }
     }
@@ -193,7 +193,7 @@ impl Drop for UnderWay {
     }
 }
 
-fn tell_cause(app: &App, asked: &Asked, problem: &Problem) {
+fn tell_cause(app: &App, asked: &RequestRecord, problem: &Problem) {
     let Some(source) = &problem.source else { return };
     let cause = ErrorChain(&**source).to_string();
     let code = problem.code.as_str();

@@ -1,6 +1,6 @@
 //! Packets in query parameters.
 
-use fireflow_domain::error::{Place, Violation, Violations};
+use fireflow_domain::error::{FaultLocation, Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::time::Instant;
@@ -49,8 +49,8 @@ pub fn packet_from_query(mut query: Query, now: Instant) -> Result<GivenPacket, 
         let mut named = Violations::new();
         for violation in violations.items() {
             let name = match &violation.place {
-                Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
-                Place::Query(name) | Place::Header(name) => name.clone(),
+                FaultLocation::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+                FaultLocation::Query(name) | FaultLocation::Header(name) => name.clone(),
             };
             named.push(Violation::query(name, violation.detail.clone()));
         }

@@ -1,16 +1,16 @@
-//! Blocks: eight boxes that are compared with a packet at once. They use the processor's SIMD
-//! instructions (SSE2, NEON); without those, the boxes are compared one by one.
+//! Blocks: eight cuboids that are compared with a packet at once. They use the processor's SIMD
+//! instructions (SSE2, NEON); without those, the cuboids are compared one by one.
 
 use wide::{i16x8, i32x8};
 
 use super::address::Address;
-use super::boxed::{Boxed, Key, Range};
-use super::index::NO_BOX;
+use super::cuboid::{Cuboid, Key, Range};
+use super::index::NO_CUBOID;
 
-/// The number of boxes in a block.
+/// The number of cuboids in a block.
 pub(super) const LANES: usize = 8;
 
-/// The boxes, dimension by dimension, in order of their places. Boxes of IPv4 are complete. Boxes
+/// The cuboids, dimension by dimension, in order of their places. Boxes of IPv4 are complete. Boxes
 /// of IPv6 have a 32-bit window of each address, so a match here must be checked against the full
 /// addresses.
 ///
@@ -31,9 +31,9 @@ pub(super) struct Block {
     second_span: i16x8,
     /// The protocol.
     protocol: i16x8,
-    /// The bits of the protocol that count, and above them the kinds that the box does not hold.
+    /// The bits of the protocol that count, and above them the kinds that the cuboid does not hold.
     protocol_mask: i16x8,
-    /// The number of each box; [`NO_BOX`] in an empty lane.
+    /// The number of each cuboid; [`NO_CUBOID`] in an empty lane.
     numbers: [u32; LANES],
 }
 
@@ -84,52 +84,54 @@ pub(super) struct Shifts {
 }
 
 impl Block {
-    /// Makes a block of at most [`LANES`] boxes that are in order, each with its number.
-    pub(super) fn new<A: Address>(boxes: &[(u32, &Boxed<A>)], shifts: Shifts) -> Self {
-        /// One number of each box, with its highest bit flipped.
-        fn long<A>(boxes: &[(u32, &Boxed<A>)], number: impl Fn(&Boxed<A>) -> u32) -> i32x8 {
+    /// Makes a block of at most [`LANES`] cuboids that are in order, each with its number.
+    pub(super) fn new<A: Address>(cuboids: &[(u32, &Cuboid<A>)], shifts: Shifts) -> Self {
+        /// One number of each cuboid, with its highest bit flipped.
+        fn long<A>(cuboids: &[(u32, &Cuboid<A>)], number: impl Fn(&Cuboid<A>) -> u32) -> i32x8 {
             let top = 1 << 31;
             let mut lanes = [0_i32; LANES];
-            for (lane, (_, boxed)) in lanes.iter_mut().zip(boxes) {
-                *lane = (number(boxed) ^ top).cast_signed();
+            for (lane, (_, cuboid)) in lanes.iter_mut().zip(cuboids) {
+                *lane = (number(cuboid) ^ top).cast_signed();
             }
             i32x8::new(lanes)
         }
         fn short<A>(
-            boxes: &[(u32, &Boxed<A>)],
+            cuboids: &[(u32, &Cuboid<A>)],
             none: u16,
-            number: impl Fn(&Boxed<A>) -> u16,
+            number: impl Fn(&Cuboid<A>) -> u16,
         ) -> i16x8 {
             let mut lanes = [none.cast_signed(); LANES];
-            for (lane, (_, boxed)) in lanes.iter_mut().zip(boxes) {
-                *lane = number(boxed).cast_signed();
+            for (lane, (_, cuboid)) in lanes.iter_mut().zip(cuboids) {
+                *lane = number(cuboid).cast_signed();
             }
             i16x8::new(lanes)
         }
         let top = 1 << 15;
-        let source = |it: &Boxed<A>| Window::of(it.sources(), shifts.source);
-        let destination = |it: &Boxed<A>| Window::of(it.destinations(), shifts.destination);
-        let mut numbers = [NO_BOX; LANES];
-        for (number, (of_box, _)) in numbers.iter_mut().zip(boxes) {
-            *number = *of_box;
+        let source = |it: &Cuboid<A>| Window::of(it.sources(), shifts.source);
+        let destination = |it: &Cuboid<A>| Window::of(it.destinations(), shifts.destination);
+        let mut numbers = [NO_CUBOID; LANES];
+        for (number, (of_cuboid, _)) in numbers.iter_mut().zip(cuboids) {
+            *number = *of_cuboid;
         }
         Self {
-            source: long(boxes, |it| source(it).first),
-            source_span: long(boxes, |it| source(it).span),
-            destination: long(boxes, |it| destination(it).first),
-            destination_span: long(boxes, |it| destination(it).span),
-            first: short(boxes, 0, |it| it.first ^ top),
-            first_span: short(boxes, 0, |it| it.first_span ^ top),
-            second: short(boxes, 0, |it| it.second ^ top),
-            second_span: short(boxes, 0, |it| it.second_span ^ top),
-            protocol: short(boxes, 0, |it| u16::from(it.protocol)),
+            source: long(cuboids, |it| source(it).first),
+            source_span: long(cuboids, |it| source(it).span),
+            destination: long(cuboids, |it| destination(it).first),
+            destination_span: long(cuboids, |it| destination(it).span),
+            first: short(cuboids, 0, |it| it.first ^ top),
+            first_span: short(cuboids, 0, |it| it.first_span ^ top),
+            second: short(cuboids, 0, |it| it.second ^ top),
+            second_span: short(cuboids, 0, |it| it.second_span ^ top),
+            protocol: short(cuboids, 0, |it| u16::from(it.protocol)),
             // An empty lane accepts no kind.
-            protocol_mask: short(boxes, !0, |it| u16::from_le_bytes([it.protocol_mask, !it.kinds])),
+            protocol_mask: short(cuboids, !0, |it| {
+                u16::from_le_bytes([it.protocol_mask, !it.kinds])
+            }),
             numbers,
         }
     }
 
-    /// The boxes that hold a packet, as a bit mask.
+    /// The cuboids that hold a packet, as a bit mask.
     #[inline]
     pub(super) fn holding(&self, probe: &Probe) -> u32 {
         let is_elsewhere = (probe.source - self.source).simd_gt(self.source_span)
@@ -141,12 +143,12 @@ impl Block {
         (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
     }
 
-    /// The boxes that hold a packet if its first number (the source port) is ignored, as a bit mask.
+    /// The cuboids that hold a packet if its first number (the source port) is ignored, as a bit mask.
     pub(super) fn holding_at_some_port(&self, probe: &Probe) -> u32 {
         self.holding(&Probe { first: self.first ^ i16x8::splat(i16::MIN), ..*probe })
     }
 
-    /// The first numbers (the source ports) that a box holds.
+    /// The first numbers (the source ports) that a cuboid holds.
     pub(super) fn ports(&self, lane: u32) -> Range<u16> {
         let top = 1 << 15;
         let at = |lanes: &i16x8| {
@@ -157,11 +159,11 @@ impl Block {
         (first, first.wrapping_add(at(&self.first_span)))
     }
 
-    /// The number of the first box in a bit mask, or [`NO_BOX`] if the mask is empty. Branchless,
+    /// The number of the first cuboid in a bit mask, or [`NO_CUBOID`] if the mask is empty. Branchless,
     /// since whether the mask is empty cannot be predicted.
     #[inline]
-    pub(super) fn first_of(&self, boxes: u32) -> u32 {
-        self.number(boxes.trailing_zeros()) | u32::from(boxes == 0).wrapping_neg()
+    pub(super) fn first_of(&self, cuboids: u32) -> u32 {
+        self.number(cuboids.trailing_zeros()) | u32::from(cuboids == 0).wrapping_neg()
     }
 
     /// All numbers.
@@ -169,10 +171,10 @@ impl Block {
         &mut self.numbers
     }
 
-    /// The number of a box.
+    /// The number of a cuboid.
     #[inline]
     pub(super) fn number(&self, lane: u32) -> u32 {
-        self.numbers.get(lane as usize % LANES).copied().unwrap_or(NO_BOX)
+        self.numbers.get(lane as usize % LANES).copied().unwrap_or(NO_CUBOID)
     }
 }
 
@@ -201,7 +203,10 @@ impl Window {
 
 /// The window that separates most pairs of the ranges; `likely` is tried first. Only the first
 /// [`LANES`] ranges count, since this runs for each node.
-pub(super) fn telling_apart<A: Address>(ranges: impl Iterator<Item = Range<A>>, likely: u8) -> u8 {
+pub(super) fn most_selective_window<A: Address>(
+    ranges: impl Iterator<Item = Range<A>>,
+    likely: u8,
+) -> u8 {
     /// The step between windows: half a window, so that no difference falls between two windows.
     const STEP: usize = 16;
     if !A::IS_WIDE {

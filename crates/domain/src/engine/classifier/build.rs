@@ -1,31 +1,31 @@
 //! The construction of an index.
 //!
-//! A node is cut along the bits of one dimension into as many children as it has boxes, at most
+//! A node is cut along the bits of one dimension into as many children as it has cuboids, at most
 //! 256. The dimension and the number of bits are found by trying all of them. The cost of a cut has
-//! three parts. The first is the expected number of boxes of a child (seen from a box in it), in
-//! bits. The second is the space for copies of boxes that lie in several children. The third is the
-//! boxes that stay with the node since they span many children: they are compared with every packet
+//! three parts. The first is the expected number of cuboids of a child (seen from a cuboid in it), in
+//! bits. The second is the space for copies of cuboids that lie in several children. The third is the
+//! cuboids that stay with the node since they span many children: they are compared with every packet
 //! that passes.
 //!
-//! The window of bits begins at the highest bit in which the boxes differ. The bits above it are
-//! ignored, which is safe since each box is compared with the whole packet. If many boxes would
-//! stay with a root, they get a tree of their own. A box that covers the whole region of a child
-//! hides all later boxes there. Finally, boxes are put into blocks; neighbors with few boxes share
+//! The window of bits begins at the highest bit in which the cuboids differ. The bits above it are
+//! ignored, which is safe since each cuboid is compared with the whole packet. If many cuboids would
+//! stay with a root, they get a tree of their own. A cuboid that covers the whole region of a child
+//! hides all later cuboids there. Finally, cuboids are put into blocks; neighbors with few cuboids share
 //! a block.
 
 use super::LANE;
 use super::address::Address;
-use super::block::{Block, LANES, Shifts, telling_apart};
-use super::boxed::{Boxed, Dimension, Range, Region};
-use super::index::{Addresses, Index, NO_BOX, Node, Root, Rule};
+use super::block::{Block, LANES, Shifts, most_selective_window};
+use super::cuboid::{Cuboid, Dimension, Range, Region};
+use super::index::{Addresses, Index, NO_CUBOID, Node, Root, Rule};
 
-/// A node with no more boxes than this is not cut any further: its boxes fill one block.
+/// A node with no more cuboids than this is not cut any further: its cuboids fill one block.
 const LEAF: usize = LANES;
 /// The most bits along which a node is cut.
 const MAX_BITS: u32 = 8;
-/// A box stays with the node if it spans more than one in this many children.
+/// A cuboid stays with the node if it spans more than one in this many children.
 const SPREAD: usize = 4;
-/// The cost of a box that stays with a node, in bits of the expected number of boxes.
+/// The cost of a cuboid that stays with a node, in bits of the expected number of cuboids.
 const STAY_COST: f64 = 0.05;
 /// The least gain that justifies a node, in bits.
 const MIN_GAIN: f64 = 0.2;
@@ -33,17 +33,17 @@ const MIN_GAIN: f64 = 0.2;
 const MAX_DEPTH: usize = 24;
 /// The most trees.
 const MAX_ROOTS: usize = 8;
-/// A group is split in two if more than one in this many of its boxes would stay with its root.
+/// A group is split in two if more than one in this many of its cuboids would stay with its root.
 const MAX_STAYING: usize = 50;
 
-/// Indexes boxes that are in order of their places. `most` is the number of boxes, copies included,
+/// Indexes cuboids that are in order of their places. `most` is the number of cuboids, copies included,
 /// that blocks should have room for; nodes that would exceed it are not cut further. `ceiling` is
 /// the number that blocks may have room for at most. `goes_on` is called at every node.
 ///
 /// Returns none if `goes_on` returns false, if more room than the ceiling would be needed, or if
-/// there are more boxes than numbers for them.
+/// there are more cuboids than numbers for them.
 pub(super) fn index<A: Address>(
-    boxes: &[Boxed<A>],
+    cuboids: &[Cuboid<A>],
     most: usize,
     ceiling: usize,
     goes_on: &dyn Fn() -> bool,
@@ -53,7 +53,7 @@ pub(super) fn index<A: Address>(
     let mut blocks = Vec::new();
     let _has_room = blocks.try_reserve_exact(most.div_ceil(LANES)).is_ok();
     let mut builder = Builder {
-        boxes,
+        cuboids,
         index: Index {
             nodes: Vec::new(),
             blocks,
@@ -69,7 +69,7 @@ pub(super) fn index<A: Address>(
     };
     let ports = (A::ZERO, A::from(u16::MAX));
     let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
-    let mut groups = groups(boxes);
+    let mut groups = groups(cuboids);
     while let Some(group) = groups.pop() {
         if groups.len() + builder.index.roots.len() < MAX_ROOTS
             && let Some(parts) = builder.parts(&group, &all)
@@ -78,15 +78,15 @@ pub(super) fn index<A: Address>(
             continue;
         }
         let node = builder.grow(1);
-        let lowest = group.first().copied().unwrap_or(NO_BOX);
+        let lowest = group.first().copied().unwrap_or(NO_CUBOID);
         builder.index.roots.push(Root { node, lowest });
-        let boxes = builder.node(node, group, &all, 0)?;
-        builder.share(&Shared { boxes, nodes: vec![node] })?;
+        let cuboids = builder.node(node, group, &all, 0)?;
+        builder.share(&Shared { cuboids, nodes: vec![node] })?;
     }
     let mut index = builder.index;
     // The tree with the first rules comes first: its match cuts the search in the others short.
     index.roots.sort_by_key(|root| root.lowest);
-    number(&mut index, boxes);
+    number(&mut index, cuboids);
     if index.blocks.len() < index.blocks.capacity() / 2 {
         index.blocks.shrink_to_fit();
     }
@@ -97,10 +97,10 @@ pub(super) fn index<A: Address>(
     Some(index)
 }
 
-/// Numbers the boxes that are in blocks, and keeps the data that lookups need of them. The others
-/// are left out, since many boxes can be hidden in every node.
-fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
-    let mut is_there = vec![false; boxes.len()];
+/// Numbers the cuboids that are in blocks, and keeps the data that lookups need of them. The others
+/// are left out, since many cuboids can be hidden in every node.
+fn number<A: Address>(index: &mut Index<A>, cuboids: &[Cuboid<A>]) {
+    let mut is_there = vec![false; cuboids.len()];
     for number in index.blocks.iter_mut().flat_map(Block::numbers_mut) {
         if let Some(is_there) = is_there.get_mut(*number as usize) {
             *is_there = true;
@@ -109,15 +109,15 @@ fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
     let count = is_there.iter().filter(|is_there| **is_there).count();
     index.rules.reserve_exact(count);
     index.addresses.reserve_exact(if A::IS_WIDE { count } else { 0 });
-    let mut numbers = Vec::with_capacity(boxes.len());
+    let mut numbers = Vec::with_capacity(cuboids.len());
     let mut next = 0;
-    for (is_there, boxed) in is_there.into_iter().zip(boxes) {
+    for (is_there, cuboid) in is_there.into_iter().zip(cuboids) {
         numbers.push(next);
         if is_there {
             next += 1;
-            index.rules.push(Rule::of(boxed));
+            index.rules.push(Rule::of(cuboid));
             if A::IS_WIDE {
-                let (source, destination) = (boxed.sources(), boxed.destinations());
+                let (source, destination) = (cuboid.sources(), cuboid.destinations());
                 index.addresses.push(Addresses { source, destination });
             }
         }
@@ -125,16 +125,16 @@ fn number<A: Address>(index: &mut Index<A>, boxes: &[Boxed<A>]) {
     let blocks = index.blocks.iter_mut().flat_map(Block::numbers_mut);
     let lowest = index.roots.iter_mut().map(|root| &mut root.lowest);
     for number in blocks.chain(lowest) {
-        *number = numbers.get(*number as usize).copied().unwrap_or(NO_BOX);
+        *number = numbers.get(*number as usize).copied().unwrap_or(NO_CUBOID);
     }
 }
 
-/// Groups boxes by which of their addresses are specific. If a tree mixed boxes with only a
-/// specific source and boxes with only a specific destination, each cut would copy one kind for
-/// each box of the other.
-fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
+/// Groups cuboids by which of their addresses are specific. If a tree mixed cuboids with only a
+/// specific source and cuboids with only a specific destination, each cut would copy one kind for
+/// each cuboid of the other.
+fn groups<A: Address>(cuboids: &[Cuboid<A>]) -> Vec<Vec<u32>> {
     let different = |dimension: Dimension| {
-        let mut ranges: Vec<Range<A>> = boxes.iter().map(|it| it.range(dimension)).collect();
+        let mut ranges: Vec<Range<A>> = cuboids.iter().map(|it| it.range(dimension)).collect();
         ranges.sort_unstable();
         ranges.dedup();
         ranges.len()
@@ -142,9 +142,9 @@ fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
     let sources_say_more = different(Dimension::Source) >= different(Dimension::Destination);
     let mut groups = vec![Vec::new(), Vec::new(), Vec::new()];
     let few = A::MAX.above(A::SITE_PREFIX);
-    for (number, boxed) in (0_u32..).zip(boxes) {
+    for (number, cuboid) in (0_u32..).zip(cuboids) {
         let says_much = |dimension: Dimension| {
-            let (first, last) = boxed.range(dimension);
+            let (first, last) = cuboid.range(dimension);
             last.wrapping_sub(first) <= few
         };
         let group = match (says_much(Dimension::Source), says_much(Dimension::Destination)) {
@@ -162,7 +162,7 @@ fn groups<A: Address>(boxes: &[Boxed<A>]) -> Vec<Vec<u32>> {
 }
 
 struct Builder<'a, A> {
-    boxes: &'a [Boxed<A>],
+    cuboids: &'a [Cuboid<A>],
     index: Index<A>,
     most: usize,
     /// The most blocks.
@@ -172,10 +172,10 @@ struct Builder<'a, A> {
     goes_on: &'a dyn Fn() -> bool,
 }
 
-/// Adjacent nodes that share blocks, and the boxes in those blocks.
+/// Adjacent nodes that share blocks, and the cuboids in those blocks.
 #[derive(Debug, Default)]
 struct Shared {
-    boxes: Vec<u32>,
+    cuboids: Vec<u32>,
     nodes: Vec<u32>,
 }
 
@@ -205,7 +205,7 @@ impl Cut {
         }
     }
 
-    /// Whether a box that is in these children stays with the node.
+    /// Whether a cuboid that is in these children stays with the node.
     fn stays(self, (first, last): (usize, usize)) -> bool {
         last - first + 1 > (self.children() / SPREAD).max(1)
     }
@@ -221,15 +221,15 @@ impl<'a, A: Address> Builder<'a, A> {
     fn grow(&mut self, nodes: usize) -> u32 {
         let first = self.index.nodes.len();
         self.index.nodes.resize(first + nodes, Node::EMPTY);
-        u32::try_from(first).unwrap_or(NO_BOX)
+        u32::try_from(first).unwrap_or(NO_CUBOID)
     }
 
-    fn boxed(&self, number: u32) -> Option<&'a Boxed<A>> {
-        self.boxes.get(number as usize)
+    fn cuboid(&self, number: u32) -> Option<&'a Cuboid<A>> {
+        self.cuboids.get(number as usize)
     }
 
-    /// Splits a group in two if many of its boxes would stay with the root: the staying boxes and
-    /// the others. If no cut pays, it splits off the boxes that are wide in one dimension.
+    /// Splits a group in two if many of its cuboids would stay with the root: the staying cuboids and
+    /// the others. If no cut pays, it splits off the cuboids that are wide in one dimension.
     fn parts(&self, group: &[u32], all: &Region<A>) -> Option<[Vec<u32>; 2]> {
         let few = LEAF.max(group.len() / MAX_STAYING);
         let Some(cut) = self.best_cut(group, all) else {
@@ -238,8 +238,8 @@ impl<'a, A: Address> Builder<'a, A> {
                 .into_iter()
                 .zip(all)
                 .map(|(dimension, limits)| {
-                    self.split(group, |boxed| {
-                        let (first, last) = boxed.range(dimension);
+                    self.split(group, |cuboid| {
+                        let (first, last) = cuboid.range(dimension);
                         last.wrapping_sub(first) > half(limits)
                     })
                 })
@@ -247,21 +247,22 @@ impl<'a, A: Address> Builder<'a, A> {
                 .min_by_key(|[narrow, wide]| narrow.len().abs_diff(wide.len()));
         };
         let limits = *all.get(cut.dimension as usize)?;
-        let parts = self
-            .split(group, |boxed| cut.stays(cut.span(clipped(boxed.range(cut.dimension), limits))));
+        let parts = self.split(group, |cuboid| {
+            cut.stays(cut.span(clipped(cuboid.range(cut.dimension), limits)))
+        });
         let [others, staying] = &parts;
         (staying.len() > few && !others.is_empty()).then_some(parts)
     }
 
-    /// The boxes for which a predicate is false, and those for which it is true.
-    fn split(&self, group: &[u32], is: impl Fn(&Boxed<A>) -> bool) -> [Vec<u32>; 2] {
+    /// The cuboids for which a predicate is false, and those for which it is true.
+    fn split(&self, group: &[u32], is: impl Fn(&Cuboid<A>) -> bool) -> [Vec<u32>; 2] {
         let (those, others) =
-            group.iter().partition(|number| self.boxed(**number).is_some_and(&is));
+            group.iter().partition(|number| self.cuboid(**number).is_some_and(&is));
         [others, those]
     }
 
-    /// Builds the subtree of a node from boxes. A node that is not cut gets no blocks here. Its
-    /// boxes are returned, so that the caller can put them into a block that neighbors share.
+    /// Builds the subtree of a node from cuboids. A node that is not cut gets no blocks here. Its
+    /// cuboids are returned, so that the caller can put them into a block that neighbors share.
     fn node(
         &mut self,
         at: u32,
@@ -269,7 +270,7 @@ impl<'a, A: Address> Builder<'a, A> {
         region: &Region<A>,
         depth: usize,
     ) -> Option<Vec<u32>> {
-        let covers = |number: &u32| self.boxed(*number).is_some_and(|it| it.covers(region));
+        let covers = |number: &u32| self.cuboid(*number).is_some_and(|it| it.covers(region));
         if !(self.goes_on)() {
             return None;
         }
@@ -277,7 +278,7 @@ impl<'a, A: Address> Builder<'a, A> {
             && last + 1 < numbers.len()
         {
             numbers.truncate(last + 1);
-            let hiding = numbers.last().and_then(|it| self.boxed(*it)).map(Boxed::order);
+            let hiding = numbers.last().and_then(|it| self.cuboid(*it)).map(Cuboid::order);
             self.index.hiding.extend(hiding);
         }
         let nodes = size_of_val(self.index.nodes.as_slice()) / LANE;
@@ -292,7 +293,7 @@ impl<'a, A: Address> Builder<'a, A> {
         let mut own = Vec::new();
         let limits = *region.get(cut.dimension as usize)?;
         for number in numbers {
-            let range = clipped(self.boxed(number)?.range(cut.dimension), limits);
+            let range = clipped(self.cuboid(number)?.range(cut.dimension), limits);
             let (first, last) = cut.span(range);
             if cut.stays((first, last)) {
                 own.push(number);
@@ -306,21 +307,21 @@ impl<'a, A: Address> Builder<'a, A> {
         let shift = u8::try_from(cut.shift).ok()?;
         let cut_of = Node::cut(cut.dimension, cut.bits);
         *self.index.nodes.get_mut(at as usize)? = Node { children, shift, cut: cut_of, ..node };
-        // A box is complete in every block, so a node may also have boxes that only its neighbors
+        // A cuboid is complete in every block, so a node may also have cuboids that only its neighbors
         // need.
         let mut shared = Shared::default();
         for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
             let region = child_region(region, cut, child);
-            let boxes = self.node(children + child, numbers, &region, depth + 1)?;
-            if boxes.is_empty() {
+            let cuboids = self.node(children + child, numbers, &region, depth + 1)?;
+            if cuboids.is_empty() {
                 continue;
             }
-            let union = union(&shared.boxes, &boxes);
+            let union = union(&shared.cuboids, &cuboids);
             if union.len() <= LANES {
-                shared.boxes = union;
+                shared.cuboids = union;
             } else {
                 self.share(&shared)?;
-                shared = Shared { boxes, nodes: Vec::new() };
+                shared = Shared { cuboids, nodes: Vec::new() };
             }
             shared.nodes.push(children + child);
         }
@@ -330,36 +331,36 @@ impl<'a, A: Address> Builder<'a, A> {
 
     /// Assigns the shared blocks to their nodes.
     fn share(&mut self, shared: &Shared) -> Option<()> {
-        if shared.boxes.is_empty() {
+        if shared.cuboids.is_empty() {
             return Some(());
         }
-        let filled = self.keep(&shared.boxes)?;
+        let filled = self.keep(&shared.cuboids)?;
         for node in &shared.nodes {
             *self.index.nodes.get_mut(*node as usize)? = filled;
         }
         Some(())
     }
 
-    /// Appends boxes to the blocks. Returns a node that refers to them.
+    /// Appends cuboids to the blocks. Returns a node that refers to them.
     fn keep(&mut self, numbers: &[u32]) -> Option<Node> {
-        let boxes: Vec<(u32, &Boxed<A>)> =
-            numbers.iter().filter_map(|number| Some((*number, self.boxed(*number)?))).collect();
-        let windows = |of: fn(&Boxed<A>) -> Range<A>, likely: u8| {
-            telling_apart(boxes.iter().map(|(_, boxed)| of(boxed)), likely)
+        let cuboids: Vec<(u32, &Cuboid<A>)> =
+            numbers.iter().filter_map(|number| Some((*number, self.cuboid(*number)?))).collect();
+        let windows = |of: fn(&Cuboid<A>) -> Range<A>, likely: u8| {
+            most_selective_window(cuboids.iter().map(|(_, cuboid)| of(cuboid)), likely)
         };
         let shifts = Shifts {
-            source: windows(Boxed::sources, self.shifts.source),
-            destination: windows(Boxed::destinations, self.shifts.destination),
+            source: windows(Cuboid::sources, self.shifts.source),
+            destination: windows(Cuboid::destinations, self.shifts.destination),
         };
         self.shifts = shifts;
         let first = self.index.blocks.len();
-        let added = boxes.len().div_ceil(LANES);
+        let added = cuboids.len().div_ceil(LANES);
         let left = self.ceiling.checked_sub(first).filter(|left| added <= *left)?;
         if first + added > self.index.blocks.capacity() {
             // Grows by a fraction only: doubling would briefly take three times the memory.
             self.index.blocks.reserve_exact(added.max(first / 8).min(left));
         }
-        self.index.blocks.extend(boxes.chunks(LANES).map(|boxes| Block::new(boxes, shifts)));
+        self.index.blocks.extend(cuboids.chunks(LANES).map(|cuboids| Block::new(cuboids, shifts)));
         let blocks = u32::try_from(first).ok()?;
         let count = u32::try_from(self.index.blocks.len()).ok()?.checked_sub(blocks)?;
         Some(Node { blocks, count, shifts, ..Node::EMPTY })
@@ -371,7 +372,7 @@ impl<'a, A: Address> Builder<'a, A> {
         for (dimension, limits) in Dimension::ALL.into_iter().zip(region) {
             let ranges: Vec<Range<A>> = numbers
                 .iter()
-                .filter_map(|it| Some(clipped(self.boxed(*it)?.range(dimension), *limits)))
+                .filter_map(|it| Some(clipped(self.cuboid(*it)?.range(dimension), *limits)))
                 .collect();
             for cut in cuts(dimension, &ranges, *limits) {
                 if best.is_none_or(|best| cut.cost < best.cost) {

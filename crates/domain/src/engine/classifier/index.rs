@@ -1,13 +1,13 @@
-//! The index: trees that cut the dimensions of boxes, and the path of a packet through them.
+//! The index: trees that cut the dimensions of cuboids, and the path of a packet through them.
 
 use super::address::Address;
 use super::block::{Block, Probe, Shifts};
-use super::boxed::{Boxed, Dimension, Key, Range};
+use super::cuboid::{Cuboid, Dimension, Key, Range};
 use crate::engine::port_map::{Claims, PortMap};
 use crate::net::PortRange;
 
-/// The number of no box, and the place of no rule.
-pub const NO_BOX: u32 = u32::MAX;
+/// The number of no cuboid, and the place of no rule.
+pub const NO_CUBOID: u32 = u32::MAX;
 
 /// A node takes a quarter of a cache line. Its children are adjacent, so that one load leads from a
 /// node to the next.
@@ -99,14 +99,14 @@ impl Node {
 /// The number of blocks that fit into a core's own cache, roughly 1 MiB.
 const NEAR_BLOCKS: usize = 4_096;
 
-/// The root node of a tree, and the lowest number of a box in the tree.
+/// The root node of a tree, and the lowest number of a cuboid in the tree.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Root {
     pub(super) node: u32,
     pub(super) lowest: u32,
 }
 
-/// The place of a box's rule, and whether the rule has limits in time.
+/// The place of a cuboid's rule, and whether the rule has limits in time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule(u32);
 
@@ -114,8 +114,8 @@ impl Rule {
     /// The highest place that fits.
     pub(super) const MAX_ORDER: u32 = u32::MAX >> 1;
 
-    pub(super) fn of<A: Address>(boxed: &Boxed<A>) -> Self {
-        Self(boxed.order() << 1 | u32::from(boxed.is_timed))
+    pub(super) fn of<A: Address>(cuboid: &Cuboid<A>) -> Self {
+        Self(cuboid.order() << 1 | u32::from(cuboid.is_timed))
     }
 
     #[inline]
@@ -129,7 +129,7 @@ impl Rule {
     }
 }
 
-/// The full addresses of a box, in one cache line. Kept only if they are wide.
+/// The full addresses of a cuboid, in one cache line. Kept only if they are wide.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Addresses<A> {
@@ -137,31 +137,31 @@ pub(super) struct Addresses<A> {
     pub(super) destination: Range<A>,
 }
 
-/// The index of boxes. Immutable; a lookup allocates nothing.
+/// The index of cuboids. Immutable; a lookup allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Index<A> {
     pub(super) nodes: Vec<Node>,
-    /// The boxes of each node, in order; a box can be in several nodes.
+    /// The cuboids of each node, in order; a cuboid can be in several nodes.
     pub(super) blocks: Vec<Block>,
-    /// The rules of all boxes.
+    /// The rules of all cuboids.
     pub(super) rules: Vec<Rule>,
-    /// The full addresses of all boxes if they are wide, since blocks have only windows of them.
+    /// The full addresses of all cuboids if they are wide, since blocks have only windows of them.
     pub(super) addresses: Vec<Addresses<A>>,
     pub(super) roots: Vec<Root>,
-    /// The places of the rules that hide later ones, in order. A box is left out of a node if an
-    /// earlier box covers the node's whole region.
+    /// The places of the rules that hide later ones, in order. A cuboid is left out of a node if an
+    /// earlier cuboid covers the node's whole region.
     pub(super) hiding: Vec<u32>,
 }
 
 impl<A: Address> Index<A> {
-    /// The place of the first rule that holds a packet, whatever its limits in time; [`NO_BOX`] if
+    /// The place of the first rule that holds a packet, whatever its limits in time; [`NO_CUBOID`] if
     /// no rule does.
     #[must_use]
     #[inline]
     pub fn find(&self, key: &Key<A>) -> u32 {
         let found =
             self.search(key, |block, probe, best| best.min(block.first_of(block.holding(probe))));
-        if A::IS_WIDE && found != NO_BOX && !self.has_addresses(found, key) {
+        if A::IS_WIDE && found != NO_CUBOID && !self.has_addresses(found, key) {
             // The match is outside the full addresses, so another match may come after it.
             return self.find_among(key, |_, _| true);
         }
@@ -174,9 +174,9 @@ impl<A: Address> Index<A> {
     #[inline]
     pub(super) fn find_among(&self, key: &Key<A>, takes: impl Fn(u32, bool) -> bool) -> u32 {
         let found = self.search(key, |block, probe, best| {
-            let mut boxes = block.holding(probe);
-            while boxes != 0 {
-                let number = block.number(boxes.trailing_zeros());
+            let mut cuboids = block.holding(probe);
+            while cuboids != 0 {
+                let number = block.number(cuboids.trailing_zeros());
                 if number >= best {
                     break;
                 }
@@ -187,7 +187,7 @@ impl<A: Address> Index<A> {
                 if (!A::IS_WIDE || self.has_addresses(number, key)) && is_taken() {
                     return number;
                 }
-                boxes &= boxes - 1;
+                cuboids &= cuboids - 1;
             }
             best
         });
@@ -195,8 +195,8 @@ impl<A: Address> Index<A> {
     }
 
     /// The place of the first rule that holds a packet, at each source port that it may have. The
-    /// port in the key is ignored. Costs as much as [`Self::find`] unless boxes are cut by their
-    /// source ports, and at most O(boxes × log boxes).
+    /// port in the key is ignored. Costs as much as [`Self::find`] unless cuboids are cut by their
+    /// source ports, and at most O(cuboids × log cuboids).
     #[must_use]
     pub fn find_by_port(&self, key: &Key<A>, ports: PortRange) -> PortMap<Option<usize>> {
         self.find_among_by_port(key, ports, |_, _| true)
@@ -210,7 +210,7 @@ impl<A: Address> Index<A> {
         takes: impl Fn(u32, bool) -> bool,
     ) -> PortMap<Option<usize>> {
         let probe = Probe::new(key);
-        // The claims of boxes by their numbers, which have the order of their rules.
+        // The claims of cuboids by their numbers, which have the order of their rules.
         let mut claims = Claims::new(ports);
         let mut waiting: Vec<(u32, PortRange)> = Vec::new();
         for root in &self.roots {
@@ -222,14 +222,14 @@ impl<A: Address> Index<A> {
                 let Some(node) = self.nodes.get(at as usize) else { continue };
                 let blocks = node.blocks as usize..(node.blocks + node.count) as usize;
                 for block in self.blocks.get(blocks).unwrap_or(&[]) {
-                    let mut boxes = block.holding_at_some_port(&probe.shifted(key, node.shifts));
-                    while boxes != 0 {
-                        let lane = boxes.trailing_zeros();
+                    let mut cuboids = block.holding_at_some_port(&probe.shifted(key, node.shifts));
+                    while cuboids != 0 {
+                        let lane = cuboids.trailing_zeros();
                         let number = block.number(lane);
                         if number as usize >= claims.best() {
                             break;
                         }
-                        boxes &= boxes - 1;
+                        cuboids &= cuboids - 1;
                         let is_taken = || {
                             let rule = self.rules.get(number as usize);
                             rule.is_some_and(|rule| takes(rule.order(), rule.is_timed()))
@@ -252,12 +252,12 @@ impl<A: Address> Index<A> {
         claims.into_map().map(|number| number.and_then(order))
     }
 
-    /// Searches the trees for the lowest number of a box that holds the packet. `look` gets the
+    /// Searches the trees for the lowest number of a cuboid that holds the packet. `look` gets the
     /// best number so far and lowers it with each block that can hold the packet.
     #[inline]
     fn search(&self, key: &Key<A>, look: impl Fn(&Block, &Probe, u32) -> u32) -> u32 {
         let probe = Probe::new(key);
-        let mut best = NO_BOX;
+        let mut best = NO_CUBOID;
         // A block outside the cache is not loaded in vain. For a cached block this check costs more
         // than it saves.
         let are_far = self.blocks.len() > NEAR_BLOCKS;
@@ -286,13 +286,13 @@ impl<A: Address> Index<A> {
         best
     }
 
-    /// The place of the rule of a box.
+    /// The place of the rule of a cuboid.
     #[inline]
     fn order(&self, number: u32) -> u32 {
-        self.rules.get(number as usize).map_or(NO_BOX, |rule| rule.order())
+        self.rules.get(number as usize).map_or(NO_CUBOID, |rule| rule.order())
     }
 
-    /// Whether a box holds a packet's full addresses.
+    /// Whether a cuboid holds a packet's full addresses.
     #[inline]
     fn has_addresses(&self, number: u32, key: &Key<A>) -> bool {
         self.addresses.get(number as usize).is_some_and(|Addresses { source, destination }| {

@@ -1,18 +1,18 @@
 //! The classifier: a policy, compiled so that finding the rule that a packet hits takes tens to
 //! hundreds of nanoseconds, whatever the number of rules.
 //!
-//! Each rule becomes boxes (`boxed`, `boxes`): products of one source range, one destination range,
+//! Each rule becomes cuboids (`cuboid`, `cuboids`): products of one source range, one destination range,
 //! one range of source ports (or ICMP types), one of destination ports (or codes) and a protocol.
 //! Boxes are grouped by family, and in each family by which addresses are specific: the source, the
 //! destination, or neither (EffiCuts: B. Vamanan, G. Voskuilen, T. N. Vijaykumar, SIGCOMM 2010).
-//! Each group is a tree (`index`) that cuts one dimension at a time at the bits where its boxes
-//! differ. The cost of a cut weighs the boxes that are left against copies (`build`). Boxes that
+//! Each group is a tree (`index`) that cuts one dimension at a time at the bits where its cuboids
+//! differ. The cost of a cut weighs the cuboids that are left against copies (`build`). Boxes that
 //! span many children stay with the node (HyperCuts, S. Singh and others, SIGCOMM 2003).
 //!
-//! A node is a quarter of a cache line and its children are adjacent: one load per level. Its boxes
+//! A node is a quarter of a cache line and its children are adjacent: one load per level. Its cuboids
 //! are in blocks of eight (`block`), dimension by dimension. All eight are compared with a packet
 //! at once and without a branch. Which of them matches cannot be predicted, and a misprediction
-//! costs more than all eight. Neighbors whose boxes fit into one block share it. A match in one
+//! costs more than all eight. Neighbors whose cuboids fit into one block share it. A match in one
 //! tree bounds the search in the next.
 //!
 //! Published structures reach, on one core and ClassBench's rules, 1.2 to 4.6 million lookups a
@@ -22,17 +22,17 @@
 
 mod address;
 mod block;
-mod boxed;
-mod boxes;
 mod build;
+mod cuboid;
+mod cuboids;
 mod index;
 
 use block::{Block, LANES};
 use index::{Addresses, Rule};
 
 pub use address::Address;
-pub use boxed::{ALL_PORTS, BoxParts, Boxed, Key, Range, kind};
-pub use index::{Index, NO_BOX};
+pub use cuboid::{ALL_PORTS, Cuboid, CuboidParts, Key, Range, kind};
+pub use index::{Index, NO_CUBOID};
 
 use std::net::IpAddr;
 
@@ -48,21 +48,21 @@ use crate::time::Instant;
 /// The limits of a compilation, except for time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// The most boxes.
-    pub boxes: usize,
+    /// The most cuboids.
+    pub cuboids: usize,
     /// The most memory at any moment of the compilation, its result included, in bytes.
     pub bytes: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { boxes: 4_000_000, bytes: 128 * 1024 * 1024 }
+        Self { cuboids: 4_000_000, bytes: 128 * 1024 * 1024 }
     }
 }
 
 /// The error of a policy that needs more than its budget. The naive evaluator must then answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the policy needs more than {} boxes, {} bytes, or the time there was", budget.boxes, budget.bytes)]
+#[error("the policy needs more than {} cuboids, {} bytes, or the time there was", budget.cuboids, budget.bytes)]
 pub struct OverBudget {
     /// The budget that was exceeded.
     pub budget: Budget,
@@ -90,18 +90,18 @@ pub struct Classifier {
 
 impl Classifier {
     /// The most memory that rules take while they are compiled, in bytes. It never exceeds the
-    /// budget. It is zero if the rules need more boxes than the budget has, since nothing is
+    /// budget. It is zero if the rules need more cuboids than the budget has, since nothing is
     /// compiled then. Costs O(entries).
     #[must_use]
     pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
-        let counted = boxes::count_all(rules, budget, &|| true);
+        let counted = cuboids::count_all(rules, budget, &|| true);
         counted.map_or(0, |(v4, v6)| {
             let most = most_bytes::<u32>(v4).saturating_add(most_bytes::<u128>(v6));
             most.min(budget.bytes)
         })
     }
 
-    /// Compiles rules that are in order of evaluation. Costs O(boxes × depth); no lock, no waiting.
+    /// Compiles rules that are in order of evaluation. Costs O(cuboids × depth); no lock, no waiting.
     ///
     /// # Errors
     /// Returns [`OverBudget`] if they need more than the budget. Boxes are counted before they are
@@ -121,7 +121,7 @@ impl Classifier {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Self, OverBudget> {
         let over = OverBudget { budget };
-        let boxes = boxes::of(rules, budget, goes_on).ok_or(over)?;
+        let cuboids = cuboids::of(rules, budget, goes_on).ok_or(over)?;
         let times = rules
             .iter()
             .zip(0_u32..)
@@ -132,7 +132,7 @@ impl Classifier {
                 expires_at: rule.spec.expires_at,
             })
             .collect();
-        let boxes::Boxes { v4, v6 } = boxes;
+        let cuboids::Cuboids { v4, v6 } = cuboids;
         let waiting = size_of_val(v6.as_slice());
         let v4 = {
             let index = indexed(&v4, budget.bytes.saturating_sub(waiting), goes_on).ok_or(over)?;
@@ -215,7 +215,7 @@ impl Classifier {
         v6: impl Fn(&Key<u128>) -> u32,
     ) -> Option<usize> {
         let found = keyed(packet, v4, v6)?;
-        (found != NO_BOX).then_some(found as usize)
+        (found != NO_CUBOID).then_some(found as usize)
     }
 
     /// The action on a packet: that of the first of the compiled rules that matches, else the
@@ -243,20 +243,20 @@ impl Classifier {
         self.v4.bytes() + self.v6.bytes() + size_of_val(self.times.as_slice())
     }
 
-    /// The number of boxes, copies included, for which it has room.
+    /// The number of cuboids, copies included, for which it has room.
     #[must_use]
-    pub fn boxes(&self) -> usize {
+    pub fn cuboids(&self) -> usize {
         (self.v4.blocks.len() + self.v6.blocks.len()) * LANES
     }
 }
 
 impl<A: Address> Index<A> {
-    /// Indexes boxes that are in order of their places.
+    /// Indexes cuboids that are in order of their places.
     ///
     /// # Errors
     /// Returns [`OverBudget`] if the index would need more than the budget.
-    pub fn build(boxes: &[Boxed<A>], budget: Budget) -> Result<Self, OverBudget> {
-        indexed(boxes, budget.bytes, &|| true).ok_or(OverBudget { budget })
+    pub fn build(cuboids: &[Cuboid<A>], budget: Budget) -> Result<Self, OverBudget> {
+        indexed(cuboids, budget.bytes, &|| true).ok_or(OverBudget { budget })
     }
 
     /// Like [`Index::find`] for many packets, in their order, on all processors.
@@ -295,46 +295,46 @@ fn keyed<T>(
     }
 }
 
-/// The size of a lane of a block, in bytes: the room for one box.
+/// The size of a lane of a block, in bytes: the room for one cuboid.
 const LANE: usize = size_of::<Block>() / LANES;
 
-/// The most lanes for a box, with copies and the empty lanes of its block.
+/// The most lanes for a cuboid, with copies and the empty lanes of its block.
 const LANES_PER_BOX: usize = 4;
 
-/// The size of a box while it is indexed, in bytes, without its lanes:
+/// The size of a cuboid while it is indexed, in bytes, without its lanes:
 ///
-/// - the box itself, and the data that the index keeps of it;
+/// - the cuboid itself, and the data that the index keeps of it;
 /// - its numbers in the lists of nodes, and its share of the nodes;
 /// - a range in the lists that are sorted.
 const fn bytes_beside_lanes<A: Address>() -> usize {
     let kept = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
-    size_of::<Boxed<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
+    size_of::<Cuboid<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
 }
 
-/// The least memory that so many boxes take while they are indexed, in bytes.
-const fn least_bytes<A: Address>(boxes: usize) -> usize {
-    boxes.saturating_mul(bytes_beside_lanes::<A>() + LANE)
+/// The least memory that so many cuboids take while they are indexed, in bytes.
+const fn least_bytes<A: Address>(cuboids: usize) -> usize {
+    cuboids.saturating_mul(bytes_beside_lanes::<A>() + LANE)
 }
 
-/// The most memory that so many boxes take while they are indexed, in bytes.
-const fn most_bytes<A: Address>(boxes: usize) -> usize {
-    boxes.saturating_mul(bytes_beside_lanes::<A>() + LANES_PER_BOX * LANE)
+/// The most memory that so many cuboids take while they are indexed, in bytes.
+const fn most_bytes<A: Address>(cuboids: usize) -> usize {
+    cuboids.saturating_mul(bytes_beside_lanes::<A>() + LANES_PER_BOX * LANE)
 }
 
-/// Indexes boxes within so many bytes, the memory of the boxes themselves included.
+/// Indexes cuboids within so many bytes, the memory of the cuboids themselves included.
 fn indexed<A: Address>(
-    boxes: &[Boxed<A>],
+    cuboids: &[Cuboid<A>],
     bytes: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
-    if boxes.iter().any(|boxed| boxed.order() > Rule::MAX_ORDER) {
+    if cuboids.iter().any(|cuboid| cuboid.order() > Rule::MAX_ORDER) {
         return None;
     }
-    let for_lanes = bytes.saturating_sub(boxes.len().saturating_mul(bytes_beside_lanes::<A>()));
+    let for_lanes = bytes.saturating_sub(cuboids.len().saturating_mul(bytes_beside_lanes::<A>()));
     let ceiling = for_lanes / LANE;
-    if ceiling < boxes.len() {
+    if ceiling < cuboids.len() {
         return None;
     }
-    let most = boxes.len().saturating_mul(LANES_PER_BOX).max(1_024).min(ceiling);
-    build::index(boxes, most, ceiling, goes_on)
+    let most = cuboids.len().saturating_mul(LANES_PER_BOX).max(1_024).min(ceiling);
+    build::index(cuboids, most, ceiling, goes_on)
 }

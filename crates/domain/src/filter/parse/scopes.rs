@@ -15,7 +15,7 @@ use crate::net::PortRange;
 pub(super) struct List;
 
 /// The members of an entry of a side.
-struct Entry(Side);
+struct SideEntry(Side);
 
 impl Scope for List {
     type Test = Test;
@@ -34,7 +34,7 @@ impl Scope for List {
     }
 }
 
-impl Scope for Entry {
+impl Scope for SideEntry {
     type Test = EntryTest;
 
     fn condition(
@@ -53,7 +53,7 @@ impl Scope for Entry {
     }
 }
 
-impl Entry {
+impl SideEntry {
     fn no_member(&self, word: Word<'_>, level: Level) -> FilterError {
         let (given, side) = (shown(word.text), side_word(self.0));
         let inner = word.text.strip_prefix(side).and_then(|rest| rest.strip_prefix('.'));
@@ -168,7 +168,7 @@ impl Parser<'_> {
             }
             Field::Entries(side) => {
                 self.group(subject)?;
-                let inside = |parser: &mut Self| parser.logic(&Entry(side), After::Parenthesis);
+                let inside = |parser: &mut Self| parser.logic(&SideEntry(side), After::Parenthesis);
                 Ok(Logic::Is(Test::Entry(side, self.parentheses(inside)?)))
             }
             Field::Traffic => {
@@ -183,7 +183,7 @@ impl Parser<'_> {
     fn of_ordered<V>(
         &mut self,
         subject: Subject<'_>,
-        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Parsed<V>,
         test: impl Fn(Ordered<V>) -> Test,
     ) -> Result<Logic<Test>, FilterError> {
         let (operator, position) = self.operator(subject)?;
@@ -282,7 +282,7 @@ impl Parser<'_> {
     fn some_of<V, T>(
         &mut self,
         subject: Subject<'_>,
-        read: impl Fn(&Value<'_>) -> values::Read<V>,
+        read: impl Fn(&Value<'_>) -> values::Parsed<V>,
         absent: Option<T>,
         one_of: impl FnOnce(Vec<V>) -> T,
     ) -> Result<Logic<T>, FilterError> {

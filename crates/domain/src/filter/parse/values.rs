@@ -13,13 +13,13 @@ use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
 /// The value, or a sentence that explains why it is not valid.
-pub(super) type Read<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 fn no(value: &Value<'_>, kind: FieldKind) -> String {
     format!("`{}` is not {}", shown(value.raw), kind.example())
 }
 
-pub(super) fn integer(value: &Value<'_>) -> Read<i64> {
+pub(super) fn integer(value: &Value<'_>) -> Parsed<i64> {
     let text = value.text.as_str();
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -35,12 +35,12 @@ pub(super) fn integer(value: &Value<'_>) -> Read<i64> {
 }
 
 /// A number from 0 to 255.
-pub(super) fn octet(value: &Value<'_>) -> Read<u8> {
+pub(super) fn octet(value: &Value<'_>) -> Parsed<u8> {
     let number = integer(value)?;
     u8::try_from(number).map_err(|_| format!("`{number}` is not a number from 0 to 255"))
 }
 
-pub(super) fn moment(value: &Value<'_>) -> Read<Moment> {
+pub(super) fn moment(value: &Value<'_>) -> Parsed<Moment> {
     match Moment::parse_relative(&value.text) {
         Some(read) => read.map_err(|why| format!("`{}` {why}", shown(value.raw))),
         None => Instant::parse(&value.text).map(Moment::At).map_err(|error| {
@@ -52,7 +52,7 @@ pub(super) fn moment(value: &Value<'_>) -> Read<Moment> {
     }
 }
 
-pub(super) fn flag(value: &Value<'_>) -> Read<bool> {
+pub(super) fn flag(value: &Value<'_>) -> Parsed<bool> {
     match Keyword::parse(&value.text) {
         Some(Keyword::True) => Ok(true),
         Some(Keyword::False) => Ok(false),
@@ -60,46 +60,46 @@ pub(super) fn flag(value: &Value<'_>) -> Read<bool> {
     }
 }
 
-pub(super) fn action(value: &Value<'_>) -> Read<Action> {
+pub(super) fn action(value: &Value<'_>) -> Parsed<Action> {
     Action::parse(&value.text).ok_or_else(|| no(value, FieldKind::Action))
 }
 
-pub(super) fn state(value: &Value<'_>) -> Read<RuleState> {
+pub(super) fn state(value: &Value<'_>) -> Parsed<RuleState> {
     RuleState::ALL
         .into_iter()
         .find(|state| state.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::State))
 }
 
-pub(super) fn warning(value: &Value<'_>) -> Read<WarningCode> {
+pub(super) fn warning(value: &Value<'_>) -> Parsed<WarningCode> {
     WarningCode::ALL
         .into_iter()
         .find(|code| code.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::Warning))
 }
 
-pub(super) fn audit_action(value: &Value<'_>) -> Read<AuditAction> {
+pub(super) fn audit_action(value: &Value<'_>) -> Parsed<AuditAction> {
     AuditAction::ALL
         .into_iter()
         .find(|action| action.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::AuditAction))
 }
 
-pub(super) fn resource(value: &Value<'_>) -> Read<Resource> {
+pub(super) fn resource(value: &Value<'_>) -> Parsed<Resource> {
     Resource::ALL
         .into_iter()
         .find(|kind| kind.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::Resource))
 }
 
-pub(super) fn family(value: &Value<'_>) -> Read<Family> {
+pub(super) fn family(value: &Value<'_>) -> Parsed<Family> {
     Family::ALL
         .into_iter()
         .find(|family| family.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::Family))
 }
 
-pub(super) fn protocol(value: &Value<'_>) -> Read<Protocol> {
+pub(super) fn protocol(value: &Value<'_>) -> Parsed<Protocol> {
     Protocol::parse(&value.text).map_err(|error| {
         let hint = if value.text.eq_ignore_ascii_case("any") {
             "; for rules without protocols write `protocols = null`, and in `traffic` leave the \
@@ -111,16 +111,16 @@ pub(super) fn protocol(value: &Value<'_>) -> Read<Protocol> {
     })
 }
 
-pub(super) fn ports(value: &Value<'_>) -> Read<PortRange> {
+pub(super) fn ports(value: &Value<'_>) -> Parsed<PortRange> {
     PortRange::parse(&value.text).map_err(|error| error.to_string())
 }
 
-pub(super) fn addresses(value: &Value<'_>) -> Read<AddressRange> {
+pub(super) fn addresses(value: &Value<'_>) -> Parsed<AddressRange> {
     AddressRange::parse(&value.text).map_err(|error| error.to_string())
 }
 
 /// Reads the key of a label.
-pub(super) fn key(value: &Value<'_>) -> Read<String> {
+pub(super) fn key(value: &Value<'_>) -> Parsed<String> {
     if labels::is_key(&value.text) {
         Ok(value.text.clone())
     } else {
@@ -129,7 +129,7 @@ pub(super) fn key(value: &Value<'_>) -> Read<String> {
 }
 
 /// Reads the text to search for. A star in it must be escaped, since stars are literal here.
-pub(super) fn needle(value: &Value<'_>) -> Read<String> {
+pub(super) fn needle(value: &Value<'_>) -> Parsed<String> {
     if value.stars.is_empty() {
         Ok(value.text.clone())
     } else {
@@ -142,7 +142,7 @@ pub(super) fn needle(value: &Value<'_>) -> Read<String> {
 }
 
 /// Reads a text that may have a star at either end.
-pub(super) fn pattern(value: &Value<'_>) -> Read<Pattern> {
+pub(super) fn pattern(value: &Value<'_>) -> Parsed<Pattern> {
     let text = value.text.as_str();
     let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
     let last = text.len().saturating_sub(1);

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::Entry;
+use super::WorkingRule;
 use crate::ids::RuleId;
 use crate::rule::Rule;
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::order::Place;
+use crate::rule::order::RulePlace;
 
 /// Whether the order of the rules that existed before the batch and still exist has changed.
 pub(super) fn is_reordered(
     stored: &[RuleId],
-    order: &[Place],
-    entries: &HashMap<RuleId, Entry>,
+    order: &[RulePlace],
+    entries: &HashMap<RuleId, WorkingRule>,
 ) -> bool {
     let was_there = |id: &RuleId| entries.get(id).is_some_and(|entry| entry.before.is_some());
     let before = stored.iter().filter(|id| was_there(id));
@@ -23,7 +23,7 @@ pub(super) fn is_reordered(
 /// differ in their other fields, so those are compared too.
 pub(super) fn told_apart(
     new: &[RuleId],
-    entries: &HashMap<RuleId, Entry>,
+    entries: &HashMap<RuleId, WorkingRule>,
     made: &[Rule],
 ) -> Vec<RuleId> {
     let mut waiting: HashMap<Fingerprint, Vec<RuleId>> = HashMap::new();
@@ -47,7 +47,7 @@ pub(super) fn told_apart(
         .collect()
 }
 
-impl Entry {
+impl WorkingRule {
     pub(super) fn has_new_name(&self) -> bool {
         self.before.as_ref().is_none_or(|before| before.spec.name != self.spec.name)
     }

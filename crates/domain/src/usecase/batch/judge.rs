@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Entry, FIRST_PROVISIONAL, Working};
+use super::{FIRST_PROVISIONAL, Working, WorkingRule};
 use crate::error::{Rival, Violation, ViolationCode};
 use crate::ids::RuleId;
 use crate::rule::fingerprint::Fingerprint;
@@ -32,7 +32,8 @@ impl Working {
             if let Some(name) = &entry.spec.name
                 && let Some(other) = names.insert(name.as_str(), id)
             {
-                let clash = self.clash(other, id, "has the same name as", Entry::has_new_name);
+                let clash =
+                    self.clash(other, id, "has the same name as", WorkingRule::has_new_name);
                 clashes.extend(clash.map(|clash| (clash, ViolationCode::NameTaken)));
             }
             if let Some(other) = contents.insert(Fingerprint::of(&entry.spec), id) {
@@ -40,7 +41,8 @@ impl Working {
                 let is_kept =
                     |id: RuleId| self.entries.get(&id).is_some_and(|it| it.keeps_duplicate);
                 if duplicates == Duplicates::Refuse && !is_kept(id) && !is_kept(other) {
-                    let clash = self.clash(other, id, "is equivalent to", Entry::has_new_content);
+                    let clash =
+                        self.clash(other, id, "is equivalent to", WorkingRule::has_new_content);
                     clashes.extend(clash.map(|clash| (clash, ViolationCode::EqualRule)));
                 }
             }
@@ -61,7 +63,7 @@ impl Working {
         one: RuleId,
         other: RuleId,
         what: &str,
-        is_new: impl Fn(&Entry) -> bool,
+        is_new: impl Fn(&WorkingRule) -> bool,
     ) -> Option<Clash> {
         let blame = |id: RuleId| {
             let entry = self.entries.get(&id)?;

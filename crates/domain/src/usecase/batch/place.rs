@@ -6,7 +6,7 @@ use super::Working;
 use super::identity::not_here;
 use crate::error::{Error, Result, ViolationCode};
 use crate::ids::RuleId;
-use crate::rule::order::{Place, Placement, make_room};
+use crate::rule::order::{Placement, RulePlace, make_room};
 
 /// The most that placing and moving may cost, in renumbered rules. This keeps a batch under a few
 /// seconds, since SQLite admits no other writer during that time. A batch comes near this limit
@@ -119,7 +119,7 @@ impl Working {
             self.order = whole;
             return;
         };
-        let moved: Vec<Place> =
+        let moved: Vec<RulePlace> =
             block.iter().zip(priorities).map(|((rule, _), priority)| (*rule, priority)).collect();
         // Their priorities are strictly between those of their neighbors, so they form one run.
         let start = moved.first().map_or(0, |(rule, priority)| self.place_for(*rule, *priority));
@@ -135,7 +135,7 @@ impl Working {
 }
 
 /// Splits the order into the places at `indices`, which ascend, and the others. Copies whole runs.
-fn parted(order: &[Place], indices: &[usize]) -> (Vec<Place>, Vec<Place>) {
+fn parted(order: &[RulePlace], indices: &[usize]) -> (Vec<RulePlace>, Vec<RulePlace>) {
     let mut block = Vec::with_capacity(indices.len());
     let mut rest = Vec::with_capacity(order.len());
     let mut start = 0;
@@ -159,7 +159,7 @@ mod tests {
     use crate::testing::rules::everything;
     use crate::text::Name;
     use crate::time::Instant;
-    use crate::usecase::batch::{Asked, Operation};
+    use crate::usecase::batch::{ConcernedRules, Operation};
     use std::collections::HashMap;
 
     const RULES: i64 = 100_000;
@@ -201,13 +201,13 @@ mod tests {
         RuleId::new(RULES / 2).unwrap()
     }
 
-    fn place(working: &mut Working, index: usize, placement: Placement) -> Asked {
+    fn place(working: &mut Working, index: usize, placement: Placement) -> ConcernedRules {
         let spec = Box::new(RuleSpec::new(everything()).unwrap());
         working.take(index, Operation::Create { spec, placement: Some(placement) })
     }
 
     fn is_in_order(working: &Working) -> bool {
-        let key = |place: &Place| (place.1, place.0);
+        let key = |place: &RulePlace| (place.1, place.0);
         working.order.is_sorted_by_key(key)
             && working.order.iter().all(|(rule, priority)| {
                 working.entries.get(rule).is_some_and(|it| it.spec.priority == *priority)

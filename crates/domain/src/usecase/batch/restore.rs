@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Asked, Entry, Operation, Working};
+use super::{ConcernedRules, Operation, Working, WorkingRule};
 use crate::error::{Result, ViolationCode};
 use crate::ids::RuleId;
 use crate::patch::Patch;
@@ -52,13 +52,13 @@ impl Working {
         rule: RuleId,
         name: Patch<Option<Name>>,
         duplicates: Duplicates,
-    ) -> Asked {
+    ) -> ConcernedRules {
         if let Some(entry) = self.entries.get(&rule) {
             let is_other = matches!(&name, Patch::Set(name) if *name != entry.spec.name);
             if is_other {
                 self.fault(index, "/name", "the rule is not deleted; use `update`");
             }
-            return Asked::Rule(rule);
+            return ConcernedRules::Rule(rule);
         }
         let deleted_here = self.deleted.iter().position(|deleted| deleted.id == rule);
         let (before, deleted) = match deleted_here {
@@ -68,11 +68,11 @@ impl Working {
         let Some(old) = before.as_ref().or(deleted.as_ref()).map(|rule| rule.spec.clone()) else {
             let detail = format!("a deleted rule with id={rule} is not in this policy");
             self.fault_of(ViolationCode::NotFound, index, "/rule_id", detail);
-            return Asked::Rule(rule);
+            return ConcernedRules::Rule(rule);
         };
         if let Some(spec) = self.named(index, old, name) {
             self.insert(rule, spec.priority);
-            let entry = Entry {
+            let entry = WorkingRule {
                 before,
                 deleted,
                 spec,
@@ -82,7 +82,7 @@ impl Working {
             };
             self.entries.insert(rule, entry);
         }
-        Asked::Rule(rule)
+        ConcernedRules::Rule(rule)
     }
 
     fn named(

@@ -71,7 +71,7 @@ pub(super) enum Queries {
 }
 
 /// The content of a line.
-pub(super) enum Said {
+pub(super) enum LineContent {
     /// The next of the queries, with the number of the rule that the line names as the deciding
     /// one.
     Packet(Option<i64>),
@@ -83,7 +83,7 @@ pub(super) enum Said {
 
 /// Some lines, with the verdicts on their packets.
 pub(super) struct Batch {
-    pub(super) lines: Vec<(u64, Said)>,
+    pub(super) lines: Vec<(u64, LineContent)>,
     pub(super) queries: Queries,
     /// The queries whose source port is unknown.
     pub(super) without_port: Queries,
@@ -113,7 +113,7 @@ struct Collector<'a> {
 impl Collector<'_> {
     fn add(&mut self, line: u64, query: Result<Query, Fault>, expected: Option<i64>) {
         let added = query.and_then(|query| self.batch.queries.add(query));
-        let said = added.map_or_else(Said::Fault, |()| Said::Packet(expected));
+        let said = added.map_or_else(LineContent::Fault, |()| LineContent::Packet(expected));
         self.batch.lines.push((line, said));
     }
 
@@ -122,7 +122,7 @@ impl Collector<'_> {
         let query = given.and_then(|given| self.rules.query(*given.packet()));
         if is_port_unknown {
             let added = query.and_then(|query| self.batch.without_port.add(query));
-            let said = added.map_or_else(Said::Fault, |()| Said::PacketWithoutPort);
+            let said = added.map_or_else(LineContent::Fault, |()| LineContent::PacketWithoutPort);
             self.batch.lines.push((line, said));
         } else {
             self.add(line, query, None);
@@ -290,7 +290,7 @@ fn flow_log(
                 collector.add_packet(record.line, packet);
             }
             Ok(Flow::Skipped(why)) => {
-                collector.batch.lines.push((record.line, Said::Skipped(why)));
+                collector.batch.lines.push((record.line, LineContent::Skipped(why)));
             }
             Err(error) => {
                 collector.add(record.line, Err(Fault::invalid(error.to_string())), None);

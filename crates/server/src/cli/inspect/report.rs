@@ -14,7 +14,7 @@ use fireflow_formats::verdict_lines::FaultLine;
 use serde::Serialize;
 
 use super::super::counted;
-use super::packets::{Batch, Fault, Guesses, Queries, Said};
+use super::packets::{Batch, Fault, Guesses, LineContent, Queries};
 use super::rules::{About, Rules};
 use super::{Arguments, Format};
 
@@ -141,13 +141,13 @@ impl<'a, W: Write> Report<'a, W> {
         let (mut next, mut next_without_port) = (0, 0);
         for (line, said) in &batch.lines {
             match said {
-                Said::Packet(expected) => {
+                LineContent::Packet(expected) => {
                     let decided = batch.decided.get(next).copied().flatten();
                     let shown = || shown(&batch.queries, next, true);
                     self.packet(*line, shown, decided, None, *expected)?;
                     next += 1;
                 }
-                Said::PacketWithoutPort => {
+                LineContent::PacketWithoutPort => {
                     let at = next_without_port;
                     let assumed = batch.assumed.get(at);
                     let decided = assumed.and_then(|assumed| assumed.decided);
@@ -157,12 +157,12 @@ impl<'a, W: Write> Report<'a, W> {
                     self.packet(*line, shown, decided, assumed, None)?;
                     next_without_port += 1;
                 }
-                Said::Skipped(why) => {
+                LineContent::Skipped(why) => {
                     if let Some(count) = self.skipped.get_mut(*why as usize) {
                         *count += 1;
                     }
                 }
-                Said::Fault(fault) => self.fault(*line, fault)?,
+                LineContent::Fault(fault) => self.fault(*line, fault)?,
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fireflow_domain::engine::classifier::{Budget, Index, Key, NO_BOX, kind};
+use fireflow_domain::engine::classifier::{Budget, Index, Key, NO_CUBOID, kind};
 use fireflow_domain::engine::naive::Entry;
 use fireflow_domain::engine::port_map::{PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
@@ -81,21 +81,21 @@ impl Rules {
     }
 
     fn benchmark(source: Source) -> Result<Self> {
-        let mut boxes = Vec::new();
+        let mut cuboids = Vec::new();
         let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
         while let Some((number, line)) = lines.next_line()? {
             match line {
                 Line::TooLong => bail!("line {number}: {}", LineFault::TooLong),
                 Line::Whole(line) if line.trim_ascii().is_empty() => {}
                 Line::Whole(line) => {
-                    let order = u32::try_from(boxes.len()).unwrap_or(NO_BOX);
+                    let order = u32::try_from(cuboids.len()).unwrap_or(NO_CUBOID);
                     let rule = benchmark::rule(line, order);
-                    boxes.push(rule.with_context(|| format!("line {number}"))?);
+                    cuboids.push(rule.with_context(|| format!("line {number}"))?);
                 }
             }
         }
-        let index = Index::build(&boxes, Budget { boxes: usize::MAX, bytes: usize::MAX })?;
-        Ok(Self::Benchmark(BenchmarkRules { index, count: boxes.len() }))
+        let index = Index::build(&cuboids, Budget { cuboids: usize::MAX, bytes: usize::MAX })?;
+        Ok(Self::Benchmark(BenchmarkRules { index, count: cuboids.len() }))
     }
 
     fn policy(read: ReadRules, default: Option<Action>) -> Result<Self> {
@@ -116,7 +116,7 @@ impl Rules {
             specs.push(spec);
             places.push((place, id));
         }
-        let budget = Budget { boxes: 50_000_000, bytes: 4 << 30 };
+        let budget = Budget { cuboids: 50_000_000, bytes: 4 << 30 };
         let limits = Limits { budget, goes_on: &|| true };
         let evaluator = Evaluator::compile(&entries(&specs), limits);
         let known = default.or(read.default);
@@ -178,7 +178,7 @@ impl Rules {
                 rules.evaluator.classify_many(packets, &rules.specs)
             }
             (Self::Benchmark(rules), Queries::Keys(keys)) => {
-                let found = |place: u32| (place != NO_BOX).then_some(place as usize);
+                let found = |place: u32| (place != NO_CUBOID).then_some(place as usize);
                 rules.index.find_many(keys).into_iter().map(found).collect()
             }
             // Cannot happen: `queries` creates the list that fits the rules.

@@ -1,4 +1,4 @@
-//! Tests that an index of boxes gives the same answers as a scan over them, at every edge.
+//! Tests that an index of cuboids gives the same answers as a scan over them, at every edge.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
 )]
 
 use fireflow_domain::engine::classifier::{
-    ALL_PORTS, Address, BoxParts, Boxed, Budget, Index, Key, NO_BOX, kind,
+    ALL_PORTS, Address, Budget, Cuboid, CuboidParts, Index, Key, NO_CUBOID, kind,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,28 +33,36 @@ fn ranges<T: Ord + Copy + std::fmt::Debug + TryFrom<u128> + 'static>(
     })
 }
 
-fn boxes<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Boxed<A>>> {
+fn cuboids<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Cuboid<A>>> {
     let protocol = select(&[None, Some(0_u8), Some(6), Some(255)][..]);
     let kinds = select(&[kind::ALL, kind::PORTS, kind::ICMP | kind::OPAQUE][..]);
     let parts = (ranges(bits), ranges(bits), ranges(16), ranges(16), protocol, kinds);
     vec(parts, 1..30).prop_map(|all| {
-        let boxed = |((source, destination, first, second, protocol, kinds), order)| {
+        let cuboid = |((source, destination, first, second, protocol, kinds), order)| {
             let is_timed = false;
-            let parts =
-                BoxParts { source, destination, first, second, protocol, kinds, is_timed, order };
-            Boxed::new(&parts)
+            let parts = CuboidParts {
+                source,
+                destination,
+                first,
+                second,
+                protocol,
+                kinds,
+                is_timed,
+                order,
+            };
+            Cuboid::new(&parts)
         };
-        all.into_iter().zip(0..).map(boxed).collect()
+        all.into_iter().zip(0..).map(cuboid).collect()
     })
 }
 
-/// Packets at the corners of boxes, and packets that are outside by one in one dimension.
-fn around<A: Address>(boxes: &[Boxed<A>], one: A) -> Vec<Key<A>> {
+/// Packets at the corners of cuboids, and packets that are outside by one in one dimension.
+fn around<A: Address>(cuboids: &[Cuboid<A>], one: A) -> Vec<Key<A>> {
     let mut all = Vec::new();
-    for (boxed, number) in boxes.iter().zip(0_u32..) {
+    for (cuboid, number) in cuboids.iter().zip(0_u32..) {
         for corner in 0..16 {
             let kind = [kind::PORTS, kind::ICMP, kind::OPAQUE][(number + corner) as usize % 3];
-            let key = Key { kind, ..boxed.corner(corner) };
+            let key = Key { kind, ..cuboid.corner(corner) };
             all.push(Key { protocol: 7, ..key });
             all.push(Key { source: key.source.wrapping_add(one), ..key });
             all.push(Key { destination: key.destination.wrapping_sub(one), ..key });
@@ -66,34 +74,34 @@ fn around<A: Address>(boxes: &[Boxed<A>], one: A) -> Vec<Key<A>> {
     all
 }
 
-fn first_box<A: Address>(boxes: &[Boxed<A>], key: &Key<A>) -> u32 {
-    boxes.iter().find(|it| it.holds(key)).map_or(NO_BOX, Boxed::order)
+fn first_cuboid<A: Address>(cuboids: &[Cuboid<A>], key: &Key<A>) -> u32 {
+    cuboids.iter().find(|it| it.holds(key)).map_or(NO_CUBOID, Cuboid::order)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn boxes_of_ipv4_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u32>(32)) {
-        let index = Index::build(&boxes, Budget::default()).unwrap();
-        for key in around(&boxes, 1) {
-            prop_assert_eq!(index.find(&key), first_box(&boxes, &key), "{:?}", key);
+    fn cuboids_of_ipv4_hold_what_lies_in_them_to_the_last_bit(cuboids in cuboids::<u32>(32)) {
+        let index = Index::build(&cuboids, Budget::default()).unwrap();
+        for key in around(&cuboids, 1) {
+            prop_assert_eq!(index.find(&key), first_cuboid(&cuboids, &key), "{:?}", key);
         }
     }
 
     /// Blocks have only windows of such addresses.
     #[test]
-    fn boxes_of_ipv6_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u128>(128)) {
-        let index = Index::build(&boxes, Budget::default()).unwrap();
-        for key in around(&boxes, 1) {
-            prop_assert_eq!(index.find(&key), first_box(&boxes, &key), "{:?}", key);
+    fn cuboids_of_ipv6_hold_what_lies_in_them_to_the_last_bit(cuboids in cuboids::<u128>(128)) {
+        let index = Index::build(&cuboids, Budget::default()).unwrap();
+        for key in around(&cuboids, 1) {
+            prop_assert_eq!(index.find(&key), first_cuboid(&cuboids, &key), "{:?}", key);
         }
     }
 }
 
 #[test]
 fn places_beyond_what_a_block_can_have_are_refused() {
-    let parts = |order| BoxParts::<u32> {
+    let parts = |order| CuboidParts::<u32> {
         source: (0, 1),
         destination: (0, 1),
         first: ALL_PORTS,
@@ -103,10 +111,10 @@ fn places_beyond_what_a_block_can_have_are_refused() {
         is_timed: false,
         order,
     };
-    let build = |order| Index::build(&[Boxed::new(&parts(order))], Budget::default());
-    let corner = Boxed::new(&parts(0)).corner(0);
+    let build = |order| Index::build(&[Cuboid::new(&parts(order))], Budget::default());
+    let corner = Cuboid::new(&parts(0)).corner(0);
     let most = (1 << 31) - 1;
     assert_eq!(build(most).unwrap().find(&corner), most);
     build(most + 1).unwrap_err();
-    build(NO_BOX).unwrap_err();
+    build(NO_CUBOID).unwrap_err();
 }

@@ -1,10 +1,10 @@
 //! Boxes for the three families of rule sets that benchmarks of packet classification use: access
 //! lists, firewalls and IP chains. The generator is FireFlow's own. It follows the description by
 //! D. E. Taylor and J. S. Turner (ClassBench, INFOCOM 2005): combinations of prefixes, clusters of
-//! addresses, and common ports. A seed gives the same boxes every time.
+//! addresses, and common ports. A seed gives the same cuboids every time.
 
 use super::random::Random;
-use crate::engine::classifier::{ALL_PORTS, Address, BoxParts, Boxed, Key, Range, kind};
+use crate::engine::classifier::{ALL_PORTS, Address, Cuboid, CuboidParts, Key, Range, kind};
 
 /// A family of rule sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +97,10 @@ impl Maker {
     }
 }
 
-/// At most `count` different boxes of a family, in order of evaluation. There are fewer if the
+/// At most `count` different cuboids of a family, in order of evaluation. There are fewer if the
 /// generator repeats itself.
 #[must_use]
-pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
+pub fn cuboids<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Cuboid<A>> {
     let mut maker = Maker(Random::new(seed));
     let servers: Vec<(u32, u8)> = (0..250).map(|_| maker.block(32)).collect();
     let mut seen = std::collections::HashSet::new();
@@ -130,7 +130,7 @@ pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
                 let of = |maker: &mut Maker, prefix| {
                     if prefix == 0 { (0, 0) } else { maker.block(prefix) }
                 };
-                // No box may cover all sources and all destinations.
+                // No cuboid may cover all sources and all destinations.
                 let other = if some == 0 { other.max(16) } else { other };
                 (of(&mut maker, some), of(&mut maker, other))
             }
@@ -145,7 +145,7 @@ pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
         let protocol = (protocol != 0).then_some(protocol);
         let order = u32::try_from(made.len()).unwrap_or(0);
         if seen.insert((source, destination, first, second, protocol)) {
-            made.push(Boxed::new(&BoxParts {
+            made.push(Cuboid::new(&CuboidParts {
                 source: A::block(source.0, source.1),
                 destination: A::block(destination.0, destination.1),
                 first,
@@ -160,16 +160,16 @@ pub fn boxes<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Boxed<A>> {
     made
 }
 
-/// Packets at random corners of random boxes, without locality.
+/// Packets at random corners of random cuboids, without locality.
 #[must_use]
-pub fn packets<A: Width>(boxes: &[Boxed<A>], count: usize, seed: u64) -> Vec<Key<A>> {
+pub fn packets<A: Width>(cuboids: &[Cuboid<A>], count: usize, seed: u64) -> Vec<Key<A>> {
     let mut random = Random::new(seed);
-    let all = u32::try_from(boxes.len()).unwrap_or(u32::MAX).max(1);
+    let all = u32::try_from(cuboids.len()).unwrap_or(u32::MAX).max(1);
     let mut packets = Vec::with_capacity(count);
     while packets.len() < count {
-        let Some(boxed) = boxes.get(random.below(all) as usize) else { break };
+        let Some(cuboid) = cuboids.get(random.below(all) as usize) else { break };
         let corner = random.below(16);
-        packets.push(boxed.corner(corner));
+        packets.push(cuboid.corner(corner));
     }
     packets
 }

@@ -1,8 +1,8 @@
-//! Boxes: products of one range in each dimension. A packet is either in a box or outside it.
+//! Boxes: products of one range in each dimension. A packet is either in a cuboid or outside it.
 
 use super::address::Address;
 
-/// The kind of payload that follows the protocol, as bits, so that a box can accept several kinds.
+/// The kind of payload that follows the protocol, as bits, so that a cuboid can accept several kinds.
 pub mod kind {
     /// Ports.
     pub const PORTS: u8 = 1;
@@ -14,10 +14,10 @@ pub mod kind {
     pub const ALL: u8 = PORTS | ICMP | OPAQUE;
 }
 
-/// One box: a range in each dimension.
+/// One cuboid: a range in each dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Boxed<A> {
+pub struct Cuboid<A> {
     source: A,
     source_span: A,
     destination: A,
@@ -32,16 +32,16 @@ pub struct Boxed<A> {
     pub(super) protocol_mask: u8,
     pub(super) kinds: u8,
     pub(super) is_timed: bool,
-    /// The place of its rule. If several boxes hold a packet, the lowest place decides.
+    /// The place of its rule. If several cuboids hold a packet, the lowest place decides.
     order: u32,
 }
 
 /// An inclusive range; its first number is not greater than its last.
 pub type Range<T> = (T, T);
 
-/// The parts of a box.
+/// The parts of a cuboid.
 #[derive(Debug, Clone, Copy)]
-pub struct BoxParts<A> {
+pub struct CuboidParts<A> {
     /// Source addresses.
     pub source: Range<A>,
     /// Destination addresses.
@@ -63,7 +63,7 @@ pub struct BoxParts<A> {
 /// Every port.
 pub const ALL_PORTS: Range<u16> = (0, u16::MAX);
 
-/// A packet in the form that boxes compare.
+/// A packet in the form that cuboids compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<A> {
     /// Its source address.
@@ -80,10 +80,10 @@ pub struct Key<A> {
     pub kind: u8,
 }
 
-impl<A: Address> Boxed<A> {
-    /// Makes a box of its parts.
+impl<A: Address> Cuboid<A> {
+    /// Makes a cuboid of its parts.
     #[must_use]
-    pub fn new(parts: &BoxParts<A>) -> Self {
+    pub fn new(parts: &CuboidParts<A>) -> Self {
         let span = |(first, last): Range<u16>| last.wrapping_sub(first);
         Self {
             source: parts.source.0,
@@ -108,7 +108,7 @@ impl<A: Address> Boxed<A> {
         self.order
     }
 
-    /// A packet at one corner of the box. Each bit of the number chooses an end of one dimension.
+    /// A packet at one corner of the cuboid. Each bit of the number chooses an end of one dimension.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn corner(&self, corner: u32) -> Key<A> {
@@ -129,7 +129,7 @@ impl<A: Address> Boxed<A> {
         }
     }
 
-    /// Whether the box holds a packet.
+    /// Whether the cuboid holds a packet.
     #[must_use]
     #[inline]
     pub fn holds(&self, key: &Key<A>) -> bool {
@@ -162,7 +162,7 @@ impl<A: Address> Boxed<A> {
         }
     }
 
-    /// Whether the box holds every packet of a region, at any time.
+    /// Whether the cuboid holds every packet of a region, at any time.
     pub(super) fn covers(&self, region: &Region<A>) -> bool {
         let is_unlimited = self.protocol_mask == 0 && self.kinds == kind::ALL && !self.is_timed;
         is_unlimited

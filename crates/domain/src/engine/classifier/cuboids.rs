@@ -1,20 +1,20 @@
-//! The conversion of rules to boxes.
+//! The conversion of rules to cuboids.
 
-use super::boxed::{ALL_PORTS, BoxParts, Boxed, Range, kind};
+use super::cuboid::{ALL_PORTS, Cuboid, CuboidParts, Range, kind};
 use super::{Budget, least_bytes};
 use crate::engine::naive::Entry;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Endpoint, RuleSpec};
 
-/// The boxes of both families, in order of their rules.
+/// The cuboids of both families, in order of their rules.
 #[derive(Debug, Default)]
-pub(super) struct Boxes {
-    pub(super) v4: Vec<Boxed<u32>>,
-    pub(super) v6: Vec<Boxed<u128>>,
+pub(super) struct Cuboids {
+    pub(super) v4: Vec<Cuboid<u32>>,
+    pub(super) v6: Vec<Cuboid<u128>>,
 }
 
-/// The most boxes of each family that rules can have; none if they exceed the budget or `goes_on`
-/// returns false. `goes_on` is called at every rule. Disabled rules have no boxes.
+/// The most cuboids of each family that rules can have; none if they exceed the budget or `goes_on`
+/// returns false. `goes_on` is called at every rule. Disabled rules have no cuboids.
 pub(super) fn count_all(
     rules: &[Entry<'_>],
     budget: Budget,
@@ -26,29 +26,33 @@ pub(super) fn count_all(
         v4 = v4.checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
         v6 = v6.checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
         let bytes = least_bytes::<u32>(v4).checked_add(least_bytes::<u128>(v6))?;
-        if v4.checked_add(v6)? > budget.boxes || bytes > budget.bytes || !goes_on() {
+        if v4.checked_add(v6)? > budget.cuboids || bytes > budget.bytes || !goes_on() {
             return None;
         }
     }
     Some((v4, v6))
 }
 
-/// All boxes of rules that are in order of evaluation; none if they exceed the budget or `goes_on`
+/// All cuboids of rules that are in order of evaluation; none if they exceed the budget or `goes_on`
 /// returns false. `goes_on` is called at every rule.
-pub(super) fn of(rules: &[Entry<'_>], budget: Budget, goes_on: &dyn Fn() -> bool) -> Option<Boxes> {
-    // All boxes are counted before any is made. One rule can have a thousand million boxes, and
+pub(super) fn of(
+    rules: &[Entry<'_>],
+    budget: Budget,
+    goes_on: &dyn Fn() -> bool,
+) -> Option<Cuboids> {
+    // All cuboids are counted before any is made. One rule can have a thousand million cuboids, and
     // fifty rules together can exceed the budget although each of them fits.
     let (v4, v6) = count_all(rules, budget, goes_on)?;
-    // Fewer boxes may be made than were counted: boxes that can hold no packet are left out.
-    let mut boxes = Boxes { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
+    // Fewer cuboids may be made than were counted: cuboids that can hold no packet are left out.
+    let mut cuboids = Cuboids { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
     for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
         let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
-        add(&mut boxes, rule.spec, &shapes, &ports, order);
+        add(&mut cuboids, rule.spec, &shapes, &ports, order);
         if !goes_on() {
             return None;
         }
     }
-    Some(boxes)
+    Some(cuboids)
 }
 
 /// A protocol and the kinds of payload of its packets.
@@ -77,7 +81,7 @@ fn shapes(rule: &RuleSpec) -> Vec<Shape> {
     shapes
 }
 
-/// The most boxes of a family that a rule can have; none if the number overflows.
+/// The most cuboids of a family that a rule can have; none if the number overflows.
 fn count(rule: &RuleSpec, shapes: &[Shape], ports: &[Range<u16>], family: Family) -> Option<usize> {
     let has = |entry: &&Endpoint| match family {
         Family::V4 => v4(entry).is_some(),
@@ -91,7 +95,13 @@ fn count(rule: &RuleSpec, shapes: &[Shape], ports: &[Range<u16>], family: Family
     shapes.checked_mul(sources)?.checked_mul(destinations)
 }
 
-fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], fallback: &[Range<u16>], order: u32) {
+fn add(
+    cuboids: &mut Cuboids,
+    rule: &RuleSpec,
+    shapes: &[Shape],
+    fallback: &[Range<u16>],
+    order: u32,
+) {
     let is_timed = rule.starts_at.is_some() || rule.expires_at.is_some();
     for shape in shapes {
         for source in &rule.sources {
@@ -111,7 +121,7 @@ fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], fallback: &[Range<u
                 let first = source.port.map_or(first, |port| (port.first(), port.last()));
                 let seconds = if ports.is_empty() { std::slice::from_ref(&second) } else { ports };
                 for second in seconds {
-                    let box_of = |family| exists_in(*shape, family);
+                    let cuboid_of = |family| exists_in(*shape, family);
                     let shared = Shared {
                         first,
                         second: *second,
@@ -120,15 +130,15 @@ fn add(boxes: &mut Boxes, rule: &RuleSpec, shapes: &[Shape], fallback: &[Range<u
                         is_timed,
                         order,
                     };
-                    if box_of(Family::V4)
+                    if cuboid_of(Family::V4)
                         && let (Some(source), Some(destination)) = (v4(source), v4(destination))
                     {
-                        boxes.v4.push(shared.boxed(source, destination));
+                        cuboids.v4.push(shared.cuboid(source, destination));
                     }
-                    if box_of(Family::V6)
+                    if cuboid_of(Family::V6)
                         && let (Some(source), Some(destination)) = (v6(source), v6(destination))
                     {
-                        boxes.v6.push(shared.boxed(source, destination));
+                        cuboids.v6.push(shared.cuboid(source, destination));
                     }
                 }
             }
@@ -147,7 +157,7 @@ fn icmp(rule: &RuleSpec) -> (Range<u16>, Range<u16>) {
     (range(rule.icmp_type), range(rule.icmp_code))
 }
 
-/// The parts that the boxes of both families have in common.
+/// The parts that the cuboids of both families have in common.
 struct Shared {
     first: Range<u16>,
     second: Range<u16>,
@@ -158,11 +168,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn boxed<A: super::Address>(&self, source: Range<A>, destination: Range<A>) -> Boxed<A> {
+    fn cuboid<A: super::Address>(&self, source: Range<A>, destination: Range<A>) -> Cuboid<A> {
         let Self { first, second, protocol, kinds, is_timed, order } = *self;
         let parts =
-            BoxParts { source, destination, first, second, protocol, kinds, is_timed, order };
-        Boxed::new(&parts)
+            CuboidParts { source, destination, first, second, protocol, kinds, is_timed, order };
+        Cuboid::new(&parts)
     }
 }
 
