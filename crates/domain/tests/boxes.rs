@@ -9,6 +9,7 @@
 use fireflow_domain::engine::classifier::{
     ALL_PORTS, Address, BoxParts, Boxed, Budget, Index, Key, NO_BOX, kind,
 };
+use fireflow_domain::testing::random::cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -71,7 +72,7 @@ fn first_box<A: Address>(boxes: &[Boxed<A>], key: &Key<A>) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
     #[test]
     fn boxes_of_ipv4_hold_what_lies_in_them_to_the_last_bit(boxes in boxes::<u32>(32)) {
