@@ -26,6 +26,7 @@ use crate::time::Instant;
 use crate::usecase::rule::Duplicates;
 use crate::usecase::rule_set::RuleChanges;
 
+pub use crate::sort::{AuditField, FirewallField, PolicyField, RuleField};
 pub use units::{Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 
 /// The result of a repository's method.
@@ -38,72 +39,6 @@ pub struct Stamp {
     pub at: Instant,
     /// The author: the token's subject.
     pub by: String,
-}
-
-macro_rules! fields {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "each is the field of the same name")]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            /// Every field.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The name of every field.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The field's name on the wire and in the database.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// Finds a field by its name.
-            #[must_use]
-            pub fn parse(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|field| field.as_str() == word)
-            }
-        }
-    };
-}
-
-fields! {
-    /// What firewalls can be ordered by.
-    FirewallField {
-        Id = "id", Name = "name", Tenant = "tenant", Description = "description",
-        PolicyCount = "policy_count", Revision = "revision", CreatedAt = "created_at",
-        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
-    }
-}
-fields! {
-    /// What policies can be ordered by.
-    PolicyField {
-        Id = "id", Name = "name", Description = "description", DefaultAction = "default_action",
-        RuleCount = "rule_count", Revision = "revision", CreatedAt = "created_at",
-        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
-    }
-}
-fields! {
-    /// What rules can be ordered by.
-    RuleField {
-        Id = "id", Name = "name", Action = "action", Priority = "priority",
-        IcmpType = "icmp_type", IcmpCode = "icmp_code", Enabled = "enabled", State = "state", Log = "log",
-        StartsAt = "starts_at", ExpiresAt = "expires_at", Description = "description",
-        Reference = "reference", Revision = "revision", CreatedAt = "created_at",
-        CreatedBy = "created_by", UpdatedAt = "updated_at", UpdatedBy = "updated_by",
-    }
-}
-
-fields! {
-    /// What audit events can be ordered by.
-    AuditField {
-        Id = "id", At = "at", Subject = "subject", RequestId = "request_id",
-        ClientAddress = "client_address", Reason = "reason", Action = "action",
-        Resource = "resource", ResourceId = "resource_id", FirewallId = "firewall_id",
-        PolicyId = "filtering_policy_id", Tenant = "tenant", Sequence = "sequence",
-    }
 }
 
 /// Which audit events a list shows.

@@ -8,6 +8,8 @@
     reason = "a test reports a failure by panicking"
 )]
 
+#[path = "support/rule_strategies.rs"]
+mod rule_strategies;
 #[path = "support/stored_rules.rs"]
 mod stored_rules;
 
@@ -20,16 +22,17 @@ use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::rule::{Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::Stamp;
+use fireflow_domain::testing::random::cases;
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use self::rule_strategies::World;
 use self::stored_rules::stored;
 
 const NOON: &str = "2026-11-24T12:00:00Z";
@@ -89,39 +92,14 @@ fn instants() -> impl Strategy<Value = Instant> + Clone {
 }
 
 fn specs() -> impl Strategy<Value = RuleSpec> {
-    let endpoints = || {
-        vec((addresses(), option::weighted(0.25, ports())), 1..4).prop_map(|entries| {
-            entries
-                .into_iter()
-                .map(|(address, port)| Endpoint { address, port })
-                .collect::<Vec<_>>()
-        })
-    };
-    (
-        (select(&Action::ALL[..]), 0..4_i32, prop::bool::weighted(0.9)),
-        (vec(select(&PROTOCOLS[..]), 0..5), vec(ports(), 0..3)),
-        (option::weighted(0.3, select(&ICMP[..])), option::weighted(0.5, select(&ICMP[..]))),
-        (endpoints(), endpoints()),
-        (option::weighted(0.2, instants()), option::weighted(0.2, instants())),
-    )
-        .prop_filter_map("the parts form a valid rule", |parts| {
-            let ((action, priority, enabled), (protocols, ports), icmp, ends, times) = parts;
-            RuleSpec::new(RuleParts {
-                action,
-                priority,
-                protocols: protocols.into_iter().collect(),
-                icmp_type: icmp.0,
-                icmp_code: icmp.1.filter(|_| icmp.0.is_some()),
-                sources: ends.0,
-                destinations: ends.1,
-                ports,
-                enabled,
-                starts_at: times.0,
-                expires_at: times.1,
-                ..everything()
-            })
-            .ok()
-        })
+    rule_strategies::specs(World {
+        addresses: addresses().boxed(),
+        ports: ports().boxed(),
+        protocols: &PROTOCOLS,
+        icmp: &ICMP,
+        priorities: 0..4,
+        instants: Some(instants().boxed()),
+    })
 }
 
 /// Every packet of the small world, with times before, at and after noon in rotation.
@@ -178,7 +156,7 @@ fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig::with_cases(cases(1_500)))]
 
     #[test]
     fn small_worlds_are_answered_as_the_definition_says(specs in vec(specs(), 0..40)) {
@@ -260,7 +238,7 @@ const LIMITS: Limits<'static> =
     Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
     #[test]
     fn rules_that_change_are_answered_as_the_definition_says(

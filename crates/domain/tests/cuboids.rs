@@ -9,6 +9,7 @@
 use fireflow_domain::engine::classifier::{
     ALL_PORTS, Address, Budget, Cuboid, CuboidParts, Index, Key, NO_CUBOID, kind,
 };
+use fireflow_domain::testing::random::cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -79,7 +80,7 @@ fn first_cuboid<A: Address>(cuboids: &[Cuboid<A>], key: &Key<A>) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
     #[test]
     fn cuboids_of_ipv4_hold_what_lies_in_them_to_the_last_bit(cuboids in cuboids::<u32>(32)) {

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
+#[path = "support/rule_strategies.rs"]
+mod rule_strategies;
+
 use std::net::IpAddr;
 
 use fireflow_domain::engine::naive;
@@ -17,14 +20,14 @@ use fireflow_domain::mark::Mark;
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
-use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::testing::rules::everything;
+use fireflow_domain::rule::{Action, Rule, RuleSpec};
+use fireflow_domain::testing::random::cases;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
-use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use rule_strategies::World;
 
 /// A small world: if two ranges of it overlap, one of these numbers is in both.
 const ADDRESSES: [&str; 6] =
@@ -58,36 +61,16 @@ fn ports() -> impl Strategy<Value = PortRange> + Clone {
         .prop_map(|text| PortRange::parse(text).unwrap())
 }
 
+/// `traffic` does not ask whether a rule is active, so every rule is.
 fn specs() -> impl Strategy<Value = RuleSpec> {
-    let endpoints = || {
-        vec((addresses(), option::weighted(0.3, ports())), 1..3).prop_map(|entries| {
-            entries
-                .into_iter()
-                .map(|(address, port)| Endpoint { address, port })
-                .collect::<Vec<_>>()
-        })
-    };
-    (
-        vec(select(&PROTOCOLS[..]), 0..5),
-        option::of(select(&ICMP[..])),
-        option::of(select(&ICMP[..])),
-        endpoints(),
-        endpoints(),
-        vec(ports(), 0..2),
-    )
-        .prop_filter_map("it holds together", |parts| {
-            let (protocols, icmp_type, icmp_code, sources, destinations, ports) = parts;
-            RuleSpec::new(RuleParts {
-                protocols: protocols.into_iter().collect(),
-                icmp_type,
-                icmp_code: icmp_code.filter(|_| icmp_type.is_some()),
-                sources,
-                destinations,
-                ports,
-                ..everything()
-            })
-            .ok()
-        })
+    rule_strategies::specs(World {
+        addresses: addresses().boxed(),
+        ports: ports().boxed(),
+        protocols: &PROTOCOLS,
+        icmp: &ICMP,
+        priorities: 0..4,
+        instants: None,
+    })
 }
 
 fn traffic() -> impl Strategy<Value = Traffic> {
@@ -229,7 +212,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases(2_000)))]
 
     #[test]
     fn traffic_finds_a_rule_exactly_when_it_matches_some_packet_of_the_set(

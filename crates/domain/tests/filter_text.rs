@@ -15,6 +15,7 @@ use fireflow_domain::filter::tree::{
 };
 use fireflow_domain::filter::{FieldInfo, FieldKind, Filter, FilterError, Level, describe};
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
+use fireflow_domain::testing::random::cases;
 use proptest::prelude::*;
 use proptest::sample::select;
 use tables::{BAD, GOOD};
@@ -367,7 +368,7 @@ fn has_packets(traffic: &Traffic) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(cases(512)))]
 
     #[test]
     fn writing_and_reading_are_inverse(
@@ -494,16 +495,61 @@ fn the_examples_of_the_documentation_are_filters() {
     }
 }
 
-#[test]
-fn the_mistakes_of_the_documentation_are_told_as_it_says() {
-    let page = std::fs::read_to_string(PAGE).unwrap();
-    let rows: Vec<Vec<&str>> = page
-        .lines()
-        .skip_while(|line| !line.starts_with("| you wrote"))
+/// The rows of the table of a page whose heading begins so.
+fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    page.lines()
+        .skip_while(|line| !line.starts_with(heading))
         .skip(2)
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
-        .collect();
+        .collect()
+}
+
+#[test]
+fn the_documentation_lists_each_field_with_its_operators() {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let nullable = page.split("These values can be absent:").nth(1).unwrap();
+    let nullable = nullable.split("For any other field").next().unwrap();
+    // What each cell has in backticks: the fields, and the operators.
+    let in_code = |cell: &str| -> Vec<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let mut documented: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    for row in rows(&page, "| what | fields | operators |") {
+        let [_, fields, operators] = row.as_slice() else { panic!("{row:?}") };
+        let operators = match documented.last() {
+            Some((_, above)) if *operators == "the same" => above.clone(),
+            _ => in_code(operators),
+        };
+        documented.push((in_code(fields), operators));
+    }
+    let mut count = 0;
+    for level in Level::ALL {
+        for info in describe(level) {
+            let is_form = matches!(
+                info.kind,
+                FieldKind::Label | FieldKind::Labels | FieldKind::Entries | FieldKind::Traffic
+            );
+            // A field of a parent is documented with those of the parent.
+            if is_form || info.name.starts_with("firewall.") || info.name.contains("policy.") {
+                continue;
+            }
+            count += 1;
+            let is_row = |(fields, operators): &(Vec<String>, Vec<String>)| {
+                fields.contains(&info.name) && *operators == info.operators
+            };
+            assert!(documented.iter().any(is_row), "{level:?}: {info:?}");
+            let is_absent = nullable.contains(&format!("`{}`", info.name));
+            assert!(is_absent || !info.is_nullable || info.name.contains('.'), "{info:?}");
+        }
+    }
+    assert!(count > 50, "{count}");
+}
+
+#[test]
+fn the_mistakes_of_the_documentation_are_told_as_it_says() {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let rows = rows(&page, "| you wrote");
     assert!(rows.len() >= 10, "{}", rows.len());
     for row in rows {
         let [text, message] = row.as_slice() else { panic!("{row:?}") };

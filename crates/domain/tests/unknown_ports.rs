@@ -19,6 +19,7 @@ use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::testing::random::cases;
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
@@ -174,7 +175,7 @@ fn check(specs: &[RuleSpec], given: &GivenPacket) -> Vec<Option<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(cases(200)))]
 
     #[test]
     fn each_port_is_decided_as_a_packet_with_it(
@@ -260,7 +261,7 @@ fn kept(id: i64, spec: RuleSpec) -> Rule {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(cases(100)))]
 
     #[test]
     fn rules_that_change_decide_at_each_port_as_if_compiled_anew(

@@ -1,4 +1,4 @@
-//! Rules as CSV records (RFC 4180): the columns, and a writer.
+//! Rules as CSV records (RFC 4180): the columns with the kind of their cells, and a writer.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -56,50 +56,79 @@ impl RuleRecords {
 pub(crate) struct Column {
     pub(crate) name: &'static str,
     pub(crate) member: &'static str,
+    /// What its cells are read as.
+    pub(crate) kind: CellKind,
     cell: fn(&RuleRow<'_>) -> String,
 }
 
+/// What a cell is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CellKind {
+    /// An integer.
+    Number,
+    /// An integer; null if the cell is empty.
+    OptionalNumber,
+    /// `true` or `false`.
+    Flag,
+    /// A word or an instant.
+    Word,
+    /// A word or an instant; null if the cell is empty.
+    OptionalWord,
+    /// A text that people write, which may be guarded.
+    Text,
+    /// Such a text; null if the cell is empty.
+    OptionalText,
+    /// Several words.
+    Words,
+    /// Sources or destinations.
+    Endpoints,
+    /// Ports.
+    Ports,
+    /// Labels, in JSON.
+    Labels,
+}
+
 macro_rules! columns {
-    ($($name:literal of $member:literal: $cell:expr;)+) => {
-        &[$(Column { name: $name, member: $member, cell: $cell }),+]
+    ($($name:literal of $member:literal as $kind:ident: $cell:expr;)+) => {
+        &[$(Column { name: $name, member: $member, kind: CellKind::$kind, cell: $cell }),+]
     };
 }
 
 pub(crate) const COLUMNS: &[Column] = columns! {
-    "id" of "id": |row| row.rule.id.to_string();
-    "firewall_id" of "filtering_policy": |row| row.rule.policy.firewall.id.to_string();
-    "firewall" of "filtering_policy": |row| guarded(row.rule.policy.firewall.name.as_str());
-    "filtering_policy_id" of "filtering_policy": |row| row.rule.policy.id.to_string();
-    "filtering_policy" of "filtering_policy": |row| guarded(row.rule.policy.name.as_str());
-    "default_action" of "filtering_policy": |row| row.rule.policy.default_action.to_string();
-    "name" of "name": |row| row.rule.spec.name.as_ref().map(|name| guarded(name.as_str())).unwrap_or_default();
-    "action" of "action": |row| row.rule.spec.action.to_string();
-    "priority" of "priority": |row| row.rule.spec.priority.to_string();
-    "position" of "position": |row| optional(row.position);
-    "protocols" of "protocols": |row| listed(row.rule.spec.protocols.iter());
-    "icmp_type" of "icmp_type": |row| optional(row.rule.spec.icmp_type);
-    "icmp_code" of "icmp_code": |row| optional(row.rule.spec.icmp_code);
-    "sources" of "sources": |row| listed(row.rule.spec.sources.iter().map(EndpointCell));
-    "destinations" of "destinations": |row| listed(row.rule.spec.destinations.iter().map(EndpointCell));
-    "ports" of "ports": |row| listed(row.rule.spec.ports.iter());
-    "enabled" of "enabled": |row| row.rule.spec.enabled.to_string();
-    "log" of "log": |row| row.rule.spec.log.to_string();
-    "starts_at" of "starts_at": |row| optional(row.rule.spec.starts_at);
-    "expires_at" of "expires_at": |row| optional(row.rule.spec.expires_at);
-    "state" of "state": |row| row.rule.spec.state(row.now).as_str().to_owned();
-    "description" of "description": |row| guarded(row.rule.spec.description.as_str());
-    "reference" of "reference": |row| guarded(row.rule.spec.reference.as_str());
-    "labels" of "labels": |row| labels(row.rule);
-    "warnings" of "warnings": |row| {
+    "id" of "id" as Number: |row| row.rule.id.to_string();
+    "firewall_id" of "filtering_policy" as Word: |row| row.rule.policy.firewall.id.to_string();
+    "firewall" of "filtering_policy" as Word: |row| guarded(row.rule.policy.firewall.name.as_str());
+    "filtering_policy_id" of "filtering_policy" as Word: |row| row.rule.policy.id.to_string();
+    "filtering_policy" of "filtering_policy" as Word: |row| guarded(row.rule.policy.name.as_str());
+    "default_action" of "filtering_policy" as Word: |row| row.rule.policy.default_action.to_string();
+    "name" of "name" as OptionalText: |row| row.rule.spec.name.as_ref().map(|name| guarded(name.as_str())).unwrap_or_default();
+    "action" of "action" as Word: |row| row.rule.spec.action.to_string();
+    "priority" of "priority" as Number: |row| row.rule.spec.priority.to_string();
+    "position" of "position" as Number: |row| optional(row.position);
+    "protocols" of "protocols" as Words: |row| listed(row.rule.spec.protocols.iter());
+    "icmp_type" of "icmp_type" as OptionalNumber: |row| optional(row.rule.spec.icmp_type);
+    "icmp_code" of "icmp_code" as OptionalNumber: |row| optional(row.rule.spec.icmp_code);
+    "sources" of "sources" as Endpoints: |row| listed(row.rule.spec.sources.iter().map(EndpointCell));
+    "destinations" of "destinations" as Endpoints: |row| listed(row.rule.spec.destinations.iter().map(EndpointCell));
+    "ports" of "ports" as Ports: |row| listed(row.rule.spec.ports.iter());
+    "enabled" of "enabled" as Flag: |row| row.rule.spec.enabled.to_string();
+    "log" of "log" as Flag: |row| row.rule.spec.log.to_string();
+    "starts_at" of "starts_at" as OptionalWord: |row| optional(row.rule.spec.starts_at);
+    "expires_at" of "expires_at" as OptionalWord: |row| optional(row.rule.spec.expires_at);
+    "state" of "state" as Word: |row| row.rule.spec.state(row.now).as_str().to_owned();
+    "description" of "description" as Text: |row| guarded(row.rule.spec.description.as_str());
+    "reference" of "reference" as Text: |row| guarded(row.rule.spec.reference.as_str());
+    "labels" of "labels" as Labels: |row| labels(row.rule);
+    "warnings" of "warnings" as Words: |row| {
         listed(row.rule.spec.warnings(row.now).iter().map(|warning| warning.code.as_str()))
     };
-    "revision" of "revision": |row| row.rule.revision.to_string();
-    "created_at" of "created_at": |row| row.rule.created_at.to_string();
-    "created_by" of "created_by": |row| guarded(&row.rule.created_by);
-    "updated_at" of "updated_at": |row| row.rule.updated_at.to_string();
-    "updated_by" of "updated_by": |row| guarded(&row.rule.updated_by);
-    "deleted_at" of "deleted_at": |row| optional(row.rule.deleted.as_ref().map(|stamp| stamp.at));
-    "deleted_by" of "deleted_by": |row| {
+    "revision" of "revision" as Number: |row| row.rule.revision.to_string();
+    "created_at" of "created_at" as Word: |row| row.rule.created_at.to_string();
+    "created_by" of "created_by" as Text: |row| guarded(&row.rule.created_by);
+    "updated_at" of "updated_at" as Word: |row| row.rule.updated_at.to_string();
+    "updated_by" of "updated_by" as Text: |row| guarded(&row.rule.updated_by);
+    "deleted_at" of "deleted_at" as Word: |row| optional(row.rule.deleted.as_ref().map(|stamp| stamp.at));
+    "deleted_by" of "deleted_by" as Text: |row| {
         row.rule.deleted.as_ref().map(|stamp| guarded(&stamp.by)).unwrap_or_default()
     };
 };

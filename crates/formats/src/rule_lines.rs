@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fault::ReadError;
 use crate::json::{self, Meter};
-use crate::rule_columns::{COLUMNS, unguarded};
+use crate::rule_columns::{COLUMNS, CellKind, Column, unguarded};
 
 /// Reads one rule per line, and skips empty lines.
 ///
@@ -94,10 +94,10 @@ fn malformed(error: csv::Error) -> ReadError {
 }
 
 /// The columns of a header, in order.
-fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, ReadError> {
+fn columns(header: &ByteRecord) -> Result<Vec<&'static Column>, ReadError> {
     let mut violations = Violations::new();
     let mut seen: Vec<&str> = Vec::new();
-    let mut kinds = Vec::new();
+    let mut columns = Vec::new();
     for name in header {
         let name = String::from_utf8_lossy(name);
         match COLUMNS.iter().find(|column| column.name == name) {
@@ -107,7 +107,7 @@ fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, ReadError> {
             }
             Some(column) => {
                 seen.push(column.name);
-                kinds.push(CellKind { column: column.name, member: column.member });
+                columns.push(column);
             }
             None => {
                 let meant = nearest(&name, COLUMNS.iter().map(|column| column.name));
@@ -118,37 +118,30 @@ fn columns(header: &ByteRecord) -> Result<Vec<CellKind>, ReadError> {
             }
         }
     }
-    if violations.is_empty() { Ok(kinds) } else { Err(ReadError::Invalid(violations)) }
-}
-
-/// A column: its name, and the member of a rule that it belongs to.
-#[derive(Debug, Clone, Copy)]
-struct CellKind {
-    column: &'static str,
-    member: &'static str,
+    if violations.is_empty() { Ok(columns) } else { Err(ReadError::Invalid(violations)) }
 }
 
 /// Converts a record to a rule in JSON.
 fn rule(
-    columns: &[CellKind],
+    columns: &[&Column],
     record: &ByteRecord,
     line: u64,
     meter: &Meter,
 ) -> Result<Value, ReadError> {
     let mut members = Map::new();
     let mut parent = Map::new();
-    for (kind, cell) in columns.iter().zip(record) {
+    for (column, cell) in columns.iter().zip(record) {
         let Ok(cell) = std::str::from_utf8(cell) else {
-            let detail = format!("line {line}: the cell of `{}` is not UTF-8", kind.column);
+            let detail = format!("line {line}: the cell of `{}` is not UTF-8", column.name);
             return Err(ReadError::MalformedText(detail));
         };
-        if kind.member == "filtering_policy" {
+        if column.member == "filtering_policy" {
             // The policy is identified by its id alone; its other columns are ignored.
-            if kind.column == "filtering_policy_id" && !cell.is_empty() {
+            if column.name == "filtering_policy_id" && !cell.is_empty() {
                 parent.insert("id".to_owned(), number(cell));
             }
-        } else if let Some(value) = value(kind.member, cell, meter) {
-            members.insert(kind.member.to_owned(), value);
+        } else if let Some(value) = value(column, cell, meter) {
+            members.insert(column.member.to_owned(), value);
         }
     }
     if !parent.is_empty() {
@@ -159,31 +152,33 @@ fn rule(
 
 /// Converts a cell to the value of a member. An empty cell of a read-only member or of the priority
 /// omits the member, so that new rules can be added to an export.
-fn value(member: &str, cell: &str, meter: &Meter) -> Option<Value> {
+fn value(column: &Column, cell: &str, meter: &Meter) -> Option<Value> {
+    let member = column.member;
     let is_read_only = RULE.iter().any(|it| it.name() == member && it.read_only().is_some());
     if cell.is_empty() && (is_read_only || member == "priority") {
         return None;
     }
-    let value = match member {
-        "id" | "priority" | "revision" | "position" => number(cell),
-        "icmp_type" | "icmp_code" if cell.is_empty() => Value::Null,
-        "icmp_type" | "icmp_code" => number(cell),
-        "enabled" | "log" => match cell {
+    let value = match column.kind {
+        CellKind::OptionalNumber | CellKind::OptionalWord | CellKind::OptionalText
+            if cell.is_empty() =>
+        {
+            Value::Null
+        }
+        CellKind::Number | CellKind::OptionalNumber => number(cell),
+        CellKind::Flag => match cell {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             other => other.into(),
         },
-        "starts_at" | "expires_at" | "name" if cell.is_empty() => Value::Null,
-        "name" | "description" | "reference" | "created_by" | "updated_by" | "deleted_by" => {
-            unguarded(cell).into()
+        CellKind::Word | CellKind::OptionalWord => cell.into(),
+        CellKind::Text | CellKind::OptionalText => unguarded(cell).into(),
+        CellKind::Words => listed(cell).map(Value::from).collect(),
+        CellKind::Endpoints => listed(cell).map(endpoint).collect(),
+        CellKind::Ports => listed(cell).map(port).collect(),
+        CellKind::Labels if cell.is_empty() => json!({}),
+        CellKind::Labels => {
+            json::parse_within(cell.as_bytes(), meter).unwrap_or_else(|_| cell.into())
         }
-        "protocols" | "warnings" => listed(cell).map(Value::from).collect(),
-        "sources" | "destinations" => listed(cell).map(endpoint).collect(),
-        "ports" => listed(cell).map(port).collect(),
-        "labels" if cell.is_empty() => json!({}),
-        "labels" => json::parse_within(cell.as_bytes(), meter).unwrap_or_else(|_| cell.into()),
-        // Words and instants.
-        _ => cell.into(),
     };
     Some(value)
 }

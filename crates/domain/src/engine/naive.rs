@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use crate::ids::RuleId;
-use crate::net::PortRange;
+use crate::net::{PortRange, Protocol};
 use crate::packet::{Packet, Payload};
-use crate::rule::{Action, Endpoint, RuleSpec, RuleState};
+use crate::rule::{Action, Criteria, Endpoint, RuleSpec, RuleState};
 
 use super::port_map::{Claims, PortMap};
 
@@ -100,11 +100,13 @@ fn matching_ports(
     packet: &Packet,
     ports: PortRange,
 ) -> impl Iterator<Item = PortRange> {
+    let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports: own_ports } =
+        Criteria::of(rule);
     let is_met = rule.state(packet.at()) == RuleState::Active
-        && has_protocol(rule, packet)
-        && rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet))
-        && has_icmp(rule, packet);
-    let sources = if is_met { rule.sources.as_slice() } else { &[] };
+        && has_protocol(protocols, packet)
+        && destinations.iter().any(|entry| destination_holds(own_ports, entry, packet))
+        && has_icmp(icmp_type, icmp_code, packet);
+    let sources = if is_met { sources } else { &[] };
     let source = packet.source();
     sources
         .iter()
@@ -128,25 +130,29 @@ pub fn matches(rule: &RuleSpec, packet: &Packet) -> bool {
 
 /// Whether a rule matches a packet if its state is ignored.
 fn matches_at_any_time(rule: &RuleSpec, packet: &Packet) -> bool {
-    has_protocol(rule, packet)
-        && rule.sources.iter().any(|entry| source_holds(entry, packet))
-        && rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet))
-        && has_icmp(rule, packet)
+    let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
+        Criteria::of(rule);
+    has_protocol(protocols, packet)
+        && sources.iter().any(|entry| source_holds(entry, packet))
+        && destinations.iter().any(|entry| destination_holds(ports, entry, packet))
+        && has_icmp(icmp_type, icmp_code, packet)
 }
 
 /// All conditions of a rule that a packet does not meet; empty exactly when the rule matches.
 #[must_use]
 pub fn failed_conditions(rule: &RuleSpec, packet: &Packet) -> Vec<Condition> {
     let state = rule.state(packet.at());
+    let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
+        Criteria::of(rule);
     [
         (state == RuleState::Active, Condition::State(state)),
-        (has_protocol(rule, packet), Condition::Protocol),
-        (rule.sources.iter().any(|entry| source_holds(entry, packet)), Condition::Source),
+        (has_protocol(protocols, packet), Condition::Protocol),
+        (sources.iter().any(|entry| source_holds(entry, packet)), Condition::Source),
         (
-            rule.destinations.iter().any(|entry| destination_holds(rule, entry, packet)),
+            destinations.iter().any(|entry| destination_holds(ports, entry, packet)),
             Condition::Destination,
         ),
-        (has_icmp(rule, packet), Condition::Icmp),
+        (has_icmp(icmp_type, icmp_code, packet), Condition::Icmp),
     ]
     .into_iter()
     .filter(|(is_met, _)| !is_met)
@@ -237,30 +243,37 @@ pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
 }
 
 fn matched_entries(rule: &RuleSpec, packet: &Packet) -> Option<MatchedEntries> {
-    let source = rule.sources.iter().position(|entry| source_holds(entry, packet))?;
+    let Criteria {
+        sources,
+        destinations,
+        ports,
+        // The whole packet has these, not one entry of a list.
+        protocols: _,
+        icmp_type: _,
+        icmp_code: _,
+    } = Criteria::of(rule);
+    let source = sources.iter().position(|entry| source_holds(entry, packet))?;
     let destination =
-        rule.destinations.iter().position(|entry| destination_holds(rule, entry, packet))?;
-    let names_port = rule.destinations.get(destination).is_some_and(|entry| entry.port.is_some());
+        destinations.iter().position(|entry| destination_holds(ports, entry, packet))?;
+    let names_port = destinations.get(destination).is_some_and(|entry| entry.port.is_some());
     let port = packet
         .destination_port()
         .filter(|_| !names_port)
-        .and_then(|port| rule.ports.iter().position(|range| range.contains(port)));
+        .and_then(|port| ports.iter().position(|range| range.contains(port)));
     Some(MatchedEntries { source, destination, port })
 }
 
-fn has_protocol(rule: &RuleSpec, packet: &Packet) -> bool {
-    rule.protocols.is_empty() || rule.protocols.contains(&packet.protocol())
+fn has_protocol(protocols: &[Protocol], packet: &Packet) -> bool {
+    protocols.is_empty() || protocols.contains(&packet.protocol())
 }
 
-fn has_icmp(rule: &RuleSpec, packet: &Packet) -> bool {
+fn has_icmp(wanted_type: Option<u8>, wanted_code: Option<u8>, packet: &Packet) -> bool {
     match packet.payload() {
         Payload::Icmp { icmp_type, icmp_code } => {
-            rule.icmp_type.is_none_or(|wanted| wanted == icmp_type)
-                && rule.icmp_code.is_none_or(|wanted| wanted == icmp_code)
+            wanted_type.is_none_or(|wanted| wanted == icmp_type)
+                && wanted_code.is_none_or(|wanted| wanted == icmp_code)
         }
-        Payload::Ports { .. } | Payload::Opaque => {
-            rule.icmp_type.is_none() && rule.icmp_code.is_none()
-        }
+        Payload::Ports { .. } | Payload::Opaque => wanted_type.is_none() && wanted_code.is_none(),
     }
 }
 
@@ -268,8 +281,8 @@ fn source_holds(entry: &Endpoint, packet: &Packet) -> bool {
     holds(entry, packet.source(), packet.source_port(), &[])
 }
 
-fn destination_holds(rule: &RuleSpec, entry: &Endpoint, packet: &Packet) -> bool {
-    holds(entry, packet.destination(), packet.destination_port(), &rule.ports)
+fn destination_holds(ports: &[PortRange], entry: &Endpoint, packet: &Packet) -> bool {
+    holds(entry, packet.destination(), packet.destination_port(), ports)
 }
 
 /// Whether an entry holds an address and a port. An entry that restricts ports does not hold a

@@ -1,34 +1,18 @@
 //! The meaning of a filter, for resources in memory. This is the definition: the answers of the
 //! database must be the same.
 
-use crate::audit::AuditRecord;
-use crate::firewall::Firewall;
-use crate::ids::PolicyId;
 use crate::letters;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::policy::Policy;
-use crate::rule::{Endpoint, Rule, RuleSpec};
+use crate::rule::{Endpoint, RuleSpec};
 use crate::text::fold;
 use crate::time::Instant;
 
 use super::tree::{
-    ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
-    Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
+    EntryTest, Filter, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Side, Test,
+    TextTest, Traffic,
 };
 
-/// The subject of a filter: a firewall, a policy with its firewall, a rule with both, or an audit
-/// event.
-#[derive(Debug, Clone, Copy)]
-pub enum Subject<'a> {
-    /// A firewall.
-    Firewall(&'a Firewall),
-    /// A policy.
-    Policy(&'a Firewall, &'a Policy),
-    /// A rule.
-    Rule(&'a Firewall, &'a Policy, &'a Rule),
-    /// An audit event.
-    Event(&'a AuditRecord),
-}
+pub use super::subject::Subject;
 
 impl Filter {
     /// Whether a subject satisfies the filter. A test of a level that the subject does not have is
@@ -57,22 +41,18 @@ impl Test {
             |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule().is_some_and(|it| holds(&it.spec));
         match self {
             Self::Number(field, test) => {
-                subject.number(*field).is_some_and(|it| test.fits(it, |number| number))
+                field.value(subject).is_some_and(|it| test.fits(it, |number| number))
             }
             Self::Instant(field, test) => {
-                subject.instant(*field).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
+                field.value(subject).is_some_and(|it| test.fits(it, |moment| moment.at(now)))
             }
             Self::Text(field, test) => {
-                let holds = if is_folded(*field) { folded_holds } else { letters::holds };
-                subject.text(*field).is_some_and(|it| test.fits(it, holds))
+                let holds = if field.is_folded() { folded_holds } else { letters::holds };
+                field.value(subject).is_some_and(|it| test.fits(it, holds))
             }
-            Self::Flag(FlagField::Enabled, wanted) => of_rule(&|rule| rule.enabled == *wanted),
-            Self::Flag(FlagField::Log, wanted) => of_rule(&|rule| rule.log == *wanted),
-            Self::Action(ActionField::Action, actions) => {
-                of_rule(&|rule| actions.contains(&rule.action))
-            }
-            Self::Action(ActionField::DefaultAction, actions) => {
-                subject.policy().is_some_and(|policy| actions.contains(&policy.spec.default_action))
+            Self::Flag(field, wanted) => field.value(subject).flatten() == Some(*wanted),
+            Self::Action(field, actions) => {
+                field.value(subject).flatten().is_some_and(|it| actions.contains(&it))
             }
             Self::State(states) => of_rule(&|rule| states.contains(&rule.state(now))),
             Self::Warning(wanted) => of_rule(&|rule| {
@@ -109,108 +89,6 @@ impl Test {
     }
 }
 
-impl<'a> Subject<'a> {
-    fn firewall(self) -> Option<&'a Firewall> {
-        match self {
-            Self::Firewall(firewall) | Self::Policy(firewall, _) | Self::Rule(firewall, ..) => {
-                Some(firewall)
-            }
-            Self::Event(_) => None,
-        }
-    }
-
-    fn policy(self) -> Option<&'a Policy> {
-        match self {
-            Self::Policy(_, policy) | Self::Rule(_, policy, ..) => Some(policy),
-            Self::Firewall(_) | Self::Event(_) => None,
-        }
-    }
-
-    fn rule(self) -> Option<&'a Rule> {
-        match self {
-            Self::Rule(.., rule) => Some(rule),
-            Self::Firewall(_) | Self::Policy(..) | Self::Event(_) => None,
-        }
-    }
-
-    fn event(self) -> Option<&'a AuditRecord> {
-        match self {
-            Self::Event(event) => Some(event),
-            Self::Firewall(_) | Self::Policy(..) | Self::Rule(..) => None,
-        }
-    }
-}
-
-/// Values by field. The outer `Option` is whether the subject has the level, the inner one whether
-/// it has a value.
-impl<'a> Subject<'a> {
-    fn number(self, field: NumberField) -> Option<Option<i64>> {
-        use NumberField as F;
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let value = match field {
-            F::FirewallId => Some(self.firewall()?.id.get()),
-            F::PolicyCount => Some(count(self.firewall()?.policy_count)),
-            F::FirewallRevision => Some(self.firewall()?.revision.0),
-            F::PolicyId => Some(self.policy()?.id.get()),
-            F::RuleCount => Some(count(self.policy()?.rule_count)),
-            F::PolicyRevision => Some(self.policy()?.revision.0),
-            F::RuleId => Some(self.rule()?.id.get()),
-            F::Priority => Some(self.rule()?.spec.priority.into()),
-            F::IcmpType => self.rule()?.spec.icmp_type.map(Into::into),
-            F::IcmpCode => self.rule()?.spec.icmp_code.map(Into::into),
-            F::RuleRevision => Some(self.rule()?.revision.0),
-            F::EventId => Some(self.event()?.id),
-            F::EventResourceId => Some(self.event()?.resource_id),
-            F::EventFirewallId => Some(self.event()?.firewall_id.get()),
-            F::EventPolicyId => self.event()?.policy_id.map(PolicyId::get),
-            F::EventSequence => self.event()?.link.as_ref().map(|link| link.sequence),
-        };
-        Some(value)
-    }
-
-    fn instant(self, field: InstantField) -> Option<Option<Instant>> {
-        use InstantField as F;
-        let value = match field {
-            F::FirewallCreatedAt => Some(self.firewall()?.created_at),
-            F::FirewallUpdatedAt => Some(self.firewall()?.updated_at),
-            F::PolicyCreatedAt => Some(self.policy()?.created_at),
-            F::PolicyUpdatedAt => Some(self.policy()?.updated_at),
-            F::RuleCreatedAt => Some(self.rule()?.created_at),
-            F::RuleUpdatedAt => Some(self.rule()?.updated_at),
-            F::StartsAt => self.rule()?.spec.starts_at,
-            F::ExpiresAt => self.rule()?.spec.expires_at,
-            F::EventAt => Some(self.event()?.at),
-        };
-        Some(value)
-    }
-
-    fn text(self, field: TextField) -> Option<Option<&'a str>> {
-        use TextField as F;
-        let value = match field {
-            F::FirewallName => Some(self.firewall()?.spec.name.as_str()),
-            F::Tenant => Some(self.firewall()?.spec.tenant.as_str()),
-            F::FirewallDescription => Some(self.firewall()?.spec.description.as_str()),
-            F::FirewallCreatedBy => Some(self.firewall()?.created_by.as_str()),
-            F::FirewallUpdatedBy => Some(self.firewall()?.updated_by.as_str()),
-            F::PolicyName => Some(self.policy()?.spec.name.as_str()),
-            F::PolicyDescription => Some(self.policy()?.spec.description.as_str()),
-            F::PolicyCreatedBy => Some(self.policy()?.created_by.as_str()),
-            F::PolicyUpdatedBy => Some(self.policy()?.updated_by.as_str()),
-            F::RuleName => self.rule()?.spec.name.as_ref().map(|name| name.as_str()),
-            F::RuleDescription => Some(self.rule()?.spec.description.as_str()),
-            F::Reference => Some(self.rule()?.spec.reference.as_str()),
-            F::RuleCreatedBy => Some(self.rule()?.created_by.as_str()),
-            F::RuleUpdatedBy => Some(self.rule()?.updated_by.as_str()),
-            F::EventSubject => Some(self.event()?.subject.as_str()),
-            F::EventRequestId => Some(self.event()?.request_id.as_str()),
-            F::EventClientAddress => Some(self.event()?.client_address.as_str()),
-            F::EventReason => Some(self.event()?.reason.as_str()),
-            F::EventTenant => self.event()?.tenant.as_ref().map(|tenant| tenant.as_str()),
-        };
-        Some(value)
-    }
-}
-
 impl<T: Copy> Ordered<T> {
     /// Whether a value fits, if what it is compared with is what `meant` makes of it.
     fn fits<V: Ord>(&self, value: Option<V>, meant: impl Fn(T) -> V) -> bool {
@@ -223,32 +101,6 @@ impl<T: Copy> Ordered<T> {
             Self::Greater(bound) => value > meant(*bound),
             Self::AtLeast(bound) => value >= meant(*bound),
         }
-    }
-}
-
-/// Whether the database has a folded form of a field in a second column, which `:` searches. Other
-/// texts are searched letter by letter (see [`crate::letters`]).
-const fn is_folded(field: TextField) -> bool {
-    match field {
-        TextField::FirewallName
-        | TextField::FirewallDescription
-        | TextField::PolicyName
-        | TextField::PolicyDescription
-        | TextField::RuleName
-        | TextField::RuleDescription => true,
-        TextField::Tenant
-        | TextField::FirewallCreatedBy
-        | TextField::FirewallUpdatedBy
-        | TextField::PolicyCreatedBy
-        | TextField::PolicyUpdatedBy
-        | TextField::Reference
-        | TextField::RuleCreatedBy
-        | TextField::RuleUpdatedBy
-        | TextField::EventSubject
-        | TextField::EventRequestId
-        | TextField::EventClientAddress
-        | TextField::EventReason
-        | TextField::EventTenant => false,
     }
 }
 

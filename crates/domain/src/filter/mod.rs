@@ -13,6 +13,8 @@ mod lexer;
 mod moment;
 pub mod parse;
 mod print;
+mod subject;
+mod table;
 pub mod tree;
 
 pub use error::FilterError;

@@ -7,23 +7,7 @@ use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
-/// The kind of resource that a list contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Level {
-    /// Firewalls.
-    Firewall,
-    /// Filtering policies.
-    Policy,
-    /// Rules.
-    Rule,
-    /// Audit events. They have no parents, since the resources that they concern may be gone.
-    Event,
-}
-
-impl Level {
-    /// Every level, from the top.
-    pub const ALL: [Self; 4] = [Self::Firewall, Self::Policy, Self::Rule, Self::Event];
-}
+pub use super::table::{ActionField, FlagField, InstantField, Level, NumberField, TextField};
 
 /// A logical combination of conditions. `All` and `Any` have two members or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,89 +53,6 @@ pub enum Test {
     Entry(Side, Logic<EntryTest>),
     /// The rule matches a packet of the set, whatever its state and the rules ahead of it.
     Traffic(Box<Traffic>),
-}
-
-macro_rules! fields {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $level:ident $word:literal $($nullable:ident)?),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "each is the field of the same name")]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            /// Every field.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The level that has the field.
-            #[must_use]
-            pub const fn level(self) -> Level {
-                match self { $(Self::$variant => Level::$level),+ }
-            }
-
-            /// Its name on the wire and in the database, without the name of a parent.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// Whether it can be null.
-            #[must_use]
-            pub const fn is_nullable(self) -> bool {
-                match self { $(Self::$variant => fields!(@nullable $($nullable)?)),+ }
-            }
-        }
-    };
-    (@nullable) => { false };
-    (@nullable nullable) => { true };
-}
-
-fields! {
-    /// Integers.
-    NumberField {
-        FirewallId = Firewall "id", PolicyCount = Firewall "policy_count",
-        FirewallRevision = Firewall "revision",
-        PolicyId = Policy "id", RuleCount = Policy "rule_count",
-        PolicyRevision = Policy "revision",
-        RuleId = Rule "id", Priority = Rule "priority", IcmpType = Rule "icmp_type" nullable,
-        IcmpCode = Rule "icmp_code" nullable, RuleRevision = Rule "revision",
-        EventId = Event "id", EventResourceId = Event "resource_id",
-        EventFirewallId = Event "firewall_id", EventPolicyId = Event "filtering_policy_id" nullable,
-        EventSequence = Event "sequence" nullable,
-    }
-}
-fields! {
-    /// Instants.
-    InstantField {
-        FirewallCreatedAt = Firewall "created_at", FirewallUpdatedAt = Firewall "updated_at",
-        PolicyCreatedAt = Policy "created_at", PolicyUpdatedAt = Policy "updated_at",
-        RuleCreatedAt = Rule "created_at", RuleUpdatedAt = Rule "updated_at",
-        StartsAt = Rule "starts_at" nullable, ExpiresAt = Rule "expires_at" nullable,
-        EventAt = Event "at",
-    }
-}
-fields! {
-    /// Texts.
-    TextField {
-        FirewallName = Firewall "name", Tenant = Firewall "tenant",
-        FirewallDescription = Firewall "description", FirewallCreatedBy = Firewall "created_by",
-        FirewallUpdatedBy = Firewall "updated_by",
-        PolicyName = Policy "name", PolicyDescription = Policy "description",
-        PolicyCreatedBy = Policy "created_by", PolicyUpdatedBy = Policy "updated_by",
-        RuleName = Rule "name" nullable, RuleDescription = Rule "description",
-        Reference = Rule "reference", RuleCreatedBy = Rule "created_by",
-        RuleUpdatedBy = Rule "updated_by",
-        EventSubject = Event "subject", EventRequestId = Event "request_id",
-        EventClientAddress = Event "client_address", EventReason = Event "reason",
-        EventTenant = Event "tenant" nullable,
-    }
-}
-fields! {
-    /// Booleans.
-    FlagField { Enabled = Rule "enabled", Log = Rule "log" }
-}
-fields! {
-    /// Actions.
-    ActionField { DefaultAction = Policy "default_action", Action = Rule "action" }
 }
 
 /// A test of an ordered value. Only `Absent` is true of an absent value.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::model::{Endpoint, RuleParts};
+use super::model::{Criteria, Endpoint, RuleParts};
 
 /// The version of the encoding, its first byte. A field that is added later enters the hash only
 /// if it differs from its default, so that the version can stay.
@@ -20,15 +20,19 @@ impl Fingerprint {
     /// The fingerprint of a rule's content. Costs a sort of its entries.
     #[must_use]
     pub fn of(parts: &RuleParts) -> Self {
+        // Two rules that match the same packets and do the same with them are equal, even if one of
+        // them is switched off.
+        let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
+            Criteria::of(parts);
         let mut hash = Sha256::new();
         hash.update([VERSION]);
         field(&mut hash, parts.action.as_str());
-        set(&mut hash, parts.protocols.iter().map(ToString::to_string));
-        optional(&mut hash, parts.icmp_type);
-        optional(&mut hash, parts.icmp_code);
-        set(&mut hash, parts.sources.iter().map(spell));
-        set(&mut hash, parts.destinations.iter().map(spell));
-        set(&mut hash, parts.ports.iter().map(ToString::to_string));
+        set(&mut hash, protocols.iter().map(ToString::to_string));
+        optional(&mut hash, icmp_type);
+        optional(&mut hash, icmp_code);
+        set(&mut hash, sources.iter().map(spell));
+        set(&mut hash, destinations.iter().map(spell));
+        set(&mut hash, ports.iter().map(ToString::to_string));
         Self(hash.finalize().into())
     }
 

@@ -1,6 +1,6 @@
 //! The members that a request for a stored rule left out.
 
-use super::model::RuleParts;
+use super::model::{Criteria, RuleParts, Schedule};
 
 /// Which members a request left out. Only members count that decide what a rule matches and when,
 /// and that have a default. (`action`, `sources` and `destinations` have none: a rule without them
@@ -29,31 +29,24 @@ impl LeftOut {
     /// each with the JSON that clears it.
     pub fn losses(self, stored: &RuleParts) -> impl Iterator<Item = (&'static str, &'static str)> {
         let Self { protocols, icmp_type, icmp_code, ports, enabled, starts_at, expires_at } = self;
-        // No `..`: the compiler demands a decision here for each new member.
-        let RuleParts {
-            name: _,
-            action: _,
-            priority: _,
+        // No `..`: the compiler demands a decision here for each new member that decides.
+        let Criteria {
             protocols: stored_protocols,
             icmp_type: stored_type,
             icmp_code: stored_code,
+            // These have no default.
             sources: _,
             destinations: _,
             ports: stored_ports,
-            enabled: stored_enabled,
-            log: _,
-            starts_at: stored_start,
-            expires_at: stored_end,
-            description: _,
-            reference: _,
-            labels: _,
-        } = stored;
+        } = Criteria::of(stored);
+        let Schedule { enabled: stored_enabled, starts_at: stored_start, expires_at: stored_end } =
+            Schedule::of(stored);
         [
             (protocols && !stored_protocols.is_empty(), "protocols", "[]"),
             (icmp_type && stored_type.is_some(), "icmp_type", "null"),
             (icmp_code && stored_code.is_some(), "icmp_code", "null"),
             (ports && !stored_ports.is_empty(), "ports", "[]"),
-            (enabled && !*stored_enabled, "enabled", "true"),
+            (enabled && !stored_enabled, "enabled", "true"),
             (starts_at && stored_start.is_some(), "starts_at", "null"),
             (expires_at && stored_end.is_some(), "expires_at", "null"),
         ]

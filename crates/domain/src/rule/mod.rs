@@ -11,3 +11,4 @@ pub use model::{
     Action, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, Rule, RuleParts, RulePatch,
     RuleSpec, RuleState, Warning, WarningCode,
 };
+pub(crate) use model::{Criteria, Schedule};

@@ -6,7 +6,7 @@ use crate::error::Violations;
 use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
 use crate::mark::Mark;
-use crate::net::{AddressRange, PortRange, Protocols};
+use crate::net::{AddressRange, PortRange, Protocol, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
 use crate::read_only::Repeated;
@@ -20,6 +20,8 @@ pub const MAX_PROTOCOLS: usize = 16;
 pub const MAX_ENDPOINTS: usize = 1_000;
 /// The most entries of a rule's `ports`.
 pub const MAX_PORTS: usize = 1_000;
+/// The size of a label in addition to its text: its entry in the map.
+const BYTES_PER_LABEL: usize = 64;
 
 /// The action on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +152,28 @@ impl RuleSpec {
     /// How many source, destination and port entries it has.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
-        let count = self.sources.len() + self.destinations.len() + self.ports.len();
+        // No `..`: the compiler demands a decision here for each new member.
+        let RuleParts {
+            sources,
+            destinations,
+            ports,
+            // At most 16.
+            protocols: _,
+            // These are no lists of entries.
+            name: _,
+            action: _,
+            priority: _,
+            icmp_type: _,
+            icmp_code: _,
+            enabled: _,
+            log: _,
+            starts_at: _,
+            expires_at: _,
+            description: _,
+            reference: _,
+            labels: _,
+        } = &self.0;
+        let count = sources.len() + destinations.len() + ports.len();
         // At most 3,000.
         u64::try_from(count).unwrap_or(u64::MAX)
     }
@@ -159,11 +182,65 @@ impl RuleSpec {
     /// long. Each label counts a few characters more, for the JSON around it.
     #[must_use]
     pub fn text_chars(&self) -> u64 {
+        // No `..`: the compiler demands a decision here for each new member.
+        let RuleParts {
+            description,
+            labels,
+            // At most 255 characters each.
+            name: _,
+            reference: _,
+            // `entry_count` counts these.
+            sources: _,
+            destinations: _,
+            ports: _,
+            // These are short.
+            action: _,
+            priority: _,
+            protocols: _,
+            icmp_type: _,
+            icmp_code: _,
+            enabled: _,
+            log: _,
+            starts_at: _,
+            expires_at: _,
+        } = &self.0;
         let chars = |text: &str| text.chars().count();
         let label = |(key, value): (&String, &String)| chars(key) + chars(value) + 6;
-        let labels: usize = self.labels.as_map().iter().map(label).sum();
+        let labels: usize = labels.as_map().iter().map(label).sum();
         // At most 24,832.
-        u64::try_from(chars(self.description.as_str()) + labels).unwrap_or(u64::MAX)
+        u64::try_from(chars(description.as_str()) + labels).unwrap_or(u64::MAX)
+    }
+
+    /// Roughly how much memory it takes outside of the struct itself, in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        // No `..`: the compiler demands a decision here for each new member.
+        let RuleParts {
+            name,
+            protocols,
+            sources,
+            destinations,
+            ports,
+            description,
+            reference,
+            labels,
+            // They have no memory outside of the struct.
+            action: _,
+            priority: _,
+            icmp_type: _,
+            icmp_code: _,
+            enabled: _,
+            log: _,
+            starts_at: _,
+            expires_at: _,
+        } = &self.0;
+        let label = |(key, value): (&String, &String)| key.len() + value.len() + BYTES_PER_LABEL;
+        (sources.len() + destinations.len()) * size_of::<Endpoint>()
+            + ports.len() * size_of::<PortRange>()
+            + protocols.len()
+            + name.as_ref().map_or(0, |name| name.as_str().len())
+            + description.as_str().len()
+            + reference.as_str().len()
+            + labels.as_map().iter().map(label).sum::<usize>()
     }
 
     /// The rule's state at an instant.
@@ -184,6 +261,70 @@ impl std::ops::Deref for RuleSpec {
 
     fn deref(&self) -> &RuleParts {
         &self.0
+    }
+}
+
+/// The members of a rule that are compared with the fields of packets. Whoever takes it apart names
+/// every member, so that the compiler demands a decision about each new one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Criteria<'a> {
+    pub(crate) protocols: &'a [Protocol],
+    pub(crate) icmp_type: Option<u8>,
+    pub(crate) icmp_code: Option<u8>,
+    pub(crate) sources: &'a [Endpoint],
+    pub(crate) destinations: &'a [Endpoint],
+    pub(crate) ports: &'a [PortRange],
+}
+
+impl<'a> Criteria<'a> {
+    // Inlined, a member is only read by the comparison that needs it.
+    #[inline]
+    pub(crate) fn of(parts: &'a RuleParts) -> Self {
+        // No `..`: the compiler demands a decision here for each new member.
+        let RuleParts {
+            protocols,
+            icmp_type,
+            icmp_code,
+            sources,
+            destinations,
+            ports,
+            // What happens after the match (a `Fingerprint` has the action too), and which rule is
+            // compared first.
+            action: _,
+            priority: _,
+            log: _,
+            // These are a `Schedule`.
+            enabled: _,
+            starts_at: _,
+            expires_at: _,
+            // These are for people.
+            name: _,
+            description: _,
+            reference: _,
+            labels: _,
+        } = parts;
+        Self {
+            protocols,
+            icmp_type: *icmp_type,
+            icmp_code: *icmp_code,
+            sources,
+            destinations,
+            ports,
+        }
+    }
+}
+
+/// The members of a rule that decide at which times it is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) enabled: bool,
+    pub(crate) starts_at: Option<Instant>,
+    pub(crate) expires_at: Option<Instant>,
+}
+
+impl Schedule {
+    pub(crate) const fn of(parts: &RuleParts) -> Self {
+        Self { enabled: parts.enabled, starts_at: parts.starts_at, expires_at: parts.expires_at }
     }
 }
 
@@ -351,25 +492,45 @@ impl RulePatch {
     /// # Errors
     /// Returns the violations if the changed rule is not valid as a whole.
     pub fn apply(self, spec: RuleSpec) -> Result<RuleSpec, Violations> {
-        let old = spec.into_parts();
-        let labels = self.labels.apply_below(old.labels)?;
-        RuleSpec::new(RuleParts {
-            name: self.name.or(old.name),
-            action: self.action.or(old.action),
-            priority: self.priority.or(old.priority),
-            protocols: self.protocols.or(old.protocols),
-            icmp_type: self.icmp_type.or(old.icmp_type),
-            icmp_code: self.icmp_code.or(old.icmp_code),
-            sources: self.sources.or(old.sources),
-            destinations: self.destinations.or(old.destinations),
-            ports: self.ports.or(old.ports),
-            enabled: self.enabled.or(old.enabled),
-            log: self.log.or(old.log),
-            starts_at: self.starts_at.or(old.starts_at),
-            expires_at: self.expires_at.or(old.expires_at),
-            description: self.description.or(old.description),
-            reference: self.reference.or(old.reference),
+        // No `..`: the compiler demands a decision here for each new member.
+        let Self {
+            name,
+            action,
+            priority,
+            protocols,
+            icmp_type,
+            icmp_code,
+            sources,
+            destinations,
+            ports,
+            enabled,
+            log,
+            starts_at,
+            expires_at,
+            description,
+            reference,
             labels,
+            // They change nothing; the use case compares them with the stored rule.
+            repeated: _,
+        } = self;
+        let old = spec.into_parts();
+        RuleSpec::new(RuleParts {
+            name: name.or(old.name),
+            action: action.or(old.action),
+            priority: priority.or(old.priority),
+            protocols: protocols.or(old.protocols),
+            icmp_type: icmp_type.or(old.icmp_type),
+            icmp_code: icmp_code.or(old.icmp_code),
+            sources: sources.or(old.sources),
+            destinations: destinations.or(old.destinations),
+            ports: ports.or(old.ports),
+            enabled: enabled.or(old.enabled),
+            log: log.or(old.log),
+            starts_at: starts_at.or(old.starts_at),
+            expires_at: expires_at.or(old.expires_at),
+            description: description.or(old.description),
+            reference: reference.or(old.reference),
+            labels: labels.apply_below(old.labels)?,
         })
     }
 }

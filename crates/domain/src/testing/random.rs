@@ -38,3 +38,31 @@ impl Random {
         things.get(usize::try_from(self.below(count)).unwrap_or(0))
     }
 }
+
+/// The number of cases of a property test: that of `PROPTEST_CASES`, or the usual one.
+///
+/// `ProptestConfig::with_cases` would ignore the variable.
+#[must_use]
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
+/// A seed for a test that draws other data in each run: that of `FIREFLOW_TEST_SEED`, or a fresh
+/// one. It prints the seed, which the output of a failed test then contains.
+///
+/// # Panics
+/// Panics if the variable is not a number, since another seed would not repeat the failure.
+#[must_use]
+#[expect(clippy::print_stderr, clippy::panic, reason = "only tests call it")]
+pub fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let seed = match std::env::var("FIREFLOW_TEST_SEED") {
+        Ok(given) => given
+            .parse()
+            .unwrap_or_else(|why| panic!("FIREFLOW_TEST_SEED is not a number: {given}: {why}")),
+        // The standard library seeds its hash tables with the system's random numbers.
+        Err(_) => RandomState::new().build_hasher().finish(),
+    };
+    eprintln!("to repeat this run, set FIREFLOW_TEST_SEED={seed}");
+    seed
+}

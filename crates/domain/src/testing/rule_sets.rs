@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::random::Random;
+use super::rules::everything;
 use crate::labels::Labels;
 use crate::net::{AddressRange, PortRange, Protocol, Protocols};
 use crate::rule::{Action, Endpoint, RuleParts, RuleSpec};
@@ -233,17 +234,11 @@ impl Maker {
                 .happens(60)
                 .then(|| Name::parse(&format!("{team}-{priority}-{number:06}")).ok())
                 .flatten(),
-            action: Action::Allow,
             priority,
-            protocols: Protocols::ANY,
-            icmp_type: None,
-            icmp_code: None,
             sources: Vec::new(),
             destinations: Vec::new(),
-            ports: Vec::new(),
             enabled: !self.random.happens(3),
             log: self.random.happens(10),
-            starts_at: None,
             expires_at,
             description: Description::parse(if self.random.happens(20) {
                 "see the ticket"
@@ -253,6 +248,7 @@ impl Maker {
             .ok()?,
             reference: Reference::parse(&format!("CHG-{:05}", number % 100_000)).ok()?,
             labels: Labels::new(labels).ok()?,
+            ..everything()
         })
     }
 }

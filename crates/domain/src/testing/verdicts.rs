@@ -9,14 +9,14 @@ use std::fs;
 use std::path::Path;
 
 use self::members::Members;
+use super::rules::everything;
 use crate::engine::naive::{Entry, sort};
 use crate::error::{FaultLocation, Violation};
 use crate::ids::RuleId;
-use crate::labels::Labels;
 use crate::net::{AddressRange, PortRange, Protocol};
 use crate::packet::{Packet, PacketParts};
 use crate::rule::{Action, Endpoint, RuleParts, RuleSpec};
-use crate::text::{Description, Name, Reference};
+use crate::text::Name;
 use crate::time::Instant;
 
 /// A file of the corpus.
@@ -320,11 +320,8 @@ impl WrittenRule {
             enabled: *enabled,
             starts_at: instant(starts_at)?,
             expires_at: instant(expires_at)?,
-            // These decide nothing about packets.
-            log: false,
-            description: Description::default(),
-            reference: Reference::default(),
-            labels: Labels::default(),
+            // The others decide nothing about packets.
+            ..everything()
         };
         RuleSpec::new(parts).map_err(|violations| {
             let all: Vec<String> = violations.items().iter().map(ToString::to_string).collect();

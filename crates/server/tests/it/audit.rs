@@ -8,7 +8,8 @@ use fireflow_domain::usecase::retention;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Api, encoded};
+use crate::generated_rules::full_rule;
+use crate::support::{Api, changed, encoded};
 
 fn ids(list: &Value) -> Vec<i64> {
     list["items"].as_array().unwrap().iter().map(|it| it["id"].as_i64().unwrap()).collect()
@@ -269,14 +270,14 @@ db_test! {
         assert_eq!((&event["before"], &event["after"]), (&created, &get(POLICY).await));
 
         const RULE: &str = "/firewalls/1/filtering-policies/1/rules/1/";
-        let all = json!({
+        let all = changed(full_rule(), &json!({
             "name": "all of it", "action": "REJECT", "priority": -7, "protocols": ["udp", "99"],
             "sources": [{"address": "10.0.0.0/8", "port": "1-2"}, {"address": "2001:db8::/32"}],
             "destinations": [{"address": "any", "port": 53}, {"address": "192.0.2.1-192.0.2.9"}],
             "ports": [{"number": 443}, {"from": 8000, "to": 8100}],
             "log": true, "starts_at": "2026-01-01T00:00:00Z", "expires_at": "2026-11-24T12:00:30Z",
-            "description": "a\nb", "reference": "CHG-1", "labels": {"app": "x"},
-        });
+            "description": "a\nb", "reference": "CHG-1", "labels": {"app": "x"}, "enabled": true,
+        }));
         api.rule(POLICY, &all).await;
         let created = get(RULE).await;
         assert_eq!((&last().await["before"], &last().await["after"]), (&Value::Null, &created));

@@ -4,7 +4,7 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::Api;
+use crate::support::{Api, written_members};
 
 struct Operation {
     id: String,
@@ -206,13 +206,13 @@ db_test! {
                 api.rule(&policy_path, &json!({"name": name, "sources": ends, "priority": index})).await;
             }
             let list = format!("{policy_path}rules/?page_size=1000");
-            // The members that decide, in rule order.
+            // The members, except the priorities, in rule order.
             let state = async || {
                 let rules = api.get(&list).await.expect(200)["items"].clone();
                 let rules = rules.as_array().unwrap().clone();
-                let decisive = ["id", "name", "action", "protocols", "sources", "destinations", "ports",
-                    "enabled", "starts_at", "expires_at", "description", "reference"];
-                let kept = |rule: &Value| decisive.map(|name| rule[name].clone());
+                let kept = |rule: &Value| -> Vec<Value> {
+                    ["id"].into_iter().chain(written_members()).map(|it| rule[it].clone()).collect()
+                };
                 let rules: Vec<_> = rules.iter().map(kept).collect();
                 (rules, api.get(&policy_path).await.expect(200)["default_action"].clone())
             };

@@ -27,6 +27,7 @@ mod faults;
 mod features;
 mod filters;
 mod forwarder;
+mod generated_rules;
 mod idle_memory;
 mod inspection_lines;
 mod inspections;
@@ -50,6 +51,10 @@ mod repeated;
 mod replica;
 mod resources;
 mod rule_set;
+#[path = "../../../domain/tests/support/rule_spellings.rs"]
+mod rule_spellings;
+#[path = "../../../domain/tests/support/rule_strategies.rs"]
+mod rule_strategies;
 mod service;
 mod signers;
 mod spelling;

@@ -3,7 +3,8 @@
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, encoded, plain_rule};
+use crate::generated_rules::{full_icmp_rule, full_rule};
+use crate::support::{Answer, Api, changed, encoded, plain_rule, written_members};
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -59,7 +60,8 @@ fn varied() -> Vec<Value> {
         .iter()
         .enumerate()
         .map(|(index, text)| {
-            json!({
+            // A member that is not named here is that of the full rule.
+            changed(full_rule(), &json!({
                 "name": format!("{text}"), "action": (["ALLOW", "DENY", "REJECT"][index % 3]),
                 "sources": [
                     {"address": format!("10.{index}.0.0/16"), "port": "1024-65535"},
@@ -74,13 +76,13 @@ fn varied() -> Vec<Value> {
                 "enabled": index % 5 != 0, "log": index % 2 == 1,
                 "starts_at": (if index % 3 == 0 { json!("2026-01-01T00:00:00.5Z") } else { Value::Null }),
                 "expires_at": (if index % 3 == 1 { json!("2026-02-01T00:00:00Z") } else { Value::Null }),
-            })
+            }))
         })
         .collect();
-    rules.push(json!({
+    rules.push(changed(full_icmp_rule(), &json!({
         "action": "ALLOW", "sources": any, "destinations": any, "protocols": ["icmp"], "icmp_type": 8,
         "icmp_code": 0,
-    }));
+    })));
     rules.push(
         json!({"action": "DENY", "sources": any, "destinations": any, "protocols": ["gre", 200]}),
     );
@@ -166,9 +168,9 @@ db_test! {
                 }
             }
         }
-        let every = "page_size=25&fields=name,action,priority,protocols,icmp_type,icmp_code,sources,\
-                     destinations,ports,enabled,log,starts_at,expires_at,description,reference,labels";
-        for query in ["page_size=25", "cursor=&page_size=1000", every, "page_size=25&order_by=-name"] {
+        let written: Vec<&str> = written_members().collect();
+        let every = format!("page_size=25&fields=priority,{}", written.join(","));
+        for query in ["page_size=25", "cursor=&page_size=1000", &every, "page_size=25&order_by=-name"] {
             let list = api.get(&format!("{path}?{query}")).await.expect(200);
             assert_eq!(list["partial"], json!([]), "{query}");
             assert_counts(&api.put(&path, &list).await.expect(200), [0, 0, 0, 25]);

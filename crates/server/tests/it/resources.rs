@@ -4,7 +4,8 @@ use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Api, firewall_of, plain_rule, tcp};
+use crate::generated_rules::{full_icmp_rule, full_rule};
+use crate::support::{Api, firewall_of, plain_rule, tcp, written_members};
 
 db_test! {
     async fn a_firewall_lives_and_dies(api: Api) {
@@ -291,6 +292,27 @@ db_test! {
         for (member, default) in &defaults {
             let changed = api.patch(&path, &json!({*member: null})).await.expect(200);
             assert_eq!(&changed[member], default, "{member}");
+        }
+        // So for each member that has a default.
+        let required = json!({
+            "action": "ALLOW", "priority": 1, "sources": [{"address": "192.0.2.99"}],
+            "destinations": [{"address": "any"}],
+        });
+        let least = api.post(&format!("{policy}rules/"), &required).await.expect(201);
+        for mut full in [full_rule(), full_icmp_rule()] {
+            full["priority"] = json!(1);
+            let made = api.post(&format!("{policy}rules/"), &full).await.expect(201);
+            let path = format!("{policy}rules/{}/", made["id"]);
+            // An ICMP code needs a type, so the code is cleared first.
+            let members: Vec<&str> = written_members().collect();
+            for member in members.into_iter().rev().filter(|it| required.get(it).is_none()) {
+                let changed = api.patch(&path, &json!({member: null})).await.expect(200);
+                assert_eq!(changed[member], least[member], "{member}");
+            }
+        }
+        for member in written_members().filter(|it| required.get(it).is_none()) {
+            let is_set = |rule: &Value| !rule[member].is_null() && rule[member] != least[member];
+            assert!(is_set(&full_rule()) || is_set(&full_icmp_rule()), "no full rule sets {member}");
         }
         // A batch accepts the same values, and so does the short name `protocol`.
         api.patch(&path, &json!({"protocols": ["udp"], "log": true})).await.expect(200);

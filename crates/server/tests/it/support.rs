@@ -8,6 +8,7 @@ use std::time::Duration;
 use fireflow::listener::{self, Certificate, ConnectionLimits};
 use fireflow_auth::{Authenticator, Revocations, Secret, TokenRequest, TokenRules, Trust};
 use fireflow_domain::actor::Role;
+use fireflow_domain::read_only::RULE;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
 use fireflow_service::backend::Backend;
@@ -365,11 +366,7 @@ impl Api {
     }
 
     pub(crate) async fn try_rule(&self, policy: &str, changes: &Value) -> Answer {
-        let mut body = plain_rule();
-        for (name, value) in changes.as_object().unwrap() {
-            body[name] = value.clone();
-        }
-        self.post(&format!("{policy}rules/"), &body).await
+        self.post(&format!("{policy}rules/"), &changed(plain_rule(), changes)).await
     }
 
     /// The action on a packet, and the id of the rule that decides.
@@ -391,6 +388,20 @@ pub(crate) fn plain_rule() -> Value {
         "sources": [{"address": "any"}],
         "destinations": [{"address": "any"}],
     })
+}
+
+/// A resource with some members changed.
+pub(crate) fn changed(mut resource: Value, changes: &Value) -> Value {
+    for (name, value) in changes.as_object().unwrap() {
+        resource[name] = value.clone();
+    }
+    resource
+}
+
+/// The members of a rule that requests write, except the priority.
+pub(crate) fn written_members() -> impl Iterator<Item = &'static str> {
+    let written = RULE.iter().filter(|member| member.read_only().is_none());
+    written.map(|member| member.name()).filter(|name| *name != "priority")
 }
 
 /// A TCP packet as a query.

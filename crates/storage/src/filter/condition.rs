@@ -2,8 +2,7 @@
 
 use fireflow_domain::filter::Filter;
 use fireflow_domain::filter::tree::{
-    ActionField, FlagField, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern,
-    PortTest, Test, TextField, TextTest,
+    LabelTest, Level, Logic, Ordered, Pattern, PortTest, Test, TextField, TextTest,
 };
 use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::RuleState;
@@ -12,6 +11,7 @@ use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, IntoCondition, Query, Value};
 use sea_orm::{ColumnTrait, Condition, IntoSimpleExpr};
 
+use super::column::{self, FieldColumn};
 use super::entry::{port_fits, some_entry};
 use super::search::searched;
 use super::traffic::meets_traffic;
@@ -42,29 +42,24 @@ pub(super) fn logic<T>(tree: &Logic<T>, test: &dyn Fn(&T) -> Condition) -> Condi
 fn one(dialect: Dialect, test: &Test) -> Condition {
     match test {
         Test::Number(field, test) => {
-            ordered(number_column(*field), field.is_nullable(), test, |number| (*number).into())
+            let column = column::number(*field).column;
+            ordered(column, field.is_nullable(), test, |number| (*number).into())
         }
         Test::Instant(field, test) => {
-            ordered(instant_column(*field), field.is_nullable(), test, |moment| {
+            let column = column::instant(*field).column;
+            ordered(column, field.is_nullable(), test, |moment| {
                 moment.at(dialect.now).micros().into()
             })
         }
         Test::Text(field, test) => text(dialect, *field, test),
         Test::Flag(field, wanted) => {
-            let column = match field {
-                FlagField::Enabled => rule::Column::Enabled,
-                FlagField::Log => rule::Column::Log,
-            };
-            column.eq(*wanted).into_condition()
+            let compared = column::flag(*field).column.eq(*wanted);
+            present(column::flag(*field).column, field.is_nullable(), compared)
         }
         Test::Action(field, actions) => {
             let words = actions.iter().map(|action| action.as_str());
-            match field {
-                ActionField::Action => rule::Column::Action.is_in(words).into_condition(),
-                ActionField::DefaultAction => {
-                    policy::Column::DefaultAction.is_in(words).into_condition()
-                }
-            }
+            let compared = column::action(*field).column.is_in(words);
+            present(column::action(*field).column, field.is_nullable(), compared)
         }
         Test::State(states) => states
             .iter()
@@ -137,97 +132,8 @@ fn present(column: Expr, is_nullable: bool, compared: impl IntoCondition) -> Con
     if is_nullable { all.add(column.is_not_null()) } else { all }
 }
 
-pub(super) fn number_column(field: NumberField) -> Expr {
-    use NumberField as F;
-    match field {
-        F::FirewallId => firewall::Column::Id.into_simple_expr(),
-        F::PolicyCount => firewall::Column::PolicyCount.into_simple_expr(),
-        F::FirewallRevision => firewall::Column::Revision.into_simple_expr(),
-        F::PolicyId => policy::Column::Id.into_simple_expr(),
-        F::RuleCount => policy::Column::RuleCount.into_simple_expr(),
-        F::PolicyRevision => policy::Column::Revision.into_simple_expr(),
-        F::RuleId => rule::Column::Id.into_simple_expr(),
-        F::Priority => rule::Column::Priority.into_simple_expr(),
-        F::IcmpType => rule::Column::IcmpType.into_simple_expr(),
-        F::IcmpCode => rule::Column::IcmpCode.into_simple_expr(),
-        F::RuleRevision => rule::Column::Revision.into_simple_expr(),
-        F::EventId => audit_event::Column::Id.into_simple_expr(),
-        F::EventResourceId => audit_event::Column::ResourceId.into_simple_expr(),
-        F::EventFirewallId => audit_event::Column::FirewallId.into_simple_expr(),
-        F::EventPolicyId => audit_event::Column::PolicyId.into_simple_expr(),
-        F::EventSequence => audit_event::Column::Sequence.into_simple_expr(),
-    }
-}
-
-pub(super) fn instant_column(field: InstantField) -> Expr {
-    use InstantField as F;
-    match field {
-        F::FirewallCreatedAt => firewall::Column::CreatedAt.into_simple_expr(),
-        F::FirewallUpdatedAt => firewall::Column::UpdatedAt.into_simple_expr(),
-        F::PolicyCreatedAt => policy::Column::CreatedAt.into_simple_expr(),
-        F::PolicyUpdatedAt => policy::Column::UpdatedAt.into_simple_expr(),
-        F::RuleCreatedAt => rule::Column::CreatedAt.into_simple_expr(),
-        F::RuleUpdatedAt => rule::Column::UpdatedAt.into_simple_expr(),
-        F::StartsAt => rule::Column::StartsAt.into_simple_expr(),
-        F::ExpiresAt => rule::Column::ExpiresAt.into_simple_expr(),
-        F::EventAt => audit_event::Column::At.into_simple_expr(),
-    }
-}
-
-pub(super) fn text_column(field: TextField) -> Expr {
-    use TextField as F;
-    match field {
-        F::FirewallName => firewall::Column::Name.into_simple_expr(),
-        F::Tenant => firewall::Column::Tenant.into_simple_expr(),
-        F::FirewallDescription => firewall::Column::Description.into_simple_expr(),
-        F::FirewallCreatedBy => firewall::Column::CreatedBy.into_simple_expr(),
-        F::FirewallUpdatedBy => firewall::Column::UpdatedBy.into_simple_expr(),
-        F::PolicyName => policy::Column::Name.into_simple_expr(),
-        F::PolicyDescription => policy::Column::Description.into_simple_expr(),
-        F::PolicyCreatedBy => policy::Column::CreatedBy.into_simple_expr(),
-        F::PolicyUpdatedBy => policy::Column::UpdatedBy.into_simple_expr(),
-        F::RuleName => rule::Column::Name.into_simple_expr(),
-        F::RuleDescription => rule::Column::Description.into_simple_expr(),
-        F::Reference => rule::Column::Reference.into_simple_expr(),
-        F::RuleCreatedBy => rule::Column::CreatedBy.into_simple_expr(),
-        F::RuleUpdatedBy => rule::Column::UpdatedBy.into_simple_expr(),
-        F::EventSubject => audit_event::Column::Subject.into_simple_expr(),
-        F::EventRequestId => audit_event::Column::RequestId.into_simple_expr(),
-        F::EventClientAddress => audit_event::Column::ClientAddress.into_simple_expr(),
-        F::EventReason => audit_event::Column::Reason.into_simple_expr(),
-        F::EventTenant => audit_event::Column::Tenant.into_simple_expr(),
-    }
-}
-
-/// The column with the domain's `fold` of a text; `None` if the parser allows no search in the
-/// field.
-fn folded_column(field: TextField) -> Option<Expr> {
-    use TextField as F;
-    match field {
-        F::FirewallName => Some(firewall::Column::NameFolded.into_simple_expr()),
-        F::FirewallDescription => Some(firewall::Column::DescriptionFolded.into_simple_expr()),
-        F::PolicyName => Some(policy::Column::NameFolded.into_simple_expr()),
-        F::PolicyDescription => Some(policy::Column::DescriptionFolded.into_simple_expr()),
-        F::RuleName => Some(rule::Column::NameFolded.into_simple_expr()),
-        F::RuleDescription => Some(rule::Column::DescriptionFolded.into_simple_expr()),
-        F::Tenant
-        | F::FirewallCreatedBy
-        | F::FirewallUpdatedBy
-        | F::PolicyCreatedBy
-        | F::PolicyUpdatedBy
-        | F::Reference
-        | F::RuleCreatedBy
-        | F::RuleUpdatedBy
-        | F::EventSubject
-        | F::EventRequestId
-        | F::EventClientAddress
-        | F::EventReason
-        | F::EventTenant => None,
-    }
-}
-
 fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
-    let column = text_column(field);
+    let FieldColumn { column, folded, is_indexed: _ } = column::text(field);
     match test {
         TextTest::Absent => column.is_null().into_condition(),
         TextTest::OneOf(patterns) => {
@@ -235,7 +141,7 @@ fn text(dialect: Dialect, field: TextField, test: &TextTest) -> Condition {
             present(column, field.is_nullable(), fits)
         }
         TextTest::Holds(part) => {
-            let holds = searched(dialect, folded_column(field), &column, part);
+            let holds = searched(dialect, folded, &column, part);
             present(column, field.is_nullable(), holds)
         }
     }

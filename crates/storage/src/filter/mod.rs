@@ -7,6 +7,7 @@
 //! condition is applied to. Otherwise the list's order is walked, and the condition applied to each
 //! row. All values are bound; no text of a user becomes SQL.
 
+mod column;
 mod condition;
 mod entry;
 mod other;

@@ -2,15 +2,13 @@
 //! index, and of policies by those of their firewalls.
 
 use fireflow_domain::filter::Filter;
-use fireflow_domain::filter::tree::{
-    InstantField, LabelTest, Level, Logic, NumberField, Ordered, Test, TextField, TextTest,
-};
+use fireflow_domain::filter::tree::{LabelTest, Level, Logic, Ordered, Test, TextTest};
 use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{ColumnTrait, Condition};
 
 use super::condition::one_pattern;
 use super::seed::is_range;
-use super::{Dialect, condition};
+use super::{Dialect, column, condition};
 use crate::entity::{audit_event, firewall, label, policy, rule};
 
 /// The seed of a test in a list of a level, if an index answers it.
@@ -63,78 +61,29 @@ pub(super) fn ids(dialect: Dialect, level: Level, tests: Logic<Test>) -> SelectS
     live(level).cond_where(condition(dialect, &Filter { level, condition: tests })).to_owned()
 }
 
-/// Instants that have an index.
-pub(super) const fn indexed_instants(level: Level) -> &'static [InstantField] {
-    use InstantField as F;
-    match level {
-        Level::Firewall => &[F::FirewallCreatedAt, F::FirewallUpdatedAt],
-        Level::Policy => &[F::PolicyCreatedAt, F::PolicyUpdatedAt],
-        Level::Rule => &[F::RuleCreatedAt, F::RuleUpdatedAt, F::ExpiresAt],
-        Level::Event => &[F::EventAt],
-    }
-}
-
-/// Whose index answers a test; none if there is no such index, or if it is one of the rules'.
-fn indexed(test: &Test) -> Option<Level> {
-    match test {
-        Test::Number(_, Ordered::Absent) | Test::Instant(_, Ordered::Absent) => None,
-        Test::Number(field, _) => match field {
-            NumberField::FirewallId
-            | NumberField::PolicyId
-            | NumberField::EventId
-            | NumberField::EventFirewallId
-            | NumberField::EventPolicyId => Some(field.level()),
-            NumberField::PolicyCount
-            | NumberField::FirewallRevision
-            | NumberField::RuleCount
-            | NumberField::PolicyRevision
-            | NumberField::RuleId
-            | NumberField::Priority
-            | NumberField::IcmpType
-            | NumberField::IcmpCode
-            | NumberField::RuleRevision
-            | NumberField::EventResourceId
-            | NumberField::EventSequence => None,
-        },
-        Test::Instant(field, _) => {
-            let level = field.level();
-            indexed_instants(level).contains(field).then_some(level)
-        }
+/// The level whose index answers a test of one of its columns, if there is such an index.
+pub(super) fn indexed(test: &Test) -> Option<Level> {
+    let (column, level) = match test {
+        Test::Number(_, Ordered::Absent) | Test::Instant(_, Ordered::Absent) => return None,
+        Test::Number(field, _) => (column::number(*field), field.level()),
+        Test::Instant(field, _) => (column::instant(*field), field.level()),
         Test::Text(field, TextTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
-            match field {
-                TextField::FirewallName
-                | TextField::Tenant
-                | TextField::PolicyName
-                | TextField::EventSubject
-                | TextField::EventRequestId
-                | TextField::EventTenant => Some(field.level()),
-                TextField::FirewallDescription
-                | TextField::FirewallCreatedBy
-                | TextField::FirewallUpdatedBy
-                | TextField::PolicyDescription
-                | TextField::PolicyCreatedBy
-                | TextField::PolicyUpdatedBy
-                | TextField::RuleName
-                | TextField::RuleDescription
-                | TextField::Reference
-                | TextField::RuleCreatedBy
-                | TextField::RuleUpdatedBy
-                | TextField::EventClientAddress
-                | TextField::EventReason => None,
-            }
+            (column::text(*field), field.level())
         }
-        Test::AuditAction(_) | Test::Resource(_) => Some(Level::Event),
-        Test::Text(..)
-        | Test::Label(..)
-        | Test::Flag(..)
+        Test::AuditAction(_) | Test::Resource(_) => return Some(Level::Event),
+        // Flags and actions have too few values for an index.
+        Test::Flag(..)
         | Test::Action(..)
+        | Test::Text(..)
+        | Test::Label(..)
         | Test::State(_)
         | Test::Warning(_)
         | Test::Protocol(_)
         | Test::Ports(_)
         | Test::Entry(..)
-        | Test::Traffic(_) => None,
-    }
+        | Test::Traffic(_) => return None,
+    };
+    column.is_indexed.then_some(level)
 }
 
 /// Those that have a label.

@@ -2,8 +2,8 @@
 //! that the filter can fit, and possibly others.
 
 use fireflow_domain::filter::tree::{
-    EntryTest, InstantField, LabelTest, Level, Logic, NumberField, Ordered, Pattern, PortTest,
-    RangeTest, Side, Test, TextField, TextTest, Traffic,
+    EntryTest, InstantField, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Side,
+    Test, Traffic,
 };
 use fireflow_domain::filter::{Filter, Moment};
 use fireflow_domain::net::{AddressRange, PortRange};
@@ -13,7 +13,7 @@ use sea_orm::{ColumnTrait, Condition};
 
 use super::condition::EMPTY;
 use super::entry::{bounds, fits_every_port};
-use super::{Dialect, other};
+use super::{Dialect, column, other};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::rule_port::Column as Port;
 use crate::entity::{rule, rule_address, rule_port};
@@ -56,7 +56,8 @@ fn of_logic<T>(
 /// only for a few.
 fn of_ranges(dialect: Dialect, level: Level, parts: &[Logic<Test>]) -> Vec<SelectStatement> {
     let mut seeds = Vec::new();
-    for field in other::indexed_instants(level) {
+    let is_indexed = |field: InstantField| column::instant(field).is_indexed;
+    for field in InstantField::ALL.iter().filter(|it| it.level() == level && is_indexed(**it)) {
         let bounds: Vec<Logic<Test>> = parts
             .iter()
             .filter(|part| match part {
@@ -84,61 +85,6 @@ fn union(parts: Vec<SelectStatement>) -> Option<SelectStatement> {
 
 fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
     match test {
-        Test::Number(NumberField::RuleId, Ordered::Absent) | Test::Instant(_, Ordered::Absent) => {
-            Vec::new()
-        }
-        Test::Number(field, _) => match field {
-            NumberField::RuleId => vec![of_rules(dialect, Logic::Is(test.clone()))],
-            NumberField::PolicyId | NumberField::FirewallId => {
-                of_parents(dialect, field.level(), test)
-            }
-            NumberField::PolicyCount
-            | NumberField::FirewallRevision
-            | NumberField::RuleCount
-            | NumberField::PolicyRevision
-            | NumberField::Priority
-            | NumberField::IcmpType
-            | NumberField::IcmpCode
-            | NumberField::RuleRevision
-            | NumberField::EventId
-            | NumberField::EventResourceId
-            | NumberField::EventFirewallId
-            | NumberField::EventPolicyId
-            | NumberField::EventSequence => Vec::new(),
-        },
-        Test::Instant(field, _) => match field {
-            InstantField::RuleCreatedAt | InstantField::RuleUpdatedAt | InstantField::ExpiresAt => {
-                vec![of_rules(dialect, Logic::Is(test.clone()))]
-            }
-            InstantField::StartsAt | InstantField::EventAt => Vec::new(),
-            InstantField::FirewallCreatedAt
-            | InstantField::FirewallUpdatedAt
-            | InstantField::PolicyCreatedAt
-            | InstantField::PolicyUpdatedAt => of_parents(dialect, field.level(), test),
-        },
-        Test::Text(field, TextTest::OneOf(patterns)) if patterns.iter().all(is_range) => {
-            match field {
-                TextField::RuleName => vec![of_rules(dialect, Logic::Is(test.clone()))],
-                TextField::PolicyName | TextField::FirewallName | TextField::Tenant => {
-                    of_parents(dialect, field.level(), test)
-                }
-                TextField::FirewallDescription
-                | TextField::FirewallCreatedBy
-                | TextField::FirewallUpdatedBy
-                | TextField::PolicyDescription
-                | TextField::PolicyCreatedBy
-                | TextField::PolicyUpdatedBy
-                | TextField::RuleDescription
-                | TextField::Reference
-                | TextField::RuleCreatedBy
-                | TextField::RuleUpdatedBy
-                | TextField::EventSubject
-                | TextField::EventRequestId
-                | TextField::EventClientAddress
-                | TextField::EventReason
-                | TextField::EventTenant => Vec::new(),
-            }
-        }
         Test::Label(Level::Rule, key, test) => {
             other::label_owners(dialect, Level::Rule, key, test).into_iter().collect()
         }
@@ -156,14 +102,20 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             of_logic(condition, &|test| of_entry(*side, test), &|_| Vec::new())
         }
         Test::Traffic(traffic) => of_traffic(traffic),
-        Test::Text(..)
-        | Test::Label(..)
+        Test::Number(..)
+        | Test::Instant(..)
+        | Test::Text(..)
         | Test::Flag(..)
         | Test::Action(..)
+        | Test::AuditAction(_)
+        | Test::Resource(_) => match other::indexed(test) {
+            Some(Level::Rule) => vec![of_rules(dialect, Logic::Is(test.clone()))],
+            Some(level) => of_parents(dialect, level, test),
+            None => Vec::new(),
+        },
+        Test::Label(..)
         | Test::State(..)
         | Test::Warning(_)
-        | Test::AuditAction(_)
-        | Test::Resource(_)
         | Test::Protocol(_)
         | Test::Ports(PortTest::Absent) => Vec::new(),
     }

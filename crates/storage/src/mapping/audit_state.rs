@@ -9,7 +9,7 @@ use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::net::PortRange;
 use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::rule::order::RulePlace;
-use fireflow_domain::rule::{Endpoint, Rule, Warning};
+use fireflow_domain::rule::{Endpoint, Rule, RuleParts, Warning};
 use fireflow_domain::time::Instant;
 use serde::Serialize;
 
@@ -231,33 +231,65 @@ struct RuleState<'a> {
 
 impl<'a> RuleState<'a> {
     fn of(rule: &'a Rule, now: Instant) -> Self {
-        let spec = &rule.spec;
+        // No `..`: the compiler demands a decision here for each new member.
+        let Rule {
+            id,
+            policy,
+            spec,
+            revision,
+            created_at,
+            created_by,
+            updated_at,
+            updated_by,
+            // It is the tag of one answer, and renewed by each write.
+            mark: _,
+            // The event itself records when and by whom the rule was deleted.
+            deleted: _,
+        } = rule;
+        let RuleParts {
+            name,
+            action,
+            priority,
+            protocols,
+            icmp_type,
+            icmp_code,
+            sources,
+            destinations,
+            ports,
+            enabled,
+            log,
+            starts_at,
+            expires_at,
+            description,
+            reference,
+            labels,
+        } = &**spec;
         Self {
-            id: rule.id.get(),
-            filtering_policy: (&rule.policy).into(),
-            name: spec.name.as_ref().map(|name| name.as_str()),
-            action: spec.action.as_str(),
-            priority: spec.priority,
-            protocols: spec.protocols.iter().map(ToString::to_string).collect(),
-            icmp_type: spec.icmp_type,
-            icmp_code: spec.icmp_code,
-            sources: spec.sources.iter().map(Into::into).collect(),
-            destinations: spec.destinations.iter().map(Into::into).collect(),
-            ports: spec.ports.iter().map(Into::into).collect(),
-            enabled: spec.enabled,
-            log: spec.log,
-            starts_at: spec.starts_at.as_ref().map(ToString::to_string),
-            expires_at: spec.expires_at.as_ref().map(ToString::to_string),
+            id: id.get(),
+            filtering_policy: policy.into(),
+            name: name.as_ref().map(|name| name.as_str()),
+            action: action.as_str(),
+            priority: *priority,
+            protocols: protocols.iter().map(ToString::to_string).collect(),
+            icmp_type: *icmp_type,
+            icmp_code: *icmp_code,
+            sources: sources.iter().map(Into::into).collect(),
+            destinations: destinations.iter().map(Into::into).collect(),
+            ports: ports.iter().map(Into::into).collect(),
+            enabled: *enabled,
+            log: *log,
+            starts_at: starts_at.as_ref().map(ToString::to_string),
+            expires_at: expires_at.as_ref().map(ToString::to_string),
             state: spec.state(now).as_str(),
-            description: spec.description.as_str(),
-            reference: spec.reference.as_str(),
-            labels: spec.labels.as_map(),
+            description: description.as_str(),
+            reference: reference.as_str(),
+            labels: labels.as_map(),
             warnings: spec.warnings(now).into_iter().map(Into::into).collect(),
-            revision: rule.revision.0,
-            created_at: rule.created_at.to_string(),
-            created_by: &rule.created_by,
-            updated_at: rule.updated_at.to_string(),
-            updated_by: &rule.updated_by,
+            revision: revision.0,
+            created_at: created_at.to_string(),
+            created_by,
+            updated_at: updated_at.to_string(),
+            updated_by,
         }
     }
 }

@@ -3,7 +3,7 @@ use fireflow_domain::error::{Conflict, Error, Resource};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
 use fireflow_domain::labels::LabelsPatch;
 use fireflow_domain::mark::{CurrentState, Mark, StateTag};
-use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
+use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Direction, PageRequest, SortKey};
 use fireflow_domain::patch::Patch;
 use fireflow_domain::policy::PolicyPatch;
@@ -11,7 +11,7 @@ use fireflow_domain::rule::{Action, RuleParts, RulePatch, RuleState};
 use fireflow_domain::store::{
     FirewallField, FirewallFilter, PolicyFilter, ReadKind, RuleField, RuleFilter, Terms, WriteKind,
 };
-use fireflow_domain::text::{Description, Reference};
+use fireflow_domain::testing::rules::{full, full_icmp};
 use fireflow_domain::usecase::firewall::NewFirewall;
 use fireflow_domain::usecase::rule::RulePath;
 use fireflow_domain::usecase::{Expected, Named, NamedState, firewall, policy, rule};
@@ -39,39 +39,12 @@ fn assert_not_found<T: std::fmt::Debug>(result: Result<T, Error>, missing: Resou
     }
 }
 
-/// A rule that sets every field.
-fn full_parts() -> RuleParts {
-    RuleParts {
-        name: Some(name("über-rule")),
-        action: fireflow_domain::rule::Action::Reject,
-        priority: i32::MIN,
-        protocols: Protocols::from_iter(["tcp", "132"].map(|it| Protocol::parse(it).unwrap())),
-        sources: vec![endpoint("any"), endpoint("10.0.0.0/8 1024-65535"), endpoint("2001:db8::1")],
-        destinations: vec![endpoint("192.0.2.7-192.0.2.9"), endpoint("::/0 443")],
-        ports: vec![PortRange::parse("8000-8100").unwrap(), PortRange::parse("22").unwrap()],
-        enabled: false,
-        log: true,
-        starts_at: Some(now()),
-        expires_at: Some(now().plus_micros(1)),
-        description: Description::parse("line one\nline two 🔥").unwrap(),
-        reference: Reference::parse("CHG-1").unwrap(),
-        labels: labels(&[("team/net", "x"), ("a", "")]),
-        ..parts("any", "any")
-    }
-}
-
 db_test! {
     async fn what_is_written_is_read_back(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, firewall.id, "in").await;
-        let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
-        let icmp = RuleParts {
-            protocols: Protocols::from_iter([Protocol::ICMP]),
-            icmp_type: Some(255),
-            icmp_code: Some(0),
-            ..parts("10.0.0.1", "any")
-        };
-        let icmp = make_rule(&db, &policy, icmp).await.unwrap();
+        let rule = make_rule(&db, &policy, full()).await.unwrap();
+        let icmp = make_rule(&db, &policy, full_icmp()).await.unwrap();
 
         let mut uow = read(&db, ReadKind::Single).await;
         let found = firewall::get(&mut *uow, &caller(), firewall.id).await.unwrap();
@@ -286,7 +259,7 @@ db_test! {
     async fn what_is_derived_follows_the_rule(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, firewall.id, "in").await;
-        let rule = make_rule(&db, &policy, full_parts()).await.unwrap();
+        let rule = make_rule(&db, &policy, full()).await.unwrap();
         // `any` has a row for each family.
         assert_eq!(db.integers("SELECT count(*) FROM rule_address").await, [6]);
         assert_eq!(db.integers("SELECT count(*) FROM rule_port").await, [2]);

@@ -1,6 +1,6 @@
 //! Forms of filters one by one: search in any case, warnings, lists other than those of rules.
 
-use fireflow_domain::filter::{Expression, Filter, Level};
+use fireflow_domain::filter::{Expression, FieldKind, Filter, Level, describe};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::policy::PolicySpec;
 use fireflow_domain::rule::{Action, RuleSpec, WarningCode};
@@ -12,7 +12,7 @@ use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
 
-use crate::filter::{fill, found};
+use crate::filter::{SEED, fill, found};
 use crate::filter_strategies::FIRST_DAY;
 use crate::support::{caller, make_firewall, make_policy, now, parts, tenant, write};
 
@@ -75,7 +75,7 @@ db_test! {
 
 db_test! {
     async fn rules_are_found_by_each_of_their_warnings(db: TestDatabase) {
-        let data = fill(&db).await;
+        let data = fill(&db, SEED).await;
         let now = Instant::parse(FIRST_DAY).unwrap().plus_micros(3 * 86_400_000_000);
         for code in WarningCode::ALL {
             let filter = Filter::parse(Level::Rule, &format!("warnings = {}", code.as_str())).unwrap();
@@ -96,7 +96,7 @@ db_test! {
 
 db_test! {
     async fn filters_on_other_lists_are_answered_from_indexes_too(db: TestDatabase) {
-        fill(&db).await;
+        fill(&db, SEED).await;
         // PostgreSQL chooses by what the tables hold.
         let mut uow = write(&db).await;
         for number in 0..300 {
@@ -169,6 +169,43 @@ db_test! {
         ] {
             let filter = Filter::parse(level, text).unwrap();
             assert_eq!(db.plans(&Expression { filter, at }).await.0, [] as [String; 0], "{text}");
+        }
+    }
+}
+
+db_test! {
+    async fn each_field_with_an_index_is_documented_and_answered_from_it(db: TestDatabase) {
+        let page = include_str!("../../../../docs/filters.md");
+        let speed = page.split("\n## Speed\n").nth(1).unwrap();
+        let at = Instant::parse(FIRST_DAY).unwrap();
+        let values =
+            [(FieldKind::Integer, "8"), (FieldKind::Text, "edge"), (FieldKind::Timestamp, FIRST_DAY)];
+        for (level, list) in [
+            (Level::Firewall, "- of policies and firewalls:"),
+            (Level::Policy, "- of policies and firewalls:"),
+            (Level::Rule, "- of rules:"),
+            (Level::Event, "- of audit events:"),
+        ] {
+            let list = speed.lines().find(|line| line.starts_with(list)).unwrap();
+            let (mut fields, mut indexed) = (0, 0);
+            // The fields of a parent have a dot.
+            for info in describe(level).into_iter().filter(|it| !it.name.contains('.')) {
+                let value = values.iter().find(|(kind, _)| *kind == info.kind);
+                let Some((_, value)) = value else { continue };
+                let filter = Filter::parse(level, &format!("{} = {value}", info.name)).unwrap();
+                let (seeds, _) = db.plans(&Expression { filter, at }).await;
+                let is_documented = list.contains(&format!("`{}`", info.name));
+                assert_eq!(seeds.len(), usize::from(is_documented), "{list}: {info:?}");
+                fields += 1;
+                for seed in seeds {
+                    indexed += 1;
+                    // SQLite searches, and PostgreSQL has a condition of the index.
+                    let is_search = seed.contains("SEARCH ") || seed.contains("Index Cond");
+                    let is_scan = seed.contains("SCAN ") || seed.contains("Seq Scan");
+                    assert!(is_search && !is_scan, "{info:?}:\n{seed}");
+                }
+            }
+            assert!(indexed >= 4 && indexed < fields, "{level:?}: {indexed} of {fields}");
         }
     }
 }

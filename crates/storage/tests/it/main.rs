@@ -20,6 +20,8 @@ mod filter_forms;
 mod filter_strategies;
 mod group;
 mod pooler;
+#[path = "../../../domain/tests/support/rule_strategies.rs"]
+mod rule_strategies;
 mod schema;
 mod server;
 mod statements;

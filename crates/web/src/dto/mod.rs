@@ -12,6 +12,7 @@ pub mod left_out;
 pub mod lines;
 pub mod order;
 pub mod policy;
+mod port_value;
 pub mod restore;
 pub mod rule;
 pub mod rule_set;

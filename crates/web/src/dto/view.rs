@@ -8,13 +8,13 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
 use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::read_only;
-use fireflow_domain::rule::{Endpoint, Rule, Warning};
+use fireflow_domain::rule::{Endpoint, Rule, RuleParts, Warning};
 use fireflow_domain::time::Instant;
 use poem_openapi::Object;
-use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use serde::Serialize;
 
 use super::left_out::LeftOutView;
+pub use super::port_value::PortValue;
 
 fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.as_map().clone()
@@ -225,74 +225,6 @@ pub struct EndpointView {
     pub port: Option<PortValue>,
 }
 
-/// A port as a number, or a range as text.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub enum PortValue {
-    /// One port.
-    Number(u16),
-    /// A range.
-    Range(String),
-}
-
-impl Type for PortValue {
-    const IS_REQUIRED: bool = true;
-    type RawValueType = Self;
-    type RawElementValueType = Self;
-
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Port".into()
-    }
-
-    fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
-        use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-        let mut number = MetaSchema::new("integer");
-        number.minimum = Some(0.0);
-        number.maximum = Some(65_535.0);
-        let mut range = MetaSchema::new("string");
-        range.pattern = Some(crate::openapi::patterns::PORTS.to_owned());
-        range.example = Some("1024-65535".into());
-        let mut schema = MetaSchema::ANY;
-        schema.one_of =
-            vec![MetaSchemaRef::Inline(Box::new(number)), MetaSchemaRef::Inline(Box::new(range))];
-        MetaSchemaRef::Inline(Box::new(schema))
-    }
-
-    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
-        Some(self)
-    }
-
-    fn raw_element_iter<'a>(
-        &'a self,
-    ) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
-        Box::new(std::iter::once(self))
-    }
-}
-
-impl ToJSON for PortValue {
-    fn to_json(&self) -> Option<serde_json::Value> {
-        serde_json::to_value(self).ok()
-    }
-}
-
-/// Never called, because `Members` in `fireflow-formats` reads bodies and collects all faults at
-/// once. The derived schema of an object requires this implementation.
-impl ParseFromJSON for PortValue {
-    fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
-        match value {
-            Some(serde_json::Value::String(text)) => Ok(Self::Range(text)),
-            Some(serde_json::Value::Number(number)) => number
-                .as_u64()
-                .and_then(|number| u16::try_from(number).ok())
-                .map(Self::Number)
-                .ok_or_else(|| poem_openapi::types::ParseError::custom("not a port")),
-            other => Err(poem_openapi::types::ParseError::expected_type(
-                other.unwrap_or(serde_json::Value::Null),
-            )),
-        }
-    }
-}
-
 impl From<&Endpoint> for EndpointView {
     fn from(endpoint: &Endpoint) -> Self {
         Self {
@@ -451,36 +383,68 @@ impl RuleView {
     /// Like [`Self::at`], with the current state of its policy.
     #[must_use]
     pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
-        let spec = &rule.spec;
+        // No `..`: the compiler demands a decision here for each new member.
+        let Rule {
+            id,
+            // The caller decides how the policy is shown.
+            policy: _,
+            spec,
+            revision,
+            // It is in the ETag.
+            mark: _,
+            created_at,
+            created_by,
+            updated_at,
+            updated_by,
+            deleted,
+        } = rule;
+        let RuleParts {
+            name,
+            action,
+            priority,
+            protocols,
+            icmp_type,
+            icmp_code,
+            sources,
+            destinations,
+            ports,
+            enabled,
+            log,
+            starts_at,
+            expires_at,
+            description,
+            reference,
+            labels: label_map,
+        } = &**spec;
         Self {
-            id: rule.id.get(),
+            id: id.get(),
             filtering_policy,
-            name: spec.name.as_ref().map(ToString::to_string),
-            action: spec.action.to_string(),
-            priority: spec.priority,
+            name: name.as_ref().map(ToString::to_string),
+            action: action.to_string(),
+            priority: *priority,
             position: None,
-            protocols: spec.protocols.iter().map(ToString::to_string).collect(),
-            icmp_type: spec.icmp_type,
-            icmp_code: spec.icmp_code,
-            sources: spec.sources.iter().map(Into::into).collect(),
-            destinations: spec.destinations.iter().map(Into::into).collect(),
-            ports: spec.ports.iter().map(Into::into).collect(),
-            enabled: spec.enabled,
-            log: spec.log,
-            starts_at: spec.starts_at.as_ref().map(ToString::to_string),
-            expires_at: spec.expires_at.as_ref().map(ToString::to_string),
+            protocols: protocols.iter().map(ToString::to_string).collect(),
+            icmp_type: *icmp_type,
+            icmp_code: *icmp_code,
+            sources: sources.iter().map(Into::into).collect(),
+            destinations: destinations.iter().map(Into::into).collect(),
+            ports: ports.iter().map(Into::into).collect(),
+            enabled: *enabled,
+            log: *log,
+            starts_at: starts_at.as_ref().map(ToString::to_string),
+            expires_at: expires_at.as_ref().map(ToString::to_string),
             state: spec.state(now).as_str().to_owned(),
-            description: spec.description.to_string(),
-            reference: spec.reference.to_string(),
-            labels: labels(&spec.labels),
+            description: description.to_string(),
+            reference: reference.to_string(),
+            labels: labels(label_map),
             warnings: spec.warnings(now).iter().map(Into::into).collect(),
-            revision: rule.revision.0,
-            created_at: rule.created_at.to_string(),
-            created_by: rule.created_by.clone(),
-            updated_at: rule.updated_at.to_string(),
-            updated_by: rule.updated_by.clone(),
-            deleted_at: rule.deleted.as_ref().map(|stamp| stamp.at.to_string()),
-            deleted_by: rule.deleted.as_ref().map(|stamp| stamp.by.clone()),
+            revision: revision.0,
+            created_at: created_at.to_string(),
+            created_by: created_by.clone(),
+            updated_at: updated_at.to_string(),
+            updated_by: updated_by.clone(),
+            deleted_at: deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::cuboid::{ALL_PORTS, Cuboid, CuboidParts, Range, kind};
 use super::{Budget, least_bytes};
 use crate::engine::naive::Entry;
 use crate::net::{AddressRange, Family, PortRange, Protocol};
-use crate::rule::{Endpoint, RuleSpec};
+use crate::rule::{Criteria, Endpoint, RuleSpec, Schedule};
 
 /// The cuboids of both families, in order of their rules.
 #[derive(Debug, Default)]
@@ -22,9 +22,9 @@ pub(super) fn count_all(
 ) -> Option<(usize, usize)> {
     let (mut v4, mut v6) = (0_usize, 0_usize);
     for rule in rules.iter().filter(|rule| rule.spec.enabled) {
-        let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
-        v4 = v4.checked_add(count(rule.spec, &shapes, &ports, Family::V4)?)?;
-        v6 = v6.checked_add(count(rule.spec, &shapes, &ports, Family::V6)?)?;
+        let parts = Parts::of(rule.spec);
+        v4 = v4.checked_add(parts.count(Family::V4)?)?;
+        v6 = v6.checked_add(parts.count(Family::V6)?)?;
         let bytes = least_bytes::<u32>(v4).checked_add(least_bytes::<u128>(v6))?;
         if v4.checked_add(v6)? > budget.cuboids || bytes > budget.bytes || !goes_on() {
             return None;
@@ -46,8 +46,7 @@ pub(super) fn of(
     // Fewer cuboids may be made than were counted: cuboids that can hold no packet are left out.
     let mut cuboids = Cuboids { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
     for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
-        let (shapes, ports) = (shapes(rule.spec), merged(&rule.spec.ports));
-        add(&mut cuboids, rule.spec, &shapes, &ports, order);
+        Parts::of(rule.spec).add_to(&mut cuboids, order);
         if !goes_on() {
             return None;
         }
@@ -62,8 +61,93 @@ struct Shape {
     kinds: u8,
 }
 
-fn shapes(rule: &RuleSpec) -> Vec<Shape> {
-    if rule.protocols.is_empty() {
+/// A rule, prepared for its conversion.
+struct Parts<'a> {
+    shapes: Vec<Shape>,
+    sources: &'a [Endpoint],
+    destinations: &'a [Endpoint],
+    /// The ports of destinations that name none.
+    ports: Vec<Range<u16>>,
+    icmp_type: Range<u16>,
+    icmp_code: Range<u16>,
+    is_timed: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn of(rule: &'a RuleSpec) -> Self {
+        let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
+            Criteria::of(rule);
+        // The classifier is asked about enabled rules only.
+        let Schedule { enabled: _, starts_at, expires_at } = Schedule::of(rule);
+        // All values, if the rule names none.
+        let icmp = |field: Option<u8>| {
+            field.map_or(ALL_PORTS, |field| (u16::from(field), u16::from(field)))
+        };
+        Self {
+            shapes: shapes(protocols),
+            sources,
+            destinations,
+            ports: merged(ports),
+            icmp_type: icmp(icmp_type),
+            icmp_code: icmp(icmp_code),
+            is_timed: starts_at.is_some() || expires_at.is_some(),
+        }
+    }
+
+    /// The most cuboids of a family that the rule can have; none if the number overflows.
+    fn count(&self, family: Family) -> Option<usize> {
+        let has = |entry: &&Endpoint| match family {
+            Family::V4 => v4(entry).is_some(),
+            Family::V6 => v6(entry).is_some(),
+        };
+        let shapes = self.shapes.iter().filter(|shape| exists_in(**shape, family)).count();
+        let sources = self.sources.iter().filter(has).count();
+        let ports =
+            |entry: &Endpoint| if entry.port.is_some() { 1 } else { self.ports.len().max(1) };
+        let mut destinations = self.destinations.iter().filter(has).map(ports);
+        let destinations = destinations.try_fold(0_usize, usize::checked_add)?;
+        shapes.checked_mul(sources)?.checked_mul(destinations)
+    }
+
+    fn add_to(&self, cuboids: &mut Cuboids, order: u32) {
+        let Self { shapes, sources, destinations, ports: fallback, icmp_type, icmp_code, is_timed } =
+            self;
+        for shape in shapes {
+            for source in *sources {
+                for destination in *destinations {
+                    let own = destination.port.map(|port| (port.first(), port.last()));
+                    let ports: &[Range<u16>] = match &own {
+                        Some(own) => std::slice::from_ref(own),
+                        None => fallback,
+                    };
+                    let restricts = source.port.is_some() || !ports.is_empty();
+                    // A rule that restricts ports matches no packet without ports.
+                    let kinds = if restricts { shape.kinds & kind::PORTS } else { shape.kinds };
+                    if kinds == 0 {
+                        continue;
+                    }
+                    let first = source.port.map_or(*icmp_type, |port| (port.first(), port.last()));
+                    let seconds =
+                        if ports.is_empty() { std::slice::from_ref(icmp_code) } else { ports };
+                    for second in seconds {
+                        let shared = Shared {
+                            first,
+                            second: *second,
+                            protocol: shape.protocol.map(|protocol| protocol.0),
+                            kinds,
+                            is_timed: *is_timed,
+                            order,
+                        };
+                        shared.add_to(cuboids, *shape, source, destination);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn shapes(protocols: &[Protocol]) -> Vec<Shape> {
+    if protocols.is_empty() {
         return vec![Shape { protocol: None, kinds: kind::ALL }];
     }
     let shape = |protocol: &Protocol| {
@@ -76,85 +160,13 @@ fn shapes(rule: &RuleSpec) -> Vec<Shape> {
         };
         Shape { protocol: Some(*protocol), kinds }
     };
-    let mut shapes: Vec<Shape> = rule.protocols.iter().map(shape).collect();
+    let mut shapes: Vec<Shape> = protocols.iter().map(shape).collect();
     shapes.sort_unstable_by_key(|shape| shape.protocol);
     shapes
 }
 
-/// The most cuboids of a family that a rule can have; none if the number overflows.
-fn count(rule: &RuleSpec, shapes: &[Shape], ports: &[Range<u16>], family: Family) -> Option<usize> {
-    let has = |entry: &&Endpoint| match family {
-        Family::V4 => v4(entry).is_some(),
-        Family::V6 => v6(entry).is_some(),
-    };
-    let shapes = shapes.iter().filter(|shape| exists_in(**shape, family)).count();
-    let sources = rule.sources.iter().filter(has).count();
-    let ports = |entry: &Endpoint| if entry.port.is_some() { 1 } else { ports.len().max(1) };
-    let mut destinations = rule.destinations.iter().filter(has).map(ports);
-    let destinations = destinations.try_fold(0_usize, usize::checked_add)?;
-    shapes.checked_mul(sources)?.checked_mul(destinations)
-}
-
-fn add(
-    cuboids: &mut Cuboids,
-    rule: &RuleSpec,
-    shapes: &[Shape],
-    fallback: &[Range<u16>],
-    order: u32,
-) {
-    let is_timed = rule.starts_at.is_some() || rule.expires_at.is_some();
-    for shape in shapes {
-        for source in &rule.sources {
-            for destination in &rule.destinations {
-                let own = destination.port.map(|port| (port.first(), port.last()));
-                let ports: &[Range<u16>] = match &own {
-                    Some(own) => std::slice::from_ref(own),
-                    None => fallback,
-                };
-                let restricts = source.port.is_some() || !ports.is_empty();
-                // A rule that restricts ports matches no packet without ports.
-                let kinds = if restricts { shape.kinds & kind::PORTS } else { shape.kinds };
-                if kinds == 0 {
-                    continue;
-                }
-                let (first, second) = icmp(rule);
-                let first = source.port.map_or(first, |port| (port.first(), port.last()));
-                let seconds = if ports.is_empty() { std::slice::from_ref(&second) } else { ports };
-                for second in seconds {
-                    let cuboid_of = |family| exists_in(*shape, family);
-                    let shared = Shared {
-                        first,
-                        second: *second,
-                        protocol: shape.protocol.map(|protocol| protocol.0),
-                        kinds,
-                        is_timed,
-                        order,
-                    };
-                    if cuboid_of(Family::V4)
-                        && let (Some(source), Some(destination)) = (v4(source), v4(destination))
-                    {
-                        cuboids.v4.push(shared.cuboid(source, destination));
-                    }
-                    if cuboid_of(Family::V6)
-                        && let (Some(source), Some(destination)) = (v6(source), v6(destination))
-                    {
-                        cuboids.v6.push(shared.cuboid(source, destination));
-                    }
-                }
-            }
-        }
-    }
-}
-
 fn exists_in(shape: Shape, family: Family) -> bool {
     shape.protocol.is_none_or(|protocol| protocol.exists_in(family))
-}
-
-/// ICMP type and code: those of the rule, or all if it names none.
-fn icmp(rule: &RuleSpec) -> (Range<u16>, Range<u16>) {
-    let range =
-        |field: Option<u8>| field.map_or(ALL_PORTS, |field| (u16::from(field), u16::from(field)));
-    (range(rule.icmp_type), range(rule.icmp_code))
 }
 
 /// The parts that the cuboids of both families have in common.
@@ -168,6 +180,25 @@ struct Shared {
 }
 
 impl Shared {
+    fn add_to(
+        &self,
+        cuboids: &mut Cuboids,
+        shape: Shape,
+        source: &Endpoint,
+        destination: &Endpoint,
+    ) {
+        if exists_in(shape, Family::V4)
+            && let (Some(source), Some(destination)) = (v4(source), v4(destination))
+        {
+            cuboids.v4.push(self.cuboid(source, destination));
+        }
+        if exists_in(shape, Family::V6)
+            && let (Some(source), Some(destination)) = (v6(source), v6(destination))
+        {
+            cuboids.v6.push(self.cuboid(source, destination));
+        }
+    }
+
     fn cuboid<A: super::Address>(&self, source: Range<A>, destination: Range<A>) -> Cuboid<A> {
         let Self { first, second, protocol, kinds, is_timed, order } = *self;
         let parts =
