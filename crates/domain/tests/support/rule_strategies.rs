@@ -53,6 +53,15 @@ pub(crate) fn specs(world: World) -> BoxedStrategy<RuleSpec> {
         .prop_filter_map("the parts form a valid rule", |parts| {
             let ((action, priority, log), (protocols, ports), ends, state, (name, texts)) = parts;
             let (protocols, icmp_type, icmp_code) = protocols;
+            // A rule with ICMP fields has no `ports`, and an entry of each side without a port. Most
+            // of them would be refused otherwise.
+            let (mut ports, (mut sources, mut destinations)) = (ports, ends);
+            if icmp_type.is_some() {
+                ports.clear();
+                for entry in sources.first_mut().into_iter().chain(destinations.first_mut()) {
+                    entry.port = None;
+                }
+            }
             let (description, reference, labels) = texts.unwrap_or_default();
             RuleSpec::new(RuleParts {
                 name,
@@ -61,8 +70,8 @@ pub(crate) fn specs(world: World) -> BoxedStrategy<RuleSpec> {
                 protocols,
                 icmp_type,
                 icmp_code,
-                sources: ends.0,
-                destinations: ends.1,
+                sources,
+                destinations,
                 ports,
                 enabled: state.0,
                 log,
