@@ -22,6 +22,7 @@ mod idempotency_key;
 mod inspection_stream;
 mod middleware;
 mod openapi;
+mod operation;
 mod pagination;
 mod params;
 mod path_id;
@@ -43,8 +44,7 @@ pub use written::WrittenRules;
 /// The sources of the description, for tests that compare it with the behavior of the API.
 pub mod described {
     pub use crate::dto::view::{FirewallView, PolicyView, RuleView};
-    pub use crate::openapi::parameters_of;
-    pub use crate::params::{
-        AUDIT_EVENTS, FIREWALLS, INSPECTION, POLICIES, Param, ParamKind, RULES,
-    };
+    pub use crate::operation::{Access, Effect, Operation};
+    pub use crate::params::{Param, ParamKind};
+    pub use crate::routes::OPERATIONS;
 }

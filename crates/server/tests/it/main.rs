@@ -39,6 +39,7 @@ mod memory;
 mod metrics;
 mod offline;
 mod open_files;
+mod operations;
 mod order;
 mod parts;
 mod policy_limits;

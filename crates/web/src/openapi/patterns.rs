@@ -24,6 +24,8 @@ macro_rules! port {
     };
 }
 
+/// The reference to the schema that all actions share.
+pub const ACTION: &str = "#/components/schemas/Action";
 /// A single address.
 pub const ADDRESS: &str = concat!("^(", v4!(), "|", v6!(), ")$");
 /// An address, a block, a range or `any`.
