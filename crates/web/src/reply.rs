@@ -8,6 +8,7 @@ use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
+use fireflow_formats::selected::{Fields, Selected};
 use fireflow_service::session::Repeatable;
 use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
@@ -22,11 +23,9 @@ use serde::Serialize;
 use crate::conditions::{EntityTag, Known, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
-use crate::dto::selected::Selected;
 use crate::idempotency_key;
 use crate::operation::Headers;
 use crate::pagination::{self, ListAddress};
-use crate::params::Fields;
 use crate::problem::Problem;
 
 /// The media type of all successful JSON answers.

@@ -14,6 +14,7 @@ use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_domain::usecase::rule::{self, EVALUATION};
 use fireflow_formats::rule::action;
+use fireflow_formats::selected::Fields;
 
 use crate::app::Context;
 use crate::conditions::{EntityTag, Known, Shown};
@@ -23,7 +24,7 @@ use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::operation::Operation;
 use crate::pagination::ListAddress;
-use crate::params::{Fields, Query, QueryString};
+use crate::params::{Query, QueryString};
 use crate::problem::Problem;
 use crate::reply::{Kind, ListedRules, ListedWithTag, Reply};
 

@@ -4,10 +4,10 @@ use fireflow_domain::error::BoxError;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_formats::rule_columns::RuleRecords;
+use fireflow_formats::selected::Fields;
 
 use poem_openapi::registry::{MetaMediaType, MetaSchema, MetaSchemaRef};
 
-use super::fields::Fields;
 use super::view::RuleView;
 
 /// A line format.

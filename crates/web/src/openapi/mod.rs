@@ -3,7 +3,6 @@
 
 pub mod filters;
 mod operations;
-pub mod patterns;
 pub mod schemas;
 
 use anyhow::{Context as _, bail};

@@ -9,14 +9,15 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
+use fireflow_formats::patterns::{
+    ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
+};
 use serde_json::{Map, Value, json};
 
-use super::patterns::{
-    ACTION, ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
-};
 use super::{member, object};
 use crate::dto::rule_set::RULE;
 use crate::dto::view::Part;
+use crate::params::ACTION;
 use crate::problem::Code;
 
 /// Members that can be null, by schema.

@@ -18,6 +18,7 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::selected::Fields;
 use fireflow_service::cursor;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
@@ -31,7 +32,6 @@ use crate::problem::{Code, Problem};
 
 pub use self::packet::packet_from_query;
 pub use self::table::*;
-pub use crate::dto::fields::Fields;
 
 /// Parameters that do not affect the content of a list, or that the scope of its cursors contains
 /// in another form.

@@ -5,10 +5,12 @@
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::MAX_PAGE_SIZE;
+use fireflow_formats::patterns;
 use fireflow_service::cursor::MAX_CURSOR_CHARS;
 use serde_json::{Value, json};
 
-use crate::openapi::patterns;
+/// The reference to the schema that all actions share.
+pub const ACTION: &str = "#/components/schemas/Action";
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +79,7 @@ impl Param {
                 json!({"type": "integer", "minimum": min, "maximum": max})
             }
             ParamKind::Boolean => json!({"type": "boolean"}),
-            ParamKind::Action => json!({"$ref": patterns::ACTION}),
+            ParamKind::Action => json!({"$ref": ACTION}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": patterns::NAME})

@@ -1,4 +1,4 @@
-//! The formats of texts, as regular expressions for the description (ECMA 262).
+//! The formats of texts as regular expressions (ECMA 262), for the description of the API.
 
 use fireflow_domain::net::Protocol;
 
@@ -24,8 +24,6 @@ macro_rules! port {
     };
 }
 
-/// The reference to the schema that all actions share.
-pub const ACTION: &str = "#/components/schemas/Action";
 /// A single address.
 pub const ADDRESS: &str = concat!("^(", v4!(), "|", v6!(), ")$");
 /// An address, a block, a range or `any`.
