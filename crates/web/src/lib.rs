@@ -1,10 +1,10 @@
 //! FireFlow's HTTP API and its description. A thin crate: it reads requests, calls the use cases of
 //! the domain, and writes answers.
 //!
-//! To add an operation, write a view and a body in `dto/`, a method in `api/` (its first argument
-//! is the required role), its query parameters in `params`, its links in `openapi`, and the
-//! constraints on its members in `openapi::schemas`. The tests in
-//! `crates/server/tests/it/coverage.rs` then check that it refuses callers without the role.
+//! To add an operation, write a view and a body in `dto/`, and in `api/` a method (its first
+//! argument is the required role) with its row beside it (`operation`). The description and the
+//! limit of its body follow from the row. The tests in `crates/server/tests/it/coverage.rs` then
+//! check that row and description agree, and that it refuses callers without the role.
 
 #![expect(
     unreachable_pub,
