@@ -21,6 +21,7 @@ use fireflow_telemetry::Telemetry;
 use fireflow_telemetry::metrics::{Exposition, MemoryState, MemoryUse, Sampled};
 
 use crate::middleware::Gate;
+use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::written::WrittenRules;
 
@@ -132,6 +133,8 @@ pub struct Context {
     pub session: Session,
     /// When the caller's token expires.
     pub expires_at: Instant,
+    /// The requested operation, if the API has the path with this method.
+    pub operation: Option<&'static Operation>,
 }
 
 impl Deref for Context {

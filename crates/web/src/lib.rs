@@ -1,10 +1,10 @@
 //! FireFlow's HTTP API and its description. A thin crate: it reads requests, calls the use cases of
 //! the domain, and writes answers.
 //!
-//! To add an operation, write a view and a body in `dto/`, a method in `api/` (its first argument
-//! is the required role), its query parameters in `params`, its links in `openapi`, and the
-//! constraints on its members in `openapi::schemas`. The tests in
-//! `crates/server/tests/it/coverage.rs` then check that it refuses callers without the role.
+//! To add an operation, write a view and a body in `dto/`, and in `api/` a method (its first
+//! argument is the required role) with its row beside it (`operation`). The description and the
+//! limit of its body follow from the row. The tests in `crates/server/tests/it/coverage.rs` then
+//! check that row and description agree, and that it refuses callers without the role.
 
 #![expect(
     unreachable_pub,
@@ -22,6 +22,7 @@ mod idempotency_key;
 mod inspection_stream;
 mod middleware;
 mod openapi;
+mod operation;
 mod pagination;
 mod params;
 mod path_id;
@@ -43,8 +44,7 @@ pub use written::WrittenRules;
 /// The sources of the description, for tests that compare it with the behavior of the API.
 pub mod described {
     pub use crate::dto::view::{FirewallView, PolicyView, RuleView};
-    pub use crate::openapi::parameters_of;
-    pub use crate::params::{
-        AUDIT_EVENTS, FIREWALLS, INSPECTION, POLICIES, Param, ParamKind, RULES,
-    };
+    pub use crate::operation::{Access, Effect, Operation};
+    pub use crate::params::{Param, ParamKind};
+    pub use crate::routes::OPERATIONS;
 }

@@ -8,6 +8,7 @@ use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
+use fireflow_formats::selected::{Fields, Selected};
 use fireflow_service::session::Repeatable;
 use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
@@ -22,10 +23,9 @@ use serde::Serialize;
 use crate::conditions::{EntityTag, Preconditions, Shown};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
-use crate::dto::selected::Selected;
 use crate::idempotency_key;
+use crate::operation::Headers;
 use crate::pagination::{self, ListAddress};
-use crate::params::Fields;
 use crate::problem::Problem;
 
 /// The media type of all successful JSON answers.
@@ -41,11 +41,13 @@ const HASHED_AT_ONCE: usize = 64 * 1024;
 /// The status, headers and description of an answer, for the API description.
 pub trait AnswerKind {
     /// The status.
-    const STATUS: StatusCode;
+    const STATUS: StatusCode = StatusCode::OK;
     /// What the status means here.
     const DESCRIPTION: &'static str;
     /// The headers, each with its description.
-    const HEADERS: &'static [(&'static str, &'static str)];
+    const HEADERS: Headers = &[];
+    /// The line formats of its body besides JSON, each with the description of its lines.
+    const LINES: &'static [(LineFormat, &'static str)] = &[];
     /// Whether the answer can be `304` instead.
     const CAN_BE_UNCHANGED: bool = false;
     /// Whether it has a body.
@@ -83,59 +85,74 @@ const ETAG: (&str, &str) = (
     "An opaque tag of the resource's state and of the answer, for `If-Match` and `If-None-Match`",
 );
 
+/// The line formats of a list of rules.
+const RULE_LINES: &[(LineFormat, &str)] = &[
+    (LineFormat::Csv, "A header and one line per rule (RFC 4180)"),
+    (LineFormat::Ndjson, "One rule per line, each as in `items`"),
+];
+const VERDICT_LINES: &[(LineFormat, &str)] = &[(
+    LineFormat::Ndjson,
+    "One line per packet: its `line`, and `action`, `permitted`, `reason` and `active_rule` as in the \
+     array; or its `line`, and its `error`: `code`, `detail` and `errors` as in a problem",
+)];
+
 kinds! {
     /// One resource.
     Fetched {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "As asked";
-        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+        const HEADERS: Headers = &[ETAG];
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// An answer without a state of its own.
     Answered {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "As asked";
-        const HEADERS: &'static [(&'static str, &'static str)] = &[];
+    }
+    /// Verdicts on many packets.
+    Inspected {
+        const DESCRIPTION: &'static str = "As asked";
+        const LINES: &'static [(LineFormat, &'static str)] = VERDICT_LINES;
     }
     /// A page of a list.
     Listed {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
-        const HEADERS: &'static [(&'static str, &'static str)] =
+        const HEADERS: Headers =
             &[PAGINATION, LINK, LEFT_OUT];
+    }
+    /// A page of rules of all policies.
+    ListedRules {
+        const DESCRIPTION: &'static str = "A page of the list";
+        const HEADERS: Headers = &[PAGINATION, LINK, LEFT_OUT];
+        const LINES: &'static [(LineFormat, &'static str)] = RULE_LINES;
     }
     /// A page of a list that has a state of its own.
     ListedWithTag {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "A page of the list";
-        const HEADERS: &'static [(&'static str, &'static str)] =
+        const HEADERS: Headers =
             &[ETAG, PAGINATION, LINK];
+        const LINES: &'static [(LineFormat, &'static str)] = RULE_LINES;
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// A new resource.
     Created {
         const STATUS: StatusCode = StatusCode::CREATED;
         const DESCRIPTION: &'static str = "Created";
-        const HEADERS: &'static [(&'static str, &'static str)] =
+        const HEADERS: Headers =
             &[ETAG, ("Location", "The path of the created resource")];
     }
     /// A resource after its change.
     Changed {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "The resource after the change";
-        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+        const HEADERS: Headers = &[ETAG];
     }
     /// A restored resource.
     Restored {
-        const STATUS: StatusCode = StatusCode::OK;
         const DESCRIPTION: &'static str = "The restored resource";
-        const HEADERS: &'static [(&'static str, &'static str)] = &[ETAG];
+        const HEADERS: Headers = &[ETAG];
     }
     /// The resource was deleted.
     Deleted {
         const STATUS: StatusCode = StatusCode::NO_CONTENT;
         const DESCRIPTION: &'static str = "Deleted";
-        const HEADERS: &'static [(&'static str, &'static str)] = &[];
         const HAS_BODY: bool = false;
     }
 }
@@ -390,7 +407,9 @@ impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
                 .collect::<Vec<_>>()
         };
         let content = if K::HAS_BODY {
-            vec![MetaMediaType { content_type: JSON, schema: T::schema_ref() }]
+            let json = MetaMediaType { content_type: JSON, schema: T::schema_ref() };
+            let lines = K::LINES.iter().map(|(format, about)| format.described(about));
+            std::iter::once(json).chain(lines).collect()
         } else {
             Vec::new()
         };

@@ -22,9 +22,25 @@ use crate::app::App;
 use crate::middleware::envelope::envelope;
 use crate::middleware::limits::guard;
 use crate::openapi;
+use crate::operation::Operation;
 use crate::problem::Problem;
 
 type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
+
+/// The rows of all operations, by group.
+pub const OPERATIONS: [&[Operation]; 6] = [
+    Firewalls::OPERATIONS,
+    Policies::OPERATIONS,
+    Rules::OPERATIONS,
+    Inspections::OPERATIONS,
+    Audit::OPERATIONS,
+    Service::OPERATIONS,
+];
+
+/// The row of an operation.
+fn row(id: &str) -> Option<&'static Operation> {
+    OPERATIONS.into_iter().flatten().find(|operation| operation.id == id)
+}
 
 fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
     let api = (Firewalls, Policies, Rules, Inspections, Audit, Service { app: Arc::clone(app) });
@@ -37,7 +53,7 @@ fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
 /// Returns an error if the framework's document lacks the structure that the corrections expect,
 /// which is a defect.
 pub fn description(app: &Arc<App>) -> anyhow::Result<Value> {
-    openapi::corrected(&service(app).spec(), &app.base_path)
+    openapi::corrected(&service(app).spec(), &app.base_path, row)
 }
 
 /// The whole service.
@@ -50,7 +66,7 @@ pub fn endpoint(
 ) -> anyhow::Result<impl Endpoint<Output = Response> + use<>> {
     let service = service(app);
     let raw = service.spec();
-    let document = openapi::corrected(&raw, &app.base_path)?;
+    let document = openapi::corrected(&raw, &app.base_path, row)?;
     let json = serde_json::to_string_pretty(&document)?;
     let compact = serde_json::to_string(&document)?;
     // The page contains its scripts and styles, so it loads nothing from other servers.
@@ -81,8 +97,9 @@ pub fn endpoint(
     let routes = Route::new().nest("/docs", docs).nest("/", service);
 
     let (guarded, limits) = (Arc::clone(app), limits.clone());
-    let inner = routes
-        .around(move |next, request| guard(Arc::clone(&guarded), limits.clone(), next, request));
+    let inner = routes.around(move |next, request| {
+        guard(Arc::clone(&guarded), row, limits.clone(), next, request)
+    });
     let based: poem::endpoint::BoxEndpoint<'static, Response> = if app.base_path.is_empty() {
         inner.map_to_response().boxed()
     } else {

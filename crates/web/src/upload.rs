@@ -13,7 +13,7 @@ use fireflow_auth::Refusal;
 use fireflow_formats::json::Meter;
 use fireflow_service::budget::{Reservation, Use};
 use futures_util::StreamExt;
-use poem::http::{HeaderMap, Method, header};
+use poem::http::{HeaderMap, header};
 use poem::{Request, RequestBody};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
@@ -87,14 +87,11 @@ impl Upload {
     pub fn open(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
         check_encoding(request)?;
         let context = context(request)?;
-        // PUT replaces whole rule sets only.
-        let is_set =
-            request.method() == Method::PUT || request.uri().path().ends_with("/rules/batch");
+        let purpose = context.operation.map_or(Use::Body, |operation| operation.body);
         let limits = &context.work.limits;
-        let (max, purpose) = if is_set {
-            (limits.max_rule_set_bytes, Use::RuleSet)
-        } else {
-            (limits.max_body_bytes, Use::Body)
+        let max = match purpose {
+            Use::RuleSet => limits.max_rule_set_bytes,
+            _ => limits.max_body_bytes,
         };
         let declared = request
             .headers()

@@ -1,8 +1,10 @@
 //! Entity tags and the requests that they guard.
 
 use fireflow_storage::db_test;
+use fireflow_web::described::ParamKind;
 use serde_json::{Value, json};
 
+use crate::operations::operations;
 use crate::support::{Api, firewall_of};
 
 db_test! {
@@ -63,33 +65,47 @@ db_test! {
     }
 }
 
-/// Every operation that accepts conditions: method, path, body.
-async fn operations(api: &Api) -> Vec<(&'static str, String, Option<Value>)> {
+/// An operation that takes conditions.
+struct Conditional {
+    id: &'static str,
+    method: String,
+    path: String,
+    body: Option<Value>,
+    writes: bool,
+}
+
+/// Every operation that takes conditions, in an order in which all can succeed. Operations that
+/// embed children are there twice.
+async fn conditional(api: &Api) -> Vec<Conditional> {
     let policy = api.policy().await;
     let rule = api.rule(&policy, &json!({})).await["id"].clone();
-    let firewall = firewall_of(&policy).to_owned();
-    let rules = format!("{policy}rules/");
-    let one = format!("{rules}{rule}/");
-    let change = json!({"description": "changed"});
-    let moved = json!({"rule_ids": [rule], "at": "last"});
-    let batch = json!({"operations": [{"op": "delete", "rule_id": rule}]});
-    vec![
-        ("GET", firewall.clone(), None),
-        ("GET", format!("{firewall}?expand=filtering_policies.rules"), None),
-        ("GET", policy.clone(), None),
-        ("GET", format!("{policy}?expand=rules"), None),
-        ("GET", rules.clone(), None),
-        ("GET", one.clone(), None),
-        ("PATCH", firewall.clone(), Some(change.clone())),
-        ("PATCH", policy.clone(), Some(change.clone())),
-        ("PATCH", one.clone(), Some(change)),
-        ("PUT", rules.clone(), Some(json!([]))),
-        ("POST", format!("{rules}move/"), Some(moved)),
-        ("POST", format!("{rules}batch/"), Some(batch)),
-        ("DELETE", one, None),
-        ("DELETE", policy, None),
-        ("DELETE", firewall, None),
-    ]
+    let ids =
+        [&api.get(&policy).await.expect(200)["firewall"]["id"], &json!(1), &rule].map(Value::clone);
+    let mut all = Vec::new();
+    for operation in operations(&api.document).iter().filter(|it| it.row.is_conditional) {
+        let path = operation.path(&ids);
+        let expansions = operation.row.parameters().filter_map(|param| match param.kind {
+            ParamKind::Words(words) if param.name == "expand" => words.last(),
+            _ => None,
+        });
+        let expanded = expansions.map(|word| format!("{path}?expand={word}"));
+        for path in std::iter::once(path.clone()).chain(expanded) {
+            all.push(Conditional {
+                id: operation.row.id,
+                method: operation.method.clone(),
+                path,
+                body: operation.body_with(&rule),
+                writes: operation.row.writes(),
+            });
+        }
+    }
+    assert!(all.len() >= 15, "{}", all.len());
+    all
+}
+
+/// The path of an operation.
+fn path_of<'a>(all: &'a [Conditional], id: &str) -> &'a str {
+    &all.iter().find(|it| it.id == id).unwrap().path
 }
 
 db_test! {
@@ -98,10 +114,10 @@ db_test! {
             "6", "abc", "\"abc", "abc\"", "\"a\" \"b\"", "\"a\"b", "W/6", "w/\"6\"", "\"a b\"", "", ",",
             "*, \"a\"", "\"a\", 6",
         ];
-        for (method, path, body) in operations(&api).await {
+        for Conditional { method, path, body, .. } in conditional(&api).await {
             for name in ["If-Match", "If-None-Match"] {
                 for value in bad {
-                    let answer = api.with(method, &path, &[(name, value)], body.as_ref()).await;
+                    let answer = api.with(&method, &path, &[(name, value)], body.as_ref()).await;
                     let problem = answer.problem(400, "malformed_request");
                     assert_eq!(problem["errors"][0]["parameter"], name, "{value}");
                     let detail = problem["detail"].as_str().unwrap();
@@ -128,11 +144,11 @@ db_test! {
 
 db_test! {
     async fn a_tag_that_holds_for_nothing_is_told_why(api: Api) {
-        let all = operations(&api).await;
-        let rule = api.get(&all[5].1).await.header("etag").to_owned();
-        let policy = api.get(&all[2].1).await.header("etag").to_owned();
+        let all = conditional(&api).await;
+        let rule = api.get(path_of(&all, "getRuleById")).await.header("etag").to_owned();
+        let policy = api.get(path_of(&all, "getFilteringPolicyById")).await.header("etag").to_owned();
         let of_rules = |path: &str| path.contains("/rules/") && path.ends_with(char::is_numeric);
-        for (method, path, body) in &all {
+        for Conditional { method, path, body, .. } in &all {
             let is_of_rule = of_rules(path.trim_end_matches('/'));
             let foreign = if is_of_rule { &policy } else { &rule };
             let ask = async |tag: &str| {
@@ -156,16 +172,20 @@ db_test! {
 
 db_test! {
     async fn every_change_heeds_both_conditions(api: Api) {
-        let all = operations(&api).await;
-        let mut of = Vec::new();
-        for (_, path, _) in &all[..6] {
-            of.push(api.get(path).await.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned()));
+        let all = conditional(&api).await;
+        let mut tags = Vec::new();
+        for Conditional { path, .. } in all.iter().filter(|it| !it.writes) {
+            if let Some(tag) = api.get(path).await.headers.get("etag") {
+                tags.push((path, tag.to_str().unwrap().to_owned()));
+            } else {
+                let what = "what an expanded firewall shows is no state of its own";
+                assert!(path.contains("?expand=filtering_policies"), "{path}: {what}");
+            }
         }
-        let (firewall, policy, rules, rule) = (&of[0], &of[2], &of[4], &of[5]);
-        assert_eq!(of[1], None, "what an expanded firewall shows is no state of its own");
-        let tags = [firewall, policy, rule, rules, policy, rules, rule, policy, firewall];
-        for ((method, path, body), tag) in all[6..].iter().zip(tags) {
-            let tag = tag.clone().unwrap();
+        for Conditional { method, path, body, .. } in all.iter().filter(|it| it.writes) {
+            // The tag of what the path is about, or of what is nearest above it.
+            let above = tags.iter().filter(|(of, _)| path.starts_with(of.as_str()));
+            let (_, tag) = above.max_by_key(|(of, _)| of.len()).unwrap();
             let weak = format!("W/{tag}");
             for named in ["*", tag.as_str(), weak.as_str()] {
                 let header = [("if-none-match", named)];
@@ -176,13 +196,14 @@ db_test! {
         }
         assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, [3]);
         // Several header lines form one list; spaces and empty elements are ignored.
-        let rule = rule.clone().unwrap();
+        let one = path_of(&all, "updateRuleById");
+        let (_, rule) = tags.iter().find(|(path, _)| *path == one).unwrap();
         let list = format!(" , \"a,b\" ,, {rule}\t");
         let headers = [("if-match", "\"x\""), ("if-match", list.as_str()), ("if-none-match", "\"y\"")];
         let body = json!({"description": "changed"});
-        api.with("PATCH", &all[8].1, &headers, Some(&body)).await.expect(200);
+        api.with("PATCH", one, &headers, Some(&body)).await.expect(200);
         // After the change, the tag belongs to a former state.
-        let answer = api.with("PATCH", &all[8].1, &headers, Some(&body)).await;
+        let answer = api.with("PATCH", one, &headers, Some(&body)).await;
         answer.problem(412, "revision_mismatch");
     }
 }

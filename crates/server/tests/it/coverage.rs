@@ -1,65 +1,52 @@
 //! Walks the description: every operation refuses the clients that it must, and none is left out.
 
+use std::collections::BTreeSet;
+
 use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
+use fireflow_web::described::{Access, Effect, OPERATIONS};
 use serde_json::{Value, json};
 
+use crate::operations::{Described, operations};
 use crate::support::{Api, written_members};
 
-struct Operation {
-    id: String,
-    method: String,
-    path: String,
-    has_ids: bool,
-    body: Option<Value>,
-    is_open: bool,
-}
-
-/// The operations that need no token.
-const OPEN: [&str; 2] = ["getLiveness", "getReadiness"];
-
-fn operations(document: &Value, ids: [&Value; 3]) -> Vec<Operation> {
-    let mut operations = Vec::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap() {
-            let [firewall, policy, rule] = ids;
-            let concrete = path
-                .replace("{firewall_id}", &firewall.to_string())
-                .replace("{filtering_policy_id}", &policy.to_string())
-                .replace("{rule_id}", &rule.to_string());
-            assert!(!concrete.contains('{'), "{concrete}");
-            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
-            operations.push(Operation {
-                id: operation["operationId"].as_str().unwrap().to_owned(),
-                method: method.to_uppercase(),
-                has_ids: path.contains('{'),
-                path: concrete,
-                body: (!schema.is_null()).then(|| example(document, schema)),
-                is_open: operation.get("security").is_none(),
-            });
+db_test! {
+    async fn rows_and_the_description_agree(api: Api) {
+        let all = operations(&api.document);
+        let described: BTreeSet<&str> = all.iter().map(|operation| operation.row.id).collect();
+        let rows: BTreeSet<&str> = OPERATIONS.into_iter().flatten().map(|row| row.id).collect();
+        assert_eq!(described, rows);
+        assert_eq!(rows.len(), OPERATIONS.into_iter().flatten().count(), "two rows of one operation");
+        for operation in &all {
+            let Described { row, method, described, .. } = operation;
+            let id = row.id;
+            let named = |place: &str| -> Vec<&str> {
+                let all = described["parameters"].as_array().unwrap().iter();
+                let all = all.filter(|it| it["in"] == place);
+                all.map(|it| it["name"].as_str().unwrap()).collect()
+            };
+            let parameters: Vec<&str> = row.parameters().map(|param| param.name).collect();
+            assert_eq!(named("query"), parameters, "{id}");
+            let mut headers = Vec::new();
+            headers.extend(row.is_conditional.then_some("If-Match"));
+            headers.extend((row.is_conditional && !row.writes()).then_some("If-None-Match"));
+            headers.extend((row.writes() && method == "POST").then_some("Idempotency-Key"));
+            headers.extend(row.writes().then_some("Change-Reason"));
+            assert_eq!(named("header"), headers, "{id}");
+            assert_eq!(described.get("security").is_some(), row.access != Access::Open, "{id}");
+            let responses = described["responses"].as_object().unwrap();
+            let is_answered = |status: u16| responses.contains_key(&status.to_string());
+            for status in [409, 412, 428] {
+                let follows = status == 412 && row.is_conditional;
+                assert_eq!(is_answered(status), follows || row.statuses.contains(&status), "{id} {status}");
+            }
+            assert!(row.statuses.iter().all(|status| is_answered(*status)), "{id}");
+            assert_eq!(is_answered(304), row.is_conditional && !row.writes(), "{id}");
+            assert_eq!(is_answered(201), row.effect == Effect::Creates, "{id}");
+            assert_eq!(is_answered(204), row.effect == Effect::Deletes, "{id}");
+            assert_eq!(method == "DELETE", row.effect == Effect::Deletes, "{id}");
+            assert!(method == "POST" || row.writes() != (method == "GET"), "{id}");
         }
-    }
-    operations
-}
-
-/// The description's example of a body.
-fn example(document: &Value, schema: &Value) -> Value {
-    if schema["type"] == "array" {
-        return json!([example(document, &schema["items"])]);
-    }
-    let name = schema["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
-    let example = &document["components"]["schemas"][name]["example"];
-    assert!(example.is_object(), "{name} has no example");
-    example.clone()
-}
-
-fn needed_role(operation: &Operation) -> Option<Role> {
-    match (operation.id.as_str(), operation.method.as_str()) {
-        ("whoami", _) => None,
-        ("getHealth" | "getMetrics", _) => Some(Role::HealthCheck),
-        ("getAuditEvents", _) => Some(Role::Editor),
-        ("inspectPackets", _) | (_, "GET") => Some(Role::Viewer),
-        _ => Some(Role::Editor),
     }
 }
 
@@ -72,23 +59,18 @@ db_test! {
         let policy = api.post(&policies, &policy).await.expect(201);
         let policy_path = format!("{policies}{}/", policy["id"]);
         let rule = api.rule(&policy_path, &json!({})).await;
-        let all = operations(&api.document, [&firewall["id"], &policy["id"], &rule["id"]]);
-        assert_eq!(all.len(), 31, "a new operation? see whether it is described as it should be");
+        let ids = [&firewall["id"], &policy["id"], &rule["id"]].map(Value::clone);
 
         let before = api.db.integers("SELECT count(*) FROM audit_event").await;
         let blue = api.token_for(&Role::ALL, Some(&["blue"]));
-        for operation in &all {
-            let Operation { id, method, path, body, .. } = operation;
-            if OPEN.contains(&id.as_str()) {
-                assert!(operation.is_open, "{id}");
-                continue;
-            }
-            assert!(!operation.is_open, "{id} asks for no token");
+        for operation in operations(&api.document).iter().filter(|operation| operation.needs_token()) {
+            let Described { row, method, body, .. } = operation;
+            let path = &operation.path(&ids);
             let none = api.raw(method, path, &[], vec![]).await;
             none.problem(401, "unauthenticated");
             let bad = api.send(method, path, "not.a.token", &[], body.as_ref()).await;
             bad.problem(401, "unauthenticated");
-            if let Some(role) = needed_role(operation) {
+            if let Access::With(role) = row.access {
                 for small in Role::ALL.into_iter().filter(|small| !small.holds(role)) {
                     let token = api.token_for(&[small], None);
                     // The role is checked first: neither the body nor the query is read.
@@ -97,14 +79,9 @@ db_test! {
                     answer.problem(403, "forbidden");
                 }
             }
-            if operation.has_ids {
-                let path = if id == "inspectPacket" {
-                    let packet = crate::support::tcp("10.0.0.1", "10.0.0.2", 1);
-                    format!("{path}?{packet}")
-                } else {
-                    path.clone()
-                };
-                let answer = api.send(method, &path, &blue, &[], body.as_ref()).await;
+            if operation.depth() > 0 {
+                let target = operation.target(&ids);
+                let answer = api.send(method, &target, &blue, &[], body.as_ref()).await;
                 answer.problem(404, "not_found");
             }
         }
@@ -113,79 +90,35 @@ db_test! {
     }
 }
 
-/// The id that examples use for rules; no rule has it.
-const NOBODYS_ID: i64 = fireflow_domain::ids::MAX_ID;
-
-/// A body with the id of an existing rule.
-fn with_rule(body: &Value, rule: &Value) -> Value {
-    match body {
-        Value::Number(_) if *body == NOBODYS_ID => rule.clone(),
-        Value::Array(items) => items.iter().map(|item| with_rule(item, rule)).collect(),
-        Value::Object(members) => Value::Object(
-            members.iter().map(|(name, value)| (name.clone(), with_rule(value, rule))).collect(),
-        ),
-        other => other.clone(),
-    }
-}
-
 db_test! {
     async fn every_example_works_as_it_stands(api: Api) {
         let mut ids = [json!(1), json!(1), json!(1)];
-        let order = |id: &str| match id {
-            "createFirewall" => 0,
-            "createFilteringPolicy" => 1,
-            "createRule" => 2,
-            "replaceRules" => 4,
-            "deleteRuleById" => 5,
-            "deleteFilteringPolicyById" => 6,
-            "deleteFirewallById" => 7,
-            _ => 3,
-        };
-        let mut names: Vec<String> = operations(&api.document, [&ids[0], &ids[1], &ids[2]])
-            .into_iter()
-            .map(|operation| operation.id)
-            .collect();
-        names.sort_by_key(|id| order(id));
-        for name in names {
-            let [firewall, policy, rule] = &ids;
+        for operation in operations(&api.document) {
+            let Described { row, method, described, .. } = &operation;
+            let (id, [firewall, _, rule]) = (row.id, &ids);
             // In a policy with rules, the example's set would delete them; the next test covers
             // that.
-            let empty = match name.as_str() {
-                "replaceRules" => {
-                    let list = format!("/firewalls/{firewall}/filtering-policies/");
-                    let body = json!({"name": "without rules", "default_action": "DENY"});
-                    Some(api.post(&list, &body).await.expect(201)["id"].clone())
-                }
-                _ => None,
+            let mut of = ids.clone();
+            if row.statuses.contains(&428) {
+                let list = format!("/firewalls/{firewall}/filtering-policies/");
+                let body = json!({"name": "without rules", "default_action": "DENY"});
+                of[1] = api.post(&list, &body).await.expect(201)["id"].clone();
+            }
+            // The role of the row suffices.
+            let token = match row.access {
+                Access::With(role) => api.token_for(&[role], None),
+                Access::AnyRole | Access::Open => api.token_for(&[Role::ALL[0]], None),
             };
-            let policy = empty.as_ref().unwrap_or(policy);
-            let all = operations(&api.document, [firewall, policy, rule]);
-            let operation = all.into_iter().find(|operation| operation.id == name).unwrap();
-            let Operation { method, path, body, .. } = operation;
-            let path = if name == "inspectPacket" {
-                let examples: Vec<String> = fireflow_web::described::INSPECTION
-                    .iter()
-                    .filter_map(|param| Some(format!("{}={}", param.name, param.example?)))
-                    .collect();
-                format!("{path}?{}", examples.join("&"))
-            } else {
-                path
-            };
-            // A user must fill in the ids of a body, like those of the path.
-            let body = body.map(|body| with_rule(&body, rule));
-            let answer = api.with(&method, &path, &[], body.as_ref()).await;
-            assert!(answer.status.is_success(), "{name}: {}", answer.text);
-            let described = &api.document["paths"];
-            if name == "inspectPacket" {
+            let (path, body) = (operation.target(&of), operation.body_with(rule));
+            let answer = api.send(method, &path, &token, &[], body.as_ref()).await;
+            assert!(answer.status.is_success(), "{id}: {}", answer.text);
+            if id == "inspectPacket" {
                 assert_eq!(answer.json()["reason"], "rule", "the examples go together");
             }
-            let is_described = described.as_object().unwrap().values().any(|methods| {
-                methods[method.to_lowercase()]["operationId"] == name.as_str()
-                    && !methods[method.to_lowercase()]["responses"][answer.status.as_str()].is_null()
-            });
-            assert!(is_described, "{name} answers {}", answer.status);
-            if let Some(slot) = ids.get_mut(order(&name)) {
-                *slot = answer.json()["id"].clone();
+            let is_described = !described["responses"][answer.status.as_str()].is_null();
+            assert!(is_described, "{id} answers {}", answer.status);
+            if row.effect == Effect::Creates {
+                ids[operation.depth()] = answer.json()["id"].clone();
             }
         }
     }
@@ -218,12 +151,14 @@ db_test! {
             };
             let (before, default_action) = state().await;
             let rule = before[0][0].clone();
-            for operation in operations(&api.document, [&firewall, &policy, &rule]) {
-                let Operation { id, method, path, body, .. } = operation;
+            let ids = [firewall, policy, rule];
+            for operation in operations(&api.document) {
+                let Described { row, method, body, .. } = &operation;
+                let id = row.id;
                 if method == "GET" || method == "DELETE" {
                     continue;
                 }
-                let answer = api.with(&method, &path, &[], body.as_ref()).await;
+                let answer = api.with(method, &operation.path(&ids), &[], body.as_ref()).await;
                 let is_good = answer.status.is_success();
                 let is_refused = [409, 422, 428].contains(&answer.status.as_u16());
                 assert!(is_good || is_refused, "{id}: {}", answer.text);
@@ -242,13 +177,10 @@ db_test! {
 
 #[test]
 fn nothing_that_is_filled_in_hides_a_part_of_a_list() {
-    let lists = [
-        fireflow_web::described::FIREWALLS,
-        fireflow_web::described::POLICIES,
-        fireflow_web::described::RULES,
-        fireflow_web::described::AUDIT_EVENTS,
-    ];
-    for param in lists.into_iter().flatten() {
+    let rows = OPERATIONS.into_iter().flatten();
+    let lists = rows.filter(|row| row.parameters().any(|param| param.name == "page"));
+    assert!(lists.clone().count() >= 6);
+    for param in lists.flat_map(|row| row.parameters()) {
         let described = param.describe();
         // Swagger UI would fill in each of these values and send it.
         for filled in [

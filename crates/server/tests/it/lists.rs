@@ -53,8 +53,8 @@ db_test! {
             ("getFilteringPolicies", list_of(&policy)),
             ("getRules", format!("{policy}rules/")),
         ] {
-            let order = fireflow_web::described::parameters_of(operation)
-                .iter()
+            let order = crate::operations::row(operation)
+                .parameters()
                 .find_map(|param| match param.kind {
                     fireflow_web::described::ParamKind::OrderBy(fields) => Some(fields),
                     _ => None,

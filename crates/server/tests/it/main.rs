@@ -40,6 +40,7 @@ mod memory;
 mod metrics;
 mod offline;
 mod open_files;
+mod operations;
 mod order;
 mod parts;
 mod policy_limits;

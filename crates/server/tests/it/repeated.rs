@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
+use fireflow_web::described::Effect;
 use serde_json::{Value, json};
 
+use crate::operations::operations;
 use crate::support::{Answer, Api};
 
 async fn post(api: &Api, path: &str, key: &str, body: &Value) -> Answer {
@@ -115,39 +117,31 @@ db_test! {
 
 db_test! {
     async fn every_writing_post_can_be_repeated(api: Api) {
-        post(&api, "/firewalls/", "1", &json!({"name": "edge"})).await.expect(201);
-        let policies = "/firewalls/1/filtering-policies/";
-        let policy = json!({"name": "in", "default_action": "DENY"});
-        post(&api, policies, "2", &policy).await.expect(201);
-        let any = json!([{"address": "any"}]);
-        let rule = |name: &str, action: &str| {
-            json!({"name": name, "action": action, "priority": 1, "sources": any, "destinations": any})
-        };
-        let rules = format!("{policies}1/rules/");
-        api.post(&rules, &rule("a", "ALLOW")).await.expect(201);
-        api.post(&rules, &rule("b", "DENY")).await.expect(201);
-        api.with("DELETE", &format!("{rules}2/"), &[], None).await.expect(204);
-        let batch = json!({"operations": [{"op": "create", "rule": rule("d", "REJECT")}]});
-        for (index, (path, body)) in [
-            (rules.clone(), Some(json!({"name": "c", "action": "ALLOW", "priority": 5,
-                "sources": [{"address": "10.0.0.1"}], "destinations": any}))),
-            (format!("{rules}move/"), Some(json!({"rule_ids": [1], "at": "last"}))),
-            (format!("{rules}batch/"), Some(batch)),
-            (format!("{rules}2/restore/"), None),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let key = format!("key-{index}");
-            let mut answers = Vec::new();
-            for _ in 0..2 {
-                let headers = [("idempotency-key", key.as_str())];
-                answers.push(api.with("POST", &path, &headers, body.as_ref()).await);
+        let mut ids = [json!(0), json!(0), json!(0)];
+        let mut seen = 0;
+        for operation in operations(&api.document) {
+            if operation.method != "POST" || !operation.row.writes() {
+                continue;
             }
-            assert!(answers[0].status.is_success(), "{path}: {}", answers[0].text);
-            assert_eq!(answers[0].text, answers[1].text, "{path}");
-            assert_eq!(answers[1].header("idempotency-replayed"), "true", "{path}");
+            let (path, body) = (operation.target(&ids), operation.body_with(&ids[2]));
+            if operation.restores() {
+                let deleted = path.strip_suffix("restore/").unwrap();
+                api.with("DELETE", deleted, &[], None).await.expect(204);
+            }
+            let headers = [("idempotency-key", operation.row.id)];
+            let first = api.with("POST", &path, &headers, body.as_ref()).await;
+            assert!(first.status.is_success(), "{path}: {}", first.text);
+            assert!(first.headers.get("idempotency-replayed").is_none(), "{path}");
+            let changes = api.db.integers("SELECT count(*) FROM audit_event").await;
+            let again = api.with("POST", &path, &headers, body.as_ref()).await;
+            assert_eq!((first.status, &first.text), (again.status, &again.text), "{path}");
+            assert_eq!(again.header("idempotency-replayed"), "true", "{path}");
+            assert_eq!(api.db.integers("SELECT count(*) FROM audit_event").await, changes, "{path}");
+            if operation.row.effect == Effect::Creates {
+                ids[operation.depth()] = first.json()["id"].clone();
+            }
+            seen += 1;
         }
-        assert_eq!(api.get(&format!("{policies}1/")).await.expect(200)["rule_count"], 4);
+        assert!(seen >= 8, "{seen}");
     }
 }

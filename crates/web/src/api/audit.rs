@@ -1,5 +1,6 @@
 //! The audit trail.
 
+use fireflow_domain::actor::Role;
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::filter::Level;
@@ -12,13 +13,42 @@ use poem_openapi::OpenApi;
 use super::Tag;
 use crate::auth::{As, Editor};
 use crate::dto::audit::{AuditEventPage, AuditEventView};
-use crate::params::{self, Query, QueryString};
+use crate::operation::{Access, Operation};
+use crate::params::{self, Param, ParamKind, Query, QueryString, param};
 use crate::problem::Problem;
 use crate::reply::{Listed, Reply};
 
 /// The operations on the audit trail.
 #[derive(Debug)]
 pub struct Audit;
+
+/// The parameters of the list, except those of pages.
+const LISTED: &[Param] = &[
+    params::fields(AuditEventView::MEMBERS),
+    params::order_by(AuditField::WORDS),
+    param("subject", ParamKind::Text(255), "Returns events of this subject."),
+    param("action", ParamKind::Words(&AuditAction::WORDS), "Returns events with this action."),
+    param(
+        "resource",
+        ParamKind::Words(&Resource::WORDS),
+        "Returns events of this kind of resource.",
+    ),
+    param("resource_id", params::ID, "Returns events of the resource with this id."),
+    param(
+        "firewall_id",
+        params::ID,
+        "Returns events of this firewall, its policies and their rules.",
+    ),
+    param(
+        "filtering_policy_id",
+        params::ID,
+        "Returns events of this filtering policy and its rules.",
+    ),
+    param("request_id", ParamKind::Text(64), "Returns events of the request with this id."),
+    param("since", ParamKind::Instant, "Returns events at this instant or later."),
+    param("until", ParamKind::Instant, "Returns events before this instant."),
+    params::filter("action = delete AND resource IN (firewall, filtering_policy)"),
+];
 
 fn filter(query: &mut Query, now: Instant) -> AuditFilter {
     let actions = AuditAction::ALL.map(|action| (action.as_str(), action));
@@ -39,6 +69,13 @@ fn filter(query: &mut Query, now: Instant) -> AuditFilter {
 
 #[OpenApi(tag = "Tag::Audit")]
 impl Audit {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] = &[Self::LIST];
+
+    const LIST: Operation = Operation::reads("getAuditEvents")
+        .open_to(Access::With(Role::Editor))
+        .lists(LISTED, params::CURSOR);
+
     /// List audit events
     ///
     /// Every change, oldest first by default: who changed what, when, from where and why, and the
@@ -53,7 +90,7 @@ impl Audit {
         query: QueryString,
     ) -> Result<Reply<Listed, AuditEventPage>, Problem> {
         let address = query.address();
-        let mut query = query.open(params::AUDIT_EVENTS);
+        let mut query = query.open(&Self::LIST);
         let fields = query.fields(AuditEventView::MEMBERS);
         let order = query.order(AuditField::parse, AuditField::WORDS);
         let mut filter = filter(&mut query, ctx.caller.now);

@@ -17,10 +17,22 @@ use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::view::{FirewallPage, FirewallView};
-use crate::params::{self, QueryString};
+use crate::operation::Operation;
+use crate::params::{self, Param, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
+
+const EXPAND: Param = params::expand(&["filtering_policies", "filtering_policies.rules"]);
+
+/// The parameters of the list, except those of pages.
+const LISTED: &[Param] = &[
+    params::order_by(FirewallField::WORDS),
+    params::NAME,
+    params::fields(FirewallView::MEMBERS),
+    EXPAND,
+    params::filter("name = \"edge-*\" AND labels.site = fra"),
+];
 
 /// The operations on firewalls.
 #[derive(Debug)]
@@ -28,6 +40,13 @@ pub struct Firewalls;
 
 #[OpenApi(tag = "Tag::Firewalls")]
 impl Firewalls {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] =
+        &[Self::LIST, Self::CREATE, Self::GET, Self::UPDATE, Self::DELETE, Self::RESTORE];
+
+    const LIST: Operation =
+        Operation::reads("getFirewalls").lists(LISTED, params::CURSOR_OR_DELETED);
+
     /// List firewalls
     ///
     /// The live firewalls of the token's tenants, by id by default.
@@ -38,7 +57,7 @@ impl Firewalls {
         query: QueryString,
     ) -> Result<Reply<Listed, FirewallPage>, Problem> {
         let address = query.address();
-        let mut query = query.open(params::FIREWALLS);
+        let mut query = query.open(&Self::LIST);
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
@@ -75,6 +94,8 @@ impl Firewalls {
         ctx.run_for_rows(expansion::weight(request_size, expand.is_some()), write).await?
     }
 
+    const CREATE: Operation = Operation::creates("createFirewall").takes(&[params::READ_ONLY]);
+
     /// Create a firewall
     ///
     /// Names are unique among the live firewalls of a tenant. Without `tenant`, the firewall
@@ -86,7 +107,7 @@ impl Firewalls {
         query: QueryString,
         body: Body<FirewallBody>,
     ) -> Result<Reply<Created, FirewallView>, Problem> {
-        let mut query = query.open(params::NEW);
+        let mut query = query.open(&Self::CREATE);
         let read_only = query.read_only();
         query.finish()?;
         let new = body.read(move |value, faults| new_firewall(value, read_only, faults)).await?;
@@ -102,6 +123,10 @@ impl Firewalls {
         .await
     }
 
+    const GET: Operation = Operation::reads("getFirewallById")
+        .conditional()
+        .takes(&[params::fields(FirewallView::MEMBERS), EXPAND]);
+
     /// Get a firewall
     #[oai(path = "/firewalls/:firewall_id/", method = "get", operation_id = "getFirewallById")]
     async fn get(
@@ -113,7 +138,7 @@ impl Firewalls {
     ) -> Result<Reply<Fetched, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         let conditions = conditions.read()?;
-        let mut query = query.open(params::FIREWALL);
+        let mut query = query.open(&Self::GET);
         let fields = query.fields(FirewallView::MEMBERS);
         let expand = query.expand_firewalls();
         query.finish()?;
@@ -149,6 +174,9 @@ impl Firewalls {
         reply.unless_known(&conditions, &found).await
     }
 
+    const UPDATE: Operation =
+        Operation::changes("updateFirewallById").conditional().may_answer(&[409]);
+
     /// Change a firewall
     ///
     /// JSON Merge Patch (RFC 7396): omitted members stay.
@@ -163,7 +191,7 @@ impl Firewalls {
     ) -> Result<Reply<Changed, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::UPDATE).finish()?;
         let patch =
             body.read(move |value, violations| firewall_patch(value, id, violations)).await?;
         let changed = ctx
@@ -173,6 +201,8 @@ impl Firewalls {
             .await?;
         Ok(Reply::new(&FirewallView::from(&changed))?.tagged(&changed))
     }
+
+    const DELETE: Operation = Operation::deletes("deleteFirewallById").conditional();
 
     /// Delete a firewall
     ///
@@ -191,13 +221,15 @@ impl Firewalls {
     ) -> Result<Reply<Deleted, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::DELETE).finish()?;
         ctx.write(|uow, caller| {
             Box::pin(async move { firewall::delete(uow, caller, id, &expected).await })
         })
         .await?;
         Ok(Reply::deleted())
     }
+
+    const RESTORE: Operation = Operation::changes("restoreFirewallById").may_answer(&[409, 412]);
 
     /// Restore a firewall
     ///
@@ -217,7 +249,7 @@ impl Firewalls {
         body: OptionalBody<RestoreBody>,
     ) -> Result<Reply<Restored, FirewallView>, Problem> {
         let id = firewall_id(&firewall_id_raw)?;
-        query.open(params::NONE).finish()?;
+        query.open(&Self::RESTORE).finish()?;
         let name = body.read(restoration).await?;
         ctx.write_idempotent(
             |uow, caller| Box::pin(async move { firewall::restore(uow, caller, id, name).await }),

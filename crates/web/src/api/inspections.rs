@@ -16,10 +16,42 @@ use crate::dto::body::PacketsBody;
 use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
-use crate::params::{self, QueryString, packet_from_query};
+use crate::operation::Operation;
+use crate::params::{self, Param, ParamKind, QueryString, packet_from_query, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Answered, Reply};
+use crate::reply::{Answered, Inspected, Reply};
+
+/// The parameters of a packet.
+const PACKET: &[Param] = &[
+    param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
+    param(
+        "source_port",
+        params::PORT,
+        "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
+         packet is evaluated with each port from 49152 to 65535, and the answer has \
+         `ports_assumed`.",
+    )
+    .example("40000"),
+    param("destination_address", ParamKind::Address, "The packet's destination address.")
+        .example("198.51.100.10"),
+    param(
+        "destination_port",
+        params::PORT,
+        "The packet's destination port; required if the protocol has ports, otherwise refused.",
+    )
+    .example("443"),
+    param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
+    param("icmp_type", params::BYTE, "The ICMP type. Default: echo request."),
+    param("icmp_code", params::BYTE, "The ICMP code. Default: 0."),
+    param("at", ParamKind::Instant, "The packet's time. Default: now."),
+    param(
+        "explain",
+        ParamKind::Boolean,
+        "Also explains the verdict: what matched, and what did \
+                                          not.",
+    ),
+];
 
 /// The header with the revision of the policy that a stream is evaluated against.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
@@ -33,6 +65,11 @@ pub struct Inspections;
 
 #[OpenApi(tag = "Tag::Inspections")]
 impl Inspections {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] = &[Self::ONE, Self::MANY];
+
+    const ONE: Operation = Operation::reads("inspectPacket").takes(PACKET);
+
     /// Inspect one packet
     ///
     /// The verdict is that of the first active rule that matches, by priority and id, otherwise the
@@ -56,7 +93,7 @@ impl Inspections {
     ) -> Result<Reply<Answered, InspectionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let (start, now) = (Instant::now(), ctx.caller.now);
-        let mut query = query.open(params::INSPECTION);
+        let mut query = query.open(&Self::ONE);
         let explains = query.boolean("explain");
         let packet = packet_from_query(query, now)?;
         let inspected = ctx.compiled_policy(firewall, policy).await?;
@@ -69,6 +106,17 @@ impl Inspections {
         ctx.app.telemetry.metrics.inspected([verdict.verdict.action.as_str()], start.elapsed());
         Reply::written(&answer)
     }
+
+    const MANY: Operation = Operation::reads("inspectPackets")
+        .with_headers(&[(
+            "X-Policy-Revision",
+            "NDJSON only: the revision of the policy that evaluates the packets",
+        )])
+        .takes(&[param(
+            "explain",
+            ParamKind::Boolean,
+            "Also explains the verdicts, for at most 100 packets.",
+        )]);
 
     /// Inspect many packets
     ///
@@ -92,10 +140,10 @@ impl Inspections {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: PacketsBody,
-    ) -> Result<Reply<Answered, Vec<InspectionItemView>>, Problem> {
+    ) -> Result<Reply<Inspected, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let (start, now) = (Instant::now(), ctx.caller.now);
-        let mut query = query.open(params::INSPECTIONS);
+        let mut query = query.open(&Self::MANY);
         let explains = query.boolean("explain");
         query.finish()?;
         let body = match body {

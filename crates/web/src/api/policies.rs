@@ -8,6 +8,7 @@ use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::policy;
 use fireflow_formats::rule::action;
+use fireflow_formats::selected::Fields;
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -22,8 +23,9 @@ use crate::dto::left_out::ShowLeftOut;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
 use crate::dto::restore::{RestoreBody, restoration};
 use crate::dto::view::{PolicyPage, PolicyView};
+use crate::operation::Operation;
 use crate::pagination::ListAddress;
-use crate::params::{self, Fields, Query, QueryString};
+use crate::params::{self, Param, ParamKind, Query, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
@@ -31,6 +33,18 @@ use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
 /// The operations on filtering policies.
 #[derive(Debug)]
 pub struct Policies;
+
+const EXPAND: Param = params::expand(&["rules"]);
+
+/// The parameters of both lists, except those of pages.
+const LISTED: &[Param] = &[
+    params::fields(PolicyView::MEMBERS),
+    EXPAND,
+    params::order_by(PolicyField::WORDS),
+    params::NAME,
+    param("default_action", ParamKind::Action, "Returns policies with this default action."),
+    params::filter("rule_count > 0 AND firewall.name = \"edge-*\""),
+];
 
 fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     PolicyFilter {
@@ -63,6 +77,20 @@ async fn answer(
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
 impl Policies {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] = &[
+        Self::LIST,
+        Self::LIST_ALL,
+        Self::CREATE,
+        Self::GET,
+        Self::UPDATE,
+        Self::DELETE,
+        Self::RESTORE,
+    ];
+
+    const LIST: Operation =
+        Operation::reads("getFilteringPolicies").lists(LISTED, params::CURSOR_OR_DELETED);
+
     /// List a firewall's policies
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/",
@@ -77,7 +105,7 @@ impl Policies {
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
         let address = query.address();
-        let mut query = query.open(params::POLICIES);
+        let mut query = query.open(&Self::LIST);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
@@ -99,6 +127,9 @@ impl Policies {
         answer(&ctx, found, (address, scope), fields, expands).await
     }
 
+    const LIST_ALL: Operation =
+        Operation::reads("getAllFilteringPolicies").lists(LISTED, params::CURSOR_OR_DELETED);
+
     /// List the policies of all firewalls
     ///
     /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at` and
@@ -111,7 +142,7 @@ impl Policies {
     ) -> Result<Reply<Listed, PolicyPage>, Problem> {
         use PolicyField::{CreatedAt, Id, Name as ByName, UpdatedAt};
         let address = query.address();
-        let mut query = query.open(params::POLICIES);
+        let mut query = query.open(&Self::LIST_ALL);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         let order = query.order(PolicyField::parse, PolicyField::WORDS);
@@ -135,6 +166,9 @@ impl Policies {
         answer(&ctx, found, (address, scope), fields, expands).await
     }
 
+    const CREATE: Operation =
+        Operation::creates("createFilteringPolicy").takes(&[params::READ_ONLY]);
+
     /// Create a filtering policy
     ///
     /// Names are unique among the live policies of a firewall.
@@ -151,7 +185,7 @@ impl Policies {
         body: Body<PolicyBody>,
     ) -> Result<Reply<Created, PolicyView>, Problem> {
         let firewall = firewall_id(&firewall_id_raw)?;
-        let mut query = query.open(params::NEW);
+        let mut query = query.open(&Self::CREATE);
         let read_only = query.read_only();
         query.finish()?;
         let spec = body.read(move |value, faults| new_policy(value, read_only, faults)).await?;
@@ -170,6 +204,10 @@ impl Policies {
         .await
     }
 
+    const GET: Operation = Operation::reads("getFilteringPolicyById")
+        .conditional()
+        .takes(&[params::fields(PolicyView::MEMBERS), EXPAND]);
+
     /// Get a filtering policy
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
@@ -186,7 +224,7 @@ impl Policies {
     ) -> Result<Reply<Fetched, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         let conditions = conditions.read()?;
-        let mut query = query.open(params::POLICY);
+        let mut query = query.open(&Self::GET);
         let fields = query.fields(PolicyView::MEMBERS);
         let expands = query.expand_policies();
         query.finish()?;
@@ -220,6 +258,9 @@ impl Policies {
         reply.unless_known(&conditions, &found).await
     }
 
+    const UPDATE: Operation =
+        Operation::changes("updateFilteringPolicyById").conditional().may_answer(&[409]);
+
     /// Change a filtering policy
     ///
     /// JSON Merge Patch (RFC 7396): omitted members stay.
@@ -239,7 +280,7 @@ impl Policies {
     ) -> Result<Reply<Changed, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::UPDATE).finish()?;
         let patch =
             body.read(move |value, faults| policy_patch(value, firewall, id, faults)).await?;
         let changed = ctx
@@ -251,6 +292,8 @@ impl Policies {
             .await?;
         Ok(Reply::new(&PolicyView::from(&changed))?.tagged(&changed))
     }
+
+    const DELETE: Operation = Operation::deletes("deleteFilteringPolicyById").conditional();
 
     /// Delete a filtering policy
     ///
@@ -270,13 +313,16 @@ impl Policies {
     ) -> Result<Reply<Deleted, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::DELETE).finish()?;
         ctx.write(|uow, caller| {
             Box::pin(async move { policy::delete(uow, caller, firewall, id, &expected).await })
         })
         .await?;
         Ok(Reply::deleted())
     }
+
+    const RESTORE: Operation =
+        Operation::changes("restoreFilteringPolicyById").may_answer(&[409, 412]);
 
     /// Restore a filtering policy
     ///
@@ -297,7 +343,7 @@ impl Policies {
         body: OptionalBody<RestoreBody>,
     ) -> Result<Reply<Restored, PolicyView>, Problem> {
         let (firewall, id) = policy_ids(&firewall_id_raw, &filtering_policy_id)?;
-        query.open(params::NONE).finish()?;
+        query.open(&Self::RESTORE).finish()?;
         let name = body.read(restoration).await?;
         ctx.write_idempotent(
             |uow, caller| {

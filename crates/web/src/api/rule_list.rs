@@ -14,6 +14,7 @@ use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_domain::usecase::rule::{self, EVALUATION};
 use fireflow_formats::rule::action;
+use fireflow_formats::selected::Fields;
 
 use crate::app::Context;
 use crate::conditions::{EntityTag, Preconditions, Shown};
@@ -21,10 +22,11 @@ use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
+use crate::operation::Operation;
 use crate::pagination::ListAddress;
-use crate::params::{self, Fields, Query, QueryString};
+use crate::params::{Query, QueryString};
 use crate::problem::Problem;
-use crate::reply::{AnswerKind, Listed, ListedWithTag, Reply};
+use crate::reply::{AnswerKind, ListedRules, ListedWithTag, Reply};
 
 /// A request for a list of rules.
 pub(super) struct RuleList {
@@ -82,11 +84,12 @@ impl RuleList {
     /// Reads the request for the list of one policy.
     pub(super) fn read(
         query: &QueryString,
+        operation: &Operation,
         policy: PolicyId,
         format: Option<LineFormat>,
         now: Instant,
     ) -> Result<Self, Problem> {
-        let (list, query) = Self::open(query, Some(policy), format, now);
+        let (list, query) = Self::open(query, operation, Some(policy), format, now);
         query.finish_list()?;
         Ok(list)
     }
@@ -94,11 +97,12 @@ impl RuleList {
     /// Reads the request for the list across all policies.
     pub(super) fn read_of_all(
         query: &QueryString,
+        operation: &Operation,
         format: Option<LineFormat>,
         now: Instant,
     ) -> Result<Self, Problem> {
         use RuleField::{CreatedAt, ExpiresAt, Id, Name as ByName, UpdatedAt};
-        let (list, mut query) = Self::open(query, None, format, now);
+        let (list, mut query) = Self::open(query, operation, None, format, now);
         if (RuleFilter { deleted: false, ..list.filter.clone() }) == RuleFilter::default() {
             let allowed = [Id, ByName, CreatedAt, UpdatedAt, ExpiresAt];
             query.only_ordered_by(&list.order, &allowed, RuleField::as_str);
@@ -109,12 +113,13 @@ impl RuleList {
 
     fn open(
         query: &QueryString,
+        operation: &Operation,
         policy: Option<PolicyId>,
         format: Option<LineFormat>,
         now: Instant,
     ) -> (Self, Query) {
         let (written, address) = (query.as_str(), query.address());
-        let mut query = query.open(params::RULES);
+        let mut query = query.open(operation);
         let mut filter = filter(&mut query, format, now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
         let is_evaluation = order.is_empty() && policy.is_some();
@@ -196,7 +201,10 @@ impl RuleList {
     }
 
     /// Answers the list across all policies.
-    pub(super) async fn of_all(self, ctx: &Context) -> Result<Reply<Listed, RulePage>, Problem> {
+    pub(super) async fn of_all(
+        self,
+        ctx: &Context,
+    ) -> Result<Reply<ListedRules, RulePage>, Problem> {
         if let Some(format) = self.format
             && self.is_whole
         {

@@ -1,6 +1,7 @@
 //! The rules of a policy.
 
 use fireflow_domain::error::Violations;
+use fireflow_domain::store::RuleField;
 use fireflow_domain::usecase::batch;
 use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
@@ -21,10 +22,96 @@ use crate::dto::rule::{RuleBody, RulePatchBody};
 use crate::dto::rule_set::{ReplacedView, RuleSetBody};
 use crate::dto::view::{RulePage, RuleView};
 use crate::export::Accepted;
-use crate::params::{self, QueryString};
+use crate::operation::Operation;
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Changed, Created, Deleted, Fetched, Listed, ListedWithTag, Reply, Restored};
+use crate::reply::{
+    Changed, Created, Deleted, Fetched, ListedRules, ListedWithTag, Reply, Restored,
+};
+
+const STORES_EQUIVALENT: &str = "`keep` stores equivalent rules.";
+
+/// The parameters of both lists, except those of pages.
+const LISTED: &[Param] = &[
+    params::fields(RuleView::MEMBERS),
+    param(
+        "order_by",
+        ParamKind::OrderBy(RuleField::WORDS),
+        "The order: fields separated by commas, `-` before a descending one. Default: the order \
+         of evaluation. `state` orders as scheduled, active, expired, disabled, at the time of \
+         the request.",
+    ),
+    params::NAME,
+    param("action", ParamKind::Action, "Returns rules with this action."),
+    param(
+        "priority",
+        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64),
+        "Returns rules with this priority.",
+    ),
+    param(
+        "source_address",
+        ParamKind::AddressRange,
+        "Returns rules with a source of exactly these addresses.",
+    ),
+    param("source_port", ParamKind::Ports, "Returns rules with a source of exactly these ports."),
+    param(
+        "destination_address",
+        ParamKind::AddressRange,
+        "Returns rules with a destination of exactly these addresses.",
+    ),
+    param(
+        "destination_port",
+        ParamKind::Ports,
+        "Returns rules with a destination that itself has exactly these ports.",
+    ),
+    param("port", ParamKind::Ports, "Returns rules with exactly this entry in `ports`."),
+    params::filter("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
+];
+
+/// The parameters of the replacement.
+const OF_SET: &[Param] = &[
+    params::duplicates(STORES_EQUIVALENT),
+    param(
+        "max_deletions",
+        ParamKind::Integer(0, u32::MAX as i64),
+        "The most rules that may be deleted. Default: ten, and at most a tenth of the stored \
+         rules. (With fewer than ten rules, none.)",
+    ),
+    param(
+        "identity",
+        ParamKind::Words(&["name"]),
+        "`name` finds the stored rules by name or content only, and ignores read-only members. \
+         Use it to copy the rules of one policy to another.",
+    ),
+    param(
+        "read_only",
+        ParamKind::Words(&["ignore"]),
+        "`ignore` ignores read-only members other than `id`, such as `revision` in an older \
+         export; by default they must match the stored rules.",
+    ),
+];
+
+/// The parameters of a creation.
+const OF_NEW: &[Param] = &[
+    params::READ_ONLY,
+    param(
+        "before",
+        params::ID,
+        "Places the rule before the one with this id; `priority` is then not allowed.",
+    ),
+    param(
+        "after",
+        params::ID,
+        "Places the rule after the one with this id; `priority` is then not allowed.",
+    ),
+    param(
+        "at",
+        ParamKind::Words(&["first", "last"]),
+        "Places the rule before or after all others; `priority` is then not allowed.",
+    ),
+    params::duplicates("`keep` stores the rule even if an equivalent rule exists."),
+];
 
 /// The operations on rules.
 #[derive(Debug)]
@@ -32,6 +119,23 @@ pub struct Rules;
 
 #[OpenApi(tag = "Tag::FirewallRules")]
 impl Rules {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] = &[
+        Self::LIST,
+        Self::LIST_ALL,
+        Self::CREATE,
+        Self::REPLACE,
+        Self::MOVE,
+        Self::BATCH,
+        Self::GET,
+        Self::UPDATE,
+        Self::DELETE,
+        Self::RESTORE,
+    ];
+
+    const LIST: Operation =
+        Operation::reads("getRules").conditional().lists(LISTED, params::CURSOR_OR_DELETED);
+
     /// List a policy's rules
     ///
     /// In order of evaluation (priority, then id) by default. The filters compare exactly with the
@@ -56,10 +160,13 @@ impl Rules {
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let conditions = conditions.read()?;
-        let list = RuleList::read(&query, parent.1, accepted.0, ctx.caller.now)?;
+        let list = RuleList::read(&query, &Self::LIST, parent.1, accepted.0, ctx.caller.now)?;
         let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
     }
+
+    const LIST_ALL: Operation =
+        Operation::reads("getAllRules").lists(LISTED, params::CURSOR_OR_DELETED);
 
     /// List the rules of all policies
     ///
@@ -71,10 +178,14 @@ impl Rules {
         ctx: As<Viewer>,
         query: QueryString,
         accepted: Accepted,
-    ) -> Result<Reply<Listed, RulePage>, Problem> {
-        let reply = RuleList::read_of_all(&query, accepted.0, ctx.caller.now)?.of_all(&ctx).await?;
+    ) -> Result<Reply<ListedRules, RulePage>, Problem> {
+        let reply = RuleList::read_of_all(&query, &Self::LIST_ALL, accepted.0, ctx.caller.now)?
+            .of_all(&ctx)
+            .await?;
         Ok(reply.with_header(header::VARY, "Accept"))
     }
+
+    const CREATE: Operation = Operation::creates("createRule").takes(OF_NEW);
 
     /// Create a rule
     ///
@@ -98,7 +209,7 @@ impl Rules {
         body: Body<RuleBody>,
     ) -> Result<Reply<Created, RuleView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let mut query = query.open(params::NEW_RULE);
+        let mut query = query.open(&Self::CREATE);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         let placement = query.placement();
@@ -131,6 +242,12 @@ impl Rules {
         .await
     }
 
+    const REPLACE: Operation = Operation::changes("replaceRules")
+        .conditional()
+        .with_rule_set()
+        .may_answer(&[428])
+        .takes(OF_SET);
+
     /// Replace all rules
     ///
     /// Send the whole set: an array, the list as returned, or a whole export as NDJSON or CSV. Only
@@ -160,7 +277,7 @@ impl Rules {
     ) -> Result<Reply<Changed, ReplacedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        let mut query = query.open(params::RULE_SET);
+        let mut query = query.open(&Self::REPLACE);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         let max_deletions = query.integer("max_deletions", 0, i64::from(u32::MAX));
@@ -183,6 +300,8 @@ impl Rules {
         Ok(Reply::new(&ReplacedView::from(&replaced))?.with_tag(&tag))
     }
 
+    const MOVE: Operation = Operation::changes("moveRules").conditional();
+
     /// Move rules
     ///
     /// Moves rules as a block, in their current order, before or after another rule or to either
@@ -203,7 +322,7 @@ impl Rules {
     ) -> Result<Reply<Changed, MovedView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::MOVE).finish()?;
         let max_rules = ctx.backend.storage.policy_limits().rules;
         let read = move |value, faults: &mut Violations| move_body(value, max_rules, faults);
         let (rules, placement) = body.read(read).await?;
@@ -220,6 +339,11 @@ impl Rules {
         )
         .await
     }
+
+    const BATCH: Operation = Operation::changes("batchRules")
+        .conditional()
+        .with_rule_set()
+        .takes(&[params::duplicates(STORES_EQUIVALENT), params::READ_ONLY]);
 
     /// Change many rules
     ///
@@ -241,7 +365,7 @@ impl Rules {
     ) -> Result<Reply<Changed, BatchView>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let expected = conditions.read()?.expected();
-        let mut query = query.open(params::BATCH);
+        let mut query = query.open(&Self::BATCH);
         let duplicates =
             query.word("duplicates", &[("keep", Duplicates::Keep)]).unwrap_or_default();
         let read_only = query.read_only();
@@ -263,6 +387,9 @@ impl Rules {
         .await
     }
 
+    const GET: Operation =
+        Operation::reads("getRuleById").conditional().takes(&[params::fields(RuleView::MEMBERS)]);
+
     /// Get a rule
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
@@ -280,7 +407,7 @@ impl Rules {
     ) -> Result<Reply<Fetched, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         let conditions = conditions.read()?;
-        let mut query = query.open(params::RULE);
+        let mut query = query.open(&Self::GET);
         let fields = query.fields(RuleView::MEMBERS);
         query.finish()?;
         let found = ctx
@@ -289,6 +416,8 @@ impl Rules {
         let reply = Reply::selected(&RuleView::at(&found, ctx.caller.now), fields.as_ref())?;
         reply.unless_known(&conditions, &found).await
     }
+
+    const UPDATE: Operation = Operation::changes("updateRuleById").conditional().may_answer(&[409]);
 
     /// Change a rule
     ///
@@ -311,7 +440,7 @@ impl Rules {
     ) -> Result<Reply<Changed, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::UPDATE).finish()?;
         let patch = body
             .read(move |value, faults| rule_patch(value, "", path.policy, path.rule, faults))
             .await?;
@@ -322,6 +451,8 @@ impl Rules {
             .await?;
         Ok(Reply::new(&RuleView::at(&changed, ctx.caller.now))?.tagged(&changed))
     }
+
+    const DELETE: Operation = Operation::deletes("deleteRuleById").conditional();
 
     /// Delete a rule
     ///
@@ -342,13 +473,17 @@ impl Rules {
     ) -> Result<Reply<Deleted, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
         let expected = conditions.read()?.expected();
-        query.open(params::NONE).finish()?;
+        query.open(&Self::DELETE).finish()?;
         ctx.write(|uow, caller| {
             Box::pin(async move { rule::delete(uow, caller, path, &expected).await })
         })
         .await?;
         Ok(Reply::deleted())
     }
+
+    const RESTORE: Operation = Operation::changes("restoreRuleById").may_answer(&[409, 412]).takes(
+        &[params::duplicates("`keep` restores the rule even if an equivalent rule exists.")],
+    );
 
     /// Restore a rule
     ///
@@ -370,7 +505,7 @@ impl Rules {
         body: OptionalBody<RuleRestoreBody>,
     ) -> Result<Reply<Restored, RuleView>, Problem> {
         let path = rule_path(&firewall_id, &filtering_policy_id, &rule_id_raw)?;
-        let mut query = query.open(params::RULE_RESTORATION);
+        let mut query = query.open(&Self::RESTORE);
         let duplicates = query.word("duplicates", &[("keep", Duplicates::Keep)]);
         query.finish()?;
         let mut how = body.read(rule_restoration).await?;

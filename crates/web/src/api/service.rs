@@ -1,6 +1,7 @@
 //! The service itself: the caller's identity, health and metrics.
 
 use fireflow_auth::KeyFileStatus;
+use fireflow_domain::actor::Role;
 use poem::http::HeaderMap;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
@@ -8,7 +9,8 @@ use serde::Serialize;
 use super::Tag;
 use crate::app::App;
 use crate::auth::{Anyone, As, HealthCheck};
-use crate::params::{self, QueryString};
+use crate::operation::{Access, Operation};
+use crate::params::QueryString;
 use crate::problem::{Code, Problem};
 use crate::reply::{Answered, MetricsPage, Reply};
 use crate::routes;
@@ -93,6 +95,12 @@ impl From<KeyFileStatus> for KeyFileView {
 
 #[OpenApi(tag = "Tag::Service")]
 impl Service {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] =
+        &[Self::WHOAMI, Self::HEALTH, Self::METRICS, Self::LIVE, Self::READY];
+
+    const WHOAMI: Operation = Operation::reads("whoami").open_to(Access::AnyRole);
+
     /// Who am I?
     ///
     /// The content of the token, as the service understands it.
@@ -102,7 +110,7 @@ impl Service {
         ctx: As<Anyone>,
         query: QueryString,
     ) -> Result<Reply<Answered, WhoamiView>, Problem> {
-        query.open(params::NONE).finish()?;
+        query.open(&Self::WHOAMI).finish()?;
         let actor = &ctx.caller.actor;
         Reply::new(&WhoamiView {
             subject: actor.subject.clone(),
@@ -117,6 +125,9 @@ impl Service {
         })
     }
 
+    const HEALTH: Operation =
+        Operation::reads("getHealth").open_to(Access::With(Role::HealthCheck));
+
     /// Detailed health
     #[oai(path = "/health/", method = "get", operation_id = "getHealth")]
     async fn health(
@@ -124,7 +135,7 @@ impl Service {
         ctx: As<HealthCheck>,
         query: QueryString,
     ) -> Result<Reply<Answered, HealthView>, Problem> {
-        query.open(params::NONE).finish()?;
+        query.open(&Self::HEALTH).finish()?;
         let app = &ctx.app;
         // Here, not being ready is an answer, not an error.
         let is_ready = app.backend.storage.is_ready().await.unwrap_or(false);
@@ -141,6 +152,9 @@ impl Service {
         })
     }
 
+    const METRICS: Operation =
+        Operation::reads("getMetrics").open_to(Access::With(Role::HealthCheck));
+
     /// Metrics
     ///
     /// For Prometheus: in OpenMetrics if `Accept` asks for it, otherwise in the Prometheus text
@@ -152,15 +166,19 @@ impl Service {
         query: QueryString,
         headers: &HeaderMap,
     ) -> Result<MetricsPage, Problem> {
-        query.open(params::NONE).finish()?;
+        query.open(&Self::METRICS).finish()?;
         routes::metrics(&ctx.app, headers).await.map(MetricsPage)
     }
+
+    const LIVE: Operation = Operation::reads("getLiveness").open_to(Access::Open);
 
     /// Does the process answer?
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Result<Reply<Answered, StatusView>, Problem> {
         Reply::new(&StatusView { status: "ok".to_owned() })
     }
+
+    const READY: Operation = Operation::reads("getReadiness").open_to(Access::Open);
 
     /// Can it serve?
     ///

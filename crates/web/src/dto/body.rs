@@ -6,14 +6,16 @@ use std::marker::PhantomData;
 use fireflow_domain::error::Violations;
 use fireflow_formats::ReadError;
 use fireflow_formats::json::{self, Meter};
+use fireflow_formats::packet::MAX_PACKETS;
 use poem::http::header;
 use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
 use super::inspection::PacketBody;
+use super::lines::LineFormat;
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
 use crate::upload::{Upload, check_encoding};
@@ -214,7 +216,19 @@ impl<'a> ApiExtractor<'a> for PacketsBody {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Body::<Vec<PacketBody>>::request_meta()
+        let packet = Box::new(PacketBody::schema_ref());
+        let packets = MetaSchema {
+            items: Some(packet),
+            max_items: Some(MAX_PACKETS),
+            ..MetaSchema::new("array")
+        };
+        let schema = MetaSchemaRef::Inline(Box::new(packets));
+        let content = vec![
+            MetaMediaType { content_type: JSON, schema },
+            LineFormat::Ndjson
+                .described("One packet per line, each as in the array; any number of them"),
+        ];
+        Some(MetaRequest { description: None, content, required: true })
     }
 
     async fn from_request(

@@ -4,8 +4,10 @@ use fireflow_domain::error::BoxError;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_formats::rule_columns::RuleRecords;
+use fireflow_formats::selected::Fields;
 
-use super::fields::Fields;
+use poem_openapi::registry::{MetaMediaType, MetaSchema, MetaSchemaRef};
+
 use super::view::RuleView;
 
 /// A line format.
@@ -24,6 +26,16 @@ impl LineFormat {
         match self {
             Self::Csv => "text/csv",
             Self::Ndjson => "application/x-ndjson",
+        }
+    }
+
+    /// A body in this format, with a description of its lines.
+    #[must_use]
+    pub fn described(self, lines: &'static str) -> MetaMediaType {
+        let text = MetaSchema { description: Some(lines), ..MetaSchema::new("string") };
+        MetaMediaType {
+            content_type: self.media_type(),
+            schema: MetaSchemaRef::Inline(Box::new(text)),
         }
     }
 

@@ -28,7 +28,7 @@ impl Type for PortValue {
         number.minimum = Some(0.0);
         number.maximum = Some(65_535.0);
         let mut range = MetaSchema::new("string");
-        range.pattern = Some(crate::openapi::patterns::PORTS.to_owned());
+        range.pattern = Some(fireflow_formats::patterns::PORTS.to_owned());
         range.example = Some("1024-65535".into());
         let mut schema = MetaSchema::ANY;
         schema.one_of =

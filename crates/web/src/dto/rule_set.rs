@@ -5,7 +5,7 @@ use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
 use fireflow_formats::rule::SetReading;
 use fireflow_formats::rule_set::{RuleSetFormat, rule_set};
 use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::Serialize;
@@ -48,6 +48,9 @@ impl From<&Replaced> for ReplacedView {
     }
 }
 
+/// The schema of a rule of a set.
+pub const RULE: &str = "FirewallRuleOfSet";
+
 /// A rule set as received: an array or a list in JSON, or the lines of an export.
 #[derive(Debug)]
 pub struct RuleSetBody {
@@ -63,15 +66,19 @@ impl<'a> ApiExtractor<'a> for RuleSetBody {
 
     fn register(registry: &mut Registry) {
         Vec::<RuleBody>::register(registry);
+        // `openapi::schemas` completes this schema with that of a new rule.
+        registry.create_schema::<Self, _>(RULE.to_owned(), |_| MetaSchema::new("object"));
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let lines = |format: LineFormat| MetaMediaType {
-            content_type: format.media_type(),
-            schema: String::schema_ref(),
-        };
-        let json = MetaMediaType { content_type: JSON, schema: Vec::<RuleBody>::schema_ref() };
-        let content = vec![json, lines(LineFormat::Csv), lines(LineFormat::Ndjson)];
+        let rule = MetaSchemaRef::Reference(RULE.to_owned());
+        let set = MetaSchema { items: Some(Box::new(rule)), ..MetaSchema::new("array") };
+        let schema = MetaSchemaRef::Inline(Box::new(set));
+        let content = vec![
+            MetaMediaType { content_type: JSON, schema },
+            LineFormat::Csv.described("A whole export: a header, and one line per rule (RFC 4180)"),
+            LineFormat::Ndjson.described("A whole export: one rule per line"),
+        ];
         Some(MetaRequest { description: None, content, required: true })
     }
 

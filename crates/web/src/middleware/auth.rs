@@ -15,6 +15,7 @@ use poem::http::{HeaderMap, Method};
 
 use crate::app::{App, Context};
 use crate::idempotency_key;
+use crate::operation::FindRow;
 use crate::problem::Problem;
 
 /// The longest reason of a change, in characters.
@@ -30,12 +31,13 @@ pub fn asked(request: &Request) -> Result<Arc<RequestRecord>, Problem> {
 }
 
 /// Checks the token and attaches the caller to the request. Without a valid token, an answer must
-/// not reveal what exists: it is neither 404, 405, 413 nor 422.
+/// not reveal what exists: it is neither 404, 405, 413 nor 422. `row` finds the row of an operation.
 ///
 /// # Errors
 /// Returns 401, 403 or 429.
 pub fn authenticate(
     app: &Arc<App>,
+    row: FindRow,
     work: &Arc<Work>,
     request: &mut Request,
 ) -> Result<(), Problem> {
@@ -73,7 +75,9 @@ pub fn authenticate(
     let (backend, work) = (Arc::clone(&app.backend), Arc::clone(work));
     let deadline = std::time::Instant::now() + backend.request_timeout;
     let session = Session { backend, caller: Arc::new(caller), deadline, idempotent, work };
-    let context = Context { app: Arc::clone(app), session, expires_at };
+    let id = asked.route.as_ref().and_then(|route| route.operation(asked.method));
+    let context =
+        Context { app: Arc::clone(app), session, expires_at, operation: id.and_then(row) };
     request.extensions_mut().insert(context);
     Ok(())
 }

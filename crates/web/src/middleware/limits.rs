@@ -23,6 +23,7 @@ use super::envelope::panic_answer;
 use super::open::{Open, START_PAGE};
 use super::{auth, host, slash};
 use crate::app::{App, Context};
+use crate::operation::FindRow;
 use crate::problem::{Code, Problem};
 
 /// The largest answer that does not count towards the budget, in bytes. The connection's own
@@ -39,11 +40,12 @@ const UNCOUNTED_ANSWER_BYTES: u64 = 64 * 1024;
 /// Returns the errors of the limits and of the inner endpoint. A panic becomes a defect.
 pub async fn guard<E: Endpoint>(
     app: Arc<App>,
+    row: FindRow,
     limits: Limits,
     next: Arc<E>,
     request: Request,
 ) -> poem::Result<Response> {
-    let served = AssertUnwindSafe(bounded(&app, limits, &*next, request)).catch_unwind();
+    let served = AssertUnwindSafe(bounded(&app, row, limits, &*next, request)).catch_unwind();
     match served.await {
         Ok(answer) => answer,
         Err(panic) => Err(panic_answer(&*panic).into()),
@@ -52,6 +54,7 @@ pub async fn guard<E: Endpoint>(
 
 async fn bounded<E: Endpoint>(
     app: &Arc<App>,
+    row: FindRow,
     limits: Limits,
     next: &E,
     mut request: Request,
@@ -75,7 +78,7 @@ async fn bounded<E: Endpoint>(
             // Releases the request's resources, however the request ends.
             let work = WorkGuard(Arc::new(Work::new(limits)));
             slash::normalize(&mut request);
-            auth::authenticate(app, &work.0, &mut request)?;
+            auth::authenticate(app, row, &work.0, &mut request)?;
             tokio::time::timeout(timeout, counted(app, &work, next, request)).await
         }
     };
@@ -118,8 +121,8 @@ async fn counted<E: Endpoint>(
     let subject = context.map(|context| context.caller.actor.subject.clone()).unwrap_or_default();
     // A request that changed nothing can be refused and retried. The answer to a change is always
     // sent, even beyond the budget.
-    let can_be_refused = matches!(*request.method(), Method::GET | Method::HEAD)
-        || request.uri().path().ends_with("/inspections");
+    let operation = context.and_then(|context| context.operation);
+    let can_be_refused = operation.is_some_and(|operation| !operation.writes());
     let answer = respond(next, request).await;
     work.0.release();
     let mut response = answer?;

@@ -3,17 +3,14 @@
 
 pub mod filters;
 mod operations;
-pub mod patterns;
 pub mod schemas;
-
-use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 use crate::dto::body::MERGE_PATCH;
-use crate::dto::lines::LineFormat;
-use crate::params::{self, Param};
+use crate::operation::{Access, Effect, FindRow, Headers, Operation};
+use crate::params::Param;
 use crate::reply::JSON;
 
 const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. \
@@ -28,31 +25,11 @@ const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in on
 const TAGS: [&str; 6] =
     ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Audit", "Service"];
 
-/// The query parameters of each operation.
-#[must_use]
-pub fn parameters_of(operation: &str) -> &'static [Param] {
-    match operation {
-        "getFirewalls" => params::FIREWALLS,
-        "getFilteringPolicies" | "getAllFilteringPolicies" => params::POLICIES,
-        "getRules" | "getAllRules" => params::RULES,
-        "getFirewallById" => params::FIREWALL,
-        "getFilteringPolicyById" => params::POLICY,
-        "getRuleById" => params::RULE,
-        "getAuditEvents" => params::AUDIT_EVENTS,
-        "createFirewall" | "createFilteringPolicy" => params::NEW,
-        "createRule" => params::NEW_RULE,
-        "replaceRules" => params::RULE_SET,
-        "batchRules" => params::BATCH,
-        "restoreRuleById" => params::RULE_RESTORATION,
-        "inspectPacket" => params::INSPECTION,
-        "inspectPackets" => params::INSPECTIONS,
-        _ => params::NONE,
-    }
-}
-
+const WWW_AUTHENTICATE: Headers = &[("WWW-Authenticate", "How to authenticate, and why it failed")];
+const RETRY_AFTER: Headers = &[("Retry-After", "When to try again, in seconds")];
 /// The headers of an answer that report the caller's rate limit
 /// (draft-ietf-httpapi-ratelimit-headers).
-const RATE_HEADERS: &[(&str, &str)] = &[
+const RATE_HEADERS: Headers = &[
     (
         "RateLimit",
         "What is left of your rate: `r` requests at once, all of them again in `t` seconds; on 429 the \
@@ -64,63 +41,12 @@ const RATE_HEADERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// An operation on a created resource: its target, and the sources of its parameters.
-type Link = (&'static str, &'static [(&'static str, &'static str)]);
-
-const OF_FIREWALL: &[(&str, &str)] = &[("firewall_id", "$response.body#/id")];
-const OF_POLICY: &[(&str, &str)] =
-    &[("firewall_id", "$request.path.firewall_id"), ("filtering_policy_id", "$response.body#/id")];
-const OF_RULE: &[(&str, &str)] = &[
-    ("firewall_id", "$request.path.firewall_id"),
-    ("filtering_policy_id", "$request.path.filtering_policy_id"),
-    ("rule_id", "$response.body#/id"),
-];
-
-const LINKS: &[(&str, &[Link])] = &[
-    (
-        "createFirewall",
-        &[
-            ("getFirewallById", OF_FIREWALL),
-            ("updateFirewallById", OF_FIREWALL),
-            ("deleteFirewallById", OF_FIREWALL),
-            ("restoreFirewallById", OF_FIREWALL),
-            ("getFilteringPolicies", OF_FIREWALL),
-            ("createFilteringPolicy", OF_FIREWALL),
-        ],
-    ),
-    (
-        "createFilteringPolicy",
-        &[
-            ("getFilteringPolicyById", OF_POLICY),
-            ("updateFilteringPolicyById", OF_POLICY),
-            ("deleteFilteringPolicyById", OF_POLICY),
-            ("restoreFilteringPolicyById", OF_POLICY),
-            ("getRules", OF_POLICY),
-            ("createRule", OF_POLICY),
-            ("moveRules", OF_POLICY),
-            ("batchRules", OF_POLICY),
-            ("replaceRules", OF_POLICY),
-            ("inspectPacket", OF_POLICY),
-            ("inspectPackets", OF_POLICY),
-        ],
-    ),
-    (
-        "createRule",
-        &[
-            ("getRuleById", OF_RULE),
-            ("updateRuleById", OF_RULE),
-            ("deleteRuleById", OF_RULE),
-            ("restoreRuleById", OF_RULE),
-        ],
-    ),
-];
-
-/// The framework's document with all corrections.
+/// The framework's document with all corrections. `row` finds the row of an operation.
 ///
 /// # Errors
-/// Returns an error if the document lacks the structure that the corrections expect. That is a
-/// defect, which the first test finds.
-pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
+/// Returns an error if the document lacks the structure that the corrections expect, or if an
+/// operation has no row. That is a defect, which the first test finds.
+pub fn corrected(raw: &str, base_path: &str, row: FindRow) -> anyhow::Result<Value> {
     let mut document: Value = serde_json::from_str(raw).context("the framework's document")?;
     let root = object(&mut document)?;
     root.insert("openapi".to_owned(), json!("3.0.3"));
@@ -141,13 +67,14 @@ pub fn corrected(raw: &str, base_path: &str) -> anyhow::Result<Value> {
     end_paths_with_slash(object(member(root, "paths")?)?);
     for (_, methods) in object(member(root, "paths")?)? {
         for (method, operation) in object(methods)? {
-            correct_operation(method, object(operation)?)?;
+            correct_operation(method, object(operation)?, row)?;
             operations += 1;
         }
     }
     if operations == 0 {
         bail!("the description has no operations");
     }
+    link(object(member(root, "paths")?)?, row)?;
     let components = object(member(root, "components")?)?;
     let schemas = object(member(components, "schemas")?)?;
     schemas::correct(schemas)?;
@@ -193,12 +120,69 @@ fn member<'a>(object: &'a mut Map<String, Value>, name: &str) -> anyhow::Result<
     object.get_mut(name).with_context(|| format!("`{name}` was expected"))
 }
 
-fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow::Result<()> {
-    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
+/// The id of an operation of the description.
+fn id_of(operation: &Value) -> &str {
+    operation.get("operationId").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The names of the ids in a path.
+fn ids(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// Adds links from each created resource to the operations whose last id is that of the resource.
+fn link(paths: &mut Map<String, Value>, row: FindRow) -> anyhow::Result<()> {
+    let all: Vec<(String, Value)> = paths.clone().into_iter().collect();
+    for (path, methods) in paths.iter_mut() {
+        for operation in object(methods)?.values_mut() {
+            if row(id_of(operation)).is_none_or(|row| row.effect != Effect::Creates) {
+                continue;
+            }
+            let parents: Vec<&str> = ids(path).collect();
+            let mut links = Map::new();
+            for (below, methods) in all.iter().filter(|(other, _)| other.starts_with(path.as_str()))
+            {
+                let mut sources = Map::new();
+                for id in &parents {
+                    sources.insert((*id).to_owned(), json!(format!("$request.path.{id}")));
+                }
+                let mut own = ids(below).skip(parents.len());
+                let (Some(id), None) = (own.next(), own.next()) else { continue };
+                sources.insert(id.to_owned(), json!("$response.body#/id"));
+                for target in methods.as_object().into_iter().flatten().map(|(_, it)| id_of(it)) {
+                    let link = json!({"operationId": target, "parameters": sources});
+                    links.insert(target.to_owned(), link);
+                }
+            }
+            let responses = object(member(object(operation)?, "responses")?)?;
+            object(member(responses, "201")?)?.insert("links".to_owned(), json!(links));
+        }
+    }
+    Ok(())
+}
+
+/// Adds headers to an answer.
+fn add_headers(answer: &mut Value, added: Headers) -> anyhow::Result<()> {
+    for (name, description) in added {
+        let headers = object(answer)?.entry("headers").or_insert_with(|| json!({}));
+        let header = json!({"description": description, "schema": {"type": "string"}});
+        object(headers)?.insert((*name).to_owned(), header);
+    }
+    Ok(())
+}
+
+fn correct_operation(
+    method: &str,
+    operation: &mut Map<String, Value>,
+    row: FindRow,
+) -> anyhow::Result<()> {
+    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
+    let row = row(id).with_context(|| format!("`{id}` has no row"))?;
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     let parameters = parameters.as_array_mut().context("parameters are an array")?;
-    parameters.extend(parameters_of(&id).iter().map(Param::describe));
-    parameters.extend(headers_of(method, &id));
+    let has_path_ids = !parameters.is_empty();
+    parameters.extend(row.parameters().map(Param::describe));
+    parameters.extend(headers_of(method, row));
 
     if method == "patch" {
         let body = object(member(operation, "requestBody")?)?;
@@ -206,96 +190,29 @@ fn correct_operation(method: &str, operation: &mut Map<String, Value>) -> anyhow
         let schema = content.get(JSON).cloned().context("a JSON body")?;
         content.insert(MERGE_PATCH.to_owned(), schema);
     }
-    if id == "inspectPackets" {
-        let body = object(member(operation, "requestBody")?)?;
-        let content = object(member(body, "content")?)?;
-        let schema = object(member(object(member(content, JSON)?)?, "schema")?)?;
-        schema.insert("maxItems".to_owned(), json!(fireflow_formats::packet::MAX_PACKETS));
-        let packets = "One packet per line, each as in the array; any number of them";
-        let verdicts = "One line per packet: its `line`, and `action`, `permitted`, `reason` and \
-                        `active_rule` as in the array; or its `line`, and its `error`: `code`, \
-                        `detail` and `errors` as in a problem";
-        let lines = |what: &str| json!({"schema": {"type": "string", "description": what}});
-        let ndjson = LineFormat::Ndjson.media_type().to_owned();
-        content.insert(ndjson.clone(), lines(packets));
-        let answer = object(member(object(member(operation, "responses")?)?, "200")?)?;
-        object(member(answer, "content")?)?.insert(ndjson, lines(verdicts));
-        let revision = "NDJSON only: the revision of the policy that evaluates the packets";
-        let headers = object(answer.entry("headers").or_insert_with(|| json!({})))?;
-        let header = json!({"description": revision, "schema": {"type": "string"}});
-        headers.insert("X-Policy-Revision".to_owned(), header);
-    }
 
-    if id == "replaceRules" {
-        let body = object(member(operation, "requestBody")?)?;
-        let content = object(member(body, "content")?)?;
-        let one =
-            json!({"type": "array", "items": {"$ref": "#/components/schemas/FirewallRuleOfSet"}});
-        object(member(content, JSON)?)?.insert("schema".to_owned(), one);
-        for (format, what) in [
-            (LineFormat::Csv, "A whole export: a header, and one line per rule (RFC 4180)"),
-            (LineFormat::Ndjson, "A whole export: one rule per line"),
-        ] {
-            let schema = json!({"type": "string", "description": what});
-            content.insert(format.media_type().to_owned(), json!({"schema": schema}));
-        }
-    }
-
-    if matches!(id.as_str(), "getRules" | "getAllRules") {
-        let list = object(member(object(member(operation, "responses")?)?, "200")?)?;
-        let content = object(member(list, "content")?)?;
-        for (format, what) in [
-            (LineFormat::Csv, "A header and one line per rule (RFC 4180)"),
-            (LineFormat::Ndjson, "One rule per line, each as in `items`"),
-        ] {
-            let schema = json!({"type": "string", "description": what});
-            content.insert(format.media_type().to_owned(), json!({"schema": schema}));
-        }
-    }
-
-    let is_open = !operation.contains_key("security");
-    let has_path_ids = operation
-        .get("parameters")
-        .and_then(Value::as_array)
-        .is_some_and(|all| all.iter().any(|it| it.get("in") == Some(&json!("path"))));
+    let is_open = row.access == Access::Open;
+    let has_body = operation.contains_key("requestBody");
     let responses = object(member(operation, "responses")?)?;
-    responses.retain(|status, _| can_answer(status, method, &id, is_open, has_path_ids));
+    responses.retain(|status, _| can_answer(status, row, has_body, has_path_ids));
     for (status, response) in responses.iter_mut() {
-        let header = match status.as_str() {
-            "401" => Some(("WWW-Authenticate", "How to authenticate, and why it failed")),
-            "429" | "503" => Some(("Retry-After", "When to try again, in seconds")),
-            _ => None,
-        };
-        if let Some((name, description)) = header {
-            let header = json!({name: {"description": description, "schema": {"type": "string"}}});
-            object(response)?.insert("headers".to_owned(), header);
+        match status.as_str() {
+            "401" => add_headers(response, WWW_AUTHENTICATE)?,
+            "429" | "503" => add_headers(response, RETRY_AFTER)?,
+            "200" => add_headers(response, row.headers)?,
+            _ => {}
         }
         // Any answer can carry these headers; the description shows them once for success and once
         // for refusal.
         if !is_open && (status.starts_with('2') || status == "429") {
-            let response = object(response)?;
-            let headers = object(response.entry("headers").or_insert_with(|| json!({})))?;
-            for (name, description) in RATE_HEADERS {
-                let header = json!({"description": description, "schema": {"type": "string"}});
-                headers.insert((*name).to_owned(), header);
-            }
+            add_headers(response, RATE_HEADERS)?;
         }
-    }
-    if let Some((_, links)) = LINKS.iter().find(|(creates, _)| *creates == id) {
-        let links: BTreeMap<&str, Value> = links
-            .iter()
-            .map(|(target, parameters)| {
-                let parameters: BTreeMap<_, _> = parameters.iter().copied().collect();
-                (*target, json!({"operationId": target, "parameters": parameters}))
-            })
-            .collect();
-        object(member(responses, "201")?)?.insert("links".to_owned(), json!(links));
     }
     Ok(())
 }
 
 /// The request headers that an operation evaluates.
-fn headers_of(method: &str, id: &str) -> Vec<Value> {
+fn headers_of(method: &str, row: &Operation) -> impl Iterator<Item = Value> {
     let header = |name: &str, description: &str| {
         json!({
             "name": name,
@@ -326,24 +243,24 @@ fn headers_of(method: &str, id: &str) -> Vec<Value> {
         let schema = json!({"type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"});
         once.insert("schema".to_owned(), schema);
     }
-    match method {
-        "post" if id == "inspectPackets" => vec![],
-        "post" if matches!(id, "moveRules" | "batchRules") => vec![if_match, once, reason],
-        "post" => vec![once, reason],
-        "patch" | "put" | "delete" => vec![if_match, reason],
-        _ if id.ends_with("ById") || id == "getRules" => {
-            let detail = "The answer is sent only if it no longer matches one of these tags: an \
-                          `ETag` as returned, with its quotes, or `*`; otherwise 304.";
-            vec![if_match, header("If-None-Match", detail)]
-        }
-        _ => vec![],
-    }
+    let if_none_match = header(
+        "If-None-Match",
+        "The answer is sent only if it no longer matches one of these tags: an `ETag` as returned, \
+         with its quotes, or `*`; otherwise 304.",
+    );
+    [
+        (if_match, row.is_conditional),
+        (if_none_match, row.is_conditional && !row.writes()),
+        (once, row.writes() && method == "post"),
+        (reason, row.writes()),
+    ]
+    .into_iter()
+    .filter_map(|(header, is_read)| is_read.then_some(header))
 }
 
 /// Whether an operation can answer with a status at all.
-fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids: bool) -> bool {
-    let has_body = matches!(method, "post" | "patch" | "put");
-    let writes = has_body && id != "inspectPackets";
+fn can_answer(status: &str, row: &Operation, has_body: bool, has_path_ids: bool) -> bool {
+    let is_open = row.access == Access::Open;
     match status {
         // These depend on the content of the request, whether the operation reads it or not.
         "400" | "413" => !is_open,
@@ -352,12 +269,9 @@ fn can_answer(status: &str, method: &str, id: &str, is_open: bool, has_path_ids:
         "404" => has_path_ids,
         // The router answers these, not an operation.
         "405" => false,
-        "428" => id == "replaceRules",
-        "409" => writes && !matches!(id, "moveRules" | "replaceRules" | "batchRules"),
-        "412" => {
-            matches!(method, "patch" | "put" | "delete")
-                || id.ends_with("ById")
-                || matches!(id, "getRules" | "moveRules" | "batchRules")
+        "409" | "412" | "428" => {
+            let is_conditional = status == "412" && row.is_conditional;
+            is_conditional || row.statuses.iter().any(|more| status == more.to_string())
         }
         _ => true,
     }

@@ -9,13 +9,15 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
-use serde_json::{Map, Value, json};
-
-use super::patterns::{
+use fireflow_formats::patterns::{
     ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
 };
+use serde_json::{Map, Value, json};
+
 use super::{member, object};
+use crate::dto::rule_set::RULE;
 use crate::dto::view::Part;
+use crate::params::ACTION;
 use crate::problem::Code;
 
 /// Members that can be null, by schema.
@@ -58,9 +60,6 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("RuleOperation", &["name"]),
     ("KeyFile", &["fault"]),
 ];
-
-/// The schema that all actions share.
-pub const ACTION: &str = "#/components/schemas/Action";
 
 /// The constraints on a member in addition to its type.
 fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
@@ -201,7 +200,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     // A rule of a set is like a new rule, but may have the id of a stored one.
     let mut of_set = schemas.get("NewFirewallRule").cloned().context("the schema of a new rule")?;
     let members = object(&mut of_set)?;
-    members.insert("title".to_owned(), json!("FirewallRuleOfSet"));
+    members.insert("title".to_owned(), json!(RULE));
     // The address is one of those reserved for documentation, and the rule equals no other example.
     // So a PUT of only this rule to a policy with rules would delete them, and is refused.
     let example = object(member(members, "example")?)?;
@@ -211,7 +210,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
                     "description": "The id of the stored rule; if left out, the rule is found by \
                                     name or content."});
     object(member(members, "properties")?)?.insert("id".to_owned(), id);
-    schemas.insert("FirewallRuleOfSet".to_owned(), of_set);
+    schemas.insert(RULE.to_owned(), of_set);
     super::operations::split(schemas)?;
     if let Some(problem) = schemas.get_mut("Problem") {
         let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();

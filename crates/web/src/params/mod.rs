@@ -18,6 +18,7 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use fireflow_formats::read_only::ReadOnly;
+use fireflow_formats::selected::Fields;
 use fireflow_service::cursor;
 use percent_encoding::percent_decode_str;
 use poem::{FromRequest, Request, RequestBody};
@@ -25,12 +26,12 @@ use poem::{FromRequest, Request, RequestBody};
 use crate::app::Context;
 use crate::dto::expansion::Depth;
 use crate::dto::lines::LineFormat;
+use crate::operation::Operation;
 use crate::pagination::ListAddress;
 use crate::problem::{Code, Problem};
 
 pub use self::packet::packet_from_query;
 pub use self::table::*;
-pub use crate::dto::fields::Fields;
 
 /// Parameters that do not affect the content of a list, or that the scope of its cursors contains
 /// in another form.
@@ -104,10 +105,10 @@ impl QueryString {
         ListAddress::new(&self.path, &self.text)
     }
 
-    /// Splits and decodes the query, and checks the names against the operation's table. Unknown
+    /// Splits and decodes the query, and checks the names against the operation's row. Unknown
     /// and repeated parameters are faults, because a misspelt filter must not return everything.
     #[must_use]
-    pub fn open(&self, table: &[Param]) -> Query {
+    pub fn open(&self, operation: &Operation) -> Query {
         let mut query =
             Query { values: Vec::new(), violations: Violations::new(), has_bad_cursor: false };
         for pair in self.text.split('&').filter(|pair| !pair.is_empty()) {
@@ -116,8 +117,8 @@ impl QueryString {
                 query.fault(&excerpt(pair), "is not percent-encoded UTF-8");
                 continue;
             };
-            if !table.iter().any(|param| param.name == name) {
-                let names = table.iter().map(|param| param.name);
+            let names = operation.parameters().map(|param| param.name);
+            if !names.clone().any(|known| known == name) {
                 query.violations.note(|| Violation::query(excerpt(&name), unknown(&name, names)));
             } else if query.values.iter().any(|(known, _)| *known == name) {
                 query.fault(&name, "is given more than once");
@@ -534,7 +535,11 @@ mod tests {
     use super::*;
 
     fn faults(query: &str) -> Vec<String> {
-        let mut open = QueryString { path: String::new(), text: query.to_owned() }.open(RULES);
+        const PRIORITY: Param =
+            param("priority", ParamKind::Integer(i32::MIN as i64, i32::MAX as i64), "");
+        const OWN: &[Param] = &[order_by(RuleField::WORDS), NAME, PRIORITY];
+        const LIST: Operation = Operation::reads("getRules").lists(OWN, CURSOR_OR_DELETED);
+        let mut open = QueryString { path: String::new(), text: query.to_owned() }.open(&LIST);
         open.integer("priority", i64::from(i32::MIN), i64::from(i32::MAX));
         let order = open.order(RuleField::parse, RuleField::WORDS);
         open.page("rules", &order, None);

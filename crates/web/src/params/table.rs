@@ -1,18 +1,16 @@
-//! The query parameters of each operation, as one table per operation. The reader checks names
-//! against these tables, and the API description is generated from them.
+//! What is described about a query parameter, and the parameters that several operations have. Each
+//! operation's row names its parameters. The reader checks names against them, and the API
+//! description is generated from them.
 
-use fireflow_domain::audit::AuditAction;
-use fireflow_domain::error::Resource;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::MAX_PAGE_SIZE;
-use fireflow_domain::store::{AuditField, FirewallField, PolicyField, RuleField};
+use fireflow_formats::patterns;
 use fireflow_service::cursor::MAX_CURSOR_CHARS;
 use serde_json::{Value, json};
 
-use crate::dto::audit::AuditEventView;
-use crate::dto::view::{FirewallView, PolicyView, RuleView};
-use crate::openapi::{patterns, schemas};
+/// The reference to the schema that all actions share.
+pub const ACTION: &str = "#/components/schemas/Action";
 
 /// A query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +79,7 @@ impl Param {
                 json!({"type": "integer", "minimum": min, "maximum": max})
             }
             ParamKind::Boolean => json!({"type": "boolean"}),
-            ParamKind::Action => json!({"$ref": schemas::ACTION}),
+            ParamKind::Action => json!({"$ref": ACTION}),
             ParamKind::Words(words) => json!({"type": "string", "enum": words}),
             ParamKind::Name(max) => {
                 json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": patterns::NAME})
@@ -142,12 +140,21 @@ fn with(mut object: Value, name: &str, value: Option<impl serde::Serialize>) -> 
     object
 }
 
-const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
+/// An id.
+pub const ID: ParamKind = ParamKind::Integer(1, MAX_ID);
+/// A byte, such as an ICMP type.
+pub const BYTE: ParamKind = ParamKind::Integer(0, 255);
+/// A port.
+pub const PORT: ParamKind = ParamKind::Integer(0, 65_535);
+
+/// A parameter.
+pub const fn param(name: &'static str, kind: ParamKind, description: &'static str) -> Param {
     Param { name, kind, description, example: None, shown: None }
 }
 
 impl Param {
-    const fn example(self, text: &'static str) -> Self {
+    /// With a value with which the operation works unchanged.
+    pub const fn example(self, text: &'static str) -> Self {
         Self { example: Some(text), ..self }
     }
 
@@ -156,16 +163,15 @@ impl Param {
     }
 }
 
-const PAGE: Param =
-    param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1. Default: 1.");
-const PAGE_SIZE: Param = param(
-    "page_size",
-    ParamKind::Integer(1, MAX_PAGE_SIZE as i64),
-    "The most items on a page. Default: 10.",
-);
-const PER_PAGE: Param =
-    param("per_page", ParamKind::Integer(1, MAX_PAGE_SIZE as i64), "Another name of `page_size`.");
-const CURSOR: Param = param(
+/// The first parameters of a list: a page by its number.
+pub const PAGE: &[Param] = &[
+    param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1. Default: 1."),
+    param("page_size", SIZE, "The most items on a page. Default: 10."),
+    param("per_page", SIZE, "Another name of `page_size`."),
+];
+const SIZE: ParamKind = ParamKind::Integer(1, MAX_PAGE_SIZE as i64);
+
+const NEXT: Param = param(
     "cursor",
     ParamKind::Cursor,
     "Continues after a page: its `next_cursor`. The cost does not depend on the position. An \
@@ -177,12 +183,14 @@ const WITH_TOTAL: Param = param(
     "Whether to count the list: `true` counts all of it, `false` nothing. Default: with a filter, up to \
      1,000; not with a cursor.",
 );
-const FILTER: &str = "Returns items that match an expression of the filter language; \
-                      `/docs/filter-schema.json` lists its fields. `:` searches texts in any \
-                      case; `now`, `now + 30d` and `now - 12h` are times. If the filter depends on \
-                      the clock, all pages of a cursor are of the time of the first page.";
-const NAME: Param = param("name", ParamKind::Name(255), "Returns items with exactly this name.");
+/// The last parameters of a list: a page by a cursor.
+pub const CURSOR: &[Param] = &[NEXT, WITH_TOTAL];
+/// The last parameters of a list of resources that can be deleted.
+pub const CURSOR_OR_DELETED: &[Param] = &[NEXT, WITH_TOTAL, DELETED];
 
+/// A name.
+pub const NAME: Param =
+    param("name", ParamKind::Name(255), "Returns items with exactly this name.");
 const DELETED: Param = param(
     "deleted",
     ParamKind::Boolean,
@@ -190,247 +198,58 @@ const DELETED: Param = param(
      `editor`; can be combined only with plain filters of scalar fields.",
 );
 
-const ORDER: &str = "The order: fields separated by commas, `-` before a descending one; null \
-                     comes first in ascending order, and `id` breaks ties, in the direction of \
-                     the last field.";
-
-const FIELDS: &str = "Returns only these members of each item, separated by commas; `id` is \
-                      always included.";
-const FIREWALL_FIELDS: Param = param("fields", ParamKind::Fields(FirewallView::MEMBERS), FIELDS);
-const POLICY_FIELDS: Param = param("fields", ParamKind::Fields(PolicyView::MEMBERS), FIELDS);
-const RULE_FIELDS: Param = param("fields", ParamKind::Fields(RuleView::MEMBERS), FIELDS);
-
-const EXPAND: &str = "Embeds children, at most 10,000 rules; more are 413.";
-const FIREWALL_EXPAND: Param =
-    param("expand", ParamKind::Words(&["filtering_policies", "filtering_policies.rules"]), EXPAND);
-const POLICY_EXPAND: Param = param("expand", ParamKind::Words(&["rules"]), EXPAND);
-
-/// The parameters of a firewall.
-pub const FIREWALL: &[Param] = &[FIREWALL_FIELDS, FIREWALL_EXPAND];
-/// The parameters of a filtering policy.
-pub const POLICY: &[Param] = &[POLICY_FIELDS, POLICY_EXPAND];
-/// The parameters of a rule.
-pub const RULE: &[Param] = &[RULE_FIELDS];
-
-/// The parameters of the list of firewalls.
-pub const FIREWALLS: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    PER_PAGE,
-    param("order_by", ParamKind::OrderBy(FirewallField::WORDS), ORDER),
-    NAME,
-    FIREWALL_FIELDS,
-    FIREWALL_EXPAND,
-    param("filter", ParamKind::Filter, FILTER).shown("name = \"edge-*\" AND labels.site = fra"),
-    CURSOR,
-    WITH_TOTAL,
-    DELETED,
-];
-
-/// The parameters of the list of a firewall's policies.
-pub const POLICIES: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    PER_PAGE,
-    POLICY_FIELDS,
-    POLICY_EXPAND,
-    param("order_by", ParamKind::OrderBy(PolicyField::WORDS), ORDER),
-    NAME,
-    param("default_action", ParamKind::Action, "Returns policies with this default action."),
-    param("filter", ParamKind::Filter, FILTER)
-        .shown("rule_count > 0 AND firewall.name = \"edge-*\""),
-    CURSOR,
-    WITH_TOTAL,
-    DELETED,
-];
-
-/// The parameters of the list of a policy's rules.
-pub const RULES: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    PER_PAGE,
-    RULE_FIELDS,
+/// The order of a list, by these fields.
+pub const fn order_by(fields: &'static [&'static str]) -> Param {
     param(
         "order_by",
-        ParamKind::OrderBy(RuleField::WORDS),
-        "The order: fields separated by commas, `-` before a descending one. Default: the order \
-         of evaluation. `state` orders as scheduled, active, expired, disabled, at the time of \
-         the request.",
-    ),
-    NAME,
-    param("action", ParamKind::Action, "Returns rules with this action."),
-    param(
-        "priority",
-        ParamKind::Integer(i32::MIN as i64, i32::MAX as i64),
-        "Returns rules with this priority.",
-    ),
-    param(
-        "source_address",
-        ParamKind::AddressRange,
-        "Returns rules with a source of exactly these addresses.",
-    ),
-    param("source_port", ParamKind::Ports, "Returns rules with a source of exactly these ports."),
-    param(
-        "destination_address",
-        ParamKind::AddressRange,
-        "Returns rules with a destination of exactly these addresses.",
-    ),
-    param(
-        "destination_port",
-        ParamKind::Ports,
-        "Returns rules with a destination that itself has exactly these ports.",
-    ),
-    param("port", ParamKind::Ports, "Returns rules with exactly this entry in `ports`."),
-    param("filter", ParamKind::Filter, FILTER)
-        .shown("traffic:(source = 10.0.0.0/8 AND protocol = tcp AND destination_port = 443)"),
-    CURSOR,
-    WITH_TOTAL,
-    DELETED,
-];
+        ParamKind::OrderBy(fields),
+        "The order: fields separated by commas, `-` before a descending one; null \
+                     comes first in ascending order, and `id` breaks ties, in the direction of \
+                     the last field.",
+    )
+}
 
-/// The parameters of the audit trail.
-pub const AUDIT_EVENTS: &[Param] = &[
-    PAGE,
-    PAGE_SIZE,
-    PER_PAGE,
-    param("fields", ParamKind::Fields(AuditEventView::MEMBERS), FIELDS),
-    param("order_by", ParamKind::OrderBy(AuditField::WORDS), ORDER),
-    param("subject", ParamKind::Text(255), "Returns events of this subject."),
-    param("action", ParamKind::Words(&AuditAction::WORDS), "Returns events with this action."),
+/// The filter of a list, and what the description shows as an example.
+pub const fn filter(shown: &'static str) -> Param {
     param(
-        "resource",
-        ParamKind::Words(&Resource::WORDS),
-        "Returns events of this kind of resource.",
-    ),
-    param(
-        "resource_id",
-        ParamKind::Integer(1, MAX_ID),
-        "Returns events of the resource with this id.",
-    ),
-    param(
-        "firewall_id",
-        ParamKind::Integer(1, MAX_ID),
-        "Returns events of this firewall, its policies and their rules.",
-    ),
-    param(
-        "filtering_policy_id",
-        ParamKind::Integer(1, MAX_ID),
-        "Returns events of this filtering policy and its rules.",
-    ),
-    param("request_id", ParamKind::Text(64), "Returns events of the request with this id."),
-    param("since", ParamKind::Instant, "Returns events at this instant or later."),
-    param("until", ParamKind::Instant, "Returns events before this instant."),
-    param("filter", ParamKind::Filter, FILTER)
-        .shown("action = delete AND resource IN (firewall, filtering_policy)"),
-    CURSOR,
-    WITH_TOTAL,
-];
+        "filter",
+        ParamKind::Filter,
+        "Returns items that match an expression of the filter language; \
+                      `/docs/filter-schema.json` lists its fields. `:` searches texts in any \
+                      case; `now`, `now + 30d` and `now - 12h` are times. If the filter depends on \
+                      the clock, all pages of a cursor are of the time of the first page.",
+    )
+    .shown(shown)
+}
 
-const READ_ONLY: Param = param(
+/// The members of the items.
+pub const fn fields(members: &'static [&'static str]) -> Param {
+    param(
+        "fields",
+        ParamKind::Fields(members),
+        "Returns only these members of each item, separated by commas; `id` is \
+                      always included.",
+    )
+}
+
+/// The children that are embedded.
+pub const fn expand(children: &'static [&'static str]) -> Param {
+    param(
+        "expand",
+        ParamKind::Words(children),
+        "Embeds children, at most 10,000 rules; more are 413.",
+    )
+}
+
+/// What happens to an equivalent rule.
+pub const fn duplicates(description: &'static str) -> Param {
+    param("duplicates", ParamKind::Words(&["keep"]), description)
+}
+
+/// What happens to the read-only members of new resources.
+pub const READ_ONLY: Param = param(
     "read_only",
     ParamKind::Words(&["ignore"]),
     "`ignore` accepts and ignores read-only members in new resources, such as `revision` from an \
      earlier answer; by default they are refused.",
 );
-
-/// The parameters of the creation of a firewall or a policy.
-pub const NEW: &[Param] = &[READ_ONLY];
-
-/// The parameters of the creation of a rule.
-pub const NEW_RULE: &[Param] = &[
-    READ_ONLY,
-    param(
-        "before",
-        ParamKind::Integer(1, MAX_ID),
-        "Places the rule before the one with this id; `priority` is then not allowed.",
-    ),
-    param(
-        "after",
-        ParamKind::Integer(1, MAX_ID),
-        "Places the rule after the one with this id; `priority` is then not allowed.",
-    ),
-    param(
-        "at",
-        ParamKind::Words(&["first", "last"]),
-        "Places the rule before or after all others; `priority` is then not allowed.",
-    ),
-    param(
-        "duplicates",
-        ParamKind::Words(&["keep"]),
-        "`keep` stores the rule even if an equivalent rule exists.",
-    ),
-];
-
-const DUPLICATES: Param =
-    param("duplicates", ParamKind::Words(&["keep"]), "`keep` stores equivalent rules.");
-
-/// The parameters of the replacement of a rule set.
-pub const RULE_SET: &[Param] = &[
-    DUPLICATES,
-    param(
-        "max_deletions",
-        ParamKind::Integer(0, u32::MAX as i64),
-        "The most rules that may be deleted. Default: ten, and at most a tenth of the stored \
-         rules. (With fewer than ten rules, none.)",
-    ),
-    param(
-        "identity",
-        ParamKind::Words(&["name"]),
-        "`name` finds the stored rules by name or content only, and ignores read-only members. \
-         Use it to copy the rules of one policy to another.",
-    ),
-    param(
-        "read_only",
-        ParamKind::Words(&["ignore"]),
-        "`ignore` ignores read-only members other than `id`, such as `revision` in an older \
-         export; by default they must match the stored rules.",
-    ),
-];
-
-/// The parameters of a batch.
-pub const BATCH: &[Param] = &[DUPLICATES, READ_ONLY];
-
-/// The parameters of the restoration of a rule.
-pub const RULE_RESTORATION: &[Param] = &[param(
-    "duplicates",
-    ParamKind::Words(&["keep"]),
-    "`keep` restores the rule even if an equivalent rule exists.",
-)];
-
-/// The parameters of the inspection of one packet.
-pub const INSPECTION: &[Param] = &[
-    param("source_address", ParamKind::Address, "The packet's source address.").example("10.1.2.3"),
-    param(
-        "source_port",
-        ParamKind::Integer(0, 65_535),
-        "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
-         packet is evaluated with each port from 49152 to 65535, and the answer has \
-         `ports_assumed`.",
-    )
-    .example("40000"),
-    param("destination_address", ParamKind::Address, "The packet's destination address.")
-        .example("198.51.100.10"),
-    param(
-        "destination_port",
-        ParamKind::Integer(0, 65_535),
-        "The packet's destination port; required if the protocol has ports, otherwise refused.",
-    )
-    .example("443"),
-    param("protocol", ParamKind::Protocol, "The packet's protocol, by name or number."),
-    param("icmp_type", ParamKind::Integer(0, 255), "The ICMP type. Default: echo request."),
-    param("icmp_code", ParamKind::Integer(0, 255), "The ICMP code. Default: 0."),
-    param("at", ParamKind::Instant, "The packet's time. Default: now."),
-    param(
-        "explain",
-        ParamKind::Boolean,
-        "Also explains the verdict: what matched, and what did \
-                                          not.",
-    ),
-];
-
-/// The parameters of the inspection of many packets.
-pub const INSPECTIONS: &[Param] =
-    &[param("explain", ParamKind::Boolean, "Also explains the verdicts, for at most 100 packets.")];
-
-/// For operations without query parameters.
-pub const NONE: &[Param] = &[];

@@ -1,4 +1,4 @@
-//! The formats of texts, as regular expressions for the description (ECMA 262).
+//! The formats of texts as regular expressions (ECMA 262), for the description of the API.
 
 use fireflow_domain::net::Protocol;
 

@@ -1,13 +1,37 @@
-//! An answer with only the requested members. They are taken from its text instead of a tree of
+//! An answer with only the requested members, as JSON. They are taken from its text instead of a tree of
 //! values, which would take several times the memory.
 
 use std::collections::BTreeMap;
 
 use serde::ser::{Error, SerializeSeq};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::params::Fields;
+/// The requested members of an answer, and `id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields(Vec<&'static str>);
+
+impl Fields {
+    /// Selects these members and `id`.
+    #[must_use]
+    pub const fn new(names: Vec<&'static str>) -> Self {
+        Self(names)
+    }
+
+    /// Whether a member is selected.
+    #[must_use]
+    pub fn has(&self, member: &str) -> bool {
+        member == "id" || self.0.contains(&member)
+    }
+
+    /// Removes all other members.
+    pub fn keep(&self, object: &mut Value) {
+        if let Some(members) = object.as_object_mut() {
+            members.retain(|name, _| self.has(name));
+        }
+    }
+}
 
 /// Members by name, each as its JSON text.
 type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
