@@ -1,17 +1,20 @@
 //! Rules, packets, flow logs and verdicts as text: JSON, NDJSON, CSV, ClassBench's text, flow logs.
 //!
 //! This crate only reads and writes text. It prints and stores nothing, and does not depend on how
-//! the text arrived. [`open`] opens a file, and [`sniff`] detects its format by its content. Lines
-//! are then read with [`LineReader`] and [`benchmark`], with [`FlowReader`], or with
-//! [`packet_lines`]. A bad line is an error of that line only, and reading continues after it.
-//! Memory is bounded for every input.
+//! the text arrived. [`open`] opens a file, [`sniff`] detects which of the [`FORMATS`] it has, and a
+//! [`FileReader`](format::FileReader) reads its rules or packets. A packet that cannot be read is an
+//! error of its line only, and reading continues after it. Memory is bounded for every input.
 
 pub mod assumed_ports;
 pub mod benchmark;
+mod benchmark_files;
 mod error;
 pub mod fault;
 pub mod flow_log;
+mod flow_log_files;
+pub mod format;
 pub mod json;
+mod json_files;
 pub mod json_values;
 mod lines;
 pub mod members;
@@ -32,5 +35,5 @@ pub use error::LineError;
 pub use fault::ReadError;
 pub use flow_log::{FlowLog, FlowReader};
 pub use lines::{Line, LineReader, LineSplitter};
-pub use sniff::{Kind, UnknownFormat, sniff};
+pub use sniff::{FORMATS, UnknownFormat, listed, sniff};
 pub use source::{Source, open};

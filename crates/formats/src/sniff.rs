@@ -1,24 +1,12 @@
 //! Detects the format of a file by its content.
 
-use crate::benchmark::is_packet_shaped;
-use crate::flow_log::{FlowLog, LayoutError, first_line};
+use crate::flow_log::{LayoutError, first_line};
+use crate::format::{FileReader, Format};
+use crate::{benchmark_files, flow_log_files, json_files};
 
-/// A format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// JSON arrays, or objects that span several lines. There may be several values, one after the
-    /// other. An object whose line exceeds the part that is read ahead is also of this kind, since
-    /// its end is not known.
-    Json,
-    /// One JSON object per line. A file with a single object on one line is also of this kind.
-    NdJson,
-    /// Rules as [`benchmark::rule`](crate::benchmark::rule) reads them.
-    BenchmarkRules,
-    /// Packets as [`benchmark::packet`](crate::benchmark::packet) reads them.
-    BenchmarkPackets,
-    /// A flow log.
-    FlowLog(Box<FlowLog>),
-}
+/// All formats of files. The first that recognizes a file reads it.
+pub const FORMATS: [&Format; 3] =
+    [&json_files::FORMAT, &benchmark_files::FORMAT, &flow_log_files::FORMAT];
 
 /// Why the format of a file cannot be detected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +16,8 @@ pub enum UnknownFormat {
     Empty,
     /// The content is in no known format.
     #[error(
-        "the file begins with `{start}`, which is not a known format; known formats are JSON, one \
-         JSON object per line, ClassBench's rules (`@10.0.0.0/8 …`) or packets (five or six \
-         decimals), an AWS VPC flow log, Zeek's conn.log, and a table whose header names the \
-         addresses and the protocol"
+        "the file begins with `{start}`, which is not a known format; known formats are {}",
+        listed("and", |format| format.names)
     )]
     Unknown {
         /// The beginning of its first line, escaped and shortened.
@@ -49,48 +35,28 @@ pub enum UnknownFormat {
 /// # Errors
 /// Returns [`UnknownFormat`] if the file is empty or in no known format, or if it is a flow log
 /// that lacks a required column.
-pub fn sniff(first: &[u8]) -> Result<Kind, UnknownFormat> {
-    let line = first_line(first);
-    let text = line.trim_ascii();
-    match text {
-        [] => return Err(UnknownFormat::Empty),
-        [b'[', ..] => return Ok(Kind::Json),
-        [b'{', ..] => {
-            return Ok(if has_whole_object(text) { Kind::NdJson } else { Kind::Json });
+pub fn sniff(first: &[u8]) -> Result<Box<dyn FileReader>, UnknownFormat> {
+    let text = first_line(first).trim_ascii();
+    if text.is_empty() {
+        return Err(UnknownFormat::Empty);
+    }
+    for format in FORMATS {
+        if let Some(reader) = (format.recognize)(first)? {
+            return Ok(reader);
         }
-        // The names of a header can also begin with `@`, as in `@timestamp`.
-        [b'@', b'0'..=b'9', ..] => return Ok(Kind::BenchmarkRules),
-        _ if is_packet_shaped(text) => return Ok(Kind::BenchmarkPackets),
-        _ => {}
     }
-    match FlowLog::detect(first)? {
-        Some(log) => Ok(Kind::FlowLog(Box::new(log))),
-        None => Err(UnknownFormat::Unknown { start: start(text) }),
-    }
+    Err(UnknownFormat::Unknown { start: start(text) })
 }
 
-/// Whether the object at the beginning of a line ends on that line.
-fn has_whole_object(line: &[u8]) -> bool {
-    let mut depth = 0_usize;
-    let mut is_text = false;
-    let mut is_escaped = false;
-    for byte in line {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
-            b'"' => is_text = !is_text,
-            _ if is_text => {}
-            b'{' | b'[' => depth = depth.saturating_add(1),
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return true;
-                }
-            }
-            _ => {}
-        }
+/// The names that all formats have for something: `a, b, and c`.
+#[must_use]
+pub fn listed(and: &str, names: fn(&Format) -> &'static [&'static str]) -> String {
+    let names: Vec<&str> = FORMATS.into_iter().flat_map(names).copied().collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{}, {and} {last}", others.join(", ")),
+        None => String::new(),
     }
-    false
 }
 
 /// The beginning of a line, escaped, with at most 60 characters.
@@ -114,15 +80,8 @@ mod tests {
     use super::*;
     use crate::flow_log::Style;
 
-    fn told(text: &str) -> Kind {
-        sniff(text.as_bytes()).unwrap()
-    }
-
-    fn style(text: &str) -> Style {
-        match told(text) {
-            Kind::FlowLog(log) => log.style(),
-            other => panic!("{text}: {other:?}"),
-        }
+    fn told(text: &str) -> &'static str {
+        sniff(text.as_bytes()).unwrap().name()
     }
 
     #[test]
@@ -136,7 +95,7 @@ mod tests {
             "\u{feff}[1]",
             &format!("{{\"a\": \"{}", "x".repeat(64 * 1024)),
         ] {
-            assert_eq!(told(text), Kind::Json, "{text}");
+            assert_eq!(told(text), "JSON", "{text}");
         }
         for text in [
             "{\"a\":{\"b\":[1]}}\n{\"a\":2}\n",
@@ -144,16 +103,16 @@ mod tests {
             "\u{feff}\n{} {}",
             "{\"a\":1}\n\n{\"a\":2}",
         ] {
-            assert_eq!(told(text), Kind::NdJson, "{text}");
+            assert_eq!(told(text), "NDJSON", "{text}");
         }
     }
 
     #[test]
     fn benchmarks_are_told_by_their_first_line() {
         let rule = "@1.2.3.4/32\t5.6.7.8/32\t0 : 65535\t0 : 65535\t0x06/0xFF\t0x0000/0x0000\t\n";
-        assert_eq!(told(rule), Kind::BenchmarkRules);
-        assert_eq!(told("3697822801\t1540835327\t65535\t0\t1\t-1\n"), Kind::BenchmarkPackets);
-        assert_eq!(told("1 2 3 4 5"), Kind::BenchmarkPackets);
+        assert_eq!(told(rule), "ClassBench rules");
+        assert_eq!(told("3697822801\t1540835327\t65535\t0\t1\t-1\n"), "ClassBench packets");
+        assert_eq!(told("1 2 3 4 5"), "ClassBench packets");
     }
 
     #[test]
@@ -170,15 +129,20 @@ mod tests {
             ("\"src_ip\",\"dst_ip\",\"protocol\"\r\n", Style::Table),
             ("source.ip\tdestination.ip\tnetwork.transport", Style::Table),
         ] {
-            assert_eq!(style(text), expected, "{text}");
+            assert_eq!(told(text), expected.as_str(), "{text}");
         }
     }
 
     #[test]
     fn what_is_unknown_is_refused_with_its_beginning() {
-        assert_eq!(sniff(b" \r\n\n"), Err(UnknownFormat::Empty));
+        assert_eq!(sniff(b" \r\n\n").unwrap_err(), UnknownFormat::Empty);
         let error = sniff(b"-P INPUT ACCEPT\n").unwrap_err().to_string();
-        assert!(error.starts_with("the file begins with `-P INPUT ACCEPT`, which is"), "{error}");
+        let expected = "the file begins with `-P INPUT ACCEPT`, which is not a known format; known \
+                        formats are JSON, one JSON object per line, ClassBench's rules \
+                        (`@10.0.0.0/8 …`) or packets (five or six decimals), an AWS VPC flow log, \
+                        Zeek's conn.log, and a table whose header names the addresses and the \
+                        protocol";
+        assert_eq!(error, expected);
         let Err(UnknownFormat::Unknown { start }) = sniff("\0ä\u{1b}".repeat(999).as_bytes())
         else {
             panic!("it is known");
@@ -187,6 +151,22 @@ mod tests {
         assert!(start.chars().count() <= 60);
         let pcap = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
         assert!(matches!(sniff(&pcap), Err(UnknownFormat::Unknown { .. })));
+    }
+
+    #[test]
+    fn every_name_of_a_reader_has_a_sample() {
+        let all = FORMATS.into_iter().flat_map(|format| format.samples);
+        let names: std::collections::BTreeSet<&str> = all.map(|sample| sample.name).collect();
+        let expected = [
+            "AWS VPC flow log",
+            "ClassBench packets",
+            "ClassBench rules",
+            "JSON",
+            "NDJSON",
+            "Zeek conn.log",
+            "table",
+        ];
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

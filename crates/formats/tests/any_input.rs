@@ -11,30 +11,27 @@ use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
 use fireflow_domain::engine::classifier::{Cuboid, CuboidParts, kind};
+use fireflow_domain::error::Violations;
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
+use fireflow_formats::format::{
+    FileError, FileReader, Holds, PacketRecord, RulePlace, RuleRecord, Sample,
+};
 use fireflow_formats::json::Meter;
 use fireflow_formats::json_values::{elements, values};
 use fireflow_formats::packet::packets;
 use fireflow_formats::packet_lines::{LineFault, PacketLines};
-use fireflow_formats::rule::SetReading;
+use fireflow_formats::rule::{SetReading, given_rule};
 use fireflow_formats::rule_set::{RuleSetFormat, rule_set};
-use fireflow_formats::{FlowLog, Kind, ReadError, benchmark, sniff};
+use fireflow_formats::{FORMATS, FlowLog, ReadError, benchmark, sniff};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Valid texts of all formats, which the tests corrupt.
-const GOOD: [&str; 14] = [
-    "@220.104.76.45/32\t9.20.226.211/32\t0 : 65535\t1521 : 1521\t0x06/0xFF\t0x0000/0x0200\t\n",
-    "3697822801\t1540835327\t65535\t0\t1\t-1\n",
-    "2 1 eni-1 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n",
-    "version srcaddr dstaddr srcport dstport protocol start tcp-flags log-status\n\
-     5 10.0.0.1 10.0.0.2 1 2 6 1418530010 18 OK\n5 2001:db8::1 2001:db8::2 1 2 6 1 2 OK\n",
-    "#separator \\x09\n#unset_field\t-\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\
-     \tproto\n1300475167.096535\t10.0.0.1\t8\t10.0.0.2\t0\ticmp\n#close\n",
-    "at,src_ip,dst_ip,protocol,icmp_type,icmp_code\n2026-01-01T00:00:00Z,\"10.0.0.1\",::1,58,1,\n",
+/// Valid texts of the formats of the API, and of mappings, which the tests corrupt together with the
+/// samples of all formats of files.
+const GOOD: [&str; 8] = [
     "\u{feff}[{\"a\":1}]",
     "{\"source_address\":\"10.0.0.1\"}\n{}\n",
     "source_address=1,destination_address=b,protocol=3,at=4,tcp_flags=5",
@@ -49,7 +46,16 @@ const GOOD: [&str; 14] = [
 
 /// The entries of [`GOOD`] that are rule sets: the index and the format of each.
 const GOOD_SETS: [(usize, RuleSetFormat); 3] =
-    [(10, RuleSetFormat::Json), (11, RuleSetFormat::Ndjson), (12, RuleSetFormat::Csv)];
+    [(4, RuleSetFormat::Json), (5, RuleSetFormat::Ndjson), (6, RuleSetFormat::Csv)];
+
+fn samples() -> impl Iterator<Item = Sample> {
+    FORMATS.into_iter().flat_map(|format| format.samples).copied()
+}
+
+/// All valid texts.
+fn good() -> Vec<&'static str> {
+    samples().map(|sample| sample.text).chain(GOOD).collect()
+}
 
 fn now() -> Instant {
     Instant::EPOCH
@@ -99,14 +105,15 @@ fn read_all(bytes: &[u8]) {
     read_rules_and_packets(bytes);
     let _rule = benchmark::rule(bytes, 0).map_err(|error| error.to_string());
     let _packet = benchmark::packet(bytes).map_err(|error| error.to_string());
-    match sniff(bytes) {
-        Ok(Kind::FlowLog(log)) => read_log(bytes, &log),
-        Ok(Kind::Json | Kind::NdJson | Kind::BenchmarkRules | Kind::BenchmarkPackets) => {}
-        Err(error) => assert!(!error.to_string().is_empty()),
+    if let Err(error) = sniff(bytes) {
+        assert!(!error.to_string().is_empty());
     }
-    // Any bytes can follow a valid header.
-    for good in GOOD {
-        if let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) {
+    // Any bytes can follow a valid beginning.
+    for start in samples().map(|sample| sample.text.as_bytes()).chain([bytes]) {
+        if let Ok(file) = sniff(start) {
+            drop(read_file(bytes, &*file));
+        }
+        if let Ok(Some(log)) = FlowLog::detect(start) {
             read_log(bytes, &log);
         }
     }
@@ -114,12 +121,49 @@ fn read_all(bytes: &[u8]) {
     let read = Mapping::parse(&text).map_err(|error| error.to_string());
     let fixed = Mapping::parse("source_address=1,destination_address=b,protocol=3,at=4").unwrap();
     for mapping in read.iter().chain([&fixed]) {
-        for start in [bytes, GOOD[9].as_bytes()] {
+        for start in [bytes, GOOD[3].as_bytes()] {
             if let Ok(log) = FlowLog::with_columns(mapping, start) {
+                drop(read_file(bytes, &log));
                 read_log(bytes, &log);
             }
         }
     }
+}
+
+/// Reads bytes as a file of rules and as a file of packets. Returns how many of each it holds, and
+/// the first fault.
+fn read_file(bytes: &[u8], file: &dyn FileReader) -> (usize, usize, Option<String>) {
+    let (mut rules, mut packets, mut first) = (0, 0, None);
+    let last_line = bytes.split(|byte| *byte == b'\n').count() as u64;
+    let read = file.rules(&mut &*bytes, &mut |place, record| {
+        assert!((1..=last_line).contains(&place.line), "{place} of {last_line}");
+        match record {
+            RuleRecord::Api(_) | RuleRecord::Cuboid(_) => rules += 1,
+            RuleRecord::Page(_) => {}
+        }
+        ControlFlow::Continue(())
+    });
+    let mut note = |read: Result<(), FileError>| match read {
+        Ok(()) | Err(FileError::NotRules | FileError::NotPackets) => {}
+        Err(error) if first.is_none() => first = Some(error.to_string()),
+        Err(_) => {}
+    };
+    note(read);
+    let mut last = 0;
+    let mut faults = Vec::new();
+    note(file.packets(&mut &*bytes, now(), &mut |line, record| {
+        assert!(line > last, "{line} after {last}");
+        last = line;
+        match record {
+            PacketRecord::Packet(Ok(_), _) | PacketRecord::Benchmark(_) => packets += 1,
+            PacketRecord::Packet(Err(fault), _) => faults.push(fault.to_string()),
+            PacketRecord::Skipped(_) => {}
+        }
+        ControlFlow::Continue(())
+    }));
+    first = first.or_else(|| faults.into_iter().next());
+    assert!(first.as_ref().is_none_or(|fault| !fault.is_empty()));
+    (rules, packets, first)
 }
 
 fn read_log(bytes: &[u8], log: &FlowLog) {
@@ -137,21 +181,58 @@ fn read_log(bytes: &[u8], log: &FlowLog) {
 
 #[test]
 fn good_lines_are_read() {
-    for good in GOOD {
+    for good in good() {
         read_all(good.as_bytes());
     }
     for (at, format) in GOOD_SETS {
         assert_eq!(read_set(GOOD[at].as_bytes(), format).unwrap(), 1, "{}", GOOD[at]);
     }
-    let packets = packets_in_pieces(GOOD[13].as_bytes(), 10);
+    let packets = packets_in_pieces(GOOD[7].as_bytes(), 10);
     assert!(matches!(packets.as_slice(), [(1, Ok(_)), (2, Err(_))]), "{packets:?}");
-    assert!(benchmark::rule(GOOD[0].as_bytes(), 0).is_ok());
-    assert!(benchmark::packet(GOOD[1].as_bytes()).is_ok());
-    for good in &GOOD[2..6] {
-        let Ok(Kind::FlowLog(log)) = sniff(good.as_bytes()) else { panic!("{good}") };
-        for record in FlowReader::new(good.as_bytes(), *log, now()) {
-            assert!(record.unwrap().flow.is_ok(), "{good}");
+}
+
+#[test]
+fn every_sample_is_recognized_and_holds_what_it_should() {
+    for Sample { name, text, holds } in samples() {
+        let file = sniff(text.as_bytes()).unwrap();
+        assert_eq!(file.name(), name, "{text}");
+        let (rules, packets, fault) = read_file(text.as_bytes(), &*file);
+        match holds {
+            Holds::Rules(count) => assert_eq!(rules, count, "{text}"),
+            Holds::Packets(count) => assert_eq!((packets, fault), (count, None), "{text}"),
         }
+        let policy = PolicyId::new(1).unwrap();
+        let mut take = |place: RulePlace, record: RuleRecord| {
+            if let RuleRecord::Api(value) = record {
+                let (reading, mut faults) = (SetReading::default(), Violations::new());
+                assert!(given_rule(value, "", policy, reading, &mut faults).is_some(), "{place}");
+                assert!(faults.is_empty(), "{place} of {text}: {faults:?}");
+            }
+            ControlFlow::Continue(())
+        };
+        if let Holds::Rules(_) = holds {
+            file.rules(&mut text.as_bytes(), &mut take).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_visitor_that_stops_gets_no_more() {
+    for Sample { text, holds, .. } in samples() {
+        let twice = format!("{text}\n{text}");
+        let mut input = twice.as_bytes();
+        let file = sniff(input).unwrap();
+        let mut seen = 0;
+        let mut stop = || {
+            seen += 1;
+            ControlFlow::Break(())
+        };
+        let read = match holds {
+            Holds::Rules(_) => file.rules(&mut input, &mut |_, _| stop()),
+            Holds::Packets(_) => file.packets(&mut input, now(), &mut |_, _| stop()),
+        };
+        assert!(read.is_ok(), "{text}: {read:?}");
+        assert_eq!(seen, 1, "{text}");
     }
 }
 
@@ -159,7 +240,7 @@ fn good_lines_are_read() {
 fn spoiled() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![any::<u8>(), select(b"\t\n\r \"',;:|@#{}[]-./0x19\\".to_vec()),];
     let change = (any::<Index>(), byte, 0..4_u8, any::<Index>());
-    (select(GOOD.to_vec()), prop::collection::vec(change, 1..8)).prop_map(|(good, changes)| {
+    (select(good()), prop::collection::vec(change, 1..8)).prop_map(|(good, changes)| {
         let mut bytes = good.as_bytes().to_vec();
         for (at, byte, what, other) in changes {
             if bytes.is_empty() {
@@ -300,8 +381,8 @@ proptest! {
         if is_ended {
             text += end;
         }
-        let Ok(Kind::FlowLog(log)) = sniff(text.as_bytes()) else { panic!("{text}") };
-        let read = FlowReader::new(text.as_bytes(), *log, now()).map(|record| {
+        let Ok(Some(log)) = FlowLog::detect(text.as_bytes()) else { panic!("{text}") };
+        let read = FlowReader::new(text.as_bytes(), log, now()).map(|record| {
             let record = record.unwrap();
             (record.line, match record.flow {
                 Ok(Flow::Packet(_)) => 'p',
@@ -327,8 +408,8 @@ proptest! {
             let protocol = if *is_tcp { "tcp" } else { "17" };
             text += &format!("{at}.25,\"{source}\",{from},{destination},{to},{protocol}\n");
         }
-        let Ok(Kind::FlowLog(log)) = sniff(text.as_bytes()) else { panic!("{text}") };
-        let read: Vec<_> = FlowReader::new(text.as_bytes(), *log, now()).collect();
+        let Ok(Some(log)) = FlowLog::detect(text.as_bytes()) else { panic!("{text}") };
+        let read: Vec<_> = FlowReader::new(text.as_bytes(), log, now()).collect();
         prop_assert_eq!(read.len(), packets.len());
         for (record, (source, destination, from, to, is_tcp, at)) in read.into_iter().zip(packets) {
             let Ok(Flow::Packet(parts)) = record.unwrap().flow else { panic!("{text}") };

@@ -453,13 +453,21 @@ impl FlowLog {
 /// The flags of the answer to the first packet of a TCP connection.
 const SYN_ACK: u32 = 0x12;
 
-impl fmt::Display for Style {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Style {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Aws => "AWS VPC flow log",
             Self::Zeek => "Zeek conn.log",
             Self::Table => "table",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Style {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

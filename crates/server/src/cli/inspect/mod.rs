@@ -14,8 +14,8 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use fireflow_domain::rule::Action;
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_formats::Source;
 use fireflow_formats::flow_log::Mapping;
+use fireflow_formats::{Source, listed};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::packets::{Batch, read};
@@ -25,14 +25,9 @@ use super::{Failure, clock};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The rules: JSON or NDJSON in the form of the API, or ClassBench's text; `-` is standard
-    /// input. gzip is detected.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = rules_help())]
     rules: PathBuf,
-    /// The packets: JSON or NDJSON in the form of the API, ClassBench's traces, flow logs (AWS VPC,
-    /// Zeek's conn.log), or a table with a header; `-` is standard input. Packets without a source
-    /// port are evaluated with each port from 49152 to 65535.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = packets_help())]
     packets: PathBuf,
     /// The output for each packet: text, a line of JSON, or only the number of its rule in the
     /// file, counted from 0 (-1: no rule).
@@ -66,6 +61,19 @@ pub(super) enum Format {
     Ndjson,
     /// One number per line.
     Index,
+}
+
+fn rules_help() -> String {
+    let files = listed("or", |format| format.rules);
+    format!("The rules: {files}; `-` is standard input. gzip is detected")
+}
+
+fn packets_help() -> String {
+    let files = listed("or", |format| format.packets);
+    format!(
+        "The packets: {files}; `-` is standard input. Packets without a source port are evaluated \
+         with each port from 49152 to 65535"
+    )
 }
 
 fn action(word: &str) -> Result<Action, String> {

@@ -1,22 +1,17 @@
 //! The packets of a file, some thousands at a time.
 
-use std::io::{BufRead, Read};
 use std::ops::ControlFlow;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use fireflow_domain::engine::classifier::Key;
 use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{GivenPacket, Packet};
 use fireflow_domain::time::Instant;
-use fireflow_formats::flow_log::{Flow, Mapping, Skipped};
-use fireflow_formats::json::Parsed;
-use fireflow_formats::json_values::{elements, values};
-use fireflow_formats::packet::packet;
-use fireflow_formats::packet_lines::{LineFault, LineFaultCode, PacketLines};
-use fireflow_formats::{FlowLog, FlowReader, Kind, Line, LineReader, Source, benchmark, sniff};
-use serde_json::Value;
+use fireflow_formats::flow_log::{Mapping, Skipped};
+use fireflow_formats::format::{Assumed, FileReader, PacketFault, PacketRecord};
+use fireflow_formats::packet_lines::{LineFault, LineFaultCode};
+use fireflow_formats::{FlowLog, Source, sniff};
 
 use super::rules::{Query, Rules};
 
@@ -49,6 +44,15 @@ impl From<&LineFault> for Fault {
             LineFault::TooLong | LineFault::Malformed(_) => {
                 Self { code: fault.code(), detail: fault.to_string() }
             }
+        }
+    }
+}
+
+impl From<&PacketFault> for Fault {
+    fn from(fault: &PacketFault) -> Self {
+        match fault {
+            PacketFault::Line(fault) => fault.into(),
+            PacketFault::Column(fault) => Self::invalid(fault.to_string()),
         }
     }
 }
@@ -111,6 +115,20 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
+    fn add_record(&mut self, line: u64, record: PacketRecord, now: Instant) {
+        match record {
+            PacketRecord::Packet(packet, Assumed { icmp_type, tcp_flags }) => {
+                self.batch.guesses.icmp += u64::from(icmp_type);
+                self.batch.guesses.tcp += u64::from(tcp_flags);
+                self.add_packet(line, packet.map_err(|fault| Fault::from(&fault)));
+            }
+            PacketRecord::Benchmark(packet) => {
+                self.add(line, self.rules.query_of(&packet, now), packet.expected);
+            }
+            PacketRecord::Skipped(why) => self.batch.lines.push((line, LineContent::Skipped(why))),
+        }
+    }
+
     fn add(&mut self, line: u64, query: Result<Query, Fault>, expected: Option<i64>) {
         let added = query.and_then(|query| self.batch.queries.add(query));
         let said = added.map_or_else(LineContent::Fault, |()| LineContent::Packet(expected));
@@ -170,7 +188,7 @@ impl Queries {
 /// # Errors
 /// Returns an error if the file cannot be read or its format is unknown, and any error of `take`.
 pub(super) fn read(
-    source: Source,
+    mut source: Source,
     columns: Option<&Mapping>,
     rules: &Rules,
     now: Instant,
@@ -185,118 +203,19 @@ pub(super) fn read(
         guesses: Guesses::default(),
     };
     let mut collector = Collector { rules, batch, take };
-    let kind = match columns {
-        Some(columns) => Kind::FlowLog(Box::new(FlowLog::with_columns(columns, &source.first)?)),
+    let file: Box<dyn FileReader> = match columns {
+        Some(columns) => Box::new(FlowLog::with_columns(columns, &source.first)?),
         None => sniff(&source.first)?,
     };
-    let read = match kind {
-        Kind::Json => json(source, now, &mut collector),
-        Kind::NdJson => ndjson(source, now, &mut collector),
-        Kind::BenchmarkPackets => benchmark_packets(source, now, &mut collector),
-        Kind::FlowLog(log) => flow_log(source, *log, now, &mut collector),
-        Kind::BenchmarkRules => bail!("these are rules, not packets"),
-    };
+    let mut taken = Ok(());
+    let read = file.packets(&mut source.reader, now, &mut |line, record| {
+        collector.add_record(line, record, now);
+        taken = collector.hand_on_if_full();
+        if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    let read = read.map_err(anyhow::Error::from).and(taken);
     // Packets from before a failure are still decided, unless their verdicts cannot be written.
     let is_written = read.as_ref().err().is_none_or(|error| !error.is::<super::OutputError>());
     let handed_on = if is_written { collector.hand_on() } else { Ok(()) };
     read.and(handed_on)
-}
-
-/// Reads lists, and packets that span several lines. Packets are numbered from 1, as lines are.
-fn json(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
-    let mut bytes = Vec::new();
-    source.reader.read_to_end(&mut bytes)?;
-    let (mut number, mut result) = (0_u64, Ok(()));
-    let mut take = |value| {
-        let mut violations = Violations::new();
-        let read = packet(value, "", now, &mut violations);
-        let read = read.ok_or_else(|| Fault::from(&violations));
-        number = number.saturating_add(1);
-        if result.is_ok() {
-            collector.add_packet(number, read);
-            result = collector.hand_on_if_full();
-        }
-    };
-    for value in values(&bytes) {
-        let (line, text) = value?;
-        match elements(line, text, &mut |_, value| take(value))? {
-            Parsed::Object(packet) => take(Value::Object(packet)),
-            Parsed::Elements(others) => {
-                if let Some(name) = others.keys().next() {
-                    let name = fireflow_domain::text::excerpt(name);
-                    bail!(
-                        "line {line}: `{name}` cannot be combined with `items`; write the \
-                           packets as a list"
-                    );
-                }
-            }
-        }
-    }
-    result
-}
-
-fn ndjson(mut source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
-    let mut lines = PacketLines::default();
-    loop {
-        let piece = source.reader.fill_buf()?;
-        let count = piece.len();
-        let mut visit = |line, packet: Result<GivenPacket, LineFault>| {
-            collector.add_packet(line, packet.map_err(|fault| Fault::from(&fault)));
-            ControlFlow::Continue(())
-        };
-        if count == 0 {
-            let _ended = lines.end(now, &mut visit);
-            return Ok(());
-        }
-        let _all = lines.read(piece, now, &mut visit);
-        source.reader.consume(count);
-        collector.hand_on_if_full()?;
-    }
-}
-
-fn benchmark_packets(source: Source, now: Instant, collector: &mut Collector<'_>) -> Result<()> {
-    let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
-    while let Some((number, line)) = lines.next_line()? {
-        let (query, expected) = match line {
-            Line::TooLong => (Err(Fault::from(&LineFault::TooLong)), None),
-            Line::Whole(line) if line.trim_ascii().is_empty() => continue,
-            Line::Whole(line) => match benchmark::packet(line) {
-                Ok(packet) => (collector.rules.query_of(&packet, now), packet.expected),
-                Err(error) => (Err(Fault::invalid(error.to_string())), None),
-            },
-        };
-        collector.add(number, query, expected);
-        collector.hand_on_if_full()?;
-    }
-    Ok(())
-}
-
-fn flow_log(
-    source: Source,
-    log: FlowLog,
-    now: Instant,
-    collector: &mut Collector<'_>,
-) -> Result<()> {
-    let (has_types, has_flags) = (log.has_icmp_types(), log.has_tcp_flags());
-    for record in FlowReader::new(source.reader, log, now) {
-        let record = record?;
-        match record.flow {
-            Ok(Flow::Packet(parts)) => {
-                let guesses = &mut collector.batch.guesses;
-                guesses.icmp += u64::from(!has_types && parts.protocol.is_icmp());
-                guesses.tcp += u64::from(!has_flags && parts.protocol == Protocol::TCP);
-                let packet = GivenPacket::new(parts);
-                let packet = packet.map_err(|faults| Fault::from(&faults));
-                collector.add_packet(record.line, packet);
-            }
-            Ok(Flow::Skipped(why)) => {
-                collector.batch.lines.push((record.line, LineContent::Skipped(why)));
-            }
-            Err(error) => {
-                collector.add(record.line, Err(Fault::invalid(error.to_string())), None);
-            }
-        }
-        collector.hand_on_if_full()?;
-    }
-    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The rules of a file.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fireflow_domain::engine::classifier::{Budget, Index, Key, NO_CUBOID, kind};
+use fireflow_domain::engine::classifier::{Budget, Cuboid, Index, Key, NO_CUBOID, kind};
 use fireflow_domain::engine::naive::Entry;
 use fireflow_domain::engine::port_map::{PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
@@ -14,14 +14,12 @@ use fireflow_domain::net::{PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts, Payload};
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
-use fireflow_formats::benchmark::{self, BenchmarkPacket};
-use fireflow_formats::json::Parsed;
-use fireflow_formats::json_values::{elements, values};
-use fireflow_formats::packet_lines::LineFault;
+use fireflow_formats::benchmark::BenchmarkPacket;
+use fireflow_formats::format::{FileError, RuleRecord};
 use fireflow_formats::read_only::ReadOnly;
 use fireflow_formats::rule::{SetReading, given_rule};
 use fireflow_formats::rule_set::{numbered, page_members};
-use fireflow_formats::{Kind, Line, LineReader, Source, sniff};
+use fireflow_formats::{Source, listed, sniff};
 use serde_json::{Map, Value};
 
 use super::packets::{Fault, Queries, described};
@@ -70,31 +68,39 @@ impl Rules {
     ///
     /// # Errors
     /// Returns the first fault of a line, or all faults of a rule.
-    pub(super) fn read(source: Source, default: Option<Action>) -> Result<Self> {
-        match sniff(&source.first)? {
-            Kind::BenchmarkRules => Self::benchmark(source),
-            Kind::Json | Kind::NdJson => Self::policy(json_rules(source)?, default),
-            Kind::BenchmarkPackets | Kind::FlowLog(_) => {
-                bail!("these are packets; rules are JSON, NDJSON, or lines that begin with `@`")
+    pub(super) fn read(mut source: Source, default: Option<Action>) -> Result<Self> {
+        let file = sniff(&source.first)?;
+        let (mut read, mut cuboids) = (ReadRules::default(), Vec::new());
+        let mut fault = Ok(());
+        let done = file.rules(&mut source.reader, &mut |place, record| {
+            fault = match record {
+                RuleRecord::Api(rule) => read.read(rule, &place.to_string()),
+                RuleRecord::Page(others) => read.page(others).with_context(|| place.to_string()),
+                RuleRecord::Cuboid(cuboid) => {
+                    cuboids.push(cuboid);
+                    Ok(())
+                }
+            };
+            if fault.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        match done {
+            Err(FileError::NotRules) => {
+                let rules = listed("or", |format| format.rules_in_short);
+                bail!("these are packets; rules are {rules}");
             }
+            done => done?,
+        }
+        fault?;
+        // A benchmark has at least the rule by which it was recognized.
+        if cuboids.is_empty() {
+            Self::policy(read.all()?, default)
+        } else {
+            Self::benchmark(&cuboids)
         }
     }
 
-    fn benchmark(source: Source) -> Result<Self> {
-        let mut cuboids = Vec::new();
-        let mut lines = LineReader::new(source.reader, benchmark::MAX_LINE_BYTES);
-        while let Some((number, line)) = lines.next_line()? {
-            match line {
-                Line::TooLong => bail!("line {number}: {}", LineFault::TooLong),
-                Line::Whole(line) if line.trim_ascii().is_empty() => {}
-                Line::Whole(line) => {
-                    let order = u32::try_from(cuboids.len()).unwrap_or(NO_CUBOID);
-                    let rule = benchmark::rule(line, order);
-                    cuboids.push(rule.with_context(|| format!("line {number}"))?);
-                }
-            }
-        }
-        let index = Index::build(&cuboids, Budget { cuboids: usize::MAX, bytes: usize::MAX })?;
+    fn benchmark(cuboids: &[Cuboid<u32>]) -> Result<Self> {
+        let index = Index::build(cuboids, Budget { cuboids: usize::MAX, bytes: usize::MAX })?;
         Ok(Self::Benchmark(BenchmarkRules { index, count: cuboids.len() }))
     }
 
@@ -370,30 +376,4 @@ impl ReadRules {
             _ => Ok(self),
         }
     }
-}
-
-/// Reads rules one after the other, lists of rules and pages of lists, whether or not in lines.
-fn json_rules(mut source: Source) -> Result<ReadRules> {
-    let mut bytes = Vec::new();
-    source.reader.read_to_end(&mut bytes)?;
-    let mut read = ReadRules::default();
-    for value in values(&bytes) {
-        let (line, text) = value?;
-        let at = format!("line {line}");
-        let mut fault = Ok(());
-        let parsed = elements(line, text, &mut |index, value| {
-            if fault.is_ok() {
-                let at = format!("rule {index} of the list in {at} (counted from 0)");
-                fault = read.read(value, &at);
-            }
-        });
-        match parsed? {
-            Parsed::Object(rule) => read.read(Value::Object(rule), &at)?,
-            Parsed::Elements(others) => {
-                fault?;
-                read.page(others).context(at)?;
-            }
-        }
-    }
-    read.all()
 }
