@@ -1,143 +1,21 @@
 //! Opens connections as the options describe.
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fireflow_domain::features::Features;
-use fireflow_domain::usecase::rule::PolicyLimits;
-use sea_orm::sqlx::SqliteConnection;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, SqlxError};
+use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, SqlxError};
 
-use crate::database_url::{DatabaseKind, DatabaseUrl};
-use crate::file::{DatabaseFile, Purpose};
-use crate::observe::{self, Observer, Pool};
+use crate::database_url::DatabaseKind;
+use crate::file::DatabaseFile;
+use crate::observe::Pool;
+use crate::options::{DatabaseOptions, MIN_CONNECTIONS, OpenError};
+use crate::pool::{one, open};
 use crate::postgres::{Control, Server};
 use crate::replica::Replica;
 use crate::session::{Role, Session};
+use crate::stop::obey;
 use crate::turnstile::{Class, Plan, Turnstile};
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct DatabaseOptions {
-    /// The database.
-    pub url: DatabaseUrl,
-    /// A read replica of it, for lists; only with PostgreSQL.
-    pub read_url: Option<DatabaseUrl>,
-    /// The most connections to a PostgreSQL server, at least [`MIN_CONNECTIONS`]. On SQLite, the
-    /// most readers of single resources.
-    pub max_connections: u32,
-    /// How long a page of a list may take in the database.
-    pub list_timeout: Duration,
-    /// How long a request waits for a connection.
-    pub acquire_timeout: Duration,
-    /// The longest useful time of a statement, and of the wait for the turn to write on SQLite: the
-    /// time of a request.
-    pub turn_timeout: Duration,
-    /// The most units of work that share a transaction, on SQLite.
-    pub write_group: usize,
-    /// Receives every statement.
-    pub observer: Option<Arc<dyn Observer>>,
-    /// The policy features that this process can read.
-    pub features: Features,
-    /// The most that a policy may hold.
-    pub policy_limits: PolicyLimits,
-    /// The purpose of opening it: it decides whether others wait for a SQLite file.
-    pub purpose: Purpose,
-}
-
-/// Why a database could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL is invalid. The text explains what is right, without repeating the URL.
-    #[error("{0}")]
-    BadUrl(String),
-    /// A second process requests a SQLite database.
-    #[error(
-        "{} is in use by {holder}; a SQLite database serves one process, use PostgreSQL for more",
-        path.display()
-    )]
-    InUse {
-        /// The database.
-        path: PathBuf,
-        /// The process that holds it.
-        holder: String,
-    },
-    /// A SQLite file cannot be used, or using it could lose writes.
-    #[error("cannot use the SQLite database {}: {why}", path.display())]
-    Refused {
-        /// The database.
-        path: PathBuf,
-        /// The reason, and the remedy.
-        why: String,
-    },
-    /// The lock file cannot be used.
-    #[error("cannot use the lock file {}: {source}", path.display())]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Too few connections for PostgreSQL: each class of work has one of its own.
-    #[error(
-        "PostgreSQL needs at least {MIN_CONNECTIONS} connections, not {0}: each class of work has \
-         one of its own (single reads, lists, compilations, writes, large sets), and one is kept to \
-         cancel statements"
-    )]
-    TooFewConnections(u32),
-    /// The database cannot hold every text.
-    #[error(
-        "the database `{database}` stores text as {encoding}, but FireFlow needs UTF8: create one \
-         with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
-    )]
-    Encoding {
-        /// Its name.
-        database: String,
-        /// Its encoding.
-        encoding: String,
-    },
-    /// There is no schema to create tables in.
-    #[error(
-        "the search path `{search_path}` names no schema that exists and may be used: set one with \
-         `ALTER ROLE … SET search_path = public`, or with `?options=-c%20search_path%3Dpublic` in \
-         the URL"
-    )]
-    NoSchema {
-        /// The search path.
-        search_path: String,
-    },
-    /// A pooler that does not keep sessions apart.
-    #[error(
-        "the database is reached through a pooler that does not keep one session for each \
-         connection (PgBouncer with `pool_mode = transaction` or `statement`): set `pool_mode = \
-         session` for FireFlow's database or user there, or connect to PostgreSQL directly"
-    )]
-    Pooler,
-    /// A pooler that refuses a parameter of the URL.
-    #[error(
-        "the pooler in front of the database refuses a parameter of the URL ({0}): remove it there \
-         and set it for the role (`ALTER ROLE … SET …`), or name it in the pooler's \
-         `ignore_startup_parameters`"
-    )]
-    PoolerParameter(String),
-    /// No connection could be opened.
-    #[error("cannot open the database {place}")]
-    Connect {
-        /// The database's location, without secrets.
-        place: String,
-        /// The reason.
-        #[source]
-        source: DbErr,
-    },
-}
-
-/// The fewest connections that PostgreSQL is served with: one for each class of work, and one to
-/// cancel statements with.
-pub const MIN_CONNECTIONS: u32 = 6;
 
 /// How long SQLite waits for another process: backups, the `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -351,14 +229,7 @@ impl Opening {
 fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
     // Without the file, nothing uses the connection.
     let Some(file) = file.upgrade() else { return Ok(()) };
-    file.verify().map_err(|lost| SqlxError::Io(io::Error::other(lost)))
-}
-
-/// Options for a single connection that stays open.
-pub(crate) fn one(url: &DatabaseUrl) -> ConnectOptions {
-    let mut connect = url.connect_options();
-    connect.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
-    connect
+    file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))
 }
 
 fn several(options: &DatabaseOptions, most: u32) -> ConnectOptions {
@@ -413,69 +284,4 @@ async fn file_pool(
             })
         });
     open(connect, &options.url, options.observer.as_ref()).await
-}
-
-/// How many steps of SQLite's virtual machine run between two checks: about a millisecond.
-const STEPS_PER_LOOK: i32 = 20_000;
-
-tokio::task_local! {
-    /// Stops the statements of a connection that is being taken from the pool of lists.
-    pub(crate) static STOP: Arc<Stop>;
-}
-
-/// Stops a SQLite statement: at a deadline, or when nobody waits for it any more.
-#[derive(Debug)]
-pub(crate) struct Stop {
-    at: Option<Instant>,
-    is_stopped: AtomicBool,
-}
-
-impl Stop {
-    pub(crate) fn new(at: Option<Instant>) -> Arc<Self> {
-        Arc::new(Self { at, is_stopped: AtomicBool::new(false) })
-    }
-
-    fn should_continue(&self) -> bool {
-        !self.is_stopped.load(Ordering::Relaxed) && self.at.is_none_or(|at| Instant::now() < at)
-    }
-}
-
-/// Stops the statement when it is dropped.
-#[derive(Debug)]
-pub(crate) struct StopOnDrop(pub(crate) Arc<Stop>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.is_stopped.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Makes a connection's statements stop when its current user requests it.
-async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
-    let mut handle = connection.lock_handle().await?;
-    match STOP.try_with(Arc::clone) {
-        Ok(stop) => handle.set_progress_handler(STEPS_PER_LOOK, move || stop.should_continue()),
-        Err(_) => handle.remove_progress_handler(),
-    }
-    Ok(())
-}
-
-/// Opens a pool whose statements are observed.
-pub(crate) async fn open(
-    mut connect: ConnectOptions,
-    url: &DatabaseUrl,
-    observer: Option<&Arc<dyn Observer>>,
-) -> Result<DatabaseConnection, OpenError> {
-    connect.sqlx_logging(false).record_stmt_in_spans(false);
-    // Testing a connection costs as much as a small query. A connection to a file does not die; for
-    // connections to a server, see `postgres`.
-    connect.test_before_acquire(false);
-    let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
-    observe::watch(&mut connection, observer);
-    Ok(connection)
-}
-
-/// The error for a database that could not be reached, without secrets.
-pub(crate) fn failed(url: &DatabaseUrl, source: DbErr) -> OpenError {
-    OpenError::Connect { place: url.place(), source }
 }

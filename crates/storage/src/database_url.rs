@@ -9,7 +9,7 @@ use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::{ConnectOptions, SqlxError};
 
-use crate::connect::OpenError;
+use crate::options::OpenError;
 
 /// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ impl DatabaseUrl {
     /// One connection to a PostgreSQL server, without a pool.
     pub(crate) async fn connect(&self) -> Result<PgConnection, SqlxError> {
         let options = PgConnectOptions::from_str(&self.url)?;
-        PgConnection::connect_with(&crate::postgres::named(options)).await
+        PgConnection::connect_with(&crate::single_connection::named(options)).await
     }
 
     /// The database's location for a message, never with a password.

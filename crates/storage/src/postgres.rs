@@ -10,19 +10,16 @@ use std::time::{Duration, Instant};
 
 use fireflow_domain::error::ErrorChain;
 use sea_orm::sqlx::PgPool;
-use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value,
 };
 
-use crate::connect::{DatabaseOptions, OpenError, one, open};
 use crate::database_url::DatabaseUrl;
+use crate::options::{DatabaseOptions, OpenError};
+use crate::pool::{one, open};
 use crate::session::{Role, Session};
-use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SingleConnection};
+use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SIGN_OF_LIFE, SingleConnection, named};
 use crate::turnstile::{Plan, Turn, Turnstile};
-
-/// How long to wait for a sign of life from a server.
-pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// How long an abandoned statement may take to end by itself before it is cancelled, and then
 /// before its backend is ended.
@@ -285,14 +282,4 @@ pub(crate) async fn open_session(
             })
         });
     open(connect, &options.url, options.observer.as_ref()).await
-}
-
-/// Sets the name that the server's administrator sees. Omits a parameter that poolers would refuse.
-pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
-    let options = options.extra_float_digits(None);
-    if options.get_application_name().is_some() {
-        options
-    } else {
-        options.application_name("fireflow")
-    }
 }

@@ -10,10 +10,11 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
 
-use crate::connect::{self, OpenError};
+use crate::connect;
 use crate::database_url::DatabaseKind;
 use crate::entity::meta;
 use crate::error::is_locked_out;
+use crate::options::OpenError;
 use crate::store::Database;
 
 /// One step of the schema.

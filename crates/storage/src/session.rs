@@ -8,8 +8,8 @@ use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection, Row};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
-use crate::connect::{DatabaseOptions, OpenError};
 use crate::database_url::DatabaseUrl;
+use crate::options::{DatabaseOptions, OpenError};
 
 /// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fireflow_domain::error::ErrorChain;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{Connection, PgConnection, PgPool};
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, SqlxError};
 
-use crate::connect::{DatabaseOptions, OpenError, open};
 use crate::database_url::DatabaseUrl;
 use crate::observe::Observer;
-use crate::postgres::{SIGN_OF_LIFE, named};
+use crate::options::{DatabaseOptions, OpenError};
+use crate::pool::open;
 use crate::session::Session;
 
+/// How long to wait for a sign of life from a server.
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a connection that has just been used counts as healthy.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// The maximum age of a connection: the server of a host name may change.
@@ -220,6 +223,16 @@ fn connect_options(options: &DatabaseOptions, url: &DatabaseUrl, hooks: &Hooks) 
             })
         });
     connect
+}
+
+/// Sets the name that the server's administrator sees. Omits a parameter that poolers would refuse.
+pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
+    let options = options.extra_float_digits(None);
+    if options.get_application_name().is_some() {
+        options
+    } else {
+        options.application_name("fireflow")
+    }
 }
 
 /// Whether the server at the connection's other end answers in time. A late error of a cancelled

@@ -15,18 +15,18 @@ use tokio::task::JoinHandle;
 
 use crate::audit_log;
 use crate::chains::Chains;
-use crate::connect::{
-    self, Connections, DatabaseOptions, OpenError, PostgresPools, STOP, SqlitePools, Stop,
-};
+use crate::connect::{self, Connections, PostgresPools, SqlitePools};
 use crate::database_url::DatabaseKind;
 use crate::error::store_error;
 use crate::file::{self, DatabaseFile};
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
 use crate::observe::{self, Operation, Pool};
+use crate::options::{DatabaseOptions, OpenError, failed};
 use crate::postgres::{Lease, Server};
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
+use crate::stop::{STOP, Stop};
 use crate::turnstile::Class;
 use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
 
@@ -442,7 +442,7 @@ async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Gua
     keeper
         .execute_unprepared("SELECT count(*) FROM sqlite_master")
         .await
-        .map_err(|source| connect::failed(&options.url, source))?;
+        .map_err(|source| failed(&options.url, source))?;
     file.note_logs()?;
     let watch = file::watch(&file, keeper.clone());
     Ok(Guard { keeper, watch, file })

@@ -21,10 +21,10 @@ use sea_orm::{
 };
 use tempfile::TempDir;
 
-use crate::connect::DatabaseOptions;
 use crate::database_url::{DatabaseKind, DatabaseUrl};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
+use crate::options::DatabaseOptions;
 use crate::postgres::OF_CONTROL;
 use crate::store::Database;
 

@@ -18,11 +18,11 @@ use sea_orm::{
 
 use crate::audit_log;
 use crate::chains::Chains;
-use crate::connect::{Stop, StopOnDrop};
 use crate::error::{commit_error, store_error};
 use crate::group::GroupedWrite;
 use crate::observe::{self, Observer, Operation};
 use crate::postgres::Lease;
+use crate::stop::{Stop, StopOnDrop};
 use crate::turnstile;
 
 /// The target of a unit's statements.

@@ -11,8 +11,9 @@ use sea_orm::{
 };
 
 use crate::backup;
-use crate::connect::{self, DatabaseOptions, OpenError};
+use crate::connect;
 use crate::database_url::DatabaseKind;
+use crate::options::{DatabaseOptions, OpenError};
 use crate::replica::read_only;
 use crate::schema::{self, StepState};
 use crate::verify_walk::Walk;

@@ -264,7 +264,7 @@ impl std::ops::Deref for RuleSpec {
     }
 }
 
-/// The members of a rule that are compared with the fields of packets. Whoever takes it apart names
+/// The members of a rule that are compared with the fields of packets. Code that takes it apart names
 /// every member, so that the compiler demands a decision about each new one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Criteria<'a> {

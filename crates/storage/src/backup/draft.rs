@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{BackupError, at};
-use crate::connect::DatabaseOptions;
 use crate::file::{DatabasePaths, Identity, beside, draft_lock, rename_to_new};
+use crate::options::DatabaseOptions;
 
 /// The first bytes of a SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

@@ -13,8 +13,9 @@ pub(crate) use self::check::read_only;
 use self::check::{check, unsound};
 use self::draft::Draft;
 pub use self::draft::{Spool, on_thread};
-use crate::connect::{self, DatabaseOptions, OpenError};
+use crate::connect;
 use crate::file::{self, DatabaseFile, beside};
+use crate::options::{DatabaseOptions, OpenError};
 
 /// How many live resources a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

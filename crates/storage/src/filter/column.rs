@@ -6,7 +6,7 @@ use sea_orm::sea_query::Expr;
 
 use crate::entity::{audit_event, firewall, policy, rule};
 
-/// Where the database keeps a field.
+/// The place of a field in the database.
 #[derive(Debug)]
 pub(super) struct FieldColumn {
     pub(super) column: Expr,

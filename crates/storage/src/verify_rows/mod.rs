@@ -15,7 +15,7 @@ use fireflow_domain::error::Resource;
 use fireflow_domain::features::Features;
 use sea_orm::{ConnectionTrait, DatabaseExecutor, DatabaseTransaction, DbErr};
 
-use crate::connect::DatabaseOptions;
+use crate::options::DatabaseOptions;
 use crate::store::Database;
 use crate::verify::{self, VerifyError, rows};
 
