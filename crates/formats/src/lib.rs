@@ -8,6 +8,7 @@
 
 pub mod assumed_ports;
 pub mod benchmark;
+pub mod entity_tags;
 mod error;
 pub mod fault;
 pub mod flow_log;
@@ -19,9 +20,12 @@ pub mod packet;
 pub mod packet_lines;
 pub mod patterns;
 pub mod read_only;
+pub mod restoration;
 pub mod rule;
+pub mod rule_batch;
 pub mod rule_columns;
 mod rule_lines;
+pub mod rule_order;
 pub mod rule_set;
 pub mod selected;
 mod sniff;
