@@ -2,7 +2,7 @@
 //! the domain, and writes answers.
 //!
 //! To add an operation, write a view and a body in `dto/`, and in `api/` a method (its first
-//! argument is the required role) with its row beside it (`operation`). The description and the
+//! argument is the required role) with its row next to it (`operation`). The description and the
 //! limit of its body follow from the row. The tests in `crates/server/tests/it/coverage.rs` then
 //! check that row and description agree, and that it refuses callers without the role.
 

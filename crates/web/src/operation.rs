@@ -1,4 +1,4 @@
-//! The row of an operation: what is stated once about it, beside its method in `api`. The
+//! The row of an operation: what is stated once about it, next to its method in `api`. The
 //! description, the memory for bodies and the tests that walk all operations follow from the rows.
 
 use fireflow_domain::actor::Role;

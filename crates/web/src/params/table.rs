@@ -1,4 +1,4 @@
-//! What is described about a query parameter, and the parameters that several operations have. Each
+//! The description of query parameters, and the parameters that several operations have. Each
 //! operation's row names its parameters. The reader checks names against them, and the API
 //! description is generated from them.
 
