@@ -15,7 +15,7 @@ const CYCLE_GOAL: usize = 1_500;
 const CYCLES: &[(&str, usize)] = &[("domain", 5_479), ("storage", 4_332)];
 /// The lines of `crates/web` today, without tests. The figure may only shrink, except that each new
 /// operation may add roughly 150 lines.
-const WEB_LINES: usize = 10_000;
+const WEB_LINES: usize = 9_640;
 /// The goal for that figure.
 const WEB_GOAL: usize = 9_000;
 

@@ -7,7 +7,11 @@
 
 pub mod assumed_ports;
 pub mod benchmark;
+<<<<<<< main
 mod benchmark_files;
+=======
+pub mod entity_tags;
+>>>>>>> 0431e51008fbde0c48b12bf09daee9bbfd6a981d
 mod error;
 pub mod fault;
 pub mod flow_log;
@@ -22,9 +26,12 @@ pub mod packet;
 pub mod packet_lines;
 pub mod patterns;
 pub mod read_only;
+pub mod restoration;
 pub mod rule;
+pub mod rule_batch;
 pub mod rule_columns;
 mod rule_lines;
+pub mod rule_order;
 pub mod rule_set;
 pub mod selected;
 mod sniff;

@@ -13,11 +13,11 @@ use fireflow_domain::error::{Error, FaultLocation, Violation};
 use fireflow_domain::mark::{CurrentState, StateTag};
 use fireflow_domain::store::ReadKind;
 use fireflow_domain::usecase::{Expected, Named};
+use fireflow_formats::entity_tags::{self, Tags};
 use poem::http::header::{self, HeaderMap, HeaderName};
 use poem::{FromRequest, Request, RequestBody};
 use sha2::{Digest, Sha256};
 
-use crate::entity_tags::{self, Tags};
 use crate::problem::{Code, Problem, ProblemDetail};
 
 /// A hash of the parts of an answer.

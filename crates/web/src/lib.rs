@@ -16,7 +16,6 @@ mod app;
 mod auth;
 mod conditions;
 mod dto;
-mod entity_tags;
 mod export;
 mod idempotency_key;
 mod inspection_stream;
