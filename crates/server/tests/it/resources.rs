@@ -299,8 +299,10 @@ db_test! {
             "destinations": [{"address": "any"}],
         });
         let least = api.post(&format!("{policy}rules/"), &required).await.expect(201);
-        for mut full in [full_rule(), full_icmp_rule()] {
+        for (index, mut full) in [full_rule(), full_icmp_rule()].into_iter().enumerate() {
             full["priority"] = json!(1);
+            // With all defaults, it would equal another rule.
+            full["sources"] = json!([{"address": format!("192.0.2.{index}")}]);
             let made = api.post(&format!("{policy}rules/"), &full).await.expect(201);
             let path = format!("{policy}rules/{}/", made["id"]);
             // An ICMP code needs a type, so the code is cleared first.
