@@ -7,11 +7,8 @@
 
 pub mod assumed_ports;
 pub mod benchmark;
-<<<<<<< main
 mod benchmark_files;
-=======
 pub mod entity_tags;
->>>>>>> 0431e51008fbde0c48b12bf09daee9bbfd6a981d
 mod error;
 pub mod fault;
 pub mod flow_log;

@@ -1,8 +1,4 @@
-<<<<<<< main
-//! The description of a query parameter, and the parameters that several operations have. Each
-=======
 //! The description of query parameters, and the parameters that several operations have. Each
->>>>>>> 0431e51008fbde0c48b12bf09daee9bbfd6a981d
 //! operation's row names its parameters. The reader checks names against them, and the API
 //! description is generated from them.
 
