@@ -6,7 +6,7 @@ use crate::labels::{Labels, LabelsPatch};
 use crate::mark::Mark;
 use crate::patch::Patch;
 use crate::read_only::Repeated;
-use crate::store::Stamp;
+use crate::stamp::Stamp;
 use crate::text::{Description, Name, Tenant};
 use crate::time::Instant;
 

@@ -26,6 +26,7 @@ pub mod read_only;
 pub mod rule;
 pub mod sort;
 pub mod spelling;
+pub mod stamp;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -9,7 +9,7 @@ use crate::mark::Mark;
 use crate::patch::Patch;
 use crate::read_only::Repeated;
 use crate::rule::Action;
-use crate::store::Stamp;
+use crate::stamp::Stamp;
 use crate::text::{Description, Name};
 use crate::time::Instant;
 

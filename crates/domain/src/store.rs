@@ -27,19 +27,11 @@ use crate::usecase::rule::Duplicates;
 use crate::usecase::rule_set::RuleChanges;
 
 pub use crate::sort::{AuditField, FirewallField, PolicyField, RuleField};
+pub use crate::stamp::Stamp;
 pub use units::{Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 
 /// The result of a repository's method.
 pub type StoreResult<T> = Result<T, StoreError>;
-
-/// The time and the author of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
-    /// The time.
-    pub at: Instant,
-    /// The author: the token's subject.
-    pub by: String,
-}
 
 /// Which audit events a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::net::{AddressRange, PortRange, Protocol, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
 use crate::read_only::Repeated;
-use crate::store::Stamp;
+use crate::stamp::Stamp;
 use crate::text::{Description, Name, Reference};
 use crate::time::Instant;
 

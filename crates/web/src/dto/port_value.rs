@@ -56,17 +56,7 @@ impl ToJSON for PortValue {
 /// Never called, because `Members` in `fireflow-formats` reads bodies and collects all faults at
 /// once. The derived schema of an object requires this implementation.
 impl ParseFromJSON for PortValue {
-    fn parse_from_json(value: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
-        match value {
-            Some(serde_json::Value::String(text)) => Ok(Self::Range(text)),
-            Some(serde_json::Value::Number(number)) => number
-                .as_u64()
-                .and_then(|number| u16::try_from(number).ok())
-                .map(Self::Number)
-                .ok_or_else(|| poem_openapi::types::ParseError::custom("not a port")),
-            other => Err(poem_openapi::types::ParseError::expected_type(
-                other.unwrap_or(serde_json::Value::Null),
-            )),
-        }
+    fn parse_from_json(_: Option<serde_json::Value>) -> poem_openapi::types::ParseResult<Self> {
+        Err(poem_openapi::types::ParseError::custom("is read by `Members`"))
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use fireflow_domain::firewall::{Firewall, FirewallRef};
-use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
 use fireflow_domain::policy::{Policy, PolicyRef};
 use fireflow_domain::read_only;
@@ -15,10 +14,6 @@ use serde::Serialize;
 
 use super::left_out::LeftOutView;
 pub use super::port_value::PortValue;
-
-fn labels(labels: &Labels) -> BTreeMap<String, String> {
-    labels.as_map().clone()
-}
 
 /// A firewall: a group of filtering policies.
 #[derive(Debug, Object, Serialize)]
@@ -77,7 +72,7 @@ impl From<&Firewall> for FirewallView {
             name: firewall.spec.name.to_string(),
             tenant: firewall.spec.tenant.to_string(),
             description: firewall.spec.description.to_string(),
-            labels: labels(&firewall.spec.labels),
+            labels: firewall.spec.labels.as_map().clone(),
             policy_count: firewall.policy_count,
             filtering_policies: None,
             left_out: None,
@@ -162,7 +157,7 @@ impl From<&Policy> for PolicyView {
             firewall: (&policy.firewall).into(),
             name: policy.spec.name.to_string(),
             description: policy.spec.description.to_string(),
-            labels: labels(&policy.spec.labels),
+            labels: policy.spec.labels.as_map().clone(),
             default_action: policy.spec.default_action.to_string(),
             rule_count: policy.rule_count,
             rules: None,
@@ -193,12 +188,7 @@ pub struct PolicyReferenceView {
 
 impl From<&Policy> for PolicyReferenceView {
     fn from(policy: &Policy) -> Self {
-        Self {
-            id: policy.id.get(),
-            name: policy.spec.name.to_string(),
-            default_action: policy.spec.default_action.to_string(),
-            firewall: (&policy.firewall).into(),
-        }
+        Self::from(&policy.reference())
     }
 }
 
@@ -384,20 +374,6 @@ impl RuleView {
     #[must_use]
     pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
         // No `..`: the compiler demands a decision here for each new member.
-        let Rule {
-            id,
-            // The caller decides how the policy is shown.
-            policy: _,
-            spec,
-            revision,
-            // It is in the ETag.
-            mark: _,
-            created_at,
-            created_by,
-            updated_at,
-            updated_by,
-            deleted,
-        } = rule;
         let RuleParts {
             name,
             action,
@@ -414,10 +390,10 @@ impl RuleView {
             expires_at,
             description,
             reference,
-            labels: label_map,
-        } = &**spec;
+            labels,
+        } = &*rule.spec;
         Self {
-            id: id.get(),
+            id: rule.id.get(),
             filtering_policy,
             name: name.as_ref().map(ToString::to_string),
             action: action.to_string(),
@@ -433,18 +409,18 @@ impl RuleView {
             log: *log,
             starts_at: starts_at.as_ref().map(ToString::to_string),
             expires_at: expires_at.as_ref().map(ToString::to_string),
-            state: spec.state(now).as_str().to_owned(),
+            state: rule.spec.state(now).as_str().to_owned(),
             description: description.to_string(),
             reference: reference.to_string(),
-            labels: labels(label_map),
-            warnings: spec.warnings(now).iter().map(Into::into).collect(),
-            revision: revision.0,
-            created_at: created_at.to_string(),
-            created_by: created_by.clone(),
-            updated_at: updated_at.to_string(),
-            updated_by: updated_by.clone(),
-            deleted_at: deleted.as_ref().map(|stamp| stamp.at.to_string()),
-            deleted_by: deleted.as_ref().map(|stamp| stamp.by.clone()),
+            labels: labels.as_map().clone(),
+            warnings: rule.spec.warnings(now).iter().map(Into::into).collect(),
+            revision: rule.revision.0,
+            created_at: rule.created_at.to_string(),
+            created_by: rule.created_by.clone(),
+            updated_at: rule.updated_at.to_string(),
+            updated_by: rule.updated_by.clone(),
+            deleted_at: rule.deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: rule.deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }
