@@ -101,7 +101,9 @@ impl Server {
         let (server, connection) = (Arc::clone(self), slot.present());
         let mut lease = Lease { server, connection, index, turn: Some(turn), is_finished: false };
         // From here on the slot is given back even if the caller leaves.
-        lease.connection = slot.connection().await;
+        if slot.replace_if_lost().await {
+            lease.connection = slot.present();
+        }
         Some(lease)
     }
 

@@ -62,15 +62,33 @@ impl SingleConnection {
 
     /// The connection. If the last one is lost, this is another one.
     pub(crate) async fn connection(&self) -> DatabaseConnection {
-        if self.is_lost() {
-            match open(self.options.clone(), &self.url, self.observer.as_ref()).await {
-                Ok(pool) => *self.current() = pool,
-                Err(error) => {
-                    tracing::warn!(cause = %ErrorChain(&error), "a connection was not replaced");
-                }
+        self.replace_if_lost().await;
+        self.present()
+    }
+
+    /// Replaces the connection if it is lost, and returns whether it was.
+    pub(crate) async fn replace_if_lost(&self) -> bool {
+        if !self.is_lost() {
+            return false;
+        }
+        // A connection that another caller has just taken looks lost until its hook has run.
+        tokio::time::sleep(LOOK).await;
+        let opened = open(self.options.clone(), &self.url, self.observer.as_ref()).await;
+        // Meanwhile another caller may have replaced it.
+        if !self.is_lost() {
+            return false;
+        }
+        match opened {
+            Ok(pool) => {
+                *self.hooks.tested_at() = None;
+                *self.current() = pool;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(cause = %ErrorChain(&error), "a connection was not replaced");
+                false
             }
         }
-        self.present()
     }
 
     /// The connection, which may be lost.
@@ -89,13 +107,12 @@ impl SingleConnection {
 
     /// Whether it is connected and unused.
     pub(crate) fn is_idle(&self) -> bool {
-        self.pool().num_idle() > 0
+        self.current().get_postgres_connection_pool().num_idle() > 0
     }
 
     /// Whether nothing runs on it: it is idle or closed.
     fn is_settled(&self) -> bool {
-        let pool = self.pool();
-        pool.num_idle() > 0 || pool.size() == 0
+        self.is_idle() || self.current().get_postgres_connection_pool().size() == 0
     }
 
     /// Whether the connection will not come back. The driver tests each connection that is given back
