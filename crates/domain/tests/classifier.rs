@@ -235,7 +235,7 @@ fn change(rules: &mut Vec<Rule>, next: &mut i64, changes: Vec<Change>) -> Vec<Ru
 }
 
 const LIMITS: Limits<'static> =
-    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
+    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, should_continue: &|| true };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(400)))]
@@ -361,11 +361,11 @@ fn a_rule_beyond_the_budget_is_refused_before_it_costs_anything() {
     // Fifty such rules exceed the budget. That is noticed before a cuboid is made.
     let fifty = vec![specs[0].clone(); 50];
     let asked = std::cell::Cell::new(0);
-    let goes_on = || {
+    let should_continue = || {
         asked.set(asked.get() + 1);
         true
     };
-    Classifier::compile_while(&entries(&fifty), Budget::default(), &goes_on).unwrap_err();
+    Classifier::compile_while(&entries(&fifty), Budget::default(), &should_continue).unwrap_err();
     assert_eq!(asked.get(), 1, "the second rule is over the budget");
     let small = Budget { cuboids: 4_000_000, bytes: 1_000 };
     Classifier::compile(&entries(&specs), small).unwrap_err();
@@ -395,8 +395,8 @@ fn a_compilation_that_may_not_go_on_is_refused() {
     let entries = entries(&specs);
     for most in [0, 50, 210] {
         let asked = std::cell::Cell::new(0);
-        let goes_on = || asked.replace(asked.get() + 1) < most;
-        Classifier::compile_while(&entries, Budget::default(), &goes_on).unwrap_err();
+        let should_continue = || asked.replace(asked.get() + 1) < most;
+        Classifier::compile_while(&entries, Budget::default(), &should_continue).unwrap_err();
         assert_eq!(asked.get(), most + 1);
     }
 }
@@ -405,7 +405,8 @@ fn a_compilation_that_may_not_go_on_is_refused() {
 fn rules_without_time_to_compile_are_answered_and_known_to_be() {
     let rules: Vec<Rule> =
         (1..).zip(rule_set(3, 1, 100, noon())).map(|(id, it)| kept(id, it)).collect();
-    let stopped = CompiledRules::new(rules.clone(), Limits { goes_on: &|| false, ..LIMITS });
+    let stopped =
+        CompiledRules::new(rules.clone(), Limits { should_continue: &|| false, ..LIMITS });
     assert!(stopped.is_over_budget() && stopped.is_stopped());
     let small = Budget { cuboids: 1, bytes: 1 << 29 };
     let small = CompiledRules::new(rules.clone(), Limits { budget: small, ..LIMITS });

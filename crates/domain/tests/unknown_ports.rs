@@ -129,7 +129,7 @@ fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
 }
 
 const LIMITS: Limits<'static> =
-    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, goes_on: &|| true };
+    Limits { budget: Budget { cuboids: 4_000_000, bytes: 1 << 29 }, should_continue: &|| true };
 const NAIVE: Limits<'static> = Limits { budget: Budget { cuboids: 0, bytes: 1 << 29 }, ..LIMITS };
 
 /// What decides at each of the ports, one by one.

@@ -9,7 +9,7 @@ use fireflow_domain::time::Instant;
 use crate::benchmark::{self, MAX_LINE_BYTES, is_packet_shaped};
 use crate::flow_log::first_line;
 use crate::format::{
-    FileError, FileReader, Format, Holds, PacketRecord, PacketVisitor, Recognized, RulePlace,
+    FileError, FileReader, Format, Holds, PacketRecord, PacketVisitor, Recognized, RuleLocation,
     RuleRecord, RuleVisitor, Sample,
 };
 use crate::lines::{Line, LineReader};
@@ -71,7 +71,7 @@ impl FileReader for Rules {
                 .map_err(|fault| FileError::Line { line: number, fault })?;
             // The parser refuses the rule after the last possible one.
             order = order.checked_add(1).unwrap_or(NO_CUBOID);
-            let place = RulePlace { line: number, index: None };
+            let place = RuleLocation { line: number, index: None };
             if visit(place, RuleRecord::Cuboid(rule)).is_break() {
                 break;
             }

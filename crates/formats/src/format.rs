@@ -91,21 +91,21 @@ pub trait FileReader: fmt::Debug {
 }
 
 /// Receives each rule and its place.
-pub type RuleVisitor<'a> = &'a mut dyn FnMut(RulePlace, RuleRecord) -> ControlFlow<()>;
+pub type RuleVisitor<'a> = &'a mut dyn FnMut(RuleLocation, RuleRecord) -> ControlFlow<()>;
 
 /// Receives each packet, and the number of its line or record, counted from 1.
 pub type PacketVisitor<'a> = &'a mut dyn FnMut(u64, PacketRecord) -> ControlFlow<()>;
 
 /// The place of a rule in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RulePlace {
+pub struct RuleLocation {
     /// The line, counted from 1.
     pub line: u64,
     /// The rule's place in the list that begins in this line, counted from 0.
     pub index: Option<usize>,
 }
 
-impl fmt::Display for RulePlace {
+impl fmt::Display for RuleLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, index } = self;
         match index {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::flow_log::first_line;
 use crate::format::{
-    FileError, FileReader, Format, Holds, PacketRecord, PacketVisitor, Recognized, RulePlace,
+    FileError, FileReader, Format, Holds, PacketRecord, PacketVisitor, Recognized, RuleLocation,
     RuleRecord, RuleVisitor, Sample,
 };
 use crate::json::Parsed;
@@ -164,11 +164,11 @@ fn rules(input: &mut dyn BufRead, visit: RuleVisitor<'_>) -> Result<(), FileErro
         let mut flow = ControlFlow::Continue(());
         let parsed = elements(line, text, &mut |index, value| {
             if flow.is_continue() {
-                let place = RulePlace { line, index: Some(index) };
+                let place = RuleLocation { line, index: Some(index) };
                 flow = visit(place, RuleRecord::Api(value));
             }
         })?;
-        let place = RulePlace { line, index: None };
+        let place = RuleLocation { line, index: None };
         if flow.is_continue() {
             flow = match parsed {
                 Parsed::Object(rule) => visit(place, RuleRecord::Api(Value::Object(rule))),

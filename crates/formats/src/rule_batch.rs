@@ -120,24 +120,24 @@ fn operation(
             let given = members.value("rule", Ok);
             rule = members.required("rule", given);
             let place = some_placement(&mut members);
-            (place != MemberValue::Bad).then(|| Read::Create(place.nullable()))
+            (place != MemberValue::Bad).then(|| ReadOperation::Create(place.nullable()))
         }
         "update" => {
             let id = id(&mut members);
             let conditions = (if_revision(&mut members), if_match(&mut members));
             let given = members.value("patch", Ok);
             patch = members.required("patch", given);
-            id.map(|id| Read::Update(id, conditions))
+            id.map(|id| ReadOperation::Update(id, conditions))
         }
         "delete" => {
             let id = id(&mut members);
             let (if_revision, if_match) = (if_revision(&mut members), if_match(&mut members));
-            id.map(|rule| Read::Whole(Operation::Delete { rule, if_revision, if_match }))
+            id.map(|rule| ReadOperation::Whole(Operation::Delete { rule, if_revision, if_match }))
         }
         "restore" => {
             let id = id(&mut members);
             let (name, duplicates) = name_and_duplicates(&mut members);
-            id.map(|rule| Read::Whole(Operation::Restore { rule, name, duplicates }))
+            id.map(|rule| ReadOperation::Whole(Operation::Restore { rule, name, duplicates }))
         }
         _ => {
             let rules = members.list("rule_ids", usize::MAX, |value, at, faults| {
@@ -145,15 +145,15 @@ fn operation(
             });
             let rules = members.required("rule_ids", rules);
             let place = placement(&mut members);
-            rules
-                .zip(place)
-                .map(|(rules, placement)| Read::Whole(Operation::Move { rules, placement }))
+            rules.zip(place).map(|(rules, placement)| {
+                ReadOperation::Whole(Operation::Move { rules, placement })
+            })
         }
     };
     let (_, violations) = members.finish();
     match read? {
-        Read::Whole(operation) => Some(operation),
-        Read::Create(placement) => {
+        ReadOperation::Whole(operation) => Some(operation),
+        ReadOperation::Create(placement) => {
             let mut faults = violations.nested();
             let below = format!("{at}/rule");
             let spec = new_rule(rule?, &below, placement.is_some(), read_only, &mut faults);
@@ -161,7 +161,7 @@ fn operation(
             violations.extend(faults);
             Some(Operation::Create { spec: Box::new(spec.filter(|_| is_good)?), placement })
         }
-        Read::Update(rule, (if_revision, if_match)) => {
+        ReadOperation::Update(rule, (if_revision, if_match)) => {
             let mut faults = violations.nested();
             let below = format!("{at}/patch");
             let patch = rule_patch(patch?, &below, policy, rule, &mut faults);
@@ -174,7 +174,7 @@ fn operation(
 }
 
 /// An operation, complete or without its rule or patch.
-enum Read {
+enum ReadOperation {
     Whole(Operation),
     Create(Option<Placement>),
     Update(RuleId, (Option<Revision>, Named)),

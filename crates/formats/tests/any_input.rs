@@ -17,7 +17,7 @@ use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
 use fireflow_formats::format::{
-    FileError, FileReader, Holds, PacketRecord, RulePlace, RuleRecord, Sample,
+    FileError, FileReader, Holds, PacketRecord, RuleLocation, RuleRecord, Sample,
 };
 use fireflow_formats::json::Meter;
 use fireflow_formats::json_values::{elements, values};
@@ -202,7 +202,7 @@ fn every_sample_is_recognized_and_holds_what_it_should() {
             Holds::Packets(count) => assert_eq!((packets, fault), (count, None), "{text}"),
         }
         let policy = PolicyId::new(1).unwrap();
-        let mut take = |place: RulePlace, record: RuleRecord| {
+        let mut take = |place: RuleLocation, record: RuleRecord| {
             if let RuleRecord::Api(value) = record {
                 let (reading, mut faults) = (SetReading::default(), Violations::new());
                 assert!(given_rule(value, "", policy, reading, &mut faults).is_some(), "{place}");

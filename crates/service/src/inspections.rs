@@ -459,8 +459,9 @@ impl PolicyCache {
         let monitor = Arc::clone(&session.backend.monitor);
         let compile = move || {
             let start = Moment::now();
-            let goes_on = || has_memory && start.elapsed() < limits.time;
-            let compiled = plan.compile(Limits { budget: limits.budget, goes_on: &goes_on });
+            let should_continue = || has_memory && start.elapsed() < limits.time;
+            let compiled =
+                plan.compile(Limits { budget: limits.budget, should_continue: &should_continue });
             let bytes = u64::try_from(compiled.memory_bytes()).unwrap_or(u64::MAX);
             let result = if compiled.is_over_budget() { "over_budget" } else { action };
             monitor.compiled(start.elapsed(), result);

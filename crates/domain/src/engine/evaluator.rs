@@ -18,7 +18,7 @@ pub struct Limits<'a> {
     pub budget: Budget,
     /// Called again and again while rules are compiled. Once it returns false, compilation stops
     /// and the naive evaluator answers.
-    pub goes_on: &'a dyn Fn() -> bool,
+    pub should_continue: &'a dyn Fn() -> bool,
 }
 
 /// Evaluates packets against the rules that it was compiled from. It does not store the rules, so
@@ -38,8 +38,9 @@ impl Evaluator {
     /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
     pub fn compile(rules: &[Entry<'_>], limits: Limits<'_>) -> Self {
-        let classifier = Classifier::compile_while(rules, limits.budget, limits.goes_on).ok();
-        let is_stopped = classifier.is_none() && !(limits.goes_on)();
+        let classifier =
+            Classifier::compile_while(rules, limits.budget, limits.should_continue).ok();
+        let is_stopped = classifier.is_none() && !(limits.should_continue)();
         Self { classifier, is_stopped }
     }
 

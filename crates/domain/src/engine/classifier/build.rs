@@ -38,15 +38,15 @@ const MAX_STAYING: usize = 50;
 
 /// Indexes cuboids that are in order of their places. `most` is the number of cuboids, copies included,
 /// that blocks should have room for; nodes that would exceed it are not cut further. `ceiling` is
-/// the number that blocks may have room for at most. `goes_on` is called at every node.
+/// the number that blocks may have room for at most. `should_continue` is called at every node.
 ///
-/// Returns none if `goes_on` returns false, if more room than the ceiling would be needed, or if
+/// Returns none if `should_continue` returns false, if more room than the ceiling would be needed, or if
 /// there are more cuboids than numbers for them.
 pub(super) fn index<A: Address>(
     cuboids: &[Cuboid<A>],
     most: usize,
     ceiling: usize,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
     // Reserved room that is never touched takes no memory, while growing doubles the memory for a
     // moment. If the room cannot be reserved, the blocks grow.
@@ -65,7 +65,7 @@ pub(super) fn index<A: Address>(
         most,
         ceiling: ceiling.max(most).div_ceil(LANES),
         shifts: Shifts::default(),
-        goes_on,
+        should_continue,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
     let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
@@ -169,7 +169,7 @@ struct Builder<'a, A> {
     ceiling: usize,
     /// The windows of the blocks that were made last. Their neighbors usually need the same.
     shifts: Shifts,
-    goes_on: &'a dyn Fn() -> bool,
+    should_continue: &'a dyn Fn() -> bool,
 }
 
 /// Adjacent nodes that share blocks, and the cuboids in those blocks.
@@ -271,7 +271,7 @@ impl<'a, A: Address> Builder<'a, A> {
         depth: usize,
     ) -> Option<Vec<u32>> {
         let covers = |number: &u32| self.cuboid(*number).is_some_and(|it| it.covers(region));
-        if !(self.goes_on)() {
+        if !(self.should_continue)() {
             return None;
         }
         if let Some(last) = numbers.iter().position(covers)

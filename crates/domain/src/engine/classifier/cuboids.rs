@@ -13,12 +13,12 @@ pub(super) struct Cuboids {
     pub(super) v6: Vec<Cuboid<u128>>,
 }
 
-/// The most cuboids of each family that rules can have; none if they exceed the budget or `goes_on`
-/// returns false. `goes_on` is called at every rule. Disabled rules have no cuboids.
+/// The most cuboids of each family that rules can have; none if they exceed the budget or `should_continue`
+/// returns false. `should_continue` is called at every rule. Disabled rules have no cuboids.
 pub(super) fn count_all(
     rules: &[Entry<'_>],
     budget: Budget,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Option<(usize, usize)> {
     let (mut v4, mut v6) = (0_usize, 0_usize);
     for rule in rules.iter().filter(|rule| rule.spec.enabled) {
@@ -26,28 +26,28 @@ pub(super) fn count_all(
         v4 = v4.checked_add(parts.count(Family::V4)?)?;
         v6 = v6.checked_add(parts.count(Family::V6)?)?;
         let bytes = least_bytes::<u32>(v4).checked_add(least_bytes::<u128>(v6))?;
-        if v4.checked_add(v6)? > budget.cuboids || bytes > budget.bytes || !goes_on() {
+        if v4.checked_add(v6)? > budget.cuboids || bytes > budget.bytes || !should_continue() {
             return None;
         }
     }
     Some((v4, v6))
 }
 
-/// All cuboids of rules that are in order of evaluation; none if they exceed the budget or `goes_on`
-/// returns false. `goes_on` is called at every rule.
+/// All cuboids of rules that are in order of evaluation; none if they exceed the budget or `should_continue`
+/// returns false. `should_continue` is called at every rule.
 pub(super) fn of(
     rules: &[Entry<'_>],
     budget: Budget,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Option<Cuboids> {
     // All cuboids are counted before any is made. One rule can have a thousand million cuboids, and
     // fifty rules together can exceed the budget although each of them fits.
-    let (v4, v6) = count_all(rules, budget, goes_on)?;
+    let (v4, v6) = count_all(rules, budget, should_continue)?;
     // Fewer cuboids may be made than were counted: cuboids that can hold no packet are left out.
     let mut cuboids = Cuboids { v4: Vec::with_capacity(v4), v6: Vec::with_capacity(v6) };
     for (rule, order) in rules.iter().zip(0_u32..).filter(|(rule, _)| rule.spec.enabled) {
         Parts::of(rule.spec).add_to(&mut cuboids, order);
-        if !goes_on() {
+        if !should_continue() {
             return None;
         }
     }

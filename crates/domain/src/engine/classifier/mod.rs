@@ -110,18 +110,18 @@ impl Classifier {
         Self::compile_while(rules, budget, &|| true)
     }
 
-    /// Like [`Self::compile`], as long as `goes_on` returns true. It is called at every rule and
+    /// Like [`Self::compile`], as long as `should_continue` returns true. It is called at every rule and
     /// every node.
     ///
     /// # Errors
-    /// Returns [`OverBudget`] for the reasons of [`Self::compile`], and if `goes_on` returns false.
+    /// Returns [`OverBudget`] for the reasons of [`Self::compile`], and if `should_continue` returns false.
     pub fn compile_while(
         rules: &[Entry<'_>],
         budget: Budget,
-        goes_on: &dyn Fn() -> bool,
+        should_continue: &dyn Fn() -> bool,
     ) -> Result<Self, OverBudget> {
         let over = OverBudget { budget };
-        let cuboids = cuboids::of(rules, budget, goes_on).ok_or(over)?;
+        let cuboids = cuboids::of(rules, budget, should_continue).ok_or(over)?;
         let times = rules
             .iter()
             .zip(0_u32..)
@@ -135,11 +135,13 @@ impl Classifier {
         let cuboids::Cuboids { v4, v6 } = cuboids;
         let waiting = size_of_val(v6.as_slice());
         let v4 = {
-            let index = indexed(&v4, budget.bytes.saturating_sub(waiting), goes_on).ok_or(over)?;
+            let index =
+                indexed(&v4, budget.bytes.saturating_sub(waiting), should_continue).ok_or(over)?;
             drop(v4);
             index
         };
-        let v6 = indexed(&v6, budget.bytes.saturating_sub(v4.bytes()), goes_on).ok_or(over)?;
+        let v6 =
+            indexed(&v6, budget.bytes.saturating_sub(v4.bytes()), should_continue).ok_or(over)?;
         let classifier = Self { v4, v6, times };
         if classifier.bytes() > budget.bytes { Err(over) } else { Ok(classifier) }
     }
@@ -325,7 +327,7 @@ const fn most_bytes<A: Address>(cuboids: usize) -> usize {
 fn indexed<A: Address>(
     cuboids: &[Cuboid<A>],
     bytes: usize,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
     if cuboids.iter().any(|cuboid| cuboid.order() > Rule::MAX_ORDER) {
         return None;
@@ -336,5 +338,5 @@ fn indexed<A: Address>(
         return None;
     }
     let most = cuboids.len().saturating_mul(LANES_PER_BOX).max(1_024).min(ceiling);
-    build::index(cuboids, most, ceiling, goes_on)
+    build::index(cuboids, most, ceiling, should_continue)
 }

@@ -123,7 +123,7 @@ impl Rules {
             places.push((place, id));
         }
         let budget = Budget { cuboids: 50_000_000, bytes: 4 << 30 };
-        let limits = Limits { budget, goes_on: &|| true };
+        let limits = Limits { budget, should_continue: &|| true };
         let evaluator = Evaluator::compile(&entries(&specs), limits);
         let known = default.or(read.default);
         let default = known.unwrap_or(Action::Deny);
