@@ -19,39 +19,14 @@ use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::cases;
 use fireflow_domain::text::Name;
-use fireflow_domain::time::Instant;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rule_spellings::{
-    address_spellings, any_addresses, any_ports, port_spellings, protocol_spellings,
+    address_spellings, any_addresses, any_specs, port_spellings, protocol_spellings,
 };
-use rule_strategies::{World, names, specs};
-
-const PROTOCOLS: [Protocol; 8] = [
-    Protocol::TCP,
-    Protocol::UDP,
-    Protocol::ICMP,
-    Protocol::ICMPV6,
-    Protocol(47),
-    Protocol(0),
-    Protocol(89),
-    Protocol(255),
-];
-
-fn any_specs() -> BoxedStrategy<RuleSpec> {
-    let instants = any::<u32>()
-        .prop_map(|second| Instant::from_micros(i64::from(second) * 1_000_000).unwrap());
-    specs(World {
-        addresses: any_addresses(),
-        ports: any_ports(),
-        protocols: &PROTOCOLS,
-        icmp: &[0, 8, 255],
-        priorities: i32::MIN..i32::MAX,
-        instants: Some(instants.boxed()),
-    })
-}
+use rule_strategies::names;
 
 /// The same rule in other spellings, its lists in another order and with repetitions.
 fn respelled(spec: &RuleSpec, choice: Index) -> RuleParts {

@@ -15,7 +15,7 @@ use crate::members::{MemberValue, Members, integer};
 use crate::read_only::ReadOnly;
 use crate::restoration::name_and_duplicates;
 use crate::rule::{new_rule, rule_patch};
-use crate::rule_order::{placement, rule_id, some_placement};
+use crate::rule_order::{placement, rule_id, rule_ids, some_placement};
 
 /// The member with the operations.
 const OPERATIONS: &str = "operations";
@@ -140,10 +140,7 @@ fn operation(
             id.map(|rule| ReadOperation::Whole(Operation::Restore { rule, name, duplicates }))
         }
         _ => {
-            let rules = members.list("rule_ids", usize::MAX, |value, at, faults| {
-                rule_id(&value).map_err(|detail| faults.push(Violation::body(at, detail))).ok()
-            });
-            let rules = members.required("rule_ids", rules);
+            let rules = rule_ids(&mut members, usize::MAX);
             let place = placement(&mut members);
             rules.zip(place).map(|(rules, placement)| {
                 ReadOperation::Whole(Operation::Move { rules, placement })

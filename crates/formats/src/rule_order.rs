@@ -20,17 +20,18 @@ pub fn move_body(
 ) -> Option<(Vec<RuleId>, Placement)> {
     let mut members = Members::open(value, "", violations)?;
     let limit = usize::try_from(max_rules).unwrap_or(usize::MAX);
-    let rules = members.list("rule_ids", limit, |value, at, faults| match rule_id(&value) {
-        Ok(id) => Some(id),
-        Err(detail) => {
-            faults.push(Violation::body(at, detail));
-            None
-        }
-    });
-    let rules = members.required("rule_ids", rules);
+    let rules = rule_ids(&mut members, limit);
     let placement = placement(&mut members);
     members.finish();
     Some((rules?, placement?))
+}
+
+/// Reads the ids of the rules to move, at most this many.
+pub(crate) fn rule_ids(members: &mut Members<'_>, limit: usize) -> Option<Vec<RuleId>> {
+    let rules = members.list("rule_ids", limit, |value, at, faults| {
+        rule_id(&value).map_err(|detail| faults.push(Violation::body(at, detail))).ok()
+    });
+    members.required("rule_ids", rules)
 }
 
 /// Reads exactly one of `before`, `after` and `at`.

@@ -189,7 +189,7 @@ impl DatabaseUrl {
     /// One connection to a PostgreSQL server, without a pool.
     pub(crate) async fn connect(&self) -> Result<PgConnection, SqlxError> {
         let options = PgConnectOptions::from_str(&self.url)?;
-        PgConnection::connect_with(&crate::single_connection::named(options)).await
+        PgConnection::connect_with(&named(options)).await
     }
 
     /// The database's location for a message, never with a password.
@@ -210,6 +210,16 @@ impl DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseUrl").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Sets the name that the server's administrator sees. Omits a parameter that poolers would refuse.
+pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
+    let options = options.extra_float_digits(None);
+    if options.get_application_name().is_some() {
+        options
+    } else {
+        options.application_name("fireflow")
     }
 }
 

@@ -14,11 +14,11 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value,
 };
 
-use crate::database_url::DatabaseUrl;
+use crate::database_url::{DatabaseUrl, named};
 use crate::options::{DatabaseOptions, OpenError};
 use crate::pool::{one, open};
 use crate::session::{Role, Session};
-use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SIGN_OF_LIFE, SingleConnection, named};
+use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SIGN_OF_LIFE, SingleConnection};
 use crate::turnstile::{Plan, Turn, Turnstile};
 
 /// How long an abandoned statement may take to end by itself before it is cancelled, and then

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fireflow_domain::error::ErrorChain;
-use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{Connection, PgConnection, PgPool};
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, SqlxError};
 
-use crate::database_url::DatabaseUrl;
+use crate::database_url::{DatabaseUrl, named};
 use crate::observe::Observer;
 use crate::options::{DatabaseOptions, OpenError};
 use crate::pool::open;
@@ -74,7 +73,7 @@ impl SingleConnection {
         // A connection that another caller has just taken looks lost until its hook has run.
         tokio::time::sleep(LOOK).await;
         let opened = open(self.options.clone(), &self.url, self.observer.as_ref()).await;
-        // Meanwhile another caller may have replaced it.
+        // Another caller may have replaced it by now.
         if !self.is_lost() {
             return false;
         }
@@ -240,16 +239,6 @@ fn connect_options(options: &DatabaseOptions, url: &DatabaseUrl, hooks: &Hooks) 
             })
         });
     connect
-}
-
-/// Sets the name that the server's administrator sees. Omits a parameter that poolers would refuse.
-pub(crate) fn named(options: PgConnectOptions) -> PgConnectOptions {
-    let options = options.extra_float_digits(None);
-    if options.get_application_name().is_some() {
-        options
-    } else {
-        options.application_name("fireflow")
-    }
 }
 
 /// Whether the server at the connection's other end answers in time. A late error of a cancelled

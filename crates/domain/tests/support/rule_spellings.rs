@@ -1,12 +1,41 @@
-//! Every address and port, in every spelling that the API accepts. Other test crates include this
-//! module by `#[path]`, too, so it depends only on fireflow-domain and proptest. It is in a
-//! directory of its own, or cargo would take it for a test.
+//! Every rule, address and port, in every spelling that the API accepts. Other test crates include
+//! this module by `#[path]`, too, so it depends only on fireflow-domain, proptest and its neighbor
+//! `rule_strategies`. It is in a directory of its own, or cargo would take it for a test.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::rule::RuleSpec;
+use fireflow_domain::time::Instant;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use crate::rule_strategies::{World, specs};
+
+const PROTOCOLS: [Protocol; 8] = [
+    Protocol::TCP,
+    Protocol::UDP,
+    Protocol::ICMP,
+    Protocol::ICMPV6,
+    Protocol(47),
+    Protocol(0),
+    Protocol(89),
+    Protocol(255),
+];
+
+/// Any rules.
+pub(crate) fn any_specs() -> BoxedStrategy<RuleSpec> {
+    let instants =
+        any::<u32>().prop_map(|it| Instant::from_micros(i64::from(it) * 1_000_001).unwrap());
+    specs(World {
+        addresses: any_addresses(),
+        ports: any_ports(),
+        protocols: &PROTOCOLS,
+        icmp: &[0, 8, 255],
+        priorities: i32::MIN..i32::MAX,
+        instants: Some(instants.boxed()),
+    })
+}
 
 /// Any addresses: hosts, blocks of every length, ranges, `any`.
 pub(crate) fn any_addresses() -> BoxedStrategy<AddressRange> {
@@ -25,7 +54,7 @@ pub(crate) fn any_addresses() -> BoxedStrategy<AddressRange> {
 }
 
 /// Any ports.
-pub(crate) fn any_ports() -> BoxedStrategy<PortRange> {
+fn any_ports() -> BoxedStrategy<PortRange> {
     let ends = prop_oneof![
         (any::<u16>(), any::<u16>()),
         any::<u16>().prop_map(|port| (port, port)),

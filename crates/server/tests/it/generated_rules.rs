@@ -1,48 +1,21 @@
 //! Rules that are generated: the API accepts each of them in any spelling, and answers with the
 //! canonical one.
 
-use fireflow_domain::net::Protocol;
 use fireflow_domain::rule::{Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::{Random, cases, seed};
 use fireflow_domain::testing::rules::{full, full_icmp};
-use fireflow_domain::time::Instant;
 use fireflow_storage::db_test;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::rule_spellings::{
-    address_spellings, any_addresses, any_ports, port_spellings, protocol_spellings,
-};
-use crate::rule_strategies::{World, names, specs};
+use crate::rule_spellings::{address_spellings, any_specs, port_spellings, protocol_spellings};
+use crate::rule_strategies::names;
 use crate::support::Api;
 
 /// How many rules are written, unless `PROPTEST_CASES` gives another number.
 const RULES: u32 = 60;
-const PROTOCOLS: [Protocol; 8] = [
-    Protocol::TCP,
-    Protocol::UDP,
-    Protocol::ICMP,
-    Protocol::ICMPV6,
-    Protocol(47),
-    Protocol(0),
-    Protocol(89),
-    Protocol(255),
-];
-
-fn any_specs() -> BoxedStrategy<RuleSpec> {
-    let instants =
-        any::<u32>().prop_map(|it| Instant::from_micros(i64::from(it) * 1_000_001).unwrap());
-    specs(World {
-        addresses: any_addresses(),
-        ports: any_ports(),
-        protocols: &PROTOCOLS,
-        icmp: &[0, 8, 255],
-        priorities: i32::MIN..i32::MAX,
-        instants: Some(instants.boxed()),
-    })
-}
 
 /// A rule that sets every member except the priority and the ICMP fields.
 pub(crate) fn full_rule() -> Value {

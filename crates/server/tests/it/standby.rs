@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::cluster::{Cluster, wait_until, wait_until_ok};
 use crate::forwarder::{Behind, Forwarder};
@@ -11,6 +12,25 @@ use crate::service::Service;
 
 /// A timeout far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A service whose way to its cluster can change.
+struct Served {
+    cluster: Cluster,
+    forwarder: Forwarder,
+    service: Service,
+    _folder: TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        let cluster = Cluster::start();
+        let forwarder = Forwarder::new(cluster.primary.address());
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("postgres://postgres@{}/postgres", forwarder.address());
+        let service = Service::start(folder.path(), &url);
+        Self { cluster, forwarder, service, _folder: folder }
+    }
+}
 
 /// The status and body of a request, or `None` if the connection broke.
 fn ask(service: &Service, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
@@ -20,11 +40,7 @@ fn ask(service: &Service, method: &str, path: &str, body: &Value) -> Option<(u16
 
 #[test]
 fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
-    let mut cluster = Cluster::start();
-    let forwarder = Forwarder::new(cluster.primary.address());
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("postgres://postgres@{}/postgres", forwarder.address());
-    let service = Service::start(folder.path(), &url);
+    let Served { mut cluster, forwarder, _folder, service } = Served::start();
     let status = |method: &str, path: &str, body: &Value| {
         ask(&service, method, path, body).map(|(status, _)| status)
     };
@@ -69,11 +85,7 @@ fn a_service_on_a_standby_reads_and_is_not_ready_until_it_takes_writes_again() {
 /// is lost at this moment never comes back.
 #[test]
 fn connections_that_are_lost_while_they_are_tested_are_replaced() {
-    let cluster = Cluster::start();
-    let forwarder = Forwarder::new(cluster.primary.address());
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("postgres://postgres@{}/postgres", forwarder.address());
-    let service = Service::start(folder.path(), &url);
+    let Served { cluster: _cluster, forwarder, _folder, service } = Served::start();
     let status = |method: &str, path: &str, body: &Value| {
         ask(&service, method, path, body).map(|(status, _)| status)
     };

@@ -53,13 +53,13 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
         }
         Test::Text(field, test) => text(dialect, *field, test),
         Test::Flag(field, wanted) => {
-            let compared = column::flag(*field).column.eq(*wanted);
-            present(column::flag(*field).column, field.is_nullable(), compared)
+            let column = column::flag(*field).column;
+            present(column.clone(), field.is_nullable(), column.eq(*wanted))
         }
         Test::Action(field, actions) => {
             let words = actions.iter().map(|action| action.as_str());
-            let compared = column::action(*field).column.is_in(words);
-            present(column::action(*field).column, field.is_nullable(), compared)
+            let column = column::action(*field).column;
+            present(column.clone(), field.is_nullable(), column.is_in(words))
         }
         Test::State(states) => states
             .iter()

@@ -374,6 +374,20 @@ impl RuleView {
     #[must_use]
     pub fn of(rule: &Rule, filtering_policy: PolicyReferenceView, now: Instant) -> Self {
         // No `..`: the compiler demands a decision here for each new member.
+        let Rule {
+            id,
+            // The caller decides how the policy is shown.
+            policy: _,
+            spec,
+            revision,
+            // It is in the ETag.
+            mark: _,
+            created_at,
+            created_by,
+            updated_at,
+            updated_by,
+            deleted,
+        } = rule;
         let RuleParts {
             name,
             action,
@@ -391,9 +405,9 @@ impl RuleView {
             description,
             reference,
             labels,
-        } = &*rule.spec;
+        } = &**spec;
         Self {
-            id: rule.id.get(),
+            id: id.get(),
             filtering_policy,
             name: name.as_ref().map(ToString::to_string),
             action: action.to_string(),
@@ -409,18 +423,18 @@ impl RuleView {
             log: *log,
             starts_at: starts_at.as_ref().map(ToString::to_string),
             expires_at: expires_at.as_ref().map(ToString::to_string),
-            state: rule.spec.state(now).as_str().to_owned(),
+            state: spec.state(now).as_str().to_owned(),
             description: description.to_string(),
             reference: reference.to_string(),
             labels: labels.as_map().clone(),
-            warnings: rule.spec.warnings(now).iter().map(Into::into).collect(),
-            revision: rule.revision.0,
-            created_at: rule.created_at.to_string(),
-            created_by: rule.created_by.clone(),
-            updated_at: rule.updated_at.to_string(),
-            updated_by: rule.updated_by.clone(),
-            deleted_at: rule.deleted.as_ref().map(|stamp| stamp.at.to_string()),
-            deleted_by: rule.deleted.as_ref().map(|stamp| stamp.by.clone()),
+            warnings: spec.warnings(now).iter().map(Into::into).collect(),
+            revision: revision.0,
+            created_at: created_at.to_string(),
+            created_by: created_by.clone(),
+            updated_at: updated_at.to_string(),
+            updated_by: updated_by.clone(),
+            deleted_at: deleted.as_ref().map(|stamp| stamp.at.to_string()),
+            deleted_by: deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
 }
