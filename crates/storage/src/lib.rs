@@ -17,6 +17,8 @@ mod filter;
 mod group;
 mod index;
 mod mapping;
+#[cfg(feature = "testing")]
+mod nested;
 mod observe;
 mod options;
 mod pool;

@@ -239,6 +239,7 @@ pub(crate) async fn found(
 }
 
 db_test! {
+    committed("PostgreSQL plans by statistics of what is committed")
     async fn generated_filters_find_what_the_evaluator_does(db: TestDatabase) {
         let mut db = db;
         let seed = seed();
@@ -268,6 +269,7 @@ db_test! {
 }
 
 db_test! {
+    committed("PostgreSQL plans by what else the tables have held")
     async fn each_form_is_answered_from_its_index(db: TestDatabase) {
         // PostgreSQL chooses its plan by the contents of the tables.
         for number in 0..3 {

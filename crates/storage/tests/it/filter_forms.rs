@@ -95,6 +95,7 @@ db_test! {
 }
 
 db_test! {
+    committed("PostgreSQL plans by what else the tables have held")
     async fn filters_on_other_lists_are_answered_from_indexes_too(db: TestDatabase) {
         fill(&db, SEED).await;
         // PostgreSQL chooses by what the tables hold.
