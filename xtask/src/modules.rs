@@ -12,7 +12,7 @@ use crate::sh;
 /// The largest import cycle that a crate may have, in lines.
 const CYCLE_GOAL: usize = 1_500;
 /// The crates whose largest cycle is above that goal, with today's figure, which may only shrink.
-const CYCLES: &[(&str, usize)] = &[("domain", 2_289), ("storage", 1_547)];
+const CYCLES: &[(&str, usize)] = &[("domain", 2_289)];
 /// The lines of `crates/web` today, without tests. The figure may only shrink, except that each new
 /// operation may add roughly 150 lines.
 const WEB_LINES: usize = 9_654;
