@@ -22,10 +22,11 @@ use crate::file::{self, DatabaseFile};
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
 use crate::observe::{self, Operation, Pool};
-use crate::options::{DatabaseOptions, OpenError, failed};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::postgres::{Lease, Server};
 use crate::replica::read_only;
-use crate::schema::{self, StepState};
+use crate::steps::{StepState, steps};
 use crate::stop::{STOP, Stop};
 use crate::turnstile::Class;
 use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
@@ -166,7 +167,7 @@ impl Database {
 
     /// Checks whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
-        let steps = schema::steps(&self.connections.upkeep().await).await.map_err(store_error)?;
+        let steps = steps(&self.connections.upkeep().await).await.map_err(store_error)?;
         let is_migrated = steps.iter().all(|step| step.state != StepState::Pending);
         self.is_migrated.store(is_migrated, Ordering::Relaxed);
         Ok(is_migrated)
@@ -412,7 +413,7 @@ async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Gua
     keeper
         .execute_unprepared("SELECT count(*) FROM sqlite_master")
         .await
-        .map_err(|source| failed(&options.url, source))?;
+        .map_err(|source| options.url.connect_error(source))?;
     file.note_logs()?;
     let watch = file::watch(&file, keeper.clone());
     Ok(Guard { keeper, watch, file })

@@ -9,8 +9,8 @@ use fireflow_domain::features::Features;
 use fireflow_domain::store::{ReadKind, StoreResult, Terms};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 
-use super::entity_tables;
 use crate::database_url::DatabaseKind;
+use crate::entity::tables::entity_tables;
 use crate::error::store_error;
 use crate::group::Writer;
 use crate::nested::Outer;

@@ -21,12 +21,13 @@ use fireflow_domain::filter::{Expression, Level};
 use fireflow_domain::store::WriteUnit;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
-    QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait, Statement, TransactionTrait,
+    ConnectionTrait, DbBackend, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait,
+    Statement, TransactionTrait,
 };
 use tempfile::TempDir;
 
 use crate::database_url::{DatabaseKind, DatabaseUrl};
+pub use crate::entity::tables::{Columns, entity_tables};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
 use crate::options::DatabaseOptions;
@@ -240,37 +241,6 @@ impl TestDatabase {
         unit.rollback().await.expect("the savepoint ends");
         rows
     }
-}
-
-/// The columns of a table, and whether each is nullable.
-pub type Columns = BTreeMap<String, bool>;
-
-/// The tables as the entities define them.
-#[must_use]
-pub fn entity_tables() -> BTreeMap<String, Columns> {
-    fn columns<E: EntityTrait + EntityName>(table: E) -> (String, Columns) {
-        let columns = E::Column::iter()
-            .map(|column| (IdenStatic::as_str(&column).to_owned(), column.def().is_null()));
-        (table.table_name().to_owned(), columns.collect())
-    }
-    use crate::entity::{
-        answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address,
-        rule_port,
-    };
-    BTreeMap::from([
-        columns(answer::Entity),
-        columns(audit_event::Entity),
-        columns(audit_head::Entity),
-        columns(firewall::Entity),
-        columns(label::of_firewall::Entity),
-        columns(label::of_policy::Entity),
-        columns(label::of_rule::Entity),
-        columns(meta::Entity),
-        columns(policy::Entity),
-        columns(rule::Entity),
-        columns(rule_address::Entity),
-        columns(rule_port::Entity),
-    ])
 }
 
 impl TestDatabase {
