@@ -9,11 +9,9 @@ use anyhow::{Context, Result, ensure};
 
 /// The largest import cycle that a crate may have, in lines.
 const CYCLE_LINES: usize = 1_500;
-/// The lines of `crates/web` today, without tests. The figure may only shrink, except that each new
-/// operation may add roughly 150 lines.
-const WEB_LINES: usize = 9_654;
-/// The goal for that figure.
-const WEB_GOAL: usize = 9_000;
+/// The most lines that `crates/web` may have, without tests. The figure may only shrink, except that
+/// each new operation may add roughly 150 lines.
+const WEB_LINES: usize = 9_000;
 
 /// A path within a crate: `["dto", "view"]`.
 type Names = Vec<String>;
@@ -71,8 +69,8 @@ pub(crate) fn breaches() -> Result<Vec<String>> {
 fn web(lines: usize) -> Option<String> {
     (lines > WEB_LINES).then(|| {
         format!(
-            "crates/web: has {lines} lines without tests; at most {WEB_LINES} are allowed (the goal \
-             is {WEB_GOAL}): move code that knows no HTTP into another crate"
+            "crates/web: has {lines} lines without tests; at most {WEB_LINES} are allowed: move \
+             code that knows no HTTP into another crate"
         )
     })
 }
