@@ -122,7 +122,7 @@ codes! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 #[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
 pub struct ProblemDetail {
-    /// The place in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
+    /// The location in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// The query parameter or header.
@@ -131,7 +131,7 @@ pub struct ProblemDetail {
     /// The kind of error, if it differs from that of the problem: one of the same codes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The place of the other part of the body, if two parts conflict.
+    /// The location of the other part of the body, if two parts conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts_with: Option<String>,
     /// The id of the stored resource that conflicts.
@@ -191,7 +191,7 @@ pub struct ProblemBody {
     /// The id of the resource that already exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
-    /// All errors in the request, at once.
+    /// All errors in the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<ProblemDetail>>,
 }

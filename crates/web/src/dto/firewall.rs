@@ -13,14 +13,15 @@ use fireflow_formats::read_only::ReadOnly;
 use poem_openapi::Object;
 use serde_json::Value;
 
-/// A firewall to be created.
+/// A firewall to create.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewall", example, skip_serializing_if_is_none)]
 pub struct FirewallBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: String,
-    /// The tenant that owns it. Only admins may name any tenant; others name one of their token's.
+    /// The tenant that owns it. Only admins may name any tenant; other callers must name one of
+    /// their token's tenants.
     #[oai(validator(max_length = 63))]
     pub tenant: Option<String>,
     /// Free text.
@@ -42,7 +43,8 @@ impl poem_openapi::types::Example for FirewallBody {
     }
 }
 
-/// A change of a firewall (RFC 7396): omitted members stay; a label that is null is removed.
+/// A change of a firewall (RFC 7396): omitted members keep their values; a label that is null is
+/// removed.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallPatch", example, skip_serializing_if_is_none)]
 pub struct FirewallPatchBody {
