@@ -22,7 +22,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^the range `?[^ ]+ ends before it begins$",
     r"^must be later than `starts_at`",
     r"^needs (exactly one protocol, `icmp` or `icmpv6`|`icmp_type`)$",
-    r"^can match no packet: ",
+    r"^cannot match any packet: ",
     r"^must be of the same family as `source_address`$",
     r"does not exist in IPv[46]; use \w+$",
     r"^duplicate ",

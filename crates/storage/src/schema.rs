@@ -65,7 +65,8 @@ pub enum MigrateError {
     Newer(String),
     /// The database was created in an environment where nothing may be dropped.
     #[error(
-        "the database was made in the environment `{0}`; only one made in `local` may be undone"
+        "the database was created in the environment `{0}`; migrations can be undone only in a \
+         database that was created in `local`"
     )]
     Protected(String),
 }
@@ -201,7 +202,10 @@ async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     loop {
         match Migrator::up(connection, None).await {
             Err(error) if is_locked_out(&error) && waited < ALL_PATIENCE => {
-                tracing::warn!("a migration waits for what others hold; it is tried again");
+                tracing::warn!(
+                    "a migration is waiting for a lock that others hold; it will be \
+                                retried"
+                );
                 tokio::time::sleep(PAUSE).await;
                 waited += LOCK_PATIENCE + PAUSE;
             }

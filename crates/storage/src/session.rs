@@ -115,7 +115,7 @@ impl Session {
         let failed = |source: SqlxError| refusal(url, source);
         let timed_out = |_| OpenError::Connect {
             place: url.place(),
-            source: DbErr::Custom(format!("it did not answer within {PATIENCE:?}")),
+            source: DbErr::Custom(format!("it did not respond within {PATIENCE:?}")),
         };
         let checked = async {
             let mut connection = url.connect().await.map_err(failed)?;

@@ -256,7 +256,7 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
     let file = match std::fs::read(&path) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Some((name, text)),
-            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
+            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not valid UTF-8"))),
         },
         // A dangling link is an error: somebody meant to configure a file.
         Err(error)

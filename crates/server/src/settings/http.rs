@@ -146,7 +146,7 @@ pub(super) fn read(values: &Values) -> Result<HttpSettings, SettingError> {
         return Ok(http);
     }
     let [request, idle] = [HTTP.request_timeout.setting, HTTP.idle_timeout.setting];
-    let why = "a client that waits for an answer sends nothing";
+    let why = "a client that waits for a response sends nothing";
     Err(if values.get(&HTTP.idle_timeout).is_some() {
         let why = format!("must be longer than {}: {why}", request.variable);
         error(values.name(&HTTP.idle_timeout), why)

@@ -63,7 +63,7 @@ fn features(text: &str) -> Result<Features, String> {
                     [] => "it has none yet".to_owned(),
                     names => format!("it has {}", names.join(", ")),
                 };
-                Err(format!("`{}` is no feature of this version: {known}", excerpt(name)))
+                Err(format!("`{}` is not a feature of this version: {known}", excerpt(name)))
             }
         },
     )

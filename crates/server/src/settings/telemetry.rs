@@ -185,13 +185,14 @@ fn log_filter(text: &str) -> Result<String, String> {
             };
             let word = excerpt(directive);
             return Err(format!(
-                "`{word}` is not a level; {hint} (A target has a level of its own: `{word}=debug`.)"
+                "`{word}` is not a level; {hint} (To set the level of a target, write \
+                 `{word}=debug`.)"
             ));
         }
     }
     tracing_subscriber::EnvFilter::try_new(text)
         .map(|_| text.to_owned())
-        .map_err(|fault| format!("is not a filter of tracing: {fault}"))
+        .map_err(|fault| format!("is not a valid filter for tracing: {fault}"))
 }
 
 #[cfg(test)]
