@@ -62,8 +62,8 @@ rows in crates/server/src/settings. -->
 Environment variables override `fireflow.toml` (or `--config FILE`), which overrides the defaults. \
 FireFlow does not start if the file has an unknown key, if a value is invalid (the message gives the \
 valid ones), or if a variable is not valid UTF-8. An unknown variable only causes a warning. An \
-empty value counts as not set, except for the environment, the database URLs, tokens and TLS, where \
-it is refused. Durations have the form `30s`, `5m`, `24h` or `30d`.
+empty value counts as not set, but is refused for the environment, the database URLs, tokens and \
+TLS. Durations have the form `30s`, `5m`, `24h` or `30d`.
 
 | Variable | Key in the file | Default | What it is |
 |---|---|---|---|";

@@ -29,7 +29,7 @@ const PACKET: &[Param] = &[
         "source_port",
         params::PORT,
         "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
-         packet is evaluated with each port from 49152 to 65535, and the answer has \
+         packet is evaluated with each port from 49152 to 65535, and the response has \
          `ports_assumed`.",
     )
     .example("40000"),
@@ -149,8 +149,8 @@ impl Inspections {
         let body = match body {
             PacketsBody::Array(body) => body,
             PacketsBody::Lines(_) if explains => {
-                let detail = "is not available for lines: inspect the packets in question again, \
-                              as an array";
+                let detail = "is not available for NDJSON: send the packets in question again as \
+                              an array";
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {

@@ -78,8 +78,8 @@ const OF_SET: &[Param] = &[
     param(
         "max_deletions",
         ParamKind::Integer(0, u32::MAX as i64),
-        "The most rules that may be deleted. Default: ten, and at most a tenth of the stored \
-         rules. (With fewer than ten rules, none.)",
+        "The maximum number of rules that may be deleted. By default, at most ten, and at most a \
+         tenth of the stored rules (with fewer than ten rules, none).",
     ),
     param(
         "identity",
