@@ -50,8 +50,7 @@ pub enum OpenError {
     BadUrl(String),
     /// A second process requests a SQLite database.
     #[error(
-        "{} is in use by {holder}; only one process can use a SQLite database; for more, use \
-         PostgreSQL",
+        "{} is in use by {holder}; a SQLite database serves one process; for more, use PostgreSQL",
         path.display()
     )]
     InUse {

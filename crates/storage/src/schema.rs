@@ -65,8 +65,7 @@ pub enum MigrateError {
     Newer(String),
     /// The database was created in an environment where nothing may be dropped.
     #[error(
-        "the database was created in the environment `{0}`; migrations can be undone only in a \
-         database that was created in `local`"
+        "the database was created in `{0}`; migrations are undone only in those created in `local`"
     )]
     Protected(String),
 }
@@ -202,10 +201,7 @@ async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     loop {
         match Migrator::up(connection, None).await {
             Err(error) if is_locked_out(&error) && waited < ALL_PATIENCE => {
-                tracing::warn!(
-                    "a migration is waiting for a lock that others hold; it will be \
-                                retried"
-                );
+                tracing::warn!("a migration waits for a lock that others hold; it will retry");
                 tokio::time::sleep(PAUSE).await;
                 waited += LOCK_PATIENCE + PAUSE;
             }

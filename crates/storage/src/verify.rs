@@ -132,8 +132,7 @@ impl fmt::Display for AuditFault {
             }
             Self::OutOfOrder { chain, sequence, event } => write!(
                 f,
-                "{chain}: event {event} (sequence {sequence}): its position or its id is out of \
-                 order"
+                "{chain}: event {event} (sequence {sequence}): its position or id is out of order"
             ),
             Self::HeadDiffers { chain, last, event, stored } => {
                 write!(f, "{chain}: event {event} (sequence {last}) is the last, but ")?;

@@ -67,8 +67,7 @@ codes! {
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
         "Correct the syntax or the encoding of the request; FireFlow could not read it.";
     MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON",
-        "`detail` gives the line and column. Numbers must be finite, and no member may occur twice \
-         in an object.";
+        "`detail` gives the line and column. Numbers must be finite, and no member may occur twice in an object.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required",
         "Send `Authorization: Bearer …`; `WWW-Authenticate` explains why a token was refused.";
     Forbidden = "forbidden", FORBIDDEN, "The token's roles are not sufficient",
@@ -86,8 +85,7 @@ codes! {
     RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "The resource has changed since you read it",
         "Read it again, apply your change to the current state, and send the new tag.";
     WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag cannot be used for a change",
-        "Send the `ETag` as FireFlow returned it. A proxy weakened it (`W/`): see \"Behind a \
-         proxy\" in the API documentation.";
+        "Send the `ETag` as FireFlow returned it. A proxy weakened it (`W/`): see \"Behind a proxy\" in the API documentation.";
     UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag belongs to another resource",
         "Send the `ETag` of a GET of the same resource. Tags of other resources or other services are never accepted.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
@@ -97,8 +95,7 @@ codes! {
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
         "`errors` lists everything that is wrong, each with its location and what would be right.";
     Partial = "partial", UNPROCESSABLE_ENTITY, "The body is only part of a list",
-        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and send those: rules \
-         that are missing from the body would be deleted.";
+        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and send those: rules that are missing from the body would be deleted.";
     DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "The number of deletions must be stated",
         "`detail` gives the number and the first rules. To delete them, repeat the request with this number as `max_deletions`.";
     BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor belongs to another list",

@@ -96,9 +96,7 @@ fn why_nothing_matches(parts: &RuleParts) -> String {
         has(&parts.sources) && has(&parts.destinations)
     });
     if !shares_family {
-        return "cannot match any packet: no source has the same address family as a \
-                destination"
-            .into();
+        return "cannot match any packet: no source and destination share an address family".into();
     }
     let fits_family = Family::ALL.iter().any(|family| {
         let has = |entries: &[Endpoint]| entries.iter().any(|e| e.address.has_family(*family));

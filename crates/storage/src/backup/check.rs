@@ -187,12 +187,7 @@ impl Schema {
             return Some(format!("the column `{column}` of its table `{table}` is not FireFlow's"));
         }
         let changed = self.objects.iter().find(|(key, sql)| found.objects.get(*key) != Some(*sql));
-        changed.map(|((kind, name), _)| {
-            format!(
-                "its {kind} `{name}` is not as FireFlow creates \
-                                                 it"
-            )
-        })
+        changed.map(|((kind, name), _)| format!("its {kind} `{name}` differs from FireFlow's"))
     }
 }
 

@@ -116,8 +116,7 @@ impl DatabasePaths {
         if log.is_some() && log != is_same(&self.log()) && has_content {
             let other = other.real.display();
             let why = format!(
-                "it was last opened as {other}, and its latest changes are in {other}-wal: use \
-                 that name"
+                "it was last opened as {other}; its latest changes are in {other}-wal: use that name"
             );
             return Err(refused(&self.real, &why));
         }

@@ -323,8 +323,7 @@ async fn save(connection: &DatabaseConnection, log: &Path) -> bool {
         // The next check tries again.
         Ok(_) => false,
         Err(error) => {
-            tracing::warn!(%error, "{log}: acknowledged writes could not be moved into the \
-                                    database");
+            tracing::warn!(%error, "{log}: acknowledged writes could not be moved to the database");
             false
         }
     }

@@ -133,8 +133,8 @@ impl Policies {
 
     /// List the policies of all firewalls
     ///
-    /// Ordered by id by default; without a filter, `order_by` accepts only `id`, `name`,
-    /// `created_at` and `updated_at`.
+    /// By id by default; without a filter, `order_by` accepts only `id`, `name`, `created_at` and
+    /// `updated_at`.
     #[oai(path = "/filtering-policies/", method = "get", operation_id = "getAllFilteringPolicies")]
     async fn list_all(
         &self,

@@ -173,9 +173,8 @@ impl Rules {
 
     /// List the rules of all policies
     ///
-    /// Ordered by id by default; without a filter, `order_by` accepts only `id`, `name`,
-    /// `created_at`, `updated_at` and `expires_at`. CSV and NDJSON are available as for the list of
-    /// one policy.
+    /// By id by default; without a filter, `order_by` accepts only `id`, `name`, `created_at`,
+    /// `updated_at` and `expires_at`. Also as CSV or NDJSON, like the list of one policy.
     #[oai(path = "/rules/", method = "get", operation_id = "getAllRules")]
     async fn list_all(
         &self,
@@ -198,8 +197,7 @@ impl Rules {
     /// unless `duplicates=keep`.
     ///
     /// Instead of a `priority`, you can give a position: `before` or `after` another rule, or `at`
-    /// either end. To make room, other rules may get new priorities; this does not change their
-    /// revision.
+    /// either end. To make room, other rules may get new priorities, but not new revisions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "post",
@@ -310,7 +308,7 @@ impl Rules {
     /// Move rules
     ///
     /// Moves rules as a block, in their current order, before or after another rule or to either
-    /// end. To make room, other rules may get new priorities; this does not change their revision.
+    /// end. To make room, other rules may get new priorities, but not new revisions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/move/",
         method = "post",
@@ -352,9 +350,8 @@ impl Rules {
 
     /// Change many rules
     ///
-    /// Applies up to 10,000 creations, changes, deletions, moves and restorations, one after the
-    /// other, all or none. Only the final state must be free of conflicting names and equivalent
-    /// rules.
+    /// Applies up to 10,000 creations, changes, deletions, moves and restorations in order, all or
+    /// none. Only the final state must be free of conflicting names and equivalent rules.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/batch/",
         method = "post",
@@ -427,8 +424,7 @@ impl Rules {
 
     /// Change a rule
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members keep their values, and arrays are replaced as a
-    /// whole.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values, arrays are replaced.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
         method = "patch",

@@ -276,9 +276,8 @@ pub struct AssumedPortsView {
     pub from: u16,
     /// The last of the ports: 65535.
     pub to: u16,
-    /// Whether the deciding rule depends on the source port. If it does, the response has the
-    /// strictest verdict: DENY if any port is denied, else REJECT if any port is rejected, else
-    /// ALLOW.
+    /// Whether the deciding rule depends on the source port. If so, the verdict is the strictest
+    /// one: DENY if any port is denied, else REJECT if any port is rejected, else ALLOW.
     pub verdict_depends: bool,
     /// The port to which the verdict and its explanation refer: the lowest one with the strictest
     /// action. Absent if the verdict does not depend on the port; an explanation then refers to the

@@ -44,8 +44,8 @@ impl poem_openapi::types::Example for PolicyBody {
     }
 }
 
-/// A change of a filtering policy (RFC 7396): omitted members keep their values; a label that is
-/// null is removed.
+/// A change of a filtering policy (RFC 7396): omitted members keep their values; null removes a
+/// label.
 #[derive(Debug, Object)]
 #[oai(rename = "FilteringPolicyPatch", example, skip_serializing_if_is_none)]
 pub struct PolicyPatchBody {
