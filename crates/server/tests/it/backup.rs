@@ -164,7 +164,7 @@ async fn a_backup_overwrites_nothing_and_a_restore_keeps_what_it_replaces() {
         assert!(backup(folder, "b.db", 0).contains("1 firewalls, 0 filtering policies, 0 rules"));
         assert!(backup(folder, "b.db", 2).contains("name a new file"));
         std::fs::write(folder.join("c.db.partial"), "").unwrap();
-        assert!(backup(folder, "c.db", 2).contains("broken off"));
+        assert!(backup(folder, "c.db", 2).contains("interrupted"));
         ask(&mut connection, "POST", "/firewalls/", &json!({"name": "two"}), 201);
         assert!(restore(folder, &["b.db", "--replace"], 2).contains("is in use by process"));
         // The service was killed, so the last writes are only in the write-ahead log.

@@ -290,7 +290,7 @@ fn a_secret_that_everybody_may_write_is_warned_of() {
         let output = run(folder, &["jwt"], &settings);
         let log = text(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{log}");
-        assert_eq!(log.contains("can be written by everybody"), is_warned, "{mode:o}: {log}");
+        assert_eq!(log.contains("can be written by everyone"), is_warned, "{mode:o}: {log}");
     }
 }
 
