@@ -17,7 +17,7 @@ pub enum OpenError {
     BadUrl(String),
     /// A second process requests a SQLite database.
     #[error(
-        "{} is in use by {holder}; a SQLite database serves one process, use PostgreSQL for more",
+        "{} is in use by {holder}; a SQLite database serves one process; for more, use PostgreSQL",
         path.display()
     )]
     InUse {
@@ -45,8 +45,8 @@ pub enum OpenError {
     /// Too few connections for PostgreSQL: each class of work has one of its own.
     #[error(
         "PostgreSQL needs at least {MIN_CONNECTIONS} connections, not {0}: each class of work has \
-         one of its own (single reads, lists, compilations, writes, large sets), and one is kept to \
-         cancel statements"
+         its own (single reads, lists, compilations, writes, large sets), and one is reserved for \
+         canceling statements"
     )]
     TooFewConnections(u32),
     /// The database cannot hold every text.

@@ -43,7 +43,7 @@ pub enum MigrateError {
     Newer(String),
     /// The database was created in an environment where nothing may be dropped.
     #[error(
-        "the database was made in the environment `{0}`; only one made in `local` may be undone"
+        "the database was created in `{0}`; migrations are undone only in those created in `local`"
     )]
     Protected(String),
 }
@@ -159,7 +159,7 @@ async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     loop {
         match Migrator::up(connection, None).await {
             Err(error) if is_locked_out(&error) && waited < ALL_PATIENCE => {
-                tracing::warn!("a migration waits for what others hold; it is tried again");
+                tracing::warn!("a migration waits for a lock that others hold; it will retry");
                 tokio::time::sleep(PAUSE).await;
                 waited += LOCK_PATIENCE + PAUSE;
             }

@@ -115,7 +115,7 @@ impl Session {
         let url = &options.url;
         let failed = |source: SqlxError| refusal(url, source);
         let timed_out =
-            |_| url.connect_error(DbErr::Custom(format!("it did not answer within {PATIENCE:?}")));
+            |_| url.connect_error(DbErr::Custom(format!("it did not respond within {PATIENCE:?}")));
         let checked = async {
             let mut connection = url.connect().await.map_err(failed)?;
             let sql = "SELECT current_setting('server_encoding'), current_schema(), \

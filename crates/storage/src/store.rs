@@ -214,7 +214,7 @@ impl Database {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 let cause = ErrorChain(&error).to_string();
-                tracing::warn!(cause, "the database takes no writes");
+                tracing::warn!(cause, "the database accepts no writes");
                 false
             }
             // Others are writing.

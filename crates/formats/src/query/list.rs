@@ -85,7 +85,7 @@ impl Query {
         // Answers contain both names.
         let name = match (self.has("page_size"), self.has("per_page")) {
             (true, true) => {
-                self.fault("per_page", "is another name of `page_size`; use one of them");
+                self.fault("per_page", "is another name for `page_size`; use only one of them");
                 "page_size"
             }
             (false, true) => "per_page",
@@ -195,7 +195,7 @@ impl Query {
                         None => "the fields are".to_owned(),
                     };
                     let detail = format!(
-                        "`{}` is not a field that orders this list; {hint} {}",
+                        "`{}` cannot order this list; {hint} {}",
                         excerpt(word),
                         words.join(", ")
                     );
@@ -244,7 +244,7 @@ impl Query {
         for key in keys.iter().filter(|key| !allowed.contains(&key.field)) {
             let known: Vec<&str> = allowed.iter().map(|field| word(*field)).collect();
             let detail = format!(
-                "`{}` orders the list of one parent, or one with a filter; across all use {}",
+                "`{}` can only order the list of one parent, or a list with a filter; for all parents, use {}",
                 word(key.field),
                 known.join(", ")
             );
@@ -276,7 +276,7 @@ impl Query {
             return false;
         }
         if self.has("order_by") {
-            let detail = "orders the pages of a list; leave it out, or add a page_size";
+            let detail = "can only order pages; leave it out, or add a page_size";
             self.fault("order_by", detail);
         }
         true

@@ -198,8 +198,7 @@ impl Query {
         if let Some((name, _)) = placements.next() {
             self.fault(
                 name,
-                "cannot be combined with another place; use one of before, after and \
-                              at",
+                "cannot be combined with another position; use only one of before, after and at",
             );
         }
         Some(placement)

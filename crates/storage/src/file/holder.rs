@@ -126,7 +126,7 @@ impl Before {
             return Ok(());
         }
         let why = format!(
-            "it was replaced, but the write-ahead log {} of the file before it is still there: put \
+            "it was replaced, but the write-ahead log {} of the previous file still exists: put \
              that file back, or move the log away to use this one without it",
             log.display()
         );

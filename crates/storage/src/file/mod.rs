@@ -307,8 +307,8 @@ fn warn_of_readers(place: &DatabasePaths, file: &File) {
     if mode & 0o077 != 0 {
         let path = place.real.display();
         tracing::warn!(
-            "{path} has mode {mode:04o}, so that others than its owner can open it; if they need \
-             not: chmod 600 {path}"
+            "{path} has mode {mode:04o}, so users other than its owner can open it; if they need \
+             not, run `chmod 600 {path}`"
         );
     }
 }

@@ -435,7 +435,7 @@ impl RuleWriter for SeaUnitOfWork {
         self.index_labels(id, firewall, spec).await?;
         Ok(Rule {
             id: RuleId::new(id)
-                .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?,
+                .ok_or_else(|| StoreError::Failed("there are no more ids".into()))?,
             policy: policy.clone(),
             spec: spec.clone(),
             revision,

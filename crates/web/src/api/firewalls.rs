@@ -182,7 +182,7 @@ impl Firewalls {
 
     /// Change a firewall
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members stay.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values.
     #[oai(path = "/firewalls/:firewall_id/", method = "patch", operation_id = "updateFirewallById")]
     async fn update(
         &self,
@@ -237,8 +237,8 @@ impl Firewalls {
     /// Restore a firewall
     ///
     /// Restores a deleted firewall as it was, with everything that was hidden with it. Send `name`
-    /// to restore it under another name if the old one is taken in the meantime. A firewall that is
-    /// not deleted stays as it is.
+    /// to restore it under another name if the old one has been taken in the meantime. A firewall
+    /// that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/restore/",
         method = "post",

@@ -30,7 +30,7 @@ const PACKET: &[Param] = &[
         "source_port",
         params::PORT,
         "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
-         packet is evaluated with each port from 49152 to 65535, and the answer has \
+         packet is evaluated with each port from 49152 to 65535, and the response has \
          `ports_assumed`.",
     )
     .example("40000"),
@@ -73,13 +73,13 @@ impl Inspections {
 
     /// Inspect one packet
     ///
-    /// The verdict is that of the first active rule that matches, by priority and id, otherwise the
-    /// policy's default.
+    /// The first active rule that matches, in order of priority and id, decides; if there is none,
+    /// the policy's default action does.
     ///
     /// If the source port of a protocol with ports is omitted, it is unknown. The packet is then
-    /// evaluated with each port from 49152 to 65535, and `ports_assumed` says whether the verdict
-    /// depends on the port. If it does, the answer is the strictest verdict, so it is ALLOW only if
-    /// each port is allowed.
+    /// evaluated with each port from 49152 to 65535, and `ports_assumed` shows whether the verdict
+    /// depends on the port. If it does, the response has the strictest verdict, so it is ALLOW only
+    /// if every port is allowed.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "get",
@@ -121,14 +121,14 @@ impl Inspections {
 
     /// Inspect many packets
     ///
-    /// Up to 10,000 packets, against one state of the policy; the answers have the same order. A
-    /// source port may be omitted, as for one packet.
+    /// Inspects up to 10,000 packets against one state of the policy; the verdicts have the same
+    /// order. A source port may be omitted, as for one packet.
     ///
-    /// As NDJSON (`Content-Type: application/x-ndjson`), any number of packets, one per line. Each
-    /// is answered with a line while later ones arrive, against the state of the policy that
-    /// `X-Policy-Revision` names, until the token expires. A line that is not a packet is answered
-    /// with its error, and does not end the stream. Read the answers while you send: unread answers
-    /// hold up the stream.
+    /// As NDJSON (`Content-Type: application/x-ndjson`), it inspects any number of packets, one per
+    /// line. Each is answered with a line while later ones arrive, against the state of the policy
+    /// that `X-Policy-Revision` names, until the token expires. A line that is not a packet is
+    /// answered with an error, and does not end the stream. Read the answers while you send: unread
+    /// answers block the stream.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "post",
@@ -150,8 +150,8 @@ impl Inspections {
         let body = match body {
             PacketsBody::Array(body) => body,
             PacketsBody::Lines(_) if explains => {
-                let detail = "is not available for lines: inspect the packets in question again, \
-                              as an array";
+                let detail = "is not available for NDJSON: send the packets in question again as \
+                              an array";
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {

@@ -136,7 +136,7 @@ impl Policies {
 
     /// List the policies of all firewalls
     ///
-    /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at` and
+    /// By id by default; without a filter, `order_by` accepts only `id`, `name`, `created_at` and
     /// `updated_at`.
     #[oai(path = "/filtering-policies/", method = "get", operation_id = "getAllFilteringPolicies")]
     async fn list_all(
@@ -268,7 +268,7 @@ impl Policies {
 
     /// Change a filtering policy
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members stay.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "patch",
@@ -332,8 +332,8 @@ impl Policies {
     /// Restore a filtering policy
     ///
     /// Restores a deleted policy of a live firewall as it was, with the rules that were hidden with
-    /// it. Send `name` to restore it under another name if the old one is taken in the meantime. A
-    /// policy that is not deleted stays as it is.
+    /// it. Send `name` to restore it under another name if the old one has been taken in the
+    /// meantime. A policy that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/restore/",
         method = "post",

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use poem_openapi::Object;
 
-/// A firewall to be created.
+/// A firewall to create.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewall", example, skip_serializing_if_is_none)]
 pub struct FirewallBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: String,
-    /// The tenant that owns it. Only admins may name any tenant; others name one of their token's.
+    /// The tenant that owns it. Only admins may name any; others must name one of their token's.
     #[oai(validator(max_length = 63))]
     pub tenant: Option<String>,
     /// Free text.
@@ -33,7 +33,7 @@ impl poem_openapi::types::Example for FirewallBody {
     }
 }
 
-/// A change of a firewall (RFC 7396): omitted members stay; a label that is null is removed.
+/// A change of a firewall (RFC 7396): omitted members keep their values; null removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallPatch", example, skip_serializing_if_is_none)]
 pub struct FirewallPatchBody {

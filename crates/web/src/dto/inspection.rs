@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 
 use super::view::{EndpointView, PortEntryView, RuleView};
 
-/// A packet to be inspected.
+/// A packet to inspect.
 #[derive(Debug, Object)]
 #[oai(rename = "Packet", example, skip_serializing_if_is_none)]
 pub struct PacketBody {
     /// The source address.
     pub source_address: String,
     /// The source port; refused if the protocol has no ports. If it is omitted or null, the port is
-    /// unknown: the packet is evaluated with each port from 49152 to 65535, and the answer has
+    /// unknown: the packet is evaluated with each port from 49152 to 65535, and the response has
     /// `ports_assumed`.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub source_port: Option<u16>,
@@ -55,7 +55,7 @@ impl poem_openapi::types::Example for PacketBody {
     }
 }
 
-/// A packet as it was understood.
+/// The packet as FireFlow interpreted it.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InspectedPacket")]
 pub struct PacketView {
@@ -97,7 +97,7 @@ impl From<&GivenPacket> for PacketView {
     }
 }
 
-/// The policy that decided, and its state.
+/// The policy of the verdict, and its state.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InspectedPolicy")]
 pub struct PolicyStateView {
@@ -254,7 +254,7 @@ impl ExplanationView {
     }
 }
 
-/// The verdict at a range of source ports.
+/// The verdict for a range of source ports.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "PortVerdict")]
 pub struct PortVerdictView {
@@ -268,7 +268,7 @@ pub struct PortVerdictView {
     pub rule_id: Option<i64>,
 }
 
-/// The source ports that are assumed for a packet whose source port is unknown.
+/// The source ports that FireFlow assumes for a packet whose source port is unknown.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "AssumedPorts")]
 pub struct AssumedPortsView {
@@ -276,17 +276,17 @@ pub struct AssumedPortsView {
     pub from: u16,
     /// The last of the ports: 65535.
     pub to: u16,
-    /// Whether the deciding rule depends on the source port. If it does, the answer is the strictest
-    /// verdict: DENY if some port is denied, else REJECT if some port is rejected, else ALLOW.
+    /// Whether the deciding rule depends on the source port. If so, the verdict is the strictest
+    /// one: DENY if any port is denied, else REJECT if any port is rejected, else ALLOW.
     pub verdict_depends: bool,
-    /// The port that the verdict and its explanation are about: the lowest one with the strictest
-    /// action. Absent if the verdict does not depend on the port; an explanation is then about the
+    /// The port to which the verdict and its explanation refer: the lowest one with the strictest
+    /// action. Absent if the verdict does not depend on the port; an explanation then refers to the
     /// first port.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The verdict at each range of ports, the answered verdict included, at most the first 8, in
-    /// order. Absent if the verdict does not depend on the port.
+    /// The verdict for each range of ports, in order, at most the first 8. Absent if the verdict
+    /// does not depend on the port.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alternatives: Option<Vec<PortVerdictView>>,
@@ -331,15 +331,15 @@ macro_rules! inspections {
             pub struct $name {
                 /// What is done with the packet: `ALLOW`, `DENY` or `REJECT`.
                 pub action: String,
-                /// Whether it passes.
+                /// Whether the packet may pass.
                 pub permitted: bool,
                 /// `rule` if a rule decides, `default` if no rule matches.
                 pub reason: String,
                 /// The rule that decides; null if no rule matches.
                 pub active_rule: Option<$rule>,
-                /// The packet as interpreted, with defaults.
+                /// The packet as FireFlow interpreted it, with defaults.
                 pub packet: PacketView,
-                /// The source ports that are assumed; only if the packet's source port is unknown.
+                /// The assumed source ports; only if the packet's source port is unknown.
                 #[oai(skip_serializing_if_is_none)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub ports_assumed: Option<AssumedPortsView>,

@@ -6,7 +6,7 @@ use poem_openapi::Object;
 
 use super::rule::ActionWord;
 
-/// A filtering policy to be created.
+/// A filtering policy to create.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFilteringPolicy", example, skip_serializing_if_is_none)]
 pub struct PolicyBody {
@@ -34,8 +34,8 @@ impl poem_openapi::types::Example for PolicyBody {
     }
 }
 
-/// A change of a filtering policy (RFC 7396): omitted members stay; a label that is null is
-/// removed.
+/// A change of a filtering policy (RFC 7396): omitted members keep their values; null removes a
+/// label.
 #[derive(Debug, Object)]
 #[oai(rename = "FilteringPolicyPatch", example, skip_serializing_if_is_none)]
 pub struct PolicyPatchBody {
