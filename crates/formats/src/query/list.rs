@@ -244,7 +244,8 @@ impl Query {
         for key in keys.iter().filter(|key| !allowed.contains(&key.field)) {
             let known: Vec<&str> = allowed.iter().map(|field| word(*field)).collect();
             let detail = format!(
-                "`{}` can only order the list of one parent, or a list with a filter; for all parents, use {}",
+                "`{}` can only order the list of one parent, or a list with a filter; for all \
+                 parents, use {}",
                 word(key.field),
                 known.join(", ")
             );
