@@ -150,7 +150,7 @@ pub fn cuboids<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Cuboid<A>
                 destination: A::block(destination.0, destination.1),
                 first,
                 second,
-                protocols: protocol.map_or_else(|| kind::all(kind::PORTS), |it| {
+                protocols: protocol.map_or(kind::ANY, |it| {
                     let number = kind::number(kind::PORTS, it);
                     (number, number)
                 }),

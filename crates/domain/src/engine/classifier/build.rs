@@ -19,7 +19,7 @@ use super::block::{Block, LANES, Shifts, most_selective_window};
 use super::cuboid::{Cuboid, Dimension, Range, Region, kind};
 use super::hull::Hull;
 use super::index::{Addresses, Condition, Index, NO_CUBOID, Node, Root, Rule};
-use super::lists::{Listed, Lists, MIN_CONDITIONAL_LIST, MIN_LIST};
+use super::lists::{self, Listed, Lists, MIN_CONDITIONAL_LIST, MIN_LIST};
 
 /// A node with no more cuboids than this is not cut any further: its cuboids fill one block.
 const LEAF: usize = LANES;
@@ -108,7 +108,7 @@ pub(super) fn index<A: Address>(
             let lowest = group.first().copied().unwrap_or(NO_CUBOID);
             let times = builder.times(&group);
             builder.index.roots.push(Root { node, lowest, times });
-            let cuboids = builder.node(node, group, &all, 0)?;
+            let (cuboids, _) = builder.node(node, group, &all, 0)?;
             builder.share(&Shared { cuboids, nodes: vec![node] })?;
         }
     }
@@ -232,6 +232,15 @@ struct Shared {
     nodes: Vec<u32>,
 }
 
+/// How much there was at some moment.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    nodes: usize,
+    blocks: usize,
+    hiding: usize,
+    lists: lists::Mark,
+}
+
 /// A way to cut a node.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
@@ -327,14 +336,17 @@ impl<'a, A: Address> Builder<'a, A> {
     }
 
     /// Builds the subtree of a node from cuboids. A node that is not cut gets no blocks here. Its
-    /// cuboids are returned, so that the caller can put them into a block that neighbors share.
+    /// cuboids are returned, so that the caller can put them into a block that neighbors share. Also
+    /// returns the expected cost of a lookup in the subtree, in blocks that are compared.
+    ///
+    /// A subtree that costs more than one list of all its cuboids is removed again.
     fn node(
         &mut self,
         at: u32,
         mut numbers: Vec<u32>,
         region: &Region<A>,
         depth: usize,
-    ) -> Option<Vec<u32>> {
+    ) -> Option<(Vec<u32>, f64)> {
         let covers = |number: &u32| self.cuboid(*number).is_some_and(|it| it.covers(region));
         if !(self.should_continue)() {
             return None;
@@ -353,19 +365,28 @@ impl<'a, A: Address> Builder<'a, A> {
         } else {
             self.best_cut(&numbers, region)?
         };
-        let Some(cut) = cut else { return Some(numbers) };
+        let as_list = lists::cost(numbers.len());
+        let Some(cut) = cut else { return Some((numbers, as_list)) };
+        let mark = self.mark();
         let mut below: Vec<Vec<u32>> = vec![Vec::new(); cut.children()];
         let mut own = Vec::new();
         let limits = *region.get(cut.dimension as usize)?;
-        for number in numbers {
-            let range = clipped(self.cuboid(number)?.range(cut.dimension), limits);
+        for number in &numbers {
+            let range = clipped(self.cuboid(*number)?.range(cut.dimension), limits);
             let (first, last) = cut.span(range);
             if cut.stays((first, last)) {
-                own.push(number);
+                own.push(*number);
             } else {
-                below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(number));
+                below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(*number));
             }
         }
+        // Only a long list can cost less than its subtree.
+        if numbers.len() < MIN_LIST {
+            numbers = Vec::new();
+        }
+        // A packet that is in some cuboid is in a child with many cuboids rather than in one with few.
+        let placed: usize = below.iter().map(Vec::len).sum();
+        let mut cost = 1.0 + lists::cost(own.len());
         let node = self.keep(&own)?;
         drop(own);
         let children = self.grow(cut.children());
@@ -377,7 +398,9 @@ impl<'a, A: Address> Builder<'a, A> {
         let mut shared = Shared::default();
         for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
             let region = child_region(region, cut, child);
-            let cuboids = self.node(children + child, numbers, &region, depth + 1)?;
+            let share = numbers.len() as f64 / placed as f64;
+            let (cuboids, child_cost) = self.node(children + child, numbers, &region, depth + 1)?;
+            cost += share * child_cost;
             if cuboids.is_empty() {
                 continue;
             }
@@ -390,8 +413,30 @@ impl<'a, A: Address> Builder<'a, A> {
             }
             shared.nodes.push(children + child);
         }
+        if cost > as_list && numbers.len() >= MIN_LIST {
+            self.reset(mark);
+            *self.index.nodes.get_mut(at as usize)? = Node::EMPTY;
+            return Some((numbers, as_list));
+        }
         self.share(&shared)?;
-        Some(Vec::new())
+        Some((Vec::new(), cost))
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            nodes: self.index.nodes.len(),
+            blocks: self.index.blocks.len(),
+            hiding: self.index.hiding.len(),
+            lists: self.index.lists.mark(),
+        }
+    }
+
+    /// Removes all that was added since a mark.
+    fn reset(&mut self, mark: Mark) {
+        self.index.nodes.truncate(mark.nodes);
+        self.index.blocks.truncate(mark.blocks);
+        self.index.hiding.truncate(mark.hiding);
+        self.index.lists.reset(mark.lists);
     }
 
     /// Assigns the shared blocks to their nodes.

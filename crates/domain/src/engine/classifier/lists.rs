@@ -16,6 +16,10 @@ use super::cuboid::{Cuboid, Dimension, Key, Range};
 pub(super) const MIN_LIST: usize = 96;
 /// A list with conditions has tables from this length on, since a condition takes longer to check.
 pub(super) const MIN_CONDITIONAL_LIST: usize = 24;
+/// What a lookup in tables costs at least, in blocks.
+const LOOKUP: f64 = 16.0;
+/// How many cuboids more make a lookup in tables as much longer as one block does.
+const CUBOIDS_PER_BLOCK: f64 = 4_096.0;
 /// The most intervals in all tables of a list.
 const MAX_INTERVALS: usize = 640;
 /// The most memory for the tables of a list, in bytes for each of its cuboids.
@@ -58,6 +62,22 @@ struct Table {
     row: u32,
 }
 
+/// How much there was at some moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    lists: usize,
+    tables: usize,
+    cuts: usize,
+    instants: usize,
+    bits: usize,
+}
+
+/// What a lookup in a list of so many cuboids costs, in blocks that are compared.
+pub(super) fn cost(cuboids: usize) -> f64 {
+    let blocks = cuboids.div_ceil(LANES) as f64;
+    if cuboids < MIN_LIST { blocks } else { blocks.min(LOOKUP + cuboids as f64 / CUBOIDS_PER_BLOCK) }
+}
+
 /// A cuboid of a list, with the times at which its rule is active, in microseconds.
 pub(super) type Listed<'a, A> = (&'a Cuboid<A>, Range<i64>);
 
@@ -86,6 +106,26 @@ impl<A: Address> Lists<A> {
     /// The memory that the tables of so many cuboids may take, in bytes.
     pub(super) const fn most_bytes(cuboids: usize) -> usize {
         cuboids.saturating_mul(BYTES_PER_CUBOID)
+    }
+
+    /// What there is now, for [`Self::reset`].
+    pub(super) const fn mark(&self) -> Mark {
+        Mark {
+            lists: self.lists.len(),
+            tables: self.tables.len(),
+            cuts: self.cuts.len(),
+            instants: self.instants.len(),
+            bits: self.bits.len(),
+        }
+    }
+
+    /// Removes all lists that were added since a mark.
+    pub(super) fn reset(&mut self, mark: Mark) {
+        self.lists.truncate(mark.lists);
+        self.tables.truncate(mark.tables);
+        self.cuts.truncate(mark.cuts);
+        self.instants.truncate(mark.instants);
+        self.bits.truncate(mark.bits);
     }
 
     /// Makes room for so many words. Grows by a fraction: doubling would briefly take three times the
