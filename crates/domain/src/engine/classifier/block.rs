@@ -206,6 +206,8 @@ pub(super) fn most_selective_window<A: Address>(
 ) -> u8 {
     /// The step between windows: half a window, so that no difference falls between two windows.
     const STEP: usize = 16;
+    /// A window with so many numbers is narrow enough for all ranges together.
+    const NARROW: u64 = 1 << 20;
     if !A::IS_WIDE {
         return 0;
     }
@@ -219,17 +221,21 @@ pub(super) fn most_selective_window<A: Address>(
     let shifts = std::iter::once(likely).chain((0..=highest).step_by(STEP));
     // No window separates ranges that overlap.
     let least = pairs(ranges, |one, other| one.0 <= other.1 && other.0 <= one.1);
-    let (mut best, mut fewest) = (likely, usize::MAX);
+    let (mut best, mut fewest) = (likely, (usize::MAX, u64::MAX));
     for shift in shifts {
         let mut windows = [Window { first: 0, span: 0 }; LANES];
         for (window, range) in windows.iter_mut().zip(ranges) {
             *window = Window::of(*range, shift);
         }
-        let alike = pairs(windows.get(..count).unwrap_or(&windows), |one, other| one.meets(*other));
-        if alike < fewest {
-            (best, fewest) = (shift, alike);
+        let windows = windows.get(..count).unwrap_or(&windows);
+        let alike = pairs(windows, |one, other| one.meets(*other));
+        // Wide ranges overlap in each window. The narrower they are in a window, the more packets
+        // are outside.
+        let width = windows.iter().map(|window| u64::from(window.span)).sum();
+        if (alike, width) < fewest {
+            (best, fewest) = (shift, (alike, width));
         }
-        if alike == least {
+        if alike == least && width <= NARROW {
             break;
         }
     }
