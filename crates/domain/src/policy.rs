@@ -1,5 +1,6 @@
 //! Filtering policies: ordered lists of rules with a default.
 
+use crate::audit_chain::Head;
 use crate::error::{Resource, Violations};
 use crate::features::Features;
 use crate::firewall::FirewallRef;
@@ -34,6 +35,8 @@ pub struct Policy {
     pub header_revision: Revision,
     /// The marks of its current state and of the states before it.
     pub states: States,
+    /// The head of its audit chain, which identifies all changes so far; none if it has no event.
+    pub audit_head: Option<Head>,
     /// When it was created.
     pub created_at: Instant,
     /// By whom.
@@ -63,13 +66,16 @@ pub struct PolicySpec {
 /// the state that data was derived from. A revision cannot do that: a backup that replaces a
 /// database, or a lagging standby that becomes the primary, can have another state under the same
 /// revision.
+///
+/// The last mark stays when the marks of older states are dropped. It is that of the first state
+/// since all writers of the policy know marks: another writer leaves a list with a single new mark.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct States(String);
 
 impl States {
     /// How many digits a mark has.
     const DIGITS: usize = 16;
-    /// How many marks are kept.
+    /// How many marks of the last states are kept.
     pub const KEPT: usize = 16;
 
     /// Reads the stored form.
@@ -87,9 +93,18 @@ impl States {
     /// The states with a newer one before them.
     #[must_use]
     pub fn followed_by(&self, mark: Mark) -> Self {
-        let former = (Self::KEPT - 1) * Self::DIGITS;
-        let former = self.0.get(..former).unwrap_or(&self.0);
-        Self(format!("{mark}{former}"))
+        let kept = (Self::KEPT - 1) * Self::DIGITS;
+        match self.0.get(..kept) {
+            Some(former) if self.0.len() > kept => Self(format!("{mark}{former}{}", self.root())),
+            _ => Self(format!("{mark}{}", self.0)),
+        }
+    }
+
+    /// The mark of the first state since all writers know marks; empty if there is none yet.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        let start = self.0.len().saturating_sub(Self::DIGITS);
+        self.0.get(start..).unwrap_or_default()
     }
 
     /// The newest mark; empty if there is none yet.
@@ -205,7 +220,12 @@ mod tests {
         assert_eq!(last.newer_than(first.current()), Some(15));
         assert_eq!(last.newer_than(last.current()), Some(0));
         let later = last.followed_by(Mark::new(23));
-        assert_eq!(later.as_str().len(), 256);
+        assert_eq!(later.as_str().len(), 272);
+        assert_eq!(later.root(), first.current(), "it is not dropped");
+        let later = later.followed_by(Mark::new(24));
+        assert_eq!((later.as_str().len(), later.root()), (272, first.current()));
+        assert_eq!(later.newer_than(last.current()), Some(2));
+        assert_eq!(States::default().root(), "");
         assert_eq!(later.newer_than(first.current()), None, "too long ago");
         assert_eq!(later.newer_than("00000000000000"), None);
         assert_eq!(States::default().newer_than(""), None);

@@ -7,17 +7,21 @@
 
 mod units;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::actor::Visibility;
 use crate::audit::{AuditAction, AuditEvent, AuditRecord};
+use crate::audit_chain::Head;
+use crate::engine::compact::{ChangedRule, CompactRule};
 use crate::error::{Resource, StoreError};
 use crate::filter::Expression;
 use crate::firewall::{Firewall, FirewallSpec};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::net::{AddressRange, PortRange};
 use crate::page::{Page, PageRequest, SortKey};
-use crate::policy::{Policy, PolicyRef, PolicySpec};
+use crate::policy::{Policy, PolicyRef, PolicySpec, States};
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::RulePlace;
 use crate::rule::{Action, Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
@@ -293,6 +297,19 @@ pub trait PolicyWriter: Send {
     async fn restore(&mut self, policy: Policy) -> StoreResult<Policy>;
 }
 
+/// A rule, and the state of its policy in which it was read.
+#[derive(Debug, Clone)]
+pub struct RuleInState {
+    /// The rule.
+    pub rule: Rule,
+    /// The policy's revision at which anything of the rule last changed.
+    pub changed: Revision,
+    /// The policy's revision.
+    pub revision: Revision,
+    /// The marks of the policy's states.
+    pub states: States,
+}
+
 /// Reads of rules.
 #[async_trait]
 pub trait RuleReader: Send {
@@ -345,6 +362,30 @@ pub trait RuleReader: Send {
         revision: Revision,
         at_most: usize,
     ) -> StoreResult<Vec<Rule>>;
+    /// All live rules of a policy in order of evaluation, without their texts. The policy is at the
+    /// given revision. Costs one statement.
+    async fn all_compact(
+        &mut self,
+        policy: PolicyId,
+        revision: Revision,
+    ) -> StoreResult<Vec<Arc<CompactRule>>>;
+    /// Like [`Self::changed_since`], without the texts. The policy is at revision `now`.
+    async fn changed_compact(
+        &mut self,
+        policy: PolicyId,
+        since: Revision,
+        now: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<ChangedRule>>;
+    /// One rule of a policy, with the state of the policy in which it was read. Costs one
+    /// statement.
+    async fn get_in_state(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        id: RuleId,
+    ) -> StoreResult<Option<RuleInState>>;
 }
 
 /// Writes of rules. The caller holds the policy's lock, also for the lookups here.
@@ -430,6 +471,9 @@ pub trait AuditReader: Send {
         order: &[SortKey<AuditField>],
         page: &PageRequest,
     ) -> StoreResult<Page<AuditRecord>>;
+    /// Whether an event is in the chain of a policy. Each event has the hash of the one before it,
+    /// so all earlier events are then in the chain too. Costs one statement.
+    async fn is_in_chain(&mut self, policy: PolicyId, head: Head) -> StoreResult<bool>;
 }
 
 /// Writes of the audit trail: append-only, a chain of hashes for each policy and each firewall. The

@@ -14,12 +14,14 @@ mod rule_strategies;
 mod stored_rules;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fireflow_domain::engine::classifier::{Budget, Classifier};
+use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::engine::{Evaluator, Limits};
-use fireflow_domain::ids::RuleId;
+use fireflow_domain::ids::{Revision, RuleId};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{Packet, PacketParts};
 use fireflow_domain::rule::{Endpoint, Rule, RuleParts, RuleSpec};
@@ -27,6 +29,7 @@ use fireflow_domain::store::Stamp;
 use fireflow_domain::testing::random::cases;
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::testing::rules::everything;
+use fireflow_domain::text::Description;
 use fireflow_domain::time::Instant;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -240,29 +243,147 @@ const LIMITS: Limits<'static> =
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(400)))]
 
+    /// Whatever is compiled at a moment, and in whatever order: the base, the later rules, both or
+    /// neither, or a new base that was begun some changes ago.
     #[test]
     fn rules_that_change_are_answered_as_the_definition_says(
         specs in vec(specs(), 0..60),
-        rounds in vec(vec(changes(), 1..4), 1..6),
+        rounds in vec((vec(changes(), 1..4), steps()), 1..8),
     ) {
         let packets: Vec<Packet> = packets().into_iter().step_by(3).collect();
         let mut next = 0;
         let mut rules = Vec::new();
         change(&mut rules, &mut next, specs.into_iter().map(Change::Insert).collect());
-        let mut compiled = CompiledRules::new(rules.clone(), LIMITS);
-        for round in rounds {
+        let mut compiled = CompiledRules::uncompiled(compact(&rules, 0));
+        let mut begun: Option<CompiledRules> = None;
+        for ((round, steps), revision) in rounds.into_iter().zip(1..) {
             let changed = change(&mut rules, &mut next, round);
+            let changed: Vec<ChangedRule> =
+                changed.iter().map(|rule| ChangedRule::of(rule, Revision(revision))).collect();
             let count = rules.len() as u64;
-            prop_assert!(compiled.changed(changed.clone(), count + 1, LIMITS).is_none());
-            compiled = compiled.changed(changed, count, LIMITS).unwrap();
-            prop_assert_eq!(compiled.len(), rules.len());
-            prop_assert!(compiled.iter().eq(rules.iter()));
-            for packet in &packets {
-                let expected = rules.iter().find(|rule| naive::matches(&rule.spec, packet));
-                prop_assert_eq!(compiled.first_match(packet), expected, "{:?}", packet);
+            prop_assert!(compiled.changed(&changed, count + 1).is_none());
+            compiled = compiled.changed(&changed, count).unwrap();
+            for step in steps {
+                match step {
+                    Step::Compile => {
+                        if let Some(compilation) = compiled.pending() {
+                            compilation.run(LIMITS);
+                            prop_assert!(!compilation.is_over_budget());
+                        }
+                    }
+                    Step::Stop => {
+                        if let Some(compilation) = compiled.pending() {
+                            compilation.run(Limits { should_continue: &|| false, ..LIMITS });
+                            prop_assert!(compilation.is_over_budget());
+                        }
+                    }
+                    Step::Begin => begun = Some(compiled.rebased()),
+                    Step::End => {
+                        if let Some(base) = begun.take() {
+                            compiled = compiled.on(&base.compiled(LIMITS));
+                        }
+                    }
+                }
+                prop_assert_eq!(compiled.len(), rules.len());
+                prop_assert!(compiled.iter().zip(&rules).all(|(own, rule)| own.is_of(rule)));
+                for packet in &packets {
+                    let expected = rules.iter().find(|rule| naive::matches(&rule.spec, packet));
+                    let found = compiled.first_match(packet).map(|rule| rule.id());
+                    prop_assert_eq!(found, expected.map(|rule| rule.id), "{:?}", packet);
+                }
             }
         }
+        let done = compiled.compiled(LIMITS);
+        prop_assert!(done.pending().is_none());
     }
+}
+
+/// What happens to the rules between changes.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The next layer is compiled.
+    Compile,
+    /// There is no time to compile the next layer.
+    Stop,
+    /// A new base is begun.
+    Begin,
+    /// The base that was begun is compiled, and used from now on.
+    End,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Compile),
+        1 => Just(Step::Stop),
+        2 => Just(Step::Begin),
+        2 => Just(Step::End),
+    ];
+    vec(step, 1..4)
+}
+
+/// Rules as they are evaluated, as they were read at a revision.
+fn compact(rules: &[Rule], revision: i64) -> Vec<Arc<CompactRule>> {
+    let compact = |rule: &Rule| CompactRule::new(rule.id, &rule.spec, Revision(revision));
+    rules.iter().map(|rule| Arc::new(compact(rule))).collect()
+}
+
+/// Every change that shows in a verdict or an explanation shows in the form that is evaluated.
+#[test]
+fn rules_keep_all_that_is_compared_and_none_of_the_texts() {
+    let rules: Vec<Rule> =
+        (1..).zip(rule_set(3, 2, 200, noon())).map(|(id, it)| kept(id, it)).collect();
+    let compiled = CompiledRules::uncompiled(compact(&rules, 7));
+    let bytes = compiled.memory_bytes();
+    let long: Vec<Rule> = rules
+        .iter()
+        .map(|rule| {
+            let description = Description::parse(&"x".repeat(4_000)).unwrap();
+            let parts = RuleParts { description, ..rule.spec.clone().into_parts() };
+            Rule { spec: RuleSpec::new(parts).unwrap(), ..rule.clone() }
+        })
+        .collect();
+    let described = CompiledRules::uncompiled(compact(&long, 7));
+    assert_eq!(described.memory_bytes(), bytes, "no description is kept");
+    assert!(bytes < 600 * rules.len(), "{bytes} bytes");
+    for packet in packets().iter().step_by(41) {
+        let entries: Vec<Entry<'_>> =
+            rules.iter().map(|rule| Entry { id: rule.id, spec: &rule.spec }).collect();
+        assert_eq!(compiled.explain(packet).0, naive::explain(&entries, packet));
+    }
+    let shown = |rule: &Arc<CompactRule>| {
+        (rule.name().map(str::to_owned), rule.action(), rule.priority(), rule.is_timeless())
+    };
+    for (own, rule) in compiled.iter().zip(&rules) {
+        let name = rule.spec.name.as_ref().map(|name| name.as_str().to_owned());
+        let is_timeless = rule.spec.starts_at.is_none() && rule.spec.expires_at.is_none();
+        assert_eq!(shown(own), (name, rule.spec.action, rule.spec.priority, is_timeless));
+        assert_eq!(own.sources(), rule.spec.sources);
+        assert_eq!(own.destinations(), rule.spec.destinations);
+        assert_eq!(own.ports(), rule.spec.ports);
+    }
+}
+
+#[test]
+fn many_changes_ask_for_a_new_base_and_few_do_not() {
+    let mut rules: Vec<Rule> =
+        (1..).zip(rule_set(3, 1, 100, noon())).map(|(id, it)| kept(id, it)).collect();
+    rules.sort_by_key(|rule| (rule.spec.priority, rule.id));
+    let compiled = CompiledRules::new(compact(&rules, 1), LIMITS);
+    assert!(!compiled.should_be_rebased());
+    let changed = |count: usize| {
+        let of = |rule: &Rule| ChangedRule::of(rule, Revision(2));
+        let changes: Vec<ChangedRule> = rules.iter().rev().take(count).map(of).collect();
+        compiled.changed(&changes, 100).unwrap()
+    };
+    // Each of them is gone from the base, and among the later ones.
+    let seven = changed(7);
+    assert!(seven.should_be_rebased());
+    let rebased = seven.rebased().compiled(LIMITS);
+    assert!(!seven.on(&rebased).should_be_rebased());
+    assert_eq!(seven.on(&rebased).comparisons(), 0);
+    let comparisons = seven.comparisons();
+    assert!(comparisons > 0 && comparisons < compiled.rebased().comparisons());
+    assert_eq!(compiled.comparisons(), 0);
 }
 
 /// A packet at the edge of entries of one rule or of two rules.
@@ -432,17 +553,18 @@ fn rules_without_time_to_compile_are_answered_and_known_to_be() {
     let rules: Vec<Rule> =
         (1..).zip(rule_set(3, 1, 100, noon())).map(|(id, it)| kept(id, it)).collect();
     let stopped =
-        CompiledRules::new(rules.clone(), Limits { should_continue: &|| false, ..LIMITS });
+        CompiledRules::new(compact(&rules, 1), Limits { should_continue: &|| false, ..LIMITS });
     assert!(stopped.is_over_budget() && stopped.is_stopped());
     let small = Budget { cuboids: 1, bytes: 1 << 29 };
-    let small = CompiledRules::new(rules.clone(), Limits { budget: small, ..LIMITS });
+    let small = CompiledRules::new(compact(&rules, 1), Limits { budget: small, ..LIMITS });
     assert!(small.is_over_budget() && !small.is_stopped());
-    let compiled = CompiledRules::new(rules.clone(), LIMITS);
+    let compiled = CompiledRules::new(compact(&rules, 1), LIMITS);
     assert!(!compiled.is_over_budget() && !compiled.is_stopped());
     for packet in packets().iter().step_by(97) {
         let expected = rules.iter().find(|rule| naive::matches(&rule.spec, packet));
         for rules in [&stopped, &small, &compiled] {
-            assert_eq!(rules.first_match(packet), expected);
+            let found = rules.first_match(packet).map(|rule| rule.id());
+            assert_eq!(found, expected.map(|rule| rule.id));
         }
     }
     assert!(

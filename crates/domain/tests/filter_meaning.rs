@@ -190,6 +190,7 @@ fn rule(spec: RuleSpec, now: Instant) -> (Firewall, Policy, Rule) {
         revision: Revision::FIRST,
         header_revision: Revision::FIRST,
         states: States::default(),
+        audit_head: None,
         created_at: now,
         created_by: String::new(),
         updated_at: now,

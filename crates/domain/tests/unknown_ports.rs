@@ -10,12 +10,15 @@
 #[path = "support/stored_rules.rs"]
 mod stored_rules;
 
+use std::sync::Arc;
+
 use fireflow_domain::engine::classifier::Budget;
+use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::engine::naive::{self, Entry};
 use fireflow_domain::engine::port_map::{MAX_ALTERNATIVES, PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
-use fireflow_domain::ids::RuleId;
+use fireflow_domain::ids::{Revision, RuleId};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
@@ -276,7 +279,9 @@ proptest! {
         let specs = specs.into_iter().zip(&priorities).map(|(spec, it)| at(spec, *it));
         let mut rules: Vec<Rule> = (1..).zip(specs).map(|(id, spec)| kept(id, spec)).collect();
         rules.sort_by_key(|rule| (rule.spec.priority, rule.id));
-        let compiled = CompiledRules::new(rules.clone(), LIMITS);
+        let compact = |rule: &Rule| CompactRule::new(rule.id, &rule.spec, Revision(1));
+        let compact = rules.iter().map(|rule| Arc::new(compact(rule))).collect();
+        let compiled = CompiledRules::new(compact, LIMITS);
         let mut changes: Vec<Rule> = Vec::new();
         for (nth, spec) in changed {
             rules[nth].spec = at(spec, priorities[nth]);
@@ -284,12 +289,17 @@ proptest! {
             changes.push(rules[nth].clone());
         }
         rules.sort_by_key(|rule| (rule.spec.priority, rule.id));
-        let compiled = compiled.changed(changes, rules.len() as u64, LIMITS).unwrap();
+        let changes: Vec<ChangedRule> =
+            changes.iter().map(|rule| ChangedRule::of(rule, Revision(2))).collect();
+        let compiled = compiled.changed(&changes, rules.len() as u64).unwrap();
         let specs: Vec<RuleSpec> = rules.iter().map(|rule| rule.spec.clone()).collect();
         let expected = one_by_one(&specs, &given);
-        let map = compiled.first_match_by_port(given.packet(), given.assumed_ports().unwrap());
-        let map = map.map(|rule| rule.map(|it| it.0.id));
         let expected: Vec<_> = expected.into_iter().map(|it| it.map(|it| rules[it].id)).collect();
-        prop_assert_eq!(port_by_port(&map), expected);
+        // While the changed rules are not compiled, and then.
+        for compiled in [compiled.clone(), compiled.compiled(LIMITS)] {
+            let map = compiled.first_match_by_port(given.packet(), given.assumed_ports().unwrap());
+            let map = map.map(|rule| rule.map(|it| it.0.id()));
+            prop_assert_eq!(port_by_port(&map), expected.clone());
+        }
     }
 }

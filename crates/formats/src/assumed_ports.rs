@@ -50,7 +50,7 @@ impl PortVerdict {
             from: ports.first(),
             to: ports.last(),
             action: verdict.action.as_str(),
-            rule_id: verdict.rule.map(|rule| rule.id.get()),
+            rule_id: verdict.rule.map(|rule| rule.id().get()),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::packet::GivenPacket;
-use fireflow_domain::rule::{Action, Rule};
+use fireflow_domain::rule::Action;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
 use serde::Serialize;
@@ -37,7 +38,7 @@ fn write_verdict(
         Action::Deny => b",\"action\":\"DENY\",\"permitted\":false",
         Action::Reject => b",\"action\":\"REJECT\",\"permitted\":false",
     });
-    write_rule(rule, answers)?;
+    write_rule(rule.map(|rule| &**rule), answers)?;
     if let Some(assumed) = &verdict.assumed {
         answers.extend_from_slice(b",\"ports_assumed\":");
         serde_json::to_writer(&mut *answers, &AssumedPorts::from(assumed))?;
@@ -47,22 +48,21 @@ fn write_verdict(
 }
 
 /// Writes `reason` and `active_rule`.
-fn write_rule(rule: Option<&Rule>, answers: &mut Vec<u8>) -> serde_json::Result<()> {
+fn write_rule(rule: Option<&CompactRule>, answers: &mut Vec<u8>) -> serde_json::Result<()> {
     let Some(rule) = rule else {
         answers.extend_from_slice(b",\"reason\":\"default\",\"active_rule\":null");
         return Ok(());
     };
     answers.extend_from_slice(b",\"reason\":\"rule\",\"active_rule\":{\"id\":");
-    serde_json::to_writer(&mut *answers, &rule.id.get())?;
+    serde_json::to_writer(&mut *answers, &rule.id().get())?;
     answers.extend_from_slice(b",\"name\":");
-    let name = rule.spec.name.as_ref().map(|name| name.as_str());
-    serde_json::to_writer(&mut *answers, &name)?;
-    answers.extend_from_slice(match rule.spec.action {
+    serde_json::to_writer(&mut *answers, &rule.name())?;
+    answers.extend_from_slice(match rule.action() {
         Action::Allow => b",\"action\":\"ALLOW\",\"priority\":".as_slice(),
         Action::Deny => b",\"action\":\"DENY\",\"priority\":",
         Action::Reject => b",\"action\":\"REJECT\",\"priority\":",
     });
-    serde_json::to_writer(&mut *answers, &rule.spec.priority)?;
+    serde_json::to_writer(&mut *answers, &rule.priority())?;
     answers.push(b'}');
     Ok(())
 }
@@ -91,6 +91,12 @@ impl<'a> FaultLine<'a> {
 }
 
 impl VerdictLines {
+    /// The policy by whose rules the packets are decided.
+    #[must_use]
+    pub const fn inspected(&self) -> &InspectedPolicy {
+        &self.inspected
+    }
+
     /// Answers by the rules of a policy.
     #[must_use]
     pub fn new(inspected: InspectedPolicy) -> Self {

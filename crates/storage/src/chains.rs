@@ -62,6 +62,11 @@ impl Chains {
         self.known.entry(chain).or_insert(known);
     }
 
+    /// The head of a chain that the unit of work knows, with the events that it has appended.
+    pub(crate) fn head(&self, chain: Chain) -> Option<Head> {
+        self.known.get(&chain)?.head
+    }
+
     /// Records the tenant of a firewall.
     pub(crate) fn note_tenant(&mut self, firewall: FirewallId, tenant: &str) {
         self.tenants.entry(firewall).or_insert_with(|| tenant.to_owned());

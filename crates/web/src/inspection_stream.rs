@@ -23,6 +23,8 @@ use crate::pieces::{self, Pieces};
 /// How many bytes of packets are answered at once. A piece consists of what has already arrived; a
 /// full piece is not waited for. The answers to a piece exceed this size by at most one line.
 const PIECE: usize = 128 * 1024;
+/// No answer has fewer bytes.
+const LEAST_ANSWER: usize = 64;
 /// How many pieces of answers may wait to be sent.
 const AHEAD: usize = 1;
 /// How long the head of the answer waits for the first packets. A client with the expectation
@@ -108,10 +110,11 @@ impl Stream {
             let is_whole = matches!(self.end, Some(Ok(())));
             let piece = self.piece.clone();
             let app = Arc::clone(&self.ctx.app);
+            let most = self.admit().await?;
             let mut lines = self.lines.take().ok_or("answering failed")?;
             let answer = move || {
                 let mut answers = Vec::with_capacity(piece.len());
-                let read = lines.answer(&piece, now, PIECE, &mut answers);
+                let read = lines.answer(&piece, now, most, &mut answers);
                 if is_last_piece && is_whole && read == piece.len() {
                     lines.end(now, &mut answers);
                 }
@@ -134,6 +137,15 @@ impl Stream {
                 return Ok(());
             }
         }
+    }
+
+    /// How many bytes of answers are made next. If the rules are not compiled, only so many packets
+    /// are compared with them at once, and at a bounded rate.
+    async fn admit(&mut self) -> Result<usize, BoxError> {
+        let inspected = self.lines.as_ref().ok_or("answering failed")?.inspected();
+        let packets = PIECE / LEAST_ANSWER;
+        let admitted = self.ctx.app.inspections.admit(&self.ctx, inspected, packets, false).await?;
+        Ok(if admitted < packets { admitted * LEAST_ANSWER } else { PIECE })
     }
 
     /// Waits for packets if there are none, and then takes whatever else has arrived.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::rule::Rule;
@@ -57,34 +58,38 @@ impl Default for WrittenRules {
 }
 
 impl WrittenRules {
-    /// Returns a rule of a policy as serialized at an instant.
+    /// Returns a rule of a policy as it was serialized before.
+    #[must_use]
+    pub fn get(&self, inspected: &InspectedPolicy, rule: &CompactRule) -> Option<Arc<RawValue>> {
+        let written = self.0.get(&key(inspected, rule)?)?;
+        (*written.firewall == inspected.policy.firewall).then_some(written.text)
+    }
+
+    /// Serializes a rule of a policy at an instant. `whole` is the same rule with all its texts.
     ///
     /// # Errors
     /// Returns an error if the rule cannot be serialized, which is a defect.
-    pub fn get(
+    pub fn write(
         &self,
         inspected: &InspectedPolicy,
-        rule: &Rule,
+        rule: &CompactRule,
+        whole: &Rule,
         at: Instant,
     ) -> serde_json::Result<Arc<RawValue>> {
-        // The parents may have changed since the policy was compiled, so the current ones are
-        // shown.
-        let write = || {
-            let view = RuleView::of(rule, (&*inspected.policy).into(), at);
-            serde_json::value::to_raw_value(&view).map(Arc::from)
-        };
-        let policy = PolicyState::of(&inspected.policy);
-        let is_timeless = rule.spec.starts_at.is_none() && rule.spec.expires_at.is_none();
-        if !policy.is_marked() || !is_timeless {
-            return write();
+        // The parents may have changed since the rule was read, so the current ones are shown.
+        let view = RuleView::of(whole, (&*inspected.policy).into(), at);
+        let text: Arc<RawValue> = serde_json::value::to_raw_value(&view).map(Arc::from)?;
+        if let Some(key) = key(inspected, rule) {
+            let firewall = Arc::new(inspected.policy.firewall.clone());
+            self.0.insert(key, Written { firewall, text: Arc::clone(&text) });
         }
-        let (key, firewall) = (Key { policy, rule: rule.id }, &inspected.policy.firewall);
-        if let Some(written) = self.0.get(&key).filter(|it| *it.firewall == *firewall) {
-            return Ok(written.text);
-        }
-        let text: Arc<RawValue> = write()?;
-        let firewall = Arc::new(firewall.clone());
-        self.0.insert(key, Written { firewall, text: Arc::clone(&text) });
         Ok(text)
     }
+}
+
+/// The key of a rule in a state of its policy; none if its text also depends on the time, or the
+/// state could not be recognized.
+fn key(inspected: &InspectedPolicy, rule: &CompactRule) -> Option<Key> {
+    let policy = PolicyState::of(&inspected.policy);
+    (policy.is_marked() && rule.is_timeless()).then(|| Key { policy, rule: rule.id() })
 }

@@ -4,7 +4,7 @@
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::classifier::{Budget, Classifier};
-use super::naive::{self, Entry};
+use super::naive::{self, Entry, HasConditions};
 use super::port_map::PortMap;
 use crate::net::PortRange;
 use crate::packet::Packet;
@@ -34,6 +34,9 @@ pub struct Evaluator {
 const PACKETS_AT_ONCE: usize = 16;
 
 impl Evaluator {
+    /// Evaluates rules that are not compiled.
+    pub const NAIVE: Self = Self { classifier: None, is_stopped: false };
+
     /// Compiles rules that are in order of evaluation. Takes up to several seconds within the
     /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
@@ -83,10 +86,10 @@ impl Evaluator {
 
     /// The place of the first rule that matches.
     #[inline]
-    pub fn first_match<'a>(
+    pub fn first_match<'a, R: HasConditions + 'a>(
         &self,
         packet: &Packet,
-        rules: impl IntoIterator<Item = &'a RuleSpec>,
+        rules: impl IntoIterator<Item = &'a R>,
     ) -> Option<usize> {
         match &self.classifier {
             Some(classifier) => classifier.first_match(packet),
@@ -97,10 +100,10 @@ impl Evaluator {
     /// The place of the first matching rule for which `is_taken` returns true. The evaluator must
     /// be able to [pass over](Self::can_pass_over) all other rules.
     #[inline]
-    pub fn first_match_among<'a>(
+    pub fn first_match_among<'a, R: HasConditions + 'a>(
         &self,
         packet: &Packet,
-        rules: impl IntoIterator<Item = &'a RuleSpec>,
+        rules: impl IntoIterator<Item = &'a R>,
         is_taken: impl Fn(u32) -> bool,
     ) -> Option<usize> {
         match &self.classifier {
@@ -114,11 +117,11 @@ impl Evaluator {
 
     /// The place of the first rule that matches, at each source port that a packet may have, of those
     /// that are taken as in [`Self::first_match_among`].
-    pub fn first_match_by_port<'a>(
+    pub fn first_match_by_port<'a, R: HasConditions + 'a>(
         &self,
         packet: &Packet,
         ports: PortRange,
-        rules: impl IntoIterator<Item = &'a RuleSpec>,
+        rules: impl IntoIterator<Item = &'a R>,
         is_taken: impl Fn(u32) -> bool,
     ) -> PortMap<Option<usize>> {
         match &self.classifier {

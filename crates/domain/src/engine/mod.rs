@@ -3,6 +3,7 @@
 //! [`naive`] is the definition. Every faster engine is tested against it: [`classifier`].
 
 pub mod classifier;
+pub mod compact;
 pub mod compiled;
 mod evaluator;
 pub mod naive;

@@ -2,11 +2,12 @@
 //! packet.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::ids::RuleId;
 use crate::net::{PortRange, Protocol};
 use crate::packet::{Packet, Payload};
-use crate::rule::{Action, Criteria, Endpoint, RuleSpec, RuleState};
+use crate::rule::{Action, Criteria, Endpoint, RuleSpec, RuleState, Schedule};
 
 use super::port_map::{Claims, PortMap};
 
@@ -20,6 +21,55 @@ pub struct Entry<'a> {
     pub id: RuleId,
     /// Its properties.
     pub spec: &'a RuleSpec,
+}
+
+/// The conditions of a rule: what is compared with a packet, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    criteria: Criteria<'a>,
+    schedule: Schedule,
+}
+
+impl<'a> Conditions<'a> {
+    #[inline]
+    pub(super) const fn new(criteria: Criteria<'a>, schedule: Schedule) -> Self {
+        Self { criteria, schedule }
+    }
+}
+
+/// A rule in any form that has the conditions.
+pub trait HasConditions {
+    /// The conditions.
+    fn conditions(&self) -> Conditions<'_>;
+}
+
+impl HasConditions for RuleSpec {
+    // Inlined, a member is only read by the comparison that needs it.
+    #[inline]
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions { criteria: Criteria::of(self), schedule: Schedule::of(self) }
+    }
+}
+
+impl HasConditions for Entry<'_> {
+    #[inline]
+    fn conditions(&self) -> Conditions<'_> {
+        self.spec.conditions()
+    }
+}
+
+impl<T: HasConditions + ?Sized> HasConditions for &T {
+    #[inline]
+    fn conditions(&self) -> Conditions<'_> {
+        (**self).conditions()
+    }
+}
+
+impl<T: HasConditions + ?Sized> HasConditions for Arc<T> {
+    #[inline]
+    fn conditions(&self) -> Conditions<'_> {
+        (**self).conditions()
+    }
 }
 
 /// A condition that a rule sets for packets.
@@ -70,19 +120,19 @@ pub fn first_match_by_port(
     packet: &Packet,
     ports: PortRange,
 ) -> PortMap<Option<usize>> {
-    first_among_by_port(rules.iter().map(|rule| rule.spec).enumerate(), packet, ports)
+    first_among_by_port(rules.iter().enumerate(), packet, ports)
 }
 
 /// The first of some rules that matches, at each source port that a packet may have. Each rule comes
 /// with its index, in order.
-pub(super) fn first_among_by_port<'a>(
-    rules: impl IntoIterator<Item = (usize, &'a RuleSpec)>,
+pub(super) fn first_among_by_port<'a, R: HasConditions + 'a>(
+    rules: impl IntoIterator<Item = (usize, &'a R)>,
     packet: &Packet,
     ports: PortRange,
 ) -> PortMap<Option<usize>> {
     let mut claims = Claims::new(ports);
     for (index, rule) in rules {
-        for matching in matching_ports(rule, packet, ports) {
+        for matching in matching_ports(rule.conditions(), packet, ports) {
             claims.add(index, matching);
         }
         // Later rules decide at no port.
@@ -95,14 +145,14 @@ pub(super) fn first_among_by_port<'a>(
 
 /// The source ports with which a rule matches a packet, out of those that the packet may have. The
 /// ranges can overlap.
-fn matching_ports(
-    rule: &RuleSpec,
+fn matching_ports<'a>(
+    rule: Conditions<'a>,
     packet: &Packet,
     ports: PortRange,
-) -> impl Iterator<Item = PortRange> {
+) -> impl Iterator<Item = PortRange> + use<'a> {
     let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports: own_ports } =
-        Criteria::of(rule);
-    let is_met = rule.state(packet.at()) == RuleState::Active
+        rule.criteria;
+    let is_met = rule.schedule.state(packet.at()) == RuleState::Active
         && has_protocol(protocols, packet)
         && destinations.iter().any(|entry| destination_holds(own_ports, entry, packet))
         && has_icmp(icmp_type, icmp_code, packet);
@@ -124,14 +174,17 @@ pub fn verdict(rules: &[Entry<'_>], default_action: Action, packet: &Packet) -> 
 
 /// Whether a rule matches a packet.
 #[must_use]
-pub fn matches(rule: &RuleSpec, packet: &Packet) -> bool {
-    rule.state(packet.at()) == RuleState::Active && matches_at_any_time(rule, packet)
+#[inline]
+pub fn matches<R: HasConditions + ?Sized>(rule: &R, packet: &Packet) -> bool {
+    let conditions = rule.conditions();
+    conditions.schedule.state(packet.at()) == RuleState::Active
+        && matches_at_any_time(&conditions, packet)
 }
 
 /// Whether a rule matches a packet if its state is ignored.
-fn matches_at_any_time(rule: &RuleSpec, packet: &Packet) -> bool {
+fn matches_at_any_time(conditions: &Conditions<'_>, packet: &Packet) -> bool {
     let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
-        Criteria::of(rule);
+        conditions.criteria;
     has_protocol(protocols, packet)
         && sources.iter().any(|entry| source_holds(entry, packet))
         && destinations.iter().any(|entry| destination_holds(ports, entry, packet))
@@ -140,10 +193,10 @@ fn matches_at_any_time(rule: &RuleSpec, packet: &Packet) -> bool {
 
 /// All conditions of a rule that a packet does not meet; empty exactly when the rule matches.
 #[must_use]
-pub fn failed_conditions(rule: &RuleSpec, packet: &Packet) -> Vec<Condition> {
-    let state = rule.state(packet.at());
-    let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
-        Criteria::of(rule);
+pub fn failed_conditions<R: HasConditions + ?Sized>(rule: &R, packet: &Packet) -> Vec<Condition> {
+    let Conditions { criteria, schedule } = rule.conditions();
+    let state = schedule.state(packet.at());
+    let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } = criteria;
     [
         (state == RuleState::Active, Condition::State(state)),
         (has_protocol(protocols, packet), Condition::Protocol),
@@ -196,20 +249,20 @@ pub struct Explanation {
 
 /// Explains a packet's verdict against rules in order of evaluation.
 #[must_use]
-pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
-    let active = first_match(rules, packet);
+pub fn explain<R: HasConditions>(rules: &[R], packet: &Packet) -> Explanation {
+    let active = rules.iter().position(|rule| matches(rule, packet));
     let before_count = active.unwrap_or(rules.len());
     let before = rules
         .iter()
         .enumerate()
         .take(before_count)
         .skip(before_count.saturating_sub(MAX_EXPLAINED))
-        .map(|(index, rule)| (index, failed_conditions(rule.spec, packet)))
+        .map(|(index, rule)| (index, failed_conditions(rule, packet)))
         .collect();
     let mut later = Vec::new();
     let mut later_count = 0;
     for (index, rule) in rules.iter().enumerate().skip(before_count.saturating_add(1)) {
-        if matches(rule.spec, packet) {
+        if matches(rule, packet) {
             later_count += 1;
             if later.len() < MAX_EXPLAINED {
                 later.push(index);
@@ -219,8 +272,9 @@ pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
     let mut inactive = Vec::new();
     let mut inactive_count = 0;
     for (index, rule) in rules.iter().enumerate() {
-        let state = rule.spec.state(packet.at());
-        if state != RuleState::Active && matches_at_any_time(rule.spec, packet) {
+        let conditions = rule.conditions();
+        let state = conditions.schedule.state(packet.at());
+        if state != RuleState::Active && matches_at_any_time(&conditions, packet) {
             inactive_count += 1;
             if inactive.len() < MAX_EXPLAINED {
                 inactive.push((index, state));
@@ -229,7 +283,7 @@ pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
     }
     let matched = active
         .and_then(|index| rules.get(index))
-        .and_then(|rule| matched_entries(rule.spec, packet));
+        .and_then(|rule| matched_entries(&rule.conditions(), packet));
     Explanation {
         active,
         matched,
@@ -242,7 +296,7 @@ pub fn explain(rules: &[Entry<'_>], packet: &Packet) -> Explanation {
     }
 }
 
-fn matched_entries(rule: &RuleSpec, packet: &Packet) -> Option<MatchedEntries> {
+fn matched_entries(conditions: &Conditions<'_>, packet: &Packet) -> Option<MatchedEntries> {
     let Criteria {
         sources,
         destinations,
@@ -251,7 +305,7 @@ fn matched_entries(rule: &RuleSpec, packet: &Packet) -> Option<MatchedEntries> {
         protocols: _,
         icmp_type: _,
         icmp_code: _,
-    } = Criteria::of(rule);
+    } = conditions.criteria;
     let source = sources.iter().position(|entry| source_holds(entry, packet))?;
     let destination =
         destinations.iter().position(|entry| destination_holds(ports, entry, packet))?;

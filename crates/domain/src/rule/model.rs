@@ -21,6 +21,8 @@ pub const MAX_ENDPOINTS: usize = 1_000;
 pub const MAX_PORTS: usize = 1_000;
 /// The size of a label in addition to its text: its entry in the map.
 const BYTES_PER_LABEL: usize = 64;
+/// The overhead of the allocator for each rule: some ten allocations.
+const ALLOCATIONS: usize = 10 * 16;
 
 /// One source or destination entry: addresses, and the ports that go with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +88,11 @@ impl RuleSpec {
     #[must_use]
     pub fn into_parts(self) -> RuleParts {
         self.0
+    }
+
+    /// Parts that were checked before.
+    pub(crate) const fn unchecked(parts: RuleParts) -> Self {
+        Self(parts)
     }
 
     /// Gives it another priority. This needs no new check, since no check depends on the priority.
@@ -190,7 +197,7 @@ impl RuleSpec {
     /// The rule's state at an instant.
     #[must_use]
     pub fn state(&self, at: Instant) -> RuleState {
-        RuleState::of(self.enabled, self.starts_at, self.expires_at, at)
+        Schedule::of(&self.0).state(at)
     }
 
     /// Warnings about the parts of the rule that can have no effect, and about a past expiry.
@@ -267,8 +274,15 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    #[inline]
     pub(crate) const fn of(parts: &RuleParts) -> Self {
         Self { enabled: parts.enabled, starts_at: parts.starts_at, expires_at: parts.expires_at }
+    }
+
+    /// The state at an instant.
+    #[inline]
+    pub(crate) fn state(self, at: Instant) -> RuleState {
+        RuleState::of(self.enabled, self.starts_at, self.expires_at, at)
     }
 }
 
@@ -300,6 +314,35 @@ pub struct Rule {
 impl From<&Rule> for CurrentState {
     fn from(rule: &Rule) -> Self {
         Self { what: Resource::Rule, id: rule.id.get(), mark: rule.mark, revision: rule.revision }
+    }
+}
+
+impl Rule {
+    /// Roughly how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        // No `..`: the compiler demands a decision here for each new member.
+        let Self {
+            policy,
+            spec,
+            created_by,
+            updated_by,
+            deleted,
+            // They have no memory outside of the struct.
+            id: _,
+            revision: _,
+            mark: _,
+            created_at: _,
+            updated_at: _,
+        } = self;
+        size_of::<Self>()
+            + spec.heap_bytes()
+            + created_by.len()
+            + updated_by.len()
+            + deleted.as_ref().map_or(0, |stamp| stamp.by.len())
+            + policy.name.as_str().len()
+            + policy.firewall.name.as_str().len()
+            + ALLOCATIONS
     }
 }
 

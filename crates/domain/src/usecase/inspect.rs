@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::actor::{Caller, Role};
+use crate::audit_chain::Head;
+use crate::engine::compact::{ChangedRule, CompactRule};
 use crate::engine::compiled::CompiledRules;
 use crate::engine::naive::Explanation;
 use crate::engine::port_map::PortAnswer;
 use crate::error::Result;
-use crate::ids::Revision;
+use crate::ids::{Revision, RuleId};
 use crate::packet::{GivenPacket, Packet};
 use crate::policy::Policy;
 use crate::rule::{Action, Rule};
-use crate::store::ReadUnit;
+use crate::store::{ReadUnit, RuleInState};
 
 use super::policy::require_known;
 
@@ -23,6 +25,8 @@ pub struct InspectedPolicy {
     pub policy: Arc<Policy>,
     /// The compiled rules, which decide on packets.
     pub compiled: Arc<CompiledRules>,
+    /// A number for the rules that were read together, and their changes since.
+    pub lineage: u64,
 }
 
 /// The verdict on a packet.
@@ -31,7 +35,7 @@ pub struct Verdict<'a> {
     /// The action on the packet.
     pub action: Action,
     /// The rule that decides; none if the policy's default does.
-    pub rule: Option<&'a Rule>,
+    pub rule: Option<&'a Arc<CompactRule>>,
 }
 
 /// The verdict on a packet whose source port may be unknown.
@@ -44,6 +48,74 @@ pub struct GivenVerdict<'a> {
     pub packet: Packet,
     /// The verdicts at all assumed ports; none if the source port is known.
     pub assumed: Option<PortAnswer<Verdict<'a>>>,
+}
+
+/// All live rules of a policy that was read in the same snapshot, in order of evaluation, without
+/// their texts. Costs one statement.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, this version cannot read the rules, or the
+/// storage fails.
+pub async fn all_compact(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+) -> Result<Vec<Arc<CompactRule>>> {
+    caller.require(Role::Viewer)?;
+    require_known(uow, policy)?;
+    Ok(uow.rules().all_compact(policy.id, policy.revision).await?)
+}
+
+/// The rules that changed after a revision of a policy, without their texts; otherwise like
+/// [`changed_rules`]. Costs one statement.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, this version cannot read the rules, or the
+/// storage fails.
+pub async fn changed_compact(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+    since: Revision,
+    at_most: usize,
+) -> Result<Option<Vec<ChangedRule>>> {
+    caller.require(Role::Viewer)?;
+    require_known(uow, policy)?;
+    let limit = at_most.saturating_add(1);
+    let changed = uow.rules().changed_compact(policy.id, since, policy.revision, limit).await?;
+    Ok((changed.len() <= at_most).then_some(changed))
+}
+
+/// Whether an event is in the audit chain of a policy that was read in the same snapshot. Then the
+/// policy's current state descends from the state that had this event as its head. Costs one
+/// statement.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, or the storage fails.
+pub async fn has_event(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+    head: Head,
+) -> Result<bool> {
+    caller.require(Role::Viewer)?;
+    Ok(uow.audit().is_in_chain(policy.id, head).await?)
+}
+
+/// One rule of a policy with all its texts, and the state in which it was read; none if there is no
+/// such rule any more. Costs one statement.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, or the storage fails.
+pub async fn rule_in_state(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+    id: RuleId,
+) -> Result<Option<RuleInState>> {
+    caller.require(Role::Viewer)?;
+    let (firewall, who) = (policy.firewall.id, &caller.actor.visibility);
+    Ok(uow.rules().get_in_state(who, firewall, policy.id, id).await?)
 }
 
 /// All live rules of a policy that was read in the same snapshot, in order of evaluation. Costs one
@@ -88,7 +160,7 @@ impl InspectedPolicy {
     #[must_use]
     pub fn verdict(&self, packet: &Packet) -> Verdict<'_> {
         let rule = self.compiled.first_match(packet);
-        let action = rule.map_or(self.policy.spec.default_action, |rule| rule.spec.action);
+        let action = rule.map_or(self.policy.spec.default_action, |rule| rule.action());
         Verdict { action, rule }
     }
 
@@ -101,7 +173,7 @@ impl InspectedPolicy {
             return GivenVerdict { verdict: self.verdict(&packet), packet, assumed: None };
         };
         let default = self.policy.spec.default_action;
-        let action = |rule: Option<&Rule>| rule.map_or(default, |rule| rule.spec.action);
+        let action = |rule: Option<&Arc<CompactRule>>| rule.map_or(default, |it| it.action());
         let map = self.compiled.first_match_by_port(&packet, ports);
         let answer = PortAnswer::new(ports, &map, |rule| Some(action(rule.map(|it| it.0))));
         let answer = answer.map(|rule| {
@@ -115,7 +187,7 @@ impl InspectedPolicy {
     /// Explains the verdict on a packet. The explanation refers to rules by their index in the
     /// returned list, which has all rules in order of evaluation.
     #[must_use]
-    pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Rule>) {
+    pub fn explain(&self, packet: &Packet) -> (Explanation, Vec<&Arc<CompactRule>>) {
         self.compiled.explain(packet)
     }
 }

@@ -28,9 +28,9 @@ settings! {
             default: Number(256 * 1024 * 1024),
         }
 
-        /// how much memory the cache of compiled policies may take, roughly; a policy of 100,000
-        /// rules takes roughly 100 MB, and a policy that does not fit is compiled for each
-        /// inspection
+        /// roughly how much memory the cache of compiled policies may take; a rule takes roughly
+        /// 450 bytes without its description and other texts, which may take a sixteenth of this
+        /// in addition. A policy that does not fit is read for each inspection
         cache_bytes: u64 = "inspection.cache_bytes" {
             parse: number,
             default: Number(256 * 1024 * 1024),
@@ -50,8 +50,8 @@ settings! {
             default: Number(128 * 1024 * 1024),
         }
 
-        /// the maximum time for compiling a policy; above it, each packet is compared with each
-        /// rule
+        /// the maximum time for compiling a policy in the background; until it is compiled, and
+        /// above this time, each packet is compared with each rule
         max_time: Duration = "inspection.max_time" {
             parse: parse_duration,
             default: Text("5s"),

@@ -175,7 +175,7 @@ db_test! {
             app.inspections = Inspections::new(capacity, CompilationLimits::default());
         });
         let policy = api.policy().await;
-        let rules: Value = (0..80)
+        let rules: Value = (0..160)
             .map(|index| json!({
                 "action": "ALLOW", "priority": index,
                 "sources": [{"address": format!("10.0.0.{index}")}],

@@ -14,6 +14,7 @@ mod bad_input;
 mod batch;
 mod bystanders;
 mod cluster;
+mod compilation;
 mod conditions;
 mod coverage;
 mod deleted;

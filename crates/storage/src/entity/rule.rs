@@ -124,6 +124,70 @@ pub(crate) fn parent_columns(select: Select<Entity>) -> Select<Entity> {
         .column_as(Firewall::HeaderRevision, "firewall_header_revision")
 }
 
+/// A rule with its parents, and the state of its policy.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct WithState {
+    #[sea_orm(nested)]
+    pub(crate) found: WithParents,
+    pub(crate) policy_revision: i64,
+    pub(crate) policy_states: String,
+}
+
+/// Also reads the parents' columns and the policy's state, in the same statement.
+pub(crate) fn with_state(select: Select<Entity>) -> Selector<SelectModel<WithState>> {
+    use super::policy::Column as Policy;
+    parent_columns(select)
+        .column_as(Policy::Revision, "policy_revision")
+        .column_as(Policy::States, "policy_states")
+        .into_model()
+}
+
+/// The columns that decide packets, and the name. In a row, the long texts come after them, so
+/// SQLite reads none of the pages that only hold texts.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Criteria {
+    pub(crate) id: i64,
+    pub(crate) name: Option<String>,
+    pub(crate) action: String,
+    pub(crate) priority: i32,
+    pub(crate) protocols: String,
+    pub(crate) icmp_type: Option<i32>,
+    pub(crate) icmp_code: Option<i32>,
+    pub(crate) sources: String,
+    pub(crate) destinations: String,
+    pub(crate) ports: String,
+    pub(crate) enabled: bool,
+    pub(crate) starts_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
+}
+
+/// The same of a rule that may be deleted.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct CriteriaOrDeleted {
+    #[sea_orm(nested)]
+    pub(crate) criteria: Criteria,
+    pub(crate) deleted_at: Option<i64>,
+}
+
+/// Reads only the columns of [`Criteria`].
+pub(crate) fn criteria(select: Select<Entity>) -> Select<Entity> {
+    select.select_only().columns([
+        Column::Id,
+        Column::Name,
+        Column::Action,
+        Column::Priority,
+        Column::Protocols,
+        Column::IcmpType,
+        Column::IcmpCode,
+        Column::Sources,
+        Column::Destinations,
+        Column::Ports,
+        Column::Enabled,
+        Column::StartsAt,
+        Column::ExpiresAt,
+    ])
+}
+
 /// The rules whose ids another select finds. That select sees only live rules.
 pub(crate) fn among(ids: SelectStatement) -> Select<Entity> {
     Entity::find().filter(Column::Id.in_subquery(ids))

@@ -10,7 +10,9 @@ mod rule;
 pub(crate) use audit::{EventTexts, audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
-pub(crate) use rule::{rule, rule_content, rule_of, rule_spec};
+pub(crate) use rule::{
+    changed_rule, compact_rule, rule, rule_content, rule_in_state, rule_of, rule_spec,
+};
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,3 +1,4 @@
+use fireflow_domain::audit_chain::{EventHash, Head};
 use fireflow_domain::features::Features;
 use fireflow_domain::ids::{PolicyId, Revision};
 use fireflow_domain::policy::{Policy, PolicySpec, States};
@@ -32,12 +33,19 @@ pub(crate) fn policy(found: WithParent) -> Result<Policy, Corrupt> {
         revision: Revision(model.revision),
         header_revision: Revision(model.header_revision),
         states: States::new(model.states),
+        audit_head: head(model.audit_sequence, model.audit_hash.as_deref()),
         created_at: row.instant("created_at", model.created_at)?,
         created_by: model.created_by,
         updated_at: row.instant("updated_at", model.updated_at)?,
         updated_by: model.updated_by,
         deleted: row.deleted(model.deleted_at, model.deleted_by)?,
     })
+}
+
+/// The head of a policy's audit chain; none before the first event. A head that cannot be read is
+/// none as well: only writers need it, and they refuse it.
+fn head(sequence: i64, hash: Option<&[u8]>) -> Option<Head> {
+    Some(Head { sequence, hash: EventHash::from_bytes(hash?)? })
 }
 
 /// The columns that a user writes.

@@ -1,16 +1,22 @@
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::ids::{PolicyId, Revision, RuleId};
+use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
-use fireflow_domain::policy::PolicyRef;
+use fireflow_domain::policy::{PolicyRef, States};
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::store::RuleInState;
 use fireflow_domain::text::{Description, Name, Reference, fold};
 use sea_orm::Set;
 use serde::{Deserialize, Serialize};
 
 use super::{Row, firewall_reference, json, labels_json, mark};
-use crate::entity::rule::{ActiveModel, Model, WithParents};
+use crate::entity::rule::{
+    ActiveModel, Criteria, CriteriaOrDeleted, Model, WithParents, WithState,
+};
 use crate::error::Corrupt;
 
 /// A source or destination as its column stores it.
@@ -60,10 +66,7 @@ pub(crate) fn rule_spec(model: &Model) -> Result<RuleSpec, Corrupt> {
         reference: row.read("reference", Reference::stored(&model.reference))?,
         labels: row.labels(&model.labels)?,
     };
-    RuleSpec::new(parts).map_err(|violations| {
-        let first = violations.items().first().map(ToString::to_string);
-        row.corrupt("sources", first.unwrap_or_default())
-    })
+    checked(row, parts)
 }
 
 /// Converts a row of a known policy to a rule.
@@ -81,6 +84,65 @@ pub(crate) fn rule_of(policy: PolicyRef, model: Model) -> Result<Rule, Corrupt> 
         updated_at: row.instant("updated_at", model.updated_at)?,
         updated_by: model.updated_by,
         deleted: row.deleted(model.deleted_at, model.deleted_by)?,
+    })
+}
+
+/// Converts a row to a rule with the state of its policy.
+pub(crate) fn rule_in_state(row: WithState) -> Result<RuleInState, Corrupt> {
+    let changed = Revision(row.found.rule.changed_revision);
+    Ok(RuleInState {
+        rule: rule(row.found)?,
+        changed,
+        revision: Revision(row.policy_revision),
+        states: States::new(row.policy_states),
+    })
+}
+
+/// Converts the columns that decide packets. The policy is at the given revision.
+pub(crate) fn compact_rule(model: Criteria, since: Revision) -> Result<CompactRule, Corrupt> {
+    let row = Row { table: "rule", id: model.id };
+    let parts = RuleParts {
+        name: model.name.as_deref().map(|name| row.read("name", Name::stored(name))).transpose()?,
+        action: row.known("action", Action::parse(&model.action))?,
+        priority: model.priority,
+        protocols: protocols(row, &model.protocols)?,
+        icmp_type: byte(row, "icmp_type", model.icmp_type)?,
+        icmp_code: byte(row, "icmp_code", model.icmp_code)?,
+        sources: endpoints(row, "sources", &model.sources)?,
+        destinations: endpoints(row, "destinations", &model.destinations)?,
+        ports: ports(row, &model.ports)?,
+        enabled: model.enabled,
+        starts_at: row.optional_instant("starts_at", model.starts_at)?,
+        expires_at: row.optional_instant("expires_at", model.expires_at)?,
+        // No verdict depends on these.
+        log: false,
+        description: Description::default(),
+        reference: Reference::default(),
+        labels: Labels::default(),
+    };
+    let spec = checked(row, parts)?;
+    Ok(CompactRule::new(row.known("id", RuleId::new(model.id))?, &spec, since))
+}
+
+/// Converts the same columns of a rule that may be deleted.
+pub(crate) fn changed_rule(
+    model: CriteriaOrDeleted,
+    since: Revision,
+) -> Result<ChangedRule, Corrupt> {
+    let row = Row { table: "rule", id: model.criteria.id };
+    let id = row.known("id", RuleId::new(model.criteria.id))?;
+    let rule = match model.deleted_at {
+        Some(_) => None,
+        None => Some(Arc::new(compact_rule(model.criteria, since)?)),
+    };
+    Ok(ChangedRule { id, rule })
+}
+
+/// A rule whose members fit together.
+fn checked(row: Row, parts: RuleParts) -> Result<RuleSpec, Corrupt> {
+    RuleSpec::new(parts).map_err(|violations| {
+        let first = violations.items().first().map(ToString::to_string);
+        row.corrupt("sources", first.unwrap_or_default())
     })
 }
 

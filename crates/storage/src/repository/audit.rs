@@ -1,15 +1,17 @@
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::audit::{AuditEvent, AuditRecord};
+use fireflow_domain::audit_chain::Head;
+use fireflow_domain::ids::PolicyId;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
-use sea_orm::{ColumnTrait, QueryFilter, Select};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
 
 use super::mapped;
 use crate::entity::audit_event::{Column, Entity, Model, of_visible};
 use crate::error::store_error;
-use crate::query::{Key, OrderBy};
+use crate::query::{AtMostOne, Key, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
 use crate::{mapping, query};
 
@@ -85,6 +87,21 @@ impl AuditReader for SeaUnitOfWork {
                 .map_err(store_error)?;
         let items: Vec<AuditRecord> = mapped(rows, mapping::audit_record).await?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+
+    /// One statement.
+    async fn is_in_chain(&mut self, policy: PolicyId, head: Head) -> StoreResult<bool> {
+        let found: Option<i64> = Entity::find()
+            .filter(Column::PolicyId.eq(policy.get()))
+            .filter(Column::Sequence.eq(head.sequence))
+            .filter(Column::Hash.eq(head.hash.as_bytes().to_vec()))
+            .select_only()
+            .column(Column::Id)
+            .into_tuple()
+            .only(&self.db())
+            .await
+            .map_err(store_error)?;
+        Ok(found.is_some())
     }
 }
 

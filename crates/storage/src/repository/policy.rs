@@ -295,6 +295,7 @@ impl PolicyWriter for SeaUnitOfWork {
             revision: Revision::FIRST,
             header_revision: Revision::FIRST,
             states,
+            audit_head: None,
             created_at: stamp.at,
             created_by: stamp.by.clone(),
             updated_at: stamp.at,
@@ -324,6 +325,8 @@ impl PolicyWriter for SeaUnitOfWork {
             ..content
         };
         let row = self.with_policy_head(after.id, row);
+        let audit_head = self.chains.head(Chain::Policy(after.id));
+        let after = Policy { audit_head, ..after };
         self.write_policy(id, row, Column::DeletedAt.is_null()).await?;
         if labels_differ(&before.spec.labels, &after.spec.labels) {
             label::Entity::delete_many()
@@ -384,7 +387,8 @@ impl PolicyWriter for SeaUnitOfWork {
         };
         let row = self.with_policy_head(policy.id, row);
         self.write_policy(id, row, Column::DeletedAt.is_not_null()).await?;
-        Ok(policy)
+        let audit_head = self.chains.head(Chain::Policy(policy.id));
+        Ok(Policy { audit_head, ..policy })
     }
 }
 

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::features::Features;
 use fireflow_domain::filter::tree::Side;
@@ -11,7 +14,7 @@ use fireflow_domain::rule::order::RulePlace;
 use fireflow_domain::rule::{Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
-    RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
+    RuleField, RuleFilter, RuleInState, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
 };
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
@@ -26,8 +29,8 @@ use super::rule_index::{with_address, with_entry_port, with_port};
 use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
-    ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
-    live_of, parent_columns, with_parents,
+    ActiveModel, Column, Criteria, CriteriaOrDeleted, Entity, WithParents, among, changed_of,
+    criteria, deleted, deleted_of, live, live_of, parent_columns, with_parents, with_state,
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
@@ -283,6 +286,54 @@ impl RuleReader for SeaUnitOfWork {
             .await
             .map_err(store_error)?;
         mapped(rows, |row| mapping::rule_of(policy.clone(), row)).await
+    }
+
+    /// One statement.
+    async fn all_compact(
+        &mut self,
+        policy: PolicyId,
+        revision: Revision,
+    ) -> StoreResult<Vec<Arc<CompactRule>>> {
+        let select = live_of(policy.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
+        let rows: Vec<Criteria> =
+            criteria(select).into_model().all(&self.db()).await.map_err(store_error)?;
+        mapped(rows, |row| mapping::compact_rule(row, revision).map(Arc::new)).await
+    }
+
+    /// One statement.
+    async fn changed_compact(
+        &mut self,
+        policy: PolicyId,
+        since: Revision,
+        now: Revision,
+        at_most: usize,
+    ) -> StoreResult<Vec<ChangedRule>> {
+        let select =
+            changed_of(policy.get(), since.0).limit(u64::try_from(at_most).unwrap_or(u64::MAX));
+        let rows: Vec<CriteriaOrDeleted> = criteria(select)
+            .column(Column::DeletedAt)
+            .into_model()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        mapped(rows, |row| mapping::changed_rule(row, now)).await
+    }
+
+    /// One statement.
+    async fn get_in_state(
+        &mut self,
+        who: &Visibility,
+        firewall: FirewallId,
+        policy: PolicyId,
+        id: RuleId,
+    ) -> StoreResult<Option<RuleInState>> {
+        let select = live(who)
+            .filter(Column::FirewallId.eq(firewall.get()))
+            .filter(Column::PolicyId.eq(policy.get()))
+            .filter(Column::Id.eq(id.get()))
+            .filter(policy::uses_only(self.features));
+        let row = with_state(select).only(&self.db()).await.map_err(store_error)?;
+        Ok(row.map(mapping::rule_in_state).transpose()?)
     }
 }
 

@@ -19,6 +19,7 @@ mod filter_forms;
 #[path = "../../../domain/tests/support/filter_strategies.rs"]
 mod filter_strategies;
 mod group;
+mod inspected;
 mod pooler;
 #[path = "../../../domain/tests/support/rule_strategies.rs"]
 mod rule_strategies;

@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Instant as Moment;
 
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::packet::GivenPacket;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::packet::packets;
-use fireflow_formats::query::packet;
+use fireflow_formats::query;
+use fireflow_service::budget::Shortage;
+use fireflow_service::inspections;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
+use serde_json::value::RawValue;
 
 use super::{Tag, policy_ids};
+use crate::app::Context;
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
+use crate::dto::inspection::{Decision, InspectionItemView, InspectionView, WrittenInspection};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
@@ -59,6 +67,12 @@ const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision")
 
 /// A request with more packets than this waits for its turn on a processor.
 const MANY_PACKETS: usize = 100;
+/// A packet that is compared with more entries waits for its turn on a processor. So few take a
+/// tenth of a millisecond.
+const FEW_COMPARISONS: u64 = 10_000;
+/// How often a packet is decided again because the rule that decides it has changed before it was
+/// shown.
+const ROUNDS: usize = 16;
 
 /// The operations on inspections.
 #[derive(Debug)]
@@ -93,19 +107,29 @@ impl Inspections {
         query: QueryString,
     ) -> Result<Reply<Answered, InspectionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Instant::now(), ctx.caller.now);
+        let (start, now) = (Moment::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
         let explains = query.boolean("explain");
-        let given = packet(query, now)?;
-        let inspected = ctx.compiled_policy(firewall, policy).await?;
-        let verdict = inspected.given_verdict(&given);
-        let at = given.packet().at();
-        let rule = verdict.verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, at));
-        let rule = rule.transpose().map_err(Problem::internal)?;
-        let answer =
-            WrittenInspection::new(&inspected, &given, &verdict, rule.as_deref(), explains);
-        ctx.app.telemetry.metrics.inspected([verdict.verdict.action.as_str()], start.elapsed());
-        Reply::written(&answer)
+        let packet = query::packet(query, now)?;
+        for _ in 0..ROUNDS {
+            let inspected = ctx.compiled_policy(firewall, policy).await?;
+            let decision = decide(&ctx, &inspected, &packet, explains).await?;
+            let action = decision.action;
+            let rule = match &decision.rule {
+                Some(rule) => {
+                    let text = text_of(&ctx, &inspected, rule, packet.packet().at()).await?;
+                    // The rule has changed since the packet was decided, so it is decided again.
+                    let Some(text) = text else { continue };
+                    Some(text)
+                }
+                None => None,
+            };
+            let answer = WrittenInspection::new(&inspected, &packet, decision, rule.as_deref());
+            ctx.app.telemetry.metrics.inspected([action.as_str()], start.elapsed());
+            return Reply::written(&answer);
+        }
+        let what = "the rule that decides changes faster than it can be read";
+        Err(Shortage { what, retry_after_s: 1 }.into())
     }
 
     const MANY: Operation = Operation::reads("inspectPackets")
@@ -143,7 +167,7 @@ impl Inspections {
         body: PacketsBody,
     ) -> Result<Reply<Inspected, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Instant::now(), ctx.caller.now);
+        let (start, now) = (Moment::now(), ctx.caller.now);
         let mut query = query.open(&Self::MANY);
         let explains = query.boolean("explain");
         query.finish()?;
@@ -169,26 +193,75 @@ impl Inspections {
         // Many packets over many rules take long. They are inspected outside the threads that serve
         // requests, and only as long as the client waits.
         let waits = WaitingFlag(Arc::new(AtomicBool::new(true)));
-        let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
-        let count = packets.len().saturating_mul(if explains { MANY_PACKETS } else { 1 });
-        let inspect = move || {
-            let views: Vec<InspectionItemView> = packets
-                .iter()
-                .take_while(|_| is_awaited.load(Ordering::Relaxed))
-                .map(|packet| InspectionItemView::new(&inspected, packet, explains))
-                .collect();
-            let actions = views.iter().map(|view| view.action.as_str());
-            telemetry.metrics.inspected(actions, start.elapsed());
-            Reply::new(&views)
-        };
-        let reply = if count > MANY_PACKETS {
-            ctx.run_in_turn(inspect).await?
-        } else {
-            tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
-        };
-        drop(waits);
-        reply
+        let is_long = explains || packets.len() > MANY_PACKETS;
+        let packets: Arc<[GivenPacket]> = packets.into();
+        let mut views: Vec<InspectionItemView> = Vec::with_capacity(packets.len());
+        loop {
+            // If the rules are not compiled, only so many packets are compared with them at once.
+            let left = packets.len().saturating_sub(views.len());
+            let count = ctx.app.inspections.admit(&ctx, &inspected, left, explains).await?;
+            let (inspected, packets) = (inspected.clone(), Arc::clone(&packets));
+            let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
+            let inspect = move || {
+                let next = packets
+                    .iter()
+                    .skip(views.len())
+                    .take(count)
+                    .take_while(|_| is_awaited.load(Ordering::Relaxed))
+                    .map(|packet| InspectionItemView::new(&inspected, packet, explains));
+                views.extend(next.collect::<Vec<_>>());
+                if views.len() < packets.len() {
+                    return Err(views);
+                }
+                let actions = views.iter().map(|view| view.action.as_str());
+                telemetry.metrics.inspected(actions, start.elapsed());
+                Ok(Reply::new(&views))
+            };
+            let done = if is_long || count < left {
+                ctx.run_in_turn(inspect).await?
+            } else {
+                tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
+            };
+            match done {
+                Ok(reply) => return reply,
+                Err(partly) => views = partly,
+            }
+        }
     }
+}
+
+/// Decides a packet. If it has to be compared with many rules, that is done outside the threads
+/// that serve requests.
+async fn decide(
+    ctx: &Context,
+    inspected: &InspectedPolicy,
+    packet: &GivenPacket,
+    explains: bool,
+) -> Result<Decision, Problem> {
+    let comparisons = inspections::comparisons(inspected, explains);
+    if comparisons <= FEW_COMPARISONS {
+        return Ok(Decision::new(inspected, packet, explains));
+    }
+    ctx.app.inspections.admit(ctx, inspected, 1, explains).await?;
+    let (inspected, packet) = (inspected.clone(), *packet);
+    Ok(ctx.run_in_turn(move || Decision::new(&inspected, &packet, explains)).await?)
+}
+
+/// The rule that decides, serialized with all its texts; none if it has changed since.
+async fn text_of(
+    ctx: &Context,
+    inspected: &InspectedPolicy,
+    rule: &CompactRule,
+    at: Instant,
+) -> Result<Option<Arc<RawValue>>, Problem> {
+    if let Some(text) = ctx.app.written.get(inspected, rule) {
+        return Ok(Some(text));
+    }
+    let Some(whole) = ctx.app.inspections.rule(ctx, inspected, rule).await? else {
+        return Ok(None);
+    };
+    let text = ctx.app.written.write(inspected, rule, &whole, at).map_err(Problem::internal)?;
+    Ok(Some(text))
 }
 
 /// Clears the flag when it is dropped, because nobody waits for the answer any more.

@@ -1,9 +1,12 @@
 //! Packets in requests, and their verdicts.
 
+use std::sync::Arc;
+
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::engine::naive::Explanation;
 use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::packet::{GivenPacket, Packet, Payload};
-use fireflow_domain::rule::Rule;
+use fireflow_domain::rule::Action;
 use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
 use fireflow_formats::assumed_ports::AssumedPorts;
 use poem_openapi::Object;
@@ -127,13 +130,13 @@ pub struct RuleSummaryView {
     pub priority: i32,
 }
 
-impl From<&Rule> for RuleSummaryView {
-    fn from(rule: &Rule) -> Self {
+impl From<&Arc<CompactRule>> for RuleSummaryView {
+    fn from(rule: &Arc<CompactRule>) -> Self {
         Self {
-            id: rule.id.get(),
-            name: rule.spec.name.as_ref().map(ToString::to_string),
-            action: rule.spec.action.to_string(),
-            priority: rule.spec.priority,
+            id: rule.id().get(),
+            name: rule.name().map(str::to_owned),
+            action: rule.action().to_string(),
+            priority: rule.priority(),
         }
     }
 }
@@ -208,7 +211,7 @@ impl ExplanationView {
         Self::new(&rules, &explanation)
     }
 
-    fn new(rules: &[&Rule], explanation: &Explanation) -> Self {
+    fn new(rules: &[&Arc<CompactRule>], explanation: &Explanation) -> Self {
         let rule = |index: usize| rules.get(index).copied();
         let matched = explanation.active.and_then(rule).zip(explanation.matched.as_ref());
         Self {
@@ -216,11 +219,11 @@ impl ExplanationView {
                 let (source, destination) = (entries.source, entries.destination);
                 Some(MatchedView {
                     source_index: wide(source),
-                    source: rule.spec.sources.get(source)?.into(),
+                    source: rule.sources().get(source)?.into(),
                     destination_index: wide(destination),
-                    destination: rule.spec.destinations.get(destination)?.into(),
+                    destination: rule.destinations().get(destination)?.into(),
                     port_index: entries.port.map(wide),
-                    port: entries.port.and_then(|port| rule.spec.ports.get(port)).map(Into::into),
+                    port: entries.port.and_then(|port| rule.ports().get(port)).map(Into::into),
                 })
             }),
             earlier: explanation
@@ -369,11 +372,36 @@ impl InspectionItemView {
         Self {
             action: verdict.action.to_string(),
             permitted: verdict.action.permits(),
-            reason: reason(verdict).to_owned(),
+            reason: reason(verdict.rule.is_some()).to_owned(),
             active_rule: verdict.rule.map(Into::into),
             packet: given.into(),
             ports_assumed: assumed.as_ref().map(Into::into),
             policy: inspected.into(),
+            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
+        }
+    }
+}
+
+/// The verdict on a packet, and its explanation, before the rule that decides is shown.
+#[derive(Debug)]
+pub struct Decision {
+    /// The action on the packet.
+    pub action: Action,
+    /// The rule that decides; none if the policy's default does.
+    pub rule: Option<Arc<CompactRule>>,
+    assumed: Option<AssumedPorts>,
+    explanation: Option<ExplanationView>,
+}
+
+impl Decision {
+    /// Decides a packet.
+    #[must_use]
+    pub fn new(inspected: &InspectedPolicy, given: &GivenPacket, explains: bool) -> Self {
+        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
+        Self {
+            action: verdict.action,
+            rule: verdict.rule.map(Arc::clone),
+            assumed: assumed.as_ref().map(Into::into),
             explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
         }
     }
@@ -395,29 +423,28 @@ pub struct WrittenInspection<'a> {
 }
 
 impl<'a> WrittenInspection<'a> {
-    /// An answer with a verdict, and the serialized rule that decides.
+    /// An answer with a decision, and the serialized rule that decides.
     #[must_use]
     pub fn new(
         inspected: &InspectedPolicy,
         given: &GivenPacket,
-        verdict: &GivenVerdict<'_>,
+        decision: Decision,
         active_rule: Option<&'a RawValue>,
-        explains: bool,
     ) -> Self {
-        let GivenVerdict { verdict, packet, assumed } = verdict;
+        let Decision { action, rule, assumed, explanation } = decision;
         Self {
-            action: verdict.action.as_str(),
-            permitted: verdict.action.permits(),
-            reason: reason(*verdict),
+            action: action.as_str(),
+            permitted: action.permits(),
+            reason: reason(rule.is_some()),
             active_rule,
             packet: given.into(),
-            ports_assumed: assumed.as_ref().map(Into::into),
+            ports_assumed: assumed,
             policy: inspected.into(),
-            explanation: explains.then(|| ExplanationView::of(inspected, packet)),
+            explanation,
         }
     }
 }
 
-const fn reason(verdict: Verdict<'_>) -> &'static str {
-    if verdict.rule.is_some() { "rule" } else { "default" }
+const fn reason(is_rule: bool) -> &'static str {
+    if is_rule { "rule" } else { "default" }
 }

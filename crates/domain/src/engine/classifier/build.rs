@@ -542,9 +542,12 @@ fn cuts<A: Address>(
         }
     }
     let top = differing.width();
-    (1..=MAX_BITS.min(top))
-        .take_while(move |bits| 1 << bits <= count + 2)
-        .map(move |bits| Cut { dimension, shift: top - bits, bits, cost: 0.0 })
+    (1..=MAX_BITS.min(top)).take_while(move |bits| 1 << bits <= count + 2).map(move |bits| Cut {
+        dimension,
+        shift: top - bits,
+        bits,
+        cost: 0.0,
+    })
 }
 
 /// The cost of a cut; none if `should_continue` returns false.

@@ -151,8 +151,7 @@ fn count<A: Address>(rule: &RuleSpec, limit: Limit) -> (usize, usize) {
         .saturating_mul(ports.len().max(1))
         .saturating_add(own_destinations);
     // Whether a packet without ports can match.
-    let is_free =
-        own_sources < sources && own_destinations < destinations && ports.is_empty();
+    let is_free = own_sources < sources && own_destinations < destinations && ports.is_empty();
     let (ranges, worlds) = if protocols.is_empty() {
         let is_one = own_sources == 0 && own_destinations == 0 || !is_free;
         if is_one { (1, 1) } else { (3, 3) }

@@ -75,7 +75,11 @@ pub(super) struct Mark {
 /// What a lookup in a list of so many cuboids costs, in blocks that are compared.
 pub(super) fn cost(cuboids: usize) -> f64 {
     let blocks = cuboids.div_ceil(LANES) as f64;
-    if cuboids < MIN_LIST { blocks } else { blocks.min(LOOKUP + cuboids as f64 / CUBOIDS_PER_BLOCK) }
+    if cuboids < MIN_LIST {
+        blocks
+    } else {
+        blocks.min(LOOKUP + cuboids as f64 / CUBOIDS_PER_BLOCK)
+    }
 }
 
 /// A cuboid of a list, with the times at which its rule is active, in microseconds.
@@ -218,7 +222,10 @@ impl<A: Address> Lists<A> {
                     }
                     None => {
                         let last = times.1.saturating_sub(1);
-                        (self.interval_in_time(&table, times.0), self.interval_in_time(&table, last))
+                        (
+                            self.interval_in_time(&table, times.0),
+                            self.interval_in_time(&table, last),
+                        )
                     }
                 };
                 let (word, bit) = (at / 64, 1 << (at % 64));
@@ -286,7 +293,8 @@ impl<A: Address> Lists<A> {
                 Some(dimension) => self.interval(table, key.field(dimension)),
             };
             let start = table.row as usize + interval * words;
-            if let (Some(row), Some(bits)) = (rows.get_mut(count), self.bits.get(start..start + words))
+            if let (Some(row), Some(bits)) =
+                (rows.get_mut(count), self.bits.get(start..start + words))
             {
                 *row = bits;
                 count += 1;
