@@ -85,11 +85,21 @@ pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
         destination,
         first,
         second,
-        protocol,
-        kinds: kind::ALL,
-        is_timed: false,
+        protocols: protocols(protocol),
+        is_conditional: false,
         order,
     }))
+}
+
+/// The numbers of a protocol, or of any. Each packet of this format has ports.
+const fn protocols(protocol: Option<u8>) -> Range<u16> {
+    match protocol {
+        Some(protocol) => {
+            let number = kind::number(kind::PORTS, protocol);
+            (number, number)
+        }
+        None => kind::ANY,
+    }
 }
 
 fn in_order(place: &str, (first, last): Range<u16>) -> Result<Range<u16>, LineError> {
@@ -282,9 +292,8 @@ mod tests {
             destination: (0x0914_e2d3, 0x0914_e2d3),
             first: (0, u16::MAX),
             second: (1521, 1525),
-            protocol,
-            kinds: kind::ALL,
-            is_timed: false,
+            protocols: protocols(protocol),
+            is_conditional: false,
             order: 7,
         }
     }

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{Connection, PgConnection};
-use sea_orm::{ConnectOptions, SqlxError};
+use sea_orm::{ConnectOptions, DbErr, SqlxError};
 
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +204,11 @@ impl DatabaseUrl {
             }),
         }
         .unwrap_or_default()
+    }
+
+    /// The error for a database that could not be reached, without secrets.
+    pub(crate) fn connect_error(&self, source: DbErr) -> OpenError {
+        OpenError::Connect { place: self.place(), source }
     }
 }
 

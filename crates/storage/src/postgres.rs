@@ -15,7 +15,8 @@ use sea_orm::{
 };
 
 use crate::database_url::{DatabaseUrl, named};
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::pool::{one, open};
 use crate::session::{Role, Session};
 use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SIGN_OF_LIFE, SingleConnection};

@@ -13,9 +13,10 @@ use sea_orm::{
 use crate::backup;
 use crate::connect;
 use crate::database_url::DatabaseKind;
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::replica::read_only;
-use crate::schema::{self, StepState};
+use crate::steps::{StepState, steps};
 use crate::verify_walk::Walk;
 
 /// A fault of the trail.
@@ -324,7 +325,7 @@ pub(crate) async fn open_to_read(
         }
         DatabaseKind::Postgres => connect::existing(options).await?,
     };
-    let steps = schema::steps(&connection).await?;
+    let steps = steps(&connection).await?;
     if steps.iter().any(|step| step.state == StepState::Pending) {
         return Err(VerifyError::Pending);
     }

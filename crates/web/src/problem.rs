@@ -6,6 +6,7 @@ use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Violation, Viola
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use fireflow_formats::fault::{ReadError, WrittenViolation, summary};
+use fireflow_formats::query::ListError;
 use fireflow_service::budget::Shortage;
 use fireflow_service::error::ServiceError;
 use fireflow_service::rates::RateExceeded;
@@ -358,6 +359,17 @@ impl From<ReadError> for Problem {
 impl From<Violations> for Problem {
     fn from(violations: Violations) -> Self {
         Self::invalid(&violations)
+    }
+}
+
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::BadCursor(violations) => {
+                Self { code: Code::BadCursor, ..Self::invalid(&violations) }
+            }
+            ListError::Invalid(violations) => violations.into(),
+        }
     }
 }
 

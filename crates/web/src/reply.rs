@@ -25,8 +25,8 @@ use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::idempotency_key;
 use crate::operation::Headers;
-use crate::pagination::{self, ListAddress};
 use crate::problem::Problem;
+use fireflow_formats::pagination::{self, ListAddress};
 
 /// The media type of all successful JSON answers.
 pub const JSON: &str = "application/json";

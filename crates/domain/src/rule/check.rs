@@ -1,8 +1,7 @@
 //! Checks of rules: which are valid as a whole, and which of their parts can have no effect.
 
-use super::model::{
-    Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, Warning, WarningCode,
-};
+use super::model::{Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts};
+use super::warning::{Warning, WarningCode};
 use crate::error::{Violation, Violations};
 use crate::net::{Family, Protocol};
 use crate::time::Instant;

@@ -16,7 +16,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 
 use super::{BackupError, Contents};
-use crate::schema::{self, Step, StepState};
+use crate::steps::{Step, StepState, steps};
 
 /// Reads the whole copy (pages, indexes, references, the schema) and counts its contents. Errors
 /// name `file`, which is the copy's source or destination.
@@ -42,7 +42,7 @@ async fn examine(connection: &DatabaseConnection, file: &Path) -> Result<Content
     if one::<String>(connection, lost).await?.is_some() {
         return Err(unsound(file, &"a row refers to another that does not exist"));
     }
-    let steps = schema::steps(connection).await.map_err(|error| unsound(file, &error))?;
+    let steps = steps(connection).await.map_err(|error| unsound(file, &error))?;
     if let Some(why) = foreign(connection, &steps).await? {
         return Err(unsound(file, &why));
     }

@@ -15,7 +15,8 @@ use self::draft::Draft;
 pub use self::draft::{Spool, on_thread};
 use crate::connect;
 use crate::file::{self, DatabaseFile, beside};
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 
 /// How many live resources a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

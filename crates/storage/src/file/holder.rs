@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::{DatabasePaths, Identity, Purpose, lock_path, refused};
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The most of a lock file that is read: it has two short lines.
 const MAX_TEXT: u64 = 4_096;

@@ -38,7 +38,7 @@ pub(crate) use system::rename_to_new;
 use watch::Logs;
 pub(crate) use watch::{Identity, watch};
 
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The purpose of opening a database: it decides whether others wait for a SQLite file that this
 /// process holds.

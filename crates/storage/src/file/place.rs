@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Identity, refused, system};
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The longest chain of links, as on Linux.
 const MAX_LINKS: usize = 40;

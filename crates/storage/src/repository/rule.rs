@@ -8,15 +8,14 @@ use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::order::RulePlace;
-use fireflow_domain::rule::{Rule, RuleSpec, RuleState};
+use fireflow_domain::rule::{Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
     RuleField, RuleFilter, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
 };
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::rule::{Duplicates, EVALUATION};
-use fireflow_domain::usecase::rule_set::RuleChanges;
+use fireflow_domain::usecase::rule::EVALUATION;
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoSimpleExpr, PaginatorTrait,

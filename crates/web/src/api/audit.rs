@@ -8,13 +8,14 @@ use fireflow_domain::ids::{FirewallId, MAX_ID, PolicyId};
 use fireflow_domain::store::{AuditField, AuditFilter};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::audit;
+use fireflow_formats::query::Query;
 use poem_openapi::OpenApi;
 
 use super::Tag;
 use crate::auth::{As, Editor};
 use crate::dto::audit::{AuditEventPage, AuditEventView};
 use crate::operation::{Access, Operation};
-use crate::params::{self, Param, ParamKind, Query, QueryString, param};
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::problem::Problem;
 use crate::reply::{Listed, Reply};
 

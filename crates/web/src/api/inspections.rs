@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_formats::packet::packets;
+use fireflow_formats::query::packet;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -17,7 +18,7 @@ use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspecti
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
-use crate::params::{self, Param, ParamKind, QueryString, packet_from_query, param};
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Inspected, Reply};
@@ -95,14 +96,14 @@ impl Inspections {
         let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
         let explains = query.boolean("explain");
-        let packet = packet_from_query(query, now)?;
+        let given = packet(query, now)?;
         let inspected = ctx.compiled_policy(firewall, policy).await?;
-        let verdict = inspected.given_verdict(&packet);
-        let at = packet.packet().at();
+        let verdict = inspected.given_verdict(&given);
+        let at = given.packet().at();
         let rule = verdict.verdict.rule.map(|rule| ctx.app.written.get(&inspected, rule, at));
         let rule = rule.transpose().map_err(Problem::internal)?;
         let answer =
-            WrittenInspection::new(&inspected, &packet, &verdict, rule.as_deref(), explains);
+            WrittenInspection::new(&inspected, &given, &verdict, rule.as_deref(), explains);
         ctx.app.telemetry.metrics.inspected([verdict.verdict.action.as_str()], start.elapsed());
         Reply::written(&answer)
     }

@@ -1,9 +1,10 @@
 //! The rules of a policy.
 
 use fireflow_domain::error::Violations;
+use fireflow_domain::rule::Duplicates;
 use fireflow_domain::store::RuleField;
 use fireflow_domain::usecase::batch;
-use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
+use fireflow_domain::usecase::rule::{self, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
 use fireflow_formats::restoration::rule_restoration;
 use fireflow_formats::rule::{Identity, SetReading, new_rule, rule_patch};

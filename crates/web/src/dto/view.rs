@@ -481,7 +481,7 @@ macro_rules! pages {
                     next_cursor: page
                         .next
                         .as_ref()
-                        .map(|next| fireflow_service::cursor::encode(scope, next)),
+                        .map(|next| fireflow_formats::cursor::encode(scope, next)),
                     $($more: <$more_type>::default(),)*
                 }
             }

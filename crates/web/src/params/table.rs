@@ -5,8 +5,8 @@
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::MAX_PAGE_SIZE;
+use fireflow_formats::cursor::MAX_CURSOR_CHARS;
 use fireflow_formats::patterns;
-use fireflow_service::cursor::MAX_CURSOR_CHARS;
 use serde_json::{Value, json};
 
 /// The reference to the schema that all actions share.
