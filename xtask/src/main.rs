@@ -31,47 +31,51 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  ci [--install]                     every check and the whole test suite, on SQLite and PostgreSQL;
-                                     --install (or CI=true) may install what the machine lacks
+  ci [--install]                     runs every check and the whole test suite, on SQLite and
+                                     PostgreSQL; --install (or CI=true) installs missing tools
   fmt                                formats the code
-  lint [--install]                   clippy, the house rules, the phrases of xtask/phrases.txt, and the
-                                     spelling; --install may install the spelling checker
-  phrases                            lists the phrases that are still there
-  test [--sqlite|--postgres] [FILTER]  the tests; FILTER is a part of their names
-  migrations                         migrations up, down and up, against the entities, on both databases
-  schemathesis [--cases N]           tests the running API from its own description, on both databases;
-                                     N cases for each operation
-  fuzz [--seconds N]                 fuzzes what reads text, for so long each, from the stored seeds; needs
-                                     a nightly toolchain
-  client                             generates a client from docs/openapi.json, checks its types, drives it
-  browser                            Swagger UI in headless Chromium; pictures in target/browser
-  walkthrough                        runs the README and docs/getting-started.md, on both databases
+  lint [--install]                   runs clippy, and checks the house rules, the phrases of
+                                     xtask/phrases.txt and the spelling; --install installs the
+                                     spelling checker
+  phrases                            lists the phrases to replace
+  test [--sqlite|--postgres] [FILTER]  runs the tests whose names contain FILTER
+  migrations                         runs migrations up, down and up, and compares the result with the
+                                     entities, on both databases
+  schemathesis [--cases N]           tests the running API against its own description, on both
+                                     databases, with N cases for each operation
+  fuzz [--seconds N]                 fuzzes each parser for N seconds, starting with the stored seeds;
+                                     needs a nightly toolchain
+  client                             generates a client from docs/openapi.json, type-checks and runs it
+  browser                            tests Swagger UI in headless Chromium; saves screenshots in
+                                     target/browser
+  walkthrough                        runs the commands of the README and docs/getting-started.md, on both
+                                     databases
   openapi [--check]                  writes, or checks, docs/openapi.json
   reference [--check]                writes, or checks, docs/configuration.md and docs/errors.md
-  deny [--advisories]                licenses, bans and sources of the dependencies, and advisories where
-                                     their database can be reached; with the option it must be
-  sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
-  bench attack                       what an attacker can make the service hold, and what others see of
-                                     it, on both databases; half an hour
-  bench inspection                   measures the classifier against a plain scan; minutes
-  bench inspections                  measures inspections over HTTP: one, behind a change, a stream
-  bench lists                        measures lists on a million rules, on both databases; minutes
+  deny [--advisories]                checks licenses, bans and sources of the dependencies, and advisories
+                                     if their database is reachable; with --advisories it must be
+  sbom                               writes the bill of materials to target/sbom/fireflow.cdx.json
+  bench attack                       measures how much memory an attacker can make the service hold, and
+                                     how that affects others, on both databases; half an hour
+  bench inspection                   measures the classifier against a linear scan; minutes
+  bench inspections                  measures inspections over HTTP: single ones, after a change, a stream
+  bench lists                        measures lists of a million rules, on both databases; minutes
   bench service                      measures the service against bare handlers; minutes
-  bench soak                         a mixed load for ten minutes, its database restarted twice
+  bench soak                         runs a mixed load for ten minutes, and restarts the database twice
   image [--run]                      builds the container image with Docker, Podman or Buildah;
-                                     --run starts it and tries it
-  deploy compose|minikube|helm       starts FireFlow there; what follows `helm` is given to Helm
+                                     --run also starts and tests it
+  deploy compose|minikube|helm       starts FireFlow there; arguments after `helm` are passed to Helm
   deploy --check                     checks all of these, without a cluster
   chart                              writes the README of the Helm chart
   docs                               builds the documentation of the code
-  demo                               fills the local database with an example, and asks it four questions
+  demo                               fills the local database with an example, and asks four questions
   jwt [--user NAME] [--roles viewer,editor] [--ttl 30d] [--tenants a,b]
                                      prints a token for the local service, and nothing else
   db reset                           empties the database, if it was created in `local`
-  help                               this
+  help                               prints this text
 
-PostgreSQL is started for a check and ended with it. FIREFLOW_TEST_POSTGRES_URL names one of yours
-instead: what its database holds of FireFlow is lost.
+Checks start their own PostgreSQL, and stop it at the end. To use your own server, set
+FIREFLOW_TEST_POSTGRES_URL: all FireFlow data in that database is lost.
 ";
 
 fn main() -> ExitCode {
@@ -125,6 +129,6 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["docs"] => ci::docs(),
         ["jwt", rest @ ..] => ci::fireflow(&[&["jwt"], rest].concat()),
         ["db", "reset"] => ci::fireflow(&["migrate", "reset"]),
-        other => bail!("`{}` is no command; see `cargo xtask help`", other.join(" ")),
+        other => bail!("`{}` is not a command; see `cargo xtask help`", other.join(" ")),
     }
 }

@@ -13,7 +13,7 @@ use crate::rule::{Criteria, Endpoint};
 /// An inclusive range.
 pub(crate) type Range<A> = (A, A);
 
-/// Every port. Also stands for every ICMP type and every ICMP code.
+/// Every port. Also represents every ICMP type and every ICMP code.
 pub(crate) const ALL_FIELDS: Range<u16> = (0, u16::MAX);
 
 /// What a packet carries after its addresses and its protocol.

@@ -43,7 +43,7 @@ pub enum MigrateError {
     Newer(String),
     /// The database was created in an environment where nothing may be dropped.
     #[error(
-        "the database was created in `{0}`; migrations are undone only in those created in `local`"
+        "the database was created in `{0}`; migrations can be undone only in one created in `local`"
     )]
     Protected(String),
 }

@@ -23,8 +23,8 @@ pub(super) enum Locked {
 
 /// Why a file is refused whose locks contradict SQLite's.
 pub(super) const CONTRADICTION: &str = "another process holds a SQLite lock on it, or its file \
-     system does not distinguish the two kinds of file locks, as NFS does not: end that process, \
-     or put the database on a local disk";
+     system (such as NFS) does not distinguish the two kinds of file locks: end that process, or \
+     put the database on a local disk";
 
 /// File systems that several machines use at once: a machine may not see what another has locked or
 /// mapped.

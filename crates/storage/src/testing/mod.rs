@@ -49,7 +49,7 @@ pub struct TestDatabase {
     place: Place,
 }
 
-/// Where a test's database is. It is given back, or removed, when this is dropped.
+/// The place of a test's database. It is returned, or removed, when this is dropped.
 #[derive(Debug)]
 enum Place {
     /// In this temporary folder.

@@ -1,8 +1,8 @@
 //! Migrated databases that tests share: a SQLite file that is copied, and schemas on PostgreSQL that
 //! one test at a time uses.
 //!
-//! The first test that needs one makes it, and makes it anew after the test program was built
-//! again.
+//! The first test that needs one creates it, and creates it again after the test program was
+//! rebuilt.
 
 #![expect(clippy::expect_used, reason = "a failed setup must name its cause")]
 
@@ -81,7 +81,7 @@ impl SharedSchema {
                     run(&server, format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
                     run(&server, format!("CREATE SCHEMA {schema}")).await;
                     migrate(&url).await;
-                    // Last, so that a schema that was left unfinished is made anew.
+                    // Last, so that a schema that was left unfinished is created again.
                     run(&server, format!("COMMENT ON SCHEMA {schema} IS '{stamp}'")).await;
                 }
                 return Self { url, _lock: server };

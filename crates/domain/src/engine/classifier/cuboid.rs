@@ -159,7 +159,7 @@ impl<A: Address> Cuboid<A> {
             destination: at(1, self.destination, self.destination_span),
             first: port(2, self.first, self.first_span),
             second: port(3, self.second, self.second_span),
-            // Of a range of protocols, most packets have TCP.
+            // In a range of protocols, most packets have TCP.
             protocol: if self.protocol_span == 0 { protocol } else { 6.max(protocol) },
             kind,
         }

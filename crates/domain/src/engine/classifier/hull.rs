@@ -116,7 +116,7 @@ impl<A: Address> Side<A> {
 struct PortTree<A> {
     /// The first addresses of segments, in order. No entry begins or ends inside a segment.
     segments: Vec<A>,
-    /// Where the ports of each node begin, in order of nodes; the children of node n are 2n and
+    /// The index at which the ports of each node begin, by node; the children of node n are 2n and
     /// 2n + 1, and the last nodes are the segments.
     starts: Vec<u32>,
     /// The ports of all nodes; those of one node are in order and apart.
