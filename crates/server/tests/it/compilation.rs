@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use fireflow_domain::actor::Role;
 use fireflow_domain::testing::random::{Random, seed};
 use fireflow_service::inspections::{CompilationLimits, Inspections};
 use fireflow_service::monitor::{Monitor, UseCaseSpan};
@@ -15,7 +16,7 @@ use fireflow_telemetry::Telemetry;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::inspections::{measured, metric};
+use crate::inspections::measured;
 use crate::support::{Api, backend, firewall_of, record_in, tcp};
 
 /// Far longer than anything here takes, even on a busy machine.
@@ -62,6 +63,14 @@ impl Monitor for Gate {
             drop(self.opened.wait_timeout_while(is_open, PATIENCE, is_closed).unwrap());
         }
     }
+}
+
+/// A value from the metrics page; 0 if it was never counted.
+async fn metric(api: &Api, series: &str) -> u64 {
+    let token = api.token_for(&[Role::HealthCheck], None);
+    let page = api.send("GET", "/metrics", &token, &[], None).await.text;
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Repeats a look until it succeeds.
@@ -157,7 +166,7 @@ db_test! {
         let policy = policy_with(&api, &first, "large", 900).await;
         let rules = format!("{policy}rules/");
         api.verdict(&policy, &of_rule(0)).await;
-        assert_eq!(metric(&api, COMPILED).await, 1);
+        until("it is compiled", async || metric(&api, COMPILED).await == 1).await;
         // More commits than marks are kept, and a batch of many rules.
         let list = api.get(&format!("{rules}?page_size=200")).await.expect(200);
         let id = |at: usize| list["items"][at]["id"].clone();
@@ -324,7 +333,7 @@ db_test! {
             for _ in 0..changes {
                 let list = api.get(&format!("{rules}?page_size=200")).await.expect(200);
                 let items = list["items"].as_array().unwrap();
-                let mut any = || items[random.below(items.len() as u32) as usize]["id"].clone();
+                let mut any = || random.pick(items).unwrap()["id"].clone();
                 let (one, two) = (any(), any());
                 let mut fresh = numbered(random.below(90) as usize);
                 next += 1;

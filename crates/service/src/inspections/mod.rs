@@ -62,7 +62,7 @@ const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
 /// Rules that cost so few comparisons and so little memory are compiled at once, which takes a
 /// millisecond.
 const FEW_COMPARISONS: u64 = 4_096;
-const FEW_BYTES: usize = 512 * 1024;
+const FEW_BYTES: usize = 1024 * 1024;
 /// How long a caller waits before it looks whether the rules are compiled by now.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
