@@ -15,6 +15,8 @@ mod secret;
 mod secrets;
 mod status;
 mod strength;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -75,13 +75,20 @@ impl<'a> SignedToken<'a> {
     }
 }
 
+/// The header of new tokens.
+pub(super) const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
+
 /// Creates a token with these claims, signed with HS256.
 pub(super) fn signed(claims: &Claims, secret: &[u8]) -> anyhow::Result<String> {
-    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
-    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims)?));
+    Ok(signed_text(HEADER, &serde_json::to_vec(claims)?, secret))
+}
+
+/// Creates a token from the texts of its header and its claims, whatever they contain.
+pub(super) fn signed_text(header: &str, claims: &[u8], secret: &[u8]) -> String {
+    let message = [header.as_bytes(), claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
     let signature = ring::hmac::sign(&key, message.as_bytes());
-    Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// Decodes strictly: no padding, no spaces, no leftover bits, so that a token has exactly one

@@ -38,6 +38,8 @@ pub mod rule_set;
 pub mod selected;
 mod sniff;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod verdict_lines;
 
 pub use error::LineError;

@@ -11,7 +11,26 @@ use fireflow_domain::spelling::nearest;
 use fireflow_domain::text::excerpt;
 use serde_json::{Map, Value};
 
-use crate::json::kind;
+use crate::fault::ReadError;
+use crate::json::{self, Meter, kind};
+
+/// Parses the text of a body, and reads it.
+///
+/// # Errors
+/// Returns [`ReadError::Invalid`] with all faults that `read` has noted, or an error if the text is
+/// not JSON.
+pub fn read_json<T>(
+    bytes: &[u8],
+    meter: &Meter,
+    read: impl FnOnce(Value, &mut Violations) -> Option<T>,
+) -> Result<T, ReadError> {
+    let value = json::parse_within(bytes, meter)?;
+    let mut violations = Violations::new();
+    match read(value, &mut violations) {
+        Some(value) if violations.is_empty() => Ok(value),
+        _ => Err(ReadError::Invalid(violations)),
+    }
+}
 
 /// The value of a member in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]

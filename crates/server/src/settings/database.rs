@@ -16,7 +16,7 @@ const MAX_CONNECTIONS: u32 = 10_000;
 
 settings! {
     /// Which database it is, as it was set. The values depend on each other: see [`read`].
-    struct MemberValue, rows WHICH: WhichRows;
+    struct UncheckedChoice, rows CHOICE: ChoiceRows;
 
     LOCATION {
         /// `sqlite://FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`
@@ -73,18 +73,19 @@ settings! {
 }
 
 /// Which database it is, checked.
-pub(super) struct Which {
+pub(super) struct DatabaseChoice {
     pub(super) url: DatabaseUrl,
     pub(super) read_url: Option<DatabaseUrl>,
     pub(super) max_connections: u32,
     pub(super) migrate_on_start: bool,
 }
 
-pub(super) fn read(values: &Values) -> Result<Which, SettingError> {
-    let MemberValue { url, read_url, max_connections, migrate_on_start } = WHICH.read(values)?;
+pub(super) fn read(values: &Values) -> Result<DatabaseChoice, SettingError> {
+    let UncheckedChoice { url, read_url, max_connections, migrate_on_start } =
+        CHOICE.read(values)?;
     check_replica(values, &url, read_url.as_ref())?;
     let max_connections = connections(values, url.kind(), max_connections)?;
-    Ok(Which { url, read_url, max_connections, migrate_on_start })
+    Ok(DatabaseChoice { url, read_url, max_connections, migrate_on_start })
 }
 
 fn database_url(text: &str) -> Result<DatabaseUrl, String> {
@@ -101,9 +102,9 @@ fn check_replica(
     if [primary.kind(), replica.kind()] == [DatabaseKind::Postgres; 2] {
         return Ok(());
     }
-    let primary = WHICH.url.setting.variable;
+    let primary = CHOICE.url.setting.variable;
     let why = format!("must be a `postgres://` URL, and requires {primary} of PostgreSQL");
-    Err(error(values.name(&WHICH.read_url), why))
+    Err(error(values.name(&CHOICE.read_url), why))
 }
 
 /// The number of connections. PostgreSQL needs enough for each class of work.
@@ -120,7 +121,7 @@ fn connections(
     match given.unwrap_or_else(default) {
         few if few < least => {
             let why = OpenError::TooFewConnections(few).to_string();
-            Err(error(values.name(&WHICH.max_connections), why))
+            Err(error(values.name(&CHOICE.max_connections), why))
         }
         enough => Ok(enough),
     }

@@ -33,7 +33,7 @@ use fireflow_domain::features::Features;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::DatabaseUrl;
 
-use self::database::{DatabaseSettings, Which};
+use self::database::{DatabaseChoice, DatabaseSettings};
 use self::http::HttpSettings;
 use self::memory::MemorySettings;
 use self::policies::PolicySettings;
@@ -82,12 +82,13 @@ pub(crate) struct Settings {
 impl Settings {
     fn read(values: &Values, warnings: &mut Vec<String>) -> Result<Self, SettingError> {
         let Start { environment, listen } = start::START.read(values)?;
-        let Which { url, read_url, max_connections, migrate_on_start } = database::read(values)?;
+        let DatabaseChoice { url, read_url, max_connections, migrate_on_start } =
+            database::read(values)?;
         let database = database::DATABASE.read(values)?;
         let tokens = tokens::read(values, warnings)?;
         let http = http::read(values)?;
         let tls = tls::read(values)?;
-        let policy_limits = policies::LIMITS.read(values)?;
+        let policy_limits = policies::LIMITS.read(values)?.into();
         let PolicySettings { allowed_features, keep_deleted } = policies::POLICIES.read(values)?;
         Ok(Self {
             environment,

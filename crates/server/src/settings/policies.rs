@@ -11,7 +11,8 @@ use super::row::DefaultValue::{Number, Text, Words};
 use super::row::settings;
 
 settings! {
-    pub(super) fills PolicyLimits, rows LIMITS: LimitRows;
+    /// How large policies may be.
+    pub(super) struct LimitSettings, rows LIMITS: LimitRows;
 
     LIMITS_SECTION {
         /// the maximum number of live rules in a policy, up to 10000000; a policy that already has
@@ -27,6 +28,12 @@ settings! {
             parse: number_up_to::<100_000_000, _>,
             default: Number(PolicyLimits::DEFAULT.entries),
         }
+    }
+}
+
+impl From<LimitSettings> for PolicyLimits {
+    fn from(LimitSettings { rules, entries }: LimitSettings) -> Self {
+        Self { rules, entries }
     }
 }
 

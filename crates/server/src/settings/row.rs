@@ -214,8 +214,8 @@ pub(super) const fn name(bytes: &'static [u8]) -> &'static str {
 /// Its doc comment is what help and documentation say about it. The name of the variable follows
 /// from the key.
 ///
-/// - `HttpSettings` is the struct with the values. Instead of `struct NAME`, `fills NAME` fills a
-///   struct that exists already. A field that nothing reads is dead code.
+/// - `HttpSettings` is the struct with the values. A field that nothing reads is dead code, which
+///   `cargo xtask lint` refuses. So it must be visible in this crate only, not public.
 /// - `HTTP` has the rows: `HTTP.read(values)` reads all, `HTTP.max_in_flight` is one.
 /// - `REQUESTS` is a section of the documentation, which `table.rs` puts in its place.
 macro_rules! settings {
@@ -232,21 +232,6 @@ macro_rules! settings {
             $($($(#[doc = $about])+ $vis $field: $type,)+)+
         }
 
-        $crate::settings::row::settings! {
-            $vis fills $target, rows $rows: $Rows;
-            $($section {
-                $($(#[doc = $about])+
-                $field: $type = $key $([$($mark),+])? { $($spec)+ })+
-            })+
-        }
-    };
-    (
-        $vis:vis fills $target:ident, rows $rows:ident: $Rows:ident;
-        $($section:ident {
-            $($(#[doc = $about:literal])+
-            $field:ident: $type:ty = $key:literal $([$($mark:expr),+])? { $($spec:tt)+ })+
-        })+
-    ) => {
         pub(super) struct $Rows {
             $($(pub(super) $field: $crate::settings::row::Row<$type>,)+)+
         }

@@ -12,7 +12,7 @@ use crate::listener::TlsFiles;
 
 settings! {
     /// The files, as they were set: both or neither.
-    struct MemberValue, rows TLS: TlsRows;
+    struct TlsSettings, rows TLS: TlsRows;
 
     TLS_SECTION {
         /// a file with the certificate and its chain, in PEM; if set, FireFlow terminates TLS;
@@ -33,15 +33,15 @@ settings! {
 pub(super) fn read(values: &Values) -> Result<Option<TlsFiles>, SettingError> {
     let requires = |row| format!("requires {row}");
     match TLS.read(values)? {
-        MemberValue { certificate: None, key: None } => Ok(None),
-        MemberValue { certificate: Some(certificate), key: Some(key) } => {
+        TlsSettings { certificate: None, key: None } => Ok(None),
+        TlsSettings { certificate: Some(certificate), key: Some(key) } => {
             Ok(Some(TlsFiles { certificate, key }))
         }
-        MemberValue { certificate: Some(_), key: None } => {
+        TlsSettings { certificate: Some(_), key: None } => {
             let why = requires(TLS.key.setting.variable);
             Err(error(values.name(&TLS.certificate), why))
         }
-        MemberValue { certificate: None, key: Some(_) } => {
+        TlsSettings { certificate: None, key: Some(_) } => {
             let why = requires(TLS.certificate.setting.variable);
             Err(error(values.name(&TLS.key), why))
         }

@@ -21,7 +21,7 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 settings! {
     /// The settings of tokens, as they were set. What must be set depends on the environment and
     /// on each other: see [`read`].
-    struct MemberValue, rows TOKENS: TokenRows;
+    struct TokenSettings, rows TOKENS: TokenRows;
 
     TOKENS_SECTION {
         /// HS256 secret; outside `local` a generated secret of 32 bytes or more (`openssl rand -hex
@@ -98,7 +98,7 @@ settings! {
 }
 
 pub(super) fn read(values: &Values, warnings: &mut Vec<String>) -> Result<KeyFiles, SettingError> {
-    let MemberValue {
+    let TokenSettings {
         secret,
         public_keys,
         issuer,

@@ -209,6 +209,25 @@ db_test! {
 }
 
 db_test! {
+    async fn a_restoration_takes_no_condition_since_nothing_deleted_has_a_tag(api: Api) {
+        let policy = api.policy().await;
+        let rule = api.rule(&policy, &json!({})).await;
+        let firewall = firewall_of(&policy).to_owned();
+        let rule = format!("{policy}rules/{}/", rule["id"]);
+        for path in [&rule, &policy, &firewall] {
+            let tag = api.get(path).await.header("etag").to_owned();
+            api.with("DELETE", path, &[("if-match", &tag)], None).await.expect(204);
+            let (list, _id) = path.trim_end_matches('/').rsplit_once('/').unwrap();
+            let list = api.get(&format!("{list}/?deleted=true")).await;
+            assert!(list.headers.get("etag").is_none(), "{path}");
+            let restore = format!("{path}restore/");
+            let foreign = [("if-match", "\"7777\""), ("if-none-match", "*")];
+            api.with("POST", &restore, &foreign, None).await.expect(200);
+        }
+    }
+}
+
+db_test! {
     async fn each_condition_makes_a_repeated_request_another(api: Api) {
         let policy = api.policy().await;
         let rule = api.rule(&policy, &json!({})).await;

@@ -32,8 +32,9 @@ enum Phase {
     After,
 }
 
+/// What a thread of the load does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LoadKind {
     /// Creates firewalls.
     Firewalls,
     /// Creates rules, all in one policy.
@@ -44,7 +45,7 @@ enum Kind {
     Singles,
 }
 
-impl Kind {
+impl LoadKind {
     const ALL: [Self; 4] = [Self::Firewalls, Self::Rules, Self::Lists, Self::Singles];
 
     const fn writes(self) -> bool {
@@ -57,7 +58,7 @@ impl Kind {
 struct Worker {
     number: usize,
     process: usize,
-    kind: Kind,
+    kind: LoadKind,
 }
 
 /// An answer, and the request that it belongs to.
@@ -140,10 +141,10 @@ impl Load {
     fn request(&self, worker: Worker, index: u32, name: &str) -> (&'static str, String, String) {
         let is_even = index.is_multiple_of(2);
         match worker.kind {
-            Kind::Firewalls => {
+            LoadKind::Firewalls => {
                 ("POST", "/firewalls/".to_owned(), json!({ "name": name }).to_string())
             }
-            Kind::Rules => {
+            LoadKind::Rules => {
                 let mut rule = plain_rule();
                 rule["name"] = json!(name);
                 // Equal rules would be refused.
@@ -151,11 +152,11 @@ impl Load {
                 rule["sources"] = json!([{ "address": source }]);
                 ("POST", format!("{}rules/", self.policy), rule.to_string())
             }
-            Kind::Lists => {
+            LoadKind::Lists => {
                 let list = if is_even { "/firewalls/" } else { "/rules/" };
                 ("GET", format!("{list}?page_size=20"), String::new())
             }
-            Kind::Singles => {
+            LoadKind::Singles => {
                 let packet = tcp("10.0.0.1", "192.0.2.1", 443);
                 let inspected = format!("{}inspections/?{packet}", self.policy);
                 let path = if is_even { self.policy.clone() } else { inspected };
@@ -191,7 +192,7 @@ impl Load {
 
 /// Returns the code of the refusal, or `None` if the request succeeded. Returns an error if the
 /// answer is neither.
-fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
+fn judge(kind: LoadKind, answer: &Answer) -> Result<Option<&'static str>, String> {
     if answer.status == if kind.writes() { 201 } else { 200 } {
         return Ok(None);
     }
@@ -202,7 +203,7 @@ fn judge(kind: Kind, answer: &Answer) -> Result<Option<&'static str>, String> {
         && wait.is_some_and(|seconds| seconds > 0);
     let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     // On a busy machine a list may take longer than the few seconds that requests have here.
-    if kind == Kind::Lists && answer.status == 422 && body["code"] == "too_expensive" {
+    if kind == LoadKind::Lists && answer.status == 422 && body["code"] == "too_expensive" {
         return Ok(Some("too_expensive"));
     }
     let code = CODES.into_iter().find(|code| is_formed && body["code"] == *code);
@@ -269,7 +270,7 @@ fn names(connection: &mut Connection, list: &str) -> BTreeMap<String, usize> {
 
 /// Checks that every acknowledged resource exists, and that no write answered with `unavailable`
 /// took effect. No name may occur twice or without a request for it.
-fn compare(seen: &[Seen], kind: Kind, found: &BTreeMap<String, usize>) {
+fn compare(seen: &[Seen], kind: LoadKind, found: &BTreeMap<String, usize>) {
     let of_kind = || seen.iter().filter(|it| it.worker.kind == kind);
     let lost: Vec<&Seen> =
         of_kind().filter(|it| it.is_done() && !found.contains_key(&it.name)).collect();
@@ -315,13 +316,13 @@ fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
     };
     let workers: Vec<Worker> = [0, 1]
         .into_iter()
-        .flat_map(|process| Kind::ALL.map(|kind| (process, kind)))
+        .flat_map(|process| LoadKind::ALL.map(|kind| (process, kind)))
         .flat_map(|it| std::iter::repeat_n(it, threads))
         .enumerate()
         .map(|(number, (process, kind))| Worker { number, process, kind })
         .collect();
     let (listers, others): (Vec<Worker>, Vec<Worker>) =
-        workers.iter().partition(|it| it.kind == Kind::Lists);
+        workers.iter().partition(|it| it.kind == LoadKind::Lists);
 
     std::thread::scope(|scope| {
         let _end = EndOnDrop(&load);
@@ -368,8 +369,8 @@ fn fail_over(connections: usize, threads: usize, outages: &[Behind]) {
     assert!(alone.is_none(), "written without a primary: {alone:?}");
     for service in &services {
         let mut connection = service.connect();
-        compare(&seen, Kind::Firewalls, &names(&mut connection, "/firewalls/"));
-        compare(&seen, Kind::Rules, &names(&mut connection, &format!("{}rules/", load.policy)));
+        compare(&seen, LoadKind::Firewalls, &names(&mut connection, "/firewalls/"));
+        compare(&seen, LoadKind::Rules, &names(&mut connection, &format!("{}rules/", load.policy)));
     }
 }
 

@@ -248,11 +248,15 @@ db_test! {
         let count = cases(FILTERS);
         let now = Instant::parse(FIRST_DAY).unwrap().plus_micros(3 * 86_400_000_000);
         for level in Level::ALL {
-            let mut fitting = 0;
-            for _ in 0..count {
+            let (mut fitting, drawn) = (0, count.max(FILTERS));
+            for number in 0..drawn {
                 let filter = draw(&mut runner, filters(level));
                 let expected = data.fitting(&filter, now);
                 fitting += u32::from(!expected.is_empty());
+                // A share of few filters would be a matter of luck, so more are drawn than asked.
+                if number >= count {
+                    continue;
+                }
                 // By candidates of an index if there are any, by the index of the order, and in
                 // between.
                 for most in [1_000_000, 0, 7] {
@@ -263,7 +267,7 @@ db_test! {
                 }
             }
             // A test whose filters find nothing would prove nothing.
-            assert!(fitting > count / 4, "{level:?}: {fitting} of {count}");
+            assert!(fitting > drawn / 4, "{level:?}: {fitting} of {drawn}");
         }
     }
 }

@@ -232,7 +232,7 @@ impl Firewalls {
         Ok(Reply::deleted())
     }
 
-    const RESTORE: Operation = Operation::changes("restoreFirewallById").may_answer(&[409, 412]);
+    const RESTORE: Operation = Operation::changes("restoreFirewallById").may_answer(&[409]);
 
     /// Restore a firewall
     ///

@@ -326,8 +326,7 @@ impl Policies {
         Ok(Reply::deleted())
     }
 
-    const RESTORE: Operation =
-        Operation::changes("restoreFilteringPolicyById").may_answer(&[409, 412]);
+    const RESTORE: Operation = Operation::changes("restoreFilteringPolicyById").may_answer(&[409]);
 
     /// Restore a filtering policy
     ///

@@ -485,9 +485,10 @@ impl Rules {
         Ok(Reply::deleted())
     }
 
-    const RESTORE: Operation = Operation::changes("restoreRuleById").may_answer(&[409, 412]).takes(
-        &[params::duplicates("`keep` restores the rule even if an equivalent rule exists.")],
-    );
+    const RESTORE: Operation =
+        Operation::changes("restoreRuleById").may_answer(&[409]).takes(&[params::duplicates(
+            "`keep` restores the rule even if an equivalent rule exists.",
+        )]);
 
     /// Restore a rule
     ///

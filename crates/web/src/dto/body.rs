@@ -4,8 +4,8 @@
 use std::marker::PhantomData;
 
 use fireflow_domain::error::Violations;
-use fireflow_formats::ReadError;
-use fireflow_formats::json::{self, Meter};
+use fireflow_formats::json::Meter;
+use fireflow_formats::members::read_json;
 use fireflow_formats::packet::MAX_PACKETS;
 use poem::http::header;
 use poem::{Request, RequestBody};
@@ -54,20 +54,6 @@ impl<T> Body<T> {
         decode: impl FnOnce(&[u8], &Meter) -> Result<U, E> + Send + 'static,
     ) -> Result<U, Problem> {
         self.upload.decode(decode).await
-    }
-}
-
-/// Parses and reads the text of a body.
-fn read_json<U>(
-    bytes: &[u8],
-    meter: &Meter,
-    read: impl FnOnce(Value, &mut Violations) -> Option<U>,
-) -> Result<U, ReadError> {
-    let value = json::parse_within(bytes, meter)?;
-    let mut violations = Violations::new();
-    match read(value, &mut violations) {
-        Some(value) if violations.is_empty() => Ok(value),
-        _ => Err(ReadError::Invalid(violations)),
     }
 }
 

@@ -268,10 +268,8 @@ fn can_answer(status: &str, row: &Operation, has_body: bool, has_path_ids: bool)
         "404" => has_path_ids,
         // The router answers these, not an operation.
         "405" => false,
-        "409" | "412" | "428" => {
-            let is_conditional = status == "412" && row.is_conditional;
-            is_conditional || row.statuses.iter().any(|more| status == more.to_string())
-        }
+        "412" => row.is_conditional,
+        "409" | "428" => row.statuses.iter().any(|more| status == more.to_string()),
         _ => true,
     }
 }
