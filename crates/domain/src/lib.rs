@@ -4,6 +4,7 @@
 //! not validated: a value of one of these types is valid by construction.
 
 pub mod actor;
+pub mod analysis;
 pub mod audit;
 pub mod audit_chain;
 pub mod engine;

@@ -215,7 +215,10 @@ pub(crate) const fn v6(entry: &Endpoint) -> Option<Range<u128>> {
 
 /// The addresses of an entry that packets of a family can have, as numbers: at most two ranges,
 /// because no packet has an address in `::ffff:0:0/96`.
-pub(crate) fn addresses(family: Family, entry: &Endpoint) -> impl Iterator<Item = Range<u128>> {
+pub(crate) fn addresses(
+    family: Family,
+    entry: &Endpoint,
+) -> impl Iterator<Item = Range<u128>> + use<> {
     let (first, second) = match family {
         Family::V4 => (v4(entry).map(|(first, last)| (first.into(), last.into())), None),
         Family::V6 => v6(entry).map_or((None, None), |(first, last)| {

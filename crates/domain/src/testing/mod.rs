@@ -2,6 +2,7 @@
 //! that hold for any text. The same seed gives the same data everywhere.
 
 pub mod adversarial;
+pub mod analysis_families;
 pub mod corpus;
 pub mod cuboid_sets;
 pub mod fuzz;

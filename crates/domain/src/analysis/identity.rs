@@ -1,0 +1,117 @@
+//! The identity of findings: made of kinds and contents of rules, not of their places.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::report::{Evidence, Finding};
+use super::request::AnalysedPolicy;
+use crate::rule::fingerprint::Fingerprint;
+
+/// The version of the encoding, its first byte.
+const VERSION: u8 = 1;
+
+/// Identifies a finding of a policy, or its proof: a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FindingId([u8; 16]);
+
+impl FindingId {
+    /// The id of a finding that is not identified yet.
+    pub const UNSET: Self = Self([0; 16]);
+
+    /// Reads the 32 hexadecimal digits, in lower case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_canonical =
+            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let bits = u128::from_str_radix(text, 16).ok().filter(|_| is_canonical)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+
+    fn of(hash: Sha256) -> Self {
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        Self(id)
+    }
+}
+
+impl fmt::Display for FindingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Puts findings in order, the most serious first, then in order of evaluation, and sets their ids
+/// and proofs.
+///
+/// An id is a hash of the kind, the content of the rule, and what tells findings of this kind about
+/// one rule apart. Equal findings about equal rules are numbered. So an id stays the same if other
+/// rules change or if rules move. A proof also has the contents of the rules that prove the finding.
+pub fn identify(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) {
+    findings.sort_by_key(|finding| (finding.severity, finding.rule, finding.kind));
+    let mut fingerprints: HashMap<usize, Fingerprint> = HashMap::new();
+    let mut fingerprint = |index: usize| {
+        *fingerprints.entry(index).or_insert_with(|| {
+            policy.spec(index).map_or(Fingerprint([0; 32]), |spec| Fingerprint::of(spec))
+        })
+    };
+    // Numbers follow the order of evaluation, not of severity, which time alone can change.
+    let mut order: Vec<&mut Finding> = findings.iter_mut().collect();
+    order.sort_by_key(|finding| finding.rule);
+    let mut counts: HashMap<FindingId, u64> = HashMap::new();
+    for finding in order {
+        let mut hash = Sha256::new();
+        hash.update([VERSION]);
+        hash.update(finding.kind.as_str());
+        hash.update([0]);
+        hash.update(fingerprint(finding.rule).0);
+        distinguish(&mut hash, &finding.evidence);
+        let shared = FindingId::of(hash.clone());
+        let count = counts.entry(shared).or_default();
+        hash.update(count.to_be_bytes());
+        *count += 1;
+        finding.id = FindingId::of(hash);
+
+        let mut hash = Sha256::new();
+        hash.update([VERSION]);
+        hash.update(finding.id.0);
+        let mut because: Vec<[u8; 32]> =
+            finding.because.iter().map(|cover| fingerprint(cover.rule).0).collect();
+        // The order of the proof depends on places, its meaning does not.
+        because.sort_unstable();
+        for rule in because {
+            hash.update(rule);
+        }
+        if let Some(conflict) = finding.conflicts_with {
+            hash.update([1]);
+            hash.update(fingerprint(conflict.rule).0);
+        }
+        finding.proof = FindingId::of(hash);
+    }
+}
+
+/// Adds what tells two findings of one kind about one rule apart.
+fn distinguish(hash: &mut Sha256, evidence: &Evidence) {
+    match evidence {
+        Evidence::None | Evidence::Pairs(_) | Evidence::Since(_) | Evidence::Expires(_) => {}
+        Evidence::Warning(warning) => {
+            hash.update(warning.code.as_str());
+            hash.update([0]);
+            hash.update(&warning.pointer);
+        }
+        Evidence::Service { service, family, destinations: _ } => {
+            hash.update(service.name);
+            hash.update([0]);
+            hash.update([service.protocol.0]);
+            hash.update(service.ports.first().to_be_bytes());
+            hash.update(service.ports.last().to_be_bytes());
+            hash.update(family.as_str());
+        }
+        Evidence::Permits { family, addresses: _, any_service: _, any_destination: _ } => {
+            hash.update(family.as_str());
+        }
+    }
+}

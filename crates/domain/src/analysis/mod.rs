@@ -1,0 +1,110 @@
+//! Analysis: what is wrong with a policy, what a change does, and what gets through.
+//!
+//! All answers are exact and over all packets that a network can carry. An answer that could not be
+//! finished within its limits says so, and names what is undecided. It never presents a guess as a
+//! fact.
+//!
+//! [`analyse`] finds faults of one policy, [`compare`] finds the packets on which two policies
+//! disagree, [`search`] finds packets with a given outcome or proves that there are none, and
+//! [`partition`] divides a set of packets by verdict.
+
+mod analyse;
+mod bounds;
+mod breadth;
+mod budget;
+mod cell;
+mod collect;
+mod compare;
+mod context;
+mod cover;
+mod explore;
+mod findings;
+mod hidden;
+mod identity;
+mod instants;
+mod intern;
+mod lifecycle;
+mod lookup;
+mod measure;
+mod mergeable;
+mod merged;
+mod near;
+mod packets;
+mod pairs;
+mod points;
+mod proof;
+mod question;
+mod ranges;
+mod ranks;
+mod reach;
+mod redundant;
+mod report;
+mod request;
+mod sides;
+mod solver;
+mod space;
+mod spell;
+mod until;
+mod walk;
+mod witness;
+
+pub use identity::{FindingId, identify};
+pub use packets::{ByteRange, PacketSet};
+pub use report::{
+    Analysed, Analysis, Comparison, Conflict, Cover, Difference, Effect, Evidence, Finding,
+    FindingKind, Fix, FoundPackets, Incomplete, Obstacle, Partition, PartitionPart, RuleIndex,
+    SearchAnswer, Severity, Task, VerdictChange,
+};
+pub use request::{
+    AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions,
+    EXPOSED_SERVICES, ExposedService, FindingKinds, Outcome, SearchRequest, Thresholds,
+};
+
+use crate::time::Instant;
+
+/// Finds the faults of a policy. The findings are identified and in order (see [`identify`]).
+///
+/// Runs for seconds on large policies and uses several threads, so do not call it on a thread that
+/// serves requests.
+#[must_use]
+pub fn analyse(
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> Analysis {
+    analyse::analyse(policy, options, limits)
+}
+
+/// Finds the packets on which two policies disagree. The differences are disjoint. There are none
+/// exactly if the answer is complete and no packet changes its verdict.
+#[must_use]
+pub fn compare(
+    left: &AnalysedPolicy<'_>,
+    right: &AnalysedPolicy<'_>,
+    options: &ComparisonOptions,
+    limits: &AnalysisLimits<'_>,
+) -> Comparison {
+    compare::compare(left, right, options, limits)
+}
+
+/// Searches a set for packets with an outcome. If the answer is complete and has no parts, there is
+/// no such packet.
+#[must_use]
+pub fn search(
+    policy: &AnalysedPolicy<'_>,
+    request: &SearchRequest,
+    limits: &AnalysisLimits<'_>,
+) -> SearchAnswer {
+    lookup::search(policy, request, limits)
+}
+
+/// Divides a set of packets into disjoint parts, each with one verdict by one rule.
+#[must_use]
+pub fn partition(
+    policy: &AnalysedPolicy<'_>,
+    packets: &PacketSet,
+    at: Instant,
+    limits: &AnalysisLimits<'_>,
+) -> Partition {
+    lookup::partition(policy, packets, at, limits)
+}
