@@ -12,6 +12,7 @@ mod identity;
 mod packets;
 mod report;
 mod request;
+mod validity;
 
 pub use identity::{FindingId, identify};
 pub use packets::{ByteRange, PacketSet};
@@ -24,6 +25,8 @@ pub use request::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions,
     EXPOSED_SERVICES, ExposedService, FindingKinds, Outcome, SearchRequest, Thresholds,
 };
+
+pub use validity::holds_until;
 
 use crate::time::Instant;
 

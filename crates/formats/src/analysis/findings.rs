@@ -15,6 +15,16 @@ use super::{RuleNameView, Subject};
 /// The findings of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnalysisView {
+    /// What they rest on.
+    #[serde(flatten)]
+    pub head: AnalysisHeadView,
+    /// The findings.
+    pub findings: Vec<FindingView>,
+}
+
+/// What the findings of a policy rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AnalysisHeadView {
     /// The instant at which the findings hold.
     pub at: String,
     /// Whether everything that was asked is decided.
@@ -25,8 +35,6 @@ pub struct AnalysisView {
     pub analysed: AnalysedView,
     /// How many findings there are of each kind and severity.
     pub counts: Vec<CountView>,
-    /// The findings.
-    pub findings: Vec<FindingView>,
 }
 
 /// Something that an answer leaves undecided.
@@ -173,12 +181,22 @@ impl AnalysisView {
         subject: &Subject<'_>,
     ) -> Self {
         Self {
+            head: AnalysisHeadView::new(analysis, subject),
+            findings: findings.into_iter().map(|it| FindingView::new(it, subject)).collect(),
+        }
+    }
+}
+
+impl AnalysisHeadView {
+    /// The form of an answer.
+    #[must_use]
+    pub fn new(analysis: &Analysis, subject: &Subject<'_>) -> Self {
+        Self {
             at: analysis.at.to_string(),
             complete: analysis.is_complete(),
             incomplete: incomplete_views(&analysis.incomplete, subject),
             analysed: AnalysedView::new(&analysis.analysed, subject),
             counts: counts(analysis),
-            findings: findings.into_iter().map(|it| FindingView::new(it, subject)).collect(),
         }
     }
 }
@@ -211,7 +229,7 @@ impl AnalysedView {
 }
 
 /// The counts by severity and kind that are not 0, the most serious first.
-pub(super) fn counts(analysis: &Analysis) -> Vec<CountView> {
+fn counts(analysis: &Analysis) -> Vec<CountView> {
     let mut counts = Vec::new();
     for severity in Severity::ALL {
         for kind in FindingKind::ALL {

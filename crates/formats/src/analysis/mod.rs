@@ -5,6 +5,7 @@ mod annotations;
 mod answers;
 mod findings;
 mod packets;
+pub mod requests;
 mod sarif;
 mod sentences;
 mod table;
@@ -22,8 +23,8 @@ pub use answers::{
     search_view,
 };
 pub use findings::{
-    AnalysedView, AnalysisView, CountView, CoverView, FindingView, FixView, IncompleteView,
-    StateCountView, incomplete_views, rule_json,
+    AnalysedView, AnalysisHeadView, AnalysisView, CountView, CoverView, FindingView, FixView,
+    IncompleteView, StateCountView, incomplete_views, rule_json,
 };
 pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
 pub use sarif::sarif;
@@ -99,7 +100,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A rule in a sentence: `no. 7 "web"`. The number is its position.
+/// A rule in a sentence: ``no. 7 `web` ``. The number is its position.
 #[derive(Clone, Copy)]
 struct NamedRule<'a> {
     subject: &'a Subject<'a>,
