@@ -34,3 +34,4 @@ pub mod testing;
 pub mod text;
 pub mod time;
 pub mod usecase;
+mod worlds;

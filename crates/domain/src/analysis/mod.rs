@@ -8,11 +8,36 @@
 //! disagree, [`search`] finds packets with a given outcome or proves that there are none, and
 //! [`partition`] divides a set of packets by verdict.
 
+mod analyse;
+mod bounds;
+mod budget;
+mod cell;
+mod context;
+mod cover;
+mod findings;
+mod hidden;
 mod identity;
+mod intern;
+mod measure;
+mod near;
 mod packets;
+mod points;
+mod proof;
+mod question;
+mod ranges;
+mod ranks;
+mod reach;
+mod redundant;
 mod report;
 mod request;
+mod sides;
+mod solver;
+mod space;
+mod spell;
+mod until;
 mod validity;
+mod walk;
+mod witness;
 
 pub use identity::{FindingId, identify};
 pub use packets::{ByteRange, PacketSet};
@@ -40,8 +65,7 @@ pub fn analyse(
     options: &AnalysisOptions,
     limits: &AnalysisLimits<'_>,
 ) -> Analysis {
-    let _unused = limits;
-    Analysis::undecided(policy, options, Obstacle::Time)
+    analyse::analyse(policy, options, limits)
 }
 
 /// Finds the packets on which two policies disagree. The differences are disjoint. There are none

@@ -61,7 +61,8 @@ pub enum FindingKind {
     /// Packets reach the rule, but no packet's verdict changes without it. `because` has the later
     /// rules that decide the same way. Rules in `together` may not go at the same time.
     Redundant,
-    /// The rule only does what the default does: redundant, and no later rule matters.
+    /// The rule only does what the default does: redundant, and some of its packets would meet the
+    /// default without it.
     RestatesDefault,
     /// The rule matches no packet at all.
     NeverMatches,
@@ -351,6 +352,8 @@ pub enum Task {
     Redundant,
     /// Whether the rules of a proof are as few as possible. The proof itself holds.
     Minimal,
+    /// Which rules of another action decide packets of a hidden rule.
+    Conflict,
     /// Which redundant rules may go together.
     Together,
     /// From when on a finding no longer holds.
@@ -367,10 +370,11 @@ pub enum Task {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Reach,
         Self::Redundant,
         Self::Minimal,
+        Self::Conflict,
         Self::Together,
         Self::Until,
         Self::Exposed,
@@ -386,6 +390,7 @@ impl Task {
             Self::Reach => "reach",
             Self::Redundant => "redundant",
             Self::Minimal => "minimal",
+            Self::Conflict => "conflict",
             Self::Together => "together",
             Self::Until => "until",
             Self::Exposed => "exposed",

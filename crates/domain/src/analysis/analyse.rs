@@ -1,0 +1,139 @@
+//! The analysis of a policy: what is searched in which order.
+
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
+use super::budget::Budget;
+use super::context::Context;
+use super::findings::Outcome;
+use super::hidden::{Meanings, hidden};
+use super::identity::identify;
+use super::reach::{Decided, Effectiveness, Reach, decide};
+use super::redundant::{redundant, together};
+use super::report::{Analysed, Analysis, FindingKind, Incomplete, Obstacle, Task};
+use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
+use super::space::{Slot, undivided};
+
+/// The kinds that follow from the reach of rules.
+const REACH: [FindingKind; 3] =
+    [FindingKind::Contradiction, FindingKind::Duplicate, FindingKind::Unreachable];
+/// The kinds that follow from verdicts that do not change.
+const REDUNDANT: [FindingKind; 2] = [FindingKind::Redundant, FindingKind::RestatesDefault];
+
+/// Finds the faults of a policy.
+pub(super) fn analyse(
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> Analysis {
+    let budget = Budget::new(limits);
+    let mut analysis = Analysis {
+        at: options.at,
+        analysed: Analysed::of(policy, options.at),
+        findings: Vec::new(),
+        incomplete: Vec::new(),
+    };
+    match Context::new(policy, options.at, undivided, &budget) {
+        Ok(context) => {
+            let outcome = outcome(&context, options);
+            analysis.incomplete = outcome.incomplete(&context);
+            analysis.findings = outcome.findings;
+        }
+        Err(obstacle) => analysis.incomplete = undecided(options, obstacle),
+    }
+    analysis.findings.retain(|finding| options.kinds.contains(finding.kind));
+    identify(&mut analysis.findings, policy);
+    analysis
+}
+
+/// What is undecided if the rules could not even be prepared.
+fn undecided(options: &AnalysisOptions, obstacle: Obstacle) -> Vec<Incomplete> {
+    let tasks = options.kinds.iter().filter_map(|kind| match kind {
+        FindingKind::Contradiction | FindingKind::Duplicate | FindingKind::Unreachable => {
+            Some(Task::Reach)
+        }
+        FindingKind::Redundant | FindingKind::RestatesDefault => Some(Task::Redundant),
+        FindingKind::Exposed => Some(Task::Exposed),
+        FindingKind::Correlated | FindingKind::Generalises => Some(Task::Pairs),
+        FindingKind::NeverMatches
+        | FindingKind::Expired
+        | FindingKind::ExpiresSoon
+        | FindingKind::DisabledLong
+        | FindingKind::NoReference
+        | FindingKind::Ineffective
+        | FindingKind::Permissive
+        | FindingKind::Mergeable => None,
+    });
+    let mut incomplete: Vec<Incomplete> = Vec::new();
+    for task in tasks {
+        if incomplete.iter().all(|it| it.what != task) {
+            incomplete.push(Incomplete::whole(task, obstacle));
+        }
+    }
+    incomplete
+}
+
+fn outcome(context: &Context<'_>, options: &AnalysisOptions) -> Outcome {
+    let mut outcome = Outcome::default();
+    let wants = |kinds: &[FindingKind]| kinds.iter().any(|kind| options.kinds.contains(*kind));
+    let seeks_redundant = wants(&REDUNDANT);
+    if seeks_redundant || wants(&REACH) {
+        reach_of_all(context, options, seeks_redundant, &mut outcome);
+    }
+    outcome
+}
+
+/// Decides reach and redundancy of all rules, then makes the proofs: what matters most is there when
+/// time runs out.
+fn reach_of_all(
+    context: &Context<'_>,
+    options: &AnalysisOptions,
+    seeks_redundant: bool,
+    outcome: &mut Outcome,
+) {
+    let active: Vec<Slot> = context.active().filter(|it| !context.space.is_empty(*it)).collect();
+    let decided: Vec<Decided> =
+        active.into_par_iter().map(|slot| decide(context, slot, seeks_redundant)).collect();
+    let meanings = Meanings::new(context);
+    let parts: Vec<Outcome> = decided
+        .par_iter()
+        .map(|decided| {
+            let mut own = Outcome::default();
+            finish(context, options, &meanings, decided, &mut own);
+            own
+        })
+        .collect();
+    for part in parts {
+        outcome.add(part);
+    }
+    if seeks_redundant {
+        let is_hidden = |it: &&Decided| matches!(it.reach, Ok(Reach::Hidden(_)));
+        let hidden: Vec<Slot> = decided.iter().filter(is_hidden).map(|it| it.slot).collect();
+        together(context, &hidden, outcome);
+    }
+}
+
+/// Makes the finding of a rule.
+fn finish(
+    context: &Context<'_>,
+    options: &AnalysisOptions,
+    meanings: &Meanings,
+    decided: &Decided,
+    outcome: &mut Outcome,
+) {
+    let slot = decided.slot;
+    match &decided.reach {
+        Ok(Reach::Hidden(cover)) => {
+            let small = options.thresholds.small_conflict;
+            hidden(context, meanings, slot, cover.clone(), small, outcome);
+        }
+        Ok(Reach::Reached) => {}
+        Err(obstacle) => outcome.undecided(Task::Reach, *obstacle, slot),
+    }
+    match decided.effectiveness {
+        Some(Ok(Effectiveness::Redundant { needs_default })) => {
+            redundant(context, slot, needs_default, outcome);
+        }
+        Some(Err(obstacle)) => outcome.undecided(Task::Redundant, obstacle, slot),
+        Some(Ok(Effectiveness::Needed)) | None => {}
+    }
+}

@@ -1,0 +1,176 @@
+//! Findings about rules that no packet reaches: contradictions, duplicates, unreachable rules.
+
+use super::budget::Meter;
+use super::context::Context;
+use super::findings::Outcome;
+use super::intern::{FxHashMap, ListId};
+use super::measure::share;
+use super::proof::{minimal, terminating};
+use super::reach::witness;
+use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
+use super::solver::{Scope, Solver};
+use super::space::Slot;
+use super::spell::packet_sets;
+use super::until::{expiry_before, hidden_until};
+
+/// The active rules with the same meaning, in order, by that meaning.
+pub(super) struct Meanings(FxHashMap<Vec<(u8, ListId, ListId, ListId)>, Vec<Slot>>);
+
+impl Meanings {
+    pub(super) fn new(context: &Context<'_>) -> Self {
+        let mut meanings: FxHashMap<_, Vec<Slot>> = FxHashMap::default();
+        for slot in context.active() {
+            meanings.entry(context.space.meaning(slot)).or_default().push(slot);
+        }
+        meanings.retain(|_, slots| slots.len() > 1);
+        Self(meanings)
+    }
+
+    /// The rules before a rule that match the same packets.
+    fn before(&self, context: &Context<'_>, slot: Slot) -> &[Slot] {
+        if self.0.is_empty() {
+            return &[];
+        }
+        let all = self.0.get(&context.space.meaning(slot)).map_or(&[][..], Vec::as_slice);
+        let count = all.partition_point(|it| *it < slot);
+        all.get(..count).unwrap_or_default()
+    }
+}
+
+/// The steps to make a proof small, for each step that it took to find it.
+const STEPS_TO_SHORTEN: u64 = 5;
+/// The least steps to make a proof small.
+const LEAST_STEPS_TO_SHORTEN: u64 = 100_000;
+
+/// The finding about a rule that earlier rules cover.
+pub(super) fn hidden(
+    context: &Context<'_>,
+    meanings: &Meanings,
+    slot: Slot,
+    cover: Vec<Slot>,
+    small_conflict: f64,
+    outcome: &mut Outcome,
+) {
+    let own = context.action(Some(slot));
+    let equal = meanings.before(context, slot);
+    let is_other = |it: &&Slot| context.action(Some(**it)) != own;
+    // One that permits what the other does not is the sharper contradiction.
+    let changes = |it: &&Slot| Effect::of(own, context.action(Some(**it))).is_some();
+    let other = equal.iter().find(changes).or_else(|| equal.iter().find(is_other));
+    let mut finding = if let Some(other) = other {
+        let effect = Effect::of(own, context.action(Some(*other)));
+        let severity = if effect.is_some() { Severity::Error } else { Severity::Info };
+        Finding {
+            because: vec![Cover { rule: context.index(*other), share: 1.0 }],
+            conflicts_with: Some(Conflict { rule: context.index(*other), share: 1.0 }),
+            effect,
+            ..Finding::new(FindingKind::Contradiction, severity, context.index(slot))
+        }
+    } else if let Some(first) = equal.first() {
+        Finding {
+            because: vec![Cover { rule: context.index(*first), share: 1.0 }],
+            ..Finding::new(FindingKind::Duplicate, Severity::Warning, context.index(slot))
+        }
+    } else {
+        Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot))
+    };
+    let proving = equal
+        .first()
+        .map_or(cover, |_| other.or(equal.first()).map(|it| vec![*it]).unwrap_or_default());
+    let is_there = |slot: Slot| context.is_active(slot);
+    let mut solver = Solver::new(context, slot, &is_there);
+    if finding.kind == FindingKind::Unreachable {
+        let kept = unreachable(&mut solver, proving.clone(), small_conflict, &mut finding, outcome);
+        if !kept {
+            return;
+        }
+    }
+    let mut meter = context.budget.meter(context.limits().steps);
+    let until = match (finding.kind, proving.first()) {
+        (FindingKind::Contradiction | FindingKind::Duplicate, Some(equal)) => {
+            Ok(expiry_before(context, *equal, slot))
+        }
+        _ => hidden_until(&mut solver, &proving, &mut meter),
+    };
+    match until {
+        Ok(until) => finding.until = until,
+        Err(obstacle) => outcome.undecided(Task::Until, obstacle, slot),
+    }
+    // It mends itself when the rules expire that it rests on.
+    if finding.until.is_some() {
+        finding.severity = Severity::Info;
+    }
+    outcome.findings.push(finding);
+}
+
+/// Completes the finding of an unreachable rule. Returns false if its witness is refuted.
+fn unreachable(
+    solver: &mut Solver<'_>,
+    cover: Vec<Slot>,
+    small_conflict: f64,
+    finding: &mut Finding,
+    outcome: &mut Outcome,
+) -> bool {
+    let (context, slot) = (solver.context, solver.slot);
+    let own = context.action(Some(slot));
+    let proof = if cover.len() < 2 {
+        Ok(super::proof::Proof { rules: cover.clone(), is_minimal: true })
+    } else {
+        let mut meter = meter_to_shorten(context, solver, &cover);
+        minimal(solver, Scope::Before, &|_| false, cover.clone(), &mut meter)
+    };
+    let (rules, is_minimal) = match proof {
+        Ok(proof) => (proof.rules, proof.is_minimal),
+        Err(obstacle) => {
+            outcome.undecided(Task::Minimal, obstacle, slot);
+            (cover, false)
+        }
+    };
+    if !is_minimal && !outcome.is_undecided(Task::Minimal) {
+        outcome.undecided(Task::Minimal, Obstacle::Steps, slot);
+    }
+    finding.is_minimal = is_minimal;
+    finding.because = rules
+        .iter()
+        .map(|rule| Cover { rule: context.index(*rule), share: share(&context.space, slot, *rule) })
+        .collect();
+    finding.because.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.rule.cmp(&b.rule)));
+    let mut meter = context.budget.meter(context.limits().steps);
+    match terminating(solver, &mut meter) {
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            let rule = context.index(found.rule);
+            let packet = witness(context, &found.hole);
+            let is_shown =
+                packet.is_some_and(|packet| context.verifies(Some(rule), Some(slot), &packet));
+            if !is_shown {
+                outcome.undecided(Task::Witness, Obstacle::Defect, slot);
+                return false;
+            }
+            finding.witness = packet;
+            finding.conflicts_with = Some(Conflict { rule, share: found.share });
+            finding.effect = Effect::of(own, context.action(Some(found.rule)));
+            finding.packets = packet_sets(&context.space, found.hole.family, &found.hole.cell);
+            finding.is_packets_complete = false;
+            if finding.effect == Some(Effect::Opens) && found.share >= small_conflict {
+                finding.severity = Severity::Error;
+            }
+        }
+        Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
+    }
+    true
+}
+
+/// The budget to make a proof small: a few times what finding it again takes.
+fn meter_to_shorten<'a>(
+    context: &Context<'a>,
+    solver: &mut Solver<'_>,
+    cover: &[Slot],
+) -> Meter<'a> {
+    let mut meter = context.budget.meter(context.limits().steps);
+    let takes = |rule: Slot| cover.binary_search(&rule).is_ok();
+    let again = solver.find_hole(Scope::Before, None, &takes, &mut meter, &mut Vec::new());
+    let steps = if again.is_ok() { meter.steps } else { 0 };
+    let steps = steps.saturating_mul(STEPS_TO_SHORTEN).saturating_add(LEAST_STEPS_TO_SHORTEN);
+    context.budget.meter(steps.min(context.limits().steps))
+}

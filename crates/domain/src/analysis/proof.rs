@@ -1,0 +1,175 @@
+//! Proofs that a rule is hidden: few rules, and the rule of another action that matters most.
+
+use super::bounds::Point;
+use super::budget::Meter;
+use super::measure::share;
+use super::question::Hole;
+use super::report::{Effect, Obstacle};
+use super::solver::{Scope, Solver};
+use super::space::Slot;
+use crate::net::Family;
+
+/// A cover of a rule.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// The rules, in order of evaluation.
+    pub(super) rules: Vec<Slot>,
+    /// Whether none of them can be left out.
+    pub(super) is_minimal: bool,
+}
+
+/// Leaves out rules of a cover as long as the rest still covers the rule. Rules that contain much of
+/// it are kept in preference. (U. Junker: "QuickXplain", AAAI 2004.) If the steps of the meter are
+/// used up, the smallest cover that was found remains. Rules of the `background` may be used as well,
+/// but are not part of the proof.
+///
+/// # Errors
+/// Returns [`Obstacle::Time`] if the analysis is to end.
+pub(super) fn minimal(
+    solver: &mut Solver<'_>,
+    scope: Scope,
+    background: &dyn Fn(Slot) -> bool,
+    cover: Vec<Slot>,
+    meter: &mut Meter<'_>,
+) -> Result<Proof, Obstacle> {
+    if cover.len() < 2 {
+        return Ok(Proof { rules: cover, is_minimal: true });
+    }
+    let space = &solver.context.space;
+    let mut sized: Vec<(f64, Slot)> =
+        cover.iter().map(|rule| (share(space, solver.slot, *rule), *rule)).collect();
+    sized.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let rules: Vec<Slot> = sized.into_iter().map(|it| it.1).collect();
+    let mut search = Search { solver, scope, background, meter, kept: Vec::new(), best: cover };
+    let mut found = Vec::new();
+    match search.explain(false, &rules, &mut found) {
+        Ok(()) => {
+            found.sort_unstable();
+            Ok(Proof { rules: found, is_minimal: true })
+        }
+        Err(Obstacle::Time) => Err(Obstacle::Time),
+        Err(_) => Ok(Proof { rules: search.best, is_minimal: false }),
+    }
+}
+
+struct Search<'s, 'a, 'm> {
+    solver: &'s mut Solver<'a>,
+    scope: Scope,
+    background: &'s dyn Fn(Slot) -> bool,
+    meter: &'s mut Meter<'m>,
+    /// The rules that are kept at present.
+    kept: Vec<Slot>,
+    /// The smallest cover so far.
+    best: Vec<Slot>,
+}
+
+impl Search<'_, '_, '_> {
+    /// Adds to `found` the rules among `rules` that are needed with the kept ones. Its depth is the
+    /// logarithm of their number.
+    fn explain(
+        &mut self,
+        has_more: bool,
+        rules: &[Slot],
+        found: &mut Vec<Slot>,
+    ) -> Result<(), Obstacle> {
+        if has_more {
+            let mut used = Vec::new();
+            let mut kept = self.kept.clone();
+            kept.sort_unstable();
+            let background = self.background;
+            let takes = |rule: Slot| kept.binary_search(&rule).is_ok() || background(rule);
+            let (scope, meter) = (self.scope, &mut *self.meter);
+            if self.solver.find_hole(scope, None, &takes, meter, &mut used)?.is_none() {
+                used.retain(|rule| !background(*rule));
+                if used.len() < self.best.len() {
+                    self.best = used;
+                }
+                return Ok(());
+            }
+        }
+        if rules.len() == 1 {
+            found.extend_from_slice(rules);
+            return Ok(());
+        }
+        let (first, second) = rules.split_at(rules.len() / 2);
+        let (kept, from) = (self.kept.len(), found.len());
+        self.kept.extend_from_slice(first);
+        self.explain(true, second, found)?;
+        self.kept.truncate(kept);
+        let needed = found.get(from..).unwrap_or_default();
+        let has_more = !needed.is_empty();
+        self.kept.extend_from_slice(needed);
+        self.explain(has_more, first, found)?;
+        self.kept.truncate(kept);
+        Ok(())
+    }
+}
+
+/// An earlier rule of another action that decides packets of a hidden rule.
+#[derive(Debug)]
+pub(super) struct Terminating {
+    pub(super) rule: Slot,
+    pub(super) share: f64,
+    /// Packets of the hidden rule that it decides.
+    pub(super) hole: Hole,
+}
+
+/// The earlier rule of another action with the largest overlap among those that decide some packet of
+/// a hidden rule. A rule that itself decides none of these packets would be a false alarm (Batfish
+/// counts only such "terminating lines", too). Rules that permit what the hidden rule does not, or
+/// the reverse, come before those that only stop packets in another way.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn terminating(
+    solver: &mut Solver<'_>,
+    meter: &mut Meter<'_>,
+) -> Result<Option<Terminating>, Obstacle> {
+    let (context, slot) = (solver.context, solver.slot);
+    let own = context.action(Some(slot));
+    let mut others: Vec<(bool, f64, Slot)> = Vec::new();
+    for rule in solver.earlier(meter)?.rules(&context.space) {
+        let action = context.action(Some(rule));
+        if action != own {
+            meter.steps += 20;
+            let is_mild = Effect::of(own, action).is_none();
+            others.push((is_mild, share(&context.space, slot, rule), rule));
+        }
+        meter.check()?;
+    }
+    others.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+    for (_, share, rule) in others {
+        let takes = |it: Slot| it < rule;
+        let hole = match common_packet(solver, rule) {
+            Some(hole) => Some(hole),
+            None => solver.find_hole(Scope::Before, Some(rule), &takes, meter, &mut Vec::new())?,
+        };
+        if let Some(hole) = hole {
+            return Ok(Some(Terminating { rule, share, hole }));
+        }
+    }
+    Ok(None)
+}
+
+/// A packet of the rule at the first corner of its overlap with an earlier rule, if that rule decides
+/// it. It settles most cases without a search.
+fn common_packet(solver: &Solver<'_>, rule: Slot) -> Option<Hole> {
+    let (context, slot) = (solver.context, solver.slot);
+    let space = &context.space;
+    for family in Family::ALL {
+        for own in space.parts(slot, family) {
+            for its in space.parts(rule, family) {
+                let Some(both) = own.bounds.intersection(&its.bounds) else { continue };
+                let point: Point = both.first;
+                if space.has(own, &point)
+                    && space.has(its, &point)
+                    && context.match_before(rule, family, &point).is_none()
+                {
+                    let cell = super::cell::Cell::of_ranges(point.map(|it| vec![(it, it + 1)]));
+                    return Some(Hole { family, cell });
+                }
+            }
+        }
+    }
+    None
+}

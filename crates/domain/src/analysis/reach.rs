@@ -1,0 +1,185 @@
+//! Whether packets reach a rule, and whether it changes a verdict.
+
+use super::bounds::Point;
+use super::budget::Meter;
+use super::cell::Cell;
+use super::context::Context;
+use super::points::{Sampled, sample};
+use super::question::Hole;
+use super::report::Obstacle;
+use super::solver::{Scope, Solver};
+use super::space::{Part, Slot};
+use crate::net::Family;
+
+/// What is known about the reach of a rule.
+#[derive(Debug)]
+pub(super) enum Reach {
+    /// No packet reaches it: these earlier rules cover it.
+    Hidden(Vec<Slot>),
+    /// Packets reach it.
+    Reached,
+}
+
+/// What is known about the effect of a rule that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effectiveness {
+    /// Some packet's verdict changes without it.
+    Needed,
+    /// No packet's verdict changes without it.
+    Redundant {
+        /// Some packet would meet the default, and the default has the same action.
+        needs_default: bool,
+    },
+}
+
+/// How many later rules of another action are tried at the corners of what both contain.
+const TRIED_RULES: usize = 6;
+
+/// Decides whether packets reach a rule. Completes what the sample has shown.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn reach(
+    solver: &mut Solver<'_>,
+    sampled: &mut Sampled,
+    meter: &mut Meter<'_>,
+) -> Result<Reach, Obstacle> {
+    let (context, slot) = (solver.context, solver.slot);
+    if let Some(hidden_by) = sampled.hidden_by {
+        return Ok(Reach::Hidden(vec![hidden_by]));
+    }
+    if sampled.reached.is_some() {
+        return Ok(Reach::Reached);
+    }
+    let space = &context.space;
+    let earlier = solver.earlier(meter)?.rules(space);
+    let mut containers = earlier.into_iter();
+    if let Some(one) = containers.find(|it| space.contains_rule(*it, slot, &mut meter.steps)) {
+        return Ok(Reach::Hidden(vec![one]));
+    }
+    let mut used = Vec::new();
+    let Some(hole) = solver.find_hole(Scope::Before, None, &|_| true, meter, &mut used)? else {
+        return Ok(Reach::Hidden(used));
+    };
+    if let Some(point) = first_point(&hole.cell) {
+        sampled.reached = Some((hole.family, point));
+        let next = context.match_after(slot, hole.family, &point);
+        sampled.meets_default |= next.is_none();
+        sampled.is_needed |= context.action(next) != context.action(Some(slot));
+    }
+    Ok(Reach::Reached)
+}
+
+/// The first packet of a cell.
+pub(super) fn first_point(cell: &Cell) -> Option<Point> {
+    (!cell.is_empty()).then(|| cell.bounds().first)
+}
+
+/// Decides whether a rule that is reached changes a verdict.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn effectiveness(
+    solver: &mut Solver<'_>,
+    sampled: &Sampled,
+    meter: &mut Meter<'_>,
+) -> Result<Effectiveness, Obstacle> {
+    if sampled.is_needed || has_other_corner(solver, meter)? {
+        return Ok(Effectiveness::Needed);
+    }
+    let (context, slot) = (solver.context, solver.slot);
+    let own = context.action(Some(slot));
+    let default = context.policy.default_action;
+    if solver.find_difference(meter)?.is_some() {
+        return Ok(Effectiveness::Needed);
+    }
+    let is_open = solver.later(meter)?.0.iter().any(|it| it.container.is_none());
+    let mut meets_default = || {
+        solver.find_hole(Scope::All, None, &|_| true, meter, &mut Vec::new()).map(|it| it.is_some())
+    };
+    let needs_default = default == own && is_open && (sampled.meets_default || meets_default()?);
+    Ok(Effectiveness::Redundant { needs_default })
+}
+
+/// Whether a packet at a corner of what the rule and one of the next rules of another action contain
+/// shows that the rule is needed.
+fn has_other_corner(solver: &mut Solver<'_>, meter: &mut Meter<'_>) -> Result<bool, Obstacle> {
+    let (context, slot) = (solver.context, solver.slot);
+    let own = context.action(Some(slot));
+    let mut tried = 0;
+    for neighbors in &solver.later(meter)?.0 {
+        let parts = &context.space.family(neighbors.family).parts;
+        let Some(part) = parts.get(neighbors.part as usize) else { continue };
+        for other in neighbors.others.iter().filter_map(|it| parts.get(*it as usize)) {
+            if context.action(Some(other.rule)) == own {
+                continue;
+            }
+            if corners(part, other).any(|it| is_other(context, neighbors.family, part, slot, &it)) {
+                return Ok(true);
+            }
+            meter.steps += 1_000;
+            meter.check()?;
+            tried += 1;
+            if tried == TRIED_RULES {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Some corners of the bounds that two parts have in common.
+fn corners(a: &Part, b: &Part) -> impl Iterator<Item = Point> {
+    // A bit for each dimension: 0 for its first value, 1 for its last one.
+    const CORNERS: [u8; 4] = [0, 0b1_1111, 0b0_1010, 0b1_0101];
+    a.bounds.intersection(&b.bounds).into_iter().flat_map(|both| {
+        CORNERS.into_iter().map(move |corner| {
+            let mut point = both.first;
+            for ((bit, value), end) in point.iter_mut().enumerate().zip(both.end) {
+                if corner >> bit & 1 == 1 {
+                    *value = end - 1;
+                }
+            }
+            point
+        })
+    })
+}
+
+/// Whether the rule decides a packet, and a later rule or the default would decide it otherwise.
+fn is_other(context: &Context<'_>, family: Family, part: &Part, slot: Slot, point: &Point) -> bool {
+    context.space.has(part, point)
+        && context.match_before(slot, family, point).is_none()
+        && context.action(context.match_after(slot, family, point)) != context.action(Some(slot))
+}
+
+/// What is known about a rule before proofs are made.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) slot: Slot,
+    pub(super) reach: Result<Reach, Obstacle>,
+    /// None if the rule is not reached, or if that is undecided.
+    pub(super) effectiveness: Option<Result<Effectiveness, Obstacle>>,
+}
+
+/// Decides reach and redundancy of a rule.
+pub(super) fn decide(context: &Context<'_>, slot: Slot, seeks_redundant: bool) -> Decided {
+    let mut sampled = sample(context, slot);
+    if sampled.is_needed {
+        let effectiveness = Some(Ok(Effectiveness::Needed));
+        return Decided { slot, reach: Ok(Reach::Reached), effectiveness };
+    }
+    let mut meter = context.budget.meter(context.limits().steps);
+    let is_there = |slot: Slot| context.is_active(slot);
+    let mut solver = Solver::new(context, slot, &is_there);
+    let reach = meter.check().and_then(|()| reach(&mut solver, &mut sampled, &mut meter));
+    let effectiveness = (seeks_redundant && matches!(reach, Ok(Reach::Reached))).then(|| {
+        let mut meter = context.budget.meter(context.limits().steps);
+        effectiveness(&mut solver, &sampled, &mut meter)
+    });
+    Decided { slot, reach, effectiveness }
+}
+
+/// A hole as a packet that can be shown.
+pub(super) fn witness(context: &Context<'_>, hole: &Hole) -> Option<crate::packet::Packet> {
+    super::witness::packet(&context.space, hole.family, &hole.cell, context.at)
+}
