@@ -3,18 +3,18 @@
 use super::budget::Meter;
 use super::context::Context;
 use super::findings::Outcome;
-use super::intern::{FxHashMap, ListId};
+use super::intern::FxHashMap;
 use super::measure::share;
 use super::proof::{minimal, terminating};
 use super::reach::witness;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
-use super::space::Slot;
+use super::space::{Meaning, Slot};
 use super::spell::packet_sets;
 use super::until::{expiry_before, hidden_until};
 
 /// The active rules with the same meaning, in order, by that meaning.
-pub(super) struct Meanings(FxHashMap<Vec<(u8, ListId, ListId, ListId)>, Vec<Slot>>);
+pub(super) struct Meanings(FxHashMap<Meaning, Vec<Slot>>);
 
 impl Meanings {
     pub(super) fn new(context: &Context<'_>) -> Self {

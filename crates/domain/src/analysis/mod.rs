@@ -12,13 +12,19 @@ mod analyse;
 mod bounds;
 mod budget;
 mod cell;
+mod collect;
+mod compare;
 mod context;
 mod cover;
+mod explore;
 mod findings;
 mod hidden;
 mod identity;
+mod instants;
 mod intern;
+mod lookup;
 mod measure;
+mod merged;
 mod near;
 mod packets;
 mod points;
@@ -77,11 +83,7 @@ pub fn compare(
     options: &ComparisonOptions,
     limits: &AnalysisLimits<'_>,
 ) -> Comparison {
-    let _unused = (left, right, options, limits);
-    Comparison {
-        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
-        ..Comparison::default()
-    }
+    compare::compare(left, right, options, limits)
 }
 
 /// Searches a set for packets with an outcome. If the answer is complete and has no parts, there is
@@ -92,11 +94,7 @@ pub fn search(
     request: &SearchRequest,
     limits: &AnalysisLimits<'_>,
 ) -> SearchAnswer {
-    let _unused = (policy, request, limits);
-    SearchAnswer {
-        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
-        ..SearchAnswer::default()
-    }
+    lookup::search(policy, request, limits)
 }
 
 /// Divides a set of packets into disjoint parts, each with one verdict by one rule.
@@ -107,9 +105,5 @@ pub fn partition(
     at: Instant,
     limits: &AnalysisLimits<'_>,
 ) -> Partition {
-    let _unused = (policy, packets, at, limits);
-    Partition {
-        incomplete: vec![Incomplete::whole(Task::Parts, Obstacle::Time)],
-        ..Partition::default()
-    }
+    lookup::partition(policy, packets, at, limits)
 }

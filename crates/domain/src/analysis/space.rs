@@ -11,6 +11,7 @@ use std::iter::once;
 
 use super::bounds::{Bounds, DIMENSIONS, Point};
 use super::budget::Budget;
+use super::cell::Cell;
 use super::intern::{FxHashMap, Interned, ListId, as_u32};
 use super::near::Near;
 use super::ranges::{Range, contains, has, intersection, meets, normalized};
@@ -92,6 +93,9 @@ pub(super) struct Space {
     pub(super) ports: ListId,
 }
 
+/// The family, the source, the destination and the protocols of each part of a rule.
+pub(super) type Meaning = Vec<(u8, ListId, ListId, ListId)>;
+
 /// Which place a family has in arrays.
 pub(super) const fn place(family: Family) -> usize {
     match family {
@@ -169,6 +173,13 @@ impl Space {
             Family::V4 => v4,
             Family::V6 => v6,
         }
+    }
+
+    /// All packets of a family.
+    pub(super) fn everything(&self, family: Family) -> Cell {
+        let space = self.family(family);
+        let sets = [space.addresses, space.addresses, self.ports, self.ports, space.protocols];
+        Cell::of_ranges(sets.map(|set| self.sets.get(set).to_vec()))
     }
 
     /// The numbers of the parts of a rule in a family.
@@ -263,7 +274,7 @@ impl Space {
     }
 
     /// What a rule matches, in canonical form: equal exactly if two rules match the same packets.
-    pub(super) fn meaning(&self, slot: Slot) -> Vec<(u8, ListId, ListId, ListId)> {
+    pub(super) fn meaning(&self, slot: Slot) -> Meaning {
         let parts = |family: Family, number: u8| {
             self.parts(slot, family)
                 .iter()

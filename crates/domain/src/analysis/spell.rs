@@ -5,7 +5,7 @@ use super::cell::Cell;
 use super::packets::{ByteRange, PacketSet};
 use super::ranges::{Range, intersection, normalized};
 use super::ranks::Ranks;
-use super::space::{PORTS_END, Space, place};
+use super::space::{PORTS_END, Space};
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::Endpoint;
 use crate::worlds::{Kind, addresses};
@@ -218,9 +218,4 @@ pub(super) fn size_of(space: &Space, family: Family, cell: &Cell) -> f64 {
     ranks.size(cell.set(SOURCE))
         * ranks.size(cell.set(DESTINATION))
         * (2..DIMENSIONS).map(count).product::<f64>()
-}
-
-/// The family of a cell as a place in arrays; only so that answers are in a fixed order.
-pub(super) const fn order_of(family: Family) -> usize {
-    place(family)
 }
