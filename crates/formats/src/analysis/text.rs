@@ -15,6 +15,12 @@ use super::{Subject, counted, listed};
 /// How many rules of a proof, or sets of packets, are listed.
 const LISTED: usize = 5;
 
+/// The kinds of which many rules have a finding that says nothing more: one line for all of them.
+const FOLDED: [(FindingKind, &str, &str); 2] = [
+    (FindingKind::RestatesDefault, "restates the default action", "restate the default action"),
+    (FindingKind::NoReference, "has no reference", "have no reference"),
+];
+
 /// Whether texts have colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colors {
@@ -80,24 +86,20 @@ impl AnalysisText<'_> {
                 Severity::Info => format!("{} for information", group.len()),
             };
             line(&mut text, &self.colors.severity(severity, &noun));
-            let is_folded = |finding: &&&Finding| finding.kind == FindingKind::RestatesDefault;
+            let is_folded =
+                |finding: &Finding| FOLDED.iter().any(|(kind, ..)| *kind == finding.kind);
             for finding in group.iter().filter(|finding| !is_folded(finding)) {
                 self.finding(&mut text, finding);
             }
-            let folded: Vec<RuleIndex> =
-                group.iter().filter(is_folded).map(|finding| finding.rule).collect();
-            if let [first, ..] = folded.as_slice() {
-                line(
-                    &mut text,
-                    &format!(
-                        "  {} the default action, the first of them {}",
-                        match folded.len() {
-                            1 => "1 rule restates".to_owned(),
-                            count => format!("{count} rules restate"),
-                        },
-                        self.place(*first)
-                    ),
-                );
+            for (kind, one, several) in FOLDED {
+                let mut rules = group.iter().filter(|it| it.kind == kind).map(|it| it.rule);
+                let Some(first) = rules.next() else { continue };
+                let place = self.place(first);
+                let folded = match rules.count() {
+                    0 => format!("  1 rule {one}: {place}"),
+                    more => format!("  {} rules {several}, the first of them {place}", more + 1),
+                };
+                line(&mut text, &folded);
             }
             text.push('\n');
         }

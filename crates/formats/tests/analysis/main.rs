@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 #![expect(clippy::indexing_slicing, reason = "a test reports a failure by panicking")]
+#![expect(clippy::panic, reason = "a test reports a failure by panicking")]
 
 mod outputs;
+mod schema;
 mod sets;
 mod words;
 

@@ -12,6 +12,7 @@ use fireflow_formats::analysis::{
 };
 use serde_json::{Value, json};
 
+use super::schema::faults;
 use super::{packet, with_findings};
 
 fn as_json() -> Value {
@@ -102,6 +103,19 @@ fn sarif_names_the_line_the_proof_and_the_fingerprints_of_each_finding() {
 }
 
 #[test]
+fn sarif_is_valid_by_its_schema() {
+    let schema: Value = serde_json::from_str(include_str!("data/sarif-2.1.0.json")).unwrap();
+    let mut log =
+        with_findings(|analysis, subject| sarif(analysis, &analysis.findings, subject, "1.2.3"));
+    assert_eq!(faults(&schema, &schema, &log, ""), [""; 0]);
+    // The check can fail.
+    log["runs"][0]["results"][0]["level"] = json!("fatal");
+    log["runs"][0]["results"][0]["locations"][0]["line"] = json!(1);
+    log["runs"][0]["results"][0].as_object_mut().unwrap().remove("message");
+    assert_eq!(faults(&schema, &schema, &log, "").len(), 3);
+}
+
+#[test]
 fn csv_has_a_record_for_each_finding_and_no_formula() {
     let bytes = with_findings(|analysis, subject| {
         let mut findings = analysis.findings.clone();
@@ -152,6 +166,7 @@ fn the_text_for_people_groups_by_severity_and_ends_with_a_summary() {
     let folded = "  2 rules restate the default action, the first of them my rules.json:3 no. 2\n";
     assert!(text.contains(folded), "{text}");
     assert!(!text.contains("Restates the default action"), "{text}");
+    assert!(text.contains("  1 rule has no reference: my rules.json:3 no. 2\n"), "{text}");
     let undecided = "  redundant of rules no. 1 `lets` and no. 3 `blocks, \"all\"`; limit: steps\n";
     assert!(text.contains(undecided), "{text}");
     let summary = "my rules.json: 3 errors, 5 warnings, 9 for information; 3 of 4 rules active; left \

@@ -21,8 +21,8 @@ settings! {
 
     MEMORY_SECTION {
         /// how much memory all requests together may take, 33554432 bytes or more: bodies and their
-        /// parsed form, policies during compilation, unsent answers, exports and streams. One
-        /// subject may take half of it. If it is used up, requests wait for 5 s, then are refused
+        /// parsed form, policies during compilation, analyses, unsent answers, exports and streams.
+        /// One subject may take half of it. If it is used up, requests wait for 5 s, then are refused
         /// with 503 and `Retry-After`
         work_bytes: u64 = "memory.work_bytes" {
             parse: work_bytes,
