@@ -2,16 +2,22 @@
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
+use super::breadth::{exposed, permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
 use super::findings::Outcome;
 use super::hidden::{Meanings, hidden};
 use super::identity::identify;
+use super::lifecycle::lifecycle;
+use super::mergeable::mergeable;
+use super::pairs::pairs;
 use super::reach::{Decided, Effectiveness, Reach, decide};
 use super::redundant::{redundant, together};
-use super::report::{Analysed, Analysis, FindingKind, Incomplete, Obstacle, Task};
+use super::report::{
+    Analysed, Analysis, Finding, FindingKind, Incomplete, Obstacle, Severity, Task,
+};
 use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
-use super::space::{Slot, undivided};
+use super::space::Slot;
 
 /// The kinds that follow from the reach of rules.
 const REACH: [FindingKind; 3] =
@@ -32,7 +38,12 @@ pub(super) fn analyse(
         findings: Vec::new(),
         incomplete: Vec::new(),
     };
-    match Context::new(policy, options.at, undivided, &budget) {
+    // Findings that need no search are there whatever the limits are.
+    let mut simple = Outcome::default();
+    lifecycle(policy, options, &mut simple);
+    let seeks_exposed = options.kinds.contains(FindingKind::Exposed);
+    let divide = |family| public_ends(family).filter(move |_| seeks_exposed);
+    match Context::new(policy, options.at, divide, &budget) {
         Ok(context) => {
             let outcome = outcome(&context, options);
             analysis.incomplete = outcome.incomplete(&context);
@@ -40,6 +51,7 @@ pub(super) fn analyse(
         }
         Err(obstacle) => analysis.incomplete = undecided(options, obstacle),
     }
+    analysis.findings.extend(simple.findings);
     analysis.findings.retain(|finding| options.kinds.contains(finding.kind));
     identify(&mut analysis.findings, policy);
     analysis
@@ -79,7 +91,32 @@ fn outcome(context: &Context<'_>, options: &AnalysisOptions) -> Outcome {
     if seeks_redundant || wants(&REACH) {
         reach_of_all(context, options, seeks_redundant, &mut outcome);
     }
+    if wants(&[FindingKind::NeverMatches]) {
+        never_matches(context, &mut outcome);
+    }
+    if wants(&[FindingKind::Permissive]) {
+        permissive(context, options, &mut outcome);
+    }
+    if wants(&[FindingKind::Exposed]) {
+        exposed(context, options, &mut outcome);
+    }
+    if wants(&[FindingKind::Mergeable]) {
+        mergeable(context, &mut outcome);
+    }
+    // Last, since they can take longest.
+    if wants(&[FindingKind::Correlated, FindingKind::Generalises]) {
+        pairs(context, &mut outcome);
+    }
     outcome
+}
+
+/// Adds the findings about active rules that match no packet at all, such as one whose only source is
+/// `::ffff:0:0/96`.
+fn never_matches(context: &Context<'_>, outcome: &mut Outcome) {
+    for slot in context.active().filter(|slot| context.space.is_empty(*slot)) {
+        let index = context.index(slot);
+        outcome.findings.push(Finding::new(FindingKind::NeverMatches, Severity::Warning, index));
+    }
 }
 
 /// Decides reach and redundancy of all rules, then makes the proofs: what matters most is there when

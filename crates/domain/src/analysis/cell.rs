@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::bounds::{Bounds, DIMENSIONS, Point};
+use super::bounds::{Bounds, DIMENSIONS};
 use super::intern::{Interned, ListId};
-use super::ranges::{Range, Summed, difference, has, hull, intersection};
+use super::ranges::{Range, Summed, difference, hull, intersection};
 use super::space::{Part, Slot, Space};
 
 /// A product of five sets of a rule.
@@ -94,10 +94,6 @@ impl Cell {
         cell
     }
 
-    pub(super) fn has(&self, point: &Point) -> bool {
-        self.0.iter().zip(point).all(|(set, value)| has(set.ranges(), *value))
-    }
-
     /// What a cell and a product of sets have in common.
     pub(super) fn intersection(&self, sets: &Interned<Range>, of: &[ListId; DIMENSIONS]) -> Self {
         let mut cell = self.clone();
@@ -106,15 +102,6 @@ impl Cell {
             if both != own.ranges() {
                 *own = Rc::new(Summed::new(both));
             }
-        }
-        cell
-    }
-
-    /// What two cells have in common.
-    pub(super) fn intersection_with(&self, other: &Self) -> Self {
-        let mut cell = self.clone();
-        for (own, its) in cell.0.iter_mut().zip(&other.0) {
-            *own = Rc::new(Summed::new(intersection(own.ranges(), its.ranges())));
         }
         cell
     }

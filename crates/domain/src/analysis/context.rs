@@ -7,7 +7,6 @@ use super::budget::Budget;
 use super::report::{Obstacle, RuleIndex};
 use super::request::{AnalysedPolicy, AnalysisLimits};
 use super::space::{Slot, Space, takes_part};
-use super::witness::packet_at;
 use crate::engine::naive;
 use crate::net::Family;
 use crate::packet::Packet;
@@ -82,11 +81,6 @@ impl<'a> Context<'a> {
         let start = self.space.part_numbers(slot, family).end;
         let end = super::intern::as_u32(self.space.family(family).parts.len());
         self.space.first_match(family, point, start..end, |it| self.space.is_active(it, self.at))
-    }
-
-    /// The packet of a point.
-    pub(super) fn packet_at(&self, family: Family, point: &Point) -> Option<Packet> {
-        packet_at(&self.space, family, point, self.at)
     }
 
     /// Whether a packet is as a finding says, by the definition: a rule decides it, and another one

@@ -10,6 +10,7 @@
 
 mod analyse;
 mod bounds;
+mod breadth;
 mod budget;
 mod cell;
 mod collect;
@@ -22,11 +23,14 @@ mod hidden;
 mod identity;
 mod instants;
 mod intern;
+mod lifecycle;
 mod lookup;
 mod measure;
+mod mergeable;
 mod merged;
 mod near;
 mod packets;
+mod pairs;
 mod points;
 mod proof;
 mod question;

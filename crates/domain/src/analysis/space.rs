@@ -28,9 +28,6 @@ pub(super) type Slot = u32;
 
 /// The first value after all ports.
 pub(super) const PORTS_END: u32 = 65_536;
-/// The first value after all protocols.
-pub(super) const PROTOCOLS_END: u32 = 256;
-
 /// A product of a source, a destination and protocols, in one family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
@@ -231,14 +228,6 @@ impl Space {
                 || meets(self.sets.get(a.protocols), self.sets.get(b.protocols))
                     && self.sides.meet(&self.sets, a.source, b.source, steps)
                     && self.sides.meet(&self.sets, a.destination, b.destination, steps))
-    }
-
-    /// Whether two rules have a packet in common.
-    pub(super) fn rules_meet(&self, a: Slot, b: Slot, steps: &mut u64) -> bool {
-        Family::ALL.into_iter().any(|family| {
-            let its = self.parts(b, family);
-            self.parts(a, family).iter().any(|a| its.iter().any(|b| self.meet(a, b, steps)))
-        })
     }
 
     /// Whether a rule contains a part.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, Point, SECOND_FIELD, SOURCE};
+use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, SECOND_FIELD, SOURCE};
 use super::cell::Cell;
 use super::ranges::{Range, has, intersection};
 use super::ranks::Ranks;
@@ -42,19 +42,6 @@ pub(super) fn packet(space: &Space, family: Family, cell: &Cell, at: Instant) ->
         (first, usual(cell.set(SECOND_FIELD), &SERVICES)?)
     };
     made(family, source, destination, first, second, protocol, at)
-}
-
-/// The packet of a point: with the first address of each piece.
-pub(super) fn packet_at(
-    space: &Space,
-    family: Family,
-    point: &Point,
-    at: Instant,
-) -> Option<Packet> {
-    let [source, destination, first, second, protocol] = *point;
-    let ranks = &space.family(family).ranks;
-    let protocol = Protocol(u8::try_from(protocol).ok()?);
-    made(family, ranks.first(source), ranks.first(destination), first, second, protocol, at)
 }
 
 fn made(

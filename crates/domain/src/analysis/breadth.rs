@@ -1,0 +1,281 @@
+//! Findings about rules that permit much, and about services that anybody can reach.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::bounds::{DESTINATION, SOURCE};
+use super::budget::Meter;
+use super::cell::Cell;
+use super::collect::Piece;
+use super::context::Context;
+use super::explore::Exploration;
+use super::findings::Outcome;
+use super::packets::PacketSet;
+use super::ranges::{Range, intersection, normalized};
+use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
+use super::request::{AnalysisOptions, ExposedService};
+use super::space::{Part, Slot};
+use super::spell::{cells, packet_set};
+use super::walk::{Last, NO_LABEL, OnSides};
+use crate::net::{AddressRange, Family};
+use crate::worlds::Kind;
+
+/// Adds the findings about ALLOW rules for any service, any destination, or a large share of all
+/// addresses.
+pub(super) fn permissive(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
+    for slot in context.active() {
+        if !context.action(Some(slot)).permits() {
+            continue;
+        }
+        for family in Family::ALL {
+            if let Some(permits) = permits(context, slot, family) {
+                let threshold = match family {
+                    Family::V4 => options.thresholds.permissive_v4,
+                    Family::V6 => options.thresholds.permissive_v6,
+                };
+                let is_large = permits.addresses >= threshold;
+                if !(is_large || permits.any_service || permits.any_destination) {
+                    continue;
+                }
+                let is_serious = is_large || permits.any_service && permits.any_destination;
+                let severity = if is_serious { Severity::Warning } else { Severity::Info };
+                let finding = Finding::new(FindingKind::Permissive, severity, context.index(slot));
+                let evidence = Evidence::Permits {
+                    family,
+                    addresses: permits.addresses,
+                    any_service: permits.any_service,
+                    any_destination: permits.any_destination,
+                };
+                outcome.findings.push(Finding { evidence, ..finding });
+            }
+        }
+    }
+}
+
+struct Permits {
+    addresses: f64,
+    any_service: bool,
+    any_destination: bool,
+}
+
+/// How much a rule permits in a family; none if it has no packet of it.
+fn permits(context: &Context<'_>, slot: Slot, family: Family) -> Option<Permits> {
+    let space = &context.space;
+    let family_space = space.family(family);
+    let (all_ports, all_addresses) =
+        (space.sets.get(space.ports), space.sets.get(family_space.addresses));
+    let of_kind = |kind: Kind| family_space.kinds().get(kind as usize).copied().unwrap_or(0);
+    let with_ports = space.sets.get(of_kind(Kind::Ports));
+    let mut permits = Permits { addresses: 0.0, any_service: false, any_destination: false };
+    let parts = space.parts(slot, family);
+    for part in parts {
+        let protocols = space.sets.get(part.protocols);
+        let mut share = 0.0;
+        let has_ports = !intersection(protocols, with_ports).is_empty();
+        for source in space.sides.groups(part.source) {
+            for destination in space.sides.groups(part.destination) {
+                let addresses = [source.addresses, destination.addresses].map(|set| {
+                    family_space.ranks.size(space.sets.get(set)) / family_space.ranks.all()
+                });
+                share += addresses.iter().product::<f64>();
+                let takes_all = |set| space.sets.get(set) == all_ports;
+                permits.any_service |=
+                    has_ports && takes_all(source.field) && takes_all(destination.field);
+                permits.any_destination |= space.sets.get(destination.addresses) == all_addresses;
+            }
+        }
+        // The groups of a part are disjoint; different parts are about different protocols.
+        permits.addresses = permits.addresses.max(share);
+    }
+    (!parts.is_empty()).then_some(permits)
+}
+
+/// Addresses that are not public (IANA special-purpose address registries, RFC 6890, and multicast).
+const PRIVATE_V4: [(Ipv4Addr, u8); 15] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+/// Global unicast addresses of IPv6.
+const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+/// The blocks of it that are not public.
+const PRIVATE_V6: [(Ipv6Addr, u8); 4] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0x0db8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// The first and the last address of a range.
+type Span = (u128, u128);
+
+fn block(address: IpAddr, prefix: u8) -> Span {
+    match AddressRange::block(address, prefix) {
+        AddressRange::V4 { first, last } => (first.into(), last.into()),
+        AddressRange::V6 { first, last } => (first, last),
+        AddressRange::Any => (0, u128::MAX),
+    }
+}
+
+/// The ranges that are not public, and for IPv6 the public block that they are in.
+fn registries(family: Family) -> (Option<Span>, Vec<Span>) {
+    match family {
+        Family::V4 => (None, PRIVATE_V4.iter().map(|it| block(it.0.into(), it.1)).collect()),
+        Family::V6 => (
+            Some(block(PUBLIC_V6.0.into(), PUBLIC_V6.1)),
+            PRIVATE_V6.iter().map(|it| block(it.0.into(), it.1)).collect(),
+        ),
+    }
+}
+
+/// The ranges of addresses that the search for exposed services needs ranks of.
+pub(super) fn public_ends(family: Family) -> impl Iterator<Item = Span> {
+    let (public, private) = registries(family);
+    public.into_iter().chain(private)
+}
+
+/// All public addresses of a family.
+fn public(context: &Context<'_>, family: Family) -> Vec<Range> {
+    let space = context.space.family(family);
+    let (public, private) = registries(family);
+    let ranks = |(first, last)| space.ranks.range(first, last);
+    let all = context.space.sets.get(space.addresses);
+    let all = public.map_or_else(|| all.to_vec(), |range| vec![ranks(range)]);
+    super::ranges::difference(&all, &normalized(private.into_iter().map(ranks).collect()))
+}
+
+/// A rule counts as open to anybody if its sources contain this share of all public addresses.
+const SHARE_OF_ANYBODY: f64 = 0.5;
+
+/// Adds the findings about services that anybody can reach. One rule for a partner is not meant: only
+/// rules count whose sources are most public addresses.
+pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
+    for family in Family::ALL {
+        let public = public(context, family);
+        let space = &context.space;
+        let ranks = &space.family(family).ranks;
+        let anybody = ranks.size(&public) * SHARE_OF_ANYBODY;
+        let is_open = |part: &&Part| {
+            let sources = space.sides.groups(part.source).iter();
+            let sources = sources.map(|it| intersection(space.sets.get(it.addresses), &public));
+            let sizes: f64 = sources.map(|set| ranks.size(&set)).sum();
+            sizes >= anybody
+        };
+        let open: Vec<Slot> = context
+            .active()
+            .filter(|slot| context.action(Some(*slot)).permits())
+            .filter(|slot| space.parts(*slot, family).iter().any(|it| is_open(&it)))
+            .collect();
+        for service in &options.services {
+            expose(context, *service, family, &public, &open, outcome);
+        }
+    }
+}
+
+/// Adds the finding about a service in a family, if it is exposed.
+fn expose(
+    context: &Context<'_>,
+    service: ExposedService,
+    family: Family,
+    public: &[Range],
+    open: &[Slot],
+    outcome: &mut Outcome,
+) {
+    let asked = PacketSet {
+        family: Some(family),
+        protocols: vec![service.protocol],
+        destination_ports: vec![service.ports],
+        ..PacketSet::everything()
+    };
+    let cell = cells(&context.space, &asked).into_iter().next();
+    let Some((_, kind, cell)) = cell else { return };
+    let cell = cell.with(SOURCE, public.to_vec());
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut rules: Vec<Slot> = Vec::new();
+    for slot in open.iter().copied().filter(|it| meets(context, *it, family, &cell)) {
+        let mut meter = context.budget.meter(context.limits().steps);
+        let before = pieces.len();
+        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut pieces) {
+            outcome.undecided(Task::Exposed, obstacle, slot);
+        }
+        if pieces.len() > before {
+            rules.push(slot);
+        }
+    }
+    let (Some(first), Some(piece)) = (rules.first(), pieces.first()) else { return };
+    let index = context.index(*first);
+    let witness = super::witness::packet(&context.space, family, &piece.cell, context.at);
+    if !witness.is_some_and(|packet| context.verifies(Some(index), Some(*first), &packet)) {
+        outcome.undecided(Task::Witness, Obstacle::Defect, *first);
+        return;
+    }
+    let destinations: Vec<Range> =
+        pieces.iter().flat_map(|it| it.cell.set(DESTINATION)).copied().collect();
+    let destinations = context.space.family(family).ranks.size(&normalized(destinations));
+    let most = context.limits().packets;
+    outcome.findings.push(Finding {
+        because: rules
+            .iter()
+            .map(|slot| Cover { rule: context.index(*slot), share: 1.0 })
+            .collect(),
+        witness,
+        packets: pieces
+            .iter()
+            .take(most)
+            .map(|it| packet_set(&context.space, family, kind, &it.cell))
+            .collect(),
+        is_packets_complete: pieces.len() <= most,
+        evidence: Evidence::Service { service, family, destinations },
+        ..Finding::new(FindingKind::Exposed, Severity::Error, index)
+    });
+}
+
+fn meets(context: &Context<'_>, slot: Slot, family: Family, cell: &Cell) -> bool {
+    let bounds = cell.bounds();
+    context.space.parts(slot, family).iter().any(|part| part.bounds.meets(&bounds))
+}
+
+/// Adds the packets of a cell that a rule decides.
+fn decided(
+    context: &Context<'_>,
+    slot: Slot,
+    family: Family,
+    cell: &Cell,
+    meter: &mut Meter<'_>,
+    pieces: &mut Vec<Piece>,
+) -> Result<(), Obstacle> {
+    let space = &context.space;
+    // 1 is the label of the rule.
+    let of = |it: Slot| (it <= slot).then(|| (OnSides::LEFT, u32::from(it == slot)));
+    let exploration = Exploration {
+        space,
+        at: context.at,
+        last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
+        of: &of,
+        is_done: &|_| false,
+        done: &[],
+        wants: &|label| label == 1,
+        names_rules: false,
+        most: pieces.len().saturating_add(context.limits().parts),
+    };
+    for part in space.parts(slot, family) {
+        for product in super::cell::Product::of_part(space, part, &cell.bounds()) {
+            let inside = cell.intersection(&space.sets, &product.sets);
+            if !inside.is_empty() && !exploration.run(family, &inside, meter, pieces)? {
+                return Err(Obstacle::Steps);
+            }
+        }
+    }
+    Ok(())
+}

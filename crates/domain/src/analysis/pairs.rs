@@ -1,0 +1,155 @@
+//! Findings about pairs of rules of different actions, counted for each rule.
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use super::cell::{Cell, Product};
+use super::context::Context;
+use super::findings::Outcome;
+use super::measure::share;
+use super::near::TouchedBuffer;
+use super::question::Hole;
+use super::reach::witness;
+use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
+use super::space::Slot;
+use super::spell::packet_sets;
+use crate::engine::naive;
+use crate::net::Family;
+
+/// Adds one finding for each rule that overlaps earlier rules of another action, and one for each rule
+/// that contains some. Nobody reads a hundred million pairs, so they are counted, and the first of
+/// each rule is shown.
+pub(super) fn pairs(context: &Context<'_>, outcome: &mut Outcome) {
+    let active: Vec<Slot> = context.active().collect();
+    let parts: Vec<Outcome> = active.into_par_iter().map(|slot| of_rule(context, slot)).collect();
+    for part in parts {
+        outcome.add(part);
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    count: u64,
+    first: Option<Slot>,
+}
+
+impl Counted {
+    fn add(&mut self, slot: Slot) {
+        self.count += 1;
+        self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+    }
+}
+
+fn of_rule(context: &Context<'_>, slot: Slot) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut correlated, mut generalised) = (Counted::default(), Counted::default());
+    match count(context, slot, &mut correlated, &mut generalised) {
+        Ok(()) => {
+            let counts =
+                [(FindingKind::Correlated, correlated), (FindingKind::Generalises, generalised)];
+            for (kind, counted) in counts {
+                let Some(first) = counted.first else { continue };
+                match finding(context, kind, slot, first, counted.count) {
+                    Some(finding) => outcome.findings.push(finding),
+                    None => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
+                }
+            }
+        }
+        Err(obstacle) => outcome.undecided(Task::Pairs, obstacle, slot),
+    }
+    outcome
+}
+
+fn count(
+    context: &Context<'_>,
+    slot: Slot,
+    correlated: &mut Counted,
+    generalised: &mut Counted,
+) -> Result<(), Obstacle> {
+    let space = &context.space;
+    let own = context.action(Some(slot));
+    let mut meter = context.budget.meter(context.limits().steps);
+    let mut buffer = TouchedBuffer::default();
+    let mut seen: Vec<Slot> = Vec::new();
+    // Rules of several parts meet the rule several times.
+    let is_single = Family::ALL.iter().map(|it| space.parts(slot, *it).len()).sum::<usize>() < 2;
+    for family in Family::ALL {
+        let family_space = space.family(family);
+        let before = 0..space.part_numbers(slot, family).start;
+        for part in space.parts(slot, family) {
+            let mut obstacle = None;
+            let mut last = None;
+            let touched = family_space.near.touched(part, &space.sides, &mut buffer);
+            meter.steps += family_space.parts.len() as u64 / 64;
+            family_space.near.each(&part.bounds, touched, before.clone(), |number| {
+                obstacle = meter.check().err();
+                let Some(other) = family_space.parts.get(number as usize) else { return false };
+                let rule = other.rule;
+                let is_other = context.is_active(rule) && context.action(Some(rule)) != own;
+                let is_new = last != Some(rule) && (is_single || !seen.contains(&rule));
+                if is_other && is_new && space.meet(part, other, &mut meter.steps) {
+                    last = Some(rule);
+                    if !is_single {
+                        seen.push(rule);
+                    }
+                    if !space.contains_rule(rule, slot, &mut meter.steps) {
+                        let contains = space.contains_rule(slot, rule, &mut meter.steps);
+                        if contains { generalised.add(rule) } else { correlated.add(rule) }
+                    }
+                }
+                obstacle.is_none()
+            });
+            if let Some(obstacle) = obstacle {
+                return Err(obstacle);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The finding of a rule, with a packet that both rules match; none if that is refuted.
+fn finding(
+    context: &Context<'_>,
+    kind: FindingKind,
+    slot: Slot,
+    first: Slot,
+    count: u64,
+) -> Option<Finding> {
+    let hole = common(context, slot, first)?;
+    let packet = witness(context, &hole)?;
+    let matches = |slot| context.spec(slot).is_some_and(|spec| naive::matches(spec, &packet));
+    (matches(slot) && matches(first)).then(|| Finding {
+        because: vec![Cover {
+            rule: context.index(first),
+            share: share(&context.space, slot, first),
+        }],
+        witness: Some(packet),
+        packets: packet_sets(&context.space, hole.family, &hole.cell),
+        is_packets_complete: false,
+        evidence: Evidence::Pairs(count),
+        ..Finding::new(kind, Severity::Info, context.index(slot))
+    })
+}
+
+/// Packets that two rules have in common: those of the first products that meet.
+fn common(context: &Context<'_>, slot: Slot, other: Slot) -> Option<Hole> {
+    let space = &context.space;
+    for family in Family::ALL {
+        for own in space.parts(slot, family) {
+            for its in space.parts(other, family) {
+                if !space.meet(own, its, &mut 0) {
+                    continue;
+                }
+                for product in Product::of_part(space, own, &its.bounds) {
+                    let cell = Cell::of_product(&space.sets, &product);
+                    for its in Product::of_part(space, its, &product.bounds) {
+                        let cell = cell.intersection(&space.sets, &its.sets);
+                        if !cell.is_empty() {
+                            return Some(Hole { family, cell });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    None
+}
