@@ -3,6 +3,11 @@
 //! are compared as plain numbers, because no packet of this format has an ICMP type.
 
 use fireflow_domain::engine::classifier::{Cuboid, CuboidParts, Key, NO_CUBOID, Range, kind};
+use fireflow_domain::error::Violations;
+use fireflow_domain::labels::Labels;
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
+use fireflow_domain::text::{Description, Reference};
 
 use crate::error::LineError;
 
@@ -61,6 +66,14 @@ const EXPECTED: &str = "the number of a rule, counted from 0, or -1 for none";
 /// # Errors
 /// Returns an error that names the column that is wrong.
 pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
+    rule_parts(line, order).map(|parts| Cuboid::new(&parts))
+}
+
+/// Parses a rule like [`rule`], and returns its ranges as they are.
+///
+/// # Errors
+/// Returns an error that names the column that is wrong.
+pub fn rule_parts(line: &[u8], order: u32) -> Result<CuboidParts<u32>, LineError> {
     if order == NO_CUBOID {
         return Err(LineError::TooManyRules);
     }
@@ -80,7 +93,7 @@ pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
         text.column("sixth column", FLAGS, |it| it.pair(8))?;
     }
     text.end("the sixth column")?;
-    Ok(Cuboid::new(&CuboidParts {
+    Ok(CuboidParts {
         source,
         destination,
         first,
@@ -88,7 +101,40 @@ pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
         protocols: protocols(protocol),
         is_conditional: false,
         order,
-    }))
+    })
+}
+
+/// A rule of a policy for a rule of a benchmark, which has no action of its own. Its priority is its
+/// place.
+///
+/// The two differ in one way: a benchmark compares ports as plain numbers with any protocol, but in
+/// a policy a rule with ports matches only packets of protocols that have ports.
+///
+/// # Errors
+/// Returns the violations if the rule would match no packet, such as GRE with a port.
+pub fn policy_rule(parts: &CuboidParts<u32>, action: Action) -> Result<RuleSpec, Violations> {
+    let entry = |(first, last): Range<u32>, (from, to): Range<u16>| Endpoint {
+        address: AddressRange::V4 { first, last },
+        port: PortRange::new(from, to).ok().filter(|range| *range != PortRange::ALL),
+    };
+    RuleSpec::new(RuleParts {
+        name: None,
+        action,
+        priority: i32::try_from(parts.order).unwrap_or(i32::MAX),
+        protocols: parts.protocol.into_iter().map(Protocol).collect(),
+        icmp_type: None,
+        icmp_code: None,
+        sources: vec![entry(parts.source, parts.first)],
+        destinations: vec![entry(parts.destination, parts.second)],
+        ports: Vec::new(),
+        enabled: true,
+        log: false,
+        starts_at: None,
+        expires_at: None,
+        description: Description::default(),
+        reference: Reference::default(),
+        labels: Labels::default(),
+    })
 }
 
 /// The numbers of a protocol, or of any. Each packet of this format has ports.

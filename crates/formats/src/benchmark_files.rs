@@ -45,7 +45,7 @@ fn recognize(first: &[u8]) -> Recognized {
     })
 }
 
-/// Rules as [`benchmark::rule`] reads them.
+/// Rules as [`benchmark::rule_parts`] reads them.
 #[derive(Debug)]
 struct Rules;
 
@@ -67,11 +67,11 @@ impl FileReader for Rules {
                 Line::Whole(text) if text.trim_ascii().is_empty() => continue,
                 Line::Whole(text) => text,
             };
-            let rule = benchmark::rule(text, order)
+            let rule = benchmark::rule_parts(text, order)
                 .map_err(|fault| FileError::Line { line: number, fault })?;
             // The parser refuses the rule after the last possible one.
             order = order.checked_add(1).unwrap_or(NO_CUBOID);
-            let place = RuleLocation { line: number, index: None };
+            let place = RuleLocation { line: number, index: None, own_line: number };
             if visit(place, RuleRecord::Cuboid(rule)).is_break() {
                 break;
             }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 
-use fireflow_domain::engine::classifier::Cuboid;
+use fireflow_domain::engine::classifier::CuboidParts;
 use fireflow_domain::error::Violations;
 use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
@@ -103,11 +103,13 @@ pub struct RuleLocation {
     pub line: u64,
     /// The rule's place in the list that begins in this line, counted from 0.
     pub index: Option<usize>,
+    /// The line in which the rule itself begins.
+    pub own_line: u64,
 }
 
 impl fmt::Display for RuleLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, index } = self;
+        let Self { line, index, own_line: _ } = self;
         match index {
             Some(index) => write!(f, "rule {index} of the list in line {line} (counted from 0)"),
             None => write!(f, "line {line}"),
@@ -123,7 +125,7 @@ pub enum RuleRecord {
     /// The members of a list's page, without its items. A plain list has none.
     Page(Map<String, Value>),
     /// A rule of a benchmark: a cuboid of IPv4, without an action.
-    Cuboid(Cuboid<u32>),
+    Cuboid(CuboidParts<u32>),
 }
 
 /// One record of a file of packets.

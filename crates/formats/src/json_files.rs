@@ -16,7 +16,7 @@ use crate::format::{
     RuleRecord, RuleVisitor, Sample,
 };
 use crate::json::Parsed;
-use crate::json_values::{elements, values};
+use crate::json_values::{element_lines, elements, values};
 use crate::packet::packet;
 use crate::packet_lines::{LineFault, PacketLines};
 
@@ -162,13 +162,15 @@ fn rules(input: &mut dyn BufRead, visit: RuleVisitor<'_>) -> Result<(), FileErro
     for value in values(&bytes) {
         let (line, text) = value?;
         let mut flow = ControlFlow::Continue(());
+        let lines = element_lines(line, text);
         let parsed = elements(line, text, &mut |index, value| {
             if flow.is_continue() {
-                let place = RuleLocation { line, index: Some(index) };
+                let own_line = lines.get(index).copied().unwrap_or(line);
+                let place = RuleLocation { line, index: Some(index), own_line };
                 flow = visit(place, RuleRecord::Api(value));
             }
         })?;
-        let place = RuleLocation { line, index: None };
+        let place = RuleLocation { line, index: None, own_line: line };
         if flow.is_continue() {
             flow = match parsed {
                 Parsed::Object(rule) => visit(place, RuleRecord::Api(Value::Object(rule))),

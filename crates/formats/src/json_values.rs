@@ -68,6 +68,68 @@ pub fn elements(
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
+/// The lines in which the elements of a list begin, or those of the `items` of a page. `text` is
+/// valid JSON that begins in `line`. The lines only inform people: the reader of the elements decides
+/// which elements there are.
+#[must_use]
+pub fn element_lines(line: u64, text: &str) -> Vec<u64> {
+    let mut lines = Vec::new();
+    let (mut line, mut depth) = (line, 0_usize);
+    let (mut is_text, mut is_escaped) = (false, false);
+    // The depth of the elements, once their list has begun.
+    let mut list: Option<usize> = None;
+    let mut is_element_due = false;
+    // The last text, which may be the name of a member, and whether it is `items`.
+    let (mut text_start, mut is_items) = (0, false);
+    for (place, byte) in text.bytes().enumerate() {
+        if is_text {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = true,
+                b'"' => {
+                    is_text = false;
+                    is_items = text.get(text_start..place) == Some("items");
+                }
+                _ => {}
+            }
+            continue;
+        }
+        if byte == b'\n' {
+            line = line.saturating_add(1);
+        }
+        if byte.is_ascii_whitespace() {
+            continue;
+        }
+        if is_element_due && byte != b']' {
+            lines.push(line);
+        }
+        is_element_due = false;
+        match byte {
+            b'"' => {
+                is_text = true;
+                text_start = place.saturating_add(1);
+            }
+            b'{' => depth = depth.saturating_add(1),
+            b'[' => {
+                depth = depth.saturating_add(1);
+                if list.is_none() && (depth == 1 || (depth == 2 && is_items)) {
+                    list = Some(depth);
+                    is_element_due = true;
+                }
+            }
+            b'}' | b']' => {
+                if list == Some(depth) {
+                    return lines;
+                }
+                depth = depth.saturating_sub(1);
+            }
+            b',' => is_element_due = list == Some(depth),
+            _ => {}
+        }
+    }
+    lines
+}
+
 /// Converts an error of a text that begins in `line` to one with its position in the file.
 fn placed(error: &serde_json::Error, line: u64) -> JsonError {
     let (behind, column) = (error.line(), error.column());
@@ -100,6 +162,19 @@ mod tests {
             read("\n[1,\n2]{\"a\":\n3} \r\n\n [\n]"),
             [Ok((2, "[1,\n2]")), Ok((3, "{\"a\":\n3}")), Ok((6, "[\n]"))]
         );
+    }
+
+    #[test]
+    fn elements_of_lists_and_pages_are_found_in_their_lines() {
+        let lines = |text| element_lines(7, text);
+        let none: Vec<u64> = Vec::new();
+        assert_eq!(lines("[]"), none);
+        assert_eq!(lines("[1, 2]"), [7, 7]);
+        assert_eq!(lines("[\n{\"a\": [1,\n2]},\n\n{\"b\": \"],[\\\"\"}\n]"), [8, 11]);
+        let page = "{\"total\": 2,\n\"links\": [\n1],\"items\": [\n{},\n{\"items\": [1]}\n]}";
+        assert_eq!(lines(page), [10, 11]);
+        assert_eq!(lines("{\"a\": {\"items\": [\n1]}}"), none);
+        assert_eq!(lines("{\n}"), none);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`FileReader`](format::FileReader) reads its rules or packets. A packet that cannot be read is an
 //! error of its line only, and reading continues after it. Memory is bounded for every input.
 
+pub mod analysis;
 pub mod assumed_ports;
 pub mod benchmark;
 mod benchmark_files;

@@ -136,7 +136,7 @@ pub(crate) const COLUMNS: &[Column] = columns! {
 /// Prevents a spreadsheet from running a text as a formula (OWASP, "CSV Injection"), by prefixing
 /// it with an apostrophe. A text that already looks protected is prefixed too, so that the original
 /// can be recovered.
-fn guarded(text: &str) -> String {
+pub(crate) fn guarded(text: &str) -> String {
     if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
 

@@ -1,5 +1,6 @@
 //! The steps between a request and the domain that do not depend on HTTP. See README.md.
 
+pub mod analyses;
 pub mod backend;
 pub mod budget;
 pub mod error;

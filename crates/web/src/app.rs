@@ -10,6 +10,7 @@ use fireflow_auth::Authenticator;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::time::{Clock, Instant, MICROS_PER_SECOND};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_service::analyses::Analyses;
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::{BudgetState, Use};
 use fireflow_service::inspections::Inspections;
@@ -45,6 +46,8 @@ pub struct App {
     pub pools: Vec<Pool>,
     /// Policies that are compiled for inspections.
     pub inspections: Inspections,
+    /// Analyses of policies.
+    pub analyses: Analyses,
     /// Rules as inspections show them.
     pub written: WrittenRules,
     /// The streams of packets that are being inspected.

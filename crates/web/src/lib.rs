@@ -11,6 +11,7 @@
     reason = "no module is public; `pub` is what a module offers to the others"
 )]
 
+mod analysis_page;
 mod api;
 mod app;
 mod auth;

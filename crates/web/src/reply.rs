@@ -30,6 +30,8 @@ use fireflow_formats::pagination::{self, ListAddress};
 
 /// The media type of all successful JSON answers.
 pub const JSON: &str = "application/json";
+/// The media type of SARIF.
+pub const SARIF: &str = "application/sarif+json";
 const CONTENT_TYPE: &str = "content-type";
 const PAGINATION_NAME: &str = "x-pagination";
 const LEFT_OUT_NAME: &str = "fireflow-left-out";
@@ -48,8 +50,12 @@ pub trait AnswerKind {
     const HEADERS: Headers = &[];
     /// The line formats of its body besides JSON, each with the description of its lines.
     const LINES: &'static [(LineFormat, &'static str)] = &[];
+    /// The other media types of its body, each with a description.
+    const DOCUMENTS: &'static [(&'static str, &'static str)] = &[];
     /// Whether the answer can be `304` instead.
     const CAN_BE_UNCHANGED: bool = false;
+    /// Whether the answer can be `202` instead, because it takes long to compute.
+    const CAN_BE_UNDER_WAY: bool = false;
     /// Whether it has a body.
     const HAS_BODY: bool = true;
 }
@@ -85,6 +91,10 @@ const ETAG: (&str, &str) = (
     "An opaque tag of the resource's state and of the response, for `If-Match` and `If-None-Match`",
 );
 
+/// The headers of an answer that is being computed.
+const UNDER_WAY: Headers =
+    &[("Location", "Where to ask again"), ("Retry-After", "When to ask again, in seconds")];
+
 /// The line formats of a list of rules.
 const RULE_LINES: &[(LineFormat, &str)] = &[
     (LineFormat::Csv, "A header and one line per rule (RFC 4180)"),
@@ -111,6 +121,15 @@ kinds! {
     Inspected {
         const DESCRIPTION: &'static str = "The requested data";
         const LINES: &'static [(LineFormat, &'static str)] = VERDICT_LINES;
+    }
+    /// The findings of a policy.
+    Analysed {
+        const DESCRIPTION: &'static str = "The findings";
+        const LINES: &'static [(LineFormat, &'static str)] =
+            &[(LineFormat::Csv, "A header and one line per finding (RFC 4180)")];
+        const DOCUMENTS: &'static [(&'static str, &'static str)] =
+            &[(SARIF, "A log in the format SARIF 2.1.0 (OASIS)")];
+        const CAN_BE_UNDER_WAY: bool = true;
     }
     /// A page of a list.
     Listed {
@@ -223,6 +242,22 @@ impl<K: AnswerKind, T: Type + Serialize> Reply<K, T> {
     pub fn lines(format: LineFormat, body: impl Into<Body>) -> Self {
         let response =
             Response::builder().status(K::STATUS).content_type(format.content_type()).body(body);
+        Self { response, bytes: Bytes::new(), shape: PhantomData }
+    }
+
+    /// An answer with a complete body of another media type.
+    #[must_use]
+    pub fn document(media_type: &str, body: Vec<u8>) -> Self {
+        let bytes = Bytes::from(body);
+        let response =
+            Response::builder().status(K::STATUS).content_type(media_type).body(bytes.clone());
+        Self { response, bytes, shape: PhantomData }
+    }
+
+    /// `202`: the answer is being computed. Headers name where and when to ask again.
+    #[must_use]
+    pub fn under_way() -> Self {
+        let response = Response::builder().status(StatusCode::ACCEPTED).finish();
         Self { response, bytes: Bytes::new(), shape: PhantomData }
     }
 
@@ -409,7 +444,9 @@ impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
         let content = if K::HAS_BODY {
             let json = MetaMediaType { content_type: JSON, schema: T::schema_ref() };
             let lines = K::LINES.iter().map(|(format, about)| format.described(about));
-            std::iter::once(json).chain(lines).collect()
+            let documents =
+                K::DOCUMENTS.iter().map(|(media_type, about)| document(media_type, about));
+            std::iter::once(json).chain(lines).chain(documents).collect()
         } else {
             Vec::new()
         };
@@ -429,10 +466,32 @@ impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
                 headers: Vec::new(),
             });
         }
+        if K::CAN_BE_UNDER_WAY {
+            let header = |(name, description): &(&str, &str)| MetaHeader {
+                name: (*name).to_owned(),
+                description: Some((*description).to_owned()),
+                required: true,
+                deprecated: false,
+                schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+            };
+            responses.push(MetaResponse {
+                description: "The answer is being computed",
+                status: Some(StatusCode::ACCEPTED.as_u16()),
+                status_range: None,
+                content: Vec::new(),
+                headers: UNDER_WAY.iter().map(header).collect(),
+            });
+        }
         MetaResponses { responses }
     }
 
     fn register(registry: &mut Registry) {
         T::register(registry);
     }
+}
+
+/// A body of another media type, for the description.
+fn document(media_type: &'static str, about: &'static str) -> MetaMediaType {
+    let text = MetaSchema { description: Some(about), ..MetaSchema::new("object") };
+    MetaMediaType { content_type: media_type, schema: MetaSchemaRef::Inline(Box::new(text)) }
 }

@@ -12,6 +12,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
 
+use crate::api::analyses::Analyses;
 use crate::api::audit::Audit;
 use crate::api::firewalls::Firewalls;
 use crate::api::inspections::Inspections;
@@ -25,14 +26,15 @@ use crate::openapi;
 use crate::operation::Operation;
 use crate::problem::Problem;
 
-type Api = (Firewalls, Policies, Rules, Inspections, Audit, Service);
+type Api = (Firewalls, Policies, Rules, Inspections, Analyses, Audit, Service);
 
 /// The rows of all operations, by group.
-pub const OPERATIONS: [&[Operation]; 6] = [
+pub const OPERATIONS: [&[Operation]; 7] = [
     Firewalls::OPERATIONS,
     Policies::OPERATIONS,
     Rules::OPERATIONS,
     Inspections::OPERATIONS,
+    Analyses::OPERATIONS,
     Audit::OPERATIONS,
     Service::OPERATIONS,
 ];
@@ -43,7 +45,8 @@ fn row(id: &str) -> Option<&'static Operation> {
 }
 
 fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
-    let api = (Firewalls, Policies, Rules, Inspections, Audit, Service { app: Arc::clone(app) });
+    let service = Service { app: Arc::clone(app) };
+    let api = (Firewalls, Policies, Rules, Inspections, Analyses, Audit, service);
     OpenApiService::new(api, "FireFlow", env!("CARGO_PKG_VERSION"))
 }
 

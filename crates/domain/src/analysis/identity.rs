@@ -115,3 +115,68 @@ fn distinguish(hash: &mut Sha256, evidence: &Evidence) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Cover, FindingKind, Severity};
+    use super::super::request::AnalysedRule;
+    use super::*;
+    use crate::net::PortRange;
+    use crate::rule::{Action, RuleParts, RuleSpec};
+    use crate::testing::rules::everything;
+
+    /// A rule that differs by its port.
+    fn rule(port: u16) -> RuleSpec {
+        let ports = vec![PortRange::single(port)];
+        RuleSpec::new(RuleParts { ports, ..everything() }).unwrap()
+    }
+
+    /// Identifies a redundant rule at each of some places, because of the rule at another one.
+    fn identified(ports: &[u16], findings: &[(usize, usize)]) -> Vec<Finding> {
+        let specs: Vec<RuleSpec> = ports.iter().map(|port| rule(*port)).collect();
+        let rules: Vec<AnalysedRule<'_>> =
+            specs.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect();
+        let policy = AnalysedPolicy { rules: &rules, default_action: Action::Deny };
+        let mut findings: Vec<Finding> = findings
+            .iter()
+            .map(|(rule, because)| Finding {
+                because: vec![Cover { rule: *because, share: 1.0 }],
+                ..Finding::new(FindingKind::Redundant, Severity::Warning, *rule)
+            })
+            .collect();
+        identify(&mut findings, &policy);
+        findings
+    }
+
+    #[test]
+    fn an_id_depends_on_contents_and_not_on_places() {
+        let before = identified(&[1, 2, 3], &[(1, 2)]);
+        let after = identified(&[9, 3, 8, 2], &[(3, 1)]);
+        assert_eq!((before[0].id, before[0].proof), (after[0].id, after[0].proof));
+        let other_rule = identified(&[1, 4, 3], &[(1, 2)]);
+        assert_ne!(before[0].id, other_rule[0].id);
+        let other_proof = identified(&[1, 2, 4], &[(1, 2)]);
+        assert_eq!(before[0].id, other_proof[0].id);
+        assert_ne!(before[0].proof, other_proof[0].proof);
+    }
+
+    #[test]
+    fn equal_findings_about_equal_rules_are_numbered_in_order() {
+        let twice = identified(&[1, 1, 2], &[(0, 2), (1, 2)]);
+        assert_ne!(twice[0].id, twice[1].id);
+        let once = identified(&[1, 2], &[(0, 1)]);
+        assert_eq!(twice[0].id, once[0].id);
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = identified(&[1, 2], &[(0, 1)])[0].id;
+        let text = id.to_string();
+        assert_eq!(FindingId::parse(&text), Some(id));
+        let short = text.split_at(1).1;
+        let upper = text.to_uppercase().replace('0', "A");
+        for bad in [short, &upper, "", &format!("+{short}")] {
+            assert_eq!(FindingId::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -45,6 +45,7 @@ mod solver;
 mod space;
 mod spell;
 mod until;
+mod validity;
 mod walk;
 mod witness;
 
@@ -59,6 +60,8 @@ pub use request::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions,
     EXPOSED_SERVICES, ExposedService, FindingKinds, Outcome, SearchRequest, Thresholds,
 };
+
+pub use validity::holds_until;
 
 use crate::time::Instant;
 

@@ -77,4 +77,28 @@ impl PacketSet {
     pub fn everything() -> Self {
         Self::default()
     }
+
+    /// Roughly how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        // No `..`: the compiler demands a decision here for each new member.
+        let Self {
+            family: _,
+            protocols,
+            sources,
+            source_ports,
+            destinations,
+            destination_ports,
+            icmp_types,
+            icmp_codes,
+        } = self;
+        size_of::<Self>()
+            + size_of_val(protocols.as_slice())
+            + size_of_val(sources.as_slice())
+            + size_of_val(source_ports.as_slice())
+            + size_of_val(destinations.as_slice())
+            + size_of_val(destination_ports.as_slice())
+            + size_of_val(icmp_types.as_slice())
+            + size_of_val(icmp_codes.as_slice())
+    }
 }

@@ -113,6 +113,26 @@ impl FindingKind {
         Self::Mergeable,
     ];
 
+    /// The words of all kinds.
+    pub const WORDS: [&'static str; Self::ALL.len()] = [
+        Self::Contradiction.as_str(),
+        Self::Duplicate.as_str(),
+        Self::Unreachable.as_str(),
+        Self::Redundant.as_str(),
+        Self::RestatesDefault.as_str(),
+        Self::NeverMatches.as_str(),
+        Self::Expired.as_str(),
+        Self::ExpiresSoon.as_str(),
+        Self::DisabledLong.as_str(),
+        Self::NoReference.as_str(),
+        Self::Ineffective.as_str(),
+        Self::Permissive.as_str(),
+        Self::Exposed.as_str(),
+        Self::Correlated.as_str(),
+        Self::Generalises.as_str(),
+        Self::Mergeable.as_str(),
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -491,6 +511,22 @@ impl Analysis {
         }
     }
 
+    /// Roughly how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let of_finding = |finding: &Finding| {
+            let sets = finding.packets.iter().map(PacketSet::memory_bytes).sum::<usize>();
+            size_of::<Finding>()
+                + size_of_val(finding.because.as_slice())
+                + size_of_val(finding.together.as_slice())
+                + sets
+        };
+        let undecided = self.incomplete.iter().map(|one| size_of_val(one.rules.as_slice()));
+        self.findings.iter().map(of_finding).sum::<usize>()
+            + undecided.sum::<usize>()
+            + size_of_val(self.analysed.left_out.as_slice())
+    }
+
     /// How many findings of a kind and severity there are.
     #[must_use]
     pub fn count(&self, kind: FindingKind, severity: Severity) -> usize {
@@ -634,4 +670,18 @@ pub struct Partition {
     pub more: bool,
     /// What is undecided; empty exactly if the answer is complete.
     pub incomplete: Vec<Incomplete>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_word_and_is_read_by_it() {
+        assert_eq!(FindingKind::ALL.map(FindingKind::as_str), FindingKind::WORDS);
+        for kind in FindingKind::ALL {
+            assert_eq!(FindingKind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(FindingKind::parse("Unreachable"), None);
+    }
 }

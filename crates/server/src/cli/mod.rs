@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod analysis;
 mod backup;
 mod demo;
 mod files;
@@ -10,6 +11,7 @@ mod jwt;
 mod migrate;
 mod purge;
 mod reference;
+mod rule_file;
 mod secret;
 mod serve;
 mod stop;
@@ -67,6 +69,16 @@ enum Command {
     Demo,
     /// Evaluate packets from a file or a flow log against rules from a file, without a server.
     Inspect(inspect::Arguments),
+    /// Find the faults of a policy in a file: rules that no packet reaches, rules without effect,
+    /// services that are exposed.
+    #[command(after_help = analysis::ANALYSE_STATUS)]
+    Analyse(analysis::analyse::Arguments),
+    /// Find the packets on which two policies in files disagree.
+    #[command(after_help = analysis::COMPARE_STATUS)]
+    Compare(analysis::compare::Arguments),
+    /// Search a set of packets for those with an outcome, or prove that there are none.
+    #[command(after_help = analysis::SEARCH_STATUS)]
+    Search(analysis::search::Arguments),
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
     /// Print a page of the documentation that is generated from the code (Markdown).
@@ -149,6 +161,8 @@ enum Failure {
     Usage(anyhow::Error),
     /// Anything else: exit status 1.
     Other(anyhow::Error),
+    /// The command has written its answer, which has this exit status.
+    Answered(u8),
 }
 
 impl Failure {
@@ -164,7 +178,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// Runs the command that the arguments name. Exit status: 0, 1 for a failure, 2 for wrong usage or
-/// settings, with one line that explains the failure.
+/// settings, with one line that explains the failure. Commands that answer a question have a status
+/// for each answer, which their help lists.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
@@ -178,6 +193,7 @@ pub fn run() -> ExitCode {
     };
     let (status, error) = match execute(cli) {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Answered(status)) => return ExitCode::from(status),
         Err(Failure::Usage(error)) => (2, error),
         Err(Failure::Other(error)) => (1, error),
     };
@@ -214,6 +230,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if let Command::Inspect(arguments) = &command {
         return inspect::inspect(arguments);
     }
+    match &command {
+        Command::Analyse(arguments) => return analysis::analyse::analyse(arguments),
+        Command::Compare(arguments) => return analysis::compare::compare(arguments),
+        Command::Search(arguments) => return analysis::search::search(arguments),
+        _ => {}
+    }
     let Loaded { mut settings, warnings } = load(cli.config)?;
     if matches!(command, Command::Demo) {
         // Log lines about its own requests would only hide its output.
@@ -244,9 +266,13 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             runtime.block_on(backup::restore(&settings, &file, replace))
         }
         Command::Verify { what } => runtime.block_on(verify::verify(&settings, &what)),
-        Command::Inspect(_) | Command::Openapi | Command::Reference { .. } | Command::Settings => {
-            Ok(())
-        }
+        Command::Inspect(_)
+        | Command::Analyse(_)
+        | Command::Compare(_)
+        | Command::Search(_)
+        | Command::Openapi
+        | Command::Reference { .. }
+        | Command::Settings => Ok(()),
     }
 }
 

@@ -59,6 +59,9 @@ async fn the_description_is_open_and_holds_together() {
                         (b'2', "getRules" | "getAllRules") => {
                             &["application/json", "application/x-ndjson", "text/csv"]
                         }
+                        (b'2', "getAnalysis") => {
+                            &["application/json", "application/sarif+json", "text/csv"]
+                        }
                         (b'2', "inspectPackets") => &["application/json", "application/x-ndjson"],
                         (b'2', "getMetrics") => &[
                             "application/openmetrics-text; version=1.0.0; charset=utf-8",

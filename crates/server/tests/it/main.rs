@@ -8,6 +8,8 @@
 )]
 
 mod admission;
+mod analyses;
+mod analysis_files;
 mod audit;
 mod backup;
 mod bad_input;

@@ -173,6 +173,8 @@ async fn the_largest_and_the_smallest_numbers_are_served_with() {
         ("FIREFLOW_INSPECTION__MAX_BOXES", "1000000000"),
         ("FIREFLOW_INSPECTION__MAX_BYTES", "1000000000"),
         ("FIREFLOW_INSPECTION__MAX_TIME", "36600d"),
+        ("FIREFLOW_ANALYSIS__MAX_BYTES", "1000000000"),
+        ("FIREFLOW_ANALYSIS__MAX_TIME", "36600d"),
         ("FIREFLOW_RETENTION__DELETED", "36600d"),
     ];
     let least = most.map(|(name, _)| {
@@ -184,7 +186,8 @@ async fn the_largest_and_the_smallest_numbers_are_served_with() {
             "FIREFLOW_HTTP__RATE_LIMIT" | "FIREFLOW_HTTP__ADDRESS_RATE_LIMIT" => "9/h",
             "FIREFLOW_HTTP__MAX_BODY_BYTES" | "FIREFLOW_HTTP__MAX_RULE_SET_BYTES" => "999",
             "FIREFLOW_HTTP__MAX_CONNECTIONS" => "2",
-            "FIREFLOW_INSPECTION__MAX_TIME" | "FIREFLOW_RETENTION__DELETED" => "1s",
+            "FIREFLOW_INSPECTION__MAX_TIME" | "FIREFLOW_ANALYSIS__MAX_TIME" => "1s",
+            "FIREFLOW_RETENTION__DELETED" => "1s",
             "FIREFLOW_HTTP__STOP_TIMEOUT" | "FIREFLOW_JWT__LEEWAY" => "1s",
             "FIREFLOW_JWT__MAX_LIFETIME" => "36600d",
             _ => "1",

@@ -11,6 +11,7 @@ use fireflow_domain::actor::Role;
 use fireflow_domain::read_only::RULE;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_service::analyses::{Analyses, AnalysisBounds};
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::{Budget, BudgetState};
 use fireflow_service::inspections::{CompilationLimits, Inspections};
@@ -173,6 +174,11 @@ impl Api {
                     ..CompilationLimits::default()
                 },
             ),
+            // Long enough for a slow machine to analyze.
+            analyses: Analyses::new(AnalysisBounds {
+                max_time: Duration::from_secs(300),
+                ..AnalysisBounds::default()
+            }),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),
         };

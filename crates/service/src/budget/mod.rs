@@ -44,12 +44,21 @@ pub enum Use {
     Export,
     /// A stream of packets.
     Stream,
+    /// The analysis of a policy, a comparison or a search.
+    Analysis,
 }
 
 impl Use {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Body, Self::RuleSet, Self::Compilation, Self::Answer, Self::Export, Self::Stream];
+    pub const ALL: [Self; 7] = [
+        Self::Body,
+        Self::RuleSet,
+        Self::Compilation,
+        Self::Answer,
+        Self::Export,
+        Self::Stream,
+        Self::Analysis,
+    ];
 
     /// The purpose's name in metrics.
     #[must_use]
@@ -61,6 +70,7 @@ impl Use {
             Self::Answer => "answer",
             Self::Export => "export",
             Self::Stream => "stream",
+            Self::Analysis => "analysis",
         }
     }
 }

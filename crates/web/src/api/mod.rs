@@ -1,6 +1,7 @@
 //! The operations, which connect requests, use cases and answers. The first argument of each is the
 //! role that it requires.
 
+pub mod analyses;
 pub mod audit;
 pub mod firewalls;
 pub mod inspections;
@@ -27,6 +28,8 @@ pub enum Tag {
     FirewallRules,
     /// Verdicts on packets, and their explanations.
     Inspections,
+    /// The faults of policies, comparisons, and searches for packets.
+    Analysis,
     /// The history of all changes.
     Audit,
     /// The service itself.

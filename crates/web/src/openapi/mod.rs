@@ -21,8 +21,15 @@ const ABOUT: &str = "Manages firewalls, their filtering policies and ordered rul
                      on `code`.";
 
 /// The groups of operations in reading order, from the outermost resource inwards.
-const TAGS: [&str; 6] =
-    ["Firewalls", "FilteringPolicies", "FirewallRules", "Inspections", "Audit", "Service"];
+const TAGS: [&str; 7] = [
+    "Firewalls",
+    "FilteringPolicies",
+    "FirewallRules",
+    "Inspections",
+    "Analysis",
+    "Audit",
+    "Service",
+];
 
 const WWW_AUTHENTICATE: Headers = &[("WWW-Authenticate", "How to authenticate, and why it failed")];
 const RETRY_AFTER: Headers = &[("Retry-After", "When to try again, in seconds")];

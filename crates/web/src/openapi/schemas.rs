@@ -59,6 +59,20 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("RuleRestoration", &["name"]),
     ("RuleOperation", &["name"]),
     ("KeyFile", &["fault"]),
+    ("Analysis", &["until", "next_cursor"]),
+    ("NamedRule", &["name"]),
+    (
+        "Finding",
+        &["conflicts_with", "effect", "witness", "until", "pointer", "service", "pairs", "fix"],
+    ),
+    ("NewComparison", &["left", "from", "until"]),
+    ("ComparedPolicy", &["firewall_id", "filtering_policy_id", "default_action"]),
+    ("Difference", &["left_rule", "right_rule"]),
+    ("SearchOutcome", &["action", "rule_id"]),
+    ("NewSearch", &["limit", "from", "until"]),
+    ("FoundPackets", &["rule"]),
+    ("NewPartition", &["at"]),
+    ("PartitionPart", &["rule"]),
 ];
 
 /// The constraints on a member in addition to its type.

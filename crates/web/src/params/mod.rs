@@ -37,6 +37,13 @@ impl QueryString {
         &self.text
     }
 
+    /// The address of the request, as the client sees it.
+    #[must_use]
+    pub fn requested(&self) -> String {
+        let Self { path, text } = self;
+        if text.is_empty() { path.clone() } else { format!("{path}?{text}") }
+    }
+
     /// The address of the requested list, without the parameters that select a part of it.
     #[must_use]
     pub fn address(&self) -> ListAddress {

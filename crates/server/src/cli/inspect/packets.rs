@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use fireflow_domain::engine::classifier::Key;
 use fireflow_domain::engine::port_map::PortAnswer;
-use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::error::Violations;
 use fireflow_domain::packet::{GivenPacket, Packet};
 use fireflow_domain::time::Instant;
 use fireflow_formats::flow_log::{Mapping, Skipped};
@@ -13,6 +13,7 @@ use fireflow_formats::format::{Assumed, FileReader, PacketFault, PacketRecord};
 use fireflow_formats::packet_lines::{LineFault, LineFaultCode};
 use fireflow_formats::{FlowLog, Source, sniff};
 
+use super::super::rule_file::described;
 use super::rules::{Query, Rules};
 
 /// How many lines are decided at once.
@@ -55,17 +56,6 @@ impl From<&PacketFault> for Fault {
             PacketFault::Column(fault) => Self::invalid(fault.to_string()),
         }
     }
-}
-
-/// Violations, each with its place, in one line.
-pub(super) fn described(violations: &Violations) -> String {
-    let one = |violation: &Violation| {
-        let text = violation.to_string();
-        let text = text.trim_start_matches(['#', '/']);
-        text.strip_prefix(": ").unwrap_or(text).to_owned()
-    };
-    let all: Vec<String> = violations.items().iter().map(one).collect();
-    all.join("; ")
 }
 
 /// What can be asked of the rules of one kind.

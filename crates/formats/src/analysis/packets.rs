@@ -1,0 +1,291 @@
+//! Sets of packets and packets, read and written.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+
+use fireflow_domain::analysis::{ByteRange, PacketSet};
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
+use fireflow_domain::packet::{Packet, Payload};
+use fireflow_domain::rule::MAX_ENDPOINTS;
+use fireflow_domain::text::excerpt;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::json::kind;
+use crate::members::Members;
+
+/// A set of packets as answers show it. A member that is left out holds every value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PacketSetView {
+    /// The family.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<&'static str>,
+    /// The protocols.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<String>,
+    /// The source addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// The source ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source_ports: Vec<String>,
+    /// The destination addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
+    /// The destination ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destination_ports: Vec<String>,
+    /// The ICMP types.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub icmp_types: Vec<String>,
+    /// The ICMP codes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub icmp_codes: Vec<String>,
+}
+
+impl From<&PacketSet> for PacketSetView {
+    fn from(set: &PacketSet) -> Self {
+        // No `..`: the compiler demands a decision here for each new member.
+        let PacketSet {
+            family,
+            protocols,
+            sources,
+            source_ports,
+            destinations,
+            destination_ports,
+            icmp_types,
+            icmp_codes,
+        } = set;
+        Self {
+            family: family.map(Family::as_str),
+            protocols: texts(protocols),
+            sources: texts(sources),
+            source_ports: texts(source_ports),
+            destinations: texts(destinations),
+            destination_ports: texts(destination_ports),
+            icmp_types: texts(icmp_types),
+            icmp_codes: texts(icmp_codes),
+        }
+    }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+impl PacketSetView {
+    /// The set in words: `tcp from 10.0.0.0/8 to any, port 22`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        /// How many values of a member are shown.
+        const SHOWN: usize = 4;
+        let some = |values: &[String], all: &str| match values {
+            [] => all.to_owned(),
+            values if values.len() <= SHOWN => values.join(", "),
+            values => {
+                let shown: Vec<&str> = values.iter().take(SHOWN).map(String::as_str).collect();
+                format!("{}, and {} more", shown.join(", "), values.len() - SHOWN)
+            }
+        };
+        let mut text = match self.family {
+            Some(family) if self.protocols.is_empty() => family.to_owned(),
+            _ => some(&self.protocols, "any protocol"),
+        };
+        text.push_str(&format!(" from {}", some(&self.sources, "any")));
+        if !self.source_ports.is_empty() {
+            text.push_str(&format!(" port {}", some(&self.source_ports, "")));
+        }
+        text.push_str(&format!(" to {}", some(&self.destinations, "any")));
+        if !self.destination_ports.is_empty() {
+            text.push_str(&format!(" port {}", some(&self.destination_ports, "")));
+        }
+        if !self.icmp_types.is_empty() {
+            text.push_str(&format!(" type {}", some(&self.icmp_types, "")));
+        }
+        if !self.icmp_codes.is_empty() {
+            text.push_str(&format!(" code {}", some(&self.icmp_codes, "")));
+        }
+        text
+    }
+}
+
+/// A packet as answers show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PacketView {
+    /// The source address.
+    pub source_address: String,
+    /// The source port, if the protocol has ports.
+    pub source_port: Option<u16>,
+    /// The destination address.
+    pub destination_address: String,
+    /// The destination port, if the protocol has ports.
+    pub destination_port: Option<u16>,
+    /// The protocol, by name if it has one.
+    pub protocol: String,
+    /// The ICMP type, for icmp and icmpv6.
+    pub icmp_type: Option<u8>,
+    /// The ICMP code, for icmp and icmpv6.
+    pub icmp_code: Option<u8>,
+    /// The packet's time.
+    pub at: String,
+}
+
+impl From<&Packet> for PacketView {
+    fn from(packet: &Packet) -> Self {
+        let (icmp_type, icmp_code) = match packet.payload() {
+            Payload::Icmp { icmp_type, icmp_code } => (Some(icmp_type), Some(icmp_code)),
+            Payload::Ports { .. } | Payload::Opaque => (None, None),
+        };
+        Self {
+            source_address: packet.source().to_string(),
+            source_port: packet.source_port(),
+            destination_address: packet.destination().to_string(),
+            destination_port: packet.destination_port(),
+            protocol: packet.protocol().to_string(),
+            icmp_type,
+            icmp_code,
+            at: packet.at().to_string(),
+        }
+    }
+}
+
+/// A packet in words: `tcp 192.0.2.1:49152 -> 198.51.100.10:443`.
+#[must_use]
+pub fn packet_in_words(packet: &Packet) -> String {
+    let (protocol, source, destination): (Protocol, IpAddr, IpAddr) =
+        (packet.protocol(), packet.source(), packet.destination());
+    match packet.payload() {
+        Payload::Ports { source: from, destination: to } => {
+            let (source, destination) =
+                (SocketAddr::new(source, from), SocketAddr::new(destination, to));
+            format!("{protocol} {source} -> {destination}")
+        }
+        Payload::Icmp { icmp_type, icmp_code } => {
+            format!("{protocol} {source} -> {destination} type {icmp_type} code {icmp_code}")
+        }
+        Payload::Opaque => format!("{protocol} {source} -> {destination}"),
+    }
+}
+
+/// Reads a set of packets, with pointers below `at`. Each member is a value or a list of values, and
+/// holds every value if it is left out. If it returns `None`, it has noted the faults.
+pub fn packet_set(value: Value, at: &str, violations: &mut Violations) -> Option<PacketSet> {
+    let mut faults = violations.nested();
+    let set = members(value, at, &mut faults);
+    let is_good = faults.is_empty();
+    violations.extend(faults);
+    set.filter(|_| is_good)
+}
+
+fn members(value: Value, at: &str, violations: &mut Violations) -> Option<PacketSet> {
+    let mut members = Members::open(value, at, violations)?;
+    let family = members.text("family", |word| {
+        Family::ALL
+            .into_iter()
+            .find(|family| family.as_str().eq_ignore_ascii_case(word))
+            .ok_or_else(|| format!("`{}` is not a family; use ipv4 or ipv6", excerpt(word)))
+    });
+    let set = PacketSet {
+        family: family.nullable(),
+        protocols: values(&mut members, "protocols", Protocol::parse),
+        sources: addresses(&mut members, "sources"),
+        source_ports: values(&mut members, "source_ports", PortRange::parse),
+        destinations: addresses(&mut members, "destinations"),
+        destination_ports: values(&mut members, "destination_ports", PortRange::parse),
+        icmp_types: values(&mut members, "icmp_types", byte_range),
+        icmp_codes: values(&mut members, "icmp_codes", byte_range),
+    };
+    members.finish();
+    Some(set)
+}
+
+/// Addresses. `any` among them holds all.
+fn addresses(members: &mut Members<'_>, name: &'static str) -> Vec<AddressRange> {
+    let addresses = values(members, name, AddressRange::parse);
+    if addresses.contains(&AddressRange::Any) { Vec::new() } else { addresses }
+}
+
+/// One value or a list of values. Numbers are read like text.
+fn values<T, E: Display>(
+    members: &mut Members<'_>,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Vec<T> {
+    let one = |value: &Value| match value {
+        Value::String(text) => parse(text).map_err(|error| error.to_string()),
+        Value::Number(number) => parse(&number.to_string()).map_err(|error| error.to_string()),
+        other => Err(format!("must be a string, not {}", kind(other))),
+    };
+    let read = members.value(name, |value| match value {
+        Value::Array(items) if items.is_empty() => {
+            Err("has no entries; leave it out to hold every value".to_owned())
+        }
+        Value::Array(items) if items.len() > MAX_ENDPOINTS => {
+            let count = items.len();
+            Err(format!("has {count} entries; at most {MAX_ENDPOINTS} are allowed"))
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| one(item).map_err(|detail| format!("entry {index}: {detail}")))
+            .collect(),
+        single => one(&single).map(|value| vec![value]),
+    });
+    read.nullable().unwrap_or_default()
+}
+
+/// Reads `8` or `0-127`.
+fn byte_range(text: &str) -> Result<ByteRange, String> {
+    let number = |text: &str| {
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u8>().ok().filter(|_| is_plain)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    number(first)
+        .zip(number(last))
+        .and_then(|(first, last)| ByteRange::new(first, last))
+        .ok_or_else(|| {
+            format!("`{}` is not a number from 0 to 255 or a range such as `0-127`", excerpt(text))
+        })
+}
+
+/// Reads a set of packets from words, as the command line has them:
+/// `protocols=tcp destinations=10.0.0.5 destination_ports=22,443`. An object of JSON is read as such.
+///
+/// # Errors
+/// Returns all faults.
+pub fn packet_set_of_words(text: &str) -> Result<PacketSet, Violations> {
+    let mut violations = Violations::new();
+    let text = text.trim();
+    let value = if text.starts_with('{') {
+        match crate::json::parse(text.as_bytes()) {
+            Ok(value) => value,
+            Err(error) => return Err(Violation::body("", error.to_string()).into()),
+        }
+    } else {
+        let mut members = Map::new();
+        for word in text.split_ascii_whitespace().filter(|word| *word != "any") {
+            let Some((name, values)) = word.split_once('=') else {
+                let detail = format!(
+                    "`{}` is not a member and its values, such as `destination_ports=22,443`",
+                    excerpt(word)
+                );
+                violations.push(Violation::body("", detail));
+                continue;
+            };
+            let values =
+                if name == "family" { values.into() } else { values.split(',').collect::<Value>() };
+            if members.insert(name.to_owned(), values).is_some() {
+                let detail = "is given twice; separate its values by commas";
+                violations.push(Violation::body(format!("/{name}"), detail));
+            }
+        }
+        Value::Object(members)
+    };
+    let set = packet_set(value, "", &mut violations);
+    match set {
+        Some(set) if violations.is_empty() => Ok(set),
+        _ => Err(violations),
+    }
+}

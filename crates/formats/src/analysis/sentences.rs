@@ -1,0 +1,335 @@
+//! Findings as sentences that a person can act on.
+
+use fireflow_domain::analysis::{
+    Conflict, Effect, Evidence, ExposedService, Finding, FindingKind, RuleIndex,
+};
+use fireflow_domain::net::Family;
+use fireflow_domain::rule::{Action, RuleSpec};
+
+use super::packets::packet_in_words;
+use super::{Subject, counted, listed};
+
+/// How many rules a sentence names.
+const NAMED: usize = 3;
+
+/// A kind of finding, in words.
+#[derive(Debug, Clone, Copy)]
+pub struct KindText {
+    /// The kind.
+    pub kind: FindingKind,
+    /// A short title.
+    pub title: &'static str,
+    /// When a rule has such a finding, in one sentence.
+    pub meaning: &'static str,
+}
+
+/// Every kind, in the order of [`FindingKind::ALL`].
+pub const KINDS: [KindText; FindingKind::ALL.len()] = [
+    kind(
+        FindingKind::Contradiction,
+        "Contradicts an earlier rule",
+        "An earlier rule matches the same packets and has another action.",
+    ),
+    kind(
+        FindingKind::Duplicate,
+        "Repeats an earlier rule",
+        "An earlier rule matches the same packets and has the same action.",
+    ),
+    kind(
+        FindingKind::Unreachable,
+        "Unreachable rule",
+        "Earlier rules decide every packet that the rule matches.",
+    ),
+    kind(
+        FindingKind::Redundant,
+        "Redundant rule",
+        "The rule decides packets, but each has the same verdict without it.",
+    ),
+    kind(
+        FindingKind::RestatesDefault,
+        "Restates the default action",
+        "The rule does to its packets what the default action does.",
+    ),
+    kind(
+        FindingKind::NeverMatches,
+        "Matches no packet",
+        "No packet that a network can carry has the fields that the rule requires.",
+    ),
+    kind(FindingKind::Expired, "Expired rule", "The rule has expired, so it no longer matches."),
+    kind(FindingKind::ExpiresSoon, "Expires soon", "The rule expires within the next 30 days."),
+    kind(
+        FindingKind::DisabledLong,
+        "Disabled for long",
+        "The rule is disabled and has not changed for 180 days.",
+    ),
+    kind(FindingKind::NoReference, "No reference", "The rule names no ticket or change."),
+    kind(
+        FindingKind::Ineffective,
+        "Part without effect",
+        "A part of the rule can match no packet of the rule.",
+    ),
+    kind(
+        FindingKind::Permissive,
+        "Permissive rule",
+        "The rule allows any service, any destination, or a large share of all addresses.",
+    ),
+    kind(
+        FindingKind::Exposed,
+        "Exposed service",
+        "Any public address can reach a service for administration or with clear text.",
+    ),
+    kind(
+        FindingKind::Correlated,
+        "Depends on the order",
+        "The rule and an earlier rule of another action overlap, and neither contains the other.",
+    ),
+    kind(
+        FindingKind::Generalises,
+        "Has exceptions",
+        "The rule contains an earlier rule of another action, which is an exception to it.",
+    ),
+    kind(
+        FindingKind::Mergeable,
+        "Can be merged",
+        "The rule and the previous one can be written as one rule.",
+    ),
+];
+
+const fn kind(kind: FindingKind, title: &'static str, meaning: &'static str) -> KindText {
+    KindText { kind, title, meaning }
+}
+
+/// A finding in one or a few sentences: what is wrong, why, and what to do. Rules are named by their
+/// position in the order of evaluation, from 1.
+#[must_use]
+pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
+    let rule = subject.named(finding.rule);
+    let action = subject.spec(finding.rule).map_or(Action::Deny, |spec| spec.action);
+    let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
+    let mut text = match finding.kind {
+        FindingKind::Contradiction => contradiction(finding, subject),
+        FindingKind::Duplicate => {
+            let earlier = rules(subject, &because);
+            format!(
+                "Rule {rule} ({action}) repeats rule {earlier}: the same packets and the same \
+                 action. Delete it; no verdict changes."
+            )
+        }
+        FindingKind::Unreachable => unreachable(finding, subject),
+        FindingKind::Redundant => redundant(finding, subject),
+        FindingKind::RestatesDefault => format!(
+            "Rule {rule} ({action}) does to its packets what the default action does, so no verdict \
+             changes without it."
+        ),
+        FindingKind::NeverMatches => format!(
+            "Rule {rule} ({action}) matches no packet: none that a network can carry has the fields \
+             that it requires. Correct or delete it."
+        ),
+        FindingKind::Expired => match finding.evidence {
+            Evidence::Since(since) => format!(
+                "Rule {rule} ({action}) expired at {since} and no longer matches. Change its \
+                 `expires_at`, or delete it."
+            ),
+            _ => format!("Rule {rule} ({action}) has expired and no longer matches."),
+        },
+        FindingKind::ExpiresSoon => match finding.evidence {
+            Evidence::Expires(at) => format!(
+                "Rule {rule} ({action}) expires at {at}. Change its `expires_at` if it is needed \
+                 longer."
+            ),
+            _ => format!("Rule {rule} ({action}) expires soon."),
+        },
+        FindingKind::DisabledLong => match finding.evidence {
+            Evidence::Since(since) => format!(
+                "Rule {rule} ({action}) is disabled and was last changed at {since}. Enable or \
+                 delete it."
+            ),
+            _ => format!("Rule {rule} ({action}) has been disabled for long."),
+        },
+        FindingKind::NoReference => format!(
+            "Rule {rule} ({action}) has no `reference`. Name the ticket or change that it belongs \
+             to."
+        ),
+        FindingKind::Ineffective => match &finding.evidence {
+            Evidence::Warning(warning) => format!(
+                "A part of rule {rule} ({action}) has no effect: `{}` {}.",
+                warning.pointer,
+                warning.detail.trim_end_matches('.'),
+            ),
+            _ => format!("A part of rule {rule} ({action}) has no effect."),
+        },
+        FindingKind::Permissive => permissive(finding, subject),
+        FindingKind::Exposed => exposed(finding, subject),
+        FindingKind::Correlated => format!(
+            "Rule {rule} ({action}) overlaps {}. Neither contains the other, so their order decides \
+             the packets that both match.",
+            others(finding, subject)
+        ),
+        FindingKind::Generalises => format!(
+            "Rule {rule} ({action}) contains {}. This is usual for an exception that precedes a \
+             general rule.",
+            others(finding, subject)
+        ),
+        FindingKind::Mergeable => format!(
+            "Rules {} and {rule} ({action}) can be written as one rule. No verdict changes.",
+            rules(subject, &because)
+        ),
+    };
+    if let Some(until) = finding.until {
+        text.push_str(&format!(" This holds until {until}, when a rule starts or expires."));
+    }
+    text
+}
+
+fn contradiction(finding: &Finding, subject: &Subject<'_>) -> String {
+    let rule = subject.named(finding.rule);
+    let action = |rule| subject.spec(rule).map_or("", |spec: &RuleSpec| spec.action.as_str());
+    let Some(Conflict { rule: earlier, share: _ }) = finding.conflicts_with else {
+        return format!("Rule {rule} contradicts an earlier rule for the same packets.");
+    };
+    format!(
+        "Rule {rule} ({}) never decides a packet: rule {} ({}) comes first and matches the same \
+         packets. Decide which action is right, and delete the other rule.",
+        action(finding.rule),
+        subject.named(earlier),
+        action(earlier)
+    )
+}
+
+fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
+    let rule = subject.named(finding.rule);
+    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
+    let (noun, verb) = if because.len() == 1 { ("rule", "matches") } else { ("rules", "match") };
+    let mut text = format!(
+        "No packet reaches rule {rule} ({action}): earlier {noun} {} {verb} all its packets.",
+        rules(subject, &because)
+    );
+    let Some(conflict) = finding.conflicts_with else {
+        text.push_str(" Delete it; no verdict changes.");
+        return text;
+    };
+    let earlier = subject.named(conflict.rule);
+    let other = subject.spec(conflict.rule).map_or("", |spec| spec.action.as_str());
+    let does = match finding.effect {
+        Some(Effect::Opens) => "lets through packets that it would stop",
+        Some(Effect::Closes) => "stops packets that it would let through",
+        None => "decides packets that it would treat otherwise",
+    };
+    text.push_str(&format!(" Rule {earlier} ({other}) {does}"));
+    if let Some(witness) = &finding.witness {
+        text.push_str(&format!(", such as {}", packet_in_words(witness)));
+    }
+    text.push_str(&format!(". Move rule {rule} before rule {earlier}, or delete it."));
+    text
+}
+
+fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
+    let rule = subject.named(finding.rule);
+    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
+    let who = match because.len() {
+        0 => "the default action decides".to_owned(),
+        1 => format!("rule {} decides", rules(subject, &because)),
+        _ => format!("rules {} decide", rules(subject, &because)),
+    };
+    let mut text = format!(
+        "No verdict changes without rule {rule} ({action}): {who} its packets the same way."
+    );
+    if finding.logs {
+        text.push_str(" It logs its matches; without it, these log lines end.");
+    }
+    if !finding.together.is_empty() {
+        text.push_str(&format!(
+            " Do not delete it together with {} {}: some packets would then have another verdict.",
+            if finding.together.len() == 1 { "rule" } else { "rules" },
+            rules(subject, &finding.together)
+        ));
+    }
+    text
+}
+
+fn permissive(finding: &Finding, subject: &Subject<'_>) -> String {
+    let rule = subject.named(finding.rule);
+    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let Evidence::Permits { family, addresses, any_service, any_destination } = finding.evidence
+    else {
+        return format!("Rule {rule} ({action}) permits more than a rule should.");
+    };
+    let service = if any_service { "every service" } else { "its services" };
+    let destination = if any_destination { "to every destination" } else { "to its destinations" };
+    format!(
+        "Rule {rule} ({action}) permits {service} {destination}: {} of all pairs of {} addresses. \
+         Name the addresses and services that are needed.",
+        percent(addresses),
+        in_words(family)
+    )
+}
+
+fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
+    let Evidence::Service { service, family, destinations } = finding.evidence else {
+        return "A service can be reached from any public address.".to_owned();
+    };
+    let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
+    let (noun, verb) = if because.len() == 1 { ("Rule", "permits") } else { ("Rules", "permit") };
+    let ExposedService { name, protocol, ports } = service;
+    let reached = if destinations < 2.0 {
+        "1 address".to_owned()
+    } else if destinations < 1e6 {
+        format!("{destinations:.0} addresses")
+    } else {
+        format!("{destinations:.1e} addresses")
+    };
+    format!(
+        "Public {} addresses can reach {name} ({protocol}/{ports}) on {reached}. {noun} {} {verb} \
+         it. Limit the sources to those that need it.",
+        in_words(family),
+        rules(subject, &because)
+    )
+}
+
+/// The earlier rules of a finding about pairs.
+fn others(finding: &Finding, subject: &Subject<'_>) -> String {
+    let named: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
+    let count = match finding.evidence {
+        Evidence::Pairs(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        _ => named.len(),
+    };
+    let all = counted(count, "earlier rule");
+    match named.as_slice() {
+        [] => format!("{all} of another action"),
+        [first, ..] if count > 1 => {
+            format!("{all} of another action, the first of them rule {}", subject.named(*first))
+        }
+        [only, ..] => format!("the earlier rule {} of another action", subject.named(*only)),
+    }
+}
+
+/// The first of some rules by name, and the number of the others.
+fn rules(subject: &Subject<'_>, rules: &[RuleIndex]) -> String {
+    let mut items: Vec<String> =
+        rules.iter().take(NAMED).map(|rule| subject.named(*rule).to_string()).collect();
+    if rules.len() > NAMED {
+        items.push(format!("{} more", rules.len() - NAMED));
+    }
+    listed(&items)
+}
+
+/// A share in percent: two digits that count.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 || percent == 0.0 {
+        format!("{percent:.0} %")
+    } else if percent >= 0.01 {
+        format!("{percent:.2} %")
+    } else {
+        "less than 0.01 %".to_owned()
+    }
+}
+
+const fn in_words(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}

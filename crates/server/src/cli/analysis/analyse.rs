@@ -1,0 +1,137 @@
+//! The faults of a policy in a file.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use fireflow_domain::analysis::{
+    Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds, Severity,
+    analyse as analyse_policy,
+};
+use fireflow_domain::rule::Action;
+use fireflow_domain::time::{Clock, Instant};
+use fireflow_formats::analysis::{AnalysisText, AnalysisView, Subject, annotations, sarif};
+use serde_json::Value;
+
+use super::super::{Failure, clock, print};
+use super::{
+    LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status, tell,
+};
+
+#[derive(Debug, Args)]
+pub(in super::super) struct Arguments {
+    #[arg(value_name = "FILE", help = rules_help())]
+    file: PathBuf,
+    /// Analyze only the rules of the policy with this name. Default: all rules, which must belong
+    /// to one policy.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// The action for packets that no rule matches: ALLOW, DENY or REJECT. Default: the default
+    /// action in the file, else DENY.
+    #[arg(long, value_name = "ACTION", value_parser = action)]
+    default_action: Option<Action>,
+    /// The output.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The severity from which on a finding fails the command: error, warning or info.
+    #[arg(long, value_name = "SEVERITY", value_parser = severity, default_value = "error")]
+    severity: Severity,
+    /// Also search these kinds, separated by commas: correlated, generalises, mergeable. They are
+    /// information, and never fail the command.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = kind_on_request)]
+    also: Vec<FindingKind>,
+    /// The instant at which the findings hold (RFC 3339). Default: now.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<Instant>,
+    /// Report only findings that are not in this file, an earlier output with `--format json`.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in super::super) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, which code hosts and editors show.
+    Sarif,
+    /// Annotations of GitHub Actions.
+    Github,
+}
+
+fn severity(word: &str) -> Result<Severity, String> {
+    Severity::parse(word).ok_or_else(|| "must be error, warning or info".to_owned())
+}
+
+fn kind_on_request(word: &str) -> Result<FindingKind, String> {
+    FindingKind::parse(word)
+        .filter(|kind| kind.is_on_request())
+        .ok_or_else(|| "must be correlated, generalises or mergeable".to_owned())
+}
+
+pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
+    let former = arguments.baseline.as_deref().map(baseline).transpose()?;
+    let loaded =
+        LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
+    let rules = loaded.rules();
+    let subject = loaded.subject(&rules);
+    let usual = AnalysisOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
+    let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
+    let options = AnalysisOptions { kinds, ..usual };
+    let analysis =
+        Progress::run("analyzing", |limits| analyse_policy(&subject.policy, &options, limits));
+    let is_new =
+        |finding: &&Finding| former.as_ref().is_none_or(|former| !former.contains(&finding.id));
+    let findings: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
+    write(arguments.format, &analysis, &findings, &subject)?;
+    let known = analysis.findings.len() - findings.len();
+    if known > 0 {
+        tell(&format!("{known} of {} findings are in the baseline", analysis.findings.len()));
+    }
+    let fails = |finding: &&Finding| {
+        finding.severity <= arguments.severity && !finding.kind.is_on_request()
+    };
+    status(findings.iter().any(fails), analysis.is_complete())
+}
+
+fn write(
+    format: Format,
+    analysis: &Analysis,
+    findings: &[&Finding],
+    subject: &Subject<'_>,
+) -> Result<(), Failure> {
+    match format {
+        Format::Text => {
+            let text = AnalysisText { analysis, findings, subject, colors: colors() };
+            print(text.write().trim_end())
+        }
+        Format::Json => print_json(&AnalysisView::new(analysis, findings.iter().copied(), subject)),
+        Format::Sarif => print_json(&sarif(
+            analysis,
+            findings.iter().copied(),
+            subject,
+            env!("CARGO_PKG_VERSION"),
+        )),
+        Format::Github => {
+            let lines = annotations(findings.iter().copied(), subject);
+            if lines.is_empty() { Ok(()) } else { print(lines.trim_end()) }
+        }
+    }
+}
+
+/// The ids of the findings in an earlier output.
+fn baseline(path: &Path) -> Result<HashSet<FindingId>, Failure> {
+    let read = || {
+        let text = std::fs::read(path)?;
+        let value: Value = serde_json::from_slice(&text)?;
+        let findings = value.get("findings").and_then(Value::as_array);
+        let ids = findings.map(|findings| {
+            findings.iter().map(|finding| FindingId::parse(finding.get("id")?.as_str()?)).collect()
+        });
+        let ids: Option<Option<HashSet<FindingId>>> = ids;
+        ids.flatten().ok_or_else(|| anyhow!("must be an output of `analyse --format json`"))
+    };
+    read().with_context(|| path.display().to_string()).map_err(Failure::Usage)
+}

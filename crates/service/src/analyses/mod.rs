@@ -1,0 +1,362 @@
+//! Analyses of policies: on threads of their own, within limits, and kept as long as they hold.
+//!
+//! An analysis takes up to many seconds of a processor. So at most one runs for each processor but
+//! one, subjects take turns, and each ends as soon as nobody waits for it any more. The findings of a
+//! policy are kept by the policy's state: requests for the same state share one analysis.
+
+mod kept;
+mod waiting;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant as Moment};
+
+use fireflow_domain::analysis::{
+    AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, FindingKinds, analyse,
+    holds_until,
+};
+use fireflow_domain::engine::compiled::CompiledRules;
+use fireflow_domain::policy::Policy;
+use fireflow_domain::rule::{Action, Rule};
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
+use tokio::sync::watch;
+
+use self::kept::Kept;
+pub use self::kept::{AnalysisQuestion, KeptAnalysis};
+use self::waiting::Interest;
+use crate::backend::Backend;
+use crate::budget::{Budget, Reservation, Shortage, Use};
+use crate::error::ServiceError;
+use crate::inspections::PolicyState;
+use crate::session::Session;
+
+/// The memory of an analysis, measured with 100,000 rules, and with a million entries.
+const BYTES_PER_RULE: u64 = 1_024;
+const BYTES_PER_ENTRY: u64 = 96;
+/// The memory of an analysis of few rules.
+const FIRST_BYTES: u64 = 4 * 1024 * 1024;
+/// How long an analysis continues after a request that was answered before its end. The client is
+/// expected to ask again in that time.
+const ASKED_AGAIN: Duration = Duration::from_secs(60);
+/// When a client should ask again.
+const RETRY_AFTER_S: i64 = 2;
+
+/// The limits of one analysis.
+#[derive(Debug, Clone, Copy)]
+pub struct AnalysisBounds {
+    /// The longest time.
+    pub max_time: Duration,
+    /// The most memory, in bytes.
+    pub max_bytes: u64,
+}
+
+impl Default for AnalysisBounds {
+    fn default() -> Self {
+        Self { max_time: Duration::from_secs(30), max_bytes: 512 * 1024 * 1024 }
+    }
+}
+
+/// Runs analyses, and keeps the findings of policies. Cheap to clone: all clones share them.
+#[derive(Debug, Clone)]
+pub struct Analyses(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bounds: AnalysisBounds,
+    /// One turn for each processor but one, at least one.
+    turns: Budget,
+    kept: Kept,
+    running: Mutex<Vec<Running>>,
+}
+
+/// An analysis that is under way.
+#[derive(Debug, Clone)]
+struct Running {
+    question: AnalysisQuestion,
+    interest: Arc<Interest>,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// An analysis of a policy that is to be kept.
+struct PolicyJob {
+    question: AnalysisQuestion,
+    state: AnalysedState,
+    options: AnalysisOptions,
+    bytes: u64,
+}
+
+/// Who pays for an analysis, and with which resources.
+struct Requester {
+    backend: Arc<Backend>,
+    subject: String,
+}
+
+impl Requester {
+    fn of(session: &Session) -> Self {
+        let subject = session.caller.actor.subject.clone();
+        Self { backend: Arc::clone(&session.backend), subject }
+    }
+}
+
+/// How an analysis ended.
+#[derive(Debug, Clone)]
+enum Outcome {
+    Done(Arc<KeptAnalysis>),
+    Shortage(Shortage),
+    /// A defect, which was logged.
+    Failed,
+}
+
+/// The answer to a request for an analysis.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// The analysis.
+    Done(Arc<KeptAnalysis>),
+    /// It is still under way. It continues for a while, so that the client can ask again.
+    UnderWay {
+        /// When to ask again, in seconds.
+        retry_after_s: i64,
+    },
+}
+
+/// A policy as analyses see it: the rules in order, and the default.
+#[derive(Debug, Clone)]
+pub struct AnalysedState {
+    /// The rules.
+    pub compiled: Arc<CompiledRules>,
+    /// The action on packets that no rule matches.
+    pub default_action: Action,
+}
+
+impl AnalysedState {
+    /// The state of a policy.
+    #[must_use]
+    pub fn of(inspected: &InspectedPolicy) -> Self {
+        let default_action = inspected.policy.spec.default_action;
+        Self { compiled: Arc::clone(&inspected.compiled), default_action }
+    }
+
+    /// The rules in order.
+    #[must_use]
+    pub fn rules<'a>(&'a self) -> Vec<AnalysedRule<'a>> {
+        let rule =
+            |rule: &'a Rule| AnalysedRule { spec: &rule.spec, updated_at: Some(rule.updated_at) };
+        self.compiled.iter().map(rule).collect()
+    }
+
+    /// The policy with its rules.
+    #[must_use]
+    pub const fn policy<'a>(&self, rules: &'a [AnalysedRule<'a>]) -> AnalysedPolicy<'a> {
+        AnalysedPolicy { rules, default_action: self.default_action }
+    }
+}
+
+/// Roughly the memory that the analysis of a policy takes, in bytes.
+#[must_use]
+pub fn bytes_to_analyse(policy: &Policy) -> u64 {
+    bytes_of(policy.rule_count, policy.entry_count)
+}
+
+/// Roughly the memory that the analysis of rules takes, in bytes.
+#[must_use]
+pub const fn bytes_of(rules: u64, entries: u64) -> u64 {
+    FIRST_BYTES
+        .saturating_add(rules.saturating_mul(BYTES_PER_RULE))
+        .saturating_add(entries.saturating_mul(BYTES_PER_ENTRY))
+}
+
+impl Analyses {
+    /// Runs analyses on all processors but one, each within these bounds.
+    #[must_use]
+    pub fn new(bounds: AnalysisBounds) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = Budget::turns(processors.saturating_sub(1)).with_patience(bounds.max_time);
+        Self(Arc::new(Inner { bounds, turns, kept: Kept::default(), running: Mutex::default() }))
+    }
+
+    /// Returns the findings of a policy, and waits for them up to a time. `at` is the instant at
+    /// which they hold; none: now.
+    ///
+    /// # Errors
+    /// Returns [`ServiceError::Shortage`] if there is no memory or turn for the analysis.
+    pub async fn findings(
+        &self,
+        session: &Session,
+        inspected: &InspectedPolicy,
+        kinds: FindingKinds,
+        at: Option<Instant>,
+        wait: Duration,
+    ) -> Result<Progress, ServiceError> {
+        let now = session.caller.now;
+        let question = AnalysisQuestion { state: PolicyState::of(&inspected.policy), kinds, at };
+        if let Some(kept) = self.0.kept.get(&question, now) {
+            return Ok(Progress::Done(kept));
+        }
+        let mut running = self.0.join_or_start(session, inspected, question);
+        let waiter = running.interest.guard();
+        let ended = running.outcome.wait_for(Option::is_some);
+        match tokio::time::timeout(wait, ended).await {
+            Ok(Ok(outcome)) => match outcome.clone() {
+                Some(Outcome::Done(kept)) => Ok(Progress::Done(kept)),
+                Some(Outcome::Shortage(shortage)) => Err(shortage.into()),
+                Some(Outcome::Failed) | None => {
+                    Err(ServiceError::internal("the analysis failed; the log has the cause"))
+                }
+            },
+            Ok(Err(_)) => Err(ServiceError::internal("an analysis ended without an outcome")),
+            Err(_) => {
+                waiter.leave_for(ASKED_AGAIN);
+                Ok(Progress::UnderWay { retry_after_s: RETRY_AFTER_S })
+            }
+        }
+    }
+
+    /// Runs an analysis that is not kept, for at most a time. It ends early, with what is decided so
+    /// far, once nobody waits for it.
+    ///
+    /// # Errors
+    /// Returns [`ServiceError::Shortage`] if there is no memory or turn for it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        session: &Session,
+        bytes: u64,
+        time: Duration,
+        job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let is_awaited = Arc::new(AtomicBool::new(true));
+        let guard = ClearOnDrop(Arc::clone(&is_awaited));
+        let should_continue = move || is_awaited.load(Ordering::Relaxed);
+        let done = self.0.run(&Requester::of(session), bytes, time, should_continue, job).await;
+        drop(guard);
+        done
+    }
+}
+
+/// Clears a flag when it is dropped, because nobody waits any more.
+struct ClearOnDrop(Arc<AtomicBool>);
+
+impl Drop for ClearOnDrop {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the analysis that answers a question, or starts it. The interest counts the caller
+    /// until a guard takes over.
+    fn join_or_start(
+        self: &Arc<Self>,
+        session: &Session,
+        inspected: &InspectedPolicy,
+        question: AnalysisQuestion,
+    ) -> Running {
+        let mut all = self.running();
+        let joined =
+            all.iter().find(|running| running.question == question && running.interest.join());
+        if let Some(running) = joined {
+            return running.clone();
+        }
+        let (tell, outcome) = watch::channel(None);
+        let interest = Arc::new(Interest::of_one());
+        let running = Running { question, interest: Arc::clone(&interest), outcome };
+        all.push(running.clone());
+        drop(all);
+        let inner = Arc::clone(self);
+        let at = question.at.unwrap_or(session.caller.now);
+        let job = PolicyJob {
+            question,
+            state: AnalysedState::of(inspected),
+            options: AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) },
+            bytes: bytes_to_analyse(&inspected.policy),
+        };
+        let requester = Requester::of(session);
+        tokio::spawn(async move {
+            let outcome = inner.analyse(&requester, job, &interest).await;
+            inner.running().retain(|running| !Arc::ptr_eq(&running.interest, &interest));
+            // Nobody may wait any more.
+            let _told = tell.send(Some(outcome)).is_ok();
+        });
+        running
+    }
+
+    /// Analyzes a policy, and keeps the findings.
+    async fn analyse(
+        &self,
+        requester: &Requester,
+        job: PolicyJob,
+        interest: &Arc<Interest>,
+    ) -> Outcome {
+        let PolicyJob { question, state, options, bytes } = job;
+        let awaited = Arc::clone(interest);
+        let job = move |limits: &AnalysisLimits<'_>| {
+            let rules = state.rules();
+            let policy = state.policy(&rules);
+            let analysis = analyse(&policy, &options, limits);
+            KeptAnalysis { until: holds_until(&policy, &options), analysis }
+        };
+        let should_continue = move || awaited.is_awaited();
+        match self.run(requester, bytes, self.bounds.max_time, should_continue, job).await {
+            Ok(kept) => {
+                let kept = Arc::new(kept);
+                // What ended early because nobody waited for it is not worth keeping.
+                if kept.analysis.is_complete() || interest.is_awaited() {
+                    self.kept.insert(question, Arc::clone(&kept));
+                }
+                Outcome::Done(kept)
+            }
+            Err(ServiceError::Shortage(shortage)) => Outcome::Shortage(shortage),
+            Err(error) => {
+                tracing::error!(%error, "the analysis of a policy failed");
+                Outcome::Failed
+            }
+        }
+    }
+
+    /// Runs a job on a thread of its own, once there is a turn and memory for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        requester: &Requester,
+        bytes: u64,
+        time: Duration,
+        is_awaited: impl Fn() -> bool + Send + Sync + 'static,
+        job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let Requester { backend, subject } = requester;
+        let turn = self.turns.reserve(subject, Use::Analysis, 1).await?;
+        let bytes = bytes.min(self.bounds.max_bytes);
+        let memory = backend.budget.reserve(subject, Use::Analysis, bytes).await?;
+        let time = time.min(self.bounds.max_time);
+        let run = move || on_own_thread(turn, memory, time, &is_awaited, job);
+        tokio::task::spawn_blocking(run)
+            .await
+            .map_err(ServiceError::internal)?
+            .map_err(ServiceError::internal)
+    }
+}
+
+/// Runs a job in a pool of one thread, so that it never takes the threads of inspections, whatever it
+/// does in parallel.
+fn on_own_thread<T: Send>(
+    turn: Reservation,
+    memory: Reservation,
+    time: Duration,
+    is_awaited: &(dyn Fn() -> bool + Sync),
+    job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send,
+) -> Result<T, rayon::ThreadPoolBuildError> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "analysis".to_owned())
+        .build()?;
+    let start = Moment::now();
+    let should_continue = || start.elapsed() < time && is_awaited();
+    let bytes = usize::try_from(memory.amount()).unwrap_or(usize::MAX);
+    let limits = AnalysisLimits { bytes, ..AnalysisLimits::usual(&should_continue) };
+    let done = pool.install(|| job(&limits));
+    drop((turn, memory));
+    Ok(done)
+}

@@ -1,0 +1,275 @@
+//! The findings of a policy as an answer: a page in JSON, or all of them as SARIF or CSV.
+
+use std::sync::Arc;
+
+use fireflow_domain::analysis::{Finding, FindingKind, FindingKinds, Severity};
+use fireflow_domain::ids::{PolicyId, RuleId};
+use fireflow_domain::page::Position;
+use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_formats::analysis::{
+    AnalysisHeadView, FindingView, RuleLabel, Subject, finding_records, sarif,
+};
+use fireflow_service::analyses::{AnalysedState, KeptAnalysis};
+use fireflow_service::budget::Use;
+use fireflow_service::cursor;
+use poem::web::Accept;
+use poem::{FromRequest, Request, RequestBody};
+use serde::Serialize;
+
+use crate::app::Context;
+use crate::dto::analysis::AnalysisPage;
+use crate::dto::lines::LineFormat;
+use crate::params::Query;
+use crate::problem::{Code, Problem};
+use crate::reply::{Analysed, Reply, SARIF};
+
+/// How many findings a page has unless the request names a number.
+const PAGE_SIZE: usize = 100;
+/// The memory of a finding in an answer, in bytes: as a view and as text.
+const FINDING_BYTES: u64 = 8 * 1024;
+/// The number of findings that the thread serving the request writes itself.
+const FEW: usize = 100;
+
+/// The format of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnalysisFormat {
+    /// A page in JSON.
+    Page,
+    /// All findings as CSV.
+    Csv,
+    /// All findings as SARIF.
+    Sarif,
+}
+
+impl<'a> FromRequest<'a> for AnalysisFormat {
+    /// Selects the available format that the client prefers. If the client accepts none of them, the
+    /// format is JSON.
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let Accept(types) = Accept::from_request(request, body).await?;
+        let best = types
+            .iter()
+            .filter(|it| it.get_param("q").is_none_or(|q| q.as_str().parse() != Ok(0.0_f32)))
+            .find_map(|it| match it.essence_str() {
+                "application/json" | "application/*" | "*/*" => Some(Self::Page),
+                "text/csv" | "text/*" => Some(Self::Csv),
+                SARIF => Some(Self::Sarif),
+                _ => None,
+            });
+        Ok(best.unwrap_or(Self::Page))
+    }
+}
+
+/// Which findings are asked for.
+#[derive(Debug)]
+pub struct FindingQuery {
+    kinds: Option<FindingKinds>,
+    severities: Option<Vec<Severity>>,
+    rule: Option<RuleId>,
+    /// The instant at which they hold; none: now.
+    pub at: Option<Instant>,
+    size: usize,
+    format: AnalysisFormat,
+    /// What cursors belong to: the policy and the filters.
+    scope: String,
+    /// The position after which the page begins.
+    position: Option<Position>,
+}
+
+impl FindingQuery {
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// Returns all violations of the query.
+    pub fn read(
+        mut query: Query,
+        policy: PolicyId,
+        format: AnalysisFormat,
+    ) -> Result<Self, Problem> {
+        let kinds = query.parse("kind", |text| {
+            let kind = |word: &str| {
+                FindingKind::parse(word).ok_or_else(|| format!("`{word}` is not a kind of finding"))
+            };
+            text.split(',').map(kind).collect::<Result<FindingKinds, String>>()
+        });
+        let severities = query.parse("severity", |text| {
+            let severity = |word: &str| {
+                Severity::parse(word)
+                    .ok_or_else(|| format!("`{word}` is not error, warning or info"))
+            };
+            text.split(',').map(severity).collect::<Result<Vec<Severity>, String>>()
+        });
+        let rule = query.parse("rule_id", |text| {
+            RuleId::parse(text).ok_or_else(|| format!("`{text}` is not an id"))
+        });
+        let at = query.instant("at");
+        let size = query.integer("page_size", 1, 1_000);
+        let mut shown: Vec<&str> =
+            severities.iter().flatten().map(|severity: &Severity| severity.as_str()).collect();
+        shown.sort_unstable();
+        let scope = format!("analysis of {policy}\n{kinds:?}\n{shown:?}\n{rule:?}\n{at:?}");
+        let position = query.parse("cursor", |text| {
+            if format != AnalysisFormat::Page {
+                return Err("is available as JSON only; other formats have all findings".to_owned());
+            }
+            if text.is_empty() {
+                return Ok(None);
+            }
+            let position = cursor::decode(&scope, text).filter(|it| it.place.is_some());
+            position.map(Some).ok_or_else(|| {
+                "is not a cursor of this policy and these filters; start again without it"
+                    .to_owned()
+            })
+        });
+        query.finish()?;
+        Ok(Self {
+            kinds,
+            severities,
+            rule,
+            at,
+            size: size.and_then(|size| usize::try_from(size).ok()).unwrap_or(PAGE_SIZE),
+            format,
+            scope,
+            position: position.flatten(),
+        })
+    }
+
+    /// The kinds to search. All usual kinds are searched together, because they are kept together.
+    #[must_use]
+    pub fn searched(&self) -> FindingKinds {
+        let named = self.kinds.unwrap_or(FindingKinds::NONE);
+        if named.iter().any(FindingKind::is_on_request) {
+            FindingKinds::all()
+        } else {
+            FindingKinds::usual()
+        }
+    }
+
+    /// The instant of the first page, if this is a later one and the request names no instant.
+    #[must_use]
+    pub fn former(&self) -> Option<Instant> {
+        self.position.as_ref().filter(|_| self.at.is_none()).and_then(|position| position.at)
+    }
+
+    /// Checks that the policy is still in the state of the first page.
+    ///
+    /// # Errors
+    /// Returns `Code::StateMoved` if it is not.
+    pub fn check_state(&self, inspected: &InspectedPolicy) -> Result<(), Problem> {
+        let mark = self.position.as_ref().and_then(|position| position.place).map(|place| place.1);
+        if mark.is_some_and(|mark| mark != inspected.policy.states.mark()) {
+            let revision = inspected.policy.revision;
+            let detail = format!(
+                "the policy has changed since the first page: its revision is now {revision}; start \
+                 again without a cursor"
+            );
+            return Err(Problem::new(Code::StateMoved, detail));
+        }
+        Ok(())
+    }
+
+    /// Whether a finding is asked for. `rule` is the id of its rule.
+    fn has(&self, finding: &Finding, rule: Option<RuleId>) -> bool {
+        self.kinds.is_none_or(|kinds| kinds.contains(finding.kind))
+            && self.severities.as_ref().is_none_or(|some| some.contains(&finding.severity))
+            && self.rule.is_none_or(|wanted| rule == Some(wanted))
+    }
+}
+
+/// Calls `ask` with a policy and what answers need to refer to its rules.
+pub fn with_subject<T>(inspected: &InspectedPolicy, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
+    let state = AnalysedState::of(inspected);
+    let rules = state.rules();
+    let label = |id: RuleId| RuleLabel { id: Some(id.get()), line: None };
+    let labels: Vec<RuleLabel> = state.compiled.iter().map(|rule| label(rule.id)).collect();
+    let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
+    let source = format!("firewalls/{firewall}/filtering-policies/{policy}/");
+    ask(&Subject { policy: state.policy(&rules), labels: &labels, source: &source })
+}
+
+/// A page as it is serialized. It has the schema of [`AnalysisPage`].
+#[derive(Debug, Serialize)]
+struct WrittenPage {
+    revision: i64,
+    until: Option<String>,
+    total: usize,
+    #[serde(flatten)]
+    head: AnalysisHeadView,
+    items: Vec<FindingView>,
+    next_cursor: Option<String>,
+}
+
+/// The answer with the findings that are asked for.
+///
+/// # Errors
+/// Returns 503 if there is no memory or turn for it.
+pub async fn answer(
+    ctx: &Context,
+    inspected: InspectedPolicy,
+    kept: Arc<KeptAnalysis>,
+    asked: FindingQuery,
+) -> Result<Reply<Analysed, AnalysisPage>, Problem> {
+    let all = kept.analysis.findings.len();
+    let count = if asked.format == AnalysisFormat::Page { asked.size.min(all) } else { all };
+    let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
+    ctx.borrow_memory(Use::Answer, bytes).await?;
+    let write =
+        move || with_subject(&inspected, |subject| write(&inspected, &kept, &asked, subject));
+    // To name rules takes a list of all of them.
+    if count > FEW {
+        ctx.run_in_turn(write).await?
+    } else {
+        tokio::task::spawn_blocking(write).await.map_err(Problem::internal)?
+    }
+}
+
+fn write(
+    inspected: &InspectedPolicy,
+    kept: &KeptAnalysis,
+    asked: &FindingQuery,
+    subject: &Subject<'_>,
+) -> Result<Reply<Analysed, AnalysisPage>, Problem> {
+    let analysis = &kept.analysis;
+    let id = |finding: &Finding| subject.labels.get(finding.rule).and_then(|label| label.id);
+    let has = |finding: &&Finding| asked.has(finding, id(finding).and_then(RuleId::new));
+    let found: Vec<&Finding> = analysis.findings.iter().filter(has).collect();
+    match asked.format {
+        AnalysisFormat::Csv => {
+            let records = finding_records(found, subject).map_err(Problem::internal)?;
+            Ok(Reply::written_lines(LineFormat::Csv, records))
+        }
+        AnalysisFormat::Sarif => {
+            let log = sarif(analysis, found, subject, env!("CARGO_PKG_VERSION"));
+            let text = serde_json::to_vec(&log).map_err(Problem::internal)?;
+            Ok(Reply::document(SARIF, text))
+        }
+        AnalysisFormat::Page => {
+            let place = asked.position.as_ref().and_then(|position| position.place);
+            let start = place.and_then(|(place, _)| usize::try_from(place).ok()).unwrap_or(0);
+            let page = found.iter().copied().skip(start).take(asked.size);
+            let items: Vec<FindingView> =
+                page.map(|finding| FindingView::new(finding, subject)).collect();
+            let next = start.saturating_add(items.len());
+            let next_cursor = (next < found.len()).then(|| {
+                let place = u64::try_from(next).unwrap_or(u64::MAX);
+                cursor::encode(
+                    &asked.scope,
+                    &Position {
+                        values: Vec::new(),
+                        id: inspected.policy.id.get(),
+                        place: Some((place, inspected.policy.states.mark())),
+                        at: Some(analysis.at),
+                    },
+                )
+            });
+            Reply::written(&WrittenPage {
+                revision: inspected.policy.revision.0,
+                until: kept.until.map(|until| until.to_string()),
+                total: found.len(),
+                head: AnalysisHeadView::new(analysis, subject),
+                items,
+                next_cursor,
+            })
+        }
+    }
+}

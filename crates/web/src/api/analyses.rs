@@ -1,0 +1,315 @@
+//! Analyses: the faults of a policy, comparisons, searches and partitions.
+
+use std::time::{Duration, Instant as Moment};
+
+use fireflow_domain::analysis::{
+    AnalysedPolicy, AnalysedRule, AnalysisLimits, ComparisonOptions, FindingKind, Outcome,
+    SearchRequest, compare, partition, search,
+};
+use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::ids::RuleId;
+use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_formats::analysis::requests::{
+    self, ComparisonRequest, GivenOutcome, GivenPolicy, Interval,
+};
+use fireflow_formats::analysis::{
+    ComparisonView as WrittenComparison, RuleLabel, Subject, partition_view, search_view,
+};
+use fireflow_service::analyses::{Progress, bytes_of, bytes_to_analyse};
+use poem::http::header;
+use poem_openapi::OpenApi;
+use poem_openapi::param::Path;
+
+use super::{Tag, policy_ids};
+use crate::analysis_page::{self, AnalysisFormat, FindingQuery};
+use crate::app::Context;
+use crate::auth::{As, Viewer};
+use crate::dto::analysis::{
+    AnalysisPage, ComparisonBody, ComparisonView, PartitionBody, PartitionView, SearchBody,
+    SearchView,
+};
+use crate::dto::body::Body;
+use crate::operation::Operation;
+use crate::params::{self, Param, ParamKind, QueryString, param};
+use crate::path_id::RawId;
+use crate::problem::Problem;
+use crate::reply::{Analysed, Answered, Reply};
+
+/// How long a request waits for an analysis unless it says otherwise, and at most, in seconds.
+const WAIT_S: u64 = 2;
+const MAX_WAIT_S: u64 = 25;
+/// The part of a request's time that remains to write the answer.
+const MARGIN: Duration = Duration::from_secs(1);
+
+const FINDINGS: &[Param] = &[
+    param(
+        "kind",
+        ParamKind::Fields(&FindingKind::WORDS),
+        "Returns findings of these kinds, separated by commas. `correlated`, `generalises` and \
+         `mergeable` are only searched if they are named here.",
+    ),
+    param(
+        "severity",
+        ParamKind::Fields(&["error", "warning", "info"]),
+        "Returns findings of these severities, separated by commas.",
+    ),
+    param("rule_id", params::ID, "Returns findings about this rule."),
+    param("at", ParamKind::Instant, "The instant at which the findings hold. Default: now."),
+    param(
+        "wait",
+        ParamKind::Integer(0, MAX_WAIT_S as i64),
+        "How long to wait for the analysis, in seconds. Default: 2. If it takes longer, the answer \
+         is 202.",
+    ),
+    param("page_size", ParamKind::Integer(1, 1_000), "The most findings on a page. Default: 100."),
+    param(
+        "cursor",
+        ParamKind::Cursor,
+        "Continues after a page: its `next_cursor`. If the policy has changed since, the answer is \
+         409.",
+    ),
+];
+
+/// The operations on analyses.
+#[derive(Debug)]
+pub struct Analyses;
+
+#[OpenApi(tag = "Tag::Analysis")]
+impl Analyses {
+    /// The rows of these operations.
+    pub const OPERATIONS: &[Operation] =
+        &[Self::FINDINGS, Self::COMPARISON, Self::SEARCH, Self::PARTITION];
+
+    const FINDINGS: Operation = Operation::reads("getAnalysis").takes(FINDINGS).may_answer(&[409]);
+
+    /// Get the faults of a policy
+    ///
+    /// Rules that no packet reaches, rules that change nothing, services that are exposed, and more,
+    /// each with its proof. All findings are exact, over every packet that a network can carry. What
+    /// could not be decided within the limits is in `incomplete`, and never counts as clean.
+    ///
+    /// The findings of a state are kept, so that only the first request after a change waits. If the
+    /// analysis takes longer than `wait`, the answer is 202: send the same request again after
+    /// `Retry-After` seconds. An analysis ends as soon as nobody waits for it any more.
+    ///
+    /// With `Accept: application/sarif+json` or `text/csv`, the answer has all findings of the
+    /// filters in this format, without pages.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/analysis/",
+        method = "get",
+        operation_id = "getAnalysis"
+    )]
+    async fn findings(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        format: AnalysisFormat,
+    ) -> Result<Reply<Analysed, AnalysisPage>, Problem> {
+        let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
+        let address = query.requested();
+        let mut query = query.open(&Self::FINDINGS);
+        let wait = query.integer("wait", 0, MAX_WAIT_S as i64);
+        let wait = wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(WAIT_S);
+        let asked = FindingQuery::read(query, policy, format)?;
+        let wait = Duration::from_secs(wait).min(time_left(&ctx));
+        let inspected = ctx.compiled_policy(firewall, policy).await?;
+        asked.check_state(&inspected)?;
+        let (kinds, analyses) = (asked.searched(), &ctx.app.analyses);
+        let found = analyses.findings(&ctx, &inspected, kinds, asked.at, wait).await?;
+        // A page continues the findings of the first page, even if the clock has changed them.
+        let found = match (found, asked.former()) {
+            (Progress::Done(kept), Some(former)) if kept.analysis.at != former => {
+                analyses.findings(&ctx, &inspected, kinds, Some(former), wait).await?
+            }
+            (found, _) => found,
+        };
+        match found {
+            Progress::Done(kept) => analysis_page::answer(&ctx, inspected, kept, asked).await,
+            Progress::UnderWay { retry_after_s } => {
+                let reply = Reply::under_way().with_header(header::LOCATION, &address);
+                Ok(reply.with_header(header::RETRY_AFTER, &retry_after_s.to_string()))
+            }
+        }
+    }
+
+    const COMPARISON: Operation = Operation::reads("comparePolicies").with_rule_set();
+
+    /// Compare two policies
+    ///
+    /// Returns the packets that change their verdict between the left policy, by default that of the
+    /// path, and the right one: another stored policy, or rules that are not stored. There are none
+    /// exactly if `equal` is true. If the comparison cannot be finished within its limits, the answer
+    /// has what was found until then, and `complete` is false.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/comparisons/",
+        method = "post",
+        operation_id = "comparePolicies"
+    )]
+    async fn comparison(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        body: Body<ComparisonBody>,
+    ) -> Result<Reply<Answered, ComparisonView>, Problem> {
+        let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
+        query.open(&Self::COMPARISON).finish()?;
+        let now = ctx.caller.now;
+        let read = move |value, faults: &mut Violations| requests::comparison(value, now, faults);
+        let ComparisonRequest { left: first, right, interval } = body.read(read).await?;
+        let first = first.unwrap_or(GivenPolicy::Stored(firewall, policy));
+        let first = Side::new(&ctx, first).await?;
+        let right = Side::new(&ctx, right).await?;
+        let Interval { from, until } = interval;
+        let bytes = first.bytes().saturating_add(right.bytes());
+        let job = move |limits: &AnalysisLimits<'_>| {
+            first.with_subject(|left| {
+                right.with_subject(|right| {
+                    let options = ComparisonOptions { from, until };
+                    let compared = compare(&left.policy, &right.policy, &options, limits);
+                    Reply::written(&WrittenComparison::new(&compared, left, right))
+                })
+            })
+        };
+        ctx.app.analyses.run(&ctx, bytes, time_left(&ctx), job).await?
+    }
+
+    const SEARCH: Operation = Operation::reads("searchPackets");
+
+    /// Search a set of packets
+    ///
+    /// Returns the packets of a set that have an action, or that a rule decides. If `none` is true,
+    /// it is proven that there is no such packet.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/searches/",
+        method = "post",
+        operation_id = "searchPackets"
+    )]
+    async fn search(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        body: Body<SearchBody>,
+    ) -> Result<Reply<Answered, SearchView>, Problem> {
+        let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
+        query.open(&Self::SEARCH).finish()?;
+        let now = ctx.caller.now;
+        let read = move |value, faults: &mut Violations| requests::search(value, now, faults);
+        let given = body.read(read).await?;
+        let side = Side::new(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let outcome = match given.outcome {
+            GivenOutcome::Action(action) => Outcome::Action(action),
+            GivenOutcome::Blocked => Outcome::Blocked,
+            GivenOutcome::Rule(id) => Outcome::Rule(side.place(id).ok_or_else(|| {
+                let detail = format!("the policy has no rule with id={id}");
+                Violations::from(Violation::body("/outcome/rule_id", detail))
+            })?),
+        };
+        let Interval { from, until } = given.interval;
+        let request = SearchRequest { packets: given.packets, outcome, from, until };
+        let bytes = side.bytes();
+        let job = move |limits: &AnalysisLimits<'_>| {
+            side.with_subject(|subject| {
+                let answer = search(&subject.policy, &request, limits);
+                Reply::written(&search_view(&answer, subject, given.limit))
+            })
+        };
+        ctx.app.analyses.run(&ctx, bytes, time_left(&ctx), job).await?
+    }
+
+    const PARTITION: Operation = Operation::reads("partitionPackets");
+
+    /// Divide a set of packets by verdict
+    ///
+    /// Returns disjoint parts of the set, each with one action by one rule. Unlike inspections, it
+    /// takes blocks, ranges and omitted members.
+    #[oai(
+        path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/partitions/",
+        method = "post",
+        operation_id = "partitionPackets"
+    )]
+    async fn partition(
+        &self,
+        ctx: As<Viewer>,
+        firewall_id: Path<RawId>,
+        filtering_policy_id: Path<RawId>,
+        query: QueryString,
+        body: Body<PartitionBody>,
+    ) -> Result<Reply<Answered, PartitionView>, Problem> {
+        let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
+        query.open(&Self::PARTITION).finish()?;
+        let now = ctx.caller.now;
+        let read = move |value, faults: &mut Violations| requests::partition(value, now, faults);
+        let given = body.read(read).await?;
+        let side = Side::new(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let bytes = side.bytes();
+        let job = move |limits: &AnalysisLimits<'_>| {
+            side.with_subject(|subject| {
+                let parts = partition(&subject.policy, &given.packets, given.at, limits);
+                Reply::written(&partition_view(&parts, subject))
+            })
+        };
+        ctx.app.analyses.run(&ctx, bytes, time_left(&ctx), job).await?
+    }
+}
+
+/// How long a request can still wait for a result.
+fn time_left(ctx: &Context) -> Duration {
+    ctx.deadline.saturating_duration_since(Moment::now()).saturating_sub(MARGIN)
+}
+
+/// A policy that is compared or searched.
+enum Side {
+    Stored(Box<InspectedPolicy>),
+    Given(Vec<(Option<RuleId>, RuleSpec)>, Action),
+}
+
+impl Side {
+    async fn new(ctx: &Context, given: GivenPolicy) -> Result<Self, Problem> {
+        Ok(match given {
+            GivenPolicy::Stored(firewall, policy) => {
+                Self::Stored(Box::new(ctx.compiled_policy(firewall, policy).await?))
+            }
+            GivenPolicy::Rules(rules, default_action) => Self::Given(rules, default_action),
+        })
+    }
+
+    /// Roughly the memory of its analysis.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Stored(inspected) => bytes_to_analyse(&inspected.policy),
+            Self::Given(rules, _) => {
+                let entries = rules.iter().map(|(_, spec)| spec.entry_count()).sum();
+                bytes_of(u64::try_from(rules.len()).unwrap_or(u64::MAX), entries)
+            }
+        }
+    }
+
+    /// The place of a rule.
+    fn place(&self, id: RuleId) -> Option<usize> {
+        match self {
+            Self::Stored(inspected) => inspected.compiled.iter().position(|rule| rule.id == id),
+            Self::Given(rules, _) => rules.iter().position(|(other, _)| *other == Some(id)),
+        }
+    }
+
+    fn with_subject<T>(&self, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
+        match self {
+            Self::Stored(inspected) => analysis_page::with_subject(inspected, ask),
+            Self::Given(given, default_action) => {
+                let rules: Vec<AnalysedRule<'_>> =
+                    given.iter().map(|(_, spec)| AnalysedRule { spec, updated_at: None }).collect();
+                let label = |id: &Option<RuleId>| RuleLabel { id: id.map(RuleId::get), line: None };
+                let labels: Vec<RuleLabel> = given.iter().map(|(id, _)| label(id)).collect();
+                let policy = AnalysedPolicy { rules: &rules, default_action: *default_action };
+                ask(&Subject { policy, labels: &labels, source: "" })
+            }
+        }
+    }
+}
