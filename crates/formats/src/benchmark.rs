@@ -121,7 +121,7 @@ pub fn policy_rule(parts: &CuboidParts<u32>, action: Action) -> Result<RuleSpec,
         name: None,
         action,
         priority: i32::try_from(parts.order).unwrap_or(i32::MAX),
-        protocols: parts.protocol.into_iter().map(Protocol).collect(),
+        protocols: protocol_of(parts.protocols).into_iter().collect(),
         icmp_type: None,
         icmp_code: None,
         sources: vec![entry(parts.source, parts.first)],
@@ -135,6 +135,12 @@ pub fn policy_rule(parts: &CuboidParts<u32>, action: Action) -> Result<RuleSpec,
         reference: Reference::default(),
         labels: Labels::default(),
     })
+}
+
+/// The protocol that [`protocols`] made these numbers from; none for any.
+fn protocol_of((first, last): Range<u16>) -> Option<Protocol> {
+    let [_, number] = first.to_be_bytes();
+    (first == last).then_some(Protocol(number))
 }
 
 /// The numbers of a protocol, or of any. Each packet of this format has ports.
