@@ -94,8 +94,10 @@ pub(super) fn index<A: Address>(
     let protocols = (A::from(kind::ANY.0), A::from(kind::ANY.1));
     let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports, protocols];
     for numbers in by_time(cuboids, &builder.index.conditions) {
+        let (mark, first_root) = (builder.mark(), builder.index.roots.len());
+        let all_numbers = (numbers.len() >= MIN_LIST).then(|| numbers.clone());
         let mut groups = groups(cuboids, numbers);
-        let mut roots = 0;
+        let (mut roots, mut cost) = (0, 0.0);
         while let Some(group) = groups.pop() {
             if groups.len() + roots < MAX_ROOTS
                 && let Some(parts) = builder.parts(&group, &all)?
@@ -104,12 +106,18 @@ pub(super) fn index<A: Address>(
                 continue;
             }
             roots += 1;
-            let node = builder.grow(1);
-            let lowest = group.first().copied().unwrap_or(NO_CUBOID);
-            let times = builder.times(&group);
-            builder.index.roots.push(Root { node, lowest, times });
-            let (cuboids, _) = builder.node(node, group, &all, 0)?;
+            let node = builder.root(&group);
+            let (cuboids, cost_of_tree) = builder.node(node, group, &all, 0)?;
             builder.share(&Shared { cuboids, nodes: vec![node] })?;
+            cost += cost_of_tree;
+        }
+        if let Some(numbers) = all_numbers
+            && cost > lists::cost(numbers.len())
+        {
+            builder.reset(mark);
+            builder.index.roots.truncate(first_root);
+            let node = builder.root(&numbers);
+            builder.share(&Shared { cuboids: numbers, nodes: vec![node] })?;
         }
     }
     let mut index = builder.index;
@@ -284,6 +292,15 @@ impl<'a, A: Address> Builder<'a, A> {
         let first = self.index.nodes.len();
         self.index.nodes.resize(first + nodes, Node::EMPTY);
         u32::try_from(first).unwrap_or(NO_CUBOID)
+    }
+
+    /// Makes the root of a tree for cuboids. Returns its node.
+    fn root(&mut self, numbers: &[u32]) -> u32 {
+        let node = self.grow(1);
+        let lowest = numbers.first().copied().unwrap_or(NO_CUBOID);
+        let times = self.times(numbers);
+        self.index.roots.push(Root { node, lowest, times });
+        node
     }
 
     fn cuboid(&self, number: u32) -> Option<&'a Cuboid<A>> {

@@ -13,15 +13,17 @@ use super::block::LANES;
 use super::cuboid::{Cuboid, Dimension, Key, Range};
 
 /// A list with at least this many cuboids has tables: comparing fewer takes no longer.
-pub(super) const MIN_LIST: usize = 96;
+pub(super) const MIN_LIST: usize = 160;
 /// A list with conditions has tables from this length on, since a condition takes longer to check.
 pub(super) const MIN_CONDITIONAL_LIST: usize = 24;
 /// What a lookup in tables costs at least, in blocks.
-const LOOKUP: f64 = 16.0;
+const LOOKUP: f64 = 20.0;
 /// How many cuboids more make a lookup in tables as much longer as one block does.
-const CUBOIDS_PER_BLOCK: f64 = 4_096.0;
+const CUBOIDS_PER_BLOCK: f64 = 2_048.0;
 /// The most intervals in all tables of a list.
 const MAX_INTERVALS: usize = 640;
+/// Fewer intervals divide too little.
+const MIN_INTERVALS: usize = 8;
 /// The most memory for the tables of a list, in bytes for each of its cuboids.
 const BYTES_PER_CUBOID: usize = 64;
 /// The most tables of a list: the dimensions, and time.
@@ -155,10 +157,11 @@ impl<A: Address> Lists<A> {
         let summary = words.div_ceil(64);
         let row = words + summary;
         let row_bytes = row * size_of::<u64>() + size_of::<A>().max(size_of::<i64>());
-        let most = Self::most_bytes(cuboids.len()) / row_bytes;
-        let most = most.min(MAX_INTERVALS).min(cuboids.len() / 2);
         let fixed = size_of::<List>() + MAX_TABLES * size_of::<Table>();
-        if self.bytes() + most * row_bytes + fixed > self.room {
+        let room = self.room.saturating_sub(self.bytes()).min(Self::most_bytes(cuboids.len()));
+        let most = room.saturating_sub(fixed) / row_bytes;
+        let most = most.min(MAX_INTERVALS).min(cuboids.len() / 2);
+        if most < MIN_INTERVALS {
             return None;
         }
         self.reserve(most * row);
