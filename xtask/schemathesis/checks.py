@@ -13,7 +13,7 @@ import schemathesis
 BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     # Two values that conflict.
     r"is beyond the first \d+ items",
-    r"cannot be combined with (another place|a place|`\w+`)",
+    r"cannot be combined with (another position|a position|`\w+`)",
     r"^must have exactly one of `before`, `after` and `at`$",
     r"^is required( with (\w+|`icmp_code`))?$",
     r'^must be either \{"number": …\} or \{"from": …, "to": …\}$',
@@ -22,19 +22,19 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^the range `?[^ ]+ ends before it begins$",
     r"^must be later than `starts_at`",
     r"^needs (exactly one protocol, `icmp` or `icmpv6`|`icmp_type`)$",
-    r"^can match no packet: ",
+    r"^cannot match any packet: ",
     r"^must be of the same family as `source_address`$",
     r"does not exist in IPv[46]; use \w+$",
     r"^duplicate ",
-    r"`\w+` orders the list of one parent, or one with a filter",
-    r"orders the pages of a list",
+    r"`\w+` can only order the list of one parent, or a list with a filter",
+    r"can only order pages",
     r"^cannot be combined with `deleted=true`; leave it out$",
     r"^is available as JSON only; leave `Accept` out$",
     # The filter language, and cursors, which are opaque.
     r"^at position \d+: ",
     r"^is not a cursor of this list, filter and order; ",
     r"^cannot be combined with `page`$",
-    r"^is another name of `page_size`; use one of them$",
+    r"^is another name for `page_size`; use only one of them$",
     # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
     r"has host bits set; the block that contains it is",
     r"is an IPv4 address in IPv6 form; write ",

@@ -173,7 +173,9 @@ fn is_run<'a>(above: impl Iterator<Item = &'a str>) -> bool {
             || line.starts_with("#[tokio::test")
             || line.starts_with("db_test!");
         is_test |= is_mark;
-        if !is_mark && !line.starts_with("#[") && !line.starts_with("//") {
+        // Why a test of `db_test!` has a database of its own.
+        let is_reason = line.starts_with("committed(");
+        if !is_mark && !is_reason && !line.starts_with("#[") && !line.starts_with("//") {
             break;
         }
     }
@@ -233,6 +235,7 @@ mod tests {
             "    #[tokio::test(flavor = \"multi_thread\")]\n    async fn it() {}",
             "#[cfg(unix)]\n#[test]\n/// Why.\nfn it() {}",
             "db_test! {\n    async fn it(api: Api) {}\n}",
+            "db_test! {\n    committed(\"why\")\n    async fn it(db: TestDatabase) {}\n}",
             "fn it() {}\n#[test]\nfn it() {}",
         ] {
             assert!(has_test(text, "it"), "{text}");

@@ -57,7 +57,7 @@ impl Times {
             if self.expires_at > begin.plus_micros(limit.saturating_mul(MICROS_PER_SECOND)) {
                 return Err(unfit(
                     TokenFault::Lifetime,
-                    &format!("the token lives longer than {limit} s"),
+                    &format!("the token's lifetime exceeds {limit} s"),
                 ));
             }
         }
@@ -100,7 +100,7 @@ fn check_issuer_and_audience(claims: &Claims, rules: &TokenRules) -> Result<(), 
     if let Some(issuer) = &rules.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)
     {
-        return Err(unfit(TokenFault::Issuer, "the token is of another issuer"));
+        return Err(unfit(TokenFault::Issuer, "the token has another issuer"));
     }
     if let Some(audience) = &rules.audience {
         let is_meant = match claims.get("aud") {
@@ -149,7 +149,7 @@ fn subject(claims: &Claims) -> Result<String, Refusal> {
         return Err(unfit(TokenFault::Claims, "the token's sub is not a plain name"));
     }
     if let Some((character, _)) = first_invisible(subject) {
-        let why = format!("the token's sub holds {character}, which nobody sees");
+        let why = format!("the token's sub contains the invisible {character}");
         return Err(unfit(TokenFault::Claims, &why));
     }
     Ok(subject.to_owned())
@@ -213,7 +213,7 @@ fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
     let bad = || unfit(TokenFault::Claims, "the token's tenants are not an array of names");
     let Some(value) = claims.get("tenants") else {
         return if rules.require_tenants {
-            let why = "the token has no tenants, which FIREFLOW_JWT__REQUIRE_TENANTS demands";
+            let why = "the token has no tenants, but FIREFLOW_JWT__REQUIRE_TENANTS requires them";
             Err(unfit(TokenFault::Tenants, why))
         } else {
             Ok(Visibility::All)
@@ -229,13 +229,13 @@ fn tenants(claims: &Claims, rules: &TokenRules) -> Result<Visibility, Refusal> {
         let word = word.as_str().ok_or_else(bad)?;
         let tenant = Tenant::parse(word).map_err(|error| match error {
             TextError::Invisible { character, .. } => {
-                let why = format!("a tenant of the token holds {character}, which nobody sees");
+                let why = format!("a tenant in the token contains the invisible {character}");
                 unfit(TokenFault::Claims, &why)
             }
             TextError::Empty | TextError::TooLong { .. } | TextError::Control { .. } => bad(),
         })?;
         if tenant.as_str() != word {
-            let why = "a name among the token's tenants begins or ends with a blank";
+            let why = "a tenant in the token begins or ends with a space";
             return Err(unfit(TokenFault::Claims, why));
         }
         if seen.insert(word) {
@@ -254,10 +254,10 @@ pub(super) fn made(
     if let Some(limit) = rules.max_lifetime_s
         && request.lifetime_s > limit
     {
-        anyhow::bail!("the service refuses tokens that live longer than {limit} s");
+        anyhow::bail!("the service refuses tokens with a lifetime of more than {limit} s");
     }
     if rules.require_tenants && request.tenants.is_none() {
-        anyhow::bail!("FIREFLOW_JWT__REQUIRE_TENANTS demands that a token names its tenants");
+        anyhow::bail!("FIREFLOW_JWT__REQUIRE_TENANTS requires that a token names its tenants");
     }
     let issued_at = now.micros().div_euclid(MICROS_PER_SECOND);
     let mut claims = Claims::new();

@@ -117,7 +117,8 @@ impl KeyFiles {
                 let mut notes = self.take(file, &content.bytes, &mut parts)?;
                 notes.warnings.extend(content.warning);
                 if file == KeyFile::Revocations && content.bytes.trim_ascii().is_empty() {
-                    let why = "is empty, so nothing is revoked: a line `# none` would state that";
+                    let why = "is empty, so nothing is revoked: if this is intended, add a line `# \
+                               none`";
                     notes.warnings.push(why.to_owned());
                 }
                 Ok(notes)
@@ -160,8 +161,7 @@ impl KeyFiles {
             KeyFile::PublicKeys => {
                 let read = public_keys(text(bytes)?)?;
                 parts.public = read.keys;
-                let left_out =
-                    read.left_out.into_iter().map(|why| format!("{why}; it is left out"));
+                let left_out = read.left_out.into_iter().map(|why| format!("{why}; it is ignored"));
                 Ok(Notes { faults: read.faults, warnings: left_out.collect() })
             }
             KeyFile::Revocations => {
@@ -183,7 +183,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("is UTF-16: save it as UTF-8".to_owned());
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_owned())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not valid UTF-8".to_owned())?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
@@ -228,7 +228,7 @@ pub(super) fn content(path: &Path) -> Result<Content, String> {
         return Err(format!("{shown} is larger than {MAX_BYTES} bytes"));
     }
     let warning = is_writable_by_others(&metadata)
-        .then(|| format!("{shown} can be written by everybody: `chmod o-w` it"));
+        .then(|| format!("{shown} can be written by everyone: run `chmod o-w` on it"));
     Ok(Content { bytes, warning })
 }
 

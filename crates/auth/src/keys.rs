@@ -101,7 +101,7 @@ impl Key {
             return Err(format!("is an RSA key of more than 8192 bits ({bits})"));
         }
         if n.last().is_none_or(|last| last % 2 == 0) {
-            return Err("is no RSA key: its modulus is even".to_owned());
+            return Err("is not an RSA key: its modulus is even".to_owned());
         }
         let exponent = match e.len() {
             1..=8 => e.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)),
@@ -123,7 +123,7 @@ impl Key {
         }
         // Without a signature, only a key agreement checks that a point is on the curve.
         let own = EphemeralPrivateKey::generate(&agreement::ECDH_P256, &SystemRandom::new())
-            .map_err(|_| "cannot be checked: the system gives no random numbers".to_owned())?;
+            .map_err(|_| "cannot be checked: the system provides no random numbers".to_owned())?;
         let peer = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, point);
         agreement::agree_ephemeral(own, &peer, |_| ())
             .map_err(|_| "is not a point of the curve P-256".to_owned())?;
@@ -133,10 +133,10 @@ impl Key {
     /// An Ed25519 key.
     pub(super) fn ed25519(bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() != COORDINATE_BYTES {
-            return Err("is not of the curve Ed25519: it takes 32 bytes".to_owned());
+            return Err("is not an Ed25519 key, which must have 32 bytes".to_owned());
         }
         if has_small_order(bytes) {
-            return Err("is a point of Ed25519 for which anybody can sign".to_owned());
+            return Err("is an Ed25519 point for which anyone can forge signatures".to_owned());
         }
         Ok(Self { id: None, material: Material::Ed25519(bytes.to_vec()) })
     }

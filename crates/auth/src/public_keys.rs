@@ -37,12 +37,12 @@ pub fn public_keys(text: &str) -> Result<PublicKeys, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
     let mut read = PublicKeys::default();
     match text.chars().next() {
-        None => return Err("holds no public key: it is empty".to_owned()),
+        None => return Err("contains no public key: it is empty".to_owned()),
         Some('{' | '[') => from_jwks(text, &mut read)?,
         Some(_) => from_pem(text, &mut read)?,
     }
     if read.keys.len() > MAX_KEYS {
-        return Err(format!("holds {} keys; at most {MAX_KEYS} are taken", read.keys.len()));
+        return Err(format!("contains {} keys; at most {MAX_KEYS} are allowed", read.keys.len()));
     }
     if !read.keys.is_empty() {
         return Ok(read);
@@ -54,7 +54,7 @@ pub fn public_keys(text: &str) -> Result<PublicKeys, String> {
     };
     let shown: Vec<String> = reasons.into_iter().take(MAX_REASONS).collect();
     let why = if shown.is_empty() { "`keys` is empty".to_owned() } else { shown.join("; ") };
-    Err(format!("holds no public key that can be used: {why}{more}"))
+    Err(format!("contains no usable public key: {why}{more}"))
 }
 
 /// Why a key is not used.
@@ -97,7 +97,7 @@ fn from_jwks(text: &str, read: &mut PublicKeys) -> Result<(), String> {
 
 fn check_number(entries: usize) -> Result<(), String> {
     if entries > MAX_ENTRIES {
-        return Err(format!("holds {entries} keys; at most {MAX_KEYS} are taken"));
+        return Err(format!("contains {entries} keys; at most {MAX_KEYS} are allowed"));
     }
     Ok(())
 }
@@ -124,11 +124,11 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
     }
     let has = |members: &[&str]| members.iter().any(|member| entry.get(member).is_some());
     if has(&["k"]) || entry.get("kty").and_then(Value::as_str) == Some("oct") {
-        let why = "is a secret: give it as FIREFLOW_JWT_SECRET, not among public keys";
+        let why = "is a secret: set it as FIREFLOW_JWT_SECRET, not among public keys";
         return Err(Unused::Faulty(why.to_owned()));
     }
     if has(&["d", "p", "q", "dp", "dq", "qi", "oth", "priv"]) {
-        return Err(Unused::Faulty("is a private key: it does not belong here".to_owned()));
+        return Err(Unused::Faulty("is a private key; only public keys belong here".to_owned()));
     }
     let jwk = Jwk::deserialize(entry).map_err(|error| format!("cannot be read: {error}"))?;
     if let Some(purpose) = jwk.purpose.as_deref().filter(|purpose| *purpose != "sig") {
@@ -146,7 +146,8 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
         ("EC", other) => return Err(left_out_curve(other, "P-256")),
         ("OKP", other) => return Err(left_out_curve(other, "Ed25519")),
         (other, _) => {
-            let why = format!("is of the kind `{}`; RSA, EC and OKP are taken", excerpt(other));
+            let why =
+                format!("has the type `{}`; only RSA, EC and OKP are supported", excerpt(other));
             return Err(Unused::LeftOut(why));
         }
     };
@@ -157,10 +158,10 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
     {
         let (kind, stated) = (&jwk.kty, excerpt(stated));
         return Err(if families.iter().any(|family| stated.starts_with(family)) {
-            Unused::LeftOut(format!("is for {stated}; RS256, ES256 and Ed25519 are taken"))
+            Unused::LeftOut(format!("is for {stated}; only RS256, ES256 and Ed25519 are supported"))
         } else {
             Unused::Faulty(format!(
-                "contradicts itself: it is a key of the kind {kind} for {stated}"
+                "contradicts itself: it is a key of the type {kind} for {stated}"
             ))
         });
     }
@@ -181,7 +182,7 @@ fn from_jwk(entry: &Value) -> Result<Key, Unused> {
 }
 
 fn left_out_curve(curve: &str, taken: &str) -> Unused {
-    Unused::LeftOut(format!("is of the curve `{}`; {taken} is taken", excerpt(curve)))
+    Unused::LeftOut(format!("has the curve `{}`; only {taken} is supported", excerpt(curve)))
 }
 
 fn bytes(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
@@ -209,7 +210,7 @@ fn from_pem(text: &str, read: &mut PublicKeys) -> Result<(), String> {
     if begins.peek().is_none() {
         // The message shows nothing of the text: it may be a secret in the wrong place.
         let guess = if text.starts_with('<') { "; it looks like a page of HTML" } else { "" };
-        return Err(format!("holds no public key: it is neither a JWKS nor PEM{guess}"));
+        return Err(format!("contains no public key: it is neither a JWKS nor PEM{guess}"));
     }
     check_number(begins.clone().count())?;
     let mut number = 0;
@@ -219,7 +220,7 @@ fn from_pem(text: &str, read: &mut PublicKeys) -> Result<(), String> {
         let block = text.get(begin..end).unwrap_or_default();
         let key = match pem::parse(block) {
             Ok(block) => pem_key(&block),
-            Err(_) => Err("is cut or damaged".to_owned()),
+            Err(_) => Err("is truncated or damaged".to_owned()),
         };
         match key {
             Ok(key) => read.keys.push(key),
@@ -241,36 +242,39 @@ fn pem_key(block: &pem::Pem) -> Result<Key, String> {
         "RSA PUBLIC KEY" => return pkcs1_key(block.contents()),
         "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => {
             return Err(
-                "is a certificate: give its public key (`openssl x509 -pubkey -noout`)".to_owned()
+                "is a certificate: use its public key (`openssl x509 -pubkey -noout`)".to_owned()
             );
         }
         tag if tag.contains("PRIVATE") => {
-            return Err("is a private key: it does not belong here".to_owned());
+            return Err("is a private key; only public keys belong here".to_owned());
         }
         tag => return Err(format!("is a `{}`, not a PUBLIC KEY", excerpt(tag))),
     }
     let info = spki::SubjectPublicKeyInfoRef::from_der(block.contents())
-        .map_err(|_| "is no public key in DER".to_owned())?;
-    let bits =
-        info.subject_public_key.as_bytes().ok_or_else(|| "is no public key in DER".to_owned())?;
+        .map_err(|_| "is not a public key in DER".to_owned())?;
+    let bits = info
+        .subject_public_key
+        .as_bytes()
+        .ok_or_else(|| "is not a public key in DER".to_owned())?;
     let oid = info.algorithm.oid;
     if oid == RSA {
         pkcs1_key(bits)
     } else if oid == EC {
         match info.algorithm.parameters_oid() {
             Ok(P256) => Key::p256(bits),
-            _ => Err("is of another curve than P-256".to_owned()),
+            _ => Err("has another curve than P-256".to_owned()),
         }
     } else if oid == ED25519 {
         Key::ed25519(bits)
     } else if oid == RSA_PSS {
-        Err("is an RSA key for PSS; RS256 is taken".to_owned())
+        Err("is an RSA key for PSS; only RS256 is supported".to_owned())
     } else {
-        Err("is no RSA, P-256 or Ed25519 key".to_owned())
+        Err("is not an RSA, P-256 or Ed25519 key".to_owned())
     }
 }
 
 fn pkcs1_key(der: &[u8]) -> Result<Key, String> {
-    let key = pkcs1::RsaPublicKey::from_der(der).map_err(|_| "is no RSA key in DER".to_owned())?;
+    let key =
+        pkcs1::RsaPublicKey::from_der(der).map_err(|_| "is not an RSA key in DER".to_owned())?;
     Key::rsa(key.modulus.as_bytes(), key.public_exponent.as_bytes())
 }

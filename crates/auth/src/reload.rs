@@ -127,7 +127,7 @@ impl Watched {
                 // Start no further reading until this one has ended: threads would pile up.
                 self.pending = Some(task);
                 let path = self.path.display();
-                Err(format!("{path} cannot be read: it takes longer than {READ_TIMEOUT:?}"))
+                Err(format!("{path} cannot be read: reading it takes longer than {READ_TIMEOUT:?}"))
             }
         }
     }
@@ -254,7 +254,7 @@ impl Watcher {
             Ok(content)
                 if content.bytes.trim_ascii().is_empty() && !self.parts.revoked.is_empty() =>
             {
-                Err("is empty: a line `# none` would take all revocations back".to_owned())
+                Err("is empty: to lift all revocations, add a line `# none`".to_owned())
             }
             Ok(content) => self.take(watched.file, &content.bytes).await,
             Err(why) => Err(why.clone()),
@@ -283,10 +283,7 @@ impl Watcher {
                 self.parts.revoked.extend(read.revoked);
                 return is_new;
             }
-            tracing::warn!(
-                count = gone,
-                "revocations were taken back: their tokens are good again"
-            );
+            tracing::warn!(count = gone, "revocations were lifted: their tokens are valid again");
             self.parts.revoked = read.revoked;
         } else {
             // A truncated line revokes less than it did, so the previous revocations stay in force.
@@ -339,10 +336,11 @@ impl Watcher {
         watched.unproven_since.get_or_insert_with(Instant::now);
         match watched.file {
             KeyFile::Secrets | KeyFile::PublicKeys => {
-                tracing::error!(setting, %fault, ?grace, "what was trusted before stays trusted for now");
+                tracing::error!(setting, %fault, ?grace, "the previous content stays trusted for \
+                                                          now");
             }
             KeyFile::Revocations => {
-                tracing::error!(setting, %fault, "what was revoked before stays revoked");
+                tracing::error!(setting, %fault, "earlier revocations still apply");
             }
         }
         watched.fault = Some(fault);
@@ -369,7 +367,7 @@ impl Watcher {
             setting,
             fault,
             count,
-            "what the file proved before is not trusted any more"
+            "the previous content of the file is not trusted any more"
         );
         true
     }

@@ -36,7 +36,7 @@ impl Revocations {
     }
 
     fn add(&mut self, line: &str) -> Result<(), String> {
-        let takes = "takes `jti ID` or `sub SUBJECT 2026-11-24T12:00:00Z`";
+        let takes = "must be `jti ID` or `sub SUBJECT 2026-11-24T12:00:00Z`";
         let (word, rest) = line.split_once(char::is_whitespace).ok_or(takes)?;
         let rest = rest.trim();
         match word {
@@ -46,8 +46,9 @@ impl Revocations {
             "sub" => {
                 // A subject may contain spaces; an instant does not.
                 let (subject, until) = rest.rsplit_once(char::is_whitespace).ok_or(takes)?;
-                let until = Instant::parse(until)
-                    .map_err(|_| format!("`{}` is not an instant; it {takes}", excerpt(until)))?;
+                let until = Instant::parse(until).map_err(|_| {
+                    format!("`{}` is not an instant; the line {takes}", excerpt(until))
+                })?;
                 let noted = self.subjects.entry(subject.trim().to_owned()).or_insert(until);
                 *noted = (*noted).max(until);
             }
@@ -126,7 +127,7 @@ mod tests {
         let (all, faults) = Revocations::read("jti a\nsub ann\nann\nsub ann tomorrow\njti b");
         assert!(all.cover(Some("a"), "x", None) && all.cover(Some("b"), "x", None));
         assert_eq!(faults.len(), 3);
-        assert!(faults[0].starts_with("line 2: takes `jti ID`"), "{faults:?}");
+        assert!(faults[0].starts_with("line 2: must be `jti ID`"), "{faults:?}");
         assert!(faults[2].contains("`tomorrow` is not an instant"), "{faults:?}");
     }
 }

@@ -20,10 +20,10 @@ const MAX_GROUPS: usize = 1_000;
 pub fn role_map(text: &str) -> Result<RoleMap, String> {
     let pairs = if text.starts_with('{') { from_json(text)? } else { from_list(text)? };
     if pairs.is_empty() {
-        return Err("names no group: without one nobody has a role".to_owned());
+        return Err("names no group, so nobody would have a role".to_owned());
     }
     if pairs.len() > MAX_GROUPS {
-        return Err(format!("names {} groups; at most {MAX_GROUPS} are taken", pairs.len()));
+        return Err(format!("names {} groups; at most {MAX_GROUPS} are allowed", pairs.len()));
     }
     let mut known = Vec::with_capacity(pairs.len());
     for (group, role) in pairs {
@@ -41,8 +41,8 @@ fn from_list(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |word: &str| {
         // A group's name may contain `=`, as names in directories do; a role's name does not.
         let (group, role) = word.rsplit_once('=').ok_or(
-            "takes `GROUP=ROLE`, separated by commas (`fw-admins=admin`), or for names with commas \
-             JSON: `{\"CN=fw, admins\": \"admin\"}`",
+            "must be `GROUP=ROLE` pairs, separated by commas (`fw-admins=admin`), or JSON if names \
+             contain commas: `{\"CN=fw, admins\": \"admin\"}`",
         )?;
         Ok((group.trim().to_owned(), role.trim().to_owned()))
     };
@@ -51,7 +51,7 @@ fn from_list(text: &str) -> Result<Vec<(String, String)>, String> {
 
 fn from_json(text: &str) -> Result<Vec<(String, String)>, String> {
     let Groups(groups) = serde_json::from_str(text).map_err(|error| {
-        format!("takes an object of groups, each with its role or roles: {error}")
+        format!("must be an object of groups, each with its role or roles: {error}")
     })?;
     let mut names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Groups {
 impl<'de> Deserialize<'de> for Roles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(serde::Deserialize)]
-        #[serde(untagged, expecting = "a role is a text, and several are an array of texts")]
+        #[serde(untagged, expecting = "a role must be a text, and several roles an array of texts")]
         enum Spelling {
             One(String),
             Several(Vec<String>),
@@ -145,9 +145,9 @@ mod tests {
         for (bad, word) in [
             (r#"{"a": "admin", "a": "viewer"}"#, "the group `a` twice"),
             (r#"{"a": "root"}"#, "`root` is not a role"),
-            (r#"{"a": 1}"#, "a role is a text"),
+            (r#"{"a": 1}"#, "a role must be a text"),
             (r#"{"": "admin"}"#, "without a name"),
-            (r#"{"a": "admin""#, "takes an object"),
+            (r#"{"a": "admin""#, "must be an object"),
             (r#"{"a": []}"#, "names no group"),
         ] {
             let fault = role_map(bad).unwrap_err();

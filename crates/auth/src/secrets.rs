@@ -49,7 +49,7 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
         let number = index + 1;
         // Refused secrets count too: a file of another kind may have a great many lines.
         if read.secrets.len() + read.faults.len() == MAX_SECRETS {
-            read.faults.push(format!("line {number}: at most {MAX_SECRETS} secrets are taken"));
+            read.faults.push(format!("line {number}: at most {MAX_SECRETS} secrets are allowed"));
             break;
         }
         match check_secret(line, takes_weak) {
@@ -61,7 +61,7 @@ pub fn secret_lines(text: &[u8], takes_weak: bool) -> SecretLines {
         }
     }
     if read.secrets.is_empty() && read.faults.is_empty() {
-        read.faults.push("holds no secret".to_owned());
+        read.faults.push("contains no secret".to_owned());
     }
     read
 }
@@ -78,13 +78,13 @@ pub fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, S
         return Err("begins with `#`, as comments do".to_owned());
     }
     if std::str::from_utf8(secret).is_err() || secret.iter().any(u8::is_ascii_control) {
-        let why = "holds bytes that are not text: make one with `openssl rand -hex 32`";
+        let why = "contains bytes that are not text: generate one with `openssl rand -hex 32`";
         return Err(why.to_owned());
     }
     let fault = if secret.len() < MIN_SECRET_BYTES {
-        format!("is too short: outside `local` it takes {MIN_SECRET_BYTES} bytes or more")
+        format!("is too short: outside `local` it must have {MIN_SECRET_BYTES} bytes or more")
     } else if bits(secret) < MIN_BITS {
-        "can be guessed: make one with `openssl rand -hex 32`".to_owned()
+        "can be guessed: generate one with `openssl rand -hex 32`".to_owned()
     } else {
         return Ok(None);
     };
@@ -95,8 +95,8 @@ pub fn check_secret(secret: &[u8], takes_weak: bool) -> Result<Option<String>, S
 /// private keys and tokens have other purposes.
 fn public_whole(text: &[u8]) -> Option<&'static str> {
     const PEM: &str =
-        "is a key or certificate in PEM: give public keys as FIREFLOW_JWT__PUBLIC_KEYS";
-    const JSON: &str = "is JSON, such as a JWKS: give public keys as FIREFLOW_JWT__PUBLIC_KEYS";
+        "is a key or certificate in PEM: set public keys as FIREFLOW_JWT__PUBLIC_KEYS";
+    const JSON: &str = "is JSON, such as a JWKS: set public keys as FIREFLOW_JWT__PUBLIC_KEYS";
     const UTF_16: &str = "is UTF-16: save it as UTF-8";
     if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
         return Some(UTF_16);
@@ -121,9 +121,9 @@ fn public_whole(text: &[u8]) -> Option<&'static str> {
 
 /// Why a word is not a private secret.
 fn public_word(word: &[u8]) -> Option<&'static str> {
-    const SSH: &str = "is a key of SSH, not a secret";
+    const SSH: &str = "is an SSH key, not a secret";
     const DER: &str =
-        "is a key or certificate in base64: give public keys as FIREFLOW_JWT__PUBLIC_KEYS";
+        "is a key or certificate in base64: set public keys as FIREFLOW_JWT__PUBLIC_KEYS";
     const TOKEN: &str = "is a token, not a secret";
     let ssh = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];
     // The prefixes of the wire form of their names.
@@ -202,8 +202,8 @@ mod tests {
         let comment = "# the signing secret of the production cluster, 2026-11";
         let read = secret_lines(format!("{comment}\r\n\n{GOOD}\r\n").as_bytes(), false);
         assert_eq!((read.secrets, read.faults), (vec![Secret::new(GOOD)], vec![]));
-        assert_eq!(faults(comment), ["holds no secret"]);
-        assert_eq!(faults(" \n\n"), ["holds no secret"]);
+        assert_eq!(faults(comment), ["contains no secret"]);
+        assert_eq!(faults(" \n\n"), ["contains no secret"]);
         assert!(check_secret(comment.as_bytes(), true).is_err(), "nor in the variable");
         let marked = format!("\u{feff}{GOOD}");
         assert_eq!(secret_lines(marked.as_bytes(), false).secrets, [Secret::new(GOOD)]);

@@ -115,7 +115,7 @@ impl TokenRules {
             None => Ok(role.as_str()),
             Some(map) => map
                 .group_of(role)
-                .ok_or_else(|| anyhow::anyhow!("the role map has nothing for the role {role}")),
+                .ok_or_else(|| anyhow::anyhow!("no group in the role map has the role {role}")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Firewalls.
 
-use crate::error::Violations;
+use crate::error::{Resource, Violations};
 use crate::ids::{FirewallId, Revision};
 use crate::labels::{Labels, LabelsPatch};
-use crate::mark::Mark;
+use crate::mark::{CurrentState, Mark};
 use crate::patch::Patch;
 use crate::read_only::Repeated;
 use crate::stamp::Stamp;
@@ -70,6 +70,17 @@ impl Firewall {
             id: self.id,
             name: self.spec.name.clone(),
             header_revision: self.header_revision,
+        }
+    }
+}
+
+impl From<&Firewall> for CurrentState {
+    fn from(firewall: &Firewall) -> Self {
+        Self {
+            what: Resource::Firewall,
+            id: firewall.id.get(),
+            mark: firewall.mark,
+            revision: firewall.revision,
         }
     }
 }

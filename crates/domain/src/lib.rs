@@ -33,3 +33,4 @@ pub mod testing;
 pub mod text;
 pub mod time;
 pub mod usecase;
+mod worlds;

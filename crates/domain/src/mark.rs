@@ -5,10 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::error::Resource;
-use crate::firewall::Firewall;
 use crate::ids::Revision;
-use crate::policy::Policy;
-use crate::rule::Rule;
 
 /// A random number that is drawn with each write of a resource. A revision is a counter: a backup
 /// that replaces a database, or a lagging standby that becomes the primary, can give the same
@@ -69,34 +66,6 @@ pub struct CurrentState {
     pub mark: Mark,
     /// Its revision, for people.
     pub revision: Revision,
-}
-
-impl From<&Firewall> for CurrentState {
-    fn from(firewall: &Firewall) -> Self {
-        Self {
-            what: Resource::Firewall,
-            id: firewall.id.get(),
-            mark: firewall.mark,
-            revision: firewall.revision,
-        }
-    }
-}
-
-impl From<&Policy> for CurrentState {
-    fn from(policy: &Policy) -> Self {
-        Self {
-            what: Resource::Policy,
-            id: policy.id.get(),
-            mark: policy.states.mark(),
-            revision: policy.revision,
-        }
-    }
-}
-
-impl From<&Rule> for CurrentState {
-    fn from(rule: &Rule) -> Self {
-        Self { what: Resource::Rule, id: rule.id.get(), mark: rule.mark, revision: rule.revision }
-    }
 }
 
 /// A client's name for a state: 24 hexadecimal digits of the mark and of a checksum that identifies

@@ -1,12 +1,12 @@
 //! Filtering policies: ordered lists of rules with a default.
 
 use crate::audit_chain::Head;
-use crate::error::Violations;
+use crate::error::{Resource, Violations};
 use crate::features::Features;
 use crate::firewall::FirewallRef;
 use crate::ids::{PolicyId, Revision};
 use crate::labels::{Labels, LabelsPatch};
-use crate::mark::Mark;
+use crate::mark::{CurrentState, Mark};
 use crate::patch::Patch;
 use crate::read_only::Repeated;
 use crate::rule::Action;
@@ -158,6 +158,17 @@ impl Policy {
             default_action: self.spec.default_action,
             header_revision: self.header_revision,
             firewall: self.firewall.clone(),
+        }
+    }
+}
+
+impl From<&Policy> for CurrentState {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            what: Resource::Policy,
+            id: policy.id.get(),
+            mark: policy.states.mark(),
+            revision: policy.revision,
         }
     }
 }

@@ -5,11 +5,9 @@
 //! it, and a change accepts it only if it repeats the value of the resource. These tables drive
 //! the parsing of bodies, the selection by `fields`, and the tests of both.
 
-use crate::error::{Error, Resource, Result, Violation, Violations};
-use crate::firewall::Firewall;
+use crate::error::{Violation, Violations};
 use crate::ids::Revision;
-use crate::policy::Policy;
-use crate::rule::{Rule, RuleState, Warning, WarningCode};
+use crate::rule::{RuleState, WarningCode};
 use crate::time::Instant;
 
 /// A member that answers show and requests do not write.
@@ -138,55 +136,54 @@ impl Member {
 }
 
 use Member::{ReadOnly, Written};
-use ReadOnlyMember as Only;
 
 /// The members of a firewall, in the order of answers.
 pub const FIREWALL: [Member; 15] = [
-    ReadOnly(Only::Id),
+    ReadOnly(ReadOnlyMember::Id),
     Written("name"),
     Written("tenant"),
     Written("description"),
     Written("labels"),
-    ReadOnly(Only::PolicyCount),
-    ReadOnly(Only::FilteringPolicies),
-    ReadOnly(Only::LeftOut),
-    ReadOnly(Only::Revision),
-    ReadOnly(Only::CreatedAt),
-    ReadOnly(Only::CreatedBy),
-    ReadOnly(Only::UpdatedAt),
-    ReadOnly(Only::UpdatedBy),
-    ReadOnly(Only::DeletedAt),
-    ReadOnly(Only::DeletedBy),
+    ReadOnly(ReadOnlyMember::PolicyCount),
+    ReadOnly(ReadOnlyMember::FilteringPolicies),
+    ReadOnly(ReadOnlyMember::LeftOut),
+    ReadOnly(ReadOnlyMember::Revision),
+    ReadOnly(ReadOnlyMember::CreatedAt),
+    ReadOnly(ReadOnlyMember::CreatedBy),
+    ReadOnly(ReadOnlyMember::UpdatedAt),
+    ReadOnly(ReadOnlyMember::UpdatedBy),
+    ReadOnly(ReadOnlyMember::DeletedAt),
+    ReadOnly(ReadOnlyMember::DeletedBy),
 ];
 
 /// The members of a filtering policy, in the order of answers.
 pub const POLICY: [Member; 15] = [
-    ReadOnly(Only::Id),
-    ReadOnly(Only::Firewall),
+    ReadOnly(ReadOnlyMember::Id),
+    ReadOnly(ReadOnlyMember::Firewall),
     Written("name"),
     Written("description"),
     Written("labels"),
     Written("default_action"),
-    ReadOnly(Only::RuleCount),
-    ReadOnly(Only::Rules),
-    ReadOnly(Only::Revision),
-    ReadOnly(Only::CreatedAt),
-    ReadOnly(Only::CreatedBy),
-    ReadOnly(Only::UpdatedAt),
-    ReadOnly(Only::UpdatedBy),
-    ReadOnly(Only::DeletedAt),
-    ReadOnly(Only::DeletedBy),
+    ReadOnly(ReadOnlyMember::RuleCount),
+    ReadOnly(ReadOnlyMember::Rules),
+    ReadOnly(ReadOnlyMember::Revision),
+    ReadOnly(ReadOnlyMember::CreatedAt),
+    ReadOnly(ReadOnlyMember::CreatedBy),
+    ReadOnly(ReadOnlyMember::UpdatedAt),
+    ReadOnly(ReadOnlyMember::UpdatedBy),
+    ReadOnly(ReadOnlyMember::DeletedAt),
+    ReadOnly(ReadOnlyMember::DeletedBy),
 ];
 
 /// The members of a rule, in the order of answers. (`protocol` is only another spelling of
 /// `protocols` in requests.)
 pub const RULE: [Member; 28] = [
-    ReadOnly(Only::Id),
-    ReadOnly(Only::FilteringPolicy),
+    ReadOnly(ReadOnlyMember::Id),
+    ReadOnly(ReadOnlyMember::FilteringPolicy),
     Written("name"),
     Written("action"),
     Written("priority"),
-    ReadOnly(Only::Position),
+    ReadOnly(ReadOnlyMember::Position),
     Written("protocols"),
     Written("icmp_type"),
     Written("icmp_code"),
@@ -197,18 +194,18 @@ pub const RULE: [Member; 28] = [
     Written("log"),
     Written("starts_at"),
     Written("expires_at"),
-    ReadOnly(Only::State),
+    ReadOnly(ReadOnlyMember::State),
     Written("description"),
     Written("reference"),
     Written("labels"),
-    ReadOnly(Only::Warnings),
-    ReadOnly(Only::Revision),
-    ReadOnly(Only::CreatedAt),
-    ReadOnly(Only::CreatedBy),
-    ReadOnly(Only::UpdatedAt),
-    ReadOnly(Only::UpdatedBy),
-    ReadOnly(Only::DeletedAt),
-    ReadOnly(Only::DeletedBy),
+    ReadOnly(ReadOnlyMember::Warnings),
+    ReadOnly(ReadOnlyMember::Revision),
+    ReadOnly(ReadOnlyMember::CreatedAt),
+    ReadOnly(ReadOnlyMember::CreatedBy),
+    ReadOnly(ReadOnlyMember::UpdatedAt),
+    ReadOnly(ReadOnlyMember::UpdatedBy),
+    ReadOnly(ReadOnlyMember::DeletedAt),
+    ReadOnly(ReadOnlyMember::DeletedBy),
 ];
 
 /// The names of members, in their order.
@@ -259,10 +256,15 @@ impl Repeated {
         Self(members)
     }
 
+    /// Each member that the request repeats, with its value there.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (ReadOnlyMember, &RepeatedValue)> {
+        self.0.iter().map(|(member, value)| (*member, value))
+    }
+
     /// Whether the request repeats a rule's position, which the caller must look up.
     #[must_use]
     pub fn names_position(&self) -> bool {
-        self.0.iter().any(|(member, _)| *member == Only::Position)
+        self.0.iter().any(|(member, _)| *member == ReadOnlyMember::Position)
     }
 
     /// Notes a violation for each of them that is not null, with pointers below `at`. A new rule
@@ -273,160 +275,6 @@ impl Repeated {
             violations.note(|| member.refused(at, WHY));
         }
     }
-
-    /// Checks the members of a change of a firewall.
-    ///
-    /// # Errors
-    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision, and
-    /// [`Error::Invalid`] if another member differs from the firewall's.
-    pub fn check_firewall(&self, firewall: &Firewall) -> Result<()> {
-        let shows = |member, value: &RepeatedValue| {
-            let Firewall { created_at, created_by, updated_at, updated_by, .. } = firewall;
-            match member {
-                Only::PolicyCount => *value == RepeatedValue::Count(firewall.policy_count),
-                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
-                Only::CreatedBy => is_by(value, created_by),
-                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
-                Only::UpdatedBy => is_by(value, updated_by),
-                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids and revisions are checked elsewhere. A firewall has no other members.
-                Only::Id
-                | Only::Firewall
-                | Only::FilteringPolicy
-                | Only::FilteringPolicies
-                | Only::LeftOut
-                | Only::RuleCount
-                | Only::Rules
-                | Only::Position
-                | Only::State
-                | Only::Warnings
-                | Only::Revision => false,
-            }
-        };
-        let mut violations = Violations::new();
-        self.check("", Resource::Firewall, firewall.revision, shows, &mut violations)?;
-        Ok(violations.into_result(|| ())?)
-    }
-
-    /// Checks the members of a change of a policy.
-    ///
-    /// # Errors
-    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision, and
-    /// [`Error::Invalid`] if another member differs from the policy's.
-    pub fn check_policy(&self, policy: &Policy) -> Result<()> {
-        let shows = |member, value: &RepeatedValue| {
-            let Policy { created_at, created_by, updated_at, updated_by, .. } = policy;
-            match member {
-                Only::RuleCount => *value == RepeatedValue::Count(policy.rule_count),
-                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
-                Only::CreatedBy => is_by(value, created_by),
-                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
-                Only::UpdatedBy => is_by(value, updated_by),
-                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids, parents and revisions are checked elsewhere. A policy has no other members.
-                Only::Id
-                | Only::Firewall
-                | Only::FilteringPolicy
-                | Only::PolicyCount
-                | Only::FilteringPolicies
-                | Only::LeftOut
-                | Only::Rules
-                | Only::Position
-                | Only::State
-                | Only::Warnings
-                | Only::Revision => false,
-            }
-        };
-        let mut violations = Violations::new();
-        self.check("", Resource::Policy, policy.revision, shows, &mut violations)?;
-        Ok(violations.into_result(|| ())?)
-    }
-
-    /// Notes the violations in the members of a change of a rule, with pointers below `at`. The
-    /// rule's `position` is only read if [`Self::names_position`]. If the request repeats the
-    /// warnings, this costs as much as computing them.
-    ///
-    /// # Errors
-    /// Returns [`Error::RevisionMismatch`] if the request repeats an older revision.
-    pub fn check_rule(
-        &self,
-        at: &str,
-        rule: &Rule,
-        position: Option<u64>,
-        now: Instant,
-        violations: &mut Violations,
-    ) -> Result<()> {
-        // State and warnings depend on the time. The client may have read the rule when it was
-        // written.
-        let times = [now, rule.updated_at];
-        let shows = |member, value: &RepeatedValue| {
-            let Rule { created_at, created_by, updated_at, updated_by, .. } = rule;
-            match member {
-                Only::Position => match value {
-                    RepeatedValue::Count(given) => position == Some(*given),
-                    // Most answers leave the position out.
-                    other => *other == RepeatedValue::Null,
-                },
-                Only::State => {
-                    times.iter().any(|at| *value == RepeatedValue::State(rule.spec.state(*at)))
-                }
-                Only::Warnings => {
-                    times.iter().any(|at| has_warnings(value, &rule.spec.warnings(*at)))
-                }
-                Only::CreatedAt => *value == RepeatedValue::At(*created_at),
-                Only::CreatedBy => is_by(value, created_by),
-                Only::UpdatedAt => *value == RepeatedValue::At(*updated_at),
-                Only::UpdatedBy => is_by(value, updated_by),
-                Only::DeletedAt | Only::DeletedBy => *value == RepeatedValue::Null,
-                // Ids, parents and revisions are checked elsewhere. A rule has no other members.
-                Only::Id
-                | Only::Firewall
-                | Only::FilteringPolicy
-                | Only::PolicyCount
-                | Only::FilteringPolicies
-                | Only::LeftOut
-                | Only::RuleCount
-                | Only::Rules
-                | Only::Revision => false,
-            }
-        };
-        self.check(at, Resource::Rule, rule.revision, shows, violations)
-    }
-
-    fn check(
-        &self,
-        at: &str,
-        what: Resource,
-        current: Revision,
-        shows: impl Fn(ReadOnlyMember, &RepeatedValue) -> bool,
-        violations: &mut Violations,
-    ) -> Result<()> {
-        for (member, value) in &self.0 {
-            match (member, value) {
-                // The client read an older state, and would overwrite later changes.
-                (Only::Revision, RepeatedValue::Revision(given)) if *given < current => {
-                    return Err(Error::RevisionMismatch { what, current });
-                }
-                (Only::Revision, RepeatedValue::Revision(given)) if *given == current => {}
-                _ if shows(*member, value) => {}
-                _ => violations
-                    .note(|| member.refused(at, &format!(", and not what the {what} has"))),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_by(value: &RepeatedValue, subject: &str) -> bool {
-    matches!(value, RepeatedValue::By(given) if **given == *subject)
-}
-
-fn has_warnings(value: &RepeatedValue, warnings: &[Warning]) -> bool {
-    let RepeatedValue::Warnings(given) = value else { return false };
-    let is_same = |((code, pointer), warning): (&(WarningCode, Option<String>), &Warning)| {
-        *code == warning.code && pointer.as_ref().is_none_or(|given| *given == warning.pointer)
-    };
-    given.len() == warnings.len() && given.iter().zip(warnings).all(is_same)
 }
 
 #[cfg(test)]

@@ -24,11 +24,9 @@ use crate::page::{Page, PageRequest, SortKey};
 use crate::policy::{Policy, PolicyRef, PolicySpec, States};
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::RulePlace;
-use crate::rule::{Action, Rule, RuleSpec, RuleState};
+use crate::rule::{Action, Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
-use crate::usecase::rule::Duplicates;
-use crate::usecase::rule_set::RuleChanges;
 
 pub use crate::sort::{AuditField, FirewallField, PolicyField, RuleField};
 pub use crate::stamp::Stamp;

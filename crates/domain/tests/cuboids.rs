@@ -35,20 +35,26 @@ fn ranges<T: Ord + Copy + std::fmt::Debug + TryFrom<u128> + 'static>(
 }
 
 fn cuboids<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Cuboid<A>>> {
-    let protocol = select(&[None, Some(0_u8), Some(6), Some(255)][..]);
-    let kinds = select(&[kind::ALL, kind::PORTS, kind::ICMP | kind::OPAQUE][..]);
-    let parts = (ranges(bits), ranges(bits), ranges(16), ranges(16), protocol, kinds);
+    let number = (0..=kind::OPAQUE, select(&[0_u8, 1, 6, 7, 255][..]))
+        .prop_map(|(kind, protocol)| kind::number(kind, protocol));
+    let between =
+        (number.clone(), number.clone()).prop_map(|(one, other)| (one.min(other), one.max(other)));
+    let protocols = prop_oneof![
+        Just(kind::ANY),
+        Just(kind::all(kind::PORTS)),
+        number.prop_map(|it| (it, it)),
+        between,
+    ];
+    let parts = (ranges(bits), ranges(bits), ranges(16), ranges(16), protocols);
     vec(parts, 1..30).prop_map(|all| {
-        let cuboid = |((source, destination, first, second, protocol, kinds), order)| {
-            let is_timed = false;
+        let cuboid = |((source, destination, first, second, protocols), order)| {
             let parts = CuboidParts {
                 source,
                 destination,
                 first,
                 second,
-                protocol,
-                kinds,
-                is_timed,
+                protocols,
+                is_conditional: false,
                 order,
             };
             Cuboid::new(&parts)
@@ -107,9 +113,8 @@ fn places_beyond_what_a_block_can_have_are_refused() {
         destination: (0, 1),
         first: ALL_PORTS,
         second: ALL_PORTS,
-        protocol: None,
-        kinds: kind::ALL,
-        is_timed: false,
+        protocols: kind::ANY,
+        is_conditional: false,
         order,
     };
     let build = |order| Index::build(&[Cuboid::new(&parts(order))], Budget::default());

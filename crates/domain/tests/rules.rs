@@ -179,8 +179,8 @@ fn an_explanation_names_what_failed_and_what_comes_later() {
 #[test]
 fn a_rule_that_can_match_nothing_is_refused() {
     for (protocols, sources, destinations, ports, why) in [
-        (&[][..], &["10.0.0.1"][..], &["2001:db8::1"][..], &[][..], "one address family"),
-        (&["icmpv6"][..], &["10.0.0.1"][..], &["any"][..], &[][..], "icmpv6 in IPv6 only"),
+        (&[][..], &["10.0.0.1"][..], &["2001:db8::1"][..], &[][..], "share an address family"),
+        (&["icmpv6"][..], &["10.0.0.1"][..], &["any"][..], &[][..], "icmpv6 only in IPv6"),
         (
             &["icmp"][..],
             &["any"][..],

@@ -44,15 +44,15 @@ impl BenchmarkPacket {
     }
 }
 
-const BLOCK: &str = "a block of IPv4 addresses, as `10.0.0.0/8`";
-const MARKED_BLOCK: &str = "`@` and a block of IPv4 addresses, as `@10.0.0.0/8`";
-const PORTS: &str = "two ports, as `80 : 443`";
-const PROTOCOL: &str = "a protocol and its mask, `0xFF` or for any `0x00`, as `0x06/0xFF`";
-const FLAGS: &str = "flags and their mask, as `0x1000/0x1000`";
+const BLOCK: &str = "a block of IPv4 addresses such as `10.0.0.0/8`";
+const MARKED_BLOCK: &str = "`@` and a block of IPv4 addresses, such as `@10.0.0.0/8`";
+const PORTS: &str = "two ports such as `80 : 443`";
+const PROTOCOL: &str = "a protocol and its mask (`0xFF`, or `0x00` for any), such as `0x06/0xFF`";
+const FLAGS: &str = "flags and their mask, such as `0x1000/0x1000`";
 const ADDRESS: &str = "an address as a number from 0 to 4294967295";
 const PORT: &str = "a port from 0 to 65535";
 const PROTOCOL_NUMBER: &str = "a protocol from 0 to 255";
-const EXPECTED: &str = "the number of a rule, the first being 0, or -1 for none";
+const EXPECTED: &str = "the number of a rule, counted from 0, or -1 for none";
 
 /// Parses a rule: `@10.0.0.0/8⇥192.0.2.0/24⇥0 : 65535⇥80 : 443⇥0x06/0xFF`. Flags may follow
 /// (`⇥0x1000/0x1000`) and are ignored. Bits of an address below its prefix may be set. The line may
@@ -85,11 +85,21 @@ pub fn rule(line: &[u8], order: u32) -> Result<Cuboid<u32>, LineError> {
         destination,
         first,
         second,
-        protocol,
-        kinds: kind::ALL,
-        is_timed: false,
+        protocols: protocols(protocol),
+        is_conditional: false,
         order,
     }))
+}
+
+/// The numbers of a protocol, or of any. Each packet of this format has ports.
+const fn protocols(protocol: Option<u8>) -> Range<u16> {
+    match protocol {
+        Some(protocol) => {
+            let number = kind::number(kind::PORTS, protocol);
+            (number, number)
+        }
+        None => kind::ANY,
+    }
 }
 
 fn in_order(place: &str, (first, last): Range<u16>) -> Result<Range<u16>, LineError> {
@@ -282,9 +292,8 @@ mod tests {
             destination: (0x0914_e2d3, 0x0914_e2d3),
             first: (0, u16::MAX),
             second: (1521, 1525),
-            protocol,
-            kinds: kind::ALL,
-            is_timed: false,
+            protocols: protocols(protocol),
+            is_conditional: false,
             order: 7,
         }
     }
@@ -321,10 +330,10 @@ mod tests {
             ("211/32", "256/32", "the second column must be a block"),
             ("9.20", "09.20", "the second column must be a block"),
             ("211/32", "211/32x", "the second column must be a block"),
-            ("0 : 65535", "x", "the third column must be two ports, as `80 : 443`, not `x`"),
+            ("0 : 65535", "x", "the third column must be two ports such as `80 : 443`, not `x`"),
             ("0 : 65535", "0 - 65535", "not `0 - 65535`"),
             ("0 : 65535", "0 : 65536", "not `0 : 65536`"),
-            ("1521 : 1525", "1525 : 1521", "the lower port first, as `1521 : 1525`"),
+            ("1521 : 1525", "1525 : 1521", "the lower port first: `1521 : 1525`"),
             ("0x06/0xFF", "0x06/0x0F", "the fifth column must be a protocol and its mask"),
             ("0x06/0xFF", "0x106/0xFF", "not `0x106/0xFF`"),
             ("0x06/0xFF", "6/255", "not `6/255`"),

@@ -27,7 +27,7 @@ pub enum LineError {
         needs: &'static str,
     },
     /// Two ports in the wrong order.
-    #[error("the {place} must have the lower port first, as `{last} : {first}`")]
+    #[error("the {place} must have the lower port first: `{last} : {first}`")]
     Reversed {
         /// The column, in words.
         place: String,

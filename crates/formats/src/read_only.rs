@@ -102,7 +102,7 @@ fn repeated_value(member: ReadOnlyMember, value: &Value) -> Result<RepeatedValue
 
 /// Reads warnings as answers show them, or only their codes, as in CSV.
 fn warnings(value: &Value) -> Result<Vec<(WarningCode, Option<String>)>, String> {
-    let takes = || "must be an array of warnings as in an answer".to_owned();
+    let takes = || "must be an array of warnings as in a response".to_owned();
     let code = |word: &str| {
         WarningCode::ALL.into_iter().find(|code| code.as_str() == word).ok_or_else(takes)
     };

@@ -2,8 +2,9 @@
 
 use fireflow_domain::error::Violations;
 use fireflow_domain::patch::Patch;
+use fireflow_domain::rule::Duplicates;
 use fireflow_domain::text::{Name, excerpt};
-use fireflow_domain::usecase::rule::{Duplicates, RuleRestoration};
+use fireflow_domain::usecase::rule::RuleRestoration;
 use serde_json::Value;
 
 use crate::members::{MemberValue, Members};

@@ -262,7 +262,7 @@ pub fn new_rule(
     members.not_read_only(&RULE, read_only);
     match (&given.priority, is_placed) {
         (MemberValue::Absent, true) => given.priority = MemberValue::Is(0),
-        (_, true) => members.fault("priority", "cannot be combined with a place"),
+        (_, true) => members.fault("priority", "cannot be combined with a position"),
         _ => {}
     }
     spec(members, given)

@@ -176,7 +176,7 @@ fn partial(others: &Map<String, Value>) -> Option<ReadError> {
         return None;
     };
     let detail = format!(
-        "the body is a part of a list: {why}. Rules that it omits would be deleted. Read all rules \
+        "the body is only part of a list: {why}. Rules that it omits would be deleted. Read all rules \
          (`Accept: application/x-ndjson`, without `page`, `filter` and `fields`) and send those"
     );
     Some(ReadError::Partial(detail))

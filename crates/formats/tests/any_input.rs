@@ -281,9 +281,13 @@ fn plain_rule(line: &str, order: u32) -> Cuboid<u32> {
         destination: block(fields[1]),
         first: ports(fields[2]),
         second: ports(fields[3]),
-        protocol: (hex(mask) != 0).then(|| hex(protocol)),
-        kinds: kind::ALL,
-        is_timed: false,
+        protocols: if hex(mask) == 0 {
+            kind::ANY
+        } else {
+            let number = kind::number(kind::PORTS, hex(protocol));
+            (number, number)
+        },
+        is_conditional: false,
         order,
     })
 }

@@ -2,7 +2,6 @@
 
 pub mod backend;
 pub mod budget;
-pub mod cursor;
 pub mod error;
 pub mod idempotency;
 pub mod inspections;

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{Connection, PgConnection};
-use sea_orm::{ConnectOptions, SqlxError};
+use sea_orm::{ConnectOptions, DbErr, SqlxError};
 
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,15 +54,15 @@ const INSTEAD: [(&str, &str); 12] = [
     (
         "target_session_attrs",
         "name a host that follows the primary, such as a service or a virtual address; \
-         `/health/ready` reports a server that takes no writes",
+         `/health/ready` reports a server that accepts no writes",
     ),
     ("load_balance_hosts", "put a load balancer in front of the replicas"),
     ("connect_timeout", "set FIREFLOW_DATABASE__ACQUIRE_TIMEOUT"),
     ("passfile", "set PGPASSFILE, or put the password into the URL"),
     ("service", "write host, port and database into the URL"),
-    ("sslcrl", "leave it out: lists of revoked certificates are not read"),
+    ("sslcrl", "leave it out: certificate revocation lists are not supported"),
     ("sslpassword", "store the key in `sslkey` without a password"),
-    ("sslnegotiation", "leave it out: TLS is negotiated as servers of every version do"),
+    ("sslnegotiation", "leave it out: TLS is negotiated in the way that all servers support"),
     ("channel_binding", "leave it out, and use `sslmode=verify-full`"),
     ("gssencmode", "leave it out: GSSAPI is not supported"),
     ("client_encoding", "leave it out: it is always UTF8"),
@@ -204,6 +204,11 @@ impl DatabaseUrl {
             }),
         }
         .unwrap_or_default()
+    }
+
+    /// The error for a database that could not be reached, without secrets.
+    pub(crate) fn connect_error(&self, source: DbErr) -> OpenError {
+        OpenError::Connect { place: self.place(), source }
     }
 }
 

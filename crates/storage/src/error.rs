@@ -5,7 +5,7 @@ use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 /// A stored value that the domain rejects: another program has written to the database.
 #[derive(Debug, thiserror::Error)]
-#[error("{table}.{column} of row {row} holds what it must not: {why}")]
+#[error("{table}.{column} of row {row} has an invalid value: {why}")]
 pub(crate) struct Corrupt {
     /// The table.
     pub(crate) table: &'static str,
@@ -25,7 +25,7 @@ impl From<Corrupt> for StoreError {
 
 /// A write that affected another number of rows than it must.
 #[derive(Debug, thiserror::Error)]
-#[error("a write of {what} {id} met {rows} rows, not {expected}")]
+#[error("a write of {what} {id} affected {rows} rows, not {expected}")]
 pub(crate) struct WrongRowCount {
     /// The table.
     pub(crate) what: &'static str,

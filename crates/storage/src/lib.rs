@@ -17,7 +17,10 @@ mod filter;
 mod group;
 mod index;
 mod mapping;
+#[cfg(feature = "testing")]
+mod nested;
 mod observe;
+mod open_error;
 mod options;
 mod pool;
 mod postgres;
@@ -28,6 +31,7 @@ mod schema;
 mod session;
 mod single_connection;
 mod statement_size;
+mod steps;
 mod stop;
 mod store;
 #[cfg(feature = "testing")]
@@ -43,8 +47,10 @@ pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use file::Purpose;
 pub use group::WRITE_GROUP;
 pub use observe::{Observed, Observer, Operation, Pool, PoolState};
-pub use options::{DatabaseOptions, MIN_CONNECTIONS, OpenError};
-pub use schema::{MigrateError, Step, StepState};
+pub use open_error::{MIN_CONNECTIONS, OpenError};
+pub use options::DatabaseOptions;
+pub use schema::MigrateError;
+pub use steps::{Step, StepState};
 pub use store::Database;
 pub use verify::{AuditCounts, AuditFault, AuditFinding, AuditTrail, Report, VerifyError};
 pub use verify_rows::{

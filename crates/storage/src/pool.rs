@@ -6,7 +6,7 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
 use crate::database_url::DatabaseUrl;
 use crate::observe::{self, Observer};
-use crate::options::{OpenError, failed};
+use crate::open_error::OpenError;
 
 /// Options for a single connection that stays open.
 pub(crate) fn one(url: &DatabaseUrl) -> ConnectOptions {
@@ -25,7 +25,8 @@ pub(crate) async fn open(
     // Testing a connection costs as much as a small query. A connection to a file does not die; for
     // connections to a server, see `postgres`.
     connect.test_before_acquire(false);
-    let mut connection = Database::connect(connect).await.map_err(|source| failed(url, source))?;
+    let mut connection =
+        Database::connect(connect).await.map_err(|source| url.connect_error(source))?;
     observe::watch(&mut connection, observer);
     Ok(connection)
 }

@@ -15,7 +15,8 @@ use sea_orm::{
 };
 
 use crate::database_url::{DatabaseUrl, named};
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::pool::{one, open};
 use crate::session::{Role, Session};
 use crate::single_connection::{BEFORE_GIVING_UP, LOOK, SIGN_OF_LIFE, SingleConnection};
@@ -205,7 +206,7 @@ impl Control {
     /// Whether the server takes writes, and its sessions have FireFlow's settings.
     ///
     /// # Errors
-    /// Returns an error if the server does not answer in time.
+    /// Returns an error if the server does not respond in time.
     pub(crate) async fn takes_writes(&self) -> Result<bool, DbErr> {
         let Some(row) = self.query(MODE, []).await? else { return Ok(false) };
         let (takes_writes, session): (bool, Option<String>) =
@@ -233,11 +234,11 @@ impl Control {
     async fn signal(&self, sql: &str, backend: i32) {
         if let Err(error) = self.ask(sql, backend).await {
             let cause = ErrorChain(&error).to_string();
-            tracing::debug!(cause, "a statement that nobody waits for was not ended");
+            tracing::debug!(cause, "an abandoned statement could not be ended");
         }
     }
 
-    /// Waits until a backend is gone, for a limited time. Stops if the server does not answer.
+    /// Waits until a backend is gone, for a limited time. Stops if the server does not respond.
     async fn wait_until_gone(&self, backend: i32) {
         let start = Instant::now();
         while start.elapsed() < BEFORE_GIVING_UP
@@ -262,7 +263,7 @@ impl Control {
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         let connection = self.connection().await;
         let answer = tokio::time::timeout(SIGN_OF_LIFE, connection.query_one_raw(statement)).await;
-        answer.unwrap_or_else(|_| Err(DbErr::Custom("the server does not answer".to_owned())))
+        answer.unwrap_or_else(|_| Err(DbErr::Custom("the server does not respond".to_owned())))
     }
 }
 

@@ -12,7 +12,7 @@ use sea_orm::{
 
 use crate::observe::Pool;
 use crate::postgres::{Control, Lease, Server};
-use crate::schema::{self, StepState};
+use crate::steps::{StepState, steps};
 use crate::turnstile::Class;
 
 /// How long a failed replica is not used: each attempt may cost a request the time to connect.
@@ -68,7 +68,7 @@ impl Replica {
 
     async fn begin(&self, lease: &Lease) -> Result<DatabaseTransaction, DbErr> {
         if !self.has_schema.load(Ordering::Relaxed) {
-            let steps = schema::steps(&self.control.connection().await).await?;
+            let steps = steps(&self.control.connection().await).await?;
             if steps.iter().any(|step| step.state == StepState::Pending) {
                 return Err(DbErr::Custom("it does not have the schema yet".to_owned()));
             }

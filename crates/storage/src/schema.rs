@@ -1,41 +1,19 @@
 //! Migrations, by one process at a time, and the environment that a database was created in.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fireflow_migration::Migrator;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityName, EntityTrait, Set, Statement,
-};
-use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Set, Statement};
+use sea_orm_migration::MigratorTrait;
 
 use crate::connect;
 use crate::database_url::DatabaseKind;
 use crate::entity::meta;
 use crate::error::is_locked_out;
-use crate::options::OpenError;
+use crate::open_error::OpenError;
+use crate::steps::{Step, StepState, steps};
 use crate::store::Database;
-
-/// One step of the schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// Its name.
-    pub name: String,
-    /// Its state.
-    pub state: StepState,
-}
-
-/// The state of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepState {
-    /// The database has it.
-    Applied,
-    /// The database lacks it.
-    Pending,
-    /// The database has it, but this program does not know it: a newer version applied it.
-    Newer,
-}
 
 /// Why the schema could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +43,7 @@ pub enum MigrateError {
     Newer(String),
     /// The database was created in an environment where nothing may be dropped.
     #[error(
-        "the database was made in the environment `{0}`; only one made in `local` may be undone"
+        "the database was created in `{0}`; migrations are undone only in those created in `local`"
     )]
     Protected(String),
 }
@@ -137,26 +115,6 @@ impl Database {
     }
 }
 
-/// The steps of this program and of the database. Two statements; writes nothing.
-pub(crate) async fn steps(connection: &DatabaseConnection) -> Result<Vec<Step>, DbErr> {
-    let table = seaql_migrations::Entity.table_name();
-    let mut applied = BTreeSet::new();
-    if SchemaManager::new(connection).has_table(table).await? {
-        let rows = seaql_migrations::Entity::find().all(connection).await?;
-        applied.extend(rows.into_iter().map(|row| row.version));
-    }
-    let mut steps: Vec<Step> = Migrator::migrations()
-        .iter()
-        .map(|step| {
-            let is_applied = applied.remove(step.name());
-            let state = if is_applied { StepState::Applied } else { StepState::Pending };
-            Step { name: step.name().to_owned(), state }
-        })
-        .collect();
-    steps.extend(applied.into_iter().map(|name| Step { name, state: StepState::Newer }));
-    Ok(steps)
-}
-
 /// The first step in a state.
 fn first(steps: &[Step], state: StepState) -> Option<String> {
     steps.iter().find(|step| step.state == state).map(|step| step.name.clone())
@@ -201,7 +159,7 @@ async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     loop {
         match Migrator::up(connection, None).await {
             Err(error) if is_locked_out(&error) && waited < ALL_PATIENCE => {
-                tracing::warn!("a migration waits for what others hold; it is tried again");
+                tracing::warn!("a migration waits for a lock that others hold; it will retry");
                 tokio::time::sleep(PAUSE).await;
                 waited += LOCK_PATIENCE + PAUSE;
             }
@@ -211,7 +169,7 @@ async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
 }
 
 async fn down(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), MigrateError> {
-    let known = self::steps(connection).await?;
+    let known = crate::steps::steps(connection).await?;
     if let Some(newer) = first(&known, StepState::Newer) {
         return Err(MigrateError::Newer(newer));
     }

@@ -9,7 +9,8 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection, PgConnection, Row};
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 use crate::database_url::DatabaseUrl;
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 
 /// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +114,8 @@ impl Session {
     pub(crate) async fn check(options: &DatabaseOptions) -> Result<Self, OpenError> {
         let url = &options.url;
         let failed = |source: SqlxError| refusal(url, source);
-        let timed_out = |_| OpenError::Connect {
-            place: url.place(),
-            source: DbErr::Custom(format!("it did not answer within {PATIENCE:?}")),
-        };
+        let timed_out =
+            |_| url.connect_error(DbErr::Custom(format!("it did not respond within {PATIENCE:?}")));
         let checked = async {
             let mut connection = url.connect().await.map_err(failed)?;
             let sql = "SELECT current_setting('server_encoding'), current_schema(), \
@@ -200,6 +199,5 @@ fn refusal(url: &DatabaseUrl, source: SqlxError) -> OpenError {
             return OpenError::Pooler;
         }
     }
-    let source = DbErr::Conn(RuntimeErr::SqlxError(source.into()));
-    OpenError::Connect { place: url.place(), source }
+    url.connect_error(DbErr::Conn(RuntimeErr::SqlxError(source.into())))
 }

@@ -11,7 +11,8 @@ use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, SqlxError};
 
 use crate::database_url::{DatabaseUrl, named};
 use crate::observe::Observer;
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::pool::open;
 use crate::session::Session;
 

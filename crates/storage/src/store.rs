@@ -22,10 +22,11 @@ use crate::file::{self, DatabaseFile};
 use crate::filter::MAX_CANDIDATES;
 use crate::group::Writer;
 use crate::observe::{self, Operation, Pool};
-use crate::options::{DatabaseOptions, OpenError, failed};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::postgres::{Lease, Server};
 use crate::replica::read_only;
-use crate::schema::{self, StepState};
+use crate::steps::{StepState, steps};
 use crate::stop::{STOP, Stop};
 use crate::turnstile::Class;
 use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
@@ -33,17 +34,20 @@ use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
 /// An open database. Cheap to clone: all clones share the connections and the lock.
 #[derive(Debug, Clone)]
 pub struct Database {
-    options: DatabaseOptions,
+    pub(crate) options: DatabaseOptions,
     connections: Connections,
     /// The writer of SQLite, where units of work share transactions.
-    writer: Option<Writer>,
-    max_candidates: u64,
+    pub(crate) writer: Option<Writer>,
+    pub(crate) max_candidates: u64,
     /// Whether all migrations are applied, as far as is known.
     is_migrated: Arc<AtomicBool>,
     /// When the SQLite file was last found to take writes.
     wrote_at: Arc<Mutex<Option<Instant>>>,
     /// The heads of audit chains that are not in the log yet.
     heads: Arc<audit_log::Heads>,
+    /// The transaction of a test, in whose savepoints all units of work run.
+    #[cfg(feature = "testing")]
+    pub(crate) outer: Option<Arc<crate::nested::Outer>>,
     /// The guard of a SQLite file. It is the last field, so that the file's locks are released
     /// after the connections.
     guard: Option<Arc<Guard>>,
@@ -108,6 +112,8 @@ impl Database {
             wrote_at,
             heads,
             guard,
+            #[cfg(feature = "testing")]
+            outer: None,
         };
         // A database that does not answer now is asked again later.
         if let Err(error) = database.look_at_schema().await {
@@ -161,7 +167,7 @@ impl Database {
 
     /// Checks whether all migrations are applied. Two statements.
     async fn look_at_schema(&self) -> StoreResult<bool> {
-        let steps = schema::steps(&self.connections.upkeep().await).await.map_err(store_error)?;
+        let steps = steps(&self.connections.upkeep().await).await.map_err(store_error)?;
         let is_migrated = steps.iter().all(|step| step.state != StepState::Pending);
         self.is_migrated.store(is_migrated, Ordering::Relaxed);
         Ok(is_migrated)
@@ -208,7 +214,7 @@ impl Database {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 let cause = ErrorChain(&error).to_string();
-                tracing::warn!(cause, "the database takes no writes");
+                tracing::warn!(cause, "the database accepts no writes");
                 false
             }
             // Others are writing.
@@ -224,7 +230,7 @@ impl Database {
         self.heads.log();
     }
 
-    fn unit(&self, handle: Handle, held: Held) -> SeaUnitOfWork {
+    pub(crate) fn unit(&self, handle: Handle, held: Held) -> SeaUnitOfWork {
         SeaUnitOfWork {
             handle,
             held,
@@ -244,46 +250,6 @@ impl Database {
         Ok(self.unit(handle, held))
     }
 
-    /// A reading unit of the concrete type.
-    #[cfg(feature = "testing")]
-    pub(crate) async fn reading_unit(
-        &self,
-        kind: ReadKind,
-        terms: &Terms,
-    ) -> StoreResult<SeaUnitOfWork> {
-        let (handle, held) = self.reader(kind, terms).await?;
-        Ok(self.unit(handle, held))
-    }
-
-    /// Gathers PostgreSQL's statistics of this database's tables; does nothing on SQLite.
-    ///
-    /// # Errors
-    /// Returns an error if the database does not answer.
-    #[cfg(feature = "testing")]
-    pub async fn analyze(&self) -> StoreResult<()> {
-        if self.kind() == DatabaseKind::Postgres {
-            // Without their names, the tables of all tests on the server would be read.
-            let tables: Vec<String> = crate::testing::entity_tables().into_keys().collect();
-            let analyze = format!("ANALYZE {}", tables.join(", "));
-            let analyzed = self.connections.any().await.execute_unprepared(&analyze).await;
-            analyzed.map_err(store_error)?;
-        }
-        Ok(())
-    }
-
-    /// How many rules an index may find before a filtered list is walked instead; for tests of both
-    /// ways.
-    #[cfg(feature = "testing")]
-    pub const fn set_max_candidates(&mut self, most: u64) {
-        self.max_candidates = most;
-    }
-
-    /// The policy features that this process can read; for tests of an older version.
-    #[cfg(feature = "testing")]
-    pub const fn set_features(&mut self, known: fireflow_domain::features::Features) {
-        self.options.features = known;
-    }
-
     pub(crate) const fn options(&self) -> &DatabaseOptions {
         &self.options
     }
@@ -295,13 +261,6 @@ impl Database {
     /// The file, if it is SQLite.
     pub(crate) fn file(&self) -> Option<&Arc<DatabaseFile>> {
         self.guard.as_ref().map(|guard| &guard.file)
-    }
-
-    /// How many units of work wait for their turn to write, on SQLite.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn waiting_writers(&self) -> usize {
-        self.writer.as_ref().map_or(0, Writer::waiting)
     }
 
     /// The pools of connections, by their purpose.
@@ -317,7 +276,15 @@ impl Database {
     }
 
     /// The handle that a reading unit runs on, and what it holds until it ends.
-    async fn reader(&self, kind: ReadKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
+    pub(crate) async fn reader(
+        &self,
+        kind: ReadKind,
+        terms: &Terms,
+    ) -> StoreResult<(Handle, Held)> {
+        #[cfg(feature = "testing")]
+        if let Some(nested) = self.nested(Some((kind, terms))).await {
+            return nested;
+        }
         match &self.connections {
             Connections::Sqlite(pools) => self.reader_of_file(pools, kind, terms).await,
             Connections::Postgres(pools) => self.reader_of_server(pools, kind, terms).await,
@@ -378,7 +345,7 @@ impl Database {
     }
 
     /// The settings of a reading transaction, which precede its first statement.
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         transaction: &DatabaseTransaction,
         kind: ReadKind,
@@ -402,6 +369,10 @@ impl Database {
 
     /// The handle that a writing unit runs on, and what it holds until it ends.
     async fn writing(&self, kind: WriteKind, terms: &Terms) -> StoreResult<(Handle, Held)> {
+        #[cfg(feature = "testing")]
+        if let Some(nested) = self.nested(None).await {
+            return nested;
+        }
         match (&self.connections, &self.writer) {
             (Connections::Postgres(pools), _) => {
                 let class = match kind {
@@ -442,7 +413,7 @@ async fn guard(options: &DatabaseOptions, file: Arc<DatabaseFile>) -> Result<Gua
     keeper
         .execute_unprepared("SELECT count(*) FROM sqlite_master")
         .await
-        .map_err(|source| failed(&options.url, source))?;
+        .map_err(|source| options.url.connect_error(source))?;
     file.note_logs()?;
     let watch = file::watch(&file, keeper.clone());
     Ok(Guard { keeper, watch, file })

@@ -400,9 +400,9 @@ impl Turnstile {
         match turn {
             Ok(Ok(turn)) => Ok(turn),
             // The turn may have arrived at the last moment.
-            Ok(Err(_)) | Err(_) => granted.try_recv().map_err(|_| {
-                StoreError::Unavailable("no connection was free in time: others use them".into())
-            }),
+            Ok(Err(_)) | Err(_) => granted
+                .try_recv()
+                .map_err(|_| StoreError::Unavailable("no connection became free in time".into())),
         }
     }
 

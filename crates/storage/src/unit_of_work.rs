@@ -45,6 +45,9 @@ pub(crate) enum Held {
     File { _stop: Option<StopOnDrop>, _turn: turnstile::Turn },
     /// A connection to PostgreSQL.
     Lease(Lease),
+    /// A savepoint of the transaction of a test.
+    #[cfg(feature = "testing")]
+    Nested { _nested: crate::nested::Nested },
 }
 
 impl Held {
@@ -57,6 +60,8 @@ impl Held {
         match self {
             Self::Nothing | Self::File { .. } => {}
             Self::Lease(lease) => lease.finish(),
+            #[cfg(feature = "testing")]
+            Self::Nested { .. } => {}
         }
     }
 }

@@ -13,9 +13,10 @@ use sea_orm::{
 use crate::backup;
 use crate::connect;
 use crate::database_url::DatabaseKind;
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 use crate::replica::read_only;
-use crate::schema::{self, StepState};
+use crate::steps::{StepState, steps};
 use crate::verify_walk::Walk;
 
 /// A fault of the trail.
@@ -132,7 +133,7 @@ impl fmt::Display for AuditFault {
             }
             Self::OutOfOrder { chain, sequence, event } => write!(
                 f,
-                "{chain}: event {event} (sequence {sequence}): its place or its id is out of order"
+                "{chain}: event {event} (sequence {sequence}): its position or id is out of order"
             ),
             Self::HeadDiffers { chain, last, event, stored } => {
                 write!(f, "{chain}: event {event} (sequence {last}) is the last, but ")?;
@@ -148,7 +149,7 @@ impl fmt::Display for AuditFault {
                 write!(f, "{chain}: the head {} (sequence {sequence}) is not in ", hash.to_hex())?;
                 f.write_str("the chain any more")?;
                 match event {
-                    Some(event) => write!(f, "; event {event} has its place"),
+                    Some(event) => write!(f, "; event {event} is in its place"),
                     None => Ok(()),
                 }
             }
@@ -164,7 +165,7 @@ impl fmt::Display for AuditFault {
             Self::Unreadable { event: Some(event) } => write!(f, "event {event} cannot be read"),
             Self::Unreadable { event: None } => f.write_str("an event cannot be read"),
             Self::NoGuard { trigger } => {
-                write!(f, "the trigger {trigger} is missing or switched off")
+                write!(f, "the trigger {trigger} is missing or disabled")
             }
         }
     }
@@ -206,7 +207,7 @@ pub enum VerifyError {
     #[error("the database cannot be read")]
     Database(#[from] DbErr),
     /// A repair failed; what was repaired until then stays so.
-    #[error("the repair has stopped; what was repaired until then stays repaired")]
+    #[error("the repair has stopped; its completed steps remain")]
     Repair(#[from] StoreError),
 }
 
@@ -324,7 +325,7 @@ pub(crate) async fn open_to_read(
         }
         DatabaseKind::Postgres => connect::existing(options).await?,
     };
-    let steps = schema::steps(&connection).await?;
+    let steps = steps(&connection).await?;
     if steps.iter().any(|step| step.state == StepState::Pending) {
         return Err(VerifyError::Pending);
     }

@@ -95,7 +95,7 @@ impl Errors {
     /// Sends the queued defects, within a time limit.
     pub(super) fn end(&self, limit: Duration) {
         if !self.client.close(Some(limit)) {
-            tracing::warn!("the last defects were not sent");
+            tracing::warn!("the last error events were not sent");
         }
     }
 }

@@ -100,7 +100,7 @@ pub struct Sampled {
     pub key_files: Vec<KeyFileStatus>,
     /// The cache of policies that are compiled for inspections.
     pub compiled: InspectionCacheState,
-    /// Streams of packets that are being inspected.
+    /// Packet streams that are being inspected.
     pub streams: u64,
     /// The memory that requests have borrowed.
     pub budget: MemoryState,
@@ -180,7 +180,7 @@ pub struct Metrics {
     pub panics: Counter,
     /// Spans that were exported, or failed to be.
     pub exports: Exports,
-    /// Defects that were handed to the error tracker.
+    /// Error events that were handed to the error tracker.
     pub error_events: Counter,
     ready: Gauge,
     build: Family<OfBuild, Gauge>,
@@ -223,42 +223,43 @@ impl Metrics {
         let statements = register!(
             "database_statement_duration",
             Unit::Seconds,
-            "What the database was asked, by operation; begin has the wait for a connection in it",
+            "Duration of database statements, by operation; begin includes the wait for a \
+             connection",
             Family::<OfOperation, Histogram, Durations>::new_with_constructor(Durations)
         );
         let statement_failures = register!(
             "database_statement_failures",
-            "What the database was asked and failed, refused duplicates among them",
+            "Failed database statements, including refused duplicates",
             Family::<OfOperation, Counter>::default()
         );
         let inspections = register!(
             "inspections",
-            "Packets that were inspected, by what is done with them",
+            "Inspected packets, by action",
             Family::<OfAction, Counter>::default()
         );
         let ended_streams = register!(
             "inspection_streams_ended",
-            "Streams of packets that were answered to their end, or were cut off",
+            "Packet streams that were answered completely, or were cut off",
             Family::<OfResult, Counter>::default()
         );
         let ended_streams = |result| ended_streams.get_or_create_owned(&OfResult { result });
         let exports = register!(
             "telemetry_exports",
-            "Spans that were handed to the collector, and those that it did not take",
+            "Spans that the collector accepted, and those that it did not accept",
             Family::<OfExport, Counter>::default()
         );
         let of_operation = |operation: Operation| OfOperation { operation: operation.as_str() };
         let metrics = Self {
-            requests: register!("http_requests", "Requests that were answered", Family::default()),
+            requests: register!("http_requests", "Finished requests", Family::default()),
             durations: register!(
                 "http_request_duration",
                 Unit::Seconds,
-                "How long requests took until the head of their answer",
+                "Time until the response headers",
                 Family::new_with_constructor(Durations)
             ),
             in_flight: register!(
                 "http_requests_in_flight",
-                "Requests that are being served",
+                "Requests in progress",
                 Gauge::default()
             ),
             connections: register!("http_connections", "Open connections", Gauge::default()),
@@ -269,22 +270,22 @@ impl Metrics {
             ),
             token_lookups: register!(
                 "token_cache_lookups",
-                "Tokens that were checked before, and those that were not",
+                "Lookups in the cache of verified tokens",
                 Family::default()
             ),
             key_files_ok: register!(
                 "key_file_ok",
-                "Whether all of a file of secrets, public keys or revocations is in force",
+                "Whether a whole file of secrets, public keys or revocations is in use",
                 Family::default()
             ),
             key_file_entries: register!(
                 "key_file_entries",
-                "Secrets, public keys or revocations of a file that are in force",
+                "Secrets, public keys or revocations of a file that are in use",
                 Family::default()
             ),
             key_file_failures: register!(
                 "key_file_failures",
-                "Readings of a file of secrets, public keys or revocations that found a fault",
+                "Reads of a file of secrets, public keys or revocations that found a fault",
                 Family::default()
             ),
             statements: Operation::ALL.map(|operation| {
@@ -300,7 +301,7 @@ impl Metrics {
             ),
             pool_limits: register!(
                 "database_connections_max",
-                "The most connections of a pool",
+                "The maximum number of connections of a pool",
                 Family::default()
             ),
             inspections: Action::ALL.map(|action| {
@@ -309,12 +310,12 @@ impl Metrics {
             inspection_durations: register!(
                 "inspection_duration",
                 Unit::Seconds,
-                "How long requests for inspections took, the reading of the rules included",
+                "Duration of inspection requests, including reading the rules",
                 Histogram::new(BUCKETS)
             ),
             streams: register!(
                 "inspection_streams",
-                "Streams of packets that are being inspected",
+                "Packet streams that are being inspected",
                 Gauge::default()
             ),
             answered_streams: ended_streams("answered"),
@@ -322,34 +323,34 @@ impl Metrics {
             work_memory: register!(
                 "work_memory",
                 Unit::Bytes,
-                "Memory that requests have borrowed, by what for",
+                "Memory that requests have borrowed, by purpose",
                 Family::default()
             ),
             work_memory_max: register!(
                 "work_memory_max",
                 Unit::Bytes,
-                "The most memory that requests may borrow",
+                "The maximum memory that requests may borrow",
                 Gauge::default()
             ),
             work_refusals: register!(
                 "work_memory_refusals",
-                "Requests that were refused because the memory was in use, by what for",
+                "Requests that were refused because no memory was free, by purpose",
                 Family::default()
             ),
             work_waiting: register!(
                 "work_memory_waiting",
-                "Requests that wait for memory",
+                "Requests that are waiting for memory",
                 Gauge::default()
             ),
             compilations: register!(
                 "classifier_compilations",
-                "Policies that were compiled or updated by what changed, and those over their budget",
+                "Policies that were compiled, updated with the changed rules, or over their budget",
                 Family::default()
             ),
             compile_durations: register!(
                 "classifier_compile_duration",
                 Unit::Seconds,
-                "How long policies took to compile",
+                "Duration of compilations",
                 Histogram::new(BUCKETS)
             ),
             compiled_lookups: register!(
@@ -376,13 +377,13 @@ impl Metrics {
             },
             error_events: register!(
                 "error_events",
-                "Defects that were handed to the error tracker",
+                "Error events that were handed to the error tracker",
                 Counter::default()
             ),
             ready: register!("ready", "Whether requests can be served", Gauge::default()),
             build: register!(
                 "build_info",
-                "The program's version, and which database it has",
+                "The version of FireFlow, and the kind of its database",
                 Family::default()
             ),
             cpu: Counter::default(),
@@ -395,14 +396,14 @@ impl Metrics {
         process.register_with_unit("cpu", "CPU time used", Unit::Seconds, metrics.cpu.clone());
         process.register_with_unit(
             "resident_memory",
-            "Memory in use",
+            "Resident memory",
             Unit::Bytes,
             metrics.memory.clone(),
         );
-        process.register("open_fds", "Open files and sockets", metrics.files.clone());
+        process.register("open_fds", "Open file descriptors", metrics.files.clone());
         process.register_with_unit(
             "start_time",
-            "When the process started, since 1970",
+            "Start time of the process, since 1970",
             Unit::Seconds,
             metrics.started_at.clone(),
         );

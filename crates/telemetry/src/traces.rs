@@ -369,9 +369,10 @@ impl opentelemetry_sdk::trace::SpanExporter for Counting {
         let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(error) if !was_failing => {
-                tracing::warn!(%error, "the collector takes no traces; requests are not affected");
+                tracing::warn!(%error, "the collector accepts no traces; requests are not \
+                                        affected");
             }
-            Ok(()) if was_failing => tracing::info!("the collector takes traces again"),
+            Ok(()) if was_failing => tracing::info!("the collector accepts traces again"),
             Ok(()) | Err(_) => {}
         }
         result

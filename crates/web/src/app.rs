@@ -116,7 +116,7 @@ impl fmt::Debug for App {
 pub struct About {
     /// `sqlite` or `postgres`.
     pub database: &'static str,
-    /// The most connections of the pool.
+    /// The maximum number of database connections.
     pub max_connections: u32,
     /// When the process started.
     pub started_at: Instant,

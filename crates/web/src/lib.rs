@@ -22,7 +22,6 @@ mod inspection_stream;
 mod middleware;
 mod openapi;
 mod operation;
-mod pagination;
 mod params;
 mod path_id;
 mod pieces;

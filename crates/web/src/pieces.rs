@@ -31,7 +31,7 @@ pub(crate) fn body(ahead: usize) -> (Pieces, Body) {
         match receiver.recv().await {
             Some(Piece::Text(text)) => Ok(Some((text, receiver))),
             Some(Piece::End) => Ok(None),
-            None => Err(io::Error::other("the answer was interrupted")),
+            None => Err(io::Error::other("the response was interrupted")),
         }
     }));
     (Pieces(sender), body)
@@ -63,7 +63,7 @@ impl Pieces {
     async fn hand_over(&self, piece: Piece) -> Result<(), BoxError> {
         timeout(MAX_STALL, self.0.send(piece))
             .await
-            .map_err(|_| "the client does not read the answer")?
+            .map_err(|_| "the client does not read the response")?
             .map_err(|_| "the client has disconnected".into())
     }
 }

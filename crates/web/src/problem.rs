@@ -6,6 +6,7 @@ use fireflow_domain::error::{BoxError, Conflict, Error, Outage, Violation, Viola
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::MICROS_PER_SECOND;
 use fireflow_formats::fault::{ReadError, WrittenViolation, summary};
+use fireflow_formats::query::ListError;
 use fireflow_service::budget::Shortage;
 use fireflow_service::error::ServiceError;
 use fireflow_service::rates::RateExceeded;
@@ -65,9 +66,9 @@ macro_rules! codes {
 
 codes! {
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
-        "Correct the form or the encoding of the request; FireFlow could not read what it asks for.";
+        "Correct the syntax or the encoding of the request; FireFlow could not read it.";
     MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON",
-        "`detail` gives line and column. Numbers must be finite, and members must not repeat.";
+        "`detail` gives the line and column. Numbers must be finite, and no member may occur twice in an object.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required",
         "Send `Authorization: Bearer …`; `WWW-Authenticate` explains why a token was refused.";
     Forbidden = "forbidden", FORBIDDEN, "The token's roles are not sufficient",
@@ -85,7 +86,7 @@ codes! {
     RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "The resource has changed since you read it",
         "Read it again, apply your change to the current state, and send the new tag.";
     WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag cannot be used for a change",
-        "Send the `ETag` as FireFlow returned it. A proxy weakened it (`W/`): see \"Behind a proxy\" in the documentation of the API.";
+        "Send the `ETag` as FireFlow returned it. A proxy weakened it (`W/`): see \"Behind a proxy\" in the API documentation.";
     UnknownTag = "unknown_tag", PRECONDITION_FAILED, "The tag belongs to another resource",
         "Send the `ETag` of a GET of the same resource. Tags of other resources or other services are never accepted.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "Too large",
@@ -93,9 +94,9 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "Send `application/json` (or `application/merge-patch+json` with PATCH), uncompressed.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The request is not valid",
-        "`errors` lists everything that is wrong, each with its place and what would be right.";
-    Partial = "partial", UNPROCESSABLE_ENTITY, "The body is a part of a list",
-        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and send those: rules that are missing in the body would be deleted.";
+        "`errors` lists everything that is wrong, each with its location and what would be right.";
+    Partial = "partial", UNPROCESSABLE_ENTITY, "The body is only part of a list",
+        "Read all rules as NDJSON or CSV, or all pages without `filter` and `fields`, and send those: rules that are missing from the body would be deleted.";
     DeletionCountRequired = "deletion_count_required", PRECONDITION_REQUIRED, "The number of deletions must be stated",
         "`detail` gives the number and the first rules. To delete them, repeat the request with this number as `max_deletions`.";
     BadCursor = "bad_cursor", UNPROCESSABLE_ENTITY, "The cursor belongs to another list",
@@ -115,14 +116,14 @@ codes! {
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is unknown whether the change was saved",
         "The connection to the database was lost during the commit. Read the resource before you repeat a write, or repeat it with the same `Idempotency-Key`.";
     Timeout = "timeout", SERVICE_UNAVAILABLE, "The request took too long",
-        "Request less, or try again after `Retry-After` seconds. Read the resource before you repeat a write: it may have been saved.";
+        "Request less data, or try again after `Retry-After` seconds. Read the resource before you repeat a write: it may have been saved.";
 }
 
 /// One error in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 #[oai(rename = "ProblemDetail", skip_serializing_if_is_none)]
 pub struct ProblemDetail {
-    /// The place in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
+    /// The location in the body, as a JSON pointer in URI form (RFC 6901): `#/sources/0/address`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// The query parameter or header.
@@ -131,7 +132,7 @@ pub struct ProblemDetail {
     /// The kind of error, if it differs from that of the problem: one of the same codes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The place of the other part of the body, if two parts conflict.
+    /// The location of the other part of the body, if two parts conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts_with: Option<String>,
     /// The id of the stored resource that conflicts.
@@ -191,7 +192,7 @@ pub struct ProblemBody {
     /// The id of the resource that already exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing_id: Option<i64>,
-    /// All errors in the request, at once.
+    /// All errors in the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<ProblemDetail>>,
 }
@@ -361,6 +362,17 @@ impl From<Violations> for Problem {
     }
 }
 
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::BadCursor(violations) => {
+                Self { code: Code::BadCursor, ..Self::invalid(&violations) }
+            }
+            ListError::Invalid(violations) => violations.into(),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -380,7 +392,7 @@ impl From<Error> for Problem {
                 Code::WeakTag,
                 format!(
                     "`If-Match` names weak tags (`W/\"…\"`), which cannot be used for a change (RFC 9110, \
-                     13.1.1): a proxy that compresses answers may have weakened the tag of the \
+                     13.1.1): a proxy that compresses responses may have weakened the tag of the \
                      {what}; send it as FireFlow returned it"
                 ),
             ),
@@ -450,8 +462,8 @@ impl From<Error> for Problem {
                 Code::NewerPolicy,
                 format!(
                     "a newer version of FireFlow wrote rules of the filtering policy with \
-                     id={policy} that this version cannot read; ask a process of that version, or \
-                     update this one"
+                     id={policy} that this version cannot read; send the request to a process of \
+                     that version, or update this one"
                 ),
                 NEWER_RETRY_S,
             ),

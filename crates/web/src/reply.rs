@@ -25,8 +25,8 @@ use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::idempotency_key;
 use crate::operation::Headers;
-use crate::pagination::{self, ListAddress};
 use crate::problem::Problem;
+use fireflow_formats::pagination::{self, ListAddress};
 
 /// The media type of all successful JSON answers.
 pub const JSON: &str = "application/json";
@@ -73,16 +73,16 @@ const PAGINATION: (&str, &str) =
 const LEFT_OUT: (&str, &str) = (
     "FireFlow-Left-Out",
     "The ids of the policies that the list leaves out, because a newer version wrote rules in them that \
-     this version cannot read; only if there are any",
+     this version cannot read; absent if there are none",
 );
 const LINK: (&str, &str) = (
     "Link",
-    "The addresses of the `next` page, by cursor, and of `first` and `prev` if pages have numbers \
+    "Links to the `next` page, with a cursor, and to `first` and `prev` if pages have numbers \
      (RFC 8288); left out if they are longer than 2,048 bytes",
 );
 const ETAG: (&str, &str) = (
     "ETag",
-    "An opaque tag of the resource's state and of the answer, for `If-Match` and `If-None-Match`",
+    "An opaque tag of the resource's state and of the response, for `If-Match` and `If-None-Match`",
 );
 
 /// The line formats of a list of rules.
@@ -99,17 +99,17 @@ const VERDICT_LINES: &[(LineFormat, &str)] = &[(
 kinds! {
     /// One resource.
     Fetched {
-        const DESCRIPTION: &'static str = "As asked";
+        const DESCRIPTION: &'static str = "The requested data";
         const HEADERS: Headers = &[ETAG];
         const CAN_BE_UNCHANGED: bool = true;
     }
     /// An answer without a state of its own.
     Answered {
-        const DESCRIPTION: &'static str = "As asked";
+        const DESCRIPTION: &'static str = "The requested data";
     }
     /// Verdicts on many packets.
     Inspected {
-        const DESCRIPTION: &'static str = "As asked";
+        const DESCRIPTION: &'static str = "The requested data";
         const LINES: &'static [(LineFormat, &'static str)] = VERDICT_LINES;
     }
     /// A page of a list.

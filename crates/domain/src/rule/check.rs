@@ -1,8 +1,7 @@
 //! Checks of rules: which are valid as a whole, and which of their parts can have no effect.
 
-use super::model::{
-    Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts, Warning, WarningCode,
-};
+use super::model::{Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts};
+use super::warning::{Warning, WarningCode};
 use crate::error::{Violation, Violations};
 use crate::net::{Family, Protocol};
 use crate::time::Instant;
@@ -96,7 +95,7 @@ fn why_nothing_matches(parts: &RuleParts) -> String {
         has(&parts.sources) && has(&parts.destinations)
     });
     if !shares_family {
-        return "can match no packet: no source and destination are of one address family".into();
+        return "cannot match any packet: no source and destination share an address family".into();
     }
     let fits_family = Family::ALL.iter().any(|family| {
         let has = |entries: &[Endpoint]| entries.iter().any(|e| e.address.has_family(*family));
@@ -105,9 +104,9 @@ fn why_nothing_matches(parts: &RuleParts) -> String {
         exists && has(&parts.sources) && has(&parts.destinations)
     });
     if !fits_family {
-        return "can match no packet: icmp exists in IPv4 only, icmpv6 in IPv6 only".into();
+        return "cannot match any packet: icmp exists only in IPv4, and icmpv6 only in IPv6".into();
     }
-    "can match no packet: it has ports, but none of its protocols has ports".into()
+    "cannot match any packet: it has ports, but none of its protocols has ports".into()
 }
 
 /// Warnings about the parts of a valid rule that can have no effect. Costs O(entries × protocols).
@@ -123,7 +122,7 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
             warn(
                 WarningCode::ProtocolWithoutEffect,
                 format!("/protocols/{index}"),
-                "no packet of this protocol can meet the addresses and ports of the rule",
+                "no packet of this protocol can match the addresses and ports of the rule",
             );
         }
     }

@@ -1,11 +1,10 @@
 //! The types of a rule.
 
-use std::fmt;
-
-use crate::error::Violations;
+use super::{Action, RuleState, Warning};
+use crate::error::{Resource, Violations};
 use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
-use crate::mark::Mark;
+use crate::mark::{CurrentState, Mark};
 use crate::net::{AddressRange, PortRange, Protocol, Protocols};
 use crate::patch::Patch;
 use crate::policy::PolicyRef;
@@ -24,61 +23,6 @@ pub const MAX_PORTS: usize = 1_000;
 const BYTES_PER_LABEL: usize = 64;
 /// The overhead of the allocator for each rule: some ten allocations.
 const ALLOCATIONS: usize = 10 * 16;
-
-/// The action on a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// The packet passes.
-    Allow,
-    /// The packet is dropped silently.
-    Deny,
-    /// The packet is dropped, and its sender is notified.
-    Reject,
-}
-
-impl Action {
-    /// Every action.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Reject];
-
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "ALLOW",
-            Self::Deny => "DENY",
-            Self::Reject => "REJECT",
-        }
-    }
-
-    /// Reads the word, in any case.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(word))
-    }
-
-    /// Whether the packet passes.
-    #[must_use]
-    pub const fn permits(self) -> bool {
-        matches!(self, Self::Allow)
-    }
-
-    /// How strict the action is: DENY, which drops the packet silently, is stricter than REJECT,
-    /// and REJECT is stricter than ALLOW.
-    #[must_use]
-    pub const fn strictness(self) -> u8 {
-        match self {
-            Self::Allow => 0,
-            Self::Reject => 1,
-            Self::Deny => 2,
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// One source or destination entry: addresses, and the ports that go with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -342,100 +286,6 @@ impl Schedule {
     }
 }
 
-/// Whether a rule is evaluated at an instant, and if not, why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RuleState {
-    /// It is evaluated.
-    Active,
-    /// Its `starts_at` is in the future.
-    Scheduled,
-    /// Its `expires_at` has passed.
-    Expired,
-    /// It is disabled.
-    Disabled,
-}
-
-impl RuleState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Scheduled, Self::Expired, Self::Disabled];
-
-    /// The state at an instant of a rule with these fields. The rule is active at `starts_at`, and
-    /// no longer active at `expires_at`.
-    #[must_use]
-    pub fn of(
-        enabled: bool,
-        starts_at: Option<Instant>,
-        expires_at: Option<Instant>,
-        at: Instant,
-    ) -> Self {
-        if !enabled {
-            Self::Disabled
-        } else if expires_at.is_some_and(|end| end <= at) {
-            Self::Expired
-        } else if starts_at.is_some_and(|start| at < start) {
-            Self::Scheduled
-        } else {
-            Self::Active
-        }
-    }
-
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Scheduled => "scheduled",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-/// A warning about a part of a rule that is accepted although it can have no effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// Its kind.
-    pub code: WarningCode,
-    /// A JSON pointer into the rule.
-    pub pointer: String,
-    /// The warning in a sentence.
-    pub detail: String,
-}
-
-/// The kinds of [`Warning`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WarningCode {
-    /// A source or destination that no packet of the rule can match.
-    EntryWithoutEffect,
-    /// A protocol that no packet of the rule can have.
-    ProtocolWithoutEffect,
-    /// `ports`, although every destination names its own.
-    PortsWithoutEffect,
-    /// `expires_at` is in the past.
-    Expired,
-}
-
-impl WarningCode {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [
-        Self::EntryWithoutEffect,
-        Self::ProtocolWithoutEffect,
-        Self::PortsWithoutEffect,
-        Self::Expired,
-    ];
-
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::EntryWithoutEffect => "entry_without_effect",
-            Self::ProtocolWithoutEffect => "protocol_without_effect",
-            Self::PortsWithoutEffect => "ports_without_effect",
-            Self::Expired => "expired",
-        }
-    }
-}
-
 /// A stored rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -487,6 +337,12 @@ impl Rule {
             + policy.name.as_str().len()
             + policy.firewall.name.as_str().len()
             + ALLOCATIONS
+    }
+}
+
+impl From<&Rule> for CurrentState {
+    fn from(rule: &Rule) -> Self {
+        Self { what: Resource::Rule, id: rule.id.get(), mark: rule.mark, revision: rule.revision }
     }
 }
 

@@ -150,9 +150,11 @@ pub fn cuboids<A: Width>(family: Family, count: u32, seed: u64) -> Vec<Cuboid<A>
                 destination: A::block(destination.0, destination.1),
                 first,
                 second,
-                protocol,
-                kinds: kind::ALL,
-                is_timed: false,
+                protocols: protocol.map_or(kind::ANY, |it| {
+                    let number = kind::number(kind::PORTS, it);
+                    (number, number)
+                }),
+                is_conditional: false,
                 order,
             }));
         }

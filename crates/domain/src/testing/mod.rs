@@ -1,6 +1,7 @@
 //! Support for tests, fuzzing and measurements: data that is generated from seeds, and properties
 //! that hold for any text. The same seed gives the same data everywhere.
 
+pub mod adversarial;
 pub mod corpus;
 pub mod cuboid_sets;
 pub mod fuzz;

@@ -14,7 +14,7 @@ use crate::mark::CurrentState;
 use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::order::{Placement, RulePlace};
-use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec};
+use crate::rule::{Duplicates, Rule, RuleChanges, RuleParts, RulePatch, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::Name;
 use crate::time::Instant;
@@ -23,8 +23,8 @@ use identity::{is_reordered, not_here, told_apart};
 
 use super::expected::why_not;
 use super::repeated::RepeatedCheck;
-use super::rule::{Duplicates, check_size, restored};
-use super::rule_set::{RuleChanges, events};
+use super::rule::{check_size, restored};
+use super::rule_set::events;
 use super::{Expected, Named, next, policy};
 
 /// The most operations of a batch.

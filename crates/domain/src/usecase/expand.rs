@@ -2,11 +2,12 @@
 //! the counters and, if there are many rules, by one more statement.
 
 use crate::error::{Error, Result};
+use crate::firewall::Firewall;
 use crate::ids::{FirewallId, PolicyId};
 use crate::policy::{Policy, PolicyRef};
 use crate::rule::Rule;
 use crate::store::ReadUnit;
-use crate::usecase::policy::require_known;
+use crate::usecase::policy::{LeftOutPolicies, require_known};
 use crate::usecase::rule::{MAX_ANSWERED_ENTRIES, MAX_ANSWERED_TEXT};
 
 /// The most policies of an expansion.
@@ -24,11 +25,80 @@ fn check(what: &'static str, count: u64, limit: u64) -> Result<()> {
     if count > limit { Err(Error::TooLarge { what, limit, hint: HINT.into() }) } else { Ok(()) }
 }
 
+/// How deeply the children of firewalls are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Their policies.
+    Policies,
+    /// Their policies and the rules of these policies.
+    Rules,
+}
+
+/// The rules to be embedded in some policies.
+#[derive(Debug, Default)]
+pub struct EmbeddedRules {
+    /// By policy and in order of evaluation; none if they are not embedded.
+    pub rules: Option<Vec<Rule>>,
+    /// The policies whose rules this version cannot read. They are left out of the answer.
+    pub newer: Vec<PolicyRef>,
+}
+
+impl EmbeddedRules {
+    /// Reads the rules of policies, if they are to be embedded.
+    ///
+    /// # Errors
+    /// Returns [`Error::TooLarge`] if there are too many rules or they are too large, or the error
+    /// of the storage.
+    pub async fn read(uow: &mut dyn ReadUnit, policies: &[Policy], expands: bool) -> Result<Self> {
+        if !expands {
+            return Ok(Self::default());
+        }
+        let newer = newer(&*uow, policies);
+        Ok(Self { rules: Some(rules(uow, policies).await?), newer })
+    }
+
+    /// The policies that the answer leaves out.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOutPolicies {
+        LeftOutPolicies::of(self.newer.clone())
+    }
+}
+
+/// The policies to be embedded in some firewalls, by firewall and id, with their rules; none if
+/// they are not embedded.
+#[derive(Debug, Default)]
+pub struct EmbeddedPolicies(pub Option<(Vec<Policy>, EmbeddedRules)>);
+
+impl EmbeddedPolicies {
+    /// Reads the children to be embedded in firewalls.
+    ///
+    /// # Errors
+    /// Returns [`Error::TooLarge`] if there are too many children, or the error of the storage.
+    pub async fn read(
+        uow: &mut dyn ReadUnit,
+        firewalls: &[Firewall],
+        depth: Option<Depth>,
+    ) -> Result<Self> {
+        let Some(depth) = depth else { return Ok(Self(None)) };
+        let ids: Vec<FirewallId> = firewalls.iter().map(|firewall| firewall.id).collect();
+        let count = firewalls.iter().map(|firewall| firewall.policy_count).sum();
+        let policies = policies(uow, &ids, count).await?;
+        let rules = EmbeddedRules::read(uow, &policies, depth == Depth::Rules).await?;
+        Ok(Self(Some((policies, rules))))
+    }
+
+    /// The policies that the answer leaves out.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOutPolicies {
+        self.0.as_ref().map_or_else(LeftOutPolicies::default, |(_, rules)| rules.left_out())
+    }
+}
+
 /// The policies of firewalls, by firewall and id; `count` is the sum of the firewalls' counters.
 ///
 /// # Errors
 /// Returns [`Error::TooLarge`] if there are too many.
-pub async fn policies(
+async fn policies(
     uow: &mut dyn ReadUnit,
     firewalls: &[FirewallId],
     count: u64,
@@ -41,7 +111,7 @@ pub async fn policies(
 }
 
 /// The policies whose rules this version cannot read: an expansion leaves them out.
-pub fn newer(uow: &dyn ReadUnit, policies: &[Policy]) -> Vec<PolicyRef> {
+fn newer(uow: &dyn ReadUnit, policies: &[Policy]) -> Vec<PolicyRef> {
     let newer = policies.iter().filter(|policy| require_known(uow, policy).is_err());
     newer.map(Policy::reference).collect()
 }
@@ -51,7 +121,7 @@ pub fn newer(uow: &dyn ReadUnit, policies: &[Policy]) -> Vec<PolicyRef> {
 ///
 /// # Errors
 /// Returns [`Error::TooLarge`] if there are too many, or they are too large.
-pub async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Rule>> {
+async fn rules(uow: &mut dyn ReadUnit, policies: &[Policy]) -> Result<Vec<Rule>> {
     let policies: Vec<&Policy> =
         policies.iter().filter(|policy| require_known(&*uow, policy).is_ok()).collect();
     let rules = policies.iter().map(|policy| policy.rule_count).sum();

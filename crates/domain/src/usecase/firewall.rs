@@ -11,7 +11,7 @@ use crate::patch::Patch;
 use crate::store::{FirewallField, FirewallFilter, ReadUnit, WriteUnit};
 use crate::text::{Description, Name, Tenant, excerpt};
 
-use super::{Expected, next, not_deleted};
+use super::{Expected, next, not_deleted, read_only};
 
 /// A firewall to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub async fn update(
     let who = &caller.actor.visibility;
     let before = uow.firewalls_mut().lock(who, id).await?.ok_or_else(|| not_found(id))?;
     expected.check(&before)?;
-    patch.repeated.check_firewall(&before)?;
+    read_only::check_firewall(&patch.repeated, &before)?;
     if let Patch::Set(tenant) = &patch.tenant
         && *tenant != before.spec.tenant
     {

@@ -12,6 +12,7 @@ pub mod firewall;
 pub mod inspect;
 mod left_out;
 pub mod policy;
+mod read_only;
 mod repeated;
 pub mod retention;
 pub mod rule;

@@ -10,7 +10,7 @@ use crate::policy::{Policy, PolicyPatch, PolicySpec};
 use crate::store::{PolicyField, PolicyFilter, ReadUnit, WriteUnit};
 use crate::text::Name;
 
-use super::{Expected, next, not_deleted};
+use super::{Expected, next, not_deleted, read_only};
 
 pub use super::left_out::{LeftOutPolicies, MAX_LEFT_OUT, left_out};
 
@@ -204,7 +204,7 @@ pub async fn update(
     let parent = lock_firewall(uow, caller, firewall).await?;
     let before = lock(uow, caller, firewall, id).await?;
     expected.check(&before)?;
-    patch.repeated.check_policy(&before)?;
+    read_only::check_policy(&patch.repeated, &before)?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {
         return Ok(before);

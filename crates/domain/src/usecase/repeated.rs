@@ -10,6 +10,7 @@ use crate::rule::order::RulePlace;
 use crate::time::Instant;
 
 use super::batch::Operation;
+use super::read_only;
 
 /// Compares the read-only members that the changes of a batch repeat with their values before the
 /// batch.
@@ -49,7 +50,9 @@ impl RepeatedCheck {
     ) {
         let at = format!("/operations/{index}/patch");
         let position = self.positions.get(&before.id).copied();
-        if let Err(stale) = repeated.check_rule(&at, before, position, self.now, violations) {
+        if let Err(stale) =
+            read_only::check_rule(repeated, &at, before, position, self.now, violations)
+        {
             self.stale = self.stale.take().or(Some(stale));
         }
     }

@@ -11,11 +11,11 @@ use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
 use crate::rule::order::{self, Placement, RulePlace};
-use crate::rule::{Rule, RuleParts, RulePatch, RuleSpec, RuleState};
+use crate::rule::{Duplicates, Rule, RuleParts, RulePatch, RuleSpec, RuleState};
 use crate::store::{ReadUnit, RuleField, RuleFilter, Stamp, WriteUnit};
 use crate::text::Name;
 
-use super::{Expected, next, not_deleted, policy};
+use super::{Expected, next, not_deleted, policy, read_only};
 
 pub use crate::limits::PolicyLimits;
 
@@ -23,16 +23,6 @@ pub use crate::limits::PolicyLimits;
 pub const MAX_ANSWERED_ENTRIES: u64 = 200_000;
 /// The most characters in descriptions and labels of the rules of one answer.
 pub const MAX_ANSWERED_TEXT: u64 = 8_000_000;
-
-/// What happens to a new rule that is equivalent to a live rule of its policy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Duplicates {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// Both rules are kept, as on real devices.
-    Keep,
-}
 
 /// The path to a rule: its firewall, its policy and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -429,7 +419,7 @@ pub async fn update(
         false => None,
     };
     let mut violations = Violations::new();
-    patch.repeated.check_rule("", &before, position, caller.now, &mut violations)?;
+    read_only::check_rule(&patch.repeated, "", &before, position, caller.now, &mut violations)?;
     violations.into_result(|| ())?;
     let spec = patch.apply(before.spec.clone())?;
     if spec == before.spec {

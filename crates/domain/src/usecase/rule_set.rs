@@ -9,12 +9,12 @@ use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
 use crate::policy::Policy;
 use crate::read_only::Repeated;
 use crate::rule::fingerprint::Fingerprint;
-use crate::rule::{LeftOut, Rule, RuleSpec};
+use crate::rule::{Duplicates, LeftOut, Rule, RuleChanges, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::excerpt;
 
-use super::rule::{Duplicates, check_size};
-use super::{Expected, next, policy};
+use super::rule::check_size;
+use super::{Expected, next, policy, read_only};
 
 /// A rule of a set that replaces a policy's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,26 +74,6 @@ pub struct Replaced {
     pub deleted: u64,
     /// How many stayed as they were.
     pub unchanged: u64,
-}
-
-/// A change of many rules of a locked policy at once.
-#[derive(Debug, Clone, Default)]
-pub struct RuleChanges {
-    /// The new rules.
-    pub created: Vec<RuleSpec>,
-    /// The changed rules, before and after.
-    pub updated: Vec<(Rule, Rule)>,
-    /// The rules to be deleted.
-    pub deleted: Vec<Rule>,
-    /// The restored rules, as they are after the change.
-    pub restored: Vec<Rule>,
-}
-
-impl RuleChanges {
-    pub(super) fn is_empty(&self) -> bool {
-        let Self { created, updated, deleted, restored } = self;
-        created.is_empty() && updated.is_empty() && deleted.is_empty() && restored.is_empty()
-    }
 }
 
 /// Replaces a policy's rules with the given ones, and writes only the differences. A given rule
@@ -254,7 +234,7 @@ fn check_matched(
         }
         let position = u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1);
         let repeated = &rule.repeated;
-        repeated.check_rule(&at, before, Some(position), caller.now, &mut violations)?;
+        read_only::check_rule(repeated, &at, before, Some(position), caller.now, &mut violations)?;
     }
     Ok(violations.into_result(|| ())?)
 }

@@ -218,7 +218,7 @@ pub enum LayoutError {
         other: ColumnRef,
     },
     /// The separator of columns is longer than a byte.
-    #[error("`#separator` must name one byte, as `\\x09`")]
+    #[error("`#separator` must name one byte, such as `\\x09`")]
     Separator,
 }
 
@@ -379,12 +379,12 @@ enum Choice {
 pub enum MappingError {
     /// A part that is not a member, `=` and a column.
     #[error(
-        "`{0}` is not a member of packets, `=`, and the name or number of a column, as in \
+        "`{0}` is not of the form MEMBER=COLUMN, such as \
          `source_address=src,destination_address=dst,protocol=4`"
     )]
     Syntax(String),
     /// Packets have no such member.
-    #[error("`{given}` is no member of packets; they are {known}")]
+    #[error("`{given}` is not a member of packets; the members are {known}")]
     UnknownMember {
         /// The member as it was given, shortened.
         given: String,
@@ -392,13 +392,13 @@ pub enum MappingError {
         known: String,
     },
     /// A member occurs twice.
-    #[error("`{0}` is given twice")]
+    #[error("`{0}` is specified twice")]
     Twice(&'static str),
     /// A number of a column is out of range.
-    #[error("columns are counted from 1, to {}", Mapping::MAX_NUMBER)]
+    #[error("columns are numbered from 1 to {}", Mapping::MAX_NUMBER)]
     Number,
     /// A required member has no column.
-    #[error("the column of `{0}` must be given")]
+    #[error("the column of `{0}` is required")]
     Missing(&'static str),
 }
 
@@ -537,16 +537,19 @@ mod tests {
     #[test]
     fn a_bad_mapping_is_refused() {
         for (text, expected) in [
-            ("", "is not a member of packets, `=`, and the name"),
+            ("", "is not of the form MEMBER=COLUMN, such as"),
             ("source_address", "`source_address` is not a member"),
-            ("source_address=", "is not a member of packets, `=`"),
-            ("source=1", "`source` is no member of packets; they are source_address, dest"),
-            ("log_status=1", "is no member of packets"),
-            ("source_address=1,source_address=2", "`source_address` is given twice"),
-            ("source_address=0", "counted from 1, to 10000"),
+            ("source_address=", "is not of the form MEMBER=COLUMN"),
+            (
+                "source=1",
+                "`source` is not a member of packets; the members are source_address, dest",
+            ),
+            ("log_status=1", "is not a member of packets"),
+            ("source_address=1,source_address=2", "`source_address` is specified twice"),
+            ("source_address=0", "numbered from 1 to 10000"),
             ("source_address=10001", "counted from 1"),
             ("source_address=99999999999999999999999", "counted from 1"),
-            ("source_address=1,protocol=2", "the column of `destination_address` must be given"),
+            ("source_address=1,protocol=2", "the column of `destination_address` is required"),
         ] {
             let error = Mapping::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

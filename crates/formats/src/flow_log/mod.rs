@@ -55,7 +55,7 @@ impl Skipped {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoData => "no data",
-            Self::Reply => "the answering direction of a connection",
+            Self::Reply => "the reply direction of a connection",
             Self::UnknownProtocol => "an unknown protocol",
         }
     }

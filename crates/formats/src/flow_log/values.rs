@@ -15,9 +15,9 @@ pub(super) struct ColumnValues<T> {
 }
 
 pub(super) const ADDRESS: ColumnValues<IpAddr> =
-    ColumnValues { needs: "an IP address, as `192.0.2.1` or `2001:db8::1`", read: address };
+    ColumnValues { needs: "an IP address such as `192.0.2.1` or `2001:db8::1`", read: address };
 pub(super) const PROTOCOL: ColumnValues<Protocol> = ColumnValues {
-    needs: "a protocol by its number from 0 to 255 or its name, as `tcp`",
+    needs: "a protocol number from 0 to 255 or a name such as `tcp`",
     read: protocol,
 };
 pub(super) const PORT: ColumnValues<u16> =
@@ -27,9 +27,9 @@ pub(super) const ICMP_TYPE: ColumnValues<u8> =
 pub(super) const ICMP_CODE: ColumnValues<u8> =
     ColumnValues { needs: "an ICMP code from 0 to 255", read: octet };
 pub(super) const FLAGS: ColumnValues<u32> =
-    ColumnValues { needs: "TCP flags as a number, as `18` or `0x12`", read: flags };
+    ColumnValues { needs: "TCP flags as a number such as `18` or `0x12`", read: flags };
 pub(super) const INSTANT: ColumnValues<Instant> = ColumnValues {
-    needs: "a time as seconds since 1970 or as RFC 3339 says, as `2026-12-31T00:00:00Z`",
+    needs: "a time in seconds since 1970 or in RFC 3339 format, such as `2026-12-31T00:00:00Z`",
     read: instant,
 };
 

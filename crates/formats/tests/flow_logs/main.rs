@@ -320,21 +320,21 @@ src_ip,dst_ip,proto,src_port,dst_port,ts
         &read(text),
         &[
             "2: tcp 10.0.0.1 1 > 10.0.0.2 2 3000000",
-            "3: the source address in column 1 must be an IP address, as `192.0.2.1` or \
+            "3: the source address in column 1 must be an IP address such as `192.0.2.1` or \
              `2001:db8::1`, not `10.0.0`",
-            "4: the destination address in column 2 must be an IP address, as `192.0.2.1` or \
+            "4: the destination address in column 2 must be an IP address such as `192.0.2.1` or \
              `2001:db8::1`, not `host.example`",
-            "5: the protocol in column 3 must be a protocol by its number from 0 to 255 or its \
-             name, as `tcp`, not `http`",
+            "5: the protocol in column 3 must be a protocol number from 0 to 255 or a name such as \
+             `tcp`, not `http`",
             "6: the source port in column 4 must be a port from 0 to 65535, not `-1`",
             "7: the destination port in column 5 must be a port from 0 to 65535, not `65536`",
-            "8: the time in column 6 must be a time as seconds since 1970 or as RFC 3339 says, \
-             as `2026-12-31T00:00:00Z`, not `yesterday`",
+            "8: the time in column 6 must be a time in seconds since 1970 or in RFC 3339 format, \
+             such as `2026-12-31T00:00:00Z`, not `yesterday`",
             "9: the record must have 6 columns, not 3",
-            "10: the destination address in column 2 is missing: it must be an IP address, as \
+            "10: the destination address in column 2 is missing: it must be an IP address such as \
              `192.0.2.1` or `2001:db8::1`",
-            "11: the protocol in column 3 is missing: it must be a protocol by its number from 0 \
-             to 255 or its name, as `tcp`",
+            "11: the protocol in column 3 is missing: it must be a protocol number from 0 to 255 \
+             or a name such as `tcp`",
             "12: only 6 columns have a name, but the record has 8",
         ],
     );
@@ -427,8 +427,5 @@ fn an_error_of_reading_ends_it() {
 #[test]
 fn reasons_have_words() {
     let words: Vec<_> = Skipped::ALL.iter().map(|reason| reason.as_str()).collect();
-    assert_eq!(
-        words,
-        ["no data", "the answering direction of a connection", "an unknown protocol"]
-    );
+    assert_eq!(words, ["no data", "the reply direction of a connection", "an unknown protocol"]);
 }

@@ -54,6 +54,6 @@ fn ask(scheme: &str, host: &str, base_path: &str) -> anyhow::Result<()> {
         .build()
         .into();
     let answer = agent.get(format!("{scheme}://{host}{base_path}/health/ready")).call();
-    let status = answer.with_context(|| format!("{host} does not answer"))?.status();
+    let status = answer.with_context(|| format!("{host} does not respond"))?.status();
     if status == 200 { Ok(()) } else { bail!("{host} is not ready: {status}") }
 }

@@ -25,7 +25,7 @@ pub(super) fn jwt(settings: &Settings, arguments: &JwtArgs) -> Result<(), Failur
         ("--ttl", arguments.ttl.is_none()),
     ];
     if !is_local && let Some((name, _)) = missing.iter().find(|(_, is_missing)| *is_missing) {
-        return Err(Failure::usage(anyhow!("{name} must be given outside `local`")));
+        return Err(Failure::usage(anyhow!("{name} is required outside `local`")));
     }
     let roles = if arguments.roles.is_empty() {
         Role::ALL.to_vec()

@@ -32,7 +32,7 @@ use self::secret::LocalSecret;
 use crate::clock::SystemClock;
 use crate::settings::{self, Environment, Loaded, LogFormat, Settings, Sources};
 
-/// Firewalls, their filtering policies and ordered rules in one place.
+/// Manages firewalls, their filtering policies and ordered rules in one place.
 #[derive(Debug, Parser)]
 #[command(name = "fireflow", version, after_help = settings::SHORT_HELP)]
 struct Cli {
@@ -48,7 +48,8 @@ enum Command {
     /// Serve the API (the default).
     #[command(after_help = settings::SHORT_HELP)]
     Serve {
-        /// Listen on this address and port instead of FIREFLOW_LISTEN; port 0 picks one and prints it.
+        /// Listen on this address and port instead of FIREFLOW_LISTEN; port 0 picks a free one and
+        /// prints it.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
@@ -59,12 +60,12 @@ enum Command {
         #[command(subcommand)]
         step: MigrateStep,
     },
-    /// Print a token and nothing else.
+    /// Print a token, and nothing else, to standard output.
     Jwt(JwtArgs),
     /// Fill the database with an example, and print four questions with their answers. Requires
     /// that both FIREFLOW_ENVIRONMENT and the database are `local`.
     Demo,
-    /// Evaluate packets against rules: from a file or a flow log, without a server.
+    /// Evaluate packets from a file or a flow log against rules from a file, without a server.
     Inspect(inspect::Arguments),
     /// Print the description of the API (OpenAPI 3.0, JSON).
     Openapi,
@@ -80,7 +81,7 @@ enum Command {
         #[arg(long)]
         url: Option<String>,
     },
-    /// Permanently remove resources that were deleted long ago, and stored answers that have
+    /// Permanently remove resources that were deleted long ago, and stored responses that have
     /// expired. The service does this regularly; the audit trail is never removed.
     Purge {
         /// The minimum time since deletion: 90d, 24h, or 0s for all. Default:
@@ -119,7 +120,7 @@ enum MigrateStep {
         #[arg(long, default_value_t = 1)]
         steps: u32,
     },
-    /// Undo and apply all steps: all data is lost. Requires a database that was created in `local`.
+    /// Undo all steps and apply them again: all data is lost. Requires a database that was created in `local`.
     Reset,
     /// Show every step, and whether it is applied.
     Status,
@@ -256,7 +257,7 @@ fn load(config: Option<PathBuf>) -> Result<Loaded, Failure> {
     let file = match std::fs::read(&path) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Some((name, text)),
-            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not text in UTF-8"))),
+            Err(_) => return Err(Failure::usage(anyhow::anyhow!("{name}: is not valid UTF-8"))),
         },
         // A dangling link is an error: somebody meant to configure a file.
         Err(error)

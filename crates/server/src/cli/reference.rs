@@ -59,12 +59,11 @@ const CONFIGURATION: &str = "\
 <!-- Generated from the code by `cargo xtask reference`: change the \
 rows in crates/server/src/settings. -->
 
-Settings come from the environment, over `fireflow.toml` (or `--config FILE`), over defaults. An \
-unknown key in the file stops the start, an unknown variable is a warning, and an invalid value \
-stops the start, and the message gives the valid ones. An empty value counts as not set; for the \
-environment, \
-the database's URLs, tokens and TLS it stops the start, and so does a variable that is not text in \
-UTF-8. Durations are `30s`, `5m`, `24h`, `30d`.
+Environment variables override `fireflow.toml` (or `--config FILE`), which overrides the defaults. \
+FireFlow does not start if the file has an unknown key, if a value is invalid (the message gives the \
+valid ones), or if a variable is not valid UTF-8. An unknown variable only causes a warning. An \
+empty value counts as not set, but is refused for the environment, the database URLs, tokens and \
+TLS. Durations have the form `30s`, `5m`, `24h` or `30d`.
 
 | Variable | Key in the file | Default | What it is |
 |---|---|---|---|";
@@ -77,13 +76,13 @@ const ERRORS: &str = "\
 Every error is a problem (RFC 9457, `application/problem+json`): `type` is `urn:fireflow:problem:` \
 and the code, `title` is a short summary, `status` is the HTTP status, `detail` describes this \
 occurrence, and `instance` is the request's id, as in `X-Request-Id` and in the log. Branch on \
-`code`; the list is closed, and texts may change.
+`code`: the list of codes is closed, but texts may change.
 
 `errors` lists everything that is wrong with a request. Each entry has a `pointer` (a JSON pointer \
-into the body) or a `parameter` (of the query, or a header), and a `detail` that explains what \
-would be right. An entry that programs can react to has a `code`, one of the same words. If two \
-things conflict, `conflicts_with` is the pointer of the other one in the body, or `existing_id` is \
-the id of the stored one.
+into the body) or a `parameter` (a query parameter or a header), and a `detail` that explains what \
+would be right. An entry that programs can react to has a `code` from the same list. If two parts of \
+a request conflict, `conflicts_with` is the pointer of the other part in the body. If the other part \
+is stored, `existing_id` is its id.
 
 | Code | Status | Title | What to do |
 |---|---|---|---|";

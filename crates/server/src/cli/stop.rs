@@ -168,7 +168,7 @@ pub(super) async fn heed(
                 let _told = told.send(Stop::begin(times)).is_ok();
             }
             (Told::Stop, None) => {
-                tracing::warn!("second stop signal: terminating at once");
+                tracing::warn!("second stop signal: terminating immediately");
                 end_at_once();
             }
         }

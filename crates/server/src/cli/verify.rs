@@ -19,9 +19,9 @@ use crate::settings::Settings;
 /// What to verify.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verify {
-    /// Check the database. Without an option, this checks the counters and everything that is derived
-    /// from firewalls, policies and rules for searching. The service may be running, and nothing is
-    /// written except with `--repair`. Prints a line `broken: …` for each fault. Exit status: 0 without
+    /// Check the database. Without an option, this checks the counters and the search data that is
+    /// derived from firewalls, policies and rules. The service may be running, and nothing is written
+    /// except with `--repair`. Prints a line `broken: …` for each fault. Exit status: 0 without
     /// faults, 1 with faults, 2 for wrong usage.
     Database(DatabaseArgs),
 }
@@ -40,11 +40,11 @@ pub(super) struct DatabaseArgs {
     heads: Option<PathBuf>,
     /// Repair counters and derived data, in short transactions. A service on PostgreSQL may be
     /// running; one on SQLite must be stopped. Prints a line `repaired: …` for each fault.
-    /// Firewalls, policies and rules do not change, and the audit trail is not touched.
+    /// Does not change firewalls, policies, rules or the audit trail.
     #[arg(long, conflicts_with_all = ["audit", "heads"])]
     repair: bool,
-    /// Instead, list the policies that this version of fireflow cannot read, such as 0.1.0. Exit status:
-    /// 1 if there are any.
+    /// Instead, list the policies that the given version of FireFlow, such as 0.1.0, cannot read.
+    /// Exit status: 1 if there are any.
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["audit", "heads", "repair"])]
     features: Option<String>,
 }

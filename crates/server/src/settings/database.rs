@@ -32,8 +32,8 @@ settings! {
             default: Nothing(|| None),
         }
 
-        /// the most connections, up to 10000: on PostgreSQL in total, at least 6, and as many again
-        /// to a read replica; on SQLite the connections that read single resources
+        /// the maximum number of connections, up to 10000: on PostgreSQL in total, at least 6, and
+        /// as many again to a read replica; on SQLite, the connections that read single resources
         max_connections: Option<u32> = "database.max_connections" {
             parse: |text| number_up_to::<MAX_CONNECTIONS, u32>(text).map(Some),
             // It depends on the URL: see `connections`.
@@ -56,15 +56,15 @@ settings! {
     pub(crate) struct DatabaseSettings, rows DATABASE: DatabaseRows;
 
     USE {
-        /// the longest wait for a turn and a connection at the database, and of a connection for an
-        /// answer; then 503
+        /// the maximum wait for a turn and a connection to the database, and for the database to
+        /// respond when a connection is opened; then 503
         acquire_timeout: Duration = "database.acquire_timeout" {
             parse: parse_duration,
             default: Text("5s"),
         }
 
-        /// the most writes that share a transaction and a disk sync on SQLite; with 1, each write
-        /// has its own
+        /// the maximum number of writes that share a transaction and a disk sync on SQLite; with 1,
+        /// each write has its own
         write_group: usize = "database.write_group" {
             parse: number,
             default: Number(WRITE_GROUP as u64),

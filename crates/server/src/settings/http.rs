@@ -19,32 +19,32 @@ settings! {
     pub(crate) struct HttpSettings, rows HTTP: HttpRows;
 
     REQUESTS {
-        /// the largest request body, in bytes
+        /// the maximum size of a request body, in bytes
         max_body_bytes: usize = "http.max_body_bytes" {
             parse: number,
             default: Number(10 * 1024 * 1024),
         }
 
-        /// the largest body of a whole rule set, in bytes
+        /// the maximum body size of a whole rule set, in bytes
         max_rule_set_bytes: usize = "http.max_rule_set_bytes" {
             parse: number,
             default: Number(64 * 1024 * 1024),
         }
 
-        /// the longest time until an answer
+        /// the maximum time until the response
         request_timeout: Duration = "http.request_timeout" {
             parse: parse_duration,
             default: Text("30s"),
         }
 
-        /// the longest time that a page of a list may take in the database; a slower list is
+        /// the maximum time that a page of a list may take in the database; a slower request is
         /// refused, and its filter must be narrowed
         list_timeout: Duration = "http.list_timeout" {
             parse: parse_duration,
             default: Text("5s"),
         }
 
-        /// the most requests served at once; more are refused with 503 and `Retry-After`
+        /// the maximum number of concurrent requests; more are refused with 503 and `Retry-After`
         max_in_flight: usize = "http.max_in_flight" {
             parse: number,
             default: Number(1_024),
@@ -52,61 +52,63 @@ settings! {
     }
 
     CONNECTIONS {
-        /// the most connections at once; more wait to be accepted. If the process cannot open so
-        /// many files, it accepts fewer and logs a warning
+        /// the maximum number of concurrent connections; more wait to be accepted. If the process
+        /// cannot open so many files, it accepts fewer and logs a warning
         max_connections: usize = "http.max_connections" {
             parse: number,
             default: Number(8_192),
         }
 
-        /// the largest head of a request (path and headers), in bytes; a cursor alone can have 32768
+        /// the maximum size of a request's head (path and headers), in bytes; a cursor alone can
+        /// have 32768
         max_head_bytes: usize = "http.max_head_bytes" {
             parse: head_bytes,
             default: Number(64 * 1024),
         }
 
-        /// how long a request's head, a TLS handshake, or the next piece of a body may take
+        /// the maximum time for a request's head, a TLS handshake, or the next part of a body
         head_timeout: Duration = "http.head_timeout" {
             parse: parse_duration,
             default: Text("10s"),
         }
 
-        /// how long a connection may be without progress in either direction; must be longer than
-        /// the request timeout
+        /// how long a connection may stay open without progress in either direction; must be longer
+        /// than the request timeout
         idle_timeout: Duration = "http.idle_timeout" {
             parse: parse_duration,
             default: Text("75s"),
         }
 
-        /// how many requests are accepted per subject: `100/s`, `6000/m`, or `off`
+        /// how many requests FireFlow accepts per subject: `100/s`, `6000/m`, or `off`
         rate_limit: Option<Rate> = "http.rate_limit" {
             parse: rate,
             default: Text("1000/s"),
         }
 
-        /// how many requests are accepted per client address (IPv6: per /64), before the token is
-        /// checked; behind a proxy it requires FIREFLOW_HTTP__TRUSTED_PROXIES, or all clients count
+        /// how many requests FireFlow accepts per client address (IPv6: per /64), before it checks
+        /// the token; behind a proxy, also set FIREFLOW_HTTP__TRUSTED_PROXIES, or all clients count
         /// as one
         address_rate_limit: Option<Rate> = "http.address_rate_limit" {
             parse: rate,
             default: Text("2000/s"),
         }
 
-        /// networks of proxies that are trusted to name the client: `10.0.0.0/8,fd00::/8`
+        /// networks of proxies that are trusted to report the client's address:
+        /// `10.0.0.0/8,fd00::/8`
         trusted_proxies: Vec<AddressRange> = "http.trusted_proxies" {
             parse: blocks,
             default: Nothing(Vec::new),
         }
 
-        /// the header that names the client: `x-forwarded-for` or `forwarded`; the other one is
-        /// ignored
+        /// the header that contains the client's address: `x-forwarded-for` or `forwarded`; the
+        /// other one is ignored
         forwarded_header: ForwardedHeader = "http.forwarded_header" {
             parse: forwarded_header,
             default: Text("x-forwarded-for"),
         }
 
-        /// origins whose pages may read answers in browsers: `https://console.example.org`; without
-        /// origins, CORS is off
+        /// origins whose pages may read responses in browsers: `https://console.example.org`;
+        /// without origins, CORS is off
         cors_origins: Vec<String> = "http.cors_origins" {
             parse: origins,
             default: Nothing(Vec::new),
@@ -120,9 +122,9 @@ settings! {
             }),
         }
 
-        /// how long the rest of the stop may take. Requests in progress have all of it except the
-        /// last fifth (at most 2s), in which remaining traces and defects are sent and the
-        /// database's connections are closed
+        /// how long the rest of the shutdown may take. Requests in progress have all of it except
+        /// the last fifth (at most 2s), in which remaining traces and error reports are sent and
+        /// the database connections are closed
         stop_timeout: Duration = "http.stop_timeout" {
             parse: parse_duration,
             default: Text("10s"),
@@ -130,7 +132,7 @@ settings! {
     }
 
     PATHS {
-        /// a path prefix of routes, docs, links and `Location`
+        /// a path prefix for routes, docs, links and `Location`
         base_path: String = "http.base_path" {
             parse: base_path,
             default: Text("/"),
@@ -144,7 +146,7 @@ pub(super) fn read(values: &Values) -> Result<HttpSettings, SettingError> {
         return Ok(http);
     }
     let [request, idle] = [HTTP.request_timeout.setting, HTTP.idle_timeout.setting];
-    let why = "a client that waits for an answer sends nothing";
+    let why = "a client that waits for a response sends nothing";
     Err(if values.get(&HTTP.idle_timeout).is_some() {
         let why = format!("must be longer than {}: {why}", request.variable);
         error(values.name(&HTTP.idle_timeout), why)

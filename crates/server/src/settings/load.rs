@@ -49,7 +49,7 @@ pub(crate) fn environment(
         if !shown.starts_with(PREFIX) || is_foreign(&shown) {
             continue;
         }
-        let not_text = |what: &str| error(shown.as_ref(), format!("{what} is not text in UTF-8"));
+        let not_text = |what: &str| error(shown.as_ref(), format!("{what} is not valid UTF-8"));
         let text = value.into_string().map_err(|_| not_text("the value"))?;
         ours.push((name.to_str().ok_or_else(|| not_text("the name"))?.to_owned(), text));
     }
@@ -76,7 +76,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, SettingError> {
     values.extend(from_environment(&sources.environment, &mut warnings)?);
     for (key, value) in &values {
         if value.text.trim().is_empty() && has(key, Mark::Protects) {
-            return Err(error(&value.name, "is empty: give it a value, or leave it out"));
+            return Err(error(&value.name, "is empty: set it, or leave it out"));
         }
     }
     let Sources { processors, is_terminal, .. } = *sources;
@@ -131,7 +131,7 @@ fn not_toml(name: &str, text: &str, fault: &toml::de::Error) -> SettingError {
     let line = text.lines().nth(number.saturating_sub(1)).unwrap_or_default();
     let key = line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty());
     let key = key.map(|key| format!(": {}", excerpt(key))).unwrap_or_default();
-    error(format!("{name}: line {number}{key}"), format!("is not TOML: {}", fault.message()))
+    error(format!("{name}: line {number}{key}"), format!("is not valid TOML: {}", fault.message()))
 }
 
 fn flatten(table: &toml::Table, prefix: &str, flat: &mut BTreeMap<String, toml::Value>) {

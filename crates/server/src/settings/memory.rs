@@ -20,38 +20,38 @@ settings! {
 
     MEMORY_SECTION {
         /// how much memory all requests together may take, 33554432 bytes or more: bodies and their
-        /// parsed form, policies during compilation, unsent answers, exports and streams. One
-        /// subject may take half of it. If it is used up, requests wait for 5 s, then are refused
-        /// with 503 and `Retry-After`
+        /// parsed form, policies during compilation, unsent responses, exports and streams. One
+        /// subject may take half of it. If it is used up, requests wait for up to 5 s, then are
+        /// refused with 503 and `Retry-After`
         work_bytes: u64 = "memory.work_bytes" {
             parse: work_bytes,
             default: Number(256 * 1024 * 1024),
         }
 
-        /// roughly how much memory compiled policies take; a rule takes roughly 450 bytes, without
-        /// its description and other texts, which may take a sixteenth of this in addition. A
-        /// policy that does not fit is read for each inspection
+        /// how much memory the cache of compiled policies may take, roughly; a rule takes roughly
+        /// 450 bytes, without its description and labels, for which there may be a sixteenth of
+        /// this in addition. A policy that does not fit is read for each inspection
         cache_bytes: u64 = "inspection.cache_bytes" {
             parse: number,
             default: Number(256 * 1024 * 1024),
         }
 
-        /// the most combinations of entries, over all rules, for which a policy is compiled; above
-        /// it, each packet is compared with each rule
+        /// the maximum number of combinations of entries, over all rules, for which a policy is
+        /// compiled; above it, each packet is compared with each rule
         max_boxes: usize = "inspection.max_boxes" {
             parse: number,
             default: Number(4_000_000),
         }
 
-        /// the most memory for compiling a policy, in addition to its rules; above it, each packet
-        /// is compared with each rule. This memory counts towards `memory.work_bytes`
+        /// the maximum memory for compiling a policy, in addition to its rules; above it, each
+        /// packet is compared with each rule. This memory counts towards `memory.work_bytes`
         max_bytes: usize = "inspection.max_bytes" {
             parse: number,
             default: Number(128 * 1024 * 1024),
         }
 
-        /// the longest time for compiling a policy, which is done in the background; until it is
-        /// compiled, and above this time, each packet is compared with each rule
+        /// the maximum time for compiling a policy, in the background; until it is compiled, and
+        /// above this time, each packet is compared with each rule
         max_time: Duration = "inspection.max_time" {
             parse: parse_duration,
             default: Text("5s"),

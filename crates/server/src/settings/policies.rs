@@ -14,15 +14,15 @@ settings! {
     pub(super) fills PolicyLimits, rows LIMITS: LimitRows;
 
     LIMITS_SECTION {
-        /// the most live rules of a policy, up to 10000000; a policy that has more keeps them, but
-        /// accepts no more
+        /// the maximum number of live rules in a policy, up to 10000000; a policy that already has
+        /// more keeps them, but accepts no new ones
         rules: u64 = "limits.max_rules" {
             parse: number_up_to::<10_000_000, _>,
             default: Number(PolicyLimits::DEFAULT.rules),
         }
 
-        /// the most source, destination and port entries of a policy's live rules, up to 100000000;
-        /// a policy that has more keeps them, but accepts no more
+        /// the maximum number of source, destination and port entries in a policy's live rules, up
+        /// to 100000000; a policy that already has more keeps them, but accepts no new ones
         entries: u64 = "limits.max_entries" {
             parse: number_up_to::<100_000_000, _>,
             default: Number(PolicyLimits::DEFAULT.entries),
@@ -35,12 +35,12 @@ settings! {
     pub(super) struct PolicySettings, rows POLICIES: PolicyRows;
 
     POLICIES_SECTION {
-        /// which features of rules may be written, by name, separated by commas: an older version
-        /// cannot read a policy that uses a feature it does not know. Add features once no rollback
-        /// to an older version is planned. This version has no features yet
+        /// the names of the rule features that may be written, separated by commas: an older
+        /// version cannot read a policy that uses a feature it does not know. Add features once you
+        /// no longer plan a rollback to an older version. This version has no such features yet
         allowed_features: Features = "features.allow" {
             parse: features,
-            default: Words("the features of the release before", |_| FEATURES_BEFORE),
+            default: Words("the features of the previous release", |_| FEATURES_BEFORE),
         }
 
         /// how long deleted resources can be restored before they are removed permanently
@@ -63,7 +63,7 @@ fn features(text: &str) -> Result<Features, String> {
                     [] => "it has none yet".to_owned(),
                     names => format!("it has {}", names.join(", ")),
                 };
-                Err(format!("`{}` is no feature of this version: {known}", excerpt(name)))
+                Err(format!("`{}` is not a feature of this version: {known}", excerpt(name)))
             }
         },
     )

@@ -201,7 +201,7 @@ pub(super) const fn name(bytes: &'static [u8]) -> &'static str {
 ///     pub(crate) struct HttpSettings, rows HTTP: HttpRows;
 ///
 ///     REQUESTS {
-///         /// the most requests served at once; more are refused with 503 and `Retry-After`
+///         /// the maximum number of concurrent requests; more are refused with 503 and `Retry-After`
 ///         max_in_flight: usize = "http.max_in_flight" [Protects] {
 ///             parse: number,
 ///             default: Number(1_024),

@@ -53,7 +53,7 @@ settings! {
             default: Text("local"),
         }
 
-        /// address and port; port 0 picks one and prints it
+        /// the address and port to listen on; port 0 picks a free one and prints it
         listen: SocketAddr = "listen" {
             parse: |text| text.parse().map_err(|_| {
                 "must be an address and a port: `127.0.0.1:8080`, `[::]:8080`".to_owned()

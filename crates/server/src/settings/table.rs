@@ -39,18 +39,18 @@ impl IntoIterator for Table {
 
 /// What `--help` says of settings: those that a first start may need.
 pub(crate) const SHORT_HELP: &str = "\
-Settings are environment variables, or keys of fireflow.toml. The first ones to know:
+Settings are environment variables, or keys of fireflow.toml. The most important ones:
   FIREFLOW_LISTEN        address and port [default: 127.0.0.1:8080]
   FIREFLOW_DATABASE_URL  sqlite://FILE or postgres://… [default: sqlite://fireflow.db]
   FIREFLOW_ENVIRONMENT   local, staging or production [default: local]
-  FIREFLOW_JWT_SECRET    the secret of tokens [default: generated in `local`]
-`fireflow --help settings` lists all.";
+  FIREFLOW_JWT_SECRET    the secret that signs tokens [default: generated in `local`]
+`fireflow --help settings` lists all of them.";
 
 /// All settings, as `--help settings` lists them.
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "The environment takes precedence over fireflow.toml (or --config FILE), and the file over \
-         defaults.\nIn the file the keys nest: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
+         defaults.\nIn the file, keys are nested: FIREFLOW_HTTP__BASE_PATH is `base_path` below [http].\n",
     );
     for setting in SETTINGS {
         let Setting { variable, default, about, .. } = setting;

@@ -29,8 +29,8 @@ settings! {
     pub(crate) struct TelemetrySettings, rows TELEMETRY: TelemetryRows;
 
     TELEMETRY_SECTION {
-        /// address and port of a listener that serves `/metrics` without a token: restrict it to
-        /// your own network; `/metrics` of the service itself requires the role `health_check`
+        /// the address and port of a listener that serves `/metrics` without a token: restrict it
+        /// to your own network; `/metrics` of the service itself requires the role `health_check`
         metrics_listen: Option<SocketAddr> = "metrics_listen" {
             parse: address,
             default: Nothing(|| None),
@@ -48,20 +48,20 @@ settings! {
             default: Text("grpc"),
         }
 
-        /// the share of requests that is traced, from 0 to 1; a request that its client has sampled
+        /// the share of requests that is traced, from 0 to 1; a request that the client has sampled
         /// (`traceparent`) is always traced
         sample_ratio: f64 = "otlp.sample_ratio" {
             parse: ratio,
             default: Text("0.1"),
         }
 
-        /// headers for the collector, such as its key: `name=value,name=value`
+        /// headers for the collector, such as an API key: `name=value,name=value`
         headers: Vec<(String, Secret)> = "otlp.headers" [IsSecret] {
             parse: headers,
             default: Nothing(Vec::new),
         }
 
-        /// the DSN of the project that receives defects, of Sentry or a compatible service:
+        /// the DSN of the project that receives error reports, in Sentry or a compatible service:
         /// `https://KEY@HOST/PROJECT`
         sentry: Option<Dsn> = "sentry_dsn" [IsSecret] {
             parse: dsn,
@@ -185,13 +185,14 @@ fn log_filter(text: &str) -> Result<String, String> {
             };
             let word = excerpt(directive);
             return Err(format!(
-                "`{word}` is not a level; {hint} (A target has a level of its own: `{word}=debug`.)"
+                "`{word}` is not a level; {hint} (To set the level of a target, write \
+                 `{word}=debug`.)"
             ));
         }
     }
     tracing_subscriber::EnvFilter::try_new(text)
         .map(|_| text.to_owned())
-        .map_err(|fault| format!("is not a filter of tracing: {fault}"))
+        .map_err(|fault| format!("is not a valid filter for tracing: {fault}"))
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ settings! {
     struct MemberValue, rows TOKENS: TokenRows;
 
     TOKENS_SECTION {
-        /// HS256 secret; outside `local` a generated secret of 32 bytes or more (`openssl
-        /// rand -hex 32`); the file may have several secrets, one per line: the first signs, all
-        /// verify; lines that begin with `#` are comments
+        /// HS256 secret; outside `local` a generated secret of 32 bytes or more (`openssl rand -hex
+        /// 32`); a file may contain several secrets, one per line: the first signs, all verify;
+        /// lines that begin with `#` are comments
         secret: Option<Secret> = "jwt.secret" [SecretLines, Protects, Short("FIREFLOW_JWT_SECRET")] {
             parse: |text| Ok(Some(Secret::new(text))),
             // The command makes it, because it writes a file.
@@ -52,7 +52,7 @@ settings! {
             default: Nothing(|| None),
         }
 
-        /// tokens with a longer lifetime are refused
+        /// the maximum lifetime of tokens; tokens with a longer one are refused
         max_lifetime: Option<Duration> = "jwt.max_lifetime" [Protects] {
             parse: |text| parse_duration(text).map(Some),
             default: Words("24h outside `local`, else none", |values| {
@@ -66,16 +66,16 @@ settings! {
             default: Seconds(LEEWAY_S.unsigned_abs()),
         }
 
-        /// the claim with the roles, an array, or a text with spaces between them: a name such as
-        /// `scope`, or a dotted path such as `realm_access.roles`
+        /// the claim with the roles, an array or a text with spaces between them; its name, such as
+        /// `scope`, or a dotted path, such as `realm_access.roles`
         roles_claim: String = "jwt.roles_claim" [Protects] {
             parse: text,
             default: Text(ROLES_CLAIM),
         }
 
         /// maps the identity provider's groups to roles: `fw-admins=admin,fw-operators=editor`; for
-        /// names with commas use a JSON object, or a table `[jwt.role_map]` in the file:
-        /// `"CN=fw, admins" = "admin"`; if it is set, no other name is a role
+        /// names with commas use a JSON object, or a table `[jwt.role_map]` in the file: `"CN=fw,
+        /// admins" = "admin"`; if it is set, no other names are roles
         role_map: Option<RoleMap> = "jwt.role_map" [Protects, Table] {
             parse: |text| role_map(text).map(Some),
             default: Nothing(|| None),

@@ -156,7 +156,7 @@ async fn a_backup_under_write_load_restores_to_one_consistent_state() {
 async fn a_backup_overwrites_nothing_and_a_restore_keeps_what_it_replaces() {
     let place = Place::new(DatabaseKind::Sqlite).await;
     let folder = place.folder.path();
-    assert!(backup(folder, "b.db", 2).contains("fireflow.db is not there"));
+    assert!(backup(folder, "b.db", 2).contains("fireflow.db does not exist"));
     {
         let service = Service::start(folder, &place.url);
         let mut connection = service.connect();
@@ -164,13 +164,13 @@ async fn a_backup_overwrites_nothing_and_a_restore_keeps_what_it_replaces() {
         assert!(backup(folder, "b.db", 0).contains("1 firewalls, 0 filtering policies, 0 rules"));
         assert!(backup(folder, "b.db", 2).contains("name a new file"));
         std::fs::write(folder.join("c.db.partial"), "").unwrap();
-        assert!(backup(folder, "c.db", 2).contains("broken off"));
+        assert!(backup(folder, "c.db", 2).contains("interrupted"));
         ask(&mut connection, "POST", "/firewalls/", &json!({"name": "two"}), 201);
         assert!(restore(folder, &["b.db", "--replace"], 2).contains("is in use by process"));
         // The service was killed, so the last writes are only in the write-ahead log.
     }
     assert!(folder.join("fireflow.db-wal").exists());
-    assert!(restore(folder, &["no.db"], 2).contains("no.db is not there"));
+    assert!(restore(folder, &["no.db"], 2).contains("no.db does not exist"));
     assert!(restore(folder, &["b.db"], 2).contains("--replace"));
     restore(folder, &["b.db", "--replace"], 0);
     assert!(restore(folder, &["b.db", "--replace"], 2).contains("move it away"));
@@ -200,7 +200,7 @@ async fn backups_go_through_pipes() {
 
     let restored = tempfile::tempdir().unwrap();
     for (input, status, told) in [
-        (&copied.stdout[..copied.stdout.len() / 2], 1, "no sound database"),
+        (&copied.stdout[..copied.stdout.len() / 2], 1, "not a valid FireFlow database"),
         (&copied.stdout[..], 0, "restored 1 firewalls"),
         (&copied.stdout[..], 2, "--replace"),
     ] {
@@ -230,7 +230,10 @@ fn a_broken_backup_is_not_restored_and_postgresql_has_its_own_tools() {
         .unwrap();
     std::fs::write(folder.join("empty.db"), "").unwrap();
     for file in ["text.db", "empty.db"] {
-        assert!(restore(folder, &[file], 1).contains(&format!("{file} is no sound database")));
+        assert!(
+            restore(folder, &[file], 1)
+                .contains(&format!("{file} is not a valid FireFlow database"))
+        );
     }
     // A database's own file may lack the content of its log, however sound it looks.
     assert_eq!(run(folder, &["migrate", "up"], &[]).status.code(), Some(0));

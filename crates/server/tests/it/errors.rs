@@ -236,7 +236,7 @@ async fn receivers_that_fall_silent_are_not_waited_for_at_the_end() {
     assert_eq!(service.ended().code(), Some(0));
     let lines = std::fs::read_to_string(&log).unwrap();
     // Either message may come first, depending on what was left to send.
-    let are_lost = ["the last spans were not sent", "the collector takes no traces"];
+    let are_lost = ["the last spans were not sent", "the collector accepts no traces"];
     assert!(are_lost.iter().any(|it| lines.contains(it)), "{lines}");
     let is_told = |line: &str| line.contains("was not ready in time") && line.contains("defects");
     assert!(lines.lines().any(is_told), "{lines}");

@@ -343,6 +343,7 @@ async fn becomes(api: &Api, series: &str, value: u64) {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_stream_without_packets_is_given_up(db: TestDatabase) {
         let api = Api::built(db, |app, _| {
             record_in(app, &Arc::default());
@@ -364,6 +365,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_subject_has_a_number_of_streams(db: TestDatabase) {
         let api = measured(db);
         let policy = api.policy().await;

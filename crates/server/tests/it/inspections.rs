@@ -105,6 +105,7 @@ pub(crate) fn measured(db: TestDatabase) -> Api {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn however_many_wait_a_state_is_compiled_once(db: TestDatabase) {
         let api = measured(db);
         let policy = api.policy().await;
@@ -138,6 +139,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_rule_of_a_thousand_million_combinations_is_answered(db: TestDatabase) {
         let api = measured(db);
         let policy = api.policy().await;
@@ -165,6 +167,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_policy_that_takes_most_of_the_cache_is_kept(db: TestDatabase) {
         let capacity = 100_000;
         let api = Api::built(db, |app, _| {
@@ -192,6 +195,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn what_changed_is_answered_as_what_is_compiled_anew(db: TestDatabase) {
         let api = measured(db);
         // This service caches nothing, so it reads all rules for each inspection.
@@ -281,6 +285,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn an_inspection_asks_the_database_no_more_than_it_must(db: TestDatabase) {
         let is_sqlite = db.database.kind() == DatabaseKind::Sqlite;
         let api = measured(db);
@@ -322,6 +327,7 @@ fn plain_rule_at(priority: i32) -> Value {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn while_many_ask_no_answer_is_older_than_a_write(db: TestDatabase) {
         let api = Arc::new(measured(db));
         let policy = api.policy().await;

@@ -98,9 +98,9 @@ async fn a_secret_that_its_file_leaves_out_opens_nothing_whatever_else_the_file_
         .collect();
     for (text, word, is_new_good) in [
         ("short\n".to_owned(), "line 1 is too short", false),
-        (String::new(), "holds no secret", false),
-        (" \n\n".to_owned(), "holds no secret", false),
-        (format!("# {OLD}\n"), "holds no secret", false),
+        (String::new(), "contains no secret", false),
+        (" \n\n".to_owned(), "contains no secret", false),
+        (format!("# {OLD}\n"), "contains no secret", false),
         (format!("short\n{NEW}\n"), "line 1 is too short", true),
         (format!("{NEW}\npassword password password password\n"), "line 2 can be guessed", true),
         (format!("{}\n", cut(OLD, 44)), "too short", false),

@@ -57,6 +57,7 @@ fn has(page: &str, start: &str) -> bool {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn requests_are_counted_by_template_method_and_status(db: TestDatabase) {
         let api = measured(db).await;
         let policy = api.policy().await;
@@ -106,6 +107,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn the_database_and_inspections_are_counted(db: TestDatabase) {
         let api = measured(db).await;
         let policy = api.policy().await;
@@ -174,6 +176,7 @@ fn families(page: &str) -> Vec<String> {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn the_documentation_names_every_metric_and_no_other(db: TestDatabase) {
         // Key files have series if they are configured.
         let files = Files::new();

@@ -197,7 +197,7 @@ fn what_traffic_uses_is_counted() {
     let summary =
         text(&inspect(files.path(), "--rules rules.json --packets aws.log --hits").stderr);
     assert!(summary.contains("1 record skipped: no data"), "{summary}");
-    assert!(summary.contains("1 record skipped: the answering direction"), "{summary}");
+    assert!(summary.contains("1 record skipped: the reply direction"), "{summary}");
     assert!(summary.contains("rules hit: 1 of 3"), "{summary}");
     // Assumptions are reported.
     let unknown = "srcaddr dstaddr srcport dstport protocol\n192.0.2.1 198.51.100.10 1 443 6\n\
@@ -240,7 +240,7 @@ fn a_benchmarks_right_answers_are_checked() {
     let (out, error) = failure(path, "--rules rules --packets wrong --check --format index", 1);
     assert_eq!(out, "0\n1\n-1\n0\n");
     assert!(
-        error.contains("wrong: another rule decides about 1 packet than the named one"),
+        error.contains("wrong: 1 packet decided by another rule than the expected one"),
         "{error}"
     );
     let words = answers(path, "--rules rules --packets right");
@@ -408,7 +408,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "default action is DENY here, but ALLOW earlier",
         ),
         ("--rules - --packets -", 2, "only one of --rules and --packets"),
-        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is no member of packets"),
+        ("--rules rules.json --packets packets --columns x=1", 2, "`x` is not a member of packets"),
         ("--rules rules.json --packets packets --default-action drop", 2, "must be ALLOW, DENY"),
         ("--rules rules.json --packets packets --check", 1, "2 lines could not be read"),
     ] {

@@ -19,6 +19,7 @@ fn from(source: &str) -> Value {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_policy_takes_as_many_rules_and_entries_as_are_set(db: TestDatabase) {
         let limits = PolicyLimits { rules: 3, entries: 8 };
         let api = Api::on(db.reopened(|options| options.policy_limits = limits).await);

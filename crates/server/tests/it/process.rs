@@ -247,7 +247,7 @@ fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
             let output = binary(folder).args(arguments).env(&name, &value).output().unwrap();
             assert_eq!(output.status.code(), Some(2), "{name:?} {arguments:?}");
             let message = text(&output.stderr);
-            assert!(message.contains("not text in UTF-8"), "{message}");
+            assert!(message.contains("not valid UTF-8"), "{message}");
             assert!(message.contains("FIREFLOW_"), "{message}");
         }
     }
@@ -255,7 +255,7 @@ fn settings_that_are_not_text_are_never_as_if_they_were_not_set() {
     std::fs::write(folder.join("odd.toml"), b"environment = \"production\xff\"").unwrap();
     let output = run(folder, &["--config", "odd.toml", "jwt"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("odd.toml: is not text in UTF-8"));
+    assert!(text(&output.stderr).contains("odd.toml: is not valid UTF-8"));
     std::os::unix::fs::symlink("gone.toml", folder.join("fireflow.toml")).unwrap();
     assert_eq!(run(folder, &["jwt"], &[]).status.code(), Some(2));
     assert!(!folder.join(".fireflow").exists(), "no secret was made");
@@ -290,7 +290,7 @@ fn a_secret_that_everybody_may_write_is_warned_of() {
         let output = run(folder, &["jwt"], &settings);
         let log = text(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{log}");
-        assert_eq!(log.contains("can be written by everybody"), is_warned, "{mode:o}: {log}");
+        assert_eq!(log.contains("can be written by everyone"), is_warned, "{mode:o}: {log}");
     }
 }
 

@@ -37,12 +37,12 @@ fn weak_keys_and_those_that_do_not_belong_are_refused_with_a_reason() {
         (include_str!("data/p-384.pub.pem").to_owned(), "P-256"),
         (include_str!("data/p-521.pub.pem").to_owned(), "P-256"),
         (include_str!("data/secp256k1.pub.pem").to_owned(), "another curve than P-256"),
-        (include_str!("data/ed448.pub.pem").to_owned(), "no RSA, P-256 or Ed25519 key"),
+        (include_str!("data/ed448.pub.pem").to_owned(), "not an RSA, P-256 or Ed25519 key"),
         (private.clone(), "private key"),
         (set(&[with(signer.jwk(), "d", json!("AAAA"))]), "the key `a` is a private key"),
         (json!({"kty": "oct", "k": "c2VjcmV0"}).to_string(), "FIREFLOW_JWT_SECRET"),
         (set(&[with(signer.jwk(), "k", json!("c2VjcmV0"))]), "FIREFLOW_JWT_SECRET"),
-        (set(&[]), "no public key"),
+        (set(&[]), "no usable public key"),
         (json!({"keys": 7}).to_string(), "not an array"),
         (set(&[json!(["RSA"]), json!("x")]), "key 1 is not an object; key 2 is not an object"),
         ("{".to_owned(), "is not a JWKS"),
@@ -89,7 +89,7 @@ fn keys_that_can_never_verify_are_refused_with_a_reason() {
         (with(ec.clone(), "x", Value::Null), "no `x`"),
         (with(ed.clone(), "x", json!(base64_url(&[7; 31]))), "32 bytes"),
         // A point of low order.
-        (with(ed.clone(), "x", zeros), "anybody can sign"),
+        (with(ed.clone(), "x", zeros), "anyone can forge"),
         (with(rsa.clone(), "n", even), "modulus is even"),
         (with(rsa.clone(), "n", json!(base64_url(&[0xff; 255]))), "less than 2048 bits (2040)"),
         (with(rsa.clone(), "n", json!(base64_url(&[0x7f; 256]))), "less than 2048 bits (2047)"),
@@ -137,10 +137,7 @@ fn keys_for_something_else_are_left_out() {
         assert!(read.left_out[0].contains(word), "{}", read.left_out[0]);
         // Such a key without any other is refused at the start, with the reason.
         let fault = files.trusting(&set(&[key])).read().unwrap_err();
-        assert!(
-            fault.contains("no public key that can be used") && fault.contains(word),
-            "{fault}"
-        );
+        assert!(fault.contains("no usable public key") && fault.contains(word), "{fault}");
     }
     for uses in [json!(["verify"]), json!(["sign", "verify"])] {
         let key = with(with(ec.clone(), "key_ops", uses), "use", json!("sig"));
@@ -206,7 +203,7 @@ fn a_block_that_is_cut_is_found_and_the_others_can_be_used() {
         let read = public_keys(&keys).unwrap();
         assert_eq!((read.keys.len(), read.faults.len()), (usable, 1), "{keys}");
         assert!(read.faults[0].contains(&format!("block {block} is cut")), "{:?}", read.faults);
-        assert!(files.trusting(&keys).read().unwrap_err().contains("is cut or damaged"));
+        assert!(files.trusting(&keys).read().unwrap_err().contains("is truncated or damaged"));
     }
     // Text between the blocks and a byte order mark are allowed.
     let mut annotated = String::from("\u{feff}# of our identity provider\n");

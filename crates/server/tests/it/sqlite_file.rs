@@ -123,7 +123,7 @@ async fn what_was_acknowledged_is_there_after_its_log_was_removed_and_the_servic
     assert_eq!(post(&mut connection, "lost").0, 503);
     until("it is saved", || {
         let log = fs::read_to_string(folder.join("log")).unwrap();
-        log.contains("all that was acknowledged is in the database now")
+        log.contains("all acknowledged writes are in the database now")
     });
     assert_eq!((ready(&mut connection), total(&mut connection)), (503, 1));
     service.kill();
@@ -221,7 +221,7 @@ async fn a_service_whose_file_is_replaced_says_so_and_acknowledges_nothing() {
     assert_eq!((post(&mut connection, "lost").0, ready(&mut connection)), (503, 503));
     fs::rename(&aside, &file).unwrap();
     until("it is back", || ready(&mut connection) == 200);
-    assert!(logged("are in their places again"));
+    assert!(logged("are back in place"));
     assert_eq!(post(&mut connection, "after").0, 201);
     // Only the acknowledged firewalls exist.
     service.kill();

@@ -137,10 +137,7 @@ fn issuer_and_audience_have_to_be_ours() {
         authenticator(&files.trusting(&Signer::new(Algorithm::ES256, None).public_pem()));
     assert!(accepts(&authenticator, &hs256(&claims())));
     for iss in [json!("other"), json!(["idp"]), json!(null), json!("idp ")] {
-        assert_eq!(
-            why(&authenticator, &hs256(&with("iss", iss))),
-            "the token is of another issuer"
-        );
+        assert_eq!(why(&authenticator, &hs256(&with("iss", iss))), "the token has another issuer");
     }
     for aud in [json!("other"), json!(["other"]), json!([]), json!(null), json!({"fireflow": 1})] {
         let token = hs256(&with("aud", aud));

@@ -241,10 +241,10 @@ fn a_collector_in_trouble_costs_neither_requests_nor_memory(place: &Place, proto
     let lines = std::fs::read_to_string(&log).unwrap();
     let told = |text: &str| lines.lines().filter(|line| line.contains(text)).count();
     // The failure is logged once, however many batches failed.
-    assert_eq!(told("the collector takes no traces"), 1, "{protocol}");
+    assert_eq!(told("the collector accepts no traces"), 1, "{protocol}");
     assert!(!lines.contains("canary-key"));
     wait_until("the recovery in the log", PATIENCE, || {
-        std::fs::read_to_string(&log).unwrap().contains("the collector takes traces again")
+        std::fs::read_to_string(&log).unwrap().contains("the collector accepts traces again")
     });
 }
 

@@ -110,6 +110,7 @@ fn compare(case: &Case, expectation: &Expectation, answer: &Value, how: &str) {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn the_api_gives_the_verdicts_of_the_corpus(db: TestDatabase) {
         let api = Api::on(db);
         let firewall = api.post("/firewalls/", &json!({"name": "edge"})).await.expect(201);

@@ -16,7 +16,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 
 use super::{BackupError, Contents};
-use crate::schema::{self, Step, StepState};
+use crate::steps::{Step, StepState, steps};
 
 /// Reads the whole copy (pages, indexes, references, the schema) and counts its contents. Errors
 /// name `file`, which is the copy's source or destination.
@@ -40,9 +40,9 @@ async fn examine(connection: &DatabaseConnection, file: &Path) -> Result<Content
     }
     let lost = "SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1";
     if one::<String>(connection, lost).await?.is_some() {
-        return Err(unsound(file, &"a row refers to another that is not there"));
+        return Err(unsound(file, &"a row refers to another that does not exist"));
     }
-    let steps = schema::steps(connection).await.map_err(|error| unsound(file, &error))?;
+    let steps = steps(connection).await.map_err(|error| unsound(file, &error))?;
     if let Some(why) = foreign(connection, &steps).await? {
         return Err(unsound(file, &why));
     }
@@ -103,11 +103,11 @@ async fn foreign(connection: &DatabaseConnection, steps: &[Step]) -> Result<Opti
         && let (Some(pending), Some(last)) = (steps.get(pending), steps.get(last))
     {
         let (pending, last) = (&pending.name, &last.name);
-        return Ok(Some(format!("its step {last} is applied without {pending} before it")));
+        return Ok(Some(format!("its step {last} is applied, but not the earlier {pending}")));
     }
     let is_newer = count(StepState::Newer) > 0;
     if is_newer && pending.is_some() {
-        let why = "a newer version has changed it, and not all that this one needs is there";
+        let why = "a newer version has changed it, and it lacks parts that this version needs";
         return Ok(Some(why.to_owned()));
     }
     let found = Schema::read(connection).await?;
@@ -187,7 +187,7 @@ impl Schema {
             return Some(format!("the column `{column}` of its table `{table}` is not FireFlow's"));
         }
         let changed = self.objects.iter().find(|(key, sql)| found.objects.get(*key) != Some(*sql));
-        changed.map(|((kind, name), _)| format!("its {kind} `{name}` is not as FireFlow makes it"))
+        changed.map(|((kind, name), _)| format!("its {kind} `{name}` differs from FireFlow's"))
     }
 }
 

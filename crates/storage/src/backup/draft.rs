@@ -13,7 +13,7 @@ use crate::options::DatabaseOptions;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// What to do about a file with the draft's name that may belong to somebody else.
-const IN_THE_WAY: &str = "another copy is under way; remove it if one was broken off";
+const IN_THE_WAY: &str = "another copy is in progress; if it was interrupted, remove this file";
 
 /// `TARGET.partial`: locked while this process writes it, if locks work there, and removed when
 /// this is dropped.
@@ -41,7 +41,7 @@ impl Draft {
         // removes it.
         let _leftover = leftover(&path).map_err(|error| at(&path, error))?.ok_or_else(exists)?;
         fs::remove_file(&path).map_err(|error| at(&path, error))?;
-        tracing::info!(path = %path.display(), "removed what a copy that was broken off has left");
+        tracing::info!(path = %path.display(), "removed the remains of an interrupted copy");
         Self::create(&path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(),
             _ => at(&path, error),

@@ -15,7 +15,8 @@ use self::draft::Draft;
 pub use self::draft::{Spool, on_thread};
 use crate::connect;
 use crate::file::{self, DatabaseFile, beside};
-use crate::options::{DatabaseOptions, OpenError};
+use crate::open_error::OpenError;
+use crate::options::DatabaseOptions;
 
 /// How many live resources a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub struct Contents {
 pub enum BackupError {
     /// PostgreSQL has its own tools.
     #[error(
-        "only a SQLite database is copied so; for PostgreSQL use pg_dump and pg_restore, or \
-         continuous archiving"
+        "this works only for SQLite; for PostgreSQL, use pg_dump and pg_restore, or continuous \
+         archiving"
     )]
     NotSqlite,
     /// The destination exists.
@@ -46,10 +47,10 @@ pub enum BackupError {
         hint: &'static str,
     },
     /// The source does not exist.
-    #[error("{} is not there", .0.display())]
+    #[error("{} does not exist", .0.display())]
     Missing(PathBuf),
     /// The copy is not a sound database of FireFlow.
-    #[error("{} is no sound database of FireFlow: {why}", path.display())]
+    #[error("{} is not a valid FireFlow database: {why}", path.display())]
     Unsound {
         /// The file.
         path: PathBuf,
@@ -135,15 +136,15 @@ pub async fn restore(
     }
     for suffix in FILES {
         if exists(&beside(database, suffix))? {
-            let hint = "it is what an earlier restore replaced: move it away";
+            let hint = "an earlier restore saved the replaced database there: move it away";
             refuse_existing(&beside(&replaced, suffix), hint)?;
         }
     }
     let draft = Draft::reserve(database)?;
     draft.fill(backup).await?;
     if has_log(draft.path())? {
-        let why = "it is not a backup but a database's own file, whose newest part may be in another \
-                   one; copy it with `fireflow backup`";
+        let why = "it is not a backup but a database file, whose latest changes may be in another \
+                   file; copy it with `fireflow backup`";
         return Err(unsound(backup, &why));
     }
     let contents = check(draft.path(), backup).await?;
@@ -171,7 +172,7 @@ pub async fn restore(
 /// The files of a database, with the log ahead of the database that it belongs to.
 const FILES: [&str; 3] = ["-wal", "-shm", ""];
 /// What to do if a database already exists.
-const ASIDE: &str = "with --replace it is put aside first";
+const ASIDE: &str = "with --replace, it is moved aside first";
 
 /// Whether a file belongs to a database with a write-ahead log (bytes 18 and 19 of SQLite's header
 /// are 2). A backup never does, and without its log the last commits would be missing.

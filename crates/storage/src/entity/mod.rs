@@ -17,6 +17,8 @@ pub(crate) mod policy;
 pub(crate) mod rule;
 pub(crate) mod rule_address;
 pub(crate) mod rule_port;
+#[cfg(feature = "testing")]
+pub(crate) mod tables;
 
 use fireflow_domain::actor::Visibility;
 use sea_orm::{ColumnTrait, Condition};

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::{DatabasePaths, Identity, Purpose, lock_path, refused};
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The most of a lock file that is read: it has two short lines.
 const MAX_TEXT: u64 = 4_096;
@@ -126,7 +126,7 @@ impl Before {
             return Ok(());
         }
         let why = format!(
-            "it was replaced, but the write-ahead log {} of the file before it is still there: put \
+            "it was replaced, but the write-ahead log {} of the previous file still exists: put \
              that file back, or move the log away to use this one without it",
             log.display()
         );

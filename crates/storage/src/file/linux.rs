@@ -22,9 +22,9 @@ pub(super) enum Locked {
 }
 
 /// Why a file is refused whose locks contradict SQLite's.
-pub(super) const CONTRADICTION: &str = "another process keeps a lock of SQLite's on it, or its file \
-     system takes the two kinds of file locks for one, as NFS does: end that process, or put the \
-     database on a local disk";
+pub(super) const CONTRADICTION: &str = "another process holds a SQLite lock on it, or its file \
+     system does not distinguish the two kinds of file locks, as NFS does not: end that process, \
+     or put the database on a local disk";
 
 /// File systems that several machines use at once: a machine may not see what another has locked or
 /// mapped.

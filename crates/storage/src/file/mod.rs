@@ -38,7 +38,7 @@ pub(crate) use system::rename_to_new;
 use watch::Logs;
 pub(crate) use watch::{Identity, watch};
 
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The purpose of opening a database: it decides whether others wait for a SQLite file that this
 /// process holds.
@@ -307,8 +307,8 @@ fn warn_of_readers(place: &DatabasePaths, file: &File) {
     if mode & 0o077 != 0 {
         let path = place.real.display();
         tracing::warn!(
-            "{path} has mode {mode:04o}, so that others than its owner can open it; if they need \
-             not: chmod 600 {path}"
+            "{path} has mode {mode:04o}, so users other than its owner can open it; if they need \
+             not, run `chmod 600 {path}`"
         );
     }
 }

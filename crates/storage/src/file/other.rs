@@ -19,7 +19,7 @@ pub(super) enum Locked {
 
 /// Why a file is refused that could not be locked: on these systems only a file that keeps being
 /// replaced.
-pub(super) const CONTRADICTION: &str = "it was replaced again and again while it was opened";
+pub(super) const CONTRADICTION: &str = "it was replaced repeatedly while it was opened";
 
 /// Refuses a file that has several names; locks nothing.
 pub(super) fn lock(file: &File) -> Result<Locked, String> {
@@ -30,8 +30,8 @@ pub(super) fn lock(file: &File) -> Result<Locked, String> {
         let names = file.metadata().map_err(|error| error.to_string())?.nlink();
         if names > 1 {
             return Err(format!(
-                "it has {names} names (hard links), by each of which a process could open it: leave \
-                 it one"
+                "it has {names} names (hard links), and a process could open it by any of them: \
+                 keep only one"
             ));
         }
     }

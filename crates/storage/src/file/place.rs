@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Identity, refused, system};
-use crate::options::OpenError;
+use crate::open_error::OpenError;
 
 /// The longest chain of links, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -92,7 +92,7 @@ impl DatabasePaths {
         }
         let log = self.log();
         let why = format!(
-            "it is missing, but its write-ahead log {} is there: put the database back next to it, \
+            "it is missing, but its write-ahead log {} exists: put the database back next to it, \
              or move the log away to begin with an empty database",
             log.display()
         );
@@ -116,7 +116,7 @@ impl DatabasePaths {
         if log.is_some() && log != is_same(&self.log()) && has_content {
             let other = other.real.display();
             let why = format!(
-                "it was last opened as {other}, and its newest part is in {other}-wal: use that name"
+                "it was last opened as {other}; its latest changes are in {other}-wal: use that name"
             );
             return Err(refused(&self.real, &why));
         }

@@ -110,7 +110,7 @@ pub(crate) enum Lost {
     #[error("{} was removed or replaced while the database was open", .0.display())]
     Log(PathBuf),
     /// The file cannot be examined.
-    #[error("{} cannot be looked at ({why})", path.display())]
+    #[error("{} cannot be checked ({why})", path.display())]
     Unseen {
         /// The file.
         path: PathBuf,
@@ -173,7 +173,7 @@ impl DatabaseFile {
                 ),
                 None => tracing::info!(
                     path = %self.place.real.display(),
-                    "the database's files are in their places again: writes are taken again"
+                    "the database's files are back in place: writes are accepted again"
                 ),
             }
             *last = now;
@@ -317,13 +317,13 @@ async fn save(connection: &DatabaseConnection, log: &Path) -> bool {
     let log = log.display();
     match moved.await.and_then(|row| row.map_or(Ok(1), |row| row.try_get_by_index::<i32>(0))) {
         Ok(0) => {
-            tracing::info!("{log}: all that was acknowledged is in the database now");
+            tracing::info!("{log}: all acknowledged writes are in the database now");
             true
         }
         // The next check tries again.
         Ok(_) => false,
         Err(error) => {
-            tracing::warn!(%error, "{log}: what was acknowledged could not be moved to the database");
+            tracing::warn!(%error, "{log}: acknowledged writes could not be moved to the database");
             false
         }
     }

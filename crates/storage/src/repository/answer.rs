@@ -54,7 +54,7 @@ impl AnswerStore for SeaUnitOfWork {
             }
             Some(_) => Ok(Claimed::Other),
             // Purged in between: the client retries.
-            None => Err(StoreError::Unavailable("a kept answer has just been removed".into())),
+            None => Err(StoreError::Unavailable("a stored response has just been removed".into())),
         }
     }
 

@@ -244,7 +244,7 @@ impl FirewallWriter for SeaUnitOfWork {
         };
         self.write_firewall_labels(id, &spec.labels).await?;
         let id = FirewallId::new(id)
-            .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?;
+            .ok_or_else(|| StoreError::Failed("there are no more ids".into()))?;
         self.chains.note_new(Chain::Firewall(id));
         Ok(Ok(Firewall {
             id,

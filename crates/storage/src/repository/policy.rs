@@ -281,8 +281,8 @@ impl PolicyWriter for SeaUnitOfWork {
         };
         let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
         self.insert_all(label_rows!(of_policy, id, firewall.id.get(), spec.labels)).await?;
-        let id = PolicyId::new(id)
-            .ok_or_else(|| StoreError::Failed("the ids have come to an end".into()))?;
+        let id =
+            PolicyId::new(id).ok_or_else(|| StoreError::Failed("there are no more ids".into()))?;
         self.chains.note_new(Chain::Policy(id));
         self.chains.note_tenant(firewall.id, firewall.spec.tenant.as_str());
         Ok(Policy {

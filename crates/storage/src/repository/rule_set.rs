@@ -4,10 +4,8 @@ use fireflow_domain::ids::{PolicyId, Revision};
 use fireflow_domain::mark::Mark;
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
-use fireflow_domain::rule::{Rule, RuleSpec};
+use fireflow_domain::rule::{Duplicates, Rule, RuleChanges, RuleSpec};
 use fireflow_domain::store::{Stamp, StoreResult};
-use fireflow_domain::usecase::rule::Duplicates;
-use fireflow_domain::usecase::rule_set::RuleChanges;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
 

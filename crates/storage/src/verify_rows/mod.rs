@@ -106,7 +106,7 @@ impl fmt::Display for RowFault {
                 write!(f, "{owner}: {column} is {stored}, but there are {counted}")
             }
             Self::Column { owner, column } => {
-                write!(f, "{owner}: {column} differs from what it is made of")
+                write!(f, "{owner}: {column} differs from the data that it is derived from")
             }
             Self::Rows { owner, table, missing, surplus } => {
                 write!(f, "{owner}: {table} lacks {missing} rows and has {surplus} too many")

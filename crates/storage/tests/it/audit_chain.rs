@@ -86,6 +86,7 @@ async fn put(db: &TestDatabase, policy: &Policy, rules: Vec<RuleParts>) {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn every_kind_of_write_continues_the_chain_of_its_policy_or_firewall(db: TestDatabase) {
         let policy = history(&db).await;
         let (admin, anything) = (caller(), Expected::ANYTHING);
@@ -132,6 +133,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn events_of_one_change_are_chained_one_after_the_other(db: TestDatabase) {
         let policy = history(&db).await;
         let rules = (0..2_345).map(|index| parts(&format!("10.7.{}.{}", index / 256, index % 256), "any"));
@@ -143,6 +145,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_is_undone_leaves_no_place_in_the_chain(db: TestDatabase) {
         let policy = history(&db).await;
         let mut uow = write(&db).await;
@@ -159,6 +162,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn writers_at_once_leave_whole_chains(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         let mut policies = Vec::new();
@@ -206,6 +210,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn no_statement_of_the_serving_role_alters_an_event(db: TestDatabase) {
         history(&db).await;
         let before = verify(&db).await;
@@ -267,6 +272,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_is_altered_past_the_guards_is_found(db: TestDatabase) {
         let policy = history(&db).await;
         let chain = chain_of(&policy);
@@ -351,6 +357,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn chains_outlast_what_they_are_of(db: TestDatabase) {
         let policy = history(&db).await;
         let (admin, parent) = (caller(), (policy.firewall.id, policy.id));
@@ -373,6 +380,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_is_older_than_the_chains_stays_and_goes_on_in_one(db: TestDatabase) {
         let policy = history(&db).await;
         // The schema before the chains, with existing events, and a firewall that was purged.

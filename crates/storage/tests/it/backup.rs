@@ -85,7 +85,7 @@ async fn every_part_that_is_not_fireflows_is_named() {
         ("DROP INDEX rule_changed", "its index `rule_changed` is missing"),
         (
             "DROP INDEX rule_changed; CREATE INDEX rule_changed ON rule (policy_id)",
-            "its index `rule_changed` is not as FireFlow makes it",
+            "its index `rule_changed` differs from FireFlow's",
         ),
         ("PRAGMA application_id = 7", "its application_id is 7"),
         ("PRAGMA user_version = 3", "its user_version is 3"),

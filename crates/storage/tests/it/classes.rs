@@ -36,6 +36,7 @@ const LISTS: [ReadKind; 6] = [
 ];
 
 db_test! {
+    committed("several connections at once")
     async fn lists_and_compilations_of_a_greedy_subject_leave_the_rest_alone(db: TestDatabase) {
         let edge = make_firewall(&db, "edge").await;
         let mut held = Vec::new();
@@ -73,6 +74,7 @@ db_test! {
 }
 
 db_test! {
+    committed("several connections at once")
     async fn writes_of_a_subject_do_not_make_reads_wait(db: TestDatabase) {
         let edge = make_firewall(&db, "edge").await;
         let mut held = Vec::new();
@@ -135,6 +137,7 @@ async fn a_single_write_does_not_wait_for_all_that_another_subject_queued() {
 }
 
 db_test! {
+    committed("several connections at once")
     async fn what_reads_cannot_write(db: TestDatabase) {
         for (name, refused) in db.database.writes_of_readers().await {
             assert!(refused, "{name}");

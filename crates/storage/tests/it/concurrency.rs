@@ -14,6 +14,7 @@ use fireflow_storage::testing::TestDatabase;
 use crate::support::*;
 
 db_test! {
+    committed("several writers at once")
     async fn of_many_that_want_one_name_one_gets_it(db: TestDatabase) {
         let mut tasks = Vec::new();
         for _ in 0..16 {
@@ -39,6 +40,7 @@ db_test! {
 }
 
 db_test! {
+    committed("several writers at once")
     async fn of_many_equal_rules_one_is_created(db: TestDatabase) {
         let db = Arc::new(db);
         let firewall = make_firewall(&db, "edge").await;
@@ -63,6 +65,7 @@ db_test! {
 }
 
 db_test! {
+    committed("several writers at once")
     async fn writers_of_parents_and_children_neither_fail_nor_wait_for_each_other_forever(db: TestDatabase) {
         let db = Arc::new(db);
         let firewall = make_firewall(&db, "edge").await;
@@ -109,6 +112,7 @@ db_test! {
 }
 
 db_test! {
+    committed("several writers at once")
     async fn a_commit_whose_caller_goes_away_happens_or_not_but_never_in_part(db: TestDatabase) {
         let (mut began, mut asked) = (0_u64, 0);
         for index in 0..40_u64 {

@@ -154,6 +154,7 @@ db_test! {
 }
 
 db_test! {
+    committed("it opens the database again")
     async fn an_equal_rule_is_refused_also_after_a_restart(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, firewall.id, "in").await;

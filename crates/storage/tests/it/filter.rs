@@ -12,14 +12,14 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
-use fireflow_domain::rule::{Action, Rule, RuleParts, RuleSpec};
+use fireflow_domain::rule::{Action, Duplicates, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::{AuditFilter, FirewallFilter, PolicyFilter, ReadKind, RuleFilter};
 use fireflow_domain::testing::random::{cases, seed};
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::{Duplicates, NewRule};
+use fireflow_domain::usecase::rule::NewRule;
 use fireflow_domain::usecase::rule_set::{GivenRule, ReplaceOptions, replace};
 use fireflow_domain::usecase::{Expected, firewall, policy, rule};
 use fireflow_storage::db_test;
@@ -239,6 +239,7 @@ pub(crate) async fn found(
 }
 
 db_test! {
+    committed("PostgreSQL plans by statistics of what is committed")
     async fn generated_filters_find_what_the_evaluator_does(db: TestDatabase) {
         let mut db = db;
         let seed = seed();
@@ -268,6 +269,7 @@ db_test! {
 }
 
 db_test! {
+    committed("PostgreSQL plans by what else the tables have held")
     async fn each_form_is_answered_from_its_index(db: TestDatabase) {
         // PostgreSQL chooses its plan by the contents of the tables.
         for number in 0..3 {

@@ -3,11 +3,11 @@
 use fireflow_domain::filter::{Expression, FieldKind, Filter, Level, describe};
 use fireflow_domain::labels::Labels;
 use fireflow_domain::policy::PolicySpec;
-use fireflow_domain::rule::{Action, RuleSpec, WarningCode};
+use fireflow_domain::rule::{Action, Duplicates, RuleSpec, WarningCode};
 use fireflow_domain::text::{Description, Name, Reference};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::{Duplicates, NewRule};
+use fireflow_domain::usecase::rule::NewRule;
 use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::testing::TestDatabase;
 use fireflow_storage::{DatabaseKind, db_test};
@@ -95,6 +95,7 @@ db_test! {
 }
 
 db_test! {
+    committed("PostgreSQL plans by what else the tables have held")
     async fn filters_on_other_lists_are_answered_from_indexes_too(db: TestDatabase) {
         fill(&db, SEED).await;
         // PostgreSQL chooses by what the tables hold.

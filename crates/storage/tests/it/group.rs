@@ -13,6 +13,7 @@ use tokio::sync::Barrier;
 use crate::support::*;
 
 db_test! {
+    committed("several writers at once")
     async fn units_that_are_undone_take_nothing_of_their_neighbours(db: TestDatabase) {
         const UNITS: usize = 60;
         let start = Arc::new(Barrier::new(UNITS));

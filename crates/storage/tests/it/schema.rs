@@ -73,6 +73,7 @@ db_test! {
 
 // During a rolling deployment, pods of the old version serve, and may start, on the new schema.
 db_test! {
+    committed("migrations have a connection of their own")
     async fn a_newer_versions_schema_is_served_and_left_alone(db: TestDatabase) {
         let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m2099_later', 0)";
         db.execute(newer).await;
@@ -192,6 +193,7 @@ async fn marks(db: &TestDatabase) -> BTreeSet<i64> {
 }
 
 db_test! {
+    committed("migrations have a connection of their own")
     async fn policies_from_before_use_no_features_and_new_ones_neither(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         make_policy(&db, firewall.id, "in").await;
@@ -206,6 +208,7 @@ db_test! {
 }
 
 db_test! {
+    committed("migrations have a connection of their own")
     async fn rows_from_before_have_marks_each_its_own(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         make_firewall(&db, "core").await;
@@ -232,6 +235,7 @@ db_test! {
 
 // Writes of an older version, during a rolling deployment or after a rollback.
 db_test! {
+    committed("migrations have a connection of their own")
     async fn states_of_who_knows_no_marks_have_new_ones(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, firewall.id, "in").await;

@@ -10,13 +10,13 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::page::PageRequest;
 use fireflow_domain::policy::{Policy, PolicySpec};
-use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
+use fireflow_domain::rule::{Action, Duplicates, Endpoint, Rule, RuleParts, RuleSpec};
 use fireflow_domain::store::{ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::text::{Description, Name, Tenant};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_domain::usecase::rule::{Duplicates, NewRule};
+use fireflow_domain::usecase::rule::NewRule;
 use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::testing::TestDatabase;
 

@@ -6,11 +6,11 @@ use fireflow_domain::firewall::FirewallPatch;
 use fireflow_domain::ids::{FirewallId, PolicyId, RuleId};
 use fireflow_domain::policy::PolicyPatch;
 use fireflow_domain::rule::order::Placement;
-use fireflow_domain::rule::{RuleParts, RulePatch};
+use fireflow_domain::rule::{Duplicates, RuleParts, RulePatch};
 use fireflow_domain::store::WriteUnit;
 use fireflow_domain::testing::random::Random;
 use fireflow_domain::text::Description;
-use fireflow_domain::usecase::rule::{Duplicates, NewRule, RulePath, RuleRestoration};
+use fireflow_domain::usecase::rule::{NewRule, RulePath, RuleRestoration};
 use fireflow_domain::usecase::rule_set::{self, GivenRule, ReplaceOptions};
 use fireflow_domain::usecase::{Expected, firewall, policy, retention, rule};
 use fireflow_storage::testing::{TestDatabase, options};
@@ -231,6 +231,7 @@ fn spoilers(kind: DatabaseKind) -> Vec<(&'static str, &'static str, &'static str
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_is_spoiled_is_found_and_repaired_and_writes_leave_nothing_to_repair(db: TestDatabase) {
         let seed = rand_seed();
         eprintln!("seed {seed}");
@@ -287,6 +288,7 @@ fn rand_seed() -> u64 {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn two_rules_whose_fingerprints_were_swapped_are_told_apart_again(db: TestDatabase) {
         let parent = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, parent.id, "in").await;
@@ -315,6 +317,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_cannot_be_read_is_reported_and_the_rest_is_repaired(db: TestDatabase) {
         let parent = make_firewall(&db, "edge").await;
         let policy = make_policy(&db, parent.id, "in").await;
@@ -332,6 +335,7 @@ db_test! {
 }
 
 db_test! {
+    committed("verification opens the database again")
     async fn what_a_newer_version_wrote_is_left_as_it_is(db: TestDatabase) {
         let parent = make_firewall(&db, "edge").await;
         let newer = make_policy(&db, parent.id, "newer").await;

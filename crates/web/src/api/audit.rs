@@ -8,13 +8,14 @@ use fireflow_domain::ids::{FirewallId, MAX_ID, PolicyId};
 use fireflow_domain::store::{AuditField, AuditFilter};
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::audit;
+use fireflow_formats::query::Query;
 use poem_openapi::OpenApi;
 
 use super::Tag;
 use crate::auth::{As, Editor};
 use crate::dto::audit::{AuditEventPage, AuditEventView};
 use crate::operation::{Access, Operation};
-use crate::params::{self, Param, ParamKind, Query, QueryString, param};
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::problem::Problem;
 use crate::reply::{Listed, Reply};
 
@@ -79,10 +80,10 @@ impl Audit {
     /// List audit events
     ///
     /// Every change, oldest first by default: who changed what, when, from where and why, and the
-    /// resource before and after, as GET returned it. The trail is append-only. A token with
-    /// tenants sees the events that were recorded under these tenants, even if the resource has
-    /// since been purged or moved to another tenant. Without a filter, the order is limited to `id`
-    /// and `at`.
+    /// resource before and after the change, as GET returned it. The trail is append-only. A token
+    /// with tenants sees the events that were recorded under these tenants, even if the resource
+    /// has since been purged or moved to another tenant. Without a filter, `order_by` accepts only
+    /// `id` and `at`.
     #[oai(path = "/audit-events/", method = "get", operation_id = "getAuditEvents")]
     async fn list(
         &self,

@@ -3,7 +3,9 @@
 use fireflow_domain::filter::Level;
 use fireflow_domain::store::{FirewallField, FirewallFilter};
 use fireflow_domain::text::Name;
+use fireflow_domain::usecase::expand::EmbeddedPolicies;
 use fireflow_domain::usecase::firewall;
+use fireflow_formats::firewall::{firewall_patch, new_firewall};
 use fireflow_formats::restoration::restoration;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -13,8 +15,8 @@ use super::{Tag, firewall_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion::{self, PoliciesOf};
-use crate::dto::firewall::{FirewallBody, FirewallPatchBody, firewall_patch, new_firewall};
+use crate::dto::expansion::{self, firewall_views};
+use crate::dto::firewall::{FirewallBody, FirewallPatchBody};
 use crate::dto::left_out::ShowLeftOut;
 use crate::dto::restore::RestoreBody;
 use crate::dto::view::{FirewallPage, FirewallView};
@@ -63,7 +65,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         let order = query.order(FirewallField::parse, FirewallField::WORDS);
         let mut filter = FirewallFilter {
-            deleted: query.deleted(None),
+            deleted: query.deleted(false),
             name: query.parse("name", Name::parse),
             expression: query.expression(Level::Firewall, ctx.caller.now),
         };
@@ -76,7 +78,7 @@ impl Firewalls {
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = firewall::page(uow, caller, &filter, &order, &request).await?;
-                    let policies = PoliciesOf::read(uow, &page.items, expand).await?;
+                    let policies = EmbeddedPolicies::read(uow, &page.items, expand).await?;
                     Ok((page, policies))
                 })
             })
@@ -86,7 +88,7 @@ impl Firewalls {
             let left_out = policies.left_out();
             let view = FirewallPage {
                 left_out: left_out.view(),
-                ..FirewallPage::with(&page, &scope, policies.views(&page.items, now))
+                ..FirewallPage::with(&page, &scope, firewall_views(&page.items, policies, now))
             };
             let reply =
                 Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
@@ -153,7 +155,7 @@ impl Firewalls {
                         let found = firewall::get(uow, caller, id).await?;
                         conditions.check(&found)?;
                         let found = [found];
-                        let policies = PoliciesOf::read(uow, &found, expand).await?;
+                        let policies = EmbeddedPolicies::read(uow, &found, expand).await?;
                         Ok((found, policies))
                     })
                 })
@@ -161,7 +163,7 @@ impl Firewalls {
             let now = ctx.caller.now;
             let write = move || {
                 let left_out = policies.left_out();
-                let view = policies.views(&found, now).into_iter().next();
+                let view = firewall_views(&found, policies, now).into_iter().next();
                 let view = view.ok_or_else(|| Problem::internal("no view of the firewall"))?;
                 let view = FirewallView { left_out: left_out.view(), ..view };
                 Ok(Reply::selected(&view, fields.as_ref())?.with_left_out(&left_out))
@@ -180,7 +182,7 @@ impl Firewalls {
 
     /// Change a firewall
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members stay.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values.
     #[oai(path = "/firewalls/:firewall_id/", method = "patch", operation_id = "updateFirewallById")]
     async fn update(
         &self,
@@ -235,8 +237,8 @@ impl Firewalls {
     /// Restore a firewall
     ///
     /// Restores a deleted firewall as it was, with everything that was hidden with it. Send `name`
-    /// to restore it under another name if the old one is taken in the meantime. A firewall that is
-    /// not deleted stays as it is.
+    /// to restore it under another name if the old one has been taken in the meantime. A firewall
+    /// that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/restore/",
         method = "post",

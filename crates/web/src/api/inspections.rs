@@ -1,31 +1,24 @@
 //! Inspections: the verdict on a packet, and its explanation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant as Moment;
+use std::time::Instant;
 
-use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::packet::GivenPacket;
-use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::packet::packets;
+use fireflow_formats::query::packet;
 use fireflow_service::budget::Shortage;
-use fireflow_service::inspections;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use serde_json::value::RawValue;
 
 use super::{Tag, policy_ids};
-use crate::app::Context;
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{Decision, InspectionItemView, InspectionView, WrittenInspection};
+use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
-use crate::params::{self, Param, ParamKind, QueryString, packet_from_query, param};
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Answered, Inspected, Reply};
@@ -37,7 +30,7 @@ const PACKET: &[Param] = &[
         "source_port",
         params::PORT,
         "The packet's source port; refused if the protocol has no ports. If it is omitted, the \
-         packet is evaluated with each port from 49152 to 65535, and the answer has \
+         packet is evaluated with each port from 49152 to 65535, and the response has \
          `ports_assumed`.",
     )
     .example("40000"),
@@ -64,11 +57,6 @@ const PACKET: &[Param] = &[
 /// The header with the revision of the policy that a stream is evaluated against.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
-/// A request with more packets than this waits for its turn on a processor.
-const MANY_PACKETS: usize = 100;
-/// A packet that is compared with more entries waits for its turn on a processor. So few take a
-/// tenth of a millisecond.
-const FEW_COMPARISONS: u64 = 10_000;
 /// How often a packet is decided again because the rule that decides it has changed before it was
 /// shown.
 const ROUNDS: usize = 16;
@@ -86,13 +74,13 @@ impl Inspections {
 
     /// Inspect one packet
     ///
-    /// The verdict is that of the first active rule that matches, by priority and id, otherwise the
-    /// policy's default.
+    /// The first active rule that matches, in order of priority and id, decides; if there is none,
+    /// the policy's default action does.
     ///
     /// If the source port of a protocol with ports is omitted, it is unknown. The packet is then
-    /// evaluated with each port from 49152 to 65535, and `ports_assumed` says whether the verdict
-    /// depends on the port. If it does, the answer is the strictest verdict, so it is ALLOW only if
-    /// each port is allowed.
+    /// evaluated with each port from 49152 to 65535, and `ports_assumed` shows whether the verdict
+    /// depends on the port. If it does, the response has the strictest verdict, so it is ALLOW only
+    /// if every port is allowed.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "get",
@@ -106,25 +94,27 @@ impl Inspections {
         query: QueryString,
     ) -> Result<Reply<Answered, InspectionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Moment::now(), ctx.caller.now);
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
         let explains = query.boolean("explain");
-        let packet = packet_from_query(query, now)?;
+        let given = packet(query, now)?;
         for _ in 0..ROUNDS {
             let inspected = ctx.compiled_policy(firewall, policy).await?;
-            let decision = decide(&ctx, &inspected, &packet, explains).await?;
-            let action = decision.action;
-            let rule = match &decision.rule {
+            let decide = move |it: &_| WrittenInspection::new(it, &given, explains);
+            let decided = ctx.app.inspections.decide(&ctx, &inspected, explains, decide).await?;
+            let (mut answer, rule) = decided;
+            let text = match rule {
                 Some(rule) => {
-                    let text = text_of(&ctx, &inspected, rule, packet.packet().at()).await?;
+                    let at = given.packet().at();
+                    let text = ctx.app.written.text(&ctx, &inspected, &rule, at).await?;
                     // The rule has changed since the packet was decided, so it is decided again.
                     let Some(text) = text else { continue };
                     Some(text)
                 }
                 None => None,
             };
-            let answer = WrittenInspection::new(&inspected, &packet, decision, rule.as_deref());
-            ctx.app.telemetry.metrics.inspected([action.as_str()], start.elapsed());
+            answer.active_rule = text.as_deref();
+            ctx.app.telemetry.metrics.inspected([answer.action], start.elapsed());
             return Reply::written(&answer);
         }
         let what = "the rule that decides changes faster than it can be read";
@@ -144,14 +134,14 @@ impl Inspections {
 
     /// Inspect many packets
     ///
-    /// Up to 10,000 packets, against one state of the policy; the answers have the same order. A
-    /// source port may be omitted, as for one packet.
+    /// Inspects up to 10,000 packets against one state of the policy; the verdicts have the same
+    /// order. A source port may be omitted, as for one packet.
     ///
-    /// As NDJSON (`Content-Type: application/x-ndjson`), any number of packets, one per line. Each
-    /// is answered with a line while later ones arrive, against the state of the policy that
-    /// `X-Policy-Revision` names, until the token expires. A line that is not a packet is answered
-    /// with its error, and does not end the stream. Read the answers while you send: unread answers
-    /// hold up the stream.
+    /// As NDJSON (`Content-Type: application/x-ndjson`), it inspects any number of packets, one per
+    /// line. Each is answered with a line while later ones arrive, against the state of the policy
+    /// that `X-Policy-Revision` names, until the token expires. A line that is not a packet is
+    /// answered with an error, and does not end the stream. Read the answers while you send: unread
+    /// answers block the stream.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/inspections/",
         method = "post",
@@ -166,15 +156,15 @@ impl Inspections {
         body: PacketsBody,
     ) -> Result<Reply<Inspected, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Moment::now(), ctx.caller.now);
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::MANY);
         let explains = query.boolean("explain");
         query.finish()?;
         let body = match body {
             PacketsBody::Array(body) => body,
             PacketsBody::Lines(_) if explains => {
-                let detail = "is not available for lines: inspect the packets in question again, \
-                              as an array";
+                let detail = "is not available for NDJSON: send the packets in question again as \
+                              an array";
                 return Err(Violations::from(Violation::query("explain", detail)).into());
             }
             PacketsBody::Lines(lines) => {
@@ -189,85 +179,14 @@ impl Inspections {
         };
         let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
         let inspected = ctx.compiled_policy(firewall, policy).await?;
-        // Many packets over many rules take long. They are inspected outside the threads that serve
-        // requests, and only as long as the client waits.
-        let waits = WaitingFlag(Arc::new(AtomicBool::new(true)));
-        let is_long = explains || packets.len() > MANY_PACKETS;
-        let packets: Arc<[GivenPacket]> = packets.into();
-        let mut views: Vec<InspectionItemView> = Vec::with_capacity(packets.len());
-        loop {
-            // If the rules are not compiled, only so many packets are compared with them at once.
-            let left = packets.len().saturating_sub(views.len());
-            let count = ctx.app.inspections.admit(&ctx, &inspected, left, explains).await?;
-            let (inspected, packets) = (inspected.clone(), Arc::clone(&packets));
-            let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
-            let inspect = move || {
-                let next = packets
-                    .iter()
-                    .skip(views.len())
-                    .take(count)
-                    .take_while(|_| is_awaited.load(Ordering::Relaxed))
-                    .map(|packet| InspectionItemView::new(&inspected, packet, explains));
-                views.extend(next.collect::<Vec<_>>());
-                if views.len() < packets.len() {
-                    return Err(views);
-                }
-                let actions = views.iter().map(|view| view.action.as_str());
-                telemetry.metrics.inspected(actions, start.elapsed());
-                Ok(Reply::new(&views))
-            };
-            let done = if is_long || count < left {
-                ctx.run_in_turn(inspect).await?
-            } else {
-                tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
-            };
-            match done {
-                Ok(reply) => return reply,
-                Err(partly) => views = partly,
-            }
-        }
-    }
-}
-
-/// Decides a packet. If it has to be compared with many rules, that is done outside the threads
-/// that serve requests.
-async fn decide(
-    ctx: &Context,
-    inspected: &InspectedPolicy,
-    packet: &GivenPacket,
-    explains: bool,
-) -> Result<Decision, Problem> {
-    let comparisons = inspections::comparisons(inspected, explains);
-    if comparisons <= FEW_COMPARISONS {
-        return Ok(Decision::new(inspected, packet, explains));
-    }
-    ctx.app.inspections.admit(ctx, inspected, 1, explains).await?;
-    let (inspected, packet) = (inspected.clone(), *packet);
-    Ok(ctx.run_in_turn(move || Decision::new(&inspected, &packet, explains)).await?)
-}
-
-/// The rule that decides, serialized with all its texts; none if it has changed since.
-async fn text_of(
-    ctx: &Context,
-    inspected: &InspectedPolicy,
-    rule: &CompactRule,
-    at: Instant,
-) -> Result<Option<Arc<RawValue>>, Problem> {
-    if let Some(text) = ctx.app.written.get(inspected, rule) {
-        return Ok(Some(text));
-    }
-    let Some(whole) = ctx.app.inspections.rule(ctx, inspected, rule).await? else {
-        return Ok(None);
-    };
-    let text = ctx.app.written.write(inspected, rule, &whole, at).map_err(Problem::internal)?;
-    Ok(Some(text))
-}
-
-/// Clears the flag when it is dropped, because nobody waits for the answer any more.
-struct WaitingFlag(Arc<AtomicBool>);
-
-impl Drop for WaitingFlag {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        let telemetry = Arc::clone(&ctx.app.telemetry);
+        let finish = move |views: Vec<InspectionItemView>| {
+            let actions = views.iter().map(|view| view.action.as_str());
+            telemetry.metrics.inspected(actions, start.elapsed());
+            Reply::new(&views)
+        };
+        let show = InspectionItemView::new;
+        let all = ctx.app.inspections.decide_all(&ctx, inspected, packets, explains, show, finish);
+        all.await?
     }
 }

@@ -6,7 +6,11 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::store::{PolicyField, PolicyFilter, ReadKind};
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::expand::EmbeddedRules;
 use fireflow_domain::usecase::policy;
+use fireflow_formats::pagination::ListAddress;
+use fireflow_formats::policy::{new_policy, policy_patch};
+use fireflow_formats::query::Query;
 use fireflow_formats::restoration::restoration;
 use fireflow_formats::rule::action;
 use fireflow_formats::selected::Fields;
@@ -19,14 +23,13 @@ use crate::app::Context;
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion::{self, RulesOf};
+use crate::dto::expansion::{self, policy_views};
 use crate::dto::left_out::ShowLeftOut;
-use crate::dto::policy::{PolicyBody, PolicyPatchBody, new_policy, policy_patch};
+use crate::dto::policy::{PolicyBody, PolicyPatchBody};
 use crate::dto::restore::RestoreBody;
 use crate::dto::view::{PolicyPage, PolicyView};
 use crate::operation::Operation;
-use crate::pagination::ListAddress;
-use crate::params::{self, Param, ParamKind, Query, QueryString, param};
+use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
@@ -49,7 +52,7 @@ const LISTED: &[Param] = &[
 
 fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
     PolicyFilter {
-        deleted: query.deleted(None),
+        deleted: query.deleted(false),
         name: query.parse("name", Name::parse),
         default_action: query.parse("default_action", action),
         expression: query.expression(Level::Policy, now),
@@ -59,7 +62,7 @@ fn filter(query: &mut Query, now: Instant) -> PolicyFilter {
 /// Answers a page of policies, with their rules if these are embedded.
 async fn answer(
     ctx: &Context,
-    (page, rules): (Page<Policy>, RulesOf),
+    (page, rules): (Page<Policy>, EmbeddedRules),
     (address, scope): (ListAddress, String),
     fields: Option<Fields>,
     expands: bool,
@@ -67,7 +70,7 @@ async fn answer(
     let (now, size) = (ctx.caller.now, page.request.size());
     let write = move || {
         let left_out = rules.left_out();
-        let items = rules.views(&page.items, now);
+        let items = policy_views(&page.items, rules, now);
         let view =
             PolicyPage { left_out: left_out.view(), ..PolicyPage::with(&page, &scope, items) };
         let reply = Reply::selected(&view, fields.as_ref())?;
@@ -120,7 +123,7 @@ impl Policies {
                 Box::pin(async move {
                     let page =
                         policy::page(uow, caller, firewall, &filter, &order, &request).await?;
-                    let rules = RulesOf::read(uow, &page.items, expands).await?;
+                    let rules = EmbeddedRules::read(uow, &page.items, expands).await?;
                     Ok((page, rules))
                 })
             })
@@ -133,7 +136,7 @@ impl Policies {
 
     /// List the policies of all firewalls
     ///
-    /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at` and
+    /// By id by default; without a filter, `order_by` accepts only `id`, `name`, `created_at` and
     /// `updated_at`.
     #[oai(path = "/filtering-policies/", method = "get", operation_id = "getAllFilteringPolicies")]
     async fn list_all(
@@ -159,7 +162,7 @@ impl Policies {
             .read_list(|uow, caller| {
                 Box::pin(async move {
                     let page = policy::page_of_all(uow, caller, &filter, &order, &request).await?;
-                    let rules = RulesOf::read(uow, &page.items, expands).await?;
+                    let rules = EmbeddedRules::read(uow, &page.items, expands).await?;
                     Ok((page, rules))
                 })
             })
@@ -241,14 +244,15 @@ impl Policies {
                     } else {
                         policy::get(uow, caller, firewall, id).await?
                     };
-                    let rules = RulesOf::read(uow, std::slice::from_ref(&found), expands).await?;
+                    let rules =
+                        EmbeddedRules::read(uow, std::slice::from_ref(&found), expands).await?;
                     Ok((found, rules))
                 })
             })
             .await?;
         let now = ctx.caller.now;
         let write = move || {
-            let view = rules.views(std::slice::from_ref(&found), now).into_iter().next();
+            let view = policy_views(std::slice::from_ref(&found), rules, now).into_iter().next();
             let view = view.ok_or_else(|| Problem::internal("no view of the policy"))?;
             Ok((Reply::selected(&view, fields.as_ref())?, found))
         };
@@ -264,7 +268,7 @@ impl Policies {
 
     /// Change a filtering policy
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members stay.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/",
         method = "patch",
@@ -328,8 +332,8 @@ impl Policies {
     /// Restore a filtering policy
     ///
     /// Restores a deleted policy of a live firewall as it was, with the rules that were hidden with
-    /// it. Send `name` to restore it under another name if the old one is taken in the meantime. A
-    /// policy that is not deleted stays as it is.
+    /// it. Send `name` to restore it under another name if the old one has been taken in the
+    /// meantime. A policy that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/restore/",
         method = "post",

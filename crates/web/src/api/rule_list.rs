@@ -13,6 +13,8 @@ use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::export::Export;
 use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_domain::usecase::rule::{self, EVALUATION};
+use fireflow_formats::pagination::ListAddress;
+use fireflow_formats::query::Query;
 use fireflow_formats::rule::action;
 use fireflow_formats::selected::Fields;
 
@@ -23,8 +25,7 @@ use crate::dto::lines::{LineFormat, RuleLines};
 use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::operation::Operation;
-use crate::pagination::ListAddress;
-use crate::params::{Query, QueryString};
+use crate::params::QueryString;
 use crate::problem::Problem;
 use crate::reply::{AnswerKind, ListedRules, ListedWithTag, Reply};
 
@@ -47,9 +48,9 @@ pub(super) struct RuleList {
     asked: String,
 }
 
-fn filter(query: &mut Query, format: Option<LineFormat>, now: Instant) -> RuleFilter {
+fn filter(query: &mut Query, as_lines: bool, now: Instant) -> RuleFilter {
     RuleFilter {
-        deleted: query.deleted(format),
+        deleted: query.deleted(as_lines),
         name: query.parse("name", Name::parse),
         action: query.parse("action", action),
         priority: query
@@ -120,7 +121,7 @@ impl RuleList {
     ) -> (Self, Query) {
         let (written, address) = (query.as_str(), query.address());
         let mut query = query.open(operation);
-        let mut filter = filter(&mut query, format, now);
+        let mut filter = filter(&mut query, format.is_some(), now);
         let mut order = query.order(RuleField::parse, RuleField::WORDS);
         let is_evaluation = order.is_empty() && policy.is_some();
         if is_evaluation {
@@ -136,7 +137,7 @@ impl RuleList {
         let asked_at = if moves { now.to_string() } else { String::new() };
         let list = Self {
             format,
-            is_whole: query.is_whole(format),
+            is_whole: query.is_whole(format.is_some()),
             request,
             fields: query.fields(RuleView::MEMBERS),
             has_positions: is_evaluation && filter == RuleFilter::default(),

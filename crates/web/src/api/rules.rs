@@ -1,9 +1,10 @@
 //! The rules of a policy.
 
 use fireflow_domain::error::Violations;
+use fireflow_domain::rule::Duplicates;
 use fireflow_domain::store::RuleField;
 use fireflow_domain::usecase::batch;
-use fireflow_domain::usecase::rule::{self, Duplicates, NewRule, Placed, RulePath};
+use fireflow_domain::usecase::rule::{self, NewRule, Placed, RulePath};
 use fireflow_domain::usecase::rule_set::{self, ReplaceOptions};
 use fireflow_formats::restoration::rule_restoration;
 use fireflow_formats::rule::{Identity, SetReading, new_rule, rule_patch};
@@ -78,8 +79,8 @@ const OF_SET: &[Param] = &[
     param(
         "max_deletions",
         ParamKind::Integer(0, u32::MAX as i64),
-        "The most rules that may be deleted. Default: ten, and at most a tenth of the stored \
-         rules. (With fewer than ten rules, none.)",
+        "The maximum number of rules that may be deleted. By default, at most ten, and at most a \
+         tenth of the stored rules (with fewer than ten rules, none).",
     ),
     param(
         "identity",
@@ -141,12 +142,12 @@ impl Rules {
 
     /// List a policy's rules
     ///
-    /// In order of evaluation (priority, then id) by default. The filters compare exactly with the
-    /// values that one entry itself contains. With several filters, a rule must satisfy all of
-    /// them.
+    /// In order of evaluation (priority, then id) by default. The plain filters compare exactly
+    /// with the values that a single entry contains. With several filters, a rule must satisfy all
+    /// of them.
     ///
-    /// With `Accept: text/csv` or `application/x-ndjson`, the answer is the whole list at once,
-    /// line by line, if neither `page` nor `page_size` is given.
+    /// With `Accept: text/csv` or `application/x-ndjson`, the response is the whole list, line by
+    /// line, if neither `page` nor `page_size` is given.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "get",
@@ -173,8 +174,8 @@ impl Rules {
 
     /// List the rules of all policies
     ///
-    /// By id by default; without a filter, the order is limited to `id`, `name`, `created_at`,
-    /// `updated_at` and `expires_at`. As CSV or NDJSON like the list of one policy.
+    /// By id by default; without a filter, `order_by` accepts only `id`, `name`, `created_at`,
+    /// `updated_at` and `expires_at`. Also as CSV or NDJSON, like the list of one policy.
     #[oai(path = "/rules/", method = "get", operation_id = "getAllRules")]
     async fn list_all(
         &self,
@@ -196,8 +197,8 @@ impl Rules {
     /// are refused (the same action, protocols, ICMP fields, sources, destinations and ports),
     /// unless `duplicates=keep`.
     ///
-    /// Instead of a `priority`, the rule can have a place: `before` or `after` another rule, or
-    /// `at` either end. Other rules may get other priorities to make room, without a new revision.
+    /// Instead of a `priority`, you can give a position: `before` or `after` another rule, or `at`
+    /// either end. To make room, other rules may get new priorities, but not new revisions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
         method = "post",
@@ -254,15 +255,15 @@ impl Rules {
     /// Replace all rules
     ///
     /// Send the whole set: an array, the list as returned, or a whole export as NDJSON or CSV. Only
-    /// what differs is changed. A given rule is matched to a stored one by `id`, otherwise by
+    /// differences are written. Each given rule is matched to a stored one by `id`, otherwise by
     /// `name`, otherwise by content. Matched rules keep their ids, the other given rules are
     /// created, and stored rules without a match are deleted. If no rule has a `priority`, the
-    /// order of the set counts.
+    /// order of the set applies.
     ///
     /// A partial list is refused (`partial`), because the rules that it omits would be deleted. A
     /// rule that already exists must include all members that decide what it matches and when,
     /// unless the stored values are the defaults. Deleting more than ten rules, or more than a
-    /// tenth of them, requires `max_deletions`; otherwise the answer is 428 with the number of
+    /// tenth of them, requires `max_deletions`; otherwise the response is 428 with the number of
     /// deletions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/",
@@ -308,7 +309,7 @@ impl Rules {
     /// Move rules
     ///
     /// Moves rules as a block, in their current order, before or after another rule or to either
-    /// end. Other rules may get other priorities to make room, without a new revision.
+    /// end. To make room, other rules may get new priorities, but not new revisions.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/move/",
         method = "post",
@@ -350,8 +351,8 @@ impl Rules {
 
     /// Change many rules
     ///
-    /// Up to 10,000 creations, changes, deletions, moves and restorations, one after the other, all
-    /// or none. Conflicts of names and contents are judged by the final state.
+    /// Applies up to 10,000 creations, changes, deletions, moves and restorations in order, all or
+    /// none. Only the final state must be free of conflicting names and equivalent rules.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/batch/",
         method = "post",
@@ -424,7 +425,7 @@ impl Rules {
 
     /// Change a rule
     ///
-    /// JSON Merge Patch (RFC 7396): omitted members stay, arrays are replaced as a whole.
+    /// JSON Merge Patch (RFC 7396): omitted members keep their values, arrays are replaced.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/",
         method = "patch",
@@ -491,8 +492,8 @@ impl Rules {
     /// Restore a rule
     ///
     /// Restores a deleted rule of a live policy as it was, with its old priority. Send `name` to
-    /// restore it under another name if the old one is taken in the meantime, and `duplicates=keep`
-    /// if an equivalent rule exists. A rule that is not deleted stays as it is.
+    /// restore it under another name if the old one has been taken in the meantime, and
+    /// `duplicates=keep` if an equivalent rule exists. A rule that is not deleted stays as it is.
     #[oai(
         path = "/firewalls/:firewall_id/filtering-policies/:filtering_policy_id/rules/:rule_id/restore/",
         method = "post",

@@ -29,7 +29,7 @@ pub struct Service {
 pub struct WhoamiView {
     /// The token's subject.
     pub subject: String,
-    /// The roles of the token that FireFlow knows.
+    /// The token's roles, as far as FireFlow knows them.
     pub roles: Vec<String>,
     /// The tenants whose firewalls the caller can see; null: all.
     pub tenants: Option<Vec<String>>,
@@ -49,16 +49,16 @@ pub struct StatusView {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Health")]
 pub struct HealthView {
-    /// `OK`, or `unavailable` if the database does not answer, lacks migrations or accepts no
+    /// `OK`, or `unavailable` if the database does not respond, lacks migrations or accepts no
     /// writes.
     pub status: String,
     /// The program's version.
     pub version: String,
     /// `sqlite` or `postgres`.
     pub database: String,
-    /// Whether the database answers and all migrations are applied.
+    /// Whether the database responds and accepts writes, and all migrations are applied.
     pub is_ready: bool,
-    /// The most connections of the pool.
+    /// The maximum number of database connections.
     pub max_connections: u32,
     /// How long the process has been running, in seconds.
     pub uptime_s: i64,
@@ -72,13 +72,13 @@ pub struct HealthView {
 pub struct KeyFileView {
     /// `secrets`, `public_keys` or `revocations`.
     pub file: String,
-    /// `current`: its content is in force; `kept`: it cannot be read or contains no valid entry,
-    /// and its previous content is in force; `withdrawn`: it has been so for too long, and none of
-    /// it is in force.
+    /// `current`: its content is in use; `kept`: it cannot be read or contains no valid entry, and
+    /// its previous content is still in use; `withdrawn`: this has lasted for too long, and none of
+    /// its content is in use any more.
     pub state: String,
     /// The fault of the file or of a part of it; null: none.
     pub fault: Option<String>,
-    /// How many of its secrets, keys or revocations are in force.
+    /// How many of its secrets, keys or revocations are in use.
     pub entries: u64,
 }
 
@@ -103,7 +103,7 @@ impl Service {
 
     /// Who am I?
     ///
-    /// The content of the token, as the service understands it.
+    /// The content of the token, as FireFlow interprets it.
     #[oai(path = "/whoami/", method = "get", operation_id = "whoami")]
     async fn whoami(
         &self,
@@ -172,7 +172,7 @@ impl Service {
 
     const LIVE: Operation = Operation::reads("getLiveness").open_to(Access::Open);
 
-    /// Does the process answer?
+    /// Liveness probe
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Result<Reply<Answered, StatusView>, Problem> {
         Reply::new(&StatusView { status: "ok".to_owned() })
@@ -180,10 +180,10 @@ impl Service {
 
     const READY: Operation = Operation::reads("getReadiness").open_to(Access::Open);
 
-    /// Can it serve?
+    /// Readiness probe
     ///
-    /// Yes, if the database answers, all migrations are applied, and the process is not shutting
-    /// down.
+    /// 200 if the database responds and accepts writes, all migrations are applied, and the process
+    /// is not shutting down; otherwise 503.
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Reply<Answered, StatusView>, Problem> {
         if self.app.is_ready().await {

@@ -95,7 +95,8 @@ impl<'a, R: Needs> ApiExtractor<'a> for As<R> {
             MetaSecurityScheme {
                 ty: "http",
                 description: Some(
-                    "A JSON Web Token (HS256, RS256, ES256 or EdDSA). For a local service `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`).",
+                    "A JSON Web Token (HS256, RS256, ES256 or EdDSA). For a local service, \
+                     `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`).",
                 ),
                 name: None,
                 key_in: None,

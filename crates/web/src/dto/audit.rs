@@ -18,7 +18,7 @@ pub struct AuditEventView {
     pub at: String,
     /// The subject of the token.
     pub subject: String,
-    /// The request's id, as in its answer and in the log.
+    /// The request's id, as in its response and in the log.
     pub request_id: String,
     /// The client's address.
     pub client_address: String,

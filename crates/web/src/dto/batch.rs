@@ -15,9 +15,9 @@ use super::view::{PortEntryView, RuleView};
 pub struct OperationBody {
     /// `create`, `update`, `delete`, `move` or `restore`.
     pub op: String,
-    /// The rule to be created.
+    /// The rule to create.
     pub rule: Option<RuleBody>,
-    /// The rule to be changed, deleted or restored.
+    /// The rule to change, delete or restore.
     pub rule_id: Option<i64>,
     /// The new name of a restored rule; omitted: the old one; null: none.
     #[oai(validator(min_length = 1, max_length = 255))]
@@ -33,7 +33,7 @@ pub struct OperationBody {
     /// The operation succeeds only if the rule is still in the state with this tag: the `ETag` of a
     /// GET of the rule, with its quotes; or several tags, as in `If-Match`.
     pub if_match: Option<String>,
-    /// The rules to be moved; they keep their current order.
+    /// The rules to move; they keep their current order.
     pub rule_ids: Option<Vec<i64>>,
     /// Before the rule with this id.
     pub before: Option<i64>,
@@ -43,7 +43,7 @@ pub struct OperationBody {
     pub at: Option<String>,
 }
 
-/// Changes of a policy's rules, applied one after the other, all or none.
+/// Changes to a policy's rules, applied one after the other, all or none.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleBatch", example)]
 pub struct BatchBody {

@@ -2,25 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use fireflow_domain::error::Violations;
-use fireflow_domain::firewall::FirewallPatch;
-use fireflow_domain::ids::FirewallId;
-use fireflow_domain::read_only::FIREWALL;
-use fireflow_domain::text::{Description, Name, Tenant};
-use fireflow_domain::usecase::firewall::NewFirewall;
-use fireflow_formats::members::Members;
-use fireflow_formats::read_only::ReadOnly;
 use poem_openapi::Object;
-use serde_json::Value;
 
-/// A firewall to be created.
+/// A firewall to create.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewall", example, skip_serializing_if_is_none)]
 pub struct FirewallBody {
     /// Unique among the live firewalls of a tenant; trimmed, 1 to 255 characters.
     #[oai(validator(min_length = 1, max_length = 255))]
     pub name: String,
-    /// The tenant that owns it. Only admins may name any tenant; others name one of their token's.
+    /// The tenant that owns it. Only admins may name any; others must name one of their token's.
     #[oai(validator(max_length = 63))]
     pub tenant: Option<String>,
     /// Free text.
@@ -42,7 +33,7 @@ impl poem_openapi::types::Example for FirewallBody {
     }
 }
 
-/// A change of a firewall (RFC 7396): omitted members stay; a label that is null is removed.
+/// A change of a firewall (RFC 7396): omitted members keep their values; null removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallPatch", example, skip_serializing_if_is_none)]
 pub struct FirewallPatchBody {
@@ -69,43 +60,4 @@ impl poem_openapi::types::Example for FirewallPatchBody {
             labels: Some([("reviewed".to_owned(), Some("2026-11".to_owned()))].into()),
         }
     }
-}
-
-/// Reads a firewall to be created.
-pub fn new_firewall(
-    value: Value,
-    read_only: ReadOnly,
-    violations: &mut Violations,
-) -> Option<NewFirewall> {
-    let mut members = Members::open(value, "", violations)?;
-    let name = members.text("name", Name::parse);
-    let name = members.required("name", name);
-    let tenant = members.text("tenant", Tenant::parse).map(Some);
-    let tenant = members.or("tenant", tenant, None);
-    let description = members.text("description", Description::parse);
-    let description = members.or("description", description, Description::default());
-    let labels = members.labels();
-    members.not_read_only(&FIREWALL, read_only);
-    members.finish();
-    Some(NewFirewall { name: name?, tenant, description, labels })
-}
-
-/// Reads a change of a firewall.
-pub fn firewall_patch(
-    value: Value,
-    id: FirewallId,
-    violations: &mut Violations,
-) -> Option<FirewallPatch> {
-    let mut members = Members::open(value, "", violations)?;
-    let name = members.text("name", Name::parse);
-    let name = members.patch("name", name);
-    let tenant = members.text("tenant", Tenant::parse);
-    let tenant = members.patch("tenant", tenant);
-    let description = members.text("description", Description::parse);
-    let description = description.patch_or(Description::default());
-    let labels = members.labels_patch();
-    members.same_id(id.get());
-    let repeated = members.repeated(&FIREWALL);
-    members.finish();
-    Some(FirewallPatch { name, tenant, description, labels, repeated })
 }

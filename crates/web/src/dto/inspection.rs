@@ -6,7 +6,6 @@ use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::engine::naive::Explanation;
 use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::packet::{GivenPacket, Packet, Payload};
-use fireflow_domain::rule::Action;
 use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
 use fireflow_formats::assumed_ports::AssumedPorts;
 use poem_openapi::Object;
@@ -15,14 +14,14 @@ use serde_json::value::RawValue;
 
 use super::view::{EndpointView, PortEntryView, RuleView};
 
-/// A packet to be inspected.
+/// A packet to inspect.
 #[derive(Debug, Object)]
 #[oai(rename = "Packet", example, skip_serializing_if_is_none)]
 pub struct PacketBody {
     /// The source address.
     pub source_address: String,
     /// The source port; refused if the protocol has no ports. If it is omitted or null, the port is
-    /// unknown: the packet is evaluated with each port from 49152 to 65535, and the answer has
+    /// unknown: the packet is evaluated with each port from 49152 to 65535, and the response has
     /// `ports_assumed`.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub source_port: Option<u16>,
@@ -58,7 +57,7 @@ impl poem_openapi::types::Example for PacketBody {
     }
 }
 
-/// A packet as it was understood.
+/// The packet as FireFlow interpreted it.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InspectedPacket")]
 pub struct PacketView {
@@ -100,7 +99,7 @@ impl From<&GivenPacket> for PacketView {
     }
 }
 
-/// The policy that decided, and its state.
+/// The policy of the verdict, and its state.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "InspectedPolicy")]
 pub struct PolicyStateView {
@@ -257,7 +256,7 @@ impl ExplanationView {
     }
 }
 
-/// The verdict at a range of source ports.
+/// The verdict for a range of source ports.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "PortVerdict")]
 pub struct PortVerdictView {
@@ -271,7 +270,7 @@ pub struct PortVerdictView {
     pub rule_id: Option<i64>,
 }
 
-/// The source ports that are assumed for a packet whose source port is unknown.
+/// The source ports that FireFlow assumes for a packet whose source port is unknown.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "AssumedPorts")]
 pub struct AssumedPortsView {
@@ -279,17 +278,17 @@ pub struct AssumedPortsView {
     pub from: u16,
     /// The last of the ports: 65535.
     pub to: u16,
-    /// Whether the deciding rule depends on the source port. If it does, the answer is the strictest
-    /// verdict: DENY if some port is denied, else REJECT if some port is rejected, else ALLOW.
+    /// Whether the deciding rule depends on the source port. If so, the verdict is the strictest
+    /// one: DENY if any port is denied, else REJECT if any port is rejected, else ALLOW.
     pub verdict_depends: bool,
-    /// The port that the verdict and its explanation are about: the lowest one with the strictest
-    /// action. Absent if the verdict does not depend on the port; an explanation is then about the
+    /// The port to which the verdict and its explanation refer: the lowest one with the strictest
+    /// action. Absent if the verdict does not depend on the port; an explanation then refers to the
     /// first port.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The verdict at each range of ports, the answered verdict included, at most the first 8, in
-    /// order. Absent if the verdict does not depend on the port.
+    /// The verdict for each range of ports, in order, at most the first 8. Absent if the verdict
+    /// does not depend on the port.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alternatives: Option<Vec<PortVerdictView>>,
@@ -334,15 +333,15 @@ macro_rules! inspections {
             pub struct $name {
                 /// What is done with the packet: `ALLOW`, `DENY` or `REJECT`.
                 pub action: String,
-                /// Whether it passes.
+                /// Whether the packet may pass.
                 pub permitted: bool,
                 /// `rule` if a rule decides, `default` if no rule matches.
                 pub reason: String,
                 /// The rule that decides; null if no rule matches.
                 pub active_rule: Option<$rule>,
-                /// The packet as interpreted, with defaults.
+                /// The packet as FireFlow interpreted it, with defaults.
                 pub packet: PacketView,
-                /// The source ports that are assumed; only if the packet's source port is unknown.
+                /// The assumed source ports; only if the packet's source port is unknown.
                 #[oai(skip_serializing_if_is_none)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub ports_assumed: Option<AssumedPortsView>,
@@ -382,38 +381,15 @@ impl InspectionItemView {
     }
 }
 
-/// The verdict on a packet, and its explanation, before the rule that decides is shown.
-#[derive(Debug)]
-pub struct Decision {
-    /// The action on the packet.
-    pub action: Action,
-    /// The rule that decides; none if the policy's default does.
-    pub rule: Option<Arc<CompactRule>>,
-    assumed: Option<AssumedPorts>,
-    explanation: Option<ExplanationView>,
-}
-
-impl Decision {
-    /// Decides a packet.
-    #[must_use]
-    pub fn new(inspected: &InspectedPolicy, given: &GivenPacket, explains: bool) -> Self {
-        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
-        Self {
-            action: verdict.action,
-            rule: verdict.rule.map(Arc::clone),
-            assumed: assumed.as_ref().map(Into::into),
-            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
-        }
-    }
-}
-
 /// An [`InspectionView`] whose rule is already serialized.
 #[derive(Debug, Serialize)]
 pub struct WrittenInspection<'a> {
-    action: &'static str,
+    /// What is done with the packet.
+    pub action: &'static str,
     permitted: bool,
     reason: &'static str,
-    active_rule: Option<&'a RawValue>,
+    /// The rule that decides; none if no rule matches.
+    pub active_rule: Option<&'a RawValue>,
     packet: PacketView,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports_assumed: Option<AssumedPorts>,
@@ -422,26 +398,26 @@ pub struct WrittenInspection<'a> {
     explanation: Option<ExplanationView>,
 }
 
-impl<'a> WrittenInspection<'a> {
-    /// An answer with a decision, and the serialized rule that decides.
+impl WrittenInspection<'_> {
+    /// Inspects a packet. Also returns the rule that decides, which is not in the answer yet.
     #[must_use]
     pub fn new(
         inspected: &InspectedPolicy,
         given: &GivenPacket,
-        decision: Decision,
-        active_rule: Option<&'a RawValue>,
-    ) -> Self {
-        let Decision { action, rule, assumed, explanation } = decision;
-        Self {
-            action: action.as_str(),
-            permitted: action.permits(),
-            reason: reason(rule.is_some()),
-            active_rule,
+        explains: bool,
+    ) -> (Self, Option<Arc<CompactRule>>) {
+        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
+        let answer = Self {
+            action: verdict.action.as_str(),
+            permitted: verdict.action.permits(),
+            reason: reason(verdict.rule.is_some()),
+            active_rule: None,
             packet: given.into(),
-            ports_assumed: assumed,
+            ports_assumed: assumed.as_ref().map(Into::into),
             policy: inspected.into(),
-            explanation,
-        }
+            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
+        };
+        (answer, verdict.rule.map(Arc::clone))
     }
 }
 

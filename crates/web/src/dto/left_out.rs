@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::view::FirewallReferenceView;
 use crate::problem::Code;
 
-/// The policies that an answer leaves out, because a newer version wrote rules in them that this
+/// The policies that a response leaves out, because a newer version wrote rules in them that this
 /// version cannot read.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "LeftOut")]

@@ -5,11 +5,11 @@ use fireflow_domain::usecase::rule::Moved;
 use poem_openapi::Object;
 use serde::Serialize;
 
-/// Rules to be moved, and their new place: exactly one of `before`, `after` and `at`.
+/// Rules to move, and their new position: exactly one of `before`, `after` and `at`.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleMove", example, skip_serializing_if_is_none)]
 pub struct MoveBody {
-    /// The rules to be moved, in any order; they keep their current order.
+    /// The rules to move, in any order; they keep their current order.
     #[oai(validator(min_items = 1, unique_items))]
     pub rule_ids: Vec<i64>,
     /// Before the rule with this id.

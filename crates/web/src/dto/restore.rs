@@ -2,7 +2,7 @@
 
 use poem_openapi::Object;
 
-/// How a firewall or a filtering policy is restored: omitted members are as before the deletion.
+/// How to restore a firewall or a filtering policy: omitted members are as before the deletion.
 #[derive(Debug, Object)]
 #[oai(rename = "Restoration", example, skip_serializing_if_is_none)]
 pub struct RestoreBody {
@@ -17,7 +17,7 @@ impl poem_openapi::types::Example for RestoreBody {
     }
 }
 
-/// How a rule is restored: omitted members are as before the deletion.
+/// How to restore a rule: omitted members are as before the deletion.
 #[derive(Debug, Object)]
 #[oai(rename = "RuleRestoration", example, skip_serializing_if_is_none)]
 pub struct RuleRestoreBody {

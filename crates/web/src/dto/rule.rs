@@ -18,7 +18,7 @@ pub enum ActionWord {
     Reject,
 }
 
-/// A rule to be created.
+/// A rule to create.
 #[derive(Debug, Object)]
 #[oai(rename = "NewFirewallRule", example, skip_serializing_if_is_none)]
 pub struct RuleBody {
@@ -27,14 +27,14 @@ pub struct RuleBody {
     pub name: Option<String>,
     /// What is done with packets that match.
     pub action: ActionWord,
-    /// Lower is examined first, equal ones in order of id; omit it if the request gives the rule a
-    /// place.
+    /// Rules with lower priorities are evaluated first, those with equal ones in order of id; omit
+    /// it if the request gives the rule a position.
     pub priority: Option<i32>,
     /// `tcp`, `udp`, `udplite`, `sctp`, `dccp`, `icmp`, `icmpv6`, `gre`, `esp`, `ah`, or a number
     /// from 0 to 255; empty or omitted: any.
     #[oai(validator(max_items = 16))]
     pub protocols: Option<Vec<String>>,
-    /// Short for `protocols` with one entry, or `any`.
+    /// Shorthand for `protocols` with one entry, or `any`.
     pub protocol: Option<String>,
     /// The ICMP type; requires exactly one protocol, `icmp` or `icmpv6`.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
@@ -42,10 +42,10 @@ pub struct RuleBody {
     /// The ICMP code; requires a type.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_code: Option<u8>,
-    /// Alternatives for the source.
+    /// Alternatives for the packet's source.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub sources: Vec<EndpointView>,
-    /// Alternatives for the destination.
+    /// Alternatives for the packet's destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Vec<EndpointView>,
     /// Destination ports for destinations that have no port of their own; empty: every port.
@@ -101,8 +101,8 @@ impl poem_openapi::types::Example for RuleBody {
     }
 }
 
-/// A change of a rule (RFC 7396): omitted members stay, arrays are replaced as a whole. Null
-/// restores a member's default, and removes a label.
+/// A change of a rule (RFC 7396): omitted members keep their values, arrays are replaced as a
+/// whole. Null restores a member's default, and removes a label.
 #[derive(Debug, Object)]
 #[oai(rename = "FirewallRulePatch", example, skip_serializing_if_is_none)]
 pub struct RulePatchBody {
@@ -111,12 +111,12 @@ pub struct RulePatchBody {
     pub name: Option<String>,
     /// What is done with packets that match.
     pub action: Option<ActionWord>,
-    /// Lower is examined first, equal ones in order of id.
+    /// Rules with lower priorities are evaluated first, those with equal ones in order of id.
     pub priority: Option<i32>,
     /// By name or number; empty: any.
     #[oai(validator(max_items = 16))]
     pub protocols: Option<Vec<String>>,
-    /// Short for `protocols` with one entry, or `any`.
+    /// Shorthand for `protocols` with one entry, or `any`.
     pub protocol: Option<String>,
     /// The ICMP type; null: none.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
@@ -124,10 +124,10 @@ pub struct RulePatchBody {
     /// The ICMP code; null: none.
     #[oai(validator(minimum(value = "0"), maximum(value = "255")))]
     pub icmp_code: Option<u8>,
-    /// Alternatives for the source.
+    /// Alternatives for the packet's source.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub sources: Option<Vec<EndpointView>>,
-    /// Alternatives for the destination.
+    /// Alternatives for the packet's destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub destinations: Option<Vec<EndpointView>>,
     /// Destination ports for destinations that have no port of their own; empty: every port.

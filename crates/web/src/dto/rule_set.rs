@@ -17,7 +17,7 @@ use crate::problem::Problem;
 use crate::reply::JSON;
 use crate::upload::Upload;
 
-/// The result of the replacement of a rule set.
+/// The result of replacing a rule set.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "ReplacedRules")]
 pub struct ReplacedView {

@@ -35,7 +35,7 @@ pub struct FirewallView {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filtering_policies: Option<Vec<PolicyView>>,
-    /// The policies that are missing in `filtering_policies`, if there are any; with
+    /// The policies that are missing from `filtering_policies`, if there are any; with
     /// `expand=filtering_policies.rules` on a single firewall.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,7 +258,7 @@ impl From<&PortRange> for PortEntryView {
     }
 }
 
-/// A part of a rule that is stored although it can have no effect.
+/// A part of a rule that is stored although it has no effect.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Warning")]
 pub struct WarningView {
@@ -293,7 +293,7 @@ pub struct RuleView {
     pub name: Option<String>,
     /// What is done with packets that match.
     pub action: String,
-    /// Lower is examined first, equal ones in order of id.
+    /// Rules with lower priorities are evaluated first, those with equal ones in order of id.
     pub priority: i32,
     /// Its position among the policy's rules, from 1; only in the policy's own list, unfiltered and
     /// in order of evaluation.
@@ -306,9 +306,9 @@ pub struct RuleView {
     pub icmp_type: Option<u8>,
     /// The ICMP code.
     pub icmp_code: Option<u8>,
-    /// Alternatives for the source.
+    /// Alternatives for the packet's source.
     pub sources: Vec<EndpointView>,
-    /// Alternatives for the destination.
+    /// Alternatives for the packet's destination.
     pub destinations: Vec<EndpointView>,
     /// Destination ports for destinations that have no port of their own; empty: every port.
     pub ports: Vec<PortEntryView>,
@@ -328,7 +328,7 @@ pub struct RuleView {
     pub reference: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Parts that can have no effect.
+    /// Parts of the rule that have no effect.
     pub warnings: Vec<WarningView>,
     /// The policy's revision at the rule's last change.
     pub revision: i64,
@@ -457,7 +457,7 @@ macro_rules! pages {
             /// The page's number, from 1, if the page was requested by number.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub page: Option<u32>,
-            /// The most items on a page.
+            /// The maximum number of items on a page.
             pub page_size: u32,
             /// Another name for `page_size`.
             pub per_page: u32,
@@ -481,7 +481,7 @@ macro_rules! pages {
                     next_cursor: page
                         .next
                         .as_ref()
-                        .map(|next| fireflow_service::cursor::encode(scope, next)),
+                        .map(|next| fireflow_formats::cursor::encode(scope, next)),
                     $($more: <$more_type>::default(),)*
                 }
             }
@@ -509,8 +509,8 @@ pages! {
 pages! {
     /// A page of rules.
     RulePage, "FirewallRulePage", RuleView,
-    /// What the page omits: `page` (rules on other pages), `filter` (rules that do not match),
-    /// `fields` (members). Empty: nothing. PUT refuses a list that omits something.
+    /// Why the page is incomplete: `page` (rules on other pages), `filter` (rules that do not
+    /// match), `fields` (members). Empty: it is complete. PUT refuses an incomplete list.
     partial: Vec<String>,
     /// The policies whose rules are not in the list, if there are any; in the list across policies.
     #[serde(skip_serializing_if = "Option::is_none")]

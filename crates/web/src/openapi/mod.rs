@@ -13,11 +13,10 @@ use crate::operation::{Access, Effect, FindRow, Headers, Operation};
 use crate::params::Param;
 use crate::reply::JSON;
 
-const ABOUT: &str = "Firewalls, their filtering policies and ordered rules in one place. \
-                     Evaluates packets against them, and explains the verdict.\n\nSend a token \
-                     with every request: \
-                     **Authorize** above accepts a token. For a local service \
-                     `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`). Paths \
+const ABOUT: &str = "Manages firewalls, their filtering policies and ordered rules in one place. \
+                     Evaluates packets against them, and explains the verdicts.\n\nEvery \
+                     request needs a token: press **Authorize** and paste one. For a local \
+                     service, `fireflow jwt` prints one (in a checkout: `cargo xtask jwt`). Paths \
                      work with and without a trailing slash. Errors are RFC 9457 problems: branch \
                      on `code`.";
 
@@ -32,12 +31,12 @@ const RETRY_AFTER: Headers = &[("Retry-After", "When to try again, in seconds")]
 const RATE_HEADERS: Headers = &[
     (
         "RateLimit",
-        "What is left of your rate: `r` requests at once, all of them again in `t` seconds; on 429 the \
-         next one is served in `t` seconds. Only if subjects have a rate",
+        "The rest of your quota: `r` requests are left, and all are available again in `t` seconds; on 429, \
+         the next one is accepted in `t` seconds. Only if subjects have a rate limit",
     ),
     (
         "RateLimit-Policy",
-        "Your rate: `q` requests in a window of `w` seconds. Only if subjects have a rate",
+        "Your rate limit: `q` requests in a window of `w` seconds. Only if subjects have a rate limit",
     ),
 ];
 
@@ -235,8 +234,8 @@ fn headers_of(method: &str, row: &Operation) -> impl Iterator<Item = Value> {
     let mut once = header(
         "Idempotency-Key",
         "A key for this request: 1 to 255 visible characters, for example a UUID. If the same \
-         request is repeated within 24 hours, it changes nothing and returns the first answer; \
-         another request with the same key is 422.",
+         request is repeated within 24 hours, it changes nothing and returns the first response; \
+         a different request with the same key is refused with 422.",
     );
     // The quoted form is accepted too, but not described: the bare form suffices.
     if let Some(once) = once.as_object_mut() {
@@ -245,8 +244,8 @@ fn headers_of(method: &str, row: &Operation) -> impl Iterator<Item = Value> {
     }
     let if_none_match = header(
         "If-None-Match",
-        "The answer is sent only if it no longer matches one of these tags: an `ETag` as returned, \
-         with its quotes, or `*`; otherwise 304.",
+        "The resource is sent only if it matches none of these tags: an `ETag` as returned, with its \
+         quotes, or `*`; otherwise 304.",
     );
     [
         (if_match, row.is_conditional),

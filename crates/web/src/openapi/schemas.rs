@@ -207,7 +207,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
     example.insert("name".to_owned(), json!("example"));
     example.insert("destinations".to_owned(), json!([{"address": "203.0.113.10"}]));
     let id = json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID, "nullable": true,
-                    "description": "The id of the stored rule; if left out, the rule is found by \
+                    "description": "The id of the stored rule; omitted: FireFlow finds the rule by \
                                     name or content."});
     object(member(members, "properties")?)?.insert("id".to_owned(), id);
     schemas.insert(RULE.to_owned(), of_set);

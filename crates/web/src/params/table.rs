@@ -5,8 +5,8 @@
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::page::MAX_PAGE_SIZE;
+use fireflow_formats::cursor::MAX_CURSOR_CHARS;
 use fireflow_formats::patterns;
-use fireflow_service::cursor::MAX_CURSOR_CHARS;
 use serde_json::{Value, json};
 
 /// The reference to the schema that all actions share.
@@ -166,22 +166,22 @@ impl Param {
 /// The first parameters of a list: a page by its number.
 pub const PAGE: &[Param] = &[
     param("page", ParamKind::Integer(1, 100_000), "The page's number, from 1. Default: 1."),
-    param("page_size", SIZE, "The most items on a page. Default: 10."),
-    param("per_page", SIZE, "Another name of `page_size`."),
+    param("page_size", SIZE, "The maximum number of items on a page. Default: 10."),
+    param("per_page", SIZE, "Another name for `page_size`."),
 ];
 const SIZE: ParamKind = ParamKind::Integer(1, MAX_PAGE_SIZE as i64);
 
 const NEXT: Param = param(
     "cursor",
     ParamKind::Cursor,
-    "Continues after a page: its `next_cursor`. The cost does not depend on the position. An \
-     empty cursor starts at the beginning, without page numbers.",
+    "Continues after a page: the `next_cursor` of that page. The cost does not depend on the position. \
+     An empty cursor starts at the beginning, without page numbers.",
 );
 const WITH_TOTAL: Param = param(
     "with_total",
     ParamKind::Boolean,
-    "Whether to count the list: `true` counts all of it, `false` nothing. Default: with a filter, up to \
-     1,000; not with a cursor.",
+    "Whether to count the list: `true` counts all of it, `false` counts nothing. By default, a \
+     filtered list is counted up to 1,000, and a cursor counts nothing.",
 );
 /// The last parameters of a list: a page by a cursor.
 pub const CURSOR: &[Param] = &[NEXT, WITH_TOTAL];
@@ -194,8 +194,8 @@ pub const NAME: Param =
 const DELETED: Param = param(
     "deleted",
     ParamKind::Boolean,
-    "Returns deleted items of live parents instead of live ones: those can be restored. Requires \
-     `editor`; can be combined only with plain filters of scalar fields.",
+    "Returns deleted items of live parents, which can be restored, instead of live ones. Requires \
+     `editor`; can be combined only with plain filters on scalar fields.",
 );
 
 /// The order of a list, by these fields.
@@ -203,7 +203,7 @@ pub const fn order_by(fields: &'static [&'static str]) -> Param {
     param(
         "order_by",
         ParamKind::OrderBy(fields),
-        "The order: fields separated by commas, `-` before a descending one; null \
+        "The order: fields separated by commas, `-` before a descending one. Null \
                      comes first in ascending order, and `id` breaks ties, in the direction of \
                      the last field.",
     )
@@ -217,7 +217,7 @@ pub const fn filter(shown: &'static str) -> Param {
         "Returns items that match an expression of the filter language; \
                       `/docs/filter-schema.json` lists its fields. `:` searches texts in any \
                       case; `now`, `now + 30d` and `now - 12h` are times. If the filter depends on \
-                      the clock, all pages of a cursor are of the time of the first page.",
+                      the clock, all pages of a cursor are evaluated at the time of the first page.",
     )
     .shown(shown)
 }
@@ -237,7 +237,7 @@ pub const fn expand(children: &'static [&'static str]) -> Param {
     param(
         "expand",
         ParamKind::Words(children),
-        "Embeds children, at most 10,000 rules; more are 413.",
+        "Embeds children. If they have more than 10,000 rules, the response is 413.",
     )
 }
 
@@ -251,5 +251,5 @@ pub const READ_ONLY: Param = param(
     "read_only",
     ParamKind::Words(&["ignore"]),
     "`ignore` accepts and ignores read-only members in new resources, such as `revision` from an \
-     earlier answer; by default they are refused.",
+     earlier response; by default they are refused.",
 );

@@ -1,6 +1,6 @@
 {{/*
 Combinations that values.schema.json cannot refuse, each with one sentence that says what to set. They
-stop the rendering, so that nothing half right reaches a cluster. No sentence repeats a secret.
+stop the rendering, so that no half-valid configuration reaches a cluster. No sentence repeats a secret.
 */}}
 
 {{- define "fireflow.validate" -}}
@@ -22,10 +22,10 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "there is no JWT secret: set jwt.existingSecret to the name of a Secret that holds one, or jwt.secret, or settings.FIREFLOW_JWT__PUBLIC_KEYS to a file of public keys" -}}
 {{- end -}}
 {{- if not $jwt.issuer -}}
-{{- fail "jwt.issuer must be set outside `local`: it is what `iss` of a token must be" -}}
+{{- fail "jwt.issuer must be set outside `local`: every token must have it as `iss`" -}}
 {{- end -}}
 {{- if not $jwt.audience -}}
-{{- fail "jwt.audience must be set outside `local`: it is what `aud` of a token must name" -}}
+{{- fail "jwt.audience must be set outside `local`: every token must have it in `aud`" -}}
 {{- end -}}
 {{- if $jwt.secret -}}
 {{- $found := false -}}
@@ -34,16 +34,16 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- if and $line (not (hasPrefix "#" $line)) -}}
 {{- $found = true -}}
 {{- if lt (len $line) 32 -}}
-{{- fail "jwt.secret is too short: outside `local` every line takes 32 bytes or more" -}}
+{{- fail "jwt.secret is too short: outside `local`, every line must have 32 bytes or more" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if not $found -}}
-{{- fail "jwt.secret is too short: it holds no secret, only spaces or comments" -}}
+{{- fail "jwt.secret is too short: it contains no secret, only spaces or comments" -}}
 {{- end -}}
 {{- end -}}
 {{- else if and (include "fireflow.isPlural" .) (not (or $jwt.secret $jwt.existingSecret)) -}}
-{{- fail "several pods would each make a JWT secret of their own: set jwt.existingSecret or jwt.secret" -}}
+{{- fail "several pods would each generate their own JWT secret: set jwt.existingSecret or jwt.secret" -}}
 {{- end -}}
 {{- end -}}
 
@@ -62,7 +62,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- end -}}
 {{- end -}}
 {{- if and (ne $db.mode "external") (or $ext.readUrl $ext.readUrlKey) -}}
-{{- fail (printf "a read replica of one's own goes with database.mode `external`, not `%s`: remove database.external.readUrl and readUrlKey" $db.mode) -}}
+{{- fail (printf "your own read replica requires database.mode `external`, not `%s`: remove database.external.readUrl and readUrlKey" $db.mode) -}}
 {{- end -}}
 {{- if and (ne $db.mode "external") (or $ext.url $ext.existingSecret) -}}
 {{- fail (printf "database.external.url or existingSecret is given, but database.mode is `%s`: set it to `external`, or remove them" $db.mode) -}}
@@ -75,10 +75,10 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "there is no database: set database.external.existingSecret to the name of a Secret that holds its URL, or database.external.url" -}}
 {{- end -}}
 {{- if and $ext.existingSecret $ext.readUrl -}}
-{{- fail "database.external.readUrl goes with database.external.url: beside existingSecret set readUrlKey" -}}
+{{- fail "database.external.readUrl requires database.external.url: with existingSecret, set readUrlKey" -}}
 {{- end -}}
 {{- if and $ext.url $ext.readUrlKey -}}
-{{- fail "database.external.readUrlKey is a key of database.external.existingSecret: beside url set readUrl" -}}
+{{- fail "database.external.readUrlKey is a key of database.external.existingSecret: with url, set readUrl" -}}
 {{- end -}}
 {{- range list $ext.url $ext.readUrl -}}
 {{- if and . (not (regexMatch "^postgres(ql)?://." .)) -}}
@@ -101,11 +101,11 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "autoscaling.minReplicas is greater than autoscaling.maxReplicas: set it to the same or less" -}}
 {{- end -}}
 {{- if not (or $hpa.targetCPUUtilizationPercentage $hpa.targetMemoryUtilizationPercentage) -}}
-{{- fail "the autoscaler looks at nothing: set autoscaling.targetCPUUtilizationPercentage or targetMemoryUtilizationPercentage" -}}
+{{- fail "the autoscaler has no target: set autoscaling.targetCPUUtilizationPercentage or targetMemoryUtilizationPercentage" -}}
 {{- end -}}
 {{- $requests := default dict .Values.resources.requests -}}
 {{- if or (and $hpa.targetCPUUtilizationPercentage (not $requests.cpu)) (and $hpa.targetMemoryUtilizationPercentage (not $requests.memory)) -}}
-{{- fail "the autoscaler's targets are percentages of requests: set resources.requests for what it looks at" -}}
+{{- fail "the autoscaler's targets are percentages of requests: set resources.requests for each of them" -}}
 {{- end -}}
 {{- end -}}
 {{- if $pdb.enabled -}}
@@ -114,7 +114,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "podDisruptionBudget.minAvailable and maxUnavailable are both given: set one of them" -}}
 {{- end -}}
 {{- if lt $fewest 2 -}}
-{{- fail "a disruption budget over one pod would block every drain of its node: set podDisruptionBudget.enabled to false, or run two pods or more" -}}
+{{- fail "a disruption budget for a single pod would block every drain of its node: set podDisruptionBudget.enabled to false, or run two pods or more" -}}
 {{- end -}}
 {{- if $hasMin -}}
 {{- $min := int $pdb.minAvailable -}}
@@ -133,7 +133,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- $stop := include "fireflow.seconds" (default "10s" (get .Values.settings "FIREFLOW_HTTP__STOP_TIMEOUT")) -}}
 {{- $least := add (int .Values.preStopSleepSeconds) (int $drain) (int $stop) 2 -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
-{{- fail (printf "a pod would be killed amid requests: set terminationGracePeriodSeconds to %d at least, which is preStopSleepSeconds, FIREFLOW_HTTP__DRAIN_DELAY, FIREFLOW_HTTP__STOP_TIMEOUT and 2 more" $least) -}}
+{{- fail (printf "pods would be killed while requests are in progress: set terminationGracePeriodSeconds to at least %d, the sum of preStopSleepSeconds, FIREFLOW_HTTP__DRAIN_DELAY and FIREFLOW_HTTP__STOP_TIMEOUT, plus 2" $least) -}}
 {{- end -}}
 {{- end -}}
 
@@ -145,11 +145,11 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "the HTTPRoute has no Gateway: set gateway.parentRefs" -}}
 {{- end -}}
 {{- if and (eq .Values.environment "local") (or .Values.ingress.enabled .Values.gateway.enabled (ne .Values.service.type "ClusterIP")) -}}
-{{- fail "a `local` service must not be reachable from outside the cluster, for it asks for no issuer, no audience and no secret: set environment to `staging` or `production`" -}}
+{{- fail "a `local` service must not be reachable from outside the cluster, because it requires no issuer, no audience and no secret: set environment to `staging` or `production`" -}}
 {{- end -}}
 {{- $needsIPv6 := or (has "IPv6" .Values.service.ipFamilies) (eq .Values.service.ipFamilyPolicy "RequireDualStack") -}}
 {{- if and $needsIPv6 (not (contains ":" .Values.http.listenAddress)) -}}
-{{- fail "the Service has IPv6, but the pods would listen on IPv4 alone: set http.listenAddress to `::`" -}}
+{{- fail "the Service has IPv6, but the pods would listen on IPv4 only: set http.listenAddress to `::`" -}}
 {{- end -}}
 {{- end -}}
 
@@ -171,10 +171,10 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- $tracing := .Values.tracing -}}
 {{- if $tracing.endpoint -}}
 {{- if not (regexMatch "^https?://[^/@\\s]+(/[^@\\s]*)?$" $tracing.endpoint) -}}
-{{- fail "tracing.endpoint must be a URL that begins with `http://` or `https://`, without a password: what is secret goes into tracing.existingSecret" -}}
+{{- fail "tracing.endpoint must be a URL that begins with `http://` or `https://`, without a password: put secrets into tracing.existingSecret" -}}
 {{- end -}}
 {{- if hasSuffix "/v1/traces" (trimSuffix "/" $tracing.endpoint) -}}
-{{- fail "tracing.endpoint is the base URL: leave `/v1/traces` out, the service adds it" -}}
+{{- fail "tracing.endpoint is the base URL: omit `/v1/traces`, which the service adds" -}}
 {{- end -}}
 {{- else if or $tracing.headers $tracing.existingSecret -}}
 {{- fail "there are headers for a collector, but no collector: set tracing.endpoint" -}}
@@ -187,7 +187,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
 {{- fail "errors.sentry.dsn and errors.sentry.existingSecret are both given: set one of them" -}}
 {{- end -}}
 {{- if and $sentry.dsn (not (regexMatch "^https?://[^/@\\s]+@[^/@\\s]+/\\S+$" $sentry.dsn)) -}}
-{{- fail "errors.sentry.dsn is none: it is like `https://KEY@HOST/PROJECT`" -}}
+{{- fail "errors.sentry.dsn is not a DSN: use the form `https://KEY@HOST/PROJECT`" -}}
 {{- end -}}
 {{- end -}}
 
@@ -199,7 +199,7 @@ stop the rendering, so that nothing half right reaches a cluster. No sentence re
       "FIREFLOW_OTLP_HEADERS" "FIREFLOW_OTLP__HEADERS"
       "FIREFLOW_SENTRY_DSN" "FIREFLOW_SENTRY__DSN" -}}
 {{- $own := include "fireflow.ownConfig" . | fromYaml -}}
-{{- /* These also where they are off: ports, policies and files go with them. */ -}}
+{{- /* These too, even if they are off: ports, policies and files depend on them. */ -}}
 {{- range list
       "FIREFLOW_METRICS_LISTEN" "FIREFLOW_METRICS__LISTEN"
       "FIREFLOW_OTLP_ENDPOINT" "FIREFLOW_OTLP__ENDPOINT"

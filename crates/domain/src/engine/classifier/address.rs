@@ -3,6 +3,10 @@
 use std::fmt::Debug;
 use std::ops::{BitAnd, BitOr, BitXor};
 
+use crate::net::Family;
+use crate::rule::Endpoint;
+use crate::worlds;
+
 /// An unsigned integer that holds an address.
 pub trait Address:
     Copy
@@ -22,6 +26,8 @@ pub trait Address:
     const MAX: Self;
     /// The length of a prefix that is specific: that of a site, not of a company or a registry.
     const SITE_PREFIX: u32;
+    /// The family of its addresses.
+    const FAMILY: Family;
     /// Whether it has more bits than a block compares.
     const IS_WIDE: bool;
 
@@ -46,14 +52,18 @@ pub trait Address:
     /// A value, shifted left by so many bits.
     #[must_use]
     fn placed(value: u32, shift: u32) -> Self;
+    /// The addresses of an entry that are of this width.
+    #[must_use]
+    fn of(entry: &Endpoint) -> Option<(Self, Self)>;
 }
 
 macro_rules! address {
-    ($type:ty, $site_prefix:literal) => {
+    ($type:ty, $site_prefix:literal, $family:expr, $of:path) => {
         impl Address for $type {
             const ZERO: Self = 0;
             const MAX: Self = <$type>::MAX;
             const SITE_PREFIX: u32 = $site_prefix;
+            const FAMILY: Family = $family;
             const IS_WIDE: bool = <$type>::BITS > u32::BITS;
 
             #[inline]
@@ -95,9 +105,13 @@ macro_rules! address {
             fn placed(value: u32, shift: u32) -> Self {
                 <$type>::from(value).checked_shl(shift).unwrap_or(0)
             }
+
+            fn of(entry: &Endpoint) -> Option<(Self, Self)> {
+                $of(entry)
+            }
         }
     };
 }
 
-address!(u32, 16);
-address!(u128, 48);
+address!(u32, 16, Family::V4, worlds::v4);
+address!(u128, 48, Family::V6, worlds::v6);

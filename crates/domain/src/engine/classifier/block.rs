@@ -10,8 +10,8 @@ use super::index::NO_CUBOID;
 /// The number of cuboids in a block.
 pub(super) const LANES: usize = 8;
 
-/// The cuboids, dimension by dimension, in order of their places. Boxes of IPv4 are complete. Boxes
-/// of IPv6 have a 32-bit window of each address, so a match here must be checked against the full
+/// The cuboids, dimension by dimension, in order of their places. Cuboids of IPv4 are complete.
+/// Cuboids of IPv6 have a 32-bit window of each address, so a match here must be checked against the full
 /// addresses.
 ///
 /// First numbers and spans are stored with their highest bit flipped, since processors compare with
@@ -29,10 +29,9 @@ pub(super) struct Block {
     /// The destination port, or the ICMP code.
     second: i16x8,
     second_span: i16x8,
-    /// The protocol.
+    /// The protocol with its kind.
     protocol: i16x8,
-    /// The bits of the protocol that count, and above them the kinds that the cuboid does not hold.
-    protocol_mask: i16x8,
+    protocol_span: i16x8,
     /// The number of each cuboid; [`NO_CUBOID`] in an empty lane.
     numbers: [u32; LANES],
 }
@@ -44,7 +43,7 @@ pub(super) struct Probe {
     destination: i32x8,
     first: i16x8,
     second: i16x8,
-    /// The protocol, and above it the kind of payload.
+    /// The protocol with its kind.
     protocol: i16x8,
 }
 
@@ -52,13 +51,13 @@ impl Probe {
     /// Makes the probe of a packet from the lowest 32 bits of its addresses: for IPv4, all of them.
     #[inline]
     pub(super) fn new<A: Address>(key: &Key<A>) -> Self {
-        let Key { source, destination, first, second, protocol, kind } = *key;
+        let Key { source, destination, first, second, protocol: _, kind: _ } = *key;
         Self {
             source: i32x8::splat(source.window(0).cast_signed()),
             destination: i32x8::splat(destination.window(0).cast_signed()),
             first: i16x8::splat(first.cast_signed()),
             second: i16x8::splat(second.cast_signed()),
-            protocol: i16x8::splat(i16::from_le_bytes([protocol, kind])),
+            protocol: i16x8::splat(key.protocol_number().cast_signed()),
         }
     }
 
@@ -122,11 +121,9 @@ impl Block {
             first_span: short(cuboids, 0, |it| it.first_span ^ top),
             second: short(cuboids, 0, |it| it.second ^ top),
             second_span: short(cuboids, 0, |it| it.second_span ^ top),
-            protocol: short(cuboids, 0, |it| u16::from(it.protocol)),
-            // An empty lane accepts no kind.
-            protocol_mask: short(cuboids, !0, |it| {
-                u16::from_le_bytes([it.protocol_mask, !it.kinds])
-            }),
+            // An empty lane accepts only a protocol that does not exist.
+            protocol: short(cuboids, !0 ^ top, |it| it.protocol ^ top),
+            protocol_span: short(cuboids, top, |it| it.protocol_span ^ top),
             numbers,
         }
     }
@@ -138,9 +135,9 @@ impl Block {
             | (probe.destination - self.destination).simd_gt(self.destination_span);
         let is_elsewhere = i16x8::from_i32x8_saturate(is_elsewhere)
             | (probe.first - self.first).simd_gt(self.first_span)
-            | (probe.second - self.second).simd_gt(self.second_span);
-        let differs = (probe.protocol ^ self.protocol) & self.protocol_mask;
-        (differs.simd_eq(i16x8::ZERO) & !is_elsewhere).to_bitmask()
+            | (probe.second - self.second).simd_gt(self.second_span)
+            | (probe.protocol - self.protocol).simd_gt(self.protocol_span);
+        (!is_elsewhere).to_bitmask()
     }
 
     /// The cuboids that hold a packet if its first number (the source port) is ignored, as a bit mask.
@@ -209,6 +206,8 @@ pub(super) fn most_selective_window<A: Address>(
 ) -> u8 {
     /// The step between windows: half a window, so that no difference falls between two windows.
     const STEP: usize = 16;
+    /// A window with so many numbers is narrow enough for all ranges together.
+    const NARROW: u64 = 1 << 20;
     if !A::IS_WIDE {
         return 0;
     }
@@ -222,17 +221,21 @@ pub(super) fn most_selective_window<A: Address>(
     let shifts = std::iter::once(likely).chain((0..=highest).step_by(STEP));
     // No window separates ranges that overlap.
     let least = pairs(ranges, |one, other| one.0 <= other.1 && other.0 <= one.1);
-    let (mut best, mut fewest) = (likely, usize::MAX);
+    let (mut best, mut fewest) = (likely, (usize::MAX, u64::MAX));
     for shift in shifts {
         let mut windows = [Window { first: 0, span: 0 }; LANES];
         for (window, range) in windows.iter_mut().zip(ranges) {
             *window = Window::of(*range, shift);
         }
-        let alike = pairs(windows.get(..count).unwrap_or(&windows), |one, other| one.meets(*other));
-        if alike < fewest {
-            (best, fewest) = (shift, alike);
+        let windows = windows.get(..count).unwrap_or(&windows);
+        let alike = pairs(windows, |one, other| one.meets(*other));
+        // Wide ranges overlap in each window. The narrower they are in a window, the more packets
+        // are outside.
+        let width = windows.iter().map(|window| u64::from(window.span)).sum();
+        if (alike, width) < fewest {
+            (best, fewest) = (shift, (alike, width));
         }
-        if alike == least {
+        if alike == least && width <= NARROW {
             break;
         }
     }

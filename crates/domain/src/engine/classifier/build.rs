@@ -11,13 +11,15 @@
 //! ignored, which is safe since each cuboid is compared with the whole packet. If many cuboids would
 //! stay with a root, they get a tree of their own. A cuboid that covers the whole region of a child
 //! hides all later cuboids there. Finally, cuboids are put into blocks; neighbors with few cuboids share
-//! a block.
+//! a block. Long lists of blocks get tables (`lists`).
 
 use super::LANE;
 use super::address::Address;
 use super::block::{Block, LANES, Shifts, most_selective_window};
-use super::cuboid::{Cuboid, Dimension, Range, Region};
-use super::index::{Addresses, Index, NO_CUBOID, Node, Root, Rule};
+use super::cuboid::{Cuboid, Dimension, Range, Region, kind};
+use super::hull::Hull;
+use super::index::{Addresses, Condition, Index, NO_CUBOID, Node, Root, Rule};
+use super::lists::{self, Listed, Lists, MIN_CONDITIONAL_LIST, MIN_LIST};
 
 /// A node with no more cuboids than this is not cut any further: its cuboids fill one block.
 const LEAF: usize = LANES;
@@ -31,23 +33,41 @@ const STAY_COST: f64 = 0.05;
 const MIN_GAIN: f64 = 0.2;
 /// The greatest depth of a node.
 const MAX_DEPTH: usize = 24;
-/// The most trees.
+/// The most trees, for rules with and for rules without limits in time.
 const MAX_ROOTS: usize = 8;
+/// Cuboids of rules with limits in time have trees of their own if one in this many cuboids has such a
+/// rule. Otherwise they are too few to pay for another tree.
+const MAX_TIMED: usize = 8;
+/// The most cuboids that decide which addresses say more.
+const MAX_SAMPLE: usize = 1 << 18;
+/// How many ranges are counted before `should_continue` is called again.
+const RANGES_AT_ONCE: usize = 1 << 14;
 /// A group is split in two if more than one in this many of its cuboids would stay with its root.
 const MAX_STAYING: usize = 50;
 
-/// Indexes cuboids that are in order of their places. `most` is the number of cuboids, copies included,
-/// that blocks should have room for; nodes that would exceed it are not cut further. `ceiling` is
-/// the number that blocks may have room for at most. `should_continue` is called at every node.
+/// What to index.
+#[derive(Debug)]
+pub(super) struct Source<'a, A> {
+    /// In order of their places.
+    pub(super) cuboids: &'a [Cuboid<A>],
+    /// The conditions of their rules, in order of places.
+    pub(super) conditions: Vec<Condition>,
+    pub(super) hulls: Vec<Hull<A>>,
+}
+
+/// Indexes cuboids. `most` is the number of cuboids, copies included, that blocks should have room for;
+/// nodes that would exceed it are not cut further. `ceiling` is the number that blocks may have room
+/// for at most. `should_continue` is called at every node, and again and again at large ones.
 ///
 /// Returns none if `should_continue` returns false, if more room than the ceiling would be needed, or if
 /// there are more cuboids than numbers for them.
 pub(super) fn index<A: Address>(
-    cuboids: &[Cuboid<A>],
+    source: Source<'_, A>,
     most: usize,
     ceiling: usize,
     should_continue: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
+    let Source { cuboids, conditions, hulls } = source;
     // Reserved room that is never touched takes no memory, while growing doubles the memory for a
     // moment. If the room cannot be reserved, the blocks grow.
     let mut blocks = Vec::new();
@@ -61,6 +81,9 @@ pub(super) fn index<A: Address>(
             addresses: Vec::new(),
             roots: Vec::new(),
             hiding: Vec::new(),
+            lists: Lists::new(cuboids.len()),
+            conditions,
+            hulls,
         },
         most,
         ceiling: ceiling.max(most).div_ceil(LANES),
@@ -68,20 +91,26 @@ pub(super) fn index<A: Address>(
         should_continue,
     };
     let ports = (A::ZERO, A::from(u16::MAX));
-    let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports];
-    let mut groups = groups(cuboids);
-    while let Some(group) = groups.pop() {
-        if groups.len() + builder.index.roots.len() < MAX_ROOTS
-            && let Some(parts) = builder.parts(&group, &all)
-        {
-            groups.extend(parts);
-            continue;
+    let protocols = (A::from(kind::ANY.0), A::from(kind::ANY.1));
+    let all = [(A::ZERO, A::MAX), (A::ZERO, A::MAX), ports, ports, protocols];
+    for numbers in by_time(cuboids, &builder.index.conditions) {
+        let mut groups = groups(cuboids, numbers);
+        let mut roots = 0;
+        while let Some(group) = groups.pop() {
+            if groups.len() + roots < MAX_ROOTS
+                && let Some(parts) = builder.parts(&group, &all)?
+            {
+                groups.extend(parts);
+                continue;
+            }
+            roots += 1;
+            let node = builder.grow(1);
+            let lowest = group.first().copied().unwrap_or(NO_CUBOID);
+            let times = builder.times(&group);
+            builder.index.roots.push(Root { node, lowest, times });
+            let (cuboids, _) = builder.node(node, group, &all, 0)?;
+            builder.share(&Shared { cuboids, nodes: vec![node] })?;
         }
-        let node = builder.grow(1);
-        let lowest = group.first().copied().unwrap_or(NO_CUBOID);
-        builder.index.roots.push(Root { node, lowest });
-        let cuboids = builder.node(node, group, &all, 0)?;
-        builder.share(&Shared { cuboids, nodes: vec![node] })?;
     }
     let mut index = builder.index;
     // The tree with the first rules comes first: its match cuts the search in the others short.
@@ -91,10 +120,29 @@ pub(super) fn index<A: Address>(
         index.blocks.shrink_to_fit();
     }
     index.nodes.shrink_to_fit();
+    index.lists.shrink_to_fit();
     index.hiding.sort_unstable();
     index.hiding.dedup();
     index.hiding.shrink_to_fit();
     Some(index)
+}
+
+/// The numbers of the cuboids whose rules have no limits in time, and of those whose rules have some.
+/// A packet passes over the trees of the latter if all their rules are over, or none is in force yet.
+fn by_time<A: Address>(cuboids: &[Cuboid<A>], conditions: &[Condition]) -> Vec<Vec<u32>> {
+    let is_timed = |cuboid: &Cuboid<A>| {
+        cuboid.is_conditional && Condition::times_of(conditions, cuboid) != Condition::ALWAYS
+    };
+    let numbered = || (0_u32..).zip(cuboids);
+    let timed: Vec<u32> =
+        numbered().filter(|(_, cuboid)| is_timed(cuboid)).map(|(number, _)| number).collect();
+    if timed.is_empty() || timed.len() < cuboids.len() / MAX_TIMED {
+        return vec![numbered().map(|(number, _)| number).collect()];
+    }
+    let others = numbered().filter(|(_, cuboid)| !is_timed(cuboid)).map(|(number, _)| number);
+    let mut parts = vec![others.collect(), timed];
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Numbers the cuboids that are in blocks, and keeps the data that lookups need of them. The others
@@ -115,7 +163,7 @@ fn number<A: Address>(index: &mut Index<A>, cuboids: &[Cuboid<A>]) {
         numbers.push(next);
         if is_there {
             next += 1;
-            index.rules.push(Rule::of(cuboid));
+            index.rules.push(Rule::of(cuboid, &index.conditions));
             if A::IS_WIDE {
                 let (source, destination) = (cuboid.sources(), cuboid.destinations());
                 index.addresses.push(Addresses { source, destination });
@@ -132,9 +180,13 @@ fn number<A: Address>(index: &mut Index<A>, cuboids: &[Cuboid<A>]) {
 /// Groups cuboids by which of their addresses are specific. If a tree mixed cuboids with only a
 /// specific source and cuboids with only a specific destination, each cut would copy one kind for
 /// each cuboid of the other.
-fn groups<A: Address>(cuboids: &[Cuboid<A>]) -> Vec<Vec<u32>> {
+fn groups<A: Address>(cuboids: &[Cuboid<A>], numbers: Vec<u32>) -> Vec<Vec<u32>> {
+    let of = |number: u32| cuboids.get(number as usize);
+    // A sample is enough to compare two dimensions.
+    let step = numbers.len().div_ceil(MAX_SAMPLE).max(1);
     let different = |dimension: Dimension| {
-        let mut ranges: Vec<Range<A>> = cuboids.iter().map(|it| it.range(dimension)).collect();
+        let sample = numbers.iter().step_by(step).filter_map(|number| of(*number));
+        let mut ranges: Vec<Range<A>> = sample.map(|it| it.range(dimension)).collect();
         ranges.sort_unstable();
         ranges.dedup();
         ranges.len()
@@ -142,7 +194,8 @@ fn groups<A: Address>(cuboids: &[Cuboid<A>]) -> Vec<Vec<u32>> {
     let sources_say_more = different(Dimension::Source) >= different(Dimension::Destination);
     let mut groups = vec![Vec::new(), Vec::new(), Vec::new()];
     let few = A::MAX.above(A::SITE_PREFIX);
-    for (number, cuboid) in (0_u32..).zip(cuboids) {
+    for number in numbers {
+        let Some(cuboid) = of(number) else { continue };
         let says_much = |dimension: Dimension| {
             let (first, last) = cuboid.range(dimension);
             last.wrapping_sub(first) <= few
@@ -177,6 +230,15 @@ struct Builder<'a, A> {
 struct Shared {
     cuboids: Vec<u32>,
     nodes: Vec<u32>,
+}
+
+/// How much there was at some moment.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    nodes: usize,
+    blocks: usize,
+    hiding: usize,
+    lists: lists::Mark,
 }
 
 /// A way to cut a node.
@@ -230,11 +292,13 @@ impl<'a, A: Address> Builder<'a, A> {
 
     /// Splits a group in two if many of its cuboids would stay with the root: the staying cuboids and
     /// the others. If no cut pays, it splits off the cuboids that are wide in one dimension.
-    fn parts(&self, group: &[u32], all: &Region<A>) -> Option<[Vec<u32>; 2]> {
+    ///
+    /// The outer option is none if `should_continue` returned false.
+    fn parts(&self, group: &[u32], all: &Region<A>) -> Option<Option<[Vec<u32>; 2]>> {
         let few = LEAF.max(group.len() / MAX_STAYING);
-        let Some(cut) = self.best_cut(group, all) else {
+        let Some(cut) = self.best_cut(group, all)? else {
             let half = |limits: &Range<A>| limits.1.above(1);
-            return Dimension::ALL
+            let parts = Dimension::ALL
                 .into_iter()
                 .zip(all)
                 .map(|(dimension, limits)| {
@@ -245,13 +309,23 @@ impl<'a, A: Address> Builder<'a, A> {
                 })
                 .filter(|[narrow, wide]| !narrow.is_empty() && wide.len() > few)
                 .min_by_key(|[narrow, wide]| narrow.len().abs_diff(wide.len()));
+            return Some(parts);
         };
         let limits = *all.get(cut.dimension as usize)?;
         let parts = self.split(group, |cuboid| {
             cut.stays(cut.span(clipped(cuboid.range(cut.dimension), limits)))
         });
         let [others, staying] = &parts;
-        (staying.len() > few && !others.is_empty()).then_some(parts)
+        Some((staying.len() > few && !others.is_empty()).then_some(parts))
+    }
+
+    /// The times at which the rule of some cuboid is active.
+    fn times(&self, numbers: &[u32]) -> Range<i64> {
+        let conditions = &self.index.conditions;
+        let cuboids = numbers.iter().filter_map(|number| self.cuboid(*number));
+        let times = cuboids.map(|it| Condition::times_of(conditions, it));
+        let joined = times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        joined.unwrap_or(Condition::ALWAYS)
     }
 
     /// The cuboids for which a predicate is false, and those for which it is true.
@@ -262,14 +336,17 @@ impl<'a, A: Address> Builder<'a, A> {
     }
 
     /// Builds the subtree of a node from cuboids. A node that is not cut gets no blocks here. Its
-    /// cuboids are returned, so that the caller can put them into a block that neighbors share.
+    /// cuboids are returned, so that the caller can put them into a block that neighbors share. Also
+    /// returns the expected cost of a lookup in the subtree, in blocks that are compared.
+    ///
+    /// A subtree that costs more than one list of all its cuboids is removed again.
     fn node(
         &mut self,
         at: u32,
         mut numbers: Vec<u32>,
         region: &Region<A>,
         depth: usize,
-    ) -> Option<Vec<u32>> {
+    ) -> Option<(Vec<u32>, f64)> {
         let covers = |number: &u32| self.cuboid(*number).is_some_and(|it| it.covers(region));
         if !(self.should_continue)() {
             return None;
@@ -286,21 +363,30 @@ impl<'a, A: Address> Builder<'a, A> {
         let cut = if numbers.len() <= LEAF || depth == MAX_DEPTH || is_full {
             None
         } else {
-            self.best_cut(&numbers, region)
+            self.best_cut(&numbers, region)?
         };
-        let Some(cut) = cut else { return Some(numbers) };
+        let as_list = lists::cost(numbers.len());
+        let Some(cut) = cut else { return Some((numbers, as_list)) };
+        let mark = self.mark();
         let mut below: Vec<Vec<u32>> = vec![Vec::new(); cut.children()];
         let mut own = Vec::new();
         let limits = *region.get(cut.dimension as usize)?;
-        for number in numbers {
-            let range = clipped(self.cuboid(number)?.range(cut.dimension), limits);
+        for number in &numbers {
+            let range = clipped(self.cuboid(*number)?.range(cut.dimension), limits);
             let (first, last) = cut.span(range);
             if cut.stays((first, last)) {
-                own.push(number);
+                own.push(*number);
             } else {
-                below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(number));
+                below.get_mut(first..=last)?.iter_mut().for_each(|child| child.push(*number));
             }
         }
+        // Only a long list can cost less than its subtree.
+        if numbers.len() < MIN_LIST {
+            numbers = Vec::new();
+        }
+        // A packet that is in some cuboid is in a child with many cuboids rather than in one with few.
+        let placed: usize = below.iter().map(Vec::len).sum();
+        let mut cost = 1.0 + lists::cost(own.len());
         let node = self.keep(&own)?;
         drop(own);
         let children = self.grow(cut.children());
@@ -312,7 +398,9 @@ impl<'a, A: Address> Builder<'a, A> {
         let mut shared = Shared::default();
         for (child, numbers) in (0_u32..).zip(below).filter(|(_, numbers)| !numbers.is_empty()) {
             let region = child_region(region, cut, child);
-            let cuboids = self.node(children + child, numbers, &region, depth + 1)?;
+            let share = numbers.len() as f64 / placed as f64;
+            let (cuboids, child_cost) = self.node(children + child, numbers, &region, depth + 1)?;
+            cost += share * child_cost;
             if cuboids.is_empty() {
                 continue;
             }
@@ -325,8 +413,30 @@ impl<'a, A: Address> Builder<'a, A> {
             }
             shared.nodes.push(children + child);
         }
+        if cost > as_list && numbers.len() >= MIN_LIST {
+            self.reset(mark);
+            *self.index.nodes.get_mut(at as usize)? = Node::EMPTY;
+            return Some((numbers, as_list));
+        }
         self.share(&shared)?;
-        Some(Vec::new())
+        Some((Vec::new(), cost))
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            nodes: self.index.nodes.len(),
+            blocks: self.index.blocks.len(),
+            hiding: self.index.hiding.len(),
+            lists: self.index.lists.mark(),
+        }
+    }
+
+    /// Removes all that was added since a mark.
+    fn reset(&mut self, mark: Mark) {
+        self.index.nodes.truncate(mark.nodes);
+        self.index.blocks.truncate(mark.blocks);
+        self.index.hiding.truncate(mark.hiding);
+        self.index.lists.reset(mark.lists);
     }
 
     /// Assigns the shared blocks to their nodes.
@@ -362,12 +472,33 @@ impl<'a, A: Address> Builder<'a, A> {
         }
         self.index.blocks.extend(cuboids.chunks(LANES).map(|cuboids| Block::new(cuboids, shifts)));
         let blocks = u32::try_from(first).ok()?;
+        if let Some(list) = self.list(blocks, &cuboids) {
+            return Some(Node { blocks: list, count: Node::LISTED, shifts, ..Node::EMPTY });
+        }
         let count = u32::try_from(self.index.blocks.len()).ok()?.checked_sub(blocks)?;
         Some(Node { blocks, count, shifts, ..Node::EMPTY })
     }
 
-    /// The cheapest cut; none if no cut pays.
-    fn best_cut(&self, numbers: &[u32], region: &Region<A>) -> Option<Cut> {
+    /// Makes the tables of cuboids that are in blocks from this one on, if that pays.
+    fn list(&mut self, block: u32, cuboids: &[(u32, &Cuboid<A>)]) -> Option<u32> {
+        if cuboids.len() < MIN_CONDITIONAL_LIST {
+            return None;
+        }
+        let conditional = cuboids.iter().filter(|(_, cuboid)| cuboid.is_conditional).count();
+        if cuboids.len() < MIN_LIST && conditional < MIN_CONDITIONAL_LIST {
+            return None;
+        }
+        let conditions = &self.index.conditions;
+        let listed: Vec<Listed<'_, A>> = cuboids
+            .iter()
+            .map(|(_, cuboid)| (*cuboid, Condition::times_of(conditions, cuboid)))
+            .collect();
+        self.index.lists.add(block, &listed)
+    }
+
+    /// The cheapest cut; none if no cut pays. The outer option is none if `should_continue` returned
+    /// false.
+    fn best_cut(&self, numbers: &[u32], region: &Region<A>) -> Option<Option<Cut>> {
         let mut best: Option<Cut> = None;
         for (dimension, limits) in Dimension::ALL.into_iter().zip(region) {
             let ranges: Vec<Range<A>> = numbers
@@ -375,12 +506,13 @@ impl<'a, A: Address> Builder<'a, A> {
                 .filter_map(|it| Some(clipped(self.cuboid(*it)?.range(dimension), *limits)))
                 .collect();
             for cut in cuts(dimension, &ranges, *limits) {
+                let cut = Cut { cost: cost(cut, &ranges, self.should_continue)?, ..cut };
                 if best.is_none_or(|best| cut.cost < best.cost) {
                     best = Some(cut);
                 }
             }
         }
-        best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN)
+        Some(best.filter(|cut| cut.cost < bits_of(numbers.len()) - MIN_GAIN))
     }
 }
 
@@ -392,44 +524,59 @@ fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     all
 }
 
-/// The possible cuts along a dimension, each with its cost.
-fn cuts<A: Address>(dimension: Dimension, ranges: &[Range<A>], limits: Range<A>) -> Vec<Cut> {
+/// The possible cuts along a dimension, without their costs.
+fn cuts<A: Address>(
+    dimension: Dimension,
+    ranges: &[Range<A>],
+    limits: Range<A>,
+) -> impl Iterator<Item = Cut> + use<A> {
     let half = limits.1.wrapping_sub(limits.0).above(1);
     let is_narrow = |range: &&Range<A>| range.1.wrapping_sub(range.0) <= half;
     let mut narrow = ranges.iter().filter(is_narrow);
-    let Some((origin, _)) = narrow.next() else { return Vec::new() };
     let (mut differing, mut count) = (A::ZERO, 1_usize);
-    for (first, last) in ranges.iter().filter(is_narrow) {
-        differing = differing | (*first ^ *origin) | (*last ^ *origin);
-        count += 1;
+    // Without a narrow range there is no cut.
+    if let Some((origin, _)) = narrow.next() {
+        for (first, last) in ranges.iter().filter(is_narrow) {
+            differing = differing | (*first ^ *origin) | (*last ^ *origin);
+            count += 1;
+        }
     }
     let top = differing.width();
-    (1..=MAX_BITS.min(top))
-        .take_while(|bits| 1 << bits <= count + 2)
-        .map(|bits| {
-            let cut = Cut { dimension, shift: top - bits, bits, cost: 0.0 };
-            Cut { cost: cost(cut, ranges), ..cut }
-        })
-        .collect()
+    (1..=MAX_BITS.min(top)).take_while(move |bits| 1 << bits <= count + 2).map(move |bits| Cut {
+        dimension,
+        shift: top - bits,
+        bits,
+        cost: 0.0,
+    })
 }
 
-fn cost<A: Address>(cut: Cut, ranges: &[Range<A>]) -> f64 {
+/// The cost of a cut; none if `should_continue` returns false.
+fn cost<A: Address>(
+    cut: Cut,
+    ranges: &[Range<A>],
+    should_continue: &dyn Fn() -> bool,
+) -> Option<f64> {
     let mut per_child = [0_u32; 1 << MAX_BITS];
     let (mut placed, mut staying) = (0_usize, 0_usize);
-    for range in ranges {
-        let (first, last) = cut.span(*range);
-        if cut.stays((first, last)) {
-            staying += 1;
-        } else {
-            placed += last - first + 1;
-            let children = per_child.get_mut(first..=last).into_iter().flatten();
-            children.for_each(|count| *count += 1);
+    for (nth, some) in ranges.chunks(RANGES_AT_ONCE).enumerate() {
+        if nth > 0 && !should_continue() {
+            return None;
+        }
+        for range in some {
+            let (first, last) = cut.span(*range);
+            if cut.stays((first, last)) {
+                staying += 1;
+            } else {
+                placed += last - first + 1;
+                let children = per_child.get_mut(first..=last).into_iter().flatten();
+                children.for_each(|count| *count += 1);
+            }
         }
     }
     let squares: f64 = per_child.iter().map(|count| f64::from(*count).powi(2)).sum();
     let expected = if placed == 0 { 1.0 } else { (squares / placed as f64).max(1.0) };
     let copies = (placed + staying) as f64 / ranges.len() as f64 - 1.0;
-    expected.log2() + staying.min(1_000) as f64 * STAY_COST + copies
+    Some(expected.log2() + staying.min(1_000) as f64 * STAY_COST + copies)
 }
 
 fn bits_of(count: usize) -> f64 {

@@ -1,17 +1,32 @@
-//! Boxes: products of one range in each dimension. A packet is either in a cuboid or outside it.
+//! Cuboids: products of one range in each dimension. A packet is either in a cuboid or outside it.
 
 use super::address::Address;
 
-/// The kind of payload that follows the protocol, as bits, so that a cuboid can accept several kinds.
+/// The kind of payload that follows the protocol. A kind and a protocol are one number, so that one
+/// range can hold all protocols with ports, or all packets.
 pub mod kind {
+    use super::Range;
+
     /// Ports.
-    pub const PORTS: u8 = 1;
+    pub const PORTS: u8 = 0;
     /// Type and code.
-    pub const ICMP: u8 = 2;
+    pub const ICMP: u8 = 1;
     /// Nothing that rules can restrict.
-    pub const OPAQUE: u8 = 4;
-    /// Any payload.
-    pub const ALL: u8 = PORTS | ICMP | OPAQUE;
+    pub const OPAQUE: u8 = 2;
+    /// The numbers of all protocols of all kinds.
+    pub const ANY: Range<u16> = (number(PORTS, 0), number(OPAQUE, u8::MAX));
+
+    /// The number of a protocol whose packets have payload of a kind.
+    #[must_use]
+    pub const fn number(kind: u8, protocol: u8) -> u16 {
+        u16::from_be_bytes([kind, protocol])
+    }
+
+    /// The numbers of all protocols of a kind.
+    #[must_use]
+    pub const fn all(kind: u8) -> Range<u16> {
+        (number(kind, 0), number(kind, u8::MAX))
+    }
 }
 
 /// One cuboid: a range in each dimension.
@@ -28,10 +43,10 @@ pub struct Cuboid<A> {
     /// The destination port, or the ICMP code.
     pub(super) second: u16,
     pub(super) second_span: u16,
-    pub(super) protocol: u8,
-    pub(super) protocol_mask: u8,
-    pub(super) kinds: u8,
-    pub(super) is_timed: bool,
+    /// The protocol with its kind.
+    pub(super) protocol: u16,
+    pub(super) protocol_span: u16,
+    pub(super) is_conditional: bool,
     /// The place of its rule. If several cuboids hold a packet, the lowest place decides.
     order: u32,
 }
@@ -50,12 +65,11 @@ pub struct CuboidParts<A> {
     pub first: Range<u16>,
     /// Destination ports, or ICMP codes.
     pub second: Range<u16>,
-    /// The protocol; none means any.
-    pub protocol: Option<u8>,
-    /// The kinds of payload that it accepts: bits of [`kind`].
-    pub kinds: u8,
-    /// Whether its rule is active only at certain times.
-    pub is_timed: bool,
+    /// The protocols with their kinds: numbers of [`kind`].
+    pub protocols: Range<u16>,
+    /// Whether its rule rejects some of the packets in the cuboid: it is active only at certain times,
+    /// or the cuboid is a piece of its hull.
+    pub is_conditional: bool,
     /// The place of its rule, below 2^31.
     pub order: u32,
 }
@@ -76,8 +90,30 @@ pub struct Key<A> {
     pub second: u16,
     /// Its protocol.
     pub protocol: u8,
-    /// Its payload: one bit of [`kind`].
+    /// Its payload: one of [`kind`].
     pub kind: u8,
+}
+
+impl<A> Key<A> {
+    /// Its protocol with its kind.
+    #[inline]
+    pub(super) const fn protocol_number(&self) -> u16 {
+        kind::number(self.kind, self.protocol)
+    }
+}
+
+impl<A: Address> Key<A> {
+    /// Its number in a dimension.
+    #[inline]
+    pub(super) fn field(&self, dimension: Dimension) -> A {
+        match dimension {
+            Dimension::Source => self.source,
+            Dimension::Destination => self.destination,
+            Dimension::First => A::from(self.first),
+            Dimension::Second => A::from(self.second),
+            Dimension::Protocol => A::from(self.protocol_number()),
+        }
+    }
 }
 
 impl<A: Address> Cuboid<A> {
@@ -94,10 +130,9 @@ impl<A: Address> Cuboid<A> {
             first_span: span(parts.first),
             second: parts.second.0,
             second_span: span(parts.second),
-            protocol: parts.protocol.unwrap_or(0),
-            protocol_mask: if parts.protocol.is_some() { u8::MAX } else { 0 },
-            kinds: parts.kinds,
-            is_timed: parts.is_timed,
+            protocol: parts.protocols.0,
+            protocol_span: span(parts.protocols),
+            is_conditional: parts.is_conditional,
             order: parts.order,
         }
     }
@@ -118,14 +153,15 @@ impl<A: Address> Cuboid<A> {
         let port = |bit: u32, first: u16, span: u16| {
             if corner & 1 << bit == 0 { first } else { first.wrapping_add(span) }
         };
-        let is_any = self.protocol_mask == 0;
+        let [kind, protocol] = self.protocol.to_be_bytes();
         Key {
             source: at(0, self.source, self.source_span),
             destination: at(1, self.destination, self.destination_span),
             first: port(2, self.first, self.first_span),
             second: port(3, self.second, self.second_span),
-            protocol: if is_any { 6 } else { self.protocol },
-            kind: kind::PORTS,
+            // Of a range of protocols, most packets have TCP.
+            protocol: if self.protocol_span == 0 { protocol } else { 6.max(protocol) },
+            kind,
         }
     }
 
@@ -137,8 +173,7 @@ impl<A: Address> Cuboid<A> {
             & (key.destination.wrapping_sub(self.destination) <= self.destination_span)
             & (key.first.wrapping_sub(self.first) <= self.first_span)
             & (key.second.wrapping_sub(self.second) <= self.second_span)
-            & ((key.protocol ^ self.protocol) & self.protocol_mask == 0)
-            & (key.kind & self.kinds != 0)
+            & (key.protocol_number().wrapping_sub(self.protocol) <= self.protocol_span)
     }
 
     /// Its source addresses.
@@ -159,13 +194,13 @@ impl<A: Address> Cuboid<A> {
             Dimension::Destination => self.destinations(),
             Dimension::First => ports(self.first, self.first_span),
             Dimension::Second => ports(self.second, self.second_span),
+            Dimension::Protocol => ports(self.protocol, self.protocol_span),
         }
     }
 
-    /// Whether the cuboid holds every packet of a region, at any time.
+    /// Whether the cuboid holds every packet of a region, and its rule accepts all of them.
     pub(super) fn covers(&self, region: &Region<A>) -> bool {
-        let is_unlimited = self.protocol_mask == 0 && self.kinds == kind::ALL && !self.is_timed;
-        is_unlimited
+        !self.is_conditional
             && Dimension::ALL.iter().zip(region).all(|(dimension, (first, last))| {
                 let range = self.range(*dimension);
                 range.0 <= *first && *last <= range.1
@@ -180,11 +215,13 @@ pub(super) enum Dimension {
     Destination,
     First,
     Second,
+    Protocol,
 }
 
 impl Dimension {
-    pub(super) const ALL: [Self; 4] = [Self::Source, Self::Destination, Self::First, Self::Second];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Source, Self::Destination, Self::First, Self::Second, Self::Protocol];
 }
 
 /// A range in each dimension.
-pub(super) type Region<A> = [Range<A>; 4];
+pub(super) type Region<A> = [Range<A>; 5];

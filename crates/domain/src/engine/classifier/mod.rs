@@ -25,10 +25,15 @@ mod block;
 mod build;
 mod cuboid;
 mod cuboids;
+mod hull;
 mod index;
+mod lists;
 
 use block::{Block, LANES};
+use build::Source;
+use cuboids::{Counts, Cuboids};
 use index::{Addresses, Rule};
+use lists::Lists;
 
 pub use address::Address;
 pub use cuboid::{ALL_PORTS, Cuboid, CuboidParts, Key, Range, kind};
@@ -43,7 +48,6 @@ use crate::engine::port_map::PortMap;
 use crate::net::PortRange;
 use crate::packet::{Packet, Payload};
 use crate::rule::Action;
-use crate::time::Instant;
 
 /// The limits of a compilation, except for time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +75,11 @@ pub struct OverBudget {
 /// The least number of packets for a processor: fewer do not pay for the overhead of a task.
 const PIECE: usize = 1_024;
 
-/// The limits in time of a rule.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    order: u32,
-    starts_at: Option<Instant>,
-    expires_at: Option<Instant>,
-}
-
 /// A compiled policy. Answers as [`crate::engine::naive::first_match`] does, for every packet.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     v4: Index<u32>,
     v6: Index<u128>,
-    /// The limits of all rules that have limits in time, in order.
-    times: Vec<Times>,
 }
 
 impl Classifier {
@@ -95,8 +89,10 @@ impl Classifier {
     #[must_use]
     pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
         let counted = cuboids::count_all(rules, budget, &|| true);
-        counted.map_or(0, |(v4, v6)| {
-            let most = most_bytes::<u32>(v4).saturating_add(most_bytes::<u128>(v6));
+        counted.map_or(0, |counts| {
+            let most = most_bytes::<u32>(counts.v4)
+                .saturating_add(most_bytes::<u128>(counts.v6))
+                .saturating_add(counts.condition_bytes);
             most.min(budget.bytes)
         })
     }
@@ -121,39 +117,21 @@ impl Classifier {
         should_continue: &dyn Fn() -> bool,
     ) -> Result<Self, OverBudget> {
         let over = OverBudget { budget };
-        let cuboids = cuboids::of(rules, budget, should_continue).ok_or(over)?;
-        let times = rules
-            .iter()
-            .zip(0_u32..)
-            .filter(|(rule, _)| rule.spec.starts_at.is_some() || rule.spec.expires_at.is_some())
-            .map(|(rule, order)| Times {
-                order,
-                starts_at: rule.spec.starts_at,
-                expires_at: rule.spec.expires_at,
-            })
-            .collect();
-        let cuboids::Cuboids { v4, v6 } = cuboids;
-        let waiting = size_of_val(v6.as_slice());
-        let v4 = {
-            let index =
-                indexed(&v4, budget.bytes.saturating_sub(waiting), should_continue).ok_or(over)?;
-            drop(v4);
-            index
-        };
-        let v6 =
-            indexed(&v6, budget.bytes.saturating_sub(v4.bytes()), should_continue).ok_or(over)?;
-        let classifier = Self { v4, v6, times };
+        let counts = cuboids::count_all(rules, budget, should_continue).ok_or(over)?;
+        let bytes = budget.bytes.saturating_sub(counts.condition_bytes);
+        let v4 = Index::of(&counts, rules, bytes, should_continue).ok_or(over)?;
+        // The cuboids of one family are gone before those of the other are made.
+        let left = bytes.saturating_sub(v4.bytes());
+        let v6 = Index::of(&counts, rules, left, should_continue).ok_or(over)?;
+        let classifier = Self { v4, v6 };
         if classifier.bytes() > budget.bytes { Err(over) } else { Ok(classifier) }
     }
 
     /// The index of the first rule that matches, among the compiled rules.
     #[must_use]
     pub fn first_match(&self, packet: &Packet) -> Option<usize> {
-        if self.times.is_empty() {
-            self.found(packet, |key| self.v4.find(key), |key| self.v6.find(key))
-        } else {
-            self.first_match_among(packet, |_| true)
-        }
+        let at = packet.at().micros();
+        self.found(packet, |key| self.v4.find_at(key, at), |key| self.v6.find_at(key, at))
     }
 
     /// Like [`Self::first_match`] for many packets, in their order, on all processors.
@@ -178,13 +156,11 @@ impl Classifier {
         packet: &Packet,
         takes: impl Fn(u32) -> bool,
     ) -> Option<usize> {
-        let is_taken = |order: u32, is_timed: bool| {
-            takes(order) && (!is_timed || self.is_active(order, packet.at()))
-        };
+        let at = packet.at().micros();
         self.found(
             packet,
-            |key| self.v4.find_among(key, is_taken),
-            |key| self.v6.find_among(key, is_taken),
+            |key| self.v4.find_among(key, at, &takes),
+            |key| self.v6.find_among(key, at, &takes),
         )
     }
 
@@ -197,13 +173,11 @@ impl Classifier {
         ports: PortRange,
         takes: impl Fn(u32) -> bool,
     ) -> PortMap<Option<usize>> {
-        let is_taken = |order: u32, is_timed: bool| {
-            takes(order) && (!is_timed || self.is_active(order, packet.at()))
-        };
+        let at = packet.at().micros();
         let found = keyed(
             packet,
-            |key| self.v4.find_among_by_port(key, ports, is_taken),
-            |key| self.v6.find_among_by_port(key, ports, is_taken),
+            |key| self.v4.find_among_by_port(key, at, ports, &takes),
+            |key| self.v6.find_among_by_port(key, at, ports, &takes),
         );
         found.unwrap_or_else(|| PortMap::constant(ports, None))
     }
@@ -228,21 +202,10 @@ impl Classifier {
         rule.map_or(default, |rule| rule.spec.action)
     }
 
-    fn is_active(&self, order: u32, at: Instant) -> bool {
-        match self.times.binary_search_by_key(&order, |it| it.order) {
-            Ok(found) => self.times.get(found).is_some_and(|times| {
-                times.starts_at.is_none_or(|start| start <= at)
-                    && times.expires_at.is_none_or(|end| at < end)
-            }),
-            // A rule without limits.
-            Err(_) => true,
-        }
-    }
-
     /// How much memory it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.v4.bytes() + self.v6.bytes() + size_of_val(self.times.as_slice())
+        self.v4.bytes() + self.v6.bytes()
     }
 
     /// The number of cuboids, copies included, for which it has room.
@@ -258,7 +221,19 @@ impl<A: Address> Index<A> {
     /// # Errors
     /// Returns [`OverBudget`] if the index would need more than the budget.
     pub fn build(cuboids: &[Cuboid<A>], budget: Budget) -> Result<Self, OverBudget> {
-        indexed(cuboids, budget.bytes, &|| true).ok_or(OverBudget { budget })
+        let source = Source { cuboids, conditions: Vec::new(), hulls: Vec::new() };
+        indexed(source, budget.bytes, &|| true).ok_or(OverBudget { budget })
+    }
+
+    /// Indexes the rules of a family within so many bytes.
+    fn of(
+        counts: &Counts,
+        rules: &[Entry<'_>],
+        bytes: usize,
+        should_continue: &dyn Fn() -> bool,
+    ) -> Option<Self> {
+        let Cuboids { cuboids, conditions, hulls } = counts.make(rules, should_continue)?;
+        indexed(Source { cuboids: &cuboids, conditions, hulls }, bytes, should_continue)
     }
 
     /// Like [`Index::find`] for many packets, in their order, on all processors.
@@ -307,10 +282,12 @@ const LANES_PER_BOX: usize = 4;
 ///
 /// - the cuboid itself, and the data that the index keeps of it;
 /// - its numbers in the lists of nodes, and its share of the nodes;
-/// - a range in the lists that are sorted.
+/// - a range in the lists that are sorted;
+/// - its share of the tables of long lists.
 const fn bytes_beside_lanes<A: Address>() -> usize {
     let kept = size_of::<Rule>() + if A::IS_WIDE { size_of::<Addresses<A>>() } else { 0 };
-    size_of::<Cuboid<A>>() + kept + size_of::<[u32; 12]>() + size_of::<Range<A>>()
+    let while_indexed = size_of::<Cuboid<A>>() + size_of::<[u32; 12]>() + size_of::<Range<A>>();
+    kept + while_indexed + Lists::<A>::most_bytes(1)
 }
 
 /// The least memory that so many cuboids take while they are indexed, in bytes.
@@ -325,10 +302,11 @@ const fn most_bytes<A: Address>(cuboids: usize) -> usize {
 
 /// Indexes cuboids within so many bytes, the memory of the cuboids themselves included.
 fn indexed<A: Address>(
-    cuboids: &[Cuboid<A>],
+    source: Source<'_, A>,
     bytes: usize,
     should_continue: &dyn Fn() -> bool,
 ) -> Option<Index<A>> {
+    let cuboids = source.cuboids;
     if cuboids.iter().any(|cuboid| cuboid.order() > Rule::MAX_ORDER) {
         return None;
     }
@@ -338,5 +316,5 @@ fn indexed<A: Address>(
         return None;
     }
     let most = cuboids.len().saturating_mul(LANES_PER_BOX).max(1_024).min(ceiling);
-    build::index(cuboids, most, ceiling, should_continue)
+    build::index(source, most, ceiling, should_continue)
 }

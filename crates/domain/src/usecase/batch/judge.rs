@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{FIRST_PROVISIONAL, Working, WorkingRule};
 use crate::error::{Rival, Violation, ViolationCode};
 use crate::ids::RuleId;
+use crate::rule::Duplicates;
 use crate::rule::fingerprint::Fingerprint;
-use crate::usecase::rule::Duplicates;
 
 /// Two rules with the same name or equivalent contents after the batch.
 struct Clash {

@@ -97,7 +97,7 @@ impl Working {
             Placement::First | Placement::Last => false,
         };
         if beside || wanted.len() != rules.len() || rules.is_empty() {
-            let detail = "must name rules, each once, and not the one that they move to";
+            let detail = "must name each rule once, and not the rule that they move to";
             self.fault(index, "/rule_ids", detail);
             is_good = false;
         }

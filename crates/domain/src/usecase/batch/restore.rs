@@ -7,10 +7,9 @@ use crate::error::{Result, ViolationCode};
 use crate::ids::RuleId;
 use crate::patch::Patch;
 use crate::policy::Policy;
-use crate::rule::{Rule, RuleParts, RuleSpec};
+use crate::rule::{Duplicates, Rule, RuleParts, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::Name;
-use crate::usecase::rule::Duplicates;
 
 /// The deleted rules that operations restore. Costs one statement for each 1,000 rules, and none
 /// if no operation restores a rule.

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     hits: bool,
     /// The action for packets that no rule matches: ALLOW, DENY or REJECT. Default: the default
-    /// action in the rules' file, else DENY.
+    /// action in the file of rules, else DENY.
     #[arg(long, value_name = "ACTION", value_parser = action)]
     default_action: Option<Action>,
     /// The columns of a flow log or table, by name or number:
@@ -47,8 +47,8 @@ pub(super) struct Arguments {
     /// The time of packets that have none (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Instant>,
-    /// Fail if packets name the rule that decides (a sixth column in ClassBench's traces), and
-    /// another rule decides.
+    /// Compare the deciding rule of each packet with the expected one (the sixth column of
+    /// ClassBench packets), and fail if they differ.
     #[arg(long)]
     check: bool,
 }

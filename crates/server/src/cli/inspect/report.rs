@@ -379,7 +379,7 @@ impl<'a, W: Write> Report<'a, W> {
             Some(format!("only {} of {packets} packets name the rule that decides", self.expected))
         } else if self.checks && self.otherwise > 0 {
             Some(format!(
-                "another rule decides about {} than the named one",
+                "{} decided by another rule than the expected one",
                 counted(self.otherwise, "packet")
             ))
         } else {

@@ -28,7 +28,7 @@ pub(super) async fn verify(settings: &Settings, repairs: bool) -> Result<(), Fai
         let database = open(options_of(settings, "verify database --repair")).await?;
         if !database.is_ready().await? {
             let why =
-                "migrations are pending, or the database takes no writes: nothing is repaired";
+                "migrations are pending, or the database accepts no writes: nothing is repaired";
             return Err(Failure::usage(anyhow!(why)));
         }
         let counts = repair_rows(&database, &mut |finding| printed.print(&finding)).await;
@@ -73,8 +73,8 @@ impl Printed {
             RowFinding::LeftOut { policy, features } => {
                 self.left_out = self.left_out.saturating_add(1);
                 self.line(&format!(
-                    "left out: filtering_policy {policy} uses {features}, which a newer fireflow \
-                     knows"
+                    "left out: filtering_policy {policy} uses {features}, which only a newer \
+                     fireflow knows"
                 ));
             }
             RowFinding::Progress(rules) => self.progress(*rules),
@@ -112,7 +112,7 @@ impl Printed {
             Some(failure) => Err(failure),
             None if faults == 0 => Ok(()),
             None => Err(Failure::Other(anyhow!(
-                "what is derived is not what is stored: {faults} faults"
+                "derived data differs from the stored rules: {faults} faults"
             ))),
         }
     }
@@ -122,10 +122,11 @@ impl Printed {
 pub(super) async fn list_newer(settings: &Settings, version: &str) -> Result<(), Failure> {
     let own = Version::parse(env!("CARGO_PKG_VERSION"));
     let asked = Version::parse(version).ok_or_else(|| {
-        Failure::usage(anyhow!("--features {version}: takes a version such as 0.1.0"))
+        Failure::usage(anyhow!("--features {version}: must be a version such as 0.1.0"))
     })?;
     if Some(asked) > own {
-        let why = "is newer than this fireflow, which cannot know what it reads; ask that version";
+        let why = "is newer than this fireflow, which does not know its features; run that version \
+                   instead";
         return Err(Failure::usage(anyhow!("--features {version}: {why}")));
     }
     let (mut count, mut failed) = (0_u64, None);

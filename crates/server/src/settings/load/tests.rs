@@ -111,7 +111,7 @@ fn what_is_wrong_is_named_with_what_is_right() {
     // The message for a file that is not TOML has the line and the key, but not the value.
     let text = "listen = \"127.0.0.1:8080\"\n\n[jwt]\nsecret = hunter2\n";
     let told = fault(&[], Some(text));
-    assert!(told.starts_with("fireflow.toml: line 4: secret: is not TOML: "), "{told}");
+    assert!(told.starts_with("fireflow.toml: line 4: secret: is not valid TOML: "), "{told}");
     assert!(!told.contains("hunter2"), "{told}");
     // A misspelt level is not taken for a target, of which nothing would be logged.
     for (filter, hint) in [
@@ -177,7 +177,7 @@ fn what_protects_is_never_empty() {
     ] {
         for value in ["", "  "] {
             let fault = fault(&[(name, value)], None);
-            assert_eq!(fault, format!("{name}: is empty: give it a value, or leave it out"));
+            assert_eq!(fault, format!("{name}: is empty: set it, or leave it out"));
         }
     }
     assert!(fault(&[], Some("environment = \"\"")).contains("environment: is empty"));
@@ -189,7 +189,7 @@ fn what_protects_is_never_empty() {
         ("FIREFLOW_JWT_SECRET_FILE", path.to_str().unwrap()),
         ("FIREFLOW_JWT__PUBLIC_KEYS", "/keys"),
     ];
-    assert_eq!(fault(&pairs, None), "FIREFLOW_JWT_SECRET_FILE: holds no secret");
+    assert_eq!(fault(&pairs, None), "FIREFLOW_JWT_SECRET_FILE: contains no secret");
     std::fs::write(&path, "\n").unwrap();
     assert!(fault(&pairs, None).starts_with("FIREFLOW_JWT_SECRET_FILE: is empty"));
     // Other settings fall back to their defaults, because Compose passes unset variables on as
@@ -209,12 +209,12 @@ fn variables_that_are_not_text_are_named_and_never_left_out() {
     let fault = |name: &[u8], value: &[u8]| ask(name, value).unwrap_err().to_string();
     assert_eq!(
         fault(b"FIREFLOW_ENVIRONMENT", b"production\xff"),
-        "FIREFLOW_ENVIRONMENT: the value is not text in UTF-8"
+        "FIREFLOW_ENVIRONMENT: the value is not valid UTF-8"
     );
     for name in ["FIREFLOW_JWT__REVOKED_FILE", "FIREFLOW_JWT_SECRET_FILE", "FIREFLOW_MADE_UP"] {
         assert!(fault(name.as_bytes(), b"/etc/\xe9").starts_with(&format!("{name}: the value")));
     }
-    assert!(fault(b"FIREFLOW_LISTEN\xff", b"x").contains("the name is not text"));
+    assert!(fault(b"FIREFLOW_LISTEN\xff", b"x").contains("the name is not valid UTF-8"));
     // Variables of other programs may have any value.
     for name in [b"PATH".as_slice(), b"FIREFLOW_PORT_80", b"FIREFLOW_TEST_X", b"\xff"] {
         assert_eq!(ask(name, b"\xff").unwrap(), []);
@@ -246,8 +246,8 @@ fn the_role_map_is_a_table_in_the_file() {
     for (bad, word) in [
         ("[jwt.role_map]\n", "names no group"),
         ("[jwt.role_map]\na = \"root\"\n", "`root` is not a role"),
-        ("[jwt.role_map]\na = 1\n", "a role is a text"),
-        ("[jwt.role_map.a]\nb = \"admin\"\n", "a role is a text"),
+        ("[jwt.role_map]\na = 1\n", "a role must be a text"),
+        ("[jwt.role_map.a]\nb = \"admin\"\n", "a role must be a text"),
         ("[jwt]\nrole_map = [\"a=admin\"]\n", "must be a string"),
     ] {
         let fault = fault(&[], Some(bad));
@@ -293,7 +293,7 @@ fn features_are_allowed_by_name_and_there_is_none_yet() {
         assert!(settings.allowed_features.is_empty());
     }
     let fault = fault(&[("FIREFLOW_FEATURES__ALLOW", "conditions")], None);
-    let why = "`conditions` is no feature of this version: it has none yet";
+    let why = "`conditions` is not a feature of this version: it has none yet";
     assert_eq!(fault, format!("FIREFLOW_FEATURES__ALLOW: {why}"));
 }
 

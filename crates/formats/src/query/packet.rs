@@ -4,15 +4,15 @@ use fireflow_domain::error::{FaultLocation, Violation, Violations};
 use fireflow_domain::net::Protocol;
 use fireflow_domain::packet::{GivenPacket, PacketParts};
 use fireflow_domain::time::Instant;
-use fireflow_formats::packet::address;
 
 use super::Query;
+use crate::packet::address;
 
 /// Reads one packet from query parameters.
 ///
 /// # Errors
 /// Returns all violations, by parameter.
-pub fn packet_from_query(mut query: Query, now: Instant) -> Result<GivenPacket, Violations> {
+pub fn packet(mut query: Query, now: Instant) -> Result<GivenPacket, Violations> {
     for name in ["source_address", "destination_address"] {
         query.missing(name);
     }

@@ -1,9 +1,14 @@
-//! Databases for tests: each test has its own, so that tests can run in parallel and commit.
+//! Databases for tests, which run in parallel: [`TestDatabase::rolled_back`] is undone at the end,
+//! [`TestDatabase::new`] belongs to one test, which may commit.
 //!
-//! SQLite uses a temporary folder; PostgreSQL uses a separate schema on the server that
+//! SQLite uses a temporary folder; PostgreSQL uses a schema on the server that
 //! `FIREFLOW_TEST_POSTGRES_URL` names. A missing server is a failure, never a skip.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a failed setup must name its cause")]
+
+mod database;
+mod macros;
+mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,20 +18,24 @@ use std::time::Duration;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::features::FEATURES_KNOWN;
 use fireflow_domain::filter::{Expression, Level};
-use fireflow_domain::store::{ReadKind, Terms};
+use fireflow_domain::store::WriteUnit;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Statement, TransactionTrait,
+    ConnectionTrait, DbBackend, QueryFilter, QueryOrder, QueryResult, QuerySelect, QueryTrait,
+    Statement, TransactionTrait,
 };
 use tempfile::TempDir;
 
 use crate::database_url::{DatabaseKind, DatabaseUrl};
+pub use crate::entity::tables::{Columns, entity_tables};
 use crate::filter::Dialect;
 use crate::observe::{Observed, Observer};
 use crate::options::DatabaseOptions;
 use crate::postgres::OF_CONTROL;
 use crate::store::Database;
+use crate::unit_of_work::{Handle, Held};
+
+use self::template::SharedSchema;
 
 /// A migrated database for one test. It is removed when this is dropped, or together with the
 /// server.
@@ -37,17 +46,56 @@ pub struct TestDatabase {
     /// Its URL, for reopening it.
     pub url: String,
     statements: Arc<Counter>,
-    _folder: Option<TempDir>,
+    place: Place,
+}
+
+/// Where a test's database is. It is given back, or removed, when this is dropped.
+#[derive(Debug)]
+enum Place {
+    /// In this temporary folder.
+    Folder { _folder: TempDir },
+    /// In a schema of its own, which is removed together with the server.
+    Schema,
+    /// In a schema that other tests use before and after.
+    SharedSchema { _schema: SharedSchema },
 }
 
 impl TestDatabase {
-    /// A new, migrated database of a kind.
+    /// A new, migrated database of a kind, in which this test may commit.
     ///
     /// # Panics
     /// Panics if it cannot be created.
     pub async fn new(kind: DatabaseKind) -> Self {
-        let test = Self::empty(kind).await;
-        test.database.migrate_up("local").await.expect("the migrations apply");
+        match kind {
+            DatabaseKind::Sqlite => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                template::copy_file(&folder.path().join("test.db")).await;
+                Self::in_folder(folder).await
+            }
+            DatabaseKind::Postgres => {
+                let test = Self::empty(kind).await;
+                test.database.migrate_up("local").await.expect("the migrations apply");
+                test
+            }
+        }
+    }
+
+    /// A migrated database of a kind, in one transaction that is never committed. Units of work run
+    /// in its savepoints, one after the other: a second one is refused until the first has ended.
+    /// The statements of this type run in it too. Constraints and triggers that a COMMIT would run
+    /// do not run.
+    ///
+    /// # Panics
+    /// Panics if it cannot be created.
+    pub async fn rolled_back(kind: DatabaseKind) -> Self {
+        let mut test = match kind {
+            DatabaseKind::Sqlite => Self::new(kind).await,
+            DatabaseKind::Postgres => {
+                let schema = SharedSchema::take().await;
+                Self::open(schema.url.clone(), Place::SharedSchema { _schema: schema }).await
+            }
+        };
+        test.database.roll_back_at_the_end().await;
         test
     }
 
@@ -56,17 +104,24 @@ impl TestDatabase {
     /// # Panics
     /// Panics if it cannot be created.
     pub async fn empty(kind: DatabaseKind) -> Self {
-        let (url, folder) = match kind {
+        match kind {
             DatabaseKind::Sqlite => {
-                let folder = tempfile::tempdir().expect("a temporary folder");
-                (format!("sqlite://{}/test.db", folder.path().display()), Some(folder))
+                Self::in_folder(tempfile::tempdir().expect("a temporary folder")).await
             }
-            DatabaseKind::Postgres => (postgres_schema().await, None),
-        };
+            DatabaseKind::Postgres => Self::open(postgres_schema().await, Place::Schema).await,
+        }
+    }
+
+    async fn in_folder(folder: TempDir) -> Self {
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        Self::open(url, Place::Folder { _folder: folder }).await
+    }
+
+    async fn open(url: String, place: Place) -> Self {
         let statements = Arc::new(Counter::default());
         let options = DatabaseOptions { observer: Some(statements.clone()), ..options(&url) };
         let database = Database::open(options).await.expect("the test database opens");
-        Self { database, url, statements, _folder: folder }
+        Self { database, url, statements, place }
     }
 
     /// The same database, reopened with other options.
@@ -74,13 +129,14 @@ impl TestDatabase {
     /// # Panics
     /// Panics if it cannot be opened.
     pub async fn reopened(self, change: impl FnOnce(&mut DatabaseOptions)) -> Self {
-        let Self { database, url, statements, _folder } = self;
+        let Self { database, url, statements, place } = self;
+        assert!(database.outer.is_none(), "a test that is rolled back cannot open it again");
         // Closing releases its lock.
         database.close().await.expect("the test database closes");
         let mut options = DatabaseOptions { observer: Some(statements.clone()), ..options(&url) };
         change(&mut options);
         let database = Database::open(options).await.expect("the test database opens");
-        Self { database, url, statements, _folder }
+        Self { database, url, statements, place }
     }
 
     /// The database's plans for a filter on rules: for the candidates of each seed, and for walking
@@ -147,6 +203,16 @@ impl TestDatabase {
     /// # Errors
     /// Returns the database's message.
     pub async fn try_execute(&self, sql: &str) -> Result<(), String> {
+        if let Some(begun) = self.database.nested(None).await {
+            let (handle, held) = begun.expect("a savepoint");
+            let unit = self.database.unit(handle, held);
+            // An error undoes the savepoint, so that the test can continue.
+            let run = unit.db().execute_unprepared(sql).await;
+            let unit: Box<dyn WriteUnit> = Box::new(unit);
+            let ended = if run.is_ok() { unit.commit().await } else { unit.rollback().await };
+            ended.expect("the savepoint ends");
+            return run.map(drop).map_err(|error| error.to_string());
+        }
         let connection = self.database.connections().any().await;
         connection.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
     }
@@ -156,42 +222,25 @@ impl TestDatabase {
     /// # Panics
     /// Panics if the database refuses it.
     pub async fn integers(&self, sql: &str) -> Vec<i64> {
-        let connection = self.database.connections().any().await;
-        let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
-        let rows = connection.query_all_raw(statement).await.expect("the query runs");
+        let rows = self.rows(sql).await;
         rows.iter().map(|row| row.try_get_by_index(0).expect("an integer")).collect()
     }
-}
 
-/// The columns of a table, and whether each is nullable.
-pub type Columns = BTreeMap<String, bool>;
-
-/// The tables as the entities define them.
-#[must_use]
-pub fn entity_tables() -> BTreeMap<String, Columns> {
-    fn columns<E: EntityTrait + EntityName>(table: E) -> (String, Columns) {
-        let columns = E::Column::iter()
-            .map(|column| (IdenStatic::as_str(&column).to_owned(), column.def().is_null()));
-        (table.table_name().to_owned(), columns.collect())
+    async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let unit = match self.database.nested(None).await {
+            Some(begun) => begun.map(|(handle, held)| self.database.unit(handle, held)),
+            None => {
+                let handle = Handle::Pool(self.database.connections().any().await);
+                Ok(self.database.unit(handle, Held::Nothing))
+            }
+        };
+        let unit = unit.expect("a savepoint");
+        let statement = Statement::from_string(unit.db().get_database_backend(), sql);
+        let rows = unit.db().query_all_raw(statement).await.expect("the query runs");
+        let unit: Box<dyn WriteUnit> = Box::new(unit);
+        unit.rollback().await.expect("the savepoint ends");
+        rows
     }
-    use crate::entity::{
-        answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address,
-        rule_port,
-    };
-    BTreeMap::from([
-        columns(answer::Entity),
-        columns(audit_event::Entity),
-        columns(audit_head::Entity),
-        columns(firewall::Entity),
-        columns(label::of_firewall::Entity),
-        columns(label::of_policy::Entity),
-        columns(label::of_rule::Entity),
-        columns(meta::Entity),
-        columns(policy::Entity),
-        columns(rule::Entity),
-        columns(rule_address::Entity),
-        columns(rule_port::Entity),
-    ])
 }
 
 impl TestDatabase {
@@ -210,10 +259,8 @@ impl TestDatabase {
                  FROM information_schema.columns WHERE table_schema = current_schema()"
             }
         };
-        let connection = self.database.connections().any().await;
-        let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
-        for row in connection.query_all_raw(statement).await.expect("the query runs") {
+        for row in self.rows(sql).await {
             let text = |index| row.try_get_by_index::<String>(index).expect("a name");
             let is_nullable = row.try_get_by_index(2).expect("a boolean");
             tables.entry(text(0)).or_default().insert(text(1), is_nullable);
@@ -279,76 +326,11 @@ async fn postgres_schema() -> String {
         .await
         .expect("a schema");
     server.close().await.expect("the connection closes");
+    in_schema(&base, &schema)
+}
+
+/// The URL of a server, with a schema of it.
+fn in_schema(base: &str, schema: &str) -> String {
     let separator = if base.contains('?') { '&' } else { '?' };
     format!("{base}{separator}options=-c%20search_path%3D{schema}")
-}
-
-/// Defines a test of an async function for each database: `name::sqlite` and `name::postgres`.
-///
-/// ```ignore
-/// db_test!(a_deleted_name_can_be_used_again, |db| { … });
-/// ```
-#[macro_export]
-macro_rules! db_test {
-    ($(#[$attribute:meta])* async fn $name:ident($db:ident: $ty:ty) $body:block) => {
-        mod $name {
-            #[allow(unused_imports, clippy::allow_attributes, reason = "what the test needs")]
-            use super::*;
-
-            async fn run($db: $ty) $body
-
-            $(#[$attribute])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                run(<$ty>::new($crate::DatabaseKind::Sqlite).await).await;
-            }
-
-            $(#[$attribute])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                run(<$ty>::new($crate::DatabaseKind::Postgres).await).await;
-            }
-        }
-    };
-}
-
-impl Database {
-    /// Whether each kind of reading connection refuses to write, by its name.
-    ///
-    /// # Panics
-    /// Panics if a connection cannot be opened.
-    pub async fn writes_of_readers(&self) -> Vec<(&'static str, bool)> {
-        let sql = "DELETE FROM fireflow_meta WHERE FALSE";
-        let mut refused = Vec::new();
-        for (name, kind) in [
-            ("single", ReadKind::Single),
-            ("page", ReadKind::Page),
-            ("export", ReadKind::Export),
-            ("compilation", ReadKind::Compilation),
-        ] {
-            let unit = self.reading_unit(kind, &Terms::default()).await.expect("a unit that reads");
-            refused.push((name, unit.db().execute_unprepared(sql).await.is_err()));
-        }
-        refused
-    }
-
-    /// Runs a statement that does not end by itself, as part of a list, and abandons it after a
-    /// while.
-    ///
-    /// # Panics
-    /// Panics if the statement ends by itself.
-    pub async fn run_for(&self, limit: Duration, terms: &Terms) {
-        let sql = match self.kind() {
-            DatabaseKind::Sqlite => {
-                "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) \
-                 SELECT count(*) FROM endless"
-            }
-            DatabaseKind::Postgres => "SELECT pg_sleep(1000), 'endless', current_schema()",
-        };
-        let unit = self.reading_unit(ReadKind::Snapshot, terms).await.expect("a unit that reads");
-        let db = unit.db();
-        let statement = Statement::from_string(db.get_database_backend(), sql);
-        let ended = tokio::time::timeout(limit, db.query_one_raw(statement)).await;
-        assert!(ended.is_err(), "it has ended: {ended:?}");
-    }
 }

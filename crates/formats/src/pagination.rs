@@ -1,10 +1,11 @@
-//! The position of a page in its list, as headers.
+//! The position of a page in its list, as the texts of an answer.
 
 use std::fmt::Write as _;
 
 use fireflow_domain::page::{Page, Total};
-use fireflow_service::cursor;
 use serde_json::{Map, Value, json};
+
+use crate::cursor;
 
 /// The longest `Link`, in bytes. Proxies accept few kilobytes of headers, and a long filter is
 /// repeated in each of the addresses. A link is left out if it does not fit, and `next` comes
