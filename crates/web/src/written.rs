@@ -6,7 +6,6 @@ use std::sync::Arc;
 use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::RuleId;
-use fireflow_domain::rule::Rule;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_service::inspections::PolicyState;
@@ -14,7 +13,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 
+use crate::app::Context;
 use crate::dto::view::RuleView;
+use crate::problem::Problem;
 
 /// The most bytes of text in the cache, and the number of rules that it is sized for.
 const CAPACITY: u64 = 16 * 1024 * 1024;
@@ -58,32 +59,35 @@ impl Default for WrittenRules {
 }
 
 impl WrittenRules {
-    /// Returns a rule of a policy as it was serialized before.
-    #[must_use]
-    pub fn get(&self, inspected: &InspectedPolicy, rule: &CompactRule) -> Option<Arc<RawValue>> {
-        let written = self.0.get(&key(inspected, rule)?)?;
-        (*written.firewall == inspected.policy.firewall).then_some(written.text)
-    }
-
-    /// Serializes a rule of a policy at an instant. `whole` is the same rule with all its texts.
+    /// Returns a rule of a policy as serialized at an instant; none if it has changed since the
+    /// policy was read.
     ///
     /// # Errors
-    /// Returns an error if the rule cannot be serialized, which is a defect.
-    pub fn write(
+    /// Returns the errors of reading the rule's texts.
+    pub async fn text(
         &self,
+        ctx: &Context,
         inspected: &InspectedPolicy,
         rule: &CompactRule,
-        whole: &Rule,
         at: Instant,
-    ) -> serde_json::Result<Arc<RawValue>> {
+    ) -> Result<Option<Arc<RawValue>>, Problem> {
+        let (key, firewall) = (key(inspected, rule), &inspected.policy.firewall);
+        let written = key.as_ref().and_then(|key| self.0.get(key));
+        if let Some(written) = written.filter(|it| *it.firewall == *firewall) {
+            return Ok(Some(written.text));
+        }
+        let Some(whole) = ctx.app.inspections.rule(ctx, inspected, rule).await? else {
+            return Ok(None);
+        };
         // The parents may have changed since the rule was read, so the current ones are shown.
-        let view = RuleView::of(whole, (&*inspected.policy).into(), at);
-        let text: Arc<RawValue> = serde_json::value::to_raw_value(&view).map(Arc::from)?;
-        if let Some(key) = key(inspected, rule) {
-            let firewall = Arc::new(inspected.policy.firewall.clone());
+        let view = RuleView::of(&whole, (&*inspected.policy).into(), at);
+        let text = serde_json::value::to_raw_value(&view).map_err(Problem::internal)?;
+        let text: Arc<RawValue> = text.into();
+        if let Some(key) = key {
+            let firewall = Arc::new(firewall.clone());
             self.0.insert(key, Written { firewall, text: Arc::clone(&text) });
         }
-        Ok(text)
+        Ok(Some(text))
     }
 }
 

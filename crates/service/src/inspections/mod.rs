@@ -12,6 +12,7 @@
 
 mod background;
 mod cache;
+mod decide;
 mod keeper;
 mod pace;
 mod queue;
@@ -63,9 +64,6 @@ const NO_TIME_PAUSE: Duration = Duration::from_secs(60);
 /// millisecond.
 const FEW_COMPARISONS: u64 = 4_096;
 const FEW_BYTES: usize = 1024 * 1024;
-/// How long a caller waits before it looks whether the rules are compiled by now.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 /// The limits on compiling a policy.
 #[derive(Debug, Clone, Copy)]
 pub struct CompilationLimits {
@@ -250,44 +248,6 @@ impl Inspections {
             whole
         }))
     }
-
-    /// Waits until packets may be compared with rules that are not compiled. Returns how many of
-    /// the packets may be decided now: all of them if the rules are compiled. `explains` is true if
-    /// explanations are needed, which always come from comparisons.
-    ///
-    /// # Errors
-    /// Returns [`ServiceError::Shortage`] if the caller has had too many packets compared.
-    pub async fn admit(
-        &self,
-        session: &Session,
-        inspected: &InspectedPolicy,
-        packets: usize,
-        explains: bool,
-    ) -> Result<usize, ServiceError> {
-        let comparisons = comparisons(inspected, explains);
-        if comparisons == 0 {
-            return Ok(packets);
-        }
-        let packets = packets.min(Pace::packets_at_once(comparisons)).max(1);
-        let all = comparisons.saturating_mul(u64::try_from(packets).unwrap_or(u64::MAX));
-        let subject = &session.caller.actor.subject;
-        let end = Moment::now() + self.0.pace.charge(subject, all, Moment::now())?;
-        // The rules may be compiled sooner.
-        while self::comparisons(inspected, explains) > 0
-            && let Some(left) = end.checked_duration_since(Moment::now())
-            && !left.is_zero()
-        {
-            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
-        }
-        Ok(packets)
-    }
-}
-
-/// How many comparisons of entries a packet costs.
-#[must_use]
-pub fn comparisons(inspected: &InspectedPolicy, explains: bool) -> u64 {
-    let explanation = if explains { inspected.compiled.comparisons_to_explain() } else { 0 };
-    inspected.compiled.comparisons().saturating_add(explanation)
 }
 
 impl CachedPolicy {

@@ -6,6 +6,7 @@ mod audit;
 mod firewall;
 mod policy;
 mod rule;
+mod rule_compact;
 mod rule_index;
 mod rule_set;
 mod rule_turns;

@@ -29,8 +29,8 @@ use super::rule_index::{with_address, with_entry_port, with_port};
 use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
-    ActiveModel, Column, Criteria, CriteriaOrDeleted, Entity, WithParents, among, changed_of,
-    criteria, deleted, deleted_of, live, live_of, parent_columns, with_parents, with_state,
+    ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
+    live_of, parent_columns, with_parents,
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
@@ -294,10 +294,7 @@ impl RuleReader for SeaUnitOfWork {
         policy: PolicyId,
         revision: Revision,
     ) -> StoreResult<Vec<Arc<CompactRule>>> {
-        let select = live_of(policy.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
-        let rows: Vec<Criteria> =
-            criteria(select).into_model().all(&self.db()).await.map_err(store_error)?;
-        mapped(rows, |row| mapping::compact_rule(row, revision).map(Arc::new)).await
+        self.compact_rules(policy, revision).await
     }
 
     /// One statement.
@@ -308,15 +305,7 @@ impl RuleReader for SeaUnitOfWork {
         now: Revision,
         at_most: usize,
     ) -> StoreResult<Vec<ChangedRule>> {
-        let select =
-            changed_of(policy.get(), since.0).limit(u64::try_from(at_most).unwrap_or(u64::MAX));
-        let rows: Vec<CriteriaOrDeleted> = criteria(select)
-            .column(Column::DeletedAt)
-            .into_model()
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        mapped(rows, |row| mapping::changed_rule(row, now)).await
+        self.changed_rules(policy, since, now, at_most).await
     }
 
     /// One statement.
@@ -327,13 +316,7 @@ impl RuleReader for SeaUnitOfWork {
         policy: PolicyId,
         id: RuleId,
     ) -> StoreResult<Option<RuleInState>> {
-        let select = live(who)
-            .filter(Column::FirewallId.eq(firewall.get()))
-            .filter(Column::PolicyId.eq(policy.get()))
-            .filter(Column::Id.eq(id.get()))
-            .filter(policy::uses_only(self.features));
-        let row = with_state(select).only(&self.db()).await.map_err(store_error)?;
-        Ok(row.map(mapping::rule_in_state).transpose()?)
+        self.rule_in_state(who, firewall, policy, id).await
     }
 }
 

@@ -1,28 +1,20 @@
 //! Inspections: the verdict on a packet, and its explanation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant as Moment;
+use std::time::Instant;
 
-use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::packet::GivenPacket;
-use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::packet::packets;
-use fireflow_formats::query;
+use fireflow_formats::query::packet;
 use fireflow_service::budget::Shortage;
-use fireflow_service::inspections;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use serde_json::value::RawValue;
 
 use super::{Tag, policy_ids};
-use crate::app::Context;
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{Decision, InspectionItemView, InspectionView, WrittenInspection};
+use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
@@ -65,11 +57,6 @@ const PACKET: &[Param] = &[
 /// The header with the revision of the policy that a stream is evaluated against.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
 
-/// A request with more packets than this waits for its turn on a processor.
-const MANY_PACKETS: usize = 100;
-/// A packet that is compared with more entries waits for its turn on a processor. So few take a
-/// tenth of a millisecond.
-const FEW_COMPARISONS: u64 = 10_000;
 /// How often a packet is decided again because the rule that decides it has changed before it was
 /// shown.
 const ROUNDS: usize = 16;
@@ -107,25 +94,27 @@ impl Inspections {
         query: QueryString,
     ) -> Result<Reply<Answered, InspectionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Moment::now(), ctx.caller.now);
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
         let explains = query.boolean("explain");
-        let packet = query::packet(query, now)?;
+        let given = packet(query, now)?;
         for _ in 0..ROUNDS {
             let inspected = ctx.compiled_policy(firewall, policy).await?;
-            let decision = decide(&ctx, &inspected, &packet, explains).await?;
-            let action = decision.action;
-            let rule = match &decision.rule {
+            let decide = move |it: &_| WrittenInspection::new(it, &given, explains);
+            let decided = ctx.app.inspections.decide(&ctx, &inspected, explains, decide).await?;
+            let (mut answer, rule) = decided;
+            let text = match rule {
                 Some(rule) => {
-                    let text = text_of(&ctx, &inspected, rule, packet.packet().at()).await?;
+                    let at = given.packet().at();
+                    let text = ctx.app.written.text(&ctx, &inspected, &rule, at).await?;
                     // The rule has changed since the packet was decided, so it is decided again.
                     let Some(text) = text else { continue };
                     Some(text)
                 }
                 None => None,
             };
-            let answer = WrittenInspection::new(&inspected, &packet, decision, rule.as_deref());
-            ctx.app.telemetry.metrics.inspected([action.as_str()], start.elapsed());
+            answer.active_rule = text.as_deref();
+            ctx.app.telemetry.metrics.inspected([answer.action], start.elapsed());
             return Reply::written(&answer);
         }
         let what = "the rule that decides changes faster than it can be read";
@@ -167,7 +156,7 @@ impl Inspections {
         body: PacketsBody,
     ) -> Result<Reply<Inspected, Vec<InspectionItemView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
-        let (start, now) = (Moment::now(), ctx.caller.now);
+        let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::MANY);
         let explains = query.boolean("explain");
         query.finish()?;
@@ -190,85 +179,14 @@ impl Inspections {
         };
         let packets = body.decode(move |bytes, meter| packets(bytes, now, explains, meter)).await?;
         let inspected = ctx.compiled_policy(firewall, policy).await?;
-        // Many packets over many rules take long. They are inspected outside the threads that serve
-        // requests, and only as long as the client waits.
-        let waits = WaitingFlag(Arc::new(AtomicBool::new(true)));
-        let is_long = explains || packets.len() > MANY_PACKETS;
-        let packets: Arc<[GivenPacket]> = packets.into();
-        let mut views: Vec<InspectionItemView> = Vec::with_capacity(packets.len());
-        loop {
-            // If the rules are not compiled, only so many packets are compared with them at once.
-            let left = packets.len().saturating_sub(views.len());
-            let count = ctx.app.inspections.admit(&ctx, &inspected, left, explains).await?;
-            let (inspected, packets) = (inspected.clone(), Arc::clone(&packets));
-            let (is_awaited, telemetry) = (Arc::clone(&waits.0), Arc::clone(&ctx.app.telemetry));
-            let inspect = move || {
-                let next = packets
-                    .iter()
-                    .skip(views.len())
-                    .take(count)
-                    .take_while(|_| is_awaited.load(Ordering::Relaxed))
-                    .map(|packet| InspectionItemView::new(&inspected, packet, explains));
-                views.extend(next.collect::<Vec<_>>());
-                if views.len() < packets.len() {
-                    return Err(views);
-                }
-                let actions = views.iter().map(|view| view.action.as_str());
-                telemetry.metrics.inspected(actions, start.elapsed());
-                Ok(Reply::new(&views))
-            };
-            let done = if is_long || count < left {
-                ctx.run_in_turn(inspect).await?
-            } else {
-                tokio::task::spawn_blocking(inspect).await.map_err(Problem::internal)?
-            };
-            match done {
-                Ok(reply) => return reply,
-                Err(partly) => views = partly,
-            }
-        }
-    }
-}
-
-/// Decides a packet. If it has to be compared with many rules, that is done outside the threads
-/// that serve requests.
-async fn decide(
-    ctx: &Context,
-    inspected: &InspectedPolicy,
-    packet: &GivenPacket,
-    explains: bool,
-) -> Result<Decision, Problem> {
-    let comparisons = inspections::comparisons(inspected, explains);
-    if comparisons <= FEW_COMPARISONS {
-        return Ok(Decision::new(inspected, packet, explains));
-    }
-    ctx.app.inspections.admit(ctx, inspected, 1, explains).await?;
-    let (inspected, packet) = (inspected.clone(), *packet);
-    Ok(ctx.run_in_turn(move || Decision::new(&inspected, &packet, explains)).await?)
-}
-
-/// The rule that decides, serialized with all its texts; none if it has changed since.
-async fn text_of(
-    ctx: &Context,
-    inspected: &InspectedPolicy,
-    rule: &CompactRule,
-    at: Instant,
-) -> Result<Option<Arc<RawValue>>, Problem> {
-    if let Some(text) = ctx.app.written.get(inspected, rule) {
-        return Ok(Some(text));
-    }
-    let Some(whole) = ctx.app.inspections.rule(ctx, inspected, rule).await? else {
-        return Ok(None);
-    };
-    let text = ctx.app.written.write(inspected, rule, &whole, at).map_err(Problem::internal)?;
-    Ok(Some(text))
-}
-
-/// Clears the flag when it is dropped, because nobody waits for the answer any more.
-struct WaitingFlag(Arc<AtomicBool>);
-
-impl Drop for WaitingFlag {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        let telemetry = Arc::clone(&ctx.app.telemetry);
+        let finish = move |views: Vec<InspectionItemView>| {
+            let actions = views.iter().map(|view| view.action.as_str());
+            telemetry.metrics.inspected(actions, start.elapsed());
+            Reply::new(&views)
+        };
+        let show = InspectionItemView::new;
+        let all = ctx.app.inspections.decide_all(&ctx, inspected, packets, explains, show, finish);
+        all.await?
     }
 }

@@ -6,7 +6,6 @@ use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::engine::naive::Explanation;
 use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::packet::{GivenPacket, Packet, Payload};
-use fireflow_domain::rule::Action;
 use fireflow_domain::usecase::inspect::{GivenVerdict, InspectedPolicy, Verdict};
 use fireflow_formats::assumed_ports::AssumedPorts;
 use poem_openapi::Object;
@@ -382,38 +381,15 @@ impl InspectionItemView {
     }
 }
 
-/// The verdict on a packet, and its explanation, before the rule that decides is shown.
-#[derive(Debug)]
-pub struct Decision {
-    /// The action on the packet.
-    pub action: Action,
-    /// The rule that decides; none if the policy's default does.
-    pub rule: Option<Arc<CompactRule>>,
-    assumed: Option<AssumedPorts>,
-    explanation: Option<ExplanationView>,
-}
-
-impl Decision {
-    /// Decides a packet.
-    #[must_use]
-    pub fn new(inspected: &InspectedPolicy, given: &GivenPacket, explains: bool) -> Self {
-        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
-        Self {
-            action: verdict.action,
-            rule: verdict.rule.map(Arc::clone),
-            assumed: assumed.as_ref().map(Into::into),
-            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
-        }
-    }
-}
-
 /// An [`InspectionView`] whose rule is already serialized.
 #[derive(Debug, Serialize)]
 pub struct WrittenInspection<'a> {
-    action: &'static str,
+    /// What is done with the packet.
+    pub action: &'static str,
     permitted: bool,
     reason: &'static str,
-    active_rule: Option<&'a RawValue>,
+    /// The rule that decides; none if no rule matches.
+    pub active_rule: Option<&'a RawValue>,
     packet: PacketView,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports_assumed: Option<AssumedPorts>,
@@ -422,26 +398,26 @@ pub struct WrittenInspection<'a> {
     explanation: Option<ExplanationView>,
 }
 
-impl<'a> WrittenInspection<'a> {
-    /// An answer with a decision, and the serialized rule that decides.
+impl WrittenInspection<'_> {
+    /// Inspects a packet. Also returns the rule that decides, which is not in the answer yet.
     #[must_use]
     pub fn new(
         inspected: &InspectedPolicy,
         given: &GivenPacket,
-        decision: Decision,
-        active_rule: Option<&'a RawValue>,
-    ) -> Self {
-        let Decision { action, rule, assumed, explanation } = decision;
-        Self {
-            action: action.as_str(),
-            permitted: action.permits(),
-            reason: reason(rule.is_some()),
-            active_rule,
+        explains: bool,
+    ) -> (Self, Option<Arc<CompactRule>>) {
+        let GivenVerdict { verdict, packet, assumed } = inspected.given_verdict(given);
+        let answer = Self {
+            action: verdict.action.as_str(),
+            permitted: verdict.action.permits(),
+            reason: reason(verdict.rule.is_some()),
+            active_rule: None,
             packet: given.into(),
-            ports_assumed: assumed,
+            ports_assumed: assumed.as_ref().map(Into::into),
             policy: inspected.into(),
-            explanation,
-        }
+            explanation: explains.then(|| ExplanationView::of(inspected, &packet)),
+        };
+        (answer, verdict.rule.map(Arc::clone))
     }
 }
 
