@@ -9,13 +9,15 @@
 #[path = "support/small_world.rs"]
 mod small_world;
 
+use std::time::Duration;
+
 use fireflow_domain::analysis::{
-    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, Effect, Finding, FindingKind,
-    Severity, analyse,
+    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, ComparisonOptions, Effect, Finding,
+    FindingKind, Obstacle, Severity, Task, analyse, compare,
 };
 use fireflow_domain::engine::naive;
-use fireflow_domain::rule::RuleSpec;
-use fireflow_domain::rule::RuleState;
+use fireflow_domain::rule::{Action, RuleParts, RuleSpec, RuleState};
+use fireflow_domain::testing::analysis_families as families;
 use fireflow_domain::testing::random::{Random, cases, seed};
 
 use self::small_world::{World, analysed, noon};
@@ -43,7 +45,7 @@ impl<'a> Verdicts<'a> {
         (0..self.rules.len()).find(|rule| self.matches[packet][*rule] && !without(*rule))
     }
 
-    fn action(&self, rule: Option<usize>) -> fireflow_domain::rule::Action {
+    fn action(&self, rule: Option<usize>) -> Action {
         rule.map_or(self.policy.default_action, |rule| self.rules[rule].action)
     }
 
@@ -215,4 +217,77 @@ fn findings_about_reach_are_those_that_all_packets_of_a_small_world_show() {
     }
     println!("{REACH:?} {found:?}");
     assert!(found.iter().all(|count| *count > 10), "{found:?}");
+}
+
+/// Analyzes rules for at most so long, and returns how long it took.
+fn analysed_within(rules: &[RuleSpec], deadline: Duration) -> (Analysis, Duration) {
+    let listed = analysed(rules);
+    let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
+    let start = std::time::Instant::now();
+    let should_continue = || start.elapsed() < deadline;
+    let limits = AnalysisLimits::usual(&should_continue);
+    let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
+    (analysis, start.elapsed())
+}
+
+#[test]
+fn sets_without_order_are_given_up_at_the_deadline_and_named() {
+    let rules = families::scatter(2_000, 1_000, 200, 1);
+    let (analysis, time) = analysed_within(&rules, Duration::from_secs(2));
+    // A generous bound, for slow machines: all rules together would take minutes.
+    assert!(time < Duration::from_secs(60), "{time:?}");
+    let of_reach = analysis.incomplete.iter().find(|it| it.what == Task::Reach).unwrap();
+    assert!(!of_reach.rules.is_empty());
+    // What is undecided is not reported, and what is reported is right.
+    for finding in analysis.findings.iter().filter(|it| REACH.contains(&it.kind)) {
+        assert!(!of_reach.rules.contains(&finding.rule), "{finding:?}");
+    }
+}
+
+#[test]
+fn an_analysis_that_may_not_go_on_decides_nothing_and_says_so() {
+    let rules = families::scatter(20, 10, 5, 1);
+    let (analysis, _) = analysed_within(&rules, Duration::ZERO);
+    assert!(!analysis.is_complete());
+    assert!(analysis.findings.iter().all(|it| !REACH.contains(&it.kind)));
+}
+
+#[test]
+fn memory_beyond_the_budget_is_not_taken() {
+    let rules = families::random_boxes(500, 5.0, 1);
+    let listed = analysed(&rules);
+    let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
+    let limits = AnalysisLimits { bytes: 10_000, ..AnalysisLimits::usual(&|| true) };
+    let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
+    assert!(analysis.incomplete.iter().any(|it| it.why == Obstacle::Memory));
+    let options = ComparisonOptions::at(noon());
+    let comparison = compare(&policy, &AnalysedPolicy { rules: &[], ..policy }, &options, &limits);
+    assert!(comparison.incomplete.iter().any(|it| it.why == Obstacle::Memory));
+    assert!(!comparison.is_proven_equal());
+}
+
+#[test]
+fn rules_of_a_million_products_are_decided() {
+    let largest = families::largest_rule().unwrap();
+    let (analysis, _) = analysed_within(&[largest.clone(), largest], Duration::from_secs(600));
+    let kinds: Vec<FindingKind> =
+        analysis.findings.iter().filter(|it| REACH.contains(&it.kind)).map(|it| it.kind).collect();
+    assert_eq!((kinds, analysis.incomplete), (vec![FindingKind::Duplicate], vec![]));
+    // All of a rule is in two others, none of which contains it.
+    let rules = families::giants(3, 300, 7);
+    let half = |from: usize, to: usize| {
+        let parts = rules[0].clone().into_parts();
+        let sources = parts.sources[from..to].to_vec();
+        RuleSpec::new(RuleParts { sources, ..parts }).unwrap()
+    };
+    let rules = [half(0, 170), half(160, 300), rules[1].clone(), rules[0].clone()];
+    let (analysis, _) = analysed_within(&rules, Duration::from_secs(600));
+    assert_eq!(analysis.incomplete, []);
+    let last: Vec<&Finding> = analysis
+        .findings
+        .iter()
+        .filter(|it| it.rule == 3 && it.kind == FindingKind::Unreachable)
+        .collect();
+    let covers: Vec<usize> = last[0].because.iter().map(|it| it.rule).collect();
+    assert!(covers.contains(&0) && covers.contains(&1) && covers.len() == 2, "{last:?}");
 }
