@@ -9,22 +9,21 @@
 #[path = "support/small_world.rs"]
 mod small_world;
 
-use std::time::Duration;
-
 use fireflow_domain::analysis::{
-    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, ComparisonOptions, Effect, Finding,
-    FindingKind, Obstacle, Severity, Task, analyse, compare,
+    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, Effect, Evidence, Finding,
+    FindingKind, FindingKinds, Fix, Severity, analyse,
 };
 use fireflow_domain::engine::naive;
-use fireflow_domain::rule::{Action, RuleParts, RuleSpec, RuleState};
-use fireflow_domain::testing::analysis_families as families;
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::rule::{Action, Endpoint, RuleSpec, RuleState};
 use fireflow_domain::testing::random::{Random, cases, seed};
+use fireflow_domain::time::Instant;
 
-use self::small_world::{World, analysed, noon};
+use self::small_world::{World, analysed, hour, noon};
 
 /// The first rule that matches each packet.
 struct Verdicts<'a> {
-    world: &'a World,
+    at: Instant,
     rules: &'a [RuleSpec],
     policy: AnalysedPolicy<'a>,
     /// For each packet, whether each rule matches it.
@@ -32,13 +31,13 @@ struct Verdicts<'a> {
 }
 
 impl<'a> Verdicts<'a> {
-    fn new(world: &'a World, rules: &'a [RuleSpec], policy: AnalysedPolicy<'a>) -> Self {
+    fn new(world: &World, rules: &'a [RuleSpec], policy: AnalysedPolicy<'a>, at: Instant) -> Self {
         let matches = world
-            .packets
+            .packets_at(at)
             .iter()
             .map(|packet| rules.iter().map(|rule| naive::matches(rule, packet)).collect())
             .collect();
-        Self { world, rules, policy, matches }
+        Self { at, rules, policy, matches }
     }
 
     fn first(&self, packet: usize, without: impl Fn(usize) -> bool) -> Option<usize> {
@@ -50,7 +49,7 @@ impl<'a> Verdicts<'a> {
     }
 
     fn packets(&self) -> std::ops::Range<usize> {
-        0..self.world.packets.len()
+        0..self.matches.len()
     }
 
     fn of(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
@@ -64,7 +63,7 @@ impl<'a> Verdicts<'a> {
     /// The sharpest finding about the reach of a rule.
     fn reach(&self, rule: usize) -> Option<FindingKind> {
         let spec = &self.rules[rule];
-        let is_active = |rule: &RuleSpec| rule.state(noon()) == RuleState::Active;
+        let is_active = |rule: &RuleSpec| rule.state(self.at) == RuleState::Active;
         if !is_active(spec) || self.of(rule).next().is_none() {
             return None;
         }
@@ -176,6 +175,38 @@ impl<'a> Verdicts<'a> {
     }
 }
 
+/// Findings hold until the instant that they name, and as long as their rules live if they name none.
+fn check_until(world: &World, rules: &[RuleSpec], policy: AnalysedPolicy<'_>, analysis: &Analysis) {
+    if rules.iter().all(|rule| rule.starts_at.is_none() && rule.expires_at.is_none()) {
+        return;
+    }
+    for at in (0..5).map(hour) {
+        let verdicts = Verdicts::new(world, rules, policy, at);
+        for finding in analysis.findings.iter().filter(|it| REACH.contains(&it.kind)) {
+            let rule = finding.rule;
+            if rules[rule].state(at) != RuleState::Active {
+                continue;
+            }
+            let without = |packet| verdicts.first(packet, |it| it == rule);
+            let own = rules[rule].action;
+            let is_redundant =
+                || verdicts.decided_by(rule).all(|packet| verdicts.action(without(packet)) == own);
+            let is_hidden = || verdicts.decided_by(rule).next().is_none();
+            let holds = match finding.kind {
+                FindingKind::Redundant | FindingKind::RestatesDefault => is_redundant(),
+                _ => is_hidden(),
+            };
+            if finding.until.is_none_or(|until| at < until) {
+                assert!(holds, "{at} {finding:?} {rules:#?}");
+            } else if finding.until == Some(at)
+                && matches!(finding.kind, FindingKind::Redundant | FindingKind::RestatesDefault)
+            {
+                assert!(!holds, "{at} {finding:?} {rules:#?}");
+            }
+        }
+    }
+}
+
 const REACH: [FindingKind; 5] = [
     FindingKind::Contradiction,
     FindingKind::Duplicate,
@@ -196,7 +227,7 @@ fn findings_about_reach_are_those_that_all_packets_of_a_small_world_show() {
         let limits = AnalysisLimits::usual(&|| true);
         let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
         assert_eq!(analysis.incomplete, []);
-        let verdicts = Verdicts::new(&world, &rules, policy);
+        let verdicts = Verdicts::new(&world, &rules, policy, noon());
         for rule in 0..rules.len() {
             let of_rule = analysis.findings.iter().filter(|it| it.rule == rule);
             let of_reach: Vec<&Finding> = of_rule.filter(|it| REACH.contains(&it.kind)).collect();
@@ -214,80 +245,148 @@ fn findings_about_reach_are_those_that_all_packets_of_a_small_world_show() {
             }
         }
         verdicts.check_together(&analysis);
+        check_until(&world, &rules, policy, &analysis);
     }
     println!("{REACH:?} {found:?}");
     assert!(found.iter().all(|count| *count > 10), "{found:?}");
 }
 
-/// Analyzes rules for at most so long, and returns how long it took.
-fn analysed_within(rules: &[RuleSpec], deadline: Duration) -> (Analysis, Duration) {
-    let listed = analysed(rules);
-    let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
-    let start = std::time::Instant::now();
-    let should_continue = || start.elapsed() < deadline;
-    let limits = AnalysisLimits::usual(&should_continue);
-    let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
-    (analysis, start.elapsed())
+/// The same rules in other words: entries in another order, repeated, and divided.
+fn reworded(rule: &RuleSpec, random: &mut Random) -> RuleSpec {
+    let mut parts = rule.clone().into_parts();
+    for entries in [&mut parts.sources, &mut parts.destinations] {
+        let mut divided = Vec::new();
+        for entry in entries.iter() {
+            let halves = match entry.address {
+                AddressRange::Any => vec!["0.0.0.0/0", "::/1", "8000::/1"]
+                    .into_iter()
+                    .map(|text| AddressRange::parse(text).unwrap())
+                    .collect(),
+                AddressRange::V4 { first, last } if first < last => vec![
+                    AddressRange::V4 { first, last: first },
+                    AddressRange::V4 { first: first + 1, last },
+                ],
+                AddressRange::V6 { first, last } if first < last => vec![
+                    AddressRange::V6 { first, last: last - 1 },
+                    AddressRange::V6 { first: last, last },
+                ],
+                one => vec![one],
+            };
+            divided.extend(halves.into_iter().map(|address| Endpoint { address, ..*entry }));
+        }
+        for at in (1..divided.len()).rev() {
+            divided.swap(at, random.below(at as u32 + 1) as usize);
+        }
+        divided.extend(divided.first().copied());
+        *entries = divided;
+    }
+    let ports = parts.ports.iter().flat_map(|range| {
+        let (first, last) = (range.first(), range.last());
+        let middle = first + (last - first) / 2;
+        let rest = (middle < last).then(|| PortRange::new(middle + 1, last).unwrap());
+        std::iter::once(PortRange::new(first, middle).unwrap()).chain(rest)
+    });
+    parts.ports = ports.collect();
+    parts.ports.reverse();
+    let mut protocols: Vec<Protocol> = parts.protocols.to_vec();
+    protocols.reverse();
+    parts.protocols = protocols.into_iter().collect();
+    RuleSpec::new(parts).unwrap()
 }
 
 #[test]
-fn sets_without_order_are_given_up_at_the_deadline_and_named() {
-    let rules = families::scatter(2_000, 1_000, 200, 1);
-    let (analysis, time) = analysed_within(&rules, Duration::from_secs(2));
-    // A generous bound, for slow machines: all rules together would take minutes.
-    assert!(time < Duration::from_secs(60), "{time:?}");
-    let of_reach = analysis.incomplete.iter().find(|it| it.what == Task::Reach).unwrap();
-    assert!(!of_reach.rules.is_empty());
-    // What is undecided is not reported, and what is reported is right.
-    for finding in analysis.findings.iter().filter(|it| REACH.contains(&it.kind)) {
-        assert!(!of_reach.rules.contains(&finding.rule), "{finding:?}");
+fn findings_depend_on_what_rules_mean_and_not_on_how_they_are_written() {
+    let mut random = Random::new(seed());
+    for _ in 0..cases(200) {
+        let world = World::draw(&mut random);
+        let rules = world.rules(&mut random, 20);
+        let others: Vec<RuleSpec> = rules.iter().map(|it| reworded(it, &mut random)).collect();
+        let default_action = world.action(&mut random);
+        let found = |rules: &[RuleSpec]| {
+            let listed = analysed(rules);
+            let policy = AnalysedPolicy { rules: &listed, default_action };
+            let options =
+                AnalysisOptions { kinds: FindingKinds::all(), ..AnalysisOptions::at(noon()) };
+            let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
+            assert_eq!(analysis.incomplete, []);
+            let of_meaning = |it: &&Finding| {
+                !matches!(it.kind, FindingKind::Ineffective | FindingKind::Mergeable)
+            };
+            let mut findings: Vec<String> = analysis
+                .findings
+                .iter()
+                .filter(of_meaning)
+                .map(|it| {
+                    let because: Vec<usize> = it.because.iter().map(|it| it.rule).collect();
+                    let conflict = it.conflicts_with.map(|it| it.rule);
+                    // An example of packets may depend on where the ends of ranges are.
+                    let packets = Some(&it.packets).filter(|_| it.is_packets_complete);
+                    format!(
+                        "{} {:?} {:?} {because:?} {conflict:?} {:?} {:?} {:?}",
+                        it.rule, it.kind, it.severity, it.until, it.together, packets,
+                    )
+                })
+                .collect();
+            findings.sort();
+            findings
+        };
+        let (found, other) = (found(&rules), found(&others));
+        for (a, b) in found.iter().zip(&other) {
+            assert_eq!(a, b);
+        }
+        assert_eq!(found.len(), other.len());
     }
 }
 
 #[test]
-fn an_analysis_that_may_not_go_on_decides_nothing_and_says_so() {
-    let rules = families::scatter(20, 10, 5, 1);
-    let (analysis, _) = analysed_within(&rules, Duration::ZERO);
-    assert!(!analysis.is_complete());
-    assert!(analysis.findings.iter().all(|it| !REACH.contains(&it.kind)));
-}
-
-#[test]
-fn memory_beyond_the_budget_is_not_taken() {
-    let rules = families::random_boxes(500, 5.0, 1);
-    let listed = analysed(&rules);
-    let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
-    let limits = AnalysisLimits { bytes: 10_000, ..AnalysisLimits::usual(&|| true) };
-    let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
-    assert!(analysis.incomplete.iter().any(|it| it.why == Obstacle::Memory));
-    let options = ComparisonOptions::at(noon());
-    let comparison = compare(&policy, &AnalysedPolicy { rules: &[], ..policy }, &options, &limits);
-    assert!(comparison.incomplete.iter().any(|it| it.why == Obstacle::Memory));
-    assert!(!comparison.is_proven_equal());
-}
-
-#[test]
-fn rules_of_a_million_products_are_decided() {
-    let largest = families::largest_rule().unwrap();
-    let (analysis, _) = analysed_within(&[largest.clone(), largest], Duration::from_secs(600));
-    let kinds: Vec<FindingKind> =
-        analysis.findings.iter().filter(|it| REACH.contains(&it.kind)).map(|it| it.kind).collect();
-    assert_eq!((kinds, analysis.incomplete), (vec![FindingKind::Duplicate], vec![]));
-    // All of a rule is in two others, none of which contains it.
-    let rules = families::giants(3, 300, 7);
-    let half = |from: usize, to: usize| {
-        let parts = rules[0].clone().into_parts();
-        let sources = parts.sources[from..to].to_vec();
-        RuleSpec::new(RuleParts { sources, ..parts }).unwrap()
-    };
-    let rules = [half(0, 170), half(160, 300), rules[1].clone(), rules[0].clone()];
-    let (analysis, _) = analysed_within(&rules, Duration::from_secs(600));
-    assert_eq!(analysis.incomplete, []);
-    let last: Vec<&Finding> = analysis
-        .findings
-        .iter()
-        .filter(|it| it.rule == 3 && it.kind == FindingKind::Unreachable)
-        .collect();
-    let covers: Vec<usize> = last[0].because.iter().map(|it| it.rule).collect();
-    assert!(covers.contains(&0) && covers.contains(&1) && covers.len() == 2, "{last:?}");
+fn pairs_and_neighbors_are_those_that_all_packets_of_a_small_world_show() {
+    let mut random = Random::new(seed());
+    let mut found = [0_usize; 3];
+    for _ in 0..cases(300) {
+        let world = World::draw(&mut random);
+        let rules = world.rules(&mut random, 16);
+        let listed = analysed(&rules);
+        let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
+        let kinds = [FindingKind::Correlated, FindingKind::Generalises, FindingKind::Mergeable];
+        let options =
+            AnalysisOptions { kinds: kinds.into_iter().collect(), ..AnalysisOptions::at(noon()) };
+        let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
+        assert_eq!(analysis.incomplete, []);
+        let verdicts = Verdicts::new(&world, &rules, policy, noon());
+        for rule in 0..rules.len() {
+            let contains =
+                |a: usize, b: usize| verdicts.of(b).all(|packet| verdicts.matches[packet][a]);
+            let overlapping = (0..rule).filter(|other| {
+                rules[*other].action != rules[rule].action
+                    && verdicts.of(rule).any(|packet| verdicts.matches[packet][*other])
+                    && !contains(*other, rule)
+            });
+            let (inside, across): (Vec<usize>, Vec<usize>) =
+                overlapping.partition(|other| contains(rule, *other));
+            for (number, expected) in [across, inside].into_iter().enumerate() {
+                let finding =
+                    analysis.findings.iter().find(|it| it.rule == rule && it.kind == kinds[number]);
+                assert_eq!(finding.is_some(), !expected.is_empty());
+                let Some(finding) = finding else { continue };
+                found[number] += 1;
+                assert_eq!(finding.evidence, Evidence::Pairs(expected.len() as u64));
+                assert_eq!(finding.because[0].rule, expected[0]);
+                let witness = finding.witness.unwrap();
+                assert!(naive::matches(&rules[rule], &witness));
+                assert!(naive::matches(&rules[expected[0]], &witness));
+            }
+        }
+        for finding in analysis.findings.iter().filter(|it| it.kind == FindingKind::Mergeable) {
+            found[2] += 1;
+            let Some(Fix::Replace { rules: replaced, with }) = &finding.fix else { panic!() };
+            let merged = RuleSpec::new((**with).clone()).unwrap();
+            assert_eq!(replaced[1], finding.rule);
+            for packet in world.packets_at(noon()) {
+                let either = replaced.iter().any(|it| naive::matches(&rules[*it], &packet));
+                assert_eq!(naive::matches(&merged, &packet), either, "{finding:?} {packet:?}");
+            }
+        }
+    }
+    println!("{found:?}");
+    assert!(found.iter().all(|count| *count > 5), "{found:?}");
 }

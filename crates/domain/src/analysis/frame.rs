@@ -595,7 +595,7 @@ mod tests {
     fn bits_answer_what_ranges_answer() {
         for seed in 0..30 {
             let scattered = check(&families::scatter(20, 6, 5, seed));
-            let giant = check(&families::giants(12, 40, seed));
+            let giant = check(&families::giants(12, 20, seed));
             check(&families::random_boxes(25, 6.0, seed));
             let grid = check(&families::grid(3, seed));
             assert!(scattered[0] > 0 && giant[1] > 0 && grid[0] > 0);
