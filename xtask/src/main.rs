@@ -55,6 +55,7 @@ cargo xtask COMMAND
   deny [--advisories]                checks licenses, bans and sources of the dependencies, and advisories
                                      if their database is reachable; with --advisories it must be
   sbom                               writes the bill of materials to target/sbom/fireflow.cdx.json
+  bench analysis                     measures analyses and comparisons of policies; minutes
   bench attack                       measures how much memory an attacker can make the service hold, and
                                      how that affects others, on both databases; half an hour
   bench inspection                   measures the classifier against a linear scan; minutes
