@@ -11,6 +11,7 @@ use crate::sh;
 /// Runs the benchmark with this name.
 pub(crate) fn bench(name: &str) -> Result<()> {
     match name {
+        "analysis" => analysis(),
         "inspection" => inspection(),
         "inspections" => inspections(),
         "lists" => lists(),
@@ -18,9 +19,22 @@ pub(crate) fn bench(name: &str) -> Result<()> {
         "soak" => soak(),
         "attack" => attack(),
         other => bail!(
-            "there is no measurement `{other}`; there are `attack`, `inspection`, `inspections`, `lists`, `service`, `soak`"
+            "there is no measurement `{other}`; there are `analysis`, `attack`, `inspection`, `inspections`, `lists`, `service`, `soak`"
         ),
     }
+}
+
+/// Analyses and comparisons of public and generated rule sets.
+fn analysis() -> Result<()> {
+    let mut command = Command::new(sh::cargo_path());
+    sh::run(command.args([
+        "bench",
+        "--quiet",
+        "--package",
+        "fireflow-domain",
+        "--bench",
+        "analysis",
+    ]))
 }
 
 /// The classifier, compared with a plain scan.

@@ -51,6 +51,7 @@ cargo xtask COMMAND
   deny [--advisories]                licenses, bans and sources of the dependencies, and advisories where
                                      their database can be reached; with the option it must be
   sbom                               what the binary is made of, in target/sbom/fireflow.cdx.json
+  bench analysis                     measures analyses and comparisons of policies; minutes
   bench attack                       what an attacker can make the service hold, and what others see of
                                      it, on both databases; half an hour
   bench inspection                   measures the classifier against a plain scan; minutes

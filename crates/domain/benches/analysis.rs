@@ -1,7 +1,8 @@
 //! Measures analyses and comparisons: the public rule sets if they are available, generated
 //! companies, and the families that are made to hurt. Times are processor times of all threads.
 //!
-//! `FIREFLOW_BENCH_ONLY` is a part of the names of the sets to measure.
+//! `FIREFLOW_BENCH_ONLY` is a part of the names of the sets to measure. `FIREFLOW_BENCH_RULE_SETS` is the
+//! folder of the public sets.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +35,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The rules of a public set, with actions by the number of the line; none if it is not available.
 fn public(name: &str) -> Option<Vec<RuleSpec>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rulesets");
+    let folder = std::env::var_os("FIREFLOW_BENCH_RULE_SETS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rulesets"),
+        PathBuf::from,
+    );
     let file = std::fs::File::open(folder.join(format!("{name}.rules.gz"))).ok()?;
     let mut text = String::new();
     flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();

@@ -7,6 +7,7 @@
 //! their tests compare them with.
 
 use crate::net::{AddressRange, Family, PortRange, Protocol};
+#[cfg(test)]
 use crate::packet::{Packet, Payload, family_of};
 use crate::rule::{Criteria, Endpoint};
 
@@ -52,12 +53,14 @@ pub(crate) struct World {
 
 impl World {
     /// Every world.
+    #[cfg(test)]
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let kinds = |family| Kind::ALL.into_iter().map(move |kind| Self { family, kind });
         Family::ALL.into_iter().flat_map(kinds)
     }
 
     /// The world of a packet.
+    #[cfg(test)]
     pub(crate) const fn of(packet: &Packet) -> Self {
         let kind = match packet.payload() {
             Payload::Ports { .. } => Kind::Ports,
@@ -116,6 +119,7 @@ impl<'a> RuleProduct<'a> {
     }
 
     /// The protocols of the rule that exist in a world, in order of their numbers.
+    #[cfg(test)]
     pub(crate) fn protocols(&self, world: World) -> impl Iterator<Item = Protocol> + '_ {
         let is_listed = |it: &Protocol| {
             self.protocols.as_ref().is_none_or(|listed| listed.binary_search(it).is_ok())
@@ -165,11 +169,6 @@ impl<'a> RuleProduct<'a> {
     /// A rule with ICMP fields matches no packet without them.
     fn without_icmp(&self, range: Range<u16>) -> Option<Range<u16>> {
         (self.icmp_type.is_none() && self.icmp_code.is_none()).then_some(range)
-    }
-
-    /// The most ranges of [`Self::destination_fields`] of an entry, of any kind.
-    pub(crate) fn destination_field_count(&self, entry: &Endpoint) -> usize {
-        if entry.port.is_some() { 1 } else { self.ports.len().max(1) }
     }
 }
 

@@ -10,19 +10,20 @@
 mod small_world;
 
 use fireflow_domain::analysis::{
-    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, Effect, Finding, FindingKind,
-    Severity, analyse,
+    AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, Effect, Evidence, Finding,
+    FindingKind, FindingKinds, Fix, Severity, analyse,
 };
 use fireflow_domain::engine::naive;
-use fireflow_domain::rule::RuleSpec;
-use fireflow_domain::rule::RuleState;
+use fireflow_domain::net::{AddressRange, PortRange, Protocol};
+use fireflow_domain::rule::{Action, Endpoint, RuleSpec, RuleState};
 use fireflow_domain::testing::random::{Random, cases, seed};
+use fireflow_domain::time::Instant;
 
-use self::small_world::{World, analysed, noon};
+use self::small_world::{World, analysed, hour, noon};
 
 /// The first rule that matches each packet.
 struct Verdicts<'a> {
-    world: &'a World,
+    at: Instant,
     rules: &'a [RuleSpec],
     policy: AnalysedPolicy<'a>,
     /// For each packet, whether each rule matches it.
@@ -30,25 +31,25 @@ struct Verdicts<'a> {
 }
 
 impl<'a> Verdicts<'a> {
-    fn new(world: &'a World, rules: &'a [RuleSpec], policy: AnalysedPolicy<'a>) -> Self {
+    fn new(world: &World, rules: &'a [RuleSpec], policy: AnalysedPolicy<'a>, at: Instant) -> Self {
         let matches = world
-            .packets
+            .packets_at(at)
             .iter()
             .map(|packet| rules.iter().map(|rule| naive::matches(rule, packet)).collect())
             .collect();
-        Self { world, rules, policy, matches }
+        Self { at, rules, policy, matches }
     }
 
     fn first(&self, packet: usize, without: impl Fn(usize) -> bool) -> Option<usize> {
         (0..self.rules.len()).find(|rule| self.matches[packet][*rule] && !without(*rule))
     }
 
-    fn action(&self, rule: Option<usize>) -> fireflow_domain::rule::Action {
+    fn action(&self, rule: Option<usize>) -> Action {
         rule.map_or(self.policy.default_action, |rule| self.rules[rule].action)
     }
 
     fn packets(&self) -> std::ops::Range<usize> {
-        0..self.world.packets.len()
+        0..self.matches.len()
     }
 
     fn of(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
@@ -62,7 +63,7 @@ impl<'a> Verdicts<'a> {
     /// The sharpest finding about the reach of a rule.
     fn reach(&self, rule: usize) -> Option<FindingKind> {
         let spec = &self.rules[rule];
-        let is_active = |rule: &RuleSpec| rule.state(noon()) == RuleState::Active;
+        let is_active = |rule: &RuleSpec| rule.state(self.at) == RuleState::Active;
         if !is_active(spec) || self.of(rule).next().is_none() {
             return None;
         }
@@ -174,6 +175,38 @@ impl<'a> Verdicts<'a> {
     }
 }
 
+/// Findings hold until the instant that they name, and as long as their rules live if they name none.
+fn check_until(world: &World, rules: &[RuleSpec], policy: AnalysedPolicy<'_>, analysis: &Analysis) {
+    if rules.iter().all(|rule| rule.starts_at.is_none() && rule.expires_at.is_none()) {
+        return;
+    }
+    for at in (0..5).map(hour) {
+        let verdicts = Verdicts::new(world, rules, policy, at);
+        for finding in analysis.findings.iter().filter(|it| REACH.contains(&it.kind)) {
+            let rule = finding.rule;
+            if rules[rule].state(at) != RuleState::Active {
+                continue;
+            }
+            let without = |packet| verdicts.first(packet, |it| it == rule);
+            let own = rules[rule].action;
+            let is_redundant =
+                || verdicts.decided_by(rule).all(|packet| verdicts.action(without(packet)) == own);
+            let is_hidden = || verdicts.decided_by(rule).next().is_none();
+            let holds = match finding.kind {
+                FindingKind::Redundant | FindingKind::RestatesDefault => is_redundant(),
+                _ => is_hidden(),
+            };
+            if finding.until.is_none_or(|until| at < until) {
+                assert!(holds, "{at} {finding:?} {rules:#?}");
+            } else if finding.until == Some(at)
+                && matches!(finding.kind, FindingKind::Redundant | FindingKind::RestatesDefault)
+            {
+                assert!(!holds, "{at} {finding:?} {rules:#?}");
+            }
+        }
+    }
+}
+
 const REACH: [FindingKind; 5] = [
     FindingKind::Contradiction,
     FindingKind::Duplicate,
@@ -194,7 +227,7 @@ fn findings_about_reach_are_those_that_all_packets_of_a_small_world_show() {
         let limits = AnalysisLimits::usual(&|| true);
         let analysis = analyse(&policy, &AnalysisOptions::at(noon()), &limits);
         assert_eq!(analysis.incomplete, []);
-        let verdicts = Verdicts::new(&world, &rules, policy);
+        let verdicts = Verdicts::new(&world, &rules, policy, noon());
         for rule in 0..rules.len() {
             let of_rule = analysis.findings.iter().filter(|it| it.rule == rule);
             let of_reach: Vec<&Finding> = of_rule.filter(|it| REACH.contains(&it.kind)).collect();
@@ -212,7 +245,148 @@ fn findings_about_reach_are_those_that_all_packets_of_a_small_world_show() {
             }
         }
         verdicts.check_together(&analysis);
+        check_until(&world, &rules, policy, &analysis);
     }
     println!("{REACH:?} {found:?}");
     assert!(found.iter().all(|count| *count > 10), "{found:?}");
+}
+
+/// The same rules in other words: entries in another order, repeated, and divided.
+fn reworded(rule: &RuleSpec, random: &mut Random) -> RuleSpec {
+    let mut parts = rule.clone().into_parts();
+    for entries in [&mut parts.sources, &mut parts.destinations] {
+        let mut divided = Vec::new();
+        for entry in entries.iter() {
+            let halves = match entry.address {
+                AddressRange::Any => vec!["0.0.0.0/0", "::/1", "8000::/1"]
+                    .into_iter()
+                    .map(|text| AddressRange::parse(text).unwrap())
+                    .collect(),
+                AddressRange::V4 { first, last } if first < last => vec![
+                    AddressRange::V4 { first, last: first },
+                    AddressRange::V4 { first: first + 1, last },
+                ],
+                AddressRange::V6 { first, last } if first < last => vec![
+                    AddressRange::V6 { first, last: last - 1 },
+                    AddressRange::V6 { first: last, last },
+                ],
+                one => vec![one],
+            };
+            divided.extend(halves.into_iter().map(|address| Endpoint { address, ..*entry }));
+        }
+        for at in (1..divided.len()).rev() {
+            divided.swap(at, random.below(at as u32 + 1) as usize);
+        }
+        divided.extend(divided.first().copied());
+        *entries = divided;
+    }
+    let ports = parts.ports.iter().flat_map(|range| {
+        let (first, last) = (range.first(), range.last());
+        let middle = first + (last - first) / 2;
+        let rest = (middle < last).then(|| PortRange::new(middle + 1, last).unwrap());
+        std::iter::once(PortRange::new(first, middle).unwrap()).chain(rest)
+    });
+    parts.ports = ports.collect();
+    parts.ports.reverse();
+    let mut protocols: Vec<Protocol> = parts.protocols.to_vec();
+    protocols.reverse();
+    parts.protocols = protocols.into_iter().collect();
+    RuleSpec::new(parts).unwrap()
+}
+
+#[test]
+fn findings_depend_on_what_rules_mean_and_not_on_how_they_are_written() {
+    let mut random = Random::new(seed());
+    for _ in 0..cases(200) {
+        let world = World::draw(&mut random);
+        let rules = world.rules(&mut random, 20);
+        let others: Vec<RuleSpec> = rules.iter().map(|it| reworded(it, &mut random)).collect();
+        let default_action = world.action(&mut random);
+        let found = |rules: &[RuleSpec]| {
+            let listed = analysed(rules);
+            let policy = AnalysedPolicy { rules: &listed, default_action };
+            let options =
+                AnalysisOptions { kinds: FindingKinds::all(), ..AnalysisOptions::at(noon()) };
+            let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
+            assert_eq!(analysis.incomplete, []);
+            let of_meaning = |it: &&Finding| {
+                !matches!(it.kind, FindingKind::Ineffective | FindingKind::Mergeable)
+            };
+            let mut findings: Vec<String> = analysis
+                .findings
+                .iter()
+                .filter(of_meaning)
+                .map(|it| {
+                    let because: Vec<usize> = it.because.iter().map(|it| it.rule).collect();
+                    let conflict = it.conflicts_with.map(|it| it.rule);
+                    // An example of packets may depend on where the ends of ranges are.
+                    let packets = Some(&it.packets).filter(|_| it.is_packets_complete);
+                    format!(
+                        "{} {:?} {:?} {because:?} {conflict:?} {:?} {:?} {:?}",
+                        it.rule, it.kind, it.severity, it.until, it.together, packets,
+                    )
+                })
+                .collect();
+            findings.sort();
+            findings
+        };
+        let (found, other) = (found(&rules), found(&others));
+        for (a, b) in found.iter().zip(&other) {
+            assert_eq!(a, b);
+        }
+        assert_eq!(found.len(), other.len());
+    }
+}
+
+#[test]
+fn pairs_and_neighbors_are_those_that_all_packets_of_a_small_world_show() {
+    let mut random = Random::new(seed());
+    let mut found = [0_usize; 3];
+    for _ in 0..cases(300) {
+        let world = World::draw(&mut random);
+        let rules = world.rules(&mut random, 16);
+        let listed = analysed(&rules);
+        let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
+        let kinds = [FindingKind::Correlated, FindingKind::Generalises, FindingKind::Mergeable];
+        let options =
+            AnalysisOptions { kinds: kinds.into_iter().collect(), ..AnalysisOptions::at(noon()) };
+        let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
+        assert_eq!(analysis.incomplete, []);
+        let verdicts = Verdicts::new(&world, &rules, policy, noon());
+        for rule in 0..rules.len() {
+            let contains =
+                |a: usize, b: usize| verdicts.of(b).all(|packet| verdicts.matches[packet][a]);
+            let overlapping = (0..rule).filter(|other| {
+                rules[*other].action != rules[rule].action
+                    && verdicts.of(rule).any(|packet| verdicts.matches[packet][*other])
+                    && !contains(*other, rule)
+            });
+            let (inside, across): (Vec<usize>, Vec<usize>) =
+                overlapping.partition(|other| contains(rule, *other));
+            for (number, expected) in [across, inside].into_iter().enumerate() {
+                let finding =
+                    analysis.findings.iter().find(|it| it.rule == rule && it.kind == kinds[number]);
+                assert_eq!(finding.is_some(), !expected.is_empty());
+                let Some(finding) = finding else { continue };
+                found[number] += 1;
+                assert_eq!(finding.evidence, Evidence::Pairs(expected.len() as u64));
+                assert_eq!(finding.because[0].rule, expected[0]);
+                let witness = finding.witness.unwrap();
+                assert!(naive::matches(&rules[rule], &witness));
+                assert!(naive::matches(&rules[expected[0]], &witness));
+            }
+        }
+        for finding in analysis.findings.iter().filter(|it| it.kind == FindingKind::Mergeable) {
+            found[2] += 1;
+            let Some(Fix::Replace { rules: replaced, with }) = &finding.fix else { panic!() };
+            let merged = RuleSpec::new((**with).clone()).unwrap();
+            assert_eq!(replaced[1], finding.rule);
+            for packet in world.packets_at(noon()) {
+                let either = replaced.iter().any(|it| naive::matches(&rules[*it], &packet));
+                assert_eq!(naive::matches(&merged, &packet), either, "{finding:?} {packet:?}");
+            }
+        }
+    }
+    println!("{found:?}");
+    assert!(found.iter().all(|count| *count > 5), "{found:?}");
 }

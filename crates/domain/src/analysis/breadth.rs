@@ -69,22 +69,22 @@ fn permits(context: &Context<'_>, slot: Slot, family: Family) -> Option<Permits>
     let parts = space.parts(slot, family);
     for part in parts {
         let protocols = space.sets.get(part.protocols);
-        let mut share = 0.0;
         let has_ports = !intersection(protocols, with_ports).is_empty();
-        for source in space.sides.groups(part.source) {
-            for destination in space.sides.groups(part.destination) {
-                let addresses = [source.addresses, destination.addresses].map(|set| {
-                    family_space.ranks.size(space.sets.get(set)) / family_space.ranks.all()
-                });
-                share += addresses.iter().product::<f64>();
-                let takes_all = |set| space.sets.get(set) == all_ports;
-                permits.any_service |=
-                    has_ports && takes_all(source.field) && takes_all(destination.field);
-                permits.any_destination |= space.sets.get(destination.addresses) == all_addresses;
-            }
-        }
-        // The groups of a part are disjoint; different parts are about different protocols.
-        permits.addresses = permits.addresses.max(share);
+        // The groups of a side are disjoint, and the sides are independent.
+        let side = |side| {
+            let groups = space.sides.groups(side);
+            let addresses = groups.iter().map(|it| space.sets.get(it.addresses));
+            let size: f64 = addresses.map(|set| family_space.ranks.size(set)).sum();
+            let takes_all = groups.iter().any(|it| space.sets.get(it.field) == all_ports);
+            (size / family_space.ranks.all(), takes_all)
+        };
+        let ((sources, from_all), (destinations, to_all)) =
+            (side(part.source), side(part.destination));
+        // Different parts are about different protocols.
+        permits.addresses = permits.addresses.max(sources * destinations);
+        permits.any_service |= has_ports && from_all && to_all;
+        let mut groups = space.sides.groups(part.destination).iter();
+        permits.any_destination |= groups.any(|it| space.sets.get(it.addresses) == all_addresses);
     }
     (!parts.is_empty()).then_some(permits)
 }

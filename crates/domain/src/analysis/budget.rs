@@ -72,10 +72,6 @@ pub(super) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub(super) const fn budget(&self) -> &'a Budget<'a> {
-        self.budget
-    }
-
     /// Whether the question may go on. Call it in every loop.
     ///
     /// # Errors
@@ -98,11 +94,6 @@ impl<'a> Meter<'a> {
     /// The memory that the question holds, in bytes.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// The steps that are left.
-    pub(super) const fn left(&self) -> u64 {
-        self.limit.saturating_sub(self.steps)
     }
 
     /// Runs a part of the question with at most so many of its steps.

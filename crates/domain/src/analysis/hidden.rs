@@ -1,17 +1,20 @@
 //! Findings about rules that no packet reaches: contradictions, duplicates, unreachable rules.
 
 use super::budget::Meter;
+use super::collect::joined;
 use super::context::Context;
+use super::explore::Exploration;
 use super::findings::Outcome;
 use super::intern::FxHashMap;
 use super::measure::share;
+use super::packets::PacketSet;
 use super::proof::{minimal, terminating};
 use super::reach::witness;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
-use super::spell::packet_sets;
 use super::until::{expiry_before, hidden_until};
+use super::walk::{Last, NO_LABEL, OnSides};
 
 /// The active rules with the same meaning, in order, by that meaning.
 pub(super) struct Meanings(FxHashMap<Meaning, Vec<Slot>>);
@@ -150,8 +153,9 @@ fn unreachable(
             finding.witness = packet;
             finding.conflicts_with = Some(Conflict { rule, share: found.share });
             finding.effect = Effect::of(own, context.action(Some(found.rule)));
-            finding.packets = packet_sets(&context.space, found.hole.family, &found.hole.cell);
-            finding.is_packets_complete = false;
+            let most = context.limits().packets;
+            (finding.packets, finding.is_packets_complete) =
+                taken_packets(solver, found.rule, most).unwrap_or((Vec::new(), false));
             if finding.effect == Some(Effect::Opens) && found.share >= small_conflict {
                 finding.severity = Severity::Error;
             }
@@ -159,6 +163,37 @@ fn unreachable(
         Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
     }
     true
+}
+
+/// The steps to list the packets that a rule takes from a hidden one.
+const STEPS_TO_LIST: u64 = 200_000;
+
+/// The packets of a hidden rule that another rule decides, and whether these are all.
+fn taken_packets(
+    solver: &Solver<'_>,
+    rule: Slot,
+    most: usize,
+) -> Result<(Vec<PacketSet>, bool), Obstacle> {
+    let (context, slot) = (solver.context, solver.slot);
+    // 1 is the label of the rule; later rules do not matter.
+    let of = |it: Slot| (it <= rule).then(|| (OnSides::LEFT, u32::from(it == rule)));
+    let exploration = Exploration {
+        space: &context.space,
+        at: context.at,
+        last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
+        of: &of,
+        is_done: &|_| false,
+        done: &[],
+        wants: &|label| label == 1,
+        names_rules: false,
+        most: most.saturating_add(1),
+    };
+    let mut meter = context.budget.meter(STEPS_TO_LIST);
+    let mut pieces = Vec::new();
+    let is_complete = exploration.run_rule(slot, &mut meter, &mut pieces)?;
+    let joined = joined(&context.space, pieces);
+    let is_complete = is_complete && joined.len() <= most;
+    Ok((joined.into_iter().take(most).map(|it| it.packets).collect(), is_complete))
 }
 
 /// The budget to make a proof small: a few times what finding it again takes.

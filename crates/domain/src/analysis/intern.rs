@@ -100,12 +100,6 @@ impl<T: Copy + Eq + Hash> Interned<T> {
         let to = self.ends.get(id).copied().unwrap_or(0);
         self.items.get(from as usize..to as usize).unwrap_or_default()
     }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.items.as_slice())
-            + self.ends.len() * (size_of::<u32>() + size_of::<Option<ListId>>() + 24)
-    }
 }
 
 /// A count as `u32`. Counts here are bounded by the limits of a policy and by the budget of memory.

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::findings::Outcome;
 use super::measure::share;
 use super::question::{Neighbors, Question, Side};
-use super::report::{Cover, Finding, FindingKind, Fix, Severity};
+use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::space::{Slot, Space, undivided};
 use crate::net::{Family, PortRange, Protocols};
 use crate::rule::{Endpoint, RuleParts, RuleSpec};
@@ -15,7 +15,8 @@ pub(super) fn mergeable(context: &Context<'_>, outcome: &mut Outcome) {
     let active: Vec<Slot> = context.active().collect();
     for (first, second) in active.iter().zip(active.iter().skip(1)) {
         if !context.budget.should_continue() {
-            return;
+            outcome.undecided(Task::Pairs, Obstacle::Time, *second);
+            continue;
         }
         if !is_candidate(context, *first, *second) {
             continue;

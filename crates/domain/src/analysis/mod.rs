@@ -20,6 +20,7 @@ mod cover;
 mod explore;
 mod findings;
 mod fix;
+mod frame;
 mod hidden;
 mod identity;
 mod instants;

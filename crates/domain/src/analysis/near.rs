@@ -62,10 +62,6 @@ impl Bitmaps {
             *to |= *from;
         }
     }
-
-    fn bytes(&self) -> usize {
-        size_of_val(self.bits.as_slice())
-    }
 }
 
 /// The bitmaps of one dimension.
@@ -245,13 +241,6 @@ impl Near {
             }
             word += len;
         }
-    }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        let dimensions = self.dimensions.iter().map(|it| it.ended.bytes() + it.begins.bytes());
-        let touch = self.touch.iter().flatten().map(|it| it.fine.bytes() + it.coarse.bytes());
-        dimensions.sum::<usize>() + touch.sum::<usize>()
     }
 }
 

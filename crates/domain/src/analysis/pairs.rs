@@ -2,15 +2,17 @@
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::cell::{Cell, Product};
+use super::cell::Cell;
 use super::context::Context;
 use super::findings::Outcome;
+use super::intern::ListId;
 use super::measure::share;
 use super::near::TouchedBuffer;
 use super::question::Hole;
+use super::ranges::{Range, intersection};
 use super::reach::witness;
 use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
-use super::space::Slot;
+use super::space::{Slot, Space};
 use super::spell::packet_sets;
 use crate::engine::naive;
 use crate::net::Family;
@@ -130,24 +132,43 @@ fn finding(
     })
 }
 
-/// Packets that two rules have in common: those of the first products that meet.
+/// Packets that two rules have in common: those of the first pair of parts, and of the first groups of
+/// their sides, that meet.
 fn common(context: &Context<'_>, slot: Slot, other: Slot) -> Option<Hole> {
     let space = &context.space;
     for family in Family::ALL {
         for own in space.parts(slot, family) {
             for its in space.parts(other, family) {
-                if !space.meet(own, its, &mut 0) {
+                let protocols =
+                    intersection(space.sets.get(own.protocols), space.sets.get(its.protocols));
+                let source = common_groups(space, own.source, its.source);
+                let destination = common_groups(space, own.destination, its.destination);
+                let (Some((source, from)), Some((destination, to))) = (source, destination) else {
                     continue;
+                };
+                let cell = Cell::of_ranges([source, destination, from, to, protocols]);
+                if !cell.is_empty() {
+                    return Some(Hole { family, cell });
                 }
-                for product in Product::of_part(space, own, &its.bounds) {
-                    let cell = Cell::of_product(&space.sets, &product);
-                    for its in Product::of_part(space, its, &product.bounds) {
-                        let cell = cell.intersection(&space.sets, &its.sets);
-                        if !cell.is_empty() {
-                            return Some(Hole { family, cell });
-                        }
-                    }
-                }
+            }
+        }
+    }
+    None
+}
+
+/// The addresses and the ports that the first groups of two sides have in common. The factors of a
+/// product are independent, so each side is searched by itself.
+fn common_groups(space: &Space, a: ListId, b: ListId) -> Option<(Vec<Range>, Vec<Range>)> {
+    for own in space.sides.groups(a) {
+        for its in space.sides.groups(b) {
+            let both = |a, b| intersection(space.sets.get(a), space.sets.get(b));
+            let addresses = both(own.addresses, its.addresses);
+            if addresses.is_empty() {
+                continue;
+            }
+            let ports = both(own.field, its.field);
+            if !ports.is_empty() {
+                return Some((addresses, ports));
             }
         }
     }

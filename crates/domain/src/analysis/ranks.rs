@@ -92,11 +92,6 @@ impl Ranks {
             Family::V6 => 2_f64.powi(128),
         }
     }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.firsts.as_slice())
-    }
 }
 
 /// The last address of a family.

@@ -28,8 +28,6 @@ pub(super) struct Sides {
     segments: Interned<Segment>,
     /// The groups of each side.
     groups: Vec<Vec<Group>>,
-    /// Memory of `groups`.
-    bytes: usize,
 }
 
 impl Sides {
@@ -54,7 +52,6 @@ impl Sides {
         let id = self.segments.id(segments);
         if id as usize == self.groups.len() {
             let groups = grouped(sets, segments);
-            self.bytes += size_of::<Vec<Group>>() + size_of_val(groups.as_slice());
             self.groups.push(groups);
         }
         id
@@ -137,11 +134,6 @@ impl Sides {
             }
             at >= own.end
         })
-    }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.segments.bytes() + self.bytes
     }
 }
 

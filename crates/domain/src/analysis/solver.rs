@@ -3,6 +3,7 @@
 use super::budget::Meter;
 use super::cell::{Cell, Product};
 use super::context::Context;
+use super::frame::Frames;
 use super::question::{Hole, Neighbors, PartNeighbors, Question, Side, products};
 use super::report::Obstacle;
 use super::space::Slot;
@@ -32,6 +33,15 @@ pub(super) struct Solver<'a> {
     is_there: &'a dyn Fn(Slot) -> bool,
     earlier: Option<Neighbors>,
     later: Option<Neighbors>,
+    frames: FrameState,
+}
+
+/// The frames of a rule: made when ranges go badly, and then used for all further questions.
+enum FrameState {
+    NotNeeded,
+    Made(Frames),
+    /// They are larger than the budget.
+    TooLarge,
 }
 
 impl<'a> Solver<'a> {
@@ -41,7 +51,7 @@ impl<'a> Solver<'a> {
         slot: Slot,
         is_there: &'a dyn Fn(Slot) -> bool,
     ) -> Self {
-        Self { context, slot, is_there, earlier: None, later: None }
+        Self { context, slot, is_there, earlier: None, later: None, frames: FrameState::NotNeeded }
     }
 
     /// The active rules before the rule that meet it.
@@ -78,6 +88,56 @@ impl<'a> Solver<'a> {
     /// # Errors
     /// Returns an [`Obstacle`] if the budget is used up.
     pub(super) fn find_hole(
+        &mut self,
+        scope: Scope,
+        within: Option<Slot>,
+        takes: &dyn Fn(Slot) -> bool,
+        meter: &mut Meter<'_>,
+        used: &mut Vec<Slot>,
+    ) -> Result<Option<Hole>, Obstacle> {
+        if let FrameState::NotNeeded = self.frames {
+            let count = self.neighbor_count(scope, meter)?;
+            let ranges = meter.within(allowance(count), |meter| {
+                self.find_hole_in_ranges(scope, within, takes, meter, used)
+            });
+            match ranges {
+                Err(Obstacle::Steps) => used.clear(),
+                answer => return answer,
+            }
+            self.make_frames(meter)?;
+        }
+        if let FrameState::Made(frames) = &self.frames {
+            let slot = self.slot;
+            let takes = |rule: Slot| takes(rule) && (scope == Scope::All || rule < slot);
+            return frames.find_hole(within, &takes, meter, used);
+        }
+        self.find_hole_in_ranges(scope, within, takes, meter, used)
+    }
+
+    fn neighbor_count(&mut self, scope: Scope, meter: &mut Meter<'_>) -> Result<usize, Obstacle> {
+        let earlier = self.earlier(meter)?.len();
+        Ok(match scope {
+            Scope::Before => earlier,
+            Scope::All => earlier + self.later(meter)?.len(),
+        })
+    }
+
+    fn make_frames(&mut self, meter: &mut Meter<'_>) -> Result<(), Obstacle> {
+        self.earlier(meter)?;
+        self.later(meter)?;
+        let before = meter.bytes();
+        match Frames::new(&self.context.space, &self.all(), meter) {
+            Ok(frames) => self.frames = FrameState::Made(frames),
+            Err(Obstacle::Memory) => {
+                meter.give_back(meter.bytes().saturating_sub(before));
+                self.frames = FrameState::TooLarge;
+            }
+            Err(obstacle) => return Err(obstacle),
+        }
+        Ok(())
+    }
+
+    fn find_hole_in_ranges(
         &mut self,
         scope: Scope,
         within: Option<Slot>,
@@ -134,6 +194,46 @@ impl<'a> Solver<'a> {
         if rules.iter().all(is_own) && (default == own || !is_open) {
             return Ok(None);
         }
+        if let FrameState::NotNeeded = self.frames {
+            let count = self.neighbor_count(Scope::All, meter)?;
+            let ranges = meter.within(allowance(count), |meter| self.walk_without(meter));
+            match ranges {
+                Err(Obstacle::Steps) => self.make_frames(meter)?,
+                answer => return answer,
+            }
+        }
+        match self.frames {
+            FrameState::Made(_) => self.find_other_decider(&rules, is_open, meter),
+            FrameState::NotNeeded | FrameState::TooLarge => self.walk_without(meter),
+        }
+    }
+
+    /// Asks of each later rule of another action, and of the default, whether it would decide a packet
+    /// of this rule.
+    fn find_other_decider(
+        &mut self,
+        later: &[Slot],
+        is_open: bool,
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<Hole>, Obstacle> {
+        let (context, slot) = (self.context, self.slot);
+        let own = context.action(Some(slot));
+        for rule in later.iter().copied().filter(|rule| context.action(Some(*rule)) != own) {
+            let takes = |it: Slot| it < rule && it != slot;
+            let hole = self.find_hole(Scope::All, Some(rule), &takes, meter, &mut Vec::new())?;
+            if hole.is_some() {
+                return Ok(hole);
+            }
+        }
+        if is_open && context.policy.default_action != own {
+            return self.find_hole(Scope::All, None, &|it| it != slot, meter, &mut Vec::new());
+        }
+        Ok(None)
+    }
+
+    /// Walks through the rule, and compares the rules with and without it.
+    fn walk_without(&mut self, meter: &mut Meter<'_>) -> Result<Option<Hole>, Obstacle> {
+        let default = self.context.policy.default_action;
         self.earlier(meter)?;
         self.later(meter)?;
         let (Some(earlier), Some(later)) = (&self.earlier, &self.later) else { return Ok(None) };

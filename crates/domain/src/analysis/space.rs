@@ -291,17 +291,6 @@ impl Space {
         });
         found
     }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        let families = self.families.iter().map(|space| {
-            space.ranks.bytes() + size_of_val(space.parts.as_slice()) + space.near.bytes()
-        });
-        self.sets.bytes()
-            + self.sides.bytes()
-            + size_of_val(self.rules.as_slice())
-            + families.sum::<usize>()
-    }
 }
 
 /// Whether a rule takes part in an analysis: at its instant or later.
