@@ -27,7 +27,14 @@ pub(crate) fn bench(name: &str) -> Result<()> {
 /// Analyses and comparisons of public and generated rule sets.
 fn analysis() -> Result<()> {
     let mut command = Command::new(sh::cargo_path());
-    sh::run(command.args(["bench", "--quiet", "--package", "fireflow-domain", "--bench", "analysis"]))
+    sh::run(command.args([
+        "bench",
+        "--quiet",
+        "--package",
+        "fireflow-domain",
+        "--bench",
+        "analysis",
+    ]))
 }
 
 /// The classifier, compared with a plain scan.

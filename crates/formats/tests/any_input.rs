@@ -15,12 +15,13 @@ use fireflow_domain::error::Violations;
 use fireflow_domain::ids::PolicyId;
 use fireflow_domain::packet::GivenPacket;
 use fireflow_domain::time::Instant;
+use fireflow_formats::analysis::packet_set_of_words;
 use fireflow_formats::flow_log::{Flow, FlowReader, Mapping};
 use fireflow_formats::format::{
     FileError, FileReader, Holds, PacketRecord, RuleLocation, RuleRecord, Sample,
 };
-use fireflow_formats::json::Meter;
-use fireflow_formats::json_values::{elements, values};
+use fireflow_formats::json::{Meter, Parsed};
+use fireflow_formats::json_values::{element_lines, elements, values};
 use fireflow_formats::packet::packets;
 use fireflow_formats::packet_lines::{LineFault, PacketLines};
 use fireflow_formats::rule::{SetReading, given_rule};
@@ -92,7 +93,12 @@ fn read_rules_and_packets(bytes: &[u8]) {
     let _packets = packets(bytes, now(), false, &Meter::unlimited());
     for value in values(bytes) {
         let Ok((line, text)) = value else { break };
-        let _parsed = elements(line, text, &mut |_, _| {});
+        let mut count = 0;
+        let parsed = elements(line, text, &mut |_, _| count += 1);
+        // Each element has its line.
+        if let Ok(Parsed::Elements(_)) = parsed {
+            assert_eq!(element_lines(line, text).len(), count, "{text}");
+        }
     }
     let whole = packets_in_pieces(bytes, bytes.len().max(1));
     for length in [1, 2, 7] {
@@ -118,6 +124,7 @@ fn read_all(bytes: &[u8]) {
         }
     }
     let text = String::from_utf8_lossy(bytes);
+    let _set = packet_set_of_words(&text).map_err(|violations| violations.items().len());
     let read = Mapping::parse(&text).map_err(|error| error.to_string());
     let fixed = Mapping::parse("source_address=1,destination_address=b,protocol=3,at=4").unwrap();
     for mapping in read.iter().chain([&fixed]) {

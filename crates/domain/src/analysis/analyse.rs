@@ -6,6 +6,7 @@ use super::breadth::{exposed, permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
 use super::findings::Outcome;
+use super::fix;
 use super::hidden::{Meanings, hidden};
 use super::identity::identify;
 use super::lifecycle::lifecycle;
@@ -53,6 +54,7 @@ pub(super) fn analyse(
     }
     analysis.findings.extend(simple.findings);
     analysis.findings.retain(|finding| options.kinds.contains(finding.kind));
+    fix::suggest(&mut analysis.findings, policy);
     identify(&mut analysis.findings, policy);
     analysis
 }

@@ -19,6 +19,7 @@ mod context;
 mod cover;
 mod explore;
 mod findings;
+mod fix;
 mod frame;
 mod hidden;
 mod identity;

@@ -260,7 +260,7 @@ pub enum Evidence {
 pub enum Fix {
     /// Delete these rules. No verdict changes.
     Delete(Vec<RuleIndex>),
-    /// Move a rule before another one. The rule then decides the packets that it describes.
+    /// Move a rule before the first rule of another action that hides it.
     Move {
         /// The rule to move.
         rule: RuleIndex,

@@ -1,7 +1,7 @@
 //! Findings as sentences that a person can act on.
 
 use fireflow_domain::analysis::{
-    Conflict, Effect, Evidence, ExposedService, Finding, FindingKind, RuleIndex,
+    Conflict, Effect, Evidence, ExposedService, Finding, FindingKind, Fix, RuleIndex,
 };
 use fireflow_domain::net::Family;
 use fireflow_domain::rule::{Action, RuleSpec};
@@ -112,7 +112,8 @@ pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
             let earlier = rules(subject, &because);
             format!(
                 "Rule {rule} ({action}) repeats rule {earlier}: the same packets and the same \
-                 action. Delete it; no verdict changes."
+                 action.{}",
+                deletion(finding)
             )
         }
         FindingKind::Unreachable => unreachable(finding, subject),
@@ -181,6 +182,11 @@ pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
     text
 }
 
+/// The advice to delete a rule, unless it may be needed later.
+const fn deletion(finding: &Finding) -> &'static str {
+    if finding.until.is_none() { " Delete it; no verdict changes." } else { "" }
+}
+
 fn contradiction(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
     let action = |rule| subject.spec(rule).map_or("", |spec: &RuleSpec| spec.action.as_str());
@@ -206,7 +212,7 @@ fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
         rules(subject, &because)
     );
     let Some(conflict) = finding.conflicts_with else {
-        text.push_str(" Delete it; no verdict changes.");
+        text.push_str(deletion(finding));
         return text;
     };
     let earlier = subject.named(conflict.rule);
@@ -220,7 +226,12 @@ fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
     if let Some(witness) = &finding.witness {
         text.push_str(&format!(", such as {}", packet_in_words(witness)));
     }
-    text.push_str(&format!(". Move rule {rule} before rule {earlier}, or delete it."));
+    let before = match &finding.fix {
+        Some(Fix::Move { rule: _, before }) => *before,
+        _ => conflict.rule,
+    };
+    let before = subject.named(before);
+    text.push_str(&format!(". Move rule {rule} before rule {before}, or delete it."));
     text
 }
 

@@ -70,8 +70,7 @@ fn many_rules_are_counted_and_the_end_of_a_finding_is_named() {
         ..Finding::new(FindingKind::Unreachable, Severity::Warning, 3)
     };
     let expected = "No packet reaches rule no. 4 `=off` (REJECT): earlier rules no. 1 `lets`, no. 2, \
-                    no. 3 `blocks, \"all\"`, and 2 more match all its packets. Delete it; no verdict \
-                    changes. This holds until 2027-01-01T00:00:00.000000Z, when a rule starts or \
+                    no. 3 `blocks, \"all\"`, and 2 more match all its packets. This holds until 2027-01-01T00:00:00.000000Z, when a rule starts or \
                     expires.";
     assert_eq!(in_words(&many), expected);
     let logging = Finding { logs: true, ..Finding::new(FindingKind::Redundant, Severity::Info, 2) };

@@ -25,7 +25,7 @@ async fn policy_with_faults(api: &Api) -> (String, Vec<i64>) {
             "internal",
             "ALLOW",
             json!({"sources": [{"address": "10.0.0.0/24"}],
-                                     "destinations": [{"address": "198.51.100.0/24"}]}),
+                                     "destinations": [{"address": "198.51.100.0/24", "port": "1-1023"}]}),
         ),
         ("no-ssh", "DENY", ends("10.0.0.8/29", 22)),
         ("again", "ALLOW", ends("10.0.0.1", 443)),

@@ -41,7 +41,7 @@ const RULES: &str = r#"[
   {"name": "web", "action": "ALLOW", "protocols": ["tcp"], "reference": "CHG-1",
    "sources": [{"address": "192.0.2.0/24"}], "destinations": [{"address": "198.51.100.10", "port": 443}]},
   {"name": "internal", "action": "ALLOW", "protocols": ["tcp"], "reference": "CHG-2",
-   "sources": [{"address": "10.0.0.0/24"}], "destinations": [{"address": "198.51.100.0/24"}]},
+   "sources": [{"address": "10.0.0.0/24"}], "destinations": [{"address": "198.51.100.0/24", "port": "1-1023"}]},
   {"name": "no-ssh", "action": "DENY", "protocols": ["tcp"], "reference": "CHG-3",
    "sources": [{"address": "10.0.0.8/29"}], "destinations": [{"address": "198.51.100.10", "port": 22}]},
   {"name": "again", "action": "ALLOW", "protocols": ["tcp"], "reference": "CHG-4",
@@ -207,7 +207,7 @@ fn a_comparison_fails_exactly_if_some_packet_changes_its_verdict() {
     let mut rules: Vec<Value> = serde_json::from_str(RULES).unwrap();
     rules.remove(3);
     let same = Value::from(rules.clone()).to_string();
-    rules[1]["destinations"] = json!([{"address": "198.51.100.0/23"}]);
+    rules[1]["destinations"] = json!([{"address": "198.51.100.0/23", "port": "1-1023"}]);
     let more = Value::from(rules).to_string();
     let folder = folder(&[("rules.json", RULES), ("same.json", &same), ("more.json", &more)]);
     let path = folder.path();
