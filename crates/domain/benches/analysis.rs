@@ -91,7 +91,7 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64, f64) {
 }
 
 fn listed(rules: &[RuleSpec]) -> Vec<AnalysedRule<'_>> {
-    rules.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect()
+    rules.iter().map(AnalysedRule::of).collect()
 }
 
 fn noon() -> Instant {

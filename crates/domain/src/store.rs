@@ -310,6 +310,17 @@ pub struct RuleInState {
     pub states: States,
 }
 
+/// What analyses need to know about a rule besides what decides packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleUpkeep {
+    /// The rule.
+    pub id: RuleId,
+    /// Whether it has a `reference`.
+    pub has_reference: bool,
+    /// When it was last changed.
+    pub updated_at: Instant,
+}
+
 /// Reads of rules.
 #[async_trait]
 pub trait RuleReader: Send {
@@ -369,6 +380,9 @@ pub trait RuleReader: Send {
         policy: PolicyId,
         revision: Revision,
     ) -> StoreResult<Vec<Arc<CompactRule>>>;
+    /// What analyses need to know about each live rule of a policy besides, in order of evaluation.
+    /// Costs one statement.
+    async fn upkeep(&mut self, policy: PolicyId) -> StoreResult<Vec<RuleUpkeep>>;
     /// Like [`Self::changed_since`], without the texts. The policy is at revision `now`.
     async fn changed_compact(
         &mut self,

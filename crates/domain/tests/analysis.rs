@@ -275,7 +275,7 @@ fn reworded(rule: &RuleSpec, random: &mut Random) -> RuleSpec {
             divided.extend(halves.into_iter().map(|address| Endpoint { address, ..*entry }));
         }
         for at in (1..divided.len()).rev() {
-            divided.swap(at, random.below(at as u32 + 1) as usize);
+            divided.swap(at, random.below(u32::try_from(at).unwrap() + 1) as usize);
         }
         divided.extend(divided.first().copied());
         *entries = divided;

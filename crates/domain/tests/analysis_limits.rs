@@ -1,11 +1,6 @@
 //! Tests of single findings, and of analyses that reach their limits.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test reports a failure by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,7 +21,7 @@ fn noon() -> Instant {
 }
 
 fn analysed(rules: &[RuleSpec]) -> Vec<AnalysedRule<'_>> {
-    rules.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect()
+    rules.iter().map(AnalysedRule::of).collect()
 }
 
 /// The findings that follow from the reach of rules.

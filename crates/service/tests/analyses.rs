@@ -1,7 +1,5 @@
 //! Tests how long analyses run, and what they are given.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
-
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant as Moment};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fireflow_domain::analysis::{Finding, FindingKind, FindingKinds, Severity};
+use fireflow_domain::analysis::{AnalysedRule, Finding, FindingKind, FindingKinds, Severity};
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::page::Position;
 use fireflow_domain::time::Instant;
@@ -10,9 +10,9 @@ use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::analysis::{
     AnalysisHeadView, FindingView, RuleLabel, Subject, finding_records, sarif,
 };
+use fireflow_formats::cursor;
 use fireflow_service::analyses::{AnalysedState, KeptAnalysis};
 use fireflow_service::budget::Use;
-use fireflow_service::cursor;
 use poem::web::Accept;
 use poem::{FromRequest, Request, RequestBody};
 use serde::Serialize;
@@ -20,9 +20,9 @@ use serde::Serialize;
 use crate::app::Context;
 use crate::dto::analysis::AnalysisPage;
 use crate::dto::lines::LineFormat;
-use crate::params::Query;
 use crate::problem::{Code, Problem};
 use crate::reply::{Analysed, Reply, SARIF};
+use fireflow_formats::query::Query;
 
 /// How many findings a page has unless the request names a number.
 const PAGE_SIZE: usize = 100;
@@ -179,9 +179,10 @@ impl FindingQuery {
 /// Calls `ask` with a policy and what answers need to refer to its rules.
 pub fn with_subject<T>(inspected: &InspectedPolicy, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
     let state = AnalysedState::of(inspected);
-    let rules = state.rules();
+    let specs = state.specs();
+    let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
     let label = |id: RuleId| RuleLabel { id: Some(id.get()), line: None };
-    let labels: Vec<RuleLabel> = state.compiled.iter().map(|rule| label(rule.id)).collect();
+    let labels: Vec<RuleLabel> = state.compiled.iter().map(|rule| label(rule.id())).collect();
     let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
     let source = format!("firewalls/{firewall}/filtering-policies/{policy}/");
     ask(&Subject { policy: state.policy(&rules), labels: &labels, source: &source })

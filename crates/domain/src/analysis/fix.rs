@@ -60,7 +60,7 @@ mod tests {
     fn fix(actions: [Action; 3], finding: &Finding) -> Option<Fix> {
         let specs =
             actions.map(|action| RuleSpec::new(RuleParts { action, ..everything() }).unwrap());
-        let rules = specs.each_ref().map(|spec| AnalysedRule { spec, updated_at: None });
+        let rules = specs.each_ref().map(AnalysedRule::of);
         let policy = AnalysedPolicy { rules: &rules, default_action: Action::Deny };
         let mut findings = [finding.clone()];
         suggest(&mut findings, &policy);

@@ -565,7 +565,7 @@ mod tests {
         let specs: Vec<&RuleSpec> = rules.iter().collect();
         let space = Space::new(&specs, undivided, &budget).unwrap();
         let mut found = [0, 0];
-        for slot in 0..rules.len() as Slot {
+        for slot in 0..Slot::try_from(rules.len()).unwrap() {
             let mut meter = budget.meter(u64::MAX / 4);
             let neighbors =
                 Neighbors::of(&space, slot, Side::Earlier, &|_| true, &mut meter).unwrap();

@@ -134,8 +134,7 @@ mod tests {
     /// Identifies a redundant rule at each of some places, because of the rule at another one.
     fn identified(ports: &[u16], findings: &[(usize, usize)]) -> Vec<Finding> {
         let specs: Vec<RuleSpec> = ports.iter().map(|port| rule(*port)).collect();
-        let rules: Vec<AnalysedRule<'_>> =
-            specs.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect();
+        let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
         let policy = AnalysedPolicy { rules: &rules, default_action: Action::Deny };
         let mut findings: Vec<Finding> = findings
             .iter()

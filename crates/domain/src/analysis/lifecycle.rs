@@ -27,7 +27,7 @@ pub(super) fn lifecycle(
         if !takes_part(rule.spec, options.at) {
             continue;
         }
-        if rule.spec.reference.as_str().is_empty() {
+        if !rule.has_reference {
             let finding = Finding::new(FindingKind::NoReference, Severity::Info, index);
             outcome.findings.push(finding);
         }

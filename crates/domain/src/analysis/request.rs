@@ -13,9 +13,19 @@ use crate::time::{Instant, MICROS_PER_SECOND};
 pub struct AnalysedRule<'a> {
     /// Its content.
     pub spec: &'a RuleSpec,
+    /// Whether it has a `reference`.
+    pub has_reference: bool,
     /// When it was last changed, if that is known. A disabled rule has been disabled since then or
     /// longer.
     pub updated_at: Option<Instant>,
+}
+
+impl<'a> AnalysedRule<'a> {
+    /// A rule with its content. It is not known when it was last changed.
+    #[must_use]
+    pub fn of(spec: &'a RuleSpec) -> Self {
+        Self { spec, has_reference: !spec.reference.as_str().is_empty(), updated_at: None }
+    }
 }
 
 /// A policy to analyze: all rules in order of evaluation, inactive ones included, and the default.

@@ -50,7 +50,10 @@ mod tests {
             ..everything()
         };
         let spec = RuleSpec::new(parts).unwrap();
-        let rules = [AnalysedRule { spec: &spec, updated_at: Some(at("2026-05-01T00:00:00Z")) }];
+        let rules = [AnalysedRule {
+            updated_at: Some(at("2026-05-01T00:00:00Z")),
+            ..AnalysedRule::of(&spec)
+        }];
         let policy = AnalysedPolicy { rules: &rules, default_action: Action::Deny };
         let options = AnalysisOptions::at(at("2026-06-01T00:00:00Z"));
         holds_until(&policy, &options).map(|until| until.to_string())

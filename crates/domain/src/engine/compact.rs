@@ -33,6 +33,7 @@ pub struct CompactRule {
     icmp_code: Option<u8>,
     action: Action,
     enabled: bool,
+    log: bool,
 }
 
 /// A rule that changed: as it is now, or none if it is deleted.
@@ -72,8 +73,8 @@ impl CompactRule {
             enabled,
             starts_at,
             expires_at,
+            log,
             // No verdict and no list of verdicts shows these.
-            log: _,
             description: _,
             reference: _,
             labels: _,
@@ -93,6 +94,7 @@ impl CompactRule {
             icmp_code: *icmp_code,
             action: *action,
             enabled: *enabled,
+            log: *log,
         }
     }
 
@@ -168,8 +170,9 @@ impl CompactRule {
         u64::try_from(entries).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// The rule in the form that is compiled, without texts.
-    pub(super) fn to_spec(&self) -> RuleSpec {
+    /// The rule in the form that is compiled and analyzed, without texts.
+    #[must_use]
+    pub fn to_spec(&self) -> RuleSpec {
         let (starts_at, expires_at) = self.times.as_deref().copied().unwrap_or_default();
         RuleSpec::unchecked(RuleParts {
             name: None,
@@ -182,7 +185,7 @@ impl CompactRule {
             destinations: self.destinations().to_vec(),
             ports: self.ports.to_vec(),
             enabled: self.enabled,
-            log: false,
+            log: self.log,
             starts_at,
             expires_at,
             description: Description::default(),

@@ -13,7 +13,7 @@ use crate::ids::{Revision, RuleId};
 use crate::packet::{GivenPacket, Packet};
 use crate::policy::Policy;
 use crate::rule::{Action, Rule};
-use crate::store::{ReadUnit, RuleInState};
+use crate::store::{ReadUnit, RuleInState, RuleUpkeep};
 
 use super::policy::require_known;
 
@@ -64,6 +64,22 @@ pub async fn all_compact(
     caller.require(Role::Viewer)?;
     require_known(uow, policy)?;
     Ok(uow.rules().all_compact(policy.id, policy.revision).await?)
+}
+
+/// What analyses need to know about all live rules of a policy besides what decides packets, in order
+/// of evaluation. Costs one statement.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, this version cannot read the rules, or the
+/// storage fails.
+pub async fn upkeep(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+) -> Result<Vec<RuleUpkeep>> {
+    caller.require(Role::Viewer)?;
+    require_known(uow, policy)?;
+    Ok(uow.rules().upkeep(policy.id).await?)
 }
 
 /// The rules that changed after a revision of a policy, without their texts; otherwise like

@@ -26,7 +26,7 @@ pub(crate) fn hour(hours: i64) -> Instant {
 
 /// Rules as an analysis takes them.
 pub(crate) fn analysed(rules: &[RuleSpec]) -> Vec<AnalysedRule<'_>> {
-    rules.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect()
+    rules.iter().map(AnalysedRule::of).collect()
 }
 
 /// Where the ranges of rules begin: each range goes from one of these values to before another one,

@@ -164,8 +164,7 @@ fn finding(kind: FindingKind) -> Finding {
 /// Calls `test` with a policy and an analysis with a finding of each kind.
 fn with_findings<T>(test: impl FnOnce(&Analysis, &Subject<'_>) -> T) -> T {
     let specs = specs();
-    let rules: Vec<AnalysedRule<'_>> =
-        specs.iter().map(|spec| AnalysedRule { spec, updated_at: None }).collect();
+    let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
     let policy = AnalysedPolicy { rules: &rules, default_action: Action::Deny };
     let mut findings: Vec<Finding> = FindingKind::ALL.into_iter().map(finding).collect();
     findings.push(Finding::new(FindingKind::RestatesDefault, Severity::Info, 2));

@@ -21,7 +21,7 @@ fn as_json() -> Value {
     })
 }
 
-fn of_kind<'v>(answer: &'v Value, kind: FindingKind) -> &'v Value {
+fn of_kind(answer: &Value, kind: FindingKind) -> &Value {
     let findings = answer["findings"].as_array().unwrap();
     findings.iter().find(|finding| finding["kind"] == kind.as_str()).unwrap()
 }

@@ -16,10 +16,13 @@ use fireflow_domain::analysis::{
     holds_until,
 };
 use fireflow_domain::engine::compiled::CompiledRules;
+use fireflow_domain::error::Error;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::rule::{Action, Rule};
+use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::store::RuleUpkeep;
 use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
+use fireflow_domain::usecase::policy;
 use tokio::sync::watch;
 
 use self::kept::Kept;
@@ -31,9 +34,10 @@ use crate::error::ServiceError;
 use crate::inspections::PolicyState;
 use crate::session::Session;
 
-/// The memory of an analysis, measured with 100,000 rules, and with a million entries.
-const BYTES_PER_RULE: u64 = 1_024;
-const BYTES_PER_ENTRY: u64 = 96;
+/// The memory of an analysis, measured with 100,000 rules, and with a million entries, and that of the
+/// rules in the form that is analyzed.
+const BYTES_PER_RULE: u64 = 1_536;
+const BYTES_PER_ENTRY: u64 = 144;
 /// The memory of an analysis of few rules.
 const FIRST_BYTES: u64 = 4 * 1024 * 1024;
 /// How long an analysis continues after a request that was answered before its end. The client is
@@ -82,6 +86,8 @@ struct Running {
 struct PolicyJob {
     question: AnalysisQuestion,
     state: AnalysedState,
+    /// In the order of the rules.
+    upkeep: Vec<RuleUpkeep>,
     options: AnalysisOptions,
     bytes: u64,
 }
@@ -103,6 +109,8 @@ impl Requester {
 #[derive(Debug, Clone)]
 enum Outcome {
     Done(Arc<KeptAnalysis>),
+    /// The policy has changed since its rules were read.
+    Moved,
     Shortage(Shortage),
     /// A defect, which was logged.
     Failed,
@@ -113,6 +121,8 @@ enum Outcome {
 pub enum Progress {
     /// The analysis.
     Done(Arc<KeptAnalysis>),
+    /// The policy has changed in the meantime.
+    Moved,
     /// It is still under way. It continues for a while, so that the client can ask again.
     UnderWay {
         /// When to ask again, in seconds.
@@ -137,12 +147,10 @@ impl AnalysedState {
         Self { compiled: Arc::clone(&inspected.compiled), default_action }
     }
 
-    /// The rules in order.
+    /// The contents of the rules in order, without texts.
     #[must_use]
-    pub fn rules<'a>(&'a self) -> Vec<AnalysedRule<'a>> {
-        let rule =
-            |rule: &'a Rule| AnalysedRule { spec: &rule.spec, updated_at: Some(rule.updated_at) };
-        self.compiled.iter().map(rule).collect()
+    pub fn specs(&self) -> Vec<RuleSpec> {
+        self.compiled.iter().map(|rule| rule.to_spec()).collect()
     }
 
     /// The policy with its rules.
@@ -199,6 +207,7 @@ impl Analyses {
         match tokio::time::timeout(wait, ended).await {
             Ok(Ok(outcome)) => match outcome.clone() {
                 Some(Outcome::Done(kept)) => Ok(Progress::Done(kept)),
+                Some(Outcome::Moved) => Ok(Progress::Moved),
                 Some(Outcome::Shortage(shortage)) => Err(shortage.into()),
                 Some(Outcome::Failed) | None => {
                     Err(ServiceError::internal("the analysis failed; the log has the cause"))
@@ -242,6 +251,30 @@ impl Drop for ClearOnDrop {
     }
 }
 
+fn analysed<'a>((spec, upkeep): (&'a RuleSpec, &RuleUpkeep)) -> AnalysedRule<'a> {
+    let RuleUpkeep { id: _, has_reference, updated_at } = *upkeep;
+    AnalysedRule { spec, has_reference, updated_at: Some(updated_at) }
+}
+
+/// Reads what analyses need besides; none if the policy is in another state. One snapshot.
+async fn read_upkeep(
+    session: &Session,
+    policy: &Arc<Policy>,
+) -> Result<Option<Vec<RuleUpkeep>>, Error> {
+    let (firewall, id, state) = (policy.firewall.id, policy.id, PolicyState::of(policy));
+    session
+        .read_to_compile(move |uow, caller| {
+            Box::pin(async move {
+                let policy = policy::get_known(uow, caller, firewall, id).await?;
+                if PolicyState::of(&policy) != state {
+                    return Ok(None);
+                }
+                inspect::upkeep(uow, caller, &policy).await.map(Some)
+            })
+        })
+        .await
+}
+
 impl Inner {
     fn running(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -267,21 +300,41 @@ impl Inner {
         all.push(running.clone());
         drop(all);
         let inner = Arc::clone(self);
-        let at = question.at.unwrap_or(session.caller.now);
-        let job = PolicyJob {
-            question,
-            state: AnalysedState::of(inspected),
-            options: AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) },
-            bytes: bytes_to_analyse(&inspected.policy),
-        };
-        let requester = Requester::of(session);
+        let (session, inspected) = (session.clone(), inspected.clone());
         tokio::spawn(async move {
-            let outcome = inner.analyse(&requester, job, &interest).await;
+            let outcome = inner.read_and_analyse(&session, &inspected, question, &interest).await;
             inner.running().retain(|running| !Arc::ptr_eq(&running.interest, &interest));
             // Nobody may wait any more.
             let _told = tell.send(Some(outcome)).is_ok();
         });
         running
+    }
+
+    /// Reads what analyses need besides the compiled rules, then analyzes the policy.
+    async fn read_and_analyse(
+        &self,
+        session: &Session,
+        inspected: &InspectedPolicy,
+        question: AnalysisQuestion,
+        interest: &Arc<Interest>,
+    ) -> Outcome {
+        let upkeep = match read_upkeep(session, &inspected.policy).await {
+            Ok(Some(upkeep)) => upkeep,
+            Ok(None) => return Outcome::Moved,
+            Err(error) => {
+                tracing::warn!(%error, "the rules to analyze could not be read");
+                return Outcome::Shortage(Shortage { what: "the database", retry_after_s: 1 });
+            }
+        };
+        let at = question.at.unwrap_or(session.caller.now);
+        let job = PolicyJob {
+            question,
+            state: AnalysedState::of(inspected),
+            upkeep,
+            options: AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) },
+            bytes: bytes_to_analyse(&inspected.policy),
+        };
+        self.analyse(&Requester::of(session), job, interest).await
     }
 
     /// Analyzes a policy, and keeps the findings.
@@ -291,10 +344,11 @@ impl Inner {
         job: PolicyJob,
         interest: &Arc<Interest>,
     ) -> Outcome {
-        let PolicyJob { question, state, options, bytes } = job;
+        let PolicyJob { question, state, upkeep, options, bytes } = job;
         let awaited = Arc::clone(interest);
         let job = move |limits: &AnalysisLimits<'_>| {
-            let rules = state.rules();
+            let specs = state.specs();
+            let rules: Vec<AnalysedRule<'_>> = specs.iter().zip(&upkeep).map(analysed).collect();
             let policy = state.policy(&rules);
             let analysis = analyse(&policy, &options, limits);
             KeptAnalysis { until: holds_until(&policy, &options), analysis }

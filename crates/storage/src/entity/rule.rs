@@ -157,6 +157,7 @@ pub(crate) struct Criteria {
     pub(crate) destinations: String,
     pub(crate) ports: String,
     pub(crate) enabled: bool,
+    pub(crate) log: bool,
     pub(crate) starts_at: Option<i64>,
     pub(crate) expires_at: Option<i64>,
 }
@@ -167,6 +168,19 @@ pub(crate) struct CriteriaOrDeleted {
     #[sea_orm(nested)]
     pub(crate) criteria: Criteria,
     pub(crate) deleted_at: Option<i64>,
+}
+
+/// What analyses need besides [`Criteria`].
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Upkeep {
+    pub(crate) id: i64,
+    pub(crate) reference: String,
+    pub(crate) updated_at: i64,
+}
+
+/// Reads only the columns of [`Upkeep`].
+pub(crate) fn upkeep(select: Select<Entity>) -> Select<Entity> {
+    select.select_only().columns([Column::Id, Column::Reference, Column::UpdatedAt])
 }
 
 /// Reads only the columns of [`Criteria`].
@@ -183,6 +197,7 @@ pub(crate) fn criteria(select: Select<Entity>) -> Select<Entity> {
         Column::Destinations,
         Column::Ports,
         Column::Enabled,
+        Column::Log,
         Column::StartsAt,
         Column::ExpiresAt,
     ])

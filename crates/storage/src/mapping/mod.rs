@@ -11,7 +11,7 @@ pub(crate) use audit::{EventTexts, audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};
 pub(crate) use rule::{
-    changed_rule, compact_rule, rule, rule_content, rule_in_state, rule_of, rule_spec,
+    changed_rule, compact_rule, rule, rule_content, rule_in_state, rule_of, rule_spec, rule_upkeep,
 };
 
 use std::collections::BTreeMap;

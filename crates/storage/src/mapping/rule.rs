@@ -8,14 +8,14 @@ use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::policy::{PolicyRef, States};
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Action, Endpoint, Rule, RuleParts, RuleSpec};
-use fireflow_domain::store::RuleInState;
+use fireflow_domain::store::{RuleInState, RuleUpkeep};
 use fireflow_domain::text::{Description, Name, Reference, fold};
 use sea_orm::Set;
 use serde::{Deserialize, Serialize};
 
 use super::{Row, firewall_reference, json, labels_json, mark};
 use crate::entity::rule::{
-    ActiveModel, Criteria, CriteriaOrDeleted, Model, WithParents, WithState,
+    ActiveModel, Criteria, CriteriaOrDeleted, Model, Upkeep, WithParents, WithState,
 };
 use crate::error::Corrupt;
 
@@ -114,14 +114,24 @@ pub(crate) fn compact_rule(model: Criteria, since: Revision) -> Result<CompactRu
         enabled: model.enabled,
         starts_at: row.optional_instant("starts_at", model.starts_at)?,
         expires_at: row.optional_instant("expires_at", model.expires_at)?,
+        log: model.log,
         // No verdict depends on these.
-        log: false,
         description: Description::default(),
         reference: Reference::default(),
         labels: Labels::default(),
     };
     let spec = checked(row, parts)?;
     Ok(CompactRule::new(row.known("id", RuleId::new(model.id))?, &spec, since))
+}
+
+/// Converts what analyses need besides.
+pub(crate) fn rule_upkeep(model: Upkeep) -> Result<RuleUpkeep, Corrupt> {
+    let row = Row { table: "rule", id: model.id };
+    Ok(RuleUpkeep {
+        id: row.known("id", RuleId::new(model.id))?,
+        has_reference: !model.reference.is_empty(),
+        updated_at: row.instant("updated_at", model.updated_at)?,
+    })
 }
 
 /// Converts the same columns of a rule that may be deleted.

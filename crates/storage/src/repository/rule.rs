@@ -14,7 +14,8 @@ use fireflow_domain::rule::order::RulePlace;
 use fireflow_domain::rule::{Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
 use fireflow_domain::sort;
 use fireflow_domain::store::{
-    RuleField, RuleFilter, RuleInState, RuleReader, RuleWriter, Stamp, StoreResult, Turns,
+    RuleField, RuleFilter, RuleInState, RuleReader, RuleUpkeep, RuleWriter, Stamp, StoreResult,
+    Turns,
 };
 use fireflow_domain::text::Name;
 use fireflow_domain::time::Instant;
@@ -295,6 +296,11 @@ impl RuleReader for SeaUnitOfWork {
         revision: Revision,
     ) -> StoreResult<Vec<Arc<CompactRule>>> {
         self.compact_rules(policy, revision).await
+    }
+
+    /// One statement.
+    async fn upkeep(&mut self, policy: PolicyId) -> StoreResult<Vec<RuleUpkeep>> {
+        self.rule_upkeep(policy).await
     }
 
     /// One statement.

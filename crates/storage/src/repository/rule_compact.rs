@@ -5,13 +5,14 @@ use std::sync::Arc;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
-use fireflow_domain::store::{RuleInState, StoreResult};
+use fireflow_domain::store::{RuleInState, RuleUpkeep, StoreResult};
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::mapped;
 use crate::entity::policy;
 use crate::entity::rule::{
-    Column, Criteria, CriteriaOrDeleted, changed_of, criteria, live, live_of, with_state,
+    Column, Criteria, CriteriaOrDeleted, Upkeep, changed_of, criteria, live, live_of, upkeep,
+    with_state,
 };
 use crate::error::store_error;
 use crate::mapping;
@@ -29,6 +30,14 @@ impl SeaUnitOfWork {
         let rows: Vec<Criteria> =
             criteria(select).into_model().all(&self.db()).await.map_err(store_error)?;
         mapped(rows, |row| mapping::compact_rule(row, revision).map(Arc::new)).await
+    }
+
+    /// What analyses need besides, of all live rules of a policy. One statement.
+    pub(super) async fn rule_upkeep(&self, policy: PolicyId) -> StoreResult<Vec<RuleUpkeep>> {
+        let select = live_of(policy.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
+        let rows: Vec<Upkeep> =
+            upkeep(select).into_model().all(&self.db()).await.map_err(store_error)?;
+        mapped(rows, mapping::rule_upkeep).await
     }
 
     /// The rules that changed between two revisions of a policy, the second of which is the current

@@ -17,6 +17,7 @@ use fireflow_formats::analysis::{
     ComparisonView as WrittenComparison, RuleLabel, Subject, partition_view, search_view,
 };
 use fireflow_service::analyses::{Progress, bytes_of, bytes_to_analyse};
+use fireflow_service::budget::Shortage;
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -39,6 +40,8 @@ use crate::reply::{Analysed, Answered, Reply};
 /// How long a request waits for an analysis unless it says otherwise, and at most, in seconds.
 const WAIT_S: u64 = 2;
 const MAX_WAIT_S: u64 = 25;
+/// How often a request starts again because the policy has changed.
+const ROUNDS: usize = 3;
 /// The part of a request's time that remains to write the answer.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -115,24 +118,31 @@ impl Analyses {
         let wait = wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(WAIT_S);
         let asked = FindingQuery::read(query, policy, format)?;
         let wait = Duration::from_secs(wait).min(time_left(&ctx));
-        let inspected = ctx.compiled_policy(firewall, policy).await?;
-        asked.check_state(&inspected)?;
         let (kinds, analyses) = (asked.searched(), &ctx.app.analyses);
-        let found = analyses.findings(&ctx, &inspected, kinds, asked.at, wait).await?;
-        // A page continues the findings of the first page, even if the clock has changed them.
-        let found = match (found, asked.former()) {
-            (Progress::Done(kept), Some(former)) if kept.analysis.at != former => {
-                analyses.findings(&ctx, &inspected, kinds, Some(former), wait).await?
-            }
-            (found, _) => found,
-        };
-        match found {
-            Progress::Done(kept) => analysis_page::answer(&ctx, inspected, kept, asked).await,
-            Progress::UnderWay { retry_after_s } => {
-                let reply = Reply::under_way().with_header(header::LOCATION, &address);
-                Ok(reply.with_header(header::RETRY_AFTER, &retry_after_s.to_string()))
+        for _ in 0..ROUNDS {
+            let inspected = ctx.compiled_policy(firewall, policy).await?;
+            asked.check_state(&inspected)?;
+            let found = analyses.findings(&ctx, &inspected, kinds, asked.at, wait).await?;
+            // A page continues the findings of the first page, even if the clock has changed them.
+            let found = match (found, asked.former()) {
+                (Progress::Done(kept), Some(former)) if kept.analysis.at != former => {
+                    analyses.findings(&ctx, &inspected, kinds, Some(former), wait).await?
+                }
+                (found, _) => found,
+            };
+            match found {
+                Progress::Done(kept) => {
+                    return analysis_page::answer(&ctx, inspected, kept, asked).await;
+                }
+                Progress::UnderWay { retry_after_s } => {
+                    let reply = Reply::under_way().with_header(header::LOCATION, &address);
+                    return Ok(reply.with_header(header::RETRY_AFTER, &retry_after_s.to_string()));
+                }
+                Progress::Moved => {}
             }
         }
+        let what = "the policy changes faster than it can be read";
+        Err(Shortage { what, retry_after_s: 1 }.into())
     }
 
     const COMPARISON: Operation = Operation::reads("comparePolicies").with_rule_set();
@@ -294,7 +304,7 @@ impl Side {
     /// The place of a rule.
     fn place(&self, id: RuleId) -> Option<usize> {
         match self {
-            Self::Stored(inspected) => inspected.compiled.iter().position(|rule| rule.id == id),
+            Self::Stored(inspected) => inspected.compiled.iter().position(|rule| rule.id() == id),
             Self::Given(rules, _) => rules.iter().position(|(other, _)| *other == Some(id)),
         }
     }
@@ -304,7 +314,7 @@ impl Side {
             Self::Stored(inspected) => analysis_page::with_subject(inspected, ask),
             Self::Given(given, default_action) => {
                 let rules: Vec<AnalysedRule<'_>> =
-                    given.iter().map(|(_, spec)| AnalysedRule { spec, updated_at: None }).collect();
+                    given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
                 let label = |id: &Option<RuleId>| RuleLabel { id: id.map(RuleId::get), line: None };
                 let labels: Vec<RuleLabel> = given.iter().map(|(id, _)| label(id)).collect();
                 let policy = AnalysedPolicy { rules: &rules, default_action: *default_action };

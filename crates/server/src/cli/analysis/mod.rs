@@ -135,7 +135,12 @@ impl LoadedPolicy {
 
     fn rules(&self) -> Vec<AnalysedRule<'_>> {
         let rules = self.specs.iter().zip(&self.updated_at);
-        rules.map(|(spec, updated_at)| AnalysedRule { spec, updated_at: *updated_at }).collect()
+        rules
+            .map(|(spec, updated_at)| AnalysedRule {
+                updated_at: *updated_at,
+                ..AnalysedRule::of(spec)
+            })
+            .collect()
     }
 
     fn subject<'a>(&'a self, rules: &'a [AnalysedRule<'a>]) -> Subject<'a> {

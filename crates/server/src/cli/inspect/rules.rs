@@ -21,7 +21,7 @@ pub(super) enum Rules {
     /// The rules of a policy.
     Policy(Box<PolicyRules>),
     /// The rules of a benchmark: cuboids of IPv4, without actions.
-    Benchmark(BenchmarkRules),
+    Benchmark(Box<BenchmarkRules>),
 }
 
 pub(super) struct PolicyRules {
@@ -70,7 +70,7 @@ impl Rules {
     fn benchmark(rules: &[BenchmarkRule]) -> Result<Self> {
         let cuboids: Vec<Cuboid<u32>> = rules.iter().map(|it| Cuboid::new(&it.parts)).collect();
         let index = Index::build(&cuboids, Budget { cuboids: usize::MAX, bytes: usize::MAX })?;
-        Ok(Self::Benchmark(BenchmarkRules { index, count: cuboids.len() }))
+        Ok(Self::Benchmark(Box::new(BenchmarkRules { index, count: cuboids.len() })))
     }
 
     fn policy(policy: PolicyFile, default: Option<Action>) -> Self {
