@@ -37,8 +37,8 @@ fn ranges<T: Ord + Copy + std::fmt::Debug + TryFrom<u128> + 'static>(
 fn cuboids<A: Address + TryFrom<u128>>(bits: u32) -> impl Strategy<Value = Vec<Cuboid<A>>> {
     let number = (0..=kind::OPAQUE, select(&[0_u8, 1, 6, 7, 255][..]))
         .prop_map(|(kind, protocol)| kind::number(kind, protocol));
-    let between = (number.clone(), number.clone())
-        .prop_map(|(one, other)| (one.min(other), one.max(other)));
+    let between =
+        (number.clone(), number.clone()).prop_map(|(one, other)| (one.min(other), one.max(other)));
     let protocols = prop_oneof![
         Just(kind::ANY),
         Just(kind::all(kind::PORTS)),

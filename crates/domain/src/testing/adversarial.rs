@@ -184,18 +184,13 @@ impl Maker {
         let at = |host: u128, prefix: u32| {
             if self.is_v6 {
                 AddressRange::block(
-                    IpAddr::V6(
-                        (host & !u128::MAX.checked_shr(prefix).unwrap_or(0)).into(),
-                    ),
+                    IpAddr::V6((host & !u128::MAX.checked_shr(prefix).unwrap_or(0)).into()),
                     u8::try_from(prefix).unwrap_or(128),
                 )
             } else {
                 let host = u32::try_from(host).unwrap_or(u32::MAX);
                 let first = host & !u32::MAX.checked_shr(prefix).unwrap_or(0);
-                AddressRange::block(
-                    IpAddr::V4(first.into()),
-                    u8::try_from(prefix).unwrap_or(32),
-                )
+                AddressRange::block(IpAddr::V4(first.into()), u8::try_from(prefix).unwrap_or(32))
             }
         };
         let hosts = if self.is_v6 {
@@ -221,10 +216,7 @@ impl Maker {
         let protocol = Protocol(self.random.pick(&protocols).copied().unwrap_or(47));
         if self.random.happens(1) {
             let prefix = self.prefix();
-            return RuleParts {
-                sources: vec![entry(self.block(source, prefix))],
-                ..self.plain()
-            };
+            return RuleParts { sources: vec![entry(self.block(source, prefix))], ..self.plain() };
         }
         let (one, other) = (self.random.below(9), self.random.below(17));
         let wide = |prefix: u32| u8::try_from(prefix).unwrap_or(8);
@@ -240,8 +232,7 @@ impl Maker {
         let range = |it: &mut Self| {
             let (one, other) = (it.random.next(), it.random.next());
             if it.is_v6 {
-                let (one, other) =
-                    (u128::from(one) << 64 | 5, u128::from(other) << 64 | 9);
+                let (one, other) = (u128::from(one) << 64 | 5, u128::from(other) << 64 | 9);
                 return AddressRange::V6 { first: one.min(other), last: one.max(other) };
             }
             let high = |it: u64| u32::try_from(it >> 32).unwrap_or(0);
@@ -273,7 +264,9 @@ impl Maker {
         let away = i64::from(self.random.below(1 << 30)) * (year >> 30) + MICROS_PER_SECOND;
         let destination = self.random.below(4);
         let parts = RuleParts {
-            destinations: vec![entry(self.block(0x0a00_0000, 8 + u8::try_from(destination).unwrap_or(0)))],
+            destinations: vec![entry(
+                self.block(0x0a00_0000, 8 + u8::try_from(destination).unwrap_or(0)),
+            )],
             ports: vec![self.service()],
             protocols: Protocols::from_iter([Protocol::TCP]),
             ..everything()

@@ -181,12 +181,12 @@ impl<A: Address> PortTree<A> {
         let segment = self.segments.partition_point(|it| *it <= address);
         // Before the first segment there is no entry.
         let leaf = segment.checked_sub(1).map_or(0, |segment| self.segments.len() + segment);
-        std::iter::successors(Some(leaf), |node| Some(node / 2)).take_while(|node| *node > 0).filter_map(
-            |node| {
+        std::iter::successors(Some(leaf), |node| Some(node / 2))
+            .take_while(|node| *node > 0)
+            .filter_map(|node| {
                 let (start, end) = (self.starts.get(node)?, self.starts.get(node + 1)?);
                 self.ports.get(*start as usize..*end as usize).filter(|ports| !ports.is_empty())
-            },
-        )
+            })
     }
 
     fn bytes(&self) -> usize {

@@ -354,9 +354,8 @@ impl<A: Address> Index<A> {
                 }
             }
         }
-        let order = |number: usize| {
-            u32::try_from(number).ok().map(|number| self.order(number) as usize)
-        };
+        let order =
+            |number: usize| u32::try_from(number).ok().map(|number| self.order(number) as usize);
         claims.into_map().map(|number| number.and_then(order))
     }
 
