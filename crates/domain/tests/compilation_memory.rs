@@ -10,6 +10,7 @@ use fireflow_domain::engine::naive::Entry;
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::rule::{Endpoint, RuleParts, RuleSpec};
+use fireflow_domain::testing::adversarial::{self, Family};
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::testing::rules::everything;
 use fireflow_domain::time::Instant;
@@ -41,6 +42,49 @@ fn products(rules: u16, side: u32, address: fn(u32) -> IpAddr) -> Vec<RuleSpec> 
         .collect()
 }
 
+/// Rules whose products are a thousand million cuboids.
+fn huge(rules: u32) -> Vec<RuleSpec> {
+    let entries = |from: u32| -> Vec<Endpoint> {
+        let address = |at: u32| AddressRange::host(v4(from + 2 * at));
+        (0..1_000).map(|at| Endpoint { address: address(at), port: None }).collect()
+    };
+    (0..rules)
+        .map(|index| {
+            let parts = RuleParts {
+                sources: entries(index * 700),
+                destinations: entries(0x0100_0000 + index * 500),
+                ports: (0..1_000).map(|port| PortRange::single(port * 3)).collect(),
+                ..everything()
+            };
+            RuleSpec::new(parts).unwrap()
+        })
+        .collect()
+}
+
+/// Rules whose entries overlap each other, each with ports of its own.
+fn own_ports(rules: u32) -> Vec<RuleSpec> {
+    let entries = |address: fn(u32) -> IpAddr, from: u32| -> Vec<Endpoint> {
+        (0..1_000)
+            .map(|at| {
+                let range = format!("{}-{}", address(from + at), address(from + 4_000 - at));
+                let port = PortRange::single(u16::try_from(2 * at).unwrap());
+                Endpoint { address: AddressRange::parse(&range).unwrap(), port: Some(port) }
+            })
+            .collect()
+    };
+    (0..rules)
+        .map(|index| {
+            let address = if index % 2 == 0 { v4 } else { v6 };
+            let parts = RuleParts {
+                sources: entries(address, index * 1_000),
+                destinations: entries(address, index * 500),
+                ..everything()
+            };
+            RuleSpec::new(parts).unwrap()
+        })
+        .collect()
+}
+
 fn v4(at: u32) -> IpAddr {
     IpAddr::V4((0x0a00_0000 + at).into())
 }
@@ -57,8 +101,13 @@ fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
         ("products of IPv6", products(5, 50, v6)),
         ("wide rules", products(400, 4, v4)),
         ("a company's rules", rule_set(3, 3, 2_000, noon)),
+        ("rules of 1,000 by 1,000 by 1,000", huge(50)),
+        ("entries with ports of their own", own_ports(20)),
     ];
-    for (name, specs) in &sets {
+    let sets = sets.map(|(name, specs)| (name.to_owned(), specs));
+    let families = Family::ALL
+        .map(|family| (family.as_str().to_owned(), adversarial::rules(family, 4_000, 1, noon)));
+    for (name, specs) in sets.iter().chain(&families) {
         let entries: Vec<Entry<'_>> = (1..)
             .zip(specs)
             .map(|(id, spec)| Entry { id: RuleId::new(id).unwrap(), spec })
@@ -79,4 +128,9 @@ fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
         }
         assert!(was_compiled, "{name}");
     }
+    let specs = huge(50);
+    let entries: Vec<Entry<'_>> =
+        (1..).zip(&specs).map(|(id, spec)| Entry { id: RuleId::new(id).unwrap(), spec }).collect();
+    let said = Classifier::bytes_to_compile(&entries, Budget::default());
+    assert!(said < 50 * MEBIBYTE, "{said}");
 }

@@ -614,3 +614,19 @@ fn child_region<A: Address>(region: &Region<A>, cut: Cut, child: u32) -> Region<
     }
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_node_is_given_up_while_it_is_counted() {
+        let cut = Cut { dimension: Dimension::Source, shift: 0, bits: 8, cost: 0.0 };
+        let ranges: Vec<Range<u128>> = (0..).map(|it| (it, it)).take(3 * RANGES_AT_ONCE).collect();
+        let asked = std::cell::Cell::new(0);
+        let should_continue = || asked.replace(asked.get() + 1) < 1;
+        assert!(cost(cut, &ranges, &should_continue).is_none());
+        assert_eq!(asked.get(), 2);
+        assert!(cost(cut, &ranges, &|| true).is_some());
+    }
+}

@@ -10,14 +10,14 @@
 
 use super::address::Address;
 use super::block::LANES;
-use super::cuboid::{Cuboid, Dimension, Key, Range};
+use super::cuboid::{Cuboid, Dimension, Key, Range, kind};
 
 /// A list with at least this many cuboids has tables: comparing fewer takes no longer.
-pub(super) const MIN_LIST: usize = 160;
+pub(super) const MIN_LIST: usize = 384;
 /// A list with conditions has tables from this length on, since a condition takes longer to check.
 pub(super) const MIN_CONDITIONAL_LIST: usize = 24;
 /// What a lookup in tables costs at least, in blocks.
-const LOOKUP: f64 = 20.0;
+const LOOKUP: f64 = 48.0;
 /// How many cuboids more make a lookup in tables as much longer as one block does.
 const CUBOIDS_PER_BLOCK: f64 = 2_048.0;
 /// The most intervals in all tables of a list.
@@ -169,7 +169,12 @@ impl<A: Address> Lists<A> {
             .into_iter()
             .map(|dimension| {
                 let ranges = cuboids.iter().map(|(cuboid, _)| cuboid.range(dimension));
-                let next = |last: A| (last < A::MAX).then(|| last.wrapping_add(A::from(1)));
+                let highest = match dimension {
+                    Dimension::Source | Dimension::Destination => A::MAX,
+                    Dimension::First | Dimension::Second => A::from(u16::MAX),
+                    Dimension::Protocol => A::from(kind::ANY.1),
+                };
+                let next = |last: A| (last < highest).then(|| last.wrapping_add(A::from(1)));
                 (Some(dimension), Ends::Numbers(ends_of(ranges, A::ZERO, next)))
             })
             .collect();
@@ -367,4 +372,103 @@ fn ends_of<T: Copy + Ord>(
 fn quantiles<T: Copy>(numbers: &[T], count: usize) -> impl Iterator<Item = T> {
     let at = move |nth: usize| (nth * 2 + 1) * numbers.len() / (count * 2);
     (0..count).filter_map(move |nth| numbers.get(at(nth)).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cuboid::CuboidParts;
+    use super::*;
+    use crate::testing::random::Random;
+
+    /// A range with numbers below a bound; some begin at 0, some end at the last number of all.
+    fn range(random: &mut Random, below: u32, max: u32) -> Range<u32> {
+        let (one, other) = (random.below(below), random.below(below));
+        let last = if random.happens(10) { max } else { one.max(other) };
+        (if random.happens(10) { 0 } else { one.min(other) }, last)
+    }
+
+    fn port((first, last): Range<u32>) -> Range<u16> {
+        (u16::try_from(first).unwrap(), u16::try_from(last).unwrap())
+    }
+
+    #[test]
+    fn a_list_shows_every_cuboid_that_can_hold_a_packet_in_order() {
+        let mut random = Random::new(3);
+        let mut compared = 0;
+        for count in [24, 63, 64, 65, 200, 4_100, 9_000] {
+            let cuboids: Vec<(Cuboid<u32>, Range<i64>)> = (0..count)
+                .map(|order| {
+                    let times = range(&mut random, 50, 60);
+                    let cuboid = Cuboid::new(&CuboidParts {
+                        source: range(&mut random, 90_000, u32::MAX),
+                        destination: range(&mut random, 30, u32::MAX),
+                        first: port(range(&mut random, 900, 65_535)),
+                        second: port(range(&mut random, 9, 65_535)),
+                        protocols: port(range(&mut random, 700, 767)),
+                        is_conditional: true,
+                        order,
+                    });
+                    let until = if times.1 == 60 { i64::MAX } else { i64::from(times.1) + 1 };
+                    let from = if times.0 == 0 { i64::MIN } else { i64::from(times.0) };
+                    (cuboid, (from, until))
+                })
+                .collect();
+            let listed: Vec<Listed<'_, u32>> =
+                cuboids.iter().map(|(cuboid, times)| (cuboid, *times)).collect();
+            let mut lists = Lists::new(2 * cuboids.len());
+            // Another list comes first.
+            let few: Vec<Listed<'_, u32>> = listed.iter().copied().take(24).collect();
+            assert_eq!(lists.add(7, &few), Some(0));
+            assert_eq!(lists.add(1_000, &listed), Some(1), "{count}");
+            assert!(lists.bytes() <= Lists::<u32>::most_bytes(2 * cuboids.len()));
+            for _ in 0..200 {
+                let at = i64::from(random.below(70)) - 5;
+                let key = Key {
+                    source: random.below(91_000),
+                    destination: random.below(32),
+                    first: u16::try_from(random.below(920)).unwrap(),
+                    second: u16::try_from(random.below(10)).unwrap(),
+                    protocol: u8::try_from(random.below(256)).unwrap(),
+                    kind: u8::try_from(random.below(u32::from(kind::OPAQUE) + 1)).unwrap(),
+                };
+                for any_first in [false, true] {
+                    let mut shown = Vec::new();
+                    lists.candidates(1, &key, at, any_first, |block, lanes| {
+                        let first = (block - 1_000) * LANES;
+                        shown.extend(
+                            (0..LANES).filter(|it| lanes >> it & 1 == 1).map(|it| first + it),
+                        );
+                        false
+                    });
+                    assert!(shown.is_sorted());
+                    let is_in = |(cuboid, times): &(Cuboid<u32>, Range<i64>)| {
+                        let first = if any_first { cuboid.first } else { key.first };
+                        cuboid.holds(&Key { first, ..key }) && times.0 <= at && at < times.1
+                    };
+                    for (place, _) in cuboids.iter().enumerate().filter(|(_, it)| is_in(it)) {
+                        assert!(shown.binary_search(&place).is_ok(), "{place} {key:?} {at}");
+                        compared += 1;
+                    }
+                    assert!(shown.len() < cuboids.len() / 2 + 12, "the tables divide the cuboids");
+                }
+            }
+        }
+        assert!(compared > 1_000, "{compared}");
+    }
+
+    #[test]
+    fn cuboids_that_nothing_divides_have_no_tables() {
+        let parts = CuboidParts {
+            source: (0, u32::MAX),
+            destination: (0, u32::MAX),
+            first: (0, u16::MAX),
+            second: (0, u16::MAX),
+            protocols: kind::ANY,
+            is_conditional: false,
+            order: 0,
+        };
+        let cuboid = Cuboid::new(&parts);
+        let mut lists = Lists::new(1_000);
+        assert_eq!(lists.add(0, &[(&cuboid, (i64::MIN, i64::MAX)); 1_000]), None);
+    }
 }
