@@ -1,6 +1,8 @@
 //! Properties that hold for any token and any file of keys. The fuzz target searches for texts that
 //! break them, and a test replays the stored texts.
 
+use std::sync::LazyLock;
+
 use fireflow_domain::actor::{Role, Visibility};
 use fireflow_domain::invisible::first_invisible;
 use fireflow_domain::testing::fuzz::{Reader, Target};
@@ -40,27 +42,27 @@ fn now() -> Instant {
     Instant::from_micros(1_795_521_600 * MICROS_PER_SECOND).unwrap_or(Instant::EPOCH)
 }
 
-fn authenticator() -> Authenticator {
+/// One for all texts: its cache is too large to be made for each.
+static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
     let secrets = vec![Secret::new(SECRET)];
     let trust = Trust::new(secrets, Vec::new(), TokenRules::default(), Revocations::default());
     Authenticator::new(trust)
-}
+});
 
 /// The identity that a token proves. It is the same when the token is verified again, from the
 /// cache. The token has one spelling, and it is over when it says so.
 fn accepted(token: &str) -> Option<Identity> {
-    let authenticator = authenticator();
     let shown = |identity: &Identity| format!("{identity:?}");
-    let first = authenticator.verify(token, now());
-    let again = authenticator.verify(token, now());
+    let first = AUTHENTICATOR.verify(token, now());
+    let again = AUTHENTICATOR.verify(token, now());
     assert_eq!(first.as_ref().ok().map(shown), again.as_ref().ok().map(shown), "{token:?}");
     let identity = first.ok()?;
     for other in [format!("{token}="), format!(" {token}"), format!("{token}.")] {
-        assert!(authenticator.verify(&other, now()).is_err(), "{other:?}");
+        assert!(AUTHENTICATOR.verify(&other, now()).is_err(), "{other:?}");
     }
     let end = identity.expires_at.plus_micros(LEEWAY_S * MICROS_PER_SECOND);
     assert!(end > now(), "{token:?} has expired");
-    assert!(authenticator.verify(token, end).is_err(), "{token:?} outlives its end");
+    assert!(AUTHENTICATOR.verify(token, end).is_err(), "{token:?} outlives its end");
     let subject = &identity.actor.subject;
     assert!(!subject.is_empty() && first_invisible(subject).is_none(), "{subject:?}");
     assert!(!subject.chars().any(char::is_control), "{subject:?}");
