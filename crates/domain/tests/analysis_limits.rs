@@ -1,11 +1,6 @@
 //! Tests of single findings, and of analyses that reach their limits.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test reports a failure by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
