@@ -319,8 +319,8 @@ fn findings_depend_on_what_rules_mean_and_not_on_how_they_are_written() {
                 .map(|it| {
                     let because: Vec<usize> = it.because.iter().map(|it| it.rule).collect();
                     let conflict = it.conflicts_with.map(|it| it.rule);
-                    // An example of packets may depend on where the ends of ranges are.
-                    let packets = Some(&it.packets).filter(|_| it.is_packets_complete);
+                    // How packets are divided into sets may depend on where the ends of ranges are.
+                    let packets = it.packets.is_empty();
                     format!(
                         "{} {:?} {:?} {because:?} {conflict:?} {:?} {:?} {:?}",
                         it.rule, it.kind, it.severity, it.until, it.together, packets,

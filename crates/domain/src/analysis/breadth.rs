@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::bounds::{DESTINATION, SOURCE};
+use super::bounds::{DESTINATION, SECOND_FIELD, SOURCE};
 use super::budget::Meter;
 use super::cell::Cell;
 use super::collect::Piece;
@@ -16,7 +16,7 @@ use super::request::{AnalysisOptions, ExposedService};
 use super::space::{Part, Slot};
 use super::spell::{cells, packet_set};
 use super::walk::{Last, NO_LABEL, OnSides};
-use crate::net::{AddressRange, Family};
+use crate::net::{AddressRange, Family, Protocol};
 use crate::worlds::Kind;
 
 /// Adds the findings about ALLOW rules for any service, any destination, or a large share of all
@@ -177,16 +177,22 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
             .filter(|slot| context.action(Some(*slot)).permits())
             .filter(|slot| space.parts(*slot, family).iter().any(|it| is_open(&it)))
             .collect();
-        for service in &options.services {
-            expose(context, *service, family, &public, &open, outcome);
+        let mut protocols: Vec<Protocol> = options.services.iter().map(|it| it.protocol).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        for protocol in protocols {
+            let services: Vec<ExposedService> =
+                options.services.iter().filter(|it| it.protocol == protocol).copied().collect();
+            expose(context, protocol, &services, family, &public, &open, outcome);
         }
     }
 }
 
-/// Adds the finding about a service in a family, if it is exposed.
+/// Adds the findings about services of one protocol in a family. All services are searched at once.
 fn expose(
     context: &Context<'_>,
-    service: ExposedService,
+    protocol: Protocol,
+    services: &[ExposedService],
     family: Family,
     public: &[Range],
     open: &[Slot],
@@ -194,51 +200,71 @@ fn expose(
 ) {
     let asked = PacketSet {
         family: Some(family),
-        protocols: vec![service.protocol],
-        destination_ports: vec![service.ports],
+        protocols: vec![protocol],
+        destination_ports: services.iter().map(|it| it.ports).collect(),
         ..PacketSet::everything()
     };
-    let cell = cells(&context.space, &asked).into_iter().next();
-    let Some((_, kind, cell)) = cell else { return };
+    let Some((_, kind, cell)) = cells(&context.space, &asked).into_iter().next() else { return };
     let cell = cell.with(SOURCE, public.to_vec());
-    let mut pieces: Vec<Piece> = Vec::new();
-    let mut rules: Vec<Slot> = Vec::new();
+    let mut pieces: Vec<(Slot, Piece)> = Vec::new();
     for slot in open.iter().copied().filter(|it| meets(context, *it, family, &cell)) {
         let mut meter = context.budget.meter(context.limits().steps);
-        let before = pieces.len();
-        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut pieces) {
+        let mut found = Vec::new();
+        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut found) {
             outcome.undecided(Task::Exposed, obstacle, slot);
         }
-        if pieces.len() > before {
-            rules.push(slot);
+        pieces.extend(found.into_iter().map(|piece| (slot, piece)));
+    }
+    for service in services {
+        let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
+        let own: Vec<(Slot, Cell)> = pieces
+            .iter()
+            .filter_map(|(slot, piece)| {
+                let ports = intersection(piece.cell.set(SECOND_FIELD), &[ports]);
+                (!ports.is_empty()).then(|| (*slot, piece.cell.with(SECOND_FIELD, ports)))
+            })
+            .collect();
+        match exposure(context, *service, family, kind, &own) {
+            Some(Ok(finding)) => outcome.findings.push(finding),
+            Some(Err(slot)) => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
+            None => {}
         }
     }
-    let (Some(first), Some(piece)) = (rules.first(), pieces.first()) else { return };
+}
+
+/// The finding about a service that can be reached with the packets of these cells; none if there are
+/// none, and an error with the rule if its witness is refuted.
+fn exposure(
+    context: &Context<'_>,
+    service: ExposedService,
+    family: Family,
+    kind: Kind,
+    cells: &[(Slot, Cell)],
+) -> Option<Result<Finding, Slot>> {
+    let (first, cell) = cells.first()?;
     let index = context.index(*first);
-    let witness = super::witness::packet(&context.space, family, &piece.cell, context.at);
+    let witness = super::witness::packet(&context.space, family, cell, context.at);
     if !witness.is_some_and(|packet| context.verifies(Some(index), Some(*first), &packet)) {
-        outcome.undecided(Task::Witness, Obstacle::Defect, *first);
-        return;
+        return Some(Err(*first));
     }
+    let mut rules: Vec<Slot> = cells.iter().map(|it| it.0).collect();
+    rules.dedup();
     let destinations: Vec<Range> =
-        pieces.iter().flat_map(|it| it.cell.set(DESTINATION)).copied().collect();
+        cells.iter().flat_map(|it| it.1.set(DESTINATION)).copied().collect();
     let destinations = context.space.family(family).ranks.size(&normalized(destinations));
     let most = context.limits().packets;
-    outcome.findings.push(Finding {
+    let sets = cells.iter().take(most);
+    Some(Ok(Finding {
         because: rules
             .iter()
             .map(|slot| Cover { rule: context.index(*slot), share: 1.0 })
             .collect(),
         witness,
-        packets: pieces
-            .iter()
-            .take(most)
-            .map(|it| packet_set(&context.space, family, kind, &it.cell))
-            .collect(),
-        is_packets_complete: pieces.len() <= most,
+        packets: sets.map(|it| packet_set(&context.space, family, kind, &it.1)).collect(),
+        is_packets_complete: cells.len() <= most,
         evidence: Evidence::Service { service, family, destinations },
         ..Finding::new(FindingKind::Exposed, Severity::Error, index)
-    });
+    }))
 }
 
 fn meets(context: &Context<'_>, slot: Slot, family: Family, cell: &Cell) -> bool {

@@ -96,6 +96,21 @@ impl<'a> Meter<'a> {
         self.bytes
     }
 
+    /// The steps that are left.
+    const fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.steps)
+    }
+
+    /// Runs a part of the question with at most a share of the steps that are left.
+    pub(super) fn within_share<T>(
+        &mut self,
+        divisor: u64,
+        ask: impl FnOnce(&mut Self) -> Result<T, Obstacle>,
+    ) -> Result<T, Obstacle> {
+        let steps = self.left() / divisor.max(1);
+        self.within(steps, ask)
+    }
+
     /// Runs a part of the question with at most so many of its steps.
     pub(super) fn within<T>(
         &mut self,

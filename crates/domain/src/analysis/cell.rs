@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::bounds::{Bounds, DIMENSIONS};
+use super::bounds::{Bounds, DIMENSIONS, Point};
 use super::intern::{Interned, ListId};
-use super::ranges::{Range, Summed, difference, hull, intersection};
+use super::ranges::{Range, Summed, difference, has, hull, intersection};
 use super::space::{Part, Slot, Space};
 
 /// A product of five sets of a rule.
@@ -37,6 +37,12 @@ impl Product {
                 bounds.meets(within).then_some(Self { rule: part.rule, sets, bounds })
             })
         })
+    }
+
+    /// Whether it has a packet.
+    pub(super) fn has(&self, sets: &Interned<Range>, point: &Point) -> bool {
+        self.bounds.has(point)
+            && self.sets.iter().zip(point).all(|(set, value)| has(sets.get(*set), *value))
     }
 
     /// The most products that a part can have.

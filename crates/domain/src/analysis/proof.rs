@@ -2,7 +2,7 @@
 
 use super::bounds::Point;
 use super::budget::Meter;
-use super::measure::share;
+use super::measure::Size;
 use super::question::Hole;
 use super::report::{Effect, Obstacle};
 use super::solver::{Scope, Solver};
@@ -36,8 +36,9 @@ pub(super) fn minimal(
         return Ok(Proof { rules: cover, is_minimal: true });
     }
     let space = &solver.context.space;
-    let mut sized: Vec<(f64, Slot)> =
-        cover.iter().map(|rule| (share(space, solver.slot, *rule), *rule)).collect();
+    let size = Size::of(space, solver.slot);
+    let share = |rule: Slot| size.share(space, solver.slot, rule);
+    let mut sized: Vec<(f64, Slot)> = cover.iter().map(|rule| (share(*rule), *rule)).collect();
     sized.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let rules: Vec<Slot> = sized.into_iter().map(|it| it.1).collect();
     let mut search = Search { solver, scope, background, meter, kept: Vec::new(), best: cover };
@@ -128,12 +129,13 @@ pub(super) fn terminating(
     let (context, slot) = (solver.context, solver.slot);
     let own = context.action(Some(slot));
     let mut others: Vec<(bool, f64, Slot)> = Vec::new();
+    let size = Size::of(&context.space, slot);
     for rule in solver.earlier(meter)?.rules(&context.space) {
         let action = context.action(Some(rule));
         if action != own {
             meter.steps += 20;
             let is_mild = Effect::of(own, action).is_none();
-            others.push((is_mild, share(&context.space, slot, rule), rule));
+            others.push((is_mild, size.share(&context.space, slot, rule), rule));
         }
         meter.check()?;
     }

@@ -11,7 +11,7 @@ use super::space::Slot;
 use super::until::redundant_until;
 
 /// The most later rules among which a smallest proof is searched.
-const MOST_TO_SHORTEN: usize = 64;
+const MOST_TO_SHORTEN: usize = 8;
 
 /// The finding about a rule that changes no verdict.
 pub(super) fn redundant(
@@ -58,6 +58,15 @@ fn successors(context: &Context<'_>, slot: Slot) -> Result<(Vec<Cover>, bool), O
     let mut meter = context.budget.meter(context.limits().steps);
     let own = context.action(Some(slot));
     let takes = |rule: Slot| rule < slot || context.action(Some(rule)) == own;
+    let later = solver.later(&mut meter)?;
+    let containers: Vec<Option<Slot>> = later.0.iter().map(|it| it.container).collect();
+    if let [Some(one)] = containers[..]
+        && context.action(Some(one)) == own
+    {
+        // Whatever comes before it, this one rule is enough.
+        let because = Cover { rule: context.index(one), share: 1.0 };
+        return Ok((vec![because], true));
+    }
     let mut used = Vec::new();
     solver.find_hole(Scope::All, None, &takes, &mut meter, &mut used)?;
     used.retain(|rule| *rule > slot);

@@ -126,9 +126,12 @@ impl<'a> Solver<'a> {
         self.earlier(meter)?;
         self.later(meter)?;
         let before = meter.bytes();
-        match Frames::new(&self.context.space, &self.all(), meter) {
+        let all = self.all();
+        let space = &self.context.space;
+        // If frames need too much, ranges may go on with the other steps.
+        match meter.within_share(4, |meter| Frames::new(space, &all, meter)) {
             Ok(frames) => self.frames = FrameState::Made(frames),
-            Err(Obstacle::Memory) => {
+            Err(Obstacle::Memory | Obstacle::Steps) => {
                 meter.give_back(meter.bytes().saturating_sub(before));
                 self.frames = FrameState::TooLarge;
             }

@@ -344,6 +344,24 @@ impl Walk<'_> {
         Some([half((0, at)), half((at, u32::MAX))])
     }
 
+    /// Whether some packet of a cell is in none of the products. Tries a corner before it searches.
+    fn is_open(
+        &self,
+        cell: Cell,
+        products: &[Product],
+        meter: &mut Meter<'_>,
+    ) -> Result<bool, Obstacle> {
+        let bounds = cell.bounds();
+        let corners = [bounds.first, bounds.end.map(|end| end.saturating_sub(1))];
+        for corner in corners {
+            meter.steps += products.len() as u64;
+            if !products.iter().any(|product| product.has(self.sets, &corner)) {
+                return Ok(true);
+            }
+        }
+        Ok(find_hole(self.sets, cell, products, meter, &mut Vec::new())?.is_some())
+    }
+
     /// The rules of a side that decide some packet of a cell, in order.
     fn deciding(
         &self,
@@ -368,13 +386,11 @@ impl Walk<'_> {
             }
             let before = own.get(..place).unwrap_or_default();
             let inside = cell.intersection(self.sets, &product.sets);
-            if !inside.is_empty()
-                && find_hole(self.sets, inside, before, meter, &mut Vec::new())?.is_some()
-            {
+            if !inside.is_empty() && self.is_open(inside, before, meter)? {
                 rules.push(Some(product.rule));
             }
         }
-        let is_last = find_hole(self.sets, cell.clone(), &own, meter, &mut Vec::new())?.is_some();
+        let is_last = self.is_open(cell.clone(), &own, meter)?;
         if let Some(last) = last.get(side)
             && is_last
             && last.label != NO_LABEL
