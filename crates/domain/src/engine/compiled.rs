@@ -121,10 +121,10 @@ impl CompiledRules {
         gone.extend(ids.iter().filter_map(|id| self.base.place(*id)));
         gone.sort_unstable();
         gone.dedup();
-        let former = self.later.iter().flat_map(|later| &later.layer.rules);
-        let kept = former.filter(|rule| ids.binary_search(&rule.id()).is_err());
+        let kept = self.later().filter(|(_, rule)| ids.binary_search(&rule.id()).is_err());
         let changed = changes.iter().filter_map(|change| change.rule.as_ref());
-        let later: Vec<Arc<CompactRule>> = kept.chain(changed).map(Arc::clone).collect();
+        let changed = changed.map(|rule| (self.base.place_for(rule), rule));
+        let later = kept.chain(changed).map(|(before, rule)| (before, Arc::clone(rule))).collect();
         let next = self.with(Arc::clone(&self.base), gone, later);
         (u64::try_from(next.len()) == Ok(count)).then_some(next)
     }
@@ -144,26 +144,38 @@ impl CompiledRules {
         let mut own = self.iter().peekable();
         for (rule, place) in other.base.layer.rules.iter().zip(0_u32..) {
             while let Some(earlier) = own.next_if(|it| it.order() < rule.order()) {
-                later.push(Arc::clone(earlier));
+                later.push((place, Arc::clone(earlier)));
             }
             // Shared rules are equal. If a rule is not shared, it counts as changed.
             match own.next_if(|it| it.order() == rule.order()) {
                 Some(same) if Arc::ptr_eq(same, rule) => {}
                 Some(changed) => {
                     gone.push(place);
-                    later.push(Arc::clone(changed));
+                    later.push((place, Arc::clone(changed)));
                 }
                 None => gone.push(place),
             }
         }
-        later.extend(own.map(Arc::clone));
+        let end = u32::try_from(other.base.layer.rules.len()).unwrap_or(u32::MAX);
+        later.extend(own.map(|rule| (end, Arc::clone(rule))));
         self.with(Arc::clone(&other.base), gone, later)
     }
 
-    /// A base with changes. If they are those that are already here, what is compiled stays.
-    fn with(&self, base: Arc<Base>, gone: Vec<u32>, mut rules: Vec<Arc<CompactRule>>) -> Self {
-        rules.sort_unstable_by_key(|rule| rule.order());
-        let before = rules.iter().map(|rule| base.place_for(rule)).collect();
+    /// The later rules, each with its place in the base.
+    fn later(&self) -> impl Iterator<Item = (u32, &Arc<CompactRule>)> {
+        self.later.iter().flat_map(|later| later.before.iter().copied().zip(&later.layer.rules))
+    }
+
+    /// A base with changes: the later rules, each with its place in the base. If they are those
+    /// that are already here, what is compiled stays.
+    fn with(
+        &self,
+        base: Arc<Base>,
+        gone: Vec<u32>,
+        mut later: Vec<(u32, Arc<CompactRule>)>,
+    ) -> Self {
+        later.sort_unstable_by_key(|(_, rule)| rule.order());
+        let (before, rules): (Vec<u32>, Vec<Arc<CompactRule>>) = later.into_iter().unzip();
         let later = match &self.later {
             Some(later) if later.is_of(&rules) && Arc::ptr_eq(&self.base, &base) => {
                 Some(Arc::clone(later))
@@ -223,11 +235,10 @@ impl CompiledRules {
         }
     }
 
-    /// How many comparisons of entries an explanation costs, which comes from the definition.
+    /// How many comparisons of entries a packet costs if nothing is compiled.
     #[must_use]
-    pub fn comparisons_to_explain(&self) -> u64 {
-        let later = self.later.as_ref().map_or(0, |later| later.layer.comparisons);
-        self.base.layer.comparisons.saturating_add(later).saturating_mul(3)
+    pub fn all_comparisons(&self) -> u64 {
+        self.layers().map(|layer| layer.comparisons).sum()
     }
 
     /// Whether the base or the later rules exceeded their budget. Each packet is then compared with
@@ -277,8 +288,7 @@ impl CompiledRules {
 
     /// All rules, in order of evaluation.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<CompactRule>> {
-        let later = self.later.iter().flat_map(|later| later.layer.rules.iter().zip(&later.before));
-        merged(&self.base.layer.rules, &self.gone, later)
+        merged(&self.base.layer.rules, &self.gone, self.later())
     }
 
     /// The evaluator of the base: the naive one if it is not compiled, or if its classifier cannot
@@ -485,7 +495,7 @@ fn entries(specs: &[(RuleId, RuleSpec)]) -> Vec<Entry<'_>> {
 fn merged<'a>(
     rules: &'a [Arc<CompactRule>],
     gone: &'a [u32],
-    later: impl Iterator<Item = (&'a Arc<CompactRule>, &'a u32)>,
+    later: impl Iterator<Item = (u32, &'a Arc<CompactRule>)>,
 ) -> impl Iterator<Item = &'a Arc<CompactRule>> {
     let mut rules = rules.iter().zip(0_u32..).peekable();
     let mut gone = gone.iter().peekable();
@@ -493,10 +503,9 @@ fn merged<'a>(
     std::iter::from_fn(move || {
         loop {
             let place = rules.peek().map(|(_, place)| *place);
-            let comes_now = |(_, before): &(&Arc<CompactRule>, &u32)| {
-                place.is_none_or(|place| **before <= place)
-            };
-            if let Some((next, _)) = later.next_if(comes_now) {
+            let comes_now =
+                |(before, _): &(u32, &Arc<CompactRule>)| place.is_none_or(|place| *before <= place);
+            if let Some((_, next)) = later.next_if(comes_now) {
                 return Some(next);
             }
             let (rule, place) = rules.next()?;

@@ -108,6 +108,7 @@ async fn policy_with(api: &Api, beside: &str, name: &str, count: usize) -> Strin
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_small_policy_is_answered_while_large_ones_wait_to_be_compiled(db: TestDatabase) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let gate = Arc::new(Gate {
@@ -159,6 +160,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn after_many_changes_only_what_changed_is_read(db: TestDatabase) {
         let api = measured(db);
         let first = api.policy().await;
@@ -192,6 +194,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn a_policy_in_use_is_brought_up_to_date_before_anybody_asks(db: TestDatabase) {
         let api = measured(db);
         let first = api.policy().await;
@@ -207,6 +210,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn long_texts_take_no_room_and_are_shown(db: TestDatabase) {
         let api = measured(db);
         let first = api.policy().await;
@@ -252,6 +256,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn who_leaves_takes_nothing_from_those_who_wait(db: TestDatabase) {
         let api = Arc::new(measured(db));
         let first = api.policy().await;
@@ -275,6 +280,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn many_packets_and_lines_are_answered_by_rules_that_are_not_compiled(db: TestDatabase) {
         // There is no time to compile anything, so everything is compared one by one.
         let limits = CompilationLimits { time: Duration::ZERO, ..CompilationLimits::default() };
@@ -316,6 +322,7 @@ db_test! {
 }
 
 db_test! {
+    committed("requests have connections of their own")
     async fn any_changes_are_answered_as_the_current_rules_are(db: TestDatabase) {
         let api = measured(db);
         // This service caches nothing, so it reads all rules for each inspection.

@@ -420,7 +420,8 @@ impl PolicyCache {
 
     /// Compiles what takes no longer than its rules take to be read.
     fn compile_few(&self, cached: &mut CachedPolicy, monitor: &dyn Monitor, id: PolicyId) {
-        if cached.compiled.should_be_rebased() && cached.again_at.is_none() {
+        let is_small = cached.compiled.all_comparisons() <= FEW_COMPARISONS;
+        if is_small && cached.again_at.is_none() && cached.compiled.should_be_rebased() {
             let rebased = cached.compiled.rebased();
             if rebased.pending().is_some_and(|it| self.is_little(&it)) {
                 cached.compiled = Arc::new(rebased);
