@@ -8,7 +8,7 @@ use crate::ids::{Revision, RuleId};
 use crate::labels::Labels;
 use crate::net::{PortRange, Protocol};
 use crate::rule::{Action, Criteria, Endpoint, Rule, RuleParts, RuleSpec, Schedule};
-use crate::text::{Description, Reference};
+use crate::text::{Description, Name, Reference};
 use crate::time::Instant;
 
 use super::naive::{Conditions, HasConditions};
@@ -170,11 +170,21 @@ impl CompactRule {
         u64::try_from(entries).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// The rule in the form that is compiled and analyzed, without texts.
+    /// The rule in the form that is compiled, without texts.
+    pub(super) fn to_spec(&self) -> RuleSpec {
+        RuleSpec::unchecked(self.to_parts())
+    }
+
+    /// The rule in the form that is analyzed: with its name, and without other texts.
     #[must_use]
-    pub fn to_spec(&self) -> RuleSpec {
+    pub fn to_named_spec(&self) -> RuleSpec {
+        let name = self.name().and_then(|name| Name::stored(name).ok());
+        RuleSpec::unchecked(RuleParts { name, ..self.to_parts() })
+    }
+
+    fn to_parts(&self) -> RuleParts {
         let (starts_at, expires_at) = self.times.as_deref().copied().unwrap_or_default();
-        RuleSpec::unchecked(RuleParts {
+        RuleParts {
             name: None,
             action: self.action,
             priority: self.priority,
@@ -191,7 +201,7 @@ impl CompactRule {
             description: Description::default(),
             reference: Reference::default(),
             labels: Labels::default(),
-        })
+        }
     }
 
     /// Roughly how much memory it takes, in bytes, with its place in a list.

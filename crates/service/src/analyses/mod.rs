@@ -147,10 +147,10 @@ impl AnalysedState {
         Self { compiled: Arc::clone(&inspected.compiled), default_action }
     }
 
-    /// The contents of the rules in order, without texts.
+    /// The contents of the rules in order, with names and without other texts.
     #[must_use]
     pub fn specs(&self) -> Vec<RuleSpec> {
-        self.compiled.iter().map(|rule| rule.to_spec()).collect()
+        self.compiled.iter().map(|rule| rule.to_named_spec()).collect()
     }
 
     /// The policy with its rules.
