@@ -37,17 +37,15 @@ fn analysis() -> Result<()> {
     ]))
 }
 
-/// The classifier, compared with a plain scan.
+/// The classifier, compared with a plain scan; then on the adversarial families, compared with the
+/// definition and with a plain set of the same size.
 fn inspection() -> Result<()> {
-    let mut command = Command::new(sh::cargo_path());
-    sh::run(command.args([
-        "bench",
-        "--quiet",
-        "--package",
-        "fireflow-formats",
-        "--bench",
-        "inspection",
-    ]))
+    for (package, name) in [("fireflow-formats", "inspection"), ("fireflow-domain", "adversarial")]
+    {
+        let mut command = Command::new(sh::cargo_path());
+        sh::run(command.args(["bench", "--quiet", "--package", package, "--bench", name]))?;
+    }
+    Ok(())
 }
 
 /// Inspections over HTTP: of one packet, after a change, and in a stream.
