@@ -50,7 +50,7 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
 });
 
 /// The identity that a token proves. It is the same when the token is verified again, from the
-/// cache. The token has one spelling, and it is over when it says so.
+/// cache. The token has one spelling, and nobody accepts it after its end.
 fn accepted(token: &str) -> Option<Identity> {
     let shown = |identity: &Identity| format!("{identity:?}");
     let first = AUTHENTICATOR.verify(token, now());

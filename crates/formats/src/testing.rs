@@ -31,8 +31,8 @@ use crate::{FORMATS, ReadError, cursor, entity_tags, sniff};
 /// The targets of this crate.
 pub const TARGETS: [Target; 3] = [BODIES, FILES, REQUESTS];
 
-/// The bodies of requests. Reading never panics. What is refused has a reason, in bounded text, and
-/// pointers into the body.
+/// The bodies of requests. Reading never panics. A refusal has a reason, in bounded text, and pointers
+/// into the body.
 pub const BODIES: Target = Target {
     name: "bodies",
     readers: &[

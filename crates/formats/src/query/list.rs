@@ -327,6 +327,7 @@ mod tests {
         assert!(faults("page=2&page_size=1000&order_by=-priority,name&priority=-5").is_empty());
         assert_eq!(faults("pgae=1&page=1&page=2").len(), 2);
         assert!(faults("pgae=1")[0].contains("did you mean `page`?"));
+        assert_eq!(faults("page=1&=2"), ["=2: has no parameter name"]);
         for bad in [
             "page=0",
             "page=99999999999999999999",
@@ -335,6 +336,8 @@ mod tests {
             "page=+1",
             "page=",
             "page",
+            "=1",
+            "=",
             "page_size=1001",
             "page=101&page_size=1000",
             "cursor=x",

@@ -78,7 +78,9 @@ impl Query {
                 continue;
             };
             let mut known = names.clone();
-            if !known.any(|known| known == name) {
+            if name.is_empty() {
+                query.fault(&excerpt(pair), "has no parameter name");
+            } else if !known.any(|known| known == name) {
                 let detail = || unknown(&name, names.clone());
                 query.violations.note(|| Violation::query(excerpt(&name), detail()));
             } else if query.values.iter().any(|(known, _)| *known == name) {
