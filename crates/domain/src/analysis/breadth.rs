@@ -206,25 +206,20 @@ fn expose(
     };
     let Some((_, kind, cell)) = cells(&context.space, &asked).into_iter().next() else { return };
     let cell = cell.with(SOURCE, public.to_vec());
-    let mut pieces: Vec<(Slot, Piece)> = Vec::new();
+    let mut exposures: Vec<Exposure> = services.iter().map(|_| Exposure::default()).collect();
     for slot in open.iter().copied().filter(|it| meets(context, *it, family, &cell)) {
         let mut meter = context.budget.meter(context.limits().steps);
-        let mut found = Vec::new();
-        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut found) {
+        let mut pieces = Vec::new();
+        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut pieces) {
             outcome.undecided(Task::Exposed, obstacle, slot);
         }
-        pieces.extend(found.into_iter().map(|piece| (slot, piece)));
+        // The pieces of one rule can be many, so they are summed up before the next rule.
+        for (service, exposure) in services.iter().zip(&mut exposures) {
+            exposure.add(slot, *service, &pieces, context.limits().packets);
+        }
     }
-    for service in services {
-        let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
-        let own: Vec<(Slot, Cell)> = pieces
-            .iter()
-            .filter_map(|(slot, piece)| {
-                let ports = intersection(piece.cell.set(SECOND_FIELD), &[ports]);
-                (!ports.is_empty()).then(|| (*slot, piece.cell.with(SECOND_FIELD, ports)))
-            })
-            .collect();
-        match exposure(context, *service, family, kind, &own) {
+    for (service, exposure) in services.iter().zip(exposures) {
+        match exposure.finding(context, *service, family, kind) {
             Some(Ok(finding)) => outcome.findings.push(finding),
             Some(Err(slot)) => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
             None => {}
@@ -232,39 +227,68 @@ fn expose(
     }
 }
 
-/// The finding about a service that can be reached with the packets of these cells; none if there are
-/// none, and an error with the rule if its witness is refuted.
-fn exposure(
-    context: &Context<'_>,
-    service: ExposedService,
-    family: Family,
-    kind: Kind,
-    cells: &[(Slot, Cell)],
-) -> Option<Result<Finding, Slot>> {
-    let (first, cell) = cells.first()?;
-    let index = context.index(*first);
-    let witness = super::witness::packet(&context.space, family, cell, context.at);
-    if !witness.is_some_and(|packet| context.verifies(Some(index), Some(*first), &packet)) {
-        return Some(Err(*first));
+/// What is known about a service that anybody can reach.
+#[derive(Default)]
+struct Exposure {
+    /// The rules that let packets in, in order.
+    rules: Vec<Slot>,
+    destinations: Vec<Range>,
+    /// The first packets, and how many sets of them there are.
+    cells: Vec<Cell>,
+    count: usize,
+}
+
+impl Exposure {
+    /// Adds the packets that a rule decides, as far as they are of a service.
+    fn add(&mut self, slot: Slot, service: ExposedService, pieces: &[Piece], most: usize) {
+        let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
+        let before = self.count;
+        for piece in pieces {
+            let ports = intersection(piece.cell.set(SECOND_FIELD), &[ports]);
+            if ports.is_empty() {
+                continue;
+            }
+            self.count += 1;
+            self.destinations.extend_from_slice(piece.cell.set(DESTINATION));
+            if self.cells.len() < most.max(1) {
+                self.cells.push(piece.cell.with(SECOND_FIELD, ports));
+            }
+        }
+        if self.count > before {
+            self.rules.push(slot);
+            self.destinations = normalized(std::mem::take(&mut self.destinations));
+        }
     }
-    let mut rules: Vec<Slot> = cells.iter().map(|it| it.0).collect();
-    rules.dedup();
-    let destinations: Vec<Range> =
-        cells.iter().flat_map(|it| it.1.set(DESTINATION)).copied().collect();
-    let destinations = context.space.family(family).ranks.size(&normalized(destinations));
-    let most = context.limits().packets;
-    let sets = cells.iter().take(most);
-    Some(Ok(Finding {
-        because: rules
-            .iter()
-            .map(|slot| Cover { rule: context.index(*slot), share: 1.0 })
-            .collect(),
-        witness,
-        packets: sets.map(|it| packet_set(&context.space, family, kind, &it.1)).collect(),
-        is_packets_complete: cells.len() <= most,
-        evidence: Evidence::Service { service, family, destinations },
-        ..Finding::new(FindingKind::Exposed, Severity::Error, index)
-    }))
+
+    /// The finding; none if nobody can reach the service, and an error with the rule if its witness is
+    /// refuted.
+    fn finding(
+        self,
+        context: &Context<'_>,
+        service: ExposedService,
+        family: Family,
+        kind: Kind,
+    ) -> Option<Result<Finding, Slot>> {
+        let (first, cell) = (self.rules.first().copied()?, self.cells.first()?);
+        let index = context.index(first);
+        let witness = super::witness::packet(&context.space, family, cell, context.at);
+        if !witness.is_some_and(|packet| context.verifies(Some(index), Some(first), &packet)) {
+            return Some(Err(first));
+        }
+        let destinations = context.space.family(family).ranks.size(&self.destinations);
+        let most = context.limits().packets;
+        let sets = self.cells.iter().take(most);
+        let because =
+            self.rules.iter().map(|slot| Cover { rule: context.index(*slot), share: 1.0 });
+        Some(Ok(Finding {
+            because: because.collect(),
+            witness,
+            packets: sets.map(|it| packet_set(&context.space, family, kind, it)).collect(),
+            is_packets_complete: self.count <= most,
+            evidence: Evidence::Service { service, family, destinations },
+            ..Finding::new(FindingKind::Exposed, Severity::Error, index)
+        }))
+    }
 }
 
 fn meets(context: &Context<'_>, slot: Slot, family: Family, cell: &Cell) -> bool {

@@ -597,11 +597,11 @@ mod tests {
     #[test]
     fn bits_answer_what_ranges_answer() {
         let mut found = [0; 2];
-        for seed in 0..30 {
+        for seed in 0..4 {
             let all = [
-                check(&families::scatter(20, 6, 5, seed)),
-                check(&families::giants(12, 20, seed)),
-                check(&families::random_boxes(25, 6.0, seed)),
+                check(&families::scatter(12, 6, 5, seed)),
+                check(&families::giants(6, 10, seed)),
+                check(&families::random_boxes(20, 6.0, seed)),
                 check(&families::grid(3, seed)),
             ];
             for [covered, holes] in all {
@@ -609,6 +609,6 @@ mod tests {
                 found[1] += holes;
             }
         }
-        assert!(found.iter().all(|count| *count > 100), "{found:?}");
+        assert!(found.iter().all(|count| *count > 20), "{found:?}");
     }
 }

@@ -17,17 +17,15 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    /// The pieces that ranges of addresses divide. Each range is given by its two ends, included.
+    /// The pieces that ranges of addresses divide. Each range is given by its two ends, included, and
+    /// has no address of [`MAPPED`].
     pub(super) fn new(family: Family, ranges: impl Iterator<Item = (u128, u128)>) -> Self {
         let mut firsts = vec![0];
-        if family == Family::V6 {
-            firsts.extend([MAPPED.0, MAPPED.1 + 1]);
-        }
         let end = last_of(family);
         for (first, last) in ranges {
             firsts.push(first);
             if last < end {
-                firsts.push(last + 1);
+                firsts.push(next_after(last));
             }
         }
         firsts.sort_unstable();
@@ -38,28 +36,13 @@ impl Ranks {
     /// The ranks of a range whose ends were given to [`Self::new`].
     pub(super) fn range(&self, first: u128, last: u128) -> Range {
         let below = |address: u128| as_u32(self.firsts.partition_point(|it| *it < address));
-        let end = last.checked_add(1).map_or_else(|| as_u32(self.firsts.len()), below);
-        (below(first), end)
+        let all = as_u32(self.firsts.len());
+        (below(first), if last < last_of(self.family) { below(next_after(last)) } else { all })
     }
 
     /// All addresses that packets can have.
     pub(super) fn universe(&self) -> Vec<Range> {
-        let all = as_u32(self.firsts.len());
-        match self.family {
-            Family::V4 => vec![(0, all)],
-            Family::V6 => {
-                let mapped = self.range(MAPPED.0, MAPPED.1);
-                vec![(0, mapped.0), (mapped.1, all)]
-            }
-        }
-    }
-
-    /// The pieces of addresses that no packet has: from the first to before the second.
-    pub(super) fn gap(&self) -> Option<Range> {
-        match self.family {
-            Family::V4 => None,
-            Family::V6 => Some(self.range(MAPPED.0, MAPPED.1)),
-        }
+        vec![(0, as_u32(self.firsts.len()))]
     }
 
     /// The piece of an address.
@@ -75,13 +58,22 @@ impl Ranks {
     /// The last address before a rank.
     pub(super) fn last_before(&self, rank: u32) -> u128 {
         let next = self.firsts.get(rank as usize);
-        next.map_or(last_of(self.family), |first| first.saturating_sub(1))
+        match next.map(|first| first.saturating_sub(1)) {
+            Some(MAPPED_LAST) => MAPPED.0 - 1,
+            Some(last) => last,
+            None => last_of(self.family),
+        }
     }
 
     /// How many addresses a set of ranks has. Exact up to the precision of a float.
     #[expect(clippy::cast_precision_loss, reason = "sizes are shown and compared as shares only")]
     pub(super) fn size(&self, set: &[Range]) -> f64 {
-        let size = |range: &Range| (self.last_before(range.1) - self.first(range.0)) as f64 + 1.0;
+        let size = |range: &Range| {
+            let (first, last) = (self.first(range.0), self.last_before(range.1));
+            let has_gap = first < MAPPED.0 && MAPPED.1 < last;
+            let gap = if has_gap { MAPPED.1 - MAPPED.0 + 1 } else { 0 };
+            (last - first - gap) as f64 + 1.0
+        };
         set.iter().map(size).sum()
     }
 
@@ -92,6 +84,15 @@ impl Ranks {
             Family::V6 => 2_f64.powi(128),
         }
     }
+}
+
+/// The last address that no packet has.
+const MAPPED_LAST: u128 = MAPPED.1;
+
+/// The next address that packets can have. The addresses of `::ffff:0:0/96` are in no packet, so no
+/// piece ends before them: "any" is one range in IPv6 too.
+const fn next_after(last: u128) -> u128 {
+    if last + 1 == MAPPED.0 { MAPPED.1 + 1 } else { last + 1 }
 }
 
 /// The last address of a family.
@@ -108,12 +109,16 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_address_space_have_ranks() {
-        let ranks = Ranks::new(Family::V6, [(5, 9), (9, u128::MAX), (0, 4)].into_iter());
+        let ends = [(5, 9), (9, u128::MAX), (0, 4), (0, MAPPED.0 - 1), (MAPPED.1 + 1, u128::MAX)];
+        let ranks = Ranks::new(Family::V6, ends.into_iter());
         assert_eq!(ranks.range(0, 4), (0, 1));
         assert_eq!(ranks.range(5, 9), (1, 3));
-        assert_eq!(ranks.range(9, u128::MAX), (2, 6));
-        assert_eq!((ranks.first(2), ranks.last_before(3), ranks.last_before(6)), (9, 9, u128::MAX));
-        assert_eq!(ranks.universe(), [(0, 4), (5, 6)]);
+        assert_eq!(ranks.range(9, u128::MAX), (2, 5));
+        assert_eq!(ranks.range(0, MAPPED.0 - 1), (0, 4));
+        assert_eq!(ranks.range(MAPPED.1 + 1, u128::MAX), (4, 5));
+        assert_eq!((ranks.first(2), ranks.last_before(3)), (9, 9));
+        assert_eq!((ranks.last_before(4), ranks.last_before(5)), (MAPPED.0 - 1, u128::MAX));
+        assert_eq!(ranks.universe(), [(0, 5)]);
         let ranks = Ranks::new(Family::V4, [(0, 0xffff_ffff), (7, 0xffff_ffff)].into_iter());
         assert_eq!(ranks.range(7, 0xffff_ffff), (1, 2));
         assert_eq!(ranks.size(&ranks.universe()), ranks.all());

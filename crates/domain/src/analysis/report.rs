@@ -78,8 +78,9 @@ pub enum FindingKind {
     Ineffective,
     /// An ALLOW rule for any service, any destination, or a large share of all addresses.
     Permissive,
-    /// Public addresses can reach a service for administration or with clear text. The finding is
-    /// about the first rule that lets them in; `because` has all of them.
+    /// Anybody can reach a service for administration or with clear text. Only ALLOW rules count whose
+    /// sources contain at least half of all public addresses, so a rule for a partner is no finding.
+    /// The finding is about the first rule that lets packets in; `because` has all of them.
     Exposed,
     /// The rule overlaps an earlier rule of another action, and neither contains the other: their
     /// order decides. One finding for each rule, with the number of earlier rules in

@@ -130,13 +130,13 @@ impl Space {
             let own = own.flat_map(|entry| addresses(family, entry));
             let ranks = Ranks::new(family, own.chain(divide(family)));
             let protocols = |kind| World { family, kind }.protocols();
-            let kinds = Kind::ALL.map(|kind| sets.id(&protocol_ranges(protocols(kind))));
-            let all = sets.id(&protocol_ranges(Kind::ALL.into_iter().flat_map(protocols)));
+            let kinds = Kind::ALL.map(|kind| sets.id(&protocol_ranges(family, protocols(kind))));
+            let all = sets.id(&protocol_ranges(family, Kind::ALL.into_iter().flat_map(protocols)));
             let addresses = sets.id(&ranks.universe());
             let (parts, near) = (Vec::with_capacity(rules.len()), Near::default());
             FamilySpace { family, ranks, parts, near, kinds, protocols: all, addresses }
         });
-        let mut maker = Maker { sets, sides: Sides::default(), listed: FxHashMap::default() };
+        let mut maker = Maker { sets, sides: Sides::default(), listed: Default::default() };
         let mut made = Vec::with_capacity(rules.len());
         for (spec, slot) in rules.iter().zip(0_u32..) {
             if slot % 1_024 == 0 && !budget.should_continue() {
@@ -301,9 +301,29 @@ pub(super) fn takes_part(spec: &RuleSpec, at: Instant) -> bool {
     }
 }
 
-/// Protocols as a set of numbers.
-pub(super) fn protocol_ranges(protocols: impl Iterator<Item = Protocol>) -> Vec<Range> {
-    normalized(protocols.map(|it| (u32::from(it.0), u32::from(it.0) + 1)).collect())
+/// Protocols of a family as a set of numbers.
+///
+/// The number of the protocol that does not exist in the family belongs to the protocol before it, so
+/// that "any" is one range.
+pub(super) fn protocol_ranges(
+    family: Family,
+    protocols: impl Iterator<Item = Protocol>,
+) -> Vec<Range> {
+    let existing = protocols.filter(|it| it.exists_in(family));
+    let range = |protocol: Protocol| {
+        let number = u32::from(protocol.0);
+        let next = protocol.0.checked_add(1).map(Protocol);
+        let has_gap = next.is_some_and(|next| !next.exists_in(family));
+        (number, number + if has_gap { 2 } else { 1 })
+    };
+    normalized(existing.map(range).collect())
+}
+
+/// The protocols of a set of numbers of a family.
+pub(super) fn protocols_of(family: Family, set: &[Range]) -> impl Iterator<Item = Protocol> + '_ {
+    let numbers = set.iter().flat_map(|range| range.0..range.1);
+    let protocols = numbers.filter_map(|number| u8::try_from(number).ok()).map(Protocol);
+    protocols.filter(move |it| it.exists_in(family))
 }
 
 /// Ports, or ICMP types or codes, as a set of numbers.
@@ -320,8 +340,8 @@ pub(super) fn field_range(kind: Kind, (first, last): (u16, u16)) -> Range {
 struct Maker {
     sets: Interned<Range>,
     sides: Sides,
-    /// The sets of listed protocols.
-    listed: FxHashMap<Vec<Protocol>, ListId>,
+    /// The sets of listed protocols in each family.
+    listed: [FxHashMap<Vec<Protocol>, ListId>; 2],
 }
 
 impl Maker {
@@ -330,7 +350,7 @@ impl Maker {
         let mut parts: Vec<(ListId, ListId, Vec<Range>)> = Vec::with_capacity(1);
         let mut former: Option<(Kind, ListId, ListId)> = None;
         for (kind, all) in Kind::ALL.into_iter().zip(space.kinds) {
-            let protocols = self.protocols(product, all);
+            let protocols = self.protocols(space.family, product, all);
             if protocols.is_empty() {
                 continue;
             }
@@ -354,15 +374,17 @@ impl Maker {
     }
 
     /// The protocols of a rule among all protocols of a kind.
-    fn protocols(&mut self, product: &RuleProduct<'_>, all: ListId) -> Vec<Range> {
+    fn protocols(&mut self, family: Family, product: &RuleProduct<'_>, all: ListId) -> Vec<Range> {
         let Some(listed) = product.listed_protocols() else { return self.sets.get(all).to_vec() };
-        let known = self.listed.get(listed).copied();
-        let listed = known.unwrap_or_else(|| {
-            let id = self.sets.id(&protocol_ranges(listed.iter().copied()));
-            self.listed.insert(listed.to_vec(), id);
+        let known = self.listed.get(place(family)).and_then(|sets| sets.get(listed)).copied();
+        let id = known.unwrap_or_else(|| {
+            let id = self.sets.id(&protocol_ranges(family, listed.iter().copied()));
+            if let Some(sets) = self.listed.get_mut(place(family)) {
+                sets.insert(listed.to_vec(), id);
+            }
             id
         });
-        intersection(self.sets.get(listed), self.sets.get(all))
+        intersection(self.sets.get(id), self.sets.get(all))
     }
 
     /// The sides of a rule in packets of a kind; none if one of them is empty.

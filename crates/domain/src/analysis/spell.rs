@@ -1,11 +1,12 @@
 //! Cells as sets of packets in the syntax of rules, and back.
 
-use super::bounds::{DESTINATION, DIMENSIONS, FIRST_FIELD, PROTOCOL, SECOND_FIELD, SOURCE};
+use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, SECOND_FIELD, SOURCE};
 use super::cell::Cell;
+use super::measure::to_f64;
 use super::packets::{ByteRange, PacketSet};
-use super::ranges::{Range, intersection, normalized};
+use super::ranges::{Range, intersection, normalized, size};
 use super::ranks::Ranks;
-use super::space::{PORTS_END, Space};
+use super::space::{PORTS_END, Space, protocol_ranges, protocols_of};
 use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::Endpoint;
 use crate::worlds::{Kind, addresses};
@@ -82,13 +83,10 @@ pub(super) fn cells(space: &Space, set: &PacketSet) -> Vec<(Family, Kind, Cell)>
             if names_ports && kind != Kind::Ports || names_icmp && kind != Kind::Icmp {
                 continue;
             }
-            let listed = protocols.iter().map(|it| (u32::from(it.0), u32::from(it.0) + 1));
+            let listed = protocol_ranges(family, protocols.iter().copied());
             let own = space.sets.get(all);
-            let protocols = if protocols.is_empty() {
-                own.to_vec()
-            } else {
-                intersection(&normalized(listed.collect()), own)
-            };
+            let protocols =
+                if protocols.is_empty() { own.to_vec() } else { intersection(&listed, own) };
             let field = |ports: &[PortRange], bytes: &[ByteRange]| {
                 let ports = ports.iter().map(|it| (it.first().into(), u32::from(it.last()) + 1));
                 let bytes = bytes.iter().map(|it| (it.first.into(), u32::from(it.last) + 1));
@@ -116,7 +114,7 @@ pub(super) fn packet_sets(space: &Space, family: Family, cell: &Cell) -> Vec<Pac
     let takes_all = [FIRST_FIELD, SECOND_FIELD].into_iter().all(|field| cell.set(field) == all);
     if takes_all && !cell.is_empty() {
         // Whatever the packets carry.
-        let protocols = named_protocols(cell.set(PROTOCOL), space, space.family(family).protocols);
+        let protocols = named_protocols(space, family, cell.set(PROTOCOL));
         return vec![PacketSet { protocols, ..of_addresses(space, family, cell) }];
     }
     let cells = by_kind(space, family, cell);
@@ -136,7 +134,7 @@ pub(super) fn packet_set(space: &Space, family: Family, kind: Kind, cell: &Cell)
     let is_all = all.is_some_and(|all| space.sets.get(all) == protocols);
     // A set that names ports or ICMP fields has only protocols that carry them.
     if !(restricts && is_all && kind != Kind::Opaque) {
-        packets.protocols = listed_protocols(protocols);
+        packets.protocols = protocols_of(family, protocols).collect();
     }
     match kind {
         Kind::Ports => {
@@ -169,16 +167,7 @@ fn of_addresses(space: &Space, family: Family, cell: &Cell) -> PacketSet {
 
 /// Ranks as ranges of addresses.
 fn address_ranges(family: Family, ranks: &Ranks, set: &[Range]) -> Vec<AddressRange> {
-    // No packet has an address in the block between these two ranges.
-    let gap = ranks.gap();
-    let mut joined: Vec<Range> = Vec::with_capacity(set.len());
-    for range in set {
-        match (joined.last_mut(), gap) {
-            (Some(last), Some(gap)) if last.1 == gap.0 && range.0 == gap.1 => last.1 = range.1,
-            _ => joined.push(*range),
-        }
-    }
-    let range = |range: Range| {
+    let range = |range: &Range| {
         let (first, last) = (ranks.first(range.0), ranks.last_before(range.1));
         match family {
             Family::V4 => {
@@ -188,16 +177,12 @@ fn address_ranges(family: Family, ranks: &Ranks, set: &[Range]) -> Vec<AddressRa
             Family::V6 => AddressRange::V6 { first, last },
         }
     };
-    joined.into_iter().map(range).collect()
+    set.iter().map(range).collect()
 }
 
-fn named_protocols(set: &[Range], space: &Space, all: u32) -> Vec<Protocol> {
-    if set == space.sets.get(all) { Vec::new() } else { listed_protocols(set) }
-}
-
-fn listed_protocols(set: &[Range]) -> Vec<Protocol> {
-    let numbers = set.iter().flat_map(|range| range.0..range.1);
-    numbers.filter_map(|number| u8::try_from(number).ok()).map(Protocol).collect()
+fn named_protocols(space: &Space, family: Family, set: &[Range]) -> Vec<Protocol> {
+    let all = space.sets.get(space.family(family).protocols);
+    if set == all { Vec::new() } else { protocols_of(family, set).collect() }
 }
 
 fn ports(range: Range) -> Option<PortRange> {
@@ -214,8 +199,11 @@ fn bytes(range: Range) -> Option<ByteRange> {
 /// How many packets a cell of one kind has.
 pub(super) fn size_of(space: &Space, family: Family, cell: &Cell) -> f64 {
     let ranks = &space.family(family).ranks;
-    let count = |dimension: usize| super::measure::to_f64(super::ranges::size(cell.set(dimension)));
+    let count = |dimension: usize| to_f64(size(cell.set(dimension)));
+    let protocols = protocols_of(family, cell.set(PROTOCOL)).count() as u64;
     ranks.size(cell.set(SOURCE))
         * ranks.size(cell.set(DESTINATION))
-        * (2..DIMENSIONS).map(count).product::<f64>()
+        * count(FIRST_FIELD)
+        * count(SECOND_FIELD)
+        * to_f64(protocols)
 }

@@ -6,7 +6,7 @@ use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, SECOND_FIELD, SOURCE};
 use super::cell::Cell;
 use super::ranges::{Range, has, intersection};
 use super::ranks::Ranks;
-use super::space::Space;
+use super::space::{Space, protocols_of};
 use crate::net::{Family, PortRange, Protocol};
 use crate::packet::{Packet, PacketParts};
 use crate::time::Instant;
@@ -26,8 +26,9 @@ const ICMP_TYPES: [u32; 3] = [8, 128, 0];
 /// A packet of a cell that is not empty.
 pub(super) fn packet(space: &Space, family: Family, cell: &Cell, at: Instant) -> Option<Packet> {
     let protocols = cell.set(PROTOCOL);
-    let known = PROTOCOLS.into_iter().find(|it| has(protocols, it.0.into()));
-    let first = || protocols.first().and_then(|range| u8::try_from(range.0).ok()).map(Protocol);
+    let is_there = |it: &Protocol| it.exists_in(family) && has(protocols, it.0.into());
+    let known = PROTOCOLS.into_iter().find(is_there);
+    let first = || protocols_of(family, protocols).next();
     let protocol = known.or_else(first)?;
     let ranks = &space.family(family).ranks;
     let source = address(ranks, family, cell.set(SOURCE), false)?;
