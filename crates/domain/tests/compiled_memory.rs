@@ -1,8 +1,6 @@
 //! Tests that the rules of a policy take as much memory as the cache of policies counts. The test is
 //! in a file of its own, since the allocator counts the memory of the whole process.
 
-#![expect(clippy::unwrap_used, reason = "a test reports a failure by panicking")]
-
 use std::sync::Arc;
 
 use fireflow_domain::engine::Limits;
