@@ -173,7 +173,7 @@ impl Inspections {
 
     /// Returns the current policy, ready to inspect packets. This takes one statement, or none if
     /// nothing was committed since the last one. If the state is not cached yet, it takes two more,
-    /// and at most five, in one snapshot.
+    /// and at most seven, of one state.
     ///
     /// # Errors
     /// Returns [`Error::NotFound`](fireflow_domain::error::Error::NotFound) if the caller can see
@@ -340,8 +340,7 @@ impl PolicyCache {
                 budget.reserve(subject, Use::Compilation, bytes).await?
             };
             let known = former.as_ref().map(|cached| cached.known);
-            let (current, contents) =
-                read::read(session, policy.firewall.id, policy.id, known).await?;
+            let (current, contents) = read::read(session, &policy, known).await?;
             let policy = Arc::new(current);
             let is_update = !matches!(contents, Contents::All(..));
             match self.update(session, &policy, contents, former.take()).await {

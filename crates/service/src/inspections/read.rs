@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fireflow_domain::actor::Caller;
 use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::error::Result;
-use fireflow_domain::ids::{FirewallId, PolicyId, Revision};
+use fireflow_domain::ids::Revision;
 use fireflow_domain::policy::Policy;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::ReadUnit;
@@ -34,14 +34,17 @@ pub(super) enum Contents {
     Changed(Vec<ChangedRule>, Vec<Rule>),
 }
 
-/// Reads a policy in its current state, and its rules as far as they are not known. Costs at most
-/// five statements.
+/// Reads a policy in its current state, and its rules as far as they are not known. `policy` was read
+/// just before. Costs two statements, and at most six.
 pub(super) async fn read(
     session: &Session,
-    firewall: FirewallId,
-    id: PolicyId,
+    policy: &Arc<Policy>,
     known: Option<KnownState>,
 ) -> Result<(Policy, Contents)> {
+    if let Some(read) = read_few(session, policy, known).await? {
+        return Ok(read);
+    }
+    let (firewall, id) = (policy.firewall.id, policy.id);
     session
         .read_to_compile(move |uow, caller| {
             Box::pin(async move {
@@ -51,6 +54,58 @@ pub(super) async fn read(
             })
         })
         .await
+}
+
+/// Reads few rules, or few changes. They are read without a transaction, so that they do not wait for
+/// the policies of others: the policy is read again after them. If its state is still the same, the
+/// rules are of that state, because no mark is drawn twice. Otherwise this returns none, and also if
+/// there are more rules.
+async fn read_few(
+    session: &Session,
+    policy: &Arc<Policy>,
+    known: Option<KnownState>,
+) -> Result<Option<(Policy, Contents)>> {
+    let since = known.filter(|known| known.is_before(policy)).map(|known| known.state.revision());
+    let state = PolicyState::of(policy);
+    if !state.is_marked() || (since.is_none() && policy.rule_count > FEW_RULES) {
+        return Ok(None);
+    }
+    let policy = Arc::clone(policy);
+    session
+        .read(move |uow, caller| {
+            Box::pin(async move {
+                let contents = match since {
+                    Some(since) => few_changes(uow, caller, &policy, since).await?,
+                    None => Some(few_rules(uow, caller, &policy).await?),
+                };
+                let Some(contents) = contents else { return Ok(None) };
+                let (firewall, id) = (policy.firewall.id, policy.id);
+                let now = policy::get_known(uow, caller, firewall, id).await?;
+                Ok((PolicyState::of(&now) == state).then_some((now, contents)))
+            })
+        })
+        .await
+}
+
+/// All rules of a policy that has few.
+async fn few_rules(uow: &mut dyn ReadUnit, caller: &Caller, policy: &Policy) -> Result<Contents> {
+    let rules = inspect::all_rules(uow, caller, policy).await?;
+    let compact = |rule: &Rule| Arc::new(CompactRule::new(rule.id, &rule.spec, policy.revision));
+    Ok(Contents::All(rules.iter().map(compact).collect(), rules))
+}
+
+/// The rules that changed since a revision, if there are few.
+async fn few_changes(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+    since: Revision,
+) -> Result<Option<Contents>> {
+    let rules = inspect::changed_rules(uow, caller, policy, since, FEW_CHANGES).await?;
+    Ok(rules.map(|rules| {
+        let changed = rules.iter().map(|rule| ChangedRule::of(rule, policy.revision)).collect();
+        Contents::Changed(changed, rules)
+    }))
 }
 
 async fn contents(
@@ -73,9 +128,7 @@ async fn contents(
     if policy.rule_count > FEW_RULES {
         return Ok(Contents::All(inspect::all_compact(uow, caller, policy).await?, Vec::new()));
     }
-    let rules = inspect::all_rules(uow, caller, policy).await?;
-    let compact = |rule: &Rule| Arc::new(CompactRule::new(rule.id, &rule.spec, policy.revision));
-    Ok(Contents::All(rules.iter().map(compact).collect(), rules))
+    few_rules(uow, caller, policy).await
 }
 
 /// The revision of the known state, if the policy's state descends from it.
@@ -100,10 +153,9 @@ async fn changes(
     policy: &Policy,
     since: Revision,
 ) -> Result<Option<Contents>> {
-    let few = inspect::changed_rules(uow, caller, policy, since, FEW_CHANGES).await?;
-    if let Some(rules) = few {
-        let changed = rules.iter().map(|rule| ChangedRule::of(rule, policy.revision)).collect();
-        return Ok(Some(Contents::Changed(changed, rules)));
+    let few = few_changes(uow, caller, policy, since).await?;
+    if few.is_some() {
+        return Ok(few);
     }
     let part = usize::try_from(policy.rule_count / RULES_PER_CHANGED).unwrap_or(usize::MAX);
     let most = MAX_CHANGED.max(part);
