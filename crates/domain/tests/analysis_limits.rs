@@ -60,7 +60,7 @@ fn sets_without_order_are_given_up_at_the_deadline_and_named() {
     assert!(undecided.len() > 10, "{:?}", analysis.incomplete);
     let of_reach = analysis.incomplete.iter().filter(|it| it.what == Task::Reach);
     let of_reach: Vec<usize> = of_reach.flat_map(|it| it.rules.iter().copied()).collect();
-    // What is undecided is not reported.
+    // Undecided rules have no finding.
     for finding in analysis.findings.iter().filter(|it| REACH.contains(&it.kind)) {
         assert!(!of_reach.contains(&finding.rule), "{finding:?}");
     }

@@ -52,7 +52,7 @@ impl Product {
     }
 }
 
-/// A product of five sets. Cheap to copy: only sets that change are made anew.
+/// A product of five sets. Cheap to copy: only sets that change are copied.
 #[derive(Debug, Clone)]
 pub(super) struct Cell(pub(super) [Rc<Summed>; DIMENSIONS]);
 

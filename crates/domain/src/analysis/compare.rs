@@ -147,8 +147,8 @@ impl<'a> Comparing<'a> {
         Ok(true)
     }
 
-    /// Walks through the rules that are on one side only. What one of them has shown is not looked
-    /// at again in the next.
+    /// Walks through the rules that are on one side only. The next one ignores
+    /// packets that an earlier one has covered.
     fn walk_changed(
         &self,
         exploration: &Exploration<'_>,

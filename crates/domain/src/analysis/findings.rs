@@ -29,7 +29,7 @@ impl Outcome {
         self.undecided.extend(other.undecided);
     }
 
-    /// What is undecided, by task and reason, with the rules in order.
+    /// The undecided questions, by task and reason, with the rules in order.
     pub(super) fn incomplete(&self, context: &Context<'_>) -> Vec<Incomplete> {
         let mut by_task: BTreeMap<(Task, Obstacle), Vec<RuleIndex>> = BTreeMap::new();
         for (task, obstacle, slot) in &self.undecided {

@@ -22,7 +22,7 @@ fn fix_of(finding: &Finding, policy: &AnalysedPolicy<'_>) -> Option<Fix> {
         FindingKind::Duplicate | FindingKind::Redundant | FindingKind::NeverMatches => delete(),
         FindingKind::Expired if matches!(finding.evidence, Evidence::Since(_)) => delete(),
         // Only people know which of two rules is right, and whom a rule should permit. A final rule
-        // that says what the default says does no harm.
+        // that repeats the default does no harm.
         FindingKind::Contradiction
         | FindingKind::RestatesDefault
         | FindingKind::Expired

@@ -3,7 +3,7 @@
 //!
 //! A frame belongs to a part of a rule. It divides the three factors of the part (its source, its
 //! destination, its protocols) into atoms: pairs of an address and a port, or protocols, that the
-//! rules nearby do not tell apart. Each rule is then a row of bits. This is slower than ranges for
+//! rules nearby do not distinguish. Each rule is then a row of bits. This is slower than ranges for
 //! usual policies, and many times faster for lists of hundreds of hosts. Entries with ports of their
 //! own are not multiplied out, since an atom is a pair.
 

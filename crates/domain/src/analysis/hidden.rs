@@ -99,7 +99,7 @@ pub(super) fn hidden(
         Ok(until) => finding.until = until,
         Err(obstacle) => outcome.undecided(Task::Until, obstacle, slot),
     }
-    // It mends itself when the rules expire that it rests on.
+    // The fault ends when the rules expire that it rests on.
     if finding.until.is_some() {
         finding.severity = Severity::Info;
     }

@@ -98,7 +98,7 @@ fn candidates(a: &RuleSpec, b: &RuleSpec) -> Vec<RuleSpec> {
     if !a.protocols.is_empty() && !b.protocols.is_empty() {
         parts.push(RuleParts { protocols: protocols(), ..base() });
     }
-    // What is too long or not valid as a whole is no rule.
+    // Candidates that are too long, or not valid as a whole, are no rules.
     parts.into_iter().filter_map(|parts| RuleSpec::new(parts).ok()).collect()
 }
 

@@ -56,7 +56,7 @@ fn hash(spec: &RuleSpec) -> u64 {
     hasher.finish()
 }
 
-/// Merges two lists. As many rules as possible stand for both, and the order of each list is kept.
+/// Merges two lists. As many rules as possible are on both sides, and the order of each list is kept.
 pub(super) fn merge<'a>(
     left: &[AnalysedRule<'a>],
     right: &[AnalysedRule<'a>],

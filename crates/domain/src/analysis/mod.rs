@@ -1,7 +1,7 @@
 //! Analysis: what is wrong with a policy, what a change does, and what gets through.
 //!
 //! All answers are exact and over all packets that a network can carry. An answer that could not be
-//! finished within its limits says so, and names what is undecided. It never presents a guess as a
+//! finished within its limits names what is undecided. It never presents a guess as a
 //! fact.
 //!
 //! [`analyse`] finds faults of one policy, [`compare`] finds the packets on which two policies

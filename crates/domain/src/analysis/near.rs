@@ -1,12 +1,12 @@
 //! Which parts of rules can meet some bounds.
 //!
-//! For each dimension, at up to 256 cuts, bitmaps say which parts end before the cut and which begin
+//! For each dimension, at up to 256 cuts, bitmaps have the parts that end before the cut and those that begin
 //! after it. What can meet some bounds is in none of at most ten of these bitmaps, so a query reads
 //! n / 64 words of each, however wide the bounds are. A tree would find few candidates sooner, but
 //! wide rules, which make analyses slow, meet most others anyway.
 //!
 //! Bounds say little about parts of many ranges, such as lists of hosts. For these, other bitmaps
-//! say which parts touch the addresses between two of up to 1,024 cuts.
+//! have the parts that touch the addresses between two of up to 1,024 cuts.
 
 use super::bounds::{Bounds, DESTINATION, DIMENSIONS, Point, SOURCE};
 use super::budget::Budget;

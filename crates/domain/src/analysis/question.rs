@@ -47,7 +47,7 @@ pub(super) enum Side {
 }
 
 impl Neighbors {
-    /// The rules on one side of a rule that meet it, of those that are there.
+    /// The rules on one side of a rule that meet it, if they are included.
     ///
     /// # Errors
     /// Returns an [`Obstacle`] if the budget is used up.
@@ -223,7 +223,7 @@ impl Question<'_> {
         Ok(None)
     }
 
-    /// What is asked about, in a part of the rule, as disjoint cells.
+    /// The packets in question, in a part of the rule, as disjoint cells.
     fn cells(
         &self,
         family: Family,

@@ -20,7 +20,7 @@ pub(super) enum Reach {
     Reached,
 }
 
-/// What is known about the effect of a rule that is reached.
+/// Whether a rule that is reached has an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effectiveness {
     /// Some packet's verdict changes without it.
@@ -152,7 +152,7 @@ fn is_other(context: &Context<'_>, family: Family, part: &Part, slot: Slot, poin
         && context.action(context.match_after(slot, family, point)) != context.action(Some(slot))
 }
 
-/// What is known about a rule before proofs are made.
+/// The result for a rule before proofs are made.
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) slot: Slot,

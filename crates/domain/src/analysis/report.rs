@@ -181,7 +181,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The effect if `expected` gives way to `actual`; none if both permit or both do not.
+    /// The effect of `actual` instead of `expected`; none if both permit or both do not.
     #[must_use]
     pub const fn of(expected: Action, actual: Action) -> Option<Self> {
         match (expected.permits(), actual.permits()) {

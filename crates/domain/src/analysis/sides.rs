@@ -139,7 +139,7 @@ impl Sides {
 
 /// Divides overlapping entries into segments. The entries are in order of their fields.
 fn divided(sets: &mut Interned<Range>, entries: &[(ListId, Range)]) -> Vec<Segment> {
-    // Where the addresses of each field begin and end.
+    // The first address of each range of a field, and the first after it.
     let mut events: Vec<(u32, bool, ListId)> = Vec::with_capacity(entries.len() * 2);
     for same in entries.chunk_by(|a, b| a.0 == b.0) {
         let Some((field, _)) = same.first() else { continue };

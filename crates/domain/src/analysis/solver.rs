@@ -45,7 +45,7 @@ enum FrameState {
 }
 
 impl<'a> Solver<'a> {
-    /// Questions about a rule among those that are there.
+    /// Questions about a rule among those that are included.
     pub(super) const fn new(
         context: &'a Context<'a>,
         slot: Slot,

@@ -4,8 +4,8 @@
 //!
 //! - The kind of a packet follows from its protocol.
 //! - Rules that match packets without ports take all of their ports, so no rule divides them.
-//! - ICMP types and codes stand in place of the ports. The value 255 stands for everything from
-//!   there on, so that all 256 values together are all ports.
+//! - ICMP types and codes take the dimensions of the ports. The value 255 includes all higher
+//!   numbers, so that all 256 values together are all ports.
 
 use std::iter::once;
 

@@ -1,6 +1,6 @@
 //! The walk over two ordered lists of rules: comparison, redundancy, search and partition.
 //!
-//! A cell is held against all rules that can meet it, in order. A rule that contains the whole cell
+//! A cell is compared with all rules that can meet it, in order. A rule that contains the whole cell
 //! decides for its side what the rules before it leave. Once all that can decide on each side has one
 //! label, the cell is done; else it is divided, and so on.
 

@@ -61,7 +61,7 @@ fn made(
         })
     };
     let port = |value: u32| u16::try_from(value).ok().filter(|_| protocol.has_ports());
-    // Everything from 255 on stands for 255.
+    // All numbers from 255 on mean 255.
     let icmp = |value: u32| u8::try_from(value.min(255)).ok().filter(|_| protocol.is_icmp());
     Packet::new(PacketParts {
         source_address: ip(source)?,

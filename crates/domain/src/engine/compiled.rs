@@ -186,7 +186,7 @@ impl CompiledRules {
         Self { base, gone, later, can_pass_over: OnceLock::new() }
     }
 
-    /// What has to be compiled next; none if everything is compiled. The base comes first: it is
+    /// What must be compiled next; none if everything is compiled. The base comes first: it is
     /// shared with the states after this one.
     #[must_use]
     pub fn pending(&self) -> Option<Compilation> {
@@ -392,7 +392,7 @@ impl Compilation {
         self.layer().comparisons
     }
 
-    /// The most memory that [`Self::run`] takes beside the rules, in bytes. Costs O(entries), in
+    /// The most memory that [`Self::run`] takes in addition to the rules, in bytes. Costs O(entries), in
     /// time and in memory.
     #[must_use]
     pub fn bytes(&self, budget: Budget) -> usize {

@@ -29,7 +29,7 @@ pub(crate) fn analysed(rules: &[RuleSpec]) -> Vec<AnalysedRule<'_>> {
     rules.iter().map(AnalysedRule::of).collect()
 }
 
-/// Where the ranges of rules begin: each range goes from one of these values to before another one,
+/// The values at which the ranges of rules begin: each range goes from one of these values to before another one,
 /// or to the end.
 const V4: [u32; 4] = [0, 0x0a00_0000, 0x0a00_0001, 0xffff_ffff];
 const V6: [u128; 4] = [0, 0x1_0000_0000_0000, 0x2001_0db8 << 96, u128::MAX];
@@ -52,7 +52,7 @@ pub(crate) struct World {
     wide: u32,
     /// How often an entry names a port, in percent.
     with_port: u32,
-    /// Every packet that rules can tell apart, at noon.
+    /// Every packet that rules can distinguish, at noon.
     pub(crate) packets: Vec<Packet>,
 }
 
@@ -87,7 +87,7 @@ impl World {
         Action::ALL[[0, 1, 0, 1, 2][below(random, 5)]]
     }
 
-    /// Every packet that rules can tell apart, at an instant. Protocols that no rule names are there
+    /// Every packet that rules can distinguish, at an instant. Protocols that no rule names are there
     /// by one example of each kind.
     pub(crate) fn packets_at(&self, at: Instant) -> Vec<Packet> {
         let v4 = V4[..self.v4.max(1)].iter().map(|it| IpAddr::from(it.to_be_bytes()));
@@ -132,7 +132,7 @@ impl World {
                 }
             }
         } else if parts.protocol.is_icmp() {
-            // 7 and 2 stand for the values that no rule names.
+            // 7 and 2 represent the values that no rule names.
             for icmp_type in TYPES.into_iter().chain([7]) {
                 for icmp_code in CODES.into_iter().chain([2]) {
                     let icmp = PacketParts {

@@ -99,7 +99,7 @@ pub struct FindingView {
     pub severity: &'static str,
     /// The rule that it is about.
     pub rule: RuleNameView,
-    /// What is wrong and what to do, in sentences.
+    /// The fault and the remedy, in sentences.
     pub detail: String,
     /// The rules that prove it.
     pub because: Vec<CoverView>,

@@ -1,4 +1,4 @@
-//! Findings as SARIF 2.1.0 (OASIS), which code hosts show beside the lines of a file.
+//! Findings as SARIF 2.1.0 (OASIS), which code hosts show next to the lines of a file.
 
 use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity};
 use serde_json::{Map, Value, json};

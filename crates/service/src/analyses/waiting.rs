@@ -1,4 +1,4 @@
-//! Who waits for an analysis.
+//! The requests that wait for an analysis.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,7 +92,7 @@ mod tests {
         assert!(interest.join());
         interest.guard().leave_for(Duration::ZERO);
         assert!(!interest.is_awaited());
-        assert!(!interest.join(), "who comes later starts another one");
+        assert!(!interest.join(), "a later request starts another one");
         assert!(!interest.is_awaited());
     }
 }

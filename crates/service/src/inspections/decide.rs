@@ -1,4 +1,4 @@
-//! Decides packets: at once if the rules are compiled. If packets have to be compared with many
+//! Evaluates packets: immediately if the rules are compiled. If packets must be compared with many
 //! rules, that is done in turns, outside the threads that serve requests, and at a bounded rate.
 
 use std::sync::Arc;

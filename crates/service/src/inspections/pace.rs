@@ -52,7 +52,7 @@ impl Pace {
         usize::try_from(AT_ONCE / comparisons.max(1)).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Counts comparisons of a caller. Returns how long the caller has to wait before they are
+    /// Counts comparisons of a caller. Returns how long the caller must wait before they are
     /// made.
     ///
     /// # Errors

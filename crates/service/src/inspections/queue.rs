@@ -72,7 +72,7 @@ impl CompilationQueue {
     }
 
     /// Waits for a turn of a compilation that takes so much memory, of so much that all of them may
-    /// take together. Whoever stops waiting loses the place. Returns `None` if the memory would
+    /// take together. A task that stops waiting loses its place. Returns `None` if the memory would
     /// never suffice.
     pub(super) async fn turn(&self, bytes: u64, capacity: u64) -> Option<Turn> {
         if bytes > capacity {

@@ -66,7 +66,7 @@ impl KnownState {
     }
 
     /// The event of the audit chain that proves it if there have been more changes than marks are
-    /// kept; none if nothing can prove it. Its hash stands for all changes before it, so a chain
+    /// kept; none if nothing can prove it. Its hash covers all changes before it, so a chain
     /// that has the event continues this state, even if a backup or a standby replaced the
     /// database. All writers since must have noted which rules they changed, which older versions
     /// do not: after their writes the first mark is another one.

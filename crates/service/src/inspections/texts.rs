@@ -1,5 +1,5 @@
-//! The rules that decided lately, with all their texts. What is compiled has no texts, so that long
-//! descriptions do not fill its cache; answers show the whole rule.
+//! The rules that decided lately, with all their texts. Compiled rules have no texts, so that long
+//! descriptions do not fill the cache; answers show the whole rule.
 
 use std::sync::Arc;
 

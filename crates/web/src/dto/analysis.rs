@@ -115,7 +115,7 @@ pub struct FindingView {
     pub severity: String,
     /// The rule that it is about.
     pub rule: NamedRuleView,
-    /// What is wrong and what to do, in sentences. Rules are named by position.
+    /// The fault and the remedy, in sentences. Rules are named by position.
     pub detail: String,
     /// The rules that prove it: together they match all packets of the rule, or decide them the
     /// same way.
