@@ -17,18 +17,13 @@ use super::LANE;
 use super::address::Address;
 use super::block::{Block, LANES, Shifts, most_selective_window};
 use super::cuboid::{Cuboid, Dimension, Range, Region, kind};
+use super::cut::{Cut, bits_of, child_region, clipped, cost, cuts};
 use super::hull::Hull;
 use super::index::{Addresses, Condition, Index, NO_CUBOID, Node, Root, Rule};
 use super::lists::{self, Listed, Lists, MIN_CONDITIONAL_LIST, MIN_LIST};
 
 /// A node with no more cuboids than this is not cut any further: its cuboids fill one block.
 const LEAF: usize = LANES;
-/// The most bits along which a node is cut.
-const MAX_BITS: u32 = 8;
-/// A cuboid stays with the node if it spans more than one in this many children.
-const SPREAD: usize = 4;
-/// The cost of a cuboid that stays with a node, in bits of the expected number of cuboids.
-const STAY_COST: f64 = 0.05;
 /// The least gain that justifies a node, in bits.
 const MIN_GAIN: f64 = 0.2;
 /// The greatest depth of a node.
@@ -40,8 +35,6 @@ const MAX_ROOTS: usize = 8;
 const MAX_TIMED: usize = 8;
 /// The most cuboids that decide which addresses say more.
 const MAX_SAMPLE: usize = 1 << 18;
-/// How many ranges are counted before `should_continue` is called again.
-const RANGES_AT_ONCE: usize = 1 << 14;
 /// A group is split in two if more than one in this many of its cuboids would stay with its root.
 const MAX_STAYING: usize = 50;
 
@@ -247,43 +240,6 @@ struct Mark {
     blocks: usize,
     hiding: usize,
     lists: lists::Mark,
-}
-
-/// A way to cut a node.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    dimension: Dimension,
-    shift: u32,
-    bits: u32,
-    cost: f64,
-}
-
-impl Cut {
-    fn children(self) -> usize {
-        1 << self.bits
-    }
-
-    /// The children that overlap a range; all of them if the range differs above the window.
-    fn span<A: Address>(self, (first, last): Range<A>) -> (usize, usize) {
-        let top = self.shift + self.bits;
-        let mask = self.children() - 1;
-        if first.above(top) == last.above(top) {
-            let child = |address: A| address.above(self.shift).window(0) as usize & mask;
-            (child(first), child(last))
-        } else {
-            (0, mask)
-        }
-    }
-
-    /// Whether a cuboid that is in these children stays with the node.
-    fn stays(self, (first, last): (usize, usize)) -> bool {
-        last - first + 1 > (self.children() / SPREAD).max(1)
-    }
-}
-
-/// The part of a range that lies in another range. The two must overlap.
-fn clipped<A: Address>((first, last): Range<A>, region: Range<A>) -> Range<A> {
-    (first.max(region.0), last.min(region.1))
 }
 
 impl<'a, A: Address> Builder<'a, A> {
@@ -539,94 +495,4 @@ fn union(one: &[u32], other: &[u32]) -> Vec<u32> {
     all.sort_unstable();
     all.dedup();
     all
-}
-
-/// The possible cuts along a dimension, without their costs.
-fn cuts<A: Address>(
-    dimension: Dimension,
-    ranges: &[Range<A>],
-    limits: Range<A>,
-) -> impl Iterator<Item = Cut> + use<A> {
-    let half = limits.1.wrapping_sub(limits.0).above(1);
-    let is_narrow = |range: &&Range<A>| range.1.wrapping_sub(range.0) <= half;
-    let mut narrow = ranges.iter().filter(is_narrow);
-    let (mut differing, mut count) = (A::ZERO, 1_usize);
-    // Without a narrow range there is no cut.
-    if let Some((origin, _)) = narrow.next() {
-        for (first, last) in ranges.iter().filter(is_narrow) {
-            differing = differing | (*first ^ *origin) | (*last ^ *origin);
-            count += 1;
-        }
-    }
-    let top = differing.width();
-    (1..=MAX_BITS.min(top)).take_while(move |bits| 1 << bits <= count + 2).map(move |bits| Cut {
-        dimension,
-        shift: top - bits,
-        bits,
-        cost: 0.0,
-    })
-}
-
-/// The cost of a cut; none if `should_continue` returns false.
-fn cost<A: Address>(
-    cut: Cut,
-    ranges: &[Range<A>],
-    should_continue: &dyn Fn() -> bool,
-) -> Option<f64> {
-    let mut per_child = [0_u32; 1 << MAX_BITS];
-    let (mut placed, mut staying) = (0_usize, 0_usize);
-    for (nth, some) in ranges.chunks(RANGES_AT_ONCE).enumerate() {
-        if nth > 0 && !should_continue() {
-            return None;
-        }
-        for range in some {
-            let (first, last) = cut.span(*range);
-            if cut.stays((first, last)) {
-                staying += 1;
-            } else {
-                placed += last - first + 1;
-                let children = per_child.get_mut(first..=last).into_iter().flatten();
-                children.for_each(|count| *count += 1);
-            }
-        }
-    }
-    let squares: f64 = per_child.iter().map(|count| f64::from(*count).powi(2)).sum();
-    let expected = if placed == 0 { 1.0 } else { (squares / placed as f64).max(1.0) };
-    let copies = (placed + staying) as f64 / ranges.len() as f64 - 1.0;
-    Some(expected.log2() + staying.min(1_000) as f64 * STAY_COST + copies)
-}
-
-fn bits_of(count: usize) -> f64 {
-    (count as f64).log2()
-}
-
-/// The region of a child. It is narrower only if the whole region agrees on the bits above the
-/// window.
-fn child_region<A: Address>(region: &Region<A>, cut: Cut, child: u32) -> Region<A> {
-    let mut part = *region;
-    let top = cut.shift + cut.bits;
-    if let Some(limits) = part.get_mut(cut.dimension as usize)
-        && limits.0.above(top) == limits.1.above(top)
-    {
-        let above = limits.0 ^ (limits.0 & A::ones(top));
-        let first = above | A::placed(child, cut.shift);
-        *limits = clipped((first, first | A::ones(cut.shift)), *limits);
-    }
-    part
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_node_is_given_up_while_it_is_counted() {
-        let cut = Cut { dimension: Dimension::Source, shift: 0, bits: 8, cost: 0.0 };
-        let ranges: Vec<Range<u128>> = (0..).map(|it| (it, it)).take(3 * RANGES_AT_ONCE).collect();
-        let asked = std::cell::Cell::new(0);
-        let should_continue = || asked.replace(asked.get() + 1) < 1;
-        assert!(cost(cut, &ranges, &should_continue).is_none());
-        assert_eq!(asked.get(), 2);
-        assert!(cost(cut, &ranges, &|| true).is_some());
-    }
 }
