@@ -1,11 +1,12 @@
 //! Comparison: which packets change their verdict between two policies.
 
+use super::answers::{Comparison, Difference, VerdictChange};
 use super::budget::{Budget, Meter};
 use super::collect::{Joined, Piece, joined};
 use super::explore::{Exploration, as_done};
 use super::instants::instants;
 use super::merged::{Extent, MergedRule, merge};
-use super::report::{Comparison, Difference, Incomplete, Obstacle, RuleIndex, Task, VerdictChange};
+use super::report::{Incomplete, Obstacle, RuleIndex, Task};
 use super::request::{AnalysedPolicy, AnalysisLimits, ComparisonOptions};
 use super::solver::{action_of, label};
 use super::space::{Slot, Space, undivided};

@@ -1,14 +1,13 @@
 //! Search and partition: which packets of a set meet an outcome, and the verdict of each part of it.
 
+use super::answers::{FoundPackets, Partition, PartitionPart, SearchAnswer};
 use super::budget::{Budget, Meter};
 use super::cell::Cell;
 use super::collect::{Joined, Piece, joined};
 use super::explore::{Exploration, as_done};
 use super::instants::instants;
 use super::packets::PacketSet;
-use super::report::{
-    FoundPackets, Incomplete, Obstacle, Partition, PartitionPart, RuleIndex, SearchAnswer, Task,
-};
+use super::report::{Incomplete, Obstacle, RuleIndex, Task};
 use super::request::{AnalysedPolicy, AnalysisLimits, Outcome, SearchRequest};
 use super::solver::{action_of, label};
 use super::space::{Slot, Space};

@@ -9,6 +9,7 @@
 //! [`partition`] divides a set of packets by verdict.
 
 mod analyse;
+mod answers;
 mod bounds;
 mod breadth;
 mod budget;
@@ -51,12 +52,14 @@ mod validity;
 mod walk;
 mod witness;
 
+pub use answers::{
+    Comparison, Difference, FoundPackets, Partition, PartitionPart, SearchAnswer, VerdictChange,
+};
 pub use identity::{FindingId, identify};
 pub use packets::{ByteRange, PacketSet};
 pub use report::{
-    Analysed, Analysis, Comparison, Conflict, Cover, Difference, Effect, Evidence, Finding,
-    FindingKind, Fix, FoundPackets, Incomplete, Obstacle, Partition, PartitionPart, RuleIndex,
-    SearchAnswer, Severity, Task, VerdictChange,
+    Analysed, Analysis, Conflict, Cover, Effect, Evidence, Finding, FindingKind, Fix, Incomplete,
+    Obstacle, RuleIndex, Severity, Task,
 };
 pub use request::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions,
