@@ -1,6 +1,6 @@
 //! Changes that resolve findings.
 
-use super::report::{Evidence, Finding, FindingKind, Fix, RuleIndex};
+use super::report::{Effect, Evidence, Finding, FindingKind, Fix, RuleIndex};
 use super::request::AnalysedPolicy;
 
 /// Adds a change to each finding that one change resolves, and that has none yet.
@@ -15,11 +15,15 @@ fn fix_of(finding: &Finding, policy: &AnalysedPolicy<'_>) -> Option<Fix> {
     match finding.kind {
         // When another rule starts or expires, the rule may be needed. A log is an effect, too.
         _ if finding.until.is_some() || finding.logs => None,
-        FindingKind::Unreachable => match first_of_another_action(finding, policy) {
-            Some(before) => Some(Fix::Move { rule: finding.rule, before }),
-            None => delete(),
-        },
-        FindingKind::Duplicate | FindingKind::Redundant | FindingKind::NeverMatches => delete(),
+        // A move that lets more packets through is nothing to suggest; a deletion changes no verdict.
+        FindingKind::Unreachable if finding.effect == Some(Effect::Opens) => {
+            let before = first_of_another_action(finding, policy)?;
+            Some(Fix::Move { rule: finding.rule, before })
+        }
+        FindingKind::Unreachable
+        | FindingKind::Duplicate
+        | FindingKind::Redundant
+        | FindingKind::NeverMatches => delete(),
         FindingKind::Expired if matches!(finding.evidence, Evidence::Since(_)) => delete(),
         // Only people know which of two rules is right, and whom a rule should permit. A final rule
         // that repeats the default does no harm.
@@ -73,13 +77,16 @@ mod tests {
         let lost = Finding {
             because: vec![cover(1), cover(0)],
             conflicts_with: Some(Conflict { rule: 1, share: 0.5 }),
+            effect: Some(Effect::Opens),
             ..Finding::new(FindingKind::Unreachable, Severity::Error, 2)
         };
         let moved = |before| Some(Fix::Move { rule: 2, before });
         assert_eq!(fix([Action::Allow, Action::Allow, Action::Deny], &lost), moved(0));
         assert_eq!(fix([Action::Deny, Action::Allow, Action::Deny], &lost), moved(1));
-        let hidden = Finding { conflicts_with: None, ..lost };
         let deleted = Some(Fix::Delete(vec![2]));
+        let closes = Finding { effect: Some(Effect::Closes), ..lost.clone() };
+        assert_eq!(fix([Action::Deny, Action::Deny, Action::Allow], &closes), deleted);
+        let hidden = Finding { conflicts_with: None, effect: None, ..lost };
         assert_eq!(fix([Action::Deny; 3], &hidden), deleted);
         let expiring = Finding { until: Some(Instant::EPOCH), ..hidden };
         assert_eq!(fix([Action::Deny; 3], &expiring), None);

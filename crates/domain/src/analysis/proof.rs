@@ -1,13 +1,13 @@
 //! Proofs that a rule is hidden: few rules, and the rule of another action that matters most.
 
-use super::bounds::Point;
+use super::bounds::{FIRST_FIELD, Point};
 use super::budget::Meter;
 use super::measure::Size;
 use super::question::Hole;
 use super::report::{Effect, Obstacle};
 use super::solver::{Scope, Solver};
 use super::space::Slot;
-use crate::net::Family;
+use crate::net::{Family, PortRange};
 
 /// A cover of a rule.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ pub(super) fn terminating(
 }
 
 /// A packet of the rule at the first corner of its overlap with an earlier rule, if that rule decides
-/// it. It settles most cases without a search.
+/// it. It settles most cases without a search. A source port that clients use is tried first.
 fn common_packet(solver: &Solver<'_>, rule: Slot) -> Option<Hole> {
     let (context, slot) = (solver.context, solver.slot);
     let space = &context.space;
@@ -162,11 +162,22 @@ fn common_packet(solver: &Solver<'_>, rule: Slot) -> Option<Hole> {
         for own in space.parts(slot, family) {
             for its in space.parts(rule, family) {
                 let Some(both) = own.bounds.intersection(&its.bounds) else { continue };
-                let point: Point = both.first;
-                if space.has(own, &point)
-                    && space.has(its, &point)
-                    && context.match_before(rule, family, &point).is_none()
+                let corner: Point = both.first;
+                let mut usual = corner;
+                let port = u32::from(PortRange::EPHEMERAL.first());
+                if let (Some(first), Some(end)) =
+                    (usual.get_mut(FIRST_FIELD), both.end.get(FIRST_FIELD))
+                    && *first < port
+                    && port < *end
                 {
+                    *first = port;
+                }
+                let decides = |point: &Point| {
+                    space.has(own, point)
+                        && space.has(its, point)
+                        && context.match_before(rule, family, point).is_none()
+                };
+                if let Some(point) = [usual, corner].into_iter().find(decides) {
                     let cell = super::cell::Cell::of_ranges(point.map(|it| vec![(it, it + 1)]));
                     return Some(Hole { family, cell });
                 }

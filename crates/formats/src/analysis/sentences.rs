@@ -226,12 +226,15 @@ fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
     if let Some(witness) = &finding.witness {
         text.push_str(&format!(", such as {}", packet_in_words(witness)));
     }
-    let before = match &finding.fix {
-        Some(Fix::Move { rule: _, before }) => *before,
-        _ => conflict.rule,
-    };
-    let before = subject.named(before);
-    text.push_str(&format!(". Move rule {rule} before rule {before}, or delete it."));
+    text.push_str(&match &finding.fix {
+        Some(Fix::Move { rule: _, before }) => {
+            format!(". Move rule {rule} before rule {}, or delete it.", subject.named(*before))
+        }
+        _ => format!(
+            ". If it should decide these packets, move it before rule {earlier}; otherwise delete \
+             it, which changes no verdict."
+        ),
+    });
     text
 }
 

@@ -144,7 +144,7 @@ async fn a_page_that_holds_no_key_changes_nothing_and_is_seen() {
         (cut(&good, 9).to_owned(), "is not a JWKS"),
         ("[]".to_owned(), "no `keys`"),
         ("upstream timed out".to_owned(), "neither a JWKS nor PEM"),
-        (cut(&signer.public_pem(), 60).to_owned(), "block 1 is cut"),
+        (cut(&signer.public_pem(), 60).to_owned(), "block 1 is truncated"),
         ("x".repeat(4 * 1024 * 1024 + 1), "larger than"),
     ] {
         files.write("keys", &page);
@@ -242,7 +242,7 @@ async fn a_set_with_a_broken_key_withdraws_what_it_leaves_out_and_says_so() {
     let [one_token, two_token] = [&one, &two].map(|it| it.sign(&claims()));
     assert!(watching.accepts(&one_token) && watching.accepts(&two_token));
     files.write("keys", cut(&both, 40));
-    watching.until_fault(KeyFile::PublicKeys, "block 2 is cut").await;
+    watching.until_fault(KeyFile::PublicKeys, "block 2 is truncated").await;
     assert!(watching.accepts(&one_token) && !watching.accepts(&two_token));
     let status = watching.status(KeyFile::PublicKeys);
     assert_eq!((status.state, status.entries), (KeyFileState::Current, 1));

@@ -130,7 +130,7 @@ fn keys_for_something_else_are_left_out() {
         (with(ec.clone(), "crv", json!("P-384")), "curve `P-384`"),
         (with(ed.clone(), "crv", json!("X25519")), "curve `X25519`"),
         (with(ed.clone(), "crv", json!("Ed448")), "curve `Ed448`"),
-        (with(ec.clone(), "kty", json!("AKP")), "kind `AKP`"),
+        (with(ec.clone(), "kty", json!("AKP")), "type `AKP`"),
     ] {
         let read = public_keys(&set(&[key.clone(), good.jwk()])).unwrap();
         assert_eq!((read.keys.len(), read.faults.len()), (1, 0), "{key}");
@@ -202,7 +202,11 @@ fn a_block_that_is_cut_is_found_and_the_others_can_be_used() {
     ] {
         let read = public_keys(&keys).unwrap();
         assert_eq!((read.keys.len(), read.faults.len()), (usable, 1), "{keys}");
-        assert!(read.faults[0].contains(&format!("block {block} is cut")), "{:?}", read.faults);
+        assert!(
+            read.faults[0].contains(&format!("block {block} is truncated")),
+            "{:?}",
+            read.faults
+        );
         assert!(files.trusting(&keys).read().unwrap_err().contains("is truncated or damaged"));
     }
     // Text between the blocks and a byte order mark are allowed.
