@@ -538,7 +538,7 @@ mod tests {
     fn a_bad_mapping_is_refused() {
         for (text, expected) in [
             ("", "is not of the form MEMBER=COLUMN, such as"),
-            ("source_address", "`source_address` is not a member"),
+            ("source_address", "`source_address` is not of the form MEMBER=COLUMN"),
             ("source_address=", "is not of the form MEMBER=COLUMN"),
             (
                 "source=1",

@@ -36,6 +36,11 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// The events of a policy's chain, whoever asks: they only prove which state a policy descends from.
+pub(crate) fn of_policy(policy: i64) -> Select<Entity> {
+    Entity::find().filter(Column::PolicyId.eq(policy))
+}
+
 /// The events that were written under the caller's tenants, whatever has become of their firewalls
 /// since. Moving a firewall to another tenant is an event of both tenants.
 pub(crate) fn of_visible(who: &Visibility) -> Select<Entity> {

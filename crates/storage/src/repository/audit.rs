@@ -9,7 +9,7 @@ use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
 
 use super::mapped;
-use crate::entity::audit_event::{Column, Entity, Model, of_visible};
+use crate::entity::audit_event::{Column, Entity, Model, of_policy, of_visible};
 use crate::error::store_error;
 use crate::query::{AtMostOne, Key, OrderBy};
 use crate::unit_of_work::SeaUnitOfWork;
@@ -91,8 +91,7 @@ impl AuditReader for SeaUnitOfWork {
 
     /// One statement.
     async fn is_in_chain(&mut self, policy: PolicyId, head: Head) -> StoreResult<bool> {
-        let found: Option<i64> = Entity::find()
-            .filter(Column::PolicyId.eq(policy.get()))
+        let found: Option<i64> = of_policy(policy.get())
             .filter(Column::Sequence.eq(head.sequence))
             .filter(Column::Hash.eq(head.hash.as_bytes().to_vec()))
             .select_only()

@@ -91,7 +91,7 @@ async fn every_part_that_is_not_fireflows_is_named() {
         ("PRAGMA user_version = 3", "its user_version is 3"),
         (
             "DELETE FROM seaql_migrations WHERE version = 'm20261124_000002_filters'",
-            "without m20261124_000002_filters before it",
+            "is applied, but not the earlier m20261124_000002_filters",
         ),
         ("DELETE FROM seaql_migrations", "none of FireFlow's tables"),
     ] {

@@ -24,7 +24,7 @@
 //! second at 100,000 rules (TupleMerge, CutSplit, PartitionSort). `docs/performance.md` has the
 //! figures of this one, for ordinary and for adversarial rules; decisions 21 and 36 have the reasons.
 //! Limits in time are part of the answer: a lookup passes over a rule that is not active at the
-//! packet's own time, which may lie in the past.
+//! packet's own time, which may be in the past.
 
 mod address;
 mod block;
