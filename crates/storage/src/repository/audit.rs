@@ -6,7 +6,7 @@ use fireflow_domain::ids::PolicyId;
 use fireflow_domain::page::{Page, PageRequest, SortKey};
 use fireflow_domain::sort;
 use fireflow_domain::store::{AuditField, AuditFilter, AuditReader, AuditWriter, StoreResult};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ColumnTrait, QueryFilter, QuerySelect, Select};
 
 use super::mapped;
 use crate::entity::audit_event::{Column, Entity, Model, of_policy, of_visible};
