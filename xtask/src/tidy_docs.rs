@@ -205,7 +205,7 @@ mod tests {
             "settings::http::tests::rates_are_a_number_and_a_time",
             "server::settings::http::tests::rates_are_a_number_and_a_time",
             "filter::error::tests::both_readings_keep_the_order_of_the_terms",
-            "params::tests::all_that_is_wrong_comes_at_once_and_nothing_is_dropped",
+            "query::list::tests::all_that_is_wrong_comes_at_once_and_nothing_is_dropped",
         ] {
             assert!(is_test(&root(), there).unwrap(), "{there}");
         }

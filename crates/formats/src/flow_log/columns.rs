@@ -547,8 +547,8 @@ mod tests {
             ("log_status=1", "is not a member of packets"),
             ("source_address=1,source_address=2", "`source_address` is specified twice"),
             ("source_address=0", "numbered from 1 to 10000"),
-            ("source_address=10001", "counted from 1"),
-            ("source_address=99999999999999999999999", "counted from 1"),
+            ("source_address=10001", "numbered from 1 to 10000"),
+            ("source_address=99999999999999999999999", "numbered from 1 to 10000"),
             ("source_address=1,protocol=2", "the column of `destination_address` is required"),
         ] {
             let error = Mapping::parse(text).unwrap_err().to_string();
