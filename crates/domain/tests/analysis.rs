@@ -68,18 +68,16 @@ impl<'a> Verdicts<'a> {
             return None;
         }
         if self.decided_by(rule).next().is_none() {
-            let equal: Vec<usize> = (0..rule)
-                .filter(|it| {
-                    self.packets()
-                        .all(|packet| self.matches[packet][*it] == self.matches[packet][rule])
-                })
-                .collect();
-            return Some(if equal.iter().any(|it| self.rules[*it].action != spec.action) {
-                FindingKind::Contradiction
-            } else if equal.is_empty() {
-                FindingKind::Unreachable
-            } else {
-                FindingKind::Duplicate
+            // Of several rules with the same packets, only the first can decide any.
+            let equal: Option<usize> = (0..rule).find(|it| {
+                self.packets().all(|packet| self.matches[packet][*it] == self.matches[packet][rule])
+            });
+            return Some(match equal {
+                Some(equal) if self.rules[equal].action == spec.action => FindingKind::Duplicate,
+                Some(equal) if self.decided_by(equal).next().is_some() => {
+                    FindingKind::Contradiction
+                }
+                Some(_) | None => FindingKind::Unreachable,
             });
         }
         let without = |packet| self.first(packet, |it| it == rule);
@@ -130,7 +128,9 @@ impl<'a> Verdicts<'a> {
             assert!(
                 finding.effect == Some(Effect::Opens) || finding.kind != FindingKind::Unreachable
             );
-            assert_eq!(finding.until, None);
+            // A rule that starts later can take the place of one that expires.
+            let starts = |it: &RuleSpec| it.starts_at.is_some_and(|start| noon() < start);
+            assert!(finding.until.is_none() || self.rules[..rule].iter().any(starts));
         }
     }
 
@@ -145,14 +145,13 @@ impl<'a> Verdicts<'a> {
         }
     }
 
-    /// Removing all hidden rules, and all redundant ones that name no others, changes no verdict.
+    /// Deleting all hidden rules for which this is suggested, and all redundant ones that name no
+    /// others, changes no verdict.
     /// The others name only rules that are gone then.
     fn check_together(&self, analysis: &Analysis) {
         let hidden = |finding: &&Finding| {
-            matches!(
-                finding.kind,
-                FindingKind::Contradiction | FindingKind::Duplicate | FindingKind::Unreachable
-            )
+            matches!(finding.kind, FindingKind::Duplicate | FindingKind::Unreachable)
+                && matches!(finding.fix, Some(Fix::Delete(_)))
         };
         let redundant =
             |finding: &&Finding| finding.kind == FindingKind::Redundant && !finding.logs;

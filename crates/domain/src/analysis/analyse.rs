@@ -1,12 +1,14 @@
 //! The analysis of a policy: what is searched in which order.
 
+use std::collections::HashSet;
+
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::breadth::{exposed, permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
 use super::findings::Outcome;
-use super::fix;
+use super::fix::{self, is_deletable};
 use super::hidden::{Meanings, hidden};
 use super::identity::identify;
 use super::lifecycle::lifecycle;
@@ -145,7 +147,16 @@ fn reach_of_all(
         outcome.add(part);
     }
     if seeks_redundant {
-        let is_hidden = |it: &&Decided| matches!(it.reach, Ok(Reach::Hidden(_)));
+        // Only rules whose deletion is suggested: others may stay.
+        let deletable: HashSet<usize> = outcome
+            .findings
+            .iter()
+            .filter(|it| is_deletable(it))
+            .map(|finding| finding.rule)
+            .collect();
+        let is_hidden = |it: &&Decided| {
+            matches!(it.reach, Ok(Reach::Hidden(_))) && deletable.contains(&context.index(it.slot))
+        };
         let hidden: Vec<Slot> = decided.iter().filter(is_hidden).map(|it| it.slot).collect();
         together(context, &hidden, outcome);
     }

@@ -13,8 +13,9 @@ use super::reach::witness;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
-use super::until::{expiry_before, hidden_until};
+use super::until::hidden_until;
 use super::walk::{Last, NO_LABEL, OnSides};
+use crate::packet::Packet;
 
 /// The active rules with the same meaning, in order, by that meaning.
 pub(super) struct Meanings(FxHashMap<Meaning, Vec<Slot>>);
@@ -56,32 +57,43 @@ pub(super) fn hidden(
 ) {
     let own = context.action(Some(slot));
     let equal = meanings.before(context, slot);
-    let is_other = |it: &&Slot| context.action(Some(**it)) != own;
-    // One that permits what the other does not is the sharper contradiction.
-    let changes = |it: &&Slot| Effect::of(own, context.action(Some(**it))).is_some();
-    let other = equal.iter().find(changes).or_else(|| equal.iter().find(is_other));
-    let mut finding = if let Some(other) = other {
-        let effect = Effect::of(own, context.action(Some(*other)));
-        let severity = if effect.is_some() { Severity::Error } else { Severity::Info };
-        Finding {
-            because: vec![Cover { rule: context.index(*other), share: 1.0 }],
-            conflicts_with: Some(Conflict { rule: context.index(*other), share: 1.0 }),
-            effect,
-            ..Finding::new(FindingKind::Contradiction, severity, context.index(slot))
-        }
-    } else if let Some(first) = equal.first() {
-        Finding {
-            because: vec![Cover { rule: context.index(*first), share: 1.0 }],
-            ..Finding::new(FindingKind::Duplicate, Severity::Warning, context.index(slot))
-        }
-    } else {
-        Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot))
-    };
-    let proving = equal
-        .first()
-        .map_or(cover, |_| other.or(equal.first()).map(|it| vec![*it]).unwrap_or_default());
     let is_there = |slot: Slot| context.is_active(slot);
     let mut solver = Solver::new(context, slot, &is_there);
+    let mut finding =
+        Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot));
+    let mut proving = cover;
+    // Of several rules with the same packets, only the first can decide any.
+    if let Some(first) = equal.first().copied() {
+        let because = vec![Cover { rule: context.index(first), share: 1.0 }];
+        if context.action(Some(first)) == own {
+            finding = Finding { kind: FindingKind::Duplicate, because, ..finding };
+            proving = vec![first];
+        } else {
+            let takes = |it: Slot| it < first;
+            let mut meter = context.budget.meter(context.limits().steps);
+            match solver.find_hole(Scope::Before, Some(first), &takes, &mut meter, &mut Vec::new())
+            {
+                Ok(Some(hole)) => {
+                    let effect = Effect::of(own, context.action(Some(first)));
+                    let decided = Some(context.index(first));
+                    let verifies = |it: &Packet| context.verifies(decided, Some(slot), it);
+                    finding = Finding {
+                        kind: FindingKind::Contradiction,
+                        severity: if effect.is_some() { Severity::Error } else { Severity::Info },
+                        because,
+                        conflicts_with: Some(Conflict { rule: context.index(first), share: 1.0 }),
+                        effect,
+                        witness: witness(context, &hole).filter(verifies),
+                        ..finding
+                    };
+                    proving = vec![first];
+                }
+                // That rule is hidden itself, so the two contradict each other on no packet.
+                Ok(None) => {}
+                Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
+            }
+        }
+    }
     if finding.kind == FindingKind::Unreachable {
         let kept = unreachable(&mut solver, proving.clone(), small_conflict, &mut finding, outcome);
         if !kept {
@@ -89,21 +101,29 @@ pub(super) fn hidden(
         }
     }
     let mut meter = context.budget.meter(context.limits().steps);
-    let until = match (finding.kind, proving.first()) {
-        (FindingKind::Contradiction | FindingKind::Duplicate, Some(equal)) => {
-            Ok(expiry_before(context, *equal, slot))
-        }
-        _ => hidden_until(&mut solver, &proving, &mut meter),
-    };
-    match until {
+    match hidden_until(&mut solver, &proving, &mut meter) {
         Ok(until) => finding.until = until,
         Err(obstacle) => outcome.undecided(Task::Until, obstacle, slot),
     }
-    // The fault ends when the rules expire that it rests on.
-    if finding.until.is_some() {
+    // The fault ends when the rules expire that it rests on, unless others start in time.
+    if finding.until.is_some() && !is_followed(context, slot) {
         finding.severity = Severity::Info;
     }
     outcome.findings.push(finding);
+}
+
+/// Whether an earlier rule with packets of a rule starts later. It can take the place of one that
+/// expires.
+fn is_followed(context: &Context<'_>, slot: Slot) -> bool {
+    let is_there = |_: Slot| true;
+    let mut meter = context.budget.meter(context.limits().steps);
+    let mut solver = Solver::new(context, slot, &is_there);
+    match solver.earlier(&mut meter) {
+        Ok(earlier) => {
+            earlier.rules(&context.space).into_iter().any(|rule| !context.is_active(rule))
+        }
+        Err(_) => true,
+    }
 }
 
 /// Completes the finding of an unreachable rule. Returns false if its witness is refuted.

@@ -55,11 +55,6 @@ pub(super) fn hidden_until(
     Ok(ends.get(holds).copied())
 }
 
-/// When another rule expires; none if it lives as long as a rule itself.
-pub(super) fn expiry_before(context: &Context<'_>, other: Slot, own: Slot) -> Option<Instant> {
-    expiry(context, other).filter(|end| expiry(context, own).is_none_or(|own| *end < own))
-}
-
 /// The first start or expiry ahead after which a redundant rule changes a verdict; none if there is
 /// no such instant in its own life.
 ///

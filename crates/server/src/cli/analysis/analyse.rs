@@ -1,6 +1,6 @@
 //! The faults of a policy in a file.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -82,8 +82,12 @@ pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     let options = AnalysisOptions { kinds, ..usual };
     let analysis =
         Progress::run("analyzing", |limits| analyse_policy(&subject.policy, &options, limits));
+    // A finding that became more severe is new, although its id is the same.
+    let is_known = |finding: &Finding, former: &HashMap<FindingId, Severity>| {
+        former.get(&finding.id).is_some_and(|severity| *severity <= finding.severity)
+    };
     let is_new =
-        |finding: &&Finding| former.as_ref().is_none_or(|former| !former.contains(&finding.id));
+        |finding: &&Finding| former.as_ref().is_none_or(|former| !is_known(finding, former));
     let findings: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
     write(arguments.format, &analysis, &findings, &subject)?;
     let known = analysis.findings.len() - findings.len();
@@ -121,17 +125,24 @@ fn write(
     }
 }
 
-/// The ids of the findings in an earlier output.
-fn baseline(path: &Path) -> Result<HashSet<FindingId>, Failure> {
+/// The ids of the findings in an earlier output, with their severities.
+fn baseline(path: &Path) -> Result<HashMap<FindingId, Severity>, Failure> {
     let read = || {
         let text = std::fs::read(path)?;
         let value: Value = serde_json::from_slice(&text)?;
         let findings = value.get("findings").and_then(Value::as_array);
-        let ids = findings.map(|findings| {
-            findings.iter().map(|finding| FindingId::parse(finding.get("id")?.as_str()?)).collect()
+        let known = findings.map(|findings| {
+            let text = |finding: &Value, member: &str| {
+                finding.get(member).and_then(Value::as_str).map(str::to_owned)
+            };
+            let known = findings.iter().map(|finding| {
+                let id = FindingId::parse(&text(finding, "id")?)?;
+                Some((id, Severity::parse(&text(finding, "severity")?)?))
+            });
+            known.collect()
         });
-        let ids: Option<Option<HashSet<FindingId>>> = ids;
-        ids.flatten().ok_or_else(|| anyhow!("must be an output of `analyse --format json`"))
+        let known: Option<Option<HashMap<FindingId, Severity>>> = known;
+        known.flatten().ok_or_else(|| anyhow!("must be an output of `analyse --format json`"))
     };
     read().with_context(|| path.display().to_string()).map_err(Failure::Usage)
 }
