@@ -44,7 +44,8 @@ pub(in super::super) struct Arguments {
     /// The instant at which the findings hold (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Instant>,
-    /// Report only findings that are not in this file, an earlier output with `--format json`.
+    /// Report only findings that are not in this file, an earlier output with `--format json`, or
+    /// that became more severe.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 }
