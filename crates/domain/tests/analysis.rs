@@ -68,7 +68,7 @@ impl<'a> Verdicts<'a> {
             return None;
         }
         if self.decided_by(rule).next().is_none() {
-            // Of several rules with the same packets, only the first can decide any.
+            // Only the first of several rules with the same packets can decide any.
             let equal: Option<usize> = (0..rule).find(|it| {
                 self.packets().all(|packet| self.matches[packet][*it] == self.matches[packet][rule])
             });

@@ -62,7 +62,7 @@ pub(super) fn hidden(
     let mut finding =
         Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot));
     let mut proving = cover;
-    // Of several rules with the same packets, only the first can decide any.
+    // Only the first of several rules with the same packets can decide any.
     if let Some(first) = equal.first().copied() {
         let because = vec![Cover { rule: context.index(first), share: 1.0 }];
         if context.action(Some(first)) == own {

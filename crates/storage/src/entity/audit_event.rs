@@ -36,7 +36,7 @@ pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The events of a policy's chain, whoever asks: they only prove which state a policy descends from.
+/// The events of a policy's chain, for any caller: they only prove which state a policy descends from.
 pub(crate) fn of_policy(policy: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy))
 }
