@@ -1,14 +1,12 @@
 //! The analysis of a policy: what is searched in which order.
 
-use std::collections::HashSet;
-
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::breadth::{exposed, permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
 use super::findings::Outcome;
-use super::fix::{self, is_deletable};
+use super::fix;
 use super::hidden::{Meanings, hidden};
 use super::identity::identify;
 use super::lifecycle::lifecycle;
@@ -147,18 +145,9 @@ fn reach_of_all(
         outcome.add(part);
     }
     if seeks_redundant {
-        // Only rules whose deletion is suggested: others may stay.
-        let deletable: HashSet<usize> = outcome
-            .findings
-            .iter()
-            .filter(|it| is_deletable(it))
-            .map(|finding| finding.rule)
-            .collect();
-        let is_hidden = |it: &&Decided| {
-            matches!(it.reach, Ok(Reach::Hidden(_))) && deletable.contains(&context.index(it.slot))
-        };
-        let hidden: Vec<Slot> = decided.iter().filter(is_hidden).map(|it| it.slot).collect();
-        together(context, &hidden, outcome);
+        // What may go at the same time depends on which hidden rules are to go.
+        fix::suggest(&mut outcome.findings, context.policy);
+        together(context, outcome);
     }
 }
 

@@ -7,7 +7,7 @@ use super::budget::Meter;
 use super::cell::Cell;
 use super::collect::Piece;
 use super::context::Context;
-use super::explore::Exploration;
+use super::explore::decided_by;
 use super::findings::Outcome;
 use super::packets::PacketSet;
 use super::ranges::{Range, intersection, normalized};
@@ -15,7 +15,6 @@ use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, T
 use super::request::{AnalysisOptions, ExposedService};
 use super::space::{Part, Slot};
 use super::spell::{cells, packet_set};
-use super::walk::{Last, NO_LABEL, OnSides};
 use crate::net::{AddressRange, Family, Protocol};
 use crate::worlds::Kind;
 
@@ -306,26 +305,16 @@ fn decided(
     pieces: &mut Vec<Piece>,
 ) -> Result<(), Obstacle> {
     let space = &context.space;
-    // 1 is the label of the rule.
-    let of = |it: Slot| (it <= slot).then(|| (OnSides::LEFT, u32::from(it == slot)));
-    let exploration = Exploration {
-        space,
-        at: context.at,
-        last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
-        of: &of,
-        is_done: &|_| false,
-        done: &[],
-        wants: &|label| label == 1,
-        names_rules: false,
-        most: pieces.len().saturating_add(context.limits().parts),
-    };
-    for part in space.parts(slot, family) {
-        for product in super::cell::Product::of_part(space, part, &cell.bounds()) {
-            let inside = cell.intersection(&space.sets, &product.sets);
-            if !inside.is_empty() && !exploration.run(family, &inside, meter, pieces)? {
-                return Err(Obstacle::Steps);
+    let most = pieces.len().saturating_add(context.limits().parts);
+    decided_by(context, slot, most, |exploration| {
+        for part in space.parts(slot, family) {
+            for product in super::cell::Product::of_part(space, part, &cell.bounds()) {
+                let inside = cell.intersection(&space.sets, &product.sets);
+                if !inside.is_empty() && !exploration.run(family, &inside, meter, pieces)? {
+                    return Err(Obstacle::Steps);
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

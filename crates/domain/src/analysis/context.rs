@@ -18,7 +18,8 @@ pub(super) struct Context<'a> {
     pub(super) policy: &'a AnalysedPolicy<'a>,
     pub(super) budget: &'a Budget<'a>,
     pub(super) space: Space,
-    /// The place in the policy of each rule of the space: those that are active, now or later.
+    /// The place in the policy of each rule of the space, in order: those that are active, now or
+    /// later.
     pub(super) indexes: Vec<RuleIndex>,
     pub(super) at: Instant,
     /// How many rules were compared with witnesses.
@@ -61,6 +62,11 @@ impl<'a> Context<'a> {
         self.indexes.get(slot as usize).copied().unwrap_or(RuleIndex::MAX)
     }
 
+    /// The rule of the space at a place in the policy.
+    pub(super) fn slot(&self, index: RuleIndex) -> Option<Slot> {
+        self.indexes.binary_search(&index).ok().map(super::intern::as_u32)
+    }
+
     pub(super) fn spec(&self, slot: Slot) -> Option<&'a RuleSpec> {
         self.policy.spec(self.index(slot))
     }
@@ -87,8 +93,8 @@ impl<'a> Context<'a> {
     /// matches it as well. No witness leaves the analyzer without this check.
     ///
     /// The search for the first rule that matches goes over all rules. With very many findings it
-    /// would take longer than the analysis itself, so later witnesses are only held against the
-    /// rules that they name.
+    /// would take longer than the analysis itself, so later witnesses are only compared with
+    /// the rules that they name.
     pub(super) fn verifies(
         &self,
         decides: Option<RuleIndex>,

@@ -8,7 +8,7 @@
 use super::budget::Meter;
 use super::cell::{Cell, Product, Relation};
 use super::intern::{Interned, as_u32};
-use super::ranges::{Range, difference, normalized};
+use super::ranges::Range;
 use super::report::Obstacle;
 
 /// A cell that is left to do, with the products that can meet it.
@@ -136,14 +136,7 @@ fn reduce(
         }
         arena.truncate(kept);
         if has_slabs {
-            for (dimension, slabs) in slabs.into_iter().enumerate() {
-                if !slabs.is_empty() {
-                    let own = cell.set(dimension);
-                    meter.steps += slabs.len() as u64 + own.len() as u64 / 4;
-                    let left = difference(own, &normalized(slabs));
-                    *cell = cell.with(dimension, left);
-                }
-            }
+            *cell = cell.without(slabs, &mut meter.steps);
             continue;
         }
         return Ok(if kept == start { Reduced::Hole } else { Reduced::Divide(best.1) });

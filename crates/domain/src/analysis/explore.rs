@@ -3,13 +3,14 @@
 use super::budget::Meter;
 use super::cell::{Cell, Product};
 use super::collect::Piece;
+use super::context::Context;
 use super::intern::as_u32;
 use super::near::Touched;
 use super::question::{MAX_PRODUCTS, products};
 use super::report::Obstacle;
 use super::space::{Part, Slot, Space};
 use super::spell::by_kind;
-use super::walk::{Entry, Found, Label, Last, OnSides, Walk};
+use super::walk::{Entry, Found, Label, Last, NO_LABEL, OnSides, Walk};
 use crate::net::Family;
 use crate::time::Instant;
 
@@ -31,6 +32,28 @@ pub(super) struct Exploration<'a> {
     pub(super) names_rules: bool,
     /// The most pieces.
     pub(super) most: usize,
+}
+
+/// Calls `explore` with the walk that finds the packets that one rule decides.
+pub(super) fn decided_by<T>(
+    context: &Context<'_>,
+    rule: Slot,
+    most: usize,
+    explore: impl FnOnce(&Exploration<'_>) -> T,
+) -> T {
+    // 1 is the label of the rule; later rules do not matter.
+    let of = |it: Slot| (it <= rule).then(|| (OnSides::LEFT, Label::from(it == rule)));
+    explore(&Exploration {
+        space: &context.space,
+        at: context.at,
+        last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
+        of: &of,
+        is_done: &|_| false,
+        done: &[],
+        wants: &|label| label == 1,
+        names_rules: false,
+        most,
+    })
 }
 
 impl Exploration<'_> {

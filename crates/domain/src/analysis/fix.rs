@@ -42,12 +42,6 @@ fn fix_of(finding: &Finding, policy: &AnalysedPolicy<'_>) -> Option<Fix> {
     }
 }
 
-/// Whether the deletion of a hidden rule is suggested.
-pub(super) fn is_deletable(finding: &Finding) -> bool {
-    let is_hidden = matches!(finding.kind, FindingKind::Unreachable | FindingKind::Duplicate);
-    is_hidden && finding.until.is_none() && finding.effect != Some(Effect::Opens)
-}
-
 /// The first rule of another action among those that hide a rule, if one decides packets of it.
 fn first_of_another_action(finding: &Finding, policy: &AnalysedPolicy<'_>) -> Option<RuleIndex> {
     let conflict = finding.conflicts_with?.rule;

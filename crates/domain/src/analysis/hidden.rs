@@ -3,41 +3,37 @@
 use super::budget::Meter;
 use super::collect::joined;
 use super::context::Context;
-use super::explore::Exploration;
+use super::explore::decided_by;
 use super::findings::Outcome;
 use super::intern::FxHashMap;
 use super::measure::share;
 use super::packets::PacketSet;
 use super::proof::{minimal, terminating};
+use super::question::Hole;
 use super::reach::witness;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
 use super::until::hidden_until;
-use super::walk::{Last, NO_LABEL, OnSides};
 use crate::packet::Packet;
 
-/// The active rules with the same meaning, in order, by that meaning.
-pub(super) struct Meanings(FxHashMap<Meaning, Vec<Slot>>);
+/// The first active rule of each meaning.
+pub(super) struct Meanings(FxHashMap<Meaning, Slot>);
 
 impl Meanings {
     pub(super) fn new(context: &Context<'_>) -> Self {
-        let mut meanings: FxHashMap<_, Vec<Slot>> = FxHashMap::default();
+        let mut first = FxHashMap::default();
         for slot in context.active() {
-            meanings.entry(context.space.meaning(slot)).or_default().push(slot);
+            first.entry(context.space.meaning(slot)).or_insert(slot);
         }
-        meanings.retain(|_, slots| slots.len() > 1);
-        Self(meanings)
+        Self(first)
     }
 
-    /// The rules before a rule that match the same packets.
-    fn before(&self, context: &Context<'_>, slot: Slot) -> &[Slot] {
-        if self.0.is_empty() {
-            return &[];
-        }
-        let all = self.0.get(&context.space.meaning(slot)).map_or(&[][..], Vec::as_slice);
-        let count = all.partition_point(|it| *it < slot);
-        all.get(..count).unwrap_or_default()
+    /// The first rule before a rule that matches the same packets. No other one before it can decide
+    /// any of them.
+    fn before(&self, context: &Context<'_>, slot: Slot) -> Option<Slot> {
+        let first = self.0.get(&context.space.meaning(slot)).copied();
+        first.filter(|first| *first < slot)
     }
 }
 
@@ -55,51 +51,13 @@ pub(super) fn hidden(
     small_conflict: f64,
     outcome: &mut Outcome,
 ) {
-    let own = context.action(Some(slot));
-    let equal = meanings.before(context, slot);
     let is_there = |slot: Slot| context.is_active(slot);
     let mut solver = Solver::new(context, slot, &is_there);
-    let mut finding =
-        Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot));
-    let mut proving = cover;
-    // Only the first of several rules with the same packets can decide any.
-    if let Some(first) = equal.first().copied() {
-        let because = vec![Cover { rule: context.index(first), share: 1.0 }];
-        if context.action(Some(first)) == own {
-            finding = Finding { kind: FindingKind::Duplicate, because, ..finding };
-            proving = vec![first];
-        } else {
-            let takes = |it: Slot| it < first;
-            let mut meter = context.budget.meter(context.limits().steps);
-            match solver.find_hole(Scope::Before, Some(first), &takes, &mut meter, &mut Vec::new())
-            {
-                Ok(Some(hole)) => {
-                    let effect = Effect::of(own, context.action(Some(first)));
-                    let decided = Some(context.index(first));
-                    let verifies = |it: &Packet| context.verifies(decided, Some(slot), it);
-                    finding = Finding {
-                        kind: FindingKind::Contradiction,
-                        severity: if effect.is_some() { Severity::Error } else { Severity::Info },
-                        because,
-                        conflicts_with: Some(Conflict { rule: context.index(first), share: 1.0 }),
-                        effect,
-                        witness: witness(context, &hole).filter(verifies),
-                        ..finding
-                    };
-                    proving = vec![first];
-                }
-                // That rule is hidden itself, so the two contradict each other on no packet.
-                Ok(None) => {}
-                Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
-            }
-        }
-    }
-    if finding.kind == FindingKind::Unreachable {
-        let kept = unreachable(&mut solver, proving.clone(), small_conflict, &mut finding, outcome);
-        if !kept {
-            return;
-        }
-    }
+    let equal = meanings.before(context, slot);
+    let repeated = equal.and_then(|equal| repeated(&mut solver, equal, outcome));
+    let proving = equal.filter(|_| repeated.is_some()).map_or(cover, |equal| vec![equal]);
+    let found = repeated.or_else(|| unreachable(&mut solver, &proving, small_conflict, outcome));
+    let Some(mut finding) = found else { return };
     let mut meter = context.budget.meter(context.limits().steps);
     match hidden_until(&mut solver, &proving, &mut meter) {
         Ok(until) => finding.until = until,
@@ -126,27 +84,82 @@ fn is_followed(context: &Context<'_>, slot: Slot) -> bool {
     }
 }
 
-/// Completes the finding of an unreachable rule. Returns false if its witness is refuted.
+/// The finding about a rule that matches the same packets as an earlier one: a duplicate, or a
+/// contradiction. None if they contradict each other on no packet, because the earlier rule is hidden
+/// itself, or if that is undecided.
+fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Option<Finding> {
+    let (context, slot) = (solver.context, solver.slot);
+    let (own, other) = (context.action(Some(slot)), context.action(Some(equal)));
+    let rule = context.index(equal);
+    let finding = Finding {
+        because: vec![Cover { rule, share: 1.0 }],
+        ..Finding::new(FindingKind::Duplicate, Severity::Warning, context.index(slot))
+    };
+    if own == other {
+        return Some(finding);
+    }
+    let mut meter = context.budget.meter(context.limits().steps);
+    let is_earlier = |it: Slot| it < equal;
+    let hole =
+        solver.find_hole(Scope::Before, Some(equal), &is_earlier, &mut meter, &mut Vec::new());
+    let hole = match hole {
+        Ok(hole) => hole?,
+        Err(obstacle) => {
+            outcome.undecided(Task::Conflict, obstacle, slot);
+            return None;
+        }
+    };
+    let witness = shown(context, equal, slot, &hole, outcome)?;
+    let effect = Effect::of(own, other);
+    Some(Finding {
+        kind: FindingKind::Contradiction,
+        severity: if effect.is_some() { Severity::Error } else { Severity::Info },
+        conflicts_with: Some(Conflict { rule, share: 1.0 }),
+        effect,
+        witness: Some(witness),
+        ..finding
+    })
+}
+
+/// A packet of a hidden rule that another one decides; none, and a defect, if the definition refutes
+/// it.
+fn shown(
+    context: &Context<'_>,
+    decides: Slot,
+    slot: Slot,
+    hole: &Hole,
+    outcome: &mut Outcome,
+) -> Option<Packet> {
+    let decides = Some(context.index(decides));
+    let packet = witness(context, hole).filter(|it| context.verifies(decides, Some(slot), it));
+    if packet.is_none() {
+        outcome.undecided(Task::Witness, Obstacle::Defect, slot);
+    }
+    packet
+}
+
+/// The finding about an unreachable rule; none if its witness is refuted.
 fn unreachable(
     solver: &mut Solver<'_>,
-    cover: Vec<Slot>,
+    cover: &[Slot],
     small_conflict: f64,
-    finding: &mut Finding,
     outcome: &mut Outcome,
-) -> bool {
+) -> Option<Finding> {
     let (context, slot) = (solver.context, solver.slot);
     let own = context.action(Some(slot));
+    let mut finding =
+        Finding::new(FindingKind::Unreachable, Severity::Warning, context.index(slot));
     let proof = if cover.len() < 2 {
-        Ok(super::proof::Proof { rules: cover.clone(), is_minimal: true })
+        Ok(super::proof::Proof { rules: cover.to_vec(), is_minimal: true })
     } else {
-        let mut meter = meter_to_shorten(context, solver, &cover);
-        minimal(solver, Scope::Before, &|_| false, cover.clone(), &mut meter)
+        let mut meter = meter_to_shorten(context, solver, cover);
+        minimal(solver, Scope::Before, &|_| false, cover.to_vec(), &mut meter)
     };
     let (rules, is_minimal) = match proof {
         Ok(proof) => (proof.rules, proof.is_minimal),
         Err(obstacle) => {
             outcome.undecided(Task::Minimal, obstacle, slot);
-            (cover, false)
+            (cover.to_vec(), false)
         }
     };
     if !is_minimal && !outcome.is_undecided(Task::Minimal) {
@@ -163,14 +176,7 @@ fn unreachable(
         Ok(None) => {}
         Ok(Some(found)) => {
             let rule = context.index(found.rule);
-            let packet = witness(context, &found.hole);
-            let is_shown =
-                packet.is_some_and(|packet| context.verifies(Some(rule), Some(slot), &packet));
-            if !is_shown {
-                outcome.undecided(Task::Witness, Obstacle::Defect, slot);
-                return false;
-            }
-            finding.witness = packet;
+            finding.witness = Some(shown(context, found.rule, slot, &found.hole, outcome)?);
             finding.conflicts_with = Some(Conflict { rule, share: found.share });
             finding.effect = Effect::of(own, context.action(Some(found.rule)));
             let most = context.limits().packets;
@@ -182,7 +188,7 @@ fn unreachable(
         }
         Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
     }
-    true
+    Some(finding)
 }
 
 /// The steps to list the packets that a rule takes from a hidden one.
@@ -195,22 +201,11 @@ fn taken_packets(
     most: usize,
 ) -> Result<(Vec<PacketSet>, bool), Obstacle> {
     let (context, slot) = (solver.context, solver.slot);
-    // 1 is the label of the rule; later rules do not matter.
-    let of = |it: Slot| (it <= rule).then(|| (OnSides::LEFT, u32::from(it == rule)));
-    let exploration = Exploration {
-        space: &context.space,
-        at: context.at,
-        last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
-        of: &of,
-        is_done: &|_| false,
-        done: &[],
-        wants: &|label| label == 1,
-        names_rules: false,
-        most: most.saturating_add(1),
-    };
     let mut meter = context.budget.meter(STEPS_TO_LIST);
     let mut pieces = Vec::new();
-    let is_complete = exploration.run_rule(slot, &mut meter, &mut pieces)?;
+    let is_complete = decided_by(context, rule, most.saturating_add(1), |exploration| {
+        exploration.run_rule(slot, &mut meter, &mut pieces)
+    })?;
     let joined = joined(&context.space, pieces);
     let is_complete = is_complete && joined.len() <= most;
     Ok((joined.into_iter().take(most).map(|it| it.packets).collect(), is_complete))

@@ -5,7 +5,7 @@ use super::findings::Outcome;
 use super::measure::share;
 use super::proof::minimal;
 use super::reach::first_point;
-use super::report::{Cover, Finding, FindingKind, Obstacle, Severity, Task};
+use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::Slot;
 use super::until::redundant_until;
@@ -84,27 +84,23 @@ fn successors(context: &Context<'_>, slot: Slot) -> Result<(Vec<Cover>, bool), O
     Ok((because, is_minimal))
 }
 
-/// Finds out which redundant rules may go at the same time. All hidden rules go first, which changes
-/// no verdict; then each redundant rule in turn, if it still is redundant without those that are gone.
+/// Finds out which redundant rules may go at the same time. The hidden rules whose deletion is
+/// suggested go first, which changes no verdict; then each redundant rule in turn, if it still is redundant without those that are gone.
 /// Each one that must stay names the rules that are gone and hold a packet for which it is needed.
-pub(super) fn together(context: &Context<'_>, hidden: &[Slot], outcome: &mut Outcome) {
+pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     let mut gone = vec![false; context.indexes.len()];
-    for slot in hidden {
-        set(&mut gone, *slot);
-    }
     let mut undecided = Vec::new();
-    let mut by_index: Vec<(usize, Slot)> =
-        context.active().map(|it| (context.index(it), it)).collect();
-    by_index.sort_unstable();
-    let mut findings: Vec<&mut Finding> = outcome
-        .findings
-        .iter_mut()
-        .filter(|it| it.kind == FindingKind::Redundant && !it.logs)
-        .collect();
-    findings.sort_by_key(|finding| finding.rule);
-    for finding in findings {
-        let found = by_index.binary_search_by_key(&finding.rule, |it| it.0);
-        let Some((_, slot)) = found.ok().and_then(|at| by_index.get(at)).copied() else { continue };
+    let (mut redundant, hidden): (Vec<&mut Finding>, Vec<&mut Finding>) =
+        outcome.findings.iter_mut().partition(|it| it.kind == FindingKind::Redundant);
+    for finding in hidden {
+        if let (Some(Fix::Delete(_)), Some(slot)) = (&finding.fix, context.slot(finding.rule)) {
+            set(&mut gone, slot);
+        }
+    }
+    redundant.retain(|it| !it.logs);
+    redundant.sort_by_key(|finding| finding.rule);
+    for finding in redundant {
+        let Some(slot) = context.slot(finding.rule) else { continue };
         let is_there = |it: Slot| !is_set(&gone, it) && context.is_active(it);
         let mut solver = Solver::new(context, slot, &is_there);
         let mut meter = context.budget.meter(context.limits().steps);

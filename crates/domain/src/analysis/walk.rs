@@ -9,7 +9,7 @@ use super::budget::Meter;
 use super::cell::{Cell, Product, Relation};
 use super::cover::find_hole;
 use super::intern::{Interned, as_u32};
-use super::ranges::{Range, difference, intersection, normalized};
+use super::ranges::{Range, intersection};
 use super::report::Obstacle;
 use super::space::Slot;
 
@@ -256,14 +256,7 @@ impl Walk<'_> {
                 return Ok(Step::Nothing);
             }
             if has_slabs {
-                for (dimension, slabs) in slabs.into_iter().enumerate() {
-                    if !slabs.is_empty() {
-                        let own = cell.set(dimension);
-                        meter.steps += slabs.len() as u64 + own.len() as u64 / 4;
-                        let left = difference(own, &normalized(slabs));
-                        *cell = cell.with(dimension, left);
-                    }
-                }
+                *cell = cell.without(slabs, &mut meter.steps);
                 continue;
             }
             if let [Some(left), Some(right)] = labels.map(Labels::only) {
