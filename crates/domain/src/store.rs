@@ -313,8 +313,6 @@ pub struct RuleInState {
 /// What analyses need to know about a rule besides what decides packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleUpkeep {
-    /// The rule.
-    pub id: RuleId,
     /// Whether it has a `reference`.
     pub has_reference: bool,
     /// When it was last changed.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fireflow_domain::analysis::{AnalysedRule, Finding, FindingKind, FindingKinds, Severity};
+use fireflow_domain::analysis::{Finding, FindingKind, FindingKinds, Severity};
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::page::Position;
 use fireflow_domain::time::Instant;
@@ -11,18 +12,18 @@ use fireflow_formats::analysis::{
     AnalysisHeadView, FindingView, RuleLabel, Subject, finding_records, sarif,
 };
 use fireflow_formats::cursor;
-use fireflow_service::analyses::{AnalysedState, KeptAnalysis};
+use fireflow_formats::query::Query;
+use fireflow_service::analyses::KeptAnalysis;
 use fireflow_service::budget::Use;
-use poem::web::Accept;
 use poem::{FromRequest, Request, RequestBody};
 use serde::Serialize;
 
 use crate::app::Context;
 use crate::dto::analysis::AnalysisPage;
 use crate::dto::lines::LineFormat;
+use crate::export::preferred;
 use crate::problem::{Code, Problem};
 use crate::reply::{Analysed, Reply, SARIF};
-use fireflow_formats::query::Query;
 
 /// How many findings a page has unless the request names a number.
 const PAGE_SIZE: usize = 100;
@@ -46,17 +47,13 @@ impl<'a> FromRequest<'a> for AnalysisFormat {
     /// Selects the available format that the client prefers. If the client accepts none of them, the
     /// format is JSON.
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let Accept(types) = Accept::from_request(request, body).await?;
-        let best = types
-            .iter()
-            .filter(|it| it.get_param("q").is_none_or(|q| q.as_str().parse() != Ok(0.0_f32)))
-            .find_map(|it| match it.essence_str() {
-                "application/json" | "application/*" | "*/*" => Some(Self::Page),
-                "text/csv" | "text/*" => Some(Self::Csv),
-                SARIF => Some(Self::Sarif),
-                _ => None,
-            });
-        Ok(best.unwrap_or(Self::Page))
+        let best = preferred(request, body, |name| match name {
+            "application/json" | "application/*" | "*/*" => Some(Self::Page),
+            "text/csv" | "text/*" => Some(Self::Csv),
+            SARIF => Some(Self::Sarif),
+            _ => None,
+        });
+        Ok(best.await?.unwrap_or(Self::Page))
     }
 }
 
@@ -176,16 +173,17 @@ impl FindingQuery {
     }
 }
 
-/// Calls `ask` with a policy and what answers need to refer to its rules.
+/// Calls `ask` with what answers need to refer to the rules of a policy. Costs O(rules).
 pub fn with_subject<T>(inspected: &InspectedPolicy, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
-    let state = AnalysedState::of(inspected);
-    let specs = state.specs();
-    let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
-    let label = |id: RuleId| RuleLabel { id: Some(id.get()), line: None };
-    let labels: Vec<RuleLabel> = state.compiled.iter().map(|rule| label(rule.id())).collect();
+    let labels: Vec<RuleLabel<'_>> = inspected.compiled.iter().map(|rule| label(rule)).collect();
     let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
     let source = format!("firewalls/{firewall}/filtering-policies/{policy}/");
-    ask(&Subject { policy: state.policy(&rules), labels: &labels, source: &source })
+    ask(&Subject { labels: &labels, source: &source })
+}
+
+fn label(rule: &CompactRule) -> RuleLabel<'_> {
+    let (id, name, action) = (Some(rule.id().get()), rule.name(), rule.action());
+    RuleLabel { id, line: None, name, action }
 }
 
 /// A page as it is serialized. It has the schema of [`AnalysisPage`].

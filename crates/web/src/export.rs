@@ -40,18 +40,31 @@ impl<'a> FromRequest<'a> for Accepted {
     /// Selects the available format that the client prefers. If the client accepts none of them,
     /// the format is JSON; RFC 9110, section 12.5.1, leaves this to the server.
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let Accept(types) = Accept::from_request(request, body).await?;
-        let best = types
-            .iter()
-            .filter(|it| it.get_param("q").is_none_or(|q| q.as_str().parse() != Ok(0.0_f32)))
-            .find_map(|it| match it.essence_str() {
-                "application/json" | "application/*" | "*/*" => Some(None),
-                "text/csv" | "text/*" => Some(Some(LineFormat::Csv)),
-                "application/x-ndjson" | "application/ndjson" => Some(Some(LineFormat::Ndjson)),
-                _ => None,
-            });
-        Ok(Self(best.flatten()))
+        let best = preferred(request, body, |name| match name {
+            "application/json" | "application/*" | "*/*" => Some(None),
+            "text/csv" | "text/*" => Some(Some(LineFormat::Csv)),
+            "application/x-ndjson" | "application/ndjson" => Some(Some(LineFormat::Ndjson)),
+            _ => None,
+        });
+        Ok(Self(best.await?.flatten()))
     }
+}
+
+/// The format that the client prefers, of those that `format` knows by the name of their media type;
+/// none if the client accepts none of them.
+///
+/// # Errors
+/// Returns an error if the header `Accept` cannot be read.
+pub async fn preferred<T>(
+    request: &Request,
+    body: &mut RequestBody,
+    format: impl Fn(&str) -> Option<T>,
+) -> poem::Result<Option<T>> {
+    let Accept(types) = Accept::from_request(request, body).await?;
+    Ok(types
+        .iter()
+        .filter(|it| it.get_param("q").is_none_or(|q| q.as_str().parse() != Ok(0.0_f32)))
+        .find_map(|it| format(it.essence_str())))
 }
 
 /// An export with its snapshot, before the first read.

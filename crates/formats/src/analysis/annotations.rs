@@ -20,7 +20,7 @@ pub fn annotations<'f>(
         };
         let title = KINDS.iter().find(|kind| kind.kind == finding.kind).map_or("", |it| it.title);
         text.push_str(&format!("::{command} file={}", property(subject.source)));
-        if let Some(line) = subject.label(finding.rule).line {
+        if let Some(line) = subject.line(finding.rule) {
             text.push_str(&format!(",line={line}"));
         }
         text.push_str(&format!(

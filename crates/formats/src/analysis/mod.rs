@@ -13,8 +13,8 @@ mod text;
 
 use std::fmt;
 
-use fireflow_domain::analysis::{AnalysedPolicy, RuleIndex};
-use fireflow_domain::rule::RuleSpec;
+use fireflow_domain::analysis::RuleIndex;
+use fireflow_domain::rule::{Action, RuleSpec};
 use serde::Serialize;
 
 pub use annotations::annotations;
@@ -32,22 +32,33 @@ pub use sentences::{KINDS, KindText, detail};
 pub use table::finding_records;
 pub use text::{AnalysisText, Colors, comparison_text, partition_text, search_text};
 
-/// How answers refer to a rule, in addition to its content.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RuleLabel {
+/// How answers refer to a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleLabel<'a> {
     /// Its id, if it has one.
     pub id: Option<i64>,
     /// The line in which it begins, if it was read from a file.
     pub line: Option<u64>,
+    /// Its name, if it has one.
+    pub name: Option<&'a str>,
+    /// The action on packets that match.
+    pub action: Action,
 }
 
-/// A policy that answers are about, with what they need to refer to its rules.
+impl<'a> RuleLabel<'a> {
+    /// The label of a rule that has neither an id nor a line.
+    #[must_use]
+    pub fn of(spec: &'a RuleSpec) -> Self {
+        let name = spec.name.as_ref().map(|name| name.as_str());
+        Self { id: None, line: None, name, action: spec.action }
+    }
+}
+
+/// A policy that answers are about: what they need to refer to its rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// The policy.
-    pub policy: AnalysedPolicy<'a>,
-    /// The labels of its rules, in the same order.
-    pub labels: &'a [RuleLabel],
+    /// The labels of its rules, in order of evaluation.
+    pub labels: &'a [RuleLabel<'a>],
     /// The name of the file from which it was read, or the path of the policy in the API.
     pub source: &'a str,
 }
@@ -70,27 +81,35 @@ pub struct RuleNameView {
 }
 
 impl<'a> Subject<'a> {
-    /// The content of a rule.
-    fn spec(&self, rule: RuleIndex) -> Option<&'a RuleSpec> {
-        self.policy.spec(rule)
+    /// The label of a rule; none if the index is beyond the end.
+    fn label(&self, rule: RuleIndex) -> Option<&'a RuleLabel<'a>> {
+        self.labels.get(rule)
     }
 
-    /// The label of a rule.
-    fn label(&self, rule: RuleIndex) -> RuleLabel {
-        self.labels.get(rule).copied().unwrap_or_default()
+    /// The line in which a rule begins.
+    fn line(&self, rule: RuleIndex) -> Option<u64> {
+        self.label(rule).and_then(|label| label.line)
+    }
+
+    /// The name of a rule.
+    fn name(&self, rule: RuleIndex) -> Option<&'a str> {
+        self.label(rule).and_then(|label| label.name)
+    }
+
+    /// The action of a rule.
+    fn action(&self, rule: RuleIndex) -> &'static str {
+        self.label(rule).map_or("", |label| label.action.as_str())
     }
 
     /// A rule as answers name it.
     #[must_use]
     pub fn rule(&self, rule: RuleIndex) -> RuleNameView {
-        let RuleLabel { id, line } = self.label(rule);
-        let spec = self.spec(rule);
         RuleNameView {
-            id,
-            name: spec.and_then(|spec| spec.name.as_ref()).map(ToString::to_string),
-            action: spec.map_or("", |spec| spec.action.as_str()),
+            id: self.label(rule).and_then(|label| label.id),
+            name: self.name(rule).map(str::to_owned),
+            action: self.action(rule),
             position: rule.saturating_add(1),
-            line,
+            line: self.line(rule),
         }
     }
 
@@ -110,8 +129,8 @@ struct NamedRule<'a> {
 impl fmt::Display for NamedRule<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no. {}", self.rule.saturating_add(1))?;
-        match self.subject.spec(self.rule).and_then(|spec| spec.name.as_ref()) {
-            Some(name) => write!(f, " `{}`", name.as_str()),
+        match self.subject.name(self.rule) {
+            Some(name) => write!(f, " `{name}`"),
             None => Ok(()),
         }
     }

@@ -89,21 +89,21 @@ fn result(finding: &Finding, subject: &Subject<'_>) -> Value {
 }
 
 fn location(rule: RuleIndex, subject: &Subject<'_>) -> Map<String, Value> {
-    let label = subject.label(rule);
-    let uri = match label.id {
+    let line = subject.line(rule);
+    let uri = match subject.label(rule).and_then(|label| label.id) {
         // In the API, a rule has an address of its own.
-        Some(id) if label.line.is_none() => format!("{}rules/{id}/", subject.source),
+        Some(id) if line.is_none() => format!("{}rules/{id}/", subject.source),
         _ => uri_of(subject.source),
     };
     let mut physical = json!({"artifactLocation": {"uri": uri}});
-    if let (Some(line), Some(physical)) = (label.line, physical.as_object_mut()) {
+    if let (Some(line), Some(physical)) = (line, physical.as_object_mut()) {
         physical.insert("region".to_owned(), json!({"startLine": line}));
     }
     let mut logical = json!({"fullyQualifiedName": format!("rule {}", subject.named(rule))});
-    if let Some(name) = subject.spec(rule).and_then(|spec| spec.name.as_ref())
+    if let Some(name) = subject.name(rule)
         && let Some(logical) = logical.as_object_mut()
     {
-        logical.insert("name".to_owned(), name.as_str().into());
+        logical.insert("name".to_owned(), name.into());
     }
     let members = [
         ("physicalLocation".to_owned(), physical),

@@ -4,7 +4,6 @@ use fireflow_domain::analysis::{
     Conflict, Effect, Evidence, ExposedService, Finding, FindingKind, Fix, RuleIndex,
 };
 use fireflow_domain::net::Family;
-use fireflow_domain::rule::{Action, RuleSpec};
 
 use super::packets::packet_in_words;
 use super::{Subject, counted, listed};
@@ -104,7 +103,7 @@ const fn kind(kind: FindingKind, title: &'static str, meaning: &'static str) -> 
 #[must_use]
 pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let action = subject.spec(finding.rule).map_or(Action::Deny, |spec| spec.action);
+    let action = subject.action(finding.rule);
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let mut text = match finding.kind {
         FindingKind::Contradiction => contradiction(finding, subject),
@@ -189,22 +188,21 @@ const fn deletion(finding: &Finding) -> &'static str {
 
 fn contradiction(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let action = |rule| subject.spec(rule).map_or("", |spec: &RuleSpec| spec.action.as_str());
     let Some(Conflict { rule: earlier, share: _ }) = finding.conflicts_with else {
         return format!("Rule {rule} contradicts an earlier rule for the same packets.");
     };
     format!(
         "Rule {rule} ({}) never decides a packet: rule {} ({}) comes first and matches the same \
          packets. Decide which action is right, and delete the other rule.",
-        action(finding.rule),
+        subject.action(finding.rule),
         subject.named(earlier),
-        action(earlier)
+        subject.action(earlier)
     )
 }
 
 fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let action = subject.action(finding.rule);
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let (noun, verb) = if because.len() == 1 { ("rule", "matches") } else { ("rules", "match") };
     let mut text = format!(
@@ -216,7 +214,7 @@ fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
         return text;
     };
     let earlier = subject.named(conflict.rule);
-    let other = subject.spec(conflict.rule).map_or("", |spec| spec.action.as_str());
+    let other = subject.action(conflict.rule);
     let does = match finding.effect {
         Some(Effect::Opens) => "lets through packets that it would stop",
         Some(Effect::Closes) => "stops packets that it would let through",
@@ -240,7 +238,7 @@ fn unreachable(finding: &Finding, subject: &Subject<'_>) -> String {
 
 fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let action = subject.action(finding.rule);
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let who = match because.len() {
         0 => "the default action decides".to_owned(),
@@ -265,7 +263,7 @@ fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
 
 fn permissive(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let action = subject.spec(finding.rule).map_or("", |spec| spec.action.as_str());
+    let action = subject.action(finding.rule);
     let Evidence::Permits { family, addresses, any_service, any_destination } = finding.evidence
     else {
         return format!("Rule {rule} ({action}) permits more than a rule should.");

@@ -110,7 +110,7 @@ impl AnalysisText<'_> {
 
     /// A rule with its place: `rules.json:12 no. 3 "web"`.
     fn place(&self, rule: RuleIndex) -> String {
-        let place = match self.subject.label(rule).line {
+        let place = match self.subject.line(rule) {
             Some(line) => format!("{}:{line} ", self.subject.source),
             None => String::new(),
         };
@@ -205,7 +205,7 @@ const fn rules_noun(count: usize) -> &'static str {
 /// The rule that decides, in words.
 fn decider(rule: Option<RuleIndex>, subject: &Subject<'_>) -> String {
     match rule {
-        Some(rule) => match subject.label(rule).line {
+        Some(rule) => match subject.line(rule) {
             Some(line) => format!("rule {} ({}:{line})", subject.named(rule), subject.source),
             None => format!("rule {}", subject.named(rule)),
         },

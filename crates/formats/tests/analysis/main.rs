@@ -54,12 +54,8 @@ fn specs() -> Vec<RuleSpec> {
     ]
 }
 
-const LABELS: [RuleLabel; 4] = [
-    RuleLabel { id: Some(11), line: Some(2) },
-    RuleLabel { id: None, line: Some(3) },
-    RuleLabel { id: Some(13), line: Some(7) },
-    RuleLabel { id: Some(14), line: Some(9) },
-];
+/// The id and the line of each rule.
+const PLACES: [(Option<i64>, u64); 4] = [(Some(11), 2), (None, 3), (Some(13), 7), (Some(14), 9)];
 
 fn packet() -> Packet {
     Packet::new(PacketParts {
@@ -176,7 +172,9 @@ fn with_findings<T>(test: impl FnOnce(&Analysis, &Subject<'_>) -> T) -> T {
         findings,
         incomplete: vec![undecided],
     };
-    test(&analysis, &Subject { policy, labels: &LABELS, source: "my rules.json" })
+    let label = |(spec, (id, line))| RuleLabel { id, line: Some(line), ..RuleLabel::of(spec) };
+    let labels: Vec<RuleLabel<'_>> = specs.iter().zip(PLACES).map(label).collect();
+    test(&analysis, &Subject { labels: &labels, source: "my rules.json" })
 }
 
 fn port(port: u16) -> PortRange {

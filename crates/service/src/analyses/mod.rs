@@ -28,7 +28,6 @@ use tokio::sync::watch;
 use self::kept::Kept;
 pub use self::kept::{AnalysisQuestion, KeptAnalysis};
 use self::waiting::Interest;
-use crate::backend::Backend;
 use crate::budget::{Budget, Reservation, Shortage, Use};
 use crate::error::ServiceError;
 use crate::inspections::PolicyState;
@@ -80,29 +79,6 @@ struct Running {
     question: AnalysisQuestion,
     interest: Arc<Interest>,
     outcome: watch::Receiver<Option<Outcome>>,
-}
-
-/// An analysis of a policy that is to be kept.
-struct PolicyJob {
-    question: AnalysisQuestion,
-    state: AnalysedState,
-    /// In the order of the rules.
-    upkeep: Vec<RuleUpkeep>,
-    options: AnalysisOptions,
-    bytes: u64,
-}
-
-/// Who pays for an analysis, and with which resources.
-struct Requester {
-    backend: Arc<Backend>,
-    subject: String,
-}
-
-impl Requester {
-    fn of(session: &Session) -> Self {
-        let subject = session.caller.actor.subject.clone();
-        Self { backend: Arc::clone(&session.backend), subject }
-    }
 }
 
 /// How an analysis ended.
@@ -236,7 +212,9 @@ impl Analyses {
         let is_awaited = Arc::new(AtomicBool::new(true));
         let guard = ClearOnDrop(Arc::clone(&is_awaited));
         let should_continue = move || is_awaited.load(Ordering::Relaxed);
-        let done = self.0.run(&Requester::of(session), bytes, time, should_continue, job).await;
+        let granted = self.0.grant(session, bytes).await?;
+        let time = time.min(self.0.bounds.max_time);
+        let done = run(granted, time, should_continue, job).await;
         drop(guard);
         done
     }
@@ -252,7 +230,7 @@ impl Drop for ClearOnDrop {
 }
 
 fn analysed<'a>((spec, upkeep): (&'a RuleSpec, &RuleUpkeep)) -> AnalysedRule<'a> {
-    let RuleUpkeep { id: _, has_reference, updated_at } = *upkeep;
+    let RuleUpkeep { has_reference, updated_at } = *upkeep;
     AnalysedRule { spec, has_reference, updated_at: Some(updated_at) }
 }
 
@@ -302,7 +280,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let (session, inspected) = (session.clone(), inspected.clone());
         tokio::spawn(async move {
-            let outcome = inner.read_and_analyse(&session, &inspected, question, &interest).await;
+            let outcome = inner.analyse(&session, &inspected, question, &interest).await;
             inner.running().retain(|running| !Arc::ptr_eq(&running.interest, &interest));
             // Nobody may wait any more.
             let _told = tell.send(Some(outcome)).is_ok();
@@ -310,14 +288,19 @@ impl Inner {
         running
     }
 
-    /// Reads what analyses need besides the compiled rules, then analyzes the policy.
-    async fn read_and_analyse(
+    /// Analyzes a policy once there is a turn and memory for it, and keeps the findings.
+    async fn analyse(
         &self,
         session: &Session,
         inspected: &InspectedPolicy,
         question: AnalysisQuestion,
         interest: &Arc<Interest>,
     ) -> Outcome {
+        let bytes = bytes_to_analyse(&inspected.policy);
+        let granted = match self.grant(session, bytes).await {
+            Ok(granted) => granted,
+            Err(shortage) => return Outcome::Shortage(shortage),
+        };
         let upkeep = match read_upkeep(session, &inspected.policy).await {
             Ok(Some(upkeep)) => upkeep,
             Ok(None) => return Outcome::Moved,
@@ -327,25 +310,8 @@ impl Inner {
             }
         };
         let at = question.at.unwrap_or(session.caller.now);
-        let job = PolicyJob {
-            question,
-            state: AnalysedState::of(inspected),
-            upkeep,
-            options: AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) },
-            bytes: bytes_to_analyse(&inspected.policy),
-        };
-        self.analyse(&Requester::of(session), job, interest).await
-    }
-
-    /// Analyzes a policy, and keeps the findings.
-    async fn analyse(
-        &self,
-        requester: &Requester,
-        job: PolicyJob,
-        interest: &Arc<Interest>,
-    ) -> Outcome {
-        let PolicyJob { question, state, upkeep, options, bytes } = job;
-        let awaited = Arc::clone(interest);
+        let options = AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) };
+        let state = AnalysedState::of(inspected);
         let job = move |limits: &AnalysisLimits<'_>| {
             let specs = state.specs();
             let rules: Vec<AnalysedRule<'_>> = specs.iter().zip(&upkeep).map(analysed).collect();
@@ -353,8 +319,9 @@ impl Inner {
             let analysis = analyse(&policy, &options, limits);
             KeptAnalysis { until: holds_until(&policy, &options), analysis }
         };
+        let awaited = Arc::clone(interest);
         let should_continue = move || awaited.is_awaited();
-        match self.run(requester, bytes, self.bounds.max_time, should_continue, job).await {
+        match run(granted, self.bounds.max_time, should_continue, job).await {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 // What ended early because nobody waited for it is not worth keeping.
@@ -363,7 +330,6 @@ impl Inner {
                 }
                 Outcome::Done(kept)
             }
-            Err(ServiceError::Shortage(shortage)) => Outcome::Shortage(shortage),
             Err(error) => {
                 tracing::error!(%error, "the analysis of a policy failed");
                 Outcome::Failed
@@ -371,33 +337,40 @@ impl Inner {
         }
     }
 
-    /// Runs a job on a thread of its own, once there is a turn and memory for it.
-    async fn run<T: Send + 'static>(
-        &self,
-        requester: &Requester,
-        bytes: u64,
-        time: Duration,
-        is_awaited: impl Fn() -> bool + Send + Sync + 'static,
-        job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send + 'static,
-    ) -> Result<T, ServiceError> {
-        let Requester { backend, subject } = requester;
+    /// Waits for a turn and for memory.
+    async fn grant(&self, session: &Session, bytes: u64) -> Result<Granted, Shortage> {
+        let (backend, subject) = (&session.backend, &session.caller.actor.subject);
         let turn = self.turns.reserve(subject, Use::Analysis, 1).await?;
         let bytes = bytes.min(self.bounds.max_bytes);
         let memory = backend.budget.reserve(subject, Use::Analysis, bytes).await?;
-        let time = time.min(self.bounds.max_time);
-        let run = move || on_own_thread(turn, memory, time, &is_awaited, job);
-        tokio::task::spawn_blocking(run)
-            .await
-            .map_err(ServiceError::internal)?
-            .map_err(ServiceError::internal)
+        Ok(Granted { turn, memory })
     }
+}
+
+/// What an analysis holds while it runs.
+struct Granted {
+    turn: Reservation,
+    memory: Reservation,
+}
+
+/// Runs a job on a thread of its own.
+async fn run<T: Send + 'static>(
+    granted: Granted,
+    time: Duration,
+    is_awaited: impl Fn() -> bool + Send + Sync + 'static,
+    job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    let run = move || on_own_thread(granted, time, &is_awaited, job);
+    tokio::task::spawn_blocking(run)
+        .await
+        .map_err(ServiceError::internal)?
+        .map_err(ServiceError::internal)
 }
 
 /// Runs a job in a pool of one thread, so that it never takes the threads of inspections, whatever it
 /// does in parallel.
 fn on_own_thread<T: Send>(
-    turn: Reservation,
-    memory: Reservation,
+    granted: Granted,
     time: Duration,
     is_awaited: &(dyn Fn() -> bool + Sync),
     job: impl FnOnce(&AnalysisLimits<'_>) -> T + Send,
@@ -408,6 +381,7 @@ fn on_own_thread<T: Send>(
         .build()?;
     let start = Moment::now();
     let should_continue = || start.elapsed() < time && is_awaited();
+    let Granted { turn, memory } = granted;
     let bytes = usize::try_from(memory.amount()).unwrap_or(usize::MAX);
     let limits = AnalysisLimits { bytes, ..AnalysisLimits::usual(&should_continue) };
     let done = pool.install(|| job(&limits));

@@ -174,13 +174,16 @@ pub(crate) struct CriteriaOrDeleted {
 #[derive(Debug, FromQueryResult)]
 pub(crate) struct Upkeep {
     pub(crate) id: i64,
-    pub(crate) reference: String,
+    pub(crate) has_reference: bool,
     pub(crate) updated_at: i64,
 }
 
 /// Reads only the columns of [`Upkeep`].
 pub(crate) fn upkeep(select: Select<Entity>) -> Select<Entity> {
-    select.select_only().columns([Column::Id, Column::Reference, Column::UpdatedAt])
+    select
+        .select_only()
+        .columns([Column::Id, Column::UpdatedAt])
+        .column_as(Column::Reference.ne(""), "has_reference")
 }
 
 /// Reads only the columns of [`Criteria`].

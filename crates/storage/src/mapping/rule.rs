@@ -128,8 +128,7 @@ pub(crate) fn compact_rule(model: Criteria, since: Revision) -> Result<CompactRu
 pub(crate) fn rule_upkeep(model: Upkeep) -> Result<RuleUpkeep, Corrupt> {
     let row = Row { table: "rule", id: model.id };
     Ok(RuleUpkeep {
-        id: row.known("id", RuleId::new(model.id))?,
-        has_reference: !model.reference.is_empty(),
+        has_reference: model.has_reference,
         updated_at: row.instant("updated_at", model.updated_at)?,
     })
 }

@@ -16,7 +16,7 @@ use fireflow_formats::analysis::requests::{
 use fireflow_formats::analysis::{
     ComparisonView as WrittenComparison, RuleLabel, Subject, partition_view, search_view,
 };
-use fireflow_service::analyses::{Progress, bytes_of, bytes_to_analyse};
+use fireflow_service::analyses::{AnalysedState, Progress, bytes_of, bytes_to_analyse};
 use fireflow_service::budget::Shortage;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -177,10 +177,10 @@ impl Analyses {
         let Interval { from, until } = interval;
         let bytes = first.bytes().saturating_add(right.bytes());
         let job = move |limits: &AnalysisLimits<'_>| {
-            first.with_subject(|left| {
-                right.with_subject(|right| {
+            first.ask(|left_policy, left| {
+                right.ask(|right_policy, right| {
                     let options = ComparisonOptions { from, until };
-                    let compared = compare(&left.policy, &right.policy, &options, limits);
+                    let compared = compare(left_policy, right_policy, &options, limits);
                     Reply::written(&WrittenComparison::new(&compared, left, right))
                 })
             })
@@ -225,8 +225,8 @@ impl Analyses {
         let request = SearchRequest { packets: given.packets, outcome, from, until };
         let bytes = side.bytes();
         let job = move |limits: &AnalysisLimits<'_>| {
-            side.with_subject(|subject| {
-                let answer = search(&subject.policy, &request, limits);
+            side.ask(|policy, subject| {
+                let answer = search(policy, &request, limits);
                 Reply::written(&search_view(&answer, subject, given.limit))
             })
         };
@@ -260,8 +260,8 @@ impl Analyses {
         let side = Side::new(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
         let bytes = side.bytes();
         let job = move |limits: &AnalysisLimits<'_>| {
-            side.with_subject(|subject| {
-                let parts = partition(&subject.policy, &given.packets, given.at, limits);
+            side.ask(|policy, subject| {
+                let parts = partition(policy, &given.packets, given.at, limits);
                 Reply::written(&partition_view(&parts, subject))
             })
         };
@@ -309,16 +309,25 @@ impl Side {
         }
     }
 
-    fn with_subject<T>(&self, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
+    /// Calls `ask` with the policy, and with what answers need to refer to its rules. Costs O(entries).
+    fn ask<T>(&self, ask: impl FnOnce(&AnalysedPolicy<'_>, &Subject<'_>) -> T) -> T {
         match self {
-            Self::Stored(inspected) => analysis_page::with_subject(inspected, ask),
+            Self::Stored(inspected) => {
+                let state = AnalysedState::of(inspected);
+                let specs = state.specs();
+                let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
+                let policy = state.policy(&rules);
+                analysis_page::with_subject(inspected, |subject| ask(&policy, subject))
+            }
             Self::Given(given, default_action) => {
                 let rules: Vec<AnalysedRule<'_>> =
                     given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
-                let label = |id: &Option<RuleId>| RuleLabel { id: id.map(RuleId::get), line: None };
-                let labels: Vec<RuleLabel> = given.iter().map(|(id, _)| label(id)).collect();
                 let policy = AnalysedPolicy { rules: &rules, default_action: *default_action };
-                ask(&Subject { policy, labels: &labels, source: "" })
+                let labels: Vec<RuleLabel<'_>> = given
+                    .iter()
+                    .map(|(id, spec)| RuleLabel { id: id.map(RuleId::get), ..RuleLabel::of(spec) })
+                    .collect();
+                ask(&policy, &Subject { labels: &labels, source: "" })
             }
         }
     }

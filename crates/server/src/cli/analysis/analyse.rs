@@ -76,13 +76,12 @@ pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     let former = arguments.baseline.as_deref().map(baseline).transpose()?;
     let loaded =
         LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
-    let rules = loaded.rules();
-    let subject = loaded.subject(&rules);
+    let (rules, labels) = (loaded.rules(), loaded.labels());
+    let (policy, subject) = (loaded.policy(&rules), loaded.subject(&labels));
     let usual = AnalysisOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
     let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
     let options = AnalysisOptions { kinds, ..usual };
-    let analysis =
-        Progress::run("analyzing", |limits| analyse_policy(&subject.policy, &options, limits));
+    let analysis = Progress::run("analyzing", |limits| analyse_policy(&policy, &options, limits));
     // A finding that became more severe is new, although its id is the same.
     let is_known = |finding: &Finding, former: &HashMap<FindingId, Severity>| {
         former.get(&finding.id).is_some_and(|severity| *severity <= finding.severity)

@@ -44,11 +44,12 @@ pub(in super::super) fn compare(arguments: &Arguments) -> Result<(), Failure> {
         |path| LoadedPolicy::read(path, arguments.policy.as_deref(), arguments.default_action);
     let (left, right) = (read(&arguments.left)?, read(&arguments.right)?);
     let (left_rules, right_rules) = (left.rules(), right.rules());
-    let (left, right) = (left.subject(&left_rules), right.subject(&right_rules));
+    let (left_labels, right_labels) = (left.labels(), right.labels());
     let options = ComparisonOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
     let comparison = Progress::run("comparing", |limits| {
-        compare_policies(&left.policy, &right.policy, &options, limits)
+        compare_policies(&left.policy(&left_rules), &right.policy(&right_rules), &options, limits)
     });
+    let (left, right) = (left.subject(&left_labels), right.subject(&right_labels));
     match arguments.format {
         AnswerFormat::Text => {
             print(comparison_text(&comparison, &left, &right, colors()).trim_end())?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant as Moment};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use fireflow_domain::analysis::{AnalysedPolicy, AnalysedRule, AnalysisLimits};
+use fireflow_domain::ids::RuleId;
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::time::Instant;
 use fireflow_formats::analysis::{Colors, RuleLabel, Subject};
@@ -55,7 +56,8 @@ struct LoadedPolicy {
     source: String,
     /// In the order of evaluation.
     specs: Vec<RuleSpec>,
-    labels: Vec<RuleLabel>,
+    /// The id of each rule, and the line in which it begins.
+    places: Vec<(Option<i64>, u64)>,
     updated_at: Vec<Option<Instant>>,
     default: Action,
 }
@@ -100,14 +102,11 @@ impl LoadedPolicy {
                  is assumed for packets that no rule matches"
             ));
         }
-        let label = |place: &rule_file::RulePlace| RuleLabel {
-            id: place.id.map(|id| id.get()),
-            line: Some(place.line),
-        };
+        let of = |place: &rule_file::RulePlace| (place.id.map(RuleId::get), place.line);
         Self {
             source: source.to_owned(),
             specs,
-            labels: places.iter().map(label).collect(),
+            places: places.iter().map(of).collect(),
             updated_at: places.iter().map(|place| place.updated_at).collect(),
             default: known.unwrap_or(Action::Deny),
         }
@@ -123,11 +122,10 @@ impl LoadedPolicy {
             policy_rule(&rule.parts, Action::Allow)
                 .map_err(|faults| anyhow!("line {}: {}", rule.line, described(&faults)))
         });
-        let labels = rules.iter().map(|rule| RuleLabel { id: None, line: Some(rule.line) });
         Ok(Self {
             source: source.to_owned(),
             specs: specs.collect::<anyhow::Result<_>>()?,
-            labels: labels.collect(),
+            places: rules.iter().map(|rule| (None, rule.line)).collect(),
             updated_at: vec![None; rules.len()],
             default: default.unwrap_or(Action::Deny),
         })
@@ -143,9 +141,23 @@ impl LoadedPolicy {
             .collect()
     }
 
-    fn subject<'a>(&'a self, rules: &'a [AnalysedRule<'a>]) -> Subject<'a> {
-        let policy = AnalysedPolicy { rules, default_action: self.default };
-        Subject { policy, labels: &self.labels, source: &self.source }
+    const fn policy<'a>(&self, rules: &'a [AnalysedRule<'a>]) -> AnalysedPolicy<'a> {
+        AnalysedPolicy { rules, default_action: self.default }
+    }
+
+    fn labels(&self) -> Vec<RuleLabel<'_>> {
+        let rules = self.specs.iter().zip(&self.places);
+        rules
+            .map(|(spec, (id, line))| RuleLabel {
+                id: *id,
+                line: Some(*line),
+                ..RuleLabel::of(spec)
+            })
+            .collect()
+    }
+
+    fn subject<'a>(&'a self, labels: &'a [RuleLabel<'a>]) -> Subject<'a> {
+        Subject { labels, source: &self.source }
     }
 }
 

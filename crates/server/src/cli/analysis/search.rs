@@ -68,8 +68,8 @@ fn outcome(word: &str) -> Result<Outcome, String> {
 pub(in super::super) fn search(arguments: &Arguments) -> Result<(), Failure> {
     let loaded =
         LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
-    let rules = loaded.rules();
-    let subject = loaded.subject(&rules);
+    let (rules, labels) = (loaded.rules(), loaded.labels());
+    let (policy, subject) = (loaded.policy(&rules), loaded.subject(&labels));
     if let Outcome::Rule(rule) = arguments.outcome
         && rule >= rules.len()
     {
@@ -83,8 +83,7 @@ pub(in super::super) fn search(arguments: &Arguments) -> Result<(), Failure> {
         from: at,
         until: at,
     };
-    let answer =
-        Progress::run("searching", |limits| search_policy(&subject.policy, &request, limits));
+    let answer = Progress::run("searching", |limits| search_policy(&policy, &request, limits));
     let limit = arguments.limit;
     match arguments.format {
         AnswerFormat::Text => print(search_text(&answer, &subject, limit, colors()).trim_end())?,
