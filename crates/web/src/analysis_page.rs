@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fireflow_domain::analysis::{Finding, FindingKind, FindingKinds, Severity};
-use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::page::Position;
 use fireflow_domain::time::Instant;
@@ -83,22 +82,10 @@ impl FindingQuery {
         policy: PolicyId,
         format: AnalysisFormat,
     ) -> Result<Self, Problem> {
-        let kinds = query.parse("kind", |text| {
-            let kind = |word: &str| {
-                FindingKind::parse(word).ok_or_else(|| format!("`{word}` is not a kind of finding"))
-            };
-            text.split(',').map(kind).collect::<Result<FindingKinds, String>>()
-        });
-        let severities = query.parse("severity", |text| {
-            let severity = |word: &str| {
-                Severity::parse(word)
-                    .ok_or_else(|| format!("`{word}` is not error, warning or info"))
-            };
-            text.split(',').map(severity).collect::<Result<Vec<Severity>, String>>()
-        });
-        let rule = query.parse("rule_id", |text| {
-            RuleId::parse(text).ok_or_else(|| format!("`{text}` is not an id"))
-        });
+        let kinds = query.words::<_, FindingKinds>("kind", FindingKind::parse, "a kind of finding");
+        let severities: Option<Vec<_>> =
+            query.words("severity", Severity::parse, "error, warning or info");
+        let rule = query.rule_id("rule_id");
         let at = query.instant("at");
         let size = query.integer("page_size", 1, 1_000);
         let mut shown: Vec<&str> =
@@ -175,15 +162,10 @@ impl FindingQuery {
 
 /// Calls `ask` with what answers need to refer to the rules of a policy. Costs O(rules).
 pub fn with_subject<T>(inspected: &InspectedPolicy, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
-    let labels: Vec<RuleLabel<'_>> = inspected.compiled.iter().map(|rule| label(rule)).collect();
+    let labels: Vec<_> = inspected.compiled.iter().map(|rule| RuleLabel::stored(rule)).collect();
     let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
     let source = format!("firewalls/{firewall}/filtering-policies/{policy}/");
     ask(&Subject { labels: &labels, source: &source })
-}
-
-fn label(rule: &CompactRule) -> RuleLabel<'_> {
-    let (id, name, action) = (Some(rule.id().get()), rule.name(), rule.action());
-    RuleLabel { id, line: None, name, action }
 }
 
 /// A page as it is serialized. It has the schema of [`AnalysisPage`].

@@ -14,6 +14,7 @@ mod text;
 use std::fmt;
 
 use fireflow_domain::analysis::RuleIndex;
+use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::rule::{Action, RuleSpec};
 use serde::Serialize;
 
@@ -46,11 +47,17 @@ pub struct RuleLabel<'a> {
 }
 
 impl<'a> RuleLabel<'a> {
-    /// The label of a rule that has neither an id nor a line.
+    /// The label of a rule with this content.
     #[must_use]
-    pub fn of(spec: &'a RuleSpec) -> Self {
+    pub fn new(spec: &'a RuleSpec, id: Option<i64>, line: Option<u64>) -> Self {
         let name = spec.name.as_ref().map(|name| name.as_str());
-        Self { id: None, line: None, name, action: spec.action }
+        Self { id, line, name, action: spec.action }
+    }
+
+    /// The label of a stored rule.
+    #[must_use]
+    pub fn stored(rule: &'a CompactRule) -> Self {
+        Self { id: Some(rule.id().get()), line: None, name: rule.name(), action: rule.action() }
     }
 }
 

@@ -149,6 +149,20 @@ impl Query {
         self.parse(name, read).unwrap_or(false)
     }
 
+    /// Words separated by commas, each of which `read` reads. `what` names what they may be.
+    pub fn words<T, C: FromIterator<T>>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&str) -> Option<T>,
+        what: &str,
+    ) -> Option<C> {
+        self.parse(name, |text| {
+            let word =
+                |word: &str| read(word).ok_or_else(|| format!("`{}` is not {what}", excerpt(word)));
+            text.split(',').map(word).collect::<Result<C, String>>()
+        })
+    }
+
     /// One of the given words.
     pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         self.parse(name, |text| {
@@ -185,13 +199,17 @@ impl Query {
         self.word("read_only", &[("ignore", ReadOnly::Ignore)]).unwrap_or_default()
     }
 
+    /// The id of a rule.
+    pub fn rule_id(&mut self, name: &str) -> Option<RuleId> {
+        self.parse(name, |text| {
+            RuleId::parse(text).ok_or_else(|| format!("`{}` is not an id", excerpt(text)))
+        })
+    }
+
     /// The place of a rule: at most one of `before`, `after` and `at`.
     pub fn placement(&mut self) -> Option<Placement> {
-        let id = |text: &str| {
-            RuleId::parse(text).ok_or_else(|| format!("`{}` is not an id", excerpt(text)))
-        };
-        let before = self.parse("before", id).map(Placement::Before);
-        let after = self.parse("after", id).map(Placement::After);
+        let before = self.rule_id("before").map(Placement::Before);
+        let after = self.rule_id("after").map(Placement::After);
         let at = self.word("at", &[("first", Placement::First), ("last", Placement::Last)]);
         let given = [("before", before), ("after", after), ("at", at)];
         let mut placements =

@@ -172,7 +172,7 @@ fn with_findings<T>(test: impl FnOnce(&Analysis, &Subject<'_>) -> T) -> T {
         findings,
         incomplete: vec![undecided],
     };
-    let label = |(spec, (id, line))| RuleLabel { id, line: Some(line), ..RuleLabel::of(spec) };
+    let label = |(spec, (id, line))| RuleLabel::new(spec, id, Some(line));
     let labels: Vec<RuleLabel<'_>> = specs.iter().zip(PLACES).map(label).collect();
     test(&analysis, &Subject { labels: &labels, source: "my rules.json" })
 }

@@ -15,10 +15,9 @@ use fireflow_domain::analysis::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, FindingKinds, analyse,
     holds_until,
 };
-use fireflow_domain::engine::compiled::CompiledRules;
 use fireflow_domain::error::Error;
 use fireflow_domain::policy::Policy;
-use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::rule::RuleSpec;
 use fireflow_domain::store::RuleUpkeep;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
@@ -106,34 +105,10 @@ pub enum Progress {
     },
 }
 
-/// A policy as analyses see it: the rules in order, and the default.
-#[derive(Debug, Clone)]
-pub struct AnalysedState {
-    /// The rules.
-    pub compiled: Arc<CompiledRules>,
-    /// The action on packets that no rule matches.
-    pub default_action: Action,
-}
-
-impl AnalysedState {
-    /// The state of a policy.
-    #[must_use]
-    pub fn of(inspected: &InspectedPolicy) -> Self {
-        let default_action = inspected.policy.spec.default_action;
-        Self { compiled: Arc::clone(&inspected.compiled), default_action }
-    }
-
-    /// The contents of the rules in order, with names and without other texts.
-    #[must_use]
-    pub fn specs(&self) -> Vec<RuleSpec> {
-        self.compiled.iter().map(|rule| rule.to_named_spec()).collect()
-    }
-
-    /// The policy with its rules.
-    #[must_use]
-    pub const fn policy<'a>(&self, rules: &'a [AnalysedRule<'a>]) -> AnalysedPolicy<'a> {
-        AnalysedPolicy { rules, default_action: self.default_action }
-    }
+/// The contents of the rules of a policy in order of evaluation, with names and without other texts.
+#[must_use]
+pub fn named_specs(inspected: &InspectedPolicy) -> Vec<RuleSpec> {
+    inspected.compiled.iter().map(|rule| rule.to_named_spec()).collect()
 }
 
 /// Roughly the memory that the analysis of a policy takes, in bytes.
@@ -311,11 +286,12 @@ impl Inner {
         };
         let at = question.at.unwrap_or(session.caller.now);
         let options = AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) };
-        let state = AnalysedState::of(inspected);
+        let inspected = inspected.clone();
         let job = move |limits: &AnalysisLimits<'_>| {
-            let specs = state.specs();
+            let specs = named_specs(&inspected);
             let rules: Vec<AnalysedRule<'_>> = specs.iter().zip(&upkeep).map(analysed).collect();
-            let policy = state.policy(&rules);
+            let default_action = inspected.policy.spec.default_action;
+            let policy = AnalysedPolicy { rules: &rules, default_action };
             let analysis = analyse(&policy, &options, limits);
             KeptAnalysis { until: holds_until(&policy, &options), analysis }
         };

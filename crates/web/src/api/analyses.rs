@@ -16,7 +16,7 @@ use fireflow_formats::analysis::requests::{
 use fireflow_formats::analysis::{
     ComparisonView as WrittenComparison, RuleLabel, Subject, partition_view, search_view,
 };
-use fireflow_service::analyses::{AnalysedState, Progress, bytes_of, bytes_to_analyse};
+use fireflow_service::analyses::{Progress, bytes_of, bytes_to_analyse, named_specs};
 use fireflow_service::budget::Shortage;
 use poem::http::header;
 use poem_openapi::OpenApi;
@@ -313,20 +313,18 @@ impl Side {
     fn ask<T>(&self, ask: impl FnOnce(&AnalysedPolicy<'_>, &Subject<'_>) -> T) -> T {
         match self {
             Self::Stored(inspected) => {
-                let state = AnalysedState::of(inspected);
-                let specs = state.specs();
+                let specs = named_specs(inspected);
                 let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
-                let policy = state.policy(&rules);
+                let default_action = inspected.policy.spec.default_action;
+                let policy = AnalysedPolicy { rules: &rules, default_action };
                 analysis_page::with_subject(inspected, |subject| ask(&policy, subject))
             }
             Self::Given(given, default_action) => {
-                let rules: Vec<AnalysedRule<'_>> =
-                    given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
+                let rules: Vec<_> = given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
                 let policy = AnalysedPolicy { rules: &rules, default_action: *default_action };
-                let labels: Vec<RuleLabel<'_>> = given
-                    .iter()
-                    .map(|(id, spec)| RuleLabel { id: id.map(RuleId::get), ..RuleLabel::of(spec) })
-                    .collect();
+                let ids = given.iter().map(|(id, _)| id.map(RuleId::get));
+                let labels = ids.zip(given).map(|(id, (_, spec))| RuleLabel::new(spec, id, None));
+                let labels: Vec<RuleLabel<'_>> = labels.collect();
                 ask(&policy, &Subject { labels: &labels, source: "" })
             }
         }

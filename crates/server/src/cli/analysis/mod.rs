@@ -147,13 +147,7 @@ impl LoadedPolicy {
 
     fn labels(&self) -> Vec<RuleLabel<'_>> {
         let rules = self.specs.iter().zip(&self.places);
-        rules
-            .map(|(spec, (id, line))| RuleLabel {
-                id: *id,
-                line: Some(*line),
-                ..RuleLabel::of(spec)
-            })
-            .collect()
+        rules.map(|(spec, (id, line))| RuleLabel::new(spec, *id, Some(*line))).collect()
     }
 
     fn subject<'a>(&'a self, labels: &'a [RuleLabel<'a>]) -> Subject<'a> {
