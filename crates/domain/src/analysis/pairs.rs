@@ -43,11 +43,11 @@ impl Counted {
 
 fn of_rule(context: &Context<'_>, slot: Slot) -> Outcome {
     let mut outcome = Outcome::default();
-    let (mut correlated, mut generalised) = (Counted::default(), Counted::default());
-    match count(context, slot, &mut correlated, &mut generalised) {
+    let (mut correlated, mut generalized) = (Counted::default(), Counted::default());
+    match count(context, slot, &mut correlated, &mut generalized) {
         Ok(()) => {
             let counts =
-                [(FindingKind::Correlated, correlated), (FindingKind::Generalises, generalised)];
+                [(FindingKind::Correlated, correlated), (FindingKind::Generalises, generalized)];
             for (kind, counted) in counts {
                 let Some(first) = counted.first else { continue };
                 match finding(context, kind, slot, first, counted.count) {
@@ -65,7 +65,7 @@ fn count(
     context: &Context<'_>,
     slot: Slot,
     correlated: &mut Counted,
-    generalised: &mut Counted,
+    generalized: &mut Counted,
 ) -> Result<(), Obstacle> {
     let space = &context.space;
     let own = context.action(Some(slot));
@@ -95,7 +95,7 @@ fn count(
                     }
                     if !space.contains_rule(rule, slot, &mut meter.steps) {
                         let contains = space.contains_rule(slot, rule, &mut meter.steps);
-                        if contains { generalised.add(rule) } else { correlated.add(rule) }
+                        if contains { generalized.add(rule) } else { correlated.add(rule) }
                     }
                 }
                 obstacle.is_none()
