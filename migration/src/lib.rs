@@ -22,6 +22,7 @@ mod m20261127_000008_audit_tenants;
 mod m20261127_000009_first_marks;
 mod m20261127_000010_features;
 mod m20261128_000011_event_filters;
+mod m20261128_000012_acceptances;
 
 /// All steps, oldest first.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000009_first_marks::Migration),
             Box::new(m20261127_000010_features::Migration),
             Box::new(m20261128_000011_event_filters::Migration),
+            Box::new(m20261128_000012_acceptances::Migration),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! The audit trail: each change with its author, time and reason, and the states before and after.
 
+use crate::acceptance::Acceptance;
 use crate::actor::Caller;
 use crate::audit_chain::{Chain, Head};
 use crate::error::Resource;
@@ -63,6 +64,8 @@ pub enum Snapshot {
     Rule(Box<Rule>),
     /// The priorities of some of a policy's rules.
     Order(Box<Policy>, Vec<RulePlace>),
+    /// An accepted finding of a policy.
+    Acceptance(Box<Policy>, Box<Acceptance>),
 }
 
 impl Snapshot {
@@ -71,7 +74,7 @@ impl Snapshot {
     pub const fn resource(&self) -> Resource {
         match self {
             Self::Firewall(_) => Resource::Firewall,
-            Self::Policy(_) | Self::Order(..) => Resource::Policy,
+            Self::Policy(_) | Self::Order(..) | Self::Acceptance(..) => Resource::Policy,
             Self::Rule(_) => Resource::Rule,
         }
     }
@@ -81,7 +84,9 @@ impl Snapshot {
     pub fn id(&self) -> i64 {
         match self {
             Self::Firewall(firewall) => firewall.id.get(),
-            Self::Policy(policy) | Self::Order(policy, _) => policy.id.get(),
+            Self::Policy(policy) | Self::Order(policy, _) | Self::Acceptance(policy, _) => {
+                policy.id.get()
+            }
             Self::Rule(rule) => rule.id.get(),
         }
     }
@@ -91,7 +96,9 @@ impl Snapshot {
     pub fn firewall_id(&self) -> FirewallId {
         match self {
             Self::Firewall(firewall) => firewall.id,
-            Self::Policy(policy) | Self::Order(policy, _) => policy.firewall.id,
+            Self::Policy(policy) | Self::Order(policy, _) | Self::Acceptance(policy, _) => {
+                policy.firewall.id
+            }
             Self::Rule(rule) => rule.policy.firewall.id,
         }
     }
@@ -101,7 +108,9 @@ impl Snapshot {
     pub fn policy_id(&self) -> Option<PolicyId> {
         match self {
             Self::Firewall(_) => None,
-            Self::Policy(policy) | Self::Order(policy, _) => Some(policy.id),
+            Self::Policy(policy) | Self::Order(policy, _) | Self::Acceptance(policy, _) => {
+                Some(policy.id)
+            }
             Self::Rule(rule) => Some(rule.policy.id),
         }
     }
@@ -117,7 +126,7 @@ impl Snapshot {
     pub fn tenant(&self) -> Option<&Tenant> {
         match self {
             Self::Firewall(firewall) => Some(&firewall.spec.tenant),
-            Self::Policy(_) | Self::Order(..) | Self::Rule(_) => None,
+            Self::Policy(_) | Self::Order(..) | Self::Acceptance(..) | Self::Rule(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The crate is pure: no I/O, no async runtime, no database, no ambient clock. Values are parsed,
 //! not validated: a value of one of these types is valid by construction.
 
+pub mod acceptance;
 pub mod actor;
 pub mod analysis;
 pub mod audit;

@@ -5,6 +5,7 @@
 //! in the storage crate. Lookups return `Option`: the use case decides whether absence is an error.
 //! Every lookup takes the caller's [`Visibility`] and sees only live rows under live parents.
 
+mod acceptances;
 mod units;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use crate::rule::order::RulePlace;
 use crate::rule::{Action, Duplicates, Rule, RuleChanges, RuleSpec, RuleState};
 use crate::text::Name;
 use crate::time::Instant;
+
+pub use acceptances::{AcceptanceReader, AcceptanceWriter};
 
 pub use crate::sort::{AuditField, FirewallField, PolicyField, RuleField};
 pub use crate::stamp::Stamp;

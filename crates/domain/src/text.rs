@@ -1,4 +1,4 @@
-//! Bounded texts (names, descriptions, references, tenants), and case folding.
+//! Bounded texts (names, descriptions, references, reasons, tenants), and case folding.
 
 use std::fmt;
 
@@ -12,6 +12,8 @@ pub const MAX_NAME_CHARS: usize = 255;
 pub const MAX_DESCRIPTION_CHARS: usize = 4_096;
 /// The longest reference (ticket, change number), in characters.
 pub const MAX_REFERENCE_CHARS: usize = 255;
+/// The longest reason, in characters.
+pub const MAX_REASON_CHARS: usize = 1_000;
 /// The longest tenant, in characters.
 pub const MAX_TENANT_CHARS: usize = 63;
 
@@ -134,6 +136,10 @@ text! {
     /// A ticket or change number: trimmed, up to 255 characters.
     #[derive(Default)]
     Reference, 0, MAX_REFERENCE_CHARS, &[], is_line: true
+}
+text! {
+    /// Why a finding is accepted: trimmed, 1 to 1,000 characters.
+    Reason, 1, MAX_REASON_CHARS, &[], is_line: true
 }
 text! {
     /// The tenant of a firewall: trimmed, up to 63 characters; empty if it has no tenant.

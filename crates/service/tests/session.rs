@@ -13,9 +13,9 @@ use fireflow_domain::error::{Error, StoreError};
 use fireflow_domain::features::Features;
 use fireflow_domain::limits::PolicyLimits;
 use fireflow_domain::store::{
-    AnswerStore, AuditReader, AuditWriter, Claim, Claimed, FirewallReader, FirewallWriter,
-    KeptAnswer, PolicyReader, PolicyWriter, ReadKind, ReadUnit, RuleReader, RuleWriter, Storage,
-    StoreResult, Terms, Upkeep, WriteKind, WriteUnit,
+    AcceptanceReader, AcceptanceWriter, AnswerStore, AuditReader, AuditWriter, Claim, Claimed,
+    FirewallReader, FirewallWriter, KeptAnswer, PolicyReader, PolicyWriter, ReadKind, ReadUnit,
+    RuleReader, RuleWriter, Storage, StoreResult, Terms, Upkeep, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::Instant;
 use fireflow_service::backend::Backend;
@@ -67,6 +67,10 @@ impl ReadUnit for Unit {
         unreachable!()
     }
 
+    fn acceptances(&mut self) -> &mut dyn AcceptanceReader {
+        unreachable!()
+    }
+
     fn audit(&mut self) -> &mut dyn AuditReader {
         unreachable!()
     }
@@ -92,6 +96,10 @@ impl WriteUnit for Unit {
     }
 
     fn rules_mut(&mut self) -> &mut dyn RuleWriter {
+        unreachable!()
+    }
+
+    fn acceptances_mut(&mut self) -> &mut dyn AcceptanceWriter {
         unreachable!()
     }
 

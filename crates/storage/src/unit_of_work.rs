@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use fireflow_domain::error::StoreError;
 use fireflow_domain::features::Features;
 use fireflow_domain::store::{
-    AnswerStore, AuditReader, AuditWriter, FirewallReader, FirewallWriter, PolicyReader,
-    PolicyWriter, ReadUnit, RuleReader, RuleWriter, StoreResult, Upkeep, WriteUnit,
+    AcceptanceReader, AcceptanceWriter, AnswerStore, AuditReader, AuditWriter, FirewallReader,
+    FirewallWriter, PolicyReader, PolicyWriter, ReadUnit, RuleReader, RuleWriter, StoreResult,
+    Upkeep, WriteUnit,
 };
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
@@ -148,6 +149,10 @@ impl ReadUnit for SeaUnitOfWork {
         self
     }
 
+    fn acceptances(&mut self) -> &mut dyn AcceptanceReader {
+        self
+    }
+
     fn audit(&mut self) -> &mut dyn AuditReader {
         self
     }
@@ -191,6 +196,10 @@ impl WriteUnit for SeaUnitOfWork {
     }
 
     fn rules_mut(&mut self) -> &mut dyn RuleWriter {
+        self
+    }
+
+    fn acceptances_mut(&mut self) -> &mut dyn AcceptanceWriter {
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fireflow_domain::acceptance::Acceptances;
 use fireflow_domain::analysis::{Finding, FindingKind, FindingKinds, Severity};
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::page::Position;
@@ -17,6 +18,7 @@ use fireflow_service::budget::Use;
 use poem::{FromRequest, Request, RequestBody};
 use serde::Serialize;
 
+use crate::api::acceptances;
 use crate::app::Context;
 use crate::dto::analysis::AnalysisPage;
 use crate::dto::lines::LineFormat;
@@ -56,12 +58,28 @@ impl<'a> FromRequest<'a> for AnalysisFormat {
     }
 }
 
+/// What a list does with accepted findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It leaves them out.
+    Exclude,
+    /// It has them too.
+    Include,
+    /// It has only them.
+    Only,
+}
+
+impl Accepted {
+    const WORDS: [(&'static str, Self); 2] = [("include", Self::Include), ("only", Self::Only)];
+}
+
 /// Which findings are asked for.
 #[derive(Debug)]
 pub struct FindingQuery {
     kinds: Option<FindingKinds>,
     severities: Option<Vec<Severity>>,
     rule: Option<RuleId>,
+    accepted: Accepted,
     /// The instant at which they hold; none: now.
     pub at: Option<Instant>,
     size: usize,
@@ -86,12 +104,14 @@ impl FindingQuery {
         let severities: Option<Vec<_>> =
             query.words("severity", Severity::parse, "error, warning or info");
         let rule = query.rule_id("rule_id");
+        let accepted = query.word("accepted", &Accepted::WORDS).unwrap_or(Accepted::Exclude);
         let at = query.instant("at");
         let size = query.integer("page_size", 1, 1_000);
         let mut shown: Vec<&str> =
             severities.iter().flatten().map(|severity: &Severity| severity.as_str()).collect();
         shown.sort_unstable();
-        let scope = format!("analysis of {policy}\n{kinds:?}\n{shown:?}\n{rule:?}\n{at:?}");
+        let scope =
+            format!("analysis of {policy}\n{kinds:?}\n{shown:?}\n{rule:?}\n{at:?}\n{accepted:?}");
         let position = query.parse("cursor", |text| {
             if format != AnalysisFormat::Page {
                 return Err("is available as JSON only; other formats have all findings".to_owned());
@@ -110,6 +130,7 @@ impl FindingQuery {
             kinds,
             severities,
             rule,
+            accepted,
             at,
             size: size.and_then(|size| usize::try_from(size).ok()).unwrap_or(PAGE_SIZE),
             format,
@@ -153,19 +174,28 @@ impl FindingQuery {
     }
 
     /// Whether a finding is asked for. `rule` is the id of its rule.
-    fn has(&self, finding: &Finding, rule: Option<RuleId>) -> bool {
+    fn has(&self, finding: &Finding, rule: Option<RuleId>, is_accepted: bool) -> bool {
         self.kinds.is_none_or(|kinds| kinds.contains(finding.kind))
             && self.severities.as_ref().is_none_or(|some| some.contains(&finding.severity))
             && self.rule.is_none_or(|wanted| rule == Some(wanted))
+            && match self.accepted {
+                Accepted::Exclude => !is_accepted,
+                Accepted::Include => true,
+                Accepted::Only => is_accepted,
+            }
     }
 }
 
 /// Calls `ask` with what answers need to refer to the rules of a policy. Costs O(rules).
-pub fn with_subject<T>(inspected: &InspectedPolicy, ask: impl FnOnce(&Subject<'_>) -> T) -> T {
+pub fn with_subject<T>(
+    inspected: &InspectedPolicy,
+    acceptances: Option<&Acceptances>,
+    ask: impl FnOnce(&Subject<'_>) -> T,
+) -> T {
     let labels: Vec<_> = inspected.compiled.iter().map(|rule| RuleLabel::stored(rule)).collect();
     let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
     let source = format!("firewalls/{firewall}/filtering-policies/{policy}/");
-    ask(&Subject { labels: &labels, source: &source })
+    ask(&Subject { labels: &labels, source: &source, acceptances })
 }
 
 /// A page as it is serialized. It has the schema of [`AnalysisPage`].
@@ -194,8 +224,13 @@ pub async fn answer(
     let count = if asked.format == AnalysisFormat::Page { asked.size.min(all) } else { all };
     let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
     ctx.borrow_memory(Use::Answer, bytes).await?;
-    let write =
-        move || with_subject(&inspected, |subject| write(&inspected, &kept, &asked, subject));
+    let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
+    let accepted = acceptances::all(ctx, firewall, policy).await?;
+    let accepted = Acceptances::at(accepted, ctx.caller.now);
+    let write = move || {
+        let known = Some(&accepted);
+        with_subject(&inspected, known, |subject| write(&inspected, &kept, &asked, subject))
+    };
     // To name rules takes a list of all of them.
     if count > FEW {
         ctx.run_in_turn(write).await?
@@ -212,7 +247,10 @@ fn write(
 ) -> Result<Reply<Analysed, AnalysisPage>, Problem> {
     let analysis = &kept.analysis;
     let id = |finding: &Finding| subject.labels.get(finding.rule).and_then(|label| label.id);
-    let has = |finding: &&Finding| asked.has(finding, id(finding).and_then(RuleId::new));
+    let has = |finding: &&Finding| {
+        let is_accepted = subject.acceptance(finding).is_some();
+        asked.has(finding, id(finding).and_then(RuleId::new), is_accepted)
+    };
     let found: Vec<&Finding> = analysis.findings.iter().filter(has).collect();
     match asked.format {
         AnalysisFormat::Csv => {

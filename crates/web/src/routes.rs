@@ -12,6 +12,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
 use poem_openapi::OpenApiService;
 use serde_json::Value;
 
+use crate::api::acceptances::Acceptances;
 use crate::api::analyses::Analyses;
 use crate::api::audit::Audit;
 use crate::api::firewalls::Firewalls;
@@ -26,15 +27,16 @@ use crate::openapi;
 use crate::operation::Operation;
 use crate::problem::Problem;
 
-type Api = (Firewalls, Policies, Rules, Inspections, Analyses, Audit, Service);
+type Api = (Firewalls, Policies, Rules, Inspections, Analyses, Acceptances, Audit, Service);
 
 /// The rows of all operations, by group.
-pub const OPERATIONS: [&[Operation]; 7] = [
+pub const OPERATIONS: [&[Operation]; 8] = [
     Firewalls::OPERATIONS,
     Policies::OPERATIONS,
     Rules::OPERATIONS,
     Inspections::OPERATIONS,
     Analyses::OPERATIONS,
+    Acceptances::OPERATIONS,
     Audit::OPERATIONS,
     Service::OPERATIONS,
 ];
@@ -46,7 +48,7 @@ fn row(id: &str) -> Option<&'static Operation> {
 
 fn service(app: &Arc<App>) -> OpenApiService<Api, ()> {
     let service = Service { app: Arc::clone(app) };
-    let api = (Firewalls, Policies, Rules, Inspections, Analyses, Audit, service);
+    let api = (Firewalls, Policies, Rules, Inspections, Analyses, Acceptances, Audit, service);
     OpenApiService::new(api, "FireFlow", env!("CARGO_PKG_VERSION"))
 }
 

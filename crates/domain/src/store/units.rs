@@ -6,8 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use super::{
-    AnswerStore, AuditReader, AuditWriter, FirewallReader, FirewallWriter, PolicyReader,
-    PolicyWriter, RuleReader, RuleWriter, StoreResult, Upkeep,
+    AcceptanceReader, AcceptanceWriter, AnswerStore, AuditReader, AuditWriter, FirewallReader,
+    FirewallWriter, PolicyReader, PolicyWriter, RuleReader, RuleWriter, StoreResult, Upkeep,
 };
 use crate::actor::{Actor, Visibility};
 use crate::features::Features;
@@ -36,6 +36,8 @@ pub trait ReadUnit: Send {
     fn policies(&mut self) -> &mut dyn PolicyReader;
     /// Rules.
     fn rules(&mut self) -> &mut dyn RuleReader;
+    /// Accepted findings.
+    fn acceptances(&mut self) -> &mut dyn AcceptanceReader;
     /// The audit trail.
     fn audit(&mut self) -> &mut dyn AuditReader;
     /// The features that this process can read. Rules of policies that use others are not returned.
@@ -58,6 +60,8 @@ pub trait WriteUnit: ReadUnit {
     fn policies_mut(&mut self) -> &mut dyn PolicyWriter;
     /// Writes of rules.
     fn rules_mut(&mut self) -> &mut dyn RuleWriter;
+    /// Writes of accepted findings.
+    fn acceptances_mut(&mut self) -> &mut dyn AcceptanceWriter;
     /// Writes of the audit trail.
     fn audit_mut(&mut self) -> &mut dyn AuditWriter;
     /// The most that a policy may hold after a write.

@@ -8,6 +8,7 @@ use fireflow_domain::rule::{Endpoint, RuleParts, RuleState};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::acceptances::AcceptanceView;
 use super::packets::{PacketSetView, PacketView};
 use super::sentences::detail;
 use super::{RuleNameView, Subject};
@@ -84,6 +85,8 @@ pub struct CountView {
     pub severity: &'static str,
     /// How many there are.
     pub count: usize,
+    /// How many of them are accepted.
+    pub accepted: usize,
 }
 
 /// One finding.
@@ -129,6 +132,8 @@ pub struct FindingView {
     pub pairs: Option<u64>,
     /// A change that resolves it.
     pub fix: Option<FixView>,
+    /// Who accepted it, and why.
+    pub acceptance: Option<AcceptanceView>,
 }
 
 /// A rule of a proof.
@@ -196,7 +201,7 @@ impl AnalysisHeadView {
             complete: analysis.is_complete(),
             incomplete: incomplete_views(&analysis.incomplete, subject),
             analysed: AnalysedView::new(&analysis.analysed, subject),
-            counts: counts(analysis),
+            counts: counts(analysis, subject),
         }
     }
 }
@@ -229,14 +234,19 @@ impl AnalysedView {
 }
 
 /// The counts by severity and kind that are not 0, the most serious first.
-fn counts(analysis: &Analysis) -> Vec<CountView> {
+fn counts(analysis: &Analysis, subject: &Subject<'_>) -> Vec<CountView> {
     let mut counts = Vec::new();
+    let is_accepted = |finding: &&Finding| subject.acceptance(finding).is_some();
+    let accepted: Vec<&Finding> = analysis.findings.iter().filter(is_accepted).collect();
     for severity in Severity::ALL {
         for kind in FindingKind::ALL {
             let count = analysis.count(kind, severity);
             if count > 0 {
+                let is_of =
+                    |finding: &&&Finding| finding.kind == kind && finding.severity == severity;
+                let accepted = accepted.iter().filter(is_of).count();
                 let (kind, severity) = (kind.as_str(), severity.as_str());
-                counts.push(CountView { kind, severity, count });
+                counts.push(CountView { kind, severity, count, accepted });
             }
         }
     }
@@ -300,6 +310,7 @@ impl FindingView {
             service,
             pairs,
             fix: fix.as_ref().map(|fix| FixView::new(fix, subject)),
+            acceptance: subject.acceptance(finding).map(Into::into),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the analyzer finds, as text: sentences, JSON, SARIF, CSV, annotations of code hosts, and
 //! text for people.
 
+mod acceptances;
 mod annotations;
 mod answers;
 mod findings;
@@ -13,11 +14,13 @@ mod text;
 
 use std::fmt;
 
-use fireflow_domain::analysis::RuleIndex;
+use fireflow_domain::acceptance::{Acceptance, Acceptances};
+use fireflow_domain::analysis::{Finding, RuleIndex};
 use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::rule::{Action, RuleSpec};
 use serde::Serialize;
 
+pub use acceptances::{AcceptanceView, GivenAcceptance, acceptances, new_acceptance};
 pub use annotations::annotations;
 pub use answers::{
     ComparisonView, DifferenceView, FoundView, PartView, PartitionView, SearchView, partition_view,
@@ -68,6 +71,8 @@ pub struct Subject<'a> {
     pub labels: &'a [RuleLabel<'a>],
     /// The name of the file from which it was read, or the path of the policy in the API.
     pub source: &'a str,
+    /// Its accepted findings; none if they play no part in the answer.
+    pub acceptances: Option<&'a Acceptances>,
 }
 
 /// A rule as answers name it.
@@ -88,6 +93,12 @@ pub struct RuleNameView {
 }
 
 impl<'a> Subject<'a> {
+    /// The acceptance of a finding, if it is accepted.
+    #[must_use]
+    pub fn acceptance(&self, finding: &Finding) -> Option<&'a Acceptance> {
+        self.acceptances.and_then(|all| all.of(finding))
+    }
+
     /// The label of a rule; none if the index is beyond the end.
     fn label(&self, rule: RuleIndex) -> Option<&'a RuleLabel<'a>> {
         self.labels.get(rule)

@@ -1,5 +1,6 @@
 //! Findings as SARIF 2.1.0 (OASIS), which code hosts show next to the lines of a file.
 
+use fireflow_domain::acceptance::Acceptance;
 use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity};
 use serde_json::{Map, Value, json};
 
@@ -75,12 +76,16 @@ fn result(finding: &Finding, subject: &Subject<'_>) -> Value {
             Value::Object(location)
         })
         .collect();
+    // A viewer does not count a result that has suppressions.
+    let accepted = |one: &Acceptance| json!({"kind": "external", "status": "accepted", "justification": one.spec.reason.as_str()});
+    let suppressions: Vec<Value> = subject.acceptance(finding).map(accepted).into_iter().collect();
     json!({
         "ruleId": finding.kind.as_str(),
         "level": level,
         "message": {"text": detail(finding, subject)},
         "locations": [location(finding.rule, subject)],
         "relatedLocations": related,
+        "suppressions": suppressions,
         "partialFingerprints": {
             "findingId/v1": finding.id.to_string(),
             "proof/v1": finding.proof.to_string(),

@@ -8,7 +8,7 @@ use super::sentences::detail;
 use super::{RuleNameView, Subject};
 use crate::rule_columns::guarded;
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "proof",
     "severity",
@@ -25,6 +25,7 @@ const COLUMNS: [&str; 16] = [
     "witness",
     "until",
     "together",
+    "accepted",
 ];
 
 /// Findings as records, after a header. Other rules are named by their positions.
@@ -68,5 +69,6 @@ fn record(finding: &Finding, subject: &Subject<'_>) -> [String; COLUMNS.len()] {
         optional(finding.witness.as_ref().map(packet_in_words)),
         optional(finding.until.map(|until| until.to_string())),
         positions(&mut finding.together.iter().copied()),
+        optional(subject.acceptance(finding).map(|it| guarded(it.spec.reason.as_str()))),
     ]
 }

@@ -174,7 +174,7 @@ fn with_findings<T>(test: impl FnOnce(&Analysis, &Subject<'_>) -> T) -> T {
     };
     let label = |(spec, (id, line))| RuleLabel::new(spec, id, Some(line));
     let labels: Vec<RuleLabel<'_>> = specs.iter().zip(PLACES).map(label).collect();
-    test(&analysis, &Subject { labels: &labels, source: "my rules.json" })
+    test(&analysis, &Subject { labels: &labels, source: "my rules.json", acceptances: None })
 }
 
 fn port(port: u16) -> PortRange {

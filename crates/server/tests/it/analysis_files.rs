@@ -109,6 +109,35 @@ fn a_pipeline_stops_at_findings_of_the_severity_that_it_names() {
 }
 
 #[test]
+fn accepted_findings_do_not_fail_a_pipeline() {
+    let folder = folder(&[("rules.json", RULES)]);
+    let path = folder.path();
+    let all = output(path, &format!("analyse rules.json {AT} --format json"), 1);
+    let all: Value = serde_json::from_str(&all).unwrap();
+    let lost = &all["findings"][0];
+    let acceptance = json!({
+        "finding_id": lost["id"], "proof": lost["proof"], "severity": lost["severity"],
+        "reason": "CHG-9", "until": "2027-01-01T00:00:00Z",
+    });
+    for list in [json!([acceptance]), json!({"items": [acceptance]})] {
+        std::fs::write(path.join("accepted.json"), list.to_string()).unwrap();
+        let left = output(
+            path,
+            &format!("analyse rules.json {AT} --format json --accepted accepted.json"),
+            0,
+        );
+        let left: Value = serde_json::from_str(&left).unwrap();
+        assert_eq!(left["findings"][0], all["findings"][1]);
+        assert_eq!(left["counts"][0]["accepted"], 1);
+    }
+    let later = "--at 2027-01-01T00:00:00Z --default-action DENY --accepted accepted.json";
+    assert!(output(path, &format!("analyse rules.json {later}"), 1).contains("no-ssh"));
+    std::fs::write(path.join("accepted.json"), r#"[{"finding_id": "7"}]"#).unwrap();
+    let told = error(path, &format!("analyse rules.json {AT} --accepted accepted.json"), 2);
+    assert!(told.contains("accepted.json") && told.contains("32 hexadecimal digits"), "{told}");
+}
+
+#[test]
 fn a_baseline_leaves_only_what_is_new() {
     let folder = folder(&[("rules.json", RULES)]);
     let path = folder.path();

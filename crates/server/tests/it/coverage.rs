@@ -7,7 +7,7 @@ use fireflow_storage::db_test;
 use fireflow_web::described::{Access, Effect, OPERATIONS};
 use serde_json::{Value, json};
 
-use crate::operations::{Described, operations};
+use crate::operations::{Described, operations, with_finding};
 use crate::support::{Api, written_members};
 
 db_test! {
@@ -109,7 +109,8 @@ db_test! {
                 Access::With(role) => api.token_for(&[role], None),
                 Access::AnyRole | Access::Open => api.token_for(&[Role::ALL[0]], None),
             };
-            let (path, body) = (operation.target(&of), operation.body_with(rule));
+            let path = with_finding(&api, operation.target(&of)).await;
+            let body = operation.body_with(rule);
             let answer = api.send(method, &path, &token, &[], body.as_ref()).await;
             assert!(answer.status.is_success(), "{id}: {}", answer.text);
             if id == "inspectPacket" {
@@ -160,7 +161,8 @@ db_test! {
                 if method == "GET" || method == "DELETE" {
                     continue;
                 }
-                let answer = api.with(method, &operation.path(&ids), &[], body.as_ref()).await;
+                let path = with_finding(&api, operation.path(&ids)).await;
+                let answer = api.with(method, &path, &[], body.as_ref()).await;
                 let is_good = answer.status.is_success();
                 let is_refused = [409, 422, 428].contains(&answer.status.as_u16());
                 assert!(is_good || is_refused, "{id}: {}", answer.text);

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acceptances;
 mod admission;
 mod analyses;
 mod analysis_files;

@@ -5,6 +5,11 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_web::described::{Access, Effect, OPERATIONS, Operation};
 use serde_json::{Value, json};
 
+use crate::support::Api;
+
+/// The id of a finding that no policy has.
+const NO_FINDING: &str = "00000000000000000000000000000000";
+
 /// The row of an operation.
 pub(crate) fn row(id: &str) -> &'static Operation {
     let mut rows = OPERATIONS.into_iter().flatten().filter(|row| row.id == id);
@@ -37,7 +42,8 @@ impl Described {
             .template
             .replace("{firewall_id}", &firewall.to_string())
             .replace("{filtering_policy_id}", &policy.to_string())
-            .replace("{rule_id}", &rule.to_string());
+            .replace("{rule_id}", &rule.to_string())
+            .replace("{finding_id}", NO_FINDING);
         assert!(!path.contains('{'), "{path}");
         path
     }
@@ -67,6 +73,19 @@ impl Described {
     pub(crate) fn needs_token(&self) -> bool {
         self.row.access != Access::Open
     }
+}
+
+/// A path in which the id of a finding, if there is one, is that of the policy's first finding. A
+/// policy without one gets a rule that has one.
+pub(crate) async fn with_finding(api: &Api, path: String) -> String {
+    let Some((policy, _)) = path.split_once("findings/") else { return path };
+    let list = format!("{policy}analysis/?wait=25&accepted=include");
+    let mut findings = api.get(&list).await.expect(200);
+    if findings["total"] == 0 {
+        api.rule(policy, &json!({"priority": 9_999, "protocols": ["sctp"]})).await;
+        findings = api.get(&list).await.expect(200);
+    }
+    path.replace(NO_FINDING, findings["items"][0]["id"].as_str().unwrap())
 }
 
 /// All operations, in an order in which their examples work: creations from the outermost resource

@@ -5,6 +5,7 @@
 //! can forget one; `Entity::find()` appears nowhere else. `deleted(visibility)` finds the rows that
 //! are deleted themselves while their parents are live: those that can be restored.
 
+pub(crate) mod acceptance;
 pub(crate) mod answer;
 pub(crate) mod audit_event;
 // Written and read by dedicated statements: the entity exists to be compared with the schema.

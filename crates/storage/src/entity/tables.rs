@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sea_orm::{ColumnTrait, EntityName, EntityTrait, IdenStatic, Iterable};
 
 use crate::entity::{
-    answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address, rule_port,
+    acceptance, answer, audit_event, audit_head, firewall, label, meta, policy, rule, rule_address,
+    rule_port,
 };
 
 /// The columns of a table, and whether each is nullable.
@@ -20,6 +21,7 @@ pub fn entity_tables() -> BTreeMap<String, Columns> {
         (table.table_name().to_owned(), columns.collect())
     }
     BTreeMap::from([
+        columns(acceptance::Entity),
         columns(answer::Entity),
         columns(audit_event::Entity),
         columns(audit_head::Entity),

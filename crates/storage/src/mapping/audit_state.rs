@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use fireflow_domain::acceptance::{Acceptance, AcceptanceSpec};
 use fireflow_domain::audit::Snapshot;
 use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::net::PortRange;
@@ -21,6 +22,7 @@ pub(super) fn state(snapshot: &Snapshot, now: Instant) -> String {
         Snapshot::Firewall(firewall) => json(&FirewallState::of(firewall)),
         Snapshot::Policy(policy) => json(&PolicyState::of(policy, None)),
         Snapshot::Order(policy, places) => json(&PolicyState::of(policy, Some(places))),
+        Snapshot::Acceptance(_, acceptance) => json(&AcceptedState::of(acceptance)),
         Snapshot::Rule(rule) => json(&RuleState::of(rule, now)),
     }
 }
@@ -115,6 +117,41 @@ impl<'a> PolicyState<'a> {
             updated_at: policy.updated_at.to_string(),
             updated_by: &policy.updated_by,
         }
+    }
+}
+
+/// An accepted finding, under a name that tells it from a policy.
+#[derive(Serialize)]
+struct AcceptedState<'a> {
+    acceptance: AcceptanceState<'a>,
+}
+
+#[derive(Serialize)]
+struct AcceptanceState<'a> {
+    finding_id: String,
+    proof: String,
+    severity: &'static str,
+    reason: &'a str,
+    until: Option<String>,
+    accepted_at: String,
+    accepted_by: &'a str,
+}
+
+impl<'a> AcceptedState<'a> {
+    fn of(acceptance: &'a Acceptance) -> Self {
+        // No `..`: the compiler demands a decision here for each new member.
+        let Acceptance { finding, proof, severity, spec, accepted_at, accepted_by } = acceptance;
+        let AcceptanceSpec { reason, until } = spec;
+        let acceptance = AcceptanceState {
+            finding_id: finding.to_string(),
+            proof: proof.to_string(),
+            severity: severity.as_str(),
+            reason: reason.as_str(),
+            until: until.map(|until| until.to_string()),
+            accepted_at: accepted_at.to_string(),
+            accepted_by,
+        };
+        Self { acceptance }
     }
 }
 

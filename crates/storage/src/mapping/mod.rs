@@ -1,12 +1,14 @@
 //! Converts between rows and the domain. Reading a row can fail: the domain parses it like any
 //! input, and a rejected value is reported with table, column and row.
 
+mod acceptance;
 mod audit;
 mod audit_state;
 mod firewall;
 mod policy;
 mod rule;
 
+pub(crate) use acceptance::{acceptance, acceptance_row};
 pub(crate) use audit::{EventTexts, audit_record, audit_row};
 pub(crate) use firewall::{firewall, firewall_content, firewall_reference};
 pub(crate) use policy::{policy, policy_content};

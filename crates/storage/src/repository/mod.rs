@@ -1,6 +1,7 @@
 //! The domain's repositories on SeaORM. Each method documents how many statements it needs; none
 //! needs one per row.
 
+mod acceptance;
 mod answer;
 mod audit;
 mod firewall;

@@ -85,6 +85,12 @@ impl SeaUnitOfWork {
         }
     }
 
+    /// Writes the head of a policy's audit chain, and nothing else of the policy. One statement.
+    pub(super) async fn write_policy_head(&mut self, id: PolicyId) -> StoreResult<()> {
+        let row = self.with_policy_head(id, ActiveModel::default());
+        self.write_policy(id.get(), row, Column::DeletedAt.is_null()).await
+    }
+
     /// How many live policies a firewall has, or all firewalls together, from their counters. One
     /// statement.
     async fn policy_counter(

@@ -8,7 +8,9 @@ use sea_orm::{
     Select, Statement,
 };
 
-use crate::entity::{BEING_PURGED, answer, firewall, label, policy, rule, rule_address, rule_port};
+use crate::entity::{
+    BEING_PURGED, acceptance, answer, firewall, label, policy, rule, rule_address, rule_port,
+};
 use crate::error::store_error;
 use crate::unit_of_work::SeaUnitOfWork;
 
@@ -155,6 +157,7 @@ impl SeaUnitOfWork {
         }
         self.keep_heads("policy", Resource::Policy, policies).await?;
         remove!(self, label::of_policy, table::Column::OwnerId, policies);
+        remove!(self, acceptance, table::Column::PolicyId, policies);
         let policies = remove!(self, policy, table::Column::Id, policies);
         Ok(Purged { policies, ..Purged::default() })
     }

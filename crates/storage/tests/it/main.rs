@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acceptances;
 mod audit_chain;
 mod backup;
 mod classes;

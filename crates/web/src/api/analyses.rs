@@ -58,6 +58,11 @@ const FINDINGS: &[Param] = &[
         "Returns findings of these severities, separated by commas.",
     ),
     param("rule_id", params::ID, "Returns findings about this rule."),
+    param(
+        "accepted",
+        ParamKind::Words(&["include", "only"]),
+        "Returns accepted findings too, or only these. Default: they are left out.",
+    ),
     param("at", ParamKind::Instant, "The instant at which the findings hold. Default: now."),
     param(
         "wait",
@@ -270,7 +275,7 @@ impl Analyses {
 }
 
 /// How long a request can still wait for a result.
-fn time_left(ctx: &Context) -> Duration {
+pub(super) fn time_left(ctx: &Context) -> Duration {
     ctx.deadline.saturating_duration_since(Moment::now()).saturating_sub(MARGIN)
 }
 
@@ -317,7 +322,7 @@ impl Side {
                 let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
                 let default_action = inspected.policy.spec.default_action;
                 let policy = AnalysedPolicy { rules: &rules, default_action };
-                analysis_page::with_subject(inspected, |subject| ask(&policy, subject))
+                analysis_page::with_subject(inspected, None, |subject| ask(&policy, subject))
             }
             Self::Given(given, default_action) => {
                 let rules: Vec<_> = given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
@@ -325,7 +330,7 @@ impl Side {
                 let ids = given.iter().map(|(id, _)| id.map(RuleId::get));
                 let labels = ids.zip(given).map(|(id, (_, spec))| RuleLabel::new(spec, id, None));
                 let labels: Vec<RuleLabel<'_>> = labels.collect();
-                ask(&policy, &Subject { labels: &labels, source: "" })
+                ask(&policy, &Subject { labels: &labels, source: "", acceptances: None })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The operations, which connect requests, use cases and answers. The first argument of each is the
 //! role that it requires.
 
+pub mod acceptances;
 pub mod analyses;
 pub mod audit;
 pub mod firewalls;

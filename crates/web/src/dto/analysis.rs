@@ -5,6 +5,7 @@ use poem_openapi::Object;
 use poem_openapi::types::Example;
 use serde::Serialize;
 
+use super::acceptance::AcceptanceView;
 use super::inspection::PacketView;
 use super::rule::RuleBody;
 
@@ -83,6 +84,8 @@ pub struct FindingCountView {
     pub severity: String,
     /// How many there are.
     pub count: u64,
+    /// How many of them are accepted.
+    pub accepted: u64,
 }
 
 /// A rule, with its position.
@@ -146,6 +149,8 @@ pub struct FindingView {
     pub pairs: Option<u64>,
     /// A change that resolves it.
     pub fix: Option<FixView>,
+    /// Who accepted it, and why; null if it is not accepted.
+    pub acceptance: Option<AcceptanceView>,
 }
 
 /// A rule of a proof.

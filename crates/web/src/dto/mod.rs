@@ -1,6 +1,7 @@
 //! The wire format: request bodies and views. Neither is a type of the domain, so that each can
 //! change without the other.
 
+pub mod acceptance;
 pub mod analysis;
 pub mod audit;
 pub mod batch;

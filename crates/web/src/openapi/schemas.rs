@@ -63,8 +63,20 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("NamedRule", &["name"]),
     (
         "Finding",
-        &["conflicts_with", "effect", "witness", "until", "pointer", "service", "pairs", "fix"],
+        &[
+            "conflicts_with",
+            "effect",
+            "witness",
+            "until",
+            "pointer",
+            "service",
+            "pairs",
+            "fix",
+            "acceptance",
+        ],
     ),
+    ("Acceptance", &["until"]),
+    ("NewAcceptance", &["until", "proof"]),
     ("NewComparison", &["left", "from", "until"]),
     ("ComparedPolicy", &["firewall_id", "filtering_policy_id", "default_action"]),
     ("Difference", &["left_rule", "right_rule"]),
@@ -96,7 +108,10 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),
-        ("string", "reason") if schema != "AuditEvent" => json!({"enum": ["rule", "default"]}),
+        ("string", "reason") if is_input => json!({"pattern": NAME}),
+        ("string", "reason") if !matches!(schema, "AuditEvent" | "Acceptance") => {
+            json!({"enum": ["rule", "default"]})
+        }
         ("string", "code") if schema == "Warning" => {
             json!({"enum": WarningCode::ALL.map(WarningCode::as_str)})
         }

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
+use fireflow_domain::acceptance::{Acceptance, Acceptances};
 use fireflow_domain::analysis::{
     Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds, Severity,
     analyse as analyse_policy,
 };
+use fireflow_domain::error::Violations;
 use fireflow_domain::rule::Action;
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_formats::analysis::{AnalysisText, AnalysisView, Subject, annotations, sarif};
+use fireflow_formats::analysis::{
+    AnalysisText, AnalysisView, Subject, acceptances, annotations, sarif,
+};
 use serde_json::Value;
 
+use super::super::rule_file::described;
 use super::super::{Failure, clock, print};
 use super::{
     LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status, tell,
@@ -48,6 +53,10 @@ pub(in super::super) struct Arguments {
     /// that became more severe.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Leave out the accepted findings in this file: a response of the API's list of acceptances,
+    /// or a list in the same form.
+    #[arg(long, value_name = "FILE")]
+    accepted: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,11 +83,15 @@ fn kind_on_request(word: &str) -> Result<FindingKind, String> {
 
 pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     let former = arguments.baseline.as_deref().map(baseline).transpose()?;
+    let accepted = arguments.accepted.as_deref().map(accepted).transpose()?;
     let loaded =
         LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
     let (rules, labels) = (loaded.rules(), loaded.labels());
-    let (policy, subject) = (loaded.policy(&rules), loaded.subject(&labels));
-    let usual = AnalysisOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
+    let at = arguments.at.unwrap_or_else(|| clock().now());
+    let accepted = accepted.map(|all| Acceptances::at(all, at));
+    let subject = Subject { acceptances: accepted.as_ref(), ..loaded.subject(&labels) };
+    let policy = loaded.policy(&rules);
+    let usual = AnalysisOptions::at(at);
     let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
     let options = AnalysisOptions { kinds, ..usual };
     let analysis = Progress::run("analyzing", |limits| analyse_policy(&policy, &options, limits));
@@ -88,11 +101,16 @@ pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     };
     let is_new =
         |finding: &&Finding| former.as_ref().is_none_or(|former| !is_known(finding, former));
-    let findings: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
+    let new: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
+    let is_open = |finding: &&Finding| subject.acceptance(finding).is_none();
+    let findings: Vec<&Finding> = new.iter().copied().filter(is_open).collect();
     write(arguments.format, &analysis, &findings, &subject)?;
-    let known = analysis.findings.len() - findings.len();
-    if known > 0 {
-        tell(&format!("{known} of {} findings are in the baseline", analysis.findings.len()));
+    let (all, known, accepted) =
+        (analysis.findings.len(), analysis.findings.len() - new.len(), new.len() - findings.len());
+    for (count, what) in [(known, "are in the baseline"), (accepted, "are accepted")] {
+        if count > 0 {
+            tell(&format!("{count} of {all} findings {what}"));
+        }
     }
     let fails = |finding: &&Finding| {
         finding.severity <= arguments.severity && !finding.kind.is_on_request()
@@ -123,6 +141,17 @@ fn write(
             if lines.is_empty() { Ok(()) } else { print(lines.trim_end()) }
         }
     }
+}
+
+/// The accepted findings in a file.
+fn accepted(path: &Path) -> Result<Vec<Acceptance>, Failure> {
+    let read = || {
+        let value: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        let mut violations = Violations::default();
+        let read = acceptances(value, clock().now(), &mut violations);
+        read.filter(|_| violations.is_empty()).ok_or_else(|| anyhow!(described(&violations)))
+    };
+    read().with_context(|| path.display().to_string()).map_err(Failure::Usage)
 }
 
 /// The ids of the findings in an earlier output, with their severities.

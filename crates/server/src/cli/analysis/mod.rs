@@ -151,7 +151,7 @@ impl LoadedPolicy {
     }
 
     fn subject<'a>(&'a self, labels: &'a [RuleLabel<'a>]) -> Subject<'a> {
-        Subject { labels, source: &self.source }
+        Subject { labels, source: &self.source, acceptances: None }
     }
 }
 

@@ -1,0 +1,95 @@
+//! Accepted findings.
+
+use crate::acceptance::{Acceptance, AcceptanceSpec, MAX_ACCEPTANCES};
+use crate::actor::{Caller, Role};
+use crate::analysis::{Finding, FindingId};
+use crate::audit::{AuditAction, Snapshot};
+use crate::error::{Error, Result, Violation};
+use crate::ids::{FirewallId, PolicyId};
+use crate::store::{ReadUnit, WriteUnit};
+
+use super::policy;
+
+/// All accepted findings of a policy, lapsed or not, in the order in which they were accepted. Costs
+/// two statements.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, the policy does not exist, or this version cannot
+/// read its rules.
+pub async fn all(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    firewall: FirewallId,
+    id: PolicyId,
+) -> Result<Vec<Acceptance>> {
+    let policy = policy::get_known(uow, caller, firewall, id).await?;
+    Ok(uow.acceptances().all(policy.id).await?)
+}
+
+/// Accepts a finding of a policy as it is now. Writes nothing if it is accepted like that already.
+/// Costs six statements.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, the policy does not exist, or too many of its
+/// findings are accepted.
+pub async fn accept(
+    uow: &mut dyn WriteUnit,
+    caller: &Caller,
+    (firewall, id): (FirewallId, PolicyId),
+    finding: &Finding,
+    spec: AcceptanceSpec,
+) -> Result<Acceptance> {
+    caller.require(Role::Editor)?;
+    let policy = policy::lock(uow, caller, firewall, id).await?;
+    let former = uow.acceptances().get(policy.id, finding.id).await?;
+    if let Some(former) = &former
+        && former.covers(finding)
+        && former.severity == finding.severity
+        && former.spec == spec
+    {
+        return Ok(former.clone());
+    }
+    let limit = u64::try_from(MAX_ACCEPTANCES).unwrap_or(u64::MAX);
+    if former.is_none() && uow.acceptances().count(policy.id).await? >= limit {
+        let detail = format!(
+            "the policy has {MAX_ACCEPTANCES} accepted findings, and more are not allowed; withdraw \
+             some, or correct the policy"
+        );
+        return Err(Error::invalid(Violation::body("", detail)));
+    }
+    let stamp = caller.stamp();
+    let acceptance = Acceptance {
+        finding: finding.id,
+        proof: finding.proof,
+        severity: finding.severity,
+        spec,
+        accepted_at: stamp.at,
+        accepted_by: stamp.by,
+    };
+    let snapshot = |one| Snapshot::Acceptance(Box::new(policy.clone()), Box::new(one));
+    let (before, after) = (former.map(snapshot), snapshot(acceptance.clone()));
+    uow.audit_mut().append(&caller.event(AuditAction::Update, before, Some(after))).await?;
+    uow.acceptances_mut().put(&policy, &acceptance).await?;
+    Ok(acceptance)
+}
+
+/// Withdraws the acceptance of a finding. Returns whether there was one. Costs five statements.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, or the policy does not exist.
+pub async fn withdraw(
+    uow: &mut dyn WriteUnit,
+    caller: &Caller,
+    (firewall, id): (FirewallId, PolicyId),
+    finding: FindingId,
+) -> Result<bool> {
+    caller.require(Role::Editor)?;
+    let policy = policy::lock(uow, caller, firewall, id).await?;
+    let Some(former) = uow.acceptances().get(policy.id, finding).await? else {
+        return Ok(false);
+    };
+    let before = Snapshot::Acceptance(Box::new(policy.clone()), Box::new(former));
+    uow.audit_mut().append(&caller.event(AuditAction::Update, Some(before), None)).await?;
+    uow.acceptances_mut().remove(&policy, finding).await?;
+    Ok(true)
+}
