@@ -5,6 +5,8 @@ mod annotations;
 mod answers;
 mod findings;
 mod packets;
+mod page;
+mod policy;
 pub mod requests;
 mod sarif;
 mod sentences;
@@ -16,6 +18,7 @@ use std::fmt;
 use fireflow_domain::analysis::RuleIndex;
 use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::rule::{Action, RuleSpec};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use annotations::annotations;
@@ -28,6 +31,8 @@ pub use findings::{
     IncompleteView, StateCountView, incomplete_views, rule_json,
 };
 pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
+pub use page::{AnalysisPageView, FindingQuery, FindingsFormat, MAX_PAGE_SIZE};
+pub use policy::{LabelledPolicy, ReadRule};
 pub use sarif::sarif;
 pub use sentences::{KINDS, KindText, detail};
 pub use table::finding_records;
@@ -70,10 +75,11 @@ pub struct Subject<'a> {
     pub source: &'a str,
 }
 
-/// A rule as answers name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A rule, with its position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "NamedRule")]
 pub struct RuleNameView {
-    /// Identifies the rule.
+    /// Identifies the rule. Absent from rules that are not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
     /// Its name.
@@ -84,6 +90,7 @@ pub struct RuleNameView {
     pub position: usize,
     /// The line of the file in which it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub line: Option<u64>,
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use fireflow_domain::analysis::{
-    Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds, Severity,
-    analyse as analyse_policy,
+    AnalysedPolicy, Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds,
+    Severity, analyse as analyse_policy,
 };
 use fireflow_domain::rule::Action;
 use fireflow_domain::time::{Clock, Instant};
@@ -15,9 +15,7 @@ use fireflow_formats::analysis::{AnalysisText, AnalysisView, Subject, annotation
 use serde_json::Value;
 
 use super::super::{Failure, clock, print};
-use super::{
-    LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status, tell,
-};
+use super::{Progress, action, colors, instant, print_json, read_policy, rules_help, status, tell};
 
 #[derive(Debug, Args)]
 pub(in super::super) struct Arguments {
@@ -74,22 +72,29 @@ fn kind_on_request(word: &str) -> Result<FindingKind, String> {
 
 pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     let former = arguments.baseline.as_deref().map(baseline).transpose()?;
-    let loaded =
-        LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
-    let (rules, labels) = (loaded.rules(), loaded.labels());
-    let (policy, subject) = (loaded.policy(&rules), loaded.subject(&labels));
+    let policy =
+        read_policy(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
+    policy.ask(|policy, subject| report(arguments, former.as_ref(), policy, subject))
+}
+
+/// Analyzes a policy, and prints the findings that are not in the baseline.
+fn report(
+    arguments: &Arguments,
+    former: Option<&HashMap<FindingId, Severity>>,
+    policy: &AnalysedPolicy<'_>,
+    subject: &Subject<'_>,
+) -> Result<(), Failure> {
     let usual = AnalysisOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
     let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
     let options = AnalysisOptions { kinds, ..usual };
-    let analysis = Progress::run("analyzing", |limits| analyse_policy(&policy, &options, limits));
+    let analysis = Progress::run("analyzing", |limits| analyse_policy(policy, &options, limits));
     // A finding that became more severe is new, although its id is the same.
     let is_known = |finding: &Finding, former: &HashMap<FindingId, Severity>| {
         former.get(&finding.id).is_some_and(|severity| *severity <= finding.severity)
     };
-    let is_new =
-        |finding: &&Finding| former.as_ref().is_none_or(|former| !is_known(finding, former));
+    let is_new = |finding: &&Finding| former.is_none_or(|former| !is_known(finding, former));
     let findings: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
-    write(arguments.format, &analysis, &findings, &subject)?;
+    write(arguments.format, &analysis, &findings, subject)?;
     let known = analysis.findings.len() - findings.len();
     if known > 0 {
         tell(&format!("{known} of {} findings are in the baseline", analysis.findings.len()));
