@@ -11,7 +11,6 @@
     reason = "no module is public; `pub` is what a module offers to the others"
 )]
 
-mod analysis_page;
 mod api;
 mod app;
 mod auth;

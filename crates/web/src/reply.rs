@@ -213,7 +213,9 @@ impl<K: AnswerKind, T: Type + Serialize> Reply<K, T> {
         Self::written(&Selected::read(&whole, fields).map_err(Problem::internal)?)
     }
 
-    fn json(body: Vec<u8>) -> Self {
+    /// An answer with a body that is JSON of its schema.
+    #[must_use]
+    pub fn json(body: Vec<u8>) -> Self {
         let bytes = Bytes::from(body);
         let response = Response::builder().status(K::STATUS).content_type(JSON).body(bytes.clone());
         Self { response, bytes, shape: PhantomData }

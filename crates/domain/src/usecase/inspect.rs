@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ids::{Revision, RuleId};
 use crate::packet::{GivenPacket, Packet};
 use crate::policy::Policy;
-use crate::rule::{Action, Rule};
+use crate::rule::{Action, Rule, RuleSpec};
 use crate::store::{ReadUnit, RuleInState, RuleUpkeep};
 
 use super::policy::require_known;
@@ -172,6 +172,12 @@ pub async fn changed_rules(
 }
 
 impl InspectedPolicy {
+    /// The contents of the rules in order of evaluation, with names and without other texts.
+    #[must_use]
+    pub fn named_specs(&self) -> Vec<RuleSpec> {
+        self.compiled.iter().map(|rule| rule.to_named_spec()).collect()
+    }
+
     /// The verdict on one packet.
     #[must_use]
     pub fn verdict(&self, packet: &Packet) -> Verdict<'_> {

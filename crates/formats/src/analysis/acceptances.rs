@@ -5,6 +5,7 @@ use fireflow_domain::analysis::{FindingId, Severity};
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::text::{Reason, excerpt};
 use fireflow_domain::time::Instant;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -45,10 +46,20 @@ fn finding_id(text: &str) -> Result<FindingId, String> {
     })
 }
 
-/// An accepted finding in an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// All accepted findings of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "AcceptanceList")]
+pub struct AcceptanceListView {
+    /// The acceptances, in the order in which they were made.
+    pub items: Vec<AcceptanceView>,
+}
+
+/// An accepted finding. It is reported again if its proof changes, if it becomes more severe, or at
+/// `until`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Acceptance")]
 pub struct AcceptanceView {
-    /// The finding.
+    /// Identifies the finding.
     pub finding_id: String,
     /// Its proof when it was accepted.
     pub proof: String,
@@ -56,11 +67,11 @@ pub struct AcceptanceView {
     pub severity: &'static str,
     /// Why it may stay.
     pub reason: String,
-    /// When it is reported again.
+    /// When it is reported again; null: never by time alone.
     pub until: Option<String>,
     /// When it was accepted.
     pub accepted_at: String,
-    /// By whom.
+    /// The subject who accepted it.
     pub accepted_by: String,
 }
 

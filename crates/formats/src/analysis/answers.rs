@@ -3,6 +3,7 @@
 use fireflow_domain::analysis::{
     Comparison, Difference, FoundPackets, Partition, PartitionPart, SearchAnswer,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::findings::{IncompleteView, incomplete_views};
@@ -10,28 +11,31 @@ use super::packets::{PacketSetView, PacketView};
 use super::{RuleNameView, Subject};
 
 /// The packets on which two policies disagree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Comparison")]
 pub struct ComparisonView {
     /// Whether it is proven that no packet changes its verdict.
     pub equal: bool,
-    /// Whether the differences are all of them.
+    /// Whether `differences` has all differences.
     pub complete: bool,
     /// What is undecided.
     pub incomplete: Vec<IncompleteView>,
-    /// Whether there are more differences than are listed.
+    /// Whether there are more differences than an answer has.
     pub more: bool,
-    /// The differences, the most dangerous first.
+    /// The differences, the most dangerous first, at most 1,000.
     pub differences: Vec<DifferenceView>,
 }
 
 /// Packets that change their verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Difference")]
 pub struct DifferenceView {
     /// The action of the left policy.
     pub from: &'static str,
     /// The action of the right policy.
     pub to: &'static str,
-    /// `opens`, `closes`, or `answers` if only the notification of the sender changes.
+    /// `opens` if packets pass that did not, `closes` if they no longer pass, `answers` if DENY
+    /// became REJECT or the reverse.
     pub change: &'static str,
     /// Whether packets pass that did not.
     pub opens: bool,
@@ -39,11 +43,11 @@ pub struct DifferenceView {
     pub left_rule: Option<RuleNameView>,
     /// The rule of the right policy that decides the witness; null: its default.
     pub right_rule: Option<RuleNameView>,
-    /// The rules of the left policy that decide some of the packets.
+    /// The rules of the left policy that decide some of the packets, at most the first 20.
     pub left_rules: Vec<RuleNameView>,
-    /// The rules of the right policy that decide some of the packets.
+    /// The rules of the right policy that decide some of the packets, at most the first 20.
     pub right_rules: Vec<RuleNameView>,
-    /// The packets.
+    /// The packets. The sets of several differences are disjoint.
     pub packets: PacketSetView,
     /// One of them.
     pub witness: PacketView,
@@ -104,28 +108,30 @@ impl DifferenceView {
 }
 
 /// The answer to a search.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Search")]
 pub struct SearchView {
     /// Whether it is proven that there is no such packet.
     pub none: bool,
-    /// Whether the sets are all of them.
+    /// Whether `found` has all such packets.
     pub complete: bool,
     /// What is undecided.
     pub incomplete: Vec<IncompleteView>,
-    /// Whether there are more than are listed.
+    /// Whether there are more than `found` has.
     pub more: bool,
-    /// The packets.
+    /// The packets, as disjoint sets.
     pub found: Vec<FoundView>,
 }
 
 /// Packets with the outcome that was searched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "FoundPackets")]
 pub struct FoundView {
     /// Their action.
     pub action: &'static str,
     /// The rule that decides the witness; null: the default.
     pub rule: Option<RuleNameView>,
-    /// The rules that decide some of the packets.
+    /// The rules that decide some of the packets, at most the first 20.
     pub rules: Vec<RuleNameView>,
     /// The packets.
     pub packets: PacketSetView,
@@ -157,24 +163,26 @@ pub fn search_view(answer: &SearchAnswer, subject: &Subject<'_>, limit: usize) -
 }
 
 /// A set of packets, divided by verdict.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Partition")]
 pub struct PartitionView {
-    /// Whether the parts are all of them.
+    /// Whether `parts` has all parts.
     pub complete: bool,
     /// What is undecided.
     pub incomplete: Vec<IncompleteView>,
-    /// Whether there are more than are listed.
+    /// Whether there are more parts than an answer has.
     pub more: bool,
-    /// The parts.
+    /// The parts, in order of their rules, the default last, at most 1,000.
     pub parts: Vec<PartView>,
 }
 
 /// Packets with one verdict by one rule.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "PartitionPart")]
 pub struct PartView {
     /// Their action.
     pub action: &'static str,
-    /// The rule that decides; null: the default.
+    /// The rule that decides all of them; null: the default.
     pub rule: Option<RuleNameView>,
     /// How many packets there are, roughly if there are more than 2^53.
     pub size: f64,

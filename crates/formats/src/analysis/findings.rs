@@ -5,6 +5,7 @@ use fireflow_domain::analysis::{
 };
 use fireflow_domain::net::PortRange;
 use fireflow_domain::rule::{Endpoint, RuleParts, RuleState};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -24,30 +25,32 @@ pub struct AnalysisView {
 }
 
 /// What the findings of a policy rest on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AnalysisHeadView {
     /// The instant at which the findings hold.
     pub at: String,
     /// Whether everything that was asked is decided.
     pub complete: bool,
-    /// What is undecided.
+    /// What is undecided; empty exactly if the analysis is complete.
     pub incomplete: Vec<IncompleteView>,
     /// What was looked at.
     pub analysed: AnalysedView,
-    /// How many findings there are of each kind and severity.
+    /// How many findings of the policy there are of each kind and severity, without regard to the
+    /// filters of the request.
     pub counts: Vec<CountView>,
 }
 
 /// Something that an answer leaves undecided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Undecided")]
 pub struct IncompleteView {
     /// What is undecided.
     pub what: &'static str,
-    /// Why.
+    /// The limit that was reached: `steps` of one question, `memory`, or `time`; or a `defect`.
     pub why: &'static str,
-    /// For how many rules.
+    /// For how many rules; 0 if it concerns the answer as a whole.
     pub rule_count: usize,
-    /// The first of these rules.
+    /// These rules, at most the first 100.
     pub rules: Vec<RuleNameView>,
 }
 
@@ -55,29 +58,32 @@ pub struct IncompleteView {
 const LISTED_RULES: usize = 100;
 
 /// What an analysis looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "AnalysedRules")]
 pub struct AnalysedView {
     /// How many rules the policy has.
     pub rules: usize,
-    /// How many of them are active.
+    /// How many of them are active at the instant of the analysis.
     pub active: usize,
-    /// How many take no part, by the state that they have instead.
+    /// The rules that take no part because they are not active, by state.
     pub left_out: Vec<StateCountView>,
 }
 
-/// How many rules have a state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Rules that take no part in an analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "InactiveRules")]
 pub struct StateCountView {
-    /// The state.
+    /// Their state.
     pub state: &'static str,
-    /// How many rules have it.
+    /// How many there are.
     pub count: usize,
-    /// The first of them.
+    /// These rules, at most the first 100.
     pub rules: Vec<RuleNameView>,
 }
 
 /// How many findings of a kind and severity there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "FindingCount")]
 pub struct CountView {
     /// The kind.
     pub kind: &'static str,
@@ -89,78 +95,83 @@ pub struct CountView {
     pub accepted: usize,
 }
 
-/// One finding.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A fault of a policy, with its proof.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Finding")]
 pub struct FindingView {
-    /// Its id, the same after changes elsewhere in the policy.
+    /// Identifies the finding. It stays the same if other rules change, or if rules move.
     pub id: String,
-    /// A hash of what it rests on.
+    /// Changes if the rules change that prove the finding.
     pub proof: String,
-    /// Its kind.
+    /// The kind of fault.
     pub kind: &'static str,
     /// How serious it is.
     pub severity: &'static str,
     /// The rule that it is about.
     pub rule: RuleNameView,
-    /// The fault and the remedy, in sentences.
+    /// The fault and the remedy, in sentences. Rules are named by position.
     pub detail: String,
-    /// The rules that prove it.
+    /// The rules that prove it: together they match all packets of the rule, or decide them the
+    /// same way.
     pub because: Vec<CoverView>,
-    /// Whether none of these rules can be left out.
+    /// Whether none of these rules can be left out. If false, they are still a proof.
     pub minimal: bool,
-    /// The earlier rule of another action that decides packets instead.
+    /// The earlier rule of another action that decides the most packets instead of the rule.
     pub conflicts_with: Option<CoverView>,
-    /// What that does: `opens` or `closes`.
+    /// What that does: `opens` if it lets packets through that the rule would stop, or `closes`.
     pub effect: Option<&'static str>,
-    /// A packet that shows it.
+    /// A packet that shows the fault.
     pub witness: Option<PacketView>,
-    /// The packets concerned, as disjoint sets.
+    /// The packets concerned, as disjoint sets, at most 20.
     pub packets: Vec<PacketSetView>,
-    /// Whether these are all of them.
+    /// Whether these are all packets concerned.
     pub packets_complete: bool,
-    /// When it may no longer hold, because a rule starts or expires.
+    /// The first instant at which the finding may no longer hold, because a rule starts or expires.
     pub until: Option<String>,
     /// Redundant rules that may not be deleted together with this one.
     pub together: Vec<RuleNameView>,
-    /// Whether the rule logs its matches.
+    /// Whether the rule logs its matches, so that its deletion has an effect.
     pub logs: bool,
-    /// The part of the rule that it is about, as a JSON pointer.
+    /// The part of the rule that the finding is about, as a JSON pointer.
     pub pointer: Option<String>,
     /// The service that is exposed.
     pub service: Option<String>,
-    /// How many earlier rules it is about.
+    /// How many earlier rules the finding is about.
     pub pairs: Option<u64>,
     /// A change that resolves it.
     pub fix: Option<FixView>,
-    /// Who accepted it, and why.
+    /// Who accepted it, and why; null if it is not accepted.
     pub acceptance: Option<AcceptanceView>,
 }
 
 /// A rule of a proof.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "RuleShare")]
 pub struct CoverView {
     /// The rule.
     pub rule: RuleNameView,
-    /// The share of the finding's rule that it contains.
+    /// The share of the finding's rule that it contains, above 0 and at most 1.
     pub share: f64,
 }
 
-/// A change that resolves a finding. Exactly one member is present.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+/// A change that resolves a finding: exactly one of its members is present.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FindingFix")]
 pub struct FixView {
-    /// Delete these rules.
+    /// Delete these rules. No verdict changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delete: Option<Vec<RuleNameView>>,
-    /// Move the finding's rule.
+    /// Move the rule.
     #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
     pub move_rule: Option<MoveView>,
-    /// Replace rules by one.
+    /// Replace rules by one. No verdict changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace: Option<ReplaceView>,
 }
 
-/// A move of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A move that resolves a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "FindingFixMove")]
 pub struct MoveView {
     /// The rule to move.
     pub rule: RuleNameView,
@@ -168,12 +179,13 @@ pub struct MoveView {
     pub before: RuleNameView,
 }
 
-/// A replacement of rules.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A replacement that resolves a finding.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FindingFixReplacement")]
 pub struct ReplaceView {
     /// The rules to replace; the new rule takes the place of the first.
     pub rules: Vec<RuleNameView>,
-    /// The new rule, as the API accepts it.
+    /// The new rule, as `POST …/rules/` accepts it.
     pub with: Value,
 }
 

@@ -6,6 +6,8 @@ mod annotations;
 mod answers;
 mod findings;
 mod packets;
+mod page;
+mod policy;
 pub mod requests;
 mod sarif;
 mod sentences;
@@ -18,9 +20,12 @@ use fireflow_domain::acceptance::{Acceptance, Acceptances};
 use fireflow_domain::analysis::{Finding, RuleIndex};
 use fireflow_domain::engine::compact::CompactRule;
 use fireflow_domain::rule::{Action, RuleSpec};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use acceptances::{AcceptanceView, GivenAcceptance, acceptances, new_acceptance};
+pub use acceptances::{
+    AcceptanceListView, AcceptanceView, GivenAcceptance, acceptances, new_acceptance,
+};
 pub use annotations::annotations;
 pub use answers::{
     ComparisonView, DifferenceView, FoundView, PartView, PartitionView, SearchView, partition_view,
@@ -31,6 +36,8 @@ pub use findings::{
     IncompleteView, StateCountView, incomplete_views, rule_json,
 };
 pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
+pub use page::{AnalysisPageView, FindingQuery, FindingsFormat, MAX_PAGE_SIZE};
+pub use policy::{LabelledPolicy, ReadRule};
 pub use sarif::sarif;
 pub use sentences::{KINDS, KindText, detail};
 pub use table::finding_records;
@@ -75,10 +82,11 @@ pub struct Subject<'a> {
     pub acceptances: Option<&'a Acceptances>,
 }
 
-/// A rule as answers name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A rule, with its position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "NamedRule")]
 pub struct RuleNameView {
-    /// Identifies the rule.
+    /// Identifies the rule. Absent from rules that are not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
     /// Its name.
@@ -89,6 +97,7 @@ pub struct RuleNameView {
     pub position: usize,
     /// The line of the file in which it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub line: Option<u64>,
 }
 

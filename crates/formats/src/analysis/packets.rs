@@ -9,37 +9,41 @@ use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::MAX_ENDPOINTS;
 use fireflow_domain::text::excerpt;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::json::kind;
 use crate::members::Members;
 
-/// A set of packets as answers show it. A member that is left out holds every value.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// A set of packets: every combination of one value from each member. A member that is omitted holds
+/// every value. A set with ports holds only packets of protocols that have ports, and a set with ICMP
+/// types or codes only packets of ICMP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "PacketSet")]
 pub struct PacketSetView {
-    /// The family.
+    /// `ipv4` or `ipv6`; omitted: both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<&'static str>,
-    /// The protocols.
+    /// Protocols, by name or number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protocols: Vec<String>,
-    /// The source addresses.
+    /// Source addresses: hosts, blocks, ranges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
-    /// The source ports.
+    /// Source ports: `443` or `8000-8100`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source_ports: Vec<String>,
-    /// The destination addresses.
+    /// Destination addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<String>,
-    /// The destination ports.
+    /// Destination ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destination_ports: Vec<String>,
-    /// The ICMP types.
+    /// ICMP types: `8` or `0-127`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub icmp_types: Vec<String>,
-    /// The ICMP codes.
+    /// ICMP codes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub icmp_codes: Vec<String>,
 }
@@ -110,12 +114,13 @@ impl PacketSetView {
     }
 }
 
-/// A packet as answers show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The packet as FireFlow interpreted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "InspectedPacket")]
 pub struct PacketView {
     /// The source address.
     pub source_address: String,
-    /// The source port, if the protocol has ports.
+    /// The source port; null if it is unknown, or if the protocol has no ports.
     pub source_port: Option<u16>,
     /// The destination address.
     pub destination_address: String,

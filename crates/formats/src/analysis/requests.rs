@@ -3,12 +3,13 @@
 use fireflow_domain::analysis::PacketSet;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{FirewallId, MAX_ID, PolicyId, RuleId};
-use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::rule::Action;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule_set::GivenRule;
 use serde_json::Value;
 
 use super::packets::packet_set;
+use super::policy::ReadRule;
 use crate::members::{MemberValue, Members, integer};
 use crate::read_only::ReadOnly;
 use crate::rule::{SetReading, action, given_rule};
@@ -35,8 +36,8 @@ pub struct Interval {
 pub enum GivenPolicy {
     /// A stored one.
     Stored(FirewallId, PolicyId),
-    /// Rules that are not stored, in order of evaluation, each with its id if it has one.
-    Rules(Vec<(Option<RuleId>, RuleSpec)>, Action),
+    /// Rules that are not stored, in order of evaluation.
+    Rules(Vec<ReadRule>, Action),
 }
 
 /// A request for a comparison.
@@ -237,7 +238,7 @@ fn in_order(
     rules: Vec<(GivenRule, bool)>,
     at: &str,
     violations: &mut Violations,
-) -> Option<Vec<(Option<RuleId>, RuleSpec)>> {
+) -> Option<Vec<ReadRule>> {
     let mut faults = Violations::new();
     let rules = numbered(rules, &mut faults);
     if !faults.is_empty() {
@@ -253,9 +254,10 @@ fn in_order(
             });
         }
     }
-    let mut rules: Vec<(Option<RuleId>, RuleSpec)> =
-        rules.into_iter().map(|rule| (rule.id, rule.spec)).collect();
+    let read =
+        |rule: GivenRule| ReadRule { spec: rule.spec, id: rule.id, line: None, updated_at: None };
+    let mut rules: Vec<ReadRule> = rules.into_iter().map(read).collect();
     // The sort is stable, so rules without an id keep the order of the request.
-    rules.sort_by_key(|(id, spec)| (spec.priority, id.map_or(i64::MAX, RuleId::get)));
+    rules.sort_by_key(|rule| (rule.spec.priority, rule.id.map_or(i64::MAX, RuleId::get)));
     Some(rules)
 }

@@ -105,18 +105,6 @@ pub enum Progress {
     },
 }
 
-/// The contents of the rules of a policy in order of evaluation, with names and without other texts.
-#[must_use]
-pub fn named_specs(inspected: &InspectedPolicy) -> Vec<RuleSpec> {
-    inspected.compiled.iter().map(|rule| rule.to_named_spec()).collect()
-}
-
-/// Roughly the memory that the analysis of a policy takes, in bytes.
-#[must_use]
-pub fn bytes_to_analyse(policy: &Policy) -> u64 {
-    bytes_of(policy.rule_count, policy.entry_count)
-}
-
 /// Roughly the memory that the analysis of rules takes, in bytes.
 #[must_use]
 pub const fn bytes_of(rules: u64, entries: u64) -> u64 {
@@ -271,7 +259,8 @@ impl Inner {
         question: AnalysisQuestion,
         interest: &Arc<Interest>,
     ) -> Outcome {
-        let bytes = bytes_to_analyse(&inspected.policy);
+        let Policy { rule_count, entry_count, .. } = *inspected.policy;
+        let bytes = bytes_of(rule_count, entry_count);
         let granted = match self.grant(session, bytes).await {
             Ok(granted) => granted,
             Err(shortage) => return Outcome::Shortage(shortage),
@@ -288,7 +277,7 @@ impl Inner {
         let options = AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) };
         let inspected = inspected.clone();
         let job = move |limits: &AnalysisLimits<'_>| {
-            let specs = named_specs(&inspected);
+            let specs = inspected.named_specs();
             let rules: Vec<AnalysedRule<'_>> = specs.iter().zip(&upkeep).map(analysed).collect();
             let default_action = inspected.policy.spec.default_action;
             let policy = AnalysedPolicy { rules: &rules, default_action };

@@ -5,19 +5,19 @@ use fireflow_domain::analysis::{Finding, FindingId, FindingKinds};
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::usecase::acceptance;
-use fireflow_formats::analysis::{AcceptanceView as Written, new_acceptance};
+use fireflow_formats::analysis::{AcceptanceListView, AcceptanceView, new_acceptance};
 use fireflow_service::analyses::Progress;
 use fireflow_service::budget::Shortage;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use serde::Serialize;
 
 use super::analyses::time_left;
 use super::{Tag, policy_ids};
 use crate::app::Context;
 use crate::auth::{As, Editor, Viewer};
-use crate::dto::acceptance::{AcceptanceBody, AcceptanceListView, AcceptanceView};
+use crate::dto::acceptance::AcceptanceBody;
 use crate::dto::body::Body;
+use crate::dto::schema::Schema;
 use crate::operation::Operation;
 use crate::params::QueryString;
 use crate::path_id::RawId;
@@ -50,14 +50,14 @@ impl Acceptances {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-    ) -> Result<Reply<Answered, AcceptanceListView>, Problem> {
+    ) -> Result<Reply<Answered, Schema<AcceptanceListView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::LIST).finish()?;
         let all = all(&ctx, firewall, policy).await?;
         let count = all.len();
         let write = move || {
-            let items = all.iter().map(Written::from).collect();
-            Reply::written(&WrittenList { items })
+            let items = all.iter().map(AcceptanceView::from).collect();
+            Reply::new(&Schema(AcceptanceListView { items }))
         };
         ctx.run_for_rows(count, write).await?
     }
@@ -82,7 +82,7 @@ impl Acceptances {
         finding_id: Path<String>,
         query: QueryString,
         body: Body<AcceptanceBody>,
-    ) -> Result<Reply<Answered, AcceptanceView>, Problem> {
+    ) -> Result<Reply<Answered, Schema<AcceptanceView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::ACCEPT).finish()?;
         let now = ctx.caller.now;
@@ -103,7 +103,7 @@ impl Acceptances {
                 })
             })
             .await?;
-        Reply::written(&Written::from(&accepted))
+        Reply::new(&Schema(AcceptanceView::from(&accepted)))
     }
 
     const WITHDRAW: Operation = Operation::deletes("withdrawAcceptance");
@@ -123,7 +123,7 @@ impl Acceptances {
         filtering_policy_id: Path<RawId>,
         finding_id: Path<String>,
         query: QueryString,
-    ) -> Result<Reply<Deleted, AcceptanceView>, Problem> {
+    ) -> Result<Reply<Deleted, Schema<AcceptanceView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::WITHDRAW).finish()?;
         let Some(finding) = FindingId::parse(&finding_id) else {
@@ -138,12 +138,6 @@ impl Acceptances {
             .await?;
         if withdrawn { Ok(Reply::deleted()) } else { Err(no_finding(&finding_id, "is accepted")) }
     }
-}
-
-/// A list as it is serialized. It has the schema of [`AcceptanceListView`].
-#[derive(Debug, Serialize)]
-struct WrittenList {
-    items: Vec<Written>,
 }
 
 /// All accepted findings of a policy.

@@ -1,41 +1,42 @@
 //! Analyses: the faults of a policy, comparisons, searches and partitions.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
+use fireflow_domain::acceptance::Acceptances;
 use fireflow_domain::analysis::{
-    AnalysedPolicy, AnalysedRule, AnalysisLimits, ComparisonOptions, FindingKind, Outcome,
-    SearchRequest, compare, partition, search,
+    AnalysisLimits, ComparisonOptions, FindingKind, Outcome, SearchRequest, compare, partition,
+    search,
 };
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::ids::RuleId;
-use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::analysis::requests::{
     self, ComparisonRequest, GivenOutcome, GivenPolicy, Interval,
 };
 use fireflow_formats::analysis::{
-    ComparisonView as WrittenComparison, RuleLabel, Subject, partition_view, search_view,
+    AnalysisPageView, ComparisonView, FindingQuery, FindingsFormat, LabelledPolicy, MAX_PAGE_SIZE,
+    PartitionView, SearchView, partition_view, search_view,
 };
-use fireflow_service::analyses::{Progress, bytes_of, bytes_to_analyse, named_specs};
-use fireflow_service::budget::Shortage;
+use fireflow_service::analyses::{KeptAnalysis, Progress, bytes_of};
+use fireflow_service::budget::{Shortage, Use};
 use poem::http::header;
+use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
-use super::{Tag, policy_ids};
-use crate::analysis_page::{self, AnalysisFormat, FindingQuery};
+use super::{Tag, acceptances, policy_ids};
 use crate::app::Context;
 use crate::auth::{As, Viewer};
-use crate::dto::analysis::{
-    AnalysisPage, ComparisonBody, ComparisonView, PartitionBody, PartitionView, SearchBody,
-    SearchView,
-};
+use crate::dto::analysis::{ComparisonBody, PartitionBody, SearchBody};
 use crate::dto::body::Body;
+use crate::dto::lines::LineFormat;
+use crate::dto::schema::Schema;
+use crate::export::preferred;
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
-use crate::problem::Problem;
-use crate::reply::{Analysed, Answered, Reply};
+use crate::problem::{Code, Problem};
+use crate::reply::{Analysed, Answered, Reply, SARIF};
 
 /// How long a request waits for an analysis unless it says otherwise, and at most, in seconds.
 const WAIT_S: u64 = 2;
@@ -44,6 +45,10 @@ const MAX_WAIT_S: u64 = 25;
 const ROUNDS: usize = 3;
 /// The part of a request's time that remains to write the answer.
 const MARGIN: Duration = Duration::from_secs(1);
+/// The memory of a finding in an answer, in bytes: as a view and as text.
+const FINDING_BYTES: u64 = 8 * 1024;
+/// The number of findings that the thread serving the request writes itself.
+const FEW: usize = 100;
 
 const FINDINGS: &[Param] = &[
     param(
@@ -70,7 +75,11 @@ const FINDINGS: &[Param] = &[
         "How long to wait for the analysis, in seconds. Default: 2. If it takes longer, the answer \
          is 202.",
     ),
-    param("page_size", ParamKind::Integer(1, 1_000), "The most findings on a page. Default: 100."),
+    param(
+        "page_size",
+        ParamKind::Integer(1, MAX_PAGE_SIZE),
+        "The most findings on a page. Default: 100.",
+    ),
     param(
         "cursor",
         ParamKind::Cursor,
@@ -114,8 +123,8 @@ impl Analyses {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-        format: AnalysisFormat,
-    ) -> Result<Reply<Analysed, AnalysisPage>, Problem> {
+        AcceptedFindings(format): AcceptedFindings,
+    ) -> Result<Reply<Analysed, Schema<AnalysisPageView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let address = query.requested();
         let mut query = query.open(&Self::FINDINGS);
@@ -126,7 +135,8 @@ impl Analyses {
         let (kinds, analyses) = (asked.searched(), &ctx.app.analyses);
         for _ in 0..ROUNDS {
             let inspected = ctx.compiled_policy(firewall, policy).await?;
-            asked.check_state(&inspected)?;
+            let moved = |detail| Problem::new(Code::StateMoved, detail);
+            asked.check_state(&inspected).map_err(moved)?;
             let found = analyses.findings(&ctx, &inspected, kinds, asked.at, wait).await?;
             // A page continues the findings of the first page, even if the clock has changed them.
             let found = match (found, asked.former()) {
@@ -136,9 +146,7 @@ impl Analyses {
                 (found, _) => found,
             };
             match found {
-                Progress::Done(kept) => {
-                    return analysis_page::answer(&ctx, inspected, kept, asked).await;
-                }
+                Progress::Done(kept) => return answer(&ctx, inspected, kept, asked).await,
                 Progress::UnderWay { retry_after_s } => {
                     let reply = Reply::under_way().with_header(header::LOCATION, &address);
                     return Ok(reply.with_header(header::RETRY_AFTER, &retry_after_s.to_string()));
@@ -170,23 +178,22 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<ComparisonBody>,
-    ) -> Result<Reply<Answered, ComparisonView>, Problem> {
+    ) -> Result<Reply<Answered, Schema<ComparisonView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::COMPARISON).finish()?;
         let now = ctx.caller.now;
         let read = move |value, faults: &mut Violations| requests::comparison(value, now, faults);
-        let ComparisonRequest { left: first, right, interval } = body.read(read).await?;
-        let first = first.unwrap_or(GivenPolicy::Stored(firewall, policy));
-        let first = Side::new(&ctx, first).await?;
-        let right = Side::new(&ctx, right).await?;
+        let ComparisonRequest { left, right, interval } = body.read(read).await?;
+        let left = left.unwrap_or(GivenPolicy::Stored(firewall, policy));
+        let (left, right) = (labelled(&ctx, left).await?, labelled(&ctx, right).await?);
         let Interval { from, until } = interval;
-        let bytes = first.bytes().saturating_add(right.bytes());
+        let bytes = bytes_to_ask(&left).saturating_add(bytes_to_ask(&right));
         let job = move |limits: &AnalysisLimits<'_>| {
-            first.ask(|left_policy, left| {
+            left.ask(|left_policy, left| {
                 right.ask(|right_policy, right| {
                     let options = ComparisonOptions { from, until };
                     let compared = compare(left_policy, right_policy, &options, limits);
-                    Reply::written(&WrittenComparison::new(&compared, left, right))
+                    Reply::written(&ComparisonView::new(&compared, left, right))
                 })
             })
         };
@@ -211,26 +218,26 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<SearchBody>,
-    ) -> Result<Reply<Answered, SearchView>, Problem> {
+    ) -> Result<Reply<Answered, Schema<SearchView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::SEARCH).finish()?;
         let now = ctx.caller.now;
         let read = move |value, faults: &mut Violations| requests::search(value, now, faults);
         let given = body.read(read).await?;
-        let side = Side::new(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let policy = labelled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
         let outcome = match given.outcome {
             GivenOutcome::Action(action) => Outcome::Action(action),
             GivenOutcome::Blocked => Outcome::Blocked,
-            GivenOutcome::Rule(id) => Outcome::Rule(side.place(id).ok_or_else(|| {
+            GivenOutcome::Rule(id) => Outcome::Rule(policy.index_of(id).ok_or_else(|| {
                 let detail = format!("the policy has no rule with id={id}");
                 Violations::from(Violation::body("/outcome/rule_id", detail))
             })?),
         };
         let Interval { from, until } = given.interval;
         let request = SearchRequest { packets: given.packets, outcome, from, until };
-        let bytes = side.bytes();
+        let bytes = bytes_to_ask(&policy);
         let job = move |limits: &AnalysisLimits<'_>| {
-            side.ask(|policy, subject| {
+            policy.ask(|policy, subject| {
                 let answer = search(policy, &request, limits);
                 Reply::written(&search_view(&answer, subject, given.limit))
             })
@@ -256,16 +263,16 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<PartitionBody>,
-    ) -> Result<Reply<Answered, PartitionView>, Problem> {
+    ) -> Result<Reply<Answered, Schema<PartitionView>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::PARTITION).finish()?;
         let now = ctx.caller.now;
         let read = move |value, faults: &mut Violations| requests::partition(value, now, faults);
         let given = body.read(read).await?;
-        let side = Side::new(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
-        let bytes = side.bytes();
+        let policy = labelled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let bytes = bytes_to_ask(&policy);
         let job = move |limits: &AnalysisLimits<'_>| {
-            side.ask(|policy, subject| {
+            policy.ask(|policy, subject| {
                 let parts = partition(policy, &given.packets, given.at, limits);
                 Reply::written(&partition_view(&parts, subject))
             })
@@ -279,59 +286,65 @@ pub(super) fn time_left(ctx: &Context) -> Duration {
     ctx.deadline.saturating_duration_since(Moment::now()).saturating_sub(MARGIN)
 }
 
-/// A policy that is compared or searched.
-enum Side {
-    Stored(Box<InspectedPolicy>),
-    Given(Vec<(Option<RuleId>, RuleSpec)>, Action),
+/// Reads the policy that a request is about.
+async fn labelled(ctx: &Context, given: GivenPolicy) -> Result<LabelledPolicy, Problem> {
+    Ok(match given {
+        GivenPolicy::Stored(firewall, policy) => {
+            LabelledPolicy::Stored(Box::new(ctx.compiled_policy(firewall, policy).await?))
+        }
+        GivenPolicy::Rules(rules, default_action) => {
+            LabelledPolicy::Read { source: String::new(), rules, default_action }
+        }
+    })
 }
 
-impl Side {
-    async fn new(ctx: &Context, given: GivenPolicy) -> Result<Self, Problem> {
-        Ok(match given {
-            GivenPolicy::Stored(firewall, policy) => {
-                Self::Stored(Box::new(ctx.compiled_policy(firewall, policy).await?))
-            }
-            GivenPolicy::Rules(rules, default_action) => Self::Given(rules, default_action),
-        })
-    }
+/// Roughly the memory of an analysis of a policy.
+fn bytes_to_ask(policy: &LabelledPolicy) -> u64 {
+    bytes_of(policy.rule_count(), policy.entry_count())
+}
 
-    /// Roughly the memory of its analysis.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Stored(inspected) => bytes_to_analyse(&inspected.policy),
-            Self::Given(rules, _) => {
-                let entries = rules.iter().map(|(_, spec)| spec.entry_count()).sum();
-                bytes_of(u64::try_from(rules.len()).unwrap_or(u64::MAX), entries)
-            }
-        }
-    }
+/// The answer with the findings that are asked for.
+async fn answer(
+    ctx: &Context,
+    inspected: InspectedPolicy,
+    kept: Arc<KeptAnalysis>,
+    asked: FindingQuery,
+) -> Result<Reply<Analysed, Schema<AnalysisPageView>>, Problem> {
+    let count = asked.at_most(kept.analysis.findings.len());
+    let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
+    ctx.borrow_memory(Use::Answer, bytes).await?;
+    let format = asked.format();
+    let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
+    let accepted = acceptances::all(ctx, firewall, policy).await?;
+    let accepted = Acceptances::at(accepted, ctx.caller.now);
+    let write = move || asked.write(&inspected, &kept.analysis, kept.until, &accepted);
+    // To name rules takes a list of all of them.
+    let text = if count > FEW {
+        ctx.run_in_turn(write).await?
+    } else {
+        tokio::task::spawn_blocking(write).await.map_err(Problem::internal)?
+    };
+    let text = text.map_err(Problem::internal)?;
+    Ok(match format {
+        FindingsFormat::Page => Reply::json(text),
+        FindingsFormat::Csv => Reply::written_lines(LineFormat::Csv, text),
+        FindingsFormat::Sarif => Reply::document(SARIF, text),
+    })
+}
 
-    /// The place of a rule.
-    fn place(&self, id: RuleId) -> Option<usize> {
-        match self {
-            Self::Stored(inspected) => inspected.compiled.iter().position(|rule| rule.id() == id),
-            Self::Given(rules, _) => rules.iter().position(|(other, _)| *other == Some(id)),
-        }
-    }
+/// The format of the findings that the client prefers.
+struct AcceptedFindings(FindingsFormat);
 
-    /// Calls `ask` with the policy, and with what answers need to refer to its rules. Costs O(entries).
-    fn ask<T>(&self, ask: impl FnOnce(&AnalysedPolicy<'_>, &Subject<'_>) -> T) -> T {
-        match self {
-            Self::Stored(inspected) => {
-                let specs = named_specs(inspected);
-                let rules: Vec<AnalysedRule<'_>> = specs.iter().map(AnalysedRule::of).collect();
-                let default_action = inspected.policy.spec.default_action;
-                let policy = AnalysedPolicy { rules: &rules, default_action };
-                analysis_page::with_subject(inspected, None, |subject| ask(&policy, subject))
-            }
-            Self::Given(given, default_action) => {
-                let rules: Vec<_> = given.iter().map(|(_, spec)| AnalysedRule::of(spec)).collect();
-                let policy = AnalysedPolicy { rules: &rules, default_action: *default_action };
-                let ids = given.iter().map(|(id, _)| id.map(RuleId::get));
-                let labels = ids.zip(given).map(|(id, (_, spec))| RuleLabel::new(spec, id, None));
-                let labels: Vec<RuleLabel<'_>> = labels.collect();
-                ask(&policy, &Subject { labels: &labels, source: "", acceptances: None })
-            }
-        }
+impl<'a> FromRequest<'a> for AcceptedFindings {
+    /// Selects the available format that the client prefers. If the client accepts none of them, the
+    /// format is JSON.
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let best = preferred(request, body, |name| match name {
+            "application/json" | "application/*" | "*/*" => Some(FindingsFormat::Page),
+            "text/csv" | "text/*" => Some(FindingsFormat::Csv),
+            SARIF => Some(FindingsFormat::Sarif),
+            _ => None,
+        });
+        Ok(Self(best.await?.unwrap_or(FindingsFormat::Page)))
     }
 }

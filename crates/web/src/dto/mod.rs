@@ -17,4 +17,5 @@ mod port_value;
 pub mod restore;
 pub mod rule;
 pub mod rule_set;
+pub mod schema;
 pub mod view;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 use crate::dto::body::MERGE_PATCH;
+use crate::dto::schema::replace;
 use crate::operation::{Access, Effect, FindRow, Headers, Operation};
 use crate::params::Param;
 use crate::reply::JSON;
@@ -83,6 +84,7 @@ pub fn corrected(raw: &str, base_path: &str, row: FindRow) -> anyhow::Result<Val
     link(object(member(root, "paths")?)?, row)?;
     let components = object(member(root, "components")?)?;
     let schemas = object(member(components, "schemas")?)?;
+    replace(schemas);
     schemas::correct(schemas)?;
     simplify_references(&mut document);
     Ok(document)

@@ -7,8 +7,8 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use fireflow_domain::acceptance::{Acceptance, Acceptances};
 use fireflow_domain::analysis::{
-    Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds, Severity,
-    analyse as analyse_policy,
+    AnalysedPolicy, Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds,
+    Severity, analyse as analyse_policy,
 };
 use fireflow_domain::error::Violations;
 use fireflow_domain::rule::Action;
@@ -20,9 +20,7 @@ use serde_json::Value;
 
 use super::super::rule_file::described;
 use super::super::{Failure, clock, print};
-use super::{
-    LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status, tell,
-};
+use super::{Progress, action, colors, instant, print_json, read_policy, rules_help, status, tell};
 
 #[derive(Debug, Args)]
 pub(in super::super) struct Arguments {
@@ -83,28 +81,38 @@ fn kind_on_request(word: &str) -> Result<FindingKind, String> {
 
 pub(in super::super) fn analyse(arguments: &Arguments) -> Result<(), Failure> {
     let former = arguments.baseline.as_deref().map(baseline).transpose()?;
-    let accepted = arguments.accepted.as_deref().map(accepted).transpose()?;
-    let loaded =
-        LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
-    let (rules, labels) = (loaded.rules(), loaded.labels());
     let at = arguments.at.unwrap_or_else(|| clock().now());
+    let accepted = arguments.accepted.as_deref().map(accepted).transpose()?;
     let accepted = accepted.map(|all| Acceptances::at(all, at));
-    let subject = Subject { acceptances: accepted.as_ref(), ..loaded.subject(&labels) };
-    let policy = loaded.policy(&rules);
+    let policy =
+        read_policy(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
+    policy.ask(|policy, subject| {
+        let subject = Subject { acceptances: accepted.as_ref(), ..*subject };
+        report(arguments, former.as_ref(), policy, &subject, at)
+    })
+}
+
+/// Analyzes a policy, and prints the findings that are neither in the baseline nor accepted.
+fn report(
+    arguments: &Arguments,
+    former: Option<&HashMap<FindingId, Severity>>,
+    policy: &AnalysedPolicy<'_>,
+    subject: &Subject<'_>,
+    at: Instant,
+) -> Result<(), Failure> {
     let usual = AnalysisOptions::at(at);
     let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
     let options = AnalysisOptions { kinds, ..usual };
-    let analysis = Progress::run("analyzing", |limits| analyse_policy(&policy, &options, limits));
+    let analysis = Progress::run("analyzing", |limits| analyse_policy(policy, &options, limits));
     // A finding that became more severe is new, although its id is the same.
     let is_known = |finding: &Finding, former: &HashMap<FindingId, Severity>| {
         former.get(&finding.id).is_some_and(|severity| *severity <= finding.severity)
     };
-    let is_new =
-        |finding: &&Finding| former.as_ref().is_none_or(|former| !is_known(finding, former));
+    let is_new = |finding: &&Finding| former.is_none_or(|former| !is_known(finding, former));
     let new: Vec<&Finding> = analysis.findings.iter().filter(is_new).collect();
     let is_open = |finding: &&Finding| subject.acceptance(finding).is_none();
     let findings: Vec<&Finding> = new.iter().copied().filter(is_open).collect();
-    write(arguments.format, &analysis, &findings, &subject)?;
+    write(arguments.format, &analysis, &findings, subject)?;
     let (all, known, accepted) =
         (analysis.findings.len(), analysis.findings.len() - new.len(), new.len() - findings.len());
     for (count, what) in [(known, "are in the baseline"), (accepted, "are accepted")] {

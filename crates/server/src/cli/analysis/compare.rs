@@ -11,7 +11,7 @@ use fireflow_formats::analysis::{ComparisonView, comparison_text};
 
 use super::super::{Failure, clock, print};
 use super::{
-    AnswerFormat, LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status,
+    AnswerFormat, Progress, action, colors, instant, print_json, read_policy, rules_help, status,
 };
 
 #[derive(Debug, Args)]
@@ -40,22 +40,22 @@ pub(in super::super) fn compare(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.left.as_os_str() == "-" && arguments.right.as_os_str() == "-" {
         return Err(Failure::usage(anyhow!("only one of the files can be standard input")));
     }
-    let read =
-        |path| LoadedPolicy::read(path, arguments.policy.as_deref(), arguments.default_action);
+    let read = |path| read_policy(path, arguments.policy.as_deref(), arguments.default_action);
     let (left, right) = (read(&arguments.left)?, read(&arguments.right)?);
-    let (left_rules, right_rules) = (left.rules(), right.rules());
-    let (left_labels, right_labels) = (left.labels(), right.labels());
     let options = ComparisonOptions::at(arguments.at.unwrap_or_else(|| clock().now()));
-    let comparison = Progress::run("comparing", |limits| {
-        compare_policies(&left.policy(&left_rules), &right.policy(&right_rules), &options, limits)
-    });
-    let (left, right) = (left.subject(&left_labels), right.subject(&right_labels));
-    match arguments.format {
-        AnswerFormat::Text => {
-            print(comparison_text(&comparison, &left, &right, colors()).trim_end())?;
-        }
-        AnswerFormat::Json => print_json(&ComparisonView::new(&comparison, &left, &right))?,
-    }
-    let is_found = !comparison.differences.is_empty();
-    status(is_found, comparison.is_proven_equal() || is_found)
+    left.ask(|left_policy, left| {
+        right.ask(|right_policy, right| {
+            let comparison = Progress::run("comparing", |limits| {
+                compare_policies(left_policy, right_policy, &options, limits)
+            });
+            match arguments.format {
+                AnswerFormat::Text => {
+                    print(comparison_text(&comparison, left, right, colors()).trim_end())?;
+                }
+                AnswerFormat::Json => print_json(&ComparisonView::new(&comparison, left, right))?,
+            }
+            let is_found = !comparison.differences.is_empty();
+            status(is_found, comparison.is_proven_equal() || is_found)
+        })
+    })
 }

@@ -12,17 +12,16 @@ use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
-use fireflow_domain::analysis::{AnalysedPolicy, AnalysedRule, AnalysisLimits};
-use fireflow_domain::ids::RuleId;
-use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::analysis::AnalysisLimits;
+use fireflow_domain::rule::Action;
 use fireflow_domain::time::Instant;
-use fireflow_formats::analysis::{Colors, RuleLabel, Subject};
+use fireflow_formats::analysis::{Colors, LabelledPolicy, ReadRule};
 use fireflow_formats::benchmark::policy_rule;
 use fireflow_formats::listed;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::rule_file::{self, PolicyFile, RuleFile, described};
+use super::rule_file::{self, PolicyFile, RuleFile, RulePlace, described};
 use super::{Failure, print};
 
 pub(super) const ANALYSE_STATUS: &str = "Exit status: 0 if there is no finding of the severity, 1 \
@@ -50,18 +49,6 @@ pub(super) enum AnswerFormat {
     Json,
 }
 
-/// A policy that was read from a file.
-struct LoadedPolicy {
-    /// The name of the file.
-    source: String,
-    /// In the order of evaluation.
-    specs: Vec<RuleSpec>,
-    /// The id of each rule, and the line in which it begins.
-    places: Vec<(Option<i64>, u64)>,
-    updated_at: Vec<Option<Instant>>,
-    default: Action,
-}
-
 fn rules_help() -> String {
     let files = listed("or", |format| format.rules);
     format!("The rules: {files}; `-` is standard input. gzip is detected")
@@ -75,84 +62,60 @@ fn instant(text: &str) -> Result<Instant, String> {
     Instant::parse(text).map_err(|error| error.to_string())
 }
 
-impl LoadedPolicy {
-    /// Reads a policy. `default` overrides the default action in the file.
-    fn read(path: &Path, policy: Option<&str>, default: Option<Action>) -> Result<Self, Failure> {
-        let source = path.display().to_string();
-        let name = if source == "-" { "standard input" } else { &source };
-        let read = || {
-            let file = fireflow_formats::open(path)?;
-            Ok(match rule_file::read(file, policy)? {
-                RuleFile::Policy(file) => Self::of_policy(file, &source, default),
-                RuleFile::Benchmark(_) if policy.is_some() => {
-                    return Err(anyhow!("ClassBench's rules belong to no policy; omit --policy"));
-                }
-                RuleFile::Benchmark(rules) => Self::of_benchmark(&rules, &source, default)?,
-            })
+/// Reads a policy. `default` overrides the default action in the file.
+fn read_policy(
+    path: &Path,
+    policy: Option<&str>,
+    default: Option<Action>,
+) -> Result<LabelledPolicy, Failure> {
+    let source = path.display().to_string();
+    let name = if source == "-" { "standard input".to_owned() } else { source.clone() };
+    let read = || {
+        let (rules, known) = match rule_file::read(fireflow_formats::open(path)?, policy)? {
+            RuleFile::Policy(file) => policy_rules(file, &source, default),
+            RuleFile::Benchmark(_) if policy.is_some() => {
+                return Err(anyhow!("ClassBench's rules belong to no policy; omit --policy"));
+            }
+            RuleFile::Benchmark(rules) => (benchmark_rules(&rules, &source)?, default),
         };
-        read().with_context(|| name.to_owned()).map_err(Failure::Usage)
-    }
+        let default_action = known.unwrap_or(Action::Deny);
+        Ok(LabelledPolicy::Read { source, rules, default_action })
+    };
+    read().with_context(|| name).map_err(Failure::Usage)
+}
 
-    fn of_policy(file: PolicyFile, source: &str, default: Option<Action>) -> Self {
-        let PolicyFile { specs, places, default: named } = file;
-        let known = default.or(named);
-        if known.is_none() {
-            tell(&format!(
-                "{source}: the rules have no default action and --default-action is not set: DENY \
-                 is assumed for packets that no rule matches"
-            ));
-        }
-        let of = |place: &rule_file::RulePlace| (place.id.map(RuleId::get), place.line);
-        Self {
-            source: source.to_owned(),
-            specs,
-            places: places.iter().map(of).collect(),
-            updated_at: places.iter().map(|place| place.updated_at).collect(),
-            default: known.unwrap_or(Action::Deny),
-        }
+/// The rules of a file of a policy, and their default action.
+fn policy_rules(
+    file: PolicyFile,
+    source: &str,
+    default: Option<Action>,
+) -> (Vec<ReadRule>, Option<Action>) {
+    let PolicyFile { specs, places, default: named } = file;
+    let known = default.or(named);
+    if known.is_none() {
+        tell(&format!(
+            "{source}: the rules have no default action and --default-action is not set: DENY is \
+             assumed for packets that no rule matches"
+        ));
     }
+    let rules = specs.into_iter().zip(places).map(|(spec, place)| {
+        let RulePlace { line, id, updated_at, .. } = place;
+        ReadRule { spec, id, line: Some(line), updated_at }
+    });
+    (rules.collect(), known)
+}
 
-    fn of_benchmark(
-        rules: &[rule_file::BenchmarkRule],
-        source: &str,
-        default: Option<Action>,
-    ) -> anyhow::Result<Self> {
-        tell(&format!("{source}: ClassBench's rules have no action: ALLOW is assumed for all"));
-        let specs = rules.iter().map(|rule| {
-            policy_rule(&rule.parts, Action::Allow)
-                .map_err(|faults| anyhow!("line {}: {}", rule.line, described(&faults)))
-        });
-        Ok(Self {
-            source: source.to_owned(),
-            specs: specs.collect::<anyhow::Result<_>>()?,
-            places: rules.iter().map(|rule| (None, rule.line)).collect(),
-            updated_at: vec![None; rules.len()],
-            default: default.unwrap_or(Action::Deny),
-        })
-    }
-
-    fn rules(&self) -> Vec<AnalysedRule<'_>> {
-        let rules = self.specs.iter().zip(&self.updated_at);
-        rules
-            .map(|(spec, updated_at)| AnalysedRule {
-                updated_at: *updated_at,
-                ..AnalysedRule::of(spec)
-            })
-            .collect()
-    }
-
-    const fn policy<'a>(&self, rules: &'a [AnalysedRule<'a>]) -> AnalysedPolicy<'a> {
-        AnalysedPolicy { rules, default_action: self.default }
-    }
-
-    fn labels(&self) -> Vec<RuleLabel<'_>> {
-        let rules = self.specs.iter().zip(&self.places);
-        rules.map(|(spec, (id, line))| RuleLabel::new(spec, *id, Some(*line))).collect()
-    }
-
-    fn subject<'a>(&'a self, labels: &'a [RuleLabel<'a>]) -> Subject<'a> {
-        Subject { labels, source: &self.source, acceptances: None }
-    }
+fn benchmark_rules(
+    rules: &[rule_file::BenchmarkRule],
+    source: &str,
+) -> anyhow::Result<Vec<ReadRule>> {
+    tell(&format!("{source}: ClassBench's rules have no action: ALLOW is assumed for all"));
+    let read = |rule: &rule_file::BenchmarkRule| {
+        let spec = policy_rule(&rule.parts, Action::Allow)
+            .map_err(|faults| anyhow!("line {}: {}", rule.line, described(&faults)))?;
+        Ok(ReadRule { spec, id: None, line: Some(rule.line), updated_at: None })
+    };
+    rules.iter().map(read).collect()
 }
 
 /// Shows on a terminal that the command is at work, once it has taken more than a second.

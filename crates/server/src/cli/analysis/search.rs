@@ -12,7 +12,7 @@ use fireflow_formats::analysis::{packet_set_of_words, search_text, search_view};
 use super::super::rule_file::described;
 use super::super::{Failure, clock, print};
 use super::{
-    AnswerFormat, LoadedPolicy, Progress, action, colors, instant, print_json, rules_help, status,
+    AnswerFormat, Progress, action, colors, instant, print_json, read_policy, rules_help, status,
 };
 
 #[derive(Debug, Args)]
@@ -66,14 +66,13 @@ fn outcome(word: &str) -> Result<Outcome, String> {
 }
 
 pub(in super::super) fn search(arguments: &Arguments) -> Result<(), Failure> {
-    let loaded =
-        LoadedPolicy::read(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
-    let (rules, labels) = (loaded.rules(), loaded.labels());
-    let (policy, subject) = (loaded.policy(&rules), loaded.subject(&labels));
+    let policy =
+        read_policy(&arguments.file, arguments.policy.as_deref(), arguments.default_action)?;
+    let count = policy.rule_count();
     if let Outcome::Rule(rule) = arguments.outcome
-        && rule >= rules.len()
+        && u64::try_from(rule).is_ok_and(|rule| rule >= count)
     {
-        let why = format!("--outcome: there are only {} rules", rules.len());
+        let why = format!("--outcome: there are only {count} rules");
         return Err(Failure::usage(anyhow!(why)));
     }
     let at = arguments.at.unwrap_or_else(|| clock().now());
@@ -83,12 +82,16 @@ pub(in super::super) fn search(arguments: &Arguments) -> Result<(), Failure> {
         from: at,
         until: at,
     };
-    let answer = Progress::run("searching", |limits| search_policy(&policy, &request, limits));
-    let limit = arguments.limit;
-    match arguments.format {
-        AnswerFormat::Text => print(search_text(&answer, &subject, limit, colors()).trim_end())?,
-        AnswerFormat::Json => print_json(&search_view(&answer, &subject, limit))?,
-    }
-    let is_found = !answer.found.is_empty();
-    status(is_found, answer.is_none() || is_found)
+    policy.ask(|policy, subject| {
+        let answer = Progress::run("searching", |limits| search_policy(policy, &request, limits));
+        let limit = arguments.limit;
+        match arguments.format {
+            AnswerFormat::Text => {
+                print(search_text(&answer, subject, limit, colors()).trim_end())?;
+            }
+            AnswerFormat::Json => print_json(&search_view(&answer, subject, limit))?,
+        }
+        let is_found = !answer.found.is_empty();
+        status(is_found, answer.is_none() || is_found)
+    })
 }
