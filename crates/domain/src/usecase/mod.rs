@@ -3,6 +3,7 @@
 //! Each function checks the role first, then existence, then the precondition, then the content. It
 //! writes only if all checks pass. A change that makes no difference writes nothing.
 
+mod absent;
 pub mod audit;
 pub mod batch;
 pub mod expand;
