@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fireflow_domain::engine::classifier::Budget;
-use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::naive::{self, RuleRef};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::packet::Packet;
@@ -65,9 +65,9 @@ fn nanos(packets: &[Packet], step: usize, mut find: impl FnMut(&Packet) -> Optio
     (clock(start) - begun) / count as f64
 }
 
-fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).filter_map(RuleId::new);
-    specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
+    specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect()
 }
 
 struct Set {

@@ -401,6 +401,13 @@ pub trait RuleReader: Send {
         policy: PolicyId,
         id: RuleId,
     ) -> StoreResult<Option<RuleInState>>;
+    /// The live policies of those of these rules, live or deleted, that the caller may see. Costs one
+    /// statement.
+    async fn policies_of(
+        &mut self,
+        who: &Visibility,
+        rules: &[RuleId],
+    ) -> StoreResult<Vec<(RuleId, PolicyId)>>;
 }
 
 /// Writes of rules. The caller holds the policy's lock, also for the lookups here.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use fireflow_domain::engine::classifier::{Budget, Classifier};
 use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::engine::compiled::CompiledRules;
-use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::naive::{self, RuleRef};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::{Revision, RuleId};
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
@@ -39,10 +39,10 @@ use proptest::prelude::*;
 use self::classifier_world::*;
 use self::stored_rules::stored;
 
-fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).filter_map(RuleId::new);
-    let mut entries: Vec<Entry<'_>> =
-        specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect();
+    let mut entries: Vec<RuleRef<'_>> =
+        specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect();
     naive::sort(&mut entries);
     entries
 }
@@ -235,8 +235,8 @@ fn rules_keep_all_that_is_compared_and_none_of_the_texts() {
     assert_eq!(described.memory_bytes(), bytes, "no description is kept");
     assert!(bytes < 600 * rules.len(), "{bytes} bytes");
     for packet in packets().iter().step_by(41) {
-        let entries: Vec<Entry<'_>> =
-            rules.iter().map(|rule| Entry { id: rule.id, spec: &rule.spec }).collect();
+        let entries: Vec<RuleRef<'_>> =
+            rules.iter().map(|rule| RuleRef { id: rule.id, spec: &rule.spec }).collect();
         assert_eq!(compiled.explain(packet).0, naive::explain(&entries, packet));
     }
     let shown = |rule: &Arc<CompactRule>| {
@@ -276,7 +276,7 @@ fn many_changes_ask_for_a_new_base_and_few_do_not() {
 }
 
 /// A packet at the edge of entries of one rule or of two rules.
-fn packet_of(entries: &[Entry<'_>], random: &mut impl FnMut(usize) -> usize) -> Option<Packet> {
+fn packet_of(entries: &[RuleRef<'_>], random: &mut impl FnMut(usize) -> usize) -> Option<Packet> {
     let rule = entries[random(entries.len())].spec;
     let other = if random(4) == 0 { entries[random(entries.len())].spec } else { rule };
     let source = &rule.sources[random(rule.sources.len())];

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use fireflow_domain::engine::classifier::{Budget, Classifier};
-use fireflow_domain::engine::naive::Entry;
+use fireflow_domain::engine::naive::RuleRef;
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::rule::{Endpoint, RuleParts, RuleSpec};
@@ -108,9 +108,9 @@ fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
     let families = Family::ALL
         .map(|family| (family.as_str().to_owned(), adversarial::rules(family, 4_000, 1, noon)));
     for (name, specs) in sets.iter().chain(&families) {
-        let entries: Vec<Entry<'_>> = (1..)
+        let entries: Vec<RuleRef<'_>> = (1..)
             .zip(specs)
-            .map(|(id, spec)| Entry { id: RuleId::new(id).unwrap(), spec })
+            .map(|(id, spec)| RuleRef { id: RuleId::new(id).unwrap(), spec })
             .collect();
         let mut was_compiled = false;
         for mebibytes in [1, 2, 3, 5, 10, 40] {
@@ -129,8 +129,10 @@ fn a_compilation_takes_no_more_memory_than_it_was_given_at_any_moment() {
         assert!(was_compiled, "{name}");
     }
     let specs = huge(50);
-    let entries: Vec<Entry<'_>> =
-        (1..).zip(&specs).map(|(id, spec)| Entry { id: RuleId::new(id).unwrap(), spec }).collect();
+    let entries: Vec<RuleRef<'_>> = (1..)
+        .zip(&specs)
+        .map(|(id, spec)| RuleRef { id: RuleId::new(id).unwrap(), spec })
+        .collect();
     let said = Classifier::bytes_to_compile(&entries, Budget::default());
     assert!(said < 50 * MEBIBYTE, "{said}");
 }

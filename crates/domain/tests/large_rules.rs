@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use fireflow_domain::engine::classifier::{Budget, Classifier};
-use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::naive::{self, RuleRef};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
@@ -32,9 +32,9 @@ fn hour(hours: i64) -> Instant {
     noon().plus_micros(hours * 3_600 * MICROS_PER_SECOND)
 }
 
-fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).filter_map(RuleId::new);
-    specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
+    specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect()
 }
 
 /// Rules and packets of a small world, from a seed.

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use fireflow_domain::engine::naive::{self, Condition, Entry};
+use fireflow_domain::engine::naive::{self, Condition, RuleRef};
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
@@ -148,8 +148,8 @@ fn the_first_match_decides_by_priority_then_id() {
     deny.action = Action::Deny;
     let (allow, deny) = (RuleSpec::new(allow).unwrap(), RuleSpec::new(deny).unwrap());
     let mut rules = [
-        Entry { id: RuleId::new(7).unwrap(), spec: &allow },
-        Entry { id: RuleId::new(3).unwrap(), spec: &deny },
+        RuleRef { id: RuleId::new(7).unwrap(), spec: &allow },
+        RuleRef { id: RuleId::new(3).unwrap(), spec: &deny },
     ];
     naive::sort(&mut rules);
     let packet = tcp("10.0.0.1", 1, "10.0.0.2", 2);
@@ -163,10 +163,10 @@ fn an_explanation_names_what_failed_and_what_comes_later() {
     let hit = rule(&["tcp"], &["any", "10.0.0.0/8"], &["10.0.0.2"], &["22", "443"]);
     let all = rule(&[], &["any"], &["any"], &[]);
     let specs = [&other, &hit, &all, &other, &all];
-    let rules: Vec<Entry<'_>> = specs
+    let rules: Vec<RuleRef<'_>> = specs
         .iter()
         .zip(1..)
-        .map(|(spec, id)| Entry { id: RuleId::new(id).unwrap(), spec })
+        .map(|(spec, id)| RuleRef { id: RuleId::new(id).unwrap(), spec })
         .collect();
     let explanation = naive::explain(&rules, &tcp("10.0.0.1", 1, "10.0.0.2", 443));
     assert_eq!(explanation.active, Some(1));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use fireflow_domain::engine::classifier::Budget;
 use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::engine::compiled::CompiledRules;
-use fireflow_domain::engine::naive::{self, Entry};
+use fireflow_domain::engine::naive::{self, RuleRef};
 use fireflow_domain::engine::port_map::{MAX_ALTERNATIVES, PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::{Revision, RuleId};
@@ -126,9 +126,9 @@ fn packets() -> impl Strategy<Value = GivenPacket> {
         .prop_map(|(is_v6, protocol)| packet(is_v6, protocol))
 }
 
-fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).filter_map(RuleId::new);
-    specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
+    specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect()
 }
 
 const LIMITS: Limits<'static> =

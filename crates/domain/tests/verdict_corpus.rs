@@ -23,7 +23,7 @@ fn cases() -> Vec<Case> {
 
 /// Compares the verdicts of an evaluator, which returns the place of the deciding rule among rules
 /// in order of evaluation.
-fn compare(case: &Case, evaluate: impl Fn(&[naive::Entry<'_>], &Packet) -> Option<usize>) {
+fn compare(case: &Case, evaluate: impl Fn(&[naive::RuleRef<'_>], &Packet) -> Option<usize>) {
     let specs = case.specs().unwrap();
     let entries = entries(&specs);
     for Expectation { packet, outcome, why } in &case.packets {

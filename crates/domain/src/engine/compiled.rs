@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use super::classifier::Budget;
 use super::compact::{ChangedRule, CompactRule};
 use super::evaluator::{Evaluator, Limits};
-use super::naive::{self, Entry, Explanation};
+use super::naive::{self, Explanation, RuleRef};
 use super::port_map::PortMap;
 use crate::ids::RuleId;
 use crate::net::PortRange;
@@ -403,7 +403,7 @@ impl Compilation {
     /// The part of this memory that does not count towards the budget of a compilation.
     #[must_use]
     pub fn bytes_of_specs(&self) -> usize {
-        let of_rule = |rule: &Arc<CompactRule>| rule.bytes_of_spec() + size_of::<Entry<'_>>();
+        let of_rule = |rule: &Arc<CompactRule>| rule.bytes_of_spec() + size_of::<RuleRef<'_>>();
         self.layer().rules.iter().map(of_rule).sum()
     }
 
@@ -486,8 +486,8 @@ impl Later {
     }
 }
 
-fn entries(specs: &[(RuleId, RuleSpec)]) -> Vec<Entry<'_>> {
-    specs.iter().map(|(id, spec)| Entry { id: *id, spec }).collect()
+fn entries(specs: &[(RuleId, RuleSpec)]) -> Vec<RuleRef<'_>> {
+    specs.iter().map(|(id, spec)| RuleRef { id: *id, spec }).collect()
 }
 
 /// The rules of the base that are not gone, merged with the later ones, in order. Each later rule

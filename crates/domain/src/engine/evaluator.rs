@@ -4,7 +4,7 @@
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::classifier::{Budget, Classifier};
-use super::naive::{self, Entry, HasConditions};
+use super::naive::{self, HasConditions, RuleRef};
 use super::port_map::PortMap;
 use crate::net::PortRange;
 use crate::packet::Packet;
@@ -40,7 +40,7 @@ impl Evaluator {
     /// Compiles rules that are in order of evaluation. Takes up to several seconds within the
     /// default budget, so do not call it on a thread that serves requests.
     #[must_use]
-    pub fn compile(rules: &[Entry<'_>], limits: Limits<'_>) -> Self {
+    pub fn compile(rules: &[RuleRef<'_>], limits: Limits<'_>) -> Self {
         let classifier =
             Classifier::compile_while(rules, limits.budget, limits.should_continue).ok();
         let is_stopped = classifier.is_none() && !(limits.should_continue)();
@@ -49,7 +49,7 @@ impl Evaluator {
 
     /// The most memory that [`Self::compile`] takes, in bytes. Costs O(entries).
     #[must_use]
-    pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
+    pub fn bytes_to_compile(rules: &[RuleRef<'_>], budget: Budget) -> usize {
         Classifier::bytes_to_compile(rules, budget)
     }
 

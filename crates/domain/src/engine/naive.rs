@@ -14,12 +14,12 @@ use super::port_map::{Claims, PortMap};
 /// The most rules that an explanation lists on either side of the deciding one.
 pub const MAX_EXPLAINED: usize = 100;
 
-/// A rule as the evaluator sees it.
+/// A rule by its id and its content, which are borrowed.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct RuleRef<'a> {
     /// Its id, which orders rules of equal priority.
     pub id: RuleId,
-    /// Its properties.
+    /// Its content.
     pub spec: &'a RuleSpec,
 }
 
@@ -51,7 +51,7 @@ impl HasConditions for RuleSpec {
     }
 }
 
-impl HasConditions for Entry<'_> {
+impl HasConditions for RuleRef<'_> {
     #[inline]
     fn conditions(&self) -> Conditions<'_> {
         self.spec.conditions()
@@ -102,13 +102,13 @@ impl Condition {
 }
 
 /// Sorts rules into the order of evaluation: priority, then id.
-pub fn sort(rules: &mut [Entry<'_>]) {
+pub fn sort(rules: &mut [RuleRef<'_>]) {
     rules.sort_unstable_by_key(|rule| (rule.spec.priority, rule.id));
 }
 
 /// The index of the first rule that matches. The rules are in order of evaluation.
 #[must_use]
-pub fn first_match(rules: &[Entry<'_>], packet: &Packet) -> Option<usize> {
+pub fn first_match(rules: &[RuleRef<'_>], packet: &Packet) -> Option<usize> {
     rules.iter().position(|rule| matches(rule.spec, packet))
 }
 
@@ -116,7 +116,7 @@ pub fn first_match(rules: &[Entry<'_>], packet: &Packet) -> Option<usize> {
 /// much as one packet does, whatever the number of ports.
 #[must_use]
 pub fn first_match_by_port(
-    rules: &[Entry<'_>],
+    rules: &[RuleRef<'_>],
     packet: &Packet,
     ports: PortRange,
 ) -> PortMap<Option<usize>> {
@@ -166,7 +166,7 @@ fn matching_ports<'a>(
 
 /// The action on a packet: that of the first rule that matches, else the default.
 #[must_use]
-pub fn verdict(rules: &[Entry<'_>], default_action: Action, packet: &Packet) -> Action {
+pub fn verdict(rules: &[RuleRef<'_>], default_action: Action, packet: &Packet) -> Action {
     first_match(rules, packet)
         .and_then(|index| rules.get(index))
         .map_or(default_action, |rule| rule.spec.action)

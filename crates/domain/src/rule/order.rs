@@ -56,6 +56,16 @@ impl Placement {
             Self::After(rule) => position(rule)?.checked_add(1),
         }
     }
+
+    /// The rule next to the place, if the place has one, and the word for the side on which it is.
+    #[must_use]
+    pub const fn neighbor(self) -> Option<(&'static str, RuleId)> {
+        match self {
+            Self::Before(rule) => Some(("before", rule)),
+            Self::After(rule) => Some(("after", rule)),
+            Self::First | Self::Last => None,
+        }
+    }
 }
 
 /// Places `count` items before the rule with index `at` of rules in order of evaluation, or after

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use self::members::Members;
 use super::rules::everything;
-use crate::engine::naive::{Entry, sort};
+use crate::engine::naive::{RuleRef, sort};
 use crate::error::{FaultLocation, Violation};
 use crate::ids::RuleId;
 use crate::net::{AddressRange, PortRange, Protocol};
@@ -182,10 +182,10 @@ impl Case {
 /// Rules in order of evaluation, as a database would return them after it created them in this
 /// order. Their ids count from 1.
 #[must_use]
-pub fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+pub fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).map_while(RuleId::new);
-    let mut entries: Vec<Entry<'_>> =
-        specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect();
+    let mut entries: Vec<RuleRef<'_>> =
+        specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect();
     sort(&mut entries);
     entries
 }

@@ -5,7 +5,7 @@ mod judge;
 mod place;
 mod restore;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::actor::{Caller, Role};
 use crate::error::{Result, Violation, ViolationCode, Violations};
@@ -19,8 +19,9 @@ use crate::store::WriteUnit;
 use crate::text::Name;
 use crate::time::Instant;
 
-use identity::{is_reordered, not_here, told_apart};
+use identity::{is_reordered, told_apart};
 
+use super::absent::AbsentRules;
 use super::expected::why_not;
 use super::repeated::RepeatedCheck;
 use super::rule::{check_size, restored};
@@ -78,6 +79,21 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The rules that it names.
+    fn named(&self) -> impl Iterator<Item = RuleId> {
+        let (rules, placement): (&[RuleId], _) = match self {
+            Self::Create { placement, .. } => (&[], *placement),
+            Self::Update { rule, .. } | Self::Delete { rule, .. } | Self::Restore { rule, .. } => {
+                (std::slice::from_ref(rule), None)
+            }
+            Self::Move { rules, placement } => (rules, Some(*placement)),
+        };
+        let neighbor = placement.and_then(Placement::neighbor).map(|(_, rule)| rule);
+        rules.iter().copied().chain(neighbor)
+    }
+}
+
 /// The result of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -123,6 +139,8 @@ struct Working {
     deleted: Vec<Rule>,
     /// The rules that were deleted before the batch, and that operations restore.
     restorable: HashMap<RuleId, Rule>,
+    /// The rules that operations name and that were not in the policy before the batch.
+    absent: AbsentRules,
     violations: Violations,
     new: i64,
     repeated: RepeatedCheck,
@@ -155,7 +173,10 @@ pub async fn apply(
     let stored = uow.rules().all(&policy.reference()).await?;
     let stored_order: Vec<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let restorable = restore::restorable(uow, &policy, &operations).await?;
-    let mut working = Working::new(stored, restorable, &operations, caller.now);
+    let known: HashSet<RuleId> = stored_order.iter().chain(restorable.keys()).copied().collect();
+    let absent = operations.iter().flat_map(Operation::named).filter(|id| !known.contains(id));
+    let absent = AbsentRules::find(uow, caller, policy.id, absent).await?;
+    let mut working = Working::new(stored, restorable, absent, &operations, caller.now);
     let asked: Vec<ConcernedRules> =
         operations.into_iter().enumerate().map(|(index, it)| working.take(index, it)).collect();
     working.check_work()?;
@@ -253,6 +274,7 @@ impl Working {
     fn new(
         stored: Vec<Rule>,
         restorable: HashMap<RuleId, Rule>,
+        absent: AbsentRules,
         operations: &[Operation],
         now: Instant,
     ) -> Self {
@@ -276,6 +298,7 @@ impl Working {
             entries: stored.into_iter().map(entry).collect(),
             deleted: Vec::new(),
             restorable,
+            absent,
             violations: Violations::new(),
             new: FIRST_PROVISIONAL,
             repeated,
@@ -297,6 +320,16 @@ impl Working {
         let pointer = format!("/operations/{index}{member}");
         let code = code.into();
         self.violations.push(Violation { code, ..Violation::body(pointer, detail) });
+    }
+
+    /// Notes that a rule is not, or no longer, in the policy.
+    fn fault_of_absent(&mut self, index: usize, member: &str, rule: RuleId) {
+        let detail = if self.deleted.iter().any(|deleted| deleted.id == rule) {
+            format!("the rule with id={rule} is deleted by an earlier operation")
+        } else {
+            self.absent.reason(rule)
+        };
+        self.fault_of(ViolationCode::NotFound, index, member, detail);
     }
 
     fn take(&mut self, index: usize, operation: Operation) -> ConcernedRules {
@@ -336,7 +369,7 @@ impl Working {
         state: &Named,
     ) -> bool {
         let Some(entry) = self.entries.get(&rule) else {
-            self.fault_of(ViolationCode::NotFound, index, "/rule_id", not_here(rule));
+            self.fault_of_absent(index, "/rule_id", rule);
             return false;
         };
         let Some(before) = entry.before.as_ref().map(CurrentState::from) else { return true };

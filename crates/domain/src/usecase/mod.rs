@@ -4,6 +4,7 @@
 //! writes only if all checks pass. A change that makes no difference writes nothing.
 
 pub mod acceptance;
+mod absent;
 pub mod audit;
 pub mod batch;
 pub mod expand;

@@ -15,6 +15,7 @@ use crate::rule::{Duplicates, Rule, RuleParts, RulePatch, RuleSpec, RuleState};
 use crate::store::{ReadUnit, RuleField, RuleFilter, Stamp, WriteUnit};
 use crate::text::Name;
 
+use super::absent::AbsentRules;
 use super::{Expected, next, not_deleted, policy, read_only};
 
 pub use crate::limits::PolicyLimits;
@@ -222,24 +223,20 @@ pub struct Placed {
     pub position: Option<u64>,
 }
 
-fn not_beside(rule: RuleId, name: &str) -> Error {
-    let detail = format!("a rule with id={rule} is not among the others of this policy");
-    Error::invalid(Violation::query(name, detail))
-}
-
 /// The priority and the position of a rule that is placed. Renumbers other rules if there is no
 /// room.
 async fn make_room(
     uow: &mut dyn WriteUnit,
+    caller: &Caller,
     policy: &Policy,
     placement: Placement,
 ) -> Result<(i32, u64)> {
     let order = uow.rules_mut().order(policy.id).await?;
-    let at = placement.index(&order).ok_or_else(|| match placement {
-        Placement::Before(rule) => not_beside(rule, "before"),
-        Placement::After(rule) => not_beside(rule, "after"),
-        Placement::First | Placement::Last => no_room(),
-    })?;
+    let Some(at) = placement.index(&order) else {
+        let Some((name, rule)) = placement.neighbor() else { return Err(no_room()) };
+        let absent = AbsentRules::find(uow, caller, policy.id, [rule]).await?;
+        return Err(Error::invalid(Violation::query(name, absent.reason(rule))));
+    };
     let plan = order::make_room(&order, at, 1).ok_or_else(no_room)?;
     uow.rules_mut().renumber(policy.id, &plan.renumbered, next(policy.revision)).await?;
     let priority = plan.placed.first().copied().ok_or_else(no_room)?;
@@ -272,7 +269,7 @@ pub async fn create(
     let (spec, position) = match placement {
         None => (spec, None),
         Some(placement) => {
-            let (priority, position) = make_room(uow, &policy, placement).await?;
+            let (priority, position) = make_room(uow, caller, &policy, placement).await?;
             (RuleSpec::new(RuleParts { priority, ..spec.into_parts() })?, Some(position))
         }
     };
@@ -320,7 +317,11 @@ pub async fn move_rules(
     expected.check(&policy)?;
     let order = uow.rules_mut().order(policy.id).await?;
     let wanted: HashSet<RuleId> = rules.iter().copied().collect();
-    check_moved(rules, &wanted, &order, placement)?;
+    let known: HashSet<RuleId> = order.iter().map(|(id, _)| *id).collect();
+    let named = rules.iter().copied().chain(placement.neighbor().map(|(_, rule)| rule));
+    let absent = named.filter(|rule| !known.contains(rule));
+    let absent = AbsentRules::find(uow, caller, policy.id, absent).await?;
+    check_moved(rules, &wanted, &known, &absent, placement)?;
     let (block, rest): (Vec<RulePlace>, Vec<RulePlace>) =
         order.iter().partition(|(id, _)| wanted.contains(id));
     let at = placement.index(&rest).ok_or_else(no_room)?;
@@ -347,16 +348,16 @@ pub async fn move_rules(
 fn check_moved(
     rules: &[RuleId],
     wanted: &HashSet<RuleId>,
-    order: &[RulePlace],
+    known: &HashSet<RuleId>,
+    absent: &AbsentRules,
     placement: Placement,
 ) -> Result<()> {
-    let known: HashSet<RuleId> = order.iter().map(|(id, _)| *id).collect();
     let mut violations = Violations::new();
     let mut seen = HashSet::new();
     for (index, rule) in rules.iter().enumerate() {
         let pointer = format!("/rule_ids/{index}");
         if !known.contains(rule) {
-            let detail = format!("a rule with id={rule} is not in this policy");
+            let detail = absent.reason(*rule);
             violations.push(Violation::body(pointer, detail).coded(ViolationCode::NotFound));
         } else if !seen.insert(rule) {
             violations.push(Violation::body(pointer, format!("contains rule {rule} twice")));
@@ -365,17 +366,13 @@ fn check_moved(
     if rules.is_empty() {
         violations.push(Violation::body("/rule_ids", "must name a rule"));
     }
-    let beside = match placement {
-        Placement::Before(rule) => Some(("/before", rule)),
-        Placement::After(rule) => Some(("/after", rule)),
-        Placement::First | Placement::Last => None,
-    };
-    if let Some((pointer, rule)) = beside {
+    if let Some((name, rule)) = placement.neighbor() {
+        let pointer = format!("/{name}");
         if wanted.contains(&rule) {
             violations
                 .push(Violation::body(pointer, format!("rule {rule} is one of the moved rules")));
         } else if !known.contains(&rule) {
-            let detail = format!("a rule with id={rule} is not in this policy");
+            let detail = absent.reason(rule);
             violations.push(Violation::body(pointer, detail).coded(ViolationCode::NotFound));
         }
     }

@@ -13,6 +13,7 @@ use crate::rule::{Duplicates, LeftOut, Rule, RuleChanges, RuleSpec};
 use crate::store::WriteUnit;
 use crate::text::excerpt;
 
+use super::absent::AbsentRules;
 use super::rule::check_size;
 use super::{Expected, next, policy, read_only};
 
@@ -103,7 +104,10 @@ pub async fn replace(
     let entry_count = given.iter().map(|rule| rule.spec.entry_count()).sum();
     check_size(uow.policy_limits(), rule_count, entry_count)?;
     let stored = uow.rules().all(&policy.reference()).await?;
-    check_given(&given, &stored, duplicates)?;
+    let known: HashSet<RuleId> = stored.iter().map(|rule| rule.id).collect();
+    let absent = given.iter().filter_map(|rule| rule.id).filter(|id| !known.contains(id));
+    let absent = AbsentRules::find(uow, caller, policy.id, absent).await?;
+    check_given(&given, &known, &absent, duplicates)?;
     let matched = matched(&given, &stored);
     check_matched(&given, &stored, &matched, caller)?;
     let total = u64::try_from(stored.len()).unwrap_or(u64::MAX);
@@ -129,9 +133,13 @@ pub async fn replace(
 
 /// Checks that a set does not contradict itself: no unknown ids, no duplicate ids or names, no
 /// equivalent rules unless duplicates are kept.
-fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> Result<()> {
+fn check_given(
+    given: &[GivenRule],
+    known: &HashSet<RuleId>,
+    absent: &AbsentRules,
+    duplicates: Duplicates,
+) -> Result<()> {
     use ViolationCode::{EqualRule, NameTaken, NotFound};
-    let known: HashSet<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let mut violations = Violations::new();
     let (mut ids, mut names, mut contents) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (index, rule) in given.iter().enumerate() {
@@ -144,8 +152,7 @@ fn check_given(given: &[GivenRule], stored: &[Rule], duplicates: Duplicates) -> 
         };
         if let Some(id) = rule.id {
             if !known.contains(&id) {
-                let detail = || format!("a rule with id={id} is not in this policy");
-                fault(Some(NotFound), "/id", None, &detail);
+                fault(Some(NotFound), "/id", None, &|| absent.reason(id));
             } else if let Some(first) = ids.insert(id, index) {
                 fault(None, "/id", Some(first), &|| format!("is a duplicate of #/{first}"));
             }

@@ -1,5 +1,6 @@
 //! Placing and moving rules.
 
+use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
@@ -48,6 +49,92 @@ db_test! {
         let both = api.post(&format!("{rules}?at=last"), &plain_rule()).await.problem(422, "invalid");
         assert_eq!(both["errors"][0]["pointer"], "#/priority");
         api.post(&rules, &unplaced("x")).await.problem(422, "invalid");
+    }
+}
+
+db_test! {
+    async fn an_answer_explains_why_a_named_rule_is_not_in_the_policy(api: Api) {
+        let blue = api.token_for(&[Role::Editor], Some(&["blue"]));
+        let red = api.token_for(&[Role::Editor], Some(&["red"]));
+        let policies_of = async |token: &str, names: &[&str]| {
+            let body = json!({"name": "edge"});
+            let firewall = api.send("POST", "/firewalls/", token, &[], Some(&body)).await.expect(201);
+            let mut paths = Vec::new();
+            for name in names {
+                let path = format!("/firewalls/{}/filtering-policies/", firewall["id"]);
+                let body = json!({"name": name, "default_action": "DENY"});
+                let made = api.send("POST", &path, token, &[], Some(&body)).await.expect(201);
+                paths.push((made["id"].clone(), format!("{path}{}/rules/", made["id"])));
+            }
+            paths
+        };
+        let rule_in = async |token: &str, rules: &str, name: &str| {
+            let path = format!("{rules}?at=last");
+            let made = api.send("POST", &path, token, &[], Some(&unplaced(name))).await.expect(201);
+            made["id"].as_i64().unwrap()
+        };
+        let mut policies = policies_of(&blue, &["own", "other"]).await;
+        let (other_policy, other) = policies.pop().unwrap();
+        let (_, rules) = policies.pop().unwrap();
+        let (_, hidden) = policies_of(&red, &["hidden"]).await.pop().unwrap();
+        let own = rule_in(&blue, &rules, "own").await;
+        let elsewhere = rule_in(&blue, &other, "elsewhere").await;
+        let gone = rule_in(&blue, &rules, "gone").await;
+        let path = format!("{rules}{gone}/");
+        api.send("DELETE", &path, &blue, &[], None).await.expect(204);
+        // A caller does not learn of policies that it may not see.
+        let unseen = rule_in(&red, &hidden, "unseen").await;
+        let never = unseen + 1_000;
+
+        let refused = async |method: &str, path: &str, body: &Value| {
+            let answer = api.send(method, path, &blue, &[], Some(body)).await;
+            let problem = answer.problem(422, "invalid");
+            let fault = &problem["errors"][0];
+            let place = fault["parameter"].as_str().or(fault["pointer"].as_str());
+            (place.unwrap().to_owned(), fault["detail"].as_str().unwrap().to_owned())
+        };
+        for (rule, reason) in [
+            (elsewhere, format!("the rule with id={elsewhere} is in another policy, with id={other_policy}")),
+            (gone, format!("the rule with id={gone} is deleted")),
+            (unseen, format!("there is no rule with id={unseen}")),
+            (never, format!("there is no rule with id={never}")),
+        ] {
+            let is = |place: &str| (place.to_owned(), reason.clone());
+            for side in ["before", "after"] {
+                let path = format!("{rules}?{side}={rule}");
+                assert_eq!(refused("POST", &path, &unplaced("new")).await, is(side));
+                let body = json!({"rule_ids": [own], side: rule});
+                assert_eq!(refused("POST", &format!("{rules}move/"), &body).await, is(&format!("#/{side}")));
+                let create = json!({"op": "create", "rule": unplaced("new"), side: rule});
+                let body = json!({"operations": [create]});
+                let place = is(&format!("#/operations/0/{side}"));
+                assert_eq!(refused("POST", &format!("{rules}batch/"), &body).await, place);
+            }
+            let body = json!({"rule_ids": [rule], "at": "first"});
+            assert_eq!(refused("POST", &format!("{rules}move/"), &body).await, is("#/rule_ids/0"));
+            let mut in_set = unplaced("own");
+            in_set["id"] = json!(rule);
+            assert_eq!(refused("PUT", &rules, &json!([in_set])).await, is("#/0/id"));
+            let mut operations = vec![
+                json!({"op": "update", "rule_id": rule, "patch": {"log": true}}),
+                json!({"op": "delete", "rule_id": rule}),
+            ];
+            if rule != gone {
+                operations.push(json!({"op": "restore", "rule_id": rule}));
+            }
+            for operation in operations {
+                let body = json!({"operations": [operation]});
+                let place = is("#/operations/0/rule_id");
+                assert_eq!(refused("POST", &format!("{rules}batch/"), &body).await, place, "{body}");
+            }
+        }
+        let body = json!({"operations": [
+            {"op": "delete", "rule_id": own},
+            {"op": "update", "rule_id": own, "patch": {"log": true}},
+        ]});
+        let reason = format!("the rule with id={own} is deleted by an earlier operation");
+        let place = ("#/operations/1/rule_id".to_owned(), reason);
+        assert_eq!(refused("POST", &format!("{rules}batch/"), &body).await, place);
     }
 }
 

@@ -66,12 +66,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// The live rules that a caller may see.
 pub(crate) fn live(who: &Visibility) -> Select<Entity> {
-    Entity::find()
-        .join(JoinType::InnerJoin, Relation::Policy.def())
-        .join(JoinType::InnerJoin, Relation::Firewall.def())
-        .filter(super::visible(who))
-        .filter(super::policy::Column::DeletedAt.is_null())
-        .filter(Column::DeletedAt.is_null())
+    live_or_deleted(who).filter(Column::DeletedAt.is_null())
 }
 
 /// The live rules of one policy. The caller holds its lock, or has read it in the same snapshot, so
@@ -82,12 +77,16 @@ pub(crate) fn live_of(policy: i64) -> Select<Entity> {
 
 /// The deleted rules of the live policies that a caller may see.
 pub(crate) fn deleted(who: &Visibility) -> Select<Entity> {
+    live_or_deleted(who).filter(Column::DeletedAt.is_not_null())
+}
+
+/// The rules, live or deleted, of the live policies that a caller may see.
+pub(crate) fn live_or_deleted(who: &Visibility) -> Select<Entity> {
     Entity::find()
         .join(JoinType::InnerJoin, Relation::Policy.def())
         .join(JoinType::InnerJoin, Relation::Firewall.def())
         .filter(super::visible(who))
         .filter(super::policy::Column::DeletedAt.is_null())
-        .filter(Column::DeletedAt.is_not_null())
 }
 
 /// The deleted rules of one policy, whose lock the caller holds.

@@ -31,7 +31,7 @@ use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
     ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
-    live_of, parent_columns, with_parents,
+    live_of, live_or_deleted, parent_columns, with_parents,
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
@@ -323,6 +323,24 @@ impl RuleReader for SeaUnitOfWork {
         id: RuleId,
     ) -> StoreResult<Option<RuleInState>> {
         self.rule_in_state(who, firewall, policy, id).await
+    }
+
+    /// One statement.
+    async fn policies_of(
+        &mut self,
+        who: &Visibility,
+        rules: &[RuleId],
+    ) -> StoreResult<Vec<(RuleId, PolicyId)>> {
+        let rows: Vec<(i64, i64)> = live_or_deleted(who)
+            .select_only()
+            .columns([Column::Id, Column::PolicyId])
+            .filter(Column::Id.is_in(rules.iter().map(|rule| rule.get())))
+            .into_tuple()
+            .all(&self.db())
+            .await
+            .map_err(store_error)?;
+        let ids = |(rule, policy)| RuleId::new(rule).zip(PolicyId::new(policy));
+        Ok(rows.into_iter().filter_map(ids).collect())
     }
 }
 

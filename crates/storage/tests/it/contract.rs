@@ -143,6 +143,12 @@ db_test! {
         let elsewhere = policy::get(&mut *uow, &red, other.id, made_policy.id).await;
         assert_not_found(elsewhere, Resource::Policy);
 
+        let rules = [made_rule.id];
+        let found = uow.rules().policies_of(&blue.actor.visibility, &rules).await.unwrap();
+        assert_eq!(found, [(made_rule.id, made_policy.id)]);
+        let found = uow.rules().policies_of(&red.actor.visibility, &rules).await.unwrap();
+        assert!(found.is_empty());
+
         let filter = FirewallFilter::default();
         let seen = firewall::page(&mut *uow, &red, &filter, &[], &first_page()).await.unwrap();
         assert_eq!(seen.items.iter().map(|it| it.id).collect::<Vec<_>>(), [other.id]);

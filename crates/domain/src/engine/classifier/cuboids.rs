@@ -8,7 +8,7 @@ use super::cuboid::{ALL_PORTS, Cuboid, CuboidParts, Range, kind};
 use super::hull::{Hull, Side, merged};
 use super::index::Condition;
 use super::{Budget, least_bytes};
-use crate::engine::naive::Entry;
+use crate::engine::naive::RuleRef;
 use crate::net::Protocol;
 use crate::rule::{Criteria, Endpoint, RuleSpec, Schedule};
 use crate::worlds::{Fields, Kind, RuleProduct};
@@ -56,7 +56,7 @@ pub(super) struct Cuboids<A> {
 /// `should_continue` returns false. `should_continue` is called at every rule. Disabled rules have no
 /// cuboids.
 pub(super) fn count_all(
-    rules: &[Entry<'_>],
+    rules: &[RuleRef<'_>],
     budget: Budget,
     should_continue: &dyn Fn() -> bool,
 ) -> Option<Counts> {
@@ -77,7 +77,7 @@ enum Counted {
 }
 
 fn count_within(
-    rules: &[Entry<'_>],
+    rules: &[RuleRef<'_>],
     limit: Limit,
     budget: Budget,
     should_continue: &dyn Fn() -> bool,
@@ -113,7 +113,7 @@ impl Counts {
     /// `should_continue`, which is called at every rule, returns false.
     pub(super) fn make<A: Address>(
         &self,
-        rules: &[Entry<'_>],
+        rules: &[RuleRef<'_>],
         should_continue: &dyn Fn() -> bool,
     ) -> Option<Cuboids<A>> {
         let most = if A::IS_WIDE { self.v6 } else { self.v4 };

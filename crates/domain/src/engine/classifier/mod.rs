@@ -50,7 +50,7 @@ use std::net::IpAddr;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
-use crate::engine::naive::Entry;
+use crate::engine::naive::RuleRef;
 use crate::engine::port_map::PortMap;
 use crate::net::PortRange;
 use crate::packet::{Packet, Payload};
@@ -94,7 +94,7 @@ impl Classifier {
     /// budget. It is zero if the rules need more cuboids than the budget has, since nothing is
     /// compiled then. Costs O(entries).
     #[must_use]
-    pub fn bytes_to_compile(rules: &[Entry<'_>], budget: Budget) -> usize {
+    pub fn bytes_to_compile(rules: &[RuleRef<'_>], budget: Budget) -> usize {
         let counted = cuboids::count_all(rules, budget, &|| true);
         counted.map_or(0, |counts| {
             let most = most_bytes::<u32>(counts.v4)
@@ -109,7 +109,7 @@ impl Classifier {
     /// # Errors
     /// Returns [`OverBudget`] if they need more than the budget. Boxes are counted before they are
     /// made, and the memory of the index is bounded while it grows.
-    pub fn compile(rules: &[Entry<'_>], budget: Budget) -> Result<Self, OverBudget> {
+    pub fn compile(rules: &[RuleRef<'_>], budget: Budget) -> Result<Self, OverBudget> {
         Self::compile_while(rules, budget, &|| true)
     }
 
@@ -119,7 +119,7 @@ impl Classifier {
     /// # Errors
     /// Returns [`OverBudget`] for the reasons of [`Self::compile`], and if `should_continue` returns false.
     pub fn compile_while(
-        rules: &[Entry<'_>],
+        rules: &[RuleRef<'_>],
         budget: Budget,
         should_continue: &dyn Fn() -> bool,
     ) -> Result<Self, OverBudget> {
@@ -204,7 +204,7 @@ impl Classifier {
     /// The action on a packet: that of the first of the compiled rules that matches, else the
     /// default.
     #[must_use]
-    pub fn verdict(&self, rules: &[Entry<'_>], default: Action, packet: &Packet) -> Action {
+    pub fn verdict(&self, rules: &[RuleRef<'_>], default: Action, packet: &Packet) -> Action {
         let rule = self.first_match(packet).and_then(|index| rules.get(index));
         rule.map_or(default, |rule| rule.spec.action)
     }
@@ -235,7 +235,7 @@ impl<A: Address> Index<A> {
     /// Indexes the rules of a family within so many bytes.
     fn of(
         counts: &Counts,
-        rules: &[Entry<'_>],
+        rules: &[RuleRef<'_>],
         bytes: usize,
         should_continue: &dyn Fn() -> bool,
     ) -> Option<Self> {

@@ -57,7 +57,3 @@ impl WorkingRule {
         self.before.as_ref().is_none_or(is_other)
     }
 }
-
-pub(super) fn not_here(rule: RuleId) -> String {
-    format!("a rule with id={rule} is not in this policy")
-}

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use super::Working;
-use super::identity::not_here;
-use crate::error::{Error, Result, ViolationCode};
+use crate::error::{Error, Result};
 use crate::ids::RuleId;
 use crate::rule::order::{Placement, RulePlace, make_room};
 
@@ -51,12 +50,8 @@ impl Working {
             return None;
         }
         let Some(at) = self.index_of(placement) else {
-            let (member, rule) = match placement {
-                Placement::Before(rule) => ("/before", rule),
-                Placement::After(rule) => ("/after", rule),
-                Placement::First | Placement::Last => return None,
-            };
-            self.fault_of(ViolationCode::NotFound, index, member, not_here(rule));
+            let (name, rule) = placement.neighbor()?;
+            self.fault_of_absent(index, &format!("/{name}"), rule);
             return None;
         };
         let plan = make_room(&self.order, at, count)?;
@@ -87,15 +82,11 @@ impl Working {
         let mut is_good = true;
         for (number, rule) in rules.iter().enumerate() {
             if !self.entries.contains_key(rule) {
-                let member = format!("/rule_ids/{number}");
-                self.fault_of(ViolationCode::NotFound, index, &member, not_here(*rule));
+                self.fault_of_absent(index, &format!("/rule_ids/{number}"), *rule);
                 is_good = false;
             }
         }
-        let beside = match placement {
-            Placement::Before(rule) | Placement::After(rule) => wanted.contains(&rule),
-            Placement::First | Placement::Last => false,
-        };
+        let beside = placement.neighbor().is_some_and(|(_, rule)| wanted.contains(&rule));
         if beside || wanted.len() != rules.len() || rules.is_empty() {
             let detail = "must name each rule once, and not the rule that they move to";
             self.fault(index, "/rule_ids", detail);
@@ -159,6 +150,7 @@ mod tests {
     use crate::testing::rules::everything;
     use crate::text::Name;
     use crate::time::Instant;
+    use crate::usecase::absent::AbsentRules;
     use crate::usecase::batch::{ConcernedRules, Operation};
     use std::collections::HashMap;
 
@@ -194,7 +186,7 @@ mod tests {
                 deleted: None,
             }
         });
-        Working::new(stored.collect(), HashMap::new(), &[], now)
+        Working::new(stored.collect(), HashMap::new(), AbsentRules::default(), &[], now)
     }
 
     fn middle() -> RuleId {

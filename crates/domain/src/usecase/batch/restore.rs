@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{ConcernedRules, Operation, Working, WorkingRule};
-use crate::error::{Result, ViolationCode};
+use crate::error::Result;
 use crate::ids::RuleId;
 use crate::patch::Patch;
 use crate::policy::Policy;
@@ -65,8 +65,7 @@ impl Working {
             None => (None, self.restorable.remove(&rule)),
         };
         let Some(old) = before.as_ref().or(deleted.as_ref()).map(|rule| rule.spec.clone()) else {
-            let detail = format!("a deleted rule with id={rule} is not in this policy");
-            self.fault_of(ViolationCode::NotFound, index, "/rule_id", detail);
+            self.fault_of_absent(index, "/rule_id", rule);
             return ConcernedRules::Rule(rule);
         };
         if let Some(spec) = self.named(index, old, name) {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use fireflow_domain::engine::classifier::{Budget, Cuboid, Index, Key, NO_CUBOID, kind};
-use fireflow_domain::engine::naive::Entry;
+use fireflow_domain::engine::naive::RuleRef;
 use fireflow_domain::engine::port_map::{PortAnswer, PortMap};
 use fireflow_domain::engine::{Evaluator, Limits};
 use fireflow_domain::ids::RuleId;
@@ -228,7 +228,7 @@ impl Rules {
     }
 }
 
-fn entries(specs: &[RuleSpec]) -> Vec<Entry<'_>> {
+fn entries(specs: &[RuleSpec]) -> Vec<RuleRef<'_>> {
     let ids = (1..).filter_map(RuleId::new);
-    specs.iter().zip(ids).map(|(spec, id)| Entry { id, spec }).collect()
+    specs.iter().zip(ids).map(|(spec, id)| RuleRef { id, spec }).collect()
 }
