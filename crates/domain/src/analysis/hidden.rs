@@ -204,7 +204,7 @@ fn taken_packets(
     let mut meter = context.budget.meter(STEPS_TO_LIST);
     let mut pieces = Vec::new();
     let is_complete = decided_by(context, rule, most.saturating_add(1), |exploration| {
-        exploration.run_rule(slot, &mut meter, &mut pieces)
+        exploration.run_common((slot, rule), &mut meter, &mut pieces)
     })?;
     let joined = joined(&context.space, pieces);
     let is_complete = is_complete && joined.len() <= most;

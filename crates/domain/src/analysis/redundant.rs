@@ -1,9 +1,11 @@
 //! Findings about rules that change no verdict.
 
+use super::budget::Meter;
 use super::context::Context;
 use super::findings::Outcome;
 use super::measure::share;
 use super::proof::minimal;
+use super::question::{Neighbors, Side};
 use super::reach::first_point;
 use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
@@ -104,7 +106,13 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
         let is_there = |it: Slot| !is_set(&gone, it) && context.is_active(it);
         let mut solver = Solver::new(context, slot, &is_there);
         let mut meter = context.budget.meter(context.limits().steps);
-        match solver.find_difference(&mut meter) {
+        let difference = match meets_any(context, slot, &gone, &mut meter) {
+            // All is as it was when the rule was found to be redundant.
+            Ok(false) => Ok(None),
+            Ok(true) => solver.find_difference(&mut meter),
+            Err(obstacle) => Err(obstacle),
+        };
+        match difference {
             Ok(None) => set(&mut gone, slot),
             Ok(Some(hole)) => {
                 let point = first_point(&hole.cell);
@@ -121,6 +129,22 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     for (obstacle, slot) in undecided {
         outcome.undecided(Task::Together, obstacle, slot);
     }
+}
+
+/// Whether a rule that is gone can meet a rule.
+fn meets_any(
+    context: &Context<'_>,
+    slot: Slot,
+    gone: &[bool],
+    meter: &mut Meter<'_>,
+) -> Result<bool, Obstacle> {
+    let is_gone = |it: Slot| is_set(gone, it);
+    for side in [Side::Earlier, Side::Later] {
+        if Neighbors::of(&context.space, slot, side, &is_gone, meter)?.len() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn set(gone: &mut [bool], slot: Slot) {
