@@ -154,9 +154,6 @@ fn public(context: &Context<'_>, family: Family) -> Vec<Range> {
     super::ranges::difference(&all, &normalized(private.into_iter().map(ranks).collect()))
 }
 
-/// A rule counts as open to anybody if its sources contain this share of all public addresses.
-const SHARE_OF_ANYBODY: f64 = 0.5;
-
 /// Adds the findings about services that anybody can reach. One rule for a partner is not meant: only
 /// rules count whose sources are most public addresses.
 pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
@@ -164,7 +161,7 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
         let public = public(context, family);
         let space = &context.space;
         let ranks = &space.family(family).ranks;
-        let anybody = ranks.size(&public) * SHARE_OF_ANYBODY;
+        let anybody = ranks.size(&public) * options.thresholds.exposed_sources;
         let is_open = |part: &&Part| {
             let sources = space.sides.groups(part.source).iter();
             let sources = sources.map(|it| intersection(space.sets.get(it.addresses), &public));
@@ -181,7 +178,7 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
         protocols.dedup();
         for protocol in protocols {
             let services: Vec<ExposedService> =
-                options.services.iter().filter(|it| it.protocol == protocol).copied().collect();
+                options.services.iter().filter(|it| it.protocol == protocol).cloned().collect();
             expose(context, protocol, &services, family, &public, &open, outcome);
         }
     }
@@ -214,11 +211,11 @@ fn expose(
         }
         // The pieces of one rule can be many, so they are summed up before the next rule.
         for (service, exposure) in services.iter().zip(&mut exposures) {
-            exposure.add(slot, *service, &pieces, context.limits().packets);
+            exposure.add(slot, service, &pieces, context.limits().packets);
         }
     }
     for (service, exposure) in services.iter().zip(exposures) {
-        match exposure.finding(context, *service, family, kind) {
+        match exposure.finding(context, service, family, kind) {
             Some(Ok(finding)) => outcome.findings.push(finding),
             Some(Err(slot)) => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
             None => {}
@@ -239,7 +236,7 @@ struct Exposure {
 
 impl Exposure {
     /// Adds the packets that a rule decides, as far as they are of a service.
-    fn add(&mut self, slot: Slot, service: ExposedService, pieces: &[Piece], most: usize) {
+    fn add(&mut self, slot: Slot, service: &ExposedService, pieces: &[Piece], most: usize) {
         let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
         let before = self.count;
         for piece in pieces {
@@ -264,7 +261,7 @@ impl Exposure {
     fn finding(
         self,
         context: &Context<'_>,
-        service: ExposedService,
+        service: &ExposedService,
         family: Family,
         kind: Kind,
     ) -> Option<Result<Finding, Slot>> {
@@ -284,7 +281,7 @@ impl Exposure {
             witness,
             packets: sets.map(|it| packet_set(&context.space, family, kind, it)).collect(),
             is_packets_complete: self.count <= most,
-            evidence: Evidence::Service { service, family, destinations },
+            evidence: Evidence::Service { service: service.clone(), family, destinations },
             ..Finding::new(FindingKind::Exposed, Severity::Error, index)
         }))
     }

@@ -103,7 +103,7 @@ fn distinguish(hash: &mut Sha256, evidence: &Evidence) {
             hash.update(&warning.pointer);
         }
         Evidence::Service { service, family, destinations: _ } => {
-            hash.update(service.name);
+            hash.update(service.name.as_bytes());
             hash.update([0]);
             hash.update([service.protocol.0]);
             hash.update(service.ports.first().to_be_bytes());

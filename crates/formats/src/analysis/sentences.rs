@@ -279,12 +279,13 @@ fn permissive(finding: &Finding, subject: &Subject<'_>) -> String {
 }
 
 fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
-    let Evidence::Service { service, family, destinations } = finding.evidence else {
+    let Evidence::Service { service, family, destinations } = &finding.evidence else {
         return "A service can be reached from any public address.".to_owned();
     };
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let (noun, verb) = if because.len() == 1 { ("Rule", "permits") } else { ("Rules", "permit") };
     let ExposedService { name, protocol, ports } = service;
+    let destinations = *destinations;
     let reached = if destinations < 2.0 {
         "1 address".to_owned()
     } else if destinations < 1e6 {
@@ -295,7 +296,7 @@ fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
     format!(
         "Public {} addresses can reach {name} ({protocol}/{ports}) on {reached}. {noun} {} {verb} \
          it. Limit the sources to those that need it.",
-        in_words(family),
+        in_words(*family),
         rules(subject, &because)
     )
 }
