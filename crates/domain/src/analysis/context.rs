@@ -1,5 +1,6 @@
 //! An analysis under way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bounds::Point;
@@ -13,17 +14,18 @@ use crate::packet::Packet;
 use crate::rule::{Action, RuleSpec};
 use crate::time::Instant;
 
-/// A policy with its space, at an instant.
+/// A policy with its space, at an instant. Cheap to copy for another instant.
+#[derive(Clone)]
 pub(super) struct Context<'a> {
     pub(super) policy: &'a AnalysedPolicy<'a>,
     pub(super) budget: &'a Budget<'a>,
-    pub(super) space: Space,
+    pub(super) space: Arc<Space>,
     /// The place in the policy of each rule of the space, in order: those that are active, now or
     /// later.
-    pub(super) indexes: Vec<RuleIndex>,
+    pub(super) indexes: Arc<[RuleIndex]>,
     pub(super) at: Instant,
     /// How many rules were compared with witnesses.
-    comparisons: AtomicUsize,
+    comparisons: Arc<AtomicUsize>,
 }
 
 impl<'a> Context<'a> {
@@ -38,8 +40,14 @@ impl<'a> Context<'a> {
         let taking_part = policy.rules.iter().enumerate().filter(|it| takes_part(it.1.spec, at));
         let (indexes, specs): (Vec<RuleIndex>, Vec<&RuleSpec>) =
             taking_part.map(|(index, rule)| (index, rule.spec)).unzip();
-        let space = Space::new(&specs, divide, budget)?;
-        Ok(Self { policy, budget, space, indexes, at, comparisons: AtomicUsize::new(0) })
+        let space = Arc::new(Space::new(&specs, divide, budget)?);
+        let comparisons = Arc::new(AtomicUsize::new(0));
+        Ok(Self { policy, budget, space, indexes: indexes.into(), at, comparisons })
+    }
+
+    /// The same policy at a later instant.
+    pub(super) fn later(&self, at: Instant) -> Self {
+        Self { at, ..self.clone() }
     }
 
     /// The rules of the space that are active at the instant.

@@ -1,6 +1,6 @@
 //! Findings as SARIF 2.1.0 (OASIS), which code hosts show next to the lines of a file.
 
-use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity};
+use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity, Task};
 use serde_json::{Map, Value, json};
 
 use super::sentences::{KINDS, detail};
@@ -133,8 +133,10 @@ fn notification(incomplete: &Incomplete) -> Value {
         count => format!(" for {}", counted(count, "rule")),
     };
     let (what, why) = (incomplete.what.as_str(), incomplete.why.as_str());
+    // A proof that may be longer than necessary takes nothing away from the findings.
+    let level = if incomplete.what == Task::Minimal { "note" } else { "error" };
     json!({
-        "level": "error",
+        "level": level,
         "message": {"text": format!("Undecided{rules}: {what}. Limit reached: {why}.")},
     })
 }

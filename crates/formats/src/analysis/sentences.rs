@@ -241,7 +241,7 @@ fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
     let action = subject.action(finding.rule);
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let who = match because.len() {
-        0 => "the default action decides".to_owned(),
+        0 => "later rules decide".to_owned(),
         1 => format!("rule {} decides", rules(subject, &because)),
         _ => format!("rules {} decide", rules(subject, &because)),
     };
