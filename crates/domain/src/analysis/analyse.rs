@@ -2,9 +2,10 @@
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
-use super::breadth::{exposed, permissive, public_ends};
+use super::breadth::{permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
+use super::exposure::exposed;
 use super::findings::Outcome;
 use super::fix;
 use super::hidden::{Meanings, hidden};

@@ -19,6 +19,7 @@ mod compare;
 mod context;
 mod cover;
 mod explore;
+mod exposure;
 mod findings;
 mod fix;
 mod frame;

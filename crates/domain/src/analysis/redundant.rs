@@ -4,12 +4,13 @@ use super::context::Context;
 use super::findings::Outcome;
 use super::measure::share;
 use super::proof::minimal;
-use super::question::Neighbors;
+use super::question::{Hole, Neighbors};
 use super::reach::first_point;
 use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::Slot;
-use super::until::{Fault, Seeks, change_ahead};
+use super::until::{Fault, Seeks, change_ahead, instants_ahead};
+use crate::time::Instant;
 
 /// The most later rules among which a smallest proof is searched whatever it takes.
 const FEW_RULES: usize = 8;
@@ -142,18 +143,16 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     redundant.sort_by_key(|finding| finding.rule);
     for finding in redundant {
         let Some(slot) = context.slot(finding.rule) else { continue };
-        let is_there = |it: Slot| !is_set(&gone, it) && context.is_active(it);
-        let mut solver = Solver::new(context, slot, &is_there);
-        let mut meter = context.budget.meter(context.limits().steps);
-        match solver.find_difference(&mut meter) {
+        let until = finding.until;
+        match needed(context, slot, until, &gone) {
             Ok(None) => set(&mut gone, slot),
-            Ok(Some(hole)) => {
+            Ok(Some((then, hole))) => {
                 let point = first_point(&hole.cell);
                 let holds = |it: &Slot| {
-                    let parts = context.space.parts(*it, hole.family);
-                    point.is_some_and(|at| parts.iter().any(|part| context.space.has(part, &at)))
+                    let parts = then.space.parts(*it, hole.family);
+                    point.is_some_and(|at| parts.iter().any(|part| then.space.has(part, &at)))
                 };
-                let rules = context.active().filter(|it| is_set(&gone, *it));
+                let rules = then.active().filter(|it| is_set(&gone, *it));
                 finding.together = rules.filter(holds).map(|it| context.index(it)).collect();
             }
             Err(obstacle) => undecided.push((obstacle, slot)),
@@ -162,6 +161,27 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     for (obstacle, slot) in undecided {
         outcome.undecided(Task::Together, obstacle, slot);
     }
+}
+
+/// A packet for which a redundant rule is needed when others are gone, with the instant: now or ahead,
+/// as long as the rule is redundant by itself.
+fn needed<'a>(
+    context: &Context<'a>,
+    slot: Slot,
+    until: Option<Instant>,
+    gone: &[bool],
+) -> Result<Option<(Context<'a>, Hole)>, Obstacle> {
+    let mut meter = context.budget.meter(context.limits().steps);
+    let ahead = instants_ahead(context, slot, &mut meter)?;
+    let ahead = ahead.into_iter().filter(|at| until.is_none_or(|until| *at < until));
+    for at in std::iter::once(context.at).chain(ahead) {
+        let then = context.later(at);
+        let is_there = |it: Slot| !is_set(gone, it) && then.is_active(it);
+        if let Some(hole) = Solver::new(&then, slot, &is_there).find_difference(&mut meter)? {
+            return Ok(Some((then, hole)));
+        }
+    }
+    Ok(None)
 }
 
 fn set(gone: &mut [bool], slot: Slot) {

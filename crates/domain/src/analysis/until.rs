@@ -54,12 +54,8 @@ pub(super) fn change_ahead(
     if !space.has_times {
         return Ok(None);
     }
-    let near = |side, meter: &mut Meter<'_>| -> Result<Vec<Slot>, Obstacle> {
-        // Rules that contain the rule now may expire, and rules that start later may matter.
-        let lasts = |rule: Slot| space.rules.get(rule as usize).is_some_and(|it| !is_timed(it));
-        Ok(Neighbors::of_any_time(space, slot, side, &lasts, meter)?.rules(space))
-    };
-    let (earlier, later) = (near(Side::Earlier, meter)?, near(Side::Later, meter)?);
+    let earlier = near(space, slot, Side::Earlier, meter)?;
+    let later = near(space, slot, Side::Later, meter)?;
     let of_earlier = instants_of(context, slot, &earlier);
     let mut instants = instants_of(context, slot, &later);
     instants.extend_from_slice(&of_earlier);
@@ -98,6 +94,36 @@ pub(super) fn change_ahead(
         }
     }
     Ok(None)
+}
+
+/// The instants ahead in the life of a rule at which a rule that meets it starts or expires, in order.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn instants_ahead(
+    context: &Context<'_>,
+    slot: Slot,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Instant>, Obstacle> {
+    let space = &context.space;
+    if !space.has_times {
+        return Ok(Vec::new());
+    }
+    let mut rules = near(space, slot, Side::Earlier, meter)?;
+    rules.extend(near(space, slot, Side::Later, meter)?);
+    Ok(instants_of(context, slot, &rules))
+}
+
+/// The rules on one side of a rule that meet it at any time.
+fn near(
+    space: &Space,
+    slot: Slot,
+    side: Side,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Slot>, Obstacle> {
+    // Rules that contain the rule now may expire, and rules that start later may matter.
+    let lasts = |rule: Slot| space.rules.get(rule as usize).is_some_and(|it| !is_timed(it));
+    Ok(Neighbors::of_any_time(space, slot, side, &lasts, meter)?.rules(space))
 }
 
 /// Whether a kind of finding is about rules that no packet reaches.
