@@ -221,6 +221,8 @@ fn rules_are_reported_by_their_times_and_by_how_much_they_permit() {
         (0, FindingKind::Expired, Severity::Info),
         (1, FindingKind::Expired, Severity::Warning),
         (2, FindingKind::ExpiresSoon, Severity::Info),
+        // One of its two sources is `::ffff:0:0/96`.
+        (2, FindingKind::Ineffective, Severity::Info),
         (3, FindingKind::DisabledLong, Severity::Info),
         (4, FindingKind::NeverMatches, Severity::Warning),
         (4, FindingKind::NoReference, Severity::Info),

@@ -78,9 +78,11 @@ pub enum FindingKind {
     Ineffective,
     /// An ALLOW rule for any service, any destination, or a large share of all addresses.
     Permissive,
-    /// Anybody can reach a service for administration or with clear text. Only ALLOW rules count whose
-    /// sources contain at least half of all public addresses, so a rule for a partner is no finding.
-    /// The finding is about the first rule that lets packets in; `because` has all of them.
+    /// Most public addresses can reach a service for administration or with clear text. Rules count
+    /// together, and so does the default action, with the packets that each decides. `because` has the
+    /// rules that let most addresses in alone, and for other destinations those that do so together.
+    /// The finding is about the first of them. The default action is the rule after the last one: its
+    /// [`RuleIndex`] is the number of rules.
     Exposed,
     /// The rule overlaps an earlier rule of another action, and neither contains the other: their
     /// order decides. One finding for each rule, with the number of earlier rules in
@@ -206,7 +208,8 @@ impl Effect {
 pub struct Cover {
     /// The rule.
     pub rule: RuleIndex,
-    /// The share of the finding's rule that it contains, above 0 and at most 1. Shares of several
+    /// The share of the finding's rule that it contains, above 0 and at most 1; for
+    /// [`FindingKind::Exposed`], the share of all public addresses that it lets in. Shares of several
     /// rules can overlap.
     pub share: f64,
 }
@@ -289,7 +292,7 @@ pub struct Finding {
     pub kind: FindingKind,
     /// How serious it is.
     pub severity: Severity,
-    /// The rule that it is about.
+    /// The rule that it is about. If it is about the default action, this is the number of rules.
     pub rule: RuleIndex,
     /// The rules that prove it, those that contain most of the rule first.
     pub because: Vec<Cover>,

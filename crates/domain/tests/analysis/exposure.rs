@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fireflow_domain::analysis::{
-    AnalysedPolicy, AnalysisOptions, EXPOSED_SERVICES, Evidence, ExposedService, FindingKind,
-    FindingKinds, Severity,
+    AnalysedPolicy, AnalysisLimits, AnalysisOptions, EXPOSED_SERVICES, Evidence, ExposedService,
+    Finding, FindingKind, FindingKinds, Severity, analyse,
 };
 use fireflow_domain::engine::naive;
-use fireflow_domain::net::{AddressRange, Family, Protocol};
+use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{Packet, PacketParts};
-use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::{Random, cases, seed};
+use fireflow_domain::testing::rules::everything;
 
 use super::small_world::{PORTS, World, analysed, noon};
 
@@ -203,8 +204,8 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
         let kinds = FindingKinds::NONE.with(FindingKind::Exposed);
         let options =
             AnalysisOptions { kinds, services: services.clone(), ..AnalysisOptions::at(noon()) };
-        let limits = fireflow_domain::analysis::AnalysisLimits::usual(&|| true);
-        let analysis = fireflow_domain::analysis::analyse(&policy, &options, &limits);
+        let limits = AnalysisLimits::usual(&|| true);
+        let analysis = analyse(&policy, &options, &limits);
         assert_eq!(analysis.incomplete, []);
         for family in Family::ALL {
             for service in &services {
@@ -245,4 +246,89 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
     }
     println!("{alone} by one rule, {together} by several, {by_default} by the default action");
     assert!(alone > 20 && together > 5 && by_default > 20, "{alone} {together} {by_default}");
+}
+
+/// What is exposed to whom: the rule of the finding, the service, and the rules that let people in.
+fn found(rules: &[(Action, &str, &str)], default: Action) -> Vec<(usize, String, Vec<usize>)> {
+    let specs: Vec<RuleSpec> = rules
+        .iter()
+        .map(|(action, source, destination)| {
+            let entry =
+                |text: &str| Endpoint { address: AddressRange::parse(text).unwrap(), port: None };
+            RuleSpec::new(RuleParts {
+                action: *action,
+                protocols: [Protocol::TCP].into_iter().collect(),
+                sources: source.split(' ').map(entry).collect(),
+                destinations: vec![entry(destination)],
+                ports: vec![PortRange::single(22)],
+                ..everything()
+            })
+            .unwrap()
+        })
+        .collect();
+    let listed = analysed(&specs);
+    let policy = AnalysedPolicy { rules: &listed, default_action: default };
+    let mut options = AnalysisOptions::at(noon());
+    options.services.retain(|service| service.name == "ssh");
+    options.kinds = FindingKinds::NONE.with(FindingKind::Exposed);
+    let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
+    assert_eq!(analysis.incomplete, []);
+    let of_finding = |it: &Finding| {
+        let Evidence::Service { family, .. } = &it.evidence else { unreachable!() };
+        let because = it.because.iter().map(|cover| cover.rule).collect();
+        (it.rule, family.as_str().to_owned(), because)
+    };
+    analysis.findings.iter().map(of_finding).collect()
+}
+
+#[test]
+fn rules_with_parts_of_the_internet_count_together() {
+    let (allow, deny) = (Action::Allow, Action::Deny);
+    let host = "198.51.100.1";
+    let third = |source| (allow, source, host);
+    let rules =
+        [third("11.0.0.0-80.0.0.0"), third("80.0.0.1-150.0.0.0"), third("150.0.0.1-223.0.0.0")];
+    assert_eq!(found(&rules[..1], deny), []);
+    assert_eq!(found(&rules, deny).len(), 1);
+    // Two of the three are enough.
+    assert_eq!(found(&rules, deny)[0].2.len(), 2);
+    // Another destination is another matter.
+    let apart =
+        [rules[0], (allow, rules[1].1, "198.51.100.2"), (allow, rules[2].1, "198.51.100.3")];
+    assert_eq!(found(&apart, deny), []);
+    // A rule that lets in nearly everybody is found alone, whatever small rules there are besides it.
+    let wide = [third("8.8.8.8"), third("0.0.0.0/0"), rules[0]];
+    assert_eq!(found(&wide, deny), [(1, "ipv4".to_owned(), vec![1])]);
+}
+
+#[test]
+fn partners_are_nobody_and_an_allow_rule_after_a_fence_is_for_partners_too() {
+    let (allow, deny) = (Action::Allow, Action::Deny);
+    let blocks: Vec<String> = (20..140).map(|it| format!("{it}.0.0.0/8")).collect();
+    let partners: Vec<(Action, &str, &str)> =
+        blocks.iter().map(|it| (allow, it.as_str(), "198.51.100.1")).collect();
+    // Fifty blocks of this size are less than half of the internet.
+    assert_eq!(found(&partners[..50], deny), []);
+    assert_eq!(found(&partners, deny).len(), 1);
+    let fenced = [
+        (deny, "0.0.0.0-8.8.8.7 8.8.8.9-255.255.255.255 ::/0", "any"),
+        (allow, "any", "198.51.100.1"),
+    ];
+    assert_eq!(found(&fenced, deny), []);
+}
+
+#[test]
+fn the_default_action_lets_anybody_in() {
+    let (allow, deny) = (Action::Allow, Action::Deny);
+    let both =
+        |rule| [(rule, "ipv4".to_owned(), vec![rule]), (rule, "ipv6".to_owned(), vec![rule])];
+    // The default comes after all rules.
+    assert_eq!(found(&[], allow), both(0));
+    assert_eq!(found(&[(deny, "any", "198.51.100.1")], allow), both(1));
+    assert_eq!(found(&[(deny, "any", "any")], allow), []);
+    assert_eq!(found(&[], deny), []);
+    // A rule and the default together.
+    let half = [(allow, "0.0.0.0-110.0.0.0", "198.51.100.1"), (deny, "::/0", "any")];
+    let [one] = &found(&half, allow)[..] else { unreachable!() };
+    assert_eq!(one, &(2, "ipv4".to_owned(), vec![2]));
 }

@@ -70,8 +70,7 @@ fn result(finding: &Finding, subject: &Subject<'_>) -> Value {
         .map(|(rule, id)| {
             let mut location = location(rule, subject);
             location.insert("id".to_owned(), id.into());
-            let text = format!("Rule {}", subject.named(rule));
-            location.insert("message".to_owned(), json!({"text": text}));
+            location.insert("message".to_owned(), json!({"text": subject.titled(rule)}));
             Value::Object(location)
         })
         .collect();
@@ -99,7 +98,11 @@ fn location(rule: RuleIndex, subject: &Subject<'_>) -> Map<String, Value> {
     if let (Some(line), Some(physical)) = (line, physical.as_object_mut()) {
         physical.insert("region".to_owned(), json!({"startLine": line}));
     }
-    let mut logical = json!({"fullyQualifiedName": format!("rule {}", subject.named(rule))});
+    let mut full_name = subject.named(rule).to_string();
+    if !subject.is_default(rule) {
+        full_name.insert_str(0, "rule ");
+    }
+    let mut logical = json!({"fullyQualifiedName": full_name});
     if let Some(name) = subject.name(rule)
         && let Some(logical) = logical.as_object_mut()
     {
