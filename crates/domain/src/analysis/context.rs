@@ -1,5 +1,7 @@
 //! An analysis under way.
 
+use std::sync::Arc;
+
 use super::bounds::Point;
 use super::budget::Budget;
 use super::extents::Extents;
@@ -17,18 +19,19 @@ use crate::time::Instant;
 /// Bitmaps are searched faster than so few rules are compiled.
 const FEW: usize = 20_000;
 
-/// A policy with its space, at an instant.
+/// A policy with its space, at an instant. Cheap to copy for another instant.
+#[derive(Clone)]
 pub(super) struct Context<'a> {
     pub(super) policy: &'a AnalysedPolicy<'a>,
     pub(super) budget: &'a Budget<'a>,
-    pub(super) space: Space,
+    pub(super) space: Arc<Space>,
     /// The place in the policy of each rule of the space, in order: those that are active, now or
     /// later.
-    pub(super) indexes: Vec<RuleIndex>,
+    pub(super) indexes: Arc<[RuleIndex]>,
     pub(super) at: Instant,
-    extents: Extents,
-    /// None if the rules are too complex to be compiled.
-    matcher: Option<Matcher<'a>>,
+    extents: Arc<Extents>,
+    /// The rules of this instant, compiled; none if they are few or too complex.
+    matcher: Option<Arc<Matcher<'a>>>,
 }
 
 impl<'a> Context<'a> {
@@ -43,11 +46,17 @@ impl<'a> Context<'a> {
         let taking_part = policy.rules.iter().enumerate().filter(|it| takes_part(it.1.spec, at));
         let (indexes, specs): (Vec<RuleIndex>, Vec<&RuleSpec>) =
             taking_part.map(|(index, rule)| (index, rule.spec)).unzip();
-        let space = Space::new(&specs, divide, budget)?;
+        let space = Arc::new(Space::new(&specs, divide, budget)?);
         let is_active = |slot| space.is_active(slot, at);
         let matcher =
             if specs.len() < FEW { None } else { Matcher::new(slots(&specs, is_active), budget)? };
-        Ok(Self { policy, budget, space, indexes, at, extents: Extents::default(), matcher })
+        let (indexes, matcher) = (indexes.into(), matcher.map(Arc::new));
+        Ok(Self { policy, budget, space, indexes, at, extents: Arc::default(), matcher })
+    }
+
+    /// The same policy at a later instant.
+    pub(super) fn later(&self, at: Instant) -> Self {
+        Self { at, matcher: None, ..self.clone() }
     }
 
     /// The rules of the space that are active at the instant.
@@ -110,7 +119,7 @@ impl<'a> Context<'a> {
 
     /// The compiled rules, if there are any, with a packet in the form that they take.
     fn compiled(&self, family: Family, point: &Point) -> Option<(&Matcher<'a>, Packet)> {
-        let matcher = self.matcher.as_ref()?;
+        let matcher = self.matcher.as_deref()?;
         Some((matcher, at_point(&self.space, family, point, self.at)?))
     }
 

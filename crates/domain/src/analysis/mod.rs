@@ -20,6 +20,7 @@ mod context;
 mod cover;
 mod explore;
 mod extents;
+mod exposure;
 mod findings;
 mod fix;
 mod frame;
