@@ -2,9 +2,10 @@
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
-use super::breadth::{exposed, permissive, public_ends};
+use super::breadth::{permissive, public_ends};
 use super::budget::Budget;
 use super::context::Context;
+use super::exposure::exposed;
 use super::findings::Outcome;
 use super::fix;
 use super::hidden::{Meanings, hidden};
@@ -19,6 +20,7 @@ use super::report::{
 };
 use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
 use super::space::Slot;
+use super::until::Seeks;
 
 /// The kinds that follow from the reach of rules.
 const REACH: [FindingKind; 3] =
@@ -133,11 +135,13 @@ fn reach_of_all(
     let decided: Vec<Decided> =
         active.into_par_iter().map(|slot| decide(context, slot, seeks_redundant)).collect();
     let meanings = Meanings::new(context);
+    let small_conflict = options.thresholds.small_conflict;
+    let seeks = Seeks { small_conflict, redundant: seeks_redundant };
     let parts: Vec<Outcome> = decided
         .par_iter()
         .map(|decided| {
             let mut own = Outcome::default();
-            finish(context, options, &meanings, decided, &mut own);
+            finish(context, seeks, &meanings, decided, &mut own);
             own
         })
         .collect();
@@ -154,7 +158,7 @@ fn reach_of_all(
 /// Makes the finding of a rule.
 fn finish(
     context: &Context<'_>,
-    options: &AnalysisOptions,
+    seeks: Seeks,
     meanings: &Meanings,
     decided: &Decided,
     outcome: &mut Outcome,
@@ -162,15 +166,14 @@ fn finish(
     let slot = decided.slot;
     match &decided.reach {
         Ok(Reach::Hidden(cover)) => {
-            let small = options.thresholds.small_conflict;
-            hidden(context, meanings, slot, cover.clone(), small, outcome);
+            hidden(context, meanings, slot, cover.clone(), seeks, outcome);
         }
         Ok(Reach::Reached) => {}
         Err(obstacle) => outcome.undecided(Task::Reach, *obstacle, slot),
     }
     match decided.effectiveness {
         Some(Ok(Effectiveness::Redundant { needs_default })) => {
-            redundant(context, slot, needs_default, outcome);
+            redundant(context, slot, needs_default, seeks, outcome);
         }
         Some(Err(obstacle)) => outcome.undecided(Task::Redundant, obstacle, slot),
         Some(Ok(Effectiveness::Needed)) | None => {}

@@ -1,21 +1,14 @@
-//! Findings about rules that permit much, and about services that anybody can reach.
+//! Findings about rules that permit much, and which addresses are public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::bounds::{DESTINATION, SECOND_FIELD, SOURCE};
-use super::budget::Meter;
-use super::cell::Cell;
-use super::collect::Piece;
 use super::context::Context;
-use super::explore::decided_by;
 use super::findings::Outcome;
-use super::packets::PacketSet;
 use super::ranges::{Range, intersection, normalized};
-use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
-use super::request::{AnalysisOptions, ExposedService};
-use super::space::{Part, Slot};
-use super::spell::{cells, packet_set};
-use crate::net::{AddressRange, Family, Protocol};
+use super::report::{Evidence, Finding, FindingKind, Severity};
+use super::request::AnalysisOptions;
+use super::space::Slot;
+use crate::net::{AddressRange, Family};
 use crate::worlds::Kind;
 
 /// Adds the findings about ALLOW rules for any service, any destination, or a large share of all
@@ -145,176 +138,11 @@ pub(super) fn public_ends(family: Family) -> impl Iterator<Item = Span> {
 }
 
 /// All public addresses of a family.
-fn public(context: &Context<'_>, family: Family) -> Vec<Range> {
+pub(super) fn public(context: &Context<'_>, family: Family) -> Vec<Range> {
     let space = context.space.family(family);
     let (public, private) = registries(family);
     let ranks = |(first, last)| space.ranks.range(first, last);
     let all = context.space.sets.get(space.addresses);
     let all = public.map_or_else(|| all.to_vec(), |range| vec![ranks(range)]);
     super::ranges::difference(&all, &normalized(private.into_iter().map(ranks).collect()))
-}
-
-/// A rule counts as open to anybody if its sources contain this share of all public addresses.
-const SHARE_OF_ANYBODY: f64 = 0.5;
-
-/// Adds the findings about services that anybody can reach. One rule for a partner is not meant: only
-/// rules count whose sources are most public addresses.
-pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
-    for family in Family::ALL {
-        let public = public(context, family);
-        let space = &context.space;
-        let ranks = &space.family(family).ranks;
-        let anybody = ranks.size(&public) * SHARE_OF_ANYBODY;
-        let is_open = |part: &&Part| {
-            let sources = space.sides.groups(part.source).iter();
-            let sources = sources.map(|it| intersection(space.sets.get(it.addresses), &public));
-            let sizes: f64 = sources.map(|set| ranks.size(&set)).sum();
-            sizes >= anybody
-        };
-        let open: Vec<Slot> = context
-            .active()
-            .filter(|slot| context.action(Some(*slot)).permits())
-            .filter(|slot| space.parts(*slot, family).iter().any(|it| is_open(&it)))
-            .collect();
-        let mut protocols: Vec<Protocol> = options.services.iter().map(|it| it.protocol).collect();
-        protocols.sort_unstable();
-        protocols.dedup();
-        for protocol in protocols {
-            let services: Vec<ExposedService> =
-                options.services.iter().filter(|it| it.protocol == protocol).copied().collect();
-            expose(context, protocol, &services, family, &public, &open, outcome);
-        }
-    }
-}
-
-/// Adds the findings about services of one protocol in a family. All services are searched at once.
-fn expose(
-    context: &Context<'_>,
-    protocol: Protocol,
-    services: &[ExposedService],
-    family: Family,
-    public: &[Range],
-    open: &[Slot],
-    outcome: &mut Outcome,
-) {
-    let asked = PacketSet {
-        family: Some(family),
-        protocols: vec![protocol],
-        destination_ports: services.iter().map(|it| it.ports).collect(),
-        ..PacketSet::everything()
-    };
-    let Some((_, kind, cell)) = cells(&context.space, &asked).into_iter().next() else { return };
-    let cell = cell.with(SOURCE, public.to_vec());
-    let mut exposures: Vec<Exposure> = services.iter().map(|_| Exposure::default()).collect();
-    for slot in open.iter().copied().filter(|it| meets(context, *it, family, &cell)) {
-        let mut meter = context.budget.meter(context.limits().steps);
-        let mut pieces = Vec::new();
-        if let Err(obstacle) = decided(context, slot, family, &cell, &mut meter, &mut pieces) {
-            outcome.undecided(Task::Exposed, obstacle, slot);
-        }
-        // The pieces of one rule can be many, so they are summed up before the next rule.
-        for (service, exposure) in services.iter().zip(&mut exposures) {
-            exposure.add(slot, *service, &pieces, context.limits().packets);
-        }
-    }
-    for (service, exposure) in services.iter().zip(exposures) {
-        match exposure.finding(context, *service, family, kind) {
-            Some(Ok(finding)) => outcome.findings.push(finding),
-            Some(Err(slot)) => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
-            None => {}
-        }
-    }
-}
-
-/// What is known about a service that anybody can reach.
-#[derive(Default)]
-struct Exposure {
-    /// The rules that let packets in, in order.
-    rules: Vec<Slot>,
-    destinations: Vec<Range>,
-    /// The first packets, and how many sets of them there are.
-    cells: Vec<Cell>,
-    count: usize,
-}
-
-impl Exposure {
-    /// Adds the packets that a rule decides, as far as they are of a service.
-    fn add(&mut self, slot: Slot, service: ExposedService, pieces: &[Piece], most: usize) {
-        let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
-        let before = self.count;
-        for piece in pieces {
-            let ports = intersection(piece.cell.set(SECOND_FIELD), &[ports]);
-            if ports.is_empty() {
-                continue;
-            }
-            self.count += 1;
-            self.destinations.extend_from_slice(piece.cell.set(DESTINATION));
-            if self.cells.len() < most.max(1) {
-                self.cells.push(piece.cell.with(SECOND_FIELD, ports));
-            }
-        }
-        if self.count > before {
-            self.rules.push(slot);
-            self.destinations = normalized(std::mem::take(&mut self.destinations));
-        }
-    }
-
-    /// The finding; none if nobody can reach the service, and an error with the rule if its witness is
-    /// refuted.
-    fn finding(
-        self,
-        context: &Context<'_>,
-        service: ExposedService,
-        family: Family,
-        kind: Kind,
-    ) -> Option<Result<Finding, Slot>> {
-        let (first, cell) = (self.rules.first().copied()?, self.cells.first()?);
-        let index = context.index(first);
-        let witness = super::witness::packet(&context.space, family, cell, context.at);
-        if !witness.is_some_and(|packet| context.verifies(Some(index), Some(first), &packet)) {
-            return Some(Err(first));
-        }
-        let destinations = context.space.family(family).ranks.size(&self.destinations);
-        let most = context.limits().packets;
-        let sets = self.cells.iter().take(most);
-        let because =
-            self.rules.iter().map(|slot| Cover { rule: context.index(*slot), share: 1.0 });
-        Some(Ok(Finding {
-            because: because.collect(),
-            witness,
-            packets: sets.map(|it| packet_set(&context.space, family, kind, it)).collect(),
-            is_packets_complete: self.count <= most,
-            evidence: Evidence::Service { service, family, destinations },
-            ..Finding::new(FindingKind::Exposed, Severity::Error, index)
-        }))
-    }
-}
-
-fn meets(context: &Context<'_>, slot: Slot, family: Family, cell: &Cell) -> bool {
-    let bounds = cell.bounds();
-    context.space.parts(slot, family).iter().any(|part| part.bounds.meets(&bounds))
-}
-
-/// Adds the packets of a cell that a rule decides.
-fn decided(
-    context: &Context<'_>,
-    slot: Slot,
-    family: Family,
-    cell: &Cell,
-    meter: &mut Meter<'_>,
-    pieces: &mut Vec<Piece>,
-) -> Result<(), Obstacle> {
-    let space = &context.space;
-    let most = pieces.len().saturating_add(context.limits().parts);
-    decided_by(context, slot, most, |exploration| {
-        for part in space.parts(slot, family) {
-            for product in super::cell::Product::of_part(space, part, &cell.bounds()) {
-                let inside = cell.intersection(&space.sets, &product.sets);
-                if !inside.is_empty() && !exploration.run(family, &inside, meter, pieces)? {
-                    return Err(Obstacle::Steps);
-                }
-            }
-        }
-        Ok(())
-    })
 }

@@ -50,6 +50,11 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
+    /// The memory that is left.
+    pub(super) fn left(&self) -> usize {
+        self.limits.bytes.saturating_sub(self.bytes.load(Ordering::Relaxed))
+    }
+
     /// Returns memory that was taken.
     pub(super) fn give_back(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -19,6 +19,11 @@ impl Outcome {
         self.undecided.push((task, obstacle, Some(slot)));
     }
 
+    /// Notes that something is undecided that concerns the policy as a whole.
+    pub(super) fn undecided_whole(&mut self, task: Task, obstacle: Obstacle) {
+        self.undecided.push((task, obstacle, None));
+    }
+
     /// Whether something of this kind is undecided.
     pub(super) fn is_undecided(&self, task: Task) -> bool {
         self.undecided.iter().any(|it| it.0 == task)

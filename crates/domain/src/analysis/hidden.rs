@@ -14,7 +14,7 @@ use super::reach::witness;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
-use super::until::hidden_until;
+use super::until::{Fault, Seeks, change_ahead, is_hidden};
 use crate::packet::Packet;
 
 /// The first active rule of each meaning.
@@ -48,7 +48,7 @@ pub(super) fn hidden(
     meanings: &Meanings,
     slot: Slot,
     cover: Vec<Slot>,
-    small_conflict: f64,
+    seeks: Seeks,
     outcome: &mut Outcome,
 ) {
     let is_there = |slot: Slot| context.is_active(slot);
@@ -56,32 +56,72 @@ pub(super) fn hidden(
     let equal = meanings.before(context, slot);
     let repeated = equal.and_then(|equal| repeated(&mut solver, equal, outcome));
     let proving = equal.filter(|_| repeated.is_some()).map_or(cover, |equal| vec![equal]);
-    let found = repeated.or_else(|| unreachable(&mut solver, &proving, small_conflict, outcome));
+    let found =
+        repeated.or_else(|| unreachable(&mut solver, &proving, seeks.small_conflict, outcome));
     let Some(mut finding) = found else { return };
     let mut meter = context.budget.meter(context.limits().steps);
-    match hidden_until(&mut solver, &proving, &mut meter) {
-        Ok(until) => finding.until = until,
+    let fault = (finding.kind, finding.severity);
+    match change_ahead(context, slot, fault, &proving, seeks, &mut meter) {
+        Ok(None) => {}
+        Ok(Some(change)) => {
+            finding.until = Some(change.at);
+            // From then on packets reach the rule.
+            if change.fault.is_none_or(|(kind, _)| !is_hidden(kind)) {
+                finding.severity = Severity::Info;
+            }
+        }
         Err(obstacle) => outcome.undecided(Task::Until, obstacle, slot),
-    }
-    // The fault ends when the rules expire that it rests on, unless others start in time.
-    if finding.until.is_some() && !is_followed(context, slot) {
-        finding.severity = Severity::Info;
     }
     outcome.findings.push(finding);
 }
 
-/// Whether an earlier rule with packets of a rule starts later. It can take the place of one that
-/// expires.
-fn is_followed(context: &Context<'_>, slot: Slot) -> bool {
-    let is_there = |_: Slot| true;
-    let mut meter = context.budget.meter(context.limits().steps);
-    let mut solver = Solver::new(context, slot, &is_there);
-    match solver.earlier(&mut meter) {
-        Ok(earlier) => {
-            earlier.rules(&context.space).into_iter().any(|rule| !context.is_active(rule))
+/// What is wrong with a rule that no packet reaches. `equal` is the first active rule before it that
+/// matches the same packets.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn hidden_fault(
+    solver: &mut Solver<'_>,
+    equal: Option<Slot>,
+    small_conflict: f64,
+    meter: &mut Meter<'_>,
+) -> Result<Fault, Obstacle> {
+    let own = solver.context.action(Some(solver.slot));
+    if let Some(equal) = equal {
+        let other = solver.context.action(Some(equal));
+        if own == other {
+            return Ok((FindingKind::Duplicate, Severity::Warning));
         }
-        Err(_) => true,
+        if decided_packets(solver, equal, meter)?.is_some() {
+            let effect = Effect::of(own, other);
+            return Ok((FindingKind::Contradiction, contradiction_severity(effect)));
+        }
     }
+    let conflict = terminating(solver, meter)?;
+    let severity = conflict.map_or(Severity::Warning, |it| {
+        let effect = Effect::of(own, solver.context.action(Some(it.rule)));
+        unreachable_severity(effect, it.share, small_conflict)
+    });
+    Ok((FindingKind::Unreachable, severity))
+}
+
+const fn contradiction_severity(effect: Option<Effect>) -> Severity {
+    if effect.is_some() { Severity::Error } else { Severity::Info }
+}
+
+fn unreachable_severity(effect: Option<Effect>, share: f64, small_conflict: f64) -> Severity {
+    let is_error = effect == Some(Effect::Opens) && share >= small_conflict;
+    if is_error { Severity::Error } else { Severity::Warning }
+}
+
+/// Packets of a rule that an earlier rule decides; none if there are no such packets.
+fn decided_packets(
+    solver: &mut Solver<'_>,
+    earlier: Slot,
+    meter: &mut Meter<'_>,
+) -> Result<Option<Hole>, Obstacle> {
+    let is_before = |it: Slot| it < earlier;
+    solver.find_hole(Scope::Before, Some(earlier), &is_before, meter, &mut Vec::new())
 }
 
 /// The finding about a rule that matches the same packets as an earlier one: a duplicate, or a
@@ -99,10 +139,7 @@ fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Opti
         return Some(finding);
     }
     let mut meter = context.budget.meter(context.limits().steps);
-    let is_earlier = |it: Slot| it < equal;
-    let hole =
-        solver.find_hole(Scope::Before, Some(equal), &is_earlier, &mut meter, &mut Vec::new());
-    let hole = match hole {
+    let hole = match decided_packets(solver, equal, &mut meter) {
         Ok(hole) => hole?,
         Err(obstacle) => {
             outcome.undecided(Task::Conflict, obstacle, slot);
@@ -113,7 +150,7 @@ fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Opti
     let effect = Effect::of(own, other);
     Some(Finding {
         kind: FindingKind::Contradiction,
-        severity: if effect.is_some() { Severity::Error } else { Severity::Info },
+        severity: contradiction_severity(effect),
         conflicts_with: Some(Conflict { rule, share: 1.0 }),
         effect,
         witness: Some(witness),
@@ -182,9 +219,7 @@ fn unreachable(
             let most = context.limits().packets;
             (finding.packets, finding.is_packets_complete) =
                 taken_packets(solver, found.rule, most).unwrap_or((Vec::new(), false));
-            if finding.effect == Some(Effect::Opens) && found.share >= small_conflict {
-                finding.severity = Severity::Error;
-            }
+            finding.severity = unreachable_severity(finding.effect, found.share, small_conflict);
         }
         Err(obstacle) => outcome.undecided(Task::Conflict, obstacle, slot),
     }
@@ -204,7 +239,7 @@ fn taken_packets(
     let mut meter = context.budget.meter(STEPS_TO_LIST);
     let mut pieces = Vec::new();
     let is_complete = decided_by(context, rule, most.saturating_add(1), |exploration| {
-        exploration.run_rule(slot, &mut meter, &mut pieces)
+        exploration.run_common((slot, rule), &mut meter, &mut pieces)
     })?;
     let joined = joined(&context.space, pieces);
     let is_complete = is_complete && joined.len() <= most;

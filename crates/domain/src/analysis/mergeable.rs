@@ -7,8 +7,10 @@ use super::measure::share;
 use super::question::{Neighbors, Question, Side};
 use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::space::{Slot, Space, undivided};
+use super::until::instants_of;
 use crate::net::{Family, PortRange, Protocols};
 use crate::rule::{Endpoint, RuleParts, RuleSpec};
+use crate::time::Instant;
 
 /// Adds a finding for each active rule that can be written as one with the active rule before it.
 pub(super) fn mergeable(context: &Context<'_>, outcome: &mut Outcome) {
@@ -18,26 +20,43 @@ pub(super) fn mergeable(context: &Context<'_>, outcome: &mut Outcome) {
             outcome.undecided(Task::Pairs, Obstacle::Time, *second);
             continue;
         }
-        if !is_candidate(context, *first, *second) {
+        // The merged rule takes the place of the first one, also before rules that start later.
+        let own = context.action(Some(*first));
+        if (*first + 1..*second).any(|slot| context.action(Some(slot)) != own) {
             continue;
         }
-        let (Some(a), Some(b)) = (context.spec(*first), context.spec(*second)) else { continue };
-        let merged = candidates(a, b).into_iter().find(|it| is_union(it, a, b, context));
-        if let Some(merged) = merged {
-            let (before, index) = (context.index(*first), context.index(*second));
-            outcome.findings.push(Finding {
-                because: vec![Cover {
-                    rule: before,
-                    share: share(&context.space, *second, *first),
-                }],
-                fix: Some(Fix::Replace {
-                    rules: vec![before, index],
-                    with: Box::new(merged.into_parts()),
-                }),
-                ..Finding::new(FindingKind::Mergeable, Severity::Info, index)
-            });
-        }
+        let Some(merged) = merged(context, *first, *second) else { continue };
+        let (before, index) = (context.index(*first), context.index(*second));
+        outcome.findings.push(Finding {
+            because: vec![Cover { rule: before, share: share(&context.space, *second, *first) }],
+            until: until(context, *first, *second),
+            fix: Some(Fix::Replace {
+                rules: vec![before, index],
+                with: Box::new(merged.into_parts()),
+            }),
+            ..Finding::new(FindingKind::Mergeable, Severity::Info, index)
+        });
     }
+}
+
+/// The rule that two neighbors can be written as.
+fn merged(context: &Context<'_>, first: Slot, second: Slot) -> Option<RuleSpec> {
+    if !is_candidate(context, first, second) {
+        return None;
+    }
+    let (a, b) = (context.spec(first)?, context.spec(second)?);
+    candidates(a, b).into_iter().find(|it| is_union(it, a, b, context))
+}
+
+/// The first instant ahead at which a rule starts between two neighbors, with which the second one
+/// cannot be merged. The neighbors themselves expire at the same time.
+fn until(context: &Context<'_>, first: Slot, second: Slot) -> Option<Instant> {
+    let between: Vec<Slot> = (first + 1..second).collect();
+    instants_of(context, second, &between).into_iter().find(|at| {
+        let then = context.later(*at);
+        let before = between.iter().rev().copied().find(|slot| then.is_active(*slot));
+        before.is_some_and(|before| merged(context, before, second).is_none())
+    })
 }
 
 /// Whether two rules do the same at the same times, and are equal in two of their three sets.

@@ -12,10 +12,11 @@ use super::question::Hole;
 use super::ranges::{Range, intersection};
 use super::reach::witness;
 use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
-use super::space::{Slot, Space};
+use super::space::{Life, Slot, Space};
 use super::spell::packet_sets;
 use crate::engine::naive;
 use crate::net::Family;
+use crate::time::Instant;
 
 /// Adds one finding for each rule that overlaps earlier rules of another action, and one for each rule
 /// that contains some. Nobody reads a hundred million pairs, so they are counted, and the first of
@@ -30,14 +31,37 @@ pub(super) fn pairs(context: &Context<'_>, outcome: &mut Outcome) {
 
 #[derive(Default)]
 struct Counted {
+    /// How many rules are active now.
     count: u64,
     first: Option<Slot>,
+    /// Whether one of them is active as long as the rule of the finding.
+    lasts: bool,
+    /// The lives of the others, and of those that start later.
+    lives: Vec<Life>,
 }
 
 impl Counted {
-    fn add(&mut self, slot: Slot) {
-        self.count += 1;
-        self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+    fn add(&mut self, slot: Slot, life: Life, own: Life, at: Instant) {
+        if life.is_active(at) {
+            self.count += 1;
+            self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+            let outlives = |end| own.expires_at.is_some_and(|own| own <= end);
+            self.lasts |= life.expires_at.is_none_or(outlives);
+        }
+        if !self.lasts {
+            self.lives.push(life);
+        }
+    }
+
+    /// The first instant ahead at which none of the rules is active; none if there is no such instant
+    /// in the life of the rule of the finding.
+    fn until(&self, own: Life, at: Instant) -> Option<Instant> {
+        if self.lasts {
+            return None;
+        }
+        let ends = self.lives.iter().filter_map(|life| life.expires_at).filter(|end| at < *end);
+        let is_first = |end: &Instant| self.lives.iter().all(|life| !life.is_active(*end));
+        ends.filter(is_first).min().filter(|end| own.is_active(*end))
     }
 }
 
@@ -50,8 +74,9 @@ fn of_rule(context: &Context<'_>, slot: Slot) -> Outcome {
                 [(FindingKind::Correlated, correlated), (FindingKind::Generalises, generalized)];
             for (kind, counted) in counts {
                 let Some(first) = counted.first else { continue };
+                let until = life(context, slot).and_then(|own| counted.until(own, context.at));
                 match finding(context, kind, slot, first, counted.count) {
-                    Some(finding) => outcome.findings.push(finding),
+                    Some(finding) => outcome.findings.push(Finding { until, ..finding }),
                     None => outcome.undecided(Task::Witness, Obstacle::Defect, slot),
                 }
             }
@@ -59,6 +84,11 @@ fn of_rule(context: &Context<'_>, slot: Slot) -> Outcome {
         Err(obstacle) => outcome.undecided(Task::Pairs, obstacle, slot),
     }
     outcome
+}
+
+/// When a rule is active.
+fn life(context: &Context<'_>, slot: Slot) -> Option<Life> {
+    context.space.rules.get(slot as usize).map(|rule| rule.life)
 }
 
 fn count(
@@ -69,6 +99,7 @@ fn count(
 ) -> Result<(), Obstacle> {
     let space = &context.space;
     let own = context.action(Some(slot));
+    let Some(own_life) = life(context, slot) else { return Ok(()) };
     let mut meter = context.budget.meter(context.limits().steps);
     let mut buffer = TouchedBuffer::default();
     let mut seen: Vec<Slot> = Vec::new();
@@ -86,7 +117,7 @@ fn count(
                 obstacle = meter.check().err();
                 let Some(other) = family_space.parts.get(number as usize) else { return false };
                 let rule = other.rule;
-                let is_other = context.is_active(rule) && context.action(Some(rule)) != own;
+                let is_other = context.action(Some(rule)) != own;
                 let is_new = last != Some(rule) && (is_single || !seen.contains(&rule));
                 if is_other && is_new && space.meet(part, other, &mut meter.steps) {
                     last = Some(rule);
@@ -95,7 +126,10 @@ fn count(
                     }
                     if !space.contains_rule(rule, slot, &mut meter.steps) {
                         let contains = space.contains_rule(slot, rule, &mut meter.steps);
-                        if contains { generalized.add(rule) } else { correlated.add(rule) }
+                        let counted = if contains { &mut *generalized } else { &mut *correlated };
+                        if let Some(life) = life(context, rule) {
+                            counted.add(rule, life, own_life, context.at);
+                        }
                     }
                 }
                 obstacle.is_none()

@@ -16,8 +16,8 @@ const TRIES: u32 = 8;
 /// What a few packets of a rule have shown.
 #[derive(Debug, Default)]
 pub(super) struct Sampled {
-    /// A packet that the rule decides.
-    pub(super) reached: Option<(Family, Point)>,
+    /// Whether the rule decides a packet.
+    pub(super) is_reached: bool,
     /// Whether a packet would have another action without the rule.
     pub(super) is_needed: bool,
     /// Whether a packet would meet the default without the rule.
@@ -49,7 +49,7 @@ pub(super) fn sample(context: &Context<'_>, slot: Slot) -> Sampled {
             }
             continue;
         }
-        sampled.reached.get_or_insert((*family, point));
+        sampled.is_reached = true;
         let next = context.match_after(slot, *family, &point);
         sampled.meets_default |= next.is_none();
         if context.action(next) != own {

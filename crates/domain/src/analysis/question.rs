@@ -76,6 +76,19 @@ impl Neighbors {
         Self::up_to(space, slot, side, &|_| true, lasts, meter)
     }
 
+    /// All rules after a rule that meet it, among those that are included, whatever contains it.
+    ///
+    /// # Errors
+    /// Returns an [`Obstacle`] if the budget is used up.
+    pub(super) fn all_later(
+        space: &Space,
+        slot: Slot,
+        is_there: &dyn Fn(Slot) -> bool,
+        meter: &mut Meter<'_>,
+    ) -> Result<Self, Obstacle> {
+        Self::up_to(space, slot, Side::Later, is_there, &|_| false, meter)
+    }
+
     fn up_to(
         space: &Space,
         slot: Slot,

@@ -4,6 +4,8 @@ use super::bounds::Point;
 use super::budget::Meter;
 use super::cell::Cell;
 use super::context::Context;
+use super::intern::as_u32;
+use super::near::TouchedBuffer;
 use super::points::{Sampled, sample};
 use super::question::Hole;
 use super::report::Obstacle;
@@ -48,7 +50,7 @@ pub(super) fn reach(
     if let Some(hidden_by) = sampled.hidden_by {
         return Ok(Reach::Hidden(vec![hidden_by]));
     }
-    if sampled.reached.is_some() {
+    if sampled.is_reached {
         return Ok(Reach::Reached);
     }
     let space = &context.space;
@@ -62,7 +64,6 @@ pub(super) fn reach(
         return Ok(Reach::Hidden(used));
     };
     if let Some(point) = first_point(&hole.cell) {
-        sampled.reached = Some((hole.family, point));
         let next = context.match_after(slot, hole.family, &point);
         sampled.meets_default |= next.is_none();
         sampled.is_needed |= context.action(next) != context.action(Some(slot));
@@ -84,7 +85,7 @@ pub(super) fn effectiveness(
     sampled: &Sampled,
     meter: &mut Meter<'_>,
 ) -> Result<Effectiveness, Obstacle> {
-    if sampled.is_needed || has_other_corner(solver, meter)? {
+    if sampled.is_needed || has_other_corner(solver.context, solver.slot, meter)? {
         return Ok(Effectiveness::Needed);
     }
     let (context, slot) = (solver.context, solver.slot);
@@ -103,25 +104,42 @@ pub(super) fn effectiveness(
 
 /// Whether a packet at a corner of what the rule and one of the next rules of another action contain
 /// shows that the rule is needed.
-fn has_other_corner(solver: &mut Solver<'_>, meter: &mut Meter<'_>) -> Result<bool, Obstacle> {
-    let (context, slot) = (solver.context, solver.slot);
+fn has_other_corner(
+    context: &Context<'_>,
+    slot: Slot,
+    meter: &mut Meter<'_>,
+) -> Result<bool, Obstacle> {
     let own = context.action(Some(slot));
+    let mut buffer = TouchedBuffer::default();
     let mut tried = 0;
-    for neighbors in &solver.later(meter)?.0 {
-        let parts = &context.space.family(neighbors.family).parts;
-        let Some(part) = parts.get(neighbors.part as usize) else { continue };
-        for other in neighbors.others.iter().filter_map(|it| parts.get(*it as usize)) {
-            if context.action(Some(other.rule)) == own {
-                continue;
+    for family in Family::ALL {
+        let space = context.space.family(family);
+        let later = context.space.part_numbers(slot, family).end..as_u32(space.parts.len());
+        for part in context.space.parts(slot, family) {
+            let touched = space.near.touched(part, &context.space.sides, &mut buffer);
+            let mut is_needed = false;
+            let mut obstacle = None;
+            space.near.each(&part.bounds, touched, later.clone(), |number| {
+                obstacle = meter.check().err();
+                meter.steps += 1;
+                let other = space.parts.get(number as usize);
+                let Some(other) = other.filter(|it| context.is_active(it.rule)) else {
+                    return obstacle.is_none();
+                };
+                if context.action(Some(other.rule)) != own && other.bounds.meets(&part.bounds) {
+                    is_needed =
+                        corners(part, other).any(|it| is_other(context, family, part, slot, &it));
+                    tried += 1;
+                }
+                // Rules after one that contains the part do not matter.
+                let is_last = other.is_whole && other.bounds.contains(&part.bounds);
+                !(is_last || is_needed || tried == TRIED_RULES || obstacle.is_some())
+            });
+            if let Some(obstacle) = obstacle {
+                return Err(obstacle);
             }
-            if corners(part, other).any(|it| is_other(context, neighbors.family, part, slot, &it)) {
-                return Ok(true);
-            }
-            meter.steps += 1_000;
-            meter.check()?;
-            tried += 1;
-            if tried == TRIED_RULES {
-                return Ok(false);
+            if is_needed || tried == TRIED_RULES {
+                return Ok(is_needed);
             }
         }
     }

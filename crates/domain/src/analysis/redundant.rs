@@ -1,87 +1,130 @@
 //! Findings about rules that change no verdict.
 
+use super::budget::Meter;
 use super::context::Context;
 use super::findings::Outcome;
 use super::measure::share;
 use super::proof::minimal;
+use super::question::{Hole, Neighbors, Side};
 use super::reach::first_point;
 use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::Slot;
-use super::until::redundant_until;
+use super::until::{Fault, Seeks, change_ahead, instants_ahead};
+use crate::time::Instant;
 
-/// The most later rules among which a smallest proof is searched.
-const MOST_TO_SHORTEN: usize = 8;
+/// The most later rules among which a smallest proof is searched whatever it takes.
+const FEW_RULES: usize = 8;
+/// The steps to make a longer proof small, for each step that it took to find it.
+const STEPS_TO_SHORTEN: u64 = 5;
+/// The least steps to make a longer proof small.
+const LEAST_STEPS_TO_SHORTEN: u64 = 20_000;
+
+/// What is wrong with a rule that changes no verdict.
+pub(super) fn redundant_fault(context: &Context<'_>, slot: Slot, needs_default: bool) -> Fault {
+    let logs = context.spec(slot).is_some_and(|spec| spec.log);
+    match (needs_default, logs) {
+        (true, _) => (FindingKind::RestatesDefault, Severity::Info),
+        (false, true) => (FindingKind::Redundant, Severity::Info),
+        (false, false) => (FindingKind::Redundant, Severity::Warning),
+    }
+}
 
 /// The finding about a rule that changes no verdict.
 pub(super) fn redundant(
     context: &Context<'_>,
     slot: Slot,
     needs_default: bool,
+    seeks: Seeks,
     outcome: &mut Outcome,
 ) {
     let logs = context.spec(slot).is_some_and(|spec| spec.log);
-    let (kind, severity) = match (needs_default, logs) {
-        (true, _) => (FindingKind::RestatesDefault, Severity::Info),
-        (false, true) => (FindingKind::Redundant, Severity::Info),
-        (false, false) => (FindingKind::Redundant, Severity::Warning),
-    };
+    let (kind, severity) = redundant_fault(context, slot, needs_default);
     let mut finding = Finding { logs, ..Finding::new(kind, severity, context.index(slot)) };
     if !needs_default {
-        match successors(context, slot) {
-            Ok((because, is_minimal)) => {
-                finding.because = because;
-                finding.is_minimal = is_minimal;
-            }
-            Err(obstacle) => {
-                finding.is_minimal = false;
-                outcome.undecided(Task::Minimal, obstacle, slot);
-            }
+        let successors = successors(context, slot);
+        finding.because = successors.because;
+        finding.is_minimal = successors.is_minimal.is_ok();
+        if let Err(obstacle) = successors.is_minimal {
+            outcome.undecided(Task::Minimal, obstacle, slot);
         }
     }
     let mut meter = context.budget.meter(context.limits().steps);
-    match redundant_until(context, slot, &mut meter) {
-        Ok(until) => finding.until = until,
+    match change_ahead(context, slot, (kind, severity), &[], seeks, &mut meter) {
+        Ok(None) => {}
+        Ok(Some(change)) => {
+            finding.until = Some(change.at);
+            // From then on the rule is needed.
+            if change.fault.is_none() {
+                finding.severity = Severity::Info;
+            }
+        }
         Err(obstacle) => outcome.undecided(Task::Until, obstacle, slot),
-    }
-    if finding.until.is_some() {
-        finding.severity = Severity::Info;
     }
     outcome.findings.push(finding);
 }
 
-/// The later rules of the same action that decide the packets of a redundant rule without it, and
-/// whether none of them can be left out.
-fn successors(context: &Context<'_>, slot: Slot) -> Result<(Vec<Cover>, bool), Obstacle> {
+/// The later rules of the same action that decide the packets of a redundant rule without it.
+struct Successors {
+    because: Vec<Cover>,
+    /// Whether none of them can be left out, or why that is not known.
+    is_minimal: Result<(), Obstacle>,
+}
+
+fn successors(context: &Context<'_>, slot: Slot) -> Successors {
     let is_there = |slot: Slot| context.is_active(slot);
-    let mut solver = Solver::new(context, slot, &is_there);
-    let mut meter = context.budget.meter(context.limits().steps);
-    let own = context.action(Some(slot));
-    let takes = |rule: Slot| rule < slot || context.action(Some(rule)) == own;
-    let later = solver.later(&mut meter)?;
-    let containers: Vec<Option<Slot>> = later.0.iter().map(|it| it.container).collect();
-    if let [Some(one)] = containers[..]
-        && context.action(Some(one)) == own
-    {
-        // Whatever comes before it, this one rule is enough.
-        let because = Cover { rule: context.index(one), share: 1.0 };
-        return Ok((vec![because], true));
-    }
-    let mut used = Vec::new();
-    solver.find_hole(Scope::All, None, &takes, &mut meter, &mut used)?;
-    used.retain(|rule| *rule > slot);
-    let mut is_minimal = used.len() < 2;
-    if !is_minimal && used.len() <= MOST_TO_SHORTEN {
-        let is_earlier = |rule: Slot| rule < slot;
-        let proof = minimal(&mut solver, Scope::All, &is_earlier, used, &mut meter)?;
-        (used, is_minimal) = (proof.rules, proof.is_minimal);
-    }
-    let mut because: Vec<Cover> = used
+    let mut rules = Vec::new();
+    let is_minimal = find_successors(Solver::new(context, slot, &is_there), &mut rules);
+    let mut because: Vec<Cover> = rules
         .iter()
         .map(|rule| Cover { rule: context.index(*rule), share: share(&context.space, slot, *rule) })
         .collect();
     because.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.rule.cmp(&b.rule)));
-    Ok((because, is_minimal))
+    Successors { because, is_minimal }
+}
+
+/// Finds the rules of [`Successors`]. If it returns an [`Obstacle`], the rules that it has found by
+/// then are a proof all the same.
+fn find_successors(mut solver: Solver<'_>, rules: &mut Vec<Slot>) -> Result<(), Obstacle> {
+    let (context, slot) = (solver.context, solver.slot);
+    let mut meter = context.budget.meter(context.limits().steps);
+    let own = context.action(Some(slot));
+    let is_own = |rule: &Slot| context.action(Some(*rule)) == own;
+    let later = solver.later(&mut meter)?;
+    if let [only] = &later.0[..]
+        && let Some(one) = only.container.filter(is_own)
+    {
+        // Whatever comes before it, this one rule is enough.
+        rules.push(one);
+        return Ok(());
+    }
+    // All later rules of the action decide the packets; the search finds fewer.
+    rules.extend(later.rules(&context.space).into_iter().filter(is_own));
+    let takes = |rule: Slot| rule < slot || is_own(&rule);
+    let mut used = Vec::new();
+    let before = meter.steps;
+    solver.find_hole(Scope::All, None, &takes, &mut meter, &mut used)?;
+    used.retain(|rule| *rule > slot);
+    rules.clone_from(&used);
+    if used.len() < 2 {
+        return Ok(());
+    }
+    let is_earlier = |rule: Slot| rule < slot;
+    let steps = if used.len() <= FEW_RULES {
+        context.limits().steps
+    } else {
+        let steps = meter.steps.saturating_sub(before).saturating_mul(STEPS_TO_SHORTEN);
+        steps.saturating_add(LEAST_STEPS_TO_SHORTEN).min(context.limits().steps)
+    };
+    let mut meter = context.budget.meter(steps);
+    // The list of later rules ends where a rule contains all packets of a part. A rule after the end
+    // can take the place of others, so that they can be left out.
+    let is_used = |rule: Slot| used.binary_search(&rule).is_ok();
+    let all = Neighbors::all_later(&context.space, slot, &is_used, &mut meter)?;
+    let mut solver = solver.with_later(all);
+    let proof = minimal(&mut solver, Scope::All, &is_earlier, used.clone(), &mut meter)?;
+    *rules = proof.rules;
+    if proof.is_minimal { Ok(()) } else { Err(Obstacle::Steps) }
 }
 
 /// Finds out which redundant rules may go at the same time. The hidden rules whose deletion is
@@ -101,18 +144,16 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     redundant.sort_by_key(|finding| finding.rule);
     for finding in redundant {
         let Some(slot) = context.slot(finding.rule) else { continue };
-        let is_there = |it: Slot| !is_set(&gone, it) && context.is_active(it);
-        let mut solver = Solver::new(context, slot, &is_there);
-        let mut meter = context.budget.meter(context.limits().steps);
-        match solver.find_difference(&mut meter) {
+        let until = finding.until;
+        match needed(context, slot, until, &gone) {
             Ok(None) => set(&mut gone, slot),
-            Ok(Some(hole)) => {
+            Ok(Some((then, hole))) => {
                 let point = first_point(&hole.cell);
                 let holds = |it: &Slot| {
-                    let parts = context.space.parts(*it, hole.family);
-                    point.is_some_and(|at| parts.iter().any(|part| context.space.has(part, &at)))
+                    let parts = then.space.parts(*it, hole.family);
+                    point.is_some_and(|at| parts.iter().any(|part| then.space.has(part, &at)))
                 };
-                let rules = context.active().filter(|it| is_set(&gone, *it));
+                let rules = then.active().filter(|it| is_set(&gone, *it));
                 finding.together = rules.filter(holds).map(|it| context.index(it)).collect();
             }
             Err(obstacle) => undecided.push((obstacle, slot)),
@@ -121,6 +162,47 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     for (obstacle, slot) in undecided {
         outcome.undecided(Task::Together, obstacle, slot);
     }
+}
+
+/// Whether a rule that is gone can meet a rule.
+fn meets_any(
+    context: &Context<'_>,
+    slot: Slot,
+    gone: &[bool],
+    meter: &mut Meter<'_>,
+) -> Result<bool, Obstacle> {
+    let is_gone = |it: Slot| is_set(gone, it);
+    for side in [Side::Earlier, Side::Later] {
+        if Neighbors::of(&context.space, slot, side, &is_gone, meter)?.len() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A packet for which a redundant rule is needed when others are gone, with the instant: now or ahead,
+/// as long as the rule is redundant by itself.
+fn needed<'a>(
+    context: &Context<'a>,
+    slot: Slot,
+    until: Option<Instant>,
+    gone: &[bool],
+) -> Result<Option<(Context<'a>, Hole)>, Obstacle> {
+    let mut meter = context.budget.meter(context.limits().steps);
+    if !meets_any(context, slot, gone, &mut meter)? {
+        // All is as it was when the rule was found to be redundant.
+        return Ok(None);
+    }
+    let ahead = instants_ahead(context, slot, &mut meter)?;
+    let ahead = ahead.into_iter().filter(|at| until.is_none_or(|until| *at < until));
+    for at in std::iter::once(context.at).chain(ahead) {
+        let then = context.later(at);
+        let is_there = |it: Slot| !is_set(gone, it) && then.is_active(it);
+        if let Some(hole) = Solver::new(&then, slot, &is_there).find_difference(&mut meter)? {
+            return Ok(Some((then, hole)));
+        }
+    }
+    Ok(None)
 }
 
 fn set(gone: &mut [bool], slot: Slot) {

@@ -78,9 +78,11 @@ pub enum FindingKind {
     Ineffective,
     /// An ALLOW rule for any service, any destination, or a large share of all addresses.
     Permissive,
-    /// Anybody can reach a service for administration or with clear text. Only ALLOW rules count whose
-    /// sources contain at least half of all public addresses, so a rule for a partner is no finding.
-    /// The finding is about the first rule that lets packets in; `because` has all of them.
+    /// Most public addresses can reach a service for administration or with clear text. Rules count
+    /// together, and so does the default action, with the packets that each decides. `because` has the
+    /// rules that let most addresses in alone, and for other destinations those that do so together.
+    /// The finding is about the first of them. The default action is the rule after the last one: its
+    /// [`RuleIndex`] is the number of rules.
     Exposed,
     /// The rule overlaps an earlier rule of another action, and neither contains the other: their
     /// order decides. One finding for each rule, with the number of earlier rules in
@@ -206,7 +208,8 @@ impl Effect {
 pub struct Cover {
     /// The rule.
     pub rule: RuleIndex,
-    /// The share of the finding's rule that it contains, above 0 and at most 1. Shares of several
+    /// The share of the finding's rule that it contains, above 0 and at most 1; for
+    /// [`FindingKind::Exposed`], the share of all public addresses that it lets in. Shares of several
     /// rules can overlap.
     pub share: f64,
 }
@@ -289,7 +292,7 @@ pub struct Finding {
     pub kind: FindingKind,
     /// How serious it is.
     pub severity: Severity,
-    /// The rule that it is about.
+    /// The rule that it is about. If it is about the default action, this is the number of rules.
     pub rule: RuleIndex,
     /// The rules that prove it, those that contain most of the rule first.
     pub because: Vec<Cover>,
@@ -305,8 +308,9 @@ pub struct Finding {
     pub packets: Vec<PacketSet>,
     /// Whether `packets` has all packets concerned.
     pub is_packets_complete: bool,
-    /// The first instant at which the finding may no longer hold, because a rule starts or expires
-    /// then; none if no start or expiry ahead changes it.
+    /// The first instant at which a start or expiry of another rule changes the kind or severity of
+    /// the finding, or ends it; none if there is no such instant before the rule itself expires. If
+    /// the fault resolves itself then, the severity is [`Severity::Info`].
     pub until: Option<Instant>,
     /// Other redundant rules that may not be deleted together with this one.
     pub together: Vec<RuleIndex>,
@@ -351,13 +355,14 @@ pub enum Task {
     Reach,
     /// Whether a rule is redundant.
     Redundant,
-    /// Whether the rules of a proof are as few as possible. The proof itself holds.
+    /// Whether no rule of a proof can be left out. The proof itself holds, so the analysis is complete
+    /// without this.
     Minimal,
     /// Which rules of another action decide packets of a hidden rule.
     Conflict,
     /// Which redundant rules may go together.
     Together,
-    /// From when on a finding no longer holds.
+    /// From when on a finding no longer holds, and so whether it resolves itself.
     Until,
     /// Which services are exposed.
     Exposed,
@@ -486,15 +491,16 @@ pub struct Analysis {
     pub analysed: Analysed,
     /// The findings, most serious first, then in order of evaluation.
     pub findings: Vec<Finding>,
-    /// What is undecided; empty exactly if the analysis is complete.
+    /// What is undecided.
     pub incomplete: Vec<Incomplete>,
 }
 
 impl Analysis {
-    /// Whether everything that was asked is decided.
+    /// Whether all findings are known, each with its severity. A proof that may name more rules than
+    /// it needs ([`Task::Minimal`]) is still a proof.
     #[must_use]
-    pub const fn is_complete(&self) -> bool {
-        self.incomplete.is_empty()
+    pub fn is_complete(&self) -> bool {
+        self.incomplete.iter().all(|one| one.what == Task::Minimal)
     }
 
     /// An analysis that decided nothing.
@@ -539,6 +545,21 @@ impl Analysis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proof_that_may_be_longer_than_necessary_leaves_an_analysis_complete() {
+        let with = |tasks: &[Task]| Analysis {
+            at: Instant::EPOCH,
+            analysed: Analysed::default(),
+            findings: Vec::new(),
+            incomplete: tasks.iter().map(|it| Incomplete::whole(*it, Obstacle::Steps)).collect(),
+        };
+        assert!(with(&[]).is_complete());
+        assert!(with(&[Task::Minimal]).is_complete());
+        for task in Task::ALL.into_iter().filter(|task| *task != Task::Minimal) {
+            assert!(!with(&[Task::Minimal, task]).is_complete(), "{task:?}");
+        }
+    }
 
     #[test]
     fn each_kind_has_its_word_and_is_read_by_it() {

@@ -1,5 +1,6 @@
 //! What an analysis is asked: the policy, the kinds of findings, the time, and the limits.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::packets::PacketSet;
@@ -103,14 +104,43 @@ impl fmt::Debug for FindingKinds {
 }
 
 /// A service whose exposure to public addresses is a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ExposedService {
     /// Its name, such as `ssh`.
-    pub name: &'static str,
-    /// Its protocol.
+    pub name: Cow<'static, str>,
+    /// Its protocol, one with ports.
     pub protocol: Protocol,
     /// Its destination ports.
     pub ports: PortRange,
+}
+
+impl ExposedService {
+    /// Reads `ssh=tcp/22`, `tcp/8000-8100` or `22`. The protocol is tcp if it is left out. The name of
+    /// a usual service is known; any other service without a name is named by its protocol and ports.
+    ///
+    /// # Errors
+    /// Returns what is wrong, as a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, rest) = match text.split_once('=') {
+            Some((name, rest)) => (Some(name.trim()), rest.trim()),
+            None => (None, text.trim()),
+        };
+        let (protocol, ports) = rest.split_once('/').unwrap_or(("tcp", rest));
+        let protocol = Protocol::parse(protocol).map_err(|error| error.to_string())?;
+        if !protocol.has_ports() {
+            return Err(format!("`{protocol}` has no ports; use a protocol that has, such as tcp"));
+        }
+        let ports = PortRange::parse(ports).map_err(|error| error.to_string())?;
+        let name = match name {
+            Some("") => return Err("the name before `=` is empty".to_owned()),
+            Some(name) => Cow::Owned(name.to_owned()),
+            None => EXPOSED_SERVICES
+                .into_iter()
+                .find(|known| (known.protocol, known.ports) == (protocol, ports))
+                .map_or_else(|| Cow::Owned(format!("{protocol}/{ports}")), |known| known.name),
+        };
+        Ok(Self { name, protocol, ports })
+    }
 }
 
 /// Services for administration and services that send clear text: the usual list.
@@ -134,6 +164,7 @@ pub const EXPOSED_SERVICES: [ExposedService; 16] = [
 ];
 
 const fn service(name: &'static str, port: u16) -> ExposedService {
+    let name = Cow::Borrowed(name);
     ExposedService { name, protocol: Protocol::TCP, ports: PortRange::single(port) }
 }
 
@@ -155,6 +186,8 @@ pub struct Thresholds {
     pub disabled_long: i64,
     /// A conflict below this share of a hidden rule is a warning, not an error.
     pub small_conflict: f64,
+    /// A destination is exposed if this share of all public addresses can reach it.
+    pub exposed_sources: f64,
 }
 
 impl Default for Thresholds {
@@ -166,6 +199,7 @@ impl Default for Thresholds {
             expired_recently: 30 * DAY,
             disabled_long: 180 * DAY,
             small_conflict: 0.01,
+            exposed_sources: 0.5,
         }
     }
 }
@@ -264,4 +298,24 @@ pub struct SearchRequest {
     pub from: Instant,
     /// The last instant. Parts are packets with the outcome at some instant of the interval.
     pub until: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_read_with_and_without_its_name_and_protocol() {
+        let read = |text: &str| {
+            let ExposedService { name, protocol, ports } = ExposedService::parse(text).unwrap();
+            format!("{name} {protocol} {ports}")
+        };
+        assert_eq!(read("22"), "ssh tcp 22");
+        assert_eq!(read("tcp/3389"), "rdp tcp 3389");
+        assert_eq!(read("udp/161-162"), "udp/161-162 udp 161-162");
+        assert_eq!(read("snmp = udp/161"), "snmp udp 161");
+        for bad in ["", "icmp/8", "ssh", "=22", "tcp/", "tcp/70000"] {
+            assert!(ExposedService::parse(bad).is_err(), "{bad}");
+        }
+    }
 }

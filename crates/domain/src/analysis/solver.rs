@@ -54,6 +54,11 @@ impl<'a> Solver<'a> {
         Self { context, slot, is_there, earlier: None, later: None, frames: FrameState::NotNeeded }
     }
 
+    /// The same questions with these later rules instead.
+    pub(super) fn with_later(self, later: Neighbors) -> Self {
+        Self { later: Some(later), frames: FrameState::NotNeeded, ..self }
+    }
+
     /// The active rules before the rule that meet it.
     ///
     /// # Errors

@@ -236,7 +236,10 @@ impl Space {
         let mut left = None::<Vec<Range>>;
         for a in self.parts(a, family) {
             *steps += 1;
-            if a.bounds.contains(&b.bounds) && a.is_whole {
+            if !a.bounds.contains_sides(&b.bounds) {
+                continue;
+            }
+            if a.is_whole && a.bounds.contains(&b.bounds) {
                 return true;
             }
             let all = left.as_deref().unwrap_or_else(|| self.sets.get(b.protocols));

@@ -1,103 +1,195 @@
-//! From when on a finding no longer holds, because rules start or expire.
+//! From when on a finding about the reach of a rule no longer holds, because rules start or expire.
 
 use super::budget::Meter;
 use super::context::Context;
+use super::hidden::hidden_fault;
+use super::points::sample;
 use super::question::{Neighbors, Side};
-use super::report::Obstacle;
-use super::solver::{Scope, Solver};
-use super::space::{Slot, SpaceRule};
+use super::reach::{Effectiveness, Reach, effectiveness, reach};
+use super::redundant::redundant_fault;
+use super::report::{FindingKind, Obstacle, Severity};
+use super::solver::Solver;
+use super::space::{Slot, Space, SpaceRule};
+use crate::rule::Action;
 use crate::time::Instant;
 
-/// When a rule is no longer covered, because rules of its cover expire; none if it is covered as long
-/// as it exists itself.
-///
-/// # Errors
-/// Returns an [`Obstacle`] if the budget is used up.
-pub(super) fn hidden_until(
-    solver: &mut Solver<'_>,
-    cover: &[Slot],
-    meter: &mut Meter<'_>,
-) -> Result<Option<Instant>, Obstacle> {
-    let (context, slot) = (solver.context, solver.slot);
-    let end = |rule: Slot| expiry(context, rule);
-    let own = end(slot);
-    // What outlives the rule itself need not be looked at.
-    let outlives = |rule: Slot| match (end(rule), own) {
-        (None, _) => true,
-        (Some(end), Some(own)) => own <= end,
-        (Some(_), None) => false,
-    };
-    if !context.space.has_times || cover.iter().all(|rule| outlives(*rule)) {
-        return Ok(None);
-    }
-    if solver.find_hole(Scope::Before, None, &outlives, meter, &mut Vec::new())?.is_none() {
-        return Ok(None);
-    }
-    // The rules that live until an instant or longer cover it up to then. The latest such instant is
-    // found by halves: the later it is, the fewer rules there are.
-    let earlier = solver.earlier(meter)?.rules(&context.space);
-    let mut ends: Vec<Instant> =
-        earlier.iter().filter(|rule| !outlives(**rule)).filter_map(|rule| end(*rule)).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    let (mut holds, mut fails) = (0, ends.len());
-    // The first end holds: all rules of the present live until then.
-    while fails - holds > 1 {
-        let middle = usize::midpoint(holds, fails);
-        let Some(at) = ends.get(middle).copied() else { break };
-        let takes = |rule: Slot| end(rule).is_none_or(|end| at <= end);
-        if solver.find_hole(Scope::Before, None, &takes, meter, &mut Vec::new())?.is_none() {
-            holds = middle;
-        } else {
-            fails = middle;
-        }
-    }
-    Ok(ends.get(holds).copied())
+/// What is wrong with the reach of a rule: the kind of its finding, and how serious that is if it
+/// stays so.
+pub(super) type Fault = (FindingKind, Severity);
+
+/// What decides which faults there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seeks {
+    /// A conflict below this share of a hidden rule is a warning, not an error.
+    pub(super) small_conflict: f64,
+    /// Whether rules that change no verdict are searched.
+    pub(super) redundant: bool,
 }
 
-/// The first start or expiry ahead after which a redundant rule changes a verdict; none if there is
-/// no such instant in its own life.
+/// The first start or expiry of another rule that changes a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) at: Instant,
+    /// What is wrong from then on; none if nothing is.
+    pub(super) fault: Option<Fault>,
+}
+
+/// The steps of an instant that no meter counts: packets are tried before a search.
+const STEPS_OF_INSTANT: u64 = 10_000;
+
+/// The first start or expiry ahead that changes the fault of a rule; none if there is no such instant
+/// in its own life. `proof` has the earlier rules that cover a hidden rule.
 ///
 /// # Errors
 /// Returns an [`Obstacle`] if the budget is used up.
-pub(super) fn redundant_until(
+pub(super) fn change_ahead(
     context: &Context<'_>,
     slot: Slot,
+    now: Fault,
+    proof: &[Slot],
+    seeks: Seeks,
     meter: &mut Meter<'_>,
-) -> Result<Option<Instant>, Obstacle> {
+) -> Result<Option<Change>, Obstacle> {
     let space = &context.space;
     if !space.has_times {
         return Ok(None);
     }
-    let mut near: Vec<Slot> = Vec::new();
-    for side in [Side::Earlier, Side::Later] {
-        // Rules that contain the rule now may expire, and rules that start later may matter.
-        let lasts = |rule: Slot| space.rules.get(rule as usize).is_some_and(|it| !is_timed(it));
-        near.extend(Neighbors::of_any_time(space, slot, side, &lasts, meter)?.rules(space));
+    let earlier = near(space, slot, Side::Earlier, meter)?;
+    let later = near(space, slot, Side::Later, meter)?;
+    let of_earlier = instants_of(context, slot, &earlier);
+    let mut instants = instants_of(context, slot, &later);
+    instants.extend_from_slice(&of_earlier);
+    instants.sort_unstable();
+    instants.dedup();
+    if instants.is_empty() {
+        return Ok(None);
     }
-    let own = expiry(context, slot);
-    let lives = near.iter().filter_map(|rule| space.rules.get(*rule as usize)).map(|it| it.life);
-    let mut ends: Vec<Instant> = lives
-        .flat_map(|life| [life.starts_at, life.expires_at])
-        .flatten()
-        .filter(|it| context.at < *it && own.is_none_or(|own| *it < own))
-        .collect();
-    ends.sort_unstable();
-    ends.dedup();
-    for end in ends {
-        let is_there = |rule: Slot| space.is_active(rule, end);
-        if Solver::new(context, slot, &is_there).find_difference(meter)?.is_some() {
-            return Ok(Some(end));
+    let own = context.action(Some(slot));
+    let is_hidden = is_hidden(now.0);
+    let mut equals = is_hidden.then(|| equals(space, slot, &earlier, meter));
+    let has_others = earlier.iter().any(|rule| context.action(Some(*rule)) != own);
+    for at in instants {
+        let then = context.later(at);
+        // Later rules do not matter to a hidden rule, nor does much else to most of them.
+        let is_same = is_hidden
+            && (of_earlier.binary_search(&at).is_err()
+                || match now.0 {
+                    FindingKind::Duplicate => {
+                        repeated_action(&then, equals.as_deref()).is_some_and(|it| it == own)
+                    }
+                    _ => {
+                        !has_others
+                            && equals.as_ref().is_some_and(Vec::is_empty)
+                            && proof.iter().all(|rule| then.is_active(*rule))
+                    }
+                });
+        if is_same {
+            continue;
+        }
+        meter.steps += STEPS_OF_INSTANT;
+        meter.check()?;
+        let fault = fault(&then, slot, &mut equals, &earlier, seeks, meter)?;
+        if fault != Some(now) {
+            return Ok(Some(Change { at, fault }));
         }
     }
     Ok(None)
 }
 
-const fn is_timed(rule: &SpaceRule) -> bool {
-    rule.life.starts_at.is_some() || rule.life.expires_at.is_some()
+/// The instants ahead in the life of a rule at which a rule that meets it starts or expires, in order.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn instants_ahead(
+    context: &Context<'_>,
+    slot: Slot,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Instant>, Obstacle> {
+    let space = &context.space;
+    if !space.has_times {
+        return Ok(Vec::new());
+    }
+    let mut rules = near(space, slot, Side::Earlier, meter)?;
+    rules.extend(near(space, slot, Side::Later, meter)?);
+    Ok(instants_of(context, slot, &rules))
 }
 
-/// When a rule expires.
-fn expiry(context: &Context<'_>, rule: Slot) -> Option<Instant> {
-    context.space.rules.get(rule as usize).and_then(|rule| rule.life.expires_at)
+/// The rules on one side of a rule that meet it at any time.
+fn near(
+    space: &Space,
+    slot: Slot,
+    side: Side,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Slot>, Obstacle> {
+    // Rules that contain the rule now may expire, and rules that start later may matter.
+    let lasts = |rule: Slot| space.rules.get(rule as usize).is_some_and(|it| !is_timed(it));
+    Ok(Neighbors::of_any_time(space, slot, side, &lasts, meter)?.rules(space))
+}
+
+/// Whether a kind of finding is about rules that no packet reaches.
+pub(super) const fn is_hidden(kind: FindingKind) -> bool {
+    matches!(kind, FindingKind::Contradiction | FindingKind::Duplicate | FindingKind::Unreachable)
+}
+
+/// What is wrong with a rule at an instant. `equals` is made when it is needed.
+fn fault(
+    context: &Context<'_>,
+    slot: Slot,
+    equals: &mut Option<Vec<Slot>>,
+    earlier: &[Slot],
+    seeks: Seeks,
+    meter: &mut Meter<'_>,
+) -> Result<Option<Fault>, Obstacle> {
+    let is_there = |rule: Slot| context.is_active(rule);
+    let mut solver = Solver::new(context, slot, &is_there);
+    let mut sampled = sample(context, slot);
+    if let Reach::Hidden(_) = reach(&mut solver, &mut sampled, meter)? {
+        let equals =
+            equals.get_or_insert_with(|| self::equals(&context.space, slot, earlier, meter));
+        let equal = equals.iter().copied().find(|rule| context.is_active(*rule));
+        return hidden_fault(&mut solver, equal, seeks.small_conflict, meter).map(Some);
+    }
+    if !seeks.redundant {
+        return Ok(None);
+    }
+    Ok(match effectiveness(&mut solver, &sampled, meter)? {
+        Effectiveness::Needed => None,
+        Effectiveness::Redundant { needs_default } => {
+            Some(redundant_fault(context, slot, needs_default))
+        }
+    })
+}
+
+/// The action of the first of some rules that is active.
+fn repeated_action(context: &Context<'_>, equals: Option<&[Slot]>) -> Option<Action> {
+    let first = equals?.iter().copied().find(|rule| context.is_active(*rule));
+    first.map(|rule| context.action(Some(rule)))
+}
+
+/// The rules among some that match the same packets as a rule.
+fn equals(space: &Space, slot: Slot, among: &[Slot], meter: &mut Meter<'_>) -> Vec<Slot> {
+    let mut is_equal = |rule: &Slot| {
+        space.contains_rule(*rule, slot, &mut meter.steps)
+            && space.contains_rule(slot, *rule, &mut meter.steps)
+    };
+    among.iter().copied().filter(|rule| is_equal(rule)).collect()
+}
+
+/// The instants ahead in the life of a rule at which one of some rules starts or expires, in order.
+pub(super) fn instants_of(context: &Context<'_>, slot: Slot, rules: &[Slot]) -> Vec<Instant> {
+    let space = &context.space;
+    let own = space.rules.get(slot as usize).and_then(|rule| rule.life.expires_at);
+    let lives = rules.iter().filter_map(|rule| space.rules.get(*rule as usize)).map(|it| it.life);
+    let mut instants: Vec<Instant> = lives
+        .flat_map(|life| [life.starts_at, life.expires_at])
+        .flatten()
+        .filter(|it| context.at < *it && own.is_none_or(|own| *it < own))
+        .collect();
+    instants.sort_unstable();
+    instants.dedup();
+    instants
+}
+
+const fn is_timed(rule: &SpaceRule) -> bool {
+    rule.life.starts_at.is_some() || rule.life.expires_at.is_some()
 }

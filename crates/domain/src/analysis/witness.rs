@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, SECOND_FIELD, SOURCE};
+use super::bounds::{DESTINATION, FIRST_FIELD, PROTOCOL, Point, SECOND_FIELD, SOURCE};
 use super::cell::Cell;
 use super::ranges::{Range, has, intersection};
 use super::ranks::Ranks;
@@ -42,6 +42,22 @@ pub(super) fn packet(space: &Space, family: Family, cell: &Cell, at: Instant) ->
         let first = chosen.or_else(|| first.first().map(|range| range.0))?;
         (first, usual(cell.set(SECOND_FIELD), &SERVICES)?)
     };
+    made(family, source, destination, first, second, protocol, at)
+}
+
+/// The packet of a point.
+pub(super) fn at_point(
+    space: &Space,
+    family: Family,
+    point: &Point,
+    at: Instant,
+) -> Option<Packet> {
+    let [source, destination, first, second, protocol] = *point;
+    let ranks = &space.family(family).ranks;
+    let protocol = Protocol(u8::try_from(protocol).ok()?);
+    // A protocol that the family does not have stands for the one before it.
+    let protocol = if protocol.exists_in(family) { protocol } else { Protocol(protocol.0 - 1) };
+    let (source, destination) = (ranks.first(source), ranks.first(destination));
     made(family, source, destination, first, second, protocol, at)
 }
 

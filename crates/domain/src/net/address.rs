@@ -106,6 +106,12 @@ pub enum ParseAddressError {
 }
 
 impl AddressRange {
+    /// Whether it is `::ffff:0:0/96`, where IPv6 maps IPv4. Packets with such addresses are IPv4 packets.
+    #[must_use]
+    pub const fn is_mapped(&self) -> bool {
+        matches!(*self, Self::V6 { first, last } if MAPPED_FIRST <= first && last <= MAPPED_LAST)
+    }
+
     /// One address.
     #[must_use]
     pub fn host(address: IpAddr) -> Self {

@@ -126,23 +126,22 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
             );
         }
     }
-    for (index, entry) in parts.sources.iter().enumerate() {
-        if !useful.iter().any(|c| c.meets_source(*entry)) {
-            warn(
-                WarningCode::EntryWithoutEffect,
-                format!("/sources/{index}"),
-                "the rule has no destination of its address family that its protocols allow",
-            );
-        }
+    let is_useful_source = |entry: &Endpoint| useful.iter().any(|c| c.meets_source(*entry));
+    let is_useful_destination =
+        |entry: &Endpoint| useful.iter().any(|c| c.meets_destination(parts, *entry));
+    for (index, detail) in entries_without_effect(
+        &parts.sources,
+        is_useful_source,
+        "the rule has no destination of its address family that its protocols allow",
+    ) {
+        warn(WarningCode::EntryWithoutEffect, format!("/sources/{index}"), detail);
     }
-    for (index, entry) in parts.destinations.iter().enumerate() {
-        if !useful.iter().any(|c| c.meets_destination(parts, *entry)) {
-            warn(
-                WarningCode::EntryWithoutEffect,
-                format!("/destinations/{index}"),
-                "the rule has no source of its address family that its protocols allow",
-            );
-        }
+    for (index, detail) in entries_without_effect(
+        &parts.destinations,
+        is_useful_destination,
+        "the rule has no source of its address family that its protocols allow",
+    ) {
+        warn(WarningCode::EntryWithoutEffect, format!("/destinations/{index}"), detail);
     }
     if !parts.ports.is_empty() && parts.destinations.iter().all(|entry| entry.port.is_some()) {
         warn(
@@ -159,4 +158,26 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
         );
     }
     warnings
+}
+
+/// The places of the entries that no packet can match, each with the reason: that of the caller, or
+/// that no packet has such an address. If this holds for all of them, the rule as a whole matches
+/// nothing, and no single entry is to blame.
+fn entries_without_effect(
+    entries: &[Endpoint],
+    is_useful: impl Fn(&Endpoint) -> bool,
+    why: &'static str,
+) -> Vec<(usize, &'static str)> {
+    const MAPPED: &str =
+        "no packet has an address in `::ffff:0:0/96`, where IPv6 maps IPv4 addresses";
+    let is_all_mapped = entries.iter().all(|entry| entry.address.is_mapped());
+    let reason = |entry: &Endpoint| {
+        if !is_useful(entry) {
+            Some(why)
+        } else {
+            (entry.address.is_mapped() && !is_all_mapped).then_some(MAPPED)
+        }
+    };
+    let all = entries.iter().enumerate();
+    all.filter_map(|(index, entry)| reason(entry).map(|why| (index, why))).collect()
 }

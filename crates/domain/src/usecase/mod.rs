@@ -3,8 +3,8 @@
 //! Each function checks the role first, then existence, then the precondition, then the content. It
 //! writes only if all checks pass. A change that makes no difference writes nothing.
 
-pub mod acceptance;
 mod absent;
+pub mod acceptance;
 pub mod audit;
 pub mod batch;
 pub mod expand;

@@ -31,9 +31,16 @@ pub(crate) fn analysed(rules: &[RuleSpec]) -> Vec<AnalysedRule<'_>> {
 
 /// The values at which the ranges of rules begin: each range goes from one of these values to before another one,
 /// or to the end.
-const V4: [u32; 4] = [0, 0x0a00_0000, 0x0a00_0001, 0xffff_ffff];
-const V6: [u128; 4] = [0, 0x1_0000_0000_0000, 0x2001_0db8 << 96, u128::MAX];
-const PORTS: [u16; 4] = [0, 22, 23, 65_535];
+const V4: [[u32; 4]; 2] =
+    [[0, 0x0a00_0000, 0x0a00_0001, 0xffff_ffff], [0, 0x5000_0000, 0xa000_0000, 0xffff_ffff]];
+/// The first address after `::ffff:0:0/96`, and halves of the public addresses.
+const V6: [[u128; 4]; 2] = [
+    [0, 0x1_0000_0000_0000, 0x2001_0db8 << 96, u128::MAX],
+    [0, 0x2800 << 112, 0x3400 << 112, u128::MAX],
+];
+/// Addresses that no packet has.
+const MAPPED: AddressRange = AddressRange::V6 { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
+pub(crate) const PORTS: [u16; 4] = [0, 22, 23, 65_535];
 const TYPES: [u8; 3] = [0, 8, 255];
 const CODES: [u8; 2] = [0, 1];
 const PROTOCOLS: [Protocol; 6] =
@@ -42,11 +49,12 @@ const PROTOCOLS: [Protocol; 6] =
 /// A small world.
 #[derive(Debug)]
 pub(crate) struct World {
-    /// How many values of each kind it has.
-    v4: usize,
-    v6: usize,
-    ports: usize,
-    protocols: Vec<Protocol>,
+    /// The first addresses of its ranges.
+    v4: Vec<u32>,
+    v6: Vec<u128>,
+    /// How many of [`PORTS`] it has.
+    pub(crate) ports: usize,
+    pub(crate) protocols: Vec<Protocol>,
     has_times: bool,
     /// How often an entry is a wide one, in percent.
     wide: u32,
@@ -63,12 +71,13 @@ fn below(random: &mut Random, bound: usize) -> usize {
 impl World {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let mut size = |most: usize| 1 + below(random, most);
-        let (v4, v6, ports) = (size(V4.len()), size(V6.len()), size(PORTS.len()));
+        let (v4, v6, ports) = (size(4), size(4), size(PORTS.len()));
         let count = size(4);
+        let (set_v4, set_v6) = (V4[below(random, 2)], V6[below(random, 2)]);
         let protocols = (0..count).map(|_| PROTOCOLS[below(random, PROTOCOLS.len())]).collect();
         let mut world = Self {
-            v4: if random.happens(25) { 0 } else { v4 },
-            v6: if random.happens(40) { 0 } else { v6 },
+            v4: if random.happens(25) { Vec::new() } else { set_v4[..v4].to_vec() },
+            v6: if random.happens(40) { Vec::new() } else { set_v6[..v6].to_vec() },
             ports,
             protocols,
             has_times: random.happens(30),
@@ -76,8 +85,8 @@ impl World {
             with_port: [0, 25, 60][below(random, 3)],
             packets: Vec::new(),
         };
-        if world.v4 + world.v6 == 0 {
-            world.v4 = V4.len();
+        if world.v4.is_empty() && world.v6.is_empty() {
+            world.v4 = set_v4.to_vec();
         }
         world.packets = world.packets_at(noon());
         world
@@ -90,14 +99,13 @@ impl World {
     /// Every packet that rules can distinguish, at an instant. Protocols that no rule names are there
     /// by one example of each kind.
     pub(crate) fn packets_at(&self, at: Instant) -> Vec<Packet> {
-        let v4 = V4[..self.v4.max(1)].iter().map(|it| IpAddr::from(it.to_be_bytes()));
-        let v6 = V6[..self.v6.max(1)].iter().map(|it| IpAddr::from(it.to_be_bytes()));
+        let [v4, v6] = self.addresses();
         let mut protocols = self.protocols.clone();
         protocols.extend([132, 1, 58, 200].map(Protocol));
         protocols.sort();
         protocols.dedup();
         let mut packets = Vec::new();
-        for addresses in [v4.collect::<Vec<IpAddr>>(), v6.collect()] {
+        for addresses in [v4, v6] {
             for source_address in &addresses {
                 for destination_address in &addresses {
                     for protocol in &protocols {
@@ -117,6 +125,16 @@ impl World {
             }
         }
         packets
+    }
+
+    /// The first address of each range of each family. Between two of them, all addresses are alike.
+    pub(crate) fn addresses(&self) -> [Vec<IpAddr>; 2] {
+        let v4 = if self.v4.is_empty() { &[0] } else { &self.v4[..] };
+        let v6 = if self.v6.is_empty() { &[0] } else { &self.v6[..] };
+        [
+            v4.iter().map(|it| IpAddr::from(it.to_be_bytes())).collect(),
+            v6.iter().map(|it| IpAddr::from(it.to_be_bytes())).collect(),
+        ]
     }
 
     fn add_packets(&self, parts: PacketParts, packets: &mut Vec<Packet>) {
@@ -152,8 +170,11 @@ impl World {
         if random.happens(self.wide / 2) {
             return AddressRange::Any;
         }
-        let is_v6 = self.v4 == 0 || self.v6 > 0 && random.happens(40);
-        let count = if is_v6 { self.v6 } else { self.v4 };
+        let is_v6 = self.v4.is_empty() || !self.v6.is_empty() && random.happens(40);
+        if is_v6 && random.happens(3) {
+            return MAPPED;
+        }
+        let count = if is_v6 { self.v6.len() } else { self.v4.len() };
         let (mut from, mut to) = (below(random, count), below(random, count));
         if from > to {
             (from, to) = (to, from);
@@ -162,11 +183,11 @@ impl World {
             (from, to) = (0, count - 1);
         }
         if is_v6 {
-            let last = V6[..count].get(to + 1).map_or(u128::MAX, |next| next - 1);
-            AddressRange::V6 { first: V6[from], last }
+            let last = self.v6.get(to + 1).map_or(u128::MAX, |next| next - 1);
+            AddressRange::V6 { first: self.v6[from], last }
         } else {
-            let last = V4[..count].get(to + 1).map_or(u32::MAX, |next| next - 1);
-            AddressRange::V4 { first: V4[from], last }
+            let last = self.v4.get(to + 1).map_or(u32::MAX, |next| next - 1);
+            AddressRange::V4 { first: self.v4[from], last }
         }
     }
 

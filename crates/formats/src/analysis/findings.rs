@@ -293,7 +293,7 @@ impl FindingView {
         let (mut pointer, mut service, mut pairs) = (None, None, None);
         match evidence {
             Evidence::Warning(warning) => pointer = Some(warning.pointer.clone()),
-            Evidence::Service { service: exposed, .. } => service = Some(exposed.name.to_owned()),
+            Evidence::Service { service: exposed, .. } => service = Some(exposed.name.to_string()),
             Evidence::Pairs(count) => pairs = Some(*count),
             // The sentence has these.
             Evidence::None

@@ -123,9 +123,24 @@ impl<'a> Subject<'a> {
         self.label(rule).and_then(|label| label.name)
     }
 
+    /// Whether this is not a rule but the default action, which comes after all rules. Only a default
+    /// that lets packets in has a finding.
+    const fn is_default(&self, rule: RuleIndex) -> bool {
+        rule >= self.labels.len()
+    }
+
     /// The action of a rule.
     fn action(&self, rule: RuleIndex) -> &'static str {
-        self.label(rule).map_or("", |label| label.action.as_str())
+        self.label(rule).map_or(Action::Allow, |label| label.action).as_str()
+    }
+
+    /// A rule with its noun, at the begin of a sentence.
+    fn titled(&self, rule: RuleIndex) -> String {
+        if self.is_default(rule) {
+            "The default action".to_owned()
+        } else {
+            format!("Rule {}", self.named(rule))
+        }
     }
 
     /// A rule as answers name it.
@@ -155,6 +170,9 @@ struct NamedRule<'a> {
 
 impl fmt::Display for NamedRule<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.subject.is_default(self.rule) {
+            return f.write_str("the default action");
+        }
         write!(f, "no. {}", self.rule.saturating_add(1))?;
         match self.subject.name(self.rule) {
             Some(name) => write!(f, " `{name}`"),

@@ -1,7 +1,7 @@
 //! Findings as SARIF 2.1.0 (OASIS), which code hosts show next to the lines of a file.
 
 use fireflow_domain::acceptance::Acceptance;
-use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity};
+use fireflow_domain::analysis::{Analysis, Finding, Incomplete, RuleIndex, Severity, Task};
 use serde_json::{Map, Value, json};
 
 use super::sentences::{KINDS, detail};
@@ -71,8 +71,7 @@ fn result(finding: &Finding, subject: &Subject<'_>) -> Value {
         .map(|(rule, id)| {
             let mut location = location(rule, subject);
             location.insert("id".to_owned(), id.into());
-            let text = format!("Rule {}", subject.named(rule));
-            location.insert("message".to_owned(), json!({"text": text}));
+            location.insert("message".to_owned(), json!({"text": subject.titled(rule)}));
             Value::Object(location)
         })
         .collect();
@@ -104,7 +103,11 @@ fn location(rule: RuleIndex, subject: &Subject<'_>) -> Map<String, Value> {
     if let (Some(line), Some(physical)) = (line, physical.as_object_mut()) {
         physical.insert("region".to_owned(), json!({"startLine": line}));
     }
-    let mut logical = json!({"fullyQualifiedName": format!("rule {}", subject.named(rule))});
+    let mut full_name = subject.named(rule).to_string();
+    if !subject.is_default(rule) {
+        full_name.insert_str(0, "rule ");
+    }
+    let mut logical = json!({"fullyQualifiedName": full_name});
     if let Some(name) = subject.name(rule)
         && let Some(logical) = logical.as_object_mut()
     {
@@ -138,8 +141,10 @@ fn notification(incomplete: &Incomplete) -> Value {
         count => format!(" for {}", counted(count, "rule")),
     };
     let (what, why) = (incomplete.what.as_str(), incomplete.why.as_str());
+    // A proof that may be longer than necessary takes nothing away from the findings.
+    let level = if incomplete.what == Task::Minimal { "note" } else { "error" };
     json!({
-        "level": "error",
+        "level": level,
         "message": {"text": format!("Undecided{rules}: {what}. Limit reached: {why}.")},
     })
 }

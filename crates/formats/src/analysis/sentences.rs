@@ -75,7 +75,7 @@ pub const KINDS: [KindText; FindingKind::ALL.len()] = [
     kind(
         FindingKind::Exposed,
         "Exposed service",
-        "Any public address can reach a service for administration or with clear text.",
+        "Most public addresses can reach a service for administration or with clear text.",
     ),
     kind(
         FindingKind::Correlated,
@@ -241,7 +241,7 @@ fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
     let action = subject.action(finding.rule);
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
     let who = match because.len() {
-        0 => "the default action decides".to_owned(),
+        0 => "later rules decide".to_owned(),
         1 => format!("rule {} decides", rules(subject, &because)),
         _ => format!("rules {} decide", rules(subject, &because)),
     };
@@ -279,12 +279,28 @@ fn permissive(finding: &Finding, subject: &Subject<'_>) -> String {
 }
 
 fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
-    let Evidence::Service { service, family, destinations } = finding.evidence else {
-        return "A service can be reached from any public address.".to_owned();
+    let Evidence::Service { service, family, destinations } = &finding.evidence else {
+        return "Most public addresses can reach a service.".to_owned();
     };
     let because: Vec<RuleIndex> = finding.because.iter().map(|cover| cover.rule).collect();
-    let (noun, verb) = if because.len() == 1 { ("Rule", "permits") } else { ("Rules", "permit") };
+    let by = match because.as_slice() {
+        [only] => format!("{} permits", subject.titled(*only)),
+        several => {
+            let (last, others) = several.split_last().unwrap_or((&0, &[]));
+            match others {
+                // The default comes last.
+                [only] if subject.is_default(*last) => {
+                    format!("{} and the default action together permit", subject.titled(*only))
+                }
+                others if subject.is_default(*last) => {
+                    format!("Rules {}, with the default action, permit", rules(subject, others))
+                }
+                _ => format!("Rules {} permit", rules(subject, several)),
+            }
+        }
+    };
     let ExposedService { name, protocol, ports } = service;
+    let destinations = *destinations;
     let reached = if destinations < 2.0 {
         "1 address".to_owned()
     } else if destinations < 1e6 {
@@ -293,10 +309,9 @@ fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
         format!("{destinations:.1e} addresses")
     };
     format!(
-        "Public {} addresses can reach {name} ({protocol}/{ports}) on {reached}. {noun} {} {verb} \
-         it. Limit the sources to those that need it.",
-        in_words(family),
-        rules(subject, &because)
+        "Most public {} addresses can reach {name} ({protocol}/{ports}) on {reached}. {by} it. Limit \
+         the sources to those that need it.",
+        in_words(*family)
     )
 }
 

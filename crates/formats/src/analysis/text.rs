@@ -124,7 +124,11 @@ impl AnalysisText<'_> {
         line(text, &format!("      {}", detail(finding, self.subject)));
         for cover in finding.because.iter().take(LISTED).filter(|_| finding.because.len() > 1) {
             let (place, share) = (self.place(cover.rule), percent(cover.share));
-            line(text, &format!("      because of {place}: {share} of the rule"));
+            let whole = match finding.kind {
+                FindingKind::Exposed => "all public addresses",
+                _ => "the rule",
+            };
+            line(text, &format!("      because of {place}: {share} of {whole}"));
         }
         if finding.because.len() > LISTED {
             line(text, &format!("      and {} more", finding.because.len() - LISTED));

@@ -136,7 +136,7 @@ fn finding(kind: FindingKind) -> Finding {
         },
         FindingKind::Exposed => Finding {
             evidence: Evidence::Service {
-                service: EXPOSED_SERVICES[1],
+                service: EXPOSED_SERVICES[1].clone(),
                 family: Family::V6,
                 destinations: 256.0,
             },

@@ -37,7 +37,7 @@ fn each_kind_is_a_sentence_about_what_is_wrong_and_what_to_do() {
         "A part of rule no. 2 (DENY) has no effect: `/sources/1` ",
         "Rule no. 2 (DENY) permits every service to its destinations: 50 % of all pairs of IPv4 \
          addresses. Name the addresses and services that are needed.",
-        "Public IPv6 addresses can reach ssh (tcp/22) on 256 addresses. Rules no. 1 `lets` and \
+        "Most public IPv6 addresses can reach ssh (tcp/22) on 256 addresses. Rules no. 1 `lets` and \
          no. 2 permit it. Limit the sources to those that need it.",
         "Rule no. 2 (DENY) overlaps 3 earlier rules of another action, the first of them rule \
          no. 1 `lets`. Neither contains the other, so their order decides the packets that both \
@@ -54,6 +54,26 @@ fn each_kind_is_a_sentence_about_what_is_wrong_and_what_to_do() {
             assert_eq!(words, expected);
         }
     }
+}
+
+#[test]
+fn the_default_action_is_named_in_findings_about_it() {
+    let by = |because: &[usize]| {
+        let because = because.iter().map(|rule| cover(*rule)).collect();
+        in_words(&Finding { because, ..finding(FindingKind::Exposed) })
+    };
+    let has = |because: &[usize], part: &str| {
+        let words = by(because);
+        assert!(words.contains(part), "{words}");
+    };
+    has(&[0], "Rule no. 1 `lets` permits it.");
+    has(&[4], "The default action permits it.");
+    has(&[0, 4], "Rule no. 1 `lets` and the default action together permit it.");
+    has(&[0, 1, 4], "Rules no. 1 `lets` and no. 2, with the default action, permit it.");
+    with_findings(|_, subject| {
+        let named = subject.rule(4);
+        assert_eq!((named.id, named.name, named.position), (None, None, 5));
+    });
 }
 
 #[test]
@@ -75,6 +95,6 @@ fn many_rules_are_counted_and_the_end_of_a_finding_is_named() {
     assert_eq!(in_words(&many), expected);
     let logging = Finding { logs: true, ..Finding::new(FindingKind::Redundant, Severity::Info, 2) };
     let words = in_words(&logging);
-    assert!(words.contains("the default action decides its packets the same way."), "{words}");
+    assert!(words.contains("later rules decide its packets the same way."), "{words}");
     assert!(words.contains("without it, these log lines end"), "{words}");
 }
