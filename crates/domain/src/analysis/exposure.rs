@@ -115,9 +115,8 @@ impl Search<'_> {
                 None => outcome.undecided_whole(Task::Exposed, obstacle),
             }
         }
-        let firsts: Vec<Option<Slot>> =
-            found.services.iter().map(|it| it.rules.keys().next().copied()).collect();
-        let untils = match self.untils(context, &firsts) {
+        let rules = found.services.iter().map(Exposure::named).collect();
+        let untils = match self.untils(context, rules) {
             Ok(untils) => untils,
             Err(obstacle) => {
                 outcome.undecided_whole(Task::Until, obstacle);
@@ -137,16 +136,16 @@ impl Search<'_> {
         }
     }
 
-    /// The first instant ahead at which the finding about each service ends; none if there is no such
-    /// instant in the life of its rule.
+    /// The first instant ahead at which other rules expose each service than these do; none if there is
+    /// no such instant in the life of the first of them.
     fn untils(
         &self,
         context: &Context<'_>,
-        firsts: &[Option<Slot>],
+        mut rules: Vec<Vec<Slot>>,
     ) -> Result<Vec<Option<Instant>>, Obstacle> {
         let space = &context.space;
-        let mut untils = vec![None; firsts.len()];
-        if !space.has_times || firsts.iter().all(Option::is_none) {
+        let mut untils = vec![None; rules.len()];
+        if !space.has_times || rules.iter().all(Vec::is_empty) {
             return Ok(untils);
         }
         let bounds = self.cell.bounds();
@@ -161,23 +160,27 @@ impl Search<'_> {
             .filter(|at| context.at < *at)
             .collect();
         let mut steps = context.limits().steps;
-        let mut left: Vec<Option<Slot>> = firsts.to_vec();
         for at in ends {
             let then = context.later(at);
-            // The rule of the finding has expired.
-            for first in &mut left {
-                first.take_if(|it| *it != DEFAULT && !then.is_active(*it));
+            for rules in &mut rules {
+                // The rule of the finding has expired.
+                let is_over = |it: &&Slot| **it != DEFAULT && !then.is_active(**it);
+                if rules.first().filter(is_over).is_some() {
+                    rules.clear();
+                }
             }
-            if left.iter().all(Option::is_none) {
+            if rules.iter().all(Vec::is_empty) {
                 break;
             }
             let found = self.run(&then, &mut steps);
             if let Some((obstacle, _)) = found.undecided.first() {
                 return Err(*obstacle);
             }
-            for ((left, exposure), until) in left.iter_mut().zip(found.services).zip(&mut untils) {
-                if left.is_some() && *left != exposure.rules.keys().next().copied() {
-                    (*left, *until) = (None, Some(at));
+            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut untils)
+            {
+                if !rules.is_empty() && *rules != exposure.named() {
+                    rules.clear();
+                    *until = Some(at);
                 }
             }
         }
@@ -468,6 +471,11 @@ fn let_in(rule: Slot, service: &ExposedService, pieces: &[Piece]) -> Vec<LetIn> 
 }
 
 impl Exposure {
+    /// The rules that let anybody in, in order.
+    fn named(&self) -> Vec<Slot> {
+        self.rules.keys().copied().collect()
+    }
+
     /// Adds what one rule lets in. The destinations to which it lets anybody in alone are settled.
     fn add_alone(
         &mut self,

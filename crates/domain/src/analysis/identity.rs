@@ -49,7 +49,8 @@ impl fmt::Display for FindingId {
 ///
 /// An id is a hash of the kind, the content of the rule, and what tells findings of this kind about
 /// one rule apart. Equal findings about equal rules are numbered. So an id stays the same if other
-/// rules change or if rules move. A proof also has the contents of the rules that prove the finding.
+/// rules change or if rules move. An exposed service is no matter of one rule: its id is made of all
+/// rules that expose it, so that another way in is another finding. A proof also has the contents of the rules that prove the finding.
 pub fn identify(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) {
     findings.sort_by_key(|finding| (finding.severity, finding.rule, finding.kind));
     let mut fingerprints: HashMap<usize, Fingerprint> = HashMap::new();
@@ -67,7 +68,14 @@ pub fn identify(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) {
         hash.update([VERSION]);
         hash.update(finding.kind.as_str());
         hash.update([0]);
-        hash.update(fingerprint(finding.rule).0);
+        if matches!(finding.evidence, Evidence::Service { .. }) {
+            let mut rules: Vec<[u8; 32]> =
+                finding.because.iter().map(|cover| fingerprint(cover.rule).0).collect();
+            rules.sort_unstable();
+            rules.iter().for_each(|rule| hash.update(rule));
+        } else {
+            hash.update(fingerprint(finding.rule).0);
+        }
         distinguish(&mut hash, &finding.evidence);
         let shared = FindingId::of(hash.clone());
         let count = counts.entry(shared).or_default();

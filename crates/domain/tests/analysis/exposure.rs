@@ -14,6 +14,7 @@ use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::{Random, cases, seed};
 use fireflow_domain::testing::rules::everything;
 
+use super::ENOUGH_CASES;
 use super::small_world::{PORTS, World, analysed, noon};
 
 /// The special-purpose blocks of the registries, as they are written there.
@@ -189,7 +190,8 @@ fn union_of(
 fn exposed_destinations_are_those_that_most_public_addresses_reach() {
     let mut random = Random::new(seed());
     let (mut alone, mut together, mut by_default) = (0, 0, 0);
-    for _ in 0..cases(400) {
+    let cases = cases(400);
+    for _ in 0..cases {
         let world = World::draw(&mut random);
         let rules = world.rules(&mut random, 16);
         let default = world.action(&mut random);
@@ -245,7 +247,9 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
         }
     }
     println!("{alone} by one rule, {together} by several, {by_default} by the default action");
-    assert!(alone > 20 && together > 5 && by_default > 20, "{alone} {together} {by_default}");
+    if cases >= ENOUGH_CASES {
+        assert!(alone > 20 && together > 5 && by_default > 20, "{alone} {together} {by_default}");
+    }
 }
 
 /// What is exposed to whom: the rule of the finding, the service, and the rules that let people in.

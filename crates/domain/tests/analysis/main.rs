@@ -206,7 +206,10 @@ fn fault(analysis: &Analysis, rule: usize) -> Option<(FindingKind, Severity)> {
 /// What a finding has in common with one at another instant.
 fn subject(finding: &Finding) -> (FindingKind, usize, String) {
     let detail = match &finding.evidence {
-        Evidence::Service { service, family, .. } => format!("{service:?} {family:?}"),
+        Evidence::Service { service, family, .. } => {
+            let because: Vec<usize> = finding.because.iter().map(|it| it.rule).collect();
+            format!("{service:?} {family:?} {because:?}")
+        }
         _ => String::new(),
     };
     (finding.kind, finding.rule, detail)
@@ -282,6 +285,9 @@ fn analysed_at(policy: AnalysedPolicy<'_>, at: Instant, kinds: FindingKinds) -> 
     analysis
 }
 
+/// From how many cases on everything occurs that a test looks for.
+const ENOUGH_CASES: u32 = 200;
+
 const HIDDEN: [FindingKind; 3] =
     [FindingKind::Contradiction, FindingKind::Duplicate, FindingKind::Unreachable];
 
@@ -298,7 +304,8 @@ fn findings_are_those_that_all_packets_of_a_small_world_show() {
     let mut random = Random::new(seed());
     let mut counts = [0_usize; FindingKind::ALL.len()];
     let mut lapsing = 0;
-    for _ in 0..cases(400) {
+    let cases = cases(400);
+    for _ in 0..cases {
         let world = World::draw(&mut random);
         let rules = world.rules(&mut random, 24);
         let mut listed = analysed(&rules);
@@ -338,8 +345,10 @@ fn findings_are_those_that_all_packets_of_a_small_world_show() {
     }
     let counts = FindingKind::ALL.into_iter().zip(counts);
     println!("{:?}, {lapsing} that end", counts.clone().collect::<Vec<_>>());
-    for (kind, count) in counts {
-        assert!(count > 5, "{kind:?}: {count}");
+    if cases >= ENOUGH_CASES {
+        for (kind, count) in counts {
+            assert!(count > 5, "{kind:?}: {count}");
+        }
+        assert!(lapsing > 20, "{lapsing}");
     }
-    assert!(lapsing > 20, "{lapsing}");
 }
