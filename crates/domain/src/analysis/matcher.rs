@@ -60,7 +60,8 @@ impl<'a> Matcher<'a> {
     ) -> Option<Self> {
         // Ids only tell rules apart.
         let id = RuleId::new(1)?;
-        let entries: Vec<RuleRef<'_>> = rules.iter().map(|(_, spec)| RuleRef { id, spec }).collect();
+        let entries: Vec<RuleRef<'_>> =
+            rules.iter().map(|(_, spec)| RuleRef { id, spec }).collect();
         let mut compile = |entries: &[RuleRef<'_>]| compiled(entries, budget, bytes);
         let whole = compile(&entries)?;
         let size = entries.len().div_ceil(SMALL_BLOCKS).max(4);
