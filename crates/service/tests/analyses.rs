@@ -11,7 +11,7 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::Instant;
-use fireflow_service::analyses::{Analyses, AnalysisBounds};
+use fireflow_service::analyses::{Analyses, AnalysisBounds, AnalysisSettings};
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::{Budget, Use};
 use fireflow_service::monitor::NoMonitor;
@@ -72,7 +72,8 @@ fn session() -> Session {
 }
 
 fn analyses() -> Analyses {
-    Analyses::new(AnalysisBounds { max_time: LONG, max_bytes: 16 * MEBIBYTE })
+    let bounds = AnalysisBounds { max_time: LONG, max_bytes: 16 * MEBIBYTE };
+    Analyses::new(AnalysisSettings { bounds, ..AnalysisSettings::default() })
 }
 
 #[tokio::test(flavor = "multi_thread")]

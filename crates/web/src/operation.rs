@@ -98,6 +98,12 @@ impl Operation {
         Self { parameters: [&[], parameters, &[]], ..self }
     }
 
+    /// It takes these query parameters too, the last in the description.
+    pub const fn and(self, last: &'static [Param]) -> Self {
+        let [first, parameters, _] = self.parameters;
+        Self { parameters: [first, parameters, last], ..self }
+    }
+
     /// Its query parameters between those that select a page.
     pub const fn lists(self, parameters: &'static [Param], last: &'static [Param]) -> Self {
         Self { parameters: [params::PAGE, parameters, last], ..self }

@@ -7,6 +7,7 @@ use super::packets::PacketSet;
 use super::report::{FindingKind, RuleIndex};
 use crate::net::{PortRange, Protocol};
 use crate::rule::{Action, RuleSpec};
+use crate::text::excerpt;
 use crate::time::{Instant, MICROS_PER_SECOND};
 
 /// A rule of an analyzed policy.
@@ -115,12 +116,16 @@ pub struct ExposedService {
 }
 
 impl ExposedService {
-    /// Reads `ssh=tcp/22`, `tcp/8000-8100` or `22`. The protocol is tcp if it is left out. The name of
-    /// a usual service is known; any other service without a name is named by its protocol and ports.
+    /// Reads `ssh`, `ssh=tcp/22`, `tcp/8000-8100` or `22`. The protocol is tcp if it is left out. The
+    /// names of the usual services are known; any other service without a name is named by its
+    /// protocol and ports.
     ///
     /// # Errors
     /// Returns what is wrong, as a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(known) = EXPOSED_SERVICES.into_iter().find(|known| known.name == text.trim()) {
+            return Ok(known);
+        }
         let (name, rest) = match text.split_once('=') {
             Some((name, rest)) => (Some(name.trim()), rest.trim()),
             None => (None, text.trim()),
@@ -140,6 +145,34 @@ impl ExposedService {
                 .map_or_else(|| Cow::Owned(format!("{protocol}/{ports}")), |known| known.name),
         };
         Ok(Self { name, protocol, ports })
+    }
+
+    /// Reads services that are separated by commas. `usual` stands for the usual ones, and `none`
+    /// alone for no service.
+    ///
+    /// # Errors
+    /// Returns what is wrong, as a sentence.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        if text.trim() == "none" {
+            return Ok(Vec::new());
+        }
+        let mut services: Vec<Self> = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            let named = if word == "usual" {
+                EXPOSED_SERVICES.to_vec()
+            } else {
+                vec![Self::parse(word).map_err(|why| {
+                    let word = excerpt(word);
+                    format!("`{word}` is not a service such as `ssh`, `winrm=tcp/5985` or `usual`: {why}")
+                })?]
+            };
+            for service in named {
+                if !services.contains(&service) {
+                    services.push(service);
+                }
+            }
+        }
+        Ok(services)
     }
 }
 

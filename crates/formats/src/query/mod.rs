@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use crate::read_only::ReadOnly;
 
 pub use list::ListError;
-pub use packet::packet;
+pub use packet::{given_packet, packet, packet_parts};
 
 /// Parameters of other products, and their equivalents here.
 const ELSEWHERE: [(&str, &str); 12] = [

@@ -13,6 +13,13 @@ use crate::packet::address;
 /// # Errors
 /// Returns all violations, by parameter.
 pub fn packet(mut query: Query, now: Instant) -> Result<GivenPacket, Violations> {
+    let parts = packet_parts(&mut query, now);
+    query.finish()?;
+    given_packet(parts)
+}
+
+/// Reads the parts of one packet. If an address is missing, this is noted, and there are none.
+pub fn packet_parts(query: &mut Query, now: Instant) -> Option<PacketParts> {
     for name in ["source_address", "destination_address"] {
         query.missing(name);
     }
@@ -25,26 +32,30 @@ pub fn packet(mut query: Query, now: Instant) -> Result<GivenPacket, Violations>
     let byte = |query: &mut Query, name: &str| {
         query.integer(name, 0, u8::MAX.into()).and_then(|it| u8::try_from(it).ok())
     };
-    let source_port = port(&mut query, "source_port");
-    let destination_port = port(&mut query, "destination_port");
-    let icmp_type = byte(&mut query, "icmp_type");
-    let icmp_code = byte(&mut query, "icmp_code");
+    let source_port = port(query, "source_port");
+    let destination_port = port(query, "destination_port");
+    let icmp_type = byte(query, "icmp_type");
+    let icmp_code = byte(query, "icmp_code");
     let at = query.instant("at");
-    query.finish()?;
-    // A missing address has already been noted as a fault.
-    let (Some(source_address), Some(destination_address)) = (source, destination) else {
-        return Err(Violations::new());
-    };
-    let parts = PacketParts {
-        source_address,
-        destination_address,
+    Some(PacketParts {
+        source_address: source?,
+        destination_address: destination?,
         protocol: protocol.unwrap_or(Protocol::TCP),
         source_port,
         destination_port,
         icmp_type,
         icmp_code,
         at: at.unwrap_or(now),
-    };
+    })
+}
+
+/// A packet of parts that were read from query parameters without a fault.
+///
+/// # Errors
+/// Returns all violations, by parameter.
+pub fn given_packet(parts: Option<PacketParts>) -> Result<GivenPacket, Violations> {
+    // A missing address has already been noted as a fault.
+    let parts = parts.ok_or_else(Violations::new)?;
     GivenPacket::new(parts).map_err(|violations| {
         let mut named = Violations::new();
         for violation in violations.items() {

@@ -13,7 +13,7 @@ use fireflow_domain::store::{
     ReadKind, ReadUnit, Storage, StoreResult, Terms, WriteKind, WriteUnit,
 };
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_service::analyses::{Analyses, AnalysisBounds};
+use fireflow_service::analyses::{Analyses, AnalysisSettings};
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::Budget;
 use fireflow_service::inspections::{CompilationLimits, Inspections};
@@ -263,7 +263,7 @@ pub(super) fn service(
         }),
         telemetry,
         inspections: Inspections::new(memory.cache_bytes, memory.compilation_limits()),
-        analyses: Analyses::new(memory.analysis_bounds()),
+        analyses: Analyses::new(settings.analysis.clone().into()),
         written: WrittenRules::default(),
         pools: database.pools(),
         clock: Arc::new(clock()),
@@ -335,7 +335,7 @@ pub(super) fn description() -> anyhow::Result<String> {
         },
         telemetry: Arc::default(),
         inspections: Inspections::new(0, CompilationLimits::default()),
-        analyses: Analyses::new(AnalysisBounds::default()),
+        analyses: Analyses::new(AnalysisSettings::default()),
         written: WrittenRules::default(),
         pools: Vec::new(),
         is_stopping: AtomicBool::new(false),

@@ -1,9 +1,8 @@
-//! The settings of memory, and of compiled policies and analyses, which take most of it.
+//! The settings of memory, and of compiled policies, which take most of it.
 
 use std::time::Duration;
 
 use fireflow_domain::engine::classifier::Budget;
-use fireflow_service::analyses::AnalysisBounds;
 use fireflow_service::inspections::CompilationLimits;
 
 use super::parse::{number, parse_duration};
@@ -57,21 +56,6 @@ settings! {
             parse: parse_duration,
             default: Text("5s"),
         }
-
-        /// the longest time for the analysis of a policy, a comparison or a search; above it, the
-        /// answer has what is decided so far, and names what is undecided
-        analysis_time: Duration = "analysis.max_time" {
-            parse: parse_duration,
-            default: Text("30s"),
-        }
-
-        /// the most memory for an analysis, in addition to the policy; above it, the answer names
-        /// what is undecided. This memory counts towards `memory.work_bytes`, of which one subject
-        /// may take half
-        analysis_bytes: u64 = "analysis.max_bytes" {
-            parse: number,
-            default: Number(512 * 1024 * 1024),
-        }
     }
 }
 
@@ -80,11 +64,6 @@ impl MemorySettings {
     pub(crate) const fn compilation_limits(&self) -> CompilationLimits {
         let budget = Budget { cuboids: self.max_boxes, bytes: self.max_bytes };
         CompilationLimits { budget, time: self.max_time }
-    }
-
-    /// The limits of one analysis.
-    pub(crate) const fn analysis_bounds(&self) -> AnalysisBounds {
-        AnalysisBounds { max_time: self.analysis_time, max_bytes: self.analysis_bytes }
     }
 }
 

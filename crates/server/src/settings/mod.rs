@@ -3,6 +3,7 @@
 //! Each setting is declared once, as a typed row in the module of its subject: see the macro in
 //! `row.rs`. The row fills the struct of that module, and help and documentation are made from it.
 
+mod analysis;
 mod database;
 mod http;
 mod load;
@@ -33,6 +34,7 @@ use fireflow_domain::features::Features;
 use fireflow_domain::usecase::rule::PolicyLimits;
 use fireflow_storage::DatabaseUrl;
 
+use self::analysis::AnalysisSettings;
 use self::database::{DatabaseChoice, DatabaseSettings};
 use self::http::HttpSettings;
 use self::memory::MemorySettings;
@@ -75,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) keep_deleted: Duration,
     /// How much memory requests and compiled policies may take.
     pub(crate) memory: MemorySettings,
+    /// What analyses may take, and what counts as a finding.
+    pub(crate) analysis: AnalysisSettings,
     /// Where metrics, traces, error reports and the log go.
     pub(crate) telemetry: TelemetrySettings,
 }
@@ -105,6 +109,7 @@ impl Settings {
             allowed_features,
             keep_deleted,
             memory: memory::MEMORY.read(values)?,
+            analysis: analysis::ANALYSIS.read(values)?,
             telemetry: telemetry::TELEMETRY.read(values)?,
         })
     }

@@ -5,7 +5,7 @@ use std::iter::{Copied, Flatten};
 use std::slice::Iter;
 
 use super::row::{DefaultText, Setting};
-use super::{database, http, memory, policies, start, telemetry, tls, tokens};
+use super::{analysis, database, http, memory, policies, start, telemetry, tls, tokens};
 
 /// Settings, in sections.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,7 @@ pub const SETTINGS: Table = Table(&[
     tokens::TOKENS_SECTION,
     http::REQUESTS,
     memory::MEMORY_SECTION,
+    analysis::ANALYSIS_SECTION,
     http::CONNECTIONS,
     tls::TLS_SECTION,
     policies::LIMITS_SECTION,

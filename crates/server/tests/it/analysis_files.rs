@@ -135,6 +135,20 @@ fn accepted_findings_do_not_fail_a_pipeline() {
 }
 
 #[test]
+fn the_services_whose_exposure_is_a_finding_can_be_named() {
+    const RULE: &str = r#"[{"action": "ALLOW", "reference": "x", "protocols": ["tcp"],
+        "sources": [{"address": "any"}], "destinations": [{"address": "192.0.2.1", "port": 5985}]}]"#;
+    let folder = folder(&[("rules.json", RULE)]);
+    let analyse = |more: &str, status| {
+        output(folder.path(), &format!("analyse rules.json {AT} {more}"), status)
+    };
+    assert!(!analyse("", 0).contains("xposed"));
+    assert!(analyse("--exposed-services usual,winrm=tcp/5985", 1).contains("winrm"));
+    let told = error(folder.path(), &format!("analyse rules.json {AT} --exposed-services x"), 2);
+    assert!(told.contains("`x` is not a service such as `ssh`"), "{told}");
+}
+
+#[test]
 fn a_baseline_leaves_only_what_is_new() {
     let folder = folder(&[("rules.json", RULES)]);
     let path = folder.path();

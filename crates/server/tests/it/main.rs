@@ -30,6 +30,7 @@ mod failover;
 mod faults;
 mod features;
 mod filters;
+mod firewall_inspections;
 mod forwarder;
 mod generated_rules;
 mod idle_memory;

@@ -11,7 +11,7 @@ use fireflow_domain::actor::Role;
 use fireflow_domain::read_only::RULE;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
-use fireflow_service::analyses::{Analyses, AnalysisBounds};
+use fireflow_service::analyses::{Analyses, AnalysisBounds, AnalysisSettings};
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::{Budget, BudgetState};
 use fireflow_service::inspections::{CompilationLimits, Inspections};
@@ -175,9 +175,12 @@ impl Api {
                 },
             ),
             // Long enough for a slow machine to analyze.
-            analyses: Analyses::new(AnalysisBounds {
-                max_time: Duration::from_secs(300),
-                ..AnalysisBounds::default()
+            analyses: Analyses::new(AnalysisSettings {
+                bounds: AnalysisBounds {
+                    max_time: Duration::from_secs(300),
+                    ..AnalysisBounds::default()
+                },
+                ..AnalysisSettings::default()
             }),
             is_stopping: AtomicBool::new(false),
             readiness: Readiness::default(),

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::analysis::{
-    AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, FindingKinds, analyse,
-    holds_until,
+    AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, EXPOSED_SERVICES,
+    ExposedService, FindingKinds, Thresholds, analyse, holds_until,
 };
 use fireflow_domain::error::Error;
 use fireflow_domain::policy::Policy;
@@ -59,13 +59,41 @@ impl Default for AnalysisBounds {
     }
 }
 
+/// What analyses may take, and what counts as a finding.
+#[derive(Debug, Clone)]
+pub struct AnalysisSettings {
+    /// The limits of one analysis.
+    pub bounds: AnalysisBounds,
+    /// From which size or age on a rule is a finding.
+    pub thresholds: Thresholds,
+    /// The services whose exposure is a finding.
+    pub services: Vec<ExposedService>,
+}
+
+impl Default for AnalysisSettings {
+    fn default() -> Self {
+        Self {
+            bounds: AnalysisBounds::default(),
+            thresholds: Thresholds::default(),
+            services: EXPOSED_SERVICES.to_vec(),
+        }
+    }
+}
+
+impl AnalysisSettings {
+    fn options(&self, kinds: FindingKinds, at: Instant) -> AnalysisOptions {
+        let Self { bounds: _, thresholds, services } = self;
+        AnalysisOptions { kinds, at, thresholds: *thresholds, services: services.clone() }
+    }
+}
+
 /// Runs analyses, and keeps the findings of policies. Cheap to clone: all clones share them.
 #[derive(Debug, Clone)]
 pub struct Analyses(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    bounds: AnalysisBounds,
+    settings: AnalysisSettings,
     /// One turn for each processor but one, at least one.
     turns: Budget,
     kept: Kept,
@@ -114,12 +142,13 @@ pub const fn bytes_of(rules: u64, entries: u64) -> u64 {
 }
 
 impl Analyses {
-    /// Runs analyses on all processors but one, each within these bounds.
+    /// Runs analyses on all processors but one, each within the bounds of these settings.
     #[must_use]
-    pub fn new(bounds: AnalysisBounds) -> Self {
+    pub fn new(settings: AnalysisSettings) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let turns = Budget::turns(processors.saturating_sub(1)).with_patience(bounds.max_time);
-        Self(Arc::new(Inner { bounds, turns, kept: Kept::default(), running: Mutex::default() }))
+        let turns =
+            Budget::turns(processors.saturating_sub(1)).with_patience(settings.bounds.max_time);
+        Self(Arc::new(Inner { settings, turns, kept: Kept::default(), running: Mutex::default() }))
     }
 
     /// Returns the findings of a policy, and waits for them up to a time. `at` is the instant at
@@ -176,7 +205,7 @@ impl Analyses {
         let guard = ClearOnDrop(Arc::clone(&is_awaited));
         let should_continue = move || is_awaited.load(Ordering::Relaxed);
         let granted = self.0.grant(session, bytes).await?;
-        let time = time.min(self.0.bounds.max_time);
+        let time = time.min(self.0.settings.bounds.max_time);
         let done = run(granted, time, should_continue, job).await;
         drop(guard);
         done
@@ -274,7 +303,7 @@ impl Inner {
             }
         };
         let at = question.at.unwrap_or(session.caller.now);
-        let options = AnalysisOptions { kinds: question.kinds, ..AnalysisOptions::at(at) };
+        let options = self.settings.options(question.kinds, at);
         let inspected = inspected.clone();
         let job = move |limits: &AnalysisLimits<'_>| {
             let specs = inspected.named_specs();
@@ -286,7 +315,7 @@ impl Inner {
         };
         let awaited = Arc::clone(interest);
         let should_continue = move || awaited.is_awaited();
-        match run(granted, self.bounds.max_time, should_continue, job).await {
+        match run(granted, self.settings.bounds.max_time, should_continue, job).await {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 // What ended early because nobody waited for it is not worth keeping.
@@ -306,7 +335,7 @@ impl Inner {
     async fn grant(&self, session: &Session, bytes: u64) -> Result<Granted, Shortage> {
         let (backend, subject) = (&session.backend, &session.caller.actor.subject);
         let turn = self.turns.reserve(subject, Use::Analysis, 1).await?;
-        let bytes = bytes.min(self.bounds.max_bytes);
+        let bytes = bytes.min(self.settings.bounds.max_bytes);
         let memory = backend.budget.reserve(subject, Use::Analysis, bytes).await?;
         Ok(Granted { turn, memory })
     }

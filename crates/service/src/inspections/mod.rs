@@ -185,6 +185,20 @@ impl Inspections {
         id: PolicyId,
     ) -> Result<InspectedPolicy, ServiceError> {
         let policy = self.0.current(session, firewall, id).await?;
+        self.of(session, policy).await
+    }
+
+    /// Returns a policy that was just read, ready to inspect packets, in this state or a later one.
+    /// Unlike [`Self::get`], this takes no statement if the state is cached.
+    ///
+    /// # Errors
+    /// Like [`Self::get`].
+    pub async fn of(
+        &self,
+        session: &Session,
+        policy: Arc<Policy>,
+    ) -> Result<InspectedPolicy, ServiceError> {
+        let (firewall, id) = (policy.firewall.id, policy.id);
         if let Some(cached) = self.0.cached(&policy) {
             if cached.is_due_again() && cached.needs_work() {
                 self.0.compile_soon(id, Tools::of(&session.backend));

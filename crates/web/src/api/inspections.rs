@@ -3,25 +3,36 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::error::{Error, Violation, Violations};
+use fireflow_domain::filter::Level;
+use fireflow_domain::packet::PacketParts;
+use fireflow_domain::page::SortKey;
+use fireflow_domain::store::{PolicyField, PolicyFilter};
+use fireflow_domain::time::Instant as DomainInstant;
+use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_formats::packet::packets;
-use fireflow_formats::query::packet;
+use fireflow_formats::query::{given_packet, packet, packet_parts};
 use fireflow_service::budget::Shortage;
+use fireflow_service::error::ServiceError;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
-use super::{Tag, policy_ids};
+use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
+use crate::dto::inspection::{
+    InspectionItemView, InspectionView, PolicyInspectionPage, PolicyInspectionView,
+    WrittenInspection,
+};
+use crate::dto::left_out::ShowLeftOut;
 use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
-use crate::reply::{Answered, Inspected, Reply};
+use crate::reply::{Answered, Inspected, Listed, Reply};
 
 /// The parameters of a packet.
 const PACKET: &[Param] = &[
@@ -46,13 +57,15 @@ const PACKET: &[Param] = &[
     param("icmp_type", params::BYTE, "The ICMP type. Default: echo request."),
     param("icmp_code", params::BYTE, "The ICMP code. Default: 0."),
     param("at", ParamKind::Instant, "The packet's time. Default: now."),
-    param(
-        "explain",
-        ParamKind::Boolean,
-        "Also explains the verdict: what matched, and what did \
-                                          not.",
-    ),
 ];
+const EXPLAIN: Param = param(
+    "explain",
+    ParamKind::Boolean,
+    "Also explains the verdict: what matched, and what did not.",
+);
+/// The parameters that select policies of a firewall.
+const POLICIES: &[Param] =
+    &[params::filter("labels.direction = in"), params::NEXT, params::WITH_TOTAL];
 
 /// The header with the revision of the policy that a stream is evaluated against.
 const POLICY_REVISION: HeaderName = HeaderName::from_static("x-policy-revision");
@@ -68,9 +81,9 @@ pub struct Inspections;
 #[OpenApi(tag = "Tag::Inspections")]
 impl Inspections {
     /// The rows of these operations.
-    pub const OPERATIONS: &[Operation] = &[Self::ONE, Self::MANY];
+    pub const OPERATIONS: &[Operation] = &[Self::ONE, Self::MANY, Self::EACH];
 
-    const ONE: Operation = Operation::reads("inspectPacket").takes(PACKET);
+    const ONE: Operation = Operation::reads("inspectPacket").takes(PACKET).and(&[EXPLAIN]);
 
     /// Inspect one packet
     ///
@@ -188,5 +201,74 @@ impl Inspections {
         let show = InspectionItemView::new;
         let all = ctx.app.inspections.decide_all(&ctx, inspected, packets, explains, show, finish);
         all.await?
+    }
+
+    const EACH: Operation = Operation::reads("inspectPacketOfFirewall").lists(PACKET, POLICIES);
+
+    /// Inspect one packet in each policy of a firewall
+    ///
+    /// Returns a page of the firewall's policies by id, each with its own verdict. FireFlow does not
+    /// know in which order a firewall applies its policies, so it does not combine the verdicts.
+    /// `filter` selects policies, for example by label.
+    #[oai(
+        path = "/firewalls/:firewall_id/inspections/",
+        method = "get",
+        operation_id = "inspectPacketOfFirewall"
+    )]
+    async fn each(
+        &self,
+        ctx: As<Viewer>,
+        #[oai(name = "firewall_id")] firewall_id_raw: Path<RawId>,
+        query: QueryString,
+    ) -> Result<Reply<Listed, PolicyInspectionPage>, Problem> {
+        let firewall = firewall_id(&firewall_id_raw)?;
+        let (start, now) = (Instant::now(), ctx.caller.now);
+        let address = query.address();
+        let mut query = query.open(&Self::EACH);
+        let parts = packet_parts(&mut query, now);
+        // The time is not part of it, since it is usually that of the request.
+        let shown = parts.map(|parts| PacketParts { at: DomainInstant::EPOCH, ..parts });
+        let list = format!("policies of {firewall} for {shown:?}");
+        let mut filter = PolicyFilter {
+            expression: query.expression(Level::Policy, now),
+            ..PolicyFilter::default()
+        };
+        let order: [SortKey<PolicyField>; 0] = [];
+        let (scope, request) = query.part(&list, &mut filter.expression, &order, now);
+        query.finish_list()?;
+        let given = given_packet(parts)?;
+        ctx.borrow_for_rows(request.size()).await?;
+        let (page, known) = ctx
+            .read_list(|uow, caller| {
+                Box::pin(async move {
+                    let page =
+                        policy::page(uow, caller, firewall, &filter, &order, &request).await?;
+                    Ok((page, uow.known_features()))
+                })
+            })
+            .await?;
+        let (mut items, mut newer) = (Vec::with_capacity(page.items.len()), Vec::new());
+        for policy in &page.items {
+            if !policy.features.without(known).is_empty() {
+                newer.push(policy.reference());
+                continue;
+            }
+            let inspected = match ctx.app.inspections.of(&ctx, Arc::new(policy.clone())).await {
+                // It was deleted after the page was read.
+                Err(ServiceError::Domain(Error::NotFound { .. })) => continue,
+                found => found?,
+            };
+            let decide = move |it: &_| PolicyInspectionView::new(it, &given);
+            items.push(ctx.app.inspections.decide(&ctx, &inspected, false, decide).await?);
+        }
+        let actions = items.iter().map(|item| item.action.as_str());
+        ctx.app.telemetry.metrics.inspected(actions, start.elapsed());
+        let left_out = LeftOutPolicies::of(newer);
+        let view = PolicyInspectionPage {
+            left_out: left_out.view(),
+            ..PolicyInspectionPage::with(&page, &scope, items)
+        };
+        let reply = Reply::new(&view)?.with_pagination(&page, &address, &scope);
+        Ok(reply.with_left_out(&left_out))
     }
 }

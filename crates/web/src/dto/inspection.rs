@@ -1,5 +1,6 @@
 //! Packets in requests, and their verdicts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fireflow_domain::engine::compact::CompactRule;
@@ -12,7 +13,8 @@ use poem_openapi::Object;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::view::{EndpointView, PortEntryView, RuleView};
+use super::left_out::LeftOutView;
+use super::view::{EndpointView, PortEntryView, RuleView, pages};
 
 /// A packet to inspect.
 #[derive(Debug, Object)]
@@ -361,6 +363,74 @@ inspections! {
     InspectionView, "Inspection", RuleView;
     /// The verdict on one of many packets.
     InspectionItemView, "InspectionItem", RuleSummaryView;
+}
+
+/// A policy of a firewall that inspected a packet.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "InspectingPolicy")]
+pub struct InspectingPolicyView {
+    /// Identifies the policy.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its revision at that time.
+    pub revision: i64,
+}
+
+/// The verdict of one policy of a firewall on a packet.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "PolicyInspection")]
+pub struct PolicyInspectionView {
+    /// The policy.
+    pub policy: InspectingPolicyView,
+    /// What the policy does with the packet: `ALLOW`, `DENY` or `REJECT`.
+    pub action: String,
+    /// Whether the packet may pass.
+    pub permitted: bool,
+    /// `rule` if a rule decides, `default` if no rule matches.
+    pub reason: String,
+    /// The rule that decides; null if no rule matches.
+    pub active_rule: Option<RuleSummaryView>,
+    /// The packet as FireFlow interpreted it, with defaults.
+    pub packet: PacketView,
+    /// The assumed source ports; only if the packet's source port is unknown.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports_assumed: Option<AssumedPortsView>,
+}
+
+pages! {
+    /// The verdicts of a page of policies.
+    PolicyInspectionPage, "PolicyInspectionPage", PolicyInspectionView,
+    /// The policies that are not on the page, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOutView>
+}
+
+impl PolicyInspectionView {
+    /// Inspects a packet.
+    #[must_use]
+    pub fn new(inspected: &InspectedPolicy, given: &GivenPacket) -> Self {
+        let item = InspectionItemView::new(inspected, given, false);
+        let InspectionItemView {
+            action,
+            permitted,
+            reason,
+            active_rule,
+            packet,
+            ports_assumed,
+            ..
+        } = item;
+        let policy = InspectingPolicyView {
+            id: inspected.policy.id.get(),
+            name: inspected.policy.spec.name.to_string(),
+            labels: inspected.policy.spec.labels.as_map().clone(),
+            revision: inspected.policy.revision.0,
+        };
+        Self { policy, action, permitted, reason, active_rule, packet, ports_assumed }
+    }
 }
 
 impl InspectionItemView {

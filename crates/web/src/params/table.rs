@@ -171,13 +171,15 @@ pub const PAGE: &[Param] = &[
 ];
 const SIZE: ParamKind = ParamKind::Integer(1, MAX_PAGE_SIZE as i64);
 
-const NEXT: Param = param(
+/// The cursor of a page.
+pub const NEXT: Param = param(
     "cursor",
     ParamKind::Cursor,
     "Continues after a page: the `next_cursor` of that page. The cost does not depend on the position. \
      An empty cursor starts at the beginning, without page numbers.",
 );
-const WITH_TOTAL: Param = param(
+/// Whether a list is counted.
+pub const WITH_TOTAL: Param = param(
     "with_total",
     ParamKind::Boolean,
     "Whether to count the list: `true` counts all of it, `false` counts nothing. By default, a \

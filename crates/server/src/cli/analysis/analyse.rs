@@ -7,8 +7,8 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use fireflow_domain::acceptance::{Acceptance, Acceptances};
 use fireflow_domain::analysis::{
-    AnalysedPolicy, Analysis, AnalysisOptions, Finding, FindingId, FindingKind, FindingKinds,
-    Severity, analyse as analyse_policy,
+    AnalysedPolicy, Analysis, AnalysisOptions, ExposedService, Finding, FindingId, FindingKind,
+    FindingKinds, Severity, analyse as analyse_policy,
 };
 use fireflow_domain::error::Violations;
 use fireflow_domain::rule::Action;
@@ -47,6 +47,10 @@ pub(in super::super) struct Arguments {
     /// The instant at which the findings hold (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Instant>,
+    /// The services whose exposure to the internet is a finding, separated by commas: `ssh`,
+    /// `winrm=tcp/5985`, `usual` for the usual ones, `none`.
+    #[arg(long, value_name = "SERVICES", value_parser = services, default_value = "usual")]
+    exposed_services: Services,
     /// Report only findings that are not in this file, an earlier output with `--format json`, or
     /// that became more severe.
     #[arg(long, value_name = "FILE")]
@@ -71,6 +75,14 @@ pub(in super::super) enum Format {
 
 fn severity(word: &str) -> Result<Severity, String> {
     Severity::parse(word).ok_or_else(|| "must be error, warning or info".to_owned())
+}
+
+/// Services in an argument. A list of its own type, because the command line splits no lists here.
+#[derive(Debug, Clone)]
+struct Services(Vec<ExposedService>);
+
+fn services(text: &str) -> Result<Services, String> {
+    ExposedService::parse_list(text).map(Services)
 }
 
 fn kind_on_request(word: &str) -> Result<FindingKind, String> {
@@ -102,7 +114,8 @@ fn report(
 ) -> Result<(), Failure> {
     let usual = AnalysisOptions::at(at);
     let kinds: FindingKinds = usual.kinds.iter().chain(arguments.also.iter().copied()).collect();
-    let options = AnalysisOptions { kinds, ..usual };
+    let services = arguments.exposed_services.0.clone();
+    let options = AnalysisOptions { kinds, services, ..usual };
     let analysis = Progress::run("analyzing", |limits| analyse_policy(policy, &options, limits));
     // A finding that became more severe is new, although its id is the same.
     let is_known = |finding: &Finding, former: &HashMap<FindingId, Severity>| {

@@ -56,6 +56,29 @@ fn the_environment_comes_before_the_file() {
 }
 
 #[test]
+fn what_counts_as_a_finding_can_be_set() {
+    use fireflow_service::analyses::AnalysisSettings;
+    let with = |pairs: &[(&str, &str)]| -> AnalysisSettings {
+        load(&sources(pairs, None)).unwrap().settings.analysis.into()
+    };
+    let usual = with(&[]);
+    assert_eq!((usual.services.len(), usual.thresholds), (16, Default::default()));
+    let set = with(&[
+        ("FIREFLOW_ANALYSIS__EXPOSED_SERVICES", "usual, winrm=tcp/5985-5986, udp/161, ssh"),
+        ("FIREFLOW_ANALYSIS__EXPOSED_SOURCES", "0.9"),
+        ("FIREFLOW_ANALYSIS__PERMISSIVE_IPV4", "0.01"),
+        ("FIREFLOW_ANALYSIS__PERMISSIVE_IPV6", "1"),
+    ]);
+    let names: Vec<&str> = set.services.iter().skip(16).map(|it| &*it.name).collect();
+    assert_eq!(names, ["winrm", "udp/161"], "ssh is one of the usual ones");
+    let thresholds = set.thresholds;
+    let shares = [thresholds.exposed_sources, thresholds.permissive_v4, thresholds.permissive_v6];
+    assert_eq!(shares, [0.9, 0.01, 1.0]);
+    let none = with(&[("FIREFLOW_ANALYSIS__EXPOSED_SERVICES", "none")]);
+    assert_eq!(none.services, []);
+}
+
+#[test]
 fn outside_local_what_protects_must_be_set() {
     let mut pairs = vec![("FIREFLOW_ENVIRONMENT", "production")];
     assert!(fault(&pairs, None).contains("FIREFLOW_JWT_SECRET"));
@@ -90,6 +113,11 @@ fn what_is_wrong_is_named_with_what_is_right() {
         ("FIREFLOW_HTTP__CORS_ORIGINS", "*"),
         ("FIREFLOW_HTTP__MAX_HEAD_BYTES", "100"),
         ("FIREFLOW_MEMORY__WORK_BYTES", "1000000"),
+        ("FIREFLOW_ANALYSIS__EXPOSED_SERVICES", "ssh, gopherd"),
+        ("FIREFLOW_ANALYSIS__EXPOSED_SERVICES", "icmp/8"),
+        ("FIREFLOW_ANALYSIS__EXPOSED_SOURCES", "0"),
+        ("FIREFLOW_ANALYSIS__PERMISSIVE_IPV4", "25%"),
+        ("FIREFLOW_ANALYSIS__PERMISSIVE_IPV6", "1.5"),
         ("FIREFLOW_HTTP__IDLE_TIMEOUT", "30s"),
         ("FIREFLOW_JWT__LEEWAY", "1h"),
         ("FIREFLOW_JWT__ROLE_MAP", "a=root"),
