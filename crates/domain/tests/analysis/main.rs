@@ -244,8 +244,10 @@ fn check_until(
     let mut checked = 0;
     for finding in &analysis.findings {
         let rule = finding.rule;
-        let lives =
-            |at: Instant| rules.get(rule).is_none_or(|it| it.state(at) == RuleState::Active);
+        // An exposed service is no matter of one rule.
+        let lives = |at: Instant| {
+            finding.kind == FindingKind::Exposed || rules[rule].state(at) == RuleState::Active
+        };
         let mut ahead = later.iter().take_while(|(at, _)| lives(*at));
         if !REACH.contains(&finding.kind) {
             let is_same = |other: &Finding| subject(other) == subject(finding);
