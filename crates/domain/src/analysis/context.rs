@@ -120,7 +120,7 @@ impl<'a> Context<'a> {
     /// The compiled rules, if there are any, with a packet in the form that they take.
     fn compiled(&self, family: Family, point: &Point) -> Option<(&Matcher<'a>, Packet)> {
         let matcher = self.matcher.as_deref()?;
-        Some((matcher, at_point(&self.space, family, point, self.at)?))
+        Some((matcher, at_point(&self.space, family, point, 0, self.at)?))
     }
 
     /// Whether a packet is as a finding says, by the definition: a rule decides it, and another one

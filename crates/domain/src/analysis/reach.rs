@@ -197,7 +197,18 @@ pub(super) fn decide(context: &Context<'_>, slot: Slot, seeks_redundant: bool) -
     Decided { slot, reach, effectiveness }
 }
 
-/// A hole as a packet that can be shown.
-pub(super) fn witness(context: &Context<'_>, hole: &Hole) -> Option<crate::packet::Packet> {
-    super::witness::packet(&context.space, hole.family, &hole.cell, context.at)
+/// Packets of a hole that can be shown, the nicest first. Some may not be in it.
+pub(super) fn witnesses(
+    context: &Context<'_>,
+    hole: &Hole,
+) -> impl Iterator<Item = crate::packet::Packet> {
+    let (space, family, at) = (&context.space, hole.family, context.at);
+    let point = first_point(&hole.cell).filter(|_| hole.is_point);
+    // The first address of a block is often no host.
+    let of_point = [1, 0].map(|offset| {
+        point.and_then(|point| super::witness::at_point(space, family, &point, offset, at))
+    });
+    let of_cell =
+        (!hole.is_point).then(|| super::witness::packet(space, family, &hole.cell, at)).flatten();
+    of_point.into_iter().flatten().chain(of_cell)
 }
