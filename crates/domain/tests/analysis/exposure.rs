@@ -14,6 +14,7 @@ use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::{Random, cases, seed};
 use fireflow_domain::testing::rules::everything;
 
+use super::ENOUGH_CASES;
 use super::small_world::{PORTS, World, analysed, noon};
 
 /// The special-purpose blocks of the registries, as they are written there.

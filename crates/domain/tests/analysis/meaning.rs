@@ -10,6 +10,7 @@ use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
 use fireflow_domain::testing::random::{Random, cases, seed};
 
+use super::ENOUGH_CASES;
 use super::small_world::{World, analysed, noon};
 
 /// The same rules in other words: entries in another order, repeated, and divided.
@@ -129,7 +130,8 @@ fn analysis_of(rules: &[RuleSpec], default_action: Action) -> Analysis {
 fn rules_that_do_not_overlap_may_change_places_and_no_finding_gets_another_id() {
     let mut random = Random::new(seed());
     let mut swaps = 0;
-    for _ in 0..cases(200) {
+    let cases = cases(200);
+    for _ in 0..cases {
         let world = World::draw(&mut random);
         let rules = world.rules(&mut random, 20);
         let mut matched = matches(&world, &rules);
@@ -186,7 +188,8 @@ fn a_rule_that_is_divided_in_two_changes_no_finding_about_another_rule() {
     ];
     let mut random = Random::new(seed());
     let mut compared = 0;
-    for _ in 0..cases(200) {
+    let cases = cases(200);
+    for _ in 0..cases {
         let world = World::draw(&mut random);
         let rules = world.rules(&mut random, 20);
         if rules.is_empty() {
