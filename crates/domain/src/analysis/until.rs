@@ -152,7 +152,7 @@ fn fault(
     if !seeks.redundant {
         return Ok(None);
     }
-    Ok(match effectiveness(&mut solver, &sampled, meter)? {
+    Ok(match effectiveness(&mut solver, &mut sampled, meter)? {
         Effectiveness::Needed => None,
         Effectiveness::Redundant { needs_default } => {
             Some(redundant_fault(context, slot, needs_default))

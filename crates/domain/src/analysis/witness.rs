@@ -65,7 +65,7 @@ pub(super) fn at_point(
     made(family, source, destination, first, second, protocol, at)
 }
 
-fn made(
+pub(super) fn made(
     family: Family,
     source: u128,
     destination: u128,
