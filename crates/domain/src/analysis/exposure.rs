@@ -154,7 +154,7 @@ impl Search<'_> {
     }
 
     /// The first instant ahead at which other rules expose each service than these do; none if there is
-    /// no such instant in the life of the first of them.
+    /// no such instant.
     fn untils(
         &self,
         context: &Context<'_>,
@@ -179,13 +179,6 @@ impl Search<'_> {
         let mut steps = context.limits().steps;
         for at in ends {
             let then = context.later(at);
-            for rules in &mut rules {
-                // The rule of the finding has expired.
-                let is_over = |it: &&Slot| **it != DEFAULT && !then.is_active(**it);
-                if rules.first().filter(is_over).is_some() {
-                    rules.clear();
-                }
-            }
             if rules.iter().all(Vec::is_empty) {
                 break;
             }

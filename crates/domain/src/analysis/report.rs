@@ -310,7 +310,8 @@ pub struct Finding {
     pub is_packets_complete: bool,
     /// The first instant at which a start or expiry of another rule changes the kind or severity of
     /// the finding, or ends it; none if there is no such instant before the rule itself expires. If
-    /// the fault resolves itself then, the severity is [`Severity::Info`].
+    /// the fault resolves itself then, the severity is [`Severity::Info`]. An exposed service is no
+    /// matter of one rule: there, this is the first instant at which other rules expose it.
     pub until: Option<Instant>,
     /// Other redundant rules that may not be deleted together with this one.
     pub together: Vec<RuleIndex>,
