@@ -203,7 +203,7 @@ fn needed<'a>(
         // All is as it was when the rule was found to be redundant.
         return Ok(None);
     }
-    let ahead = instants_ahead(context, slot, &mut meter)?;
+    let ahead = instants_ahead(context, slot, is_gone, &mut meter)?;
     let ahead = ahead.into_iter().filter(|at| until.is_none_or(|until| *at < until));
     for at in std::iter::once(context.at).chain(ahead) {
         let then = context.later(at);
