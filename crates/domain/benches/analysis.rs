@@ -1,8 +1,9 @@
 //! Measures analyses and comparisons: the public rule sets if they are available, generated
 //! companies, and the families that are made to hurt. Times are processor times of all threads.
 //!
-//! `FIREFLOW_BENCH_ONLY` is a part of the names of the sets to measure. `FIREFLOW_BENCH_RULE_SETS` is the
-//! folder of the public sets.
+//! `FIREFLOW_BENCH_ONLY` is a part of the names of the sets to measure, and `FIREFLOW_BENCH_WHAT` has some of
+//! the words `whole`, `pairs`, and `comparison`. `FIREFLOW_BENCH_RULE_SETS` is the folder of the public
+//! sets.
 
 #![expect(
     clippy::unwrap_used,
@@ -75,6 +76,8 @@ fn line_rule(number: usize, line: &str) -> Option<RuleSpec> {
 
 /// The processor time of all threads of this process.
 fn processor_time() -> Duration {
+    // The kernel adds up the time of a thread when it is switched.
+    std::thread::yield_now();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let nanoseconds = tasks.filter_map(|task| {
         let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
@@ -102,8 +105,12 @@ fn is_asked(name: &str) -> bool {
     std::env::var("FIREFLOW_BENCH_ONLY").map_or(true, |part| name.contains(&part))
 }
 
+fn is_wanted(what: &str) -> bool {
+    std::env::var("FIREFLOW_BENCH_WHAT").map_or(true, |words| words.contains(what))
+}
+
 fn measure(name: &str, rules: Option<Vec<RuleSpec>>) {
-    let Some(rules) = rules.filter(|_| is_asked(name)) else { return };
+    let Some(rules) = rules.filter(|_| is_asked(name) && is_wanted("whole")) else { return };
     let listed = listed(&rules);
     let policy = AnalysedPolicy { rules: &listed, default_action: Action::Deny };
     let start = Moment::now();
@@ -126,7 +133,8 @@ fn measure(name: &str, rules: Option<Vec<RuleSpec>>) {
     let before = PEAK.current_usage();
     let (analysis, time, wall) = timed(|| analyse(&policy, &options, &limits));
     let peak = PEAK.peak_usage().saturating_sub(before);
-    let pairs: FindingKinds = kinds.into_iter().skip(6).collect();
+    let skipped = if is_wanted("pairs") { 6 } else { 8 };
+    let pairs: FindingKinds = kinds.into_iter().skip(skipped).collect();
     let options = AnalysisOptions { kinds: pairs, ..AnalysisOptions::at(noon()) };
     let (with_pairs, time_of_pairs, _) = timed(|| analyse(&policy, &options, &limits));
     let counts: Vec<String> = kinds
@@ -180,7 +188,7 @@ fn changed(rules: &[RuleSpec], random: &mut Random) -> Vec<RuleSpec> {
 }
 
 fn measure_comparison(name: &str, rules: Option<Vec<RuleSpec>>) {
-    let Some(rules) = rules.filter(|_| is_asked(name)) else { return };
+    let Some(rules) = rules.filter(|_| is_asked(name) && is_wanted("comparison")) else { return };
     let mut random = Random::new(1);
     let mut times = Vec::new();
     for _ in 0..6 {

@@ -59,6 +59,15 @@ impl Bounds {
             .fold(true, |all, (a, b)| all & (a.0 <= b.0) & (b.1 <= a.1))
     }
 
+    /// Whether it contains other bounds in all dimensions but protocols.
+    #[inline]
+    pub(super) fn contains_sides(&self, other: &Self) -> bool {
+        self.ranges()
+            .zip(other.ranges())
+            .take(PROTOCOL)
+            .fold(true, |all, (a, b)| all & (a.0 <= b.0) & (b.1 <= a.1))
+    }
+
     /// Whether it contains a packet.
     #[inline]
     pub(super) fn has(&self, point: &Point) -> bool {

@@ -50,6 +50,11 @@ impl<'a> Budget<'a> {
         Ok(())
     }
 
+    /// The memory that is left.
+    pub(super) fn left(&self) -> usize {
+        self.limits.bytes.saturating_sub(self.bytes.load(Ordering::Relaxed))
+    }
+
     /// Returns memory that was taken.
     pub(super) fn give_back(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -89,6 +94,12 @@ impl<'a> Meter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Counts work that depends on rules that do not matter to the question. It takes time, but no
+    /// steps, so that whether a question is decided depends only on the rules that matter.
+    pub(super) const fn pass(&mut self, steps: u64) {
+        self.next_call = self.next_call.saturating_sub(steps);
     }
 
     /// The memory that the question holds, in bytes.

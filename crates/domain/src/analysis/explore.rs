@@ -1,7 +1,7 @@
 //! Walks through cells of a space, and collects what they find.
 
 use super::budget::Meter;
-use super::cell::{Cell, Product};
+use super::cell::{Cell, Product, Scale};
 use super::collect::Piece;
 use super::context::Context;
 use super::intern::as_u32;
@@ -41,14 +41,15 @@ pub(super) fn decided_by<T>(
     most: usize,
     explore: impl FnOnce(&Exploration<'_>) -> T,
 ) -> T {
-    // 1 is the label of the rule; later rules do not matter.
-    let of = |it: Slot| (it <= rule).then(|| (OnSides::LEFT, Label::from(it == rule)));
+    // 1 is the label of the rule. What earlier rules match is not its business, and later rules do not
+    // matter.
+    let of = |it: Slot| (it == rule).then_some((OnSides::LEFT, 1));
     explore(&Exploration {
         space: &context.space,
         at: context.at,
         last: [Last { label: 0, rule: None }, Last { label: NO_LABEL, rule: None }],
         of: &of,
-        is_done: &|_| false,
+        is_done: &|it| it < rule,
         done: &[],
         wants: &|label| label == 1,
         names_rules: false,
@@ -72,9 +73,9 @@ impl Exploration<'_> {
             let bounds = cell.bounds();
             let space = self.space.family(family);
             let mut near: Vec<&Part> = Vec::new();
-            meter.steps += space.parts.len() as u64 / 64;
+            meter.pass(space.parts.len() as u64 / 64);
             space.near.each(&bounds, Touched::default(), 0..as_u32(space.parts.len()), |number| {
-                meter.steps += 1;
+                meter.pass(1);
                 let part = space.parts.get(number as usize);
                 near.extend(part.filter(|it| self.space.is_active(it.rule, self.at)));
                 true
@@ -101,7 +102,7 @@ impl Exploration<'_> {
             }
             let (at, most) = (self.at, self.most);
             let mut walk = Walk {
-                sets: &self.space.sets,
+                scale: Scale::of(self.space, space),
                 products: &all,
                 wants: self.wants,
                 names_rules: self.names_rules,
@@ -113,6 +114,35 @@ impl Exploration<'_> {
             };
             if !walk.run(cell, list, self.last, meter)? {
                 return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Walks through everything that two rules match.
+    ///
+    /// # Errors
+    /// Returns an [`Obstacle`] if the budget is used up.
+    pub(super) fn run_common(
+        &self,
+        (a, b): (Slot, Slot),
+        meter: &mut Meter<'_>,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<bool, Obstacle> {
+        for family in Family::ALL {
+            for part in self.space.parts(a, family) {
+                let both = self.space.parts(b, family).iter();
+                let both = both.filter(|it| it.bounds.meets(&part.bounds));
+                let its = products(self.space, both, &part.bounds, meter)?;
+                for own in products(self.space, std::iter::once(part), &part.bounds, meter)? {
+                    let cell = Cell::of_product(&self.space.sets, &own);
+                    for its in its.iter().filter(|it| it.bounds.meets(&own.bounds)) {
+                        let cell = cell.intersection(&self.space.sets, &its.sets);
+                        if !cell.is_empty() && !self.run(family, &cell, meter, pieces)? {
+                            return Ok(false);
+                        }
+                    }
+                }
             }
         }
         Ok(true)

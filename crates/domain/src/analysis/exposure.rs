@@ -25,8 +25,9 @@ use super::space::{Part, Slot};
 use super::spell::{cells, packet_set};
 use super::walk::{Label, Last, NO_LABEL, OnSides};
 use crate::net::{Family, Protocol};
+use crate::rule::{Criteria, RuleSpec};
 use crate::time::Instant;
-use crate::worlds::Kind;
+use crate::worlds::{Kind, RuleProduct};
 
 /// The default action among the rules that let packets in: it comes after all of them.
 const DEFAULT: Slot = Slot::MAX;
@@ -62,6 +63,22 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
             Search { family, kind, services, cell, public: &public, anybody }.add(context, outcome);
         }
     }
+}
+
+/// Whether a rule has packets of a service, so that it can matter to what is exposed.
+pub(super) fn can_expose(spec: &RuleSpec, services: &[ExposedService]) -> bool {
+    let product = RuleProduct::new(Criteria::of(spec));
+    let is_listed = |protocol: Protocol| {
+        product.listed_protocols().is_none_or(|listed| listed.contains(&protocol))
+    };
+    services.iter().filter(|service| is_listed(service.protocol)).any(|service| {
+        let kind = Kind::of(service.protocol);
+        product.destinations().iter().any(|entry| {
+            let fields = product.destination_fields(kind, entry);
+            let (first, last) = (service.ports.first(), service.ports.last());
+            fields.as_slice().iter().any(|field| field.0 <= last && first <= field.1)
+        })
+    })
 }
 
 /// A search for services of one protocol in a family.

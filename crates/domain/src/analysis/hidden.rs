@@ -10,7 +10,7 @@ use super::measure::share;
 use super::packets::PacketSet;
 use super::proof::{minimal, terminating};
 use super::question::Hole;
-use super::reach::witness;
+use super::reach::witnesses;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
@@ -180,7 +180,7 @@ fn shown(
     outcome: &mut Outcome,
 ) -> Option<Packet> {
     let decides = Some(context.index(decides));
-    let packet = witness(context, hole).filter(|it| context.verifies(decides, Some(slot), it));
+    let packet = witnesses(context, hole).find(|it| context.verifies(decides, Some(slot), it));
     if packet.is_none() {
         outcome.undecided(Task::Witness, Obstacle::Defect, slot);
     }
@@ -251,7 +251,7 @@ fn taken_packets(
     let mut meter = context.budget.meter(STEPS_TO_LIST);
     let mut pieces = Vec::new();
     let is_complete = decided_by(context, rule, most.saturating_add(1), |exploration| {
-        exploration.run_rule(slot, &mut meter, &mut pieces)
+        exploration.run_common((slot, rule), &mut meter, &mut pieces)
     })?;
     let joined = joined(&context.space, pieces);
     let is_complete = is_complete && joined.len() <= most;

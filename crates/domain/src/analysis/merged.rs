@@ -4,9 +4,7 @@ use super::intern::{FxHashMap, FxHasher};
 use super::report::RuleIndex;
 use super::request::AnalysedRule;
 use super::walk::OnSides;
-use crate::net::Family;
 use crate::rule::{Action, Criteria, Endpoint, RuleSpec, Schedule};
-use crate::worlds::addresses;
 use std::hash::{Hash, Hasher};
 
 /// A rule of the merged list.
@@ -143,35 +141,4 @@ fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleI
     }
     run.reverse();
     run
-}
-
-/// The bounds of a rule in addresses: for each family, from the first to the last source, and from
-/// the first to the last destination.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Extent([Option<[(u128, u128); 2]>; 2]);
-
-impl Extent {
-    pub(super) fn of(spec: &RuleSpec) -> Self {
-        let hull = |entries: &[Endpoint], family: Family| {
-            entries
-                .iter()
-                .flat_map(|entry| addresses(family, entry))
-                .reduce(|all, range| (all.0.min(range.0), all.1.max(range.1)))
-        };
-        Self(
-            Family::ALL.map(|family| {
-                Some([hull(&spec.sources, family)?, hull(&spec.destinations, family)?])
-            }),
-        )
-    }
-
-    /// Whether two rules can have a packet in common.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(own, its)| match (own, its) {
-            (Some(own), Some(its)) => {
-                own.iter().zip(its).all(|(own, its)| own.0 <= its.1 && its.0 <= own.1)
-            }
-            (None, _) | (_, None) => false,
-        })
-    }
 }

@@ -8,27 +8,32 @@
 //! disagree, [`search`] finds packets with a given outcome or proves that there are none, and
 //! [`partition`] divides a set of packets by verdict.
 
+mod again;
 mod analyse;
 mod answers;
 mod bounds;
 mod breadth;
 mod budget;
 mod cell;
+mod changes;
 mod collect;
 mod compare;
 mod context;
 mod cover;
 mod explore;
 mod exposure;
+mod extents;
 mod findings;
 mod fix;
 mod frame;
+mod grounds;
 mod hidden;
 mod identity;
 mod instants;
 mod intern;
 mod lifecycle;
 mod lookup;
+mod matcher;
 mod measure;
 mod mergeable;
 mod merged;
@@ -53,9 +58,11 @@ mod validity;
 mod walk;
 mod witness;
 
+pub use again::Former;
 pub use answers::{
     Comparison, Difference, FoundPackets, Partition, PartitionPart, SearchAnswer, VerdictChange,
 };
+pub use grounds::Grounds;
 pub use identity::{FindingId, identify};
 pub use packets::{ByteRange, PacketSet};
 pub use report::{
@@ -81,7 +88,30 @@ pub fn analyse(
     options: &AnalysisOptions,
     limits: &AnalysisLimits<'_>,
 ) -> Analysis {
-    analyse::analyse(policy, options, limits)
+    analyse::analyse_with_grounds(policy, options, limits).0
+}
+
+/// Like [`analyse`]. Also returns what the findings rest on, for [`analyse_again`].
+#[must_use]
+pub fn analyse_with_grounds(
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> (Analysis, Grounds) {
+    analyse::analyse_with_grounds(policy, options, limits)
+}
+
+/// Finds the faults of a later state of a policy, from those of a former one: the findings that
+/// [`analyse`] finds. Only rules to which a change can matter are searched again. If the former analysis is of
+/// no use, because it is incomplete or was asked something else, all rules are searched.
+#[must_use]
+pub fn analyse_again(
+    former: &Former<'_>,
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> (Analysis, Grounds) {
+    again::analyse_again(former, policy, options, limits)
 }
 
 /// Finds the packets on which two policies disagree. The differences are disjoint. There are none

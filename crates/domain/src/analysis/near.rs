@@ -22,16 +22,20 @@ const CUTS: usize = 256;
 const TOUCHED_CUTS: usize = 1_024;
 /// How many neighboring cuts share a coarse bitmap.
 const COARSE: usize = 32;
-/// How many words of a query are prepared at once.
-const WORDS: usize = 32;
-/// How many words are prepared first: most packets are decided early.
-const FIRST_WORDS: usize = 4;
+/// How many words of a query are prepared at once: a line of the processor's cache.
+const WORDS: usize = 8;
 
 /// Bitmaps of the same length.
 #[derive(Debug, Default)]
 struct Bitmaps {
+    /// The words of each: a multiple of [`WORDS`].
     words: usize,
     bits: Vec<u64>,
+}
+
+/// The words of a bitmap of so many bits.
+const fn words_of(count: usize) -> usize {
+    count.div_ceil(64).next_multiple_of(WORDS)
 }
 
 impl Bitmaps {
@@ -72,7 +76,12 @@ struct Dimension {
     ended: Bitmaps,
     /// At each cut, the parts that begin there or after.
     begins: Bitmaps,
+    /// How many parts these are.
+    counts: Vec<[u32; 2]>,
 }
+
+/// Parts that are out of a query, and how many they are.
+type Excluded<'a> = (u32, &'a [u64]);
 
 /// Which parts touch the addresses from each cut to the next.
 #[derive(Debug, Default)]
@@ -117,7 +126,7 @@ impl Near {
         universe: Vec<Range>,
         budget: &Budget<'_>,
     ) -> Result<Self, Obstacle> {
-        let words = parts.len().div_ceil(64);
+        let words = words_of(parts.len());
         let mut near = Self::default();
         if parts.is_empty() {
             return Ok(near);
@@ -185,38 +194,47 @@ impl Near {
         if from >= to {
             return;
         }
-        let mut excluded: [&[u64]; 2 * DIMENSIONS] = [&[]; 2 * DIMENSIONS];
+        let mut excluded: [Excluded<'_>; 2 * DIMENSIONS] = [(0, &[]); 2 * DIMENSIONS];
         let mut slots = excluded.iter_mut();
         let mut count = 0;
         let ranges = bounds.first.iter().zip(&bounds.end);
         for (dimension, (first, end)) in self.dimensions.iter().zip(ranges) {
             let both = [dimension.ended_before(*first), dimension.begins_at(*end)];
-            for bitmap in both.into_iter().flatten() {
+            for bitmap in both.into_iter().flatten().filter(|it| it.0 > 0) {
                 if let Some(slot) = slots.next() {
                     *slot = bitmap;
                     count += 1;
                 }
             }
         }
-        let excluded = excluded.get(..count).unwrap_or_default();
+        let excluded = excluded.get_mut(..count).unwrap_or_default();
+        // Those that leave few parts come first: most lines then need not be read from the others.
+        excluded.sort_unstable_by_key(|it| std::cmp::Reverse(it.0));
         let last_word = to.div_ceil(64);
-        let mut word = from / 64;
-        let mut size = FIRST_WORDS;
-        let mut buffer = [0_u64; WORDS];
+        let mut word = from / 64 / WORDS * WORDS;
+        let line = |bits: &[u64], word: usize| -> Option<[u64; WORDS]> {
+            bits.get(word..word + WORDS)?.try_into().ok()
+        };
         while word < last_word {
-            let len = size.min(last_word - word);
-            size = WORDS;
-            let Some(words) = buffer.get_mut(..len) else { return };
-            words.fill(u64::MAX);
-            for bitmap in excluded {
-                let bits = bitmap.get(word..word + len).unwrap_or_default();
+            let mut words = [u64::MAX; WORDS];
+            let mut is_out = false;
+            for (_, bitmap) in excluded.iter() {
+                let Some(bits) = line(bitmap, word) else { return };
                 for (own, its) in words.iter_mut().zip(bits) {
                     *own &= !its;
                 }
+                is_out = words.iter().fold(0, |all, it| all | it) == 0;
+                if is_out {
+                    break;
+                }
+            }
+            if is_out {
+                word += WORDS;
+                continue;
             }
             if let Some((sources, destinations)) = touched.0 {
-                let sources = sources.get(word..word + len).unwrap_or_default();
-                let destinations = destinations.get(word..word + len).unwrap_or_default();
+                let both = (line(sources, word), line(destinations, word));
+                let (Some(sources), Some(destinations)) = both else { return };
                 for ((own, a), b) in words.iter_mut().zip(sources).zip(destinations) {
                     *own &= a & b;
                 }
@@ -224,6 +242,9 @@ impl Near {
             for (bits, word) in words.iter().zip(word..) {
                 let mut bits = *bits;
                 let base = word * 64;
+                if base >= to || base + 64 <= from {
+                    continue;
+                }
                 if base < from {
                     bits &= u64::MAX << (from - base);
                 }
@@ -239,7 +260,7 @@ impl Near {
                     bits &= bits - 1;
                 }
             }
-            word += len;
+            word += WORDS;
         }
     }
 }
@@ -263,19 +284,21 @@ impl Dimension {
         for cut in (1..cuts.len()).rev() {
             begins.spread(cut, cut - 1);
         }
-        Self { cuts, ended, begins }
+        let count = |bitmap: &[u64]| bitmap.iter().map(|word| word.count_ones()).sum();
+        let counts = (0..cuts.len()).map(|it| [count(ended.get(it)), count(begins.get(it))]);
+        Self { counts: counts.collect(), cuts, ended, begins }
     }
 
     /// The parts that certainly end before a value.
-    fn ended_before(&self, value: u32) -> Option<&[u64]> {
+    fn ended_before(&self, value: u32) -> Option<Excluded<'_>> {
         let at = self.cuts.partition_point(|cut| *cut <= value).checked_sub(1)?;
-        (at > 0).then(|| self.ended.get(at))
+        self.counts.get(at).filter(|_| at > 0).map(|it| (it[0], self.ended.get(at)))
     }
 
     /// The parts that certainly begin at a value or after it.
-    fn begins_at(&self, value: u32) -> Option<&[u64]> {
+    fn begins_at(&self, value: u32) -> Option<Excluded<'_>> {
         let at = self.cuts.partition_point(|cut| *cut < value);
-        (at < self.cuts.len()).then(|| self.begins.get(at))
+        self.counts.get(at).map(|it| (it[1], self.begins.get(at)))
     }
 }
 
@@ -287,7 +310,7 @@ impl Touch {
         end: u32,
         budget: &Budget<'_>,
     ) -> Result<Self, Obstacle> {
-        let words = parts.len().div_ceil(64);
+        let words = words_of(parts.len());
         // Sides with very many segments are sampled, so that the ends of all need not be listed.
         let mut ends: Vec<u32> = Vec::new();
         for part in parts {

@@ -1,12 +1,12 @@
 //! Proofs that a rule is hidden: few rules, and the rule of another action that matters most.
 
-use super::bounds::{FIRST_FIELD, Point};
+use super::bounds::{Bounds, FIRST_FIELD, Point};
 use super::budget::Meter;
 use super::measure::Size;
-use super::question::Hole;
+use super::question::{Hole, Neighbors};
 use super::report::{Effect, Obstacle};
 use super::solver::{Scope, Solver};
-use super::space::Slot;
+use super::space::{Slot, Space};
 use crate::net::{Family, PortRange};
 
 /// A cover of a rule.
@@ -130,7 +130,16 @@ pub(super) fn terminating(
     let own = context.action(Some(slot));
     let mut others: Vec<(bool, f64, Slot)> = Vec::new();
     let size = Size::of(&context.space, slot);
-    for rule in solver.earlier(meter)?.rules(&context.space) {
+    let space = &context.space;
+    let earlier = solver.earlier(meter)?;
+    let mut nearby = earlier.rules(space);
+    // A rule that contains the hidden one leaves nothing to those after it.
+    let contains = |it: &Slot| space.contains_rule(*it, slot, &mut 0);
+    if let Some(container) = nearby.iter().position(contains) {
+        nearby.truncate(container + 1);
+    }
+    let mut covers = Covers::new(space, slot, earlier);
+    for rule in nearby {
         let action = context.action(Some(rule));
         if action != own {
             meter.steps += 20;
@@ -141,6 +150,10 @@ pub(super) fn terminating(
     }
     others.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
     for (_, share, rule) in others {
+        meter.check()?;
+        if covers.has_one(rule, meter) {
+            continue;
+        }
         let takes = |it: Slot| it < rule;
         let hole = match common_packet(solver, rule) {
             Some(hole) => Some(hole),
@@ -151,6 +164,61 @@ pub(super) fn terminating(
         }
     }
     Ok(None)
+}
+
+/// The rules near a hidden one that are all of their bounds: one of them often covers what the hidden
+/// rule and another one contain.
+struct Covers<'a> {
+    space: &'a Space,
+    slot: Slot,
+    /// In order.
+    whole: Vec<(Family, Slot, Bounds)>,
+    /// Those that have covered something.
+    known: Vec<(Family, Slot, Bounds)>,
+}
+
+impl<'a> Covers<'a> {
+    fn new(space: &'a Space, slot: Slot, earlier: &Neighbors) -> Self {
+        let mut whole = Vec::new();
+        for near in &earlier.0 {
+            let parts = &space.family(near.family).parts;
+            let parts = near.others.iter().filter_map(|it| parts.get(*it as usize));
+            let parts = parts.filter(|part| part.is_whole);
+            whole.extend(parts.map(|part| (near.family, part.rule, part.bounds)));
+        }
+        whole.sort_by_key(|it| it.1);
+        Self { space, slot, whole, known: Vec::new() }
+    }
+
+    /// Whether single rules before another one contain what it and the hidden rule contain.
+    fn has_one(&mut self, rule: Slot, meter: &mut Meter<'_>) -> bool {
+        let space = self.space;
+        Family::ALL.into_iter().all(|family| {
+            let pairs = space.parts(self.slot, family).iter().flat_map(|own| {
+                let its = space.parts(rule, family).iter();
+                its.filter_map(|its| own.bounds.intersection(&its.bounds))
+            });
+            pairs.into_iter().all(|both| self.contains(family, rule, &both, meter))
+        })
+    }
+
+    fn contains(
+        &mut self,
+        family: Family,
+        rule: Slot,
+        both: &Bounds,
+        meter: &mut Meter<'_>,
+    ) -> bool {
+        let covers =
+            |it: &&(Family, Slot, Bounds)| it.0 == family && it.1 < rule && it.2.contains(both);
+        if self.known.iter().any(|it| covers(&it)) {
+            return true;
+        }
+        meter.steps += self.whole.len() as u64 / 8;
+        let found = self.whole.iter().find(covers).copied();
+        self.known.extend(found);
+        found.is_some()
+    }
 }
 
 /// A packet of the rule at the first corner of its overlap with an earlier rule, if that rule decides
@@ -179,7 +247,7 @@ fn common_packet(solver: &Solver<'_>, rule: Slot) -> Option<Hole> {
                 };
                 if let Some(point) = [usual, corner].into_iter().find(decides) {
                     let cell = super::cell::Cell::of_ranges(point.map(|it| vec![(it, it + 1)]));
-                    return Some(Hole { family, cell });
+                    return Some(Hole { family, cell, is_point: true });
                 }
             }
         }

@@ -236,7 +236,10 @@ impl Space {
         let mut left = None::<Vec<Range>>;
         for a in self.parts(a, family) {
             *steps += 1;
-            if a.bounds.contains(&b.bounds) && a.is_whole {
+            if !a.bounds.contains_sides(&b.bounds) {
+                continue;
+            }
+            if a.is_whole && a.bounds.contains(&b.bounds) {
                 return true;
             }
             let all = left.as_deref().unwrap_or_else(|| self.sets.get(b.protocols));
@@ -366,7 +369,6 @@ impl Maker {
                 None => parts.push((source, destination, protocols)),
             }
         }
-        parts.sort_unstable_by_key(|part| (part.0, part.1));
         for (source, destination, protocols) in parts {
             let protocols = self.sets.id(&normalized(protocols));
             space.parts.push(self.part(slot, source, destination, protocols));

@@ -6,6 +6,7 @@
     reason = "a test reports a failure by panicking"
 )]
 
+mod again;
 mod exposure;
 mod meaning;
 mod pairs;
