@@ -253,7 +253,7 @@ fn a_search_finds_packets_or_proves_that_there_are_none() {
         ("search rules.json --packets any --outcome rule:6", "there are only 5 rules"),
         ("search rules.json --packets any --outcome rule:0", "or rule:N with N from 1"),
         ("search rules.json --packets ports=22", "is not a known member"),
-        ("search rules.json --packets ''", "the set is empty; write `any` for every packet"),
+        ("search rules.json --packets \"\"", "the set is empty; write `any` for every packet"),
     ] {
         let told = error(path, command, 2);
         assert!(told.contains(why), "{command}: {told}");
