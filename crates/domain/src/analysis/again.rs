@@ -10,7 +10,7 @@ use super::analyse::{
 };
 use super::breadth::permissive;
 use super::budget::Budget;
-use super::changes::{Changes, has_other_default};
+use super::changes::Changes;
 use super::context::Context;
 use super::exposure::{can_expose, exposed};
 use super::extents::{Hull, Hulls};
@@ -26,12 +26,16 @@ use super::report::{
 use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
 use super::space::takes_part;
 use super::until::is_hidden;
+use crate::rule::Action;
 
 /// A former analysis, from which a later one can continue.
 #[derive(Debug, Clone, Copy)]
 pub struct Former<'a> {
-    /// The policy as it was.
-    pub policy: &'a AnalysedPolicy<'a>,
+    /// The default action of the policy then.
+    pub default_action: Action,
+    /// For each rule of the policy then, the index of the same rule in the policy now; none if the rule
+    /// is gone or has another content. See [`super::same_rules`].
+    pub same: &'a [Option<RuleIndex>],
     /// What was asked then.
     pub options: &'a AnalysisOptions,
     /// What was found.
@@ -63,8 +67,8 @@ fn can_continue(
 ) -> bool {
     let searched = REACH.iter().chain(&REDUNDANT);
     former.analysis.incomplete.is_empty()
-        && former.grounds.by_rule.len() == former.policy.rules.len()
-        && !has_other_default(former.policy, policy)
+        && former.grounds.by_rule.len() == former.same.len()
+        && former.default_action == policy.default_action
         && former.options.kinds == options.kinds
         && former.options.thresholds == options.thresholds
         && former.options.services == options.services
@@ -95,15 +99,16 @@ impl Again<'_> {
         limits: &AnalysisLimits<'_>,
     ) -> Option<(Analysis, Grounds)> {
         let budget = Budget::new(limits);
-        let changes = Changes::between((former.policy, former.analysis.at), (policy, options.at));
+        let changes = Changes::between(former, policy, options);
         let hulls: Vec<Hull> = policy.rules.iter().map(|rule| Hull::of(rule.spec)).collect();
-        let mut reach: Vec<Option<&Finding>> = vec![None; former.policy.rules.len()];
+        let mut reach: Vec<Option<&Finding>> = vec![None; former.same.len()];
         for finding in former.analysis.findings.iter().filter(|it| is_about_reach(it.kind)) {
             if let Some(own) = reach.get_mut(finding.rule) {
                 *own = Some(finding);
             }
         }
-        let (again, mut grounds) = changes.to_search(former.grounds, former.policy, &hulls, &reach);
+        let (again, mut grounds) =
+            changes.to_search(former.grounds, policy, &hulls, &reach, options);
         drop(reach);
         let mut run = Again {
             former,
@@ -284,7 +289,7 @@ impl Again<'_> {
             return Some(());
         }
         let services = &self.options.services;
-        if self.changes.specs().any(|spec| can_expose(spec, services)) {
+        if self.changes.can_expose() {
             let near = self.policy.rules.iter().enumerate();
             let near = near.filter(|it| can_expose(it.1.spec, services)).map(|it| it.0);
             let context = self.context_of(near.collect(), true).ok()?;
@@ -296,7 +301,7 @@ impl Again<'_> {
             outcome.findings.append(&mut found.findings);
             return Some(());
         }
-        let (before, now) = (self.former.policy.rules.len(), self.policy.rules.len());
+        let (before, now) = (self.former.same.len(), self.policy.rules.len());
         // The default comes after all rules.
         let index = |rule| if rule == before { Some(now) } else { self.now(rule) };
         for finding in &self.former.analysis.findings {
