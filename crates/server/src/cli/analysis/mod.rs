@@ -94,7 +94,10 @@ impl LoadedPolicy {
     }
 
     fn of_policy(file: PolicyFile, source: &str, default: Option<Action>) -> Self {
-        let PolicyFile { specs, places, default: named } = file;
+        if let Some(notice) = file.notice() {
+            tell(&format!("{source}: {notice}"));
+        }
+        let PolicyFile { specs, places, default: named, is_blank: _ } = file;
         let known = default.or(named);
         if known.is_none() {
             tell(&format!(
