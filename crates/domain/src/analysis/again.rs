@@ -5,6 +5,8 @@
 //! rules are settled by the packet that settled them before, if no new rule takes it. The rules that are
 //! left are searched among those that they meet, without all others.
 
+use std::collections::HashMap;
+
 use super::analyse::{
     REACH, REDUNDANT, analyse_with_grounds, divisions, never_matches, search_reach,
 };
@@ -17,7 +19,7 @@ use super::extents::{Hull, Hulls};
 use super::findings::Outcome;
 use super::fix;
 use super::grounds::Grounds;
-use super::identity::identify;
+use super::identity::identify_new;
 use super::lifecycle::lifecycle;
 use super::redundant::without_gone;
 use super::report::{
@@ -153,7 +155,8 @@ impl Again<'_> {
         }
         findings.retain(|finding| self.options.kinds.contains(finding.kind));
         fix::suggest(&mut findings, self.policy);
-        identify(&mut findings, self.policy);
+        self.recognize(&mut findings);
+        identify_new(&mut findings, self.policy);
         Some(findings)
     }
 
@@ -197,6 +200,21 @@ impl Again<'_> {
             other => other,
         };
         Some(kept)
+    }
+
+    /// Gives findings that were made again, because they cost no search, the ids that they had.
+    fn recognize(&self, findings: &mut [Finding]) {
+        let mut known: HashMap<(RuleIndex, FindingKind), &Finding> = HashMap::new();
+        for finding in self.former.analysis.findings.iter().filter(|it| is_made_again(it.kind)) {
+            if let Some(rule) = self.now(finding.rule) {
+                known.insert((rule, finding.kind), finding);
+            }
+        }
+        for finding in findings.iter_mut().filter(|it| is_made_again(it.kind)) {
+            if let Some(known) = known.get(&(finding.rule, finding.kind)) {
+                (finding.id, finding.proof, finding.number) = (known.id, known.proof, known.number);
+            }
+        }
     }
 
     /// The index of a rule of the former state.
@@ -329,6 +347,17 @@ fn is_to_go(finding: &Finding) -> bool {
 
 fn is_about_reach(kind: FindingKind) -> bool {
     REACH.contains(&kind) || REDUNDANT.contains(&kind)
+}
+
+/// Whether findings are made again whatever has changed. A rule has at most one of each kind.
+const fn is_made_again(kind: FindingKind) -> bool {
+    matches!(
+        kind,
+        FindingKind::Expired
+            | FindingKind::ExpiresSoon
+            | FindingKind::DisabledLong
+            | FindingKind::NoReference
+    )
 }
 
 /// Whether a finding depends on the content of its rule alone.
